@@ -44,3 +44,35 @@ $(STAMP): requirements.lock pyproject.toml
 lock: $(STAMP) ## resolve the dependencies anew into requirements*.lock
 	@$(LOCK) --group dev --output-file requirements.lock
 	@$(LOCK) --constraint requirements.lock --output-file requirements-runtime.lock
+
+# --- Contracts. Third-party protos are fetched, not committed; buf finds its plugins on PATH. ---
+
+PROTOS := proto/buf/validate/validate.proto
+BUF := PATH="$(abspath $(BIN)):$$PATH" buf
+DESCRIPTORS := gen/python/handrail/v1/descriptors.binpb
+
+protos: $(PROTOS)
+
+$(PROTOS): gen/protovalidate.txt gen/fetch_protos.py requirements.lock | $(STAMP)
+	@$(BIN)/python gen/fetch_protos.py
+
+# Generates everything into $$scratch, then does $(1). The descriptors keep their comments, for reflection to show them.
+define generate
+	scratch=$$(mktemp -d .gen.XXXXXX) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(BUF) generate --output $$scratch && \
+	$(BUF) build --as-file-descriptor-set --path proto/handrail --output $$scratch/$(DESCRIPTORS) && \
+	$(1)
+endef
+
+gen: $(STAMP) $(PROTOS) ## generate gen/python from proto/
+	@$(call generate,rm -rf gen/python && mv $$scratch/gen/python gen/python)
+
+drift: $(STAMP) $(PROTOS)
+	@$(call generate,diff -rq -x __pycache__ $$scratch/gen/python gen/python) || \
+		{ echo "gen/python is not what proto/ generates: run make gen and commit the result." >&2; exit 1; }
+
+breaking: $(STAMP) $(PROTOS) ## compare proto/ with the released contracts
+	@$(BUF) breaking --against $(RELEASED)
+
+release-image: $(STAMP) $(PROTOS) ## declare proto/ as it stands released: what make breaking compares with
+	@$(BUF) build --exclude-source-info --exclude-path proto/google --output $(RELEASED)
