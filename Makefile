@@ -3,7 +3,6 @@
 BIN := .venv/bin
 STAMP := .venv/installed-from
 RELEASED := gen/released.binpb
-CODE := mesh agents coordinator cli testing tests bench gen
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' --quiet
 
@@ -68,11 +67,52 @@ gen: $(STAMP) $(PROTOS) ## generate gen/python from proto/
 	@$(call generate,rm -rf gen/python && mv $$scratch/gen/python gen/python)
 
 drift: $(STAMP) $(PROTOS)
-	@$(call generate,diff -rq -x __pycache__ $$scratch/gen/python gen/python) || \
-		{ echo "gen/python is not what proto/ generates: run make gen and commit the result." >&2; exit 1; }
+	@$(call generate,{ diff -rq -x __pycache__ $$scratch/gen/python gen/python || \
+		{ echo "gen/python is not what proto/ generates: run make gen and commit the result." >&2; exit 1; }; })
 
 breaking: $(STAMP) $(PROTOS) ## compare proto/ with the released contracts
 	@$(BUF) breaking --against $(RELEASED)
 
 release-image: $(STAMP) $(PROTOS) ## declare proto/ as it stands released: what make breaking compares with
 	@$(BUF) build --exclude-source-info --exclude-path proto/google --output $(RELEASED)
+
+# --- Checks and tests. ---
+
+test: $(STAMP) $(PROTOS) ## run all tests; ARGS go to pytest: make test ARGS='-k lease'
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types drift breaking imports ## everything short of the tests: lint, types, generated code, contracts, imports
+
+lint: $(STAMP) $(PROTOS) ## check style and form of code and contracts
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --quiet --check
+	@$(BUF) lint
+	@$(BUF) format --diff --exit-code --exclude-path proto/google --exclude-path proto/buf
+
+format: $(STAMP) $(PROTOS) ## put code and contracts into form
+	@$(BIN)/ruff check --quiet --fix --select I
+	@$(BIN)/ruff format --quiet
+	@$(BUF) format --write --exclude-path proto/google --exclude-path proto/buf
+
+types: $(STAMP)
+	@$(BIN)/mypy --no-error-summary
+
+imports: $(STAMP)
+	@$(BIN)/python -m pytest --quiet --no-header tests/contract/test_imports.py tests/contract/test_layout.py
+
+bench: $(STAMP) ## measure flows per second and CPU per flow beside the bare broker
+	@$(BIN)/python bench/run.py $(ARGS)
+
+mutants: $(STAMP) $(PROTOS) ## break each promise on purpose: its tests must turn red
+	@$(BIN)/python tests/mutants/run.py $(ARGS)
+
+# --- To see it work. ---
+
+demo: $(STAMP) ## run the payments demo; CHARGEBACKS=file SEED=n KEEP=folder
+	@$(BIN)/python -m demos.payments $(if $(CHARGEBACKS),--chargebacks $(CHARGEBACKS)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep $(KEEP))
+
+dev: $(STAMP) ## start everything on this machine to explore, with the agents of AGENTS
+	@$(BIN)/handrail dev --agents $(AGENTS)
+
+clean: ## remove caches and fetched protos; .venv stays
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist proto/google proto/buf

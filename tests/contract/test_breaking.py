@@ -1,0 +1,79 @@
+"""`make breaking` refuses a change of the contracts that breaks a released client, and lets an addition pass."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contract.source import ROOT
+
+EVENT = "proto/handrail/v1/event.proto"
+FLOW_SERVICE = "proto/handrail/v1/flow_service.proto"
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """A copy of what `make breaking` reads, whose protos are the released ones as far as buf can tell."""
+    shutil.copytree(ROOT / "proto", tmp_path / "proto")
+    (tmp_path / "gen").mkdir()
+    for name in ("Makefile", "buf.yaml", "gen/released.binpb"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def make_breaking(folder: Path) -> tuple[int, str]:
+    """Run `make breaking` there with the tools of this environment; its exit status and all it says."""
+    settled = [f"--assume-old={name}" for name in (".venv/installed-from", "proto/buf/validate/validate.proto")]
+    command = ["make", "breaking", f"BIN={Path(sys.executable).parent}", *settled]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def edit(path: Path, pattern: str, replacement: str) -> None:
+    text, count = re.subn(pattern, replacement, path.read_text("utf-8"), flags=re.MULTILINE)
+    assert count == 1, f"{pattern!r} matches {count} times in {path.name}"
+    path.write_text(text, "utf-8")
+
+
+def test_the_contracts_as_they_stand_keep_what_was_released(scratch: Path) -> None:
+    assert make_breaking(scratch) == (0, "")
+
+
+def test_a_deleted_field_is_named(scratch: Path) -> None:
+    edit(scratch / EVENT, r"^  string causation_id = 12\b[^;]*;\n", "")
+    status, output = make_breaking(scratch)
+    assert status != 0
+    assert '"causation_id"' in output
+    assert EVENT in output
+
+
+def test_a_deleted_rpc_is_named(scratch: Path) -> None:
+    edit(scratch / FLOW_SERVICE, r"^  rpc CancelFlow\([^}]*\}\n", "")
+    status, output = make_breaking(scratch)
+    assert status != 0
+    assert '"CancelFlow"' in output
+    assert FLOW_SERVICE in output
+
+
+def test_a_deleted_file_is_named(scratch: Path) -> None:
+    (scratch / "proto/payments/v1/payments.proto").unlink()
+    status, output = make_breaking(scratch)
+    assert status != 0
+    assert "payments/v1/payments.proto" in output
+
+
+def test_an_added_field_and_an_added_rpc_pass(scratch: Path) -> None:
+    edit(scratch / EVENT, r"^message Event \{\n", "message Event {\n  // added is new.\n  string added = 1000;\n")
+    edit(
+        scratch / FLOW_SERVICE,
+        r"^service FlowService \{\n",
+        "service FlowService {\n  // Added is new.\n  rpc Added(AddedRequest) returns (AddedResponse);\n",
+    )
+    with (scratch / FLOW_SERVICE).open("a", encoding="utf-8") as file:
+        file.write(
+            "// AddedRequest is new.\nmessage AddedRequest {}\n// AddedResponse is new.\nmessage AddedResponse {}\n"
+        )
+    assert make_breaking(scratch) == (0, "")

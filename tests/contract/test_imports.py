@@ -1,0 +1,142 @@
+"""The arrows between the parts run one way, and the pure core stays pure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.source import GENERATED, ROOT, Module, import_roots, modules
+
+# What the modules below an import root may import besides their own part. The contracts of the product itself
+# (handrail.v1, buf.validate) are free to all.
+ARROWS = {
+    "mesh": frozenset[str](),
+    "agents": frozenset({"mesh"}),
+    "coordinator": frozenset({"mesh"}),
+    "cli": frozenset({"mesh", "agents", "coordinator", "testing"}),
+    "testing": frozenset({"mesh", "agents", "coordinator", "cli"}),
+}
+# The demos are systems built on the product, as a user's would be: they speak to a coordinator, they don't import it.
+DEMOS = frozenset({"mesh", "agents", "cli", "testing"})
+
+# Pure: no broker, no network, no tracing, no event loop, no clock, no random source. Each pattern must match.
+PURE = (
+    "mesh/handrail/mesh/errors.py",
+    "mesh/handrail/mesh/subjects.py",
+    "mesh/handrail/mesh/ids.py",
+    "mesh/handrail/mesh/envelope.py",
+    "mesh/handrail/mesh/policy.py",
+    "mesh/handrail/mesh/template.py",
+    "mesh/handrail/mesh/typecheck.py",
+    "mesh/handrail/mesh/flow*",
+    "mesh/handrail/mesh/fold*",
+    "coordinator/handrail/coordinator/decide*",
+)
+BROKER_AND_NETWORK = {"nats", "socket", "grpc", "grpc_health", "grpc_reflection", "grpc_channelz", "opentelemetry"}
+CONCURRENCY = {"asyncio", "uvloop", "threading"}
+CLOCK_AND_CHANCE = {"time", "random", "secrets"}
+IMPURE_IMPORTS = BROKER_AND_NETWORK | CONCURRENCY | CLOCK_AND_CHANCE
+IMPURE_CALLS = {
+    *("datetime.now", "datetime.today", "datetime.utcnow", "date.today"),
+    *("uuid.uuid1", "uuid.uuid4", "os.urandom"),
+}
+
+
+def source_modules() -> list[Module]:
+    return [module for root in import_roots() if root != GENERATED for module in modules(root)]
+
+
+def domains() -> frozenset[str]:
+    """The packages of generated contracts that belong to a demo: all but the product's own."""
+    return frozenset(path.name for path in (ROOT / GENERATED).iterdir() if path.is_dir()) - {"handrail", "buf"}
+
+
+def part_of(name: str) -> str | None:
+    """The part that a dotted name belongs to: `mesh` for handrail.mesh.bus, None for handrail.v1 and third parties."""
+    match name.split("."):
+        case ["handrail", part, *_] if part in ARROWS:
+            return part
+        case ["demos", *_]:
+            return "demos"
+        case _:
+            return None
+
+
+def test_every_import_root_has_its_row_of_arrows() -> None:
+    assert {root for root in import_roots() if root != GENERATED} == set(ARROWS)
+
+
+@pytest.mark.parametrize("part", [*ARROWS, "demos"])
+def test_a_part_imports_only_along_the_arrows(part: str) -> None:
+    allowed = (DEMOS if part == "demos" else ARROWS[part]) | {part}
+    wrong = [
+        f"{module.path.relative_to(ROOT)} imports {name}"
+        for module in source_modules()
+        if part_of(module.name) == part
+        for name in sorted(module.imports)
+        if part_of(name) is not None and part_of(name) not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_each_root_holds_only_its_own_part() -> None:
+    strangers = [
+        str(module.path.relative_to(ROOT))
+        for root in ARROWS
+        for module in modules(root)
+        if part_of(module.name) != root and not (root == "agents" and module.name.split(".")[0] == "demos")
+    ]
+    assert not strangers
+
+
+def test_only_the_demos_import_the_contracts_of_a_domain() -> None:
+    assert "payments" in domains()
+    wrong = [
+        f"{module.path.relative_to(ROOT)} imports {name}"
+        for module in source_modules()
+        if part_of(module.name) != "demos"
+        for name in sorted(module.imports)
+        if name.split(".")[0] in domains()
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def pure_files(pattern: str) -> Iterator[Path]:
+    """The Python files that a pattern of PURE names; a folder stands for everything in it."""
+    for path in ROOT.glob(pattern):
+        yield from path.rglob("*.py") if path.is_dir() else [path]
+
+
+@pytest.mark.parametrize("pattern", PURE)
+def test_the_pure_core_imports_no_shell(pattern: str) -> None:
+    by_name = {module.name: module for module in source_modules()}
+    by_path = {module.path: module for module in source_modules()}
+    pure = [by_path[path] for path in pure_files(pattern)]
+    assert pure, f"{pattern} matches no module: correct the list of pure modules"
+    wrong = [complaint for module in pure for complaint in impurities(module, by_name)]
+    assert not wrong, "\n".join(wrong)
+
+
+def impurities(start: Module, by_name: dict[str, Module]) -> Iterator[str]:
+    """What a module, or any module of ours that it imports in turn, takes from the outside world."""
+    pending, seen = [start], {start.name}
+    while pending:
+        module = pending.pop()
+        where = f"{start.name} is pure, but {module.path.relative_to(ROOT)}"
+        yield from (f"{where} imports {n}" for n in sorted(module.imports) if n.split(".")[0] in IMPURE_IMPORTS)
+        yield from (f"{where} calls {call}" for call in sorted(module.calls & IMPURE_CALLS))
+        # Importing a.b.c runs a.b as well.
+        names = {".".join(name.split(".")[:end]) for name in module.imports for end in range(1, name.count(".") + 2)}
+        for name in sorted(names & by_name.keys() - seen):
+            seen.add(name)
+            pending.append(by_name[name])
+
+
+def test_an_impure_import_behind_a_pure_module_is_found() -> None:
+    shell = Module("handrail.mesh.shell", ROOT / "shell.py", frozenset({"nats.aio"}), frozenset({"datetime.now"}))
+    core = Module("handrail.mesh.core", ROOT / "core.py", frozenset({"handrail.mesh.shell.Bus"}), frozenset())
+    found = list(impurities(core, {core.name: core, shell.name: shell}))
+    assert found == [
+        "handrail.mesh.core is pure, but shell.py imports nats.aio",
+        "handrail.mesh.core is pure, but shell.py calls datetime.now",
+    ]
