@@ -23,7 +23,11 @@ def test_the_namespace_has_no_init(root: str) -> None:
 
 def test_third_party_protos_are_not_committed() -> None:
     listed = subprocess.run(
-        ["git", "ls-files", "proto/google", "proto/buf"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "proto/google", "proto/buf"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert listed.stdout == ""
 
