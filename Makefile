@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-# What `make dev` starts, and what `make test ARGS='-k lease'` hands to pytest.
+# The agents that `make dev` starts; what a target hands on to its tool, as in make test ARGS='-k lease'.
 AGENTS ?= demos.payments
 ARGS ?=
 
@@ -40,8 +40,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@echo "$(CURDIR)" > $@
 
-lock: $(STAMP) ## resolve the dependencies anew into requirements*.lock
-	@$(LOCK) --group dev --output-file requirements.lock
+lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock; ARGS=--upgrade takes the newest
+	@$(LOCK) $(ARGS) --group dev --output-file requirements.lock
 	@$(LOCK) --constraint requirements.lock --output-file requirements-runtime.lock
 
 # --- Contracts. Third-party protos are fetched, not committed; buf finds its plugins on PATH. ---

@@ -42,10 +42,12 @@ def download_validate(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    for folder in ("google", "buf"):
-        shutil.rmtree(PROTO / folder, ignore_errors=True)
-    copy_google(PROTO)
-    try:
-        download_validate(PROTO)
-    except subprocess.CalledProcessError:
-        sys.exit(f"{VALIDATE} could not be fetched: pip's reason is above. Run make gen again when that is mended.")
+    with tempfile.TemporaryDirectory() as scratch:
+        copy_google(Path(scratch))
+        try:
+            download_validate(Path(scratch))
+        except subprocess.CalledProcessError:
+            sys.exit(f"{VALIDATE} could not be fetched: pip's reason is above. Try again when that is mended.")
+        for folder in ("google", "buf"):
+            shutil.rmtree(PROTO / folder, ignore_errors=True)
+            shutil.copytree(Path(scratch, folder), PROTO / folder)

@@ -1,38 +1,12 @@
 """`make breaking` refuses a change of the contracts that breaks a released client, and lets an addition pass."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-from tests.contract.source import ROOT
+from tests.contract.scratch import make
 
 EVENT = "proto/handrail/v1/event.proto"
 FLOW_SERVICE = "proto/handrail/v1/flow_service.proto"
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    """A copy of what `make breaking` reads, whose protos are the released ones as far as buf can tell."""
-    shutil.copytree(ROOT / "proto", tmp_path / "proto")
-    (tmp_path / "gen").mkdir()
-    for name in ("Makefile", "buf.yaml", "gen/released.binpb"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    return tmp_path
-
-
-def make_breaking(folder: Path) -> tuple[int, str]:
-    """Run `make breaking` there with the tools of this environment; its exit status and all it says."""
-    settled = [f"--assume-old={name}" for name in (".venv/installed-from", "proto/buf/validate/validate.proto")]
-    command = ["make", "breaking", f"BIN={Path(sys.executable).parent}", *settled]
-    # The tests may run under `make test`: its flags are not this one's.
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
 
 
 def edit(path: Path, pattern: str, replacement: str) -> None:
@@ -42,12 +16,12 @@ def edit(path: Path, pattern: str, replacement: str) -> None:
 
 
 def test_the_contracts_as_they_stand_keep_what_was_released(scratch: Path) -> None:
-    assert make_breaking(scratch) == (0, "")
+    assert make("breaking", scratch) == (0, "")
 
 
 def test_a_deleted_field_is_named(scratch: Path) -> None:
     edit(scratch / EVENT, r"^  string causation_id = 12\b[^;]*;\n", "")
-    status, output = make_breaking(scratch)
+    status, output = make("breaking", scratch)
     assert status != 0
     assert '"causation_id"' in output
     assert EVENT in output
@@ -55,7 +29,7 @@ def test_a_deleted_field_is_named(scratch: Path) -> None:
 
 def test_a_deleted_rpc_is_named(scratch: Path) -> None:
     edit(scratch / FLOW_SERVICE, r"^  rpc CancelFlow\([^}]*\}\n", "")
-    status, output = make_breaking(scratch)
+    status, output = make("breaking", scratch)
     assert status != 0
     assert '"CancelFlow"' in output
     assert FLOW_SERVICE in output
@@ -63,7 +37,7 @@ def test_a_deleted_rpc_is_named(scratch: Path) -> None:
 
 def test_a_deleted_file_is_named(scratch: Path) -> None:
     (scratch / "proto/payments/v1/payments.proto").unlink()
-    status, output = make_breaking(scratch)
+    status, output = make("breaking", scratch)
     assert status != 0
     assert "payments/v1/payments.proto" in output
 
@@ -79,4 +53,4 @@ def test_an_added_field_and_an_added_rpc_pass(scratch: Path) -> None:
         file.write(
             "// AddedRequest is new.\nmessage AddedRequest {}\n// AddedResponse is new.\nmessage AddedResponse {}\n"
         )
-    assert make_breaking(scratch) == (0, "")
+    assert make("breaking", scratch) == (0, "")
