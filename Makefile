@@ -44,7 +44,7 @@ lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock; ARGS=--upgrade
 	@$(LOCK) $(ARGS) --group dev --output-file requirements.lock
 	@$(LOCK) --constraint requirements.lock --output-file requirements-runtime.lock
 
-# --- Contracts. Third-party protos are fetched, not committed; buf finds its plugins on PATH. ---
+# Contracts. Third-party protos are fetched, not committed; buf finds its plugins on PATH.
 
 PROTOS := proto/buf/validate/validate.proto
 BUF := PATH="$(abspath $(BIN)):$$PATH" buf
@@ -76,7 +76,7 @@ breaking: $(STAMP) $(PROTOS) ## compare proto/ with the released contracts
 release-image: $(STAMP) $(PROTOS) ## declare proto/ as it stands released: what make breaking compares with
 	@$(BUF) build --exclude-source-info --exclude-path proto/google --output $(RELEASED)
 
-# --- Checks and tests. ---
+# Checks and tests.
 
 test: $(STAMP) $(PROTOS) ## run all tests; ARGS go to pytest: make test ARGS='-k lease'
 	@$(BIN)/python -m pytest $(ARGS)
@@ -106,7 +106,7 @@ bench: $(STAMP) ## measure flows per second and CPU per flow beside the bare bro
 mutants: $(STAMP) $(PROTOS) ## break each promise on purpose: its tests must turn red
 	@$(BIN)/python tests/mutants/run.py $(ARGS)
 
-# --- To see it work. ---
+# To see it work.
 
 demo: $(STAMP) ## run the payments demo; CHARGEBACKS=file SEED=n KEEP=folder
 	@$(BIN)/python -m demos.payments $(if $(CHARGEBACKS),--chargebacks $(CHARGEBACKS)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep $(KEEP))
