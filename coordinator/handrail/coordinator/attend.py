@@ -1,0 +1,118 @@
+"""Attending to a flow: read it, decide, append, read again, until nothing is left; then arm and clear its timers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from handrail.coordinator.alarms import Alarms
+from handrail.coordinator.decide import decide
+from handrail.coordinator.leases import Leases
+from handrail.coordinator.timers import timers
+from handrail.mesh import telemetry
+from handrail.mesh.envelope import Entry, Recorded
+from handrail.mesh.errors import WrongSequence
+from handrail.mesh.flow import Flow
+from handrail.mesh.fold import fold
+from handrail.mesh.store import FlowStore
+from handrail.v1.decision_pb2 import FlowHalted
+
+log = logging.getLogger(__name__)
+
+_FLOW_HALTED = FlowHalted.DESCRIPTOR.full_name
+
+
+class Attendant:
+    """Brings a flow to where nothing is left to decide. Safe to run on any replica, at any time, twice."""
+
+    def __init__(self, store: FlowStore, alarms: Alarms, leases: Leases) -> None:
+        self._store = store
+        self._alarms = alarms
+        self._leases = leases
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def attend(
+        self, flow_type: str, flow_id: str, *, sequence: int, now: datetime, alarms_since: int | None = None
+    ) -> Flow:
+        """Decide what is due at `now` in a flow that holds at least `sequence`, and set its timers.
+
+        Timers are set for what came from `alarms_since` on (default: `sequence`); earlier messages had their own handling. Raises HandrailError: FLOW_NOT_FOUND,
+        TEMPLATE_NOT_FOUND, FLOW_BUSY where another replica holds the flow, BROKER_UNAVAILABLE.
+        """
+        async with self._turn(flow_id):
+            history = await self._store.read(flow_type, flow_id, at_least=sequence)
+            flow = await self._store.fold(history)
+            flow = await self.decide_until_done(flow, now)
+            await self.set_alarms(flow, history, since=sequence if alarms_since is None else alarms_since)
+            return flow
+
+    async def decide_until_done(self, flow: Flow, now: datetime) -> Flow:
+        """Append what `decide` asks for until it asks for nothing more."""
+        entry = decide(flow, now)
+        if entry is None:
+            return flow
+        if not needs_lease(flow, entry):
+            return await self._append_all(flow, entry, now)
+        async with self._leases.hold(f"flow.{flow.flow_type}.{flow.flow_id}"):
+            return await self._append_all(flow, entry, now)
+
+    async def append(self, flow: Flow, entry: Entry) -> tuple[int, Flow]:
+        """Append one message and read the flow again; WrongSequence if it moved on."""
+        with telemetry.span(
+            "decide",
+            flow_id=flow.flow_id,
+            parent=_cause(flow, entry),
+            attributes={"handrail.decision": entry.address.message_type},
+        ):
+            sequence = await self._store.append(flow, entry)
+        return sequence, await self._store.load(flow.flow_type, flow.flow_id, at_least=sequence)
+
+    async def set_alarms(self, flow: Flow, history: list[Recorded], *, since: int) -> None:
+        """Arm and clear the timers that changed with the messages from sequence `since` on."""
+        earlier = [recorded for recorded in history if recorded.sequence < since]
+        before = timers(fold(flow.template, earlier)) if earlier else {}
+        await self._alarms.change(flow.flow_type, flow.flow_id, before=before, after=timers(flow))
+
+    async def _append_all(self, flow: Flow, entry: Entry | None, now: datetime) -> Flow:
+        while entry is not None:
+            try:
+                sequence, flow = await self.append(flow, entry)
+            except WrongSequence:
+                flow = await self._store.load(flow.flow_type, flow.flow_id, at_least=flow.last_sequence)
+            else:
+                if sequence in flow.void:
+                    # The broker's clock or another message overtook it. What is still wanted has a timer, and comes again.
+                    log.info(
+                        "flow %s: %s at %d is void: %s",
+                        flow.flow_id,
+                        entry.address.message_type,
+                        sequence,
+                        flow.void[sequence].text,
+                    )
+                    return flow
+            entry = decide(flow, now)
+        return flow
+
+    @asynccontextmanager
+    async def _turn(self, flow_id: str) -> AsyncIterator[None]:
+        """One at a time per flow within this process: two would only void each other's work."""
+        lock = self._turns.setdefault(flow_id, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked() and self._turns.get(flow_id) is lock:
+                del self._turns[flow_id]
+
+
+def needs_lease(flow: Flow, entry: Entry) -> bool:
+    """Whether several appends are to follow: a decision of a single message needs no lease."""
+    return flow.is_halted or entry.address.message_type == _FLOW_HALTED
+
+
+def _cause(flow: Flow, entry: Entry) -> str:
+    cause = flow.facts.get(entry.event.causation_id) or flow.first
+    return cause.event.span_id if cause is not None else ""

@@ -1,0 +1,191 @@
+"""Entries: the messages that the coordinator appends to a flow, built from the flow they are based on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+
+from handrail.mesh import ids
+from handrail.mesh.envelope import Entry, Recorded, pack, timestamp, type_of
+from handrail.mesh.flow import Effect, Flow, Proposal, StepRun
+from handrail.mesh.fold import control
+from handrail.mesh.subjects import COORDINATOR, Address, Kind
+from handrail.v1.decision_pb2 import (
+    ApprovalRequested,
+    Choice,
+    Escalated,
+    EscalationCause,
+    FlowClosed,
+    FlowHalted,
+    FlowStatus,
+    GateRequest,
+    HaltMode,
+    StepTimedOut,
+)
+from handrail.v1.event_pb2 import Event
+
+
+def decision(flow: Flow, message: Message, *, about: str, now: datetime, step: str = "", root: str = "") -> Entry:
+    """A decision about `about`, which names the matter within its type; its id also has the sequence it is based on."""
+    data = pack(message)
+    name = type_of(data)
+    event_id = ids.decision_id(flow.flow_id, name, about, flow.last_sequence)
+    event = _event(flow, event_id, data, now)
+    event.step, event.root = step, root
+    return Entry(_address(flow, Kind.DECISION, COORDINATOR, event_id, name), event)
+
+
+def release(proposal: Proposal) -> Entry:
+    """The proposal as a fact: same id, same bytes, the agent token still the proposer's."""
+    recorded = proposal.recorded
+    return Entry(recorded.address._replace(kind=Kind.RELEASED), recorded.event)
+
+
+def retry(flow: Flow, run: StepRun, now: datetime) -> Entry:
+    """The command to handle the trigger of a step run again, as its next attempt."""
+    attempt = run.attempt + 1
+    event_id = ids.attempt_id(Kind.RETRY.value, flow.flow_id, run.step.name, run.root, run.run, attempt)
+    event = _command(flow, event_id, run.trigger, now)
+    event.step, event.root, event.run, event.attempt = run.step.name, run.root, run.run, attempt
+    return Entry(_address(flow, Kind.RETRY, run.step.agent, event_id, run.trigger.type), event)
+
+
+def undo(flow: Flow, effect: Effect, now: datetime) -> Entry:
+    """The command to undo an effect, as its next attempt."""
+    undone, attempt = effect.recorded, effect.attempt + 1
+    event_id = ids.attempt_id(
+        Kind.UNDO.value, flow.flow_id, effect.step.name, undone.event_id, undone.event.run, attempt
+    )
+    event = _command(flow, event_id, undone, now)
+    event.step, event.root, event.run, event.attempt = (
+        effect.step.name,
+        undone.event_id,
+        undone.event.run,
+        attempt,
+    )
+    return Entry(_address(flow, Kind.UNDO, effect.step.agent, event_id, undone.type), event)
+
+
+def approval_requested(flow: Flow, proposal: Proposal, now: datetime) -> Entry:
+    """Ask people about a proposal: one request lists all the gates that ask."""
+    event_id = proposal.recorded.event_id
+    request = ApprovalRequested(proposal_id=event_id, digest=proposal.digest)
+    for ask in proposal.asks:
+        gate = ask.gate
+        wanted = GateRequest(
+            gate=gate.name,
+            roles=sorted(gate.roles),
+            quorum=gate.quorum,
+            not_the_requester=gate.not_the_requester,
+            requester=ask.requester,
+            reason=ask.reason,
+        )
+        if gate.expires_after is not None:
+            wanted.expire_time.CopyFrom(timestamp(now + gate.expires_after))
+        request.gates.append(wanted)
+    return decision(flow, request, about=event_id, now=now, step=proposal.recorded.event.step)
+
+
+def step_timed_out(flow: Flow, run: StepRun, now: datetime) -> Entry:
+    """An attempt of a step gave no outcome in time."""
+    message = StepTimedOut(
+        step=run.step.name,
+        root=run.root,
+        run=run.run,
+        attempt=run.attempt,
+        deadline=timestamp(run.deadline),
+    )
+    return decision(flow, message, about=control.run_subject(run), now=now, step=run.step.name, root=run.root)
+
+
+def undo_timed_out(flow: Flow, effect: Effect, deadline: datetime, now: datetime) -> Entry:
+    """An attempt to undo gave no outcome in time."""
+    undone = effect.recorded
+    message = StepTimedOut(
+        step=effect.step.name,
+        root=undone.event_id,
+        run=undone.event.run,
+        attempt=effect.attempt,
+        undo_of=undone.event_id,
+        deadline=timestamp(deadline),
+    )
+    return decision(flow, message, about=control.effect_subject(effect), now=now, step=effect.step.name)
+
+
+def halted(
+    flow: Flow,
+    mode: HaltMode.ValueType,
+    reason: str,
+    now: datetime,
+    *,
+    by: str = "",
+    to_step: str = "",
+    keep_effects: bool = False,
+    request_id: str = "",
+) -> Entry:
+    """No forward step starts any more."""
+    message = FlowHalted(
+        mode=mode,
+        reason=reason,
+        by=by,
+        to_step=to_step,
+        keep_effects=keep_effects,
+        request_id=request_id,
+    )
+    return decision(flow, message, about=HaltMode.Name(mode), now=now)
+
+
+def escalated(
+    flow: Flow,
+    cause: EscalationCause.ValueType,
+    reason: str,
+    choices: Sequence[Choice.ValueType],
+    now: datetime,
+    *,
+    subject: str = "",
+    step: str = "",
+) -> Entry | None:
+    """Hand a matter to a person; None where a person has had it already."""
+    escalation_id = ids.escalation_id(flow.flow_id, EscalationCause.Name(cause), f"{step}:{subject}")
+    if escalation_id in flow.escalated:
+        return None
+    message = Escalated(
+        escalation_id=escalation_id,
+        cause=cause,
+        subject_id=subject,
+        step=step,
+        reason=reason,
+        choices=choices,
+    )
+    return decision(flow, message, about=escalation_id, now=now, step=step)
+
+
+def closed(flow: Flow, status: FlowStatus.ValueType, reason: str, now: datetime) -> Entry:
+    """The flow ends by decision."""
+    return decision(flow, FlowClosed(status=status, reason=reason), about="", now=now)
+
+
+def _command(flow: Flow, event_id: str, about: Recorded, now: datetime) -> Event:
+    event = _event(flow, event_id, about.event.data, now)
+    event.causation_id = about.event_id
+    return event
+
+
+def _event(flow: Flow, event_id: str, data: Any, now: datetime) -> Event:
+    return Event(
+        event_id=event_id,
+        source=COORDINATOR,
+        flow_type=flow.flow_type,
+        flow_id=flow.flow_id,
+        template_version=flow.template.version,
+        time=timestamp(now),
+        data=data,
+        based_on_sequence=flow.last_sequence,
+    )
+
+
+def _address(flow: Flow, kind: Kind, agent: str, event_id: str, message_type: str) -> Address:
+    return Address(flow.flow_type, flow.flow_id, kind, agent, event_id, message_type)

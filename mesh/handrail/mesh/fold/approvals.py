@@ -1,0 +1,171 @@
+"""Proposals and votes: gates are evaluated, votes judged, by position in the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from google.protobuf.message import Message
+
+from handrail.mesh import ids
+from handrail.mesh.envelope import Recorded, type_of
+from handrail.mesh.errors import PolicyError
+from handrail.mesh.flow import Ask, Ballot, Flow, Proposal, ProposalState, Void
+from handrail.mesh.fold import outcomes
+from handrail.mesh.template import ExpiryPolicy, GateSpec
+from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+
+def evaluate(flow: Flow, recorded: Recorded, message: Message) -> Proposal:
+    """A proposal with the gates that ask for people. A gate that can't be evaluated asks."""
+    asks = tuple(
+        Ask(gate, reason, _requester(flow, gate, message))
+        for gate in flow.template.gates_on(recorded.type)
+        if (reason := _why_it_asks(gate, message)) is not None
+    )
+    data = recorded.event.data
+    digest = ids.approval_digest(
+        flow_id=recorded.event.flow_id,
+        event_id=recorded.event_id,
+        gates=(ask.gate.name for ask in asks),
+        message_type=type_of(data),
+        data=data.value,
+    )
+    return Proposal(recorded, asks, digest)
+
+
+def may_be_released(proposal: Proposal) -> bool:
+    """Whether all gates passed: none asked, or the quorum of each is there."""
+    if proposal.state is ProposalState.APPROVED:
+        return True
+    return proposal.state is ProposalState.EVALUATED and not proposal.asks
+
+
+def apply_requested(flow: Flow, recorded: Recorded) -> Void | None:
+    """People were asked: from now on votes count, and the expiry runs."""
+    request = ApprovalRequested.FromString(recorded.event.data.value)
+    proposal = flow.proposals.get(request.proposal_id)
+    if proposal is None or proposal.state is not ProposalState.EVALUATED or not proposal.asks:
+        return Void("there is nothing to ask people about")
+    if request.digest != proposal.digest:
+        return Void("its digest is not the proposal's", ErrorReason.ERROR_REASON_DIGEST_MISMATCH)
+    flow.proposals[request.proposal_id] = replace(proposal, state=ProposalState.PENDING, requested_at=recorded.time)
+    return None
+
+
+def apply_given(flow: Flow, recorded: Recorded) -> Void | None:
+    """A yes: it counts for each gate whose roles the voter has. The last one that was missing approves."""
+    vote = ApprovalGiven.FromString(recorded.event.data.value)
+    proposal = flow.proposals.get(vote.proposal_id)
+    if proposal is None:
+        return Void("no such proposal", ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND)
+    if vote.cause == ApprovalCause.APPROVAL_CAUSE_EXPIRY:
+        asks = tuple(
+            replace(ask, passed=True) if _expired(proposal, ask, ExpiryPolicy.APPROVE, recorded.time) else ask
+            for ask in proposal.asks
+        )
+        if proposal.state is not ProposalState.PENDING or asks == proposal.asks:
+            return Void("no gate that approves on expiry has expired")
+        return _settle(flow, replace(proposal, asks=asks))
+    refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest)
+    if refused is not None:
+        return refused
+    asks = tuple(_with_vote(ask, vote.voter, frozenset(vote.roles)) for ask in proposal.asks)
+    ballot = Ballot(vote.voter, True, vote.comment, recorded.time)
+    return _settle(flow, replace(proposal, asks=asks, ballots=(*proposal.ballots, ballot)))
+
+
+def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
+    """A no: one rejects. It may be what a step waits for."""
+    vote = ApprovalRefused.FromString(recorded.event.data.value)
+    proposal = flow.proposals.get(vote.proposal_id)
+    if proposal is None:
+        return Void("no such proposal", ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND)
+    ballots = proposal.ballots
+    match vote.cause:
+        case ApprovalCause.APPROVAL_CAUSE_EXPIRY:
+            if proposal.state is not ProposalState.PENDING or not any(
+                _expired(proposal, ask, ExpiryPolicy.REJECT, recorded.time) for ask in proposal.asks
+            ):
+                return Void("no gate that rejects on expiry has expired")
+        case ApprovalCause.APPROVAL_CAUSE_RESOLUTION:
+            if flow.wish is None or flow.wish.subject_id != vote.proposal_id:
+                return Void("nobody resolved to reject it")
+            flow.wish = None
+        case _:
+            refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest)
+            if refused is not None:
+                return refused
+            ballots = (*ballots, Ballot(vote.voter, False, vote.comment, recorded.time))
+    flow.proposals[vote.proposal_id] = replace(
+        proposal, state=ProposalState.REJECTED, ballots=ballots, refused_by=recorded
+    )
+    outcomes.trigger(flow, recorded)
+    return None
+
+
+def judge_vote(proposal: Proposal, voter: str, roles: Iterable[str], digest: str) -> Void | None:
+    """Why this vote does not count, or None where it does. Used by the fold, and beforehand by the API."""
+    held = frozenset(roles)
+    if proposal.state is not ProposalState.PENDING:
+        return Void(f"the approval is {proposal.state.name.lower()}", ErrorReason.ERROR_REASON_APPROVAL_CLOSED)
+    if digest != proposal.digest:
+        return Void("the vote is for another digest", ErrorReason.ERROR_REASON_DIGEST_MISMATCH)
+    if any(ballot.voter == voter for ballot in proposal.ballots):
+        return Void(f"{voter} has voted", ErrorReason.ERROR_REASON_ALREADY_VOTED)
+    open_to_roles = [ask for ask in proposal.asks if not ask.passed and held & ask.gate.roles]
+    if not voter or not open_to_roles:
+        wanted = sorted({role for ask in proposal.asks if not ask.passed for role in ask.gate.roles})
+        return Void(
+            f"{voter or 'nobody'} has none of the roles {', '.join(wanted)}",
+            ErrorReason.ERROR_REASON_MISSING_ROLE,
+        )
+    if all(ask.nobody_qualifies or _is_requester(ask, voter) for ask in open_to_roles):
+        return Void(
+            f"{voter} asked for it and may not approve it",
+            ErrorReason.ERROR_REASON_REQUESTER_MAY_NOT_VOTE,
+        )
+    return None
+
+
+def _settle(flow: Flow, proposal: Proposal) -> None:
+    approved = all(ask.passed for ask in proposal.asks)
+    flow.proposals[proposal.recorded.event_id] = (
+        replace(proposal, state=ProposalState.APPROVED) if approved else proposal
+    )
+
+
+def _with_vote(ask: Ask, voter: str, roles: frozenset[str]) -> Ask:
+    if ask.passed or not roles & ask.gate.roles or ask.nobody_qualifies or _is_requester(ask, voter):
+        return ask
+    voters = ask.voters | {voter}
+    return replace(ask, voters=voters, passed=len(voters) >= ask.gate.quorum)
+
+
+def _is_requester(ask: Ask, voter: str) -> bool:
+    return ask.gate.not_the_requester and voter == ask.requester
+
+
+def _expired(proposal: Proposal, ask: Ask, policy: ExpiryPolicy, now: datetime) -> bool:
+    due = proposal.expiry(ask)
+    return due is not None and ask.gate.on_expiry is policy and now >= due
+
+
+def _why_it_asks(gate: GateSpec, message: Message) -> str | None:
+    if gate.when is None:
+        return "always"
+    try:
+        return gate.when.text if gate.when.allows(event=message, flow=None) else None
+    except PolicyError as error:
+        return f"its condition can't be evaluated: {error.text}"
+
+
+def _requester(flow: Flow, gate: GateSpec, message: Message) -> str:
+    if not gate.requester_field:
+        return flow.requester
+    value: object = message
+    for name in gate.requester_field.split("."):
+        value = getattr(value, name, "")
+    return value if isinstance(value, str) else ""

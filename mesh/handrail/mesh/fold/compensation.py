@@ -1,0 +1,170 @@
+"""Undoing effects: commands, their outcomes and their failures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from handrail.mesh.envelope import Recorded, from_timestamp
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Effect, EffectState, Flow, RunState, Void
+from handrail.mesh.fold import outcomes
+from handrail.mesh.template import UndoSpec
+from handrail.v1.decision_pb2 import StepTimedOut
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.failure_pb2 import StepFailed
+
+
+def apply_started(flow: Flow, recorded: Recorded) -> Void | None:
+    """The plan of the compensation was recorded."""
+    if not flow.is_undoing or flow.compensation_started:
+        return Void("no compensation begins here")
+    flow.compensation_started = True
+    return None
+
+
+def apply_undo(flow: Flow, recorded: Recorded) -> Void | None:
+    """The command to undo begins the next attempt at it."""
+    event = recorded.event
+    effect = flow.effects.get(event.root)
+    if effect is None or effect.step.undo is None or event.attempt != effect.attempt + 1:
+        return Void("no such undo is due")
+    if not (flow.is_undoing or effect.orphan) or effect.state not in (EffectState.DONE, EffectState.UNDOING):
+        return Void(f"the effect is {effect.state.name.lower().replace('_', ' ')}")
+    if effect.step.agent != recorded.agent:
+        return Void(f"step {effect.step.name} belongs to agent {effect.step.agent}")
+    flow.effects[event.root] = replace(
+        effect,
+        state=EffectState.UNDOING,
+        attempt=event.attempt,
+        deadline=recorded.time + effect.step.undo.timeout,
+        retry_at=None,
+    )
+    return None
+
+
+def apply_undone(flow: Flow, recorded: Recorded) -> Void | None:
+    """An agent undid an effect. It counts whenever it comes: what is undone is undone."""
+    event = recorded.event
+    effect = flow.effects.get(event.root)
+    if effect is None or effect.attempt == 0:
+        return Void("nobody asked for this undo")
+    if effect.step.agent != recorded.agent:
+        return Void(
+            f"step {effect.step.name} belongs to agent {effect.step.agent}, not {recorded.agent}",
+            ErrorReason.ERROR_REASON_WRONG_AGENT,
+        )
+    allowed = effect.step.undo.emits if effect.step.undo else frozenset()
+    if recorded.type not in allowed and recorded.type != outcomes.STEP_COMPLETED:
+        return Void(
+            f"the undo of step {effect.step.name} does not emit {recorded.type}",
+            ErrorReason.ERROR_REASON_WRONG_AGENT,
+        )
+    try:
+        contracts = flow.template.contracts
+        contracts.validate(contracts.decode(event.data))
+    except HandrailError as error:
+        return Void(error.text, error.reason)
+    flow.effects[event.root] = replace(
+        effect, state=EffectState.UNDONE, deadline=None, retry_at=None, undone_by=recorded
+    )
+    _close_undo_matters(flow, effect)
+    _mark_run_undone(flow, effect)
+    return None
+
+
+def undo_failed(flow: Flow, recorded: Recorded, failed: StepFailed) -> Void | None:
+    """An agent reports that an attempt to undo failed."""
+    effect = flow.effects.get(failed.undo_of)
+    if effect is None or effect.step.agent != recorded.agent:
+        return Void("no such undo belongs to this agent", ErrorReason.ERROR_REASON_WRONG_AGENT)
+    if effect.state is not EffectState.UNDOING or effect.attempt != recorded.event.attempt:
+        return Void("this attempt of the undo is over")
+    text = f"{failed.error_class}: {failed.text}"
+    flow.effects[failed.undo_of] = _after_failure(effect, recorded, text, retryable=failed.retryable)
+    return None
+
+
+def undo_progressed(flow: Flow, recorded: Recorded) -> Void | None:
+    """A heartbeat moves the deadline of the running undo."""
+    effect = flow.effects[recorded.event.root]
+    if (
+        effect.step.agent != recorded.agent
+        or effect.step.undo is None
+        or effect.state is not EffectState.UNDOING
+        or effect.attempt != recorded.event.attempt
+        or effect.deadline is None
+    ):
+        return Void("this attempt of the undo is over")
+    flow.effects[recorded.event.root] = replace(effect, deadline=recorded.time + effect.step.undo.timeout)
+    return None
+
+
+def undo_timed_out(flow: Flow, recorded: Recorded, timed_out: StepTimedOut) -> Void | None:
+    """The coordinator found an undo past its deadline."""
+    effect = flow.effects.get(timed_out.undo_of)
+    if (
+        effect is None
+        or effect.state is not EffectState.UNDOING
+        or effect.attempt != timed_out.attempt
+        or effect.deadline is None
+        or from_timestamp(timed_out.deadline) < effect.deadline
+        or recorded.time < effect.deadline
+    ):
+        return Void("the undo is over, or has time left")
+    text = f"no outcome of the undo within {_undo(effect).timeout}"
+    flow.effects[timed_out.undo_of] = _after_failure(effect, recorded, text, retryable=True)
+    return None
+
+
+def retry_undo(flow: Flow, effect: Effect, recorded: Recorded) -> None:
+    """A person has an undo tried again."""
+    flow.effects[effect.recorded.event_id] = replace(
+        effect,
+        state=EffectState.UNDOING,
+        deadline=None,
+        retry_at=recorded.time,
+        budget=effect.attempt + _undo(effect).retry.max_attempts,
+    )
+
+
+def mark(flow: Flow, effect: Effect, state: EffectState) -> None:
+    """A person says where an effect stands."""
+    flow.effects[effect.recorded.event_id] = replace(effect, state=state, deadline=None, retry_at=None)
+    if state is EffectState.UNDONE_BY_HAND:
+        _mark_run_undone(flow, effect)
+
+
+def _undo(effect: Effect) -> UndoSpec:
+    if effect.step.undo is None:
+        raise ValueError(f"step {effect.step.name} has no undo")
+    return effect.step.undo
+
+
+def _after_failure(effect: Effect, recorded: Recorded, text: str, *, retryable: bool) -> Effect:
+    again = retryable and effect.attempt < effect.budget
+    backoff = _undo(effect).retry.backoff(effect.attempt)
+    return replace(
+        effect,
+        state=EffectState.UNDOING if again else EffectState.UNDO_FAILED,
+        deadline=None,
+        retry_at=recorded.time + backoff if again else None,
+        last_error=text,
+    )
+
+
+def _mark_run_undone(flow: Flow, effect: Effect) -> None:
+    """A step run is undone once none of its effects stands."""
+    key = (effect.step.name, effect.recorded.event.root)
+    run = flow.runs.get(key)
+    if run is None or run.state is not RunState.DONE:
+        return
+    undone = (EffectState.UNDONE, EffectState.UNDONE_BY_HAND)
+    if all(flow.effects[event_id].state in undone for event_id in run.outputs.values()):
+        flow.runs[key] = replace(run, state=RunState.UNDONE)
+
+
+def _close_undo_matters(flow: Flow, effect: Effect) -> None:
+    about = f"{effect.recorded.event_id}:"
+    for escalation in list(flow.escalations.values()):
+        if escalation.subject_id.startswith(about):
+            del flow.escalations[escalation.escalation_id]

@@ -1,0 +1,123 @@
+"""`evolve`: one message in, the next state of the flow out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.flow import Divergence, Flow, Void
+from handrail.mesh.fold import approvals, attempts, compensation, control, outcomes
+from handrail.mesh.subjects import COORDINATOR, Kind
+from handrail.mesh.template import Template
+from handrail.v1.decision_pb2 import (
+    ApprovalGiven,
+    ApprovalRefused,
+    ApprovalRequested,
+    CompensationStarted,
+    Escalated,
+    FlowClosed,
+    FlowHalted,
+    FlowResumed,
+    Resolved,
+    RuleTripped,
+    StepReopened,
+    StepTimedOut,
+)
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.event_pb2 import Event
+
+Rule = Callable[[Flow, Recorded], Void | None]
+
+_KINDS: dict[Kind, Rule] = {
+    Kind.EVENT: outcomes.apply_event,
+    Kind.PROPOSAL: outcomes.apply_proposal,
+    Kind.RELEASED: outcomes.apply_released,
+    Kind.FAILURE: attempts.apply_failure,
+    Kind.PROGRESS: attempts.apply_progress,
+    Kind.RETRY: attempts.apply_retry,
+    Kind.UNDO: compensation.apply_undo,
+    Kind.UNDONE: compensation.apply_undone,
+    Kind.DIVERGENCE: control.apply_divergence,
+}
+
+_DECISIONS: dict[str, Rule] = {
+    ApprovalRequested.DESCRIPTOR.full_name: approvals.apply_requested,
+    ApprovalGiven.DESCRIPTOR.full_name: approvals.apply_given,
+    ApprovalRefused.DESCRIPTOR.full_name: approvals.apply_refused,
+    StepTimedOut.DESCRIPTOR.full_name: attempts.apply_timed_out,
+    StepReopened.DESCRIPTOR.full_name: attempts.apply_reopened,
+    CompensationStarted.DESCRIPTOR.full_name: compensation.apply_started,
+    FlowHalted.DESCRIPTOR.full_name: control.apply_halted,
+    FlowResumed.DESCRIPTOR.full_name: control.apply_resumed,
+    RuleTripped.DESCRIPTOR.full_name: control.apply_rule_tripped,
+    Escalated.DESCRIPTOR.full_name: control.apply_escalated,
+    Resolved.DESCRIPTOR.full_name: control.apply_resolved,
+    FlowClosed.DESCRIPTOR.full_name: control.apply_closed,
+}
+
+
+def begin(template: Template) -> Flow:
+    """A flow of this template before its first event."""
+    return Flow(template)
+
+
+def evolve(flow: Flow, recorded: Recorded) -> Flow:
+    """The flow after one more message. `recorded` must be the next one in stream order."""
+    after = flow.copy()
+    _apply(after, recorded)
+    return after
+
+
+def fold(template: Template, history: Iterable[Recorded]) -> Flow:
+    """The flow after these messages, which must be in stream order."""
+    flow = begin(template)
+    for recorded in history:
+        _apply(flow, recorded)
+    return flow
+
+
+def pinned_version(history: Sequence[Recorded]) -> int:
+    """The template version that a flow is pinned to: the one in its first event in the stream."""
+    for recorded in history:
+        if recorded.kind is Kind.EVENT and not recorded.event.step:
+            return recorded.event.template_version
+    return history[0].event.template_version
+
+
+def _apply(flow: Flow, recorded: Recorded) -> None:
+    if recorded.sequence <= flow.last_sequence:
+        raise ValueError(
+            f"flow {recorded.event.flow_id}: sequence {recorded.sequence} comes after {flow.last_sequence}"
+        )
+    flow.flow_id = recorded.event.flow_id
+    flow.last_sequence = recorded.sequence
+    flow.last_time = recorded.time
+    flow.message_count += 1
+    void = _judge(flow, recorded)
+    if void is not None:
+        flow.void[recorded.sequence] = void
+        if recorded.agent != COORDINATOR and recorded.kind is not Kind.PROGRESS:
+            flow.divergences = (
+                *flow.divergences,
+                Divergence(recorded.sequence, recorded.agent, recorded.type, void.text),
+            )
+
+
+def _judge(flow: Flow, recorded: Recorded) -> Void | None:
+    event: Event = recorded.event
+    if event.template_version != flow.template.version:
+        return Void(
+            f"it claims version {event.template_version} of {flow.flow_type}, the flow is pinned to "
+            f"{flow.template.version}",
+            ErrorReason.ERROR_REASON_WRONG_VERSION,
+        )
+    if recorded.kind is not Kind.DECISION:
+        return _KINDS[recorded.kind](flow, recorded)
+    if recorded.agent != COORDINATOR:
+        return Void("only the coordinator records decisions", ErrorReason.ERROR_REASON_WRONG_AGENT)
+    rule = _DECISIONS.get(recorded.type)
+    if rule is None:
+        return Void(f"{recorded.type} is no decision known here")
+    if flow.first is None:
+        return Void("the flow has not begun")
+    return rule(flow, recorded)

@@ -1,0 +1,99 @@
+"""Where a flow stands, and whether its end may be recorded."""
+
+from __future__ import annotations
+
+from handrail.mesh.flow import Flow, ProposalState
+from handrail.mesh.template import RejectPolicy
+from handrail.v1.decision_pb2 import EscalationCause, FlowStatus, HaltMode
+
+_OVERTAKEN_BY_COMPLETION = frozenset(
+    {EscalationCause.ESCALATION_CAUSE_DEADLINE, EscalationCause.ESCALATION_CAUSE_STRANDED}
+)
+
+_FINAL = frozenset(
+    {
+        FlowStatus.FLOW_STATUS_COMPLETED,
+        FlowStatus.FLOW_STATUS_COMPENSATED,
+        FlowStatus.FLOW_STATUS_CANCELLED,
+        FlowStatus.FLOW_STATUS_FAILED,
+    }
+)
+
+
+def status(flow: Flow) -> FlowStatus.ValueType:
+    """The status of a flow: what was recorded at its end, else what follows from what is owed."""
+    if flow.closed:
+        return flow.closed
+    if flow.first is None:
+        return FlowStatus.FLOW_STATUS_UNSPECIFIED
+    if is_complete(flow):
+        return FlowStatus.FLOW_STATUS_COMPLETED
+    if flow.escalations:
+        return FlowStatus.FLOW_STATUS_ESCALATED
+    if flow.halt is not None:
+        return _halted_status(flow.halt.mode)
+    if any(proposal.state is ProposalState.PENDING for proposal in flow.proposals.values()):
+        return FlowStatus.FLOW_STATUS_WAITING_APPROVAL
+    return FlowStatus.FLOW_STATUS_RUNNING
+
+
+def is_final(flow: Flow) -> bool:
+    """Whether nothing more is to come, unless a late outcome or a person reopens it."""
+    return status(flow) in _FINAL
+
+
+def is_complete(flow: Flow) -> bool:
+    """Whether a completing fact is there and nothing is owed."""
+    return (
+        flow.halt is None
+        and flow.wish is None
+        and any(flow.facts_by_type.get(name) for name in flow.template.completes_with)
+        and owes_nothing(flow)
+        and all(trip.recorded for trip in flow.trips.values())
+        and all(e.cause in _OVERTAKEN_BY_COMPLETION for e in flow.escalations.values())
+    )
+
+
+def owes_nothing(flow: Flow) -> bool:
+    """Whether no step run and no proposal waits for anybody."""
+    return (
+        not any(run.is_open for run in flow.runs.values())
+        and not any(proposal.undecided for proposal in flow.proposals.values())
+        and rejected_with(flow, RejectPolicy.COMPENSATE) is None
+        and rejected_with(flow, RejectPolicy.FAIL) is None
+        and not any(effect.orphan and effect.stands for effect in flow.effects.values())
+    )
+
+
+def rejected_with(flow: Flow, policy: RejectPolicy) -> str | None:
+    """The id of a rejected proposal one of whose asking gates has this consequence, if there is one."""
+    for event_id, proposal in flow.proposals.items():
+        if proposal.state is ProposalState.REJECTED and any(ask.gate.on_reject is policy for ask in proposal.asks):
+            return event_id
+    return None
+
+
+def settled(flow: Flow) -> FlowStatus.ValueType | None:
+    """The final status that `FlowClosed` may record now; None while something is left to do, or nothing was decided."""
+    if flow.halt is None or flow.escalations or flow.wish is not None:
+        return None
+    match flow.halt.mode:
+        case HaltMode.HALT_MODE_FAIL:
+            return FlowStatus.FLOW_STATUS_FAILED
+        case HaltMode.HALT_MODE_COMPLETE:
+            return FlowStatus.FLOW_STATUS_COMPLETED
+        case HaltMode.HALT_MODE_COMPENSATE if not flow.halt.to_step:
+            final = FlowStatus.FLOW_STATUS_COMPENSATED
+        case HaltMode.HALT_MODE_CANCEL:
+            final = FlowStatus.FLOW_STATUS_CANCELLED
+        case _:
+            return None
+    return None if flow.open_outcomes() or flow.undo_targets() else final
+
+
+def _halted_status(mode: HaltMode.ValueType) -> FlowStatus.ValueType:
+    if mode in (HaltMode.HALT_MODE_COMPENSATE, HaltMode.HALT_MODE_CANCEL):
+        return FlowStatus.FLOW_STATUS_COMPENSATING
+    if mode == HaltMode.HALT_MODE_HOLD:
+        return FlowStatus.FLOW_STATUS_ESCALATED
+    return FlowStatus.FLOW_STATUS_RUNNING

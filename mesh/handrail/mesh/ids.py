@@ -1,0 +1,117 @@
+"""Ids are derived, not drawn: SHA-256 over length-prefixed UTF-8 fields, the first 16 bytes as 32 hex digits.
+
+The first field names what is hashed, so that ids of different things never meet. `docs/wire.md` has test vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from hashlib import sha256
+
+
+def _digest(*fields: str | bytes) -> bytes:
+    hashed = bytearray()
+    for field in fields:
+        data = field.encode() if isinstance(field, str) else field
+        hashed += len(data).to_bytes(4, "big") + data
+    return sha256(hashed).digest()
+
+
+def _identifier(*fields: str | bytes) -> str:
+    return _digest(*fields)[:16].hex()
+
+
+def flow_id_from_key(flow_type: str, key: str) -> str:
+    """The flow of a business key: the same key gives the same flow."""
+    return _identifier("flow", flow_type, key)
+
+
+def key_hash(flow_type: str, key: str) -> str:
+    """The token under which the use of a business key is recorded."""
+    return _identifier("key", flow_type, key)
+
+
+def new_flow_id(now: datetime, random: bytes) -> str:
+    """A UUIDv7 (RFC 9562) as 32 hex digits from a time and ten random bytes."""
+    milliseconds = int(now.timestamp() * 1000)
+    value = (milliseconds << 80) | int.from_bytes(random[:10], "big")
+    value = value & ~(0xF << 76) | (0x7 << 76)
+    value = value & ~(0x3 << 62) | (0x2 << 62)
+    return f"{value:032x}"
+
+
+def outcome_id(flow_id: str, step: str, root: str, run: int, index: int) -> str:
+    """The id of an outcome: neither attempt nor message type enters, so a retry can't give a second answer."""
+    return _identifier("outcome", flow_id, step, root, str(run), str(index))
+
+
+def start_id(flow_id: str) -> str:
+    """The id of a flow's first event."""
+    return outcome_id(flow_id, "", "", 0, 0)
+
+
+def undone_id(flow_id: str, event_id: str) -> str:
+    """The id of the outcome of undoing an event."""
+    return _identifier("undone", flow_id, event_id)
+
+
+def attempt_id(kind: str, flow_id: str, step: str, root: str, run: int, attempt: int) -> str:
+    """The id of what happens once an attempt: `failure`, `retry`, `undo`, and `undo-failure`.
+
+    For the last two `root` is the event to undo.
+    """
+    return _identifier(kind, flow_id, step, root, str(run), str(attempt))
+
+
+def progress_id(flow_id: str, step: str, root: str, run: int, attempt: int, counter: int) -> str:
+    """The id of the n-th durable heartbeat of an attempt."""
+    return _identifier("progress", flow_id, step, root, str(run), str(attempt), str(counter))
+
+
+def divergence_id(flow_id: str, event_id: str, digest: str) -> str:
+    """The id of a divergence: the same refused answer is reported once."""
+    return _identifier("divergence", flow_id, event_id, digest)
+
+
+def decision_id(flow_id: str, message_type: str, subject: str, based_on: int) -> str:
+    """The id of a decision about `subject`, decided on the flow at sequence `based_on`.
+
+    The sequence enters so that a void decision never blocks the next one.
+    """
+    return _identifier("decision", flow_id, message_type, subject, str(based_on))
+
+
+def escalation_id(flow_id: str, cause: str, subject: str) -> str:
+    """The id of a matter that waits for a person: the same matter has the same id."""
+    return _identifier("escalation", flow_id, cause, subject)
+
+
+def join_root(event_ids: Iterable[str]) -> str:
+    """The root of a join: the hash of its inputs' ids in stream order."""
+    return _identifier("join", *event_ids)
+
+
+def idempotency_key(flow_id: str, step: str, root: str, run: int) -> str:
+    """What a handler guards its effect with: the same over redeliveries and retries of its step run."""
+    return _identifier("effect", flow_id, step, root, str(run))
+
+
+def undo_key(flow_id: str, event_id: str) -> str:
+    """What an undo handler guards its effect with."""
+    return _identifier("undo-effect", flow_id, event_id)
+
+
+def approval_digest(*, flow_id: str, event_id: str, gates: Iterable[str], message_type: str, data: bytes) -> str:
+    """What a vote is bound to, as 64 hex digits: change anything that was shown and it no longer fits."""
+    return _digest("approval", flow_id, event_id, ",".join(sorted(gates)), message_type, data).hex()
+
+
+def quarantine_id(subject: str, body: bytes) -> str:
+    """A name for a message that has none that can be read."""
+    return _identifier("quarantine", subject, body)
+
+
+def content_digest(data: bytes) -> str:
+    """SHA-256 of the bytes, 64 hex digits."""
+    return sha256(data).hexdigest()

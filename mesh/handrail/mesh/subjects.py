@@ -1,0 +1,168 @@
+"""Subjects: built here and parsed here, nowhere else.
+
+flow.<flow_type>.<flow_id>.<kind>.<agent>.<event_id>.<message full name>   stream FLOW
+timer.<flow_type>.<flow_id>.<timer>  →  due.<flow_type>.<flow_id>.<timer>  stream TIMER
+template.<name>.<version>, template.<name>.active.<n>                      stream TEMPLATE
+quarantine.<flow_type>.<flow_id>.<agent>.<event_id>                        stream QUARANTINE
+key.<flow_type>.<hash of the business key>                                 stream KEY
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import NamedTuple
+
+from handrail.mesh.errors import HandrailError
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+COORDINATOR = "coordinator"
+"""The agent token of the coordinator; no agent may have this name."""
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+"""Flow types, agents, steps, gates and rules: one subject token each."""
+
+_IDENTIFIER = re.compile(r"[0-9a-f]{32}")
+_MESSAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+_TIMER = re.compile(r"[A-Za-z0-9_-]{1,256}")
+
+
+class Kind(StrEnum):
+    """What a message in the FLOW stream is; the fourth token of its subject."""
+
+    EVENT = "event"
+    PROPOSAL = "proposal"
+    RELEASED = "released"
+    FAILURE = "failure"
+    UNDONE = "undone"
+    PROGRESS = "progress"
+    DIVERGENCE = "divergence"
+    RETRY = "retry"
+    UNDO = "undo"
+    DECISION = "decision"
+
+
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+class Address(NamedTuple):
+    """The subject of a message in the FLOW stream, in its parts."""
+
+    flow_type: str
+    flow_id: str
+    kind: Kind
+    agent: str
+    event_id: str
+    message_type: str
+
+    @property
+    def subject(self) -> str:
+        """The subject as the broker sees it."""
+        return (
+            f"flow.{self.flow_type}.{self.flow_id}.{self.kind.value}.{self.agent}.{self.event_id}.{self.message_type}"
+        )
+
+
+def parse(subject: str) -> Address:
+    """Take a FLOW subject apart; WRONG_ADDRESS says which token is not as it has to be."""
+    tokens = subject.split(".", 6)
+    if len(tokens) != 7 or tokens[0] != "flow":
+        raise _wrong(subject, "it is not flow.<type>.<id>.<kind>.<agent>.<event id>.<message>")
+    _, flow_type, flow_id, kind, agent, event_id, message_type = tokens
+    known = _KINDS.get(kind)
+    if known is None:
+        raise _wrong(subject, f"there is no kind «{_cut(kind)}»")
+    _require_name(subject, "flow type", flow_type)
+    _require_name(subject, "agent", agent)
+    for label, value in (("flow id", flow_id), ("event id", event_id)):
+        if not _IDENTIFIER.fullmatch(value):
+            raise _wrong(subject, f"the {label} «{_cut(value)}» is not 32 hex digits")
+    if not _MESSAGE.fullmatch(message_type):
+        raise _wrong(subject, f"«{_cut(message_type)}» is no message name")
+    return Address(flow_type, flow_id, known, agent, event_id, message_type)
+
+
+def flow_filter(flow_type: str, flow_id: str) -> str:
+    """The one filter for a whole flow.
+
+    Expectations must use this very string: on a replicated stream two filters that match the same messages do not exclude
+    each other.
+    """
+    return f"flow.{flow_type}.{flow_id}.>"
+
+
+def outcome_filter(flow_type: str, flow_id: str, agent: str, event_id: str) -> str:
+    """The filter for one outcome of whatever kind and type: with expectation 0, only the first is stored."""
+    return f"flow.{flow_type}.{flow_id}.*.{agent}.{event_id}.>"
+
+
+def timer_subject(flow_type: str, flow_id: str, timer: str) -> str:
+    """Where a timer is armed."""
+    return f"timer.{flow_type}.{flow_id}.{_timer_token(timer)}"
+
+
+def due_subject(flow_type: str, flow_id: str, timer: str) -> str:
+    """Where a timer arrives when it is due."""
+    return f"due.{flow_type}.{flow_id}.{_timer_token(timer)}"
+
+
+class Due(NamedTuple):
+    """The subject of a timer that is due, in its parts."""
+
+    flow_type: str
+    flow_id: str
+    timer: str
+
+
+def parse_due(subject: str) -> Due:
+    """Take a `due` subject apart; WRONG_ADDRESS if it is none."""
+    tokens = subject.split(".")
+    if len(tokens) != 4 or tokens[0] != "due" or not _IDENTIFIER.fullmatch(tokens[2]):
+        raise _wrong(subject, "it is not due.<type>.<id>.<timer>")
+    _require_name(subject, "flow type", tokens[1])
+    return Due(tokens[1], tokens[2], tokens[3])
+
+
+def template_subject(name: str, version: int) -> str:
+    """Where a version of a template is stored."""
+    return f"template.{name}.{version}"
+
+
+def activation_subject(name: str, number: int) -> str:
+    """Where the n-th activation of a template is recorded, from 1."""
+    return f"template.{name}.active.{number}"
+
+
+def quarantine_subject(flow_type: str, flow_id: str, agent: str, event_id: str) -> str:
+    """Where `agent` puts a message that breaks its contract; tokens that can't be one become `-`."""
+    return f"quarantine.{_token(flow_type)}.{_token(flow_id)}.{_token(agent)}.{_token(event_id)}"
+
+
+def key_subject(flow_type: str, key_hash: str) -> str:
+    """Where the use of a business key is recorded."""
+    return f"key.{flow_type}.{key_hash}"
+
+
+def _token(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) else "-"
+
+
+def _timer_token(timer: str) -> str:
+    if not _TIMER.fullmatch(timer):
+        raise _wrong(timer, "a timer's name is one token of letters, digits, - and _")
+    return timer
+
+
+def _require_name(subject: str, label: str, value: str) -> None:
+    if not NAME.fullmatch(value):
+        raise _wrong(subject, f"the {label} «{_cut(value)}» is not lower-case letters, digits, - and _")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else text[:80] + "…"
+
+
+def _wrong(subject: str, why: str) -> HandrailError:
+    return HandrailError(
+        ErrorReason.ERROR_REASON_WRONG_ADDRESS, f"subject «{_cut(subject)}»: {why}", subject=_cut(subject)
+    )
