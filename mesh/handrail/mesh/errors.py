@@ -101,7 +101,8 @@ class TooLarge(HandrailError):
     def __init__(self, subject: str, size: int, limit: int) -> None:
         super().__init__(
             ErrorReason.ERROR_REASON_TOO_LARGE,
-            f"the message on {subject} has {size} bytes, the broker takes {limit}; put large content elsewhere and send where it is",
+            f"the message on {subject} has {size} bytes, the broker takes {limit}; "
+            "keep large content elsewhere and send where it is",
             subject=subject,
             size=str(size),
             limit=str(limit),

@@ -1,0 +1,73 @@
+"""The JetStream API: requests and answers as JSON, errors with their code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from handrail.mesh.connection import NO_RESPONDERS, Connection, status
+from handrail.mesh.errors import BrokerUnavailable, HandrailError
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+API_TIMEOUT = timedelta(seconds=15)
+
+STREAM_NOT_FOUND = 10059
+STREAM_NAME_IN_USE = 10058
+CONSUMER_NOT_FOUND = 10014
+MESSAGE_NOT_FOUND = 10037
+
+_TRANSIENT = (10008, 10009, 10015)
+"""The cluster has no leader, or is busy."""
+
+_SILENCE = timedelta(seconds=4)
+_BACKOFF = 0.2
+
+
+class ApiError(HandrailError):
+    """The broker refuses a request of the JetStream API; `code` is its `err_code`."""
+
+    def __init__(self, subject: str, code: int, description: str) -> None:
+        self.code = code
+        self.description = description
+        super().__init__(ErrorReason.ERROR_REASON_INTERNAL, f"the broker refuses {subject}: {description} ({code})")
+
+
+async def request_json(
+    connection: Connection,
+    subject: str,
+    payload: Mapping[str, Any] | None = None,
+    *,
+    timeout: timedelta = API_TIMEOUT,
+) -> dict[str, Any]:
+    """Ask and return the answer. Asks again while the cluster elects a leader, so use it for what may be done twice.
+
+    Raises ApiError for what the broker refuses, BrokerPermission, and BrokerUnavailable after `timeout`.
+    """
+    body = json.dumps(payload).encode() if payload is not None else b""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout.total_seconds()
+    problem = "no answer"
+    while (left := deadline - loop.time()) > 0:
+        try:
+            message = await connection.request(subject, body, timeout=min(_SILENCE, timedelta(seconds=left)))
+        except BrokerUnavailable as unavailable:
+            if connection.closed.is_set():
+                raise
+            problem = unavailable.text
+            continue
+        if status(message) == NO_RESPONDERS:
+            problem = "JetStream is not enabled there, or no leader is elected"
+        else:
+            answer: dict[str, Any] = json.loads(message.data)
+            error = answer.get("error")
+            if error is None:
+                return answer
+            code, description = int(error.get("err_code", 0)), str(error.get("description", ""))
+            if code not in _TRANSIENT:
+                raise ApiError(subject, code, description)
+            problem = description
+        await asyncio.sleep(min(_BACKOFF, max(0.0, deadline - loop.time())))
+    raise BrokerUnavailable(f"{subject} gave up after {timeout.total_seconds():g} s: {problem}")

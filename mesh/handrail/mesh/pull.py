@@ -1,0 +1,252 @@
+"""Consuming a durable by hand-made pull requests: no task and no future per message.
+
+Several requests overlap, so that there is always one open at the broker. What is requested and what is delivered and
+not yet settled never exceed `in_flight` together: a slow consumer is not handed more than it can hold. Requests are made
+anew after a reconnect, after they expire, and when the broker's heartbeat stops (then the consumer's leader has moved).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from handrail.mesh.connection import NO_RESPONDERS, Connection, status
+from handrail.mesh.errors import BrokerUnavailable, HandrailError
+
+_logger = logging.getLogger(__name__)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_EXPIRES = 30.0
+_HEARTBEAT = 1.0
+_SILENCE = 3.5
+"""Seconds: a request's life, the broker's heartbeat while nothing is delivered, and how long we do without one."""
+_GRACE = 2.0
+_TICK = 0.5
+_RETRY = 0.5
+_HEARTBEAT_STATUS = "100"
+_EXPIRED_STATUS = "408"
+
+
+class Delivery:
+    """One message handed out by a durable. Settle it once: `ack`, `nak` or `term`; a second time does nothing."""
+
+    __slots__ = ("_pull", "_reply", "_settled", "_tokens", "body", "delivered", "headers", "sequence", "subject")
+
+    def __init__(self, pull: Pull, message: Msg) -> None:
+        self._pull = pull
+        self._reply = message.reply
+        self._settled = False
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with
+        # <domain>.<account> before the stream, and perhaps a random token behind.
+        tokens = message.reply.split(".")
+        self._tokens = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
+        self.subject = message.subject
+        self.body = message.data
+        self.headers = message.headers
+        self.delivered = int(self._tokens[0])
+        """How often it was handed out, 1 the first time."""
+        self.sequence = int(self._tokens[1])
+        """Its position in the stream."""
+
+    @property
+    def time(self) -> datetime:
+        """When the stream stored it, in UTC, cut to microseconds."""
+        return EPOCH + timedelta(microseconds=int(self._tokens[3]) // 1000)
+
+    @property
+    def pending(self) -> int:
+        """Messages of the durable that were not handed out when this one was."""
+        return int(self._tokens[4])
+
+    def ack(self) -> None:
+        """Done: it is not handed out again."""
+        self._settle(b"+ACK")
+
+    def nak(self, delay: timedelta | None = None) -> None:
+        """Not done: hand it out again, after `delay`."""
+        if delay is None:
+            self._settle(b"-NAK")
+        else:
+            self._settle(b"-NAK " + json.dumps({"delay": int(delay / timedelta(microseconds=1)) * 1000}).encode())
+
+    def term(self, reason: str) -> None:
+        """Never to be done: it is not handed out again, and the broker's advisory tells the reason."""
+        self._settle(b"+TERM " + reason.encode())
+
+    def in_progress(self) -> None:
+        """Still at it: the durable's wait for the ack starts over."""
+        if not self._settled:
+            self._pull.reply(self._reply, b"+WPI")
+
+    def _settle(self, body: bytes) -> None:
+        if not self._settled:
+            self._settled = True
+            self._pull.reply(self._reply, body)
+            self._pull.settled()
+
+
+class Pull:
+    """A running consumption of a durable. `start` once; `stop` hands back what is not begun."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        stream: str,
+        durable: str,
+        in_flight: int,
+        on_delivery: Callable[[Delivery], None],
+        on_problem: Callable[[HandrailError], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self.subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._name = f"{stream}/{durable}"
+        self._in_flight = in_flight
+        self._on_delivery = on_delivery
+        self._on_problem = on_problem
+        self._batch_floor = max(1, in_flight // 4)
+        self._inbox = connection.new_inbox()
+        self._requests: deque[float] = deque()
+        self._requested = 0
+        self._unsettled = 0
+        self._requests_made = 0
+        self._heard_at = 0.0
+        self._wait_until = 0.0
+        self._problem = ""
+        self._stopping = False
+        self._subscription: Subscription | None = None
+        self._ticking: asyncio.TimerHandle | None = None
+        self._refusals = ""
+
+    async def start(self) -> None:
+        """Subscribe and begin to ask."""
+        self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
+        self._connection.on_reconnected.append(self._ask_anew)
+        self._refusals = self._connection.expect(self)
+        self._heard_at = self._loop.time()
+        self._tick()
+
+    async def stop(self) -> None:
+        """Ask no more. What was not yet handed to `on_delivery` goes back to the broker; what was is still to be settled
+        by whoever has it.
+        """
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._ticking is not None:
+            self._ticking.cancel()
+        self._connection.on_reconnected.remove(self._ask_anew)
+        self._connection.forget(self._refusals)
+        if self._subscription is not None and self._connection.client.is_connected:
+            await self._subscription.drain()
+
+    @property
+    def unsettled(self) -> int:
+        """Deliveries handed out and neither acked, naked nor terminated."""
+        return self._unsettled
+
+    def reply(self, reply: str, body: bytes) -> None:
+        """Answer a delivery."""
+        self._connection.send(reply, body)
+
+    def settled(self) -> None:
+        """A delivery was settled: there is room for another."""
+        self._unsettled -= 1
+        self._ask()
+
+    def answered(self, message: Msg) -> None:
+        """Replies come to an inbox of their own."""
+
+    def refused(self, error: HandrailError) -> None:
+        """The broker refuses our requests; ask again, in case its permissions are changed."""
+        self._refusals = self._connection.expect(self)
+        self._requested = 0
+        self._requests.clear()
+        self._back_off(error)
+
+    def _on_message(self, message: Msg) -> None:
+        self._heard_at = self._loop.time()
+        if message.reply.startswith("$JS.ACK."):
+            if self._requested:
+                self._requested -= 1
+            self._unsettled += 1
+            delivery = Delivery(self, message)
+            if self._stopping:
+                delivery.nak()
+                return
+            self._problem = ""
+            self._on_delivery(delivery)
+            self._ask()
+        else:
+            self._on_status(message)
+
+    def _on_status(self, message: Msg) -> None:
+        if status(message) == _HEARTBEAT_STATUS:
+            return
+        headers = message.headers or {}
+        unserved = headers.get("Nats-Pending-Messages")
+        if unserved is not None:
+            # One request ended: it expired, or its leader moved.
+            self._requested = max(0, self._requested - int(unserved))
+        else:
+            self._requested = 0
+            self._requests.clear()
+        if status(message) == _EXPIRED_STATUS:
+            self._ask()
+        elif status(message) == NO_RESPONDERS:
+            self._back_off(
+                BrokerUnavailable(f"nobody answers for {self._name}: no such durable, or its leader is being elected")
+            )
+        else:
+            why = str(headers.get("Description", "")).strip()
+            self._back_off(BrokerUnavailable(f"{self._name}: {why or 'the broker ended a request'}"))
+
+    def _back_off(self, error: HandrailError) -> None:
+        self._wait_until = self._loop.time() + _RETRY
+        if error.text == self._problem:
+            return
+        self._problem = error.text
+        _logger.warning("%s", error)
+        if self._on_problem is not None:
+            self._on_problem(error)
+
+    def _ask(self) -> None:
+        room = self._in_flight - self._requested - self._unsettled
+        if self._stopping or room < (1 if self._requested == 0 else self._batch_floor):
+            return
+        now = self._loop.time()
+        if now < self._wait_until:
+            return
+        self._requests_made += 1
+        self._requested += room
+        self._requests.append(now + _EXPIRES + _GRACE)
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (room, _EXPIRES * 1e9, _HEARTBEAT * 1e9)
+        self._connection.send(self.subject, body, reply=f"{self._inbox}.{self._requests_made}")
+
+    def _ask_anew(self) -> None:
+        self._requests.clear()
+        self._requested = 0
+        self._heard_at = self._loop.time()
+        self._wait_until = 0.0
+        self._ask()
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        while self._requests and self._requests[0] < now:
+            self._requests.popleft()
+        if not self._requests:
+            self._requested = 0
+        if self._requested and now - self._heard_at > _SILENCE:
+            self._ask_anew()
+        else:
+            self._ask()
+        self._ticking = self._loop.call_later(_TICK, self._tick)

