@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from handrail.coordinator.decide import decide
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.timers import timers
 from handrail.mesh import telemetry
-from handrail.mesh.envelope import Entry, Recorded
+from handrail.mesh.envelope import Entry
 from handrail.mesh.errors import WrongSequence
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
@@ -34,26 +34,33 @@ class Attendant:
         self._leases = leases
         self._turns: dict[str, asyncio.Lock] = {}
 
-    async def attend(
-        self, flow_type: str, flow_id: str, *, sequence: int, now: datetime, alarms_since: int | None = None
-    ) -> Flow:
-        """Decide what is due at `now` in a flow that holds at least `sequence`, and set its timers.
+    async def attend(self, flow_type: str, flow_id: str, *, since: int, at_least: int, now: datetime) -> Flow:
+        """Decide what is due at `now` in a flow that holds at least sequence `at_least`, and set its timers.
 
-        Timers are set for what came from `alarms_since` on (default: `sequence`); earlier messages had their own handling. Raises HandrailError: FLOW_NOT_FOUND,
-        TEMPLATE_NOT_FOUND, FLOW_BUSY where another replica holds the flow, BROKER_UNAVAILABLE.
+        Only timers that the messages from `since` on changed: earlier ones had their own handling; 0 sets all. Raises
+        HandrailError: FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND, FLOW_BUSY where another replica holds the flow,
+        BROKER_UNAVAILABLE.
         """
-        async with self._turn(flow_id):
-            history = await self._store.read(flow_type, flow_id, at_least=sequence)
-            flow = await self._store.fold(history)
-            flow = await self.decide_until_done(flow, now)
-            await self.set_alarms(flow, history, since=sequence if alarms_since is None else alarms_since)
-            return flow
+        async with self.turn(flow_id):
+            history = await self._store.read(flow_type, flow_id, at_least=at_least)
+            flow = await self._store.fold(flow_type, flow_id, history)
+            earlier = [recorded for recorded in history if recorded.sequence < since]
+            before = timers(fold(flow.template, earlier)) if earlier else {}
+            return await self.settle(flow, now, before=before)
 
-    async def decide_until_done(self, flow: Flow, now: datetime) -> Flow:
-        """Append what `decide` asks for until it asks for nothing more."""
+    async def settle(self, flow: Flow, now: datetime, *, before: Mapping[str, datetime]) -> Flow:
+        """Decide until nothing is due, then turn the timers `before` into those that the flow wants."""
+        flow, overtaken = await self._decide(flow, now)
+        # What is due already and led to nothing waits for something else; unless a decision was overtaken: then it is
+        # tried again.
+        after = {name: due for name, due in timers(flow).items() if due > now or overtaken}
+        await self._alarms.change(flow.flow_type, flow.flow_id, before=before, after=after)
+        return flow
+
+    async def _decide(self, flow: Flow, now: datetime) -> tuple[Flow, bool]:
         entry = decide(flow, now)
         if entry is None:
-            return flow
+            return flow, False
         if not needs_lease(flow, entry):
             return await self._append_all(flow, entry, now)
         async with self._leases.hold(f"flow.{flow.flow_type}.{flow.flow_id}"):
@@ -65,39 +72,28 @@ class Attendant:
             "decide",
             flow_id=flow.flow_id,
             parent=_cause(flow, entry),
-            attributes={"handrail.decision": entry.address.message_type},
+            decision=entry.address.message_type,
         ):
             sequence = await self._store.append(flow, entry)
         return sequence, await self._store.load(flow.flow_type, flow.flow_id, at_least=sequence)
 
-    async def set_alarms(self, flow: Flow, history: list[Recorded], *, since: int) -> None:
-        """Arm and clear the timers that changed with the messages from sequence `since` on."""
-        earlier = [recorded for recorded in history if recorded.sequence < since]
-        before = timers(fold(flow.template, earlier)) if earlier else {}
-        await self._alarms.change(flow.flow_type, flow.flow_id, before=before, after=timers(flow))
-
-    async def _append_all(self, flow: Flow, entry: Entry | None, now: datetime) -> Flow:
+    async def _append_all(self, flow: Flow, entry: Entry | None, now: datetime) -> tuple[Flow, bool]:
         while entry is not None:
             try:
                 sequence, flow = await self.append(flow, entry)
             except WrongSequence:
-                flow = await self._store.load(flow.flow_type, flow.flow_id, at_least=flow.last_sequence)
+                flow = await self._store.load(flow.flow_type, flow.flow_id)
             else:
-                if sequence in flow.void:
-                    # The broker's clock or another message overtook it. What is still wanted has a timer, and comes again.
-                    log.info(
-                        "flow %s: %s at %d is void: %s",
-                        flow.flow_id,
-                        entry.address.message_type,
-                        sequence,
-                        flow.void[sequence].text,
-                    )
-                    return flow
+                void = flow.void.get(sequence)
+                if void is not None:
+                    what = entry.address.message_type
+                    log.info("flow %s: %s at %d is void: %s", flow.flow_id, what, sequence, void.text)
+                    return flow, True
             entry = decide(flow, now)
-        return flow
+        return flow, False
 
     @asynccontextmanager
-    async def _turn(self, flow_id: str) -> AsyncIterator[None]:
+    async def turn(self, flow_id: str) -> AsyncIterator[None]:
         """One at a time per flow within this process: two would only void each other's work."""
         lock = self._turns.setdefault(flow_id, asyncio.Lock())
         try:

@@ -1,4 +1,5 @@
-"""What the coordinator appends next to a halted flow: outcomes that are still unknown first, then the undos, then the end."""
+"""What the coordinator appends next to a halted flow: outcomes that are still unknown first, then the undos, then the
+end."""
 
 from __future__ import annotations
 
@@ -59,13 +60,14 @@ def _unknown_outcomes(flow: Flow, now: datetime) -> Entry | None:
 
 def _undos(flow: Flow, now: datetime) -> Entry | None:
     targets = flow.undo_targets()
-    if not targets or flow.open_outcomes():
+    if not targets:
         return None
-    if not flow.compensation_started:
-        message = CompensationStarted(
-            event_ids=[effect.recorded.event_id for effect in targets],
-            parallel=flow.template.parallel_undo,
-        )
+    if flow.open_outcomes():
+        # What is known later is newer, and so undone earlier: only undos under way go on.
+        targets = [effect for effect in targets if effect.state is not EffectState.DONE]
+    elif not flow.compensation_started:
+        event_ids = [effect.recorded.event_id for effect in targets]
+        message = CompensationStarted(event_ids=event_ids, parallel=flow.template.parallel_undo)
         return entries.decision(flow, message, about="", now=now)
     for effect in targets if flow.template.parallel_undo else targets[:1]:
         entry = _undo(flow, effect, now)

@@ -1,6 +1,7 @@
 """`decide`: what the coordinator appends next to a flow as it stands, or None. Pure: `now` is an argument.
 
-Asked again after every append until it answers None; a crash in between is harmless, because the same gap is found again.
+Asked again after every append until it answers None; a crash in between is harmless, because the same gap is found
+again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from handrail.mesh.flow import MESSAGE_LIMIT, Ask, Flow, Proposal, ProposalState
 from handrail.mesh.fold import is_complete, is_final
 from handrail.mesh.fold.control import run_subject
 from handrail.mesh.fold.status import owes_nothing, rejected_with
-from handrail.mesh.template import ExpiryPolicy, FailurePolicy, RejectPolicy, RuleConsequence
+from handrail.mesh.template import Consequence, ExpiryPolicy, FailurePolicy, RejectPolicy
 from handrail.v1.decision_pb2 import (
     ApprovalCause,
     ApprovalGiven,
@@ -36,17 +37,17 @@ _HALT_OF_CHOICE = {
 }
 
 _ACTION_OF_RULE = {
-    RuleConsequence.ESCALATE: RuleAction.RULE_ACTION_ESCALATE,
-    RuleConsequence.COMPENSATE: RuleAction.RULE_ACTION_COMPENSATE,
-    RuleConsequence.FAIL: RuleAction.RULE_ACTION_FAIL,
-    RuleConsequence.COMPLETE: RuleAction.RULE_ACTION_COMPLETE,
+    Consequence.ESCALATE: RuleAction.RULE_ACTION_ESCALATE,
+    Consequence.COMPENSATE: RuleAction.RULE_ACTION_COMPENSATE,
+    Consequence.FAIL: RuleAction.RULE_ACTION_FAIL,
+    Consequence.COMPLETE: RuleAction.RULE_ACTION_COMPLETE,
 }
 
 _HALT_OF_RULE = {
-    RuleConsequence.ESCALATE: HaltMode.HALT_MODE_HOLD,
-    RuleConsequence.COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
-    RuleConsequence.FAIL: HaltMode.HALT_MODE_FAIL,
-    RuleConsequence.COMPLETE: HaltMode.HALT_MODE_COMPLETE,
+    Consequence.ESCALATE: HaltMode.HALT_MODE_HOLD,
+    Consequence.COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
+    Consequence.FAIL: HaltMode.HALT_MODE_FAIL,
+    Consequence.COMPLETE: HaltMode.HALT_MODE_COMPLETE,
 }
 
 
@@ -86,7 +87,7 @@ def _wish(flow: Flow, now: datetime) -> Entry | None:
 
 def _rules(flow: Flow, now: datetime) -> Entry | None:
     for trip in flow.trips.values():
-        rule = flow.template.rule(trip.rule)
+        rule = flow.template.rules[trip.rule]
         if not trip.recorded:
             message = RuleTripped(
                 rule=trip.rule,
@@ -98,7 +99,7 @@ def _rules(flow: Flow, now: datetime) -> Entry | None:
             return entries.decision(flow, message, about=trip.rule, now=now)
         reason = f"rule {trip.rule} tripped: {trip.detail}"
         held = flow.halt is not None and flow.halt.mode == HaltMode.HALT_MODE_HOLD
-        if rule.then is not RuleConsequence.ESCALATE:
+        if rule.then is not Consequence.ESCALATE:
             if flow.halt is None or held:
                 return entries.halted(flow, _HALT_OF_RULE[rule.then], reason, now)
             continue

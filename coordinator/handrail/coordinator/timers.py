@@ -1,7 +1,7 @@
 """Timers: when the coordinator has to look at a flow again. Pure.
 
-A timer is named by what it waits for and its time, so that an old one can't replace a new one; a stray one is harmless, because
-whoever handles it folds the flow.
+A timer is named by what it waits for and its time, so that an old one can't replace a new one; a stray one is
+harmless, because whoever handles it folds the flow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _wanted(flow: Flow) -> Iterator[tuple[str, datetime]]:
             yield _name(f"{run.step.name}-{run.root}-{run.run}-{run.attempt}", due), due
     for effect in flow.effects.values():
         due = _undo_due(effect)
-        if due is not None:
+        if due is not None and (flow.is_undoing or (effect.orphan and flow.halt is None)):
             yield _name(f"undo-{effect.recorded.event_id}-{effect.attempt}", due), due
     if flow.halt is not None:
         return

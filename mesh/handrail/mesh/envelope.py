@@ -89,8 +89,8 @@ def from_timestamp(stamp: Timestamp) -> datetime:
 def decode(subject: str, body: bytes, *, sequence: int, time: datetime) -> Recorded:
     """Read a message of the FLOW stream.
 
-    Raises HandrailError: WRONG_ADDRESS where the subject is none of ours or disagrees with the body, MALFORMED where the body
-    is no event, WRONG_EVENT_ID where the id is not the one that follows from the body.
+    Raises HandrailError: WRONG_ADDRESS where the subject is none of ours or disagrees with the body, MALFORMED where
+    the body is no event, WRONG_EVENT_ID where the id is not the one that follows from the body.
     """
     address = parse(subject)
     try:
@@ -104,7 +104,8 @@ def decode(subject: str, body: bytes, *, sequence: int, time: datetime) -> Recor
 
 
 def check_agreement(address: Address, event: Event) -> None:
-    """Raise WRONG_ADDRESS or WRONG_EVENT_ID unless subject and body say the same; used when publishing and when reading."""
+    """Raise WRONG_ADDRESS or WRONG_EVENT_ID unless subject and body say the same; used when publishing and when
+    reading."""
     speaker = COORDINATOR if address.kind in COMMANDS else address.agent
     pairs = (
         ("flow_type", event.flow_type, address.flow_type),

@@ -35,8 +35,8 @@ class RunState(Enum):
 class StepRun:
     """One run of a step: what triggered it, and how its attempts went.
 
-    `attempt` is the current or last one, `budget` the number of attempts allowed. `outcome_unknown` is set where the last
-    attempt timed out: it may have had its effect.
+    `attempt` is the current or last one, `budget` the number of attempts allowed. `outcome_unknown` is set where the
+    last attempt timed out: it may have had its effect.
     """
 
     step: StepSpec
@@ -166,8 +166,8 @@ class EffectState(Enum):
 class Effect:
     """What a step changed outside the stream, reported by `recorded`, and how its undo goes.
 
-    `attempt` is the current undo attempt, 0 before the first. An `orphan` came from a run that had been superseded: it is
-    undone whatever the flow does.
+    `attempt` is the current undo attempt, 0 before the first. An `orphan` came from a run that had been superseded: it
+    is undone whatever the flow does.
     """
 
     recorded: Recorded
@@ -264,8 +264,8 @@ class Verdict(Enum):
 class Flow:
     """One flow, folded up to `last_sequence`.
 
-    `facts` are the events and released proposals that count, in stream order. Treat it as a value: only the fold changes it,
-    on a copy of its own.
+    `facts` are the events and released proposals that count, in stream order. Treat it as a value: only the fold
+    changes it, on a copy of its own.
     """
 
     template: Template
@@ -349,8 +349,8 @@ class Flow:
     def verdict(self, *, step: str, root: str, run: int, attempt: int, may_have_started: bool) -> Verdict:
         """What to do with a delivery for an attempt of a step run.
 
-        `may_have_started` is true for a redelivery and for a retry: in a halted flow such a step runs again under its key, so
-        that its outcome is known and can be undone.
+        `may_have_started` is true for a redelivery and for a retry: in a halted flow such a step runs again under its
+        key, so that its outcome is known and can be undone.
         """
         owed = self.runs.get((step, root))
         if owed is None or owed.run != run or owed.attempt != attempt or owed.state is not RunState.OWED:

@@ -85,8 +85,8 @@ def parse(subject: str) -> Address:
 def flow_filter(flow_type: str, flow_id: str) -> str:
     """The one filter for a whole flow.
 
-    Expectations must use this very string: on a replicated stream two filters that match the same messages do not exclude
-    each other.
+    Expectations must use this very string: on a replicated stream two filters that match the same messages do not
+    exclude each other.
     """
     return f"flow.{flow_type}.{flow_id}.>"
 

@@ -1,7 +1,7 @@
 """The fold: a flow's state as a pure function of its template and its events in stream order.
 
-One fold for coordinator, agents, views and tests. A message that comes too late, lost a race, or may not say what it says is
-void by the rules here, for every reader alike; `Flow.void` keeps why.
+One fold for coordinator, agents, views and tests. A message that comes too late, lost a race, or may not say what it
+says is void by the rules here, for every reader alike; `Flow.void` keeps why.
 """
 
 from handrail.mesh.fold.evolve import begin, evolve, fold, pinned_version

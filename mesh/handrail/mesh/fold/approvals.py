@@ -68,13 +68,15 @@ def apply_given(flow: Flow, recorded: Recorded) -> Void | None:
         )
         if proposal.state is not ProposalState.PENDING or asks == proposal.asks:
             return Void("no gate that approves on expiry has expired")
-        return _settle(flow, replace(proposal, asks=asks))
+        _settle(flow, replace(proposal, asks=asks))
+        return None
     refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest)
     if refused is not None:
         return refused
     asks = tuple(_with_vote(ask, vote.voter, frozenset(vote.roles)) for ask in proposal.asks)
     ballot = Ballot(vote.voter, True, vote.comment, recorded.time)
-    return _settle(flow, replace(proposal, asks=asks, ballots=(*proposal.ballots, ballot)))
+    _settle(flow, replace(proposal, asks=asks, ballots=(*proposal.ballots, ballot)))
+    return None
 
 
 def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
@@ -163,9 +165,4 @@ def _why_it_asks(gate: GateSpec, message: Message) -> str | None:
 
 
 def _requester(flow: Flow, gate: GateSpec, message: Message) -> str:
-    if not gate.requester_field:
-        return flow.requester
-    value: object = message
-    for name in gate.requester_field.split("."):
-        value = getattr(value, name, "")
-    return value if isinstance(value, str) else ""
+    return gate.requester(message) if gate.requester_field else flow.requester
