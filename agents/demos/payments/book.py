@@ -1,0 +1,188 @@
+"""The ledger's book: a double-entry ledger in a SQLite file, in which every transfer has an idempotency key."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from demos.payments.money import Amount
+
+COMPANY = "company:refunds"
+"""The account that refunds are paid from."""
+
+# A writer holds the file for the length of one small transaction; one who waits this long has met a stuck process.
+LOCK_WAIT = timedelta(seconds=10)
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS transfers (
+    transfer_id     TEXT PRIMARY KEY,
+    idempotency_key TEXT NOT NULL UNIQUE,
+    chargeback_id   TEXT NOT NULL,
+    reverses        TEXT UNIQUE REFERENCES transfers,  -- NULL for a refund: a transfer is reversed once at most
+    time            TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS transfers_by_chargeback ON transfers (chargeback_id);
+CREATE TABLE IF NOT EXISTS postings (
+    transfer_id TEXT NOT NULL REFERENCES transfers,
+    account     TEXT NOT NULL,
+    currency    TEXT NOT NULL,
+    units       INTEGER NOT NULL,  -- whole units, and
+    nanos       INTEGER NOT NULL,  -- billionths, with the same sign: as google.type.Money
+    PRIMARY KEY (transfer_id, account)
+) STRICT;
+"""
+
+
+class BookError(Exception):
+    """What the book refuses, and would refuse again: trying once more can't help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Money that moved from the company's account to a customer's, or back.
+
+    `amount` is what the customer's account gained: negative for a reversal. `reverses` names the transfer that it took
+    back; None for a refund.
+    """
+
+    transfer_id: str
+    chargeback_id: str
+    account: str
+    amount: Amount
+    reverses: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One half of a transfer: what it added to one account."""
+
+    transfer_id: str
+    account: str
+    amount: Amount
+
+
+def customer_account(account_id: str) -> str:
+    """The account of a customer in the book; never the company's, whatever the customer is called."""
+    return f"customer:{account_id}"
+
+
+class Book:
+    """A double-entry ledger in a file that any number of processes may share.
+
+    Every transfer is one transaction, in the file once its method returns. One that is asked for again under the same
+    key is found, not made: so a crash between the commit and whatever was to follow costs nothing but the repeat.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._transaction() as connection:
+            for statement in SCHEMA.split(";\n"):
+                connection.execute(statement)
+
+    def pay(self, *, key: str, chargeback_id: str, account_id: str, amount: Amount) -> Transfer:
+        """Move money from the company to the customer, once per key.
+
+        Raises:
+            BookError: where the amount is not positive, or the key stands for another transfer.
+        """
+        if amount.nanos <= 0:
+            raise BookError(f"chargeback {chargeback_id}: a refund of {amount} moves no money to the customer")
+        wanted = Transfer(_transfer_id(key), chargeback_id, customer_account(account_id), amount, None)
+        with self._transaction() as connection:
+            return self._stored(connection, key, wanted) or self._store(connection, key, wanted)
+
+    def reverse(self, *, key: str, transfer_id: str) -> Transfer:
+        """Take a transfer back, once per transfer, whichever keys ask for it.
+
+        Raises:
+            BookError: where the transfer is not in the book or a reversal itself, or the key stands for another one.
+        """
+        with self._transaction() as connection:
+            paid = _find(connection, "transfer_id = ?", transfer_id)
+            if paid is None:
+                raise BookError(f"transfer {transfer_id} is not in the book: nothing to reverse")
+            if paid.reverses is not None:
+                raise BookError(f"transfer {transfer_id} is a reversal itself: it is not taken back")
+            wanted = Transfer(_transfer_id(key), paid.chargeback_id, paid.account, -paid.amount, transfer_id)
+            return (
+                self._stored(connection, key, wanted)
+                or _find(connection, "reverses = ?", transfer_id)
+                or self._store(connection, key, wanted)
+            )
+
+    def transfers(self) -> list[Transfer]:
+        """All transfers, oldest first."""
+        with self._transaction() as connection:
+            return list(_select(connection, "TRUE"))
+
+    def postings(self) -> list[Posting]:
+        """All postings, those of the oldest transfer first."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT transfer_id, account, currency, units, nanos FROM postings JOIN transfers USING (transfer_id)"
+                " ORDER BY transfers.rowid, account"
+            )
+            return [Posting(id_, account, Amount.from_parts(*amount)) for id_, account, *amount in rows]
+
+    @staticmethod
+    def _stored(connection: sqlite3.Connection, key: str, wanted: Transfer) -> Transfer | None:
+        stored = _find(connection, "idempotency_key = ?", key)
+        if stored is not None and stored != wanted:
+            raise BookError(f"idempotency key {key} stands for {stored}, not for {wanted}")
+        return stored
+
+    @staticmethod
+    def _store(connection: sqlite3.Connection, key: str, transfer: Transfer) -> Transfer:
+        connection.execute(
+            "INSERT INTO transfers VALUES (?, ?, ?, ?, ?)",
+            (transfer.transfer_id, key, transfer.chargeback_id, transfer.reverses, datetime.now(UTC).isoformat()),
+        )
+        connection.executemany(
+            "INSERT INTO postings VALUES (?, ?, ?, ?, ?)",
+            [
+                (transfer.transfer_id, account, amount.currency, *amount.parts)
+                for account, amount in ((transfer.account, transfer.amount), (COMPANY, -transfer.amount))
+            ],
+        )
+        return transfer
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own for each transaction: any thread may ask, and nothing stays open.
+
+        IMMEDIATE takes the write lock before the first read, so that two processes that ask for the same key come one
+        after the other.
+        """
+        connection = sqlite3.connect(self._path, timeout=LOCK_WAIT.total_seconds(), isolation_level=None)
+        with closing(connection):
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+
+def _transfer_id(key: str) -> str:
+    """The id of the transfer that a key stands for: it holds no more than the key does."""
+    return "tr-" + hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def _find(connection: sqlite3.Connection, condition: str, value: str) -> Transfer | None:
+    return next(_select(connection, condition, value), None)
+
+
+def _select(connection: sqlite3.Connection, condition: str, *values: str) -> Iterator[Transfer]:
+    rows = connection.execute(
+        "SELECT transfer_id, chargeback_id, account, reverses, currency, units, nanos"
+        " FROM transfers JOIN postings USING (transfer_id)"
+        f" WHERE account <> ? AND {condition} ORDER BY transfers.rowid",
+        (COMPANY, *values),
+    )
+    for transfer_id, chargeback_id, account, reverses, *amount in rows:
+        yield Transfer(transfer_id, chargeback_id, account, Amount.from_parts(*amount), reverses)

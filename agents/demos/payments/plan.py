@@ -1,0 +1,86 @@
+"""What is to go wrong in a run of the demo, and how each chargeback must end: drawn from the seed before it runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+from demos.payments.chargebacks import Chargeback
+
+APPROVERS = ("anna", "ben")
+
+# One large refund in this many is refused, and one notification in this many fails; at least one of each.
+REFUSED_EVERY = 10
+UNDELIVERABLE_EVERY = 200
+
+# The agents that may be killed: those whose work others wait for.
+MAY_BE_KILLED = ("enrichment", "refunds", "ledger", "notification")
+
+
+class Ending(StrEnum):
+    """How a chargeback ends."""
+
+    REFUNDED = "refunded"
+    REFUSED = "refused"
+    COMPENSATED = "compensated"
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A person's answer to a large refund."""
+
+    voter: str
+    approve: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """The agent to kill with SIGKILL, once so many flows have ended."""
+
+    agent: str
+    after_flows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The votes on each large refund in their order, the chargebacks whose notification fails for good, and the kill.
+
+    `kill` is None where there is nothing to do.
+    """
+
+    votes: Mapping[str, Sequence[Vote]]
+    undeliverable: frozenset[str]
+    kill: Kill | None
+
+    @classmethod
+    def draw(cls, chargebacks: Sequence[Chargeback], seed: int) -> "Plan":
+        """Draw a plan: the same chargebacks and the same seed give the same plan."""
+        random = Random(seed)
+        large = [chargeback.id for chargeback in chargebacks if chargeback.amount.is_large]
+        refused = _some(random, large, REFUSED_EVERY)
+        votes = {id_: _votes(random, refuse=id_ in refused) for id_ in large}
+        paid = [chargeback.id for chargeback in chargebacks if chargeback.id not in refused]
+        undeliverable = _some(random, paid, UNDELIVERABLE_EVERY)
+        agent, share = random.choice(MAY_BE_KILLED), random.uniform(0.2, 0.5)
+        # A flow that waits for votes, or is compensated, may end after all others.
+        quick = len(chargebacks) - len(large) - len(undeliverable)
+        kill = Kill(agent, int(share * max(quick, 0))) if chargebacks else None
+        return cls(votes, undeliverable, kill)
+
+    def ending(self, chargeback_id: str) -> Ending:
+        """How a chargeback must end under this plan."""
+        if not all(vote.approve for vote in self.votes.get(chargeback_id, ())):
+            return Ending.REFUSED
+        return Ending.COMPENSATED if chargeback_id in self.undeliverable else Ending.REFUNDED
+
+
+def _some(random: Random, ids: Sequence[str], one_in: int) -> frozenset[str]:
+    return frozenset(random.sample(ids, min(len(ids), max(1, len(ids) // one_in))))
+
+
+def _votes(random: Random, *, refuse: bool) -> tuple[Vote, ...]:
+    """Two people's yes; or one person's no, which is enough, alone or after the other's yes."""
+    first, second = random.sample(APPROVERS, 2)
+    if not refuse:
+        return Vote(first, True), Vote(second, True)
+    return random.choice(((Vote(first, False),), (Vote(first, True), Vote(second, False))))
