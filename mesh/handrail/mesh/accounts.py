@@ -1,0 +1,94 @@
+"""The broker's accounts, and what passes between them.
+
+Permissions on subjects alone don't hold: a server that answers a request publishes the answer to whatever reply
+subject the request names, and asks no permission for it. In one account, an agent that may read the stream could have
+the broker itself store its proposal under the `released` subject (seen with nats-server 2.15.1). So there are three:
+
+    HANDRAIL   the streams, the coordinator, and `admin` who sets up and repairs by hand
+    AGENTS     the agents; what passes into HANDRAIL are the kinds that agents publish, reading, and their own durables
+    VIEWERS    reads, and nothing else
+
+An answer stays in the account of whoever asked. `docs/permissions.md` has the whole picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from handrail.mesh.subjects import COORDINATOR, Kind
+from handrail.v1.decision_pb2 import FlowHalted
+
+HANDRAIL, AGENTS, VIEWERS = "HANDRAIL", "AGENTS", "VIEWERS"
+
+HALT_HINT = f"flow.*.*.{Kind.DECISION}.{COORDINATOR}.*.{FlowHalted.DESCRIPTOR.full_name}"
+"""What agents listen to, to know of halted flows."""
+
+
+class Answers(NamedTuple):
+    """How a service answers across accounts: once, or with many messages, each within `threshold` of the last."""
+
+    many: bool = False
+    threshold: str = ""
+
+
+_ONCE = Answers()
+_READ = Answers(many=True, threshold="10s")
+_PULL = Answers(many=True, threshold="5m")
+
+
+def reading(*streams: str) -> dict[str, Answers]:
+    """The services that read these streams."""
+    services = {"$JS.API.INFO": _ONCE}
+    for stream in streams:
+        services[f"$JS.API.STREAM.INFO.{stream}"] = _ONCE
+        services[f"$JS.API.STREAM.MSG.GET.{stream}"] = _ONCE
+        services[f"$JS.API.DIRECT.GET.{stream}"] = _READ
+        services[f"$JS.API.DIRECT.GET.{stream}.>"] = _READ
+    return services
+
+
+READ_BY_AGENTS = reading("FLOW", "TEMPLATE", "KEY")
+_AGENT_KINDS = (Kind.EVENT, Kind.PROPOSAL, Kind.FAILURE, Kind.UNDONE, Kind.PROGRESS, Kind.DIVERGENCE)
+
+# All that passes from an account into the one with the streams. No user's permissions, however they were made, reach
+# beyond it: not to `released`, `decision`, `retry` and `undo`, nor to timers and templates.
+SERVICES: Mapping[str, Mapping[str, Answers]] = {
+    AGENTS: {
+        **{f"flow.*.*.{kind}.>": _ONCE for kind in _AGENT_KINDS},
+        "quarantine.>": _ONCE,
+        "key.>": _ONCE,
+        **READ_BY_AGENTS,
+        "$JS.API.CONSUMER.INFO.FLOW.*": _ONCE,
+        "$JS.API.CONSUMER.MSG.NEXT.FLOW.*": _PULL,
+        "$JS.ACK.FLOW.*.>": _ONCE,
+        "$JS.ACK.*.*.FLOW.*.>": _ONCE,
+    },
+    VIEWERS: {
+        **reading("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY"),
+        "$JS.API.CONSUMER.INFO.FLOW.*": _ONCE,
+        "$JS.API.CONSUMER.INFO.TIMER.*": _ONCE,
+    },
+}
+SUBSCRIPTIONS: Mapping[str, str] = {AGENTS: HALT_HINT, VIEWERS: "flow.>"}
+
+
+def exports() -> list[dict[str, object]]:
+    """What the account with the streams offers to the others."""
+    services: dict[str, tuple[Answers, list[str]]] = {}
+    for account, subjects in SERVICES.items():
+        for subject, answers in subjects.items():
+            services.setdefault(subject, (answers, []))[1].append(account)
+    result: list[dict[str, object]] = []
+    for subject, (answers, accounts) in services.items():
+        many = {"response_type": "stream", "threshold": answers.threshold} if answers.many else {}
+        result.append({"service": subject, "accounts": accounts, **many})
+    result += [{"stream": subject, "accounts": [account]} for account, subject in SUBSCRIPTIONS.items()]
+    return result
+
+
+def imports(account: str) -> list[dict[str, object]]:
+    """What an account takes of that."""
+    services = [("service", subject) for subject in SERVICES[account]]
+    taken = [*services, ("stream", SUBSCRIPTIONS[account])]
+    return [{kind: {"account": HANDRAIL, "subject": subject}} for kind, subject in taken]

@@ -1,0 +1,204 @@
+"""Permissions on the broker follow from the templates, and from nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handrail.mesh import accounts, permissions
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions import User, matches, render, users
+from handrail.mesh.subjects import Address, Kind, activation_subject, template_subject, timer_subject
+from handrail.v1.template_pb2 import FlowTemplate, Gate, Step, Undo
+
+FLOW_ID, EVENT_ID = "a" * 32, "b" * 32
+RESERVED_KINDS = (Kind.RELEASED, Kind.RETRY, Kind.UNDO, Kind.DECISION)
+
+
+def refund(version: int = 1, *, gated: bool = True) -> FlowTemplate:
+    return FlowTemplate(
+        name="refund",
+        version=version,
+        starts_with=["shop.v1.Asked"],
+        started_by=["desk"],
+        steps=[
+            Step(name="grant", agent="refunds", after=["shop.v1.Asked"], emits=["shop.v1.Granted"]),
+            Step(
+                name="pay",
+                agent="ledger",
+                after=["shop.v1.Granted"],
+                emits=["shop.v1.Paid"],
+                undo=Undo(emits=["shop.v1.Reversed"]),
+            ),
+        ],
+        gates=[Gate(name="large", on="shop.v1.Granted")] if gated else [],
+    )
+
+
+def user(name: str, *templates: FlowTemplate) -> User:
+    return next(each for each in users(templates or [refund()]) if each.name == name)
+
+
+def subject(kind: Kind, agent: str, message: str, *, flow_type: str = "refund") -> str:
+    return Address(flow_type, FLOW_ID, kind, agent, EVENT_ID, message).subject
+
+
+def test_an_agent_may_publish_what_its_steps_emit() -> None:
+    ledger = user("ledger")
+    assert ledger.may_publish(subject(Kind.EVENT, "ledger", "shop.v1.Paid"))
+    assert ledger.may_publish(subject(Kind.EVENT, "ledger", "handrail.v1.StepCompleted"))
+    assert ledger.may_publish(subject(Kind.UNDONE, "ledger", "shop.v1.Reversed"))
+    assert ledger.may_publish(subject(Kind.UNDONE, "ledger", "handrail.v1.StepCompleted"))
+    assert ledger.may_publish(subject(Kind.FAILURE, "ledger", "handrail.v1.StepFailed"))
+    assert ledger.may_publish(subject(Kind.FAILURE, "ledger", "handrail.v1.StepNotStarted"))
+    assert ledger.may_publish(subject(Kind.PROGRESS, "ledger", "handrail.v1.StepProgress"))
+    assert ledger.may_publish(subject(Kind.DIVERGENCE, "ledger", "handrail.v1.Divergence"))
+    assert ledger.may_publish(f"quarantine.refund.{FLOW_ID}.ledger.{EVENT_ID}")
+
+
+def test_an_agent_may_publish_nothing_else_p6() -> None:
+    ledger = user("ledger")
+    assert not ledger.may_publish(subject(Kind.EVENT, "ledger", "shop.v1.Granted"))
+    assert not ledger.may_publish(subject(Kind.UNDONE, "ledger", "shop.v1.Paid"))
+    assert not ledger.may_publish(subject(Kind.EVENT, "refunds", "shop.v1.Paid"))
+    assert not ledger.may_publish(subject(Kind.EVENT, "ledger", "shop.v1.Paid", flow_type="order"))
+    assert not ledger.may_publish(f"quarantine.refund.{FLOW_ID}.refunds.{EVENT_ID}")
+    assert not ledger.may_publish("key.refund." + "c" * 64)
+    assert not ledger.may_publish("$JS.API.CONSUMER.MSG.NEXT.FLOW.agent-refunds")
+    assert not ledger.may_publish("$JS.ACK.FLOW.agent-refunds.1.2.3.4.5")
+
+
+def test_a_gated_message_may_come_as_a_proposal_only_p6() -> None:
+    refunds = user("refunds")
+    assert refunds.may_publish(subject(Kind.PROPOSAL, "refunds", "shop.v1.Granted"))
+    assert not refunds.may_publish(subject(Kind.EVENT, "refunds", "shop.v1.Granted"))
+
+
+def test_where_versions_differ_an_agent_serves_both() -> None:
+    refunds = user("refunds", refund(1, gated=False), refund(2))
+    assert refunds.may_publish(subject(Kind.PROPOSAL, "refunds", "shop.v1.Granted"))
+    assert refunds.may_publish(subject(Kind.EVENT, "refunds", "shop.v1.Granted"))
+
+
+def test_only_an_agent_that_starts_flows_may_publish_first_events_and_keys() -> None:
+    assert user("desk").may_publish(subject(Kind.EVENT, "desk", "shop.v1.Asked"))
+    assert user("desk").may_publish("key.refund." + "c" * 64)
+    assert not user("desk").may_publish("key.order." + "c" * 64)
+    assert not user("ledger").may_publish(subject(Kind.EVENT, "ledger", "shop.v1.Asked"))
+
+
+def test_the_viewer_may_publish_to_reading_services_only() -> None:
+    assert all(re.match(r"\$JS\.API\.(INFO|[A-Z.]*(GET|INFO)\.)", each) for each in user("viewer").publish)
+
+
+@pytest.mark.parametrize("name", sorted(permissions.RESERVED))
+def test_no_agent_takes_the_name_of_another_user(name: str) -> None:
+    template = refund()
+    template.steps[0].agent = name
+    with pytest.raises(HandrailError, match=name):
+        users([template])
+
+
+@pytest.mark.parametrize("name", ["", "*", ">", "a.b", "a b", "A", "a" * 64, "ledger\n"])
+def test_a_name_that_is_no_subject_token_is_refused(name: str) -> None:
+    for where in ("flow type", "agent", "starter"):
+        template = refund()
+        if where == "flow type":
+            template.name = name
+        elif where == "agent":
+            template.steps[0].agent = name
+        else:
+            template.started_by[0] = name
+        with pytest.raises(HandrailError):
+            users([template])
+
+
+@pytest.mark.parametrize("message", ["", "*", "shop.>", "shop..Paid", "shop.v1.Paid Paid", ">"])
+def test_a_message_that_is_no_message_name_is_refused(message: str) -> None:
+    template = refund()
+    template.steps[1].emits[0] = message
+    with pytest.raises(HandrailError):
+        users([template])
+
+
+def test_every_user_needs_a_password() -> None:
+    with pytest.raises(HandrailError, match="ledger, refunds"):
+        render([refund()], {"coordinator": "x", "admin": "x", "viewer": "x", "desk": "x"})
+
+
+def rendered_accounts(*templates: FlowTemplate) -> dict[str, dict[str, object]]:
+    text = render(templates, {each.name: f"secret of {each.name}" for each in users(templates)})
+    accounts_: dict[str, dict[str, object]] = json.loads(text[text.index("{") :])
+    return accounts_
+
+
+def test_the_configuration_puts_each_user_into_its_account() -> None:
+    by_account = {
+        name: [each["user"] for each in account["users"]]  # type: ignore[attr-defined]
+        for name, account in rendered_accounts(refund()).items()
+    }
+    assert by_account == {
+        "HANDRAIL": ["admin", "coordinator"],
+        "AGENTS": ["desk", "ledger", "refunds"],
+        "VIEWERS": ["viewer"],
+    }
+
+
+def test_what_passes_between_the_accounts_does_not_depend_on_templates_p6() -> None:
+    for account in ("AGENTS", "VIEWERS"):
+        assert rendered_accounts()[account]["imports"] == rendered_accounts(refund())[account]["imports"]
+
+
+@given(
+    kind=st.sampled_from(RESERVED_KINDS),
+    agent=st.from_regex(r"[a-z][a-z0-9_-]{0,20}", fullmatch=True),
+    message=st.sampled_from(["shop.v1.Paid", "handrail.v1.FlowHalted", "handrail.v1.ApprovalGiven"]),
+)
+def test_nothing_of_the_coordinators_passes_out_of_the_account_of_agents_p6(
+    kind: Kind, agent: str, message: str
+) -> None:
+    for account in (accounts.AGENTS, accounts.VIEWERS):
+        assert not any(matches(pattern, subject(kind, agent, message)) for pattern in accounts.SERVICES[account]), (
+            account
+        )
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        timer_subject("refund", FLOW_ID, "deadline"),
+        f"due.refund.{FLOW_ID}.deadline",
+        template_subject("refund", 2),
+        activation_subject("refund", 1),
+        "$KV.leases.flow.refund",
+        "$JS.API.STREAM.CREATE.FLOW",
+        "$JS.API.STREAM.UPDATE.FLOW",
+        "$JS.API.STREAM.DELETE.FLOW",
+        "$JS.API.STREAM.PURGE.FLOW",
+        "$JS.API.STREAM.MSG.DELETE.FLOW",
+        "$JS.API.CONSUMER.CREATE.FLOW.agent-ledger",
+        "$JS.API.CONSUMER.DELETE.FLOW.agent-ledger",
+        "$JS.API.STREAM.MSG.GET.KV_leases",
+    ],
+)
+def test_timers_templates_leases_and_management_are_the_coordinators_alone_p6(forbidden: str) -> None:
+    for each in users([refund()]):
+        if each.account != accounts.HANDRAIL:
+            assert not each.may_publish(forbidden), each.name
+    for account in (accounts.AGENTS, accounts.VIEWERS):
+        assert not any(matches(pattern, forbidden) for pattern in accounts.SERVICES[account])
+
+
+@given(
+    subject_tokens=st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5),
+    pattern_tokens=st.lists(st.sampled_from(["a", "b", "*"]), min_size=1, max_size=4),
+    tail=st.booleans(),
+)
+def test_wildcards_match_as_on_the_broker(subject_tokens: list[str], pattern_tokens: list[str], tail: bool) -> None:
+    pattern = ".".join([*pattern_tokens, ">"] if tail else pattern_tokens)
+    expression = pattern.replace(".", r"\.").replace("*", "[^.]+").replace(">", ".+")
+    assert matches(pattern, ".".join(subject_tokens)) == bool(re.fullmatch(expression, ".".join(subject_tokens)))
