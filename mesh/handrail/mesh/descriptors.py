@@ -1,0 +1,192 @@
+"""Descriptor sets: the definitions of messages as bytes, in the one form that the same definitions always have.
+
+A set is read from whatever wrote it (`buf build`, `protoc --descriptor_set_out`, Python classes) and put into canonical
+form: imports before importers, no comments, no source positions. So the same contract gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from google.protobuf import any_pb2, duration_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
+
+from handrail.mesh.errors import HandrailError
+from handrail.v1 import decision_pb2, event_pb2, failure_pb2, template_pb2
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+MAX_BYTES = 900_000
+"""The largest descriptor set that is taken, in bytes: a stored template has to fit into one message of the broker."""
+
+_KNOWN_FILES = (
+    any_pb2.DESCRIPTOR,
+    duration_pb2.DESCRIPTOR,
+    empty_pb2.DESCRIPTOR,
+    field_mask_pb2.DESCRIPTOR,
+    struct_pb2.DESCRIPTOR,
+    timestamp_pb2.DESCRIPTOR,
+    wrappers_pb2.DESCRIPTOR,
+    event_pb2.DESCRIPTOR,
+    decision_pb2.DESCRIPTOR,
+    failure_pb2.DESCRIPTOR,
+    template_pb2.DESCRIPTOR,
+)
+
+
+def descriptor_set_for(classes: Iterable[type[Message]]) -> bytes:
+    """The descriptor set that defines these message classes, with imports, in canonical form."""
+    return canonical(message_class.DESCRIPTOR.file for message_class in classes)
+
+
+def canonical(files: Iterable[FileDescriptor]) -> bytes:
+    """These files and their imports as a descriptor set, imports first."""
+    descriptor_set = FileDescriptorSet()
+    for file in _with_imports(sorted(files, key=lambda file: file.name)):
+        descriptor_set.file.append(file_proto(file))
+    return descriptor_set.SerializeToString(deterministic=True)
+
+
+def file_proto(file: FileDescriptor) -> FileDescriptorProto:
+    """The definition of a file as a message, with the JSON names that some compilers leave to be derived."""
+    proto = FileDescriptorProto()
+    file.CopyToProto(proto)
+    _name_for_json(proto.message_type)
+    return proto
+
+
+def load(descriptor_set: bytes) -> tuple[DescriptorPool, tuple[FileDescriptor, ...]]:
+    """A pool with the files of a descriptor set and those in `KNOWN`; and the set's own files.
+
+    Of a file in `KNOWN` the set's own copy is not used: a set can't redefine what Handrail or the validator mean. A set
+    that is too large, is none, lacks an import or contradicts itself is refused: TOO_LARGE, or MALFORMED.
+    """
+    pool = DescriptorPool()
+    for file in KNOWN.values():
+        pool.Add(file_proto(file))
+    files = _imports_first(_parse(descriptor_set))
+    return pool, tuple(_link(pool, proto) for proto in files if proto.name not in KNOWN)
+
+
+def fingerprint(types: Iterable[Descriptor]) -> str:
+    """SHA-256, in hex, over the definitions of these messages and of all they refer to.
+
+    Messages that share a file with them and are not referred to don't enter: a contract stays the same when a neighbour
+    changes. Types of the files in `KNOWN` enter by name alone: they change with Handrail, not with the contract.
+    """
+    digest = hashlib.sha256()
+    for definition in sorted(_reachable(types), key=lambda definition: definition.full_name):
+        for part in (definition.full_name.encode(), _definition_bytes(definition)):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _parse(descriptor_set: bytes) -> dict[str, FileDescriptorProto]:
+    if len(descriptor_set) > MAX_BYTES:
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_TOO_LARGE,
+            f"the descriptor set has {len(descriptor_set):,} bytes, at most {MAX_BYTES:,} are taken; "
+            "build it with --exclude-source-info, for the files the template needs",
+        )
+    try:
+        parsed = FileDescriptorSet.FromString(descriptor_set)
+    except DecodeError as error:
+        raise _malformed(f"it is no google.protobuf.FileDescriptorSet ({error})") from error
+    if descriptor_set and not parsed.file:
+        raise _malformed("it has no files")
+    files: dict[str, FileDescriptorProto] = {}
+    for proto in parsed.file:
+        if not proto.name:
+            raise _malformed("it has a file without a name")
+        if files.setdefault(proto.name, proto) != proto:
+            raise _malformed(f"it has two different files {proto.name}")
+    return files
+
+
+def _imports_first(files: dict[str, FileDescriptorProto]) -> list[FileDescriptorProto]:
+    """Order the files so that each comes behind its imports; files in `KNOWN` need not be in the set."""
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for name, proto in sorted(files.items()):
+        for imported in proto.dependency:
+            if imported not in files and imported not in KNOWN:
+                raise _malformed(
+                    f"{name} imports {imported}, which is not in it; build it with imports, as buf build does"
+                )
+        order.add(name, *proto.dependency)
+    try:
+        return [files[name] for name in order.static_order() if name in files]
+    except CycleError as error:
+        raise _malformed(f"files import each other in a circle: {', '.join(error.args[1])}") from error
+
+
+def _link(pool: DescriptorPool, proto: FileDescriptorProto) -> FileDescriptor:
+    proto.ClearField("source_code_info")
+    _name_for_json(proto.message_type)
+    try:
+        pool.Add(proto)
+        return pool.FindFileByName(proto.name)
+    except (TypeError, KeyError) as error:
+        raise _malformed(f"file {proto.name} contradicts itself or its imports: {error}") from error
+
+
+def _name_for_json(messages: Iterable[DescriptorProto]) -> None:
+    for message in messages:
+        for field in message.field:
+            if not field.json_name:
+                head, *tail = field.name.split("_")
+                field.json_name = head + "".join(word[:1].upper() + word[1:] for word in tail)
+        _name_for_json(message.nested_type)
+
+
+def _with_imports(files: Iterable[FileDescriptor]) -> Iterator[FileDescriptor]:
+    seen: set[str] = set()
+
+    def visit(file: FileDescriptor) -> Iterator[FileDescriptor]:
+        if file.name in seen:
+            return
+        seen.add(file.name)
+        for imported in sorted(file.dependencies, key=lambda imported: imported.name):
+            yield from visit(imported)
+        yield file
+
+    for file in files:
+        yield from visit(file)
+
+
+def _reachable(types: Iterable[Descriptor]) -> set[Descriptor | EnumDescriptor]:
+    found: set[Descriptor | EnumDescriptor] = set()
+    waiting: list[Descriptor | EnumDescriptor] = list(types)
+    while waiting:
+        definition = waiting.pop()
+        if definition in found:
+            continue
+        found.add(definition)
+        if isinstance(definition, Descriptor) and definition.file.name not in KNOWN:
+            for field in definition.fields:
+                waiting.extend(refers for refers in (field.message_type, field.enum_type) if refers is not None)
+    return found
+
+
+def _definition_bytes(definition: Descriptor | EnumDescriptor) -> bytes:
+    if definition.file.name in KNOWN:
+        return b""
+    proto: DescriptorProto | EnumDescriptorProto
+    proto = DescriptorProto() if isinstance(definition, Descriptor) else EnumDescriptorProto()
+    definition.CopyToProto(proto)  # type: ignore[arg-type]
+    file = file_proto(definition.file)
+    # The syntax decides what the same definition means: presence of fields, open or closed enums.
+    dialect = FileDescriptorProto(syntax=file.syntax, edition=file.edition)
+    dialect.options.features.CopyFrom(file.options.features)
+    return proto.SerializeToString(deterministic=True) + dialect.SerializeToString(deterministic=True)
+
+
+def _malformed(why: str) -> HandrailError:
+    return HandrailError(ErrorReason.ERROR_REASON_MALFORMED, f"the descriptor set can't be used: {why}")
+
+
+KNOWN: Mapping[str, FileDescriptor] = {file.name: file for file in _with_imports(_KNOWN_FILES)}
+"""The files that all contracts have, by name: Handrail's own, Google's well-known types and the validator's rules."""

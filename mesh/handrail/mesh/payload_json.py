@@ -1,0 +1,89 @@
+"""Messages as JSON, for people: the JSON form of proto3, with every `Any` opened by the contract that defines it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import TypeAlias, cast
+
+from google.protobuf import any_pb2, descriptor
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from handrail.mesh.errors import HandrailError
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+"""A JSON value."""
+
+Decode: TypeAlias = Callable[[any_pb2.Any], Message]
+"""Opens an `Any`; raises `HandrailError` where it can't."""
+
+_ANY = any_pb2.Any.DESCRIPTOR.full_name
+
+
+def render(message: Message, decode: Decode) -> dict[str, Json]:
+    """A message in the JSON form of proto3; a value that is no JSON object there comes under `value`.
+
+    An `Any` that `decode` refuses is shown with its type and its bytes in base64.
+    """
+    return _as_object(_value(message, decode))
+
+
+def _value(message: Message, decode: Decode) -> Json:
+    if message.DESCRIPTOR.full_name == _ANY:
+        return _any(cast("any_pb2.Any", message), decode)
+    if not _may_hold_any(message.DESCRIPTOR):
+        return cast("Json", MessageToDict(message))
+    return {field.json_name: _field(message, field, decode) for field, _ in message.ListFields()}
+
+
+def _field(message: Message, field: descriptor.FieldDescriptor, decode: Decode) -> Json:
+    value = getattr(message, field.name)
+    if field.message_type is None or not _may_hold_any(field.message_type):
+        return _alone(message, field)
+    if field.message_type.GetOptions().map_entry:
+        return {_map_key(key): _value(item, decode) for key, item in value.items()}
+    if field.is_repeated:
+        return [_value(item, decode) for item in value]
+    return _value(value, decode)
+
+
+def _alone(message: Message, field: descriptor.FieldDescriptor) -> Json:
+    """One field as the library prints it: of a copy of the message that has no other."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    for other, _ in message.ListFields():
+        if other.number != field.number:
+            copy.ClearField(other.name)
+    printed = MessageToDict(copy)
+    return cast("Json", printed[field.json_name])
+
+
+def _any(data: any_pb2.Any, decode: Decode) -> dict[str, Json]:
+    try:
+        inner = decode(data)
+    except HandrailError:
+        return {"@type": data.type_url, "value": base64.b64encode(data.value).decode()}
+    return {"@type": data.type_url} | _as_object(_value(inner, decode))
+
+
+def _as_object(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def _map_key(key: str | int | bool) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+def _may_hold_any(definition: descriptor.Descriptor) -> bool:
+    """Whether an `Any` can be somewhere in messages of this type."""
+    seen: set[str] = set()
+    waiting = [definition]
+    while waiting:
+        current = waiting.pop()
+        if current.full_name == _ANY:
+            return True
+        if current.full_name not in seen:
+            seen.add(current.full_name)
+            waiting.extend(field.message_type for field in current.fields if field.message_type is not None)
+    return False

@@ -1,0 +1,259 @@
+"""The parts of a compiled template: steps, gates and rules, as typed values with their defaults filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from google.protobuf.message import Message
+
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.policy import Count, Policy
+from handrail.v1 import template_pb2 as pb
+from handrail.v1.decision_pb2 import ApprovalRefused, RuleAction
+from handrail.v1.failure_pb2 import StepCompleted
+
+APPROVAL_REFUSED = ApprovalRefused.DESCRIPTOR.full_name
+"""The one decision that a step may wait for."""
+
+STEP_COMPLETED = StepCompleted.DESCRIPTOR.full_name
+"""The outcome of a step that emits nothing."""
+
+
+class EffectKind(StrEnum):
+    """What a step changes outside the stream."""
+
+    NONE = "NONE"
+    UNDOABLE = "UNDOABLE"
+    IRREVERSIBLE = "IRREVERSIBLE"
+
+
+class FailurePolicy(StrEnum):
+    """What happens to the flow when a step has no attempt left."""
+
+    ESCALATE = "ESCALATE"
+    COMPENSATE = "COMPENSATE"
+    FAIL = "FAIL"
+
+
+class ExpiryPolicy(StrEnum):
+    """What happens to a proposal that nobody answers."""
+
+    REJECT = "REJECT"
+    APPROVE = "APPROVE"
+    ESCALATE = "ESCALATE"
+    WAIT = "WAIT"
+
+
+class RejectPolicy(StrEnum):
+    """What happens to the flow when a proposal is refused."""
+
+    CONTINUE = "CONTINUE"
+    COMPENSATE = "COMPENSATE"
+    FAIL = "FAIL"
+
+
+class Consequence(StrEnum):
+    """What happens to the flow when a rule trips."""
+
+    ESCALATE = "ESCALATE"
+    COMPENSATE = "COMPENSATE"
+    FAIL = "FAIL"
+    COMPLETE = "COMPLETE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrySpec:
+    """How often an attempt is made, the first one included, and how long to wait in between."""
+
+    max_attempts: int = 1
+    initial_backoff: timedelta = timedelta(seconds=1)
+    multiplier: float = 2.0
+    max_backoff: timedelta = timedelta(seconds=60)
+
+    def backoff(self, failed_attempts: int) -> timedelta:
+        """The wait after so many failed attempts, from 1: exponential, and never above `max_backoff`."""
+        if not self.initial_backoff:
+            return timedelta()
+        # The contract allows a multiplier of 100: beyond the hundredth attempt a float would overflow.
+        growth = self.multiplier ** min(max(failed_attempts - 1, 0), 100)
+        if growth >= self.max_backoff / self.initial_backoff:
+            return self.max_backoff
+        return self.initial_backoff * growth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoSpec:
+    """How an effect is undone. `emits` are the messages that may report it; StepCompleted always may."""
+
+    timeout: timedelta
+    retry: RetrySpec
+    emits: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinSpec:
+    """One input of a join: how many facts of a type."""
+
+    type: str
+    count: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSpec:
+    """After these events, this agent publishes one of those events within this time.
+
+    Either `after` (any one triggers a run) or `joins` (all have to be there) has elements. `emits` is never empty: a
+    step for which the template names nothing emits StepCompleted.
+    """
+
+    name: str
+    agent: str
+    after: frozenset[str]
+    joins: tuple[JoinSpec, ...]
+    emits: frozenset[str]
+    effect: EffectKind
+    timeout: timedelta
+    retry: RetrySpec
+    on_failure: FailurePolicy
+    undo: UndoSpec | None
+
+    @property
+    def waits_for(self) -> frozenset[str]:
+        """Every type that triggers the step, alone or with others."""
+        return self.after | {join.type for join in self.joins}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSpec:
+    """A condition on proposals of one type, and who may let them pass. Without `when` it always asks."""
+
+    name: str
+    on: str
+    when: Policy | None
+    roles: frozenset[str]
+    quorum: int
+    not_the_requester: bool
+    requester_field: str
+    expires_after: timedelta | None
+    on_expiry: ExpiryPolicy
+    on_reject: RejectPolicy
+
+    def requester(self, proposal: Message) -> str:
+        """The text in the proposal's `requester_field`; empty where the gate names no field, or the field is empty."""
+        value: object = proposal
+        for name in self.requester_field.split(".") if self.requester_field else ():
+            value = getattr(value, name)
+        return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSpec:
+    """A condition on the whole flow, evaluated at each fact it names."""
+
+    name: str
+    on: frozenset[str]
+    when: Policy
+    then: Consequence
+
+
+_FAILURE_POLICIES = {
+    pb.FAILURE_ACTION_UNSPECIFIED: FailurePolicy.ESCALATE,
+    pb.FAILURE_ACTION_ESCALATE: FailurePolicy.ESCALATE,
+    pb.FAILURE_ACTION_COMPENSATE: FailurePolicy.COMPENSATE,
+    pb.FAILURE_ACTION_FAIL: FailurePolicy.FAIL,
+}
+_EXPIRY_POLICIES = {
+    pb.EXPIRY_ACTION_UNSPECIFIED: ExpiryPolicy.REJECT,
+    pb.EXPIRY_ACTION_REJECT: ExpiryPolicy.REJECT,
+    pb.EXPIRY_ACTION_APPROVE: ExpiryPolicy.APPROVE,
+    pb.EXPIRY_ACTION_ESCALATE: ExpiryPolicy.ESCALATE,
+    pb.EXPIRY_ACTION_WAIT: ExpiryPolicy.WAIT,
+}
+_REJECT_POLICIES = {
+    pb.REJECT_ACTION_UNSPECIFIED: RejectPolicy.CONTINUE,
+    pb.REJECT_ACTION_CONTINUE: RejectPolicy.CONTINUE,
+    pb.REJECT_ACTION_COMPENSATE: RejectPolicy.COMPENSATE,
+    pb.REJECT_ACTION_FAIL: RejectPolicy.FAIL,
+}
+# A template without an effect or a consequence breaks its contract; where one gets here, the careful reading.
+_EFFECTS = {
+    pb.EFFECT_UNSPECIFIED: EffectKind.IRREVERSIBLE,
+    pb.EFFECT_NONE: EffectKind.NONE,
+    pb.EFFECT_UNDOABLE: EffectKind.UNDOABLE,
+    pb.EFFECT_IRREVERSIBLE: EffectKind.IRREVERSIBLE,
+}
+_CONSEQUENCES = {
+    RuleAction.RULE_ACTION_UNSPECIFIED: Consequence.ESCALATE,
+    RuleAction.RULE_ACTION_ESCALATE: Consequence.ESCALATE,
+    RuleAction.RULE_ACTION_COMPENSATE: Consequence.COMPENSATE,
+    RuleAction.RULE_ACTION_FAIL: Consequence.FAIL,
+    RuleAction.RULE_ACTION_COMPLETE: Consequence.COMPLETE,
+}
+
+
+def emits_of(step: pb.Step) -> frozenset[str]:
+    """The types that a step may answer with: what the template names, or StepCompleted where it names nothing."""
+    return frozenset(step.emits or [STEP_COMPLETED])
+
+
+def step_spec(step: pb.Step, facts: frozenset[str], contracts: Contracts) -> StepSpec:
+    """A step; `facts` are the types that the count of a join may look up."""
+    joins = tuple(
+        JoinSpec(type=join.type, count=Count.parse(join.count, latest_types=facts, contracts=contracts))
+        for join in step.after_all
+    )
+    return StepSpec(
+        name=step.name,
+        agent=step.agent,
+        after=frozenset(step.after),
+        joins=joins,
+        emits=emits_of(step),
+        effect=_EFFECTS[step.effect],
+        timeout=step.timeout.ToTimedelta(),
+        retry=_retry(step.retry),
+        on_failure=_FAILURE_POLICIES[step.on_failure],
+        undo=_undo(step.undo) if step.HasField("undo") else None,
+    )
+
+
+def gate_spec(gate: pb.Gate, contracts: Contracts) -> GateSpec:
+    """A gate."""
+    when = Policy.parse(gate.when, event_types=[gate.on], contracts=contracts) if gate.when.strip() else None
+    waits = gate.on_expiry == pb.EXPIRY_ACTION_WAIT
+    return GateSpec(
+        name=gate.name,
+        on=gate.on,
+        when=when,
+        roles=frozenset(gate.approvers.roles),
+        quorum=gate.approvers.quorum or 1,
+        not_the_requester=gate.approvers.not_the_requester,
+        requester_field=gate.approvers.requester_field,
+        expires_after=None if waits or not gate.HasField("expires_after") else gate.expires_after.ToTimedelta(),
+        on_expiry=_EXPIRY_POLICIES[gate.on_expiry],
+        on_reject=_REJECT_POLICIES[gate.on_reject],
+    )
+
+
+def rule_spec(rule: pb.Rule, facts: frozenset[str], contracts: Contracts) -> RuleSpec:
+    """A rule; `facts` are the types that its condition may look up."""
+    when = Policy.parse(rule.when, event_types=rule.on, contracts=contracts, fact_types=facts)
+    return RuleSpec(name=rule.name, on=frozenset(rule.on), when=when, then=_CONSEQUENCES[rule.then])
+
+
+def _undo(undo: pb.Undo) -> UndoSpec:
+    emits = frozenset(undo.emits) | {STEP_COMPLETED}
+    return UndoSpec(timeout=undo.timeout.ToTimedelta(), retry=_retry(undo.retry), emits=emits)
+
+
+def _retry(retry: pb.Retry) -> RetrySpec:
+    default = RetrySpec()
+    return RetrySpec(
+        max_attempts=retry.max_attempts or default.max_attempts,
+        initial_backoff=retry.initial_backoff.ToTimedelta()
+        if retry.HasField("initial_backoff")
+        else default.initial_backoff,
+        multiplier=retry.multiplier or default.multiplier,
+        max_backoff=retry.max_backoff.ToTimedelta() if retry.HasField("max_backoff") else default.max_backoff,
+    )
