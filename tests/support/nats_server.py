@@ -1,4 +1,6 @@
-"""Real nats-servers for tests: on free ports, with file storage in a folder of the test's, gone with the test's process."""
+"""Real nats-servers for tests: on free ports, with file storage in a folder of the test's, gone with the test's
+process.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def _die_with_parent() -> None:
 
 
 class FreePorts:
-    """Ports that nobody listens on. They stay reserved by open sockets until `release`, so that no two are the same."""
+    """Ports that nobody listens on. They stay reserved by open sockets until `release`, so that no two are the same.
+    """
 
     def __init__(self, number: int) -> None:
         self._sockets = [socket.socket() for _ in range(number)]
@@ -46,8 +49,8 @@ class FreePorts:
 class NatsServer:
     """One nats-server process that can be killed and started again on the same port and the same data.
 
-    `accounts` is configuration text with users and permissions; without it everybody may do everything. `extra` is any other
-    configuration text.
+    `accounts` is configuration text with users and permissions; without it everybody may do everything. `extra` is
+    any other configuration text.
     """
 
     def __init__(self, folder: Path, *, port: int, name: str = "n1", accounts: str = "", extra: str = "") -> None:
@@ -178,8 +181,8 @@ class NatsCluster:
 
 @contextmanager
 def running_cluster(folder: Path, *, accounts: str = "") -> Iterator[NatsCluster]:
-    """A cluster of three for as long as the block runs. Connect and use JetStream once `Bus.connect` and a first call succeed:
-    the election of its first leader takes a second or two.
+    """A cluster of three for as long as the block runs. Connect and use JetStream once `Bus.connect` and a first call
+    succeed: the election of its first leader takes a second or two.
     """
     ports = FreePorts(6)
     clients, routes = ports.numbers[:3], ports.numbers[3:]

@@ -56,6 +56,11 @@ class Bus:
         return self.connection.settings.name
 
     @property
+    def server_version(self) -> str:
+        """The version of the server that we are connected to."""
+        return self.connection.server_version
+
+    @property
     def closed(self) -> asyncio.Event:
         """Set once the connection is gone for good: closed by us, or the broker shut us out."""
         return self.connection.closed
@@ -154,8 +159,8 @@ class Bus:
     ) -> Page:
         """The last message of each subject that matches one of the filters, in stream order.
 
-        `up_to_seq` leaves out what is newer. Raises TooManySubjects beyond 1,024. On a replicated stream the answer may
-        lag: compare `up_to_sequence` with what you know.
+        `up_to_seq` leaves out what is newer. Raises TooManySubjects beyond 1,024. On a replicated stream the answer
+        may lag: compare `up_to_sequence` with what you know.
         """
         request: dict[str, Any] = {"multi_last": list(multi_last)}
         if up_to_seq is not None:

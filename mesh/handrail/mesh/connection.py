@@ -2,8 +2,8 @@
 
 - Sending never waits: messages go to an outbox, one task writes it out. While the broker is away the outbox is kept.
 - One permanent inbox takes every reply (acknowledgements, direct reads, API answers); a dictionary finds who waits.
-- A publish that the broker refuses for want of permission is told to whoever waits for its reply, at once. The protocol
-  itself says nothing to the publisher: the refusal arrives on the side, with nothing but the subject.
+- A publish that the broker refuses for want of permission is told to whoever waits for its reply, at once. The
+  protocol itself says nothing to the publisher: the refusal arrives on the side, with nothing but the subject.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class BusSettings:
 
     `name` is the agent's name, or `coordinator`, `viewer`, …; it shows in the broker's monitoring and, unless
     `inbox_prefix` says otherwise, gives the inbox that the broker's permissions reserve for this user. `user` and
-    `password`, or a file with an nkey seed. `tls_ca` switches TLS on; `tls_cert` and `tls_key` are a client certificate.
-    `connect_timeout` bounds the first connection; later ones are tried for ever.
+    `password`, or a file with an nkey seed. `tls_ca` switches TLS on; `tls_cert` and `tls_key` are a client
+    certificate. `connect_timeout` bounds the first connection; later ones are tried for ever.
     """
 
     servers: tuple[str, ...]
@@ -134,6 +134,12 @@ class Connection:
     def max_payload(self) -> int:
         """The largest body that the broker takes, in bytes."""
         return self.client.max_payload
+
+    @property
+    def server_version(self) -> str:
+        """The version of the server that we are connected to: `2.15.1`."""
+        version = self.client.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
 
     def send(self, subject: str, body: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Put a message into the outbox. What goes wrong later is told to whoever waits for `reply`, or logged."""

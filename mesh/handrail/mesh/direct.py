@@ -45,8 +45,8 @@ class RawMessage:
 class Page:
     """What one read gave, in stream order.
 
-    `up_to_sequence` is the last sequence that the replica which answered knew; 0 where it found nothing and did not say.
-    `pending` is the number of further matches behind the last message of a forward read.
+    `up_to_sequence` is the last sequence that the replica which answered knew; 0 where it found nothing and did not
+    say. `pending` is the number of further matches behind the last message of a forward read.
     """
 
     messages: tuple[RawMessage, ...] = ()

@@ -1,8 +1,9 @@
 """Consuming a durable by hand-made pull requests: no task and no future per message.
 
 Several requests overlap, so that there is always one open at the broker. What is requested and what is delivered and
-not yet settled never exceed `in_flight` together: a slow consumer is not handed more than it can hold. Requests are made
-anew after a reconnect, after they expire, and when the broker's heartbeat stops (then the consumer's leader has moved).
+not yet settled never exceed `in_flight` together: a slow consumer is not handed more than it can hold. Requests are
+made anew after a reconnect, after they expire, and when the broker's heartbeat stops (then the consumer's leader has
+moved).
 """
 
 from __future__ import annotations
@@ -136,8 +137,8 @@ class Pull:
         self._tick()
 
     async def stop(self) -> None:
-        """Ask no more. What was not yet handed to `on_delivery` goes back to the broker; what was is still to be settled
-        by whoever has it.
+        """Ask no more. What was not yet handed to `on_delivery` goes back to the broker; what was is still to be
+        settled by whoever has it.
         """
         if self._stopping:
             return
@@ -147,7 +148,7 @@ class Pull:
         self._connection.on_reconnected.remove(self._ask_anew)
         self._connection.forget(self._refusals)
         if self._subscription is not None and self._connection.client.is_connected:
-            await self._subscription.drain()
+            await self._subscription.drain()  # type: ignore[no-untyped-call]
 
     @property
     def unsettled(self) -> int:

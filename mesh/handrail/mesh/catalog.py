@@ -1,0 +1,159 @@
+"""The templates: every stored version, and which one new flows begin with, as the TEMPLATE stream has them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+from google.protobuf.message import DecodeError
+
+from handrail.mesh.bus import Bus, RawMessage
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.envelope import timestamp
+from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
+from handrail.mesh.streams import TEMPLATE
+from handrail.mesh.subjects import activation_subject, template_subject
+from handrail.mesh.template import Template
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.template_pb2 import Activation, StoredTemplate
+
+_PAGE = 200
+
+
+class Catalog:
+    """What is stored, read once and then as it grows. Look-ups of `get` and `versions` cost nothing; `template` and
+    `active` read the stream where they don't find what they are asked for.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._stored: dict[tuple[str, int], StoredTemplate] = {}
+        self._compiled: dict[tuple[str, int], Template] = {}
+        self._activations: dict[str, dict[int, Activation]] = {}
+        self._next_sequence = 1
+        self._refreshing = asyncio.Lock()
+
+    async def refresh(self) -> bool:
+        """Read what was stored since the last time; whether there was anything."""
+        async with self._refreshing:
+            began_at = self._next_sequence
+            while True:
+                page = await self._bus.read_forward(
+                    TEMPLATE, "template.>", from_sequence=self._next_sequence, limit=_PAGE
+                )
+                for message in page.messages:
+                    self._take(message)
+                    self._next_sequence = message.sequence + 1
+                if not page.pending:
+                    return self._next_sequence > began_at
+
+    def get(self, name: str, version: int) -> Template | None:
+        """A version that is known already, or None; never reads."""
+        return self._compiled.get((name, version))
+
+    def names(self) -> tuple[str, ...]:
+        """The flow types known so far."""
+        return tuple(sorted({name for name, _ in self._stored}))
+
+    def versions(self, name: str) -> tuple[Template, ...]:
+        """The versions of a flow type known so far, oldest first."""
+        return tuple(template for template in self.all() if template.name == name)
+
+    def all(self) -> tuple[Template, ...]:
+        """All versions known so far, by name and version."""
+        return tuple(self._compiled[key] for key in sorted(self._compiled))
+
+    def stored(self, name: str, version: int) -> StoredTemplate | None:
+        """A version as it is stored, if it is known already; never reads."""
+        return self._stored.get((name, version))
+
+    def activations(self, name: str) -> tuple[Activation, ...]:
+        """The log of activations known so far, oldest first."""
+        log = self._activations.get(name, {})
+        return tuple(log[number] for number in sorted(log))
+
+    def active_version(self, name: str) -> int:
+        """The version that new flows begin with, as far as known; 0 if there is none."""
+        log = self.activations(name)
+        return log[-1].version if log else 0
+
+    async def template(self, name: str, version: int) -> Template:
+        """A version; TEMPLATE_NOT_FOUND if there is none."""
+        if (name, version) not in self._compiled:
+            await self.refresh()
+        template = self.get(name, version)
+        if template is None:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
+                f"no template {name} version {version} is stored",
+                template=name,
+                version=str(version),
+            )
+        return template
+
+    async def active(self, name: str) -> Template:
+        """The version that new flows begin with, as of now; FLOW_TYPE_NOT_FOUND if there is none."""
+        await self.refresh()
+        version = self.active_version(name)
+        if not version:
+            known = ", ".join(known for known in self.names() if self.active_version(known))
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_FLOW_TYPE_NOT_FOUND,
+                f"no version of flow type {name} is active; active are: {known or 'none'}",
+                flow_type=name,
+            )
+        return await self.template(name, version)
+
+    async def put(self, stored: StoredTemplate) -> bool:
+        """Store a version; False where the same content was there. TEMPLATE_EXISTS where other content is."""
+        name, version = stored.template.name, stored.template.version
+        try:
+            await self._bus.publish(template_subject(name, version), stored.SerializeToString())
+        except AlreadyStored:
+            await self.template(name, version)
+            if self._stored[name, version].digest == stored.digest:
+                return False
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_TEMPLATE_EXISTS,
+                f"template {name} version {version} is stored with other content; give the new one a new version",
+                template=name,
+                version=str(version),
+            ) from None
+        await self.template(name, version)
+        return True
+
+    async def activate(self, name: str, version: int, *, by: str, reason: str, now: datetime) -> Activation:
+        """Record that new flows begin with this version; the activation that is in force already is returned as it is.
+
+        Update the durables first. TEMPLATE_NOT_FOUND if the version is not stored.
+        """
+        await self.template(name, version)
+        activation = Activation(version=version, by=by, reason=reason, time=timestamp(now))
+        while True:
+            await self.refresh()
+            log = self.activations(name)
+            if log and log[-1].version == version:
+                return log[-1]
+            try:
+                await self._bus.publish(
+                    activation_subject(name, len(log) + 1), activation.SerializeToString(), expected_sequence=0
+                )
+            except (AlreadyStored, WrongSequence):
+                continue  # somebody was faster, or the answer to our own got lost: the log tells
+
+    def _take(self, message: RawMessage) -> None:
+        tokens = message.subject.split(".")
+        try:
+            if len(tokens) == 4 and tokens[2] == "active":
+                activation = Activation.FromString(message.body)
+                self._activations.setdefault(tokens[1], {})[int(tokens[3])] = activation
+                return
+            stored = StoredTemplate.FromString(message.body)
+            contracts = Contracts.from_descriptor_set(stored.descriptors)
+            template = Template.compile(stored.template, contracts)
+        except (DecodeError, ValueError) as error:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_MALFORMED, f"the TEMPLATE stream holds {message.subject}, which can't be read"
+            ) from error
+        self._stored[template.name, template.version] = stored
+        self._compiled[template.name, template.version] = template

@@ -1,0 +1,228 @@
+"""Flows in the FLOW stream: reading one whole, folding it, appending to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from handrail.mesh import envelope
+from handrail.mesh.bus import Bus, RawMessage, TooManySubjects
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.direct import READ_TIMEOUT
+from handrail.mesh.envelope import Entry, Recorded
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
+from handrail.mesh.flow import Flow, Void
+from handrail.mesh.fold import fold, pinned_version
+from handrail.mesh.streams import FLOW
+from handrail.mesh.subjects import Address, flow_filter, outcome_filter, parse
+from handrail.mesh.template import Template
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_BACKOFF = 0.02
+_LAST_BACKOFF = 0.5
+_PATIENCE = timedelta(seconds=2)
+_SUBJECTS_PER_READ = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A message of the FLOW stream that breaks the envelope's rules, as it is, and why."""
+
+    message: RawMessage
+    error: HandrailError = field(compare=False)
+
+
+class History(list[Recorded]):
+    """A flow's messages in stream order. `malformed` are those that can't be read."""
+
+    def __init__(self, messages: Iterable[Recorded] = (), malformed: Iterable[Malformed] = ()) -> None:
+        super().__init__(messages)
+        self.malformed = tuple(malformed)
+
+
+class FlowStore:
+    """Reads and appends. Every read may be answered by a replica that lags: say what you know with `at_least`."""
+
+    def __init__(self, bus: Bus, catalog: Catalog) -> None:
+        self._bus = bus
+        self.catalog = catalog
+
+    def known_template(self, name: str, version: int) -> Template | None:
+        """A template that is known already; never reads."""
+        return self.catalog.get(name, version)
+
+    async def find_flow_type(self, flow_id: str) -> str | None:
+        """The type of a flow of which only the id is known, or None if there is no such flow."""
+        message = await self._bus.last(FLOW, f"flow.*.{flow_id}.>")
+        return parse(message.subject).flow_type if message else None
+
+    async def read(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        at_least: int = 0,
+        up_to: int | None = None,
+        timeout: timedelta = READ_TIMEOUT,
+    ) -> History:
+        """The messages of a flow, in stream order, empty if there are none.
+
+        Reads again until the answer holds everything up to sequence `at_least`. `up_to` leaves out what is newer.
+        Raises BrokerUnavailable after `timeout`.
+        """
+        messages = await self._read_raw(flow_filter(flow_type, flow_id), at_least, timeout)
+        return _decoded([message for message in messages if up_to is None or message.sequence <= up_to])
+
+    async def fold(self, flow_type: str, flow_id: str, history: Sequence[Recorded]) -> Flow:
+        """Fold a flow's messages with the template that its first event pins; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
+
+        Messages of a `History` that can't be read are void in it. They count for `last_sequence`, so that a decision
+        can be appended behind them.
+        """
+        if not history:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, f"there is no {flow_type} flow {flow_id}", flow_id=flow_id
+            )
+        template = await self.catalog.template(flow_type, pinned_version(history))
+        flow = fold(template, history)
+        for each in history.malformed if isinstance(history, History) else ():
+            sequence = each.message.sequence
+            flow.void[sequence] = Void(each.error.text, each.error.reason)
+            flow.last_sequence = max(flow.last_sequence, sequence)
+            flow.message_count += 1
+        return flow
+
+    async def load(self, flow_type: str, flow_id: str, *, at_least: int = 0, up_to: int | None = None) -> Flow:
+        """Read and fold a flow; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND."""
+        return await self.fold(flow_type, flow_id, await self.read(flow_type, flow_id, at_least=at_least, up_to=up_to))
+
+    async def append(self, flow: Flow, entry: Entry) -> int:
+        """Append a message decided on `flow`, unless the flow moved on since; return its sequence.
+
+        A message of the same id and data that is there already (the answer to an earlier try got lost, or another
+        replica decided the same) counts as appended. Raises WrongSequence where the flow moved on, and what
+        `Bus.publish` raises.
+        """
+        try:
+            return await self._bus.publish(
+                entry.address.subject,
+                entry.body,
+                expected_sequence=flow.last_sequence,
+                expected_filter=flow_filter(flow.flow_type, flow.flow_id),
+            )
+        except (AlreadyStored, WrongSequence) as refusal:
+            last_sequence = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
+            own = await self._stored_as(entry.address, at_least=last_sequence or 0)
+            if own is not None and own.event.data == entry.event.data:
+                return own.sequence
+            raise WrongSequence(entry.address.subject, last_sequence) from refusal
+
+    async def stored_outcome(
+        self, flow_type: str, flow_id: str, agent: str, event_id: str, *, patience: timedelta = _PATIENCE
+    ) -> Recorded | None:
+        """The outcome that the stream holds under this id, whatever its kind and type; the first one where there are
+        several.
+
+        For the confirmation of an «already there»: reads again for `patience`, then None. On a replicated stream that
+        means that the first copy died in flight with its leader: publish again.
+        """
+        messages = await self._insist(outcome_filter(flow_type, flow_id, agent, event_id), patience)
+        history = _decoded(messages)
+        return history[0] if history else None
+
+    async def _stored_as(self, address: Address, *, at_least: int) -> Recorded | None:
+        page = await self._bus.direct_get(FLOW, multi_last=[address.subject])
+        messages: Sequence[RawMessage] = page.messages
+        if not messages and page.up_to_sequence < at_least:
+            messages = await self._insist(address.subject, timedelta(milliseconds=300))
+        history = _decoded(messages)
+        return history[0] if history else None
+
+    async def _insist(self, subject_filter: str, patience: timedelta) -> Sequence[RawMessage]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience.total_seconds()
+        backoff = _BACKOFF
+        while True:
+            page = await self._bus.direct_get(FLOW, multi_last=[subject_filter])
+            if page.messages or loop.time() + backoff > deadline:
+                return page.messages
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, _LAST_BACKOFF)
+
+    async def _read_raw(self, subject_filter: str, at_least: int, timeout: timedelta) -> Sequence[RawMessage]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout.total_seconds()
+        backoff = _BACKOFF
+        while True:
+            left = timedelta(seconds=max(0.0, deadline - loop.time()))
+            try:
+                page = await self._bus.direct_get(FLOW, multi_last=[subject_filter], timeout=left)
+            except TooManySubjects:
+                return await self._read_in_parts(subject_filter, left)
+            if max(page.up_to_sequence, *(message.sequence for message in page.messages[-1:]), 0) >= at_least:
+                return page.messages
+            if loop.time() + backoff > deadline:
+                raise BrokerUnavailable(
+                    f"{subject_filter}: no replica of the stream answers with sequence {at_least}; the last one knew "
+                    f"{page.up_to_sequence}"
+                )
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, _LAST_BACKOFF)
+
+    async def _read_in_parts(self, subject_filter: str, timeout: timedelta) -> Sequence[RawMessage]:
+        """A flow of more than SUBJECT_LIMIT messages: the leader lists its subjects, which are read some at a time.
+
+        Subjects are write-once, so what was listed does not change while it is read. Splitting by kind would only
+        move the limit: one kind alone can pass it.
+        """
+        subjects = await self._subjects(subject_filter, timeout)
+        messages: list[RawMessage] = []
+        for start in range(0, len(subjects), _SUBJECTS_PER_READ):
+            some = subjects[start : start + _SUBJECTS_PER_READ]
+            messages += await self._read_all(some, timeout)
+        return sorted(messages, key=lambda message: message.sequence)
+
+    async def _read_all(self, subjects: Sequence[str], timeout: timedelta) -> Sequence[RawMessage]:
+        """The messages on these very subjects, from a replica that has all of them."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout.total_seconds()
+        while True:
+            page = await self._bus.direct_get(FLOW, multi_last=subjects)
+            if len(page.messages) == len(subjects):
+                return page.messages
+            if loop.time() > deadline:
+                raise BrokerUnavailable(
+                    f"{subjects[0]}: no replica has all of the flow's messages; the last one knew {page.up_to_sequence}"
+                )
+            await asyncio.sleep(_BACKOFF)
+
+    async def _subjects(self, subject_filter: str, timeout: timedelta) -> list[str]:
+        subjects: list[str] = []
+        total = 1
+        while len(subjects) < total:
+            info = await self._bus.request_json(
+                f"$JS.API.STREAM.INFO.{FLOW}",
+                {"subjects_filter": subject_filter, "offset": len(subjects)},
+                timeout=timeout,
+            )
+            listed = info["state"].get("subjects") or {}
+            total = int(info.get("total", len(listed)))
+            if not listed:
+                break
+            subjects += listed
+        return subjects
+
+
+def _decoded(messages: Sequence[RawMessage]) -> History:
+    recorded: list[Recorded] = []
+    malformed: list[Malformed] = []
+    for message in messages:
+        try:
+            recorded.append(
+                envelope.decode(message.subject, message.body, sequence=message.sequence, time=message.time)
+            )
+        except HandrailError as error:
+            malformed.append(Malformed(message, error))
+    return History(recorded, malformed)
