@@ -52,6 +52,7 @@ class StepFailed(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     RETRYABLE_FIELD_NUMBER: _builtins.int
     UNDO_OF_FIELD_NUMBER: _builtins.int
+    OUTCOME_UNKNOWN_FIELD_NUMBER: _builtins.int
     error_class: _builtins.str
     """error_class names the kind of error, for grouping: `TimeoutError`, `Poison`."""
     text: _builtins.str
@@ -60,6 +61,10 @@ class StepFailed(_message.Message):
     """retryable is false where trying again can't help."""
     undo_of: _builtins.str
     """undo_of is the id of the event whose undo failed; empty where a forward step failed."""
+    outcome_unknown: _builtins.bool
+    """outcome_unknown is set where the effect may have happened all the same: the handler killed its process, or did its work
+    and gave an answer that can't be published. A handler that raises says that it did not happen.
+    """
     def __init__(
         self,
         *,
@@ -67,10 +72,11 @@ class StepFailed(_message.Message):
         text: _builtins.str = ...,
         retryable: _builtins.bool = ...,
         undo_of: _builtins.str = ...,
+        outcome_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_class", b"error_class", "retryable", b"retryable", "text", b"text", "undo_of", b"undo_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_class", b"error_class", "outcome_unknown", b"outcome_unknown", "retryable", b"retryable", "text", b"text", "undo_of", b"undo_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

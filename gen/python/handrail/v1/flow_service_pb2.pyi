@@ -705,6 +705,7 @@ class PublishEventRequest(_message.Message):
     OUTPUT_TOTAL_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    UNDO_OF_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id it belongs to."""
     step: _builtins.str
@@ -721,9 +722,11 @@ class PublishEventRequest(_message.Message):
     """output_total is the number of outcomes of the run, from 1."""
     flow_type: _builtins.str
     """flow_type of the flow."""
+    undo_of: _builtins.str
+    """undo_of is the id of the event that was undone, where `data` reports a successful undo; empty otherwise."""
     @_builtins.property
     def data(self) -> _any_pb2.Any:
-        """data is the outcome; handrail.v1.StepFailed reports a failure."""
+        """data is the outcome; handrail.v1.StepFailed reports a failure, handrail.v1.StepProgress is a durable heartbeat."""
 
     def __init__(
         self,
@@ -737,10 +740,11 @@ class PublishEventRequest(_message.Message):
         output_total: _builtins.int = ...,
         data: _any_pb2.Any | None = ...,
         flow_type: _builtins.str = ...,
+        undo_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "flow_id", b"flow_id", "flow_type", b"flow_type", "output_index", b"output_index", "output_total", b"output_total", "root", b"root", "run", b"run", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "flow_id", b"flow_id", "flow_type", b"flow_type", "output_index", b"output_index", "output_total", b"output_total", "root", b"root", "run", b"run", "step", b"step", "undo_of", b"undo_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

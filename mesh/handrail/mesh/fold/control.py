@@ -68,7 +68,7 @@ def may_halt(flow: Flow, mode: HaltMode.ValueType) -> bool:
         # What is undone, or cancelled with its effects undone, has nothing left to undo.
         return mode == HaltMode.HALT_MODE_COMPENSATE and not flow.is_undoing
     if flow.halt is None:
-        return True
+        return mode == HaltMode.HALT_MODE_COMPENSATE or not status.is_complete(flow)
     if flow.halt.mode == HaltMode.HALT_MODE_HOLD or flow.halt.to_step:
         return mode != HaltMode.HALT_MODE_HOLD
     return mode in undo and flow.halt.mode not in undo

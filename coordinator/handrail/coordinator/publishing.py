@@ -1,0 +1,182 @@
+"""Starting flows and publishing outcomes for callers over gRPC: what their identity may publish on the bus, and no
+more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from google.protobuf.any_pb2 import Any
+
+from handrail.coordinator.auth import Caller
+from handrail.mesh import envelope, ids, starting, streams
+from handrail.mesh.bus import Bus
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
+from handrail.mesh.flow import Flow
+from handrail.mesh.starting import Started
+from handrail.mesh.store import FlowStore
+from handrail.mesh.subjects import COORDINATOR, Address, Kind, outcome_filter
+from handrail.mesh.template import StepSpec
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.event_pb2 import Event
+from handrail.v1.failure_pb2 import StepCompleted, StepFailed, StepNotStarted, StepProgress
+from handrail.v1.flow_service_pb2 import PublishEventRequest
+
+_COMPLETED = StepCompleted.DESCRIPTOR.full_name
+_FAILURES = {StepFailed.DESCRIPTOR.full_name, StepNotStarted.DESCRIPTOR.full_name}
+_PROGRESS = StepProgress.DESCRIPTOR.full_name
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where an outcome is stored. `already_stored` is true where it was there before, with the same data."""
+
+    event_id: str
+    sequence: int
+    kind: Kind
+    already_stored: bool
+
+
+class Publishing:
+    """Publishes for callers in any language."""
+
+    def __init__(self, bus: Bus, catalog: Catalog, store: FlowStore) -> None:
+        self._bus = bus
+        self._catalog = catalog
+        self._store = store
+
+    async def start(self, *, flow_type: str, data: Any, key: str, request_id: str, caller: Caller) -> Started:
+        """Begin a flow in the caller's name.
+
+        Raises FLOW_TYPE_NOT_FOUND, UNKNOWN_MESSAGE_TYPE, CONTRACT_VIOLATION, and REQUEST_ID_REUSED where the request
+        id began a flow with other data.
+        """
+        template = await self._catalog.active(flow_type)
+        started = await starting.start(
+            self._bus,
+            template,
+            source=COORDINATOR,
+            data=data,
+            key=key or (f"request/{request_id}" if request_id else ""),
+            requester=caller.subject,
+        )
+        if request_id and not key and not started.same:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
+                f"request id {request_id} began flow {started.flow_id} with other data",
+                flow_id=started.flow_id,
+            )
+        return started
+
+    async def publish(self, request: PublishEventRequest, caller: Caller) -> Published:
+        """Publish an outcome of a step run in the name of the caller's agent.
+
+        Raises WRONG_AGENT where the agent may not publish it, FLOW_NOT_FOUND, CONTRACT_VIOLATION, and DIFFERENT_ANSWER
+        where the step run has another outcome already.
+        """
+        flow = await self._store.load(request.flow_type, request.flow_id)
+        step = _own_step(flow, request, caller)
+        message = flow.template.contracts.decode(request.data)
+        flow.template.contracts.validate(message)
+        kind = _kind(flow, step, request)
+        event = _event(flow, request, kind, caller.agent)
+        address = Address(
+            flow.flow_type, flow.flow_id, kind, caller.agent, event.event_id, envelope.type_of(request.data)
+        )
+        try:
+            sequence = await self._bus.publish(
+                address.subject,
+                event.SerializeToString(),
+                expected_sequence=0,
+                expected_filter=outcome_filter(flow.flow_type, flow.flow_id, caller.agent, event.event_id),
+            )
+        except (AlreadyStored, WrongSequence):
+            return await self._stored(address, event)
+        return Published(event.event_id, sequence, kind, already_stored=False)
+
+    async def _stored(self, address: Address, event: Event) -> Published:
+        outcome = outcome_filter(address.flow_type, address.flow_id, address.agent, address.event_id)
+        page = await self._bus.direct_get(streams.FLOW, multi_last=[outcome])
+        for raw in page.messages:
+            stored = envelope.decode(raw.subject, raw.body, sequence=raw.sequence, time=raw.time)
+            if stored.event.data == event.data:
+                return Published(stored.event_id, stored.sequence, stored.kind, already_stored=True)
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_DIFFERENT_ANSWER,
+            f"flow {address.flow_id}: outcome {address.event_id} is stored with another answer; a step run has one",
+            event_id=address.event_id,
+        )
+
+
+def _own_step(flow: Flow, request: PublishEventRequest, caller: Caller) -> StepSpec:
+    step = flow.template.steps.get(request.step)
+    if step is None:
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_STEP_NOT_FOUND,
+            f"flow {flow.flow_id}: {flow.flow_type} has no step «{request.step}»",
+            step=request.step,
+        )
+    name = envelope.type_of(request.data)
+    if step.agent != caller.agent:
+        raise _not_yours(flow, f"step {step.name} belongs to agent {step.agent}, not {caller.agent or 'you'}")
+    allowed = step.undo.emits if request.undo_of and step.undo else step.emits
+    if name not in allowed and name not in {_COMPLETED, _PROGRESS, *_FAILURES}:
+        raise _not_yours(flow, f"step {step.name} does not emit {name}; it emits {', '.join(sorted(allowed))}")
+    return step
+
+
+def _not_yours(flow: Flow, text: str) -> HandrailError:
+    return HandrailError(ErrorReason.ERROR_REASON_WRONG_AGENT, f"flow {flow.flow_id}: {text}", flow_id=flow.flow_id)
+
+
+def _kind(flow: Flow, step: StepSpec, request: PublishEventRequest) -> Kind:
+    name = envelope.type_of(request.data)
+    if name in _FAILURES:
+        return Kind.FAILURE
+    if name == _PROGRESS:
+        return Kind.PROGRESS
+    if request.undo_of:
+        return Kind.UNDONE
+    return Kind.PROPOSAL if flow.template.gates_on(name) else Kind.EVENT
+
+
+def _event(flow: Flow, request: PublishEventRequest, kind: Kind, agent: str) -> Event:
+    root = request.undo_of or request.root
+    return Event(
+        event_id=_event_id(flow, request, kind),
+        source=agent,
+        flow_type=flow.flow_type,
+        flow_id=flow.flow_id,
+        template_version=flow.template.version,
+        step=request.step,
+        root=root,
+        run=request.run,
+        attempt=request.attempt,
+        output_index=request.output_index,
+        output_total=request.output_total,
+        causation_id=_trigger(flow, request),
+        time=envelope.timestamp(datetime.now(UTC)),
+        data=request.data,
+    )
+
+
+def _event_id(flow: Flow, request: PublishEventRequest, kind: Kind) -> str:
+    match kind:
+        case Kind.UNDONE:
+            return ids.undone_id(flow.flow_id, request.undo_of)
+        case Kind.FAILURE:
+            undo_of = StepFailed.FromString(request.data.value).undo_of if request.undo_of else ""
+            what = "undo-failure" if undo_of else Kind.FAILURE.value
+            root = undo_of or request.root
+            return ids.attempt_id(what, flow.flow_id, request.step, root, request.run, request.attempt)
+        case Kind.PROGRESS:
+            counter = StepProgress.FromString(request.data.value).counter
+            return ids.progress_id(flow.flow_id, request.step, request.root, request.run, request.attempt, counter)
+        case _:
+            return ids.outcome_id(flow.flow_id, request.step, request.root, request.run, request.output_index)
+
+
+def _trigger(flow: Flow, request: PublishEventRequest) -> str:
+    run = flow.runs.get((request.step, request.root))
+    return run.trigger.event_id if run is not None else ""
