@@ -37,7 +37,7 @@ def apply_failure(flow: Flow, recorded: Recorded) -> Void | None:
         return run
     error_text = f"{failed.error_class}: {failed.text}"
     flow.runs[run.key] = _after_failure(
-        run, recorded.time, error_text, retryable=failed.retryable, outcome_unknown=False
+        run, recorded.time, error_text, retryable=failed.retryable, outcome_unknown=failed.outcome_unknown
     )
     return None
 
