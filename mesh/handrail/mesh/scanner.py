@@ -1,0 +1,224 @@
+"""Lists read straight from the streams: slow but true, and nothing has to be kept beside them.
+
+A list goes on from a cursor, which is a sequence of the stream it reads. Messages of a stream never move, so a page
+is not upset by what is stored meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from handrail.mesh import ids, walk
+from handrail.mesh.bus import Bus, RawMessage
+from handrail.mesh.envelope import Recorded, decode, timestamp
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow, Proposal, ProposalState
+from handrail.mesh.fold import status as status_of
+from handrail.mesh.store import FlowStore
+from handrail.mesh.streams import FLOW, QUARANTINE
+from handrail.mesh.subjects import COORDINATOR, Address, Kind, parse
+from handrail.v1.decision_pb2 import ApprovalRequested, FlowStatus
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.failure_pb2 import Quarantined
+from handrail.v1.quarantine_service_pb2 import QuarantinedMessage
+
+_logger = logging.getLogger(__name__)
+
+EXAMINED = 1000
+"""How many flows one page looks at; a page of a rare status may come short, with more behind it."""
+
+_APPROVAL_REQUESTED = ApprovalRequested.DESCRIPTOR.full_name
+_AT_ONCE = 16
+
+Item = TypeVar("Item")
+ItemOf = TypeVar("ItemOf", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[ItemOf]):
+    """One item of a list; the list goes on from `cursor` behind it."""
+
+    item: ItemOf
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[ItemOf]):
+    """One page. `next_cursor` is 0 at the end of the list."""
+
+    rows: tuple[Listed[ItemOf], ...]
+    next_cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A proposal that asked for people, and the flow as it stands."""
+
+    flow: Flow
+    proposal: Proposal
+
+
+class Scanner:
+    """Every call also raises what reading the streams raises."""
+
+    def __init__(self, bus: Bus, store: FlowStore) -> None:
+        self._bus = bus
+        self._store = store
+
+    async def flows(
+        self,
+        *,
+        size: int,
+        cursor: int = 0,
+        flow_type: str = "",
+        status: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED,
+    ) -> Listing[Flow]:
+        """Flows by the time they began, newest first; of one type, with one status."""
+        await self._store.catalog.refresh()
+        rows: list[Listed[Flow]] = []
+        examined = 0
+        async for some in _chunks(self._starts(flow_type, below=cursor), _AT_ONCE):
+            flows = await asyncio.gather(*(self._flow(address, sequence) for address, sequence in some))
+            for (_, sequence), flow in zip(some, flows, strict=True):
+                examined += 1
+                if flow is not None and (not status or status_of(flow) == status):
+                    rows.append(Listed(flow, sequence))
+                if len(rows) == size or examined == EXAMINED:
+                    return Listing(tuple(rows), sequence)
+        return Listing(tuple(rows), 0)
+
+    async def approvals(
+        self, *, size: int, cursor: int = 0, flow_type: str = "", include_closed: bool = False
+    ) -> Listing[Asked]:
+        """Proposals that wait for people, by the time they were asked, oldest first; all that ever asked if
+        `include_closed`.
+        """
+        rows: list[Listed[Asked]] = []
+        examined = 0
+        subject_filter = f"flow.{flow_type or '*'}.*.{Kind.DECISION}.{COORDINATOR}.*.{_APPROVAL_REQUESTED}"
+        async for message in walk.oldest_first(self._bus, FLOW, subject_filter, after=cursor):
+            examined += 1
+            asked = await self._asked(message)
+            if asked is not None and (include_closed or asked.proposal.state is ProposalState.PENDING):
+                rows.append(Listed(asked, message.sequence))
+            if len(rows) == size or examined == EXAMINED:
+                return Listing(tuple(rows), message.sequence)
+        return Listing(tuple(rows), 0)
+
+    async def quarantined(self, *, size: int, cursor: int = 0, flow_type: str = "") -> Listing[QuarantinedMessage]:
+        """Messages in quarantine, oldest first."""
+        rows: list[Listed[QuarantinedMessage]] = []
+        kept = f"quarantine.{flow_type or '*'}.>"
+        async for message in walk.oldest_first(self._bus, QUARANTINE, kept, after=cursor):
+            rows.append(Listed(_quarantined(message), message.sequence))
+            if len(rows) == size:
+                return Listing(tuple(rows), message.sequence)
+        return Listing(tuple(rows), 0)
+
+    async def quarantined_message(self, quarantine_id: int) -> QuarantinedMessage:
+        """One message in quarantine; QUARANTINE_NOT_FOUND."""
+        message = await self._bus.by_sequence(QUARANTINE, quarantine_id)
+        if message is None:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_QUARANTINE_NOT_FOUND,
+                f"there is no quarantined message {quarantine_id}",
+                quarantine_id=str(quarantine_id),
+            )
+        return _quarantined(message)
+
+    async def _flow(self, address: Address, at_least: int) -> Flow | None:
+        try:
+            return await self._store.load(address.flow_type, address.flow_id, at_least=at_least)
+        except HandrailError as error:
+            if error.reason == ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE:
+                raise
+            _logger.warning("flow %s is left out of the list: %s", address.flow_id, error)
+            return None
+
+    async def _asked(self, message: RawMessage) -> Asked | None:
+        request = _readable(message)
+        if request is None:
+            return None
+        address = request.address
+        history = await self._store.read(address.flow_type, address.flow_id, at_least=message.sequence)
+        flow = await self._store.fold(address.flow_type, address.flow_id, history)
+        proposal_id = _proposal_of(request)
+        proposal = flow.proposals.get(proposal_id)
+        if proposal is None or proposal.requested_at is None:
+            return None
+        # It may be asked again with a new expiry: its place in the list is where it asked first.
+        asked = (r for r in history if r.type == _APPROVAL_REQUESTED and r.sequence not in flow.void)
+        first = next((r for r in asked if _proposal_of(r) == proposal_id), None)
+        return Asked(flow, proposal) if first is not None and first.sequence == message.sequence else None
+
+    async def _starts(self, flow_type: str, *, below: int) -> AsyncIterator[tuple[Address, int]]:
+        """First events of flows with their sequences, newest first."""
+        filters = sorted(
+            {
+                f"flow.{template.name}.*.{Kind.EVENT}.*.*.{message_type}"
+                for template in self._store.catalog.all()
+                if not flow_type or template.name == flow_type
+                for message_type in template.starts_with
+            }
+        )
+        async for message in walk.newest_first(self._bus, FLOW, filters, below=below):
+            try:
+                address = parse(message.subject)
+            except HandrailError:
+                continue
+            if address.event_id == ids.start_id(address.flow_id):
+                yield address, message.sequence
+
+
+async def _chunks(items: AsyncIterator[Item], size: int) -> AsyncIterator[list[Item]]:
+    chunk: list[Item] = []
+    async for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _readable(message: RawMessage) -> Recorded | None:
+    try:
+        return decode(message.subject, message.body, sequence=message.sequence, time=message.time)
+    except HandrailError:
+        return None  # quarantined by whoever it was delivered to
+
+
+def _proposal_of(request: Recorded) -> str:
+    asked = ApprovalRequested()
+    try:
+        request.event.data.Unpack(asked)
+    except DecodeError:
+        return ""
+    return asked.proposal_id
+
+
+def _quarantined(message: RawMessage) -> QuarantinedMessage:
+    _, flow_type, flow_id, _, event_id = (message.subject.split(".") + [""] * 5)[:5]
+    try:
+        kept = Quarantined.FromString(message.body)
+    except DecodeError:
+        kept = Quarantined(
+            reason=ErrorReason.ERROR_REASON_MALFORMED,
+            detail="what is in quarantine is itself no handrail.v1.Quarantined",
+            subject=message.subject,
+            body=message.body,
+        )
+    return QuarantinedMessage(
+        quarantine_id=message.sequence,
+        time=timestamp(message.time),
+        flow_type=flow_type,
+        flow_id=flow_id,
+        event_id=event_id,
+        message=kept,
+    )

@@ -1,0 +1,61 @@
+"""Walking a stream by subject filter, in either direction, a piece at a time.
+
+The broker goes through the messages one by one, from the oldest: for lists, never for one flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from handrail.mesh.bus import Bus, RawMessage
+
+_ROWS = 256
+_FIRST_WINDOW = 1024
+_LAST_WINDOW = 1 << 20
+
+
+async def oldest_first(bus: Bus, stream: str, subject_filter: str, *, after: int = 0) -> AsyncIterator[RawMessage]:
+    """Messages that match, behind sequence `after`, oldest first."""
+    while True:
+        page = await bus.read_forward(stream, subject_filter, from_sequence=after + 1, limit=_ROWS)
+        for message in page.messages:
+            yield message
+            after = message.sequence
+        if not page.pending:
+            return
+
+
+async def newest_first(bus: Bus, stream: str, filters: Sequence[str], *, below: int = 0) -> AsyncIterator[RawMessage]:
+    """Messages that match one of the filters, before sequence `below` unless that is 0, newest first.
+
+    The broker reads forward only, so this reads window by window, each behind the one before; they grow where matches
+    are rare.
+    """
+    newest = [message for each in filters if (message := await bus.last(stream, each)) is not None]
+    high = max((message.sequence for message in newest), default=0)
+    if below:
+        high = min(high, below - 1)
+    if not high:
+        return
+    oldest = max(1, await _first_sequence(bus, stream))
+    window = _FIRST_WINDOW
+    while high >= oldest:
+        low = max(oldest, high - window + 1)
+        found = [message for each in filters async for message in _between(bus, stream, each, low, high)]
+        for message in sorted(found, key=lambda message: -message.sequence):
+            yield message
+        high = low - 1
+        if len(found) < _ROWS:
+            window = min(window * 4, _LAST_WINDOW)
+
+
+async def _between(bus: Bus, stream: str, subject_filter: str, low: int, high: int) -> AsyncIterator[RawMessage]:
+    async for message in oldest_first(bus, stream, subject_filter, after=low - 1):
+        if message.sequence > high:
+            return
+        yield message
+
+
+async def _first_sequence(bus: Bus, stream: str) -> int:
+    info = await bus.request_json(f"$JS.API.STREAM.INFO.{stream}")
+    return int(info["state"]["first_seq"])
