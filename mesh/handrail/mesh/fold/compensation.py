@@ -43,11 +43,11 @@ def apply_undo(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def apply_undone(flow: Flow, recorded: Recorded) -> Void | None:
-    """An agent undid an effect. It counts whenever it comes: what is undone is undone."""
+    """An agent undid an effect. It counts whenever it comes, asked for or not: what is undone is undone."""
     event = recorded.event
     effect = flow.effects.get(event.root)
-    if effect is None or effect.attempt == 0:
-        return Void("nobody asked for this undo")
+    if effect is None:
+        return Void(f"no effect {event.root} is there to undo")
     if effect.step.agent != recorded.agent:
         return Void(
             f"step {effect.step.name} belongs to agent {effect.step.agent}, not {recorded.agent}",
