@@ -62,6 +62,11 @@ class Contracts:
             return False
         return True
 
+    @cached_property
+    def message_names(self) -> frozenset[str]:
+        """The full names of the top-level messages of the descriptor set, for hints at what a name may have meant."""
+        return frozenset(message.full_name for file in self._files for message in file.message_types_by_name.values())
+
     def message_class(self, full_name: str) -> type[Message]:
         """The class of a message type; UNKNOWN_MESSAGE_TYPE where the contracts have none of this name."""
         known = self._classes.get(full_name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
+from typing import cast
 
 from google.protobuf import any_pb2, duration_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescriptor
@@ -40,7 +41,7 @@ _KNOWN_FILES = (
 
 def descriptor_set_for(classes: Iterable[type[Message]]) -> bytes:
     """The descriptor set that defines these message classes, with imports, in canonical form."""
-    return canonical(message_class.DESCRIPTOR.file for message_class in classes)
+    return canonical(cast("FileDescriptor", message_class.DESCRIPTOR.file) for message_class in classes)
 
 
 def canonical(files: Iterable[FileDescriptor]) -> bytes:

@@ -150,12 +150,13 @@ def _environment(
     contracts: Contracts, event_type: str | None, variables: tuple[tuple[str, str | None], ...], *, elapsed: bool
 ) -> cel.Env:
     """The engine's environment; a few milliseconds to make, so expressions with the same names share one."""
-    types = {name: cel.Type.INT if message_type is None else cel.Type(message_type) for name, message_type in variables}
-    if event_type is not None:
-        contracts.message_class(event_type)  # the engine would take an unknown type for one that can be anything
-        types[EVENT] = cel.Type(event_type)
-    if elapsed:
-        types[ELAPSED] = cel.Type.DURATION
+    types = {ELAPSED: cel.Type.DURATION} if elapsed else {}
+    for name, message_type in ((EVENT, event_type), *variables) if event_type else variables:
+        if message_type is None:
+            types[name] = cel.Type.INT
+        else:
+            contracts.message_class(message_type)  # raises for a type that the engine would not know either
+            types[name] = cel.Type(message_type)
     return cel.NewEnv(descriptor_pool=contracts.pool, variables=types)
 
 

@@ -32,7 +32,7 @@ def render(message: Message, decode: Decode) -> dict[str, Json]:
 def _value(message: Message, decode: Decode) -> Json:
     if message.DESCRIPTOR.full_name == _ANY:
         return _any(cast("any_pb2.Any", message), decode)
-    if not _may_hold_any(message.DESCRIPTOR):
+    if not _may_hold_any(cast("descriptor.Descriptor", message.DESCRIPTOR)):
         return cast("Json", MessageToDict(message))
     return {field.json_name: _field(message, field, decode) for field, _ in message.ListFields()}
 

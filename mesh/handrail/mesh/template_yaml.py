@@ -7,9 +7,10 @@ aliases, tags, several documents, fields that do not exist.
 from __future__ import annotations
 
 import re
+from typing import Protocol, cast
 
 import yaml
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -26,6 +27,13 @@ MAX_DEPTH = 16
 """How deep a template may nest; its contract needs six levels."""
 
 _NULL = "tag:yaml.org,2002:null"
+
+
+class _Place(Protocol):
+    """Where in the text, counted from 0."""
+
+    line: int
+    column: int
 
 
 def load_yaml(text: str) -> FlowTemplate:
@@ -60,10 +68,9 @@ def _refuse_what_hides(text: str) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise _malformed(event.start_mark, "", "anchors and aliases are not part of a template; write it out")
-        if getattr(event, "tag", None) is not None:
-            raise _malformed(
-                event.start_mark, "", f"tags like {cut(event.tag)} are not part of a template; leave it out"
-            )
+        tag: str | None = getattr(event, "tag", None)
+        if tag is not None:
+            raise _malformed(event.start_mark, "", f"tags like {cut(tag)} are not part of a template; leave it out")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -75,13 +82,14 @@ def _refuse_what_hides(text: str) -> None:
 def _fill(message: Message, node: Node, path: str) -> None:
     if not isinstance(node, MappingNode):
         raise _malformed(node.start_mark, path, f"has to be a mapping, like {message.DESCRIPTOR.fields[0].name}: …")
-    fields = {name: field for field in message.DESCRIPTOR.fields for name in (field.name, field.json_name)}
+    definition = cast("Descriptor", message.DESCRIPTOR)
+    fields = {name: field for field in definition.fields for name in (field.name, field.json_name)}
     seen: set[int] = set()
     for key, value in node.value:
         name = key.value if isinstance(key, ScalarNode) else ""
         field = fields.get(name)
         if field is None:
-            known = [field.name for field in message.DESCRIPTOR.fields]
+            known = [field.name for field in definition.fields]
             hint = nearest(name, known) or f"; there are {', '.join(known)}"
             raise _malformed(key.start_mark, path, f"there is no field «{cut(name)}»{hint}")
         if field.number in seen:
@@ -153,10 +161,10 @@ def _text(node: Node, path: str) -> str:
         raise _malformed(node.start_mark, path, "has to be a single value")
     if node.tag == _NULL:
         raise _malformed(node.start_mark, path, "has no value; leave the field out, or give it one")
-    return node.value
+    return str(node.value)
 
 
-def _malformed(mark: yaml.Mark | None, path: str, why: str) -> HandrailError:
+def _malformed(mark: _Place | None, path: str, why: str) -> HandrailError:
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     return HandrailError(
         ErrorReason.ERROR_REASON_MALFORMED,

@@ -1,0 +1,166 @@
+"""The part of the flow type-check that looks at the template as a whole: what can follow from what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.errors import PolicyError
+from handrail.mesh.expression import cut
+from handrail.mesh.findings import finding
+from handrail.mesh.graph import FlowGraph
+from handrail.mesh.policy import Count, Policy
+from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED
+from handrail.mesh.template import fact_types
+from handrail.v1 import template_pb2 as pb
+
+
+def check_beginning(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
+    """Beginnings from which the end can't be reached, that recur, or that a gate would guard in vain."""
+    for index, event in enumerate(proto.starts_with):
+        path = f"starts_with[{index}]"
+        if graph.completes.isdisjoint(graph.possible_from([event])):
+            yield finding("HR011", path, f"a flow that begins with {cut(event)} can't complete")
+        if any(event in step.emits for step in proto.steps):
+            yield finding("HR014", path, f"{cut(event)} begins a flow, and a step emits it")
+    for index, gate in enumerate(proto.gates):
+        if gate.on in graph.starts:
+            yield finding("HR022", f"gates[{index}].on", f"{cut(gate.on)} begins a flow: it is a fact without any gate")
+
+
+def check_steps(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
+    """Steps that nothing triggers."""
+    undone = {event for step in proto.steps for event in step.undo.emits}
+    for index, step in enumerate(proto.steps):
+        waits = [(f"steps[{index}].after[{position}]", event) for position, event in enumerate(step.after)]
+        waits += [
+            (f"steps[{index}].after_all[{position}].type", join.type) for position, join in enumerate(step.after_all)
+        ]
+        missing = [(path, event) for path, event in waits if event not in graph.emitted]
+        for path, event in missing:
+            yield finding("HR009", path, f"step {step.name} waits for {cut(event)}, which {_why_not(event, undone)}")
+        if not missing and index not in graph.reachable:
+            yield finding("HR007", f"steps[{index}]", f"nothing that a flow can begin with leads to step {step.name}")
+
+
+def check_end(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
+    """Ends that can't be reached."""
+    for index, event in enumerate(proto.completes_with):
+        if event not in graph.possible:
+            why = "no step that can be reached emits it" if event in graph.emitted else "no step emits it"
+            yield finding("HR008", f"completes_with[{index}]", f"{cut(event)} can't come about: {why}")
+
+
+def check_answers(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
+    """Answers after which nothing goes on: the flow is stranded, unless another branch completes it."""
+    for index in sorted(graph.reachable):
+        step = proto.steps[index]
+        for position, event in enumerate(step.emits):
+            path = f"steps[{index}].emits[{position}]"
+            if event in graph.leading or event == STEP_COMPLETED:
+                continue
+            if not graph.can_complete_without(index):
+                yield finding(
+                    "HR011", path, f"if step {step.name} answers with {cut(event)} alone, the flow can't complete"
+                )
+            elif event not in graph.waited_for:
+                yield finding("HR010", path, f"no step waits for {cut(event)}, and it does not complete the flow")
+
+
+def check_refusals(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
+    """Gates on nothing, and gates whose refusal strands the flow."""
+    for index, gate in enumerate(proto.gates):
+        emitters = [number for number, step in enumerate(proto.steps) if gate.on in step.emits]
+        if not emitters and gate.on not in graph.starts:
+            yield finding("HR009", f"gates[{index}].on", f"gate {gate.name} guards {cut(gate.on)}, which no step emits")
+        stranded = [
+            proto.steps[number].name
+            for number in emitters
+            if gate.on in graph.refusable
+            and APPROVAL_REFUSED not in graph.leading
+            and not graph.can_complete_without(number)
+        ]
+        if stranded:
+            yield finding(
+                "HR012",
+                f"gates[{index}].on_reject",
+                f"when what step {stranded[0]} proposes is refused, the flow goes on, and can't complete",
+            )
+
+
+def check_irreversible(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
+    """Effects that can't be undone when a later step fails."""
+    guarded = {gate.on for gate in proto.gates} | {APPROVAL_REFUSED}
+    for index, step in enumerate(proto.steps):
+        if step.effect != pb.EFFECT_IRREVERSIBLE or graph.waited_for.isdisjoint(graph.outcomes[index]):
+            continue
+        behind_gate = guarded.issuperset(step.after) if step.after else not guarded.isdisjoint(graph.waits[index])
+        if not behind_gate:
+            yield finding(
+                "HR017",
+                f"steps[{index}].effect",
+                f"steps follow on {step.name}; when one of them fails, its effect stays, and nobody was asked before",
+            )
+
+
+def check_cycles(proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) -> Iterator[pb.Finding]:
+    """Steps that can go round without a rule that counts the rounds."""
+    for cycle in graph.cycles:
+        events = frozenset[str]().union(*(graph.outcomes[index] for index in cycle))
+        if not any(_limits(rule, events, proto, contracts) for rule in proto.rules):
+            names = ", ".join(proto.steps[index].name for index in sorted(cycle))
+            yield finding("HR013", f"steps[{min(cycle)}]", f"nothing limits how often {names} can follow each other")
+
+
+def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) -> Iterator[pb.Finding]:
+    """Joins that name an input twice, don't say how many they wait for, or count by what may not be there."""
+    facts = fact_types(proto)
+    for index, step in enumerate(proto.steps):
+        seen: set[str] = set()
+        for position, join in enumerate(step.after_all):
+            path = f"steps[{index}].after_all[{position}]"
+            if join.type in seen:
+                yield finding("HR018", f"{path}.type", f"step {step.name} waits for {cut(join.type)} twice")
+            seen.add(join.type)
+            if not join.count.strip() and graph.can_repeat(join.type):
+                yield finding(
+                    "HR019",
+                    path,
+                    f"more than one {cut(join.type)} can come, and step {step.name} does not say how many",
+                )
+            try:
+                count = Count.parse(join.count, latest_types=facts, contracts=contracts)
+            except PolicyError:
+                continue  # a finding of its own
+            for counted in sorted(count.latest_types):
+                if join.type in graph.possible_from(graph.starts, without_event=counted):
+                    yield finding(
+                        "HR021", f"{path}.count", f"{cut(join.type)} can come without {counted}, which says how many"
+                    )
+
+
+def check_rule_events(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
+    """Rules that are never evaluated."""
+    for index, rule in enumerate(proto.rules):
+        for position, event in enumerate(rule.on):
+            if event not in graph.emitted:
+                path = f"rules[{index}].on[{position}]"
+                yield finding("HR009", path, f"rule {rule.name} looks at {cut(event)}, which no step emits")
+
+
+def _why_not(event: str, undone: set[str]) -> str:
+    if event == APPROVAL_REFUSED:
+        return "comes only from a gate whose on_reject is CONTINUE, on an event that a step emits"
+    if event in undone:
+        return "only an undo emits, and nothing goes on after an undo"
+    return "nobody emits"
+
+
+def _limits(rule: pb.Rule, events: frozenset[str], proto: pb.FlowTemplate, contracts: Contracts) -> bool:
+    at = [event for event in rule.on if event in events and contracts.knows(event)]
+    facts = frozenset(filter(contracts.knows, fact_types(proto)))
+    try:
+        counted = Policy.parse(rule.when, event_types=at[:1], contracts=contracts, fact_types=facts).counted_types
+    except PolicyError:
+        return False  # a finding of its own
+    return not counted.isdisjoint(events)

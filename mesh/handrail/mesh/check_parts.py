@@ -1,0 +1,193 @@
+"""The part of the flow type-check that looks at one name, one expression or one setting at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple, cast
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.errors import HandrailError, PolicyError
+from handrail.mesh.expression import cut, nearest
+from handrail.mesh.findings import finding
+from handrail.mesh.policy import Count, Policy
+from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED
+from handrail.mesh.template import fact_types
+from handrail.v1 import template_pb2 as pb
+
+RESERVED_AGENTS = frozenset({"coordinator", "admin", "viewer"})
+"""Names that are no agent's: the coordinator's own token, and users of the broker."""
+
+MAX_COUNT = 900
+"""How many messages a flow can have before it escalates: no join can wait for more."""
+
+
+class NamedType(NamedTuple):
+    """A message type where the template names it, and which of Handrail's own types may stand there."""
+
+    path: str
+    full_name: str
+    allowed: frozenset[str]
+
+
+def named_types(proto: pb.FlowTemplate) -> Iterator[NamedType]:
+    """Every message type that the template names, in its order."""
+    none, completion, refusal = frozenset[str](), frozenset({STEP_COMPLETED}), frozenset({APPROVAL_REFUSED})
+    yield from _listed("starts_with", proto.starts_with, none)
+    yield from _listed("completes_with", proto.completes_with, completion)
+    for index, step in enumerate(proto.steps):
+        yield from _listed(f"steps[{index}].after", step.after, refusal)
+        for position, join in enumerate(step.after_all):
+            yield NamedType(f"steps[{index}].after_all[{position}].type", join.type, none)
+        yield from _listed(f"steps[{index}].emits", step.emits, completion)
+        yield from _listed(f"steps[{index}].undo.emits", step.undo.emits, completion)
+    for index, gate in enumerate(proto.gates):
+        yield NamedType(f"gates[{index}].on", gate.on, none)
+    for index, rule in enumerate(proto.rules):
+        yield from _listed(f"rules[{index}].on", rule.on, none)
+
+
+def check_contract(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
+    """The rules in the template's own contract."""
+    for violation in contracts.violations(proto):
+        yield finding("HR001", violation.field, f"{violation.text} [{violation.rule}]")
+
+
+def check_types(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
+    """Message types that don't exist, are Handrail's own, or have rules that can't be applied."""
+    known = contracts.message_names
+    tried: set[str] = set()
+    for path, full_name, allowed in named_types(proto):
+        if full_name in allowed:
+            continue
+        if full_name.startswith("handrail."):
+            here = f"only {', '.join(sorted(allowed))} may stand here" if allowed else "none may stand here"
+            yield finding("HR003", path, f"{cut(full_name)} belongs to Handrail; {here}")
+        elif not contracts.knows(full_name):
+            yield finding("HR002", path, f"the contracts have no message {cut(full_name)}{nearest(full_name, known)}")
+        elif full_name not in tried:
+            tried.add(full_name)
+            try:
+                contracts.violations(contracts.message_class(full_name)())
+            except HandrailError as error:
+                yield finding("HR006", path, error.text)
+
+
+def check_names(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
+    """Names that are used twice, and agents that have a name of ours."""
+    for part in ("steps", "gates", "rules"):
+        seen: dict[str, int] = {}
+        for index, named in enumerate(getattr(proto, part)):
+            first = seen.setdefault(named.name, index)
+            if first != index:
+                yield finding("HR004", f"{part}[{index}].name", f"{part}[{first}] is called {cut(named.name)} too")
+    agents = [(f"started_by[{index}]", agent) for index, agent in enumerate(proto.started_by)]
+    agents += [(f"steps[{index}].agent", step.agent) for index, step in enumerate(proto.steps)]
+    for path, agent in agents:
+        if agent in RESERVED_AGENTS:
+            yield finding("HR005", path, f"no agent can be called {agent}: it is a name of Handrail's own")
+
+
+def check_effects(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
+    """Effects without undo, and undos without effect."""
+    for index, step in enumerate(proto.steps):
+        path = f"steps[{index}]"
+        if step.effect == pb.EFFECT_UNDOABLE and not step.HasField("undo"):
+            yield finding("HR015", path, f"the effect of step {step.name} is UNDOABLE, and nothing says how")
+        if step.effect != pb.EFFECT_UNDOABLE and step.HasField("undo"):
+            yield finding("HR016", f"{path}.undo", f"step {step.name} has an undo, and no effect that is UNDOABLE")
+
+
+def check_gates(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
+    """Conditions, expiries and requesters of gates."""
+    for index, gate in enumerate(proto.gates):
+        path = f"gates[{index}]"
+        waits = gate.on_expiry == pb.EXPIRY_ACTION_WAIT
+        if not waits and not gate.HasField("expires_after"):
+            yield finding("HR023", path, f"gate {gate.name} asks people and does not say how long they have")
+        if waits and gate.HasField("expires_after"):
+            yield finding("HR024", f"{path}.expires_after", f"gate {gate.name} waits for ever, whatever this says")
+        if not contracts.knows(gate.on):
+            continue
+        if gate.when.strip():
+            try:
+                Policy.parse(gate.when, event_types=[gate.on], contracts=contracts)
+            except PolicyError as error:
+                yield finding("HR027", f"{path}.when", error.text)
+        if gate.approvers.requester_field:
+            yield from _requester(f"{path}.approvers.requester_field", gate, contracts)
+
+
+def check_rules(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
+    """Conditions of rules, for each of the events they are evaluated at."""
+    facts = _known_facts(proto, contracts)
+    for index, rule in enumerate(proto.rules):
+        for event_type in filter(contracts.knows, rule.on):
+            try:
+                Policy.parse(rule.when, event_types=[event_type], contracts=contracts, fact_types=facts)
+            except PolicyError as error:
+                yield finding("HR027", f"rules[{index}].when", f"at {event_type}: {error.text}")
+
+
+def check_counts(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
+    """Counts of joins that are no counts."""
+    facts = _known_facts(proto, contracts)
+    for index, step in enumerate(proto.steps):
+        for position, join in enumerate(step.after_all):
+            path = f"steps[{index}].after_all[{position}].count"
+            try:
+                count = Count.parse(join.count, latest_types=facts, contracts=contracts)
+            except PolicyError as error:
+                yield finding("HR020", path, error.text)
+                continue
+            if count.fixed is not None and not 1 <= count.fixed <= MAX_COUNT:
+                yield finding("HR020", path, f"{cut(join.count)} is not from 1 to {MAX_COUNT}")
+
+
+def check_times(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
+    """Times that are longer than the whole flow may take."""
+    deadline = proto.deadline.ToTimedelta()
+    times = [(f"steps[{index}].timeout", step.timeout) for index, step in enumerate(proto.steps)]
+    times += [
+        (f"gates[{index}].expires_after", gate.expires_after)
+        for index, gate in enumerate(proto.gates)
+        if gate.on_expiry != pb.EXPIRY_ACTION_WAIT
+    ]
+    for path, duration in times:
+        if proto.HasField("deadline") and duration.ToTimedelta() > deadline:
+            yield finding(
+                "HR028",
+                path,
+                f"{duration.ToJsonString()} is longer than the flow may take ({proto.deadline.ToJsonString()})",
+            )
+
+
+def _listed(path: str, names: Iterable[str], allowed: frozenset[str]) -> Iterator[NamedType]:
+    for index, full_name in enumerate(names):
+        yield NamedType(f"{path}[{index}]", full_name, allowed)
+
+
+def _requester(path: str, gate: pb.Gate, contracts: Contracts) -> Iterator[pb.Finding]:
+    if not gate.approvers.not_the_requester:
+        yield finding("HR026", path, f"gate {gate.name} lets the requester vote: nobody looks at this field")
+    definition = cast("Descriptor | None", contracts.message_class(gate.on).DESCRIPTOR)
+    *outer, last = gate.approvers.requester_field.split(".")
+    for name in outer:
+        field = definition.fields_by_name.get(name) if definition else None
+        definition = field.message_type if field is not None and not field.is_repeated else None
+    field = definition.fields_by_name.get(last) if definition else None
+    if field is None or field.type != FieldDescriptor.TYPE_STRING or field.is_repeated:
+        known = [
+            field.name
+            for field in (definition.fields if definition else ())
+            if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
+        ]
+        hint = f"; its single string fields are {', '.join(known)}" if known else ""
+        yield finding(
+            "HR025", path, f"{gate.on} has no single string field {cut(gate.approvers.requester_field)}{hint}"
+        )
+
+
+def _known_facts(proto: pb.FlowTemplate, contracts: Contracts) -> Collection[str]:
+    return frozenset(filter(contracts.knows, fact_types(proto)))
