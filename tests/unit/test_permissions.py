@@ -50,7 +50,6 @@ def subject(kind: Kind, agent: str, message: str, *, flow_type: str = "refund") 
 def test_an_agent_may_publish_what_its_steps_emit() -> None:
     ledger = user("ledger")
     assert ledger.may_publish(subject(Kind.EVENT, "ledger", "shop.v1.Paid"))
-    assert ledger.may_publish(subject(Kind.EVENT, "ledger", "handrail.v1.StepCompleted"))
     assert ledger.may_publish(subject(Kind.UNDONE, "ledger", "shop.v1.Reversed"))
     assert ledger.may_publish(subject(Kind.UNDONE, "ledger", "handrail.v1.StepCompleted"))
     assert ledger.may_publish(subject(Kind.FAILURE, "ledger", "handrail.v1.StepFailed"))
@@ -58,6 +57,13 @@ def test_an_agent_may_publish_what_its_steps_emit() -> None:
     assert ledger.may_publish(subject(Kind.PROGRESS, "ledger", "handrail.v1.StepProgress"))
     assert ledger.may_publish(subject(Kind.DIVERGENCE, "ledger", "handrail.v1.Divergence"))
     assert ledger.may_publish(f"quarantine.refund.{FLOW_ID}.ledger.{EVENT_ID}")
+
+
+def test_a_step_that_emits_nothing_may_say_that_it_is_done() -> None:
+    template = refund()
+    assert not user("ledger", template).may_publish(subject(Kind.EVENT, "ledger", "handrail.v1.StepCompleted"))
+    template.steps[1].ClearField("emits")
+    assert user("ledger", template).may_publish(subject(Kind.EVENT, "ledger", "handrail.v1.StepCompleted"))
 
 
 def test_an_agent_may_publish_nothing_else_p6() -> None:

@@ -12,24 +12,25 @@ from dataclasses import dataclass
 
 from handrail.mesh.accounts import AGENTS, HALT_HINT, HANDRAIL, READ_BY_AGENTS, SERVICES, VIEWERS, exports, imports
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.specs import STEP_COMPLETED, emits_of
 from handrail.mesh.subjects import COORDINATOR, NAME, Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.failure_pb2 import Divergence, StepCompleted, StepFailed, StepNotStarted, StepProgress
+from handrail.v1.failure_pb2 import Divergence, StepFailed, StepNotStarted, StepProgress
 from handrail.v1.template_pb2 import FlowTemplate
 
 ADMIN = "admin"
 """Sets up and repairs by hand; no running part of Handrail uses it."""
 
 VIEWER = "viewer"
-"""Reads and watches."""
+"""Reads."""
 
 RESERVED = frozenset({COORDINATOR, ADMIN, VIEWER})
 """Names that no agent may have."""
 
 _MESSAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 
-_COMPLETED, _FAILED, _NOT_STARTED, _PROGRESS, _DIVERGENCE = (
-    message.DESCRIPTOR.full_name for message in (StepCompleted, StepFailed, StepNotStarted, StepProgress, Divergence)
+_FAILED, _NOT_STARTED, _PROGRESS, _DIVERGENCE = (
+    message.DESCRIPTOR.full_name for message in (StepFailed, StepNotStarted, StepProgress, Divergence)
 )
 _STREAMS = ("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "KV_leases")
 
@@ -121,14 +122,14 @@ def _published_by_agents(template: FlowTemplate) -> dict[str, set[str]]:
 
     for step in template.steps:
         _require_agent(step.agent)
-        for message in (*step.emits, _COMPLETED):
+        for message in emits_of(step):
             allow(step.agent, Kind.PROPOSAL if message in gated else Kind.EVENT, message)
         allow(step.agent, Kind.FAILURE, _FAILED)
         allow(step.agent, Kind.FAILURE, _NOT_STARTED)
         allow(step.agent, Kind.PROGRESS, _PROGRESS)
         allow(step.agent, Kind.DIVERGENCE, _DIVERGENCE)
         if step.HasField("undo"):
-            for message in (*step.undo.emits, _COMPLETED):
+            for message in (*step.undo.emits, STEP_COMPLETED):
                 allow(step.agent, Kind.UNDONE, message)
     for agent in template.started_by:
         _require_agent(agent)
@@ -169,7 +170,7 @@ def _coordinator() -> User:
 
 
 def _viewer() -> User:
-    return User(VIEWER, VIEWERS, tuple(SERVICES[VIEWERS]), (f"{inbox_prefix(VIEWER)}.>", "flow.>"))
+    return User(VIEWER, VIEWERS, tuple(SERVICES[VIEWERS]), (f"{inbox_prefix(VIEWER)}.>",))
 
 
 def _admin() -> User:
