@@ -1,0 +1,154 @@
+"""What surrounds every RPC, outermost first: its span, its errors, its caller, its deadline, its contract."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from secrets import token_hex
+
+import grpc.aio
+from google.protobuf.message import Message
+from grpc_status import rpc_status
+
+from handrail.coordinator.access import ACCESS, require
+from handrail.coordinator.auth import TokenVerifier, set_caller, unauthenticated
+from handrail.coordinator.interceptor import Call, Request
+from handrail.coordinator.status import to_status
+from handrail.mesh import telemetry
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.errors import HandrailError
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_logger = logging.getLogger(__name__)
+
+_BEARER = "bearer "
+
+
+class Tracing:
+    """Gives the RPC a span in its caller's trace, tied to the flow it is about."""
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        with telemetry.rpc_span(call.method.lstrip("/"), call.metadata) as span:
+            try:
+                yield
+            finally:
+                if call.error is not None:
+                    span.fail(call.error.reason_name)
+                flow_id = _flow_id(request) or _flow_id(call.response)
+                if flow_id:
+                    span.link_flow(flow_id)
+
+
+class ErrorGuard:
+    """Turns errors into rich statuses. One not raised on purpose is logged under an id; the caller sees only the id."""
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        try:
+            yield
+        except HandrailError as error:
+            await _abort(call, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            incident = token_hex(8)
+            _logger.exception("incident %s: %s failed unexpectedly", incident, call.method)
+            text = f"something unexpected happened; the coordinator's log has it as incident {incident}"
+            await _abort(call, HandrailError(ErrorReason.ERROR_REASON_INTERNAL, text, incident=incident))
+
+
+class AuthGuard:
+    """Asks for a bearer token and for the role that the method needs; remembers the caller for the handler."""
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        access = ACCESS.get(call.method)
+        if access is None or not access.open:
+            caller = self._verifier.verify(_bearer_token(call))
+            require(call.method, caller)
+            set_caller(caller)
+        yield
+
+
+class DeadlineGuard:
+    """Bounds every call that has one answer: by the caller's deadline, or by a default where there is none.
+
+    A stream lasts as long as its caller wants it. What is left of the time covers everything the handler waits for.
+    """
+
+    def __init__(self, *, default: timedelta, floor: timedelta) -> None:
+        self._default = default.total_seconds()
+        self._floor = floor.total_seconds()
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        if call.streams:
+            yield
+            return
+        # None where the caller set no deadline, whatever the stub says.
+        left: float | None = call.context.time_remaining()
+        seconds = self._default if left is None else left
+        if seconds < self._floor:
+            raise _too_late(call, f"its deadline leaves {seconds:.3f} s, at least {self._floor:.3f} s are needed")
+        scope = asyncio.timeout(seconds)
+        try:
+            async with scope:
+                yield
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            why = f"not done after {seconds:.1f} s; what it began may have been recorded: read before you repeat it"
+            raise _too_late(call, why) from None
+
+
+class ContractGuard:
+    """Refuses a request that breaks the rules in its contract, with every field and rule."""
+
+    def __init__(self) -> None:
+        self._contracts = Contracts.from_descriptor_set(b"")
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        if isinstance(request, Message):
+            self._contracts.validate(request)
+        yield
+
+
+def _flow_id(message: object) -> str:
+    """The flow that a request or response is about; empty where it is about none, or about many."""
+    for part in (message, getattr(message, "flow", None), getattr(message, "approval", None)):
+        flow_id = getattr(part, "flow_id", "")
+        if isinstance(flow_id, str) and flow_id:
+            return flow_id
+    return ""
+
+
+def _bearer_token(call: Call) -> str:
+    header = call.metadata.get("authorization", "")
+    if not header:
+        raise unauthenticated("no token: send the metadata «authorization: Bearer …»")
+    if not header.lower().startswith(_BEARER):
+        raise unauthenticated("the metadata «authorization» is not «Bearer» and a token")
+    return header[len(_BEARER) :].strip()
+
+
+async def _abort(call: Call, error: HandrailError) -> None:
+    call.error = error
+    await call.context.abort_with_status(rpc_status.to_status(to_status(error)))  # type: ignore[attr-defined]
+
+
+def _too_late(call: Call, why: str) -> HandrailError:
+    name = call.method.rpartition("/")[2]
+    return HandrailError(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, f"{name}: {why}", method=call.method)

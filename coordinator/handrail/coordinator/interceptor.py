@@ -1,0 +1,107 @@
+"""What happens around every RPC, in one shape for all kinds of RPC.
+
+grpc.aio wants an interceptor to take a handler apart and build another one. That happens here, once: an `Around` is an
+async context manager that is entered before the handler runs and left when it is done.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, cast
+
+import grpc
+import grpc.aio
+
+from handrail.mesh.errors import HandrailError
+
+Request: TypeAlias = object
+"""The request message; of an RPC that streams requests, their iterator."""
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Behaviour: TypeAlias = Callable[[Any, Context], Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """One RPC: its full path, its metadata as far as it is text, and whether it streams answers.
+
+    Once it is done, `response` is the one answer, or `error` what its caller was told instead.
+    """
+
+    method: str
+    metadata: Mapping[str, str]
+    streams: bool
+    context: Context
+    response: object = None
+    error: HandrailError | None = None
+
+
+class Around(Protocol):
+    """Something that surrounds every RPC."""
+
+    def around(self, request: Request, call: Call) -> AbstractAsyncContextManager[None]:
+        """Entered before the handler runs, left when it is done; an error raised here keeps it from running."""
+
+
+class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
+    """Puts every `Around` around every RPC, the first one outermost."""
+
+    def __init__(self, arounds: Sequence[Around]) -> None:
+        self._arounds = tuple(arounds)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Called by grpc.aio for every RPC, to find its handler."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            # No such method: grpc.aio takes None for that, whatever the stub says, and answers UNIMPLEMENTED.
+            return cast("Handler", None)
+        return self._wrapped(handler, handler_call_details.method)
+
+    def _wrapped(self, handler: Handler, method: str) -> Handler:
+        shape = (handler.request_streaming, handler.response_streaming)
+        name = f"{'stream' if shape[0] else 'unary'}_{'stream' if shape[1] else 'unary'}"
+        behaviour: Behaviour = getattr(handler, name)
+        serve = self._streaming(behaviour, method) if handler.response_streaming else self._unary(behaviour, method)
+        make: Callable[..., Handler] = getattr(grpc, f"{name}_rpc_method_handler")
+        return make(serve, handler.request_deserializer, handler.response_serializer)
+
+    def _unary(self, behaviour: Behaviour, method: str) -> Behaviour:
+        async def serve(request: Request, context: Context) -> object:
+            async with AsyncExitStack() as stack:
+                call = Call(method, _metadata(context), streams=False, context=context)
+                await self._enter(stack, request, call)
+                call.response = await behaviour(request, context)
+            return call.response
+
+        return serve
+
+    def _streaming(self, behaviour: Behaviour, method: str) -> Behaviour:
+        # A coroutine that writes, not a generator: so that all around it begins and ends in the RPC's own task.
+        async def serve(request: Request, context: Context) -> None:
+            async with AsyncExitStack() as stack:
+                await self._enter(stack, request, Call(method, _metadata(context), streams=True, context=context))
+                if not inspect.isasyncgenfunction(behaviour):
+                    await behaviour(request, context)
+                    return
+                responses: AsyncIterable[object] = behaviour(request, context)
+                async for response in responses:
+                    await context.write(response)
+
+        return serve
+
+    async def _enter(self, stack: AsyncExitStack, request: Request, call: Call) -> None:
+        for around in self._arounds:
+            await stack.enter_async_context(around.around(request, call))
+
+
+def _metadata(context: Context) -> dict[str, str]:
+    pairs = context.invocation_metadata() or ()
+    return {key: value for key, value in pairs if isinstance(value, str)}

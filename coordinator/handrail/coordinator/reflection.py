@@ -1,0 +1,207 @@
+"""Server reflection: the product's own contracts, with their comments, and those of the templates stored right now.
+
+A client that meets a message of a flow type asks here by name, also when its template was put a moment ago. grpcio's
+own servicer reads one fixed descriptor pool and has only v1alpha; v1 is the same wire format under another name
+(https://github.com/grpc/grpc/issues/38576).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from importlib.resources import files
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pool import Default
+from google.rpc import error_details_pb2, status_pb2
+from grpc_channelz.v1 import channelz_pb2
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+"""The names under which reflection is served."""
+
+_Request = reflection_pb2.ServerReflectionRequest
+_Response = reflection_pb2.ServerReflectionResponse
+_NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
+_INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+
+
+class Files:
+    """The files of one descriptor set, found by name and by the symbols they define."""
+
+    def __init__(self, protos: Iterable[FileDescriptorProto]) -> None:
+        self._files: dict[str, FileDescriptorProto] = {}
+        self._symbols: dict[str, str] = {}
+        self._extensions: dict[tuple[str, int], str] = {}
+        for proto in protos:
+            self._files[proto.name] = proto
+            self._symbols.update(dict.fromkeys(_symbols(proto), proto.name))
+            for extension in proto.extension:
+                self._extensions[extension.extendee.lstrip("."), extension.number] = proto.name
+
+    def by_name(self, name: str) -> list[FileDescriptorProto]:
+        """A file with all its imports, itself first; empty where there is none of this name."""
+        found: dict[str, FileDescriptorProto] = {}
+        waiting = [name]
+        while waiting:
+            wanted = waiting.pop(0)
+            proto = self._files.get(wanted)
+            if proto is not None and wanted not in found:
+                found[wanted] = proto
+                waiting += proto.dependency
+        return list(found.values()) if name in found else []
+
+    def by_symbol(self, symbol: str) -> list[FileDescriptorProto]:
+        """The file that defines a symbol, with all its imports."""
+        return self.by_name(self._symbols.get(symbol, ""))
+
+    def by_extension(self, extendee: str, number: int) -> list[FileDescriptorProto]:
+        """The file that extends a message with a field of this number, with all its imports."""
+        return self.by_name(self._extensions.get((extendee, number), ""))
+
+    def extension_numbers(self, extendee: str) -> list[int]:
+        """The numbers of all extensions of a message."""
+        return sorted(number for name, number in self._extensions if name == extendee)
+
+
+def own_files() -> dict[str, FileDescriptorProto]:
+    """The files of every service served here, and of the details of its errors; those of handrail.v1 with comments."""
+    found: dict[str, FileDescriptorProto] = {}
+    for module in (health_pb2, reflection_pb2, channelz_pb2, status_pb2, error_details_pb2):
+        _add_with_imports(found, module.DESCRIPTOR.name)
+    v1 = _as_v1(found[reflection_pb2.DESCRIPTOR.name])
+    found[v1.name] = v1
+    shipped = files("handrail.v1").joinpath("descriptors.binpb").read_bytes()
+    found.update((file.name, file) for file in FileDescriptorSet.FromString(shipped).file)
+    return found
+
+
+class Reflection:
+    """The servicer. `stored` gives the descriptor sets of the stored templates as they are now, the preferred first."""
+
+    def __init__(self, services: Iterable[str], stored: Callable[[], Iterable[bytes]]) -> None:
+        self._services = sorted(services)
+        self._own = own_files()
+        self._files = Files(self._own.values())
+        self._stored = stored
+        self._learned: dict[bytes, Files] = {}
+
+    def handlers(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
+        """What a server needs to serve it under both names."""
+        handler = grpc.stream_stream_rpc_method_handler(
+            self.answer_all,
+            request_deserializer=_Request.FromString,
+            response_serializer=_Response.SerializeToString,
+        )
+        return [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in SERVICES]
+
+    async def answer_all(
+        self, requests: AsyncIterable[_Request], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[_Response]:
+        """The one RPC: a stream of questions, an answer to each."""
+        async for request in requests:
+            yield self.answer(request)
+
+    def answer(self, request: _Request) -> _Response:
+        """The answer to one question."""
+        response = _Response(valid_host=request.host, original_request=request)
+        match request.WhichOneof("message_request"):
+            case "list_services":
+                for name in self._services:
+                    response.list_services_response.service.add(name=name)
+            case "file_by_filename":
+                self._find(response, lambda known: known.by_name(request.file_by_filename))
+            case "file_containing_symbol":
+                self._find(response, lambda known: known.by_symbol(request.file_containing_symbol))
+            case "file_containing_extension":
+                wanted = request.file_containing_extension
+                self._find(response, lambda known: known.by_extension(wanted.containing_type, wanted.extension_number))
+            case "all_extension_numbers_of_type":
+                extendee = request.all_extension_numbers_of_type
+                numbers = {number for known in self._known() for number in known.extension_numbers(extendee)}
+                response.all_extension_numbers_response.base_type_name = extendee
+                response.all_extension_numbers_response.extension_number.extend(sorted(numbers))
+            case _:
+                response.error_response.error_code = _INVALID_ARGUMENT
+                response.error_response.error_message = "the request asks for nothing"
+        return response
+
+    def _find(self, response: _Response, search: Callable[[Files], list[FileDescriptorProto]]) -> None:
+        # An answer comes from one set alone: two versions of a contract may define the same file differently.
+        for known in self._known():
+            found = search(known)
+            if found:
+                serialized = [proto.SerializeToString() for proto in found]
+                response.file_descriptor_response.file_descriptor_proto.extend(serialized)
+                return
+        response.error_response.error_code = _NOT_FOUND
+        response.error_response.error_message = "neither the API nor a stored template has it"
+
+    def _known(self) -> Iterable[Files]:
+        yield self._files
+        for descriptor_set in self._stored():
+            learned = self._learned.get(descriptor_set)
+            if learned is None:
+                learned = self._learned[descriptor_set] = self._learn(descriptor_set)
+            yield learned
+
+    def _learn(self, descriptor_set: bytes) -> Files:
+        """The files of a stored set; where it brings a copy of one of ours, ours is used."""
+        stored = {file.name: file for file in FileDescriptorSet.FromString(descriptor_set).file}
+        return Files((stored | {name: self._own[name] for name in stored.keys() & self._own.keys()}).values())
+
+
+def _add_with_imports(found: dict[str, FileDescriptorProto], name: str) -> None:
+    if name in found:
+        return
+    proto = FileDescriptorProto()
+    Default().FindFileByName(name).CopyToProto(proto)
+    found[name] = proto
+    for imported in proto.dependency:
+        _add_with_imports(found, imported)
+
+
+def _as_v1(alpha: FileDescriptorProto) -> FileDescriptorProto:
+    """The contract of reflection v1: that of v1alpha under its new package, and nothing else (gRFC A1)."""
+    proto = FileDescriptorProto()
+    proto.CopyFrom(alpha)
+    proto.name = "grpc/reflection/v1/reflection.proto"
+    proto.package = "grpc.reflection.v1"
+    for message in proto.message_type:
+        for field in message.field:
+            field.type_name = field.type_name.replace(".grpc.reflection.v1alpha.", ".grpc.reflection.v1.")
+    for service in proto.service:
+        for method in service.method:
+            method.input_type = method.input_type.replace(".v1alpha.", ".v1.")
+            method.output_type = method.output_type.replace(".v1alpha.", ".v1.")
+    return proto
+
+
+def _symbols(proto: FileDescriptorProto) -> Iterable[str]:
+    prefix = f"{proto.package}." if proto.package else ""
+    for message in proto.message_type:
+        yield from _message_symbols(prefix, message)
+    for enum in proto.enum_type:
+        yield prefix + enum.name
+        # Values of an enum are siblings of the enum, not its children.
+        yield from (prefix + value.name for value in enum.value)
+    for service in proto.service:
+        yield prefix + service.name
+        yield from (f"{prefix}{service.name}.{method.name}" for method in service.method)
+    yield from (prefix + extension.name for extension in proto.extension)
+
+
+def _message_symbols(prefix: str, message: DescriptorProto) -> Iterable[str]:
+    name = prefix + message.name
+    yield name
+    inner = f"{name}."
+    yield from (inner + field.name for field in message.field)
+    yield from (inner + oneof.name for oneof in message.oneof_decl)
+    for enum in message.enum_type:
+        yield inner + enum.name
+        yield from (inner + value.name for value in enum.value)
+    for nested in message.nested_type:
+        yield from _message_symbols(inner, nested)

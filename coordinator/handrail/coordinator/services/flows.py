@@ -1,0 +1,166 @@
+"""FlowService: starts flows, shows them, and lets a person step in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from grpc.aio import ServicerContext
+
+from handrail.coordinator.auth import current_caller
+from handrail.coordinator.finding import Finder, Found
+from handrail.coordinator.interventions import Interventions
+from handrail.coordinator.pages import fitting, page_of, page_size, page_token, sequence_of
+from handrail.coordinator.publishing import Publishing
+from handrail.coordinator.views import compensation_plan, event_view, flow_summary, flow_view
+from handrail.coordinator.watching import Watcher
+from handrail.mesh.envelope import from_timestamp
+from handrail.mesh.scanner import Scanner
+from handrail.v1 import flow_service_pb2 as pb
+from handrail.v1.event_pb2 import Kind
+from handrail.v1.flow_service_pb2_grpc import FlowServiceServicer
+
+_Context = ServicerContext[object, object]
+_DEFAULT_EVENTS = 100
+_DEFAULT_FLOWS = 50
+
+
+class FlowService(FlowServiceServicer):
+    """Finds the flow, has the right part do the work, and shows the flow as it stands afterwards."""
+
+    def __init__(
+        self,
+        *,
+        finder: Finder,
+        scanner: Scanner,
+        watcher: Watcher,
+        publishing: Publishing,
+        interventions: Interventions,
+    ) -> None:
+        self._finder = finder
+        self._scanner = scanner
+        self._watcher = watcher
+        self._publishing = publishing
+        self._interventions = interventions
+
+    async def StartFlow(self, request: pb.StartFlowRequest, context: _Context) -> pb.StartFlowResponse:
+        """Begin a flow in the caller's name."""
+        started = await self._publishing.start(
+            flow_type=request.flow_type,
+            data=request.data,
+            key=request.key,
+            request_id=request.request_id,
+            caller=current_caller(),
+        )
+        return pb.StartFlowResponse(
+            flow_id=started.flow_id,
+            event_id=started.event_id,
+            sequence=started.sequence,
+            already_started=started.already_started,
+        )
+
+    async def PublishEvent(self, request: pb.PublishEventRequest, context: _Context) -> pb.PublishEventResponse:
+        """Publish an outcome for the caller's agent."""
+        published = await self._publishing.publish(request, current_caller())
+        return pb.PublishEventResponse(
+            event_id=published.event_id,
+            sequence=published.sequence,
+            kind=Kind.Value(f"KIND_{published.kind.name}"),
+            already_stored=published.already_stored,
+        )
+
+    async def GetFlow(self, request: pb.GetFlowRequest, context: _Context) -> pb.GetFlowResponse:
+        """A flow as it stands, or stood."""
+        time = from_timestamp(request.as_of_time) if request.HasField("as_of_time") else None
+        flow = await self._finder.load_as_of(request.flow_id, sequence=request.as_of_sequence, time=time)
+        return pb.GetFlowResponse(flow=flow_view(flow))
+
+    async def ListFlowEvents(self, request: pb.ListFlowEventsRequest, context: _Context) -> pb.ListFlowEventsResponse:
+        """One page of a flow's events, in stream order."""
+        listing = ("events", request.flow_id)
+        after = sequence_of(request.page_token, *listing)
+        history = await self._finder.history(request.flow_id)
+        flow = await self._finder.fold(request.flow_id, history)
+        rest = [recorded for recorded in history if recorded.sequence > after]
+        views = (event_view(recorded, flow.void.get(recorded.sequence)) for recorded in rest)
+        page = fitting(views, page_size(request.page_size, _DEFAULT_EVENTS))
+        cursor = page[-1].sequence if len(page) < len(rest) else 0
+        return pb.ListFlowEventsResponse(events=page, next_page_token=page_token(cursor, *listing))
+
+    async def WatchFlow(self, request: pb.WatchFlowRequest, context: _Context) -> AsyncIterator[pb.WatchFlowResponse]:
+        """The flow's events as they are stored."""
+        found = await self._finder.flow(request.flow_id)
+        async for response in self._watcher.watch(found, request.after_sequence):
+            yield response
+
+    async def ListFlows(self, request: pb.ListFlowsRequest, context: _Context) -> pb.ListFlowsResponse:
+        """One page of flows, newest first."""
+        listing = ("flows", request.flow_type, request.status)
+        found = await self._scanner.flows(
+            flow_type=request.flow_type,
+            status=request.status,
+            cursor=sequence_of(request.page_token, *listing),
+            size=page_size(request.page_size, _DEFAULT_FLOWS),
+        )
+        flows, cursor = page_of(found, flow_summary)
+        return pb.ListFlowsResponse(flows=flows, next_page_token=page_token(cursor, *listing))
+
+    async def PlanCompensation(
+        self, request: pb.PlanCompensationRequest, context: _Context
+    ) -> pb.PlanCompensationResponse:
+        """What CompensateFlow would do."""
+        return compensation_plan(await self._finder.load(request.flow_id), request.to_step)
+
+    async def CompensateFlow(self, request: pb.CompensateFlowRequest, context: _Context) -> pb.CompensateFlowResponse:
+        """Halt a flow and undo its effects."""
+        flow = await self._interventions.compensate(
+            *await self._address(request.flow_id),
+            reason=request.reason,
+            to_step=request.to_step,
+            etag=request.etag,
+            request_id=request.request_id,
+            caller=current_caller(),
+        )
+        return pb.CompensateFlowResponse(flow=flow_view(flow))
+
+    async def CancelFlow(self, request: pb.CancelFlowRequest, context: _Context) -> pb.CancelFlowResponse:
+        """Cancel a flow."""
+        flow = await self._interventions.cancel(
+            *await self._address(request.flow_id),
+            reason=request.reason,
+            keep_effects=request.keep_effects,
+            etag=request.etag,
+            request_id=request.request_id,
+            caller=current_caller(),
+        )
+        return pb.CancelFlowResponse(flow=flow_view(flow))
+
+    async def RetryStep(self, request: pb.RetryStepRequest, context: _Context) -> pb.RetryStepResponse:
+        """Have a step done again."""
+        flow = await self._interventions.retry_step(
+            *await self._address(request.flow_id),
+            step=request.step,
+            root=request.root,
+            reason=request.reason,
+            etag=request.etag,
+            caller=current_caller(),
+        )
+        return pb.RetryStepResponse(flow=flow_view(flow))
+
+    async def ResolveEscalation(
+        self, request: pb.ResolveEscalationRequest, context: _Context
+    ) -> pb.ResolveEscalationResponse:
+        """Answer an open escalation."""
+        flow = await self._interventions.resolve(
+            *await self._address(request.flow_id),
+            escalation_id=request.escalation_id,
+            choice=request.choice,
+            reason=request.reason,
+            etag=request.etag,
+            caller=current_caller(),
+        )
+        return pb.ResolveEscalationResponse(flow=flow_view(flow))
+
+    async def _address(self, flow_id: str) -> tuple[str, str]:
+        """Type and id of a flow; FLOW_NOT_FOUND."""
+        found: Found = await self._finder.flow(flow_id)
+        return found.address.flow_type, flow_id

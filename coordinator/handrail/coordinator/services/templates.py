@@ -1,0 +1,117 @@
+"""TemplateService: checks, stores and activates flow templates."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from grpc.aio import ServicerContext
+
+from handrail.coordinator.auth import current_caller
+from handrail.coordinator.leases import Leases
+from handrail.coordinator.pages import cursor_of, fitting, page_size, page_token
+from handrail.mesh import permissions, typecheck
+from handrail.mesh.bus import Bus
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.durables import ensure_durables
+from handrail.mesh.envelope import timestamp
+from handrail.mesh.template import Template
+from handrail.v1 import template_service_pb2 as pb
+from handrail.v1.template_pb2 import FlowTemplate, StoredTemplate
+from handrail.v1.template_service_pb2_grpc import TemplateServiceServicer
+
+_DEFAULT_PAGE = 50
+_LEASE = "duty.templates"
+_Context = ServicerContext[object, object]
+
+
+class TemplateService(TemplateServiceServicer):
+    """Puts the flow type-check before the catalog."""
+
+    def __init__(self, bus: Bus, catalog: Catalog, leases: Leases) -> None:
+        self._bus = bus
+        self._catalog = catalog
+        self._leases = leases
+
+    async def CheckTemplate(self, request: pb.CheckTemplateRequest, context: _Context) -> pb.CheckTemplateResponse:
+        """The findings, errors first."""
+        contracts = Contracts.from_descriptor_set(request.descriptors)
+        return pb.CheckTemplateResponse(findings=typecheck.check(request.template, contracts))
+
+    async def PutTemplate(self, request: pb.PutTemplateRequest, context: _Context) -> pb.PutTemplateResponse:
+        """Check and store a version; TEMPLATE_REFUSED, TEMPLATE_EXISTS."""
+        contracts = Contracts.from_descriptor_set(request.descriptors)
+        warnings = typecheck.require(request.template, contracts)
+        # Names that the check lets pass and the broker's configuration can't hold are refused before they are stored.
+        permissions.users([request.template])
+        template = Template.compile(request.template, contracts)
+        stored = StoredTemplate(
+            template=request.template,
+            descriptors=template.descriptor_set,
+            digest=template.digest,
+            put_by=current_caller().subject,
+            put_time=timestamp(datetime.now(UTC)),
+        )
+        is_new = await self._catalog.put(stored)
+        return pb.PutTemplateResponse(digest=template.digest, findings=warnings, already_stored=not is_new)
+
+    async def ActivateTemplate(
+        self, request: pb.ActivateTemplateRequest, context: _Context
+    ) -> pb.ActivateTemplateResponse:
+        """Update the durables, then record the activation; TEMPLATE_NOT_FOUND, FLOW_BUSY during another activation."""
+        template = await self._catalog.template(request.name, request.version)
+        async with self._leases.hold(_LEASE):
+            await self._catalog.refresh()
+            activated = self._activated()
+            await ensure_durables(self._bus, self._catalog.all())
+            activation = await self._catalog.activate(
+                request.name,
+                request.version,
+                by=current_caller().subject,
+                reason=request.reason,
+                now=datetime.now(UTC),
+            )
+        changed = permissions.users(activated) != permissions.users([*activated, template.proto])
+        return pb.ActivateTemplateResponse(activation=activation, permissions_changed=changed)
+
+    async def GetTemplate(self, request: pb.GetTemplateRequest, context: _Context) -> pb.GetTemplateResponse:
+        """A version, or the active one; TEMPLATE_NOT_FOUND, FLOW_TYPE_NOT_FOUND."""
+        await self._catalog.refresh()
+        version = request.version or (await self._catalog.active(request.name)).version
+        await self._catalog.template(request.name, version)
+        active = version == self._catalog.active_version(request.name)
+        return pb.GetTemplateResponse(stored=self._catalog.stored(request.name, version), active=active)
+
+    async def ListTemplates(self, request: pb.ListTemplatesRequest, context: _Context) -> pb.ListTemplatesResponse:
+        """One page, by name and version."""
+        listing = ("templates", request.name)
+        cursor = cursor_of(request.page_token, *listing)
+        await self._catalog.refresh()
+        wanted = self._catalog.versions(request.name) if request.name else self._catalog.all()
+        rest = [template for template in wanted if _key(template) > cursor]
+        page = fitting(map(self._summary, rest), page_size(request.page_size, _DEFAULT_PAGE))
+        last = _key(rest[len(page) - 1]) if len(page) < len(rest) else ""
+        return pb.ListTemplatesResponse(templates=page, next_page_token=page_token(last, *listing))
+
+    def _summary(self, template: Template) -> pb.TemplateSummary:
+        stored = self._catalog.stored(template.name, template.version) or StoredTemplate()
+        return pb.TemplateSummary(
+            name=template.name,
+            version=template.version,
+            active=template.version == self._catalog.active_version(template.name),
+            digest=stored.digest,
+            put_by=stored.put_by,
+        )
+
+    def _activated(self) -> list[FlowTemplate]:
+        """Every version that is, or was, active: what the broker's permissions had to cover so far."""
+        return [
+            template.proto
+            for template in self._catalog.all()
+            if any(past.version == template.version for past in self._catalog.activations(template.name))
+        ]
+
+
+def _key(template: Template) -> str:
+    """Orders templates by name and version, as text."""
+    return f"{template.name} {template.version:010d}"

@@ -1,0 +1,165 @@
+"""Errors as callers see them: `google.rpc.Status` with an `ErrorInfo` always, and what else helps to act on it.
+
+One table says which gRPC code each reason has. Trailers hold only a few kilobytes, so long lists and texts are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from handrail.mesh.errors import ContractViolation, HandrailError, TemplateRefused
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+DOMAIN = "handrail"
+"""The `ErrorInfo.domain` of every error of this API."""
+
+_R = ErrorReason
+_INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
+_NOT_FOUND = grpc.StatusCode.NOT_FOUND
+_ALREADY_EXISTS = grpc.StatusCode.ALREADY_EXISTS
+_FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+_ABORTED = grpc.StatusCode.ABORTED
+_PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
+_UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+_RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+# INVALID_ARGUMENT: never right. FAILED_PRECONDITION: not in this state. ABORTED: lost a race, read and try again.
+# UNAVAILABLE: try again with backoff. See https://google.aip.dev/193 and google/rpc/code.proto.
+CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
+    _R.ERROR_REASON_MALFORMED: _INVALID_ARGUMENT,
+    _R.ERROR_REASON_CONTRACT_VIOLATION: _INVALID_ARGUMENT,
+    _R.ERROR_REASON_WRONG_ADDRESS: _INVALID_ARGUMENT,
+    _R.ERROR_REASON_WRONG_EVENT_ID: _INVALID_ARGUMENT,
+    _R.ERROR_REASON_WRONG_VERSION: _FAILED_PRECONDITION,
+    _R.ERROR_REASON_GATE_BYPASSED: _PERMISSION_DENIED,
+    _R.ERROR_REASON_WRONG_AGENT: _PERMISSION_DENIED,
+    _R.ERROR_REASON_TOO_LARGE: _INVALID_ARGUMENT,
+    _R.ERROR_REASON_FLOW_NOT_FOUND: _NOT_FOUND,
+    _R.ERROR_REASON_FLOW_TYPE_NOT_FOUND: _NOT_FOUND,
+    _R.ERROR_REASON_TEMPLATE_NOT_FOUND: _NOT_FOUND,
+    _R.ERROR_REASON_TEMPLATE_EXISTS: _ALREADY_EXISTS,
+    _R.ERROR_REASON_TEMPLATE_REFUSED: _INVALID_ARGUMENT,
+    _R.ERROR_REASON_UNKNOWN_MESSAGE_TYPE: _INVALID_ARGUMENT,
+    _R.ERROR_REASON_APPROVAL_NOT_FOUND: _NOT_FOUND,
+    _R.ERROR_REASON_APPROVAL_CLOSED: _FAILED_PRECONDITION,
+    _R.ERROR_REASON_DIGEST_MISMATCH: _FAILED_PRECONDITION,
+    _R.ERROR_REASON_ALREADY_VOTED: _FAILED_PRECONDITION,
+    _R.ERROR_REASON_REQUESTER_MAY_NOT_VOTE: _PERMISSION_DENIED,
+    _R.ERROR_REASON_MISSING_ROLE: _PERMISSION_DENIED,
+    _R.ERROR_REASON_UNAUTHENTICATED: _UNAUTHENTICATED,
+    _R.ERROR_REASON_TOKEN_EXPIRED: _UNAUTHENTICATED,
+    _R.ERROR_REASON_WRONG_STATUS: _FAILED_PRECONDITION,
+    _R.ERROR_REASON_STEP_NOT_FOUND: _NOT_FOUND,
+    _R.ERROR_REASON_ESCALATION_NOT_FOUND: _NOT_FOUND,
+    _R.ERROR_REASON_CHOICE_NOT_OFFERED: _FAILED_PRECONDITION,
+    _R.ERROR_REASON_ETAG_MISMATCH: _ABORTED,
+    _R.ERROR_REASON_REQUEST_ID_REUSED: _ALREADY_EXISTS,
+    _R.ERROR_REASON_BAD_PAGE_TOKEN: _INVALID_ARGUMENT,
+    _R.ERROR_REASON_BAD_FILTER: _INVALID_ARGUMENT,
+    _R.ERROR_REASON_FLOW_BUSY: _UNAVAILABLE,
+    _R.ERROR_REASON_BROKER_UNAVAILABLE: _UNAVAILABLE,
+    _R.ERROR_REASON_STREAM_FULL: _RESOURCE_EXHAUSTED,
+    _R.ERROR_REASON_BROKER_TOO_OLD: _FAILED_PRECONDITION,
+    _R.ERROR_REASON_FOREIGN_STREAM: _FAILED_PRECONDITION,
+    _R.ERROR_REASON_BROKER_PERMISSION: _FAILED_PRECONDITION,
+    _R.ERROR_REASON_DIFFERENT_ANSWER: _ALREADY_EXISTS,
+    _R.ERROR_REASON_DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
+    _R.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
+    _R.ERROR_REASON_QUARANTINE_NOT_FOUND: _NOT_FOUND,
+    _R.ERROR_REASON_DRAINING: _UNAVAILABLE,
+}
+"""The gRPC code of each reason."""
+
+# What to wait before trying again, where trying again is right.
+_RETRY_AFTER = {
+    _R.ERROR_REASON_FLOW_BUSY: timedelta(milliseconds=500),
+    _R.ERROR_REASON_BROKER_UNAVAILABLE: timedelta(seconds=1),
+    _R.ERROR_REASON_STREAM_FULL: timedelta(seconds=5),
+    _R.ERROR_REASON_DRAINING: timedelta(milliseconds=100),
+}
+
+# What was not found, by the metadata that names it.
+_RESOURCES = {
+    _R.ERROR_REASON_FLOW_NOT_FOUND: ("flow", "flow_id"),
+    _R.ERROR_REASON_FLOW_TYPE_NOT_FOUND: ("flow type", "flow_type"),
+    _R.ERROR_REASON_TEMPLATE_NOT_FOUND: ("template", "template"),
+    _R.ERROR_REASON_TEMPLATE_EXISTS: ("template", "template"),
+    _R.ERROR_REASON_APPROVAL_NOT_FOUND: ("approval", "approval_id"),
+    _R.ERROR_REASON_STEP_NOT_FOUND: ("step", "step"),
+    _R.ERROR_REASON_ESCALATION_NOT_FOUND: ("escalation", "escalation_id"),
+    _R.ERROR_REASON_QUARANTINE_NOT_FOUND: ("quarantined message", "quarantine_id"),
+}
+
+# grpc-core refuses trailers beyond 8 KiB; base64 of the details and the percent-encoded text have to fit into that.
+_MAX_TEXT = 600
+_MAX_VALUE = 200
+_MAX_DETAILS = 2_800
+
+
+def to_status(error: HandrailError) -> status_pb2.Status:
+    """The status of an error, with its details."""
+    status = status_pb2.Status(
+        code=CODES.get(error.reason, grpc.StatusCode.INTERNAL).value[0], message=_cut(error.text, _MAX_TEXT)
+    )
+    info = error_details_pb2.ErrorInfo(reason=error.reason_name, domain=DOMAIN)
+    for key, value in error.metadata.items():
+        info.metadata[key] = _cut(value, _MAX_VALUE)
+    status.details.append(_pack(info))
+    for detail in _further_details(error):
+        status.details.append(_pack(detail))
+    return status
+
+
+def _further_details(error: HandrailError) -> Iterable[Message]:
+    if isinstance(error, ContractViolation):
+        yield _bad_request((v.field, v.rule, v.text) for v in error.violations)
+    elif isinstance(error, TemplateRefused):
+        yield _bad_request((f"template.{f.path}", f.code, f"{f.text} {f.remedy}".strip()) for f in error.findings)
+    elif CODES.get(error.reason) is _FAILED_PRECONDITION:
+        subject = next(iter(error.metadata.values()), "")
+        failure = error_details_pb2.PreconditionFailure()
+        failure.violations.add(
+            type=error.reason_name, subject=_cut(subject, _MAX_VALUE), description=_cut(error.text, _MAX_VALUE)
+        )
+        yield failure
+    if error.reason in _RETRY_AFTER:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromTimedelta(_RETRY_AFTER[error.reason])
+        yield retry
+    if error.reason in _RESOURCES:
+        kind, key = _RESOURCES[error.reason]
+        name = _cut(error.metadata.get(key, ""), _MAX_VALUE)
+        yield error_details_pb2.ResourceInfo(resource_type=kind, resource_name=name)
+
+
+def _bad_request(violations: Iterable[tuple[str, str, str]]) -> error_details_pb2.BadRequest:
+    """The broken rules, as many as fit; the last entry says how many do not."""
+    bad_request = error_details_pb2.BadRequest()
+    left_out = 0
+    for field, rule, text in violations:
+        if left_out or bad_request.ByteSize() > _MAX_DETAILS:
+            left_out += 1
+            continue
+        bad_request.field_violations.add(
+            field=_cut(field, _MAX_VALUE), reason=_cut(rule, _MAX_VALUE), description=_cut(text, _MAX_VALUE)
+        )
+    if left_out:
+        bad_request.field_violations.add(description=f"and {left_out} more")
+    return bad_request
+
+
+def _pack(detail: Message) -> Any:
+    packed = Any()
+    packed.Pack(detail)
+    return packed
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,17 @@
+"""A folded flow as the API shows it. Pure: what is not in the flow is not in the view."""
+
+from handrail.coordinator.views.approvals import approval_view, asks_people
+from handrail.coordinator.views.events import event_view
+from handrail.coordinator.views.expectations import expectations
+from handrail.coordinator.views.flows import flow_summary, flow_view
+from handrail.coordinator.views.plan import compensation_plan
+
+__all__ = [
+    "approval_view",
+    "asks_people",
+    "compensation_plan",
+    "event_view",
+    "expectations",
+    "flow_summary",
+    "flow_view",
+]

@@ -1,0 +1,111 @@
+"""Flows as the API shows them."""
+
+from __future__ import annotations
+
+from handrail.coordinator.views.approvals import approval_view, asks_people
+from handrail.coordinator.views.expectations import expectations
+from handrail.mesh.envelope import timestamp
+from handrail.mesh.flow import Effect, Escalation, Flow, ProposalState, RunState, StepRun
+from handrail.mesh.fold import status
+from handrail.v1 import flow_service_pb2 as pb
+from handrail.v1.decision_pb2 import FlowStatus
+
+_COMPLETED = FlowStatus.FLOW_STATUS_COMPLETED
+_ESCALATED = FlowStatus.FLOW_STATUS_ESCALATED
+
+
+def flow_view(flow: Flow) -> pb.Flow:
+    """A flow with all there is to know."""
+    view = flow_summary(flow)
+    view.step_runs.extend(map(run_view, flow.runs.values()))
+    view.expectations.extend(expectations(flow))
+    view.approvals.extend(
+        approval_view(flow, proposal) for proposal in flow.proposals.values() if asks_people(proposal)
+    )
+    view.escalations.extend(map(_escalation, flow.escalations.values()))
+    view.effects.extend(map(effect_view, flow.effects.values()))
+    view.divergences.extend(
+        pb.FlowDivergence(sequence=seen.sequence, agent=seen.agent, type=seen.type, text=seen.text)
+        for seen in flow.divergences
+    )
+    return view
+
+
+def flow_summary(flow: Flow) -> pb.Flow:
+    """A flow as a list shows it: where it stands and why, without its parts."""
+    view = pb.Flow(
+        flow_id=flow.flow_id,
+        flow_type=flow.flow_type,
+        template_version=flow.template.version,
+        status=status(flow),
+        status_reason=_status_reason(flow),
+        requester=flow.requester,
+        last_sequence=flow.last_sequence,
+        etag=flow.etag,
+        message_count=flow.message_count,
+    )
+    if flow.first is not None:
+        view.start_time.CopyFrom(timestamp(flow.start_time))
+    if flow.last_time is not None:
+        view.update_time.CopyFrom(timestamp(flow.last_time))
+    if flow.halt is not None:
+        view.halt_mode = flow.halt.mode
+    return view
+
+
+def run_view(run: StepRun) -> pb.StepRun:
+    """One run of a step."""
+    return pb.StepRun(
+        step=run.step.name,
+        agent=run.step.agent,
+        root=run.root,
+        run=run.run,
+        attempt=run.attempt,
+        max_attempts=run.budget,
+        status=pb.StepRunStatus.Value(f"STEP_RUN_STATUS_{run.state.name}"),
+        trigger_time=timestamp(run.trigger.time),
+        end_time=None if run.ended is None else timestamp(run.ended),
+        output_ids=[run.outputs[index] for index in sorted(run.outputs)],
+        last_error=run.last_error,
+    )
+
+
+def effect_view(effect: Effect) -> pb.FlowEffect:
+    """One effect, and where its undo stands."""
+    return pb.FlowEffect(
+        event_id=effect.recorded.event_id,
+        type=effect.recorded.type,
+        step=effect.step.name,
+        agent=effect.step.agent,
+        status=pb.EffectStatus.Value(f"EFFECT_STATUS_{effect.state.name}"),
+        sequence=effect.recorded.sequence,
+    )
+
+
+def _escalation(escalation: Escalation) -> pb.OpenEscalation:
+    return pb.OpenEscalation(
+        escalation_id=escalation.escalation_id,
+        cause=escalation.cause,
+        reason=escalation.reason,
+        step=escalation.step,
+        subject_id=escalation.subject_id,
+        choices=escalation.choices,
+        open_time=timestamp(escalation.opened),
+    )
+
+
+def _status_reason(flow: Flow) -> str:
+    """Why it stands where it does; empty while it runs well, or when it did what it was for."""
+    if flow.closed:
+        return flow.closed_reason
+    if flow.first is None or status(flow) == _COMPLETED:
+        return ""
+    if flow.escalations and status(flow) == _ESCALATED:
+        return "; ".join(escalation.reason for escalation in flow.escalations.values())
+    if flow.halt is not None:
+        return flow.halt.reason
+    waiting = [p.recorded.type for p in flow.proposals.values() if p.state is ProposalState.PENDING]
+    if waiting:
+        return f"{', '.join(waiting)} needs approval"
+    failing = [run for run in flow.runs.values() if run.state is RunState.BACKOFF]
+    return "; ".join(f"step {run.step.name} failed and is tried again: {run.last_error}" for run in failing)

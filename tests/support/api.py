@@ -1,0 +1,144 @@
+"""A coordinator with its gRPC face, for tests: real server, real channels, tokens for whoever is needed, and grpcurl."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.rpc import error_details_pb2
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from handrail.coordinator.replica import Replica
+from handrail.coordinator.server import Server, ServerSettings
+from handrail.coordinator.tokens import KeyFiles, ensure_keys, mint
+from handrail.mesh.bus import Bus
+
+GRPCURL = Path(sys.executable).with_name("grpcurl")
+
+DETAILS = {
+    message.DESCRIPTOR.full_name: message
+    for message in (
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.BadRequest,
+        error_details_pb2.PreconditionFailure,
+        error_details_pb2.RetryInfo,
+        error_details_pb2.ResourceInfo,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a caller was told instead of an answer."""
+
+    code: grpc.StatusCode
+    status: Status
+
+    def detail(self, message_class: type[Any]) -> Any:
+        """The one detail of this class; AssertionError where there is none, or more than one."""
+        name = message_class.DESCRIPTOR.full_name
+        found = [detail for detail in self.status.details if detail.TypeName() == name]
+        assert len(found) == 1, f"{len(found)} details {name} in {self.status}"
+        return message_class.FromString(found[0].value)
+
+    @property
+    def info(self) -> error_details_pb2.ErrorInfo:
+        """The ErrorInfo that every refusal has."""
+        info = self.detail(error_details_pb2.ErrorInfo)
+        assert isinstance(info, error_details_pb2.ErrorInfo)
+        assert info.domain == "handrail"
+        return info
+
+    @property
+    def reason(self) -> str:
+        """The reason, without prefix."""
+        return self.info.reason
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What grpcurl printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Api:
+    """A running coordinator and ways to call it."""
+
+    replica: Replica
+    server: Server
+    address: str
+    keys: KeyFiles
+    channel: grpc.aio.Channel
+
+    def token(self, subject: str, *roles: str, agent: str = "", lifetime: timedelta = timedelta(hours=1)) -> str:
+        """A valid token."""
+        return mint(self.keys.private, subject, roles=roles, agent=agent, lifetime=lifetime)
+
+    def call(self, method: str, request: Any, answer: type[Any], **options: Any) -> Any:
+        """Call `Service/Method` of handrail.v1; awaitable."""
+        rpc = self.channel.unary_unary(
+            f"/handrail.v1.{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        return rpc(request, **options)
+
+    async def grpcurl(self, *arguments: str, token: str = "", data: Any = None) -> Ran:
+        """Run grpcurl; `data` goes to its standard input as JSON."""
+        header = ["-H", f"authorization: Bearer {token}"] if token else []
+        given = ["-d", "@"] if data is not None else []
+        process = await asyncio.create_subprocess_exec(
+            str(GRPCURL), "-plaintext", "-max-time", "20", *header, *given, self.address, *arguments,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate(json.dumps(data).encode() if data is not None else b"")
+        return Ran(process.returncode or 0, out.decode(), err.decode())
+
+
+def bearer(token: str) -> Sequence[tuple[str, str]]:
+    """A token as call metadata."""
+    return (("authorization", f"Bearer {token}"),)
+
+
+async def refused(call: Any) -> Refusal:
+    """The refusal of a call; AssertionError where it is answered."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]
+        return Refusal(error.code(), status or Status())
+    raise AssertionError(f"not refused: {answer}")
+
+
+@asynccontextmanager
+async def running_api(bus: Bus, folder: Path, **settings: Any) -> AsyncIterator[Api]:
+    """A coordinator on `bus` for as long as the block runs: it decides, and it serves."""
+    keys = ensure_keys(folder / "keys")
+    replica = Replica(bus, holder="test", lease_ttl=timedelta(seconds=2))
+    await replica.prepare(replicas=1)
+    stopping = asyncio.Event()
+    server = Server(replica, ServerSettings(address="127.0.0.1:0", public_keys=(keys.public,), **settings))
+    port = await server.start()
+    await server.set_serving(True)
+    running = asyncio.create_task(replica.run(stopping))
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Api(replica, server, f"127.0.0.1:{port}", keys, channel)
+    finally:
+        await server.drain()
+        stopping.set()
+        await running
