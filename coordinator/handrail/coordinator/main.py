@@ -1,0 +1,104 @@
+"""The coordinator process: connect, prepare, serve, and end in order on SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from handrail.coordinator.leases import DEFAULT_TTL
+from handrail.coordinator.replica import Replica
+from handrail.coordinator.server import Server, ServerSettings
+from handrail.coordinator.sweep import DEFAULT_INTERVAL
+from handrail.mesh import telemetry
+from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.errors import BrokerUnavailable
+
+log = logging.getLogger(__name__)
+
+_CONNECT_AGAIN = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorSettings:
+    """What a coordinator needs. `replicas` is the number of copies of each stream: 1 or 3."""
+
+    bus: BusSettings
+    server: ServerSettings
+    replicas: int = 1
+    lease_ttl: timedelta = DEFAULT_TTL
+    sweep_interval: timedelta = DEFAULT_INTERVAL
+    connect_timeout: timedelta = timedelta(seconds=60)
+
+
+async def run_coordinator(settings: CoordinatorSettings, *, on_ready: Callable[[int], None] | None = None) -> None:
+    """Run a coordinator until SIGTERM or SIGINT; `on_ready` is told the port it listens on.
+
+    Raises HandrailError: BROKER_UNAVAILABLE, BROKER_TOO_OLD, FOREIGN_STREAM, BROKER_PERMISSION; OSError where the
+    address is taken.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    telemetry.configure("coordinator")
+    try:
+        bus = await _connect(settings, stopping)
+        if bus is None:
+            return
+        async with bus:
+            await _serve(bus, settings, stopping, on_ready)
+    finally:
+        telemetry.shutdown()
+
+
+async def _serve(
+    bus: Bus, settings: CoordinatorSettings, stopping: asyncio.Event, on_ready: Callable[[int], None] | None
+) -> None:
+    replica = Replica(
+        bus,
+        holder=f"{socket.gethostname()}/{os.getpid()}",
+        lease_ttl=settings.lease_ttl,
+        sweep_interval=settings.sweep_interval,
+    )
+    server = Server(replica, settings.server)
+    port = await server.start()
+    await replica.prepare(replicas=settings.replicas)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(replica.run(stopping), name="replica")
+        lost = tasks.create_task(_end_with(bus, stopping), name="connection")
+        await server.set_serving(True)
+        log.info("serving on port %d", port)
+        if on_ready is not None:
+            on_ready(port)
+        await stopping.wait()
+        await server.drain()
+        await running
+        lost.cancel()
+    if bus.closed.is_set():
+        raise BrokerUnavailable("the broker ended the connection for good; see the log for why")
+
+
+async def _connect(settings: CoordinatorSettings, stopping: asyncio.Event) -> Bus | None:
+    """The bus, as soon as the broker answers; None if told to stop first."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + settings.connect_timeout.total_seconds()
+    while not stopping.is_set():
+        try:
+            return await Bus.connect(settings.bus)
+        except BrokerUnavailable as error:
+            if loop.time() > deadline:
+                raise
+            log.warning("%s; trying again", error.text)
+            await asyncio.sleep(_CONNECT_AGAIN.total_seconds())
+    return None
+
+
+async def _end_with(bus: Bus, stopping: asyncio.Event) -> None:
+    await bus.closed.wait()
+    stopping.set()
