@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.any_pb2 import Any
 
-from handrail.mesh import ids, streams
+from handrail.mesh import ids, streams, telemetry
 from handrail.mesh.bus import Bus
 from handrail.mesh.envelope import decode, timestamp, type_of
 from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
@@ -38,7 +38,6 @@ async def start(
     data: Any,
     key: str = "",
     requester: str = "",
-    span_id: str = "",
 ) -> Started:
     """Publish the first event of a flow of this template's version.
 
@@ -49,39 +48,47 @@ async def start(
     _check(template, data)
     now = datetime.now(UTC)
     flow_id = ids.flow_id_from_key(template.name, key) if key else ids.new_flow_id(now, os.urandom(10))
-    event_id = ids.start_id(flow_id)
-    address = Address(template.name, flow_id, Kind.EVENT, source, event_id, type_of(data))
     event = Event(
-        event_id=event_id,
+        event_id=ids.start_id(flow_id),
         source=source,
         flow_type=template.name,
         flow_id=flow_id,
         template_version=template.version,
         output_total=1,
-        span_id=span_id,
         time=timestamp(now),
         data=data,
         requester=requester,
     )
+    with telemetry.span("start", flow_id=flow_id, flow_type=template.name, agent=source) as span:
+        event.span_id = span.span_id
+        started = await _store(bus, template, key, event)
+        if started.already_started:
+            span.discard()  # a flow has one root
+    return started
+
+
+async def _store(bus: Bus, template: Template, key: str, event: Event) -> Started:
     if key:
         earlier = await _earlier(bus, template, key, event)
         if earlier is not None:
             return earlier
     # Two sources, or two types, may begin the flow of one key: the expectation lets one of them.
     expected_sequence, expected_filter = (0, _any_start(event)) if key else (None, None)
+    address = Address(event.flow_type, event.flow_id, Kind.EVENT, event.source, event.event_id, type_of(event.data))
     try:
         sequence = await bus.publish(
             address.subject,
             event.SerializeToString(),
             expected_sequence=expected_sequence,
             expected_filter=expected_filter,
+            headers=telemetry.headers(),
         )
     except (AlreadyStored, WrongSequence):
         stored = await _first_event(bus, event)
         if stored is None:
             raise
         return stored
-    return Started(flow_id, event_id, sequence, already_started=False)
+    return Started(event.flow_id, event.event_id, sequence, already_started=False)
 
 
 def _check(template: Template, data: Any) -> None:
@@ -124,7 +131,9 @@ async def _first_event(bus: Bus, wanted: Event) -> Started | None:
     message = page.messages[0]
     stored = decode(message.subject, message.body, sequence=message.sequence, time=message.time)
     same = stored.event.data == wanted.data
-    return Started(wanted.flow_id, wanted.event_id, stored.sequence, already_started=True, same=same)
+    # Where it is our own to the last byte, only the answer to it was lost.
+    already_started = stored.event != wanted
+    return Started(wanted.flow_id, wanted.event_id, stored.sequence, already_started=already_started, same=same)
 
 
 def _any_start(event: Event) -> str:

@@ -37,6 +37,9 @@ class Span(Protocol):
     def link_flow(self, flow_id: str, span_id: str = "") -> None:
         """Name the flow that this span is about, and point to the span in its trace where there is one."""
 
+    def discard(self) -> None:
+        """Don't record it after all: what it was begun for turned out to be done already."""
+
 
 class Recorder(Protocol):
     """What records spans; `handrail.mesh.tracing` has the one for OpenTelemetry."""
@@ -139,6 +142,9 @@ class NoSpan:
 
     def link_flow(self, flow_id: str, span_id: str = "") -> None:
         """There is nothing to link from."""
+
+    def discard(self) -> None:
+        """There is nothing to throw away."""
 
     def __enter__(self) -> Span:
         return self

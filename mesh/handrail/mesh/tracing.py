@@ -72,16 +72,16 @@ class OtelRecorder:
             otel = self._tracer.start_span(name, context, attributes=_named({"flow_id": flow_id, **attributes}))
         finally:
             _trace_of_root.reset(token)
-        with use_span(otel, end_on_exit=True):
-            yield RecordedSpan(otel)
+        with _under_way(otel) as span:
+            yield span
 
     @contextmanager
     def rpc_span(self, name: str, metadata: Mapping[str, str], attributes: Mapping[str, Attribute]) -> Iterator[Span]:
         """A span of the caller's trace, or of a new one."""
         context = _w3c.extract(dict(metadata), Context())
         otel = self._tracer.start_span(name, context, SpanKind.SERVER, attributes=_named(attributes))
-        with use_span(otel, end_on_exit=True):
-            yield RecordedSpan(otel)
+        with _under_way(otel) as span:
+            yield span
 
     def current_span_id(self) -> str:
         """Empty where the span under way is not sampled: nobody could find it."""
@@ -104,6 +104,7 @@ class RecordedSpan:
 
     def __init__(self, otel: OtelSpan) -> None:
         self._otel = otel
+        self.discarded = False
 
     @property
     def span_id(self) -> str:
@@ -124,6 +125,21 @@ class RecordedSpan:
         self.set("flow_id", flow_id)
         if span_id:
             self._otel.add_link(_remote(flow_id, span_id))
+
+    def discard(self) -> None:
+        """Never end it: OpenTelemetry exports what has ended."""
+        self.discarded = True
+
+
+@contextmanager
+def _under_way(otel: OtelSpan) -> Iterator[RecordedSpan]:
+    span = RecordedSpan(otel)
+    try:
+        with use_span(otel, end_on_exit=False):
+            yield span
+    finally:
+        if not span.discarded:
+            otel.end()
 
 
 def _remote(flow_id: str, span_id: str) -> SpanContext:
