@@ -182,6 +182,12 @@ class Bus:
         page = await direct.read(self.connection, stream, {"last_by_subj": subject_filter}, timeout=timeout)
         return page.messages[0] if page.messages else None
 
+    async def last_on_leader(
+        self, stream: str, subject_filter: str, *, timeout: timedelta = API_TIMEOUT
+    ) -> RawMessage | None:
+        """The same as the stream's leader has it: never stale, and dearer."""
+        return await jsapi.last_on_leader(self.connection, stream, subject_filter, timeout=timeout)
+
     async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """The message at this very sequence, or None."""
         page = await direct.read(self.connection, stream, {"seq": sequence}, timeout=timeout)

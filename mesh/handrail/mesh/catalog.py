@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import datetime
 
 from google.protobuf.message import DecodeError
@@ -17,6 +18,8 @@ from handrail.mesh.template import Template
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import Activation, StoredTemplate
 
+_logger = logging.getLogger(__name__)
+
 _PAGE = 200
 
 
@@ -30,6 +33,7 @@ class Catalog:
         self._stored: dict[tuple[str, int], StoredTemplate] = {}
         self._compiled: dict[tuple[str, int], Template] = {}
         self._activations: dict[str, dict[int, Activation]] = {}
+        self._unusable: dict[str, HandrailError] = {}
         self._next_sequence = 1
         self._refreshing = asyncio.Lock()
 
@@ -78,12 +82,12 @@ class Catalog:
         return log[-1].version if log else 0
 
     async def template(self, name: str, version: int) -> Template:
-        """A version; TEMPLATE_NOT_FOUND if there is none."""
+        """A version; TEMPLATE_NOT_FOUND if there is none, MALFORMED if what is stored can't be used."""
         if (name, version) not in self._compiled:
             await self.refresh()
         template = self.get(name, version)
         if template is None:
-            raise HandrailError(
+            raise self._unusable.get(template_subject(name, version)) or HandrailError(
                 ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
                 f"no template {name} version {version} is stored",
                 template=name,
@@ -110,8 +114,9 @@ class Catalog:
         try:
             await self._bus.publish(template_subject(name, version), stored.SerializeToString())
         except AlreadyStored:
-            await self.template(name, version)
-            if self._stored[name, version].digest == stored.digest:
+            await self.refresh()
+            present = self.stored(name, version)
+            if present is not None and present.digest == stored.digest:
                 return False
             raise HandrailError(
                 ErrorReason.ERROR_REASON_TEMPLATE_EXISTS,
@@ -142,18 +147,20 @@ class Catalog:
                 continue  # somebody was faster, or the answer to our own got lost: the log tells
 
     def _take(self, message: RawMessage) -> None:
+        """Take up one message of the stream. One that can't be read must not hide the others."""
         tokens = message.subject.split(".")
         try:
             if len(tokens) == 4 and tokens[2] == "active":
-                activation = Activation.FromString(message.body)
-                self._activations.setdefault(tokens[1], {})[int(tokens[3])] = activation
+                self._activations.setdefault(tokens[1], {})[int(tokens[3])] = Activation.FromString(message.body)
                 return
             stored = StoredTemplate.FromString(message.body)
-            contracts = Contracts.from_descriptor_set(stored.descriptors)
-            template = Template.compile(stored.template, contracts)
-        except (DecodeError, ValueError) as error:
-            raise HandrailError(
-                ErrorReason.ERROR_REASON_MALFORMED, f"the TEMPLATE stream holds {message.subject}, which can't be read"
-            ) from error
+            template = Template.compile(stored.template, Contracts.from_descriptor_set(stored.descriptors))
+            if message.subject != template_subject(template.name, template.version):
+                raise ValueError(f"it is {template.name} version {template.version}")
+        except (DecodeError, ValueError, HandrailError) as error:
+            text = f"the TEMPLATE stream holds {message.subject}, which can't be used: {error}"
+            _logger.error("%s", text)
+            self._unusable[message.subject] = HandrailError(ErrorReason.ERROR_REASON_MALFORMED, text)
+            return
         self._stored[template.name, template.version] = stored
         self._compiled[template.name, template.version] = template

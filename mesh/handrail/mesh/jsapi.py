@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from handrail.mesh.connection import NO_RESPONDERS, Connection, status
+from handrail.mesh.direct import RawMessage
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -16,6 +18,7 @@ API_TIMEOUT = timedelta(seconds=15)
 
 STREAM_NOT_FOUND = 10059
 STREAM_NAME_IN_USE = 10058
+SUBJECTS_OVERLAP = 10065
 CONSUMER_NOT_FOUND = 10014
 MESSAGE_NOT_FOUND = 10037
 
@@ -71,3 +74,30 @@ async def request_json(
             problem = description
         await asyncio.sleep(min(_BACKOFF, max(0.0, deadline - loop.time())))
     raise BrokerUnavailable(f"{subject} gave up after {timeout.total_seconds():g} s: {problem}")
+
+
+async def last_on_leader(
+    connection: Connection, stream: str, subject_filter: str, *, timeout: timedelta = API_TIMEOUT
+) -> RawMessage | None:
+    """The newest message that matches, as the stream's leader has it: never stale, and dearer than a direct read."""
+    try:
+        answer = await request_json(
+            connection, f"$JS.API.STREAM.MSG.GET.{stream}", {"last_by_subj": subject_filter}, timeout=timeout
+        )
+    except ApiError as error:
+        if error.code == MESSAGE_NOT_FOUND:
+            return None
+        raise
+    message = answer["message"]
+    return RawMessage(
+        subject=message["subject"],
+        body=base64.b64decode(message.get("data", "")),
+        sequence=int(message["seq"]),
+        time=datetime.fromisoformat(message["time"]),
+        headers=_headers(base64.b64decode(message.get("hdrs", ""))),
+    )
+
+
+def _headers(block: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in block.decode(errors="replace").split("\r\n")[1:])
+    return {name.strip(): value.strip() for name, separator, value in lines if separator}

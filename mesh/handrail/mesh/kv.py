@@ -6,16 +6,14 @@ whose expiry has left a marker. A lease's token is the sequence of its last writ
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from datetime import timedelta
 
-from handrail.mesh.bus import ApiError, Bus
+from handrail.mesh.bus import Bus
 from handrail.mesh.errors import WrongSequence
-from handrail.mesh.jsapi import MESSAGE_NOT_FOUND
 from handrail.mesh.streams import LEASES, LEASES_BUCKET
 
-_MARKERS = (b"Nats-Marker-Reason:", b"KV-Operation:")
+_MARKERS = frozenset({"Nats-Marker-Reason", "KV-Operation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +78,10 @@ class LeaseBucket:
 
     async def _last(self, key: str) -> tuple[Entry, bool] | None:
         """The entry and whether it is a marker, from the leader."""
-        try:
-            answer = await self._bus.request_json(f"$JS.API.STREAM.MSG.GET.{LEASES}", {"last_by_subj": _subject(key)})
-        except ApiError as error:
-            if error.code == MESSAGE_NOT_FOUND:
-                return None
-            raise
-        message = answer["message"]
-        headers = base64.b64decode(message.get("hdrs", ""))
-        entry = Entry(base64.b64decode(message.get("data", "")), int(message["seq"]))
-        return entry, any(marker in headers for marker in _MARKERS)
+        message = await self._bus.last_on_leader(LEASES, _subject(key))
+        if message is None:
+            return None
+        return Entry(message.body, message.sequence), not _MARKERS.isdisjoint(message.headers)
 
 
 def _subject(key: str) -> str:

@@ -119,7 +119,7 @@ class Pull:
         self._requests: deque[float] = deque()
         self._requested = 0
         self._unsettled = 0
-        self._requests_made = 0
+        self.requests_made = 0
         self._heard_at = 0.0
         self._wait_until = 0.0
         self._problem = ""
@@ -227,11 +227,11 @@ class Pull:
         now = self._loop.time()
         if now < self._wait_until:
             return
-        self._requests_made += 1
+        self.requests_made += 1
         self._requested += room
         self._requests.append(now + _EXPIRES + _GRACE)
         body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (room, _EXPIRES * 1e9, _HEARTBEAT * 1e9)
-        self._connection.send(self.subject, body, reply=f"{self._inbox}.{self._requests_made}")
+        self._connection.send(self.subject, body, reply=f"{self._inbox}.{self.requests_made}")
 
     def _ask_anew(self) -> None:
         self._requests.clear()

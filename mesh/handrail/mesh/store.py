@@ -16,7 +16,7 @@ from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError
 from handrail.mesh.flow import Flow, Void
 from handrail.mesh.fold import fold, pinned_version
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import Address, flow_filter, outcome_filter, parse
+from handrail.mesh.subjects import flow_filter, outcome_filter, parse
 from handrail.mesh.template import Template
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -113,10 +113,10 @@ class FlowStore:
                 expected_filter=flow_filter(flow.flow_type, flow.flow_id),
             )
         except (AlreadyStored, WrongSequence) as refusal:
-            last_sequence = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
-            own = await self._stored_as(entry.address, at_least=last_sequence or 0)
+            own = await self._on_leader(entry.address.subject)
             if own is not None and own.event.data == entry.event.data:
                 return own.sequence
+            last_sequence = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
             raise WrongSequence(entry.address.subject, last_sequence) from refusal
 
     async def stored_outcome(
@@ -128,28 +128,23 @@ class FlowStore:
         For the confirmation of an «already there»: reads again for `patience`, then None. On a replicated stream that
         means that the first copy died in flight with its leader: publish again.
         """
-        messages = await self._insist(outcome_filter(flow_type, flow_id, agent, event_id), patience)
-        history = _decoded(messages)
-        return history[0] if history else None
-
-    async def _stored_as(self, address: Address, *, at_least: int) -> Recorded | None:
-        page = await self._bus.direct_get(FLOW, multi_last=[address.subject])
-        messages: Sequence[RawMessage] = page.messages
-        if not messages and page.up_to_sequence < at_least:
-            messages = await self._insist(address.subject, timedelta(milliseconds=300))
-        history = _decoded(messages)
-        return history[0] if history else None
-
-    async def _insist(self, subject_filter: str, patience: timedelta) -> Sequence[RawMessage]:
+        subject_filter = outcome_filter(flow_type, flow_id, agent, event_id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience.total_seconds()
         backoff = _BACKOFF
         while True:
             page = await self._bus.direct_get(FLOW, multi_last=[subject_filter])
-            if page.messages or loop.time() + backoff > deadline:
-                return page.messages
+            history = _decoded(page.messages)
+            found = history[0] if history else await self._on_leader(subject_filter)
+            if found is not None or loop.time() + backoff > deadline:
+                return found
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, _LAST_BACKOFF)
+
+    async def _on_leader(self, subject_filter: str) -> Recorded | None:
+        message = await self._bus.last_on_leader(FLOW, subject_filter)
+        history = _decoded([message] if message else [])
+        return history[0] if history else None
 
     async def _read_raw(self, subject_filter: str, at_least: int, timeout: timedelta) -> Sequence[RawMessage]:
         loop = asyncio.get_running_loop()

@@ -12,14 +12,14 @@ KV_leases    the leases, a key-value bucket
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from handrail.mesh.bus import ApiError, Bus
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.jsapi import STREAM_NAME_IN_USE, STREAM_NOT_FOUND
+from handrail.mesh.jsapi import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, SUBJECTS_OVERLAP
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 _logger = logging.getLogger(__name__)
@@ -177,6 +177,8 @@ async def _create(bus: Bus, wanted: dict[str, Any]) -> _Config:
     try:
         created = await bus.request_json(f"$JS.API.STREAM.CREATE.{name}", {**wanted, "metadata": {_OWNER: "1"}})
     except ApiError as error:
+        if error.code == SUBJECTS_OVERLAP:
+            raise await _taken(bus, name, wanted["subjects"]) from error
         if error.code != STREAM_NAME_IN_USE:
             raise
         # Somebody else was faster.
@@ -195,6 +197,20 @@ async def _config_of(bus: Bus, name: str) -> _Config | None:
         raise
     config: _Config = info["config"]
     return config
+
+
+async def _taken(bus: Bus, name: str, subjects: Sequence[str]) -> HandrailError:
+    others: set[str] = set()
+    for subject in subjects:
+        answer = await bus.request_json("$JS.API.STREAM.NAMES", {"subject": subject})
+        others.update(answer.get("streams") or ())
+    listed = ", ".join(sorted(others - {name}))
+    return HandrailError(
+        ErrorReason.ERROR_REASON_FOREIGN_STREAM,
+        f"stream {name} can't be created: stream {listed} takes {', '.join(subjects)} already; "
+        "move it away, or give Handrail an account of its own",
+        stream=listed,
+    )
 
 
 def _limits(limits: FlowLimits) -> dict[str, int]:

@@ -1,0 +1,142 @@
+"""A small flow type for tests: a chargeback comes in, is enriched, and the customer is told. With the demo's
+contracts.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.type.money_pb2 import Money
+
+from handrail.mesh import ids
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.envelope import Entry, pack
+from handrail.mesh.subjects import COORDINATOR, Address, Kind
+from handrail.mesh.template import Template
+from handrail.v1.event_pb2 import Event
+from handrail.v1.template_pb2 import (
+    EFFECT_IRREVERSIBLE,
+    EFFECT_NONE,
+    Approvers,
+    FlowTemplate,
+    Gate,
+    Step,
+    StoredTemplate,
+)
+from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified, Outcome, Risk
+
+RECEIVED, ENRICHED, NOTIFIED = (
+    message.DESCRIPTOR.full_name for message in (ChargebackReceived, ChargebackEnriched, CustomerNotified)
+)
+
+FLOW_ID = "0123456789abcdef" * 2
+
+_AMOUNT = Money(currency_code="EUR", units=250)
+
+
+def received() -> ChargebackReceived:
+    """What begins a flow."""
+    return ChargebackReceived(chargeback_id="cb-1", account_id="acc-1", amount=_AMOUNT)
+
+
+def enrichment(risk: Risk.ValueType = Risk.RISK_LOW) -> ChargebackEnriched:
+    """What the first step answers."""
+    return ChargebackEnriched(
+        chargeback_id="cb-1", account_id="acc-1", amount=_AMOUNT, risk=risk, email="kim@example.com"
+    )
+
+
+def told() -> CustomerNotified:
+    """What the second step answers."""
+    return CustomerNotified(chargeback_id="cb-1", outcome=Outcome.OUTCOME_REFUNDED, message_id="m-1")
+
+
+def template(name: str = "refund", version: int = 1, *, gated: bool = False) -> Template:
+    """Two steps; `gated` puts a gate of role finance, with a quorum of one, before the enriched chargeback."""
+    proto = FlowTemplate(
+        name=name,
+        version=version,
+        starts_with=[RECEIVED],
+        started_by=["detection"],
+        completes_with=[NOTIFIED],
+        deadline=Duration(seconds=3600),
+        steps=[
+            Step(
+                name="enrich",
+                agent="enrichment",
+                after=[RECEIVED],
+                emits=[ENRICHED],
+                effect=EFFECT_NONE,
+                timeout=Duration(seconds=30),
+            ),
+            Step(
+                name="notify",
+                agent="notification",
+                after=[ENRICHED],
+                emits=[NOTIFIED],
+                effect=EFFECT_IRREVERSIBLE,
+                timeout=Duration(seconds=30),
+            ),
+        ],
+    )
+    if gated:
+        approvers = Approvers(roles=["finance"], quorum=1)
+        proto.gates.append(Gate(name="look", on=ENRICHED, approvers=approvers, expires_after=Duration(seconds=600)))
+    return Template.compile(proto, Contracts.from_messages([ChargebackReceived, ChargebackEnriched, CustomerNotified]))
+
+
+def stored(template: Template) -> StoredTemplate:
+    """A template as it is put."""
+    return StoredTemplate(
+        template=template.proto, descriptors=template.descriptor_set, digest=template.digest, put_by="olga"
+    )
+
+
+def start(flow_id: str = FLOW_ID, *, flow_type: str = "refund", message: Message | None = None) -> Entry:
+    """The first event of a flow."""
+    return _entry(flow_type, flow_id, Kind.EVENT, "detection", message or received(), step="", root="")
+
+
+def enriched(
+    flow_id: str = FLOW_ID, *, flow_type: str = "refund", kind: Kind = Kind.EVENT, message: Message | None = None
+) -> Entry:
+    """The outcome of the first step."""
+    root = ids.start_id(flow_id)
+    return _entry(flow_type, flow_id, kind, "enrichment", message or enrichment(), step="enrich", root=root)
+
+
+def notified(flow_id: str = FLOW_ID, *, flow_type: str = "refund") -> Entry:
+    """The outcome of the second step, which completes the flow."""
+    root = enriched(flow_id).address.event_id
+    return _entry(flow_type, flow_id, Kind.EVENT, "notification", told(), step="notify", root=root)
+
+
+def decision(
+    message: Message, *, flow_id: str = FLOW_ID, flow_type: str = "refund", about: str = "", based_on: int = 0
+) -> Entry:
+    """A decision of the coordinator's."""
+    name = message.DESCRIPTOR.full_name
+    event_id = ids.decision_id(flow_id, name, about, based_on)
+    address = Address(flow_type, flow_id, Kind.DECISION, COORDINATOR, event_id, name)
+    return Entry(address, _event(address, message, based_on_sequence=based_on))
+
+
+def _entry(flow_type: str, flow_id: str, kind: Kind, agent: str, message: Message, *, step: str, root: str) -> Entry:
+    event_id = ids.outcome_id(flow_id, step, root, 0, 0)
+    address = Address(flow_type, flow_id, kind, agent, event_id, message.DESCRIPTOR.full_name)
+    event = _event(address, message)
+    event.step, event.root, event.output_total = step, root, 1
+    event.attempt = 1 if step else 0
+    return Entry(address, event)
+
+
+def _event(address: Address, message: Message, *, based_on_sequence: int = 0) -> Event:
+    return Event(
+        event_id=address.event_id,
+        source=address.agent,
+        flow_type=address.flow_type,
+        flow_id=address.flow_id,
+        template_version=1,
+        based_on_sequence=based_on_sequence,
+        data=pack(message),
+    )

@@ -1,0 +1,36 @@
+"""Waiting for conditions, never for time."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from handrail.mesh.errors import HandrailError
+
+T = TypeVar("T")
+
+
+async def until(condition: Callable[[], T], *, within: float = 30.0) -> T:
+    """Wait until the condition gives something true and return it; AssertionError after `within` seconds."""
+    deadline = asyncio.get_running_loop().time() + within
+    while not (value := condition()):
+        assert asyncio.get_running_loop().time() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.005)
+    return value
+
+
+class Outcomes:
+    """What `publish_nowait` told about each message, by subject."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, int | HandrailError] = {}
+        self.twice: list[str] = []
+
+    def of(self, subject: str) -> Callable[[int | HandrailError], None]:
+        """The function to hand over for one message."""
+
+        def on_stored(outcome: int | HandrailError) -> None:
+            if subject in self.told:
+                self.twice.append(subject)
+            self.told[subject] = outcome
+
+        return on_stored
