@@ -11,13 +11,11 @@ from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError, PolicyError
 from handrail.mesh.expression import cut, nearest
 from handrail.mesh.findings import finding
+from handrail.mesh.permissions import RESERVED
 from handrail.mesh.policy import Count, Policy
 from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED
 from handrail.mesh.template import fact_types
 from handrail.v1 import template_pb2 as pb
-
-RESERVED_AGENTS = frozenset({"coordinator", "admin", "viewer"})
-"""Names that are no agent's: the coordinator's own token, and users of the broker."""
 
 MAX_COUNT = 900
 """How many messages a flow can have before it escalates: no join can wait for more."""
@@ -85,7 +83,7 @@ def check_names(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
     agents = [(f"started_by[{index}]", agent) for index, agent in enumerate(proto.started_by)]
     agents += [(f"steps[{index}].agent", step.agent) for index, step in enumerate(proto.steps)]
     for path, agent in agents:
-        if agent in RESERVED_AGENTS:
+        if agent in RESERVED:
             yield finding("HR005", path, f"no agent can be called {agent}: it is a name of Handrail's own")
 
 

@@ -105,7 +105,7 @@ class Contracts:
         """The rules of its contract that a message breaks; empty where it keeps them all."""
         try:
             found = self._validator.collect_violations(message)
-        except (protovalidate.CompilationError, protovalidate.EvaluationError) as error:
+        except Exception as error:  # its own two errors, and what a damaged contract makes it raise: fail closed
             full_name = message.DESCRIPTOR.full_name
             raise HandrailError(
                 ErrorReason.ERROR_REASON_CONTRACT_VIOLATION,

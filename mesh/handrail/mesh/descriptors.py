@@ -101,7 +101,7 @@ def _parse(descriptor_set: bytes) -> dict[str, FileDescriptorProto]:
         raise _malformed("it has no files")
     files: dict[str, FileDescriptorProto] = {}
     for proto in parsed.file:
-        if not proto.name:
+        if not proto.name or not isinstance(proto.name, str):  # proto2 gives bytes for a text that is no UTF-8
             raise _malformed("it has a file without a name")
         if files.setdefault(proto.name, proto) != proto:
             raise _malformed(f"it has two different files {proto.name}")
@@ -126,7 +126,6 @@ def _imports_first(files: dict[str, FileDescriptorProto]) -> list[FileDescriptor
 
 def _link(pool: DescriptorPool, proto: FileDescriptorProto) -> FileDescriptor:
     proto.ClearField("source_code_info")
-    _name_for_json(proto.message_type)
     try:
         pool.Add(proto)
         return pool.FindFileByName(proto.name)
@@ -178,6 +177,8 @@ def _definition_bytes(definition: Descriptor | EnumDescriptor) -> bytes:
     proto: DescriptorProto | EnumDescriptorProto
     proto = DescriptorProto() if isinstance(definition, Descriptor) else EnumDescriptorProto()
     definition.CopyToProto(proto)  # type: ignore[arg-type]
+    if isinstance(proto, DescriptorProto):
+        _name_for_json([proto])
     file = file_proto(definition.file)
     # The syntax decides what the same definition means: presence of fields, open or closed enums.
     dialect = FileDescriptorProto(syntax=file.syntax, edition=file.edition)

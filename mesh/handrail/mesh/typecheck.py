@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 from handrail.mesh import check_flow, check_parts
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.errors import TemplateRefused
 from handrail.mesh.findings import CODES, Code
 from handrail.mesh.graph import FlowGraph
-from handrail.v1.template_pb2 import Finding, FlowTemplate, Severity
+from handrail.v1.template_pb2 import Finding, FlowTemplate
 
-__all__ = ["CODES", "Code", "check", "require"]
+__all__ = ["CODES", "Code", "check"]
 
 _TOO_LARGE = ("[repeated.max_items]", "[string.max_len]")
 
@@ -28,14 +27,6 @@ def check(proto: FlowTemplate, contracts: Contracts) -> list[Finding]:
         return broken  # the rest of the check is bounded by these very limits
     findings = [*broken, *_all(proto, contracts)]
     return sorted(findings, key=lambda found: (-found.severity, found.code, found.path))
-
-
-def require(proto: FlowTemplate, contracts: Contracts) -> list[Finding]:
-    """The warnings about a template; `TemplateRefused` with every finding where one of them is an error."""
-    findings = check(proto, contracts)
-    if any(found.severity == Severity.SEVERITY_ERROR for found in findings):
-        raise TemplateRefused(proto.name, findings)
-    return findings
 
 
 def _all(proto: FlowTemplate, contracts: Contracts) -> Iterator[Finding]:
