@@ -4,6 +4,8 @@ contracts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.type.money_pb2 import Money
@@ -51,8 +53,10 @@ def told() -> CustomerNotified:
     return CustomerNotified(chargeback_id="cb-1", outcome=Outcome.OUTCOME_REFUNDED, message_id="m-1")
 
 
-def template(name: str = "refund", version: int = 1, *, gated: bool = False) -> Template:
-    """Two steps; `gated` puts a gate of role finance, with a quorum of one, before the enriched chargeback."""
+def template(name: str = "refund", version: int = 1, *, gated: bool = False, extra: Iterable[Step] = ()) -> Template:
+    """Two steps and `extra` ones; `gated` puts a gate of role finance, with a quorum of one, before the enriched
+    chargeback.
+    """
     proto = FlowTemplate(
         name=name,
         version=version,
@@ -79,6 +83,7 @@ def template(name: str = "refund", version: int = 1, *, gated: bool = False) -> 
             ),
         ],
     )
+    proto.steps.extend(extra)
     if gated:
         approvers = Approvers(roles=["finance"], quorum=1)
         proto.gates.append(Gate(name="look", on=ENRICHED, approvers=approvers, expires_after=Duration(seconds=600)))

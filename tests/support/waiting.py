@@ -1,7 +1,7 @@
 """Waiting for conditions, never for time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from handrail.mesh.errors import HandrailError
@@ -16,6 +16,14 @@ async def until(condition: Callable[[], T], *, within: float = 30.0) -> T:
         assert asyncio.get_running_loop().time() < deadline, "the condition did not come true in time"
         await asyncio.sleep(0.005)
     return value
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = 30.0) -> None:
+    """Wait until what the condition asks comes true; AssertionError after `within` seconds."""
+    deadline = asyncio.get_running_loop().time() + within
+    while not await condition():
+        assert asyncio.get_running_loop().time() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.02)
 
 
 class Outcomes:

@@ -1,0 +1,109 @@
+"""Leases in the key-value bucket of a real server."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from handrail.mesh.bus import Bus
+from handrail.mesh.errors import WrongSequence
+from handrail.mesh.kv import Entry, LeaseBucket
+from handrail.mesh.streams import LEASES
+from tests.conftest import Connect
+from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
+
+LONG = timedelta(minutes=1)
+SHORT = timedelta(seconds=1)
+"""The shortest that the broker takes."""
+
+
+@pytest.fixture
+def bucket(bus: Bus) -> LeaseBucket:
+    return LeaseBucket(bus)
+
+
+async def gone(bucket: LeaseBucket, key: str) -> None:
+    async def is_gone() -> bool:
+        return await bucket.entry(key) is None
+
+    await eventually(is_gone)
+
+
+async def test_of_many_who_want_a_lease_one_gets_it(nats_server: NatsServer, bus: Bus, connect: Connect) -> None:
+    buckets = [LeaseBucket(await connect(nats_server.settings(f"replica{number}"))) for number in range(4)]
+    for attempt in range(20):
+        answers = await asyncio.gather(
+            *(each.acquire(f"flow.{attempt}", b"%d" % n, ttl=LONG) for n, each in enumerate(buckets)),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(answer, int) for answer in answers) == 1
+        assert sum(isinstance(answer, WrongSequence) for answer in answers) == 3
+
+
+async def test_a_lease_that_was_released_is_free_at_once(bucket: LeaseBucket) -> None:
+    first = await bucket.acquire("duty.sweep", b"a", ttl=LONG)
+    await bucket.release("duty.sweep", first)
+    assert await bucket.entry("duty.sweep") is None
+    second = await bucket.acquire("duty.sweep", b"b", ttl=LONG)
+    assert second > first
+    assert await bucket.entry("duty.sweep") == Entry(b"b", second)
+
+
+async def test_a_lease_that_is_not_renewed_runs_out(bucket: LeaseBucket) -> None:
+    first = await bucket.acquire("duty.sweep", b"a", ttl=SHORT)
+    with pytest.raises(WrongSequence):
+        await bucket.acquire("duty.sweep", b"b", ttl=SHORT)
+    await gone(bucket, "duty.sweep")
+    # Right after the expiry its marker still stands in the way of expectation zero.
+    second = await bucket.acquire("duty.sweep", b"b", ttl=SHORT)
+    assert second > first
+    with pytest.raises(WrongSequence):
+        await bucket.renew("duty.sweep", b"a", first, ttl=SHORT)
+
+
+async def test_a_renewed_lease_outlives_its_first_time_to_live_and_still_runs_out(bucket: LeaseBucket) -> None:
+    revision = await bucket.acquire("duty.sweep", b"a", ttl=SHORT)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while loop.time() < began + 2.5:
+        renewed = await bucket.renew("duty.sweep", b"a", revision, ttl=SHORT)
+        assert renewed > revision
+        revision = renewed
+        await asyncio.sleep(0.2)
+    await gone(bucket, "duty.sweep")
+
+
+async def test_an_expired_lease_leaves_nothing_behind(bus: Bus, bucket: LeaseBucket) -> None:
+    await bucket.acquire("flow.refund.a", b"a", ttl=SHORT)
+    revision = await bucket.acquire("flow.refund.b", b"a", ttl=LONG)
+    await bucket.release("flow.refund.b", revision)
+
+    async def is_empty() -> bool:
+        info = await bus.request_json(f"$JS.API.STREAM.INFO.{LEASES}")
+        return not info["state"]["messages"]
+
+    await eventually(is_empty)
+
+
+async def test_releasing_a_lease_that_was_lost_leaves_it_to_its_new_holder(bucket: LeaseBucket) -> None:
+    lost = await bucket.acquire("duty.sweep", b"a", ttl=SHORT)
+    await gone(bucket, "duty.sweep")
+    held = await bucket.acquire("duty.sweep", b"b", ttl=LONG)
+    await bucket.release("duty.sweep", lost)
+    assert await bucket.entry("duty.sweep") == Entry(b"b", held)
+
+
+async def test_p2_acquiring_and_renewing_again_after_a_lost_answer_gives_the_same_lease(bucket: LeaseBucket) -> None:
+    first = await bucket.acquire("duty.sweep", b"a", ttl=LONG)
+    assert await bucket.acquire("duty.sweep", b"a", ttl=LONG) == first
+    second = await bucket.renew("duty.sweep", b"a", first, ttl=LONG)
+    assert await bucket.renew("duty.sweep", b"a", first, ttl=LONG) == second
+
+
+async def test_a_lease_survives_a_killed_broker(nats_server: NatsServer, bucket: LeaseBucket) -> None:
+    revision = await bucket.acquire("duty.sweep", b"a", ttl=LONG)
+    nats_server.kill()
+    nats_server.start()
+    assert await bucket.entry("duty.sweep") == Entry(b"a", revision)
+    assert await bucket.renew("duty.sweep", b"a", revision, ttl=LONG) > revision
