@@ -1,0 +1,19 @@
+"""Write an agent: handlers for events, what undoes them, and where flows come from.
+
+from handrail.agents import Agent, Context
+
+agent = Agent("enrichment")
+
+@agent.on(ChargebackReceived)
+async def enrich(event: ChargebackReceived, ctx: Context) -> ChargebackEnriched: ...
+
+if __name__ == "__main__":
+    agent.run()
+"""
+
+from handrail.agents.agent import Agent, StartedFlow
+from handrail.agents.context import Context
+from handrail.agents.errors import AgentNotRunning, DeclarationError, NonRetryable
+from handrail.agents.invoke import QuickRetries
+
+__all__ = ["Agent", "AgentNotRunning", "Context", "DeclarationError", "NonRetryable", "QuickRetries", "StartedFlow"]

@@ -1,0 +1,87 @@
+"""From facts to what a handler takes, and from its answer to what may be published. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError, Message
+
+from handrail.agents.attempt import Attempt
+from handrail.agents.handlers import Handler
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.envelope import Recorded, pack
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.template import STEP_COMPLETED
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.failure_pb2 import StepCompleted
+
+
+class UnfitInput(HandrailError):
+    """A fact can't be handed to the handler: its bytes are not of its type, or it breaks its contract."""
+
+    def __init__(self, recorded: Recorded, error: HandrailError) -> None:
+        self.recorded = recorded
+        super().__init__(error.reason, error.text)
+
+
+def event_arguments(handler: Handler, inputs: Sequence[Recorded]) -> dict[str, object]:
+    """The handler's event parameters, filled; UnfitInput where a fact can't be read."""
+    if len(handler.parameters) == 1 and not handler.parameters[0].several:
+        return {handler.parameters[0].name: _message(handler, inputs[0])}
+    by_type: dict[str, list[Message]] = {}
+    for recorded in inputs:
+        by_type.setdefault(recorded.type, []).append(_message(handler, recorded))
+    filled: dict[str, object] = {}
+    for parameter in handler.parameters:
+        names = [each.DESCRIPTOR.full_name for each in parameter.types]
+        messages = [message for name in names for message in by_type.get(name, ())]
+        filled[parameter.name] = messages if parameter.several else messages[0]
+    return filled
+
+
+def check_inputs(contracts: Contracts, inputs: Sequence[Recorded]) -> None:
+    """Check facts against the stored contracts; UnfitInput for the first that breaks its own."""
+    for recorded in inputs:
+        try:
+            contracts.validate(contracts.decode(recorded.event.data))
+        except HandrailError as error:
+            raise UnfitInput(recorded, error) from error
+
+
+def outputs(attempt: Attempt, answer: Sequence[Message]) -> list[Any]:
+    """An answer as what is published: checked against the template and the stored contracts; StepCompleted for nothing.
+
+    Raises HandrailError: WRONG_AGENT for a type that the step does not emit, ContractViolation with every field and
+    rule, and UNKNOWN_MESSAGE_TYPE.
+    """
+    if not answer:
+        return [_COMPLETED]
+    if attempt.undo_of and len(answer) > 1:
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_WRONG_AGENT, f"an undo answers with one message, not with {len(answer)}"
+        )
+    packed = [pack(message) for message in answer]
+    contracts = attempt.template.contracts
+    for message, data in zip(answer, packed, strict=True):
+        name = message.DESCRIPTOR.full_name
+        if name not in attempt.emits and name != STEP_COMPLETED:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_WRONG_AGENT,
+                f"the handler answered with {name}; step {attempt.step.name} of {attempt.template.name} version "
+                f"{attempt.template.version} allows {', '.join(sorted(attempt.emits))}",
+                type=name,
+            )
+        contracts.validate(contracts.decode(data))
+    return packed
+
+
+_COMPLETED = pack(StepCompleted())
+
+
+def _message(handler: Handler, recorded: Recorded) -> Message:
+    try:
+        return handler.inputs[recorded.type].FromString(recorded.event.data.value)
+    except DecodeError as error:
+        problem = HandrailError(ErrorReason.ERROR_REASON_MALFORMED, f"its data is no {recorded.type}: {error}")
+        raise UnfitInput(recorded, problem) from error

@@ -1,0 +1,150 @@
+"""One attempt at a step run or at an undo, and every message that can come of it. Pure: time and span are arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from google.protobuf.any_pb2 import Any
+
+from handrail.mesh import ids
+from handrail.mesh.envelope import Entry, Recorded, pack, timestamp, type_of
+from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.template import StepSpec, Template
+from handrail.v1.event_pb2 import Event
+from handrail.v1.failure_pb2 import Divergence, DivergenceKind, StepFailed, StepNotStarted, StepProgress
+
+TEXT_LIMIT = 4096
+"""Characters of an error's text that are reported (StepFailed.text)."""
+
+_NOTE_LIMIT = 1024
+_CLASS_LIMIT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What an event says of its making: the publisher's clock, and the span, if one is recorded."""
+
+    time: datetime
+    span_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is to be done now: one attempt at a step run, or (with `undo_of`) at undoing one of its effects.
+
+    `cause` is the id of the event it answers; `inputs` are the facts that the handler gets: one, or those of a join.
+    `may_have_started` is set where an earlier delivery may have run the handler already.
+    """
+
+    template: Template
+    flow_id: str
+    step: StepSpec
+    root: str
+    run: int
+    attempt: int
+    cause: str
+    inputs: tuple[Recorded, ...]
+    may_have_started: bool = False
+    undo_of: str = ""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt at the same work, whichever process makes it."""
+        if self.undo_of:
+            return ids.undo_key(self.flow_id, self.undo_of)
+        return ids.idempotency_key(self.flow_id, self.step.name, self.root, self.run)
+
+    @property
+    def emits(self) -> frozenset[str]:
+        """The types it may answer with, besides StepCompleted."""
+        if self.undo_of:
+            return self.step.undo.emits if self.step.undo else frozenset()
+        return self.step.emits
+
+    @property
+    def label(self) -> str:
+        """How a log line names it."""
+        what = f"undo of {self.undo_of} by step {self.step.name}" if self.undo_of else f"step {self.step.name}"
+        return f"flow {self.flow_id}: {what}, attempt {self.attempt}"
+
+    def outcome(self, data: Any, *, index: int, total: int, moment: Moment) -> Entry:
+        """One output: a fact, a proposal where the flow's version gates the type, or the report of an undo."""
+        name = type_of(data)
+        if self.undo_of:
+            kind, event_id = Kind.UNDONE, ids.undone_id(self.flow_id, self.undo_of)
+        else:
+            kind = Kind.PROPOSAL if self.template.gates_on(name) else Kind.EVENT
+            event_id = ids.outcome_id(self.flow_id, self.step.name, self.root, self.run, index)
+        entry = self._entry(kind, event_id, data, moment)
+        entry.event.output_index, entry.event.output_total = index, total
+        return entry
+
+    def failed(
+        self, error_class: str, text: str, *, retryable: bool, outcome_unknown: bool = False, moment: Moment
+    ) -> Entry:
+        """The attempt failed. `outcome_unknown` is set where its effect may have happened all the same."""
+        message = StepFailed(
+            error_class=error_class[:_CLASS_LIMIT],
+            text=text[:TEXT_LIMIT],
+            retryable=retryable,
+            undo_of=self.undo_of,
+            outcome_unknown=outcome_unknown,
+        )
+        return self._entry(Kind.FAILURE, self._failure_id(), pack(message), moment)
+
+    def not_started(self, text: str, *, moment: Moment) -> Entry:
+        """The flow is halted and the handler did not run: nothing has to be undone."""
+        return self._entry(Kind.FAILURE, self._failure_id(), pack(StepNotStarted(text=text[:TEXT_LIMIT])), moment)
+
+    def progress(self, counter: int, note: str, *, moment: Moment) -> Entry:
+        """The n-th durable heartbeat of the attempt."""
+        event_id = ids.progress_id(self.flow_id, self.step.name, self.root, self.run, self.attempt, counter)
+        message = StepProgress(counter=counter, note=note[:_NOTE_LIMIT])
+        return self._entry(Kind.PROGRESS, event_id, pack(message), moment)
+
+    def divergence(self, kind: DivergenceKind.ValueType, *, stored: Event, refused: Event, moment: Moment) -> Entry:
+        """What the stream can't show: an answer that it refused, or one that came for undone or halted work."""
+        digest = ids.content_digest(refused.data.value)
+        message = Divergence(
+            kind=kind,
+            event_id=refused.event_id,
+            stored_type=type_of(stored.data),
+            stored_digest=ids.content_digest(stored.data.value),
+            refused_type=type_of(refused.data),
+            refused_digest=digest,
+        )
+        event_id = ids.divergence_id(self.flow_id, refused.event_id, digest)
+        return self._entry(Kind.DIVERGENCE, event_id, pack(message), moment)
+
+    def _failure_id(self) -> str:
+        kind = "undo-failure" if self.undo_of else Kind.FAILURE.value
+        return ids.attempt_id(kind, self.flow_id, self.step.name, self.root, self.run, self.attempt)
+
+    def _entry(self, kind: Kind, event_id: str, data: Any, moment: Moment) -> Entry:
+        template = self.template
+        event = Event(
+            event_id=event_id,
+            source=self.step.agent,
+            flow_type=template.name,
+            flow_id=self.flow_id,
+            template_version=template.version,
+            step=self.step.name,
+            root=self.root,
+            run=self.run,
+            attempt=self.attempt,
+            causation_id=self.cause,
+            span_id=moment.span_id,
+            time=timestamp(moment.time),
+            data=data,
+        )
+        return Entry(Address(template.name, self.flow_id, kind, self.step.agent, event_id, type_of(data)), event)
+
+
+def differs(stored: Event, answer: Event) -> bool:
+    """Whether a stored outcome is another answer: of another type, content or number of outputs."""
+    return (
+        stored.data.type_url != answer.data.type_url
+        or stored.data.value != answer.data.value
+        or stored.output_total != answer.output_total
+    )

@@ -1,0 +1,211 @@
+"""Which handler runs which step: an agent's handlers laid over the stored templates, once per version. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from handrail.agents.handlers import Handler, Purpose
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.subjects import COORDINATOR
+from handrail.mesh.template import APPROVAL_REFUSED, STEP_COMPLETED, EffectKind, StepSpec, Template
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a message type means to the agent, in one version of a flow type.
+
+    `steps` are the agent's steps that it triggers alone, `joins` those that wait for it together with others.
+    `fold_first` is set where the flow has to be looked at before any of them starts; `patience` is the shortest
+    timeout among them.
+    """
+
+    steps: tuple[StepSpec, ...] = ()
+    joins: tuple[StepSpec, ...] = ()
+    fold_first: bool = False
+    patience: timedelta = timedelta.max
+
+
+_NOTHING = Route()
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An agent's handlers over one template version. All look-ups are single dict look-ups."""
+
+    template: Template
+    routes: dict[str, Route]
+    handlers: dict[tuple[str, str], Handler]
+    undos: dict[tuple[str, str], Handler]
+    joins: dict[str, Handler]
+    problems: tuple[str, ...]
+
+    def route(self, message_type: str) -> Route:
+        """What a message of this type triggers."""
+        return self.routes.get(message_type, _NOTHING)
+
+    def handler(self, step: StepSpec, message_type: str) -> Handler | None:
+        """What runs a step, triggered by this type; None where the agent has nothing for it."""
+        return self.joins.get(step.name) if step.joins else self.handlers.get((step.name, message_type))
+
+    def undo(self, step: StepSpec, message_type: str) -> Handler | None:
+        """What undoes an effect that this step reported with this type."""
+        return self.undos.get((step.name, message_type))
+
+    def speaks_rightly(self, recorded: Recorded) -> bool:
+        """Whether whoever published this fact may: it owns the step, and the step emits the type.
+
+        A quick look at what the message says of itself. Where it says no, the fold tells what it is.
+        """
+        event, template = recorded.event, self.template
+        if not event.step:
+            by = recorded.agent
+            return recorded.type in template.starts_with and (by == COORDINATOR or by in template.started_by)
+        step = template.steps.get(event.step)
+        return step is not None and step.agent == recorded.agent and recorded.type in step.emits
+
+
+@dataclass(slots=True)
+class Bindings:
+    """An agent's handlers over all versions that are known, bound when a version is first met."""
+
+    agent: str
+    handlers: Sequence[Handler]
+    _bound: dict[int, Bound] = field(default_factory=dict)
+    _gated: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def of(self, template: Template) -> Bound:
+        """The handlers over this version."""
+        bound = self._bound.get(id(template))
+        if bound is None:
+            bound = self._bound[id(template)] = bind(self.agent, self.handlers, template)
+        return bound
+
+    def learn(self, templates: Iterable[Template]) -> None:
+        """Take up the versions that are stored: what any of them gates is looked at twice."""
+        gated: dict[str, set[str]] = {}
+        for template in templates:
+            gated.setdefault(template.name, set()).update(gate.on for gate in template.gates.values())
+        self._gated = {name: frozenset(types) for name, types in gated.items()}
+
+    def gated_somewhere(self, flow_type: str, message_type: str) -> bool:
+        """Whether any stored version of the flow type gates this message."""
+        return message_type in self._gated.get(flow_type, ())
+
+
+def bind(agent: str, handlers: Sequence[Handler], template: Template) -> Bound:
+    """Lay handlers over a template; `problems` of the result says, one line each, what does not fit."""
+    binder = _Binder(agent, handlers, template)
+    own = [step for step in template.steps.values() if step.agent == agent]
+    for step in own:
+        binder.bind_step(step)
+    types = {message_type for step in own for message_type in step.waits_for}
+    routes = {message_type: _route(agent, template, message_type) for message_type in types}
+    return Bound(template, routes, binder.steps, binder.undos, binder.joins, tuple(binder.problems))
+
+
+def _route(agent: str, template: Template, message_type: str) -> Route:
+    steps = tuple(step for step in template.triggered_by(message_type) if step.agent == agent)
+    joins = tuple(step for step in template.joins_on(message_type) if step.agent == agent)
+    irreversible = any(step.effect is EffectKind.IRREVERSIBLE for step in steps)
+    fold_first = bool(joins) or irreversible or message_type == APPROVAL_REFUSED
+    patience = min((step.timeout for step in (*steps, *joins)), default=timedelta.max)
+    return Route(steps, joins, fold_first, patience)
+
+
+class _Binder:
+    """Collects the handlers of one template, and what is wrong with them."""
+
+    def __init__(self, agent: str, handlers: Sequence[Handler], template: Template) -> None:
+        self.agent = agent
+        self.handlers = handlers
+        self.template = template
+        self.where = f"flow type {template.name}, version {template.version}"
+        self.steps: dict[tuple[str, str], Handler] = {}
+        self.undos: dict[tuple[str, str], Handler] = {}
+        self.joins: dict[str, Handler] = {}
+        self.problems: list[str] = []
+
+    def bind_step(self, step: StepSpec) -> None:
+        """Find a handler for each trigger of a step, and for each effect that it may have to undo."""
+        if step.joins:
+            self._bind_join(step)
+        for message_type in sorted(step.after):
+            handler = self._find(Purpose.STEP, step, message_type, f"@agent.on({_short(message_type)})")
+            if handler is not None:
+                self.steps[step.name, message_type] = handler
+                self._check_answers(handler, step, step.emits)
+        if step.effect is EffectKind.UNDOABLE and step.undo is not None:
+            for message_type in sorted(step.emits):
+                handler = self._find(Purpose.UNDO, step, message_type, f"@agent.undoes({_short(message_type)})")
+                if handler is not None:
+                    self.undos[step.name, message_type] = handler
+                    self._check_answers(handler, step, step.undo.emits)
+
+    def _bind_join(self, step: StepSpec) -> None:
+        wanted = frozenset(join.type for join in step.joins)
+        names = ", ".join(sorted(map(_short, wanted)))
+        matching = [h for h in self._candidates(Purpose.JOIN, step) if frozenset(h.inputs) == wanted]
+        handler = self._most_specific(matching, step, f"@agent.on_all({names})")
+        if handler is None:
+            return
+        self.joins[step.name] = handler
+        self._check_answers(handler, step, step.emits)
+        several = {name for p in handler.parameters if p.several for name in (t.DESCRIPTOR.full_name for t in p.types)}
+        for join in step.joins:
+            if join.type not in several and join.count.fixed != 1:
+                self._problem(
+                    f"step {step.name} waits for «{join.count.text}» of {join.type}; handler {handler.name} takes one: "
+                    f"annotate list[{_short(join.type)}]"
+                )
+
+    def _find(self, purpose: Purpose, step: StepSpec, message_type: str, remedy: str) -> Handler | None:
+        matching = [handler for handler in self._candidates(purpose, step) if message_type in handler.inputs]
+        return self._most_specific(matching, step, remedy)
+
+    def _candidates(self, purpose: Purpose, step: StepSpec) -> list[Handler]:
+        return [
+            handler
+            for handler in self.handlers
+            if handler.purpose is purpose
+            and handler.step in ("", step.name)
+            and handler.flow_type in ("", self.template.name)
+        ]
+
+    def _most_specific(self, matching: Sequence[Handler], step: StepSpec, remedy: str) -> Handler | None:
+        if not matching:
+            self._problem(f"step {step.name} belongs to agent {self.agent}, which has no handler for it: add {remedy}")
+            return None
+        best = max(map(_specificity, matching))
+        chosen = [handler for handler in matching if _specificity(handler) == best]
+        if len(chosen) > 1:
+            names = ", ".join(handler.name for handler in chosen)
+            self._problem(f"step {step.name}: {names} all want to run it; tell them apart with step= or flow_type=")
+        return chosen[0]
+
+    def _check_answers(self, handler: Handler, step: StepSpec, allowed: frozenset[str]) -> None:
+        strange = sorted(set(handler.returns) - allowed - {STEP_COMPLETED})
+        if strange:
+            self._problem(
+                f"handler {handler.name} may return {', '.join(strange)}; step {step.name} allows "
+                f"{', '.join(sorted(allowed))}"
+            )
+        for message_type in sorted(set(handler.returns) & allowed):
+            if not self.template.contracts.knows(message_type):
+                self._problem(
+                    f"handler {handler.name} may return {message_type}, which the stored contracts don't have"
+                )
+
+    def _problem(self, text: str) -> None:
+        line = f"{self.where}: {text}"
+        if line not in self.problems:
+            self.problems.append(line)
+
+
+def _specificity(handler: Handler) -> int:
+    return 2 * bool(handler.step) + bool(handler.flow_type)
+
+
+def _short(message_type: str) -> str:
+    return message_type.rpartition(".")[2]

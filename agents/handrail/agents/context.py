@@ -1,0 +1,139 @@
+"""What a handler is given besides its event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine, MutableMapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from google.protobuf.message import Message
+
+from handrail.mesh.errors import AlreadyStored
+from handrail.mesh.flow import Flow
+from handrail.mesh.telemetry import Span
+
+if TYPE_CHECKING:
+    from handrail.agents.attempt import Attempt
+    from handrail.agents.outcomes import Outcomes
+    from handrail.agents.ports import Delivery, Mesh
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+_logger = logging.getLogger("handrail.agent")
+
+
+class Context:
+    """One attempt, as its handler sees it."""
+
+    __slots__ = (
+        *("_attempt", "_counter", "_delivery", "_last_heartbeat", "_logger", "_loop", "_mesh", "_outcomes", "_thread"),
+        "span",
+    )
+
+    def __init__(self, attempt: Attempt, delivery: Delivery, mesh: Mesh, outcomes: Outcomes, span: Span) -> None:
+        self._attempt = attempt
+        self._delivery = delivery
+        self._mesh = mesh
+        self._outcomes = outcomes
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._counter = 0
+        self._last_heartbeat: datetime | None = None
+        self._logger: FlowLogger | None = None
+        self.span = span
+        """The span of this attempt: `ctx.span.set("customer", 7)`. Costs nothing while no trace is recorded."""
+
+    @property
+    def flow_id(self) -> str:
+        """The flow, and its trace."""
+        return self._attempt.flow_id
+
+    @property
+    def flow_type(self) -> str:
+        """The name of the flow's template."""
+        return self._attempt.template.name
+
+    @property
+    def template_version(self) -> int:
+        """The version of the template that the flow is pinned to."""
+        return self._attempt.template.version
+
+    @property
+    def step(self) -> str:
+        """The step whose run this is; for an undo, the step whose effect is undone."""
+        return self._attempt.step.name
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at this run, or undo, it is, from 1. Redeliveries of the same attempt are not counted."""
+        return self._attempt.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """Guard the effect with it: the same for every attempt at this work, and redelivery; an undo has its own."""
+        return self._attempt.idempotency_key
+
+    @property
+    def logger(self) -> FlowLogger:
+        """A logger whose lines carry the flow id and the step."""
+        if self._logger is None:
+            attempt = self._attempt
+            self._logger = FlowLogger(
+                logging.getLogger(f"handrail.agent.{attempt.step.agent}"),
+                {"flow_id": attempt.flow_id, "step": attempt.step.name, "attempt": attempt.attempt},
+            )
+        return self._logger
+
+    async def flow(self) -> Flow:
+        """The flow so far, at least up to the event at hand: one read from the broker."""
+        return await self._mesh.load(self.flow_type, self.flow_id, at_least=self._delivery.sequence)
+
+    async def latest(self, message: type[M]) -> M | None:
+        """The flow's newest fact of this type, or None."""
+        facts = (await self.flow()).facts_by_type.get(message.DESCRIPTOR.full_name)
+        return message.FromString(facts[-1].event.data.value) if facts else None
+
+    async def heartbeat(self, note: str = "") -> None:
+        """Say that the work goes on: the step's timeout starts over. Call it as often as you like.
+
+        The broker is told each time; the flow is told, durably, once in a third of the timeout, so that long work
+        does not flood it. `note` says how far the work is, for people.
+        """
+        self._delivery.in_progress()
+        now = self._mesh.now()
+        if self._last_heartbeat is not None and now - self._last_heartbeat < self._timeout / 3:
+            return
+        self._last_heartbeat = now
+        while True:
+            self._counter += 1
+            try:
+                await self._outcomes.heartbeat(self._attempt, self._counter, note)
+            except AlreadyStored:
+                continue  # an earlier start of this attempt got as far
+            return
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """For plain handlers: run one of the methods above and wait for it, e.g. `ctx.wait(ctx.heartbeat("half"))`."""
+        if threading.get_ident() == self._thread:
+            coroutine.close()
+            raise RuntimeError("ctx.wait is for plain handlers, which run in a thread of their own: await it instead")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    @property
+    def _timeout(self) -> timedelta:
+        step = self._attempt.step
+        return step.undo.timeout if self._attempt.undo_of and step.undo else step.timeout
+
+
+class FlowLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds the flow to each line: as attributes of the record for machines, in front of the text for people."""
+
+    def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
+        """Called by logging for every line."""
+        extra = dict(self.extra or {})
+        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
+        return f"flow {extra.get('flow_id')}: step {extra.get('step')}: {msg}", kwargs

@@ -1,0 +1,74 @@
+"""The deliveries in hand: a task for each, told to the broker while they last, drained when the worker stops."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from handrail.agents.engine import Engine
+from handrail.agents.ports import Delivery
+
+_AFTERWARDS = 5.0
+"""Seconds that cancelled handlers have to clean up."""
+
+
+@dataclass(slots=True)
+class _InHand:
+    """A delivery being handled. `again` are redeliveries of the same message that came in the meantime."""
+
+    delivery: Delivery
+    since: float
+    again: list[Delivery] = field(default_factory=list)
+
+
+class Desk:
+    """Hands deliveries to an engine. `ack_wait` is how long the broker waits for an ack before it delivers again."""
+
+    def __init__(self, engine: Engine, ack_wait: timedelta) -> None:
+        self._engine = engine
+        self._pace = ack_wait.total_seconds() / 6
+        self._in_hand: dict[int, _InHand] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, delivery: Delivery) -> None:
+        """Begin to handle a delivery. A message that is in hand already is not handled twice."""
+        in_hand = self._in_hand.get(delivery.sequence)
+        if in_hand is not None:
+            in_hand.again.append(delivery)
+            return
+        loop = asyncio.get_running_loop()
+        in_hand = self._in_hand[delivery.sequence] = _InHand(delivery, loop.time())
+        task = loop.create_task(self._handle(in_hand))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def heartbeats(self) -> None:
+        """Tell the broker, at least at each third of its wait, of what is still in hand; runs until cancelled.
+
+        One walk over all of them costs less than a timer for each: most are done long before.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._pace)
+            for in_hand in self._in_hand.values():
+                if loop.time() - in_hand.since > self._pace:
+                    in_hand.delivery.in_progress()
+
+    async def drain(self, grace: timedelta) -> None:
+        """Let what is in hand come to its end within `grace`; then cancel it, which hands it back."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace.total_seconds())
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_AFTERWARDS)
+
+    async def _handle(self, in_hand: _InHand) -> None:
+        try:
+            await self._engine.handle(in_hand.delivery)
+        finally:
+            del self._in_hand[in_hand.delivery.sequence]
+            for delivery in in_hand.again:
+                # Where the first was acked the broker forgets this answer; else it delivers the message again.
+                delivery.nak()

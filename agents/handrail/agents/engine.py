@@ -1,0 +1,273 @@
+"""One delivery, from its bytes to its ack."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import Executor
+from datetime import timedelta
+
+from handrail.agents import arguments, plan
+from handrail.agents.arguments import UnfitInput
+from handrail.agents.attempt import Attempt
+from handrail.agents.bindings import Bindings, Bound
+from handrail.agents.context import Context
+from handrail.agents.errors import NonRetryable, Stopping
+from handrail.agents.halts import Halts
+from handrail.agents.handlers import Handler
+from handrail.agents.invoke import QuickRetries, invoke
+from handrail.agents.outcomes import Outcomes
+from handrail.agents.patience import Patience
+from handrail.agents.plan import POISON, Plan, Task
+from handrail.agents.ports import Delivery, Mesh
+from handrail.mesh import telemetry
+from handrail.mesh.envelope import Recorded, decode
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow, Verdict, Void
+from handrail.mesh.subjects import Kind
+from handrail.mesh.template import EffectKind
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_logger = logging.getLogger(__name__)
+
+_LONGEST_DELAY = timedelta(minutes=5)
+
+_NO_TEMPLATE = (ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND, ErrorReason.ERROR_REASON_FLOW_NOT_FOUND)
+
+
+class Postponed(Exception):
+    """This worker can't handle the delivery; another one may, or a later one."""
+
+
+class Engine:
+    """Handles the deliveries of one agent and settles each. What it needs around it is behind `Mesh`."""
+
+    def __init__(
+        self,
+        *,
+        bindings: Bindings,
+        mesh: Mesh,
+        patience: Patience,
+        halts: Halts,
+        retries: QuickRetries,
+        threads: Executor,
+    ) -> None:
+        self._agent = bindings.agent
+        self._bindings = bindings
+        self._mesh = mesh
+        self._patience = patience
+        self._outcomes = Outcomes(mesh, patience)
+        self._halts = halts
+        self._retries = retries
+        self._threads = threads
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Do what a delivery asks for, then ack it; hand it back where that can't be done here or now."""
+        try:
+            await self._handle(delivery)
+        except asyncio.CancelledError:
+            delivery.nak()
+            raise
+        except Stopping:
+            delivery.nak()
+        except Postponed as postponed:
+            delay = _delay(delivery.delivered)
+            _logger.warning("%s; handed back for %g s", postponed, delay.total_seconds())
+            delivery.nak(delay)
+        except Exception:
+            # A fault of the SDK, or of what it stands on: the message is kept, and the fault is seen.
+            delay = _delay(delivery.delivered)
+            _logger.exception("%s: unexpected; handed back for %g s", delivery.subject, delay.total_seconds())
+            delivery.nak(delay)
+        else:
+            delivery.ack()
+
+    async def _handle(self, delivery: Delivery) -> None:
+        try:
+            recorded = decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
+        except HandrailError as error:
+            await self._quarantine(delivery, error.reason, error.text)
+            return
+        todo = await self._plan(recorded, delivery)
+        if todo.void is not None:
+            await self._drop(recorded, delivery, todo.void)
+        elif len(todo.tasks) == 1:
+            await self._perform(todo.tasks[0], recorded, delivery)
+        elif todo.tasks:
+            performing = (self._perform(task, recorded, delivery) for task in todo.tasks)
+            for outcome in await asyncio.gather(*performing, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+
+    async def _plan(self, recorded: Recorded, delivery: Delivery) -> Plan:
+        address = recorded.address
+        if recorded.kind not in (Kind.RETRY, Kind.UNDO):
+            bound = await self._bound(address.flow_type, recorded.event.template_version)
+            if bound is not None and not plan.needs_fold(
+                recorded,
+                bound,
+                self._bindings,
+                delivered=delivery.delivered,
+                now=self._mesh.now(),
+                halted=address.flow_id in self._halts.flow_ids,
+            ):
+                return plan.direct(recorded, bound)
+        try:
+            flow = await self._load(recorded)
+        except HandrailError as error:
+            if error.reason not in _NO_TEMPLATE:
+                raise
+            if delivery.delivered < POISON:
+                raise Postponed(f"flow {address.flow_id}: {error.text}") from error
+            return Plan(void=Void(error.text, error.reason))
+        match recorded.kind:
+            case Kind.RETRY:
+                return plan.retried(flow, recorded, agent=self._agent)
+            case Kind.UNDO:
+                return plan.undone(flow, recorded, agent=self._agent)
+            case _:
+                return plan.triggered(flow, recorded, agent=self._agent, delivered=delivery.delivered)
+
+    async def _perform(self, task: Task, recorded: Recorded, delivery: Delivery) -> None:
+        attempt = task.attempt
+        if task.verdict is Verdict.DROP:
+            _logger.info("%s: dropped, the flow no longer waits for it", attempt.label, extra=_about(attempt))
+        elif task.verdict is Verdict.ANSWER_NOT_STARTED:
+            await self._outcomes.not_started(attempt, "the flow is halted")
+        else:
+            handler = self._handler(attempt)
+            if delivery.delivered >= POISON:
+                text = f"{POISON - 1} deliveries came to no end; the handler may have killed its process each time"
+                await self._outcomes.failed(attempt, "Poison", text, retryable=False, outcome_unknown=_unknown(attempt))
+            else:
+                await self._run(attempt, handler, recorded, delivery)
+
+    async def _run(self, attempt: Attempt, handler: Handler, recorded: Recorded, delivery: Delivery) -> None:
+        with telemetry.span(
+            "handle",
+            flow_id=attempt.flow_id,
+            # A command carries no span where the coordinator records none: then it is the trigger's.
+            parent=recorded.event.span_id or attempt.inputs[0].event.span_id,
+            agent=self._agent,
+            step=attempt.step.name,
+            message_type=recorded.type,
+            attempt=attempt.attempt,
+        ) as span:
+            parent = span.span_id
+            try:
+                if handler.validate_inbound:
+                    arguments.check_inputs(attempt.template.contracts, attempt.inputs)
+                filled = arguments.event_arguments(handler, attempt.inputs)
+                if handler.context_name:
+                    filled[handler.context_name] = Context(attempt, delivery, self._mesh, self._outcomes, span)
+                answer = await invoke(
+                    handler, filled, retries=self._retries, patience=self._patience, threads=self._threads
+                )
+            except Stopping:
+                raise
+            except UnfitInput as unfit:
+                await self._refuse(attempt, unfit, delivery, parent)
+                return
+            except Exception as error:
+                span.fail(f"{type(error).__name__}: {error}")
+                await self._outcomes.failed(
+                    attempt,
+                    type(error).__name__,
+                    str(error),
+                    retryable=not isinstance(error, NonRetryable),
+                    parent=parent,
+                    error=None if isinstance(error, NonRetryable) else error,
+                )
+                return
+        try:
+            outputs = arguments.outputs(attempt, answer)
+            await self._outcomes.answer(attempt, outputs, single_type=handler.single_answer, parent=parent)
+        except HandrailError as error:
+            await self._outcomes.failed(
+                attempt,
+                error.reason_name,
+                error.text,
+                retryable=False,
+                outcome_unknown=_unknown(attempt),
+                parent=parent,
+            )
+
+    async def _refuse(self, attempt: Attempt, unfit: UnfitInput, delivery: Delivery, parent: str) -> None:
+        """An input breaks its contract: keep it apart, and say that the step fails for it, so that it is not silent."""
+        broken = unfit.recorded
+        body = delivery.body if broken.sequence == delivery.sequence else broken.event.SerializeToString()
+        text = f"its input {broken.type} (event {broken.event_id}) is quarantined: {unfit.text}"
+        await self._patience.insist(
+            lambda: self._mesh.quarantine(
+                subject=broken.address.subject,
+                body=body,
+                sequence=broken.sequence,
+                reason=unfit.reason,
+                detail=unfit.text,
+                reporter=self._agent,
+            )
+        )
+        await self._outcomes.failed(attempt, unfit.reason_name, text, retryable=False, parent=parent)
+
+    async def _drop(self, recorded: Recorded, delivery: Delivery, void: Void) -> None:
+        if void.reason:
+            await self._quarantine(delivery, void.reason, void.text)
+        else:
+            _logger.info(
+                "flow %s: %s %s does not count: %s",
+                recorded.address.flow_id,
+                recorded.kind.value,
+                recorded.event_id,
+                void.text,
+                extra={"flow_id": recorded.address.flow_id},
+            )
+
+    async def _quarantine(self, delivery: Delivery, reason: ErrorReason.ValueType, detail: str) -> None:
+        await self._patience.insist(
+            lambda: self._mesh.quarantine(
+                subject=delivery.subject,
+                body=delivery.body,
+                sequence=delivery.sequence,
+                reason=reason,
+                detail=detail,
+                reporter=self._agent,
+            )
+        )
+
+    async def _bound(self, flow_type: str, version: int) -> Bound | None:
+        template = self._mesh.templates.get(flow_type, version)
+        if template is None:
+            await self._patience.insist(self._mesh.templates.refresh)
+            self._bindings.learn(self._mesh.templates.all())
+            template = self._mesh.templates.get(flow_type, version)
+        return None if template is None else self._bindings.of(template)
+
+    async def _load(self, recorded: Recorded) -> Flow:
+        address = recorded.address
+        return await self._patience.insist(
+            lambda: self._mesh.load(address.flow_type, address.flow_id, at_least=recorded.sequence)
+        )
+
+    def _handler(self, attempt: Attempt) -> Handler:
+        bound = self._bindings.of(attempt.template)
+        message_type = attempt.inputs[0].type
+        if attempt.undo_of:
+            handler = bound.undo(attempt.step, message_type)
+        else:
+            handler = bound.handler(attempt.step, message_type)
+        if handler is None:
+            raise Postponed(f"{attempt.label}: this worker has no handler for {message_type}")
+        return handler
+
+
+def _delay(delivered: int) -> timedelta:
+    """How long a delivery is handed back for: a second, then four times as long each time."""
+    return min(timedelta(seconds=4 ** min(delivered - 1, 8)), _LONGEST_DELAY)
+
+
+def _unknown(attempt: Attempt) -> bool:
+    return not attempt.undo_of and attempt.step.effect is not EffectKind.NONE
+
+
+def _about(attempt: Attempt) -> dict[str, str]:
+    return {"flow_id": attempt.flow_id, "step": attempt.step.name}

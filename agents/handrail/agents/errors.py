@@ -1,0 +1,31 @@
+"""Errors of the SDK that an agent's author meets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class NonRetryable(Exception):
+    """Raise it in a handler where trying again can't help: the step fails at once.
+
+    A handler that raises says that its effect did not happen.
+    """
+
+
+class DeclarationError(Exception):
+    """The agent's code can't work: a handler that can't be read, or handlers that don't fit the stored templates.
+
+    `problems` has one line each, with what to change.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class AgentNotRunning(Exception):
+    """Something was asked of an agent that needs its connection, and it has none: it is not running."""
+
+
+class Stopping(Exception):
+    """The worker stops: what still waits for the broker is handed back to another worker."""

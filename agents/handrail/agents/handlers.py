@@ -1,0 +1,201 @@
+"""What a handler takes and gives, read from its annotations once, when it is declared."""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from google.protobuf.message import Message
+
+from handrail.agents.context import Context
+from handrail.agents.errors import DeclarationError
+
+Function = Callable[..., object]
+
+_SEVERAL = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Iterator)
+_GENERATORS = (collections.abc.Generator,)
+
+
+class Purpose(Enum):
+    """What a handler is called for."""
+
+    STEP = auto()
+    JOIN = auto()
+    UNDO = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One event parameter: which messages it takes, and whether it takes a list of them."""
+
+    name: str
+    types: tuple[type[Message], ...]
+    several: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One function with what the SDK needs to know of it.
+
+    `inputs` are the full names it was declared for, with their classes; `returns` the full names it may answer with,
+    and `may_return_nothing` whether it may also answer with nothing. `several` is set where it may answer with more
+    than one message. `step` and `flow_type` narrow what it is for; empty: any.
+    """
+
+    function: Function
+    name: str
+    purpose: Purpose
+    inputs: dict[str, type[Message]]
+    parameters: tuple[Parameter, ...]
+    context_name: str
+    returns: dict[str, type[Message]]
+    may_return_nothing: bool
+    several: bool
+    asynchronous: bool
+    step: str = ""
+    flow_type: str = ""
+    validate_inbound: bool = False
+
+    @property
+    def single_answer(self) -> bool:
+        """Whether there is one type it can answer with, and no other: the first stored answer then needs no check."""
+        return len(self.returns) + self.may_return_nothing == 1
+
+
+def read_handler(
+    function: Function,
+    purpose: Purpose,
+    inputs: Sequence[type[Message]],
+    *,
+    step: str = "",
+    flow_type: str = "",
+    validate_inbound: bool = False,
+) -> Handler:
+    """Read a handler's annotations; DeclarationError says what is missing or can't be understood."""
+    name = f"{function.__module__}.{function.__qualname__}"
+    if not inputs:
+        raise DeclarationError([f"{name}: say which messages it is for, e.g. @agent.on(OrderPlaced)"])
+    for each in inputs:
+        if not _is_message(each):
+            raise DeclarationError([f"{name}: {each!r} is no protobuf message class"])
+    hints = _hints(function, name)
+    by_name = {each.DESCRIPTOR.full_name: each for each in inputs}
+    parameters, context_name = _parameters(function, name, hints, purpose, tuple(inputs))
+    returns, nothing, several = _returns(hints, name)
+    if purpose is Purpose.UNDO and several:
+        raise DeclarationError([f"{name}: an undo answers with one message, or nothing"])
+    return Handler(
+        function=function,
+        name=name,
+        purpose=purpose,
+        inputs=by_name,
+        parameters=parameters,
+        context_name=context_name,
+        returns=returns,
+        may_return_nothing=nothing,
+        several=several,
+        asynchronous=inspect.iscoroutinefunction(function),
+        step=step,
+        flow_type=flow_type,
+        validate_inbound=validate_inbound,
+    )
+
+
+def _hints(function: Function, name: str) -> dict[str, object]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError) as error:
+        raise DeclarationError([f"{name}: its annotations can't be resolved: {error}"]) from error
+
+
+def _parameters(
+    function: Function,
+    name: str,
+    hints: dict[str, object],
+    purpose: Purpose,
+    inputs: tuple[type[Message], ...],
+) -> tuple[tuple[Parameter, ...], str]:
+    """The event parameters in order, and the name of the one that takes the Context; empty where none does."""
+    parameters: list[Parameter] = []
+    context_name = ""
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise DeclarationError([f"{name}: *{parameter.name} can't be filled; name its parameters"])
+        hint = hints.get(parameter.name)
+        if hint is Context:
+            context_name = parameter.name
+            continue
+        found, _, several = _messages(hint) if hint is not None else ({}, False, False)
+        classes = tuple(found.values())
+        if not classes and purpose is not Purpose.JOIN and not parameters:
+            classes = inputs  # a step's event needs no annotation: the decorator has said it
+        if not classes:
+            if parameter.default is not parameter.empty:
+                continue
+            raise DeclarationError([f"{name}: parameter {parameter.name} is neither a message nor a Context"])
+        parameters.append(Parameter(parameter.name, classes, several))
+    _check_parameters(name, parameters, purpose, inputs)
+    return tuple(parameters), context_name
+
+
+def _check_parameters(
+    name: str, parameters: Sequence[Parameter], purpose: Purpose, inputs: tuple[type[Message], ...]
+) -> None:
+    taken = [each.DESCRIPTOR.full_name for parameter in parameters for each in parameter.types]
+    wanted = {each.DESCRIPTOR.full_name for each in inputs}
+    if purpose is not Purpose.JOIN and len(parameters) != 1:
+        raise DeclarationError([f"{name}: it takes one event and, if it wants, a Context"])
+    missing, strange = wanted - set(taken), set(taken) - wanted
+    if missing:
+        raise DeclarationError([f"{name}: no parameter takes {', '.join(sorted(missing))}"])
+    if purpose is Purpose.JOIN and strange:
+        raise DeclarationError([f"{name}: it is not declared for {', '.join(sorted(strange))}"])
+    if purpose is Purpose.JOIN and len(taken) != len(set(taken)):
+        raise DeclarationError([f"{name}: two parameters take the same message"])
+    if purpose is not Purpose.JOIN and parameters[0].several:
+        raise DeclarationError([f"{name}: only a join (@agent.on_all) takes a list"])
+
+
+def _returns(hints: dict[str, object], name: str) -> tuple[dict[str, type[Message]], bool, bool]:
+    if "return" not in hints:
+        raise DeclarationError(
+            [f"{name}: annotate what it returns, e.g. -> OrderPaid, -> OrderPaid | OrderRefused, or -> None"]
+        )
+    found, nothing, several = _messages(hints["return"])
+    if not found and not nothing:
+        raise DeclarationError([f"{name}: {hints['return']!r} says no message that it could return"])
+    return found, nothing or (several and not found), several
+
+
+def _messages(hint: object) -> tuple[dict[str, type[Message]], bool, bool]:
+    """The messages that an annotation names, whether it allows None, and whether it allows several."""
+    if hint is None or hint is type(None):
+        return {}, True, False
+    if _is_message(hint):
+        message = typing.cast(type[Message], hint)
+        return {message.DESCRIPTOR.full_name: message}, False, False
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        parts = [_messages(argument) for argument in arguments]
+        several = any(part[2] for part in parts)
+    elif origin in _SEVERAL or origin in _GENERATORS:
+        arguments = arguments[:1] if origin in _GENERATORS else arguments
+        parts = [_messages(argument) for argument in arguments if argument is not Ellipsis]
+        several = True
+    else:
+        return {}, False, False
+    merged: dict[str, type[Message]] = {}
+    for part in parts:
+        merged.update(part[0])
+    # An empty list is an answer of nothing.
+    nothing = any(part[1] for part in parts) or (several and origin is not tuple)
+    return merged, nothing, several
+
+
+def _is_message(hint: object) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Message) and hint is not Message

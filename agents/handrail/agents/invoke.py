@@ -1,0 +1,90 @@
+"""Calling a handler: in the event loop or in a thread, again at once after a blip, and its answer as a list."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import timedelta
+
+from google.protobuf.message import Message
+
+from handrail.agents.handlers import Handler
+from handrail.agents.patience import Patience
+
+
+@dataclass(frozen=True, slots=True)
+class QuickRetries:
+    """How a handler is called again after a blip, before its attempt counts as failed.
+
+    `on` are the errors that are blips. The waits double from `first_wait`, each shortened at random by up to a half
+    so that handlers that failed together don't come back together.
+    """
+
+    retries: int = 2
+    first_wait: timedelta = timedelta(milliseconds=100)
+    on: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, BlockingIOError, InterruptedError)
+
+    def wait(self, failures: int) -> timedelta:
+        """The wait after so many failures, from 1."""
+        # Jitter needs no secrecy.
+        return self.first_wait * (2.0 ** (failures - 1) * random.uniform(0.5, 1.0))
+
+
+async def invoke(
+    handler: Handler,
+    arguments: Mapping[str, object],
+    *,
+    retries: QuickRetries,
+    patience: Patience,
+    threads: Executor,
+) -> list[Message]:
+    """Call a handler and return its answer as a list; raises what the handler raises in the end."""
+    failures = 0
+    while True:
+        try:
+            return _listed(await _call(handler, arguments, threads))
+        except retries.on:
+            failures += 1
+            if failures > retries.retries:
+                raise
+            await patience.pause(retries.wait(failures))
+
+
+async def _call(handler: Handler, arguments: Mapping[str, object], threads: Executor) -> object:
+    if handler.asynchronous:
+        return await _await(handler.function(**arguments))
+    context = contextvars.copy_context()
+
+    def call() -> object:
+        answer = context.run(handler.function, **arguments)
+        # A generator does its work while it is read: that belongs into the thread too.
+        return list(answer) if isinstance(answer, Iterator) else answer
+
+    return await asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+async def _await(running: object) -> object:
+    assert isinstance(running, Awaitable)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # the worker stops
+        raise RuntimeError("the handler was cancelled from within") from None
+
+
+def _listed(answer: object) -> list[Message]:
+    if answer is None:
+        return []
+    if isinstance(answer, Message):
+        return [answer]
+    if isinstance(answer, Iterable) and not isinstance(answer, str | bytes):
+        listed = list(answer)
+        if all(isinstance(each, Message) for each in listed):
+            return listed
+    raise TypeError(f"a handler answers with a message, several, or nothing, not with {answer!r:.200}")

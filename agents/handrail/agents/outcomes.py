@@ -1,0 +1,146 @@
+"""Publishing what came of an attempt, until the stream has it: only then is the trigger acked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+from google.protobuf.any_pb2 import Any
+
+from handrail.agents.attempt import Attempt, Moment, differs
+from handrail.agents.patience import Patience
+from handrail.agents.ports import Mesh
+from handrail.mesh import telemetry
+from handrail.mesh.envelope import Entry, Recorded, type_of
+from handrail.mesh.errors import AlreadyStored, WrongSequence
+from handrail.mesh.flow import EffectState
+from handrail.mesh.subjects import outcome_filter
+from handrail.v1.failure_pb2 import DivergenceKind
+
+_logger = logging.getLogger(__name__)
+
+_AGAIN = timedelta(milliseconds=50)
+
+_UNDONE = frozenset({EffectState.UNDOING, EffectState.UNDONE, EffectState.UNDONE_BY_HAND})
+
+
+class Outcomes:
+    """Publishes what an agent has to say about its attempts. What the broker can't take at the moment is waited for."""
+
+    def __init__(self, mesh: Mesh, patience: Patience) -> None:
+        self._mesh = mesh
+        self._patience = patience
+
+    async def answer(self, attempt: Attempt, outputs: Sequence[Any], *, single_type: bool, parent: str) -> None:
+        """Publish the outputs of an attempt, one after the other; returns once the stream has all of them.
+
+        `single_type` says that the handler can answer with one type and no other; else the first answer under the id
+        wins, whatever its type. Where the stream holds another answer already, nothing more of this one is published,
+        and a divergence tells. `parent` is the span that gave the answer. Raises TooLarge.
+        """
+        for index, data in enumerate(outputs):
+            with telemetry.span(
+                "publish", flow_id=attempt.flow_id, parent=parent, step=attempt.step.name, message_type=type_of(data)
+            ) as span:
+                entry = attempt.outcome(data, index=index, total=len(outputs), moment=self._moment(span.span_id))
+                stored = await self._store(entry, first_of_any=not single_type)
+            if stored is None or stored.event == entry.event:
+                continue
+            if differs(stored.event, entry.event):
+                await self._diverge(attempt, DivergenceKind.DIVERGENCE_KIND_DIFFERENT_ANSWER, stored, entry)
+                return
+            if not attempt.undo_of and await self._came_late(attempt, entry):
+                await self._diverge(attempt, DivergenceKind.DIVERGENCE_KIND_LATE_OUTCOME, stored, entry)
+
+    async def failed(
+        self,
+        attempt: Attempt,
+        error_class: str,
+        text: str,
+        *,
+        retryable: bool,
+        outcome_unknown: bool = False,
+        parent: str = "",
+        error: Exception | None = None,
+    ) -> None:
+        """Report that the attempt failed. `outcome_unknown`: its effect may have happened all the same.
+
+        `error` is one that the handler's author did not foresee: its traceback is logged.
+        """
+        about = {"flow_id": attempt.flow_id, "step": attempt.step.name}
+        _logger.warning("%s: %s: %s", attempt.label, error_class, text, extra=about, exc_info=error)
+        with telemetry.span("publish", flow_id=attempt.flow_id, parent=parent, step=attempt.step.name) as span:
+            span.fail(text)
+            entry = attempt.failed(
+                error_class,
+                text,
+                retryable=retryable,
+                outcome_unknown=outcome_unknown,
+                moment=self._moment(span.span_id),
+            )
+            await self._store(entry, first_of_any=True)
+
+    async def not_started(self, attempt: Attempt, text: str) -> None:
+        """Answer for a handler that is not run, because the flow is halted."""
+        _logger.info("%s: not started: %s", attempt.label, text, extra={"flow_id": attempt.flow_id})
+        await self._store(attempt.not_started(text, moment=self._moment("")), first_of_any=True)
+
+    async def heartbeat(self, attempt: Attempt, counter: int, note: str) -> None:
+        """Store the n-th durable heartbeat; AlreadyStored where an earlier start of the attempt had as many."""
+        entry = attempt.progress(counter, note, moment=self._moment(telemetry.current_span_id()))
+        await self._mesh.publish(entry.address.subject, entry.body, headers=telemetry.headers())
+
+    async def _store(self, entry: Entry, *, first_of_any: bool) -> Recorded | None:
+        """Store a message; None, or what the stream holds under its id already.
+
+        With `first_of_any` a message of another type or kind under the same id counts as the first one too.
+        """
+        address = entry.address
+        subject, body, headers = address.subject, entry.body, telemetry.headers()
+        sequence, filter_ = (
+            (0, outcome_filter(*address[:2], address.agent, address.event_id)) if first_of_any else (None, None)
+        )
+
+        async def publish() -> bool:
+            try:
+                await self._mesh.publish(
+                    subject, body, expected_sequence=sequence, expected_filter=filter_, headers=headers
+                )
+            except (AlreadyStored, WrongSequence):
+                return False
+            return True
+
+        while not await self._patience.insist(publish):
+            stored = await self._patience.insist(
+                lambda: self._mesh.stored_outcome(address.flow_type, address.flow_id, address.agent, address.event_id)
+            )
+            if stored is not None:
+                return stored
+            # The first copy died in flight with its leader.
+            await self._patience.pause(_AGAIN)
+        return None
+
+    async def _came_late(self, attempt: Attempt, entry: Entry) -> bool:
+        """Whether the handler worked for a flow that was halted, or whose effect had been undone, in the meantime."""
+        flow = await self._patience.insist(lambda: self._mesh.load(attempt.template.name, attempt.flow_id))
+        effect = flow.effects.get(entry.event.event_id)
+        return flow.is_halted or (effect is not None and effect.state in _UNDONE)
+
+    async def _diverge(
+        self, attempt: Attempt, kind: DivergenceKind.ValueType, stored: Recorded, refused: Entry
+    ) -> None:
+        entry = attempt.divergence(kind, stored=stored.event, refused=refused.event, moment=self._moment(""))
+        _logger.error(
+            "%s: diverged (%s): %s was not stored as %s, the stream holds %s",
+            attempt.label,
+            DivergenceKind.Name(kind),
+            refused.address.message_type,
+            refused.address.event_id,
+            stored.type,
+            extra={"flow_id": attempt.flow_id},
+        )
+        await self._store(entry, first_of_any=False)
+
+    def _moment(self, span_id: str) -> Moment:
+        return Moment(self._mesh.now(), span_id)

@@ -1,0 +1,65 @@
+"""Trying until the broker can: a full stream, a lost connection or a missing permission is no fault of the flow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from handrail.agents.errors import Stopping
+from handrail.agents.ports import Mesh
+from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, StreamFull
+
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+_FIRST_WAIT = timedelta(milliseconds=250)
+_LAST_WAIT = timedelta(seconds=10)
+
+PASSES = (StreamFull, BrokerUnavailable, BrokerPermission)
+"""What passes without the flow's doing: room is made, the broker comes back, permissions are reloaded."""
+
+
+class Patience:
+    """Tries again, with growing waits, until it works; after `stop`, gives up with `Stopping`."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Wait no more."""
+        self._stopping.set()
+
+    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The result of `call`. It must be harmless to do twice: an answer may get lost on the way."""
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                return await call()
+            except PASSES as error:
+                await self._wait(error, wait)
+                wait = min(wait * 2, _LAST_WAIT)
+
+    async def pause(self, duration: timedelta) -> None:
+        """Wait, unless the worker stops: then `Stopping`."""
+        if self._stopping.is_set():
+            raise Stopping
+        waiting = asyncio.ensure_future(self._mesh.sleep(duration))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            stopping.cancel()
+        if self._stopping.is_set():
+            raise Stopping
+
+    async def _wait(self, error: HandrailError, duration: timedelta) -> None:
+        level = logging.ERROR if isinstance(error, BrokerPermission) else logging.WARNING
+        seconds = duration.total_seconds()
+        _logger.log(level, "%s; trying again in %g s", error.text, seconds, extra={"reason": error.reason_name})
+        await self.pause(duration)

@@ -1,0 +1,163 @@
+"""What is to be done about a delivery. Pure: the flow, where it is needed, is an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from handrail.agents.attempt import Attempt
+from handrail.agents.bindings import Bindings, Bound
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.flow import Flow, Verdict, Void
+from handrail.mesh.subjects import Kind
+
+POISON = 5
+"""The delivery at which a message counts as poison: each one before may have killed the process that handled it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One attempt and what to do about it."""
+
+    attempt: Attempt
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a delivery asks for: tasks, or nothing; `void` says why the message itself does not count."""
+
+    tasks: tuple[Task, ...] = ()
+    void: Void | None = None
+
+
+_NOTHING = Plan()
+
+
+def needs_fold(
+    recorded: Recorded, bound: Bound, bindings: Bindings, *, delivered: int, now: datetime, halted: bool
+) -> bool:
+    """Whether the flow has to be read before anything starts.
+
+    So it is for redeliveries, messages that waited longer than a step's timeout, flows that a hint says are halted,
+    steps that can't be undone or wait for several facts, types that any version gates, and speakers that look wrong.
+    """
+    message_type = recorded.type
+    route = bound.route(message_type)
+    return (
+        delivered > 1
+        or halted
+        or route.fold_first
+        or now - recorded.time > route.patience
+        or (recorded.kind is Kind.EVENT and bindings.gated_somewhere(recorded.address.flow_type, message_type))
+        or (recorded.kind is not Kind.DECISION and not bound.speaks_rightly(recorded))
+    )
+
+
+def direct(recorded: Recorded, bound: Bound) -> Plan:
+    """The first attempts at the steps that a fact triggers, without a look at the flow."""
+    return Plan(
+        tuple(
+            Task(
+                Attempt(
+                    template=bound.template,
+                    flow_id=recorded.address.flow_id,
+                    step=step,
+                    root=recorded.event_id,
+                    run=0,
+                    attempt=1,
+                    cause=recorded.event_id,
+                    inputs=(recorded,),
+                ),
+                Verdict.RUN,
+            )
+            for step in bound.route(recorded.type).steps
+        )
+    )
+
+
+def triggered(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Plan:
+    """What a fact, or a decision that a step waits for, triggers in the flow as it stands."""
+    void = flow.void.get(recorded.sequence)
+    if void is not None:
+        return Plan(void=void)
+    tasks = []
+    for run in flow.runs_triggered_by(recorded.event_id):
+        if run.step.agent != agent:
+            continue
+        attempt = Attempt(
+            template=flow.template,
+            flow_id=flow.flow_id,
+            step=run.step,
+            root=run.root,
+            run=0,
+            attempt=1,
+            cause=recorded.event_id,
+            inputs=_inputs(flow, run.inputs, recorded),
+            may_have_started=delivered > 1,
+        )
+        tasks.append(Task(attempt, _verdict(flow, attempt)))
+    return Plan(tuple(tasks))
+
+
+def retried(flow: Flow, recorded: Recorded, *, agent: str) -> Plan:
+    """What a command to retry asks for, if it is still wanted."""
+    void = flow.void.get(recorded.sequence)
+    if void is not None:
+        return Plan(void=void)
+    event = recorded.event
+    run = flow.runs.get((event.step, event.root))
+    if run is None or run.step.agent != agent:
+        return _NOTHING
+    attempt = Attempt(
+        template=flow.template,
+        flow_id=flow.flow_id,
+        step=run.step,
+        root=run.root,
+        run=event.run,
+        attempt=event.attempt,
+        cause=event.causation_id or run.trigger.event_id,
+        inputs=_inputs(flow, run.inputs, run.trigger),
+        may_have_started=True,
+    )
+    return Plan((Task(attempt, _verdict(flow, attempt)),))
+
+
+def undone(flow: Flow, recorded: Recorded, *, agent: str) -> Plan:
+    """What a command to undo asks for, if it is still wanted."""
+    void = flow.void.get(recorded.sequence)
+    if void is not None:
+        return Plan(void=void)
+    event = recorded.event
+    effect = flow.effects.get(event.root)
+    if effect is None or effect.step.agent != agent:
+        return _NOTHING
+    attempt = Attempt(
+        template=flow.template,
+        flow_id=flow.flow_id,
+        step=effect.step,
+        root=event.root,
+        run=event.run,
+        attempt=event.attempt,
+        cause=event.root,
+        inputs=(effect.recorded,),
+        may_have_started=True,
+        undo_of=event.root,
+    )
+    wanted = flow.wants_undo(event.root, event.attempt)
+    return Plan((Task(attempt, Verdict.RUN if wanted else Verdict.DROP),))
+
+
+def _verdict(flow: Flow, attempt: Attempt) -> Verdict:
+    return flow.verdict(
+        step=attempt.step.name,
+        root=attempt.root,
+        run=attempt.run,
+        attempt=attempt.attempt,
+        may_have_started=attempt.may_have_started,
+    )
+
+
+def _inputs(flow: Flow, event_ids: tuple[str, ...], trigger: Recorded) -> tuple[Recorded, ...]:
+    """The facts that a run was triggered with; a decision that triggers is no fact, so it is taken as it came."""
+    return tuple(flow.facts.get(event_id, trigger) for event_id in event_ids)

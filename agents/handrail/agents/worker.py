@@ -1,0 +1,200 @@
+"""One worker: an agent on a connection to the broker, from the first look at the templates to the last ack."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from handrail.agents.agent import Agent
+from handrail.agents.bindings import Bindings
+from handrail.agents.desk import Desk
+from handrail.agents.engine import Engine
+from handrail.agents.errors import DeclarationError
+from handrail.agents.halts import Halts, HaltWatch
+from handrail.agents.live import LiveMesh
+from handrail.agents.patience import Patience
+from handrail.mesh.bus import Bus, BusSettings, Pull
+from handrail.mesh.durables import ACK_WAIT, agent_durable
+from handrail.mesh.errors import BrokerUnavailable, HandrailError
+from handrail.mesh.streams import FLOW
+from handrail.mesh.template import Template
+
+_logger = logging.getLogger(__name__)
+
+_POLL = 2.0
+_REMIND = 30.0
+"""Seconds: how often new templates are looked for, and how often a worker that waits for one says so."""
+
+
+class Worker:
+    """Runs an agent in this process. `sources` says whether this worker is the one that runs the agent's sources."""
+
+    def __init__(self, agent: Agent, settings: BusSettings, *, sources: bool = True) -> None:
+        self._agent = agent
+        self._settings = settings
+        self._sources = agent.sources if sources else ()
+        self._bindings = Bindings(agent.name, agent.handlers)
+        self._stop = asyncio.Event()
+        self.ready = asyncio.Event()
+        """Set once deliveries are taken."""
+
+    def stop(self) -> None:
+        """Ask the worker to stop: take nothing new, let handlers finish within the agent's grace, close."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        Raises DeclarationError where the handlers don't fit the active templates, HandrailError where the broker
+        can't be reached or shuts the agent out, and what a source raises.
+        """
+        async with await Bus.connect(self._settings) as bus:
+            mesh = LiveMesh(bus)
+            self._agent.attach(mesh)
+            try:
+                await self._until_named(mesh)
+                if not self._stop.is_set():
+                    self._check(mesh)
+                    await self._serve(bus, mesh)
+            finally:
+                self._agent.attach(None)
+
+    async def _serve(self, bus: Bus, mesh: LiveMesh) -> None:
+        agent, halts, patience = self._agent, Halts(), Patience(mesh)
+        await HaltWatch(bus, halts, mesh.templates.names).start()
+        threads = ThreadPoolExecutor(agent.threads, thread_name_prefix=f"{agent.name}-handler")
+        engine = Engine(
+            bindings=self._bindings,
+            mesh=mesh,
+            patience=patience,
+            halts=halts,
+            retries=agent.quick_retries,
+            threads=threads,
+        )
+        desk = Desk(engine, ACK_WAIT)
+        pulling = _Pulling(agent, bus, desk)
+        try:
+            await pulling.begin_if_named(mesh.templates.all())
+            _logger.info("agent %s is ready", agent.name)
+            self.ready.set()
+            await self._until_stopped(
+                bus, desk.heartbeats(), self._learn(mesh, pulling), *(source() for source in self._sources)
+            )
+        finally:
+            # What waits for the broker is handed back at once; what a handler works at may take its time.
+            patience.stop()
+            await pulling.end()
+            await desk.drain(agent.grace)
+            threads.shutdown(wait=False, cancel_futures=True)
+            _logger.info("agent %s has stopped", agent.name)
+
+    async def _until_stopped(self, bus: Bus, *beside: Awaitable[None]) -> None:
+        """Run what belongs beside the handlers until the worker is asked to stop; raises what any of it raises."""
+        ends: set[asyncio.Future[object]] = {_task(self._stop.wait()), _task(bus.closed.wait())}
+        pending = ends | {_task(each) for each in beside}
+        try:
+            while not any(end.done() for end in ends):
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for each in done:
+                    each.result()
+        finally:
+            for each in pending:
+                each.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+        if not self._stop.is_set():
+            raise BrokerUnavailable(f"the broker closed the connection of agent {self._agent.name} for good")
+
+    async def _until_named(self, mesh: LiveMesh) -> None:
+        """Wait until a stored template names the agent."""
+        remind_at = 0.0
+        loop = asyncio.get_running_loop()
+        while not self._stop.is_set():
+            await mesh.templates.refresh()
+            templates = mesh.templates.all()
+            self._bindings.learn(templates)
+            if any(_has_steps(self._agent, t) or self._agent.name in t.started_by for t in templates):
+                return
+            if loop.time() >= remind_at:
+                remind_at = loop.time() + _REMIND
+                _logger.warning(
+                    "agent %s is in no stored template (there are %s); it waits for one that names it: "
+                    "handrail template put FILE, then handrail template activate NAME VERSION",
+                    self._agent.name,
+                    ", ".join(mesh.templates.names()) or "none",
+                )
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _POLL)
+
+    async def _learn(self, mesh: LiveMesh, pulling: _Pulling) -> None:
+        """Take up templates that are stored while the worker runs."""
+        while True:
+            await asyncio.sleep(_POLL)
+            try:
+                if await mesh.templates.refresh():
+                    self._bindings.learn(mesh.templates.all())
+                    await pulling.begin_if_named(mesh.templates.all())
+                    self._check(mesh)
+            except DeclarationError as error:
+                _logger.error("agent %s has to be deployed anew: %s", self._agent.name, error)
+            except HandrailError as error:
+                _logger.warning("agent %s can't read the templates: %s", self._agent.name, error.text)
+
+    def _check(self, mesh: LiveMesh) -> None:
+        """Check the handlers against the version of each flow type that new flows begin with, or else the newest.
+
+        What does not fit another version is a warning: an agent must be able to move on from what it once answered, and
+        flows of that version wait for a worker that fits.
+        """
+        problems: list[str] = []
+        for name in mesh.templates.names():
+            versions = mesh.templates.versions(name)
+            current = mesh.templates.active_version(name) or versions[-1].version
+            for template in versions:
+                found = self._bindings.of(template).problems
+                if template.version == current:
+                    problems += found
+                else:
+                    for problem in found:
+                        _logger.warning("agent %s: %s", self._agent.name, problem)
+        if problems:
+            raise DeclarationError(problems)
+
+
+class _Pulling:
+    """The pull on the agent's durable, begun once a template has a step for the agent."""
+
+    def __init__(self, agent: Agent, bus: Bus, desk: Desk) -> None:
+        self._agent = agent
+        self._bus = bus
+        self._desk = desk
+        self._pull: Pull | None = None
+
+    async def begin_if_named(self, templates: tuple[Template, ...]) -> None:
+        """Begin, unless it has begun or no template has a step for the agent."""
+        if self._pull is None and any(_has_steps(self._agent, template) for template in templates):
+            self._pull = await self._bus.pull(
+                FLOW,
+                agent_durable(self._agent.name),
+                in_flight=self._agent.concurrency,
+                on_delivery=self._desk.take,
+                on_problem=self._on_problem,
+            )
+
+    async def end(self) -> None:
+        """Take nothing new."""
+        if self._pull is not None:
+            await self._pull.stop()
+
+    def _on_problem(self, problem: HandrailError) -> None:
+        _logger.warning("agent %s gets no deliveries: %s", self._agent.name, problem.text)
+
+
+def _has_steps(agent: Agent, template: Template) -> bool:
+    return any(step.agent == agent.name for step in template.steps.values())
+
+
+def _task(awaitable: Awaitable[object]) -> asyncio.Future[object]:
+    return asyncio.ensure_future(awaitable)
