@@ -1,4 +1,4 @@
-"""A coordinator with its gRPC face, for tests: real server, real channels, tokens for whoever is needed, and grpcurl."""
+"""A coordinator with its gRPC face, for tests: real server, real channels, tokens for whom they are needed, grpcurl."""
 
 from __future__ import annotations
 
@@ -125,13 +125,15 @@ async def refused(call: Any) -> Refusal:
 
 
 @asynccontextmanager
-async def running_api(bus: Bus, folder: Path, **settings: Any) -> AsyncIterator[Api]:
+async def running_api(
+    bus: Bus, folder: Path, *, more_keys: tuple[Path, ...] = (), **settings: Any
+) -> AsyncIterator[Api]:
     """A coordinator on `bus` for as long as the block runs: it decides, and it serves."""
     keys = ensure_keys(folder / "keys")
     replica = Replica(bus, holder="test", lease_ttl=timedelta(seconds=2))
     await replica.prepare(replicas=1)
     stopping = asyncio.Event()
-    server = Server(replica, ServerSettings(address="127.0.0.1:0", public_keys=(keys.public,), **settings))
+    server = Server(replica, ServerSettings(address="127.0.0.1:0", public_keys=(keys.public, *more_keys), **settings))
     port = await server.start()
     await server.set_serving(True)
     running = asyncio.create_task(replica.run(stopping))

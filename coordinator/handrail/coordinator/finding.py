@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from handrail.coordinator.deadlines import time_left
 from handrail.mesh.bus import ApiError, Bus
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.jsapi import MESSAGE_NOT_FOUND
+from handrail.mesh.jsapi import API_TIMEOUT, MESSAGE_NOT_FOUND
 from handrail.mesh.store import FlowStore, History
 from handrail.mesh.streams import FLOW
 from handrail.mesh.subjects import Address, Kind, parse
@@ -73,8 +74,11 @@ class Finder:
         return await self.fold(flow_id, [recorded for recorded in history if _is_within(recorded, sequence, time)])
 
     async def _newest(self, subject_filter: str) -> Found | None:
+        request = {"last_by_subj": subject_filter}
         try:
-            answer = await self._bus.request_json(f"$JS.API.STREAM.MSG.GET.{FLOW}", {"last_by_subj": subject_filter})
+            answer = await self._bus.request_json(
+                f"$JS.API.STREAM.MSG.GET.{FLOW}", request, timeout=time_left(API_TIMEOUT)
+            )
         except ApiError as error:
             if error.code == MESSAGE_NOT_FOUND:
                 return None

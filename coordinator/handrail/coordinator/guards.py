@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from secrets import token_hex
@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from handrail.coordinator.access import ACCESS, require
 from handrail.coordinator.auth import TokenVerifier, set_caller, unauthenticated
+from handrail.coordinator.deadlines import set_deadline
 from handrail.coordinator.interceptor import Call, Request
 from handrail.coordinator.status import to_status
 from handrail.mesh import telemetry
@@ -83,12 +84,14 @@ class AuthGuard:
 class DeadlineGuard:
     """Bounds every call that has one answer: by the caller's deadline, or by a default where there is none.
 
-    A stream lasts as long as its caller wants it. What is left of the time covers everything the handler waits for.
+    `longer` has the defaults of methods that take longer, by full path. A stream lasts as long as its caller wants it.
+    What is left of the time covers everything the handler waits for (`deadlines.time_left`).
     """
 
-    def __init__(self, *, default: timedelta, floor: timedelta) -> None:
-        self._default = default.total_seconds()
+    def __init__(self, *, default: timedelta, floor: timedelta, longer: Mapping[str, timedelta]) -> None:
+        self._default = default
         self._floor = floor.total_seconds()
+        self._longer = longer
 
     @asynccontextmanager
     async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
@@ -98,9 +101,11 @@ class DeadlineGuard:
             return
         # None where the caller set no deadline, whatever the stub says.
         left: float | None = call.context.time_remaining()
-        seconds = self._default if left is None else left
+        default = self._longer.get(call.method, self._default)
+        seconds = default.total_seconds() if left is None else left
         if seconds < self._floor:
             raise _too_late(call, f"its deadline leaves {seconds:.3f} s, at least {self._floor:.3f} s are needed")
+        set_deadline(seconds)
         scope = asyncio.timeout(seconds)
         try:
             async with scope:

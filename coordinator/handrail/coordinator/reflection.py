@@ -37,6 +37,8 @@ class Files:
         self._symbols: dict[str, str] = {}
         self._extensions: dict[tuple[str, int], str] = {}
         for proto in protos:
+            for message in proto.message_type:
+                _name_for_json(message)
             self._files[proto.name] = proto
             self._symbols.update(dict.fromkeys(_symbols(proto), proto.name))
             for extension in proto.extension:
@@ -178,6 +180,16 @@ def _as_v1(alpha: FileDescriptorProto) -> FileDescriptorProto:
             method.input_type = method.input_type.replace(".v1alpha.", ".v1.")
             method.output_type = method.output_type.replace(".v1alpha.", ".v1.")
     return proto
+
+
+def _name_for_json(message: DescriptorProto) -> None:
+    """Fill in the fields' JSON names, which descriptors of a running Python leave out: clients then print others."""
+    for field in message.field:
+        if not field.json_name:
+            first, *rest = field.name.split("_")
+            field.json_name = first + "".join(part[:1].upper() + part[1:] for part in rest)
+    for nested in message.nested_type:
+        _name_for_json(nested)
 
 
 def _symbols(proto: FileDescriptorProto) -> Iterable[str]:

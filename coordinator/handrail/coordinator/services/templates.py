@@ -9,15 +9,17 @@ from grpc.aio import ServicerContext
 from handrail.coordinator.auth import current_caller
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.pages import cursor_of, fitting, page_size, page_token
-from handrail.mesh import permissions, typecheck
+from handrail.mesh import permissions
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.durables import ensure_durables
 from handrail.mesh.envelope import timestamp
+from handrail.mesh.errors import TemplateRefused
 from handrail.mesh.template import Template
+from handrail.mesh.typecheck import check
 from handrail.v1 import template_service_pb2 as pb
-from handrail.v1.template_pb2 import FlowTemplate, StoredTemplate
+from handrail.v1.template_pb2 import FlowTemplate, Severity, StoredTemplate
 from handrail.v1.template_service_pb2_grpc import TemplateServiceServicer
 
 _DEFAULT_PAGE = 50
@@ -36,12 +38,14 @@ class TemplateService(TemplateServiceServicer):
     async def CheckTemplate(self, request: pb.CheckTemplateRequest, context: _Context) -> pb.CheckTemplateResponse:
         """The findings, errors first."""
         contracts = Contracts.from_descriptor_set(request.descriptors)
-        return pb.CheckTemplateResponse(findings=typecheck.check(request.template, contracts))
+        return pb.CheckTemplateResponse(findings=check(request.template, contracts))
 
     async def PutTemplate(self, request: pb.PutTemplateRequest, context: _Context) -> pb.PutTemplateResponse:
         """Check and store a version; TEMPLATE_REFUSED, TEMPLATE_EXISTS."""
         contracts = Contracts.from_descriptor_set(request.descriptors)
-        warnings = typecheck.require(request.template, contracts)
+        findings = check(request.template, contracts)
+        if any(finding.severity == Severity.SEVERITY_ERROR for finding in findings):
+            raise TemplateRefused(request.template.name, findings)
         # Names that the check lets pass and the broker's configuration can't hold are refused before they are stored.
         permissions.users([request.template])
         template = Template.compile(request.template, contracts)
@@ -53,7 +57,7 @@ class TemplateService(TemplateServiceServicer):
             put_time=timestamp(datetime.now(UTC)),
         )
         is_new = await self._catalog.put(stored)
-        return pb.PutTemplateResponse(digest=template.digest, findings=warnings, already_stored=not is_new)
+        return pb.PutTemplateResponse(digest=template.digest, findings=findings, already_stored=not is_new)
 
     async def ActivateTemplate(
         self, request: pb.ActivateTemplateRequest, context: _Context
