@@ -1,6 +1,7 @@
 """One connection to the broker: nats-py's client, and around it what every exchange over JetStream needs.
 
-- Sending never waits: messages go to an outbox, one task writes it out. While the broker is away the outbox is kept.
+- Sending never waits: messages go to an outbox, one task writes it out. While the broker is away the outbox is kept;
+  whoever would send the same again later asks `connected` first.
 - One permanent inbox takes every reply (acknowledgements, direct reads, API answers); a dictionary finds who waits.
 - A publish that the broker refuses for want of permission is told to whoever waits for its reply, at once. The
   protocol itself says nothing to the publisher: the refusal arrives on the side, with nothing but the subject.
@@ -97,6 +98,7 @@ class Connection:
         self._inbox = f"{settings.inbox}.{token_hex(8)}."
         self._last_error = ""
         self._shut_out = asyncio.Event()
+        self._closing = False
         self._writer: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
         self._drained.set()
@@ -124,11 +126,29 @@ class Connection:
 
     async def close(self) -> None:
         """Send what is left, then close. Whoever still waits is told so."""
+        self._closing = True
         if not self.closed.is_set() and self.client.is_connected:
             with suppress(nats.errors.Error, TimeoutError, OSError):
                 await self.flush(timedelta(seconds=2))
         await self.client.close()
         await self._end()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there at the moment."""
+        return self._connected.is_set()
+
+    async def ready(self) -> None:
+        """Wait until the broker is there."""
+        if self.closed.is_set():
+            raise BrokerUnavailable(self.why_not_connected)
+        await self._connected.wait()
+
+    @property
+    def why_not_connected(self) -> str:
+        """What to tell whoever finds the broker away."""
+        state = "closed" if self.closed.is_set() else "down"
+        return f"the connection to {', '.join(self.settings.servers)} is {state} ({self._last_error or 'no error yet'})"
 
     @property
     def max_payload(self) -> int:
@@ -163,11 +183,13 @@ class Connection:
         answer = _Answer(subject)
         reply = self.expect(answer)
         try:
-            self.send(subject, body, reply=reply)
             async with asyncio.timeout(timeout.total_seconds()):
+                await self.ready()
+                self.send(subject, body, reply=reply)
                 return await answer.future
         except TimeoutError:
-            raise BrokerUnavailable(f"no answer to {subject} within {timeout.total_seconds():g} s") from None
+            why = "" if self.connected else f": {self.why_not_connected}"
+            raise BrokerUnavailable(f"no answer to {subject} within {timeout.total_seconds():g} s{why}") from None
         finally:
             self.forget(reply)
 
@@ -299,9 +321,15 @@ class Connection:
         self._connected.clear()
         if self._writer is not None:
             self._writer.cancel()
+        if self._closing:
+            self._last_error = "by us"
+        else:
+            # nats-py gives up for good where the broker refuses who we are, and tells it to nobody.
+            self._last_error = str(self.client.last_error or "by the broker")
+            _logger.error("bus of %s: shut out: %s", self.settings.name, self._last_error)
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
-            each.refused(BrokerUnavailable(f"the connection to the broker is closed ({self._last_error or 'by us'})"))
+            each.refused(BrokerUnavailable(self.why_not_connected))
 
 
 class _Answer:

@@ -75,12 +75,13 @@ async def read(
     while (left := deadline - loop.time()) > 0:
         batch = _Batch(f"$JS.API.DIRECT.GET.{stream}")
         reply = connection.expect(batch)
-        connection.send(batch.subject, body, reply=reply)
         try:
             async with asyncio.timeout(min(left, _SILENCE)):
+                await connection.ready()
+                connection.send(batch.subject, body, reply=reply)
                 ended = await batch.ended
         except TimeoutError:
-            problem = "no answer"
+            problem = "no answer" if connection.connected else connection.why_not_connected
             continue
         finally:
             connection.forget(reply)

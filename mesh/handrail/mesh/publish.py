@@ -89,14 +89,15 @@ class Publisher:
         pending = _Pending(self, subject, body, headers, on_stored, now + timeout.total_seconds(), now + _SILENCE)
         connection = self._connection
         if connection.closed.is_set():
-            self._loop.call_soon(on_stored, BrokerUnavailable("the connection to the broker is closed"))
+            self._loop.call_soon(on_stored, BrokerUnavailable(connection.why_not_connected))
             return
         if len(body) > connection.max_payload:
             self._loop.call_soon(on_stored, TooLarge(subject, len(body), connection.max_payload))
             return
         pending.reply = reply = connection.expect(pending)
         self._pending[reply] = pending
-        connection.send(subject, body, reply=reply, headers=headers)
+        if connection.connected:  # otherwise it goes out with the others when the broker is back
+            connection.send(subject, body, reply=reply, headers=headers)
         if self._ticking is None:
             self._ticking = self._loop.call_later(_TICK, self._tick)
 
@@ -118,11 +119,15 @@ class Publisher:
         now = self._loop.time()
         for pending in list(self._pending.values()):
             if now >= pending.deadline:
-                why = pending.problem or "no answer from the broker; it may be stored or not"
-                self.settle(pending, BrokerUnavailable(f"publish on {pending.subject} gave up: {why}"))
-            elif now >= pending.send_again_at:
+                self.settle(pending, BrokerUnavailable(f"publish on {pending.subject} gave up: {self._why(pending)}"))
+            elif now >= pending.send_again_at and self._connection.connected:
                 self._send_again(pending, now)
         self._ticking = self._loop.call_later(_TICK, self._tick) if self._pending else None
+
+    def _why(self, pending: _Pending) -> str:
+        if not self._connection.connected:
+            return self._connection.why_not_connected
+        return pending.problem or "no answer from the broker; it may be stored or not"
 
     def _send_all_again(self) -> None:
         now = self._loop.time()

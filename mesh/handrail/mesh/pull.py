@@ -222,7 +222,11 @@ class Pull:
 
     def _ask(self) -> None:
         room = self._in_flight - self._requested - self._unsettled
-        if self._stopping or room < (1 if self._requested == 0 else self._batch_floor):
+        if (
+            self._stopping
+            or not self._connection.connected
+            or room < (1 if self._requested == 0 else self._batch_floor)
+        ):
             return
         now = self._loop.time()
         if now < self._wait_until:
