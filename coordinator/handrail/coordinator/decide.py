@@ -86,36 +86,30 @@ def _wish(flow: Flow, now: datetime) -> Entry | None:
 
 
 def _rules(flow: Flow, now: datetime) -> Entry | None:
-    for trip in flow.trips.values():
-        rule = flow.template.rules[trip.rule]
-        if not trip.recorded:
-            message = RuleTripped(
-                rule=trip.rule,
-                event_id=trip.event_id,
-                sequence=trip.sequence,
-                then=_ACTION_OF_RULE[rule.then],
-                detail=trip.detail,
-            )
-            return entries.decision(flow, message, about=trip.rule, now=now)
-        reason = f"rule {trip.rule} tripped: {trip.detail}"
-        held = flow.halt is not None and flow.halt.mode == HaltMode.HALT_MODE_HOLD
-        if rule.then is not Consequence.ESCALATE:
-            if flow.halt is None or held:
-                return entries.halted(flow, _HALT_OF_RULE[rule.then], reason, now)
-            continue
-        if flow.halt is not None and not held:
-            continue
-        matter = entries.escalated(
-            flow,
-            EscalationCause.ESCALATION_CAUSE_RULE,
-            reason,
-            (Choice.CHOICE_RESUME, *_END_IT),
-            now,
-            subject=trip.rule,
+    trip = next((trip for trip in flow.trips.values() if not trip.settled), None)
+    if trip is None:
+        return None
+    rule = flow.template.rules[trip.rule]
+    if not trip.recorded:
+        message = RuleTripped(
+            rule=trip.rule,
+            event_id=trip.event_id,
+            sequence=trip.sequence,
+            then=_ACTION_OF_RULE[rule.then],
+            detail=trip.detail,
         )
-        if matter is not None:
-            return matter if held else entries.halted(flow, HaltMode.HALT_MODE_HOLD, reason, now)
-    return None
+        return entries.decision(flow, message, about=trip.rule, now=now)
+    reason = f"rule {trip.rule} tripped: {trip.detail}"
+    if rule.then is not Consequence.ESCALATE or flow.halt is None:
+        return entries.halted(flow, _HALT_OF_RULE[rule.then], reason, now)
+    return entries.escalated(
+        flow,
+        EscalationCause.ESCALATION_CAUSE_RULE,
+        reason,
+        (Choice.CHOICE_RESUME, *_END_IT),
+        now,
+        subject=trip.rule,
+    )
 
 
 def _proposals(flow: Flow, now: datetime) -> Entry | None:

@@ -215,13 +215,18 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """A rule that became true at an event; `recorded` once the decision says so."""
+    """A rule that became true at an event: from there on the flow is halted, whether the coordinator has seen it or
+    not.
+
+    `recorded` once the decision says so, `settled` once its consequence is recorded too.
+    """
 
     rule: str
     event_id: str
     sequence: int
     detail: str
     recorded: bool = False
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +321,8 @@ class Flow:
 
     @property
     def is_halted(self) -> bool:
-        """Whether no forward step starts any more."""
-        return self.halt is not None
+        """Whether no forward step starts any more: by a recorded halt, or by a rule that tripped."""
+        return self.halt is not None or any(not trip.settled for trip in self.trips.values())
 
     @property
     def is_undoing(self) -> bool:

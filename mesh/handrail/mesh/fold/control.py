@@ -94,6 +94,8 @@ def apply_halted(flow: Flow, recorded: Recorded) -> Void | None:
     flow.wish = None
     if halted.mode != HaltMode.HALT_MODE_HOLD:
         flow.escalations.clear()
+        for trip in flow.trips.values():
+            flow.trips[trip.rule] = replace(trip, settled=True)
         for event_id, proposal in flow.proposals.items():
             if proposal.state in _WITHDRAWN_BY_HALT:
                 flow.proposals[event_id] = replace(proposal, state=ProposalState.WITHDRAWN)
@@ -148,6 +150,8 @@ def apply_escalated(flow: Flow, recorded: Recorded) -> Void | None:
         tuple(escalated.choices),
         recorded.time,
     )
+    if escalated.cause == EscalationCause.ESCALATION_CAUSE_RULE:
+        flow.trips[escalated.subject_id] = replace(flow.trips[escalated.subject_id], settled=True)
     if escalated.cause == EscalationCause.ESCALATION_CAUSE_APPROVAL_EXPIRED:
         event_id = escalated.subject_id.partition(":")[0]
         flow.proposals[event_id] = replace(flow.proposals[event_id], state=ProposalState.EXPIRED)
@@ -226,6 +230,9 @@ def _still_holds(flow: Flow, escalated: Escalated) -> bool:
             return proposal is not None and proposal.state is ProposalState.EVALUATED
         case EscalationCause.ESCALATION_CAUSE_DEADLINE | EscalationCause.ESCALATION_CAUSE_STRANDED:
             return not status.is_complete(flow)
+        case EscalationCause.ESCALATION_CAUSE_RULE:
+            trip = flow.trips.get(about)
+            return trip is not None and not trip.settled
         case _:
             return True
 

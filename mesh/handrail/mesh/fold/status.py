@@ -49,7 +49,7 @@ def is_complete(flow: Flow) -> bool:
         and flow.wish is None
         and any(flow.facts_by_type.get(name) for name in flow.template.completes_with)
         and owes_nothing(flow)
-        and all(trip.recorded for trip in flow.trips.values())
+        and all(trip.settled for trip in flow.trips.values())
         and all(e.cause in _OVERTAKEN_BY_COMPLETION for e in flow.escalations.values())
     )
 
