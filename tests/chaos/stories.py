@@ -1,0 +1,287 @@
+"""The operations of the coordinator, each as one small story: what agents answer, what a person does, how it must
+end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc.aio
+from google.protobuf.message import Message
+from google.type.money_pb2 import Money
+
+from handrail.mesh.flow import Effect, Flow, ProposalState, StepRun
+from handrail.mesh.fold import status
+from handrail.v1.approval_service_pb2 import ApproveProposalRequest, RejectProposalRequest
+from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
+from handrail.v1.decision_pb2 import Choice, FlowStatus
+from handrail.v1.failure_pb2 import StepFailed
+from handrail.v1.flow_service_pb2 import (
+    CancelFlowRequest,
+    CompensateFlowRequest,
+    ResolveEscalationRequest,
+    RetryStepRequest,
+)
+from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
+from payments.v1 import payments_pb2 as payments
+from tests.chaos.actors import Script
+
+if TYPE_CHECKING:
+    from handrail.v1.approval_service_pb2_grpc import ApprovalServiceAsyncStub
+    from handrail.v1.flow_service_pb2_grpc import FlowServiceAsyncStub
+
+TEMPLATE = """
+name: {name}
+version: 1
+starts_with: [payments.v1.ChargebackReceived]
+started_by: [detection]
+completes_with: [payments.v1.CustomerNotified]
+deadline: 600s
+steps:
+  - {{name: enrich, agent: enrichment, after: [payments.v1.ChargebackReceived], emits: [payments.v1.ChargebackEnriched],
+      effect: NONE, timeout: {timeout}, retry: {{max_attempts: 3, initial_backoff: 0.1s}}, on_failure: {on_failure}}}
+  - {{name: grant, agent: refunds, after: [payments.v1.ChargebackEnriched],
+      emits: [payments.v1.SmallRefundGranted, payments.v1.LargeRefundGranted], effect: NONE, timeout: 60s}}
+  - {{name: pay, agent: ledger, after: [payments.v1.SmallRefundGranted, payments.v1.LargeRefundGranted],
+      emits: [payments.v1.RefundPaid], effect: UNDOABLE, timeout: 60s,
+      retry: {{max_attempts: 3, initial_backoff: 0.1s}}, on_failure: COMPENSATE,
+      undo: {{timeout: 60s, retry: {{max_attempts: 2, initial_backoff: 0.1s}}, emits: [payments.v1.RefundReversed]}}}}
+  - {{name: notify, agent: notification, after: [payments.v1.RefundPaid, handrail.v1.ApprovalRefused],
+      emits: [payments.v1.CustomerNotified], effect: IRREVERSIBLE, timeout: 60s, on_failure: COMPENSATE}}
+gates:
+  - {{name: large_refund, on: payments.v1.LargeRefundGranted, when: event.amount.units >= 2000,
+      approvers: {{roles: [finance], quorum: 2}}, expires_after: {expires_after}, on_expiry: {on_expiry}}}
+rules:
+  - {{name: risky, on: [payments.v1.ChargebackEnriched], when: event.risk == payments.v1.Risk.RISK_HIGH, then: {then}}}
+"""
+
+_SMALL, _FREE, _GATED = 500, 1500, 2500
+
+
+@dataclass
+class People:
+    """gRPC clients of people, with their tokens, on a channel that outlives the coordinator."""
+
+    channel: grpc.aio.Channel
+    token: Callable[[str, str], str]
+
+    def flows(self) -> FlowServiceAsyncStub:
+        """The flow service."""
+        return FlowServiceStub(self.channel)
+
+    def approvals(self) -> ApprovalServiceAsyncStub:
+        """The approval service."""
+        return ApprovalServiceStub(self.channel)
+
+    def credentials(self, name: str, role: str) -> tuple[tuple[str, str], ...]:
+        """A person's bearer token as metadata."""
+        return (("authorization", f"Bearer {self.token(name, role)}"),)
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something a person does once the flow is ready for it, exactly once."""
+
+    when: Callable[[Flow], bool]
+    do: Callable[[People, Flow], grpc.aio.UnaryUnaryCall]
+
+
+@dataclass(frozen=True)
+class Story:
+    """One operation. `options` vary the template; `ends` is the status it must end in."""
+
+    name: str
+    ends: FlowStatus.ValueType
+    amount: int = _SMALL
+    risk: payments.Risk.ValueType = payments.RISK_LOW
+    options: dict[str, str] = field(default_factory=dict)
+    pay: Callable[[StepRun], Message | None] | None = None
+    enrich: Callable[[StepRun], Message | None] | None = None
+    notify: Callable[[StepRun], Message | None] | None = None
+    undo: Callable[[Effect], Message] | None = None
+    acts: tuple[Act, ...] = ()
+
+    def template(self) -> str:
+        """The flow type's template, as YAML."""
+        options = {
+            "timeout": "60s",
+            "on_failure": "COMPENSATE",
+            "expires_after": "600s",
+            "on_expiry": "REJECT",
+            "then": "ESCALATE",
+        }
+        return TEMPLATE.format(name=self.name, **{**options, **self.options})
+
+    def start(self) -> payments.ChargebackReceived:
+        """The first event."""
+        return payments.ChargebackReceived(chargeback_id=self.name, account_id="a", amount=self.money())
+
+    def money(self) -> Money:
+        """The amount of the story."""
+        return Money(currency_code="EUR", units=self.amount)
+
+    def script(self) -> Script:
+        """What its agents do."""
+        known = {"chargeback_id": self.name, "account_id": "a", "amount": self.money(), "email": "a@example.org"}
+        granted = payments.LargeRefundGranted if self.amount >= 1000 else payments.SmallRefundGranted
+        told = {"chargeback_id": self.name, "outcome": payments.OUTCOME_REFUNDED, "message_id": "m"}
+        return Script(
+            steps={
+                "enrich": self.enrich or (lambda run: payments.ChargebackEnriched(risk=self.risk, **known)),
+                "grant": lambda run: granted(**known),
+                "pay": self.pay or (lambda run: payments.RefundPaid(transfer_id="t", **known)),
+                "notify": self.notify or (lambda run: payments.CustomerNotified(**told)),
+            },
+            undo=self.undo
+            or (lambda effect: payments.RefundReversed(chargeback_id=self.name, transfer_id="t", reversal_id="r")),
+        )
+
+
+def _failing_first(message: Callable[[], Message], failures: int) -> Callable[[StepRun], Message]:
+    def answer(run: StepRun) -> Message:
+        if run.attempt <= failures:
+            return StepFailed(error_class="Planned", text="as planned", retryable=True)
+        return message()
+
+    return answer
+
+
+def _hopeless(_: object) -> Message:
+    return StepFailed(error_class="Planned", text="for good", retryable=False)
+
+
+def _undo_hopeless(effect: Effect) -> Message:
+    return StepFailed(error_class="Planned", text="for good", retryable=False, undo_of=effect.recorded.event_id)
+
+
+def _paid(name: str) -> Message:
+    return payments.RefundPaid(
+        chargeback_id=name, account_id="a", amount=Money(currency_code="EUR", units=_SMALL), transfer_id="t",
+        email="a@example.org",
+    )  # fmt: skip
+
+
+def _enriched(name: str) -> Message:
+    return payments.ChargebackEnriched(
+        chargeback_id=name, account_id="a", amount=Money(currency_code="EUR", units=_SMALL),
+        risk=payments.RISK_LOW, email="a@example.org",
+    )  # fmt: skip
+
+
+def _silent_first(run: StepRun) -> Message | None:
+    return None if run.attempt == 1 else _enriched("silence")
+
+
+def _pending(flow: Flow) -> bool:
+    return any(proposal.state is ProposalState.PENDING for proposal in flow.proposals.values())
+
+
+def _votes(number: int) -> Callable[[Flow], bool]:
+    return lambda flow: _pending(flow) and all(len(p.ballots) == number for p in flow.proposals.values())
+
+
+def _vote(name: str, *, approve: bool = True) -> Callable[[People, Flow], grpc.aio.UnaryUnaryCall]:
+    def do(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
+        proposal = next(iter(flow.proposals.values()))
+        request = {"approval_id": proposal.recorded.event_id, "digest": proposal.digest}
+        metadata = people.credentials(name, "finance")
+        if approve:
+            return people.approvals().ApproveProposal(ApproveProposalRequest(**request), metadata=metadata)
+        return people.approvals().RejectProposal(RejectProposalRequest(**request), metadata=metadata)
+
+    return do
+
+
+def _operator(people: People) -> tuple[tuple[str, str], ...]:
+    return people.credentials("olga", "operator")
+
+
+def _resolve(choice: Choice.ValueType) -> Callable[[People, Flow], grpc.aio.UnaryUnaryCall]:
+    def do(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
+        request = ResolveEscalationRequest(flow_id=flow.flow_id, choice=choice, reason="planned")
+        return people.flows().ResolveEscalation(request, metadata=_operator(people))
+
+    return do
+
+
+def _compensate(to_step: str) -> Callable[[People, Flow], grpc.aio.UnaryUnaryCall]:
+    def do(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
+        request = CompensateFlowRequest(
+            flow_id=flow.flow_id, reason="planned", to_step=to_step, request_id="3e9a3f0e-1c2f-4a7e-8f7e-0123456789ab"
+        )
+        return people.flows().CompensateFlow(request, metadata=_operator(people))
+
+    return do
+
+
+def _cancel(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
+    request = CancelFlowRequest(
+        flow_id=flow.flow_id, reason="planned", request_id="3e9a3f0e-1c2f-4a7e-8f7e-0123456789ac"
+    )
+    return people.flows().CancelFlow(request, metadata=_operator(people))
+
+
+def _retry(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
+    request = RetryStepRequest(flow_id=flow.flow_id, step="enrich", reason="planned")
+    return people.flows().RetryStep(request, metadata=_operator(people))
+
+
+def _escalated(flow: Flow) -> bool:
+    return bool(flow.escalations)
+
+
+def _complete(flow: Flow) -> bool:
+    return status(flow) == FlowStatus.FLOW_STATUS_COMPLETED
+
+
+_COMPLETED = FlowStatus.FLOW_STATUS_COMPLETED
+_COMPENSATED = FlowStatus.FLOW_STATUS_COMPENSATED
+
+STORIES = (
+    Story("release", _COMPLETED, amount=_FREE),
+    Story(
+        "approve",
+        _COMPLETED,
+        amount=_GATED,
+        acts=(Act(_votes(0), _vote("anna")), Act(_votes(1), _vote("ben"))),
+    ),
+    Story("reject", _COMPLETED, amount=_GATED, acts=(Act(_votes(0), _vote("anna", approve=False)),)),
+    Story("expire", _COMPLETED, amount=_GATED, options={"expires_after": "0.4s"}),
+    Story("retry", _COMPLETED, pay=_failing_first(lambda: _paid("retry"), failures=2)),
+    Story("silence", _COMPLETED, enrich=_silent_first, options={"timeout": "0.5s"}),
+    Story("compensate", _COMPENSATED, notify=_hopeless),
+    Story("fail", FlowStatus.FLOW_STATUS_FAILED, enrich=_hopeless, options={"on_failure": "FAIL"}),
+    Story(
+        "undo-by-hand",
+        _COMPENSATED,
+        notify=_hopeless,
+        undo=_undo_hopeless,
+        acts=(Act(_escalated, _resolve(Choice.CHOICE_MARK_UNDONE)),),
+    ),
+    Story(
+        "cancel",
+        FlowStatus.FLOW_STATUS_CANCELLED,
+        amount=_GATED,
+        acts=(Act(_pending, _cancel),),
+    ),
+    Story("undo-later", _COMPENSATED, acts=(Act(_complete, _compensate("")),)),
+    Story(
+        "back-to-step",
+        _COMPLETED,
+        acts=(Act(_complete, _compensate("grant")), Act(_escalated, _resolve(Choice.CHOICE_RESUME))),
+    ),
+    Story(
+        "rule",
+        _COMPLETED,
+        risk=payments.RISK_HIGH,
+        acts=(Act(_escalated, _resolve(Choice.CHOICE_RESUME)),),
+    ),
+    Story(
+        "escalate",
+        _COMPLETED,
+        enrich=_failing_first(lambda: _enriched("escalate"), failures=3),
+        options={"on_failure": "ESCALATE"},
+        acts=(Act(_escalated, _retry),),
+    ),
+)

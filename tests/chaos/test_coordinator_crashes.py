@@ -1,0 +1,236 @@
+"""P2: the coordinator exits hard after its n-th broker call, for every n of every operation; the flow ends the same."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+import pytest
+
+from handrail.coordinator.tokens import KeyFiles, ensure_keys, mint
+from handrail.mesh import durables, starting
+from handrail.mesh.bus import Bus
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.envelope import pack
+from handrail.mesh.flow import Flow
+from handrail.mesh.fold import status
+from handrail.mesh.store import FlowStore
+from handrail.mesh.streams import FLOW, TIMER, ensure_streams
+from handrail.mesh.subjects import Kind
+from handrail.mesh.template import Template
+from handrail.mesh.template_yaml import load_yaml
+from handrail.v1.decision_pb2 import FlowStatus
+from payments.v1 import payments_pb2 as payments
+from tests.chaos.actors import Agents
+from tests.chaos.crashing import CRASHED, CoordinatorProcess
+from tests.chaos.stories import STORIES, Act, People, Story
+from tests.support.flows import stored
+from tests.support.nats_server import NatsServer, running_server
+
+MESSAGES = (
+    payments.ChargebackReceived,
+    payments.ChargebackEnriched,
+    payments.SmallRefundGranted,
+    payments.LargeRefundGranted,
+    payments.RefundPaid,
+    payments.RefundReversed,
+    payments.CustomerNotified,
+)
+
+PARTS = 3
+"""`make test` runs one part a day, CI all of them; `CRASH_PARTS=0,1,2` chooses."""
+
+TRIES = 4
+"""How often a crash point is tried that a run did not reach: messages that come together save calls."""
+
+PATIENCE = 60.0
+"""Seconds that one flow may take to its end before it counts as stuck."""
+
+_RECORDED_BEFORE_THE_CRASH = (
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.NOT_FOUND,
+)
+
+
+@dataclass(frozen=True)
+class End:
+    """How a flow ended, as far as a crash must not change it."""
+
+    status: str
+    facts: tuple[str, ...]
+    effects: tuple[str, ...]
+    commands: tuple[str, ...]
+    had: tuple[int, ...]
+
+
+@dataclass
+class Stage:
+    """A server with the story's template on it, and everything that outlives a coordinator."""
+
+    server: NatsServer
+    bus: Bus
+    store: FlowStore
+    keys: KeyFiles
+
+    async def play(self, story: Story, *, crash_after: int | None) -> tuple[End, int, bool]:
+        """Play a story in a flow of its own: how it ended, the coordinator's broker calls, and whether it crashed."""
+        coordinator = CoordinatorProcess(self.server.url, self.keys.public, crash_after=crash_after)
+        port = await coordinator.ready()
+        script = story.script()
+        started = await starting.start(
+            self.bus,
+            await self.store.catalog.template(story.name, 1),
+            source="detection",
+            data=pack(story.start()),
+            key=uuid.uuid4().hex,
+        )
+        agents = Agents(self.bus, self.store, script)
+        async with (
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+            _running(agents.run(story.name, started.flow_id)),
+            _running(self._replace_when_crashed(coordinator, port)) as keeper,
+        ):
+            people = People(channel, lambda name, role: mint(self.keys.private, name, roles=[role]))
+            for act in story.acts:
+                await self._act(act, people, story.name, started.flow_id)
+            flow = await self._until_ended(story, started.flow_id)
+            crashed = keeper.done()
+        calls = coordinator.calls
+        await coordinator.stop()
+        return _end(flow, script.effects), calls, crashed
+
+    async def _replace_when_crashed(self, coordinator: CoordinatorProcess, port: int) -> None:
+        code = await coordinator.ended()
+        assert code == CRASHED, f"the coordinator ended by itself with {code}"
+        successor = CoordinatorProcess(self.server.url, self.keys.public, crash_after=None, port=port)
+        await successor.ready()
+        coordinator.process = successor.process
+
+    async def _act(self, act: Act, people: People, flow_type: str, flow_id: str) -> None:
+        flow = await self._until(flow_type, flow_id, act.when)
+        tried = False
+        while True:
+            try:
+                await act.do(people, flow)
+            except grpc.aio.AioRpcError as error:
+                if tried and error.code() in _RECORDED_BEFORE_THE_CRASH:
+                    return
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    raise
+                tried = True
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+    async def _until_ended(self, story: Story, flow_id: str) -> Flow:
+        """The flow at its end; a story that compensates after its completion has passed a final status before."""
+        return await self._until(story.name, flow_id, lambda flow: status(flow) == story.ends)
+
+    async def _until(self, flow_type: str, flow_id: str, condition: object) -> Flow:
+        assert callable(condition)
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            flow = await self.store.load(flow_type, flow_id)
+            if condition(flow):
+                return flow
+            assert asyncio.get_running_loop().time() < deadline, (
+                f"{flow_type} {flow_id} is stuck as {FlowStatus.Name(status(flow))}: {_kinds(flow)}"
+            )
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with running_server(tmp_path_factory.mktemp("crashes")) as running:
+        yield running
+
+
+@pytest.fixture
+async def stage(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with await Bus.connect(server.settings("coordinator")) as bus:
+        await ensure_streams(bus)
+        catalog = Catalog(bus)
+        keys = ensure_keys(tmp_path_factory.getbasetemp() / "keys")
+        yield Stage(server, bus, FlowStore(bus, catalog), keys)
+
+
+async def _put(stage: Stage, story: Story) -> None:
+    template = Template.compile(load_yaml(story.template()), Contracts.from_messages(MESSAGES))
+    await stage.store.catalog.put(stored(template))
+    await durables.ensure_durables(stage.bus, stage.store.catalog.all())
+    # Half a minute until a lost delivery comes again is right for people, not for hundreds of crashes.
+    for stream, durable in ((FLOW, durables.DECIDE), (FLOW, durables.TRACK), (TIMER, durables.DUE)):
+        info = await stage.bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
+        config = {**info["config"], "ack_wait": 1_000_000_000}
+        await stage.bus.request_json(
+            f"$JS.API.CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": config}
+        )
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+async def test_p2_a_crash_after_any_broker_call_changes_no_end(story: Story, stage: Stage) -> None:
+    await _put(stage, story)
+    expected, calls, _ = await stage.play(story, crash_after=None)
+    assert expected.status == FlowStatus.Name(story.ends)
+    parts = _parts()
+    for crash_after in range(1, calls + 1):
+        if crash_after % PARTS in parts:
+            await _crash_and_compare(stage, story, crash_after, expected)
+
+
+async def _crash_and_compare(stage: Stage, story: Story, crash_after: int, expected: End) -> None:
+    for _ in range(TRIES):
+        end, calls, crashed = await stage.play(story, crash_after=crash_after)
+        assert end == expected, f"{story.name}, crashed after call {crash_after}"
+        if crashed:
+            return
+        assert calls < crash_after
+    pytest.fail(f"{story.name}: no run came to call {crash_after}, the crash was not tried")
+
+
+def _parts() -> set[int]:
+    chosen = os.environ.get("CRASH_PARTS")
+    if chosen:
+        return {int(part) for part in chosen.split(",")}
+    return set(range(PARTS)) if os.environ.get("CI") else {os.getpid() % PARTS}
+
+
+def _end(flow: Flow, had: Counter[str]) -> End:
+    void = set(flow.void)
+    commands = [f"{run.step.name}:{run.state.name}:{run.run}" for run in flow.runs.values()]
+    assert not any(flow.void[sequence].reason for sequence in void), f"a message broke its contract: {flow.void}"
+    return End(
+        FlowStatus.Name(status(flow)),
+        tuple(sorted(recorded.type for recorded in flow.facts.values())),
+        tuple(sorted(f"{effect.step.name}:{effect.state.name}" for effect in flow.effects.values())),
+        tuple(sorted(commands)),
+        tuple(sorted(had.values())),
+    )
+
+
+def _kinds(flow: Flow) -> list[str]:
+    return [f"{recorded.kind}:{recorded.type}" for recorded in flow.facts.values() if recorded.kind is Kind.EVENT]
+
+
+@asynccontextmanager
+async def _running(work: object) -> AsyncIterator[asyncio.Task[None]]:
+    task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    try:
+        yield task
+    finally:
+        if task.done():
+            task.result()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
