@@ -19,18 +19,24 @@ from handrail.mesh.streams import FLOW, FlowLimits, ensure_streams
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer, running_server
-from tests.support.waiting import Outcomes, until
+from tests.support.waiting import Outcomes, eventually, until
 
 SOON = timedelta(seconds=30)
 
-ACCOUNTS = """
-accounts { APP { jetstream: enabled, users: [
-  { user: "coordinator", password: "secret" },
-  { user: "ledger", password: "secret", permissions: {
-      publish: { allow: ["flow.refund.*.event.ledger.>", "$JS.API.CONSUMER.MSG.NEXT.FLOW.agent-ledger"] },
-      subscribe: { allow: ["_INBOX_ledger.>"] } } }
-] } }
+
+def accounts(*allowed: str, password: str = "secret") -> str:
+    """The coordinator may do everything, the agent `ledger` may publish what is allowed."""
+    listed = ", ".join(f'"{subject}"' for subject in allowed)
+    return f"""
+accounts {{ APP {{ jetstream: enabled, users: [
+  {{ user: "coordinator", password: "secret" }},
+  {{ user: "ledger", password: "{password}", permissions: {{
+      publish: {{ allow: [{listed}] }}, subscribe: {{ allow: ["_INBOX_ledger.>"] }} }} }}
+] }} }}
 """
+
+
+ACCOUNTS = accounts("flow.refund.*.event.ledger.>")
 
 
 async def test_p3_of_many_publishers_on_one_subject_one_is_stored(
@@ -149,6 +155,38 @@ async def test_only_the_refused_of_many_publishes_fail(tmp_path_factory: pytest.
     assert all(isinstance(outcomes.told[subject], int) for subject in allowed)
     assert all(isinstance(outcomes.told[subject], BrokerPermission) for subject in refused)
     assert not outcomes.twice
+
+
+async def test_permissions_that_are_added_later_count_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:
+        coordinator = server.settings("coordinator", user="coordinator", password="secret")
+        ledger = server.settings("ledger", user="ledger", password="secret")
+        async with await Bus.connect(coordinator) as admin, await Bus.connect(ledger) as agent:
+            await ensure_streams(admin)
+            server.write_config(accounts=accounts("flow.refund.*.event.ledger.>", "flow.audit.*.event.ledger.>"))
+            server.reload()
+
+            async def is_allowed() -> bool:
+                return isinstance(await _outcome(agent, "flow.audit.F.event.ledger.i.T", b""), int | AlreadyStored)
+
+            await eventually(is_allowed)
+            assert not agent.closed.is_set()
+
+
+async def test_a_user_that_is_shut_out_is_told_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:
+        ledger = server.settings("ledger", user="ledger", password="secret")
+        async with await Bus.connect(ledger) as agent:
+            publishing = asyncio.create_task(agent.publish("flow.refund.F.event.ledger.i.T", b"", timeout=SOON))
+            server.write_config(accounts=accounts(password="another"))
+            server.reload()
+            await asyncio.wait_for(agent.closed.wait(), 30)
+            with pytest.raises(BrokerUnavailable, match="authorization"):
+                await publishing
+            with pytest.raises(BrokerUnavailable, match="authorization"):
+                await agent.publish("flow.refund.F.event.ledger.i.T", b"")
+            with pytest.raises(BrokerUnavailable, match="authorization"):
+                await agent.request_json("$JS.API.INFO")
 
 
 async def test_wrong_credentials_are_refused_without_waiting(tmp_path_factory: pytest.TempPathFactory) -> None:
