@@ -1,0 +1,163 @@
+"""What runs in a World: agents by the SDK's own engine, and the coordinator's own attendant, fed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Literal
+
+from handrail.agents import Agent
+from handrail.agents.bindings import Bindings
+from handrail.agents.engine import Engine
+from handrail.agents.halts import Halts
+from handrail.agents.live import LiveMesh
+from handrail.agents.patience import Patience
+from handrail.coordinator.alarms import Alarms
+from handrail.coordinator.attend import Attendant
+from handrail.coordinator.handling import guarded, quarantine_void
+from handrail.coordinator.interventions import Interventions
+from handrail.coordinator.leases import Leases
+from handrail.mesh import envelope
+from handrail.mesh.accounts import HALT_HINT
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.durables import agent_filters, coordinator_filters
+from handrail.mesh.permissions import matches
+from handrail.mesh.store import FlowStore
+from handrail.mesh.subjects import parse_due
+from handrail.mesh.template import Template
+from handrail.testing.memory import MemoryBus, MemoryDelivery
+
+CrashPoint = Literal["publish", "ack"]
+
+
+class ProcessDied(BaseException):
+    """Stands for SIGKILL: nothing in between may catch it."""
+
+
+class MemoryMesh(LiveMesh):
+    """The agents' mesh on a MemoryBus. `crash` is where the agent's process dies next."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        super().__init__(bus)
+        self._memory = bus
+        self.crash: CrashPoint | None = None
+        self.publish = self._publish  # type: ignore[assignment]  # the same, and it may crash
+
+    def now(self) -> datetime:
+        """The World's clock."""
+        return self._memory.now
+
+    async def sleep(self, duration: timedelta) -> None:
+        """The clock moves only when the test says so: quick retries are made at once."""
+
+    async def _publish(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        expected_sequence: int | None = None,
+        expected_filter: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        if self.crash == "publish":
+            self.crash = None
+            raise ProcessDied
+        return await self._memory.publish(
+            subject, body, expected_sequence=expected_sequence, expected_filter=expected_filter, headers=headers
+        )
+
+
+class HostedAgent:
+    """One agent as its worker would run it."""
+
+    def __init__(self, agent: Agent, bus: MemoryBus, threads: Executor) -> None:
+        self.agent = agent
+        self.running = True
+        self.mesh = MemoryMesh(bus)
+        self.bindings = Bindings(agent.name, agent.handlers)
+        self.halts = Halts()
+        self.engine = Engine(
+            bindings=self.bindings,
+            mesh=self.mesh,
+            patience=Patience(self.mesh),
+            halts=self.halts,
+            retries=agent.quick_retries,
+            threads=threads,
+        )
+        self._filters: frozenset[str] = frozenset()
+
+    async def learn(self, templates: Iterable[Template]) -> list[str]:
+        """Take up the templates; returns what does not fit."""
+        templates = tuple(templates)
+        await self.mesh.templates.refresh()
+        known = self.mesh.templates.all()
+        self.bindings.learn(known)
+        self._filters = agent_filters(templates).get(self.agent.name, frozenset())
+        return [problem for template in known for problem in self.bindings.of(template).problems]
+
+    def wants(self, subject: str) -> bool:
+        """Whether its durable delivers the subject."""
+        return any(matches(pattern, subject) for pattern in self._filters)
+
+    def hear(self, subject: str) -> None:
+        """What is published on subjects that workers listen to besides."""
+        if matches(HALT_HINT, subject):
+            self.halts.add(subject)
+
+    async def handle(self, delivery: MemoryDelivery) -> None:
+        """Handle a delivery; one that the process dies over stays unsettled."""
+        if self.mesh.crash == "ack":
+            self.mesh.crash = None
+            delivery.lose_answer()
+        try:
+            await self.engine.handle(delivery)
+        except ProcessDied:
+            return
+
+
+class _NoLeases(Leases):
+    """One replica needs none."""
+
+    def __init__(self) -> None:
+        pass
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        yield
+
+
+class HostedCoordinator:
+    """One replica of the coordinator, without its servers."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self.running = True
+        self._bus = bus
+        self.catalog = Catalog(bus)
+        self.store = FlowStore(bus, self.catalog)
+        self._attendant = Attendant(self.store, Alarms(bus), _NoLeases())
+        self.interventions = Interventions(self.store, self._attendant)
+        filters = coordinator_filters()
+        self._filters = frozenset[str]().union(*filters.values())
+
+    def wants(self, subject: str) -> bool:
+        """Whether one of its durables delivers the subject."""
+        return any(matches(pattern, subject) for pattern in self._filters)
+
+    async def handle(self, delivery: MemoryDelivery) -> None:
+        """Attend to the flow of a message."""
+        await guarded(self._bus, [delivery], self._attend(delivery))
+
+    async def due(self, subject: str) -> None:
+        """Attend to the flow of a timer that fired."""
+        due = parse_due(subject)
+        await self._attendant.attend(due.flow_type, due.flow_id, since=0, at_least=0, now=self._bus.now)
+
+    async def _attend(self, delivery: MemoryDelivery) -> None:
+        recorded = envelope.decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
+        address = recorded.address
+        flow = await self._attendant.attend(
+            address.flow_type, address.flow_id, since=delivery.sequence, at_least=delivery.sequence, now=self._bus.now
+        )
+        await quarantine_void(self._bus, delivery, flow)

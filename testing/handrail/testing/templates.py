@@ -1,0 +1,28 @@
+"""Templates for tests: read and checked as the coordinator would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.errors import TemplateRefused
+from handrail.mesh.template import Template, load_yaml
+from handrail.mesh.typecheck import check
+from handrail.v1.template_pb2 import Severity
+
+
+def load_template(source: str | Path, messages: Iterable[type[Message]]) -> Template:
+    """Read a template, YAML or a file with it, over these generated message classes.
+
+    Raises HandrailError where it can't be read, TemplateRefused with the findings of the flow type-check.
+    """
+    text = source.read_text("utf-8") if isinstance(source, Path) else source
+    proto = load_yaml(text)
+    contracts = Contracts.from_messages(messages)
+    errors = [finding for finding in check(proto, contracts) if finding.severity == Severity.SEVERITY_ERROR]
+    if errors:
+        raise TemplateRefused(proto.name, errors)
+    return Template.compile(proto, contracts)

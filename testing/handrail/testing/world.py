@@ -1,0 +1,296 @@
+"""`World`: agents and the coordinator's own decisions in memory, with a clock that the test moves."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from google.protobuf.message import Message
+
+from handrail.agents import Agent, DeclarationError
+from handrail.coordinator.auth import Caller
+from handrail.mesh import starting
+from handrail.mesh.bus import RawMessage
+from handrail.mesh.durables import ACK_WAIT
+from handrail.mesh.envelope import pack
+from handrail.mesh.flow import Proposal
+from handrail.mesh.streams import FLOW, QUARANTINE
+from handrail.mesh.subjects import COORDINATOR
+from handrail.mesh.template import Template
+from handrail.testing.hosting import CrashPoint, HostedAgent, HostedCoordinator
+from handrail.testing.memory import MemoryBus, MemoryDelivery
+from handrail.testing.view import FlowView
+from handrail.v1.decision_pb2 import Choice
+from handrail.v1.failure_pb2 import Quarantined
+from handrail.v1.template_pb2 import StoredTemplate
+
+BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
+"""When every World begins."""
+
+_STEPS = 100_000
+"""Deliveries after which a World that finds no rest is taken for a loop."""
+
+
+class World:
+    """A small mesh in memory: real handlers, the real SDK around them, the real fold and decisions; no server.
+
+        async with World(templates=[refund], agents=[enrichment.agent, ledger.agent]) as world:
+            flow = await world.start("refund", ChargebackReceived(...))
+            await world.advance(timedelta(hours=4))
+            assert flow.status == "COMPLETED"
+
+    Nothing happens by itself: every method that does something lets the world come to rest before it returns, and the
+    clock moves with `advance` alone. With a `seed` deliveries are made in a random order, the same for the same seed.
+    """
+
+    def __init__(self, *, templates: Iterable[Template], agents: Iterable[Agent] = (), seed: int | None = None) -> None:
+        self.bus = MemoryBus(BEGINNING)
+        self._templates = list(templates)
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="handler")
+        self.coordinator = HostedCoordinator(self.bus)
+        self._agents = {agent.name: HostedAgent(agent, self.bus, self._threads) for agent in agents}
+        self._chance = random.Random(seed) if seed is not None else None
+        self._queue: list[_Work] = []
+        self._later: list[tuple[datetime, int, _Work]] = []
+        self._numbers = count()
+        self._seen = 0
+
+    async def __aenter__(self) -> World:
+        for template in self._templates:
+            await self._put(template)
+        await self._learn()
+        for hosted in self._agents.values():
+            hosted.agent.attach(hosted.mesh)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for hosted in self._agents.values():
+            hosted.agent.attach(None)
+        self._threads.shutdown(wait=False)
+
+    @property
+    def now(self) -> datetime:
+        """The clock."""
+        return self.bus.now
+
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        """What was put into quarantine, oldest first."""
+        return [Quarantined.FromString(message.body) for message in self.bus.messages[QUARANTINE]]
+
+    async def put(self, template: Template) -> None:
+        """Store and activate another template, or another version."""
+        self._templates.append(template)
+        await self._put(template)
+        await self._learn()
+
+    async def start(
+        self, flow_type: str, event: Message, *, key: str = "", by: str = "", requester: str = ""
+    ) -> FlowView:
+        """Begin a flow: as the agent `by`, or through the coordinator in the name of `requester`."""
+        template = await self.coordinator.catalog.active(flow_type)
+        started = await starting.start(
+            self.bus, template, source=by or COORDINATOR, data=pack(event), key=key, requester=requester
+        )
+        await self.settle()
+        return self.flow(flow_type, started.flow_id)
+
+    def flow(self, flow_type: str, flow_id: str) -> FlowView:
+        """A flow to look at."""
+        return FlowView(self.bus, self._templates, flow_type, flow_id)
+
+    async def run_sources(self, agent: str) -> None:
+        """Run the sources of an agent to their end."""
+        for source in self._agents[agent].agent.sources:
+            await source()
+        await self.settle()
+
+    async def publish(self, subject: str, body: bytes) -> int:
+        """Store any message, as somebody might who does not use the SDK; its sequence."""
+        sequence = await self.bus.publish(subject, body)
+        await self.settle()
+        return sequence
+
+    async def approve(self, flow: FlowView, *, voter: str, roles: Iterable[str], comment: str = "") -> None:
+        """Vote yes on the one proposal of the flow that waits; raises as ApprovalService does."""
+        await self._vote(flow, True, voter, roles, comment)
+
+    async def reject(self, flow: FlowView, *, voter: str, roles: Iterable[str], comment: str = "") -> None:
+        """Vote no on the one proposal of the flow that waits."""
+        await self._vote(flow, False, voter, roles, comment)
+
+    async def compensate(self, flow: FlowView, *, by: str = "operator", reason: str = "", to_step: str = "") -> None:
+        """Have the flow's effects undone, all or back to a step."""
+        await self.coordinator.interventions.compensate(
+            flow.flow_type,
+            flow.flow_id,
+            reason=reason,
+            to_step=to_step,
+            etag="",
+            request_id="",
+            caller=Caller(by),
+        )
+        await self.settle()
+
+    async def cancel(
+        self, flow: FlowView, *, by: str = "operator", reason: str = "", keep_effects: bool = False
+    ) -> None:
+        """Cancel the flow."""
+        await self.coordinator.interventions.cancel(
+            flow.flow_type,
+            flow.flow_id,
+            reason=reason,
+            keep_effects=keep_effects,
+            etag="",
+            request_id="",
+            caller=Caller(by),
+        )
+        await self.settle()
+
+    async def retry_step(self, flow: FlowView, step: str, *, by: str = "operator", root: str = "") -> None:
+        """Have a step done again."""
+        await self.coordinator.interventions.retry_step(
+            flow.flow_type, flow.flow_id, step=step, root=root, reason="", etag="", caller=Caller(by)
+        )
+        await self.settle()
+
+    async def resolve(self, flow: FlowView, choice: Choice.ValueType, *, by: str = "operator") -> None:
+        """Answer the one open escalation of the flow."""
+        await self.coordinator.interventions.resolve(
+            flow.flow_type,
+            flow.flow_id,
+            escalation_id="",
+            choice=choice,
+            reason="",
+            etag="",
+            caller=Caller(by),
+        )
+        await self.settle()
+
+    def stop_agent(self, name: str) -> None:
+        """No worker of this agent runs any more: what is for it waits."""
+        self._agents[name].running = False
+
+    async def start_agent(self, name: str) -> None:
+        """A worker of this agent runs again."""
+        self._agents[name].running = True
+        await self.settle()
+
+    def crash_agent(self, name: str, at: CrashPoint) -> None:
+        """The agent's process dies at its next `publish` (the handler has run, nothing is stored) or `ack`
+        (everything is stored, the message comes again). A new process is there at once; the message comes again when
+        the broker's wait for the ack is over.
+        """
+        self._agents[name].mesh.crash = at
+
+    def stop_coordinator(self) -> None:
+        """No coordinator runs any more."""
+        self.coordinator.running = False
+
+    async def start_coordinator(self) -> None:
+        """A coordinator runs again, and catches up."""
+        self.coordinator.running = True
+        await self._fire()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let everything happen that happens at this moment."""
+        for _ in range(_STEPS):
+            self._hand_out()
+            ready = [work for work in self._queue if work.host.running]
+            if not ready:
+                return
+            work = self._chance.choice(ready) if self._chance else ready[0]
+            self._queue.remove(work)
+            await self._do(work)
+        raise RuntimeError(f"the world found no rest within {_STEPS} deliveries")
+
+    async def advance(self, duration: timedelta) -> None:
+        """Move the clock, and let happen what falls due on the way, in its order."""
+        await self.settle()
+        target = self.now + duration
+        while (due := self._next_due()) is not None and due <= target:
+            self.bus.now = max(due, self.now)
+            await self._fire()
+            await self.settle()
+        self.bus.now = target
+
+    def _hand_out(self) -> None:
+        """Queue what was stored since the last time for everybody whose durable delivers it."""
+        messages = self.bus.messages[FLOW]
+        for message in messages[self._seen :]:
+            for hosted in self._agents.values():
+                hosted.hear(message.subject)
+                if hosted.wants(message.subject):
+                    self._queue.append(_Work(hosted, message))
+            if self.coordinator.wants(message.subject):
+                self._queue.append(_Work(self.coordinator, message))
+        self._seen = len(messages)
+        while self._later and self._later[0][0] <= self.now:
+            self._queue.append(heapq.heappop(self._later)[2])
+
+    async def _do(self, work: _Work) -> None:
+        def on_settled(delay: timedelta | None) -> None:
+            if delay is not None:
+                self._again(work, delay)
+
+        delivery = MemoryDelivery(work.message, work.delivered, on_settled)
+        await work.host.handle(delivery)
+        if not delivery.settled:
+            self._again(work, ACK_WAIT)
+
+    def _again(self, work: _Work, delay: timedelta) -> None:
+        again = _Work(work.host, work.message, work.delivered + 1)
+        heapq.heappush(self._later, (self.now + delay, next(self._numbers), again))
+
+    def _next_due(self) -> datetime | None:
+        due = [self._later[0][0]] if self._later else []
+        timer = self.bus.next_timer() if self.coordinator.running else None
+        return min([*due, timer] if timer else due, default=None)
+
+    async def _fire(self) -> None:
+        if self.coordinator.running:
+            for subject in self.bus.fire():
+                await self.coordinator.due(subject)
+
+    async def _put(self, template: Template) -> None:
+        catalog = self.coordinator.catalog
+        stored = StoredTemplate(
+            template=template.proto, descriptors=template.descriptor_set, digest=template.digest, put_by="test"
+        )
+        await catalog.put(stored)
+        await catalog.activate(template.name, template.version, by="test", reason="", now=self.now)
+
+    async def _learn(self) -> None:
+        problems = [problem for hosted in self._agents.values() for problem in await hosted.learn(self._templates)]
+        if problems:
+            raise DeclarationError(problems)
+
+    async def _vote(self, flow: FlowView, approve: bool, voter: str, roles: Iterable[str], comment: str) -> None:
+        waiting: list[Proposal] = flow.approvals
+        if len(waiting) != 1:
+            raise ValueError(f"flow {flow.flow_id} has {len(waiting)} approvals that wait, not one")
+        await self.coordinator.interventions.vote(
+            flow.flow_type,
+            flow.flow_id,
+            approval_id=waiting[0].recorded.event_id,
+            digest=waiting[0].digest,
+            approve=approve,
+            comment=comment,
+            caller=Caller(voter, frozenset(roles)),
+        )
+        await self.settle()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """A message for somebody, and how often it was handed out when it is next."""
+
+    host: HostedAgent | HostedCoordinator
+    message: RawMessage
+    delivered: int = 1
