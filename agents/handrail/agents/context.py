@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
 
+from handrail.agents.patience import PASSES
 from handrail.mesh.errors import AlreadyStored
 from handrail.mesh.flow import Flow
 from handrail.mesh.telemetry import Span
@@ -114,6 +115,8 @@ class Context:
                 await self._outcomes.heartbeat(self._attempt, self._counter, note)
             except AlreadyStored:
                 continue  # an earlier start of this attempt got as far
+            except PASSES as error:
+                self.logger.warning("heartbeat not recorded: %s", error.text)
             return
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:

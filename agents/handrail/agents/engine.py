@@ -32,6 +32,15 @@ _logger = logging.getLogger(__name__)
 
 _LONGEST_DELAY = timedelta(minutes=5)
 
+_BAD_ANSWER = (
+    ErrorReason.ERROR_REASON_CONTRACT_VIOLATION,
+    ErrorReason.ERROR_REASON_MALFORMED,
+    ErrorReason.ERROR_REASON_TOO_LARGE,
+    ErrorReason.ERROR_REASON_UNKNOWN_MESSAGE_TYPE,
+    ErrorReason.ERROR_REASON_WRONG_AGENT,
+)
+"""What is wrong with an answer itself; anything else is the broker's, and passes."""
+
 _NO_TEMPLATE = (ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND, ErrorReason.ERROR_REASON_FLOW_NOT_FOUND)
 
 
@@ -183,6 +192,8 @@ class Engine:
             outputs = arguments.outputs(attempt, answer)
             await self._outcomes.answer(attempt, outputs, single_type=handler.single_answer, parent=parent)
         except HandrailError as error:
+            if error.reason not in _BAD_ANSWER:
+                raise
             await self._outcomes.failed(
                 attempt,
                 error.reason_name,

@@ -10,10 +10,7 @@ import importlib
 import logging
 import os
 import signal
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,25 +18,16 @@ import uvloop
 
 from handrail.agents.agent import Agent
 from handrail.agents.errors import DeclarationError
+from handrail.agents.supervisor import BAD_DECLARATION, FAILED, LIFELINE, OK, WITHOUT_SOURCES, Supervisor
 from handrail.agents.worker import Worker
 from handrail.mesh import telemetry
 from handrail.mesh.connection import BusSettings
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.settings import SettingError, Settings, bus_settings
 
 _logger = logging.getLogger(__name__)
 
-OK, FAILED, BAD_DECLARATION = 0, 1, 2
-"""Exit statuses: stopped as asked; the broker, or a source, failed; the agent's code doesn't fit, so that starting it
-again can't help."""
-
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_RESTART_AFTER = 1.0
-_LAST_RESTART_AFTER = 30.0
-_STEADY = 60.0
-"""Seconds: the wait before a dead worker is started again, doubled up to the last; when it counts as steady."""
-
-_WITHOUT_SOURCES = "HANDRAIL_AGENT_WITHOUT_SOURCES"
-_LIFELINE = "HANDRAIL_AGENT_LIFELINE"
 
 
 def find_agent(path: str) -> Agent:
@@ -61,37 +49,16 @@ def find_agent(path: str) -> Agent:
     return agent
 
 
-def settings_from(environment: Mapping[str, str], agent: str) -> BusSettings:
-    """Where the broker is, and as whom the agent connects, as the environment says.
-
-    HANDRAIL_NATS (servers, with commas in between; default nats://127.0.0.1:4222), HANDRAIL_NATS_USER (default: the
-    agent's name, where there is a password), HANDRAIL_NATS_PASSWORD, HANDRAIL_NATS_CA, HANDRAIL_NATS_CERT,
-    HANDRAIL_NATS_KEY.
-    """
-
-    def path(name: str) -> Path | None:
-        return Path(environment[name]) if environment.get(name) else None
-
-    servers = environment.get("HANDRAIL_NATS") or "nats://127.0.0.1:4222"
-    password = environment.get("HANDRAIL_NATS_PASSWORD", "")
-    return BusSettings(
-        servers=tuple(server.strip() for server in servers.split(",") if server.strip()),
-        name=agent,
-        user=environment.get("HANDRAIL_NATS_USER") or (agent if password else ""),
-        password=password,
-        tls_ca=path("HANDRAIL_NATS_CA"),
-        tls_cert=path("HANDRAIL_NATS_CERT"),
-        tls_key=path("HANDRAIL_NATS_KEY"),
-    )
-
-
 def run_here(agent: Agent, settings: BusSettings | None = None) -> int:
     """Run one worker in this process until SIGTERM or SIGINT (a second one ends it at once); return an exit status."""
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     telemetry.configure(agent.name)
     try:
-        uvloop.run(_run(agent, settings or settings_from(os.environ, agent.name)))
+        uvloop.run(_run(agent, settings or bus_settings(Settings.of_process(), agent.name)))
+    except SettingError as error:
+        print(f"agent {agent.name}: {error}", file=sys.stderr)
+        return BAD_DECLARATION
     except DeclarationError as error:
         for problem in error.problems:
             print(f"agent {agent.name}: {problem}", file=sys.stderr)
@@ -109,15 +76,14 @@ def run_here(agent: Agent, settings: BusSettings | None = None) -> int:
 def run_workers(path: str, *, workers: int, environment: Mapping[str, str] | None = None) -> int:
     """Run `workers` processes of the agent `module:name` until SIGTERM or SIGINT, and return an exit status.
 
-    A worker that dies is started again, after a wait that grows while it keeps dying. The first one runs the agent's
-    sources. `environment` is theirs, by default this process'.
+    `environment` is theirs, by default this process'. Raises DeclarationError where there is no such agent.
     """
     find_agent(path)
-    return _Supervisor(path, workers, dict(os.environ if environment is None else environment)).run()
+    return Supervisor(path, workers, dict(os.environ if environment is None else environment)).run()
 
 
 async def _run(agent: Agent, settings: BusSettings) -> None:
-    worker = Worker(agent, settings, sources=not os.environ.get(_WITHOUT_SOURCES))
+    worker = Worker(agent, settings, sources=not os.environ.get(WITHOUT_SOURCES))
     running = asyncio.ensure_future(worker.run())
     asked = 0
 
@@ -132,7 +98,7 @@ async def _run(agent: Agent, settings: BusSettings) -> None:
     loop = asyncio.get_running_loop()
     for each in _STOP_SIGNALS:
         loop.add_signal_handler(each, stop)
-    lifeline = os.environ.get(_LIFELINE)
+    lifeline = os.environ.get(LIFELINE)
     if lifeline is not None:
         loop.add_reader(int(lifeline), _once(loop, int(lifeline), stop))
     try:
@@ -147,79 +113,6 @@ def _once(loop: asyncio.AbstractEventLoop, descriptor: int, stop: Callable[[], N
         stop()
 
     return closed
-
-
-class _Supervisor:
-    """Several worker processes of one agent. They read from a pipe that nobody writes to: it ends with this process."""
-
-    def __init__(self, path: str, workers: int, environment: dict[str, str]) -> None:
-        self._path = path
-        self._workers = workers
-        self._environment = environment
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self._started_at: dict[int, float] = {}
-        self._waits: dict[int, float] = {}
-        self._stopping = threading.Event()
-        self._lifeline, self._own_end = os.pipe()
-
-    def run(self) -> int:
-        for each in _STOP_SIGNALS:
-            signal.signal(each, self._on_signal)
-        try:
-            for number in range(self._workers):
-                self._start(number)
-            return self._watch()
-        finally:
-            os.close(self._own_end)
-            os.close(self._lifeline)
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        self._stopping.set()
-
-    def _start(self, number: int) -> None:
-        environment = {**self._environment, _LIFELINE: str(self._lifeline)}
-        if number > 0:
-            environment[_WITHOUT_SOURCES] = "1"
-        self._processes[number] = subprocess.Popen(
-            [sys.executable, "-m", "handrail.agents.runner", self._path],
-            env=environment,
-            pass_fds=[self._lifeline],
-            # Ctrl-C goes to the whole foreground group: the workers are told by us alone, once.
-            start_new_session=True,
-        )
-        self._started_at[number] = time.monotonic()
-
-    def _watch(self) -> int:
-        status = OK
-        restart_at: dict[int, float] = {}
-        while not self._stopping.wait(0.1):
-            for number, process in list(self._processes.items()):
-                code = process.poll()
-                if code is None:
-                    continue
-                del self._processes[number]
-                if code == BAD_DECLARATION:
-                    self._stopping.set()
-                    status = BAD_DECLARATION
-                    break
-                wait = self._next_wait(number)
-                _logger.warning("worker %d of %s ended with status %d; again in %g s", number, self._path, code, wait)
-                restart_at[number] = time.monotonic() + wait
-            for number in [number for number, due in restart_at.items() if time.monotonic() >= due]:
-                del restart_at[number]
-                self._start(number)
-        return max(status, self._end())
-
-    def _next_wait(self, number: int) -> float:
-        steady = time.monotonic() - self._started_at[number] > _STEADY
-        wait = _RESTART_AFTER if steady else self._waits.get(number, _RESTART_AFTER)
-        self._waits[number] = min(wait * 2, _LAST_RESTART_AFTER)
-        return wait
-
-    def _end(self) -> int:
-        for process in self._processes.values():
-            process.send_signal(signal.SIGTERM)
-        return FAILED if any(process.wait() for process in self._processes.values()) else OK
 
 
 def main(arguments: list[str]) -> int:
