@@ -25,16 +25,8 @@ from handrail.mesh.bus import Bus
 
 GRPCURL = Path(sys.executable).with_name("grpcurl")
 
-DETAILS = {
-    message.DESCRIPTOR.full_name: message
-    for message in (
-        error_details_pb2.ErrorInfo,
-        error_details_pb2.BadRequest,
-        error_details_pb2.PreconditionFailure,
-        error_details_pb2.RetryInfo,
-        error_details_pb2.ResourceInfo,
-    )
-}
+EOF: object = grpc.aio.EOF  # type: ignore[attr-defined]
+"""What reading from a stream gives at its end."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ async context manager that is entered before the handler runs and left when it i
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -91,9 +91,10 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
                 if not inspect.isasyncgenfunction(behaviour):
                     await behaviour(request, context)
                     return
-                responses: AsyncIterable[object] = behaviour(request, context)
-                async for response in responses:
-                    await context.write(response)
+                answers: AsyncGenerator[object, None] = behaviour(request, context)
+                async with aclosing(answers):
+                    async for response in answers:
+                        await context.write(response)
 
         return serve
 

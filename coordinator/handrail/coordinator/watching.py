@@ -7,7 +7,7 @@ only says when to look; it may miss a message, or come before the message is sto
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -58,7 +58,7 @@ class Watcher:
         self._drain = drain
         self._checkpoint = checkpoint.total_seconds()
 
-    async def watch(self, found: Found, after: int) -> AsyncIterator[WatchFlowResponse]:
+    async def watch(self, found: Found, after: int) -> AsyncGenerator[WatchFlowResponse, None]:
         """The messages of a flow behind sequence `after`, as they come; checkpoints in between. DRAINING at the end."""
         flow_type, flow_id = found.address.flow_type, found.address.flow_id
         loop = asyncio.get_running_loop()

@@ -64,7 +64,7 @@ async def test_what_is_no_bearer_token_is_refused(api: Api, header: str) -> None
 
 
 NOW = datetime.now(UTC)
-BAD_CLAIMS = {
+BAD_CLAIMS: dict[str, dict[str, Any]] = {
     "another issuer": {"iss": "elsewhere"},
     "another audience": {"aud": "elsewhere"},
     "no subject": {"sub": None},

@@ -12,11 +12,11 @@ import pytest
 
 from handrail.coordinator.deadlines import time_left
 from handrail.coordinator.guards import ContractGuard, DeadlineGuard, ErrorGuard, Tracing
-from handrail.coordinator.interceptor import Interceptors
+from handrail.coordinator.interceptor import Around, Interceptors
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse
-from tests.support.api import refused
+from tests.support.api import EOF, refused
 
 FLOW_ID = "ab" * 16
 Handler = Callable[[Any, Any], Any]
@@ -26,7 +26,7 @@ Serve = Callable[[Handler], Awaitable[grpc.aio.Channel]]
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     """Serves one handler, unary or streaming, behind the guards; gives a channel."""
-    arounds = [
+    arounds: list[Around] = [
         Tracing(),
         ErrorGuard(),
         DeadlineGuard(default=timedelta(milliseconds=300), floor=timedelta(milliseconds=50), longer={}),
@@ -49,7 +49,7 @@ async def serve() -> AsyncIterator[Serve]:
 
     yield started
     for channel in channels:
-        await channel.close()
+        await channel.close(None)
     await server.stop(0)
 
 
@@ -151,7 +151,7 @@ async def test_a_stream_outlives_the_default_deadline(serve: Serve) -> None:
     await asyncio.sleep(0.4)  # the default deadline is 0.3 s
     passed.set()
     assert await call.read() == GetFlowResponse()
-    assert await call.read() is grpc.aio.EOF
+    assert await call.read() is EOF
 
 
 async def test_a_cancelled_call_ends_its_handler(serve: Serve) -> None:

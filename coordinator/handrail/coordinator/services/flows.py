@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from grpc.aio import ServicerContext
 
@@ -89,8 +90,9 @@ class FlowService(FlowServiceServicer):
     async def WatchFlow(self, request: pb.WatchFlowRequest, context: _Context) -> AsyncIterator[pb.WatchFlowResponse]:
         """The flow's events as they are stored."""
         found = await self._finder.flow(request.flow_id)
-        async for response in self._watcher.watch(found, request.after_sequence):
-            yield response
+        async with aclosing(self._watcher.watch(found, request.after_sequence)) as responses:
+            async for response in responses:
+                yield response
 
     async def ListFlows(self, request: pb.ListFlowsRequest, context: _Context) -> pb.ListFlowsResponse:
         """One page of flows, newest first."""

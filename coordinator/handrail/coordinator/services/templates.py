@@ -48,10 +48,12 @@ class TemplateService(TemplateServiceServicer):
             raise TemplateRefused(request.template.name, findings)
         # Names that the check lets pass and the broker's configuration can't hold are refused before they are stored.
         permissions.users([request.template])
-        template = Template.compile(request.template, contracts)
+        descriptors = Template.compile(request.template, contracts).descriptor_set
+        # Compiled from what will be stored: nothing gets into the stream that can't be read back.
+        template = Template.compile(request.template, Contracts.from_descriptor_set(descriptors))
         stored = StoredTemplate(
             template=request.template,
-            descriptors=template.descriptor_set,
+            descriptors=descriptors,
             digest=template.digest,
             put_by=current_caller().subject,
             put_time=timestamp(datetime.now(UTC)),

@@ -1,0 +1,172 @@
+"""Watching a flow: every message once, in order, soon; resumable; and ended by a drain."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from handrail.coordinator.finding import Finder
+from handrail.coordinator.watching import Drain, Watcher
+from handrail.mesh.bus import Bus
+from handrail.mesh.errors import HandrailError
+from handrail.v1.decision_pb2 import FlowStatus
+from handrail.v1.flow_service_pb2 import WatchFlowRequest, WatchFlowResponse
+from payments.v1.payments_pb2 import ChargebackReceived
+from tests.support import flows
+from tests.support.api import EOF, Api, bearer, refused, running_api
+from tests.support.waiting import until
+
+
+@pytest.fixture
+async def api(api: Api) -> Api:
+    """A coordinator that knows the small flow type of these tests."""
+    await api.replica.catalog.put(flows.stored(flows.template()))
+    return api
+
+
+async def publish(bus: Bus, *entries: Any) -> list[int]:
+    return [await bus.publish(entry.address.subject, entry.body) for entry in entries]
+
+
+def watch(api: Api, *, after: int = 0, flow_id: str = flows.FLOW_ID) -> Any:
+    rpc = api.channel.unary_stream(
+        "/handrail.v1.FlowService/WatchFlow",
+        request_serializer=WatchFlowRequest.SerializeToString,
+        response_deserializer=WatchFlowResponse.FromString,
+    )
+    request = WatchFlowRequest(flow_id=flow_id, after_sequence=after)
+    return rpc(request, metadata=bearer(api.token("vera")), timeout=60)
+
+
+async def next_event(call: Any) -> WatchFlowResponse:
+    """The next event, past any checkpoint."""
+    while True:
+        response: WatchFlowResponse = await call.read()
+        assert response is not EOF
+        if response.HasField("event"):
+            return response
+
+
+async def test_what_was_stored_comes_first_and_then_what_is_stored_live(api: Api, bus: Bus) -> None:
+    (first,) = await publish(bus, flows.start())
+    call = watch(api)
+    seen = await next_event(call)
+    assert (seen.sequence, seen.status) == (first, FlowStatus.FLOW_STATUS_RUNNING)
+    assert (seen.event.agent, seen.event.type) == ("detection", flows.RECEIVED)
+
+    checkpoint = await call.read()
+    assert (checkpoint.HasField("event"), checkpoint.sequence) == (False, first)
+    later = await publish(bus, flows.enriched(), flows.notified())
+    live = [await next_event(call), await next_event(call)]
+    assert [response.sequence for response in live] == later
+    assert live[-1].status == FlowStatus.FLOW_STATUS_COMPLETED
+
+
+async def test_a_watch_resumes_behind_a_sequence(api: Api, bus: Bus) -> None:
+    _, second, third = await publish(bus, flows.start(), flows.enriched(), flows.notified())
+    call = watch(api, after=second)
+    seen = await next_event(call)
+    assert (seen.sequence, seen.status) == (third, FlowStatus.FLOW_STATUS_COMPLETED)
+
+
+async def test_a_message_that_does_not_count_says_why(api: Api, bus: Bus) -> None:
+    await publish(bus, flows.start(), flows.notified())
+    call = watch(api)
+    await next_event(call)
+    assert "nothing triggered step notify" in (await next_event(call)).event.void_reason
+
+
+async def test_watching_a_flow_that_is_not_there_is_refused(api: Api) -> None:
+    refusal = await refused(watch(api, flow_id="ef" * 16).read())
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "FLOW_NOT_FOUND")
+
+
+async def test_nothing_is_lost_or_repeated_while_many_publish(api: Api, bus: Bus) -> None:
+    # 60 messages that do not count, by several publishers at once, around the time that the watch begins.
+    await publish(bus, flows.start())
+    others = [flows.decision(ChargebackReceived(), about=str(number)) for number in range(60)]
+    before = asyncio.gather(*(publish(bus, entry) for entry in others[:30]))
+    call = watch(api)
+    await next_event(call)
+    stored = await before + await asyncio.gather(*(publish(bus, entry) for entry in others[30:]))
+    seen = [(await next_event(call)).sequence for _ in others]
+    assert seen == sorted(sequence for (sequence,) in stored)
+
+
+async def test_a_watch_that_is_cancelled_leaves_no_subscription(api: Api, bus: Bus) -> None:
+    await publish(bus, flows.start())
+    before = len(bus.connection.client._subs)
+    call = watch(api)
+    await next_event(call)
+    assert len(bus.connection.client._subs) == before + 1
+    call.cancel()
+    await until(lambda: len(bus.connection.client._subs) == before)
+
+
+async def test_a_quiet_watch_says_that_it_is_alive(api: Api, bus: Bus) -> None:
+    (first,) = await publish(bus, flows.start())
+    store = api.replica.store
+    watcher = Watcher(bus, store, Drain(), checkpoint=timedelta(milliseconds=50))
+    found = await Finder(bus, store).flow(flows.FLOW_ID)
+    seen = []
+    async for response in watcher.watch(found, 0):
+        seen.append(response)
+        if len(seen) == 4:
+            break
+    assert [response.HasField("event") for response in seen] == [True, False, False, False]
+    assert {response.sequence for response in seen} == {first}
+    assert {response.status for response in seen} == {FlowStatus.FLOW_STATUS_RUNNING}
+
+
+async def test_a_missed_hint_only_delays(api: Api, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoHints:
+        async def unsubscribe(self) -> None:
+            pass
+
+    async def deaf(subject: str, on_message: Any) -> NoHints:
+        return NoHints()
+
+    await publish(bus, flows.start())
+    monkeypatch.setattr(bus, "subscribe", deaf)
+    call = watch(api)
+    await next_event(call)
+    (second,) = await publish(bus, flows.enriched())
+    assert (await next_event(call)).sequence == second
+
+
+async def test_a_drain_ends_a_watch_with_where_to_resume(bus: Bus, tmp_path: Path) -> None:
+    async with running_api(bus, tmp_path) as api:
+        await api.replica.catalog.put(flows.stored(flows.template()))
+        (first,) = await publish(bus, flows.start())
+        call = watch(api)
+        await next_event(call)
+        draining = asyncio.create_task(api.server.drain())
+        while True:
+            try:
+                if await call.read() is EOF:
+                    raise AssertionError("it ended without a reason")
+            except grpc.aio.AioRpcError:
+                break
+        refusal = await refused(call.read())
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        assert refusal.info.metadata["sequence"] == str(first)
+        await draining
+
+
+async def test_a_watch_of_a_flow_that_lost_its_template_says_so(bus: Bus, tmp_path: Path) -> None:
+    async with running_api(bus, tmp_path) as api:
+        await publish(bus, flows.start())
+        refusal = await refused(watch(api).read())
+        assert refusal.reason == "TEMPLATE_NOT_FOUND"
+
+
+async def test_the_finder_tells_what_is_not_there(bus: Bus, store: Any) -> None:
+    with pytest.raises(HandrailError) as caught:
+        await Finder(bus, store).flow(flows.FLOW_ID)
+    assert caught.value.reason_name == "FLOW_NOT_FOUND"
