@@ -8,21 +8,18 @@ from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.expression import cut
 from handrail.mesh.findings import finding
-from handrail.mesh.graph import FlowGraph
+from handrail.mesh.graph import FlowGraph, goes_on
 from handrail.mesh.policy import Count, Policy
-from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED
+from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED, emits_of
 from handrail.mesh.template import fact_types
 from handrail.v1 import template_pb2 as pb
 
 
 def check_beginning(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
-    """Beginnings from which the end can't be reached, that recur, or that a gate would guard in vain."""
+    """Beginnings that recur, or that a gate would guard in vain."""
     for index, event in enumerate(proto.starts_with):
-        path = f"starts_with[{index}]"
-        if graph.completes.isdisjoint(graph.possible_from([event])):
-            yield finding("HR011", path, f"a flow that begins with {cut(event)} can't complete")
         if any(event in step.emits for step in proto.steps):
-            yield finding("HR014", path, f"{cut(event)} begins a flow, and a step emits it")
+            yield finding("HR014", f"starts_with[{index}]", f"{cut(event)} begins a flow, and a step emits it")
     for index, gate in enumerate(proto.gates):
         if gate.on in graph.starts:
             yield finding("HR022", f"gates[{index}].on", f"{cut(gate.on)} begins a flow: it is a fact without any gate")
@@ -52,40 +49,23 @@ def check_end(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
 
 
 def check_answers(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
-    """Answers after which nothing goes on: the flow is stranded, unless another branch completes it."""
+    """Events after which nothing goes on: they strand the flow, or it completes without them."""
+    dead_ends = set(graph.dead_ends())
+    for index, event in dead_ends:
+        yield _dead_end(proto, index, event)
     for index in sorted(graph.reachable):
-        step = proto.steps[index]
-        for position, event in enumerate(step.emits):
-            path = f"steps[{index}].emits[{position}]"
-            if event in graph.leading or event == STEP_COMPLETED:
-                continue
-            if not graph.can_complete_without(index):
-                yield finding(
-                    "HR011", path, f"if step {step.name} answers with {cut(event)} alone, the flow can't complete"
-                )
-            elif event not in graph.waited_for:
+        for position, event in enumerate(proto.steps[index].emits):
+            heeded = graph.completes | graph.waited_for | graph.watched | {STEP_COMPLETED}
+            if event not in heeded and (index, event) not in dead_ends:
+                path = f"steps[{index}].emits[{position}]"
                 yield finding("HR010", path, f"no step waits for {cut(event)}, and it does not complete the flow")
 
 
-def check_refusals(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
-    """Gates on nothing, and gates whose refusal strands the flow."""
+def check_gates(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
+    """Gates on what nobody proposes."""
     for index, gate in enumerate(proto.gates):
-        emitters = [number for number, step in enumerate(proto.steps) if gate.on in step.emits]
-        if not emitters and gate.on not in graph.starts:
+        if gate.on not in graph.starts and not any(gate.on in step.emits for step in proto.steps):
             yield finding("HR009", f"gates[{index}].on", f"gate {gate.name} guards {cut(gate.on)}, which no step emits")
-        stranded = [
-            proto.steps[number].name
-            for number in emitters
-            if gate.on in graph.refusable
-            and APPROVAL_REFUSED not in graph.leading
-            and not graph.can_complete_without(number)
-        ]
-        if stranded:
-            yield finding(
-                "HR012",
-                f"gates[{index}].on_reject",
-                f"when what step {stranded[0]} proposes is refused, the flow goes on, and can't complete",
-            )
 
 
 def check_irreversible(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
@@ -154,6 +134,23 @@ def _why_not(event: str, undone: set[str]) -> str:
     if event in undone:
         return "only an undo emits, and nothing goes on after an undo"
     return "nobody emits"
+
+
+def _dead_end(proto: pb.FlowTemplate, index: int, event: str) -> pb.Finding:
+    if index < 0:
+        path = f"starts_with[{list(proto.starts_with).index(event)}]"
+        return finding("HR011", path, f"a flow that begins with {cut(event)} can't go on: no step waits for it")
+    step = proto.steps[index]
+    if event in step.emits:
+        path = f"steps[{index}].emits[{list(step.emits).index(event)}]"
+        return finding("HR011", path, f"if step {step.name} answers with {cut(event)}, the flow can be stranded there")
+    if event == APPROVAL_REFUSED:
+        emits = emits_of(step)
+        gate = next(number for number, gate in enumerate(proto.gates) if gate.on in emits and goes_on(gate))
+        text = f"when what step {step.name} proposes is refused, no step waits for that, and the flow can be stranded"
+        return finding("HR012", f"gates[{gate}].on_reject", text)
+    text = f"nothing follows on step {step.name}, which emits nothing, and the flow can be stranded there"
+    return finding("HR011", f"steps[{index}]", text, "let it emit an event that leads on, or that completes the flow")
 
 
 def _limits(rule: pb.Rule, events: frozenset[str], proto: pb.FlowTemplate, contracts: Contracts) -> bool:

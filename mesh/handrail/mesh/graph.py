@@ -1,7 +1,7 @@
-"""What a template makes possible: which events can follow which, and which of them lead to the end of the flow.
+"""What a template makes possible: which events can follow which, and where a flow can come to rest.
 
 Everything here is about what may happen, not what will: a step is taken to be able to answer with any of the messages
-it emits, alone or with others, and a join to be complete once each of its inputs is possible.
+it emits, and with that one alone; a join to be complete once each of its inputs is possible.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ class FlowGraph:
         self._steps = tuple(proto.steps)
         self.starts = frozenset(proto.starts_with)
         self.completes = frozenset(proto.completes_with)
-        self.refusable = frozenset(gate.on for gate in proto.gates if _goes_on(gate))
+        self.refusable = frozenset(gate.on for gate in proto.gates if goes_on(gate))
         """Types whose refusal lets the flow go on: whoever emits one can be answered with ApprovalRefused."""
+        self.watched = frozenset(event for rule in proto.rules for event in rule.on)
+        """Events at which a rule is evaluated."""
         self.waits = tuple(frozenset([*step.after, *(join.type for join in step.after_all)]) for step in proto.steps)
         """What each step waits for."""
         self.outcomes = tuple(self._outcomes(step) for step in proto.steps)
@@ -44,40 +46,49 @@ class FlowGraph:
 
     @cached_property
     def waited_for(self) -> frozenset[str]:
-        """Every event that some step waits for."""
+        """Every event that a step waits for."""
         return frozenset[str]().union(*self.waits)
 
     @cached_property
-    def leading(self) -> frozenset[str]:
-        """Every event from which the end can be reached, given that the other inputs of joins are there."""
-        leading = set(self.completes)
+    def stuck(self) -> frozenset[str]:
+        """Every event after which a flow can come to rest without being complete.
+
+        Nothing follows on it but what is stuck itself: each of the steps that wait for it can answer so. A join is
+        taken to have its other inputs, and an event that only a rule looks at to end the flow.
+        """
+        stuck: set[str] = set()
         grown = True
         while grown:
-            grown = False
-            for waits, outcomes in zip(self.waits, self.outcomes, strict=True):
-                if leading & outcomes and not waits <= leading:
-                    leading |= waits
-                    grown = True
-        return frozenset(leading)
+            new = {event for event in self.emitted - stuck if self._comes_to_rest(event, stuck)}
+            stuck |= new
+            grown = bool(new)
+        return frozenset(stuck)
 
-    def possible_from(
-        self, starts: Iterable[str], *, without_step: int | None = None, without_event: str | None = None
-    ) -> frozenset[str]:
-        """What can happen after these events, if one of the steps never answers, or one of the events never happens."""
+    def dead_ends(self) -> Iterator[tuple[int, str]]:
+        """The answers that can leave a flow stranded: a step, by its position, or -1 for the beginning; and the event.
+
+        They are the last events of the ways on which every other branch can come to rest too.
+        """
+        waiting = [(-1, event) for event in sorted(self.starts & self.stuck)]
+        seen = set(waiting)
+        while waiting:
+            origin, event = waiting.pop(0)
+            if not self._waiters(event):
+                yield origin, event
+            for index in self._waiters(event):
+                new = [(index, answer) for answer in sorted(self.outcomes[index] & self.stuck)]
+                waiting += [answer for answer in new if answer not in seen]
+                seen.update(new)
+
+    def possible_from(self, starts: Iterable[str], *, without_event: str = "") -> frozenset[str]:
+        """What can happen after these events, if one of the events never happens."""
         possible = set(starts) - {without_event}
         grown = True
         while grown:
-            grown = False
-            for index in self._triggered(possible):
-                new = self.outcomes[index] - possible - {without_event}
-                if new and index != without_step:
-                    possible |= new
-                    grown = True
+            new = frozenset[str]().union(*(self.outcomes[index] for index in self._triggered(possible)))
+            grown = not new <= possible | {without_event}
+            possible |= new - {without_event}
         return frozenset(possible)
-
-    def can_complete_without(self, step: int) -> bool:
-        """Whether a flow can complete though this step gives nothing that others wait for."""
-        return not self.completes.isdisjoint(self.possible_from(self.starts, without_step=step))
 
     @cached_property
     def cycles(self) -> tuple[frozenset[int], ...]:
@@ -111,6 +122,15 @@ class FlowGraph:
                     grown = True
         return frozenset(repeated)
 
+    def _comes_to_rest(self, event: str, stuck: set[str]) -> bool:
+        if event in self.completes:
+            return False
+        waiters = self._waiters(event)
+        return all(self.outcomes[index] & stuck for index in waiters) if waiters else event not in self.watched
+
+    def _waiters(self, event: str) -> list[int]:
+        return [index for index, waits in enumerate(self.waits) if event in waits]
+
     def _sources(self, events: Iterable[str]) -> set[int]:
         """The steps that any of these events can come from; -1 for the beginning of the flow."""
         wanted = set(events)
@@ -140,5 +160,6 @@ class FlowGraph:
         return emits | {APPROVAL_REFUSED} if emits & self.refusable else emits
 
 
-def _goes_on(gate: pb.Gate) -> bool:
+def goes_on(gate: pb.Gate) -> bool:
+    """Whether the flow goes on when what the gate guards is refused."""
     return gate.on_reject in (pb.REJECT_ACTION_UNSPECIFIED, pb.REJECT_ACTION_CONTINUE)

@@ -42,7 +42,7 @@ def _all(proto: FlowTemplate, contracts: Contracts) -> Iterator[Finding]:
     yield from check_flow.check_steps(proto, graph)
     yield from check_flow.check_end(proto, graph)
     yield from check_flow.check_answers(proto, graph)
-    yield from check_flow.check_refusals(proto, graph)
+    yield from check_flow.check_gates(proto, graph)
     yield from check_flow.check_irreversible(proto, graph)
     yield from check_flow.check_cycles(proto, graph, contracts)
     yield from check_flow.check_joins(proto, graph, contracts)
