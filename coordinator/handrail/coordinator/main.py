@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from handrail.coordinator.health import keep_health
 from handrail.coordinator.leases import DEFAULT_TTL
 from handrail.coordinator.replica import Replica
 from handrail.coordinator.server import Server, ServerSettings
@@ -73,6 +74,7 @@ async def _serve(
         running = tasks.create_task(replica.run(stopping), name="replica")
         lost = tasks.create_task(_end_with(bus, stopping), name="connection")
         await server.set_serving(True)
+        tasks.create_task(keep_health(bus, server, stopping), name="health")
         log.info("serving on port %d", port)
         if on_ready is not None:
             on_ready(port)

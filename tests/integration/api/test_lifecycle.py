@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,13 +16,14 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2
 
+from handrail.coordinator.main import CoordinatorSettings, run_coordinator
 from handrail.coordinator.replica import Replica
-from handrail.coordinator.running import run_coordinator
 from handrail.coordinator.server import SERVICES, Server, ServerSettings
 from handrail.coordinator.tokens import KeyFiles, ensure_keys, mint
 from handrail.mesh.bus import Bus, BusSettings
 from handrail.mesh.errors import HandrailError
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse
+from tests.conftest import Connect
 from tests.support.api import Api, bearer, refused, running_api
 from tests.support.nats_server import NatsServer
 
@@ -46,6 +49,15 @@ async def until_health(channel: grpc.aio.Channel, wanted: int) -> None:
     call.cancel()
 
 
+async def until_pulling(bus: Bus) -> None:
+    """Until the coordinator waits for messages on each of its durables: it has begun."""
+    for stream, durable in (("FLOW", "decide"), ("FLOW", "track"), ("TIMER", "due")):
+        while True:
+            info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
+            if info["num_waiting"]:
+                break
+
+
 def get_flow(channel: grpc.aio.Channel, token: str, **options: Any) -> Any:
     rpc = channel.unary_unary(
         "/handrail.v1.FlowService/GetFlow",
@@ -56,24 +68,18 @@ def get_flow(channel: grpc.aio.Channel, token: str, **options: Any) -> Any:
 
 
 @asynccontextmanager
-async def running(settings: BusSettings, keys: KeyFiles) -> AsyncIterator[grpc.aio.Channel]:
-    """A coordinator as `handrail coordinator` runs it."""
-    stopping, port = asyncio.Event(), asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(
-        run_coordinator(
-            settings,
-            ServerSettings(address="127.0.0.1:0", public_keys=(keys.public,)),
-            holder="test",
-            stopping=stopping,
-            on_listening=port.set_result,
-        )
-    )
+async def running(bus: BusSettings, keys: KeyFiles) -> AsyncIterator[grpc.aio.Channel]:
+    """A coordinator as `handrail coordinator` runs it, ended by a signal."""
+    port = asyncio.get_running_loop().create_future()
+    server = ServerSettings(address="127.0.0.1:0", public_keys=(keys.public,))
+    settings = CoordinatorSettings(bus=bus, server=server, connect_timeout=timedelta())
+    task = asyncio.create_task(run_coordinator(settings, on_ready=port.set_result))
     await asyncio.wait({task, port}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         await task
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port.result()}") as channel:
         yield channel
-    stopping.set()
+    os.kill(os.getpid(), signal.SIGTERM)  # the coordinator in this process takes it
     await task
 
 
@@ -104,11 +110,12 @@ async def test_a_coordinator_runs_from_an_empty_broker_to_its_orderly_end(
 
 
 async def test_a_broker_that_goes_away_is_told_to_callers_and_in_health(
-    nats_server: NatsServer, tmp_path: Path
+    nats_server: NatsServer, connect: Connect, tmp_path: Path
 ) -> None:
     keys = ensure_keys(tmp_path)
     token = mint(keys.private, "vera")
     async with running(nats_server.settings(), keys) as channel:
+        await until_pulling(await connect(nats_server.settings("admin")))
         nats_server.kill()
         refusal = await refused(get_flow(channel, token, timeout=1))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "BROKER_UNAVAILABLE")
