@@ -1,0 +1,106 @@
+"""Calls to the coordinator: one channel, typed stubs, the caller's token, and errors as one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import TracebackType
+from typing import TypeVar, cast
+
+import grpc
+
+from handrail.cli.exits import CommandError, Exit, of_call
+from handrail.mesh import settings as table
+from handrail.mesh.settings import Settings
+from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
+from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
+from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Item = TypeVar("Item")
+
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+"""Every RPC may be repeated: those that change something are made so by a key, a digest or a request id."""
+
+_MAX_RESPONSE_BYTES = 16 << 20
+
+
+class Client:
+    """A connection to one coordinator address. Errors of calls come as CommandError."""
+
+    def __init__(self, address: str, *, token: str, timeout: timedelta) -> None:
+        self.address = address
+        self._timeout = timeout.total_seconds()
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._channel = grpc.insecure_channel(
+            address,
+            options=(
+                ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+                ("grpc.max_receive_message_length", _MAX_RESPONSE_BYTES),
+                ("grpc.keepalive_time_ms", 30_000),
+            ),
+        )
+        self.flows = FlowServiceStub(self._channel)
+        self.approvals = ApprovalServiceStub(self._channel)
+        self.templates = TemplateServiceStub(self._channel)
+        self.quarantine = QuarantineServiceStub(self._channel)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Client:
+        """The client that the settings describe."""
+        token, token_file = settings.value(table.TOKEN), settings.value(table.TOKEN_FILE)
+        # A file that was named on the command line is meant, whatever the environment says.
+        if token_file is not None and (not token or settings.flags.get(table.TOKEN_FILE.key)):
+            token = table.secret(token_file)
+        if not token.isascii() or not (token or "-").isprintable():
+            raise CommandError("the token is no bearer token: it has characters that none has", Exit.USAGE)
+        return cls(settings.value(table.ADDRESS), token=token, timeout=settings.value(table.TIMEOUT))
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+        """Call a method that answers once."""
+        try:
+            return method(request, timeout=self._timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise of_call(cast("grpc.Call", error), address=self.address) from None
+
+    def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Iterator[Response]:
+        """Call a method that answers with a stream; without a deadline, for it is to go on."""
+        try:
+            yield from method(request, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise of_call(cast("grpc.Call", error), address=self.address) from None
+
+
+def pages(fetch: Callable[[str, int], tuple[list[Item], str]], *, limit: int) -> list[Item]:
+    """Up to `limit` items over as many pages as it takes; `fetch` gets a page token and a page size."""
+    found: list[Item] = []
+    token = ""
+    while True:
+        items, token = fetch(token, min(limit - len(found), 500))
+        found += items
+        if not token or len(found) >= limit:
+            return found[:limit]

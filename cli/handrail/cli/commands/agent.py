@@ -1,0 +1,49 @@
+"""`handrail agent`: run agents."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from handrail.agents.errors import DeclarationError
+from handrail.agents.runner import find_agent, run_here, run_workers
+from handrail.cli.arguments import AGENT, Parsers, add_settings, settings_of
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.logs import configure_logging
+from handrail.mesh import settings as table
+from handrail.mesh.settings import Settings, bus_settings
+
+
+def add(commands: Parsers) -> None:
+    """Add the parser."""
+    parser = commands.add_parser("agent", help="run an agent", allow_abbrev=False)
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    run = verbs.add_parser(
+        "run",
+        help="run the workers of an agent",
+        description="Run the workers of an agent until SIGTERM or Ctrl-C. A worker that dies is started again.",
+        allow_abbrev=False,
+    )
+    run.add_argument("path", metavar="MODULE:AGENT", help="such as demos.payments.ledger:agent")
+    add_settings(run, AGENT)
+    run.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> Exit:
+    settings = settings_of(arguments)
+    configure_logging(settings)
+    workers = settings.value(table.WORKERS)
+    try:
+        agent = find_agent(arguments.path)
+        bus = bus_settings(settings, agent.name)
+        status = run_here(agent, bus) if workers == 1 else _run_many(arguments.path, settings, workers)
+    except DeclarationError as error:
+        raise CommandError(str(error), Exit.USAGE) from None
+    return Exit(status)
+
+
+def _run_many(path: str, settings: Settings, workers: int) -> int:
+    """The workers read the settings from their environment: what was given as a flag goes there."""
+    flags = {setting.env: settings.flags.get(setting.key) for setting in AGENT}
+    given = {variable: value for variable, value in flags.items() if value is not None}
+    return run_workers(path, workers=workers, environment={**os.environ, **given})

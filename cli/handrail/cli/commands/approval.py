@@ -1,0 +1,170 @@
+"""`handrail approval`: proposals that wait for people, and their answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from google.protobuf.json_format import MessageToDict
+
+from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.client import pages
+from handrail.cli.commands.flow_show import votes
+from handrail.cli.exits import Exit
+from handrail.cli.output import Output, cut, time
+from handrail.cli.session import Session, session
+from handrail.cli.words import approval_status
+from handrail.v1 import approval_service_pb2 as pb
+from handrail.v1.flow_service_pb2 import Approval
+
+_DEFAULT_LIMIT = 50
+_SHOWN = 80
+
+
+def add(commands: Parsers) -> None:
+    """Add the parser."""
+    parser = commands.add_parser("approval", help="see and answer what waits for people", allow_abbrev=False)
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    listing = verbs.add_parser("list", help="list what waits, oldest first", allow_abbrev=False)
+    listing.add_argument("--type", default="", metavar="TYPE", help="flows of this type alone")
+    listing.add_argument("--all", action="store_true", help="what was answered, too")
+    listing.add_argument("--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most so many (50)")
+    add_settings(listing, CALLER)
+    listing.set_defaults(run=_list)
+
+    show = verbs.add_parser("show", help="show a proposal, its gates and votes", allow_abbrev=False)
+    show.add_argument("approval_id", metavar="APPROVAL", help="approval id")
+    add_settings(show, CALLER)
+    show.set_defaults(run=_show)
+
+    for name, text, run in (("approve", "vote yes", _approve), ("reject", "vote no; one no rejects", _reject)):
+        vote = verbs.add_parser(name, help=text, allow_abbrev=False)
+        vote.add_argument("approval_id", metavar="APPROVAL", help="approval id")
+        vote.add_argument(
+            "--digest",
+            default="",
+            help="the vote counts only for the proposal with this digest; else for the one there is",
+        )
+        vote.add_argument("--comment", default="", help="for people; it is recorded")
+        add_settings(vote, CALLER)
+        vote.set_defaults(run=run)
+
+
+def _list(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+
+        def fetch(token: str, size: int) -> tuple[list[Approval], str]:
+            request = pb.ListApprovalsRequest(
+                flow_type=arguments.type, include_closed=arguments.all, page_size=size, page_token=token
+            )
+            page = asked.client.call(asked.client.approvals.ListApprovals, request)
+            return list(page.approvals), page.next_page_token
+
+        found = pages(fetch, limit=arguments.limit)
+        if asked.output.is_json:
+            asked.output.document({"approvals": [_document(approval) for approval in found]})
+        else:
+            asked.output.table(
+                ("APPROVAL", "TYPE", "OF", "STATUS", "VOTES", "EXPIRES", "DATA"),
+                [_row(approval) for approval in found],
+                empty="Nothing waits for approval.",
+            )
+    return Exit.OK
+
+
+def _row(approval: Approval) -> tuple[object, ...]:
+    quorum = max((gate.quorum for gate in approval.gates), default=0)
+    return (
+        approval.approval_id,
+        approval.flow_type,
+        approval.type,
+        approval_status(approval),
+        f"{sum(vote.approve for vote in approval.votes)}/{quorum}",
+        time(approval.expire_time),
+        cut(_data(approval), _SHOWN),
+    )
+
+
+def _show(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        _print(asked.output, _get(asked, arguments.approval_id))
+    return Exit.OK
+
+
+def _approve(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        request = pb.ApproveProposalRequest(
+            approval_id=arguments.approval_id, digest=_digest(asked, arguments), comment=arguments.comment
+        )
+        _voted(asked.output, asked.client.call(asked.client.approvals.ApproveProposal, request).approval)
+    return Exit.OK
+
+
+def _reject(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        request = pb.RejectProposalRequest(
+            approval_id=arguments.approval_id, digest=_digest(asked, arguments), comment=arguments.comment
+        )
+        _voted(asked.output, asked.client.call(asked.client.approvals.RejectProposal, request).approval)
+    return Exit.OK
+
+
+def _get(asked: Session, approval_id: str) -> Approval:
+    request = pb.GetApprovalRequest(approval_id=approval_id)
+    return asked.client.call(asked.client.approvals.GetApproval, request).approval
+
+
+def _digest(asked: Session, arguments: argparse.Namespace) -> str:
+    return str(arguments.digest or _get(asked, arguments.approval_id).digest)
+
+
+def _voted(output: Output, approval: Approval) -> None:
+    if output.is_json:
+        _print(output, approval)
+    else:
+        output.text(f"{approval.approval_id} is {approval_status(approval)} ({votes(approval)})")
+
+
+def _print(output: Output, approval: Approval) -> None:
+    if output.is_json:
+        output.document(_document(approval))
+        return
+    output.fields(
+        [
+            ("approval", approval.approval_id),
+            ("flow", approval.flow_id),
+            ("type", approval.flow_type),
+            ("status", approval_status(approval)),
+            ("proposed by", f"{approval.agent} in step {approval.step}"),
+            ("asked", time(approval.request_time)),
+            ("expires", time(approval.expire_time)),
+            ("votes", votes(approval)),
+            ("digest", approval.digest),
+            ("proposal", approval.type),
+            ("data", _data(approval)),
+        ]
+    )
+    output.text("")
+    output.table(
+        ("GATE", "ROLES", "QUORUM", "NOT", "WHY"),
+        [
+            (g.gate, ", ".join(g.roles), g.quorum, g.requester if g.not_the_requester else "", g.reason)
+            for g in approval.gates
+        ],
+    )
+
+
+def _data(approval: Approval) -> str:
+    data = MessageToDict(approval.data_json)
+    data.pop("@type", None)
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _document(approval: Approval) -> dict[str, object]:
+    """The approval as JSON; the server has opened the proposal already."""
+    without = Approval()
+    without.CopyFrom(approval)
+    without.ClearField("data")
+    without.ClearField("data_json")
+    return {**MessageToDict(without), "data": MessageToDict(approval.data_json)}

@@ -1,0 +1,78 @@
+"""`handrail coordinator`: one replica of the coordinator."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+
+import uvloop
+
+from handrail.cli.arguments import COORDINATOR, Parsers, add_settings, settings_of
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.logs import configure_logging
+from handrail.coordinator.main import CoordinatorSettings, run_coordinator
+from handrail.coordinator.server import ServerSettings
+from handrail.mesh import settings as table
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.settings import Settings, bus_settings
+from handrail.mesh.subjects import COORDINATOR as NAME
+
+
+def add(commands: Parsers) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "coordinator",
+        help="run a replica of the coordinator",
+        description="Run a replica of the coordinator until SIGTERM or Ctrl-C. Any number may run side by side.",
+        allow_abbrev=False,
+    )
+    add_settings(parser, COORDINATOR)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> Exit:
+    settings = settings_of(arguments)
+    wanted = coordinator_settings(settings)
+    configure_logging(settings)
+    host = wanted.server.address.rpartition(":")[0]
+    try:
+        uvloop.run(run_coordinator(wanted, on_ready=lambda port: print(f"serving on {host}:{port}", flush=True)))
+    except ExceptionGroup as group:
+        raise _only(group) from None
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error)) from None
+    return Exit.OK
+
+
+def coordinator_settings(settings: Settings) -> CoordinatorSettings:
+    """What the settings ask for; CommandError where no key is given."""
+    keys = settings.value(table.JWT_PUBLIC_KEYS)
+    if not keys:
+        raise CommandError(
+            f"no key to verify tokens with: {table.JWT_PUBLIC_KEYS.flag} or {table.JWT_PUBLIC_KEYS.env} names one",
+            Exit.USAGE,
+        )
+    return CoordinatorSettings(
+        bus=bus_settings(settings, NAME),
+        server=ServerSettings(
+            address=settings.value(table.LISTEN),
+            public_keys=keys,
+            reflection=settings.value(table.REFLECTION),
+            channelz=settings.value(table.CHANNELZ),
+            grace=settings.value(table.GRACE),
+        ),
+        replicas=settings.value(table.REPLICAS),
+        lease_ttl=settings.value(table.LEASE_TTL),
+        sweep_interval=settings.value(table.SWEEP_INTERVAL),
+        connect_timeout=timedelta(minutes=1),
+    )
+
+
+def _only(error: Exception) -> Exception:
+    """The error that a group of tasks ended with; the group, where nothing in it is an error of ours."""
+    while isinstance(error, ExceptionGroup):
+        ours = error.subgroup(HandrailError)
+        if ours is None:
+            return error
+        error = ours.exceptions[0]
+    return error

@@ -1,0 +1,132 @@
+"""`handrail dev`: everything on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from handrail.cli.arguments import Parsers
+from handrail.cli.dev.package import load_package, merged
+from handrail.cli.dev.people import APPROVERS, OPERATOR, VIEWER
+from handrail.cli.dev.processes import StartError
+from handrail.cli.dev.stack import DevOptions, DevStack
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.logs import FORMAT
+from handrail.cli.output import Output
+from handrail.mesh.permissions import ADMIN
+
+_POLL_SECONDS = 0.2
+_NATS_PORT = 4222
+_PORT = 7070
+
+
+def add(commands: Parsers) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "dev",
+        help="start everything on this machine, for development",
+        description="Start a nats-server, a coordinator and, if asked, agents on this machine; print addresses and "
+        "tokens; run until Ctrl-C. What dies is started again; the broker gets the permissions that stored templates "
+        "ask for.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--agents",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="package with AGENTS, TEMPLATES and MESSAGES: its templates are activated, its agents started; repeatable",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="keep everything there; else it is gone afterwards")
+    parser.add_argument("--nats-port", type=_port, default=_NATS_PORT, metavar="PORT", help="4222; 0 takes a free one")
+    parser.add_argument("--port", type=_port, default=_PORT, metavar="PORT", help="for gRPC, 7070; 0 takes a free one")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON when ready, for programs")
+    parser.set_defaults(run=_run)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError(text)
+    return port
+
+
+def _run(arguments: argparse.Namespace) -> Exit:
+    logging.basicConfig(level=logging.INFO, format=FORMAT, force=True)
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        package = merged(load_package(name) for name in arguments.agents)
+        with _folder(arguments.data) as folder:
+            options = DevOptions(folder=folder, package=package, nats_port=arguments.nats_port, port=arguments.port)
+            with DevStack(options) as stack:
+                stack.start()
+                stack.start_agents()
+                _announce(stack, as_json=arguments.json)
+                while not stopping.wait(_POLL_SECONDS):
+                    stack.poll()
+    except StartError as error:
+        raise CommandError(str(error)) from None
+    return Exit.OK
+
+
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="handrail-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _announce(stack: DevStack, *, as_json: bool) -> None:
+    people = stack.people
+    if as_json:
+        Output("json").line(
+            {
+                "nats": stack.nats_url,
+                "address": stack.address,
+                "data": str(stack.folder),
+                "tokens": people.tokens,
+                "token_files": {person: str(people.token_file(person)) for person in people.tokens},
+                "credentials": str(stack.broker.credentials),
+                "pids": {
+                    child.name: child.pid for child in (stack.broker.child, stack.coordinator, *stack.agents.values())
+                },
+            }
+        )
+        return
+    print("\n".join(_lines(stack)), flush=True)
+
+
+def _lines(stack: DevStack) -> Iterator[str]:
+    people = stack.people
+    yield f"broker       {stack.nats_url}   user {ADMIN}, password in {stack.broker.credentials / ADMIN / 'password'}"
+    yield f"coordinator  {stack.address}   (gRPC, with reflection)"
+    yield f"data         {stack.folder}   (logs in logs/)"
+    if stack.agents:
+        yield f"agents       {', '.join(stack.agents)}"
+    yield ""
+    yield "Tokens:"
+    for person in people.tokens:
+        yield f"  {person:5} {', '.join(sorted(people.roles(person))):18} {people.token_file(person)}"
+    yield ""
+    yield "Try, in another terminal:"
+    yield f"  export HANDRAIL_ADDRESS={stack.address} HANDRAIL_TOKEN_FILE={people.token_file(OPERATOR)}"
+    for template in stack.options.package.templates:
+        yield f"  handrail flow start {template.name} --data '{{…}}'        # {', '.join(template.starts_with)}"
+    yield "  handrail flow list"
+    yield "  handrail flow watch FLOW"
+    yield "  handrail approval list"
+    yield f"  handrail approval approve APPROVAL --token-file {people.token_file(APPROVERS[0])}"
+    yield "  handrail template list"
+    yield f'  grpcurl -plaintext -H "authorization: Bearer $(cat {people.token_file(VIEWER)})" {stack.address} list'
+    yield ""
+    yield "Ctrl-C ends everything."

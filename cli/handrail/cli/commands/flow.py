@@ -1,0 +1,103 @@
+"""`handrail flow`: start flows, look at them, step in."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import uuid
+from pathlib import Path
+
+from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.client import pages
+from handrail.cli.commands import flow_act, flow_show, flow_watch
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.output import time
+from handrail.cli.session import plain, session
+from handrail.cli.words import status_of, word
+from handrail.v1 import flow_service_pb2 as pb
+from handrail.v1.decision_pb2 import FlowStatus
+
+_STATUSES = tuple(word(name, "FLOW_STATUS_") for name in FlowStatus.keys()[1:])
+_DEFAULT_LIMIT = 50
+
+
+def add(commands: Parsers) -> None:
+    """Add the parser."""
+    parser = commands.add_parser("flow", help="start flows, look at them, step in", allow_abbrev=False)
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_start(verbs)
+    _add_list(verbs)
+    flow_show.add(verbs)
+    flow_watch.add(verbs)
+    flow_act.add(verbs)
+
+
+def _add_start(verbs: Parsers) -> None:
+    parser = verbs.add_parser("start", help="start a flow", allow_abbrev=False)
+    parser.add_argument("flow_type", metavar="TYPE", help="flow type, the name of its template")
+    parser.add_argument(
+        "--data", required=True, metavar="JSON", help="first event as JSON; @FILE reads a file, - stdin"
+    )
+    parser.add_argument("--type", default="", metavar="NAME", help="full name of the first event, where several may be")
+    parser.add_argument("--key", default="", help="business key: the same key gives the same flow")
+    add_settings(parser, CALLER)
+    parser.set_defaults(run=_start)
+
+
+def _start(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        request = pb.StartFlowRequest(
+            flow_type=arguments.flow_type,
+            data=asked.payload(arguments.flow_type, arguments.type, _text(arguments.data)),
+            key=arguments.key,
+            request_id="" if arguments.key else str(uuid.uuid4()),
+        )
+        started = asked.client.call(asked.client.flows.StartFlow, request)
+        if asked.output.is_json:
+            asked.output.document(plain(started))
+        else:
+            asked.output.text(f"{started.flow_id}{' was started before' if started.already_started else ''}")
+    return Exit.OK
+
+
+def _text(argument: str) -> str:
+    """The text that an argument is, or that the file it names holds."""
+    try:
+        if argument == "-":
+            return sys.stdin.read()
+        return Path(argument[1:]).read_text("utf-8") if argument.startswith("@") else argument
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--data: {error}", Exit.USAGE) from None
+
+
+def _add_list(verbs: Parsers) -> None:
+    parser = verbs.add_parser("list", help="list flows, newest first", allow_abbrev=False)
+    parser.add_argument("--type", default="", metavar="TYPE", help="flows of this type alone")
+    parser.add_argument("--status", default="", type=str.upper, choices=_STATUSES, help="flows of this status alone")
+    parser.add_argument("--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most so many (50)")
+    add_settings(parser, CALLER)
+    parser.set_defaults(run=_list)
+
+
+def _list(arguments: argparse.Namespace) -> Exit:
+    status = FlowStatus.Value(f"FLOW_STATUS_{arguments.status or 'UNSPECIFIED'}")
+    with session(arguments) as asked:
+
+        def fetch(token: str, size: int) -> tuple[list[pb.Flow], str]:
+            request = pb.ListFlowsRequest(flow_type=arguments.type, status=status, page_size=size, page_token=token)
+            page = asked.client.call(asked.client.flows.ListFlows, request)
+            return list(page.flows), page.next_page_token
+
+        found = pages(fetch, limit=arguments.limit)
+        if asked.output.is_json:
+            asked.output.document({"flows": [plain(flow) for flow in found]})
+        else:
+            asked.output.table(
+                ("FLOW", "TYPE", "VERSION", "STATUS", "STARTED", "REASON"),
+                [
+                    (f.flow_id, f.flow_type, f.template_version, status_of(f), time(f.start_time), f.status_reason)
+                    for f in found
+                ],
+                empty="No flows.",
+            )
+    return Exit.OK

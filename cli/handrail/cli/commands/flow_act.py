@@ -1,0 +1,147 @@
+"""`handrail flow plan|compensate|cancel|retry|resolve`: what a person does to a flow."""
+
+from __future__ import annotations
+
+import argparse
+import uuid
+
+from handrail.cli.arguments import CALLER, Parsers, add_settings
+from handrail.cli.exits import Exit
+from handrail.cli.session import Session, plain, session
+from handrail.cli.words import choice_of, choices, effect_status, status_of
+from handrail.v1 import flow_service_pb2 as pb
+
+
+def add(verbs: Parsers) -> None:
+    """Add the parsers."""
+    _add_plan(verbs)
+    _add_compensate(verbs)
+    _add_cancel(verbs)
+    _add_retry(verbs)
+    _add_resolve(verbs)
+
+
+def _add_plan(verbs: Parsers) -> None:
+    parser = _add_verb(verbs, "plan", "say what a compensation would undo, and do nothing")
+    parser.add_argument("--to-step", default="", metavar="STEP", help="back to this step; else all")
+    parser.set_defaults(run=_plan)
+
+
+def _plan(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        request = pb.PlanCompensationRequest(flow_id=arguments.flow_id, to_step=arguments.to_step)
+        plan = asked.client.call(asked.client.flows.PlanCompensation, request)
+        if asked.output.is_json:
+            asked.output.document(plain(plan))
+            return Exit.OK
+        rows = [
+            (
+                f"{number}." if what == "undo" and not plan.parallel else "",
+                what,
+                e.step,
+                e.agent,
+                e.type,
+                effect_status(e),
+            )
+            for what, effects in (("undo", plan.undos), ("stays", plan.irreversible), ("undone", plan.undone))
+            for number, e in enumerate(effects, 1)
+        ]
+        rows += [("", "awaited", run.step, run.agent, "outcome unknown", "") for run in plan.unknown]
+        asked.output.table(
+            ("", "WHAT", "STEP", "AGENT", "EFFECT", "STATUS"), rows, empty="Nothing was done that could be undone."
+        )
+    return Exit.OK
+
+
+def _add_compensate(verbs: Parsers) -> None:
+    parser = _add_verb(verbs, "compensate", "halt a flow and undo what it did", decides=True)
+    parser.add_argument("--to-step", default="", metavar="STEP", help="back to this step; else all")
+    parser.set_defaults(run=_compensate)
+
+
+def _compensate(arguments: argparse.Namespace) -> Exit:
+    request = pb.CompensateFlowRequest(
+        flow_id=arguments.flow_id,
+        reason=arguments.reason,
+        to_step=arguments.to_step,
+        etag=arguments.etag,
+        request_id=str(uuid.uuid4()),
+    )
+    with session(arguments) as asked:
+        return _decided(asked, asked.client.call(asked.client.flows.CompensateFlow, request).flow)
+
+
+def _add_cancel(verbs: Parsers) -> None:
+    parser = _add_verb(verbs, "cancel", "halt a flow, undo what it did, end it cancelled", decides=True)
+    parser.add_argument("--keep-effects", action="store_true", help="leave what was done as it is")
+    parser.set_defaults(run=_cancel)
+
+
+def _cancel(arguments: argparse.Namespace) -> Exit:
+    request = pb.CancelFlowRequest(
+        flow_id=arguments.flow_id,
+        reason=arguments.reason,
+        keep_effects=arguments.keep_effects,
+        etag=arguments.etag,
+        request_id=str(uuid.uuid4()),
+    )
+    with session(arguments) as asked:
+        return _decided(asked, asked.client.call(asked.client.flows.CancelFlow, request).flow)
+
+
+def _add_retry(verbs: Parsers) -> None:
+    parser = _add_verb(verbs, "retry", "have a failed, finished or undone step done again", decides=True)
+    parser.add_argument("step", metavar="STEP", help="the step")
+    parser.add_argument("--root", default="", help="root of its run, where it has several")
+    parser.set_defaults(run=_retry)
+
+
+def _retry(arguments: argparse.Namespace) -> Exit:
+    request = pb.RetryStepRequest(
+        flow_id=arguments.flow_id,
+        step=arguments.step,
+        root=arguments.root,
+        reason=arguments.reason,
+        etag=arguments.etag,
+    )
+    with session(arguments) as asked:
+        return _decided(asked, asked.client.call(asked.client.flows.RetryStep, request).flow)
+
+
+def _add_resolve(verbs: Parsers) -> None:
+    parser = _add_verb(verbs, "resolve", "answer an escalation", decides=True)
+    parser.add_argument("choice", metavar="CHOICE", choices=choices(), help=f"one of {', '.join(choices())}")
+    parser.add_argument("--escalation", default="", metavar="ID", help="which one, where several are open")
+    parser.set_defaults(run=_resolve)
+
+
+def _resolve(arguments: argparse.Namespace) -> Exit:
+    request = pb.ResolveEscalationRequest(
+        flow_id=arguments.flow_id,
+        escalation_id=arguments.escalation,
+        choice=choice_of(arguments.choice),
+        reason=arguments.reason,
+        etag=arguments.etag,
+    )
+    with session(arguments) as asked:
+        return _decided(asked, asked.client.call(asked.client.flows.ResolveEscalation, request).flow)
+
+
+def _add_verb(verbs: Parsers, name: str, text: str, *, decides: bool = False) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    parser.add_argument("flow_id", metavar="FLOW", help="flow id")
+    if decides:
+        parser.add_argument("--reason", required=True, help="why, for people; it is recorded")
+        parser.add_argument("--etag", default="", help="only if the flow is as it was when this etag was read")
+    add_settings(parser, CALLER)
+    return parser
+
+
+def _decided(asked: Session, flow: pb.Flow) -> Exit:
+    if asked.output.is_json:
+        asked.output.document(asked.to_json(flow, flow.flow_type, flow.template_version))
+    else:
+        asked.output.text(
+            f"{flow.flow_id} is {status_of(flow)}{f': {flow.status_reason}' if flow.status_reason else ''}"
+        )
+    return Exit.OK

@@ -1,0 +1,185 @@
+"""`handrail flow show|events`: a flow as it stands or stood, and what happened in it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.client import pages
+from handrail.cli.exits import Exit
+from handrail.cli.output import Output, cut, time
+from handrail.cli.session import Session, session
+from handrail.cli.words import (
+    approval_status,
+    cause,
+    choice_word,
+    effect_status,
+    halt_mode,
+    kind,
+    run_status,
+    status_of,
+)
+from handrail.v1 import flow_service_pb2 as pb
+from handrail.v1.event_pb2 import RecordedEvent
+
+_ALL = 100_000
+_SHOWN = 160
+
+
+def add(verbs: Parsers) -> None:
+    """Add the parsers."""
+    show = verbs.add_parser("show", help="show a flow, what is owed next, and by whom", allow_abbrev=False)
+    show.add_argument("flow_id", metavar="FLOW", help="flow id")
+    moment = show.add_mutually_exclusive_group()
+    moment.add_argument("--as-of-sequence", type=positive, default=0, metavar="N", help="as it was at this sequence")
+    moment.add_argument(
+        "--as-of-time", type=_moment, default=None, metavar="TIME", help="as it was then: 2026-11-22T21:00:00Z"
+    )
+    add_settings(show, CALLER)
+    show.set_defaults(run=_show)
+    events = verbs.add_parser("events", help="list what happened in a flow, in order", allow_abbrev=False)
+    events.add_argument("flow_id", metavar="FLOW", help="flow id")
+    add_settings(events, CALLER)
+    events.set_defaults(run=_events)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _show(arguments: argparse.Namespace) -> Exit:
+    request = pb.GetFlowRequest(flow_id=arguments.flow_id, as_of_sequence=arguments.as_of_sequence)
+    if arguments.as_of_time is not None:
+        request.as_of_time.CopyFrom(_stamp(arguments.as_of_time))
+    with session(arguments) as asked:
+        flow = asked.client.call(asked.client.flows.GetFlow, request).flow
+        if asked.output.is_json:
+            asked.output.document(asked.to_json(flow, flow.flow_type, flow.template_version))
+        else:
+            print_flow(asked.output, flow)
+    return Exit.OK
+
+
+def print_flow(output: Output, flow: pb.Flow) -> None:
+    """A flow for people: where it stands, then what there is of everything else."""
+    output.fields(
+        [
+            ("flow", flow.flow_id),
+            ("type", f"{flow.flow_type} version {flow.template_version}"),
+            ("status", status_of(flow)),
+            ("reason", flow.status_reason),
+            ("halted", halt_mode(flow.halt_mode)),
+            ("requester", flow.requester),
+            ("started", time(flow.start_time)),
+            ("updated", time(flow.update_time)),
+            ("messages", flow.message_count),
+            ("etag", flow.etag),
+        ]
+    )
+    _section(
+        output,
+        ("STEP", "AGENT", "STATUS", "ATTEMPT", "TRIGGERED", "ENDED", "LAST ERROR"),
+        [
+            (
+                r.step,
+                r.agent,
+                run_status(r),
+                f"{r.attempt}/{r.max_attempts}",
+                time(r.trigger_time),
+                time(r.end_time),
+                r.last_error,
+            )
+            for r in flow.step_runs
+        ],
+    )
+    _section(
+        output,
+        ("OWED", "BY", "UNTIL", "OTHERWISE"),
+        [(e.what, e.by_agent or ", ".join(e.by_roles), time(e.due_time), e.otherwise) for e in flow.expectations],
+    )
+    _section(
+        output,
+        ("APPROVAL", "OF", "STATUS", "VOTES"),
+        [(a.approval_id, a.type, approval_status(a), votes(a)) for a in flow.approvals],
+    )
+    _section(
+        output,
+        ("ESCALATION", "CAUSE", "CHOICES", "REASON"),
+        [(e.escalation_id, cause(e), ", ".join(map(choice_word, e.choices)), e.reason) for e in flow.escalations],
+    )
+    _section(
+        output,
+        ("EFFECT", "STEP", "AGENT", "STATUS"),
+        [(e.type, e.step, e.agent, effect_status(e)) for e in flow.effects],
+    )
+    _section(
+        output,
+        ("DIVERGENCE", "AGENT", "AT", "WHAT"),
+        [(d.type, d.agent, d.sequence, d.text) for d in flow.divergences],
+    )
+
+
+def votes(approval: pb.Approval) -> str:
+    """Who voted what: `anna yes, ben no`."""
+    return ", ".join(f"{vote.voter} {'yes' if vote.approve else 'no'}" for vote in approval.votes)
+
+
+def _section(output: Output, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    listed = list(rows)
+    if listed:
+        output.text("")
+        output.table(headers, listed)
+
+
+def _events(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+
+        def fetch(token: str, size: int) -> tuple[list[RecordedEvent], str]:
+            request = pb.ListFlowEventsRequest(flow_id=arguments.flow_id, page_size=size, page_token=token)
+            page = asked.client.call(asked.client.flows.ListFlowEvents, request)
+            return list(page.events), page.next_page_token
+
+        found = pages(fetch, limit=_ALL)
+        if asked.output.is_json:
+            asked.output.document({"events": [opened(asked, recorded) for recorded in found]})
+        else:
+            asked.output.table(
+                ("SEQUENCE", "TIME", "KIND", "AGENT", "STEP", "EVENT", "DATA"),
+                [row(asked, recorded) for recorded in found],
+            )
+    return Exit.OK
+
+
+def opened(asked: Session, recorded: RecordedEvent) -> object:
+    """A recorded event as JSON, with its domain message opened."""
+    return asked.to_json(recorded, recorded.event.flow_type, recorded.event.template_version)
+
+
+def row(asked: Session, recorded: RecordedEvent) -> tuple[object, ...]:
+    """A recorded event as a row: what does not count says why."""
+    event = recorded.event
+    data = asked.to_json(event.data, event.flow_type, event.template_version)
+    data.pop("@type", None)
+    text = f"void: {recorded.void_reason}" if recorded.void_reason else json.dumps(data, ensure_ascii=False)
+    step = f"{event.step}/{event.attempt}" if event.attempt else event.step
+    return (
+        recorded.sequence,
+        time(recorded.time),
+        kind(recorded.kind),
+        recorded.agent,
+        step,
+        recorded.type,
+        cut(text, _SHOWN),
+    )
+
+
+def _stamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

@@ -1,0 +1,101 @@
+"""`handrail flow watch`: a line for each event, as it is stored."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time as clock
+
+from handrail.cli.arguments import CALLER, Parsers, add_settings
+from handrail.cli.commands.flow_show import opened
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.output import cut, time
+from handrail.cli.session import Session, plain, session
+from handrail.cli.words import is_final, kind, status
+from handrail.mesh import settings as table
+from handrail.v1 import flow_service_pb2 as pb
+
+_PAUSE = 0.5
+_SHOWN = 100
+
+
+def add(verbs: Parsers) -> None:
+    """Add the parser."""
+    parser = verbs.add_parser(
+        "watch",
+        help="print each event of a flow as it is stored",
+        description="Print each event of a flow as it is stored, until the flow is over. After a lost connection it "
+        "goes on where it was; --timeout bounds how long the coordinator may be away.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("flow_id", metavar="FLOW", help="flow id")
+    parser.add_argument("--after", type=int, default=0, metavar="SEQUENCE", help="events behind this sequence alone")
+    parser.add_argument("--follow", action="store_true", help="go on when the flow is over: it may be reopened")
+    add_settings(parser, CALLER)
+    parser.set_defaults(run=_watch)
+
+
+def _watch(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        watch = _Watch(asked, arguments)
+        patience = asked.settings.value(table.TIMEOUT).total_seconds()
+        heard = clock.monotonic()
+        while True:
+            before = watch.sequence
+            try:
+                if watch.until_it_ends():
+                    return Exit.OK
+            except CommandError as error:
+                if watch.sequence > before:
+                    heard = clock.monotonic()
+                if error.code is not Exit.UNREACHABLE or clock.monotonic() - heard > patience:
+                    raise
+            else:
+                heard = clock.monotonic()
+            # The server drains, or is away: another replica, or the same one, goes on.
+            clock.sleep(_PAUSE)
+
+
+class _Watch:
+    """What was seen so far, so that a new connection goes on from there."""
+
+    def __init__(self, asked: Session, arguments: argparse.Namespace) -> None:
+        self._asked = asked
+        self._flow_id: str = arguments.flow_id
+        self._follow: bool = arguments.follow
+        self.sequence: int = arguments.after
+
+    def until_it_ends(self) -> bool:
+        """Print events until the stream ends; whether that is all."""
+        client = self._asked.client
+        request = pb.WatchFlowRequest(flow_id=self._flow_id, after_sequence=self.sequence)
+        for response in client.stream(client.flows.WatchFlow, request):
+            self.sequence = max(self.sequence, response.sequence)
+            if response.HasField("event"):
+                self._print(response)
+            if is_final(response.status) and not self._follow and not self._more(response):
+                return True
+        return False
+
+    def _more(self, response: pb.WatchFlowResponse) -> bool:
+        """Whether events behind this one are stored already: then the end is not the end yet."""
+        request = pb.GetFlowRequest(flow_id=self._flow_id)
+        flow = self._asked.client.call(self._asked.client.flows.GetFlow, request).flow
+        return flow.last_sequence > response.sequence
+
+    def _print(self, response: pb.WatchFlowResponse) -> None:
+        output = self._asked.output
+        recorded = response.event
+        if output.is_json:
+            document = plain(pb.WatchFlowResponse(status=response.status, sequence=response.sequence))
+            output.line({**document, "event": opened(self._asked, recorded)})
+            return
+        event = recorded.event
+        data = self._asked.to_json(event.data, event.flow_type, event.template_version)
+        data.pop("@type", None)
+        void = f" void: {recorded.void_reason}" if recorded.void_reason else ""
+        shown = cut(json.dumps(data, ensure_ascii=False), _SHOWN)
+        output.text(
+            f"{time(recorded.time)} {recorded.sequence} {kind(recorded.kind):10} {recorded.agent:14} {recorded.type} "
+            f"{shown}{void} [{status(response.status)}]"
+        )

@@ -1,0 +1,96 @@
+"""`handrail quarantine`: messages that broke their contract."""
+
+from __future__ import annotations
+
+import argparse
+
+from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.client import pages
+from handrail.cli.exits import Exit
+from handrail.cli.output import time
+from handrail.cli.session import plain, session
+from handrail.cli.words import word
+from handrail.v1 import quarantine_service_pb2 as pb
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_DEFAULT_LIMIT = 50
+_BYTES_A_LINE = 16
+
+
+def add(commands: Parsers) -> None:
+    """Add the parser."""
+    parser = commands.add_parser("quarantine", help="see messages that broke their contract", allow_abbrev=False)
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    listing = verbs.add_parser("list", help="list them, oldest first", allow_abbrev=False)
+    listing.add_argument("--type", default="", metavar="TYPE", help="flows of this type alone")
+    listing.add_argument("--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most so many (50)")
+    add_settings(listing, CALLER)
+    listing.set_defaults(run=_list)
+
+    show = verbs.add_parser("show", help="show one with its bytes", allow_abbrev=False)
+    show.add_argument("quarantine_id", type=positive, metavar="ID", help="id as listed")
+    add_settings(show, CALLER)
+    show.set_defaults(run=_show)
+
+
+def _list(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+
+        def fetch(token: str, size: int) -> tuple[list[pb.QuarantinedMessage], str]:
+            request = pb.ListQuarantinedRequest(flow_type=arguments.type, page_size=size, page_token=token)
+            page = asked.client.call(asked.client.quarantine.ListQuarantined, request)
+            return list(page.messages), page.next_page_token
+
+        found = pages(fetch, limit=arguments.limit)
+        if asked.output.is_json:
+            asked.output.document({"messages": [plain(each) for each in found]})
+        else:
+            asked.output.table(
+                ("ID", "TIME", "FLOW", "REPORTER", "REASON", "DETAIL"),
+                [
+                    (m.quarantine_id, time(m.time), m.flow_id, m.message.reporter, _reason(m), m.message.detail)
+                    for m in found
+                ],
+                empty="Nothing is in quarantine.",
+            )
+    return Exit.OK
+
+
+def _show(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        request = pb.GetQuarantinedRequest(quarantine_id=arguments.quarantine_id)
+        found = asked.client.call(asked.client.quarantine.GetQuarantined, request).message
+        if asked.output.is_json:
+            asked.output.document(plain(found))
+            return Exit.OK
+        asked.output.fields(
+            [
+                ("id", found.quarantine_id),
+                ("time", time(found.time)),
+                ("flow", f"{found.flow_type} {found.flow_id}"),
+                ("reporter", found.message.reporter),
+                ("reason", _reason(found)),
+                ("detail", found.message.detail),
+                ("subject", found.message.subject),
+                ("sequence", found.message.stream_sequence),
+                ("size", f"{len(found.message.body)} bytes"),
+            ]
+        )
+        for line in hex_dump(found.message.body):
+            asked.output.text(line)
+    return Exit.OK
+
+
+def hex_dump(body: bytes) -> list[str]:
+    """Bytes in hex with their characters beside, sixteen a line."""
+    lines = []
+    for start in range(0, len(body), _BYTES_A_LINE):
+        part = body[start : start + _BYTES_A_LINE]
+        characters = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        lines.append(f"{start:06x}  {part.hex(' '):{_BYTES_A_LINE * 3}} {characters}")
+    return lines
+
+
+def _reason(found: pb.QuarantinedMessage) -> str:
+    return word(ErrorReason.Name(found.message.reason), "ERROR_REASON_")

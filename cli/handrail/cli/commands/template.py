@@ -1,0 +1,184 @@
+"""`handrail template`: check, store and activate flow templates."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from google.protobuf.json_format import MessageToDict
+
+from handrail.cli.arguments import CALLER, Parsers, add_output, add_settings, positive, settings_of
+from handrail.cli.client import pages
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.output import Output, time
+from handrail.cli.session import Session, plain, session
+from handrail.cli.templates import is_error, print_findings, read_contracts, read_template, to_yaml
+from handrail.mesh import settings as table
+from handrail.mesh import typecheck
+from handrail.mesh.contracts import Contracts
+from handrail.v1 import template_service_pb2 as pb
+from handrail.v1.template_pb2 import FlowTemplate
+
+RELOAD = (
+    "The broker's permissions have changed: generate them anew (handrail nats-permissions) and reload the nats-servers."
+)
+_ALL = 100_000
+
+
+def add(commands: Parsers) -> None:
+    """Add the parser."""
+    parser = commands.add_parser("template", help="check, store and activate flow templates", allow_abbrev=False)
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    check = verbs.add_parser("check", help="check templates without a server", allow_abbrev=False)
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="template in YAML")
+    _add_contracts(check)
+    add_output(check)
+    check.set_defaults(run=_check)
+
+    put = verbs.add_parser("put", help="check and store a version", allow_abbrev=False)
+    put.add_argument("file", type=Path, metavar="FILE", help="template in YAML")
+    put.add_argument("--activate", action="store_true", help="new flows begin with it at once")
+    _add_contracts(put)
+    add_settings(put, CALLER)
+    put.set_defaults(run=_put)
+
+    activate = verbs.add_parser(
+        "activate", help="new flows begin with this version; an older one rolls back", allow_abbrev=False
+    )
+    activate.add_argument("name", metavar="NAME", help="flow type")
+    activate.add_argument("version", type=positive, metavar="VERSION", help="stored version")
+    activate.add_argument("--reason", default="", help="why, for people; it is recorded")
+    add_settings(activate, CALLER)
+    activate.set_defaults(run=_activate)
+
+    listing = verbs.add_parser("list", help="list stored versions", allow_abbrev=False)
+    listing.add_argument("name", nargs="?", default="", metavar="NAME", help="flow type; else all")
+    add_settings(listing, CALLER)
+    listing.set_defaults(run=_list)
+
+    show = verbs.add_parser("show", help="show a version as YAML", allow_abbrev=False)
+    show.add_argument("name", metavar="NAME", help="flow type")
+    show.add_argument("version", nargs="?", type=positive, default=0, metavar="VERSION", help="else the active one")
+    add_settings(show, CALLER)
+    show.set_defaults(run=_show)
+
+
+def _add_contracts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--contracts",
+        required=True,
+        type=Path,
+        metavar="IMAGE",
+        help="descriptors of the messages: what `buf build -o IMAGE.binpb` writes",
+    )
+
+
+def _check(arguments: argparse.Namespace) -> Exit:
+    output = Output(settings_of(arguments).value(table.OUTPUT))
+    contracts = read_contracts(arguments.contracts)
+    findings = [(path, found) for path in arguments.files for found in typecheck.check(read_template(path), contracts)]
+    if output.is_json:
+        output.document({"findings": [{"file": str(path), **plain(found)} for path, found in findings]})
+    else:
+        print_findings(output, findings)
+        errors = sum(is_error(found) for _, found in findings)
+        output.text(f"{len(arguments.files)} checked: {errors} errors, {len(findings) - errors} warnings")
+    return Exit.FAILED if any(is_error(found) for _, found in findings) else Exit.OK
+
+
+def _put(arguments: argparse.Namespace) -> Exit:
+    template = read_template(arguments.file)
+    contracts = read_contracts(arguments.contracts)
+    # The server says the same; here every finding is shown, whole and with its remedy.
+    findings = typecheck.check(template, contracts)
+    with session(arguments) as asked:
+        if any(map(is_error, findings)):
+            if not asked.output.is_json:
+                print_findings(asked.output, [(arguments.file, found) for found in findings])
+            raise CommandError(f"{arguments.file} is refused: {findings[0].code} {findings[0].text}")
+        request = pb.PutTemplateRequest(template=template, descriptors=_needed(template, contracts))
+        put = asked.client.call(asked.client.templates.PutTemplate, request)
+        activated = _activation(asked, template.name, template.version, "") if arguments.activate else None
+        if asked.output.is_json:
+            document = {"name": template.name, "version": template.version, **plain(put)}
+            asked.output.document(document | ({} if activated is None else plain(activated)))
+            return Exit.OK
+        print_findings(asked.output, [(arguments.file, found) for found in put.findings])
+        stored = "was stored already" if put.already_stored else "stored"
+        asked.output.text(f"{template.name} version {template.version} {stored}")
+        if activated is not None:
+            _print_activation(asked.output, template.name, activated)
+    return Exit.OK
+
+
+def _needed(template: FlowTemplate, contracts: Contracts) -> bytes:
+    """The part of an image that the template needs: a whole one may be larger than the broker takes."""
+    named = {
+        *template.starts_with,
+        *template.completes_with,
+        *(each for step in template.steps for each in (*step.after, *step.emits, *step.undo.emits)),
+        *(join.type for step in template.steps for join in step.after_all),
+        *(gate.on for gate in template.gates),
+        *(each for rule in template.rules for each in rule.on),
+    }
+    return contracts.subset(sorted(named))
+
+
+def _activate(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        activated = _activation(asked, arguments.name, arguments.version, arguments.reason)
+        if asked.output.is_json:
+            asked.output.document(plain(activated))
+        else:
+            _print_activation(asked.output, arguments.name, activated)
+    return Exit.OK
+
+
+def _activation(asked: Session, name: str, version: int, reason: str) -> pb.ActivateTemplateResponse:
+    request = pb.ActivateTemplateRequest(name=name, version=version, reason=reason)
+    return asked.client.call(asked.client.templates.ActivateTemplate, request)
+
+
+def _print_activation(output: Output, name: str, activated: pb.ActivateTemplateResponse) -> None:
+    output.text(f"{name} version {activated.activation.version} is active")
+    if activated.permissions_changed:
+        output.text(RELOAD)
+
+
+def _list(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        found = listed(asked, arguments.name)
+        if asked.output.is_json:
+            asked.output.document({"templates": [plain(each) for each in found]})
+        else:
+            asked.output.table(
+                ("NAME", "VERSION", "ACTIVE", "PUT BY", "DIGEST"),
+                [(t.name, t.version, "yes" if t.active else "", t.put_by, t.digest[:16]) for t in found],
+                empty="No templates.",
+            )
+    return Exit.OK
+
+
+def listed(asked: Session, name: str = "") -> list[pb.TemplateSummary]:
+    """Every stored version, or every one of a flow type."""
+
+    def fetch(token: str, size: int) -> tuple[list[pb.TemplateSummary], str]:
+        request = pb.ListTemplatesRequest(name=name, page_size=size, page_token=token)
+        page = asked.client.call(asked.client.templates.ListTemplates, request)
+        return list(page.templates), page.next_page_token
+
+    return pages(fetch, limit=_ALL)
+
+
+def _show(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        stored = asked.template(arguments.name, arguments.version)
+        if asked.output.is_json:
+            document = MessageToDict(stored)
+            document.pop("descriptors", None)
+            asked.output.document(document)
+        else:
+            asked.output.text(f"# put by {stored.put_by} at {time(stored.put_time)}, digest {stored.digest}")
+            print(to_yaml(stored.template), end="")
+    return Exit.OK

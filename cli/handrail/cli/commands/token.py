@@ -1,0 +1,58 @@
+"""`handrail token`: bearer tokens for development and small installations."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from handrail.cli.arguments import Parsers
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.private_files import write_private
+from handrail.coordinator.tokens import ensure_keys, mint
+from handrail.mesh.settings import duration
+
+
+def add(commands: Parsers) -> None:
+    """Add the parser."""
+    parser = commands.add_parser(
+        "token",
+        help="make a bearer token, for development and small installations",
+        description="Sign a bearer token with the key pair in a folder; it is made at the first call. The coordinator "
+        "needs the public one: --jwt-public-keys DIR/jwt-public.pem.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("subject", metavar="SUBJECT", help="who the token is for: a person or a program")
+    parser.add_argument("--keys", required=True, type=Path, metavar="DIR", help="folder of the key pair")
+    parser.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        metavar="ROLE",
+        dest="roles",
+        help="operator, viewer, starter, or a gate's",
+    )
+    parser.add_argument("--agent", default="", metavar="NAME", help="agent that the bearer speaks for")
+    parser.add_argument("--lifetime", type=duration, default="12h", metavar="DURATION", help="12h where it is missing")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there, for its owner alone; else print it")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> Exit:
+    try:
+        keys = ensure_keys(arguments.keys)
+        token = mint(
+            keys.private,
+            arguments.subject,
+            roles=arguments.roles,
+            agent=arguments.agent,
+            lifetime=arguments.lifetime,
+        )
+        if arguments.out is None:
+            print(token)
+        else:
+            write_private(arguments.out, token + "\n")
+    except OSError as error:
+        raise CommandError(f"{error.filename or arguments.keys}: {error.strerror}") from None
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    return Exit.OK

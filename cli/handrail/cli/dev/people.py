@@ -1,0 +1,40 @@
+"""The people of a development installation, and their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from handrail.cli.private_files import write_private
+from handrail.coordinator.tokens import KeyFiles, ensure_keys, mint
+
+APPROVERS = ("anna", "ben")
+"""Two approvers, so that two of them can agree. They hold FINANCE and every role that a gate of the templates names."""
+
+OPERATOR = "olga"
+VIEWER = "vera"
+FINANCE = "finance"
+
+
+class People:
+    """Keys and tokens in a folder; tokens are made anew at each start, for they expire."""
+
+    def __init__(self, folder: Path, gate_roles: Iterable[str]) -> None:
+        self._folder = folder
+        self._roles = {
+            **{person: frozenset({FINANCE, *gate_roles}) for person in APPROVERS},
+            OPERATOR: frozenset({"operator", "starter"}),
+            VIEWER: frozenset({"viewer"}),
+        }
+        self.keys: KeyFiles = ensure_keys(folder / "keys")
+        self.tokens = {person: mint(self.keys.private, person, roles=roles) for person, roles in self._roles.items()}
+        for person, token in self.tokens.items():
+            write_private(self.token_file(person), token + "\n")
+
+    def token_file(self, person: str) -> Path:
+        """The file with a person's token."""
+        return self._folder / "tokens" / person
+
+    def roles(self, person: str) -> frozenset[str]:
+        """The roles that a person's token names."""
+        return self._roles[person]

@@ -1,0 +1,37 @@
+"""Templates on a running coordinator: put what a package brings, read what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from handrail.cli.client import Client
+from handrail.cli.dev.package import Package
+from handrail.v1 import template_service_pb2 as pb
+from handrail.v1.template_pb2 import FlowTemplate
+
+
+def activate_templates(client: Client, package: Package) -> None:
+    """Store the package's templates and activate them, except where a newer version is active already."""
+    active = {each.name: each.version for each in _listed(client) if each.active}
+    for template in sorted(package.templates, key=lambda each: each.version):
+        put = pb.PutTemplateRequest(template=template, descriptors=package.descriptors)
+        client.call(client.templates.PutTemplate, put)
+        if active.get(template.name, 0) < template.version:
+            activate = pb.ActivateTemplateRequest(name=template.name, version=template.version)
+            client.call(client.templates.ActivateTemplate, activate)
+
+
+def stored_templates(client: Client) -> list[FlowTemplate]:
+    """Every stored version of every template."""
+    requests = (pb.GetTemplateRequest(name=each.name, version=each.version) for each in _listed(client))
+    return [client.call(client.templates.GetTemplate, request).stored.template for request in requests]
+
+
+def _listed(client: Client) -> Iterator[pb.TemplateSummary]:
+    token = ""
+    while True:
+        page = client.call(client.templates.ListTemplates, pb.ListTemplatesRequest(page_token=token))
+        yield from page.templates
+        token = page.next_page_token
+        if not token:
+            return

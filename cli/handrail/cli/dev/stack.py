@@ -1,0 +1,254 @@
+"""`DevStack`: nats-server, coordinator and agents as children of this process."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from handrail.cli.client import Client
+from handrail.cli.dev.broker import Broker
+from handrail.cli.dev.package import Package
+from handrail.cli.dev.people import OPERATOR, VIEWER, People
+from handrail.cli.dev.processes import Child, StartError, free_port, require_free, stop, wait_until
+from handrail.cli.dev.registry import activate_templates, stored_templates
+from handrail.cli.exits import CommandError
+from handrail.mesh.subjects import COORDINATOR
+
+log = logging.getLogger(__name__)
+
+_START_SECONDS = 60.0
+_GRACE = 12.0
+_RESTART_AFTER = 1.0
+_LOOK_AGAIN = 1.0
+_CALL_TIMEOUT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevOptions:
+    """What to start, and where.
+
+    `folder` holds everything and is made where it is missing; what a former run left there goes on. A port of 0 takes
+    a free one. `environment` is added to that of the agents. `settings` (variables, such as HANDRAIL_LEASE_TTL) are
+    the coordinator's. `sync_always`: nothing is acknowledged before it is on disk.
+    """
+
+    folder: Path
+    package: Package
+    nats_port: int = 0
+    port: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    sync_always: bool = True
+
+
+class DevStack:
+    """See the module. Start it, and its agents, from the main thread; call `poll` now and then to keep it whole.
+
+    Errors come as StartError. `stop` ends every child and may be called at any time; leaving the `with` block does.
+    """
+
+    def __init__(self, options: DevOptions) -> None:
+        self.options = options
+        self.folder = options.folder.absolute()
+        self._people: People | None = None
+        self.address = ""
+        self.agents: dict[str, Child] = {}
+        self._lock: IO[str] | None = None
+        self._broker: Broker | None = None
+        self._coordinator: Child | None = None
+        self._ended_at: dict[str, float] = {}
+        self._looked_at = 0.0
+
+    def __enter__(self) -> DevStack:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start broker and coordinator, and store and activate the templates; agents are started one by one."""
+        try:
+            self._prepare_folder()
+            self._start_broker()
+            self._start_coordinator()
+            with self.client(OPERATOR) as client:
+                activate_templates(client, self.options.package)
+            self.refresh_permissions()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def nats_url(self) -> str:
+        """Where the broker is."""
+        return self.broker.url
+
+    @property
+    def broker(self) -> Broker:
+        """The running broker."""
+        if self._broker is None:
+            raise RuntimeError("the stack was not started")
+        return self._broker
+
+    @property
+    def coordinator(self) -> Child:
+        """The coordinator's process."""
+        if self._coordinator is None:
+            raise RuntimeError("the stack was not started")
+        return self._coordinator
+
+    @property
+    def people(self) -> People:
+        """Who has a token."""
+        if self._people is None:
+            raise RuntimeError("the stack was not started")
+        return self._people
+
+    def client(self, person: str) -> Client:
+        """A client that calls in a person's name; close it after use."""
+        return Client(self.address, token=self.people.tokens[person], timeout=_CALL_TIMEOUT)
+
+    def start_agents(self) -> None:
+        """Start every agent of the package."""
+        for name in self.options.package.agents:
+            self.start_agent(name)
+
+    def start_agent(self, name: str) -> Child:
+        """Start an agent of the package, or start it again."""
+        child = self.agents.get(name) or self._agent(name)
+        self.agents[name] = child
+        self._ended_at.pop(child.name, None)
+        if not child.is_running:
+            child.start()
+        return child
+
+    def kill_agent(self, name: str) -> None:
+        """SIGKILL an agent; `poll` starts it again, or `start_agent` does."""
+        self.agents[name].kill()
+
+    def poll(self) -> None:
+        """Start again what has died, and give the broker the permissions that newly stored templates ask for."""
+        for child in (self.broker.child, self.coordinator, *self.agents.values()):
+            self._restart(child)
+        if time.monotonic() - self._looked_at >= _LOOK_AGAIN:
+            self._looked_at = time.monotonic()
+            with suppress(CommandError):  # the coordinator is being started again
+                self.refresh_permissions()
+
+    def refresh_permissions(self) -> bool:
+        """Have the broker take over the permissions of every stored template; whether they changed."""
+        with self.client(VIEWER) as client:
+            stored = stored_templates(client)
+        changed = self.broker.allow([*self.options.package.templates, *stored])
+        if changed:
+            log.info("the broker's permissions were generated anew and reloaded")
+        return changed
+
+    def stop(self) -> None:
+        """End all children in order: agents, coordinator, broker."""
+        stop(list(self.agents.values()), grace=_GRACE)
+        if self._coordinator is not None:
+            stop([self._coordinator], grace=_GRACE)
+        if self._broker is not None:
+            stop([self._broker.child], grace=_GRACE)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _prepare_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(f"{self.folder} is in use by another `handrail dev`") from None
+        except OSError as error:
+            raise StartError(f"{self.folder} can't be used: {error.strerror}") from None
+        self._people = People(self.folder, self.options.package.roles)
+
+    def _start_broker(self) -> None:
+        port = self.options.nats_port
+        if port:
+            require_free(port, "--nats-port")
+        self._broker = Broker(self.folder, port=port or free_port(), sync_always=self.options.sync_always)
+        self._broker.allow(self.options.package.templates)
+        self._broker.start()
+
+    def _start_coordinator(self) -> None:
+        port = self.options.port
+        if port:
+            require_free(port, "--port")
+        self.address = f"127.0.0.1:{port or free_port()}"
+        self._coordinator = Child(
+            COORDINATOR,
+            [sys.executable, "-m", "handrail.cli.main", "coordinator", "--listen", self.address],
+            log=self.folder / "logs" / "coordinator.log",
+            environment={
+                **self._user(COORDINATOR),
+                "HANDRAIL_JWT_PUBLIC_KEYS": str(self.people.keys.public),
+                **self.options.settings,
+            },
+        )
+        self._coordinator.start()
+        with grpc.insecure_channel(self.address) as channel:
+            health = HealthStub(channel)
+            wait_until(lambda: _serves(health), self._coordinator, seconds=_START_SECONDS)
+
+    def _agent(self, name: str) -> Child:
+        work = self.folder / "work"
+        work.mkdir(exist_ok=True)
+        path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
+        return Child(
+            name,
+            [sys.executable, "-m", "handrail.cli.main", "agent", "run", self.options.package.agents[name]],
+            log=self.folder / "logs" / f"{name}.log",
+            environment={**self._user(name), "PYTHONPATH": path, **self.options.environment},
+            folder=work,
+        )
+
+    def _user(self, name: str) -> dict[str, str]:
+        """The environment of a process that speaks to the broker as this user, whatever ours says of brokers."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("HANDRAIL_NATS")}
+        return {**inherited, "HANDRAIL_NATS": self.nats_url, "HANDRAIL_NATS_PASSWORD": self.broker.password(name)}
+
+    def _restart(self, child: Child) -> None:
+        if child.is_running or not child.pid:
+            return
+        now = time.monotonic()
+        if child.name not in self._ended_at:
+            self._ended_at[child.name] = now
+            log.warning("%s %s; it is started again", child.name, _how_it_ended(child))
+        elif now - self._ended_at[child.name] >= _RESTART_AFTER:
+            del self._ended_at[child.name]
+            child.start()
+
+
+def _serves(health: HealthStub) -> bool:
+    try:
+        answer: health_pb2.HealthCheckResponse = health.Check(health_pb2.HealthCheckRequest(), timeout=1)  # type: ignore[attr-defined]
+    except grpc.RpcError:
+        return False
+    return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def _how_it_ended(child: Child) -> str:
+    code = child.exit_code or 0
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    return f"{how} (log: {child.log})"

@@ -1,0 +1,64 @@
+"""The `handrail` command: finds the subcommand, runs it, and says in one line what went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+from handrail.cli.commands import agent, approval, coordinator, dev, flow, nats_permissions, quarantine, template, token
+from handrail.cli.exits import CommandError, Exit, of_error
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.settings import SettingError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code; wrong arguments end the process with Exit.USAGE."""
+    parsed = parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], Exit] = parsed.run
+    try:
+        return _flushed(run(parsed))
+    except CommandError as error:
+        return _complain(error)
+    except SettingError as error:
+        return _complain(CommandError(str(error), Exit.USAGE))
+    except HandrailError as error:
+        return _complain(of_error(error))
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone, `handrail flow list | head`; nothing is left to say, not at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole = argparse.ArgumentParser(
+        prog="handrail",
+        description="Agents walk on their own. The handrail is there when they stumble.",
+        epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 3 no answer, 4 not found, 5 no permission.",
+        allow_abbrev=False,
+    )
+    whole.add_argument("--version", action="version", version=f"handrail {metadata.version('handrail')}")
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
+    for module in (dev, coordinator, agent, flow, approval, template, quarantine, nats_permissions, token):
+        module.add(commands)
+    return whole
+
+
+def _flushed(code: Exit) -> Exit:
+    """The code, once what was printed is out: a closed pipe shows here and not when the interpreter ends."""
+    sys.stdout.flush()
+    return code
+
+
+def _complain(error: CommandError) -> int:
+    print(f"handrail: {error.text}", file=sys.stderr)
+    return error.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Files that only their owner may read: passwords, tokens, the broker's configuration."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+PASSWORD = "password"
+"""The file in a user's folder that holds the password."""
+
+_BYTES = 24
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone may read, whole or not at all; OSError where it can't be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def ensure_passwords(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """The password of each user, in `<folder>/<user>/password`; who has none gets one made by chance.
+
+    A folder for each user, so that each process can be given its own and no other.
+    """
+    passwords = {}
+    for name in names:
+        path = folder / name / PASSWORD
+        if not path.exists():
+            write_private(path, secrets.token_urlsafe(_BYTES) + "\n")
+        passwords[name] = path.read_text("utf-8").strip()
+    return passwords

@@ -1,0 +1,84 @@
+"""What a command that asks a coordinator works with: client, output, and the contracts of the flows it shows."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import Message
+
+from handrail.cli.arguments import settings_of
+from handrail.cli.client import Client
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.output import Json, Output
+from handrail.mesh import settings as table
+from handrail.mesh.contracts import Contracts, pack
+from handrail.mesh.settings import Settings
+from handrail.v1.template_pb2 import StoredTemplate
+from handrail.v1.template_service_pb2 import GetTemplateRequest
+
+
+class Session:
+    """See the module. Make one with `session`."""
+
+    def __init__(self, settings: Settings, client: Client, output: Output) -> None:
+        self.settings = settings
+        self.client = client
+        self.output = output
+        self._stored: dict[tuple[str, int], StoredTemplate] = {}
+        self._contracts: dict[tuple[str, int], Contracts] = {}
+
+    def template(self, flow_type: str, version: int = 0) -> StoredTemplate:
+        """A stored version, or the active one; CommandError where there is none."""
+        key = (flow_type, version)
+        if key not in self._stored:
+            request = GetTemplateRequest(name=flow_type, version=version)
+            self._stored[key] = self.client.call(self.client.templates.GetTemplate, request).stored
+        return self._stored[key]
+
+    def contracts(self, flow_type: str, version: int = 0) -> Contracts:
+        """The contracts stored with a version."""
+        key = (flow_type, version)
+        if key not in self._contracts:
+            self._contracts[key] = Contracts.from_descriptor_set(self.template(flow_type, version).descriptors)
+        return self._contracts[key]
+
+    def to_json(self, message: Message, flow_type: str, version: int = 0) -> dict[str, Json]:
+        """A message as JSON, with domain messages opened by the contracts of this flow type."""
+        return self.contracts(flow_type, version).to_json(message)
+
+    def payload(self, flow_type: str, type_name: str, text: str) -> Any:
+        """The message that a JSON text describes, by the active version's contracts; CommandError for what it is not.
+
+        Without a type name it is the one message that starts flows of this type.
+        """
+        starts_with = self.template(flow_type).template.starts_with
+        if not type_name:
+            if len(starts_with) != 1:
+                raise CommandError(f"--type is needed: {flow_type} starts with {', '.join(starts_with)}", Exit.USAGE)
+            type_name = starts_with[0]
+        contracts = self.contracts(flow_type)
+        message = contracts.message_class(type_name)()
+        try:
+            ParseDict(json.loads(text), message, descriptor_pool=contracts.pool)
+        except (ParseError, ValueError, RecursionError) as error:
+            raise CommandError(f"the data is no {type_name} in JSON: {error}") from None
+        return pack(message)
+
+
+@contextmanager
+def session(arguments: argparse.Namespace) -> Iterator[Session]:
+    """A session for these arguments, with its connection closed at the end."""
+    settings = settings_of(arguments)
+    output = Output(settings.value(table.OUTPUT))
+    with Client.of(settings) as client:
+        yield Session(settings, client, output)
+
+
+def plain(message: Message) -> dict[str, Json]:
+    """A message without domain messages in it, as JSON."""
+    return Contracts.from_descriptor_set(b"").to_json(message)
