@@ -140,6 +140,14 @@ async def test_p6_a_publish_without_permission_is_refused_at_once(tmp_path_facto
             assert await agent.publish("flow.refund.F.event.ledger.i.T", b"") == 1
 
 
+async def test_a_subscription_without_permission_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:
+        ledger = server.settings("ledger", user="ledger", password="secret")
+        async with await Bus.connect(ledger) as agent:
+            with pytest.raises(BrokerPermission, match="flow.>"):
+                await agent.subscribe("flow.>", lambda _: None)
+
+
 async def test_only_the_refused_of_many_publishes_fail(tmp_path_factory: pytest.TempPathFactory) -> None:
     outcomes = Outcomes()
     with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:

@@ -1,10 +1,10 @@
 """The bus: everything that the rest of Handrail does with the broker.
 
-connection  nats-py's client, sending without waiting, one inbox, refusals told at once
-publish     publishing to a stream, with expectations
-pull        consuming a durable
-direct      reading from a stream
-jsapi       the JetStream API
+- `connection`: nats-py's client, sending without waiting (`outbox`), one `inbox`, refusals told at once
+- `publish`: publishing to a stream, with expectations
+- `pull`: consuming a durable; `delivery` is one message of it
+- `direct`: reading from a stream
+- `jsapi`: the JetStream API
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from handrail.mesh import direct, jsapi
-from handrail.mesh.connection import BusSettings, Connection
+from handrail.mesh.bus_settings import BusSettings
+from handrail.mesh.connection import Connection
+from handrail.mesh.delivery import Delivery
 from handrail.mesh.direct import READ_TIMEOUT, Page, RawMessage, TooManySubjects
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.jsapi import API_TIMEOUT, ApiError
 from handrail.mesh.publish import PUBLISH_TIMEOUT, Publisher, Stored
-from handrail.mesh.pull import Delivery, Pull
+from handrail.mesh.pull import Pull
 
 __all__ = ["ApiError", "Bus", "BusSettings", "Delivery", "Page", "Pull", "RawMessage", "TooManySubjects"]
 

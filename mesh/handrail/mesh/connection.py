@@ -1,8 +1,7 @@
 """One connection to the broker: nats-py's client, and around it what every exchange over JetStream needs.
 
-- Sending never waits: messages go to an outbox, one task writes it out. While the broker is away the outbox is kept;
-  whoever would send the same again later asks `connected` first.
-- One permanent inbox takes every reply (acknowledgements, direct reads, API answers); a dictionary finds who waits.
+- Sending never waits (see `outbox`). Whoever would send the same again later asks `connected` first.
+- One permanent inbox takes every reply (see `inbox`).
 - A publish that the broker refuses for want of permission is told to whoever waits for its reply, at once. The
   protocol itself says nothing to the publisher: the refusal arrives on the side, with nothing but the subject.
 """
@@ -15,71 +14,25 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count
-from pathlib import Path
-from secrets import token_hex
-from typing import Protocol
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, TooLarge
+from handrail.mesh.bus_settings import BusSettings
+from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
+from handrail.mesh.inbox import Answer, Inbox
+from handrail.mesh.outbox import Outbox
+
+__all__ = ["BusSettings", "Connection"]
 
 _logger = logging.getLogger(__name__)
 
-_REFUSED = re.compile(r'permissions violation for (publish|subscription) to "(?P<subject>[^"]*)"')
+_REFUSED = re.compile(r'permissions violation for (?P<what>publish|subscription) to "(?P<subject>[^"]*)"')
 _SHUT_OUT = ("authorization violation", "authentication")
-
-NO_RESPONDERS = "503"
-"""Status of a reply where nobody listens: no such stream or consumer, or a leader is being elected."""
-
-
-@dataclass(frozen=True, slots=True)
-class BusSettings:
-    """Where the broker is and who connects.
-
-    `name` is the agent's name, or `coordinator`, `viewer`, …; it shows in the broker's monitoring and, unless
-    `inbox_prefix` says otherwise, gives the inbox that the broker's permissions reserve for this user. `user` and
-    `password`, or a file with an nkey seed. `tls_ca` switches TLS on; `tls_cert` and `tls_key` are a client
-    certificate. `connect_timeout` bounds the first connection; later ones are tried for ever.
-    """
-
-    servers: tuple[str, ...]
-    name: str
-    user: str = ""
-    password: str = ""
-    nkey_seed_file: Path | None = None
-    tls_ca: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    inbox_prefix: str = ""
-    connect_timeout: timedelta = timedelta(seconds=10)
-
-    @property
-    def inbox(self) -> str:
-        """The prefix of every inbox of this user."""
-        return self.inbox_prefix or f"_INBOX_{self.name}"
-
-
-class Waiting(Protocol):
-    """Whoever waits for the reply to something sent on `subject`."""
-
-    @property
-    def subject(self) -> str:
-        """What was sent."""
-
-    def answered(self, message: Msg) -> None:
-        """A reply came; called for each."""
-
-    def refused(self, error: HandrailError) -> None:
-        """No reply will come."""
-
-
-_Outgoing = tuple[str, bytes, str, dict[str, str] | None]
+_FLUSH = timedelta(seconds=10)
 
 
 class Connection:
@@ -88,46 +41,39 @@ class Connection:
     def __init__(self, settings: BusSettings) -> None:
         self.settings = settings
         self.client = Client()
+        self.inbox = Inbox(settings.inbox)
         self.closed = asyncio.Event()
         self.on_reconnected: list[Callable[[], None]] = []
-        self._outbox: list[_Outgoing] = []
-        self._unsent = asyncio.Event()
         self._connected = asyncio.Event()
-        self._waiting: dict[str, Waiting] = {}
-        self._tokens = count(1)
-        self._inbox = f"{settings.inbox}.{token_hex(8)}."
-        self._last_error = ""
+        self._outbox = Outbox(self.client, self._connected, self.inbox.refuse)
+        self._writer: asyncio.Task[None] | None = None
+        self._refused_subscriptions: set[str] = set()
         self._shut_out = asyncio.Event()
         self._closing = False
-        self._writer: asyncio.Task[None] | None = None
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._last_error = ""
 
     @classmethod
     async def open(cls, settings: BusSettings) -> Connection:
         """Connect; BrokerUnavailable or BrokerPermission says which servers were tried and what they answered."""
         self = cls(settings)
-        connecting = asyncio.create_task(self._connect())
+        tls, nkey_seed = settings.credentials()
+        connecting = asyncio.create_task(self._connect(tls, nkey_seed))
         shut_out = asyncio.create_task(self._shut_out.wait())
         try:
             timeout = settings.connect_timeout.total_seconds()
             await asyncio.wait({connecting, shut_out}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if connecting.done():
-                connecting.result()
+            if connecting.done() and connecting.exception() is None:
                 return self
-            raise self._not_connected()
+            raise self._not_connected(connecting.exception() if connecting.done() else None)
         finally:
             shut_out.cancel()
-            if not connecting.done() or connecting.exception() is not None:
-                connecting.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await connecting
-                await self.client.close()
+            if self._writer is None:
+                await self._give_up(connecting)
 
     async def close(self) -> None:
         """Send what is left, then close. Whoever still waits is told so."""
         self._closing = True
-        if not self.closed.is_set() and self.client.is_connected:
+        if self.connected:
             with suppress(nats.errors.Error, TimeoutError, OSError):
                 await self.flush(timedelta(seconds=2))
         await self.client.close()
@@ -137,12 +83,6 @@ class Connection:
     def connected(self) -> bool:
         """Whether the broker is there at the moment."""
         return self._connected.is_set()
-
-    async def ready(self) -> None:
-        """Wait until the broker is there."""
-        if self.closed.is_set():
-            raise BrokerUnavailable(self.why_not_connected)
-        await self._connected.wait()
 
     @property
     def why_not_connected(self) -> str:
@@ -161,27 +101,20 @@ class Connection:
         version = self.client.connected_server_version
         return f"{version.major}.{version.minor}.{version.patch}"
 
+    async def ready(self) -> None:
+        """Wait until the broker is there; BrokerUnavailable where it will not be."""
+        if self.closed.is_set():
+            raise BrokerUnavailable(self.why_not_connected)
+        await self._connected.wait()
+
     def send(self, subject: str, body: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
-        """Put a message into the outbox. What goes wrong later is told to whoever waits for `reply`, or logged."""
-        self._outbox.append((subject, body, reply, dict(headers) if headers else None))
-        if self._drained.is_set():
-            self._drained.clear()
-            self._unsent.set()
-
-    def expect(self, waiting: Waiting) -> str:
-        """A new reply subject whose replies go to `waiting`, until `forget`."""
-        reply = self._inbox + str(next(self._tokens))
-        self._waiting[reply] = waiting
-        return reply
-
-    def forget(self, reply: str) -> None:
-        """Drop later replies to this subject."""
-        self._waiting.pop(reply, None)
+        """Send without waiting. What goes wrong later is told to whoever waits for `reply`, or logged."""
+        self._outbox.put(subject, body, reply, headers)
 
     async def request(self, subject: str, body: bytes, *, timeout: timedelta) -> Msg:
         """Send and await one reply; the raw reply may have a status. BrokerUnavailable when none comes in time."""
-        answer = _Answer(subject)
-        reply = self.expect(answer)
+        answer = Answer(subject)
+        reply = self.inbox.expect(answer)
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 await self.ready()
@@ -191,38 +124,44 @@ class Connection:
             why = "" if self.connected else f": {self.why_not_connected}"
             raise BrokerUnavailable(f"no answer to {subject} within {timeout.total_seconds():g} s{why}") from None
         finally:
-            self.forget(reply)
+            self.inbox.forget(reply)
 
     async def subscribe(self, subject: str, on_message: Callable[[Msg], None]) -> Subscription:
-        """A core subscription whose messages go to a plain function, one after the other."""
+        """A core subscription whose messages go to a plain function, one after the other.
+
+        Raises BrokerPermission, and BrokerUnavailable where the broker does not take it in time.
+        """
 
         async def deliver(message: Msg) -> None:
             on_message(message)
 
         try:
-            return await self.client.subscribe(subject, cb=deliver)
-        except nats.errors.Error as error:
-            raise BrokerUnavailable(f"can't subscribe to {subject}: {error}") from error
+            subscription = await self.client.subscribe(subject, cb=deliver)
+            # The broker answers in order: a refusal comes before the answer to this.
+            await self.flush(_FLUSH)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerUnavailable(f"can't subscribe to {subject}: {error!r}") from error
+        if subject.lower() in self._refused_subscriptions:
+            self._refused_subscriptions.discard(subject.lower())
+            await subscription.unsubscribe()
+            raise BrokerPermission(subject)
+        return subscription
 
     async def flush(self, timeout: timedelta) -> None:
-        """Wait until everything sent so far has reached the broker."""
+        """Wait until the broker has everything sent so far; TimeoutError."""
         async with asyncio.timeout(timeout.total_seconds()):
-            await self._drained.wait()
+            await self._outbox.drained()
             await self.client.flush()
 
-    def new_inbox(self) -> str:
-        """A subject prefix within this user's inbox that nothing else uses."""
-        return f"{self._inbox}{next(self._tokens)}"
-
-    async def _connect(self) -> None:
+    async def _connect(self, tls: ssl.SSLContext | None, nkey_seed: str | None) -> None:
         settings = self.settings
         await self.client.connect(
             list(settings.servers),
             name=settings.name,
             user=settings.user or None,
             password=settings.password or None,
-            nkeys_seed=str(settings.nkey_seed_file) if settings.nkey_seed_file else None,
-            tls=_tls(settings),
+            nkeys_seed_str=nkey_seed,
+            tls=tls,
             inbox_prefix=settings.inbox,
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnected,
@@ -234,76 +173,48 @@ class Connection:
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a float works and the stub says int
         )
-        await self.client.subscribe(f"{self._inbox}*", cb=self._on_reply)
+        await self.client.subscribe(self.inbox.subject, cb=self.inbox.take)
         self._connected.set()
-        self._writer = asyncio.create_task(self._write(), name=f"bus writer of {settings.name}")
+        self._writer = asyncio.create_task(self._outbox.write(), name=f"outbox of {settings.name}")
 
-    def _not_connected(self) -> HandrailError:
+    async def _give_up(self, connecting: asyncio.Task[None]) -> None:
+        self._closing = True
+        connecting.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await connecting
+        with suppress(AssertionError):  # nats-py's way to say that it never began
+            await self.client.close()
+
+    def _not_connected(self, error: BaseException | None) -> HandrailError:
         servers = ", ".join(self.settings.servers)
+        if error is not None:
+            return BrokerUnavailable(f"can't connect to {servers}: {error}")
         if self._shut_out.is_set():
             return BrokerPermission(f"user «{self.settings.user or self.settings.name}» at {servers}", self._last_error)
         waited = self.settings.connect_timeout.total_seconds()
         return BrokerUnavailable(f"can't connect to {servers} within {waited:g} s: {self._last_error or 'no answer'}")
 
-    async def _write(self) -> None:
-        while True:
-            await self._unsent.wait()
-            self._unsent.clear()
-            while self._outbox:
-                batch, self._outbox = self._outbox, []
-                await self._write_batch(batch)
-            self._drained.set()
-
-    async def _write_batch(self, batch: list[_Outgoing]) -> None:
-        for position, (subject, body, reply, headers) in enumerate(batch):
-            try:
-                await self._connected.wait()
-                await self.client.publish(subject, body, reply, headers)
-            except nats.errors.OutboundBufferLimitError:
-                # The connection went and nats-py's own buffer is full: keep the rest until it is back.
-                self._outbox[:0] = batch[position:]
-                self._connected.clear()
-                return
-            except nats.errors.MaxPayloadError:
-                self._refuse(reply, TooLarge(subject, len(body), self.max_payload))
-            except nats.errors.Error as error:
-                self._refuse(reply, BrokerUnavailable(f"can't send on {subject}: {error}"))
-
-    async def _on_reply(self, message: Msg) -> None:
-        waiting = self._waiting.get(message.subject)
-        if waiting is not None:
-            waiting.answered(message)
-
     async def _on_error(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
         refused = _REFUSED.search(text)
-        if refused:
-            self._refuse_subject(refused["subject"], text)
+        if refused is not None:
+            self._on_refused(refused["what"], refused["subject"], text)
             return
-        if not self._connected.is_set():
+        if self.connected:
+            log = _logger.warning
+        else:
+            log = _logger.debug if text == self._last_error else _logger.info
             if any(phrase in text.lower() for phrase in _SHUT_OUT):
                 self._shut_out.set()
-            log = _logger.debug if text == self._last_error else _logger.info
-        else:
-            log = _logger.warning
         self._last_error = text
-        log("bus of %s: %s", self.settings.name, text, exc_info=None if _expected(error) else error)
+        expected = isinstance(error, nats.errors.Error | OSError | TimeoutError)
+        log("bus of %s: %s", self.settings.name, text, exc_info=None if expected else error)
 
-    def _refuse_subject(self, subject: str, text: str) -> None:
-        # nats-py hands the broker's text on in lower case.
-        waiting = [(reply, each) for reply, each in self._waiting.items() if each.subject.lower() == subject]
-        for reply, each in waiting:
-            self.forget(reply)
-            each.refused(BrokerPermission(each.subject))
-        if not waiting:
+    def _on_refused(self, what: str, subject: str, text: str) -> None:
+        if what == "subscription":
+            self._refused_subscriptions.add(subject)
+        elif not self.inbox.refuse_subject(subject):
             _logger.error("bus of %s: %s", self.settings.name, text)
-
-    def _refuse(self, reply: str, error: HandrailError) -> None:
-        waiting = self._waiting.pop(reply, None)
-        if waiting is not None:
-            waiting.refused(error)
-        else:
-            _logger.error("bus of %s: %s", self.settings.name, error)
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
@@ -327,40 +238,4 @@ class Connection:
             # nats-py gives up for good where the broker refuses who we are, and tells it to nobody.
             self._last_error = str(self.client.last_error or "by the broker")
             _logger.error("bus of %s: shut out: %s", self.settings.name, self._last_error)
-        waiting, self._waiting = self._waiting, {}
-        for each in waiting.values():
-            each.refused(BrokerUnavailable(self.why_not_connected))
-
-
-class _Answer:
-    """One reply as a future."""
-
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
-        self.future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-
-    def answered(self, message: Msg) -> None:
-        if not self.future.done():
-            self.future.set_result(message)
-
-    def refused(self, error: HandrailError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-def status(message: Msg) -> str:
-    """The status of a reply that carries one, such as `503`; empty for a plain one."""
-    return message.headers.get("Status", "") if message.headers else ""
-
-
-def _expected(error: Exception) -> bool:
-    return isinstance(error, nats.errors.Error | OSError | TimeoutError)
-
-
-def _tls(settings: BusSettings) -> ssl.SSLContext | None:
-    if settings.tls_ca is None:
-        return None
-    context = ssl.create_default_context(cafile=str(settings.tls_ca))
-    if settings.tls_cert is not None:
-        context.load_cert_chain(str(settings.tls_cert), str(settings.tls_key) if settings.tls_key else None)
-    return context
+        self.inbox.refuse_all(BrokerUnavailable(self.why_not_connected))

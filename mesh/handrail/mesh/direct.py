@@ -9,13 +9,14 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nats.aio.msg import Msg
 
-from handrail.mesh.connection import Connection, status
+from handrail.mesh.connection import Connection
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
+from handrail.mesh.inbox import status
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 READ_TIMEOUT = timedelta(seconds=10)
@@ -74,7 +75,7 @@ async def read(
     problem = "no answer"
     while (left := deadline - loop.time()) > 0:
         batch = _Batch(f"$JS.API.DIRECT.GET.{stream}")
-        reply = connection.expect(batch)
+        reply = connection.inbox.expect(batch)
         try:
             async with asyncio.timeout(min(left, _SILENCE)):
                 await connection.ready()
@@ -84,7 +85,7 @@ async def read(
             problem = "no answer" if connection.connected else connection.why_not_connected
             continue
         finally:
-            connection.forget(reply)
+            connection.inbox.forget(reply)
         match status(ended):
             case "" | "204" | "404":
                 return batch.page(ended)
@@ -140,11 +141,16 @@ class _Batch:
         )
 
 
+def parse_time(stamp: str) -> datetime:
+    """A time of the broker's (RFC 3339, up to nanoseconds) in UTC, cut to microseconds as deliveries have it."""
+    return datetime.fromisoformat(stamp).astimezone(UTC)
+
+
 def _read_message(body: bytes, headers: Mapping[str, str]) -> RawMessage:
     return RawMessage(
         subject=headers["Nats-Subject"],
         body=body,
         sequence=int(headers["Nats-Sequence"]),
-        time=datetime.fromisoformat(headers["Nats-Time-Stamp"]),
+        time=parse_time(headers["Nats-Time-Stamp"]),
         headers=headers,
     )

@@ -6,12 +6,13 @@ import asyncio
 import base64
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from handrail.mesh.connection import NO_RESPONDERS, Connection, status
-from handrail.mesh.direct import RawMessage
+from handrail.mesh.connection import Connection
+from handrail.mesh.direct import RawMessage, parse_time
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
+from handrail.mesh.inbox import NO_RESPONDERS, status
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 API_TIMEOUT = timedelta(seconds=15)
@@ -93,7 +94,7 @@ async def last_on_leader(
         subject=message["subject"],
         body=base64.b64decode(message.get("data", "")),
         sequence=int(message["seq"]),
-        time=datetime.fromisoformat(message["time"]),
+        time=parse_time(message["time"]),
         headers=_headers(base64.b64decode(message.get("hdrs", ""))),
     )
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from handrail.mesh.connection import NO_RESPONDERS, Connection, status
+from handrail.mesh.connection import Connection
 from handrail.mesh.errors import (
     AlreadyStored,
     BrokerUnavailable,
@@ -26,6 +26,7 @@ from handrail.mesh.errors import (
     TooLarge,
     WrongSequence,
 )
+from handrail.mesh.inbox import NO_RESPONDERS, status
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 PUBLISH_TIMEOUT = timedelta(seconds=15)
@@ -94,7 +95,7 @@ class Publisher:
         if len(body) > connection.max_payload:
             self._loop.call_soon(on_stored, TooLarge(subject, len(body), connection.max_payload))
             return
-        pending.reply = reply = connection.expect(pending)
+        pending.reply = reply = connection.inbox.expect(pending)
         self._pending[reply] = pending
         if connection.connected:  # otherwise it goes out with the others when the broker is back
             connection.send(subject, body, reply=reply, headers=headers)
@@ -107,7 +108,7 @@ class Publisher:
     def settle(self, pending: _Pending, outcome: int | HandrailError) -> None:
         """Hand the outcome on and forget the message."""
         if self._pending.pop(pending.reply, None) is not None:
-            self._connection.forget(pending.reply)
+            self._connection.inbox.forget(pending.reply)
             pending.on_stored(outcome)
 
     def retry(self, pending: _Pending) -> None:

@@ -9,21 +9,19 @@ moved).
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from handrail.mesh.connection import NO_RESPONDERS, Connection, status
+from handrail.mesh.connection import Connection
+from handrail.mesh.delivery import Delivery
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
+from handrail.mesh.inbox import NO_RESPONDERS, status
 
 _logger = logging.getLogger(__name__)
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _EXPIRES = 30.0
 _HEARTBEAT = 1.0
@@ -34,64 +32,6 @@ _TICK = 0.5
 _RETRY = 0.5
 _HEARTBEAT_STATUS = "100"
 _EXPIRED_STATUS = "408"
-
-
-class Delivery:
-    """One message handed out by a durable. Settle it once: `ack`, `nak` or `term`; a second time does nothing."""
-
-    __slots__ = ("_pull", "_reply", "_settled", "_tokens", "body", "delivered", "headers", "sequence", "subject")
-
-    def __init__(self, pull: Pull, message: Msg) -> None:
-        self._pull = pull
-        self._reply = message.reply
-        self._settled = False
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with
-        # <domain>.<account> before the stream, and perhaps a random token behind.
-        tokens = message.reply.split(".")
-        self._tokens = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
-        self.subject = message.subject
-        self.body = message.data
-        self.headers = message.headers
-        self.delivered = int(self._tokens[0])
-        """How often it was handed out, 1 the first time."""
-        self.sequence = int(self._tokens[1])
-        """Its position in the stream."""
-
-    @property
-    def time(self) -> datetime:
-        """When the stream stored it, in UTC, cut to microseconds."""
-        return EPOCH + timedelta(microseconds=int(self._tokens[3]) // 1000)
-
-    @property
-    def pending(self) -> int:
-        """Messages of the durable that were not handed out when this one was."""
-        return int(self._tokens[4])
-
-    def ack(self) -> None:
-        """Done: it is not handed out again."""
-        self._settle(b"+ACK")
-
-    def nak(self, delay: timedelta | None = None) -> None:
-        """Not done: hand it out again, after `delay`."""
-        if delay is None:
-            self._settle(b"-NAK")
-        else:
-            self._settle(b"-NAK " + json.dumps({"delay": int(delay / timedelta(microseconds=1)) * 1000}).encode())
-
-    def term(self, reason: str) -> None:
-        """Never to be done: it is not handed out again, and the broker's advisory tells the reason."""
-        self._settle(b"+TERM " + reason.encode())
-
-    def in_progress(self) -> None:
-        """Still at it: the durable's wait for the ack starts over."""
-        if not self._settled:
-            self._pull.reply(self._reply, b"+WPI")
-
-    def _settle(self, body: bytes) -> None:
-        if not self._settled:
-            self._settled = True
-            self._pull.reply(self._reply, body)
-            self._pull.settled()
 
 
 class Pull:
@@ -115,7 +55,7 @@ class Pull:
         self._on_delivery = on_delivery
         self._on_problem = on_problem
         self._batch_floor = max(1, in_flight // 4)
-        self._inbox = connection.new_inbox()
+        self._inbox = connection.inbox.new_prefix()
         self._requests: deque[float] = deque()
         self._requested = 0
         self._unsettled = 0
@@ -132,7 +72,7 @@ class Pull:
         """Subscribe and begin to ask."""
         self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
         self._connection.on_reconnected.append(self._ask_anew)
-        self._refusals = self._connection.expect(self)
+        self._refusals = self._connection.inbox.expect(self)
         self._heard_at = self._loop.time()
         self._tick()
 
@@ -146,7 +86,7 @@ class Pull:
         if self._ticking is not None:
             self._ticking.cancel()
         self._connection.on_reconnected.remove(self._ask_anew)
-        self._connection.forget(self._refusals)
+        self._connection.inbox.forget(self._refusals)
         if self._subscription is not None and self._connection.client.is_connected:
             await self._subscription.drain()  # type: ignore[no-untyped-call]
 
@@ -169,7 +109,7 @@ class Pull:
 
     def refused(self, error: HandrailError) -> None:
         """The broker refuses our requests; ask again, in case its permissions are changed."""
-        self._refusals = self._connection.expect(self)
+        self._refusals = self._connection.inbox.expect(self)
         self._requested = 0
         self._requests.clear()
         self._back_off(error)

@@ -1,12 +1,12 @@
 """The streams: created, checked and upgraded by one idempotent call at start-up.
 
-FLOW         what happens: write-once subjects, nothing is ever changed or deleted
-TIMER        message schedules and what they become when due; a stream of its own, because one that takes schedules can
-             be wiped by anybody who may publish to it
-TEMPLATE     template versions and activations
-QUARANTINE   messages that break their contract
-KEY          business keys in use; outlives the flow's events
-KV_leases    the leases, a key-value bucket
+- FLOW: what happens; write-once subjects, nothing is ever changed or deleted
+- TIMER: message schedules and what they become when due; a stream of its own, because one that takes schedules can be
+  wiped by anybody who may publish to it
+- TEMPLATE: template versions and activations
+- QUARANTINE: messages that break their contract
+- KEY: business keys in use; outlives the flow's events
+- KV_leases: the leases, a key-value bucket
 """
 
 from __future__ import annotations

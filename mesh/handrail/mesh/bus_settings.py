@@ -1,0 +1,57 @@
+"""Where the broker is, and who connects."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from handrail.mesh.errors import BrokerPermission
+
+
+@dataclass(frozen=True, slots=True)
+class BusSettings:
+    """`name` is the agent's name, or `coordinator`, `viewer`, …; it shows in the broker's monitoring and, unless
+    `inbox_prefix` says otherwise, gives the inbox that the broker's permissions reserve for this user.
+
+    `user` and `password`, or a file with an nkey seed. `tls_ca` switches TLS on; `tls_cert` and `tls_key` are a client
+    certificate. `connect_timeout` bounds the first connection; later ones are tried for ever.
+    """
+
+    servers: tuple[str, ...]
+    name: str
+    user: str = ""
+    password: str = ""
+    nkey_seed_file: Path | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    inbox_prefix: str = ""
+    connect_timeout: timedelta = timedelta(seconds=10)
+
+    @property
+    def inbox(self) -> str:
+        """The prefix of every inbox of this user."""
+        return self.inbox_prefix or f"_INBOX_{self.name}"
+
+    def credentials(self) -> tuple[ssl.SSLContext | None, str | None]:
+        """What TLS needs and the nkey's seed; BrokerPermission names the file that can't be used."""
+        files = (self.tls_ca, self.tls_cert, self.tls_key, self.nkey_seed_file)
+        path: Path | None = None
+        try:
+            for path in filter(None, files):
+                path.read_bytes()
+            path = self.tls_cert or self.tls_ca
+            seed = self.nkey_seed_file.read_text().strip() if self.nkey_seed_file else None
+            return self._tls(), seed
+        except (OSError, ValueError) as error:
+            raise BrokerPermission(f"user «{self.user or self.name}»", f"{path} can't be used: {error}") from error
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self.tls_ca is None:
+            return None
+        context = ssl.create_default_context(cafile=str(self.tls_ca))
+        if self.tls_cert is not None:
+            context.load_cert_chain(str(self.tls_cert), str(self.tls_key) if self.tls_key else None)
+        return context

@@ -1,0 +1,79 @@
+"""One message that a durable hands out, and the ways to settle it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from nats.aio.msg import Msg
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Settling(Protocol):
+    """Where the answers of deliveries go."""
+
+    def reply(self, reply: str, body: bytes) -> None:
+        """Answer a delivery."""
+
+    def settled(self) -> None:
+        """A delivery was settled: there is room for another."""
+
+
+class Delivery:
+    """One message handed out by a durable. Settle it once: `ack`, `nak` or `term`; a second time does nothing."""
+
+    __slots__ = ("_pull", "_reply", "_settled", "_tokens", "body", "delivered", "headers", "sequence", "subject")
+
+    def __init__(self, pull: Settling, message: Msg) -> None:
+        self._pull = pull
+        self._reply = message.reply
+        self._settled = False
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with
+        # <domain>.<account> before the stream, and perhaps a random token behind.
+        tokens = message.reply.split(".")
+        self._tokens = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
+        self.subject = message.subject
+        self.body = message.data
+        self.headers = message.headers
+        self.delivered = int(self._tokens[0])
+        """How often it was handed out, 1 the first time."""
+        self.sequence = int(self._tokens[1])
+        """Its position in the stream."""
+
+    @property
+    def time(self) -> datetime:
+        """When the stream stored it, in UTC, cut to microseconds."""
+        return _EPOCH + timedelta(microseconds=int(self._tokens[3]) // 1000)
+
+    @property
+    def pending(self) -> int:
+        """Messages of the durable that were not handed out when this one was."""
+        return int(self._tokens[4])
+
+    def ack(self) -> None:
+        """Done: it is not handed out again."""
+        self._settle(b"+ACK")
+
+    def nak(self, delay: timedelta | None = None) -> None:
+        """Not done: hand it out again, after `delay`."""
+        if delay is None:
+            self._settle(b"-NAK")
+        else:
+            self._settle(b"-NAK " + json.dumps({"delay": int(delay / timedelta(microseconds=1)) * 1000}).encode())
+
+    def term(self, reason: str) -> None:
+        """Never to be done: it is not handed out again, and the broker's advisory tells the reason."""
+        self._settle(b"+TERM " + reason.encode())
+
+    def in_progress(self) -> None:
+        """Still at it: the durable's wait for the ack starts over."""
+        if not self._settled:
+            self._pull.reply(self._reply, b"+WPI")
+
+    def _settle(self, body: bytes) -> None:
+        if not self._settled:
+            self._settled = True
+            self._pull.reply(self._reply, body)
+            self._pull.settled()
