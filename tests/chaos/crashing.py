@@ -37,17 +37,28 @@ def context() -> ForkServerContext:
 class CoordinatorProcess:
     """One coordinator in a process of its own. `calls` counts its broker calls since it was ready."""
 
-    def __init__(self, nats_url: str, public_key: Path, *, crash_after: int | None, port: int = 0) -> None:
-        forkserver = context()
-        ours, theirs = forkserver.Pipe()
-        self._calls = forkserver.Value("i", 0)
+    def __init__(self, nats_url: str, public_key: Path, *, crash_after: int | None) -> None:
+        self._nats_url = nats_url
+        self._public_key = public_key
+        self._calls = context().Value("i", 0)
+        self._begin(0, crash_after, self._calls)
+
+    def _begin(self, port: int, crash_after: int | None, calls: object) -> None:
+        ours, theirs = context().Pipe()
         self._pipe: Pipe = ours
-        self.process: ForkServerProcess = forkserver.Process(
-            target=_run, args=(nats_url, str(public_key), port, crash_after, theirs, self._calls), daemon=True
+        self.process: ForkServerProcess = context().Process(
+            target=_run,
+            args=(self._nats_url, str(self._public_key), port, crash_after, theirs, calls),
+            daemon=True,
         )
         self.process.start()
         theirs.close()
-        self.port = port
+
+    async def begin_again(self, port: int) -> None:
+        """Another coordinator takes the place of one that crashed; it does not crash, and its calls are not counted."""
+        self._uncounted = context().Value("i", 0)
+        self._begin(port, None, self._uncounted)
+        await self.ready()
 
     @property
     def calls(self) -> int:
@@ -58,10 +69,9 @@ class CoordinatorProcess:
         """The port it listens on, as soon as it serves; AssertionError where it ends before."""
         loop = asyncio.get_running_loop()
         try:
-            self.port = int(await loop.run_in_executor(None, self._pipe.recv))
+            return int(await loop.run_in_executor(None, self._pipe.recv))
         except EOFError:
             raise AssertionError(f"the coordinator ended with {self.process.exitcode} before it was ready") from None
-        return self.port
 
     async def ended(self) -> int:
         """Its exit code, when it has ended."""

@@ -223,7 +223,7 @@ def _cancel(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
 
 
 def _retry(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
-    request = RetryStepRequest(flow_id=flow.flow_id, step="enrich", reason="planned")
+    request = RetryStepRequest(flow_id=flow.flow_id, step="enrich", reason="planned", etag=flow.etag)
     return people.flows().RetryStep(request, metadata=_operator(people))
 
 
