@@ -144,7 +144,7 @@ async def test_a_subscription_without_permission_is_refused(tmp_path_factory: py
     with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:
         ledger = server.settings("ledger", user="ledger", password="secret")
         async with await Bus.connect(ledger) as agent:
-            with pytest.raises(BrokerPermission, match="flow.>"):
+            with pytest.raises(BrokerPermission, match=r"flow\.>"):
                 await agent.subscribe("flow.>", lambda _: None)
 
 
