@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -20,6 +21,7 @@ MAX_PAGE_BYTES = 3 << 20
 """What a page holds at most, unless its first item alone is larger: gRPC clients take 4 MiB by default."""
 
 _DIGEST = 8
+_NUMBER = re.compile(r"[0-9]{1,20}")
 
 Item = TypeVar("Item")
 View = TypeVar("View", bound=Message)
@@ -52,7 +54,7 @@ def cursor_of(token: str, *listing: object) -> str:
 def sequence_of(token: str, *listing: object) -> int:
     """The same for cursors that are sequences of a stream; 0 for the first page."""
     cursor = cursor_of(token, *listing)
-    if cursor and not (cursor.isascii() and cursor.isdecimal() and int(cursor) < 1 << 64):
+    if cursor and not (_NUMBER.fullmatch(cursor) and int(cursor) < 1 << 64):
         raise _bad("the page token is none that this server gave")
     return int(cursor or 0)
 

@@ -97,10 +97,10 @@ _RESOURCES = {
     _R.ERROR_REASON_QUARANTINE_NOT_FOUND: ("quarantined message", "quarantine_id"),
 }
 
-# grpc-core refuses trailers beyond 8 KiB; base64 of the details and the percent-encoded text have to fit into that.
+# Bytes. grpc-core refuses trailers beyond 8 KiB: the text in percent-encoding, and text and details in base64.
 _MAX_TEXT = 600
 _MAX_VALUE = 200
-_MAX_DETAILS = 2_800
+_MAX_VIOLATIONS = 2_400
 
 
 def to_status(error: HandrailError) -> status_pb2.Status:
@@ -144,7 +144,7 @@ def _bad_request(violations: Iterable[tuple[str, str, str]]) -> error_details_pb
     bad_request = error_details_pb2.BadRequest()
     left_out = 0
     for field, rule, text in violations:
-        if left_out or bad_request.ByteSize() > _MAX_DETAILS:
+        if left_out or bad_request.ByteSize() > _MAX_VIOLATIONS:
             left_out += 1
             continue
         bad_request.field_violations.add(
@@ -162,4 +162,6 @@ def _pack(detail: Message) -> Any:
 
 
 def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    """As much of a text as fits into so many bytes of UTF-8."""
+    encoded = text.encode()
+    return text if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore") + "…"

@@ -10,7 +10,7 @@ from handrail.mesh.flow import Ask, Flow, Proposal, ProposalState
 from handrail.v1.decision_pb2 import GateRequest
 from handrail.v1.flow_service_pb2 import Approval, ApprovalStatus, Vote
 
-_STATUS = {
+STATUS = {
     ProposalState.EVALUATED: ApprovalStatus.APPROVAL_STATUS_PENDING,
     ProposalState.PENDING: ApprovalStatus.APPROVAL_STATUS_PENDING,
     ProposalState.APPROVED: ApprovalStatus.APPROVAL_STATUS_APPROVED,
@@ -19,6 +19,7 @@ _STATUS = {
     ProposalState.EXPIRED: ApprovalStatus.APPROVAL_STATUS_EXPIRED,
     ProposalState.WITHDRAWN: ApprovalStatus.APPROVAL_STATUS_WITHDRAWN,
 }
+"""Where an approval stands, by the state of its proposal."""
 
 
 def asks_people(proposal: Proposal) -> bool:
@@ -38,7 +39,7 @@ def approval_view(flow: Flow, proposal: Proposal) -> Approval:
         type=proposal.recorded.type,
         data=event.data,
         digest=proposal.digest,
-        status=_STATUS[proposal.state],
+        status=STATUS[proposal.state],
         gates=[_gate(proposal, ask) for ask in proposal.asks],
         votes=[
             Vote(voter=ballot.voter, approve=ballot.approve, comment=ballot.comment, time=timestamp(ballot.time))
