@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from google.protobuf.any_pb2 import Any
@@ -11,13 +10,11 @@ from google.protobuf.message import Message
 from handrail.mesh import ids
 from handrail.mesh.envelope import Entry, Recorded, pack, timestamp, type_of
 from handrail.mesh.flow import Effect, Flow, Proposal, StepRun
-from handrail.mesh.fold import control
+from handrail.mesh.fold.matters import Matter
 from handrail.mesh.subjects import COORDINATOR, Address, Kind
 from handrail.v1.decision_pb2 import (
     ApprovalRequested,
-    Choice,
     Escalated,
-    EscalationCause,
     FlowClosed,
     FlowHalted,
     FlowStatus,
@@ -98,7 +95,7 @@ def step_timed_out(flow: Flow, run: StepRun, now: datetime) -> Entry:
         attempt=run.attempt,
         deadline=timestamp(run.deadline),
     )
-    return decision(flow, message, about=control.run_subject(run), now=now, step=run.step.name, root=run.root)
+    return decision(flow, message, about=run.subject, now=now, step=run.step.name, root=run.root)
 
 
 def undo_timed_out(flow: Flow, effect: Effect, deadline: datetime, now: datetime) -> Entry:
@@ -112,7 +109,7 @@ def undo_timed_out(flow: Flow, effect: Effect, deadline: datetime, now: datetime
         undo_of=undone.event_id,
         deadline=timestamp(deadline),
     )
-    return decision(flow, message, about=control.effect_subject(effect), now=now, step=effect.step.name)
+    return decision(flow, message, about=effect.subject, now=now, step=effect.step.name)
 
 
 def halted(
@@ -138,29 +135,18 @@ def halted(
     return decision(flow, message, about=HaltMode.Name(mode), now=now)
 
 
-def escalated(
-    flow: Flow,
-    cause: EscalationCause.ValueType,
-    reason: str,
-    choices: Sequence[Choice.ValueType],
-    now: datetime,
-    *,
-    subject: str = "",
-    step: str = "",
-) -> Entry | None:
-    """Hand a matter to a person; None where a person has had it already."""
-    escalation_id = ids.escalation_id(flow.flow_id, EscalationCause.Name(cause), f"{step}:{subject}")
-    if escalation_id in flow.escalated:
-        return None
+def escalated(flow: Flow, matter: Matter, now: datetime) -> Entry:
+    """Hand a matter to a person."""
+    escalation_id = matter.id(flow)
     message = Escalated(
         escalation_id=escalation_id,
-        cause=cause,
-        subject_id=subject,
-        step=step,
-        reason=reason,
-        choices=choices,
+        cause=matter.cause,
+        subject_id=matter.subject,
+        step=matter.step,
+        reason=matter.reason,
+        choices=matter.choices,
     )
-    return decision(flow, message, about=escalation_id, now=now, step=step)
+    return decision(flow, message, about=escalation_id, now=now, step=matter.step)
 
 
 def closed(flow: Flow, status: FlowStatus.ValueType, reason: str, now: datetime) -> Entry:

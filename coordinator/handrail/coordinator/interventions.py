@@ -19,7 +19,7 @@ from handrail.mesh.flow import Flow, Proposal, StepRun
 from handrail.mesh.fold import is_final, status
 from handrail.mesh.fold.approvals import judge_vote
 from handrail.mesh.fold.attempts import next_run
-from handrail.mesh.fold.control import may_halt
+from handrail.mesh.fold.halts import may_halt
 from handrail.mesh.store import FlowStore
 from handrail.v1.decision_pb2 import (
     ApprovalCause,

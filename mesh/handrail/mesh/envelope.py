@@ -66,7 +66,7 @@ class Entry:
 
 def pack(message: Message) -> Any:
     """A message as `Any`, with the type URL that every reader here expects."""
-    return Any(type_url=TYPE_URL + message.DESCRIPTOR.full_name, value=message.SerializeToString(True))
+    return Any(type_url=TYPE_URL + message.DESCRIPTOR.full_name, value=message.SerializeToString(deterministic=True))
 
 
 def type_of(data: Any) -> str:

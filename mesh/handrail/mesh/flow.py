@@ -5,256 +5,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum, auto
 
 from handrail.mesh.envelope import Recorded
-from handrail.mesh.template import EffectKind, GateSpec, StepSpec, Template
-from handrail.v1.decision_pb2 import Choice, EscalationCause, FlowStatus, HaltMode
-from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.mesh.proposal import Ask, Ballot, Proposal, ProposalState
+from handrail.mesh.state import (
+    Divergence,
+    Effect,
+    EffectState,
+    Escalation,
+    Halt,
+    RunState,
+    StepRun,
+    Trip,
+    Void,
+    Wish,
+)
+from handrail.mesh.template import EffectKind, Template
+from handrail.v1.decision_pb2 import FlowStatus, HaltMode
+
+__all__ = [
+    "MESSAGE_LIMIT",
+    "Ask",
+    "Ballot",
+    "Divergence",
+    "Effect",
+    "EffectState",
+    "Escalation",
+    "Flow",
+    "Halt",
+    "Proposal",
+    "ProposalState",
+    "RunState",
+    "StepRun",
+    "Trip",
+    "Verdict",
+    "Void",
+    "Wish",
+]
 
 MESSAGE_LIMIT = 900
 """Messages after which a flow escalates: direct reads of one flow end at 1,024 subjects."""
-
-
-class RunState(Enum):
-    """Where a step run, or an undo, stands."""
-
-    OWED = auto()
-    BACKOFF = auto()
-    DONE = auto()
-    FAILED = auto()
-    NOT_STARTED = auto()
-    UNDONE = auto()
-    SUPERSEDED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class StepRun:
-    """One run of a step: what triggered it, and how its attempts went.
-
-    `attempt` is the current or last one, `budget` the number of attempts allowed. `outcome_unknown` is set where the
-    last attempt timed out: it may have had its effect.
-    """
-
-    step: StepSpec
-    root: str
-    trigger: Recorded
-    inputs: tuple[str, ...]
-    since: datetime
-    deadline: datetime
-    budget: int
-    run: int = 0
-    attempt: int = 1
-    state: RunState = RunState.OWED
-    retry_at: datetime | None = None
-    outputs: Mapping[int, str] = field(default_factory=dict)
-    output_total: int = 0
-    ended: datetime | None = None
-    last_error: str = ""
-    outcome_unknown: bool = False
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What names it within its flow: step and root."""
-        return (self.step.name, self.root)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether something is still to come: from the agent, after the backoff, or from a person."""
-        return self.state in _OPEN
-
-    @property
-    def may_have_effect(self) -> bool:
-        """Whether an effect may have happened that nobody knows of yet."""
-        if self.step.effect is EffectKind.NONE:
-            return False
-        return self.state is RunState.OWED or (
-            self.outcome_unknown and self.state in (RunState.BACKOFF, RunState.FAILED)
-        )
-
-
-_OPEN = frozenset({RunState.OWED, RunState.BACKOFF, RunState.FAILED, RunState.NOT_STARTED})
-
-
-class ProposalState(Enum):
-    """Where a proposal stands."""
-
-    EVALUATED = auto()
-    PENDING = auto()
-    APPROVED = auto()
-    REJECTED = auto()
-    EXPIRED = auto()
-    RELEASED = auto()
-    WITHDRAWN = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One gate that asks for people: why, who may not vote, and who voted yes."""
-
-    gate: GateSpec
-    reason: str
-    requester: str = ""
-    voters: frozenset[str] = frozenset()
-    passed: bool = False
-
-    @property
-    def nobody_qualifies(self) -> bool:
-        """Whether the gate bars a requester that can't be told."""
-        return self.gate.not_the_requester and not self.requester
-
-
-@dataclass(frozen=True, slots=True)
-class Ballot:
-    """One vote that counted."""
-
-    voter: str
-    approve: bool
-    comment: str
-    time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """An event that wants through its gates. `asks` are the gates whose condition holds, or can't be evaluated."""
-
-    recorded: Recorded
-    asks: tuple[Ask, ...]
-    digest: str
-    state: ProposalState = ProposalState.EVALUATED
-    ballots: tuple[Ballot, ...] = ()
-    requested_at: datetime | None = None
-    refused_by: Recorded | None = None
-
-    @property
-    def undecided(self) -> bool:
-        """Whether it is neither a fact nor refused nor withdrawn."""
-        return self.state in _UNDECIDED
-
-    def expiry(self, ask: Ask) -> datetime | None:
-        """When this gate's request expires; None if never, or not asked yet."""
-        after: timedelta | None = ask.gate.expires_after
-        if self.requested_at is None or after is None or ask.passed:
-            return None
-        return self.requested_at + after
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """The first expiry among the gates that still ask."""
-        return min((due for ask in self.asks if (due := self.expiry(ask)) is not None), default=None)
-
-
-_UNDECIDED = frozenset({ProposalState.EVALUATED, ProposalState.PENDING, ProposalState.APPROVED, ProposalState.EXPIRED})
-
-
-class EffectState(Enum):
-    """Where an effect stands."""
-
-    DONE = auto()
-    UNDOING = auto()
-    UNDONE = auto()
-    UNDONE_BY_HAND = auto()
-    ACCEPTED = auto()
-    UNDO_FAILED = auto()
-    IRREVERSIBLE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a step changed outside the stream, reported by `recorded`, and how its undo goes.
-
-    `attempt` is the current undo attempt, 0 before the first. An `orphan` came from a run that had been superseded: it
-    is undone whatever the flow does.
-    """
-
-    recorded: Recorded
-    step: StepSpec
-    state: EffectState
-    orphan: bool = False
-    attempt: int = 0
-    budget: int = 1
-    deadline: datetime | None = None
-    retry_at: datetime | None = None
-    last_error: str = ""
-    undone_by: Recorded | None = None
-
-    @property
-    def stands(self) -> bool:
-        """Whether a compensation still has to deal with it."""
-        return self.state in (EffectState.DONE, EffectState.UNDOING, EffectState.UNDO_FAILED)
-
-
-@dataclass(frozen=True, slots=True)
-class Halt:
-    """Why no forward step starts any more."""
-
-    mode: HaltMode.ValueType
-    reason: str
-    by: str
-    to_step: str
-    keep_effects: bool
-    request_id: str
-    recorded: Recorded
-
-
-@dataclass(frozen=True, slots=True)
-class Escalation:
-    """A matter that waits for a person."""
-
-    escalation_id: str
-    cause: EscalationCause.ValueType
-    subject_id: str
-    step: str
-    reason: str
-    choices: tuple[Choice.ValueType, ...]
-    opened: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Trip:
-    """A rule that became true at an event: from there on the flow is halted, whether the coordinator has seen it or
-    not.
-
-    `recorded` once the decision says so, `settled` once its consequence is recorded too.
-    """
-
-    rule: str
-    event_id: str
-    sequence: int
-    detail: str
-    recorded: bool = False
-    settled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a person's resolution asks the coordinator to record next."""
-
-    choice: Choice.ValueType
-    by: str
-    reason: str
-    subject_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """Something the template does not foresee."""
-
-    sequence: int
-    agent: str
-    type: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Void:
-    """Why a message does not count. A `reason` other than 0 says that it belongs into quarantine."""
-
-    text: str
-    reason: ErrorReason.ValueType = ErrorReason.ERROR_REASON_UNSPECIFIED
 
 
 class Verdict(Enum):
@@ -269,8 +63,9 @@ class Verdict(Enum):
 class Flow:
     """One flow, folded up to `last_sequence`.
 
-    `facts` are the events and released proposals that count, in stream order. Treat it as a value: only the fold
-    changes it, on a copy of its own.
+    `facts` are the events and released proposals that count, in stream order. `escalations` are the matters that wait
+    for a person; `escalated` has their ids and those of the matters that were answered. Treat it as a value: only the
+    fold changes it, on a copy of its own.
     """
 
     template: Template
@@ -325,6 +120,16 @@ class Flow:
         return self.halt is not None or any(not trip.settled for trip in self.trips.values())
 
     @property
+    def is_held(self) -> bool:
+        """Whether it is halted for a person to look at, and may yet go on as if nothing had been."""
+        return self.halt is not None and self.halt.mode == HaltMode.HALT_MODE_HOLD
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it goes on, at once or when a person lets it: votes count, requests expire, rules trip."""
+        return self.halt is None or self.is_held
+
+    @property
     def is_undoing(self) -> bool:
         """Whether its effects are being undone."""
         return (
@@ -369,15 +174,13 @@ class Flow:
     def wants_undo(self, event_id: str, attempt: int) -> bool:
         """Whether the undo of this event, in this attempt, is still owed."""
         effect = self.effects.get(event_id)
-        return effect is not None and effect.state is EffectState.UNDOING and effect.attempt == attempt
+        return effect is not None and effect.deadline is not None and effect.attempt == attempt
 
     def undo_targets(self) -> list[Effect]:
-        """The effects that the compensation under way has to undo, newest first."""
-        if not self.is_undoing or self.halt is None:
-            return []
-        floor = self.sequence_of_step(self.halt.to_step) if self.halt.to_step else 0
-        standing = [e for e in self.effects.values() if e.stands and e.recorded.sequence > floor]
-        return sorted(standing, key=lambda effect: effect.recorded.sequence, reverse=True)
+        """The effects that are to be undone as the flow stands, newest first."""
+        floor = self.halt.floor if self.halt is not None and self.is_undoing else self.last_sequence
+        wanted = [e for e in self.effects.values() if e.stands and (e.orphan or e.recorded.sequence > floor)]
+        return sorted(wanted, key=lambda effect: effect.recorded.sequence, reverse=True)
 
     def sequence_of_step(self, step: str) -> int:
         """The stream position of the newest fact of a step; 0 if it has none."""
@@ -386,3 +189,7 @@ class Flow:
     def open_outcomes(self) -> list[StepRun]:
         """The step runs that may have had an effect that nobody knows of yet."""
         return [run for run in self.runs.values() if run.may_have_effect]
+
+    def awaited_runs(self) -> list[StepRun]:
+        """The step runs whose attempts are watched and repeated; in a halted flow only where an effect is at stake."""
+        return self.open_outcomes() if self.is_halted else list(self.runs.values())

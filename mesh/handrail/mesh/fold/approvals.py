@@ -12,20 +12,21 @@ from handrail.mesh import ids
 from handrail.mesh.envelope import Recorded, type_of
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import Ask, Ballot, Flow, Proposal, ProposalState, Void
-from handrail.mesh.fold import outcomes
-from handrail.mesh.template import ExpiryPolicy, GateSpec
-from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested
+from handrail.mesh.fold import triggers
+from handrail.mesh.template import ExpiryPolicy, GateSpec, RejectPolicy
+from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested, Choice
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 
-def evaluate(flow: Flow, recorded: Recorded, message: Message) -> Proposal:
+def evaluate(flow: Flow, recorded: Recorded) -> Proposal:
     """A proposal with the gates that ask for people. A gate that can't be evaluated asks."""
+    data = recorded.event.data
+    message = flow.template.contracts.decode(data)
     asks = tuple(
         Ask(gate, reason, _requester(flow, gate, message))
         for gate in flow.template.gates_on(recorded.type)
         if (reason := _why_it_asks(gate, message)) is not None
     )
-    data = recorded.event.data
     digest = ids.approval_digest(
         flow_id=recorded.event.flow_id,
         event_id=recorded.event_id,
@@ -41,6 +42,14 @@ def may_be_released(proposal: Proposal) -> bool:
     if proposal.state is ProposalState.APPROVED:
         return True
     return proposal.state is ProposalState.EVALUATED and not proposal.asks
+
+
+def rejected_with(flow: Flow, policy: RejectPolicy) -> Proposal | None:
+    """A rejected proposal one of whose asking gates has this consequence, if there is one."""
+    for proposal in flow.proposals.values():
+        if proposal.state is ProposalState.REJECTED and any(ask.gate.on_reject is policy for ask in proposal.asks):
+            return proposal
+    return None
 
 
 def apply_requested(flow: Flow, recorded: Recorded) -> Void | None:
@@ -62,14 +71,7 @@ def apply_given(flow: Flow, recorded: Recorded) -> Void | None:
     if proposal is None:
         return Void("no such proposal", ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND)
     if vote.cause == ApprovalCause.APPROVAL_CAUSE_EXPIRY:
-        asks = tuple(
-            replace(ask, passed=True) if _expired(proposal, ask, ExpiryPolicy.APPROVE, recorded.time) else ask
-            for ask in proposal.asks
-        )
-        if proposal.state is not ProposalState.PENDING or asks == proposal.asks:
-            return Void("no gate that approves on expiry has expired")
-        _settle(flow, replace(proposal, asks=asks))
-        return None
+        return _approve_expired(flow, proposal, recorded.time)
     refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest)
     if refused is not None:
         return refused
@@ -88,12 +90,10 @@ def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
     ballots = proposal.ballots
     match vote.cause:
         case ApprovalCause.APPROVAL_CAUSE_EXPIRY:
-            if proposal.state is not ProposalState.PENDING or not any(
-                _expired(proposal, ask, ExpiryPolicy.REJECT, recorded.time) for ask in proposal.asks
-            ):
+            if not any(_expired(proposal, ask, ExpiryPolicy.REJECT, recorded.time) for ask in proposal.asks):
                 return Void("no gate that rejects on expiry has expired")
         case ApprovalCause.APPROVAL_CAUSE_RESOLUTION:
-            if flow.wish is None or flow.wish.subject_id != vote.proposal_id:
+            if not _rejection_is_wished(flow, proposal):
                 return Void("nobody resolved to reject it")
             flow.wish = None
         case _:
@@ -104,7 +104,7 @@ def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
     flow.proposals[vote.proposal_id] = replace(
         proposal, state=ProposalState.REJECTED, ballots=ballots, refused_by=recorded
     )
-    outcomes.trigger(flow, recorded)
+    triggers.trigger(flow, recorded)
     return None
 
 
@@ -132,6 +132,31 @@ def judge_vote(proposal: Proposal, voter: str, roles: Iterable[str], digest: str
     return None
 
 
+def withdraw(flow: Flow, event_ids: Iterable[str]) -> None:
+    """Take proposals back that nobody has decided on yet."""
+    for event_id in event_ids:
+        proposal = flow.proposals.get(event_id)
+        if proposal is not None and proposal.undecided:
+            flow.proposals[event_id] = replace(proposal, state=ProposalState.WITHDRAWN)
+
+
+def ask_anew(flow: Flow, proposal: Proposal) -> None:
+    """Let a proposal begin again, as if nobody had been asked."""
+    asks = tuple(replace(ask, voters=frozenset(), passed=False) for ask in proposal.asks)
+    flow.proposals[proposal.recorded.event_id] = Proposal(proposal.recorded, asks, proposal.digest)
+
+
+def _approve_expired(flow: Flow, proposal: Proposal, now: datetime) -> Void | None:
+    asks = tuple(
+        replace(ask, passed=True) if _expired(proposal, ask, ExpiryPolicy.APPROVE, now) else ask
+        for ask in proposal.asks
+    )
+    if asks == proposal.asks:
+        return Void("no gate that approves on expiry has expired")
+    _settle(flow, replace(proposal, asks=asks))
+    return None
+
+
 def _settle(flow: Flow, proposal: Proposal) -> None:
     approved = all(ask.passed for ask in proposal.asks)
     flow.proposals[proposal.recorded.event_id] = (
@@ -152,7 +177,15 @@ def _is_requester(ask: Ask, voter: str) -> bool:
 
 def _expired(proposal: Proposal, ask: Ask, policy: ExpiryPolicy, now: datetime) -> bool:
     due = proposal.expiry(ask)
-    return due is not None and ask.gate.on_expiry is policy and now >= due
+    return proposal.state is ProposalState.PENDING and due is not None and ask.gate.on_expiry is policy and now >= due
+
+
+def _rejection_is_wished(flow: Flow, proposal: Proposal) -> bool:
+    return (
+        flow.wish is not None
+        and flow.wish.choice == Choice.CHOICE_REJECT
+        and flow.wish.subject_id == proposal.recorded.event_id
+    )
 
 
 def _why_it_asks(gate: GateSpec, message: Message) -> str | None:
@@ -165,4 +198,10 @@ def _why_it_asks(gate: GateSpec, message: Message) -> str | None:
 
 
 def _requester(flow: Flow, gate: GateSpec, message: Message) -> str:
-    return gate.requester(message) if gate.requester_field else flow.requester
+    if not gate.requester_field:
+        return flow.requester
+    try:
+        return gate.requester(message)
+    except AttributeError:
+        # A field that the message does not have names nobody, and then nobody qualifies.
+        return ""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from google.protobuf.message import DecodeError
-
 from handrail.mesh.envelope import Recorded, from_timestamp
 from handrail.mesh.flow import Flow, RunState, StepRun, Void
-from handrail.mesh.fold import compensation
+from handrail.mesh.fold import approvals, compensation
 from handrail.v1.decision_pb2 import StepReopened, StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import Event
@@ -26,18 +24,18 @@ def apply_failure(flow: Flow, recorded: Recorded) -> Void | None:
         return _not_started(flow, recorded)
     if recorded.type != _FAILED:
         return Void(f"{recorded.type} reports no failure", ErrorReason.ERROR_REASON_WRONG_AGENT)
-    try:
-        failed = StepFailed.FromString(recorded.event.data.value)
-    except DecodeError as error:
-        return Void(f"its data is no StepFailed: {error}", ErrorReason.ERROR_REASON_MALFORMED)
+    failed = StepFailed.FromString(recorded.event.data.value)
     if failed.undo_of:
         return compensation.undo_failed(flow, recorded, failed)
-    run = running_attempt(flow, recorded)
+    run = _running_attempt(flow, recorded)
     if isinstance(run, Void):
         return run
-    error_text = f"{failed.error_class}: {failed.text}"
     flow.runs[run.key] = _after_failure(
-        run, recorded.time, error_text, retryable=failed.retryable, outcome_unknown=failed.outcome_unknown
+        run,
+        recorded.time,
+        f"{failed.error_class}: {failed.text}",
+        retryable=failed.retryable,
+        outcome_unknown=failed.outcome_unknown,
     )
     return None
 
@@ -48,7 +46,7 @@ def apply_progress(flow: Flow, recorded: Recorded) -> Void | None:
         return Void(f"{recorded.type} is no heartbeat", ErrorReason.ERROR_REASON_WRONG_AGENT)
     if recorded.event.root in flow.effects:
         return compensation.undo_progressed(flow, recorded)
-    run = running_attempt(flow, recorded)
+    run = _running_attempt(flow, recorded)
     if isinstance(run, Void):
         return run
     flow.runs[run.key] = replace(run, deadline=recorded.time + run.step.timeout)
@@ -84,12 +82,7 @@ def apply_retry(flow: Flow, recorded: Recorded) -> Void | None:
     """The command to try again begins the next attempt."""
     event = recorded.event
     run = flow.runs.get((event.step, event.root))
-    if (
-        run is None
-        or run.state not in (RunState.BACKOFF, RunState.NOT_STARTED)
-        or run.run != event.run
-        or event.attempt != run.attempt + 1
-    ):
+    if run is None or run.state is not RunState.BACKOFF or run.run != event.run or event.attempt != run.attempt + 1:
         return Void("no such attempt is due")
     if run.step.agent != recorded.agent:
         return Void(f"step {run.step.name} belongs to agent {run.step.agent}")
@@ -100,6 +93,7 @@ def apply_retry(flow: Flow, recorded: Recorded) -> Void | None:
         since=recorded.time,
         deadline=recorded.time + run.step.timeout,
         retry_at=None,
+        ended=None,
     )
     return None
 
@@ -107,14 +101,10 @@ def apply_retry(flow: Flow, recorded: Recorded) -> Void | None:
 def apply_reopened(flow: Flow, recorded: Recorded) -> Void | None:
     """A person has a step done again: in a new run where the last one is done or undone."""
     wanted = StepReopened.FromString(recorded.event.data.value)
+    if flow.is_halted:
+        return Void("the flow is halted: no forward step starts", ErrorReason.ERROR_REASON_WRONG_STATUS)
     run = flow.runs.get((wanted.step, wanted.root))
-    if run is None or run.state not in (
-        RunState.FAILED,
-        RunState.BACKOFF,
-        RunState.DONE,
-        RunState.UNDONE,
-        RunState.NOT_STARTED,
-    ):
+    if run is None or run.state in (RunState.OWED, RunState.SUPERSEDED):
         return Void("the step can't be done again now", ErrorReason.ERROR_REASON_WRONG_STATUS)
     if wanted.run != next_run(run):
         return Void(f"the step is in run {run.run}", ErrorReason.ERROR_REASON_WRONG_STATUS)
@@ -127,29 +117,30 @@ def next_run(run: StepRun) -> int:
     return run.run + 1 if run.state in (RunState.DONE, RunState.UNDONE) else run.run
 
 
-def reopen(flow: Flow, run: StepRun, now: datetime) -> None:
-    """Make the next attempt of a step run due at once, in a new run where the last one had its outcome."""
-    number = next_run(run)
-    raised = number != run.run
-    attempt = 0 if raised else run.attempt
+def reopen(flow: Flow, run: StepRun, now: datetime, *, anew: bool = False) -> None:
+    """Make the next attempt of a step run due at once; in a new run where the last one had its outcome, or `anew`."""
+    if not anew and next_run(run) == run.run:
+        flow.runs[run.key] = replace(
+            run, state=RunState.BACKOFF, retry_at=now, budget=run.attempt + run.step.retry.max_attempts
+        )
+        return
+    approvals.withdraw(flow, run.outputs.values())
     flow.runs[run.key] = replace(
         run,
-        run=number,
-        attempt=attempt,
-        budget=attempt + run.step.retry.max_attempts,
+        run=run.run + 1,
+        attempt=0,
+        budget=run.step.retry.max_attempts,
         state=RunState.BACKOFF,
         retry_at=now,
-        outputs={} if raised else run.outputs,
-        output_total=0 if raised else run.output_total,
+        outputs={},
+        output_total=0,
         ended=None,
-        outcome_unknown=False if raised else run.outcome_unknown,
+        last_error="",
+        outcome_unknown=False,
     )
-    for escalation in list(flow.escalations.values()):
-        if escalation.step == run.step.name and escalation.subject_id.startswith(f"{run.root}:"):
-            del flow.escalations[escalation.escalation_id]
 
 
-def running_attempt(flow: Flow, recorded: Recorded) -> StepRun | Void:
+def _running_attempt(flow: Flow, recorded: Recorded) -> StepRun | Void:
     """The step run whose current attempt this message is about."""
     event: Event = recorded.event
     run = flow.runs.get((event.step, event.root))
@@ -169,10 +160,20 @@ def running_attempt(flow: Flow, recorded: Recorded) -> StepRun | Void:
 
 
 def _not_started(flow: Flow, recorded: Recorded) -> Void | None:
-    run = running_attempt(flow, recorded)
+    run = _running_attempt(flow, recorded)
     if isinstance(run, Void):
         return run
-    flow.runs[run.key] = replace(run, state=RunState.NOT_STARTED, ended=recorded.time, outcome_unknown=False)
+    if run.outcome_unknown:
+        # It speaks for this attempt alone: an earlier one may have had its effect.
+        flow.runs[run.key] = _after_failure(run, recorded.time, "not started", retryable=True, outcome_unknown=True)
+        return None
+    flow.runs[run.key] = replace(
+        run,
+        state=RunState.NOT_STARTED if flow.is_halted else RunState.BACKOFF,
+        retry_at=None if flow.is_halted else recorded.time + run.step.retry.backoff(run.attempt),
+        budget=run.budget + 1,
+        ended=recorded.time,
+    )
     return None
 
 
@@ -184,5 +185,5 @@ def _after_failure(run: StepRun, now: datetime, error_text: str, *, retryable: b
         retry_at=now + run.step.retry.backoff(run.attempt) if again else None,
         ended=now,
         last_error=error_text,
-        outcome_unknown=outcome_unknown,
+        outcome_unknown=run.outcome_unknown or outcome_unknown,
     )

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from handrail.mesh.envelope import Recorded, from_timestamp
-from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Effect, EffectState, Flow, RunState, Void
-from handrail.mesh.fold import outcomes
-from handrail.mesh.template import UndoSpec
+from handrail.mesh.template import STEP_COMPLETED, UndoSpec
 from handrail.v1.decision_pb2 import StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import StepFailed
@@ -28,7 +26,7 @@ def apply_undo(flow: Flow, recorded: Recorded) -> Void | None:
     effect = flow.effects.get(event.root)
     if effect is None or effect.step.undo is None or event.attempt != effect.attempt + 1:
         return Void("no such undo is due")
-    if not (flow.is_undoing or effect.orphan) or effect.state not in (EffectState.DONE, EffectState.UNDOING):
+    if effect not in flow.undo_targets() or effect.deadline is not None or effect.state is EffectState.UNDO_FAILED:
         return Void(f"the effect is {effect.state.name.lower().replace('_', ' ')}")
     if effect.step.agent != recorded.agent:
         return Void(f"step {effect.step.name} belongs to agent {effect.step.agent}")
@@ -53,21 +51,16 @@ def apply_undone(flow: Flow, recorded: Recorded) -> Void | None:
             f"step {effect.step.name} belongs to agent {effect.step.agent}, not {recorded.agent}",
             ErrorReason.ERROR_REASON_WRONG_AGENT,
         )
-    allowed = effect.step.undo.emits if effect.step.undo else frozenset()
-    if recorded.type not in allowed and recorded.type != outcomes.STEP_COMPLETED:
+    if recorded.type != STEP_COMPLETED and recorded.type not in _undo(effect).emits:
         return Void(
             f"the undo of step {effect.step.name} does not emit {recorded.type}",
             ErrorReason.ERROR_REASON_WRONG_AGENT,
         )
-    try:
-        contracts = flow.template.contracts
-        contracts.validate(contracts.decode(event.data))
-    except HandrailError as error:
-        return Void(error.text, error.reason)
+    if effect.undone_by is not None:
+        return Void("its undo is reported already: it gives one answer", ErrorReason.ERROR_REASON_DIFFERENT_ANSWER)
     flow.effects[event.root] = replace(
         effect, state=EffectState.UNDONE, deadline=None, retry_at=None, undone_by=recorded
     )
-    _close_undo_matters(flow, effect)
     _mark_run_undone(flow, effect)
     return None
 
@@ -156,15 +149,8 @@ def _mark_run_undone(flow: Flow, effect: Effect) -> None:
     """A step run is undone once none of its effects stands."""
     key = (effect.step.name, effect.recorded.event.root)
     run = flow.runs.get(key)
-    if run is None or run.state is not RunState.DONE:
+    if run is None or run.state is not RunState.DONE or run.run != effect.recorded.event.run:
         return
     undone = (EffectState.UNDONE, EffectState.UNDONE_BY_HAND)
     if all(flow.effects[event_id].state in undone for event_id in run.outputs.values()):
         flow.runs[key] = replace(run, state=RunState.UNDONE)
-
-
-def _close_undo_matters(flow: Flow, effect: Effect) -> None:
-    about = f"{effect.recorded.event_id}:"
-    for escalation in list(flow.escalations.values()):
-        if escalation.subject_id.startswith(about):
-            del flow.escalations[escalation.escalation_id]

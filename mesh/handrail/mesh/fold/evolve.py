@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from google.protobuf.message import DecodeError
+
 from handrail.mesh.envelope import Recorded
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Divergence, Flow, Void
-from handrail.mesh.fold import approvals, attempts, compensation, control, outcomes
+from handrail.mesh.fold import answers, approvals, attempts, compensation, halts, matters, outcomes, resuming, rules
 from handrail.mesh.subjects import COORDINATOR, Kind
 from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import (
@@ -24,9 +27,28 @@ from handrail.v1.decision_pb2 import (
     StepTimedOut,
 )
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.event_pb2 import Event
+from handrail.v1.failure_pb2 import Divergence as DivergenceMessage
 
 Rule = Callable[[Flow, Recorded], Void | None]
+
+_OUTCOMES = frozenset({Kind.EVENT, Kind.PROPOSAL, Kind.UNDONE})
+_BY_AGENTS = _OUTCOMES | {Kind.FAILURE, Kind.PROGRESS, Kind.DIVERGENCE}
+_DIVERGENCE = DivergenceMessage.DESCRIPTOR.full_name
+
+
+def _diverge(flow: Flow, recorded: Recorded, message_type: str, text: str) -> None:
+    flow.divergences = (*flow.divergences, Divergence(recorded.sequence, recorded.agent, message_type, text))
+
+
+def _apply_divergence(flow: Flow, recorded: Recorded) -> Void | None:
+    """An agent reports what the stream can't show."""
+    if recorded.type != _DIVERGENCE:
+        return Void(f"{recorded.type} is no divergence", ErrorReason.ERROR_REASON_WRONG_AGENT)
+    message = DivergenceMessage.FromString(recorded.event.data.value)
+    text = f"{message.refused_type} was not stored as {message.event_id}: it holds {message.stored_type}"
+    _diverge(flow, recorded, message.refused_type, text)
+    return None
+
 
 _KINDS: dict[Kind, Rule] = {
     Kind.EVENT: outcomes.apply_event,
@@ -37,7 +59,7 @@ _KINDS: dict[Kind, Rule] = {
     Kind.RETRY: attempts.apply_retry,
     Kind.UNDO: compensation.apply_undo,
     Kind.UNDONE: compensation.apply_undone,
-    Kind.DIVERGENCE: control.apply_divergence,
+    Kind.DIVERGENCE: _apply_divergence,
 }
 
 _DECISIONS: dict[str, Rule] = {
@@ -47,12 +69,12 @@ _DECISIONS: dict[str, Rule] = {
     StepTimedOut.DESCRIPTOR.full_name: attempts.apply_timed_out,
     StepReopened.DESCRIPTOR.full_name: attempts.apply_reopened,
     CompensationStarted.DESCRIPTOR.full_name: compensation.apply_started,
-    FlowHalted.DESCRIPTOR.full_name: control.apply_halted,
-    FlowResumed.DESCRIPTOR.full_name: control.apply_resumed,
-    RuleTripped.DESCRIPTOR.full_name: control.apply_rule_tripped,
-    Escalated.DESCRIPTOR.full_name: control.apply_escalated,
-    Resolved.DESCRIPTOR.full_name: control.apply_resolved,
-    FlowClosed.DESCRIPTOR.full_name: control.apply_closed,
+    FlowHalted.DESCRIPTOR.full_name: halts.apply_halted,
+    FlowResumed.DESCRIPTOR.full_name: resuming.apply_resumed,
+    RuleTripped.DESCRIPTOR.full_name: rules.apply_tripped,
+    Escalated.DESCRIPTOR.full_name: matters.apply_escalated,
+    Resolved.DESCRIPTOR.full_name: answers.apply_resolved,
+    FlowClosed.DESCRIPTOR.full_name: halts.apply_closed,
 }
 
 
@@ -94,25 +116,34 @@ def _apply(flow: Flow, recorded: Recorded) -> None:
     flow.last_time = recorded.time
     flow.message_count += 1
     void = _judge(flow, recorded)
-    if void is not None:
-        flow.void[recorded.sequence] = void
-        if recorded.agent != COORDINATOR and recorded.kind is not Kind.PROGRESS:
-            flow.divergences = (
-                *flow.divergences,
-                Divergence(recorded.sequence, recorded.agent, recorded.type, void.text),
-            )
+    if void is None:
+        matters.drop_settled(flow, recorded.time)
+        return
+    flow.void[recorded.sequence] = void
+    if recorded.agent != COORDINATOR and (void.reason or recorded.kind in _OUTCOMES):
+        _diverge(flow, recorded, recorded.type, void.text)
 
 
 def _judge(flow: Flow, recorded: Recorded) -> Void | None:
-    event: Event = recorded.event
-    if event.template_version != flow.template.version:
+    version = recorded.event.template_version
+    if version != flow.template.version:
         return Void(
-            f"it claims version {event.template_version} of {flow.flow_type}, the flow is pinned to "
-            f"{flow.template.version}",
+            f"it claims version {version} of {flow.flow_type}, the flow is pinned to {flow.template.version}",
             ErrorReason.ERROR_REASON_WRONG_VERSION,
         )
-    if recorded.kind is not Kind.DECISION:
+    try:
+        if recorded.kind in _BY_AGENTS:
+            flow.template.contracts.validate(flow.template.contracts.decode(recorded.event.data))
+        if recorded.kind is Kind.DECISION:
+            return _judge_decision(flow, recorded)
         return _KINDS[recorded.kind](flow, recorded)
+    except HandrailError as error:
+        return Void(error.text, error.reason)
+    except DecodeError as error:
+        return Void(f"its data is no {recorded.type}: {error}", ErrorReason.ERROR_REASON_MALFORMED)
+
+
+def _judge_decision(flow: Flow, recorded: Recorded) -> Void | None:
     if recorded.agent != COORDINATOR:
         return Void("only the coordinator records decisions", ErrorReason.ERROR_REASON_WRONG_AGENT)
     rule = _DECISIONS.get(recorded.type)

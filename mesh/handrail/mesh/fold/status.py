@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from handrail.mesh.flow import Flow, ProposalState
+from handrail.mesh.fold import approvals, rules
 from handrail.mesh.template import RejectPolicy
-from handrail.v1.decision_pb2 import EscalationCause, FlowStatus, HaltMode
-
-_OVERTAKEN_BY_COMPLETION = frozenset(
-    {EscalationCause.ESCALATION_CAUSE_DEADLINE, EscalationCause.ESCALATION_CAUSE_STRANDED}
-)
+from handrail.v1.decision_pb2 import FlowStatus, HaltMode
 
 _FINAL = frozenset(
     {
@@ -49,46 +46,38 @@ def is_complete(flow: Flow) -> bool:
         and flow.wish is None
         and any(flow.facts_by_type.get(name) for name in flow.template.completes_with)
         and owes_nothing(flow)
-        and all(trip.settled for trip in flow.trips.values())
-        and all(e.cause in _OVERTAKEN_BY_COMPLETION for e in flow.escalations.values())
     )
 
 
 def owes_nothing(flow: Flow) -> bool:
-    """Whether no step run and no proposal waits for anybody."""
+    """Whether nobody owes anything: no agent, no approver, and not the coordinator what the template asks for."""
     return (
         not any(run.is_open for run in flow.runs.values())
         and not any(proposal.undecided for proposal in flow.proposals.values())
-        and rejected_with(flow, RejectPolicy.COMPENSATE) is None
-        and rejected_with(flow, RejectPolicy.FAIL) is None
+        and approvals.rejected_with(flow, RejectPolicy.COMPENSATE) is None
+        and approvals.rejected_with(flow, RejectPolicy.FAIL) is None
         and not any(effect.orphan and effect.stands for effect in flow.effects.values())
+        and rules.outstanding(flow) is None
     )
-
-
-def rejected_with(flow: Flow, policy: RejectPolicy) -> str | None:
-    """The id of a rejected proposal one of whose asking gates has this consequence, if there is one."""
-    for event_id, proposal in flow.proposals.items():
-        if proposal.state is ProposalState.REJECTED and any(ask.gate.on_reject is policy for ask in proposal.asks):
-            return event_id
-    return None
 
 
 def settled(flow: Flow) -> FlowStatus.ValueType | None:
     """The final status that `FlowClosed` may record now; None while something is left to do, or nothing was decided."""
-    if flow.halt is None or flow.escalations or flow.wish is not None:
+    if flow.halt is None:
         return None
     match flow.halt.mode:
         case HaltMode.HALT_MODE_FAIL:
             return FlowStatus.FLOW_STATUS_FAILED
         case HaltMode.HALT_MODE_COMPLETE:
-            return FlowStatus.FLOW_STATUS_COMPLETED
+            final = FlowStatus.FLOW_STATUS_COMPLETED
         case HaltMode.HALT_MODE_COMPENSATE if not flow.halt.to_step:
             final = FlowStatus.FLOW_STATUS_COMPENSATED
         case HaltMode.HALT_MODE_CANCEL:
             final = FlowStatus.FLOW_STATUS_CANCELLED
         case _:
             return None
-    return None if flow.open_outcomes() or flow.undo_targets() else final
+    awaited = flow.halt.mode != HaltMode.HALT_MODE_COMPLETE and flow.open_outcomes()
+    return None if awaited or flow.undo_targets() else final
 
 
 def _halted_status(mode: HaltMode.ValueType) -> FlowStatus.ValueType:

@@ -1,0 +1,73 @@
+"""Answers: what a person resolved about a matter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.flow import EffectState, Escalation, Flow, ProposalState, Void, Wish
+from handrail.mesh.fold import attempts, compensation
+from handrail.v1.decision_pb2 import Choice, EscalationCause, Resolved
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_BY_COORDINATOR = frozenset(
+    {
+        Choice.CHOICE_RESUME,
+        Choice.CHOICE_COMPENSATE,
+        Choice.CHOICE_CANCEL,
+        Choice.CHOICE_FAIL,
+        Choice.CHOICE_REJECT,
+    }
+)
+"""Choices that the coordinator carries out by a decision of its own."""
+
+_OF_HOLD = frozenset({EscalationCause.ESCALATION_CAUSE_RULE, EscalationCause.ESCALATION_CAUSE_FLOODED})
+_OF_HALT = _OF_HOLD | {EscalationCause.ESCALATION_CAUSE_COMPENSATED_TO_STEP}
+
+
+def apply_resolved(flow: Flow, recorded: Recorded) -> Void | None:
+    """A person answered an escalation."""
+    resolved = Resolved.FromString(recorded.event.data.value)
+    escalation = flow.escalations.get(resolved.escalation_id)
+    if escalation is None:
+        return Void("no such matter is open", ErrorReason.ERROR_REASON_ESCALATION_NOT_FOUND)
+    if resolved.choice not in escalation.choices:
+        return Void("the choice was not offered", ErrorReason.ERROR_REASON_CHOICE_NOT_OFFERED)
+    if resolved.choice in _BY_COORDINATOR and flow.wish is not None:
+        return Void("another answer is being carried out; try again", ErrorReason.ERROR_REASON_WRONG_STATUS)
+    del flow.escalations[resolved.escalation_id]
+    if resolved.choice not in _BY_COORDINATOR:
+        _carry_out(flow, escalation, resolved.choice, recorded)
+    elif resolved.choice != Choice.CHOICE_RESUME or _lifts_halt(flow, escalation):
+        flow.wish = Wish(resolved.choice, resolved.by, resolved.reason, _about(escalation))
+    return None
+
+
+def _lifts_halt(flow: Flow, escalation: Escalation) -> bool:
+    """Whether this was the last matter that the flow is halted for: one answer does not stand for another."""
+    return escalation.cause in _OF_HALT and all(other.cause not in _OF_HOLD for other in flow.escalations.values())
+
+
+def _carry_out(flow: Flow, escalation: Escalation, choice: Choice.ValueType, recorded: Recorded) -> None:
+    about = _about(escalation)
+    effect = flow.effects.get(about)
+    run = flow.runs.get((escalation.step, about))
+    match choice:
+        case Choice.CHOICE_RETRY if effect is not None:
+            compensation.retry_undo(flow, effect, recorded)
+        case Choice.CHOICE_RETRY if run is not None:
+            attempts.reopen(flow, run, recorded.time)
+        case Choice.CHOICE_MARK_UNDONE if effect is not None:
+            compensation.mark(flow, effect, EffectState.UNDONE_BY_HAND)
+        case Choice.CHOICE_ACCEPT if effect is not None:
+            compensation.mark(flow, effect, EffectState.ACCEPTED)
+        case Choice.CHOICE_ACCEPT if run is not None:
+            flow.runs[run.key] = replace(run, outcome_unknown=False)
+        case Choice.CHOICE_EXTEND:
+            flow.proposals[about] = replace(
+                flow.proposals[about], state=ProposalState.PENDING, requested_at=recorded.time
+            )
+
+
+def _about(escalation: Escalation) -> str:
+    return escalation.subject_id.partition(":")[0]

@@ -1,0 +1,139 @@
+"""Halts: no forward step starts any more. And the end of a flow by decision."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.flow import MESSAGE_LIMIT, Flow, Halt, RunState, Void
+from handrail.mesh.fold import approvals, rules, status
+from handrail.mesh.template import Consequence, FailurePolicy, RejectPolicy
+from handrail.v1.decision_pb2 import FlowClosed, FlowHalted, FlowStatus, HaltMode
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_OF_RULE = {
+    Consequence.ESCALATE: HaltMode.HALT_MODE_HOLD,
+    Consequence.COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
+    Consequence.FAIL: HaltMode.HALT_MODE_FAIL,
+    Consequence.COMPLETE: HaltMode.HALT_MODE_COMPLETE,
+}
+_OF_REJECTION = {
+    RejectPolicy.COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
+    RejectPolicy.FAIL: HaltMode.HALT_MODE_FAIL,
+}
+_OF_FAILURE = {
+    FailurePolicy.COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
+    FailurePolicy.FAIL: HaltMode.HALT_MODE_FAIL,
+}
+_UNDO = (HaltMode.HALT_MODE_COMPENSATE, HaltMode.HALT_MODE_CANCEL)
+
+
+class Due(NamedTuple):
+    """A halt that the template asks for: its mode, and why."""
+
+    mode: HaltMode.ValueType
+    reason: str
+
+
+def due(flow: Flow) -> Due | None:
+    """The halt that the flow's template asks for as it stands, or None."""
+    if not flow.goes_on:
+        return None
+    if flow.is_held:
+        return _for_rule(flow)
+    return _for_rule(flow) or _for_rejection(flow) or _for_failure(flow) or _for_flood(flow)
+
+
+def may_halt(flow: Flow, mode: HaltMode.ValueType) -> bool:
+    """Whether a halt of this mode would change anything: a hold can be followed by any other, an end by an undo."""
+    if flow.closed:
+        # What is undone, or cancelled with its effects undone, has nothing left to undo.
+        return mode == HaltMode.HALT_MODE_COMPENSATE and not flow.is_undoing
+    if flow.halt is None:
+        return mode == HaltMode.HALT_MODE_COMPENSATE or not status.is_complete(flow)
+    if flow.is_held or flow.halt.to_step:
+        return mode != HaltMode.HALT_MODE_HOLD
+    return mode in _UNDO and flow.halt.mode not in _UNDO
+
+
+def apply_halted(flow: Flow, recorded: Recorded) -> Void | None:
+    """The flow is halted, by a person, or because the template asks for it and still does."""
+    halted = FlowHalted.FromString(recorded.event.data.value)
+    if not _makes_sense(flow, halted):
+        return Void("no such halt is possible in this flow")
+    if not may_halt(flow, halted.mode):
+        return Void("the flow is halted already, or over", ErrorReason.ERROR_REASON_WRONG_STATUS)
+    if not halted.by:
+        asked = due(flow)
+        if asked is None or asked.mode != halted.mode:
+            return Void("what the flow was to be halted for has settled itself")
+    flow.halt = Halt(
+        halted.mode,
+        halted.reason,
+        halted.by,
+        halted.to_step,
+        halted.keep_effects,
+        halted.request_id,
+        recorded,
+        flow.sequence_of_step(halted.to_step) if halted.to_step else 0,
+    )
+    flow.closed = FlowStatus.FLOW_STATUS_UNSPECIFIED
+    flow.closed_reason = ""
+    flow.compensation_started = False
+    if not flow.is_held:
+        flow.wish = None
+        approvals.withdraw(flow, list(flow.proposals))
+        rules.settle_all(flow)
+    return None
+
+
+def apply_closed(flow: Flow, recorded: Recorded) -> Void | None:
+    """The flow ends by decision, if by the fold's own rules nothing is left to do."""
+    closed = FlowClosed.FromString(recorded.event.data.value)
+    if flow.closed or status.settled(flow) != closed.status:
+        return Void("the flow is over already, or something is left to do")
+    flow.closed = closed.status
+    flow.closed_reason = closed.reason
+    return None
+
+
+def _makes_sense(flow: Flow, halted: FlowHalted) -> bool:
+    if halted.to_step and (halted.mode != HaltMode.HALT_MODE_COMPENSATE or not flow.sequence_of_step(halted.to_step)):
+        return False
+    if halted.keep_effects and halted.mode != HaltMode.HALT_MODE_CANCEL:
+        return False
+    return halted.mode in HaltMode.values() and halted.mode != HaltMode.HALT_MODE_UNSPECIFIED
+
+
+def _for_rule(flow: Flow) -> Due | None:
+    trip = rules.outstanding(flow)
+    if trip is None or not trip.recorded:
+        return None
+    mode = _OF_RULE[flow.template.rules[trip.rule].then]
+    return None if flow.is_held and mode == HaltMode.HALT_MODE_HOLD else Due(mode, rules.reason(trip))
+
+
+def _for_rejection(flow: Flow) -> Due | None:
+    for policy, mode in _OF_REJECTION.items():
+        rejected = approvals.rejected_with(flow, policy)
+        if rejected is not None:
+            return Due(mode, f"{rejected.recorded.type} was refused")
+    return None
+
+
+def _for_failure(flow: Flow) -> Due | None:
+    for run in flow.runs.values():
+        if run.state is RunState.FAILED and run.step.on_failure in _OF_FAILURE:
+            return Due(_OF_FAILURE[run.step.on_failure], run.failure)
+    return None
+
+
+def _for_flood(flow: Flow) -> Due | None:
+    if flow.message_count < MESSAGE_LIMIT or status.is_complete(flow):
+        return None
+    return Due(HaltMode.HALT_MODE_HOLD, flood(flow))
+
+
+def flood(flow: Flow) -> str:
+    """Why a flow that holds too many messages can't go on."""
+    return f"the flow holds too many messages to go on: the limit is {MESSAGE_LIMIT}"

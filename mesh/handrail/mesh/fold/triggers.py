@@ -1,0 +1,68 @@
+"""What a fact sets off: runs of the steps that wait for it, joins, and rules."""
+
+from __future__ import annotations
+
+from handrail.mesh import ids
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.errors import PolicyError
+from handrail.mesh.flow import Flow, StepRun
+from handrail.mesh.fold import rules
+from handrail.mesh.template import StepSpec
+
+
+def add_fact(flow: Flow, recorded: Recorded) -> None:
+    """Let a fact count: it triggers steps, completes joins, and trips rules."""
+    flow.facts[recorded.event_id] = recorded
+    flow.facts_by_type[recorded.type] = (*flow.facts_by_type.get(recorded.type, ()), recorded)
+    trigger(flow, recorded)
+    for step in flow.template.joins_on(recorded.type):
+        _join(flow, step, recorded)
+    rules.evaluate(flow, recorded)
+
+
+def trigger(flow: Flow, recorded: Recorded) -> None:
+    """Begin a run of every step that waits for this fact or decision."""
+    for step in flow.template.triggered_by(recorded.type):
+        _begin_run(flow, step, recorded.event_id, recorded, (recorded.event_id,))
+
+
+def _begin_run(flow: Flow, step: StepSpec, root: str, recorded: Recorded, inputs: tuple[str, ...]) -> None:
+    if (step.name, root) in flow.runs:
+        return
+    flow.runs[step.name, root] = StepRun(
+        step=step,
+        root=root,
+        trigger=recorded,
+        inputs=inputs,
+        since=recorded.time,
+        deadline=recorded.time + step.timeout,
+        budget=step.retry.max_attempts,
+    )
+
+
+def _join(flow: Flow, step: StepSpec, last: Recorded) -> None:
+    """Begin the run of a join, once, at the fact with which all its inputs are there."""
+    if step.name in flow.joined:
+        return
+    inputs = _inputs(flow, step)
+    if not inputs:
+        return
+    event_ids = tuple(recorded.event_id for recorded in inputs)
+    flow.joined |= {step.name}
+    _begin_run(flow, step, ids.join_root(event_ids), last, event_ids)
+
+
+def _inputs(flow: Flow, step: StepSpec) -> list[Recorded]:
+    """The inputs of a join in stream order, the first ones of each type; empty while one is missing."""
+    inputs: list[Recorded] = []
+    for wanted in step.joins:
+        there = flow.facts_by_type.get(wanted.type, ())
+        try:
+            count = wanted.count.evaluate({} if wanted.count.fixed is not None else rules.latest(flow))
+        except PolicyError:
+            # What the count is told from is not there yet.
+            return []
+        if len(there) < count:
+            return []
+        inputs += there[:count]
+    return sorted(inputs, key=lambda recorded: recorded.sequence)

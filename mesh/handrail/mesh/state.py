@@ -1,0 +1,199 @@
+"""What a flow consists of: step runs, effects, halts, matters. Frozen values; the fold replaces them whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, auto
+
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.template import EffectKind, StepSpec
+from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+
+class RunState(Enum):
+    """Where a step run stands."""
+
+    OWED = auto()
+    BACKOFF = auto()
+    DONE = auto()
+    FAILED = auto()
+    NOT_STARTED = auto()
+    UNDONE = auto()
+    SUPERSEDED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """One run of a step: what triggered it, and how its attempts went.
+
+    `attempt` is the current or last one, `budget` the number of attempts allowed. `outcome_unknown` is set once an
+    attempt may have had its effect without saying so (it timed out, or its handler killed the process), and stays until
+    an outcome comes or a person accepts that there is none: what a later attempt says is said for itself alone.
+    """
+
+    step: StepSpec
+    root: str
+    trigger: Recorded
+    inputs: tuple[str, ...]
+    since: datetime
+    deadline: datetime
+    budget: int
+    run: int = 0
+    attempt: int = 1
+    state: RunState = RunState.OWED
+    retry_at: datetime | None = None
+    outputs: Mapping[int, str] = field(default_factory=dict)
+    output_total: int = 0
+    ended: datetime | None = None
+    last_error: str = ""
+    outcome_unknown: bool = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names it within its flow: step and root."""
+        return (self.step.name, self.root)
+
+    @property
+    def subject(self) -> str:
+        """What names its current attempt within the step."""
+        return f"{self.root}:{self.run}:{self.attempt}"
+
+    @property
+    def failure(self) -> str:
+        """Why there is no further attempt, for people."""
+        return f"step {self.step.name} failed for good after {self.attempt} attempts: {self.last_error}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to come: from the agent, after the backoff, or from a person."""
+        return self.state in _OPEN
+
+    @property
+    def may_have_effect(self) -> bool:
+        """Whether an effect may have happened that nobody knows of yet."""
+        if self.step.effect is EffectKind.NONE:
+            return False
+        return self.state is RunState.OWED or (
+            self.outcome_unknown and self.state in (RunState.BACKOFF, RunState.FAILED)
+        )
+
+
+_OPEN = frozenset({RunState.OWED, RunState.BACKOFF, RunState.FAILED, RunState.NOT_STARTED})
+
+
+class EffectState(Enum):
+    """Where an effect stands."""
+
+    DONE = auto()
+    UNDOING = auto()
+    UNDONE = auto()
+    UNDONE_BY_HAND = auto()
+    ACCEPTED = auto()
+    UNDO_FAILED = auto()
+    IRREVERSIBLE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a step changed outside the stream, reported by `recorded`, and how its undo goes.
+
+    `attempt` is the current undo attempt, 0 before the first; while it runs there is a `deadline`, before the next one
+    a `retry_at`. An `orphan` came from a run that had been superseded: it is undone whatever the flow does.
+    """
+
+    recorded: Recorded
+    step: StepSpec
+    state: EffectState
+    orphan: bool = False
+    attempt: int = 0
+    budget: int = 1
+    deadline: datetime | None = None
+    retry_at: datetime | None = None
+    last_error: str = ""
+    undone_by: Recorded | None = None
+
+    @property
+    def subject(self) -> str:
+        """What names its current attempt at the undo."""
+        return f"{self.recorded.event_id}:{self.attempt}"
+
+    @property
+    def stands(self) -> bool:
+        """Whether a compensation still has to deal with it."""
+        return self.state in (EffectState.DONE, EffectState.UNDOING, EffectState.UNDO_FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Why no forward step starts any more.
+
+    `floor` is the stream position of the step to compensate back to: what came after it is undone. 0 undoes all.
+    """
+
+    mode: HaltMode.ValueType
+    reason: str
+    by: str
+    to_step: str
+    keep_effects: bool
+    request_id: str
+    recorded: Recorded
+    floor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """A matter that waits for a person."""
+
+    escalation_id: str
+    cause: EscalationCause.ValueType
+    subject_id: str
+    step: str
+    reason: str
+    choices: tuple[Choice.ValueType, ...]
+    opened: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """A rule that became true at an event: the flow is halted from there on, whether the coordinator saw it or not.
+
+    `recorded` once the decision says so, `settled` once its consequence is recorded too.
+    """
+
+    rule: str
+    event_id: str
+    sequence: int
+    detail: str
+    recorded: bool = False
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person's resolution asks the coordinator to record next."""
+
+    choice: Choice.ValueType
+    by: str
+    reason: str
+    subject_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Something the template does not foresee."""
+
+    sequence: int
+    agent: str
+    type: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Why a message does not count. A `reason` other than 0 says that it belongs into quarantine."""
+
+    text: str
+    reason: ErrorReason.ValueType = ErrorReason.ERROR_REASON_UNSPECIFIED
