@@ -20,7 +20,7 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
     from handrail.agents.ports import Mesh
-    from handrail.mesh.connection import BusSettings
+    from handrail.mesh.bus_settings import BusSettings
 
 F = TypeVar("F", bound=Function)
 

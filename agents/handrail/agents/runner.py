@@ -1,6 +1,6 @@
 """Running an agent: as one worker in this process, or as several processes that are started again when they die.
 
-python -m handrail.agents.runner MODULE:AGENT      one worker; its broker is the one of the environment
+`python -m handrail.agents.runner MODULE:AGENT` is one worker, on the broker that the environment names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from handrail.agents.errors import DeclarationError
 from handrail.agents.supervisor import BAD_DECLARATION, FAILED, LIFELINE, OK, WITHOUT_SOURCES, Supervisor
 from handrail.agents.worker import Worker
 from handrail.mesh import telemetry
-from handrail.mesh.connection import BusSettings
+from handrail.mesh.bus_settings import BusSettings
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.settings import SettingError, Settings, bus_settings
 

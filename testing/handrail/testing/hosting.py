@@ -78,10 +78,11 @@ class HostedAgent:
         self.mesh = MemoryMesh(bus)
         self.bindings = Bindings(agent.name, agent.handlers)
         self.halts = Halts()
+        self.patience = Patience(self.mesh)
         self.engine = Engine(
             bindings=self.bindings,
             mesh=self.mesh,
-            patience=Patience(self.mesh),
+            patience=self.patience,
             halts=self.halts,
             retries=agent.quick_retries,
             threads=threads,
