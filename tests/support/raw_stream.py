@@ -1,4 +1,4 @@
-"""The FLOW stream as bytes, read with nats-py and a few lines of protobuf's wire format: nothing of Handrail is imported.
+"""The FLOW stream as bytes, read with nats-py and a few lines of protobuf's wire format; imports nothing of Handrail.
 
 A test that takes its evidence from here doesn't trust the code that it tests, its generated code included.
 """
@@ -9,7 +9,9 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from nats.js.api import RawStreamMsg
 
 SERVER = Path(sys.executable).with_name("nats-server")
 
-# The account that the streams live in; and numbers of fields from proto/handrail/v1/event.proto and google/protobuf/any.proto.
+# The account that the streams live in; and fields' numbers in handrail/v1/event.proto and google/protobuf/any.proto.
 ACCOUNT = "HANDRAIL"
 DATA = 15
 ANY_VALUE = 2
@@ -28,7 +30,7 @@ Fields = Mapping[int, Sequence[int | bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """One message of the stream: the tokens of its subject, and the fields of its envelope and of its domain message."""
+    """One message of the stream: tokens of its subject, the fields of its envelope, and those of its domain message."""
 
     sequence: int
     flow_id: str
@@ -39,10 +41,10 @@ class Raw:
     data: Fields
 
 
-async def read(store: Path, folder: Path) -> list[Raw]:
+def read(store: Path, folder: Path) -> list[Raw]:
     """Everything in the FLOW stream of a JetStream folder, by a server of its own that knows no permissions.
 
-    `folder` is for the server's configuration and port file.
+    `folder` is for the server's configuration and the file with its port.
     """
     config = folder / "raw.conf"
     config.write_text(
@@ -52,17 +54,24 @@ async def read(store: Path, folder: Path) -> list[Raw]:
     with (folder / "raw.log").open("wb") as log:
         server = subprocess.Popen([SERVER, "-c", config], stdout=log, stderr=log)
     try:
-        return await _read(folder / f"nats-server_{server.pid}.ports")
+        return asyncio.run(_read(_addresses(folder / f"nats-server_{server.pid}.ports")))
     finally:
         server.terminate()
         server.wait(20)
 
 
-async def _read(ports: Path) -> list[Raw]:
-    async with asyncio.timeout(30):
-        while not ports.exists() or not (text := ports.read_text()):
-            await asyncio.sleep(0.05)
-    client = await nats.connect(json.loads(text)["nats"], user="raw", password="raw")
+def _addresses(ports: Path) -> list[str]:
+    """Where a server listens, once it does: it writes a file that says so."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with suppress(FileNotFoundError, json.JSONDecodeError):
+            return list(json.loads(ports.read_text())["nats"])
+        time.sleep(0.05)
+    raise TimeoutError(f"no nats-server wrote {ports}")
+
+
+async def _read(servers: list[str]) -> list[Raw]:
+    client = await nats.connect(servers, user="raw", password="raw")
     try:
         stream = client.jetstream()
         state = (await stream.stream_info("FLOW")).state

@@ -55,8 +55,13 @@ class Amount:
         return Amount(self.currency, -self.nanos)
 
     def __str__(self) -> str:
-        """`EUR 1,234.50`: at least two decimals, and as many more as it has."""
+        """`EUR 1,234.50`."""
+        return f"{self.currency} {self.figure}"
+
+    @property
+    def figure(self) -> str:
+        """`1,234.50`: at least two decimals, and as many more as it has."""
         units, nanos = (abs(part) for part in self.parts)
         decimals = f"{nanos:09d}"
         sign = "-" if self.nanos < 0 else ""
-        return f"{self.currency} {sign}{units:,}.{decimals[:2]}{decimals[2:].rstrip('0')}"
+        return f"{sign}{units:,}.{decimals[:2]}{decimals[2:].rstrip('0')}"

@@ -14,7 +14,7 @@ REFUSED_EVERY = 10
 UNDELIVERABLE_EVERY = 200
 
 # The agents that may be killed: those whose work others wait for.
-MAY_BE_KILLED = ("enrichment", "refunds", "ledger", "notification")
+MAY_BE_KILLED = ("enrichment", "ledger", "refunds", "notification")
 
 
 class Ending(StrEnum):
@@ -43,14 +43,11 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The votes on each large refund in their order, the chargebacks whose notification fails for good, and the kill.
-
-    `kill` is None where there is nothing to do.
-    """
+    """The votes on each large refund in order, the chargebacks whose notification fails for good, and the kill."""
 
     votes: Mapping[str, Sequence[Vote]]
     undeliverable: frozenset[str]
-    kill: Kill | None
+    kill: Kill
 
     @classmethod
     def draw(cls, chargebacks: Sequence[Chargeback], seed: int) -> "Plan":
@@ -64,8 +61,7 @@ class Plan:
         agent, share = random.choice(MAY_BE_KILLED), random.uniform(0.2, 0.5)
         # A flow that waits for votes, or is compensated, may end after all others.
         quick = len(chargebacks) - len(large) - len(undeliverable)
-        kill = Kill(agent, int(share * max(quick, 0))) if chargebacks else None
-        return cls(votes, undeliverable, kill)
+        return cls(votes, undeliverable, Kill(agent, int(share * max(quick, 0))))
 
     def ending(self, chargeback_id: str) -> Ending:
         """How a chargeback must end under this plan."""

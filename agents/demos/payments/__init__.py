@@ -1,0 +1,30 @@
+"""The payments demo: chargebacks come in, refunds go out, by five agents that know of nothing but their events.
+
+detection reads chargebacks, enrichment looks the customer up, refunds grants, ledger pays, notification tells the
+customer. `python -m demos.payments` runs them all; `handrail dev --agents demos.payments` keeps them running.
+"""
+
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from payments.v1 import payments_pb2
+
+AGENTS: dict[str, str] = {
+    name: f"demos.payments.{name}:agent" for name in ("detection", "enrichment", "refunds", "ledger", "notification")
+}
+"""Where each agent is, by name, as `handrail agent run` takes it."""
+
+TEMPLATES: tuple[Path, ...] = (Path(__file__).with_name("refund.yaml"),)
+"""The flow types that the agents take part in."""
+
+MESSAGES: tuple[type[Message], ...] = (
+    payments_pb2.ChargebackReceived,
+    payments_pb2.ChargebackEnriched,
+    payments_pb2.SmallRefundGranted,
+    payments_pb2.LargeRefundGranted,
+    payments_pb2.RefundPaid,
+    payments_pb2.RefundReversed,
+    payments_pb2.CustomerNotified,
+)
+"""The messages that the templates name."""

@@ -1,0 +1,58 @@
+"""What a run leaves in its folder, besides what the installation keeps there (nats, logs, tokens and keys)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from demos.payments import settings
+from demos.payments.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of one run. Those of a former run are not written over: it is another one's evidence."""
+
+    folder: Path
+
+    @property
+    def ledger(self) -> Path:
+        """The book of the ledger, a SQLite file."""
+        return self.folder / "ledger.sqlite"
+
+    @property
+    def outbox(self) -> Path:
+        """The messages to customers, as JSON lines."""
+        return self.folder / "outbox.jsonl"
+
+    @property
+    def votes(self) -> Path:
+        """The votes as drawn: chargeback -> list of voter and answer, as JSON."""
+        return self.folder / "votes.json"
+
+    @property
+    def faults(self) -> Path:
+        """The faults as drawn: the chargebacks whose customers can't be reached, and the kill, as JSON."""
+        return self.folder / "faults.json"
+
+    def of_former_run(self) -> list[str]:
+        """The names of what another run left here."""
+        nats = self.folder / "nats"
+        return [each.name for each in (self.ledger, self.outbox, self.votes, self.faults, nats) if each.exists()]
+
+    def write_plan(self, plan: Plan, *, seed: int) -> None:
+        """Write down what is to happen, before it does."""
+        votes = {id_: [asdict(vote) for vote in votes] for id_, votes in plan.votes.items()}
+        faults = {"seed": seed, "undeliverable": sorted(plan.undeliverable), "kill": asdict(plan.kill)}
+        for path, content in ((self.votes, votes), (self.faults, faults)):
+            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+    def environment(self, plan: Plan, *, chargebacks: Path, per_second: float) -> Mapping[str, str]:
+        """What the agents are told of all this."""
+        return {
+            settings.CHARGEBACKS: str(chargebacks.absolute()),
+            settings.PER_SECOND: str(per_second),
+            settings.LEDGER: str(self.ledger.absolute()),
+            settings.OUTBOX: str(self.outbox.absolute()),
+            settings.UNDELIVERABLE: json.dumps(sorted(plan.undeliverable)),
+        }

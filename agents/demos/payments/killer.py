@@ -1,0 +1,28 @@
+"""Kills an agent in the middle of the run, and sees it come back."""
+
+from demos.payments.plan import Kill
+from demos.payments.story import Story
+from handrail.cli.dev.stack import DevStack
+
+
+class Killer:
+    """Kills once, when it is due; the stack starts the agent again."""
+
+    def __init__(self, stack: DevStack, kill: Kill, story: Story) -> None:
+        self._stack = stack
+        self._kill = kill
+        self._story = story
+        self._killed: int | None = None
+        self.is_done = False
+        """Whether it was killed and is back."""
+
+    def look(self, ended: int) -> None:
+        """Kill the agent where enough flows have ended; tell when it is back."""
+        name, child = self._kill.agent, self._stack.agents[self._kill.agent]
+        if self._killed is None and ended >= self._kill.after_flows:
+            self._killed = child.pid
+            self._stack.kill_agent(name)
+            self._story.tell(f"{name} (process {self._killed}) is killed with SIGKILL; {ended} flows have ended")
+        elif not self.is_done and child.is_running and self._killed not in (None, child.pid):
+            self.is_done = True
+            self._story.tell(f"{name} is back as process {child.pid}")

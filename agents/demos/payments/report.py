@@ -1,0 +1,35 @@
+"""The tables at the end of a run: how the chargebacks ended, and what the book says."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from demos.payments.book import COMPANY, Posting
+from demos.payments.chargebacks import Chargeback
+from demos.payments.money import Amount
+from demos.payments.plan import Ending, Plan
+from demos.payments.story import table
+
+
+def outcome_table(chargebacks: Iterable[Chargeback], plan: Plan, skipped: int) -> list[str]:
+    """How many chargebacks ended in which way, small and large ones apart."""
+    counts = Counter((plan.ending(chargeback.id), chargeback.amount.is_large) for chargeback in chargebacks)
+    rows = []
+    for ending in Ending:
+        small, large = counts[ending, False], counts[ending, True]
+        rows.append([ending.value, str(small), str(large), str(small + large)])
+    lines = table([["outcome", "small", "large", "flows"], *rows])
+    return [*lines, f"  {skipped} lines of the input were skipped"] if skipped else lines
+
+
+def book_table(postings: Sequence[Posting]) -> list[str]:
+    """What the company paid and what its customers hold, by currency; the sum of a book that balances is nothing."""
+    totals: dict[str, dict[str, Amount]] = defaultdict(dict)
+    for posting in postings:
+        side = "company" if posting.account == COMPANY else "customers"
+        for column in (side, "sum"):
+            totals[posting.amount.currency][column] = posting.amount + totals[posting.amount.currency].get(
+                column, Amount(posting.amount.currency, 0)
+            )
+    columns = ("company", "customers", "sum")
+    rows = [[currency, *(totals[currency][column].figure for column in columns)] for currency in sorted(totals)]
+    return table([["ledger", *columns], *rows])
