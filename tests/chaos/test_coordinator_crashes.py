@@ -48,8 +48,11 @@ MESSAGES = (
 PARTS = 3
 """`make test` runs one part a day, CI all of them; `CRASH_PARTS=0,1,2` chooses."""
 
-TRIES = 4
-"""How often a crash point is tried that a run did not reach: messages that come together save calls."""
+RECORDINGS = 3
+"""Runs without a crash that say how many calls an operation takes."""
+
+TRIES = 8
+"""How often a crash point is tried that a run did not reach."""
 
 PATIENCE = 60.0
 """Seconds that one flow may take to its end before it counts as stuck."""
@@ -181,8 +184,11 @@ async def _put(stage: Stage, story: Story) -> None:
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 async def test_p2_a_crash_after_any_broker_call_changes_no_end(story: Story, stage: Stage) -> None:
     await _put(stage, story)
-    expected, calls, _ = await stage.play(story, crash_after=None)
+    recorded = [await stage.play(story, crash_after=None) for _ in range(RECORDINGS)]
+    expected = recorded[0][0]
     assert expected.status == FlowStatus.Name(story.ends)
+    # Messages that happen to come together save calls: only what every recording needed is sure to be reached.
+    calls = min(calls for _, calls, _ in recorded)
     parts = _parts()
     for crash_after in range(1, calls + 1):
         if crash_after % PARTS in parts:
