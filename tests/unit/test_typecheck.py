@@ -15,6 +15,7 @@ from handrail.mesh.contracts import Contracts
 from handrail.mesh.template import APPROVAL_REFUSED, Template, load_yaml
 from handrail.mesh.typecheck import CODES, check
 from handrail.v1 import template_pb2 as pb
+from handrail.v1.decision_pb2 import RuleAction
 from payments.v1 import payments_pb2
 from tests.support.shop import set_of, shop, shop_file
 from tests.unit.test_template_yaml import REFUND
@@ -210,7 +211,7 @@ def test_a_planted_fault_is_found_where_it_is(code: str, path: str, edits: list[
 
 
 def test_every_code_has_a_planted_fault() -> None:
-    elsewhere = {"HR006"}  # the fault is in the contract, not in the template
+    elsewhere = {"HR006", "HR029"}  # a fault of the contract, and one of size
     assert {code for code, _, _ in PLANTED} | elsewhere == set(CODES)
 
 
@@ -260,6 +261,15 @@ def test_a_template_beyond_all_limits_is_refused_without_more_ado() -> None:
         proto.steps.add(name=f"s{number}", after=["shop.v1.Asked"], emits=["shop.v1.Told"])
     findings = check(proto, CONTRACTS)
     assert {finding.code for finding in findings} == {"HR001"}
+
+
+def test_a_template_with_more_expressions_than_are_compiled_is_refused() -> None:
+    proto = load_yaml(SOUND)
+    events = [f"shop.v1.E{number}" for number in range(60)]
+    proto.rules.extend(
+        pb.Rule(name=f"r{number}", on=events, when="true", then=RuleAction.RULE_ACTION_FAIL) for number in range(10)
+    )
+    assert found(proto) == {("HR029", "")}
 
 
 @given(st.permutations(range(7)))

@@ -14,6 +14,9 @@ from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED, emits_of
 from handrail.mesh.template import fact_types
 from handrail.v1 import template_pb2 as pb
 
+MAX_COUNT = 900
+"""How many messages a flow can have before it escalates: no join can wait for more."""
+
 
 def check_beginning(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
     """Beginnings that recur, or that a gate would guard in vain."""
@@ -51,11 +54,11 @@ def check_end(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
 def check_answers(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
     """Events after which nothing goes on: they strand the flow, or it completes without them."""
     dead_ends = set(graph.dead_ends())
+    heeded = graph.completes | graph.waited_for | graph.watched | {STEP_COMPLETED}
     for index, event in dead_ends:
         yield _dead_end(proto, index, event)
     for index in sorted(graph.reachable):
         for position, event in enumerate(proto.steps[index].emits):
-            heeded = graph.completes | graph.waited_for | graph.watched | {STEP_COMPLETED}
             if event not in heeded and (index, event) not in dead_ends:
                 path = f"steps[{index}].emits[{position}]"
                 yield finding("HR010", path, f"no step waits for {cut(event)}, and it does not complete the flow")
@@ -85,16 +88,20 @@ def check_irreversible(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.
 
 def check_cycles(proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) -> Iterator[pb.Finding]:
     """Steps that can go round without a rule that counts the rounds."""
+    facts = frozenset(filter(contracts.knows, fact_types(proto)))
+    limits = [(frozenset(rule.on), _counted(rule, facts, contracts)) for rule in proto.rules] if graph.cycles else []
     for cycle in graph.cycles:
         events = frozenset[str]().union(*(graph.outcomes[index] for index in cycle))
-        if not any(_limits(rule, events, proto, contracts) for rule in proto.rules):
+        if not any(events & looks_at and events & counts for looks_at, counts in limits):
             names = ", ".join(proto.steps[index].name for index in sorted(cycle))
-            yield finding("HR013", f"steps[{min(cycle)}]", f"nothing limits how often {names} can follow each other")
+            yield finding(
+                "HR013", f"steps[{min(cycle)}]", f"nothing limits how often {cut(names)} can follow each other"
+            )
 
 
 def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) -> Iterator[pb.Finding]:
-    """Joins that name an input twice, don't say how many they wait for, or count by what may not be there."""
-    facts = fact_types(proto)
+    """Joins that name an input twice, don't say how many they wait for, or count by what can't tell."""
+    facts = frozenset(filter(contracts.knows, fact_types(proto)))
     for index, step in enumerate(proto.steps):
         seen: set[str] = set()
         for position, join in enumerate(step.after_all):
@@ -110,10 +117,13 @@ def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) 
                 )
             try:
                 count = Count.parse(join.count, latest_types=facts, contracts=contracts)
-            except PolicyError:
-                continue  # a finding of its own
+            except PolicyError as error:
+                yield finding("HR020", f"{path}.count", error.text)
+                continue
+            if count.fixed is not None and not 1 <= count.fixed <= MAX_COUNT:
+                yield finding("HR020", f"{path}.count", f"{cut(join.count)} is not from 1 to {MAX_COUNT}")
             for counted in sorted(count.latest_types):
-                if join.type in graph.possible_from(graph.starts, without_event=counted):
+                if join.type in graph.possible_without(counted):
                     yield finding(
                         "HR021", f"{path}.count", f"{cut(join.type)} can come without {counted}, which says how many"
                     )
@@ -153,11 +163,10 @@ def _dead_end(proto: pb.FlowTemplate, index: int, event: str) -> pb.Finding:
     return finding("HR011", f"steps[{index}]", text, "let it emit an event that leads on, or that completes the flow")
 
 
-def _limits(rule: pb.Rule, events: frozenset[str], proto: pb.FlowTemplate, contracts: Contracts) -> bool:
-    at = [event for event in rule.on if event in events and contracts.knows(event)]
-    facts = frozenset(filter(contracts.knows, fact_types(proto)))
+def _counted(rule: pb.Rule, facts: frozenset[str], contracts: Contracts) -> frozenset[str]:
+    """The types of which a rule counts the facts; none where it does not compile, which is a finding of its own."""
     try:
-        counted = Policy.parse(rule.when, event_types=at[:1], contracts=contracts, fact_types=facts).counted_types
+        at = list(filter(contracts.knows, rule.on))[:1]
+        return Policy.parse(rule.when, event_types=at, contracts=contracts, fact_types=facts).counted_types
     except PolicyError:
-        return False  # a finding of its own
-    return not counted.isdisjoint(events)
+        return frozenset()

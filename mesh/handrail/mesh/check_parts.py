@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -12,13 +12,14 @@ from handrail.mesh.errors import HandrailError, PolicyError
 from handrail.mesh.expression import cut, nearest
 from handrail.mesh.findings import finding
 from handrail.mesh.permissions import RESERVED
-from handrail.mesh.policy import Count, Policy
+from handrail.mesh.policy import Policy
 from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED
 from handrail.mesh.template import fact_types
 from handrail.v1 import template_pb2 as pb
 
-MAX_COUNT = 900
-"""How many messages a flow can have before it escalates: no join can wait for more."""
+MAX_EXPRESSIONS = 200
+"""How many expressions a template can have, a rule counted for each event it looks at: each takes milliseconds to
+compile, and a coordinator compiles all of them when it starts."""
 
 
 class NamedType(NamedTuple):
@@ -50,6 +51,14 @@ def check_contract(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.
     """The rules in the template's own contract."""
     for violation in contracts.violations(proto):
         yield finding("HR001", violation.field, f"{violation.text} [{violation.rule}]")
+
+
+def check_size(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
+    """More expressions than can be compiled in passing."""
+    expressions = sum(bool(gate.when) for gate in proto.gates) + sum(len(rule.on) for rule in proto.rules)
+    expressions += sum(not join.count.isdecimal() for step in proto.steps for join in step.after_all if join.count)
+    if expressions > MAX_EXPRESSIONS:
+        yield finding("HR029", "", f"there are {expressions:,} expressions; at most {MAX_EXPRESSIONS} are compiled")
 
 
 def check_types(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
@@ -119,28 +128,13 @@ def check_gates(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Fin
 
 def check_rules(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
     """Conditions of rules, for each of the events they are evaluated at."""
-    facts = _known_facts(proto, contracts)
+    facts = frozenset(filter(contracts.knows, fact_types(proto)))
     for index, rule in enumerate(proto.rules):
         for event_type in filter(contracts.knows, rule.on):
             try:
                 Policy.parse(rule.when, event_types=[event_type], contracts=contracts, fact_types=facts)
             except PolicyError as error:
                 yield finding("HR027", f"rules[{index}].when", f"at {event_type}: {error.text}")
-
-
-def check_counts(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
-    """Counts of joins that are no counts."""
-    facts = _known_facts(proto, contracts)
-    for index, step in enumerate(proto.steps):
-        for position, join in enumerate(step.after_all):
-            path = f"steps[{index}].after_all[{position}].count"
-            try:
-                count = Count.parse(join.count, latest_types=facts, contracts=contracts)
-            except PolicyError as error:
-                yield finding("HR020", path, error.text)
-                continue
-            if count.fixed is not None and not 1 <= count.fixed <= MAX_COUNT:
-                yield finding("HR020", path, f"{cut(join.count)} is not from 1 to {MAX_COUNT}")
 
 
 def check_times(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
@@ -185,7 +179,3 @@ def _requester(path: str, gate: pb.Gate, contracts: Contracts) -> Iterator[pb.Fi
         yield finding(
             "HR025", path, f"{gate.on} has no single string field {cut(gate.approvers.requester_field)}{hint}"
         )
-
-
-def _known_facts(proto: pb.FlowTemplate, contracts: Contracts) -> Collection[str]:
-    return frozenset(filter(contracts.knows, fact_types(proto)))

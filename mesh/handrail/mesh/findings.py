@@ -76,6 +76,7 @@ CODES: Mapping[str, Code] = {
     "HR026": Code("requester field without use", _WARNING, "set not_the_requester, or remove requester_field"),
     "HR027": Code("condition that does not type-check", _ERROR, "correct the expression"),
     "HR028": Code("time longer than the flow may take", _WARNING, "shorten it, or raise the deadline of the flow"),
+    "HR029": Code("too many expressions", _ERROR, "let rules look at fewer events, or split the flow"),
 }
 """Every code, with its title, its severity and what to do."""
 

@@ -6,25 +6,30 @@ it emits, and with that one alone; a join to be complete once each of its inputs
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from handrail.mesh.specs import APPROVAL_REFUSED, emits_of
 from handrail.v1 import template_pb2 as pb
 
+BEGINNING = -1
+"""Stands for the beginning of the flow where a step is named by its position."""
+
 
 class FlowGraph:
     """Steps and the events between them. Steps are known by their position in the template."""
 
     def __init__(self, proto: pb.FlowTemplate) -> None:
-        self._steps = tuple(proto.steps)
+        self._after = tuple(frozenset(step.after) for step in proto.steps)
+        self._joins = tuple(frozenset(join.type for join in step.after_all) for step in proto.steps)
         self.starts = frozenset(proto.starts_with)
         self.completes = frozenset(proto.completes_with)
         self.refusable = frozenset(gate.on for gate in proto.gates if goes_on(gate))
         """Types whose refusal lets the flow go on: whoever emits one can be answered with ApprovalRefused."""
         self.watched = frozenset(event for rule in proto.rules for event in rule.on)
         """Events at which a rule is evaluated."""
-        self.waits = tuple(frozenset([*step.after, *(join.type for join in step.after_all)]) for step in proto.steps)
+        self.waits = tuple(after | joins for after, joins in zip(self._after, self._joins, strict=True))
         """What each step waits for."""
         self.outcomes = tuple(self._outcomes(step) for step in proto.steps)
         """What can follow from each step: what it emits, and the refusal of it."""
@@ -37,12 +42,16 @@ class FlowGraph:
     @cached_property
     def possible(self) -> frozenset[str]:
         """Every event that can happen in a flow from its beginning on."""
-        return self.possible_from(self.starts)
+        return self.possible_without("")
 
     @cached_property
     def reachable(self) -> frozenset[int]:
         """The steps that can be triggered."""
-        return frozenset(self._triggered(self.possible))
+        return frozenset(
+            index
+            for index, (after, joins) in enumerate(zip(self._after, self._joins, strict=True))
+            if not self.possible.isdisjoint(after) or (joins and joins <= self.possible)
+        )
 
     @cached_property
     def waited_for(self) -> frozenset[str]:
@@ -56,44 +65,55 @@ class FlowGraph:
         Nothing follows on it but what is stuck itself: each of the steps that wait for it can answer so. A join is
         taken to have its other inputs, and an event that only a rule looks at to end the flow.
         """
+        waiters = {event: len(self._waiters.get(event, ())) for event in self.emitted - self.completes}
         stuck: set[str] = set()
-        grown = True
-        while grown:
-            new = {event for event in self.emitted - stuck if self._comes_to_rest(event, stuck)}
-            stuck |= new
-            grown = bool(new)
+        resting: set[int] = set()  # steps that can answer with what is stuck
+        new = [event for event, count in waiters.items() if not count and event not in self.watched]
+        while new:
+            event = new.pop()
+            stuck.add(event)
+            for index in self._sources([event]) - resting - {BEGINNING}:
+                resting.add(index)
+                for before in self.waits[index] & waiters.keys():
+                    waiters[before] -= 1
+                    if not waiters[before]:
+                        new.append(before)
         return frozenset(stuck)
 
     def dead_ends(self) -> Iterator[tuple[int, str]]:
-        """The answers that can leave a flow stranded: a step, by its position, or -1 for the beginning; and the event.
+        """The answers that can leave a flow stranded: a step, or BEGINNING, and the event.
 
         They are the last events of the ways on which every other branch can come to rest too.
         """
-        waiting = [(-1, event) for event in sorted(self.starts & self.stuck)]
+        waiting = [(BEGINNING, event) for event in sorted(self.starts & self.stuck)]
         seen = set(waiting)
         while waiting:
-            origin, event = waiting.pop(0)
-            if not self._waiters(event):
+            origin, event = waiting.pop()
+            if event not in self._waiters:
                 yield origin, event
-            for index in self._waiters(event):
+            for index in self._waiters.get(event, ()):
                 new = [(index, answer) for answer in sorted(self.outcomes[index] & self.stuck)]
                 waiting += [answer for answer in new if answer not in seen]
                 seen.update(new)
 
-    def possible_from(self, starts: Iterable[str], *, without_event: str = "") -> frozenset[str]:
-        """What can happen after these events, if one of the events never happens."""
-        possible = set(starts) - {without_event}
-        grown = True
-        while grown:
-            new = frozenset[str]().union(*(self.outcomes[index] for index in self._triggered(possible)))
-            grown = not new <= possible | {without_event}
-            possible |= new - {without_event}
+    def possible_without(self, missing: str) -> frozenset[str]:
+        """Every event that can happen in a flow in which one event never does."""
+        lacking = [set(joins) for joins in self._joins]
+        possible: set[str] = set()
+        new = set(self.starts) - {missing}
+        while new:
+            event = new.pop()
+            possible.add(event)
+            for index in self._waiters.get(event, ()):
+                lacking[index].discard(event)
+                if event in self._after[index] or not lacking[index]:
+                    new |= self.outcomes[index] - possible - {missing}
         return frozenset(possible)
 
     @cached_property
     def cycles(self) -> tuple[frozenset[int], ...]:
         """The sets of steps that can trigger one another again and again."""
-        after = {index: self._downstream(index) for index in range(len(self._steps))}
+        after = {index: self._downstream(index) for index in range(len(self.outcomes))}
         found: dict[frozenset[int], None] = {}
         for index, reached in after.items():
             if index in reached:
@@ -111,53 +131,56 @@ class FlowGraph:
     @cached_property
     def _repeated(self) -> frozenset[int]:
         """The steps that can run more than once in a flow; a join runs once."""
+        sources_of = [self._sources(after) for after in self._after]
         repeated: set[int] = set()
         grown = True
         while grown:
             grown = False
-            for index, step in enumerate(self._steps):
-                sources = self._sources(step.after)
+            for index, sources in enumerate(sources_of):
                 if index not in repeated and (len(sources) > 1 or not sources.isdisjoint(repeated)):
                     repeated.add(index)
                     grown = True
         return frozenset(repeated)
 
-    def _comes_to_rest(self, event: str, stuck: set[str]) -> bool:
-        if event in self.completes:
-            return False
-        waiters = self._waiters(event)
-        return all(self.outcomes[index] & stuck for index in waiters) if waiters else event not in self.watched
+    @cached_property
+    def _waiters(self) -> dict[str, list[int]]:
+        return _inverse(self.waits)
 
-    def _waiters(self, event: str) -> list[int]:
-        return [index for index, waits in enumerate(self.waits) if event in waits]
+    @cached_property
+    def _emitters(self) -> dict[str, list[int]]:
+        return _inverse((*self.outcomes, self.starts))
 
     def _sources(self, events: Iterable[str]) -> set[int]:
-        """The steps that any of these events can come from; -1 for the beginning of the flow."""
-        wanted = set(events)
-        sources = {index for index, outcomes in enumerate(self.outcomes) if not wanted.isdisjoint(outcomes)}
-        return sources | ({-1} if not wanted.isdisjoint(self.starts) else set())
+        """The steps that any of these events can come from, and BEGINNING."""
+        found = {index for event in events for index in self._emitters.get(event, ())}
+        return {BEGINNING if index == len(self.outcomes) else index for index in found}
+
+    @cached_property
+    def _successors(self) -> list[set[int]]:
+        """The steps that each step can trigger again and again; a join runs once."""
+        triggers = _inverse(self._after)
+        return [{index for event in outcomes for index in triggers.get(event, ())} for outcomes in self.outcomes]
 
     def _downstream(self, index: int) -> set[int]:
         reached: set[int] = set()
-        waiting = [index]
+        waiting = {index}
         while waiting:
-            outcomes = self.outcomes[waiting.pop()]
-            for other, step in enumerate(self._steps):
-                if other not in reached and not outcomes.isdisjoint(step.after):  # a join runs once: no way round
-                    reached.add(other)
-                    waiting.append(other)
+            new = self._successors[waiting.pop()] - reached
+            reached |= new
+            waiting |= new
         return reached
-
-    def _triggered(self, possible: Iterable[str]) -> Iterator[int]:
-        there = frozenset(possible)
-        for index, step in enumerate(self._steps):
-            joins = frozenset(join.type for join in step.after_all)
-            if not there.isdisjoint(step.after) or (joins and joins <= there):
-                yield index
 
     def _outcomes(self, step: pb.Step) -> frozenset[str]:
         emits = emits_of(step)
         return emits | {APPROVAL_REFUSED} if emits & self.refusable else emits
+
+
+def _inverse(events_of: Iterable[Iterable[str]]) -> dict[str, list[int]]:
+    inverse: defaultdict[str, list[int]] = defaultdict(list)
+    for index, events in enumerate(events_of):
+        for event in events:
+            inverse[event].append(index)
+    return dict(inverse)
 
 
 def goes_on(gate: pb.Gate) -> bool:

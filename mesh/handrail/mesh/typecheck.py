@@ -8,6 +8,7 @@ out into several messages of one type can't be told from one that doesn't.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from handrail.mesh import check_flow, check_parts
 from handrail.mesh.contracts import Contracts
@@ -17,13 +18,16 @@ from handrail.v1.template_pb2 import Finding, FlowTemplate
 
 __all__ = ["CODES", "Code", "check"]
 
+MAX_FINDINGS = 100
+"""How many findings one check gives at most: nobody reads more, and the next run gives what is left."""
+
 _TOO_LARGE = ("[repeated.max_items]", "[string.max_len]")
 
 
 def check(proto: FlowTemplate, contracts: Contracts) -> list[Finding]:
     """What is wrong with a template, or may be: errors first, then by code and place. Empty where all is well."""
-    broken = list(check_parts.check_contract(proto, contracts))
-    if any(found.text.endswith(_TOO_LARGE) for found in broken):
+    broken = [*check_parts.check_contract(proto, contracts), *check_parts.check_size(proto)]
+    if any(found.code == "HR029" or found.text.endswith(_TOO_LARGE) for found in broken):
         return broken  # the rest of the check is bounded by these very limits
     findings = [*broken, *_all(proto, contracts)]
     return sorted(findings, key=lambda found: (-found.severity, found.code, found.path))
@@ -31,19 +35,22 @@ def check(proto: FlowTemplate, contracts: Contracts) -> list[Finding]:
 
 def _all(proto: FlowTemplate, contracts: Contracts) -> Iterator[Finding]:
     graph = FlowGraph(proto)
-    yield from check_parts.check_types(proto, contracts)
-    yield from check_parts.check_names(proto)
-    yield from check_parts.check_effects(proto)
-    yield from check_parts.check_gates(proto, contracts)
-    yield from check_parts.check_rules(proto, contracts)
-    yield from check_parts.check_counts(proto, contracts)
-    yield from check_parts.check_times(proto)
-    yield from check_flow.check_beginning(proto, graph)
-    yield from check_flow.check_steps(proto, graph)
-    yield from check_flow.check_end(proto, graph)
-    yield from check_flow.check_answers(proto, graph)
-    yield from check_flow.check_gates(proto, graph)
-    yield from check_flow.check_irreversible(proto, graph)
-    yield from check_flow.check_cycles(proto, graph, contracts)
-    yield from check_flow.check_joins(proto, graph, contracts)
-    yield from check_flow.check_rule_events(proto, graph)
+    checks = (
+        check_parts.check_types(proto, contracts),
+        check_parts.check_names(proto),
+        check_parts.check_effects(proto),
+        check_parts.check_gates(proto, contracts),
+        check_parts.check_rules(proto, contracts),
+        check_parts.check_times(proto),
+        check_flow.check_beginning(proto, graph),
+        check_flow.check_steps(proto, graph),
+        check_flow.check_end(proto, graph),
+        check_flow.check_answers(proto, graph),
+        check_flow.check_gates(proto, graph),
+        check_flow.check_irreversible(proto, graph),
+        check_flow.check_cycles(proto, graph, contracts),
+        check_flow.check_joins(proto, graph, contracts),
+        check_flow.check_rule_events(proto, graph),
+    )
+    for findings in checks:
+        yield from islice(findings, MAX_FINDINGS)
