@@ -1,4 +1,4 @@
-"""What surrounds every RPC, outermost first: its span, its errors, its caller, its deadline, its contract."""
+"""What guards every RPC, outermost first: its errors, its caller, its deadline, its contract."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from handrail.coordinator.auth import TokenVerifier, set_caller, unauthenticated
 from handrail.coordinator.deadlines import set_deadline
 from handrail.coordinator.interceptor import Call, Request
 from handrail.coordinator.status import to_status
-from handrail.mesh import telemetry
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -26,23 +25,6 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 _logger = logging.getLogger(__name__)
 
 _BEARER = "bearer "
-
-
-class Tracing:
-    """Gives the RPC a span in its caller's trace, tied to the flow it is about."""
-
-    @asynccontextmanager
-    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
-        """See `Around`."""
-        with telemetry.rpc_span(call.method.lstrip("/"), call.metadata) as span:
-            try:
-                yield
-            finally:
-                if call.error is not None:
-                    span.fail(call.error.reason_name)
-                flow_id = _flow_id(request) or _flow_id(call.response)
-                if flow_id:
-                    span.link_flow(flow_id)
 
 
 class ErrorGuard:
@@ -129,15 +111,6 @@ class ContractGuard:
         if isinstance(request, Message):
             self._contracts.validate(request)
         yield
-
-
-def _flow_id(message: object) -> str:
-    """The flow that a request or response is about; empty where it is about none, or about many."""
-    for part in (message, getattr(message, "flow", None), getattr(message, "approval", None)):
-        flow_id = getattr(part, "flow_id", "")
-        if isinstance(flow_id, str) and flow_id:
-            return flow_id
-    return ""
 
 
 def _bearer_token(call: Call) -> str:

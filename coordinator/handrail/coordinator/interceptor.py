@@ -29,14 +29,13 @@ Behaviour: TypeAlias = Callable[[Any, Context], Any]
 class Call:
     """One RPC: its full path, its metadata as far as it is text, and whether it streams answers.
 
-    Once it is done, `response` is the one answer, or `error` what its caller was told instead.
+    `error` is what its caller is told instead of an answer, once there is something to tell.
     """
 
     method: str
     metadata: Mapping[str, str]
     streams: bool
     context: Context
-    response: object = None
     error: HandrailError | None = None
 
 
@@ -78,8 +77,8 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
             async with AsyncExitStack() as stack:
                 call = Call(method, _metadata(context), streams=False, context=context)
                 await self._enter(stack, request, call)
-                call.response = await behaviour(request, context)
-            return call.response
+                response: object = await behaviour(request, context)
+            return response
 
         return serve
 

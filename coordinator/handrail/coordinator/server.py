@@ -14,8 +14,9 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from handrail.coordinator import reflection
 from handrail.coordinator.auth import TokenVerifier
+from handrail.coordinator.call_span import Tracing
 from handrail.coordinator.finding import Finder
-from handrail.coordinator.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard, Tracing
+from handrail.coordinator.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard
 from handrail.coordinator.interceptor import Around, Interceptors
 from handrail.coordinator.reflection import Reflection
 from handrail.coordinator.replica import Replica

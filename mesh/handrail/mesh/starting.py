@@ -21,13 +21,14 @@ from handrail.v1.event_pb2 import Event
 @dataclass(frozen=True, slots=True)
 class Started:
     """Which flow it is. `already_started` is true where the key had begun it before; `same` where with the same
-    data."""
+    data. `span_id` is the span that published the first event, where one was recorded."""
 
     flow_id: str
     event_id: str
     sequence: int
     already_started: bool
     same: bool = True
+    span_id: str = ""
 
 
 async def start(
@@ -88,7 +89,7 @@ async def _store(bus: Bus, template: Template, key: str, event: Event) -> Starte
         if stored is None:
             raise
         return stored
-    return Started(event.flow_id, event.event_id, sequence, already_started=False)
+    return Started(event.flow_id, event.event_id, sequence, already_started=False, span_id=event.span_id)
 
 
 def _check(template: Template, data: Any) -> None:
@@ -133,7 +134,14 @@ async def _first_event(bus: Bus, wanted: Event) -> Started | None:
     same = stored.event.data == wanted.data
     # Where it is our own to the last byte, only the answer to it was lost.
     already_started = stored.event != wanted
-    return Started(wanted.flow_id, wanted.event_id, stored.sequence, already_started=already_started, same=same)
+    return Started(
+        wanted.flow_id,
+        wanted.event_id,
+        stored.sequence,
+        already_started=already_started,
+        same=same,
+        span_id=stored.event.span_id,
+    )
 
 
 def _any_start(event: Event) -> str:

@@ -10,8 +10,9 @@ import grpc
 import grpc.aio
 import pytest
 
+from handrail.coordinator.call_span import Tracing
 from handrail.coordinator.deadlines import time_left
-from handrail.coordinator.guards import ContractGuard, DeadlineGuard, ErrorGuard, Tracing
+from handrail.coordinator.guards import ContractGuard, DeadlineGuard, ErrorGuard
 from handrail.coordinator.interceptor import Around, Interceptors
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason

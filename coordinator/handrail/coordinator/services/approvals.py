@@ -5,6 +5,7 @@ from __future__ import annotations
 from grpc.aio import ServicerContext
 
 from handrail.coordinator.auth import current_caller
+from handrail.coordinator.call_span import link_flow
 from handrail.coordinator.finding import Finder, no_approval
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.pages import page_of, page_size, page_token, sequence_of
@@ -75,4 +76,5 @@ def _approval(flow: Flow, approval_id: str) -> Approval:
     proposal = flow.proposals.get(approval_id)
     if proposal is None or not asks_people(proposal):
         raise no_approval(approval_id)
+    link_flow(flow)
     return approval_view(flow, proposal)

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from grpc.aio import ServicerContext
 
 from handrail.coordinator.auth import current_caller
+from handrail.coordinator.call_span import link_flow, link_flow_id
 from handrail.coordinator.finding import Finder, Found
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.pages import fitting, page_of, page_size, page_token, sequence_of
@@ -15,6 +16,7 @@ from handrail.coordinator.publishing import Publishing
 from handrail.coordinator.views import compensation_plan, event_view, flow_summary, flow_view
 from handrail.coordinator.watching import Watcher
 from handrail.mesh.envelope import from_timestamp
+from handrail.mesh.flow import Flow
 from handrail.mesh.scanner import Scanner
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.event_pb2 import Kind
@@ -52,6 +54,7 @@ class FlowService(FlowServiceServicer):
             request_id=request.request_id,
             caller=current_caller(),
         )
+        link_flow_id(started.flow_id, started.span_id)
         return pb.StartFlowResponse(
             flow_id=started.flow_id,
             event_id=started.event_id,
@@ -73,7 +76,7 @@ class FlowService(FlowServiceServicer):
         """A flow as it stands, or stood."""
         time = from_timestamp(request.as_of_time) if request.HasField("as_of_time") else None
         flow = await self._finder.load_as_of(request.flow_id, sequence=request.as_of_sequence, time=time)
-        return pb.GetFlowResponse(flow=flow_view(flow))
+        return pb.GetFlowResponse(flow=_linked_view(flow))
 
     async def ListFlowEvents(self, request: pb.ListFlowEventsRequest, context: _Context) -> pb.ListFlowEventsResponse:
         """One page of a flow's events, in stream order."""
@@ -81,6 +84,7 @@ class FlowService(FlowServiceServicer):
         after = sequence_of(request.page_token, *listing)
         history = await self._finder.history(request.flow_id)
         flow = await self._finder.fold(request.flow_id, history)
+        link_flow(flow)
         rest = [recorded for recorded in history if recorded.sequence > after]
         views = (event_view(recorded, flow.void.get(recorded.sequence)) for recorded in rest)
         page = fitting(views, page_size(request.page_size, _DEFAULT_EVENTS))
@@ -110,7 +114,9 @@ class FlowService(FlowServiceServicer):
         self, request: pb.PlanCompensationRequest, context: _Context
     ) -> pb.PlanCompensationResponse:
         """What CompensateFlow would do."""
-        return compensation_plan(await self._finder.load(request.flow_id), request.to_step)
+        flow = await self._finder.load(request.flow_id)
+        link_flow(flow)
+        return compensation_plan(flow, request.to_step)
 
     async def CompensateFlow(self, request: pb.CompensateFlowRequest, context: _Context) -> pb.CompensateFlowResponse:
         """Halt a flow and undo its effects."""
@@ -122,7 +128,7 @@ class FlowService(FlowServiceServicer):
             request_id=request.request_id,
             caller=current_caller(),
         )
-        return pb.CompensateFlowResponse(flow=flow_view(flow))
+        return pb.CompensateFlowResponse(flow=_linked_view(flow))
 
     async def CancelFlow(self, request: pb.CancelFlowRequest, context: _Context) -> pb.CancelFlowResponse:
         """Cancel a flow."""
@@ -134,7 +140,7 @@ class FlowService(FlowServiceServicer):
             request_id=request.request_id,
             caller=current_caller(),
         )
-        return pb.CancelFlowResponse(flow=flow_view(flow))
+        return pb.CancelFlowResponse(flow=_linked_view(flow))
 
     async def RetryStep(self, request: pb.RetryStepRequest, context: _Context) -> pb.RetryStepResponse:
         """Have a step done again."""
@@ -146,7 +152,7 @@ class FlowService(FlowServiceServicer):
             etag=request.etag,
             caller=current_caller(),
         )
-        return pb.RetryStepResponse(flow=flow_view(flow))
+        return pb.RetryStepResponse(flow=_linked_view(flow))
 
     async def ResolveEscalation(
         self, request: pb.ResolveEscalationRequest, context: _Context
@@ -160,9 +166,15 @@ class FlowService(FlowServiceServicer):
             etag=request.etag,
             caller=current_caller(),
         )
-        return pb.ResolveEscalationResponse(flow=flow_view(flow))
+        return pb.ResolveEscalationResponse(flow=_linked_view(flow))
 
     async def _address(self, flow_id: str) -> tuple[str, str]:
         """Type and id of a flow; FLOW_NOT_FOUND."""
         found: Found = await self._finder.flow(flow_id)
         return found.address.flow_type, flow_id
+
+
+def _linked_view(flow: Flow) -> pb.Flow:
+    """The flow as the API shows it; the call's span is linked to its trace."""
+    link_flow(flow)
+    return flow_view(flow)
