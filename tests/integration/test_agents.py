@@ -1,0 +1,433 @@
+"""Agents on a real server, without any coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from handrail.agents import Agent, Context, DeclarationError
+from handrail.agents.halts import Halts, HaltWatch
+from handrail.agents.worker import Worker
+from handrail.mesh import ids, starting
+from handrail.mesh.bus import Bus
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.envelope import pack
+from handrail.mesh.errors import BrokerUnavailable
+from handrail.mesh.subjects import Address, Kind
+from handrail.v1.decision_pb2 import FlowHalted, HaltMode
+from handrail.v1.failure_pb2 import Divergence, DivergenceKind
+from payments.v1.payments_pb2 import (
+    ChargebackEnriched,
+    ChargebackReceived,
+    CustomerNotified,
+    RefundPaid,
+    RefundReversed,
+    SmallRefundGranted,
+)
+from tests.support.agents import AMOUNT, CHAIN, Chain, enriched, notified, paid, received, template
+from tests.support.flows import decision
+from tests.support.mesh import Mesh, eventually, workers
+from tests.support.nats_server import NatsServer
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+    """A mesh on a server of the test's own."""
+    return Mesh(bus, catalog)
+
+
+async def begin(mesh: Mesh, *, key: str = "", chargeback_id: str = "cb-1") -> str:
+    """Begin a refund as the agent detection would; its flow id."""
+    active = await mesh.catalog.active("refund")
+    started = await starting.start(mesh.bus, active, source="detection", data=pack(received(chargeback_id)), key=key)
+    return started.flow_id
+
+
+async def test_p1_a_hundred_flows_end_with_four_messages_each_and_everything_acked(
+    mesh: Mesh, nats_server: NatsServer
+) -> None:
+    chain = Chain()
+    await mesh.put(template())
+    async with workers(nats_server.settings, chain.agents):
+        flows = await asyncio.gather(*(begin(mesh) for _ in range(100)))
+        for flow_id in flows:
+            await mesh.until_status(flow_id, "COMPLETED")
+        assert await mesh.messages() == 400
+        for agent in chain.agents:
+            await mesh.until_settled(agent.name)
+    assert sorted(chain.outbox) == sorted(flows)
+    assert chain.book.balance == 100 * 250
+
+
+async def test_p1_flows_begun_while_an_agent_was_away_are_done_when_it_comes_back(
+    mesh: Mesh, nats_server: NatsServer
+) -> None:
+    chain = Chain()
+    await mesh.put(template())
+    flow_id = await begin(mesh)
+    async with workers(nats_server.settings, [chain.notification, chain.ledger]):
+        await eventually(lambda: mesh.unsettled("enrichment"), lambda waiting: waiting == 1)
+    async with workers(nats_server.settings, chain.agents):
+        await mesh.until_status(flow_id, "COMPLETED")
+
+
+async def test_p3_racing_starts_by_the_same_key_begin_one_flow(mesh: Mesh, nats_server: NatsServer) -> None:
+    detection = Agent("detection")
+    await mesh.put(template())
+    async with workers(nats_server.settings, [detection]):
+        started = await asyncio.gather(
+            *(detection.start_flow("refund", received(f"cb-{n}"), key="the-key") for n in range(20))
+        )
+    assert len({flow.flow_id for flow in started}) == 1
+    assert Counter(flow.already_started for flow in started) == {True: 19, False: 1}
+    assert await mesh.messages() == 1
+    assert await mesh.messages("KEY") == 1
+
+
+async def test_p3_a_start_that_died_after_the_key_is_made_good_by_the_next(mesh: Mesh, nats_server: NatsServer) -> None:
+    detection = Agent("detection")
+    await mesh.put(template())
+    flow_id = ids.flow_id_from_key("refund", "the-key")
+    await mesh.bus.publish(f"key.refund.{ids.key_hash('refund', 'the-key')}", flow_id.encode())
+    async with workers(nats_server.settings, [detection]):
+        started = await detection.start_flow("refund", received(), key="the-key")
+    assert started.flow_id == flow_id
+    assert not started.already_started
+    assert await mesh.messages() == 1
+
+
+FAN_OUT = """
+name: refund
+version: 1
+starts_with: [payments.v1.ChargebackReceived]
+started_by: [detection]
+completes_with: [payments.v1.CustomerNotified]
+deadline: 86400s
+steps:
+  - {name: split, agent: splitter, after: [payments.v1.ChargebackReceived], emits: [payments.v1.SmallRefundGranted],
+     effect: NONE, timeout: 30s}
+  - {name: pay, agent: ledger, after: [payments.v1.SmallRefundGranted], emits: [payments.v1.RefundPaid],
+     effect: NONE, timeout: 30s}
+  - {name: tell, agent: notification, after_all: [
+       {type: payments.v1.ChargebackReceived},
+       {type: payments.v1.RefundPaid, count: "int(latest['payments.v1.ChargebackReceived'].amount.units)"}],
+     emits: [payments.v1.CustomerNotified], effect: NONE, timeout: 30s}
+"""
+
+
+async def test_p1_a_fan_out_is_joined_once_however_many_workers_race(mesh: Mesh, nats_server: NatsServer) -> None:
+    splitter, ledger, notification = Agent("splitter"), Agent("ledger"), Agent("notification")
+    joined: list[tuple[str, int]] = []
+
+    @splitter.on(ChargebackReceived)
+    async def split(event: ChargebackReceived) -> list[SmallRefundGranted]:
+        part = SmallRefundGranted(chargeback_id="p", account_id="a", amount=AMOUNT, email="kim@example.com")
+        return [part] * event.amount.units
+
+    @ledger.on(SmallRefundGranted)
+    async def pay(event: SmallRefundGranted, ctx: Context) -> RefundPaid:
+        return paid(ctx.idempotency_key)
+
+    @notification.on_all(ChargebackReceived, RefundPaid)
+    async def tell(first: ChargebackReceived, parts: list[RefundPaid], ctx: Context) -> CustomerNotified:
+        joined.append((ctx.flow_id, len({part.transfer_id for part in parts})))
+        return notified()
+
+    await mesh.put(template(FAN_OUT))
+    async with workers(nats_server.settings, [splitter, ledger, notification], of_each=2):
+        active = await mesh.catalog.active("refund")
+        event = received()
+        event.amount.units = 10
+        flows = [
+            (await starting.start(mesh.bus, active, source="detection", data=pack(event))).flow_id for _ in range(10)
+        ]
+        for flow_id in flows:
+            flow = await mesh.until_status(flow_id, "COMPLETED")
+            assert len(flow.runs) == 12
+            assert flow.message_count == 1 + 10 + 10 + 1
+    assert sorted(joined) == sorted((flow_id, 10) for flow_id in flows)
+
+
+async def test_p3_p8_a_redelivery_while_the_handler_is_at_work_does_not_start_it_twice_here(
+    mesh: Mesh, nats_server: NatsServer
+) -> None:
+    """A second worker does start it, as it must when the first may be dead: under the same key, with one fact."""
+    chain, release, keys = Chain(), asyncio.Event(), []
+    ledger = Agent("ledger")
+
+    @ledger.on(ChargebackEnriched)
+    async def pay(event: ChargebackEnriched, ctx: Context) -> RefundPaid:
+        keys.append(ctx.idempotency_key)
+        await release.wait()
+        return paid(f"t-{len(keys)}")
+
+    @ledger.undoes(RefundPaid)
+    async def take_back(event: RefundPaid) -> RefundReversed:
+        raise AssertionError("nothing is undone here")
+
+    await mesh.put(template())
+    await _shorten_ack_wait(mesh, "ledger", timedelta(seconds=1))
+    async with workers(nats_server.settings, [chain.enrichment, ledger, chain.notification], of_each=2):
+        flow_id = await begin(mesh)
+        await until(lambda: len(keys) == 2)
+        release.set()
+        flow = await mesh.until_status(flow_id, "COMPLETED")
+        assert len(flow.facts) == 4
+        assert len(set(keys)) == 1
+        assert len(keys) == 2
+
+
+async def test_p3_of_racing_attempts_with_different_answers_one_is_stored_and_the_other_is_a_divergence(
+    mesh: Mesh, nats_server: NatsServer
+) -> None:
+    chain, both = Chain(), asyncio.Event()
+    answers: list[str] = []
+    ledger = Agent("ledger")
+
+    @ledger.on(ChargebackEnriched)
+    async def pay(event: ChargebackEnriched) -> RefundPaid:
+        answers.append(f"t-{len(answers)}")
+        mine = answers[-1]
+        if len(answers) == 2:
+            both.set()
+        await both.wait()
+        return paid(mine)
+
+    @ledger.undoes(RefundPaid)
+    async def take_back(event: RefundPaid) -> RefundReversed:
+        raise AssertionError("nothing is undone here")
+
+    await mesh.put(template())
+    await _shorten_ack_wait(mesh, "ledger", timedelta(seconds=1))
+    async with workers(nats_server.settings, [chain.enrichment, ledger, chain.notification], of_each=2):
+        flow_id = await begin(mesh)
+        await mesh.until_status(flow_id, "COMPLETED")
+        flow = await mesh.until(flow_id, lambda flow: bool(flow.divergences))
+    history = await mesh.store.read("refund", flow_id)
+    [divergence] = [
+        Divergence.FromString(recorded.event.data.value) for recorded in history if recorded.kind is Kind.DIVERGENCE
+    ]
+    assert divergence.kind == DivergenceKind.DIVERGENCE_KIND_DIFFERENT_ANSWER
+    assert len(flow.facts_by_type["payments.v1.RefundPaid"]) == 1
+
+
+async def test_p8_deliveries_still_in_hand_are_told_to_the_broker_so_that_none_comes_twice(
+    mesh: Mesh, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handrail.agents.worker.ACK_WAIT", timedelta(seconds=1))
+    chain, calls = Chain(), 0
+    ledger = Agent("ledger")
+
+    @ledger.on(ChargebackEnriched)
+    async def pay(event: ChargebackEnriched) -> RefundPaid:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(3)  # three times the broker's wait
+        return paid()
+
+    @ledger.undoes(RefundPaid)
+    async def take_back(event: RefundPaid) -> RefundReversed:
+        raise AssertionError("nothing is undone here")
+
+    await mesh.put(template())
+    await _shorten_ack_wait(mesh, "ledger", timedelta(seconds=1))
+    async with workers(nats_server.settings, [chain.enrichment, ledger, chain.notification]):
+        await mesh.until_status(await begin(mesh), "COMPLETED")
+        info = await mesh.bus.request_json("$JS.API.CONSUMER.INFO.FLOW.agent-ledger")
+    assert calls == 1
+    assert info["num_redelivered"] == 0
+
+
+async def test_a_worker_that_stops_lets_its_handlers_finish_and_takes_nothing_new(
+    mesh: Mesh, nats_server: NatsServer
+) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+    agent = Agent("enrichment", concurrency=1)
+
+    @agent.on(ChargebackReceived)
+    async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        begun.set()
+        await release.wait()
+        return enriched(event.chargeback_id)
+
+    await mesh.put(template())
+    flows = [await begin(mesh), await begin(mesh)]
+    worker = Worker(agent, nats_server.settings("enrichment"))
+    running = asyncio.create_task(worker.run())
+    await begun.wait()
+    worker.stop()
+    release.set()
+    await running
+    done = [len((await mesh.flow(flow_id)).facts) for flow_id in flows]
+    assert done == [2, 1]
+
+
+async def test_a_handler_that_does_not_finish_within_the_grace_is_handed_back_at_once(
+    mesh: Mesh, nats_server: NatsServer
+) -> None:
+    chain, begun, cancelled = Chain(), asyncio.Event(), asyncio.Event()
+    slow = Agent("enrichment", grace=timedelta(milliseconds=100))
+
+    @slow.on(ChargebackReceived)
+    async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        raise AssertionError("unreachable")
+
+    await mesh.put(template())
+    flow_id = await begin(mesh)
+    worker = Worker(slow, nats_server.settings("enrichment"))
+    running = asyncio.create_task(worker.run())
+    await begun.wait()
+    worker.stop()
+    await running
+    assert cancelled.is_set()
+    async with workers(nats_server.settings, chain.agents):
+        # Long before the broker's wait of 30 seconds is over.
+        await mesh.until_status(flow_id, "COMPLETED", within=15)
+
+
+async def test_a_worker_waits_for_a_template_that_names_its_agent(
+    mesh: Mesh, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = Chain()
+    worker = Worker(chain.enrichment, nats_server.settings("enrichment"))
+    running = asyncio.create_task(worker.run())
+    await until(lambda: "agent enrichment is in no stored template (there are none)" in caplog.text)
+    assert not worker.ready.is_set()
+    await mesh.put(template())
+    await asyncio.wait_for(worker.ready.wait(), 10)
+    worker.stop()
+    await running
+
+
+async def test_handlers_that_do_not_fit_the_active_template_end_the_worker_at_once(
+    mesh: Mesh, nats_server: NatsServer
+) -> None:
+    await mesh.put(template())
+    with pytest.raises(DeclarationError, match=r"add @agent.on\(ChargebackReceived\)"):
+        await Worker(Agent("enrichment"), nats_server.settings("enrichment")).run()
+
+
+async def test_a_version_that_is_no_longer_active_may_be_left_behind(mesh: Mesh, nats_server: NatsServer) -> None:
+    chain = Chain()
+    older = template(CHAIN, ("after: [payments.v1.ChargebackReceived]", "after: [payments.v1.CustomerNotified]"))
+    newer = template(CHAIN, ("version: 1", "version: 2"))
+    await mesh.put(older, newer)
+    async with workers(nats_server.settings, chain.agents):
+        await mesh.until_status(await begin(mesh), "COMPLETED")
+
+
+async def test_a_version_that_is_activated_while_workers_run_is_taken_up(mesh: Mesh, nats_server: NatsServer) -> None:
+    chain = Chain()
+    await mesh.put(template())
+    async with workers(nats_server.settings, chain.agents):
+        await mesh.put(template(CHAIN, ("version: 1", "version: 2")))
+        flow = await mesh.until_status(await begin(mesh), "COMPLETED")
+        assert flow.template.version == 2
+
+
+async def test_a_source_that_fails_ends_the_worker_with_its_error(mesh: Mesh, nats_server: NatsServer) -> None:
+    detection = Agent("detection")
+
+    @detection.source
+    async def feed() -> None:
+        raise FileNotFoundError("chargebacks.jsonl")
+
+    await mesh.put(template())
+    with pytest.raises(FileNotFoundError):
+        await Worker(detection, nats_server.settings("detection")).run()
+
+
+async def test_a_source_may_end_and_its_agent_goes_on(mesh: Mesh, nats_server: NatsServer) -> None:
+    chain, started = Chain(), []
+
+    @chain.ledger.source
+    async def nothing() -> None:
+        started.append("ledger")
+
+    await mesh.put(template())
+    async with workers(nats_server.settings, chain.agents):
+        await mesh.until_status(await begin(mesh), "COMPLETED")
+    assert started == ["ledger"]
+
+
+async def test_a_broker_that_is_not_there_is_a_clear_error(nats_server: NatsServer) -> None:
+    nats_server.stop()
+    settings = replace(nats_server.settings("enrichment"), connect_timeout=timedelta(seconds=1))
+    with pytest.raises(BrokerUnavailable, match=r"can't connect to nats://127\.0\.0\.1"):
+        await Worker(Agent("enrichment"), settings).run()
+
+
+async def test_p5_nothing_on_any_subject_of_an_agent_stops_it(mesh: Mesh, nats_server: NatsServer) -> None:
+    chain = Chain()
+    await mesh.put(template())
+    flow_id = "0123456789abcdef" * 2
+    name = "payments.v1.ChargebackEnriched"
+    hostile = [
+        (Address("refund", flow_id, Kind.EVENT, "enrichment", "a" * 32, name).subject, b"\xff\xff\xff"),
+        (Address("refund", flow_id, Kind.EVENT, "enrichment", "b" * 32, name).subject, b""),
+        (f"flow.refund.{'x' * 500}.event.enrichment.{'c' * 32}.{name}", b"{}"),
+        (f"flow.refund.{flow_id}.event.enrichment.{'d' * 3000}.{name}", b"{}"),
+        (Address("refund", flow_id, Kind.RETRY, "ledger", "e" * 32, name).subject, b"\x00"),
+        (Address("refund", flow_id, Kind.UNDO, "ledger", "f" * 32, name).subject, bytes(100_000)),
+    ]
+    async with workers(nats_server.settings, chain.agents):
+        for subject, body in hostile:
+            await mesh.bus.publish(subject, body)
+        await eventually(lambda: mesh.messages("QUARANTINE"), lambda number: number == len(hostile))
+        await mesh.until_settled("ledger")
+        await mesh.until_status(await begin(mesh), "COMPLETED")
+    assert len(chain.book.calls) == 1
+
+
+async def test_p5_a_full_stream_loses_nothing_and_goes_on_when_there_is_room(
+    mesh: Mesh, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = Chain()
+    await mesh.put(template())
+    flows = [await begin(mesh) for _ in range(20)]
+    config = (await mesh.bus.request_json("$JS.API.STREAM.INFO.FLOW"))["config"]
+    await mesh.bus.request_json("$JS.API.STREAM.UPDATE.FLOW", {**config, "max_msgs": 30})
+    async with workers(nats_server.settings, chain.agents):
+        await eventually(mesh.messages, lambda number: number == 30)
+        await until(lambda: caplog.text.count("stream FLOW is full") >= 20)
+        assert await mesh.messages() == 30
+        await mesh.bus.request_json("$JS.API.STREAM.UPDATE.FLOW", {**config, "max_msgs": -1})
+        for flow_id in flows:
+            await mesh.until_status(flow_id, "COMPLETED")
+    assert len(chain.book.calls) == 20, "no handler ran twice for want of room"
+
+
+async def test_p7_flows_halted_before_a_worker_starts_are_known_to_it_before_its_first_pull(
+    mesh: Mesh, nats_server: NatsServer
+) -> None:
+    await mesh.put(template())
+    flow_id = await begin(mesh)
+    halt = decision(FlowHalted(mode=HaltMode.HALT_MODE_CANCEL, reason="test"), flow_id=flow_id)
+    await mesh.bus.publish(halt.address.subject, halt.body)
+    halts = Halts()
+    watch = HaltWatch(mesh.bus, halts, mesh.catalog.names)
+    await watch.start()
+    assert halts.flow_ids == {flow_id}
+    other = "f" * 32
+    halt = decision(FlowHalted(mode=HaltMode.HALT_MODE_CANCEL, reason="test"), flow_id=other)
+    await mesh.bus.publish(halt.address.subject, halt.body)
+    await until(lambda: other in halts.flow_ids)
+
+
+async def _shorten_ack_wait(mesh: Mesh, agent: str, wait: timedelta) -> None:
+    info = await mesh.bus.request_json(f"$JS.API.CONSUMER.INFO.FLOW.agent-{agent}")
+    config = {**info["config"], "ack_wait": int(wait / timedelta(microseconds=1)) * 1000}
+    await mesh.bus.request_json(
+        f"$JS.API.CONSUMER.CREATE.FLOW.agent-{agent}", {"stream_name": "FLOW", "config": config}
+    )

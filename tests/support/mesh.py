@@ -1,0 +1,102 @@
+"""A mesh on a real server: streams, templates and durables there, workers started and stopped with the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from handrail.agents import Agent
+from handrail.agents.worker import Worker
+from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.durables import ensure_durables
+from handrail.mesh.flow import Flow
+from handrail.mesh.fold import status
+from handrail.mesh.store import FlowStore
+from handrail.mesh.template import Template
+from handrail.v1.decision_pb2 import FlowStatus
+from tests.support.flows import stored
+
+T = TypeVar("T")
+
+
+class Mesh:
+    """What a test does with flows besides running agents."""
+
+    def __init__(self, bus: Bus, catalog: Catalog) -> None:
+        self.bus = bus
+        self.catalog = catalog
+        self.store = FlowStore(bus, catalog)
+
+    async def put(self, *templates: Template) -> None:
+        """Store and activate templates, durables first."""
+        for template in templates:
+            await self.catalog.put(stored(template))
+        await self.catalog.refresh()
+        await ensure_durables(self.bus, self.catalog.all())
+        for template in templates:
+            await self.catalog.activate(
+                template.name, template.version, by="olga", reason="test", now=datetime.now(UTC)
+            )
+
+    async def flow(self, flow_id: str) -> Flow:
+        """A refund, folded."""
+        return await self.store.load("refund", flow_id)
+
+    async def until(self, flow_id: str, condition: Callable[[Flow], bool], *, within: float = 30.0) -> Flow:
+        """Read a refund until the condition holds."""
+        return await eventually(lambda: self.flow(flow_id), condition, within=within)
+
+    async def until_status(self, flow_id: str, wanted: str, *, within: float = 30.0) -> Flow:
+        """Read a refund until it has this status: `COMPLETED`."""
+        return await self.until(flow_id, lambda flow: name_of_status(flow) == wanted, within=within)
+
+    async def unsettled(self, agent: str) -> int:
+        """How many deliveries the agent's durable has handed out, or has still to hand out."""
+        info = await self.bus.request_json(f"$JS.API.CONSUMER.INFO.FLOW.agent-{agent}")
+        return int(info["num_ack_pending"]) + int(info["num_pending"])
+
+    async def until_settled(self, agent: str) -> None:
+        """Wait until the agent has settled everything there is for it."""
+        await eventually(lambda: self.unsettled(agent), lambda left: left == 0)
+
+    async def messages(self, stream: str = "FLOW") -> int:
+        """How many messages a stream holds."""
+        info = await self.bus.request_json(f"$JS.API.STREAM.INFO.{stream}")
+        return int(info["state"]["messages"])
+
+
+def name_of_status(flow: Flow) -> str:
+    """`COMPLETED`, …"""
+    return FlowStatus.Name(status(flow)).removeprefix("FLOW_STATUS_")
+
+
+async def eventually(read: Callable[[], Awaitable[T]], condition: Callable[[T], bool], *, within: float = 30.0) -> T:
+    """Read until the condition holds; AssertionError with what was read last."""
+    deadline = asyncio.get_running_loop().time() + within
+    while not condition(value := await read()):
+        assert asyncio.get_running_loop().time() < deadline, f"it did not come to pass: {value!r:.2000}"
+        await asyncio.sleep(0.02)
+    return value
+
+
+@asynccontextmanager
+async def workers(
+    settings: Callable[[str], BusSettings], agents: Iterable[Agent], *, of_each: int = 1
+) -> AsyncIterator[list[Worker]]:
+    """Workers of these agents, ready, in this process; stopped in order when the block ends."""
+    running = [Worker(agent, settings(agent.name)) for agent in agents for _ in range(of_each)]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(worker.run()) for worker in running]
+        try:
+            for worker, task in zip(running, tasks, strict=True):
+                ready = group.create_task(worker.ready.wait())
+                await asyncio.wait({ready, task}, return_when=asyncio.FIRST_COMPLETED)
+                ready.cancel()
+            yield running
+        finally:
+            for worker in running:
+                worker.stop()
