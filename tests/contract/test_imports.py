@@ -39,6 +39,7 @@ PURE = (
     "mesh/handrail/mesh/flow*",
     "mesh/handrail/mesh/fold*",
     "coordinator/handrail/coordinator/decide*",
+    "coordinator/handrail/coordinator/views*",
 )
 BROKER_AND_NETWORK = {"nats", "socket", "grpc", "grpc_health", "grpc_reflection", "grpc_channelz", "opentelemetry"}
 CONCURRENCY = {"asyncio", "uvloop", "threading"}

@@ -15,11 +15,14 @@ from handrail.coordinator.finding import Finder
 from handrail.coordinator.watching import Drain, Watcher
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions import render, users
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.flow_service_pb2 import WatchFlowRequest, WatchFlowResponse
 from payments.v1.payments_pb2 import ChargebackReceived
+from tests.conftest import Connect
 from tests.support import flows
 from tests.support.api import EOF, Api, bearer, refused, running_api
+from tests.support.nats_server import running_server
 from tests.support.waiting import until
 
 
@@ -170,3 +173,25 @@ async def test_the_finder_tells_what_is_not_there(bus: Bus, store: Any) -> None:
     with pytest.raises(HandrailError) as caught:
         await Finder(bus, store).flow(flows.FLOW_ID)
     assert caught.value.reason_name == "FLOW_NOT_FOUND"
+
+
+async def test_a_watch_hears_of_what_an_agent_publishes_from_its_own_account(tmp_path: Path, connect: Connect) -> None:
+    # With the generated permissions agents are in an account of their own; the coordinator's hints must get across.
+    template = flows.template()
+    passwords = {user.name: "secret" for user in users([template.proto])}
+    with running_server(tmp_path / "nats", accounts=render([template.proto], passwords)) as server:
+        bus = await connect(server.settings("coordinator", user="coordinator", password="secret"))
+        agent = await connect(server.settings("detection", user="detection", password="secret"))
+        async with running_api(bus, tmp_path) as api:
+            await api.replica.catalog.put(flows.stored(template))
+            await publish(agent, flows.start())
+            call = watch(api)
+            await next_event(call)
+            await call.read()  # the checkpoint: everything there is was sent
+            heard = asyncio.Event()
+            subscription = await bus.subscribe(f"flow.*.{flows.FLOW_ID}.>", lambda _: heard.set())
+            enrichment = await connect(server.settings("enrichment", user="enrichment", password="secret"))
+            (second,) = await publish(enrichment, flows.enriched())
+            assert (await next_event(call)).sequence == second
+            await heard.wait()
+            await subscription.unsubscribe()
