@@ -171,7 +171,7 @@ async def test_p3_p8_a_redelivery_while_the_handler_is_at_work_does_not_start_it
         raise AssertionError("nothing is undone here")
 
     await mesh.put(template())
-    await _shorten_ack_wait(mesh, "ledger", timedelta(seconds=1))
+    await mesh.set_ack_wait("ledger", timedelta(seconds=1))
     async with workers(nats_server.settings, [chain.enrichment, ledger, chain.notification], of_each=2):
         flow_id = await begin(mesh)
         await until(lambda: len(keys) == 2)
@@ -203,7 +203,7 @@ async def test_p3_of_racing_attempts_with_different_answers_one_is_stored_and_th
         raise AssertionError("nothing is undone here")
 
     await mesh.put(template())
-    await _shorten_ack_wait(mesh, "ledger", timedelta(seconds=1))
+    await mesh.set_ack_wait("ledger", timedelta(seconds=1))
     async with workers(nats_server.settings, [chain.enrichment, ledger, chain.notification], of_each=2):
         flow_id = await begin(mesh)
         await mesh.until_status(flow_id, "COMPLETED")
@@ -235,7 +235,7 @@ async def test_p8_deliveries_still_in_hand_are_told_to_the_broker_so_that_none_c
         raise AssertionError("nothing is undone here")
 
     await mesh.put(template())
-    await _shorten_ack_wait(mesh, "ledger", timedelta(seconds=1))
+    await mesh.set_ack_wait("ledger", timedelta(seconds=1))
     async with workers(nats_server.settings, [chain.enrichment, ledger, chain.notification]):
         await mesh.until_status(await begin(mesh), "COMPLETED")
         info = await mesh.bus.request_json("$JS.API.CONSUMER.INFO.FLOW.agent-ledger")
@@ -423,11 +423,3 @@ async def test_p7_flows_halted_before_a_worker_starts_are_known_to_it_before_its
     halt = decision(FlowHalted(mode=HaltMode.HALT_MODE_CANCEL, reason="test"), flow_id=other)
     await mesh.bus.publish(halt.address.subject, halt.body)
     await until(lambda: other in halts.flow_ids)
-
-
-async def _shorten_ack_wait(mesh: Mesh, agent: str, wait: timedelta) -> None:
-    info = await mesh.bus.request_json(f"$JS.API.CONSUMER.INFO.FLOW.agent-{agent}")
-    config = {**info["config"], "ack_wait": int(wait / timedelta(microseconds=1)) * 1000}
-    await mesh.bus.request_json(
-        f"$JS.API.CONSUMER.CREATE.FLOW.agent-{agent}", {"stream_name": "FLOW", "config": config}
-    )

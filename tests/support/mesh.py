@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from handrail.agents import Agent
@@ -67,6 +67,18 @@ class Mesh:
         """How many messages a stream holds."""
         info = await self.bus.request_json(f"$JS.API.STREAM.INFO.{stream}")
         return int(info["state"]["messages"])
+
+    async def until_messages(self, number: int, *, within: float = 60.0) -> None:
+        """Wait until the FLOW stream holds so many messages."""
+        await eventually(self.messages, lambda there: there >= number, within=within)
+
+    async def set_ack_wait(self, agent: str, wait: timedelta) -> None:
+        """Have the broker deliver the agent's messages again after `wait`."""
+        info = await self.bus.request_json(f"$JS.API.CONSUMER.INFO.FLOW.agent-{agent}")
+        config = {**info["config"], "ack_wait": int(wait / timedelta(microseconds=1)) * 1000}
+        await self.bus.request_json(
+            f"$JS.API.CONSUMER.CREATE.FLOW.agent-{agent}", {"stream_name": "FLOW", "config": config}
+        )
 
 
 def name_of_status(flow: Flow) -> str:

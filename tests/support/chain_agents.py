@@ -1,0 +1,79 @@
+"""The agents of CHAIN for worker processes of their own; what they do goes into the folder that CHAIN_FOLDER names.
+
+`ledger` kills its own process as often as the file `kills` there says, right after it has moved the money.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from handrail.agents import Agent, Context
+from payments.v1.payments_pb2 import (
+    ChargebackEnriched,
+    ChargebackReceived,
+    CustomerNotified,
+    RefundPaid,
+    RefundReversed,
+)
+from tests.support.agents import enriched, notified, paid, received
+
+detection = Agent("detection")
+enrichment = Agent("enrichment")
+ledger = Agent("ledger")
+notification = Agent("notification")
+nobody = Agent("enrichment")
+
+
+def folder() -> Path:
+    """Where the agents leave their traces."""
+    return Path(os.environ["CHAIN_FOLDER"])
+
+
+def note(name: str, line: str) -> None:
+    """Append a line to a file in one write, so that it is there whatever happens to the process then."""
+    with (folder() / name).open("a") as file:
+        file.write(f"{line}\n")
+
+
+@detection.source
+async def feed() -> None:
+    """Begin a flow for each line of the file `chargebacks`."""
+    note("sources", str(os.getpid()))
+    for line in (folder() / "chargebacks").read_text().split():
+        await detection.start_flow("refund", received(line), key=line)
+
+
+@enrichment.on(ChargebackReceived)
+async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+    """Look the customer up."""
+    note("workers", str(os.getpid()))
+    return enriched(event.chargeback_id)
+
+
+@ledger.on(ChargebackEnriched)
+def pay(event: ChargebackEnriched, ctx: Context) -> RefundPaid:
+    """Move the money, then die if a death is left."""
+    note("payments", ctx.idempotency_key)
+    kills = folder() / "kills"
+    left = int(kills.read_text()) if kills.exists() else 0
+    if left:
+        kills.write_text(str(left - 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return paid(f"t-{ctx.idempotency_key}", event.chargeback_id)
+
+
+@ledger.undoes(RefundPaid)
+def take_back(event: RefundPaid, ctx: Context) -> RefundReversed:
+    """Move it back."""
+    note("reversals", ctx.idempotency_key)
+    return RefundReversed(
+        chargeback_id=event.chargeback_id, transfer_id=event.transfer_id, reversal_id=ctx.idempotency_key
+    )
+
+
+@notification.on(RefundPaid)
+async def notify(event: RefundPaid) -> CustomerNotified:
+    """Tell the customer."""
+    return notified(event.chargeback_id)
