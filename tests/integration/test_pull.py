@@ -11,7 +11,7 @@ from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.streams import FLOW
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 
 async def make_durable(bus: Bus, name: str = "agent-a", **config: Any) -> None:
@@ -27,9 +27,12 @@ def _at_least(counts: Counter[int], number: int) -> bool:
     return len(counts) >= number
 
 
-async def ack_pending(bus: Bus, name: str = "agent-a") -> int:
-    info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{name}")
-    return int(info["num_ack_pending"]) + int(info["num_pending"])
+async def all_settled(bus: Bus, name: str = "agent-a") -> None:
+    async def nothing_left() -> bool:
+        info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{name}")
+        return not info["num_ack_pending"] and not info["num_pending"]
+
+    await eventually(nothing_left)
 
 
 async def test_every_message_is_delivered_once_and_acked(bus: Bus) -> None:
@@ -49,7 +52,7 @@ async def test_every_message_is_delivered_once_and_acked(bus: Bus) -> None:
     assert abs(seen[0].time - datetime.now(UTC)) < timedelta(hours=1)
     await pull.stop()
     assert pull.unsettled == 0
-    assert await ack_pending(bus) == 0
+    await all_settled(bus)
 
 
 async def test_no_more_than_in_flight_are_unsettled(bus: Bus) -> None:
@@ -106,7 +109,7 @@ async def test_a_nak_delivers_again_and_counts(bus: Bus) -> None:
     await until(lambda: len(seen) == 3)
     assert [delivery.delivered for delivery in seen] == [1, 2, 3]
     await pull.stop()
-    assert await ack_pending(bus) == 0
+    await all_settled(bus)
 
 
 async def test_a_settled_delivery_stays_settled(bus: Bus) -> None:
@@ -121,7 +124,7 @@ async def test_a_settled_delivery_stays_settled(bus: Bus) -> None:
         delivery.in_progress()
     assert pull.unsettled == 0
     await pull.stop()
-    assert await ack_pending(bus) == 0
+    await all_settled(bus)
 
 
 async def test_term_ends_a_delivery_and_tells_why(bus: Bus) -> None:
@@ -135,7 +138,7 @@ async def test_term_ends_a_delivery_and_tells_why(bus: Bus) -> None:
     await until(lambda: advisories)
     assert b"unreadable" in advisories[0]
     await pull.stop()
-    assert await ack_pending(bus) == 0
+    await all_settled(bus)
 
 
 async def test_in_progress_keeps_a_delivery_from_coming_again(bus: Bus) -> None:
