@@ -304,6 +304,7 @@ async def test_a_reload_lets_a_new_agent_in_and_leaves_the_others_alone(tmp_path
             await review.publish(subject(Kind.EVENT, "review", "shop.v1.Reviewed", event_id=OTHER_ID), b"fine")
             await refunds.publish(subject(Kind.PROPOSAL, "refunds", "shop.v1.Granted"), b"large", timeout=SOON)
             await consume(refunds, expected=1)
+            assert refunds.connection.client.stats["reconnects"] == 0
 
 
 async def test_in_a_cluster_an_agent_works_through_any_server(tmp_path: Path) -> None:

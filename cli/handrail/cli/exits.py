@@ -13,7 +13,7 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 
 class Exit(IntEnum):
-    """Exit codes; `docs/command.md` lists them."""
+    """Exit codes; `docs/operations.md` lists them."""
 
     OK = 0
     FAILED = 1

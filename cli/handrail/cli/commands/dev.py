@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import shlex
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from google.protobuf.json_format import MessageToDict
 
 from handrail.cli.arguments import Parsers
 from handrail.cli.dev.package import load_package, merged
@@ -60,7 +64,7 @@ def _port(text: str) -> int:
 def _run(arguments: argparse.Namespace) -> Exit:
     logging.basicConfig(level=logging.INFO, format=FORMAT, force=True)
     stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())
     try:
         package = merged(load_package(name) for name in arguments.agents)
@@ -121,7 +125,7 @@ def _lines(stack: DevStack) -> Iterator[str]:
     yield "Try, in another terminal:"
     yield f"  export HANDRAIL_ADDRESS={stack.address} HANDRAIL_TOKEN_FILE={people.token_file(OPERATOR)}"
     for template in stack.options.package.templates:
-        yield f"  handrail flow start {template.name} --data '{{…}}'        # {', '.join(template.starts_with)}"
+        yield f"  handrail flow start {template.name} --data {_example(stack, template.name)}"
     yield "  handrail flow list"
     yield "  handrail flow watch FLOW"
     yield "  handrail approval list"
@@ -130,3 +134,8 @@ def _lines(stack: DevStack) -> Iterator[str]:
     yield f'  grpcurl -plaintext -H "authorization: Bearer $(cat {people.token_file(VIEWER)})" {stack.address} list'
     yield ""
     yield "Ctrl-C ends everything."
+
+
+def _example(stack: DevStack, flow_type: str) -> str:
+    example = stack.options.package.examples.get(flow_type)
+    return "'{…}'" if example is None else shlex.quote(json.dumps(MessageToDict(example), ensure_ascii=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -24,11 +24,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """What a module declares: `AGENTS` (name -> module:agent), `TEMPLATES` (YAML files), `MESSAGES` (their classes)."""
+    """What a module declares: `AGENTS` (name -> module:agent), `TEMPLATES` (YAML files), `MESSAGES` (their classes).
 
-    agents: dict[str, str]
+    `EXAMPLES` (flow type -> a first message) may be left out; it gives people a command to try.
+    """
+
+    agents: Mapping[str, str]
     templates: tuple[FlowTemplate, ...]
     descriptors: bytes
+    examples: Mapping[str, Message]
 
     @property
     def roles(self) -> frozenset[str]:
@@ -56,7 +60,7 @@ def load_package(name: str) -> Package:
     messages = _declared(module, "MESSAGES", type)
     if not all(issubclass(message, Message) for message in messages):
         raise StartError(f"{name} has something in MESSAGES that is no message class")
-    return Package(dict(agents), templates, descriptor_set_for(messages))
+    return Package(dict(agents), templates, descriptor_set_for(messages), dict(getattr(module, "EXAMPLES", {})))
 
 
 def merged(packages: Iterable[Package]) -> Package:
@@ -64,6 +68,7 @@ def merged(packages: Iterable[Package]) -> Package:
     agents: dict[str, str] = {}
     templates: list[FlowTemplate] = []
     contracts: list[bytes] = []
+    examples: dict[str, Message] = {}
     for package in packages:
         twice = agents.keys() & package.agents.keys()
         if twice:
@@ -71,7 +76,8 @@ def merged(packages: Iterable[Package]) -> Package:
         agents |= package.agents
         templates += package.templates
         contracts.append(package.descriptors)
-    return Package(agents, tuple(templates), _union(contracts))
+        examples |= package.examples
+    return Package(agents, tuple(templates), _union(contracts), examples)
 
 
 def _union(contracts: Iterable[bytes]) -> bytes:

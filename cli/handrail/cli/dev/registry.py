@@ -21,10 +21,20 @@ def activate_templates(client: Client, package: Package) -> None:
             client.call(client.templates.ActivateTemplate, activate)
 
 
-def stored_templates(client: Client) -> list[FlowTemplate]:
-    """Every stored version of every template."""
-    requests = (pb.GetTemplateRequest(name=each.name, version=each.version) for each in _listed(client))
-    return [client.call(client.templates.GetTemplate, request).stored.template for request in requests]
+class Stored:
+    """Every stored version of every template; each is read once, for versions never change."""
+
+    def __init__(self) -> None:
+        self._templates: dict[tuple[str, int], FlowTemplate] = {}
+
+    def read(self, client: Client) -> list[FlowTemplate]:
+        """What is stored by now."""
+        for each in _listed(client):
+            key = (each.name, each.version)
+            if key not in self._templates:
+                request = pb.GetTemplateRequest(name=each.name, version=each.version)
+                self._templates[key] = client.call(client.templates.GetTemplate, request).stored.template
+        return list(self._templates.values())
 
 
 def _listed(client: Client) -> Iterator[pb.TemplateSummary]:

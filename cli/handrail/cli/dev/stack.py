@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,8 +24,8 @@ from handrail.cli.dev.broker import Broker
 from handrail.cli.dev.package import Package
 from handrail.cli.dev.people import OPERATOR, VIEWER, People
 from handrail.cli.dev.processes import Child, StartError, free_port, require_free, stop, wait_until
-from handrail.cli.dev.registry import activate_templates, stored_templates
-from handrail.cli.exits import CommandError
+from handrail.cli.dev.registry import Stored, activate_templates
+from handrail.cli.exits import CommandError, Exit
 from handrail.mesh.subjects import COORDINATOR
 
 log = logging.getLogger(__name__)
@@ -71,6 +70,7 @@ class DevStack:
         self._lock: IO[str] | None = None
         self._broker: Broker | None = None
         self._coordinator: Child | None = None
+        self._stored = Stored()
         self._ended_at: dict[str, float] = {}
         self._looked_at = 0.0
 
@@ -149,13 +149,17 @@ class DevStack:
             self._restart(child)
         if time.monotonic() - self._looked_at >= _LOOK_AGAIN:
             self._looked_at = time.monotonic()
-            with suppress(CommandError):  # the coordinator is being started again
+            try:
                 self.refresh_permissions()
+            except CommandError as error:  # the coordinator is being started again
+                log.debug("the stored templates can't be read: %s", error.text)
+            except StartError as error:
+                log.error("%s", error)
 
     def refresh_permissions(self) -> bool:
         """Have the broker take over the permissions of every stored template; whether they changed."""
         with self.client(VIEWER) as client:
-            stored = stored_templates(client)
+            stored = self._stored.read(client)
         changed = self.broker.allow([*self.options.package.templates, *stored])
         if changed:
             log.info("the broker's permissions were generated anew and reloaded")
@@ -234,8 +238,10 @@ class DevStack:
         now = time.monotonic()
         if child.name not in self._ended_at:
             self._ended_at[child.name] = now
-            log.warning("%s %s; it is started again", child.name, _how_it_ended(child))
-        elif now - self._ended_at[child.name] >= _RESTART_AFTER:
+            again = "; it is started again" if child.exit_code != Exit.USAGE else f": {child.last_words()}"
+            log.warning("%s %s%s", child.name, _how_it_ended(child), again)
+        # What can't run as it is written won't run the next time.
+        elif child.exit_code != Exit.USAGE and now - self._ended_at[child.name] >= _RESTART_AFTER:
             del self._ended_at[child.name]
             child.start()
 

@@ -1,0 +1,150 @@
+"""`handrail dev` as a process of its own, and the `handrail` command against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+HANDRAIL = (sys.executable, "-m", "handrail.cli.main")
+
+_COMMAND_SECONDS = 60
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment without settings that somebody may have put there."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("HANDRAIL_")}
+    return {**plain, **more}
+
+
+def handrail(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*HANDRAIL, *map(str, arguments)],
+        env=environment(**(env or {})),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=_COMMAND_SECONDS,
+        check=False,
+    )
+
+
+@dataclass
+class Dev:
+    """A running `handrail dev`."""
+
+    process: subprocess.Popen[str]
+    ready: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where it keeps everything."""
+        return Path(self.ready["data"])
+
+    @property
+    def processes(self) -> set[int]:
+        """Its process and the children that it started."""
+        return {self.process.pid, *self.ready["pids"].values()}
+
+    def env(self, person: str) -> dict[str, str]:
+        """The environment in which commands call in this person's name."""
+        return {"HANDRAIL_ADDRESS": self.ready["address"], "HANDRAIL_TOKEN_FILE": self.ready["token_files"][person]}
+
+    def run(self, person: str, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in somebody's name."""
+        return handrail(*arguments, env=self.env(person), stdin=stdin)
+
+    def text(self, person: str, *arguments: str | Path) -> str:
+        """What a command prints; it has to succeed."""
+        done = self.run(person, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def json(self, person: str, *arguments: str | Path) -> Any:
+        """What a command prints with --output json; it has to succeed."""
+        return json.loads(self.text(person, *arguments, "--output", "json"))
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+@contextmanager
+def running_dev(folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Iterator[Dev]:
+    """`handrail dev` on free ports with its data in `folder`, for as long as the block runs."""
+    command = [
+        *HANDRAIL,
+        "dev",
+        "--json",
+        "--data",
+        str(folder),
+        "--nats-port",
+        "0",
+        "--port",
+        "0",
+        *map(str, arguments),
+    ]
+    log = folder.with_name(f"{folder.name}.err")
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            command, env=environment(**(env or {})), stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, f"handrail dev did not start:\n{log.read_text()}"
+        yield Dev(process, json.loads(line))
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def children(pid: int) -> dict[int, str]:
+    """The running children of a process, with their command lines."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                if int(parent) == pid and is_alive(int(folder.name)):
+                    found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 60) -> None:
+    """Wait for a condition; AssertionError with `what` was awaited where it does not come true."""
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, f"in vain: {what}"
+        sleep(0.05)
+
+
+def all_gone(pids: Sequence[int] | set[int]) -> bool:
+    """Whether none of these processes runs."""
+    return not any(is_alive(pid) for pid in pids)
