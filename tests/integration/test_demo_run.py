@@ -56,9 +56,12 @@ class Found:
     stream: list[Raw] = field(default_factory=list)
 
 
-def demo(*arguments: str | Path, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+def demo(*arguments: str | Path, timeout: float = 100, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "demos.payments", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+    environment = {**os.environ, **environment}
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False, env=environment
+    )
 
 
 def write_input(path: Path, random: Random) -> list[Claim]:
@@ -72,7 +75,7 @@ def write_input(path: Path, random: Random) -> list[Claim]:
             units, nanos = ((999, 999_999_999), (1_000, 0), (2_000, 1), (0, 1))[number]
         nanos = nanos or (1 if units == 0 else 0)
         id_, account = (
-            f"Rückbuchung {number}/{random.randint(0, 10**6)}",
+            f"Rückbuchung\n{number}/\x1b{random.randint(0, 10**6)}",
             random.choice(("acct-0001", "a b", "ключ.>*")),
         )
         currency = random.choice(("EUR", "USD", "JPY"))
@@ -193,7 +196,7 @@ def test_p8_every_refund_moves_its_amount_once_or_not_at_all_whatever_the_input(
     found = {id_: Found() for id_ in claims}
     read_book(keep / "ledger.sqlite", claims, found)
     read_outbox(keep / "outbox.jsonl", found)
-    read_stream(keep / "nats", tmp_path, found)
+    read_stream(keep / "nats" / "data", tmp_path, found)
     for id_, claim in claims.items():
         assert (found[id_].moves, found[id_].told) == (expected[id_].moves, expected[id_].told), id_
         check_stream(claim, expected[id_], found[id_].stream)
@@ -204,6 +207,22 @@ def test_the_shipped_demo_tells_its_story_in_time(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     for said in ("waits for two people", "says no", "killed with SIGKILL", "is back", "compensated", "balances"):
         assert said in run.stdout
+
+
+def test_a_run_that_does_not_end_as_planned_fails_and_names_the_flows(tmp_path: Path) -> None:
+    chargebacks = tmp_path / "input.jsonl"
+    chargebacks.write_text(
+        "\n".join(
+            json.dumps({"chargeback_id": id_, "account_id": "a", "amount": {"currency_code": "EUR", "units": 5}})
+            for id_ in ("cb-1", "cb-2", "cb-3")
+        )
+    )
+    # Nobody can be looked up: every flow fails before any money moves.
+    run = demo("--chargebacks", chargebacks, PAYMENTS_CUSTOMERS=str(tmp_path / "none"))
+    assert run.returncode == 1
+    for id_ in ("cb-1", "cb-2", "cb-3"):
+        assert f"WRONG: chargeback {id_}, " in run.stdout
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize(

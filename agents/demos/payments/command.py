@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -25,12 +26,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="draws votes and faults; default: 1")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep everything there; default: nothing is kept")
     arguments = parser.parse_args()
+    # Asked to end, it ends as with Ctrl-C: with all its processes, and without its temporary folder.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if arguments.keep is not None:
             return _run_in(arguments.keep, arguments)
         with tempfile.TemporaryDirectory(prefix="payments-") as folder:
             return _run_in(Path(folder), arguments)
-    except (OSError, StartError, CommandError) as error:
+    except OSError as error:
+        print(f"demo: {error.filename}: {error.strerror}" if error.filename else f"demo: {error}", file=sys.stderr)
+        return 1
+    except (StartError, CommandError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

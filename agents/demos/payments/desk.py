@@ -21,11 +21,11 @@ class Desk:
         self._answered: set[str] = set()
 
     def look(self) -> None:
-        """Answer what waits now."""
+        """Answer what waits now. Where a call fails it is made again at the next look: the same vote counts once."""
         for approval in self._waiting():
             if approval.approval_id not in self._answered:
-                self._answered.add(approval.approval_id)
                 self._answer(approval)
+                self._answered.add(approval.approval_id)
 
     def _waiting(self) -> Iterator[Approval]:
         reader = next(iter(self._people.values()))

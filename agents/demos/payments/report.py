@@ -23,13 +23,14 @@ def outcome_table(chargebacks: Iterable[Chargeback], plan: Plan, skipped: int) -
 
 def book_table(postings: Sequence[Posting]) -> list[str]:
     """What the company paid and what its customers hold, by currency; the sum of a book that balances is nothing."""
-    totals: dict[str, dict[str, Amount]] = defaultdict(dict)
+    totals: dict[str, Counter[str]] = defaultdict(Counter)
     for posting in postings:
         side = "company" if posting.account == COMPANY else "customers"
         for column in (side, "sum"):
-            totals[posting.amount.currency][column] = posting.amount + totals[posting.amount.currency].get(
-                column, Amount(posting.amount.currency, 0)
-            )
+            totals[posting.amount.currency][column] += posting.amount.nanos
     columns = ("company", "customers", "sum")
-    rows = [[currency, *(totals[currency][column].figure for column in columns)] for currency in sorted(totals)]
+    rows = [
+        [currency, *(Amount(currency, sums[column]).figure for column in columns)]
+        for currency, sums in sorted(totals.items())
+    ]
     return table([["ledger", *columns], *rows])

@@ -22,6 +22,7 @@ from handrail.cli.client import Client
 from handrail.cli.dev.package import load_package
 from handrail.cli.dev.people import VIEWER
 from handrail.cli.dev.stack import DevOptions, DevStack
+from handrail.cli.exits import CommandError, Exit
 
 FEED_SECONDS = 5
 FEED_PER_SECOND = 40
@@ -111,8 +112,13 @@ class Run:
         limit = self.story.elapsed + LIMIT_SECONDS + LIMIT_PER_CHARGEBACK * len(self._chargebacks)
         while (board.open or not killer.is_done) and self.story.elapsed < limit:
             stack.poll()
-            desk.look()
-            news.tell({id_: board.statuses[id_] for id_ in board.look()})
+            try:
+                desk.look()
+                news.tell({id_: board.statuses[id_] for id_ in board.look()})
+            except CommandError as error:
+                if error.code is not Exit.UNREACHABLE:
+                    raise
+                self.story.tell(f"{error}; looking again")
             killer.look(board.ended)
             for id_ in self._plan.undeliverable & board.statuses.keys() - watched:
                 watched.add(id_)

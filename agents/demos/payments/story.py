@@ -22,9 +22,10 @@ class Story:
         return time.monotonic() - self._told
 
     def tell(self, text: str) -> None:
-        """Print a line as it happens."""
+        """Print a line as it happens; what the input holds of control characters is shown, not obeyed."""
         self._told = time.monotonic()
-        print(f"{self.elapsed:6.1f} s  {text}", flush=True)
+        shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+        print(f"{self.elapsed:6.1f} s  {shown}", flush=True)
 
     def show(self, lines: Iterable[str]) -> None:
         """Print lines without a time."""
