@@ -102,24 +102,24 @@ class Outcomes:
             (0, outcome_filter(*address[:2], address.agent, address.event_id)) if first_of_any else (None, None)
         )
 
-        async def publish() -> bool:
-            try:
-                await self._mesh.publish(
-                    subject, body, expected_sequence=sequence, expected_filter=filter_, headers=headers
-                )
-            except (AlreadyStored, WrongSequence):
-                return False
-            return True
-
-        while not await self._patience.insist(publish):
-            stored = await self._patience.insist(
-                lambda: self._mesh.stored_outcome(address.flow_type, address.flow_id, address.agent, address.event_id)
+        async def publish() -> int:
+            return await self._mesh.publish(
+                subject, body, expected_sequence=sequence, expected_filter=filter_, headers=headers
             )
-            if stored is not None:
-                return stored
-            # The first copy died in flight with its leader.
-            await self._patience.pause(_AGAIN)
-        return None
+
+        while True:
+            try:
+                await self._patience.insist(publish)
+            except (AlreadyStored, WrongSequence):
+                stored = await self._patience.insist(
+                    lambda: self._mesh.stored_outcome(*address[:2], address.agent, address.event_id)
+                )
+                if stored is not None:
+                    return stored
+                # The first copy died in flight with its leader.
+                await self._patience.pause(_AGAIN)
+            else:
+                return None
 
     async def _came_late(self, attempt: Attempt, entry: Entry) -> bool:
         """Whether the handler worked for a flow that was halted, or whose effect had been undone, in the meantime."""

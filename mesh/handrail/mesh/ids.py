@@ -11,11 +11,11 @@ from hashlib import sha256
 
 
 def _digest(*fields: str | bytes) -> bytes:
-    hashed = bytearray()
+    parts: list[bytes] = []
     for field in fields:
         data = field.encode() if isinstance(field, str) else field
-        hashed += len(data).to_bytes(4, "big") + data
-    return sha256(hashed).digest()
+        parts += (len(data).to_bytes(4, "big"), data)
+    return sha256(b"".join(parts)).digest()
 
 
 def _identifier(*fields: str | bytes) -> str:
