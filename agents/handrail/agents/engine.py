@@ -131,7 +131,7 @@ class Engine:
             return Plan(void=Void(error.text, error.reason))
         match recorded.kind:
             case Kind.RETRY:
-                return plan.retried(flow, recorded, agent=self._agent)
+                return plan.retried(flow, recorded, agent=self._agent, delivered=delivery.delivered)
             case Kind.UNDO:
                 return plan.undone(flow, recorded, agent=self._agent)
             case _:

@@ -100,7 +100,7 @@ def triggered(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> 
     return Plan(tuple(tasks))
 
 
-def retried(flow: Flow, recorded: Recorded, *, agent: str) -> Plan:
+def retried(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Plan:
     """What a command to retry asks for, if it is still wanted."""
     void = flow.void.get(recorded.sequence)
     if void is not None:
@@ -118,7 +118,7 @@ def retried(flow: Flow, recorded: Recorded, *, agent: str) -> Plan:
         attempt=event.attempt,
         cause=event.causation_id or run.trigger.event_id,
         inputs=_inputs(flow, run.inputs, run.trigger),
-        may_have_started=True,
+        may_have_started=delivered > 1,
     )
     return Plan((Task(attempt, _verdict(flow, attempt)),))
 

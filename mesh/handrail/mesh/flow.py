@@ -159,17 +159,21 @@ class Flow:
     def verdict(self, *, step: str, root: str, run: int, attempt: int, may_have_started: bool) -> Verdict:
         """What to do with a delivery for an attempt of a step run.
 
-        `may_have_started` is true for a redelivery and for a retry: in a halted flow such a step runs again under its
-        key, so that its outcome is known and can be undone.
+        `may_have_started` is true for a redelivery. In a halted flow a step that may have started, in this attempt or
+        an earlier one, runs again under its key, so that its outcome is known and can be undone; another one is
+        answered with StepNotStarted, even where its time was up meanwhile.
         """
-        owed = self.runs.get((step, root))
-        if owed is None or owed.run != run or owed.attempt != attempt or owed.state is not RunState.OWED:
+        wanted = self.runs.get((step, root))
+        if wanted is None or wanted.run != run:
             return Verdict.DROP
+        current = wanted.state is RunState.OWED and wanted.attempt == attempt
         if not self.is_halted:
+            return Verdict.RUN if current else Verdict.DROP
+        if current and (may_have_started or wanted.unknown) and wanted.step.effect is not EffectKind.NONE:
             return Verdict.RUN
-        if may_have_started and owed.step.effect is not EffectKind.NONE:
-            return Verdict.RUN
-        return Verdict.ANSWER_NOT_STARTED
+        if current or (attempt in wanted.unknown and not may_have_started):
+            return Verdict.ANSWER_NOT_STARTED
+        return Verdict.DROP
 
     def wants_undo(self, event_id: str, attempt: int) -> bool:
         """Whether the undo of this event, in this attempt, is still owed."""

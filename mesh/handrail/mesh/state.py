@@ -13,6 +13,11 @@ from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 
+def attempts(number: int) -> str:
+    """A number of attempts, for people."""
+    return "1 attempt" if number == 1 else f"{number} attempts"
+
+
 class RunState(Enum):
     """Where a step run stands."""
 
@@ -29,9 +34,9 @@ class RunState(Enum):
 class StepRun:
     """One run of a step: what triggered it, and how its attempts went.
 
-    `attempt` is the current or last one, `budget` the number of attempts allowed. `outcome_unknown` is set once an
-    attempt may have had its effect without saying so (it timed out, or its handler killed the process), and stays until
-    an outcome comes or a person accepts that there is none: what a later attempt says is said for itself alone.
+    `attempt` is the current or last one, `budget` the number of attempts allowed. `unknown` are the attempts that may
+    have had their effect without saying so (timed out, or the handler killed its process): until an outcome comes, or a
+    person accepts that there is none. What a later attempt says, it says for itself alone.
     """
 
     step: StepSpec
@@ -49,7 +54,7 @@ class StepRun:
     output_total: int = 0
     ended: datetime | None = None
     last_error: str = ""
-    outcome_unknown: bool = False
+    unknown: frozenset[int] = frozenset()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -64,7 +69,7 @@ class StepRun:
     @property
     def failure(self) -> str:
         """Why there is no further attempt, for people."""
-        return f"step {self.step.name} failed for good after {self.attempt} attempts: {self.last_error}"
+        return f"step {self.step.name} failed for good after {attempts(self.attempt)}: {self.last_error}"
 
     @property
     def is_open(self) -> bool:
@@ -76,9 +81,7 @@ class StepRun:
         """Whether an effect may have happened that nobody knows of yet."""
         if self.step.effect is EffectKind.NONE:
             return False
-        return self.state is RunState.OWED or (
-            self.outcome_unknown and self.state in (RunState.BACKOFF, RunState.FAILED)
-        )
+        return self.state is RunState.OWED or (bool(self.unknown) and self.state in (RunState.BACKOFF, RunState.FAILED))
 
 
 _OPEN = frozenset({RunState.OWED, RunState.BACKOFF, RunState.FAILED, RunState.NOT_STARTED})

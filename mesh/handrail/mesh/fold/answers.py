@@ -50,23 +50,21 @@ def _lifts_halt(flow: Flow, escalation: Escalation) -> bool:
 
 def _carry_out(flow: Flow, escalation: Escalation, choice: Choice.ValueType, recorded: Recorded) -> None:
     about = _about(escalation)
-    effect = flow.effects.get(about)
-    run = flow.runs.get((escalation.step, about))
     match choice:
-        case Choice.CHOICE_RETRY if effect is not None:
-            compensation.retry_undo(flow, effect, recorded)
-        case Choice.CHOICE_RETRY if run is not None:
-            attempts.reopen(flow, run, recorded.time)
-        case Choice.CHOICE_MARK_UNDONE if effect is not None:
-            compensation.mark(flow, effect, EffectState.UNDONE_BY_HAND)
-        case Choice.CHOICE_ACCEPT if effect is not None:
-            compensation.mark(flow, effect, EffectState.ACCEPTED)
-        case Choice.CHOICE_ACCEPT if run is not None:
-            flow.runs[run.key] = replace(run, outcome_unknown=False)
         case Choice.CHOICE_EXTEND:
-            flow.proposals[about] = replace(
-                flow.proposals[about], state=ProposalState.PENDING, requested_at=recorded.time
-            )
+            proposal = flow.proposals[about]
+            flow.proposals[about] = replace(proposal, state=ProposalState.PENDING, requested_at=recorded.time)
+        case Choice.CHOICE_MARK_UNDONE:
+            compensation.mark(flow, flow.effects[about], EffectState.UNDONE_BY_HAND)
+        case Choice.CHOICE_ACCEPT if escalation.cause == EscalationCause.ESCALATION_CAUSE_UNDO_FAILED:
+            compensation.mark(flow, flow.effects[about], EffectState.ACCEPTED)
+        case Choice.CHOICE_ACCEPT:
+            run = flow.runs[escalation.step, about]
+            flow.runs[run.key] = replace(run, unknown=frozenset())
+        case Choice.CHOICE_RETRY if escalation.cause == EscalationCause.ESCALATION_CAUSE_UNDO_FAILED:
+            compensation.retry_undo(flow, flow.effects[about], recorded)
+        case Choice.CHOICE_RETRY:
+            attempts.reopen(flow, flow.runs[escalation.step, about], recorded.time)
 
 
 def _about(escalation: Escalation) -> str:

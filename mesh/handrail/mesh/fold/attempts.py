@@ -10,7 +10,6 @@ from handrail.mesh.flow import Flow, RunState, StepRun, Void
 from handrail.mesh.fold import approvals, compensation
 from handrail.v1.decision_pb2 import StepReopened, StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import StepFailed, StepNotStarted, StepProgress
 
 _FAILED = StepFailed.DESCRIPTOR.full_name
@@ -44,7 +43,7 @@ def apply_progress(flow: Flow, recorded: Recorded) -> Void | None:
     """A heartbeat moves the deadline of the running attempt."""
     if recorded.type != _PROGRESS:
         return Void(f"{recorded.type} is no heartbeat", ErrorReason.ERROR_REASON_WRONG_AGENT)
-    if recorded.event.root in flow.effects:
+    if compensation.is_being_undone(flow, recorded):
         return compensation.undo_progressed(flow, recorded)
     run = _running_attempt(flow, recorded)
     if isinstance(run, Void):
@@ -136,13 +135,24 @@ def reopen(flow: Flow, run: StepRun, now: datetime, *, anew: bool = False) -> No
         output_total=0,
         ended=None,
         last_error="",
-        outcome_unknown=False,
+        unknown=frozenset(),
     )
 
 
 def _running_attempt(flow: Flow, recorded: Recorded) -> StepRun | Void:
     """The step run whose current attempt this message is about."""
-    event: Event = recorded.event
+    run = _run_of(flow, recorded)
+    if isinstance(run, Void) or (run.state is RunState.OWED and run.attempt == recorded.event.attempt):
+        return run
+    return Void(
+        f"step {run.step.name} is {run.state.name.lower()} in attempt {run.attempt}; "
+        f"this is for attempt {recorded.event.attempt}"
+    )
+
+
+def _run_of(flow: Flow, recorded: Recorded) -> StepRun | Void:
+    """The step run that this message of its agent is about."""
+    event = recorded.event
     run = flow.runs.get((event.step, event.root))
     if run is None:
         return Void(f"nothing triggered step {event.step} with root {event.root}")
@@ -151,29 +161,32 @@ def _running_attempt(flow: Flow, recorded: Recorded) -> StepRun | Void:
             f"step {event.step} belongs to agent {run.step.agent}, not {recorded.agent}",
             ErrorReason.ERROR_REASON_WRONG_AGENT,
         )
-    if run.state is not RunState.OWED or run.run != event.run or run.attempt != event.attempt:
-        return Void(
-            f"step {event.step} is {run.state.name.lower()} in run {run.run}, attempt {run.attempt}; "
-            f"this is for run {event.run}, attempt {event.attempt}"
-        )
+    if run.run != event.run:
+        return Void(f"step {event.step} is in run {run.run}, this is for run {event.run}")
     return run
 
 
 def _not_started(flow: Flow, recorded: Recorded) -> Void | None:
-    run = _running_attempt(flow, recorded)
+    """It was no attempt: it does not use up the budget. It speaks for this one alone, even once its time is up."""
+    run = _run_of(flow, recorded)
     if isinstance(run, Void):
         return run
-    if run.outcome_unknown:
-        # It speaks for this attempt alone: an earlier one may have had its effect.
-        flow.runs[run.key] = _after_failure(run, recorded.time, "not started", retryable=True, outcome_unknown=True)
-        return None
-    flow.runs[run.key] = replace(
-        run,
-        state=RunState.NOT_STARTED if flow.is_halted else RunState.BACKOFF,
-        retry_at=None if flow.is_halted else recorded.time + run.step.retry.backoff(run.attempt),
-        budget=run.budget + 1,
-        ended=recorded.time,
-    )
+    attempt = recorded.event.attempt
+    running = run.state is RunState.OWED and run.attempt == attempt
+    if not running and attempt not in run.unknown:
+        return Void(f"attempt {attempt} of step {run.step.name} is over")
+    known = replace(run, unknown=run.unknown - {attempt})
+    if running and known.unknown:
+        known = _after_failure(run, recorded.time, "not started", retryable=True, outcome_unknown=False)
+    elif attempt == run.attempt and not known.unknown:
+        known = replace(
+            known,
+            state=RunState.NOT_STARTED if flow.is_halted else RunState.BACKOFF,
+            retry_at=None if flow.is_halted else recorded.time + run.step.retry.backoff(attempt),
+            budget=run.budget + 1,
+            ended=recorded.time,
+        )
+    flow.runs[run.key] = known
     return None
 
 
@@ -185,5 +198,5 @@ def _after_failure(run: StepRun, now: datetime, error_text: str, *, retryable: b
         retry_at=now + run.step.retry.backoff(run.attempt) if again else None,
         ended=now,
         last_error=error_text,
-        outcome_unknown=run.outcome_unknown or outcome_unknown,
+        unknown=run.unknown | {run.attempt} if outcome_unknown else run.unknown,
     )

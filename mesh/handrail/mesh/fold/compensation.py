@@ -44,14 +44,14 @@ def apply_undone(flow: Flow, recorded: Recorded) -> Void | None:
     """An agent undid an effect. It counts whenever it comes, asked for or not: what is undone is undone."""
     event = recorded.event
     effect = flow.effects.get(event.root)
-    if effect is None:
+    if effect is None or effect.step.undo is None:
         return Void(f"no effect {event.root} is there to undo")
     if effect.step.agent != recorded.agent:
         return Void(
             f"step {effect.step.name} belongs to agent {effect.step.agent}, not {recorded.agent}",
             ErrorReason.ERROR_REASON_WRONG_AGENT,
         )
-    if recorded.type != STEP_COMPLETED and recorded.type not in _undo(effect).emits:
+    if recorded.type != STEP_COMPLETED and recorded.type not in effect.step.undo.emits:
         return Void(
             f"the undo of step {effect.step.name} does not emit {recorded.type}",
             ErrorReason.ERROR_REASON_WRONG_AGENT,
@@ -70,25 +70,28 @@ def undo_failed(flow: Flow, recorded: Recorded, failed: StepFailed) -> Void | No
     effect = flow.effects.get(failed.undo_of)
     if effect is None or effect.step.agent != recorded.agent:
         return Void("no such undo belongs to this agent", ErrorReason.ERROR_REASON_WRONG_AGENT)
-    if effect.state is not EffectState.UNDOING or effect.attempt != recorded.event.attempt:
+    if effect.deadline is None or effect.attempt != recorded.event.attempt:
         return Void("this attempt of the undo is over")
     text = f"{failed.error_class}: {failed.text}"
     flow.effects[failed.undo_of] = _after_failure(effect, recorded, text, retryable=failed.retryable)
     return None
 
 
+def is_being_undone(flow: Flow, recorded: Recorded) -> bool:
+    """Whether a message is about a running undo: its step's agent speaks of an effect of that very step.
+
+    A step that the same event triggered has the same root.
+    """
+    effect = flow.effects.get(recorded.event.root)
+    return effect is not None and effect.step.name == recorded.event.step and effect.deadline is not None
+
+
 def undo_progressed(flow: Flow, recorded: Recorded) -> Void | None:
     """A heartbeat moves the deadline of the running undo."""
     effect = flow.effects[recorded.event.root]
-    if (
-        effect.step.agent != recorded.agent
-        or effect.step.undo is None
-        or effect.state is not EffectState.UNDOING
-        or effect.attempt != recorded.event.attempt
-        or effect.deadline is None
-    ):
+    if effect.step.agent != recorded.agent or effect.attempt != recorded.event.attempt:
         return Void("this attempt of the undo is over")
-    flow.effects[recorded.event.root] = replace(effect, deadline=recorded.time + effect.step.undo.timeout)
+    flow.effects[recorded.event.root] = replace(effect, deadline=recorded.time + _undo(effect).timeout)
     return None
 
 

@@ -24,6 +24,7 @@ from handrail.mesh.flow import (
 )
 from handrail.mesh.fold import halts, rules
 from handrail.mesh.fold.status import is_complete, owes_nothing
+from handrail.mesh.state import attempts
 from handrail.mesh.template import Consequence, ExpiryPolicy, FailurePolicy
 from handrail.v1.decision_pb2 import Choice, Escalated, EscalationCause
 
@@ -111,7 +112,7 @@ def _of_undos(flow: Flow) -> Iterator[Matter]:
             yield Matter(
                 EscalationCause.ESCALATION_CAUSE_UNDO_FAILED,
                 f"the undo of {effect.recorded.type} by agent {effect.step.agent} failed for good after "
-                f"{effect.attempt} attempts: {effect.last_error}",
+                f"{attempts(effect.attempt)}: {effect.last_error}",
                 (Choice.CHOICE_RETRY, Choice.CHOICE_MARK_UNDONE, Choice.CHOICE_ACCEPT),
                 effect.subject,
                 effect.step.name,
@@ -123,7 +124,7 @@ def _of_unknown_outcomes(flow: Flow) -> Iterator[Matter]:
         if run.state is RunState.FAILED:
             yield Matter(
                 EscalationCause.ESCALATION_CAUSE_OUTCOME_UNKNOWN,
-                f"step {run.step.name} was started and gave no outcome in {run.attempt} attempts: whether it had its "
+                f"step {run.step.name} gave no outcome in {attempts(run.attempt)}: whether it had its "
                 "effect is unknown",
                 (Choice.CHOICE_RETRY, Choice.CHOICE_ACCEPT),
                 run.subject,

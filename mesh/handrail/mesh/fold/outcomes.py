@@ -137,7 +137,7 @@ def _count(flow: Flow, run: StepRun, recorded: Recorded) -> None:
         output_total=total,
         state=RunState.DONE if done else run.state,
         ended=recorded.time,
-        outcome_unknown=run.outcome_unknown and not done,
+        unknown=frozenset() if done else run.unknown,
     )
     _add_effect(flow, run.step, recorded, orphan=False)
 

@@ -1,0 +1,235 @@
+"""One flow in memory: a stream that is write-once, a clock that moves when told to, agents and people as the test says,
+and the coordinator's real decisions. Everything goes over the wire's bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.message import Message
+
+from handrail.coordinator import entries
+from handrail.coordinator.decide import decide
+from handrail.coordinator.timers import timers
+from handrail.mesh import envelope, ids
+from handrail.mesh.envelope import Entry, Recorded, pack, type_of
+from handrail.mesh.flow import Effect, Flow, Proposal, ProposalState, StepRun
+from handrail.mesh.fold import begin, evolve, is_final
+from handrail.mesh.fold.attempts import next_run
+from handrail.mesh.subjects import COORDINATOR, Address, Kind
+from handrail.mesh.template import Template
+from handrail.v1.decision_pb2 import (
+    ApprovalCause,
+    ApprovalGiven,
+    ApprovalRefused,
+    Choice,
+    HaltMode,
+    Resolved,
+    StepReopened,
+)
+from handrail.v1.event_pb2 import Event
+from handrail.v1.failure_pb2 import StepFailed, StepNotStarted, StepProgress
+
+BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
+FLOW_ID = ids.flow_id_from_key("test", "one")
+
+_DECISIONS = 1_000
+"""Decisions in a row after which the coordinator is taken to be in a loop. Undoing much in parallel takes many."""
+
+
+class Taken(Exception):
+    """The subject holds a message already."""
+
+
+class Simulation:
+    """One flow of a template. What is stored can be watched with `on_stored`."""
+
+    def __init__(self, template: Template, *, flow_id: str = FLOW_ID) -> None:
+        self.template = template
+        self.flow_id = flow_id
+        self.now = BEGINNING
+        self.coordinator = True
+        self.history: list[Recorded] = []
+        self.flow: Flow = begin(template)
+        self.on_stored: Callable[[Recorded], None] = lambda recorded: None
+        self._subjects: set[str] = set()
+
+    # The stream.
+
+    def store(self, entry: Entry) -> Recorded:
+        """Append a message as it is; `Taken` where there is one on its subject."""
+        subject = entry.address.subject
+        if subject in self._subjects:
+            raise Taken(subject)
+        self._subjects.add(subject)
+        recorded = envelope.decode(subject, entry.body, sequence=len(self.history) + 1, time=self.now)
+        self.history.append(recorded)
+        self.flow = evolve(self.flow, recorded)
+        self.on_stored(recorded)
+        return recorded
+
+    def say(self, entry: Entry) -> Recorded:
+        """Append a message, and let the coordinator decide on it."""
+        recorded = self.store(entry)
+        self.settle()
+        return recorded
+
+    # The coordinator.
+
+    def settle(self) -> None:
+        """Let the coordinator, if it runs, decide until it has nothing left to decide.
+
+        What it decides on the flow as it stands counts: otherwise it would decide the same again, for ever.
+        """
+        if not self.coordinator:
+            return
+        for _ in range(_DECISIONS):
+            entry = decide(self.flow, self.now)
+            if entry is None:
+                assert not [name for name, due in timers(self.flow).items() if due <= self.now], "a timer that is hot"
+                return
+            recorded = self.store(entry)
+            void = self.flow.void.get(recorded.sequence)
+            if void is not None:
+                raise AssertionError(f"the coordinator decided {recorded.type}, which is void: {void.text}")
+        raise AssertionError(f"the coordinator comes to no end: {self.history[-1].type}")
+
+    def wait(self, duration: timedelta) -> None:
+        """Let time pass, and let the coordinator look at the flow whenever a timer is due."""
+        self.settle()
+        target = self.now + duration
+        while self.coordinator and (due := self.next_timer()) is not None and due <= target:
+            self.now = due
+            before = len(self.history)
+            self.settle()
+            assert len(self.history) > before, "a timer fired, and nothing was due"
+        self.now = target
+
+    def next_timer(self) -> datetime | None:
+        """When the coordinator looks at the flow again."""
+        return min(timers(self.flow).values(), default=None)
+
+    def is_silent(self) -> bool:
+        """Whether the flow would never be heard of again, though it is not over."""
+        if self.flow.first is None or is_final(self.flow) or self.flow.escalations:
+            return False
+        waits = [p for p in self.flow.proposals.values() if p.state is ProposalState.PENDING and not p.next_expiry]
+        return not waits and self.next_timer() is None
+
+    # Agents.
+
+    def start(self, message: Message, *, agent: str = COORDINATOR, requester: str = "") -> Entry:
+        """The first event."""
+        event = self._event(ids.start_id(self.flow_id), agent, message)
+        event.requester = requester
+        event.output_total = 1
+        return self._entry(Kind.EVENT, agent, event)
+
+    def outcome(
+        self,
+        run: StepRun,
+        message: Message,
+        *,
+        agent: str = "",
+        index: int = 0,
+        total: int = 1,
+        number: int | None = None,
+        kind: Kind | None = None,
+    ) -> Entry:
+        """An output of a step run: a proposal where its type is gated, unless `kind` says otherwise."""
+        number = run.run if number is None else number
+        event_id = ids.outcome_id(self.flow_id, run.step.name, run.root, number, index)
+        event = self._of_run(event_id, run, message, agent)
+        event.run, event.output_index, event.output_total = number, index, total
+        gated = bool(self.template.gates_on(message.DESCRIPTOR.full_name))
+        return self._entry(kind or (Kind.PROPOSAL if gated else Kind.EVENT), event.source, event)
+
+    def failed(
+        self, run: StepRun, text: str, *, agent: str = "", retryable: bool = True, outcome_unknown: bool = False
+    ) -> Entry:
+        """The running attempt failed."""
+        message = StepFailed(error_class="Broken", text=text, retryable=retryable, outcome_unknown=outcome_unknown)
+        return self._entry(Kind.FAILURE, agent or run.step.agent, self._of_attempt(run, message, agent))
+
+    def not_started(self, run: StepRun) -> Entry:
+        """The running attempt was not started."""
+        return self._entry(Kind.FAILURE, run.step.agent, self._of_attempt(run, StepNotStarted(text="halted")))
+
+    def progress(self, run: StepRun, counter: int) -> Entry:
+        """The n-th heartbeat of the running attempt."""
+        event_id = ids.progress_id(self.flow_id, run.step.name, run.root, run.run, run.attempt, counter)
+        return self._entry(Kind.PROGRESS, run.step.agent, self._of_run(event_id, run, StepProgress(counter=counter)))
+
+    def undone(self, effect: Effect, message: Message, *, agent: str = "") -> Entry:
+        """The running undo of an effect succeeded."""
+        event = self._of_undo(ids.undone_id(self.flow_id, effect.recorded.event_id), effect, message, agent)
+        event.output_total = 1
+        return self._entry(Kind.UNDONE, event.source, event)
+
+    def undo_failed(self, effect: Effect, text: str, *, retryable: bool = True) -> Entry:
+        """The running undo of an effect failed."""
+        about = effect.recorded
+        message = StepFailed(error_class="Broken", text=text, retryable=retryable, undo_of=about.event_id)
+        event_id = ids.attempt_id(
+            "undo-failure", self.flow_id, effect.step.name, about.event_id, about.event.run, effect.attempt
+        )
+        return self._entry(Kind.FAILURE, effect.step.agent, self._of_undo(event_id, effect, message))
+
+    # People.
+
+    def vote(
+        self, proposal: Proposal, voter: str, roles: Iterable[str], *, approve: bool = True, digest: str = ""
+    ) -> Entry:
+        """A person's vote."""
+        vote = ApprovalGiven() if approve else ApprovalRefused(proposal=proposal.recorded.event.data)
+        vote.proposal_id, vote.digest = proposal.recorded.event_id, digest or proposal.digest
+        vote.voter, vote.cause = voter, ApprovalCause.APPROVAL_CAUSE_VOTE
+        vote.roles.extend(roles)
+        return entries.decision(self.flow, vote, about=f"{vote.proposal_id}:{voter}", now=self.now)
+
+    def halt(
+        self, mode: HaltMode.ValueType, by: str, reason: str, *, to_step: str = "", keep_effects: bool = False
+    ) -> Entry:
+        """A person halts the flow."""
+        return entries.halted(self.flow, mode, reason, self.now, by=by, to_step=to_step, keep_effects=keep_effects)
+
+    def reopen(self, run: StepRun, by: str) -> Entry:
+        """A person has a step done again."""
+        message = StepReopened(step=run.step.name, root=run.root, run=next_run(run), by=by)
+        return entries.decision(self.flow, message, about=run.root, now=self.now, step=run.step.name, root=run.root)
+
+    def resolve(self, escalation_id: str, choice: Choice.ValueType, by: str, reason: str = "as agreed") -> Entry:
+        """A person answers an escalation."""
+        message = Resolved(escalation_id=escalation_id, choice=choice, by=by, reason=reason)
+        return entries.decision(self.flow, message, about=escalation_id, now=self.now)
+
+    def _of_attempt(self, run: StepRun, message: Message, agent: str = "") -> Event:
+        event_id = ids.attempt_id("failure", self.flow_id, run.step.name, run.root, run.run, run.attempt)
+        return self._of_run(event_id, run, message, agent)
+
+    def _of_run(self, event_id: str, run: StepRun, message: Message, agent: str = "") -> Event:
+        event = self._event(event_id, agent or run.step.agent, message)
+        event.step, event.root, event.run, event.attempt = run.step.name, run.root, run.run, run.attempt
+        event.causation_id = run.trigger.event_id
+        return event
+
+    def _of_undo(self, event_id: str, effect: Effect, message: Message, agent: str = "") -> Event:
+        event = self._event(event_id, agent or effect.step.agent, message)
+        event.step, event.root = effect.step.name, effect.recorded.event_id
+        event.run, event.attempt = effect.recorded.event.run, effect.attempt
+        return event
+
+    def _event(self, event_id: str, source: str, message: Message) -> Event:
+        return Event(
+            event_id=event_id,
+            source=source,
+            flow_type=self.template.name,
+            flow_id=self.flow_id,
+            template_version=self.template.version,
+            data=pack(message),
+        )
+
+    def _entry(self, kind: Kind, agent: str, event: Event) -> Entry:
+        address = Address(self.template.name, self.flow_id, kind, agent, event.event_id, type_of(event.data))
+        return Entry(address, event)
