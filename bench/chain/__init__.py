@@ -1,0 +1,26 @@
+"""Agents on Handrail that do next to nothing, so that what is measured is Handrail: happy, compensated,
+approved."""
+
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from payments.v1.payments_pb2 import (
+    ChargebackEnriched,
+    ChargebackReceived,
+    CustomerNotified,
+    LargeRefundGranted,
+    RefundPaid,
+)
+
+AGENTS = {name: f"bench.chain.agents:{name}" for name in ("detect", "enrich", "notify", "propose")}
+
+TEMPLATES = tuple(Path(__file__).with_name(f"{name}.yaml") for name in ("happy", "compensated", "approved"))
+
+MESSAGES: tuple[type[Message], ...] = (
+    ChargebackReceived,
+    ChargebackEnriched,
+    LargeRefundGranted,
+    RefundPaid,
+    CustomerNotified,
+)
