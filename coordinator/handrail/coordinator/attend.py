@@ -75,6 +75,7 @@ class Attendant:
             decision=entry.address.message_type,
         ):
             sequence = await self._store.append(flow, entry)
+        log.info("flow %s: recorded %s at %d", flow.flow_id, entry.address.message_type, sequence)
         return sequence, await self._store.load(flow.flow_type, flow.flow_id, at_least=sequence)
 
     async def _append_all(self, flow: Flow, entry: Entry | None, now: datetime) -> tuple[Flow, bool]:
