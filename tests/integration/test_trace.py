@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from handrail.v1.event_pb2 import Event
 from handrail.v1.flow_service_pb2 import Approval, GetFlowRequest, ListFlowEventsRequest
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
 from tests.support.dev import Dev, running_dev, wait_for
-from tests.support.otlp import Receiver, Traced, receiving
+from tests.support.otlp import Receiver, receiving
 
 PROCESSES = {"coordinator", "detection", "enrichment", "refunds", "ledger", "notification"}
 
@@ -40,7 +40,7 @@ class Evidence:
 
     receiver: Receiver
     logs: dict[str, str]
-    events: dict[str, Sequence[Event]]
+    events: dict[str, list[Event]]
 
 
 class People:
