@@ -1,0 +1,117 @@
+"""What the documentation names is there: links, commands, make targets, settings, exit codes, causes and choices."""
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from handrail.cli.exits import Exit
+from handrail.cli.main import parser
+from handrail.mesh import settings
+from handrail.v1.decision_pb2 import Choice, EscalationCause
+from handrail.v1.error_reason_pb2 import ErrorReason
+from tests.contract.source import ROOT
+
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+OPERATIONS = ROOT / "docs" / "operations.md"
+
+Commands = Mapping[str, argparse.ArgumentParser]
+
+
+def pages() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def commands(of: argparse.ArgumentParser) -> Commands:
+    """The subcommands of a parser, by name."""
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found: Commands = action.choices
+            return found
+    return {}
+
+
+def code_of(page: Path) -> Iterator[str]:
+    """What a page sets as code: between backticks, indented by four, or fenced."""
+    text = page.read_text()
+    fences = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    yield from fences.findall(text)
+    text = fences.sub("", text)
+    yield from re.findall(r"^ {4}(.*)$", text, re.MULTILINE)
+    yield from re.findall(r"`([^`]+)`", text)
+
+
+def column(page: Path, heading: str) -> list[str]:
+    """The first column of the table that begins with this heading."""
+    table = re.search(rf"^\| {heading} \|.*\n\|[-| ]+\n((?:\|.*\n)+)", page.read_text(), re.MULTILINE)
+    assert table is not None, f"{page.name} has no table of {heading}"
+    return [row.split("|")[1].strip() for row in table[1].splitlines()]
+
+
+def names(enum: object, prefix: str) -> list[str]:
+    """The values of an enum, without its prefix and its zero."""
+    keys: list[str] = enum.keys()  # type: ignore[attr-defined]
+    return [key.removeprefix(prefix) for key in keys[1:]]
+
+
+@pages()
+def test_its_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-").replace(",", "") for heading in headings}
+
+
+@pages()
+def test_its_commands_are_there(page: Path) -> None:
+    for code in code_of(page):
+        for line in code.splitlines():
+            found = re.search(r"(?:^|[`$( ])handrail ((?:[a-z-]+ ?)+)", line)
+            if found is None:
+                continue
+            known = commands(parser())
+            for word in found[1].split()[:2]:
+                assert word in known, f"{page.name}: «{line.strip()}» has no command {word}"
+                known = commands(known[word])
+                if not known:
+                    break
+
+
+@pages()
+def test_its_make_targets_are_there(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for code in code_of(page):
+        for target in re.findall(r"^make ([a-z-]+)", code, re.MULTILINE):
+            assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE), f"{page.name}: make {target}"
+
+
+@pages()
+def test_its_settings_are_there(page: Path) -> None:
+    known = {each.env for each in vars(settings).values() if isinstance(each, settings.Setting)}
+    for variable in re.findall(r"\bHANDRAIL_[A-Z_]+\b", page.read_text()):
+        assert variable in known, f"{page.name} names {variable}"
+
+
+@pages()
+def test_the_reasons_it_names_are_there(page: Path) -> None:
+    reasons = set(names(ErrorReason, "ERROR_REASON_"))
+    for reason in re.findall(r"\(([A-Z]+(?:_[A-Z]+)+)\)", page.read_text()):
+        causes = names(EscalationCause, "ESCALATION_CAUSE_")
+        choices = names(Choice, "CHOICE_")
+        assert reason in {*reasons, *causes, *choices}, f"{page.name} names {reason}"
+
+
+def test_every_exit_code_is_on_the_page() -> None:
+    assert column(OPERATIONS, "code") == [str(int(code)) for code in Exit]
+
+
+def test_every_cause_and_choice_of_an_escalation_is_on_the_page() -> None:
+    assert sorted(column(OPERATIONS, "cause")) == sorted(names(EscalationCause, "ESCALATION_CAUSE_"))
+    assert sorted(column(OPERATIONS, "choice")) == sorted(names(Choice, "CHOICE_"))
