@@ -6,18 +6,21 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from handrail.agents import Agent, Context, DeclarationError
 from handrail.agents.halts import Halts, HaltWatch
 from handrail.agents.worker import Worker
-from handrail.mesh import ids, starting
-from handrail.mesh.bus import Bus
+from handrail.mesh import ids, permissions, starting
+from handrail.mesh.bus import Bus, BusSettings
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.envelope import pack
 from handrail.mesh.errors import BrokerUnavailable
+from handrail.mesh.streams import ensure_streams
 from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from handrail.v1.failure_pb2 import Divergence, DivergenceKind
 from payments.v1.payments_pb2 import (
@@ -31,7 +34,7 @@ from payments.v1.payments_pb2 import (
 from tests.support.agents import AMOUNT, CHAIN, Chain, enriched, notified, paid, received, template
 from tests.support.flows import decision
 from tests.support.mesh import Mesh, eventually, workers
-from tests.support.nats_server import NatsServer
+from tests.support.nats_server import NatsServer, running_server
 from tests.support.waiting import until
 
 
@@ -41,10 +44,10 @@ def mesh(bus: Bus, catalog: Catalog) -> Mesh:
     return Mesh(bus, catalog)
 
 
-async def begin(mesh: Mesh, *, key: str = "", chargeback_id: str = "cb-1") -> str:
-    """Begin a refund as the agent detection would; its flow id."""
+async def begin(mesh: Mesh, *, key: str = "", chargeback_id: str = "cb-1", as_agent: str = "detection") -> str:
+    """Begin a refund as the agent detection would, or the coordinator; its flow id."""
     active = await mesh.catalog.active("refund")
-    started = await starting.start(mesh.bus, active, source="detection", data=pack(received(chargeback_id)), key=key)
+    started = await starting.start(mesh.bus, active, source=as_agent, data=pack(received(chargeback_id)), key=key)
     return started.flow_id
 
 
@@ -423,3 +426,73 @@ async def test_p7_flows_halted_before_a_worker_starts_are_known_to_it_before_its
     halt = decision(FlowHalted(mode=HaltMode.HALT_MODE_CANCEL, reason="test"), flow_id=other)
     await mesh.bus.publish(halt.address.subject, halt.body)
     await until(lambda: other in halts.flow_ids)
+
+
+async def test_no_more_handlers_run_at_a_time_than_the_agent_allows(mesh: Mesh, nats_server: NatsServer) -> None:
+    at_work, most, agent = 0, 0, Agent("enrichment", concurrency=3)
+    waiting: list[asyncio.Event] = []
+
+    @agent.on(ChargebackReceived)
+    async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        done = asyncio.Event()
+        waiting.append(done)
+        await done.wait()
+        at_work -= 1
+        return enriched(event.chargeback_id)
+
+    await mesh.put(template())
+    for _ in range(12):
+        await begin(mesh)
+    async with workers(nats_server.settings, [agent]):
+        for number in range(12):
+            await until(lambda needed=number: len(waiting) > needed)  # type: ignore[misc]
+            if number >= 2:
+                waiting[number - 2].set()
+        waiting[-1].set()
+        waiting[-2].set()
+        await mesh.until_messages(24)
+    assert most == 3
+
+
+async def test_p6_an_agent_without_permission_says_so_and_goes_on_once_it_has_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the users and permissions that Handrail generates, of a template that the broker learns of late."""
+    calls = 0
+    agent = Agent("enrichment")
+
+    @agent.on(ChargebackReceived)
+    async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        nonlocal calls
+        calls += 1
+        return enriched(event.chargeback_id)
+
+    complete = template()
+    emits = ("emits: [payments.v1.ChargebackEnriched]", "emits: [payments.v1.LargeRefundGranted]")
+    with running_server(tmp_path / "nats", accounts=accounts(template(CHAIN, emits))) as server:
+
+        def settings(user: str) -> BusSettings:
+            return server.settings(user, user=user, password=user)
+
+        async with await Bus.connect(settings("coordinator")) as bus:
+            await ensure_streams(bus)
+            mesh = Mesh(bus, Catalog(bus))
+            await mesh.put(complete)
+            async with workers(settings, [agent]):
+                flow_id = await begin(mesh, as_agent="coordinator")
+                await until(lambda: "the broker refuses flow.refund." in caplog.text)
+                assert f"flow.refund.{flow_id}.event.enrichment." in caplog.text
+                assert "handrail nats-permissions" in caplog.text
+                server.write_config(accounts=accounts(complete))
+                server.reload()
+                await mesh.until(flow_id, lambda flow: len(flow.facts) == 2)
+                assert await mesh.messages() == 2
+    assert calls == 1
+
+
+def accounts(of: Template) -> str:
+    """The generated configuration, with each user's name for a password."""
+    return permissions.render([of.proto], {user.name: user.name for user in permissions.users([of.proto])})
