@@ -1,29 +1,39 @@
 """Follows one flow as it goes, over gRPC, and tells what the coordinator makes of a failure."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 from demos.payments.story import Story
 from handrail.cli.client import Client
-from handrail.cli.exits import CommandError
+from handrail.cli.exits import CommandError, Exit
 from handrail.v1.decision_pb2 import FlowClosed, FlowHalted, FlowStatus
 from handrail.v1.event_pb2 import Kind, RecordedEvent
 from handrail.v1.failure_pb2 import StepFailed
 from handrail.v1.flow_service_pb2 import WatchFlowRequest
+
+RESUME_AFTER = 1.0
+"""Seconds until a watch goes on that the coordinator, or its absence, has ended."""
 
 
 def watch(client: Client, *, flow_id: str, chargeback_id: str, story: Story) -> None:
     """Tell what goes wrong in a flow, and what is done about it, in a thread of its own until the flow is closed."""
 
     def follow() -> None:
-        try:
-            for response in client.stream(client.flows.WatchFlow, WatchFlowRequest(flow_id=flow_id)):
-                for line in _told(response.event):
-                    story.tell(f"{chargeback_id}: {line}")
-                if response.event.type == FlowClosed.DESCRIPTOR.full_name:
-                    return
-        except CommandError as error:
-            story.tell(f"{chargeback_id}: can't be watched any more: {error}")
+        sequence = 0
+        while True:
+            request = WatchFlowRequest(flow_id=flow_id, after_sequence=sequence)
+            try:
+                for response in client.stream(client.flows.WatchFlow, request):
+                    sequence = response.sequence
+                    for line in _told(response.event):
+                        story.tell(f"{chargeback_id}: {line}")
+                    if response.event.type == FlowClosed.DESCRIPTOR.full_name:
+                        return
+            except CommandError as error:
+                if error.code is not Exit.UNREACHABLE:
+                    return  # the client was closed: the run is over
+                time.sleep(RESUME_AFTER)
 
     threading.Thread(target=follow, name=f"watch {chargeback_id}", daemon=True).start()
 
