@@ -5,11 +5,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from google.type.money_pb2 import Money
 
 from demos.payments import generate
 from demos.payments.chargebacks import Chargeback, Skipped, read_chargebacks
 from demos.payments.customers import SHIPPED, Customer, Customers
-from payments.v1.payments_pb2 import Risk
+from handrail.mesh.contracts import Contracts
+from payments.v1.payments_pb2 import LargeRefundGranted, Risk, SmallRefundGranted
 
 SHIPPED_CHARGEBACKS = SHIPPED.with_name("chargebacks.jsonl")
 GOOD = {"chargeback_id": "cb-1", "account_id": "acct-1", "amount": {"currency_code": "EUR", "units": 5}}
@@ -123,3 +125,22 @@ def test_a_line_that_is_no_customer_is_named(path: Path) -> None:
     path.write_text('{"account_id": "a", "email": "a@example.com", "earlier_chargebacks": 0}\n{"account_id": "b"}\n')
     with pytest.raises(ValueError, match=r"line 2: .*email"):
         Customers.load(path)
+
+
+@pytest.mark.parametrize(
+    "contract, units, nanos, kept",
+    [
+        (SmallRefundGranted, 999, 999_999_999, True),
+        (SmallRefundGranted, 1_000, 0, False),
+        (SmallRefundGranted, 999, 1_500_000_000, False),
+        (LargeRefundGranted, 1_000, 0, True),
+        (LargeRefundGranted, 999, 999_999_999, False),
+        (LargeRefundGranted, 999, 1_500_000_000, False),
+    ],
+)
+def test_p6_no_large_refund_can_be_dressed_as_a_small_one(
+    contract: type[SmallRefundGranted | LargeRefundGranted], units: int, nanos: int, kept: bool
+) -> None:
+    amount = Money(currency_code="EUR", units=units, nanos=nanos)
+    granted = contract(chargeback_id="cb-1", account_id="acct-1", amount=amount, email="ada@example.com")
+    assert (not Contracts.from_messages([contract]).violations(granted)) == kept
