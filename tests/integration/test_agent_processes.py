@@ -182,6 +182,17 @@ async def test_a_worker_that_is_asked_to_stop_ends_with_status_0(mesh: Mesh, run
     assert "Traceback" not in (folder / "enrichment.log").read_text()
 
 
+async def test_a_plain_handler_that_never_ends_does_not_keep_its_process_alive(
+    mesh: Mesh, run: Run, folder: Path
+) -> None:
+    await mesh.put(template())
+    process = run("stuck")
+    run("detection")
+    await until(lambda: lines(folder, "stuck"))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_an_agent_that_does_not_fit_says_why_in_one_line_and_is_not_started_again(
     mesh: Mesh, run: Run, folder: Path, workers: int

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from datetime import timedelta
 from pathlib import Path
 
 from handrail.agents import Agent, Context
@@ -24,6 +26,7 @@ enrichment = Agent("enrichment")
 ledger = Agent("ledger")
 notification = Agent("notification")
 nobody = Agent("enrichment")
+stuck = Agent("enrichment", grace=timedelta(milliseconds=200))
 
 
 def folder() -> Path:
@@ -50,6 +53,14 @@ async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
     """Look the customer up."""
     note("workers", str(os.getpid()))
     return enriched(event.chargeback_id)
+
+
+@stuck.on(ChargebackReceived)
+def never_end(event: ChargebackReceived) -> ChargebackEnriched:
+    """Wait for what does not come."""
+    note("stuck", str(os.getpid()))
+    threading.Event().wait()
+    raise AssertionError("unreachable")
 
 
 @ledger.on(ChargebackEnriched)

@@ -525,6 +525,32 @@ async def test_a_heartbeat_moves_the_deadline_and_is_durable_once_in_a_third_of_
         assert flow.recorded(StepFailed) == []
 
 
+async def test_a_heartbeat_moves_the_deadline_of_an_undo_too() -> None:
+    chain = Chain()
+    ledger, broken = Agent("ledger"), Agent("notification")
+
+    @ledger.on(ChargebackEnriched)
+    async def pay(event: ChargebackEnriched) -> RefundPaid:
+        return paid()
+
+    @ledger.undoes(RefundPaid)
+    async def take_back(event: RefundPaid, ctx: Context) -> None:
+        for _ in range(20):
+            world.bus.now += timedelta(seconds=5)
+            await ctx.heartbeat()
+
+    @broken.on(RefundPaid)
+    def notify(event: RefundPaid) -> CustomerNotified:
+        raise NonRetryable("no such mailbox")
+
+    async with World(templates=[template()], agents=[chain.enrichment, ledger, broken]) as world:
+        flow = await begun(world)
+        await world.advance(timedelta(minutes=5))
+        assert flow.status == "COMPENSATED"
+        assert [recorded.event.attempt for recorded in flow.history if recorded.kind is Kind.UNDO] == [1]
+        assert len(flow.recorded(StepProgress)) == 10
+
+
 async def test_a_plain_handler_may_wait_for_what_the_context_offers() -> None:
     chain = Chain()
     seen: list[str] = []

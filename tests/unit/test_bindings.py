@@ -7,6 +7,7 @@ import pytest
 from handrail.agents import Agent, Context, DeclarationError
 from handrail.agents.bindings import bind
 from handrail.mesh.template import Template
+from handrail.v1.failure_pb2 import StepCompleted
 from payments.v1.payments_pb2 import (
     ChargebackEnriched,
     ChargebackReceived,
@@ -61,6 +62,23 @@ def test_a_handler_may_always_answer_with_nothing() -> None:
 
     @agent.on(ChargebackReceived)
     async def enrich(event: ChargebackReceived) -> ChargebackEnriched | None: ...
+
+    assert problems(agent) == ""
+
+
+def test_an_effect_that_may_be_reported_by_nothing_needs_an_undo_for_that() -> None:
+    agent = Agent("ledger")
+
+    @agent.on(ChargebackEnriched)
+    async def pay(event: ChargebackEnriched) -> RefundPaid | None: ...
+
+    @agent.undoes(RefundPaid)
+    async def take_back(event: RefundPaid) -> RefundReversed: ...  # type: ignore[empty-body]
+
+    assert "add @agent.undoes(StepCompleted)" in problems(agent)
+
+    @agent.undoes(StepCompleted)
+    async def forget(event: StepCompleted) -> None: ...
 
     assert problems(agent) == ""
 

@@ -137,11 +137,16 @@ class _Binder:
                 self.steps[step.name, message_type] = handler
                 self._check_answers(handler, step, step.emits)
         if step.effect is EffectKind.UNDOABLE and step.undo is not None:
-            for message_type in sorted(step.emits):
+            for message_type in sorted(step.emits | self._nothing(step)):
                 handler = self._find(Purpose.UNDO, step, message_type, f"@agent.undoes({_short(message_type)})")
                 if handler is not None:
                     self.undos[step.name, message_type] = handler
                     self._check_answers(handler, step, step.undo.emits)
+
+    def _nothing(self, step: StepSpec) -> frozenset[str]:
+        """StepCompleted, where a handler of the step may answer with nothing: that reports an effect, too."""
+        handlers = [self.joins.get(step.name), *(self.steps.get((step.name, trigger)) for trigger in step.after)]
+        return frozenset({STEP_COMPLETED} if any(h is not None and h.may_return_nothing for h in handlers) else ())
 
     def _bind_join(self, step: StepSpec) -> None:
         wanted = frozenset(join.type for join in step.joins)

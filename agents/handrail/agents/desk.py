@@ -55,14 +55,16 @@ class Desk:
                 if loop.time() - in_hand.since > self._pace:
                     in_hand.delivery.in_progress()
 
-    async def drain(self, grace: timedelta) -> None:
-        """Let what is in hand come to its end within `grace`; then cancel it, which hands it back."""
+    async def drain(self, grace: timedelta) -> int:
+        """Let what is in hand come to its end within `grace`; then cancel it, which hands it back. Returns how many."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace.total_seconds())
-        for task in self._tasks:
+        abandoned = list(self._tasks)
+        for task in abandoned:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_AFTERWARDS)
+        if abandoned:
+            await asyncio.wait(abandoned, timeout=_AFTERWARDS)
+        return len(abandoned)
 
     async def _handle(self, in_hand: _InHand) -> None:
         try:

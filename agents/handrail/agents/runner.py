@@ -55,8 +55,9 @@ def run_here(agent: Agent, settings: BusSettings | None = None) -> int:
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     telemetry.configure(agent.name)
+    abandoned = 0
     try:
-        uvloop.run(_run(agent, settings or bus_settings(Settings.of_process(), agent.name)))
+        abandoned = uvloop.run(_run(agent, settings or bus_settings(Settings.of_process(), agent.name)))
     except SettingError as error:
         print(f"agent {agent.name}: {error}", file=sys.stderr)
         return BAD_DECLARATION
@@ -71,6 +72,10 @@ def run_here(agent: Agent, settings: BusSettings | None = None) -> int:
         return FAILED
     finally:
         telemetry.shutdown()
+    if abandoned:
+        # Python would wait for their threads, perhaps for ever.
+        logging.shutdown()
+        os._exit(OK)
     return OK
 
 
@@ -83,7 +88,8 @@ def run_workers(path: str, *, workers: int, environment: Mapping[str, str] | Non
     return Supervisor(path, workers, dict(os.environ if environment is None else environment)).run()
 
 
-async def _run(agent: Agent, settings: BusSettings) -> None:
+async def _run(agent: Agent, settings: BusSettings) -> int:
+    """Run a worker until a signal; returns how many handlers it left at work."""
     worker = Worker(agent, settings, sources=not os.environ.get(WITHOUT_SOURCES))
     running = asyncio.ensure_future(worker.run())
     asked = 0
@@ -109,6 +115,7 @@ async def _run(agent: Agent, settings: BusSettings) -> None:
         _logger.warning("agent %s was asked twice to stop: ended with handlers at work", agent.name)
     finally:
         calming.cancel()
+    return worker.abandoned
 
 
 async def _calm_collector(worker: Worker) -> None:

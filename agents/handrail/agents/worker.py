@@ -15,7 +15,7 @@ from handrail.agents.engine import Engine
 from handrail.agents.errors import DeclarationError
 from handrail.agents.halts import Halts, HaltWatch
 from handrail.agents.live import LiveMesh
-from handrail.agents.patience import Patience
+from handrail.agents.patience import PASSES, Patience
 from handrail.mesh.bus import Bus, BusSettings, Pull
 from handrail.mesh.durables import ACK_WAIT, agent_durable
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
@@ -40,6 +40,8 @@ class Worker:
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
         """Set once deliveries are taken."""
+        self.abandoned = 0
+        """Handlers that did not end within the grace. A plain one can't be cancelled: its thread is still at it."""
 
     def stop(self) -> None:
         """Ask the worker to stop: take nothing new, let handlers finish within the agent's grace, close."""
@@ -87,7 +89,7 @@ class Worker:
             # What waits for the broker is handed back at once; what a handler works at may take its time.
             patience.stop()
             await pulling.end()
-            await desk.drain(agent.grace)
+            self.abandoned = await desk.drain(agent.grace)
             threads.shutdown(wait=False, cancel_futures=True)
             _logger.info("agent %s has stopped", agent.name)
 
@@ -112,9 +114,8 @@ class Worker:
         remind_at = 0.0
         loop = asyncio.get_running_loop()
         while not self._stop.is_set():
-            await mesh.templates.refresh()
+            await self._refresh(mesh)
             templates = mesh.templates.all()
-            self._bindings.learn(templates)
             if any(_has_steps(self._agent, t) or self._agent.name in t.started_by for t in templates):
                 return
             if loop.time() >= remind_at:
@@ -133,14 +134,21 @@ class Worker:
         while True:
             await asyncio.sleep(_POLL)
             try:
-                if await mesh.templates.refresh():
-                    self._bindings.learn(mesh.templates.all())
+                if await self._refresh(mesh):
                     await pulling.begin_if_named(mesh.templates.all())
                     self._check(mesh)
             except DeclarationError as error:
                 _logger.error("agent %s has to be deployed anew: %s", self._agent.name, error)
-            except HandrailError as error:
-                _logger.warning("agent %s can't read the templates: %s", self._agent.name, error.text)
+
+    async def _refresh(self, mesh: LiveMesh) -> bool:
+        """Look for new templates; whether there are any. A broker that does not answer is asked again next time."""
+        try:
+            new = await mesh.templates.refresh()
+        except PASSES as error:
+            _logger.warning("agent %s can't read the templates: %s", self._agent.name, error.text)
+            return False
+        self._bindings.learn(mesh.templates.all())
+        return new
 
     def _check(self, mesh: LiveMesh) -> None:
         """Check the handlers against the version of each flow type that new flows begin with, or else the newest.
