@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.support import loans
-from tests.support.dev import HANDRAIL, Dev, all_gone, children, environment, handrail, is_alive, running_dev, wait_for
+from tests.support.dev import (
+    HANDRAIL,
+    Dev,
+    all_gone,
+    children,
+    environment,
+    handrail_process,
+    is_alive,
+    running_dev,
+    wait_for,
+)
 
 CHARGEBACK = json.dumps(
     {"chargebackId": "cb-1", "accountId": "acct-0001", "amount": {"currencyCode": "EUR", "units": "20"}}
@@ -67,7 +77,7 @@ def test_a_taken_port_is_a_clear_error(tmp_path: Path, flag: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = handrail("dev", "--data", tmp_path / "data", other, "0", flag, port)
+        done = handrail_process("dev", "--data", tmp_path / "data", other, "0", flag, port)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         f"handrail: port {port} can't be used: Address already in use; {flag} 0 takes a free one"
@@ -77,7 +87,7 @@ def test_a_taken_port_is_a_clear_error(tmp_path: Path, flag: str) -> None:
 
 def test_two_do_not_share_a_folder(tmp_path: Path) -> None:
     with running_dev(tmp_path / "data"):
-        done = handrail("dev", "--data", tmp_path / "data", "--nats-port", "0", "--port", "0")
+        done = handrail_process("dev", "--data", tmp_path / "data", "--nats-port", "0", "--port", "0")
         assert done.returncode == 1
         assert "is in use by another `handrail dev`" in done.stderr
 
@@ -91,7 +101,7 @@ def test_two_do_not_share_a_folder(tmp_path: Path) -> None:
     ],
 )
 def test_a_package_that_is_none_is_a_clear_error(tmp_path: Path, package: str, complaint: str) -> None:
-    done = handrail("dev", "--data", tmp_path / "data", "--agents", package)
+    done = handrail_process("dev", "--data", tmp_path / "data", "--agents", package)
     assert done.returncode == 1
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
@@ -112,6 +122,7 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
             killed = dev.ready["pids"][name]
             os.kill(killed, signal.SIGKILL)
             wait_for(partial(runs_again, dev, word, killed), f"{name} to be started again")
+        wait_for(lambda: dev.run("vera", "flow", "list").returncode == 0, "the coordinator to answer")
         flow = dev.text("olga", "flow", "start", "refund", "--data", CHARGEBACK, "--key", "cb-1", "--timeout", "60s")
         assert "COMPLETED" in dev.text("vera", "flow", "watch", flow.strip(), "--timeout", "60s")
     log = (tmp_path / "data.err").read_text()
@@ -147,7 +158,7 @@ def test_an_activated_template_brings_its_agents_permissions(tmp_path: Path) -> 
         wait_for(
             lambda: "permissions were generated anew and reloaded" in (tmp_path / "data.err").read_text(), "the reload"
         )
-        done = handrail(
+        done = handrail_process(
             *("agent", "run", "tests.support.dev:none", "--nats", dev.ready["nats"], "--nats-password-file", password)
         )
         assert done.returncode == 2  # there is no such agent; the command says so in one line

@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+from unittest import mock
+
+from handrail.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 HANDRAIL = (sys.executable, "-m", "handrail.cli.main")
@@ -28,11 +32,27 @@ def environment(**more: str) -> dict[str, str]:
 def handrail(
     *arguments: str | Path, env: Mapping[str, str] | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command to its end, in this process: starting an interpreter takes longer than most commands."""
+    words = list(map(str, arguments))
+    out, err = StringIO(), StringIO()
+    with (
+        mock.patch.dict(os.environ, environment(**(env or {})), clear=True),
+        mock.patch("sys.stdin", StringIO(stdin)),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            code = main(words)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
+def handrail_process(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own."""
     return subprocess.run(
         [*HANDRAIL, *map(str, arguments)],
         env=environment(**(env or {})),
-        input=stdin,
         capture_output=True,
         text=True,
         timeout=_COMMAND_SECONDS,

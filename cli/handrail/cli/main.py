@@ -6,17 +6,30 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 
-from handrail.cli.commands import agent, approval, coordinator, dev, flow, nats_permissions, quarantine, template, token
 from handrail.cli.exits import CommandError, Exit, of_error
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.settings import SettingError
 
+_COMMANDS = {
+    "dev": "start everything on this machine, for development",
+    "coordinator": "run a replica of the coordinator",
+    "agent": "run an agent",
+    "flow": "start flows, look at them, step in",
+    "approval": "see and answer what waits for people",
+    "template": "check, store and activate flow templates",
+    "quarantine": "see messages that broke their contract",
+    "nats-permissions": "generate the broker's users and permissions from the templates",
+    "token": "make a bearer token, for development and small installations",
+}
+"""Each has a module in `commands`, imported when it is called: what the others need takes its time to load."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; wrong arguments end the process with Exit.USAGE."""
-    parsed = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parsed = parser(words[:1]).parse_args(words)
     run: Callable[[argparse.Namespace], Exit] = parsed.run
     try:
         return _flushed(run(parsed))
@@ -34,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.OK
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(filled: Sequence[str] = tuple(_COMMANDS)) -> argparse.ArgumentParser:
+    """The command line, with the arguments of the `filled` commands."""
     whole = argparse.ArgumentParser(
         prog="handrail",
         description="Agents walk on their own. The handrail is there when they stumble.",
@@ -44,8 +57,10 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"handrail {metadata.version('handrail')}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
-    for module in (dev, coordinator, agent, flow, approval, template, quarantine, nats_permissions, token):
-        module.add(commands)
+    for name, text in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, allow_abbrev=False)
+        if name in filled:
+            import_module(f"handrail.cli.commands.{name.replace('-', '_')}").fill(command)
     return whole
 
 

@@ -66,7 +66,7 @@ class Session:
         try:
             ParseDict(json.loads(text), message, descriptor_pool=contracts.pool)
         except (ParseError, ValueError, RecursionError) as error:
-            raise CommandError(f"the data is no {type_name} in JSON: {error}") from None
+            raise CommandError(f"the data is no {type_name} in JSON: {' '.join(str(error).split())}") from None
         return pack(message)
 
 

@@ -19,7 +19,7 @@ from handrail.mesh.permissions import inbox_prefix
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),

@@ -1,1 +1,1 @@
-"""The subcommands of `handrail`: one module each, with `add`, which adds its parser."""
+"""The subcommands of `handrail`: one module each, with `fill`, which gives its parser the arguments."""

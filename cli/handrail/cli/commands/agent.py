@@ -7,16 +7,15 @@ import os
 
 from handrail.agents.errors import DeclarationError
 from handrail.agents.runner import find_agent, run_here, run_workers
-from handrail.cli.arguments import AGENT, Parsers, add_settings, settings_of
+from handrail.cli.arguments import AGENT, add_settings, settings_of
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.logs import configure_logging
 from handrail.mesh import settings as table
 from handrail.mesh.settings import Settings, bus_settings
 
 
-def add(commands: Parsers) -> None:
-    """Add the parser."""
-    parser = commands.add_parser("agent", help="run an agent", allow_abbrev=False)
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     run = verbs.add_parser(
         "run",

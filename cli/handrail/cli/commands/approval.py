@@ -7,7 +7,7 @@ import json
 
 from google.protobuf.json_format import MessageToDict
 
-from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.arguments import CALLER, add_settings, positive
 from handrail.cli.client import pages
 from handrail.cli.commands.flow_show import votes
 from handrail.cli.exits import Exit
@@ -21,9 +21,8 @@ _DEFAULT_LIMIT = 50
 _SHOWN = 80
 
 
-def add(commands: Parsers) -> None:
-    """Add the parser."""
-    parser = commands.add_parser("approval", help="see and answer what waits for people", allow_abbrev=False)
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
     listing = verbs.add_parser("list", help="list what waits, oldest first", allow_abbrev=False)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import uvloop
 
-from handrail.cli.arguments import COORDINATOR, Parsers, add_settings, settings_of
+from handrail.cli.arguments import COORDINATOR, add_settings, settings_of
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.logs import configure_logging
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
@@ -18,14 +18,9 @@ from handrail.mesh.settings import Settings, bus_settings
 from handrail.mesh.subjects import COORDINATOR as NAME
 
 
-def add(commands: Parsers) -> None:
-    """Add the parser."""
-    parser = commands.add_parser(
-        "coordinator",
-        help="run a replica of the coordinator",
-        description="Run a replica of the coordinator until SIGTERM or Ctrl-C. Any number may run side by side.",
-        allow_abbrev=False,
-    )
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
+    parser.description = "Run a replica of the coordinator until SIGTERM or Ctrl-C. Any number may run side by side."
     add_settings(parser, COORDINATOR)
     parser.set_defaults(run=_run)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
-from handrail.cli.arguments import Parsers
 from handrail.cli.dev.package import load_package, merged
 from handrail.cli.dev.people import APPROVERS, OPERATOR, VIEWER
 from handrail.cli.dev.processes import StartError
@@ -30,15 +29,12 @@ _NATS_PORT = 4222
 _PORT = 7070
 
 
-def add(commands: Parsers) -> None:
-    """Add the parser."""
-    parser = commands.add_parser(
-        "dev",
-        help="start everything on this machine, for development",
-        description="Start a nats-server, a coordinator and, if asked, agents on this machine; print addresses and "
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
+    parser.description = (
+        "Start a nats-server, a coordinator and, if asked, agents on this machine; print addresses and "
         "tokens; run until Ctrl-C. What dies is started again; the broker gets the permissions that stored templates "
-        "ask for.",
-        allow_abbrev=False,
+        "ask for."
     )
     parser.add_argument(
         "--agents",

@@ -21,9 +21,8 @@ _STATUSES = tuple(word(name, "FLOW_STATUS_") for name in FlowStatus.keys()[1:])
 _DEFAULT_LIMIT = 50
 
 
-def add(commands: Parsers) -> None:
-    """Add the parser."""
-    parser = commands.add_parser("flow", help="start flows, look at them, step in", allow_abbrev=False)
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_start(verbs)
     _add_list(verbs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from handrail.cli.arguments import CALLER, Parsers, add_settings
+from handrail.cli.arguments import CALLER, add_settings
 from handrail.cli.commands.template import listed
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.private_files import ensure_passwords, write_private
@@ -15,15 +15,12 @@ from handrail.mesh import permissions
 from handrail.v1.template_pb2 import FlowTemplate
 
 
-def add(commands: Parsers) -> None:
-    """Add the parser."""
-    parser = commands.add_parser(
-        "nats-permissions",
-        help="generate the broker's users and permissions from the templates",
-        description="Generate the broker's users and permissions from every stored version of every template, or from "
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
+    parser.description = (
+        "Generate the broker's users and permissions from every stored version of every template, or from "
         "template files before the first start. Include the result in each nats-server's configuration, and reload the "
-        "servers (nats-server --signal reload) when it changes.",
-        allow_abbrev=False,
+        "servers (nats-server --signal reload) when it changes."
     )
     parser.add_argument(
         "--template",

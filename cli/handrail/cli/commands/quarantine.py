@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.arguments import CALLER, add_settings, positive
 from handrail.cli.client import pages
 from handrail.cli.exits import Exit
 from handrail.cli.output import time
@@ -17,9 +17,8 @@ _DEFAULT_LIMIT = 50
 _BYTES_A_LINE = 16
 
 
-def add(commands: Parsers) -> None:
-    """Add the parser."""
-    parser = commands.add_parser("quarantine", help="see messages that broke their contract", allow_abbrev=False)
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
     listing = verbs.add_parser("list", help="list them, oldest first", allow_abbrev=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
-from handrail.cli.arguments import CALLER, Parsers, add_output, add_settings, positive, settings_of
+from handrail.cli.arguments import CALLER, add_output, add_settings, positive, settings_of
 from handrail.cli.client import pages
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.output import Output, time
@@ -25,9 +25,8 @@ RELOAD = (
 _ALL = 100_000
 
 
-def add(commands: Parsers) -> None:
-    """Add the parser."""
-    parser = commands.add_parser("template", help="check, store and activate flow templates", allow_abbrev=False)
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
     check = verbs.add_parser("check", help="check templates without a server", allow_abbrev=False)

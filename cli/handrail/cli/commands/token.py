@@ -5,21 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from handrail.cli.arguments import Parsers
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.private_files import write_private
 from handrail.coordinator.tokens import ensure_keys, mint
 from handrail.mesh.settings import duration
 
 
-def add(commands: Parsers) -> None:
-    """Add the parser."""
-    parser = commands.add_parser(
-        "token",
-        help="make a bearer token, for development and small installations",
-        description="Sign a bearer token with the key pair in a folder; it is made at the first call. The coordinator "
-        "needs the public one: --jwt-public-keys DIR/jwt-public.pem.",
-        allow_abbrev=False,
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
+    parser.description = (
+        "Sign a bearer token with the key pair in a folder; it is made at the first call. The coordinator "
+        "needs the public one: --jwt-public-keys DIR/jwt-public.pem."
     )
     parser.add_argument("subject", metavar="SUBJECT", help="who the token is for: a person or a program")
     parser.add_argument("--keys", required=True, type=Path, metavar="DIR", help="folder of the key pair")

@@ -1,0 +1,426 @@
+"""The `handrail` command against a running installation: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handrail.mesh.bus import Bus, BusSettings
+from tests.support import loans
+from tests.support.dev import HANDRAIL, Dev, environment, handrail, handrail_process, running_dev, wait_for
+
+NOBODY = "f" * 32
+
+
+def chargeback(units: int, *, id_: str = "") -> str:
+    amount = {"currencyCode": "EUR", "units": str(units)}
+    return json.dumps(
+        {"chargebackId": id_ or f"cb-{uuid.uuid4().hex[:12]}", "accountId": "acct-0001", "amount": amount}
+    )
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    folder = tmp_path_factory.mktemp("dev") / "data"
+    with running_dev(folder, "--agents", "demos.payments") as running:
+        yield running
+
+
+def start(dev: Dev, units: int) -> str:
+    return dev.text("olga", "flow", "start", "refund", "--data", chargeback(units)).strip()
+
+
+def approval_of(dev: Dev, flow: str) -> str:
+    """The approval that a flow waits for, as soon as it does."""
+
+    def found() -> list[Any]:
+        listed = dev.json("vera", "approval", "list", "--type", "refund")["approvals"]
+        return [each["approvalId"] for each in listed if each["flowId"] == flow]
+
+    wait_for(found, "an approval")
+    return str(found()[0])
+
+
+def status(dev: Dev, flow: str) -> str:
+    return str(dev.json("vera", "flow", "show", flow)["status"]).removeprefix("FLOW_STATUS_")
+
+
+def test_a_small_refund_from_start_to_end(dev: Dev) -> None:
+    data = chargeback(20)
+    flow = dev.text("olga", "flow", "start", "refund", "--data", data, "--key", "small").strip()
+    assert dev.text("olga", "flow", "start", "refund", "--data", data, "--key", "small") == (
+        f"{flow} was started before\n"
+    )
+    again = dev.json("olga", "flow", "start", "refund", "--data", data, "--key", "small")
+    assert again["flowId"] == flow
+    assert again["alreadyStarted"]
+
+    watched = dev.text("vera", "flow", "watch", flow).splitlines()
+    assert len(watched) == 5
+    assert "payments.v1.ChargebackReceived" in watched[0]
+    assert watched[-1].endswith("[COMPLETED]")
+    lines = [json.loads(line) for line in dev.text("vera", "flow", "watch", flow, "--output", "json").splitlines()]
+    assert [line["event"]["sequence"] for line in lines] == [line["sequence"] for line in lines]
+    assert lines[0]["event"]["event"]["data"]["accountId"] == "acct-0001"
+    resumed = dev.text("vera", "flow", "watch", flow, "--after", lines[2]["sequence"]).splitlines()
+    assert resumed == watched[3:]
+
+    shown = dev.text("vera", "flow", "show", flow)
+    assert "status     COMPLETED" in shown
+    assert "requester  olga" in shown
+    events = dev.json("vera", "flow", "events", flow)["events"]
+    assert [each["type"].rpartition(".")[2] for each in events] == [
+        *("ChargebackReceived", "ChargebackEnriched", "SmallRefundGranted", "RefundPaid", "CustomerNotified")
+    ]
+    assert events[0]["event"]["data"]["amount"]["units"] == "20"
+    assert "CustomerNotified" in dev.text("vera", "flow", "events", flow)
+    earlier = dev.json("vera", "flow", "show", flow, "--as-of-sequence", events[1]["sequence"])
+    assert earlier["status"] == "FLOW_STATUS_RUNNING"
+    assert dev.json("vera", "flow", "show", flow, "--as-of-time", events[-1]["time"])["status"].endswith("COMPLETED")
+
+
+def test_data_comes_from_a_file_or_from_stdin(dev: Dev, tmp_path: Path) -> None:
+    file = tmp_path / "chargeback.json"
+    file.write_text(chargeback(20))
+    dev.text("olga", "flow", "start", "refund", "--type", "payments.v1.ChargebackReceived", "--data", f"@{file}")
+    done = dev.run("olga", "flow", "start", "refund", "--data", "-", stdin=chargeback(20))
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_people_approve_a_large_refund(dev: Dev) -> None:
+    flow = start(dev, 5000)
+    approval = approval_of(dev, flow)
+    shown = dev.json("anna", "approval", "show", approval)
+    assert shown["data"]["amount"]["units"] == "5000"
+    assert shown["gates"][0]["roles"] == ["finance"]
+    text = dev.text("anna", "approval", "show", approval)
+    assert shown["digest"] in text
+    assert "event.amount.units >= 1000" in text
+    assert status(dev, flow) == "WAITING_APPROVAL"
+    assert flow in dev.text("vera", "flow", "list", "--status", "waiting_approval")
+
+    first = dev.text("anna", "approval", "approve", approval, "--comment", "fine by me")
+    assert first == f"{approval} is PENDING (anna yes)\n"
+    wrong = dev.run("ben", "approval", "approve", approval, "--digest", "0" * 64)
+    assert wrong.returncode == 1
+    assert "(DIGEST_MISMATCH)" in wrong.stderr
+    second = dev.json("ben", "approval", "approve", approval, "--digest", shown["digest"])
+    assert second["status"] == "APPROVAL_STATUS_APPROVED"
+    assert "COMPLETED" in dev.text("vera", "flow", "watch", flow)
+    late = dev.run("anna", "approval", "reject", approval)
+    assert late.returncode == 1
+    assert "(APPROVAL_CLOSED)" in late.stderr
+    assert approval in dev.text("vera", "approval", "list", "--all")
+    assert approval not in dev.text("vera", "approval", "list")
+
+
+def test_one_no_rejects_and_the_customer_is_told(dev: Dev) -> None:
+    flow = start(dev, 7000)
+    approval = approval_of(dev, flow)
+    assert "is REJECTED (ben no)" in dev.text("ben", "approval", "reject", approval, "--comment", "too much")
+    assert "COMPLETED" in dev.text("vera", "flow", "watch", flow)
+    assert "LargeRefundGranted" in dev.text("vera", "flow", "events", flow)
+
+
+def test_a_flow_is_planned_and_compensated(dev: Dev) -> None:
+    flow = start(dev, 30)
+    dev.text("vera", "flow", "watch", flow)
+    plan = dev.text("olga", "flow", "plan", flow)
+    assert "1.  undo   pay" in plan
+    assert "stays  notify" in plan
+    assert dev.json("olga", "flow", "plan", flow)["undos"][0]["type"] == "payments.v1.RefundPaid"
+    stale = dev.run("olga", "flow", "compensate", flow, "--reason", "fraud", "--etag", "1")
+    assert stale.returncode == 1
+    assert "(ETAG_MISMATCH)" in stale.stderr
+    assert f"{flow} is COMPENSATING" in dev.text("olga", "flow", "compensate", flow, "--reason", "fraud")
+    assert "COMPENSATED" in dev.text("vera", "flow", "watch", flow).splitlines()[-1]
+    assert dev.text("olga", "flow", "plan", flow).splitlines()[-1].split()[0] == "undone"
+
+
+def test_a_flow_goes_back_to_a_step_and_a_person_resolves_it(dev: Dev) -> None:
+    flow = start(dev, 9000)
+    approval_of(dev, flow)
+    dev.text("olga", "flow", "compensate", flow, "--reason", "look again", "--to-step", "enrich")
+    wait_for(lambda: status(dev, flow) == "ESCALATED", "an escalation")
+    assert "COMPENSATED_TO_STEP" in dev.text("vera", "flow", "show", flow)
+    not_offered = dev.run("olga", "flow", "resolve", flow, "mark-undone", "--reason", "x")
+    assert not_offered.returncode == 1
+    assert "(CHOICE_NOT_OFFERED)" in not_offered.stderr
+    resolved = dev.json("olga", "flow", "resolve", flow, "cancel", "--reason", "enough")
+    assert resolved["flowId"] == flow
+    dev.text("vera", "flow", "watch", flow)
+    assert status(dev, flow) == "CANCELLED"
+
+
+def test_a_flow_is_cancelled_with_or_without_its_effects(dev: Dev) -> None:
+    kept = start(dev, 8000)
+    approval_of(dev, kept)
+    assert f"{kept} is " in dev.text("olga", "flow", "cancel", kept, "--reason", "changed my mind", "--keep-effects")
+    dev.text("vera", "flow", "watch", kept)
+    assert status(dev, kept) == "CANCELLED"
+
+
+def test_a_finished_step_is_done_again(dev: Dev) -> None:
+    flow = start(dev, 40)
+    dev.text("vera", "flow", "watch", flow)
+    dev.text("olga", "flow", "retry", flow, "notify", "--reason", "the letter got lost")
+    wait_for(
+        lambda: [r["run"] for r in dev.json("vera", "flow", "show", flow)["stepRuns"] if r.get("run")] == [1],
+        "a new run",
+    )
+    unknown = dev.run("olga", "flow", "retry", flow, "dance", "--reason", "x")
+    assert unknown.returncode == 4
+    assert "(STEP_NOT_FOUND)" in unknown.stderr
+
+
+def test_lists_have_a_limit_and_filters(dev: Dev) -> None:
+    flows = [start(dev, 20) for _ in range(3)]
+    for flow in flows:
+        dev.text("vera", "flow", "watch", flow)
+    assert len(dev.json("vera", "flow", "list", "--limit", "2")["flows"]) == 2
+    newest = [each["flowId"] for each in dev.json("vera", "flow", "list", "--limit", "3", "--type", "refund")["flows"]]
+    assert newest == flows[::-1]
+    assert dev.json("vera", "flow", "list", "--type", "nothing")["flows"] == []
+    assert dev.text("vera", "flow", "list", "--type", "nothing") == "No flows.\n"
+    completed = dev.json("vera", "flow", "list", "--status", "completed", "--limit", "500")["flows"]
+    assert {each["status"] for each in completed} == {"FLOW_STATUS_COMPLETED"}
+
+
+EXITS = {
+    "an unknown flow": (["flow", "show", NOBODY], 4, "(FLOW_NOT_FOUND)"),
+    "an unknown flow, watched": (["flow", "watch", NOBODY], 4, "(FLOW_NOT_FOUND)"),
+    "an unknown flow type": (["flow", "start", "dance", "--data", "{}"], 4, "(FLOW_TYPE_NOT_FOUND)"),
+    "an unknown approval": (["approval", "approve", NOBODY], 4, "(APPROVAL_NOT_FOUND)"),
+    "an unknown template": (["template", "show", "refund", "99"], 4, "(TEMPLATE_NOT_FOUND)"),
+    "an unknown quarantined message": (["quarantine", "show", "99999"], 4, "(QUARANTINE_NOT_FOUND)"),
+    "no flow id": (["flow", "show", "a.b c"], 1, "(CONTRACT_VIOLATION)"),
+    "data that is no JSON": (
+        ["flow", "start", "refund", "--data", "{"],
+        1,
+        "no payments.v1.ChargebackReceived in JSON",
+    ),
+    "data with a field that is not there": (["flow", "start", "refund", "--data", '{"x": 1}'], 1, "no field named"),
+    "data that breaks its contract": (["flow", "start", "refund", "--data", "{}"], 1, "amount"),
+    "a type that is not there": (
+        ["flow", "start", "refund", "--type", "a.B", "--data", "{}"],
+        1,
+        "UNKNOWN_MESSAGE_TYPE",
+    ),
+    "a type that starts nothing": (
+        ["flow", "start", "refund", "--type", "payments.v1.RefundPaid", "--data", "{}"],
+        1,
+        "(",
+    ),
+    "a file that is not there": (["flow", "start", "refund", "--data", "@/none"], 2, "No such file"),
+    "a choice that is none": (["flow", "resolve", NOBODY, "dance", "--reason", "x"], 2, "invalid choice"),
+    "no reason": (["flow", "cancel", NOBODY], 2, "--reason"),
+    "a time-out that is none": (["flow", "list", "--timeout", "soon"], 2, "no duration"),
+    "no subcommand": (["flow"], 2, "required"),
+}
+
+
+@pytest.mark.parametrize("what", EXITS)
+def test_exit_codes_tell_scripts_what_happened(dev: Dev, what: str) -> None:
+    arguments, code, text = EXITS[what]
+    done = dev.run("olga", *arguments)
+    assert done.returncode == code, done.stderr
+    assert text in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    if code != 2:
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("handrail: ")
+
+
+FORBIDDEN = {
+    "no token": ({"HANDRAIL_TOKEN_FILE": ""}, ["flow", "list"], "(UNAUTHENTICATED)"),
+    "a forged token": ({"HANDRAIL_TOKEN_FILE": "", "HANDRAIL_TOKEN": "a.b.c"}, ["flow", "list"], "(UNAUTHENTICATED)"),
+    "the wrong role": ({}, ["flow", "cancel", NOBODY, "--reason", "x"], "(MISSING_ROLE)"),
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_without_permission_the_command_says_so(dev: Dev, what: str) -> None:
+    env, arguments, text = FORBIDDEN[what]
+    done = handrail(*arguments, env={**dev.env("vera"), **env})
+    assert done.returncode == 5
+    assert text in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_coordinator_that_is_not_there_is_said_in_one_line() -> None:
+    done = handrail_process("flow", "list", "--address", "127.0.0.1:1", "--timeout", "2s")
+    assert done.returncode == 3
+    assert done.stderr.startswith("handrail: no coordinator answers at 127.0.0.1:1: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_flag_comes_before_the_environment(dev: Dev) -> None:
+    env = {**dev.env("vera"), "HANDRAIL_ADDRESS": "127.0.0.1:1", "HANDRAIL_OUTPUT": "json"}
+    done = handrail("flow", "list", "--address", dev.ready["address"], env=env)
+    assert done.returncode == 0, done.stderr
+    assert "flows" in json.loads(done.stdout)
+
+
+def test_a_token_named_by_a_flag_comes_before_one_in_the_environment(dev: Dev) -> None:
+    env = {**dev.env("vera"), "HANDRAIL_TOKEN": "forged"}
+    assert handrail("flow", "list", env=env).returncode == 5
+    file = dev.ready["token_files"]["vera"]
+    assert handrail("flow", "list", "--token-file", file, env=env).returncode == 0
+
+
+def test_a_reader_that_goes_away_is_no_error(dev: Dev) -> None:
+    line = f"{' '.join(HANDRAIL)} flow list --limit 500 --output json | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"],
+        env=environment(**dev.env("vera")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contracts")
+    path = folder / "loans.binpb"
+    path.write_bytes(loans.descriptors(folder / "proto"))
+    return path
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    path = folder / "loan.yaml"
+    path.write_text(json.dumps({**loans.TEMPLATE, **changes}))  # JSON is YAML
+    return path
+
+
+def test_templates_are_checked_without_a_server(image: Path, tmp_path: Path) -> None:
+    good = handrail("template", "check", written(tmp_path), "--contracts", image)
+    assert good.returncode == 0, good.stderr + good.stdout
+    assert "1 checked: 0 errors" in good.stdout
+    bad_file = written(tmp_path, startsWith=["library.v1.LoanAsked"])
+    bad = handrail("template", "check", bad_file, "--contracts", image)
+    assert bad.returncode == 1
+    assert f"{bad_file}: error HR" in bad.stdout
+    assert "library.v1.LoanAsked" in bad.stdout
+    findings = json.loads(handrail("template", "check", bad_file, "--contracts", image, "--output", "json").stdout)
+    assert {found["file"] for found in findings["findings"]} == {str(bad_file)}
+    none = tmp_path / "none.yaml"
+    none.write_text("name: [\n")
+    broken = handrail("template", "check", none, "--contracts", image)
+    assert broken.returncode == 1
+    assert broken.stderr.startswith(f"handrail: {none}: ")
+    assert "line" in broken.stderr
+    no_image = handrail("template", "check", none, "--contracts", none)
+    assert no_image.returncode == 1
+    assert "Traceback" not in no_image.stderr
+    missing = handrail("template", "check", tmp_path / "missing.yaml", "--contracts", image)
+    assert missing.returncode == 2
+
+
+def test_a_flow_type_is_put_activated_and_rolled_back(dev: Dev, image: Path, tmp_path: Path) -> None:
+    refused = dev.run("olga", "template", "put", written(tmp_path, deadline="0s"), "--contracts", image)
+    assert refused.returncode == 1
+    assert "error HR" in refused.stdout
+    not_allowed = dev.run("vera", "template", "put", written(tmp_path), "--contracts", image)
+    assert not_allowed.returncode == 5
+
+    first = dev.text("olga", "template", "put", written(tmp_path), "--contracts", image, "--activate")
+    assert "loan version 1 stored" in first
+    assert "loan version 1 is active" in first
+    assert "reload the nats-servers" in first
+    assert "was stored already" in dev.text("olga", "template", "put", written(tmp_path), "--contracts", image)
+    other = dev.run("olga", "template", "put", written(tmp_path, deadline="5s"), "--contracts", image)
+    assert other.returncode == 1
+    assert "(TEMPLATE_EXISTS)" in other.stderr
+
+    assert dev.json("olga", "template", "put", written(tmp_path, version=2), "--contracts", image)["version"] == 2
+    dev.text("olga", "template", "activate", "loan", "2", "--reason", "try it")
+    listed = dev.json("vera", "template", "list", "loan")["templates"]
+    assert [(each["version"], each.get("active", False)) for each in listed] == [(1, False), (2, True)]
+    assert "loan version 1 is active" in dev.text("olga", "template", "activate", "loan", "1", "--reason", "roll back")
+    assert "refund" in dev.text("vera", "template", "list")
+
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(dev.text("vera", "template", "show", "loan", "2"))
+    assert handrail("template", "check", shown, "--contracts", image).returncode == 0
+    assert dev.json("vera", "template", "show", "loan")["template"]["version"] == 1
+
+
+def test_permissions_are_generated_from_what_is_stored(dev: Dev, tmp_path: Path) -> None:
+    credentials, out = tmp_path / "credentials", tmp_path / "permissions.conf"
+    printed = dev.text("vera", "nats-permissions", "--credentials", credentials)
+    assert "flow.refund.*.proposal.refunds.*.payments.v1.LargeRefundGranted" in printed
+    assert "flow.refund.*.event.refunds.*.payments.v1.LargeRefundGranted" not in printed
+    done = dev.text("vera", "nats-permissions", "--credentials", credentials, "--out", out)
+    assert out.read_text() == printed
+    assert "ledger" in done
+    assert out.stat().st_mode & 0o077 == 0
+    password = credentials / "ledger" / "password"
+    assert password.stat().st_mode & 0o077 == 0
+    assert password.read_text().strip() in printed
+
+
+def test_permissions_are_generated_before_there_is_a_broker(tmp_path: Path) -> None:
+    template = Path(__file__).parents[2] / "agents" / "demos" / "payments" / "refund.yaml"
+    done = handrail("nats-permissions", "--template", template, "--credentials", tmp_path / "credentials")
+    assert done.returncode == 0, done.stderr
+    assert '"detection"' in done.stdout
+    missing = handrail("nats-permissions", "--template", tmp_path / "none.yaml", "--credentials", tmp_path)
+    assert missing.returncode == 2
+
+
+def found_in_quarantine(dev: Dev) -> list[Any]:
+    listed = dev.json("vera", "quarantine", "list")["messages"]
+    return [each for each in listed if each["flowId"] == NOBODY]
+
+
+async def test_quarantined_messages_are_shown_with_their_bytes(dev: Dev) -> None:
+    agent = BusSettings(
+        servers=(dev.ready["nats"],),
+        name="enrichment",
+        user="enrichment",
+        password=(Path(dev.ready["credentials"]) / "enrichment" / "password").read_text().strip(),
+    )
+    async with await Bus.connect(agent) as bus:
+        await bus.publish(
+            f"flow.refund.{NOBODY}.event.enrichment.{NOBODY}.payments.v1.ChargebackEnriched", b"\x1b[31mno event"
+        )
+    wait_for(lambda: found_in_quarantine(dev), "a quarantined message")
+    found = found_in_quarantine(dev)[0]
+    assert "MALFORMED" in dev.text("vera", "quarantine", "list", "--type", "refund")
+    shown = dev.text("vera", "quarantine", "show", found["quarantineId"])
+    assert "1b 5b 33 31" in shown
+    assert "[31mno event" in shown
+    assert "\x1b" not in shown
+    assert dev.json("vera", "quarantine", "show", found["quarantineId"])["message"]["body"]
+    assert dev.run("anna", "quarantine", "list").returncode == 5
+
+
+def test_tokens_are_made_with_the_keys_of_a_folder(dev: Dev, tmp_path: Path) -> None:
+    env = {"HANDRAIL_ADDRESS": dev.ready["address"]}
+    keys = dev.folder / "keys"
+    made = handrail("token", "zoe", "--keys", keys, "--role", "viewer")
+    assert handrail("quarantine", "list", env={**env, "HANDRAIL_TOKEN": made.stdout.strip()}).returncode == 0
+    out = tmp_path / "token"
+    assert handrail("token", "zoe", "--keys", keys, "--lifetime", "1ms", "--out", out).returncode == 0
+    assert out.stat().st_mode & 0o077 == 0
+    foreign = handrail("token", "olga", "--keys", tmp_path / "keys", "--role", "operator")
+    refused = handrail("flow", "list", env={**env, "HANDRAIL_TOKEN": foreign.stdout.strip()})
+    assert refused.returncode == 5
+
+
+def test_every_command_explains_itself() -> None:
+    for command in ([], ["dev"], ["coordinator"], ["agent", "run"], ["flow", "start"], ["template", "put"], ["token"]):
+        done = handrail(*command, "--help")
+        assert done.returncode == 0
+        assert done.stdout.startswith("usage: ")
+    assert handrail_process("--version").stdout.startswith("handrail ")

@@ -1,0 +1,95 @@
+"""Files that the command reads and writes: private ones, templates, packages of agents."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.struct_pb2 import Struct
+
+from handrail.cli.dev.package import load_package, merged
+from handrail.cli.dev.processes import StartError
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.private_files import ensure_passwords, write_private
+from handrail.cli.templates import read_contracts, read_template, to_yaml
+from handrail.mesh.template_yaml import load_yaml
+
+ROOT = Path(__file__).parents[2]
+REFUND = ROOT / "agents" / "demos" / "payments" / "refund.yaml"
+
+
+def test_a_private_file_is_its_owners_alone_even_where_another_was(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "secret"
+    write_private(path, "one")
+    path.chmod(0o644)
+    write_private(path, "two")
+    assert path.read_text() == "two"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in path.parent.iterdir()] == ["secret"]
+
+
+def test_passwords_are_made_once_and_differ(tmp_path: Path) -> None:
+    first = ensure_passwords(tmp_path, ["a", "b"])
+    second = ensure_passwords(tmp_path, ["a", "b", "c"])
+    assert second["a"] == first["a"] == (tmp_path / "a" / "password").read_text().strip()
+    assert len(set(second.values())) == 3
+    assert all(len(password) >= 32 for password in second.values())
+
+
+def test_a_template_is_written_as_it_is_read() -> None:
+    template = read_template(REFUND)
+    assert load_yaml(to_yaml(template)) == template
+
+
+def test_files_that_are_not_what_they_should_be_are_named(tmp_path: Path) -> None:
+    none, binary = tmp_path / "none", tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for read, path, code in (
+        (read_template, none, Exit.USAGE),
+        (read_template, binary, Exit.USAGE),
+        (read_contracts, none, Exit.USAGE),
+        (read_contracts, binary, Exit.FAILED),
+    ):
+        with pytest.raises(CommandError, match=str(path)) as error:
+            read(path)
+        assert error.value.code is code
+
+
+def package(monkeypatch: pytest.MonkeyPatch, name: str, **declared: Any) -> str:
+    module = ModuleType(name)
+    vars(module).update({"AGENTS": {}, "TEMPLATES": (), "MESSAGES": (), **declared})
+    monkeypatch.setitem(sys.modules, name, module)
+    return name
+
+
+def test_packages_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = package(monkeypatch, "one", AGENTS={"a": "one:a"}, TEMPLATES=(REFUND,), MESSAGES=(Struct,))
+    two = package(monkeypatch, "two", AGENTS={"b": "two:b"}, MESSAGES=(FileDescriptorSet, Struct))
+    both = merged([load_package(one), load_package(two)])
+    assert both.agents == {"a": "one:a", "b": "two:b"}
+    assert [template.name for template in both.templates] == ["refund"]
+    assert both.roles == {"finance"}
+    files = [file.name for file in FileDescriptorSet.FromString(both.descriptors).file]
+    assert len(files) == len(set(files))
+    assert merged([]).agents == {}
+
+
+def test_two_packages_do_not_share_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = package(monkeypatch, "one", AGENTS={"a": "one:a"})
+    two = package(monkeypatch, "two", AGENTS={"a": "two:a"})
+    with pytest.raises(StartError, match="agent called a"):
+        merged([load_package(one), load_package(two)])
+
+
+@pytest.mark.parametrize(
+    "declared", [{"AGENTS": ["a"]}, {"TEMPLATES": ["x"]}, {"MESSAGES": (1,)}, {"MESSAGES": (int,)}], ids=str
+)
+def test_a_package_that_declares_something_else_is_refused(
+    monkeypatch: pytest.MonkeyPatch, declared: dict[str, Any]
+) -> None:
+    with pytest.raises(StartError, match="odd"):
+        load_package(package(monkeypatch, "odd", **declared))
