@@ -14,14 +14,14 @@ from handrail.v1.decision_pb2 import Choice, EscalationCause
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.contract.source import ROOT
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("agents/demos/*/README.md")])
 OPERATIONS = ROOT / "docs" / "operations.md"
 
 Commands = Mapping[str, argparse.ArgumentParser]
 
 
 def pages() -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+    return pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def commands(of: argparse.ArgumentParser) -> Commands:
