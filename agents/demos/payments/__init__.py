@@ -7,6 +7,7 @@ customer. `python -m demos.payments` runs them all; `handrail dev --agents demos
 from pathlib import Path
 
 from google.protobuf.message import Message
+from google.type.money_pb2 import Money
 
 from payments.v1 import payments_pb2
 
@@ -28,3 +29,13 @@ MESSAGES: tuple[type[Message], ...] = (
     payments_pb2.CustomerNotified,
 )
 """The messages that the templates name."""
+
+EXAMPLES: dict[str, Message] = {
+    "refund": payments_pb2.ChargebackReceived(
+        chargeback_id="cb-example",
+        account_id="acct-0001",
+        amount=Money(currency_code="EUR", units=1500),
+        reason="to see two people approve it",
+    )
+}
+"""A first event to try, by flow type: `handrail dev` prints the command."""
