@@ -93,7 +93,7 @@ class Hybrid:
     async def close(self) -> None:
         """Disconnect; the stack is ended by whoever started it."""
         await self._pull.stop()
-        await self._channel.close()
+        await self._channel.close(None)
         await self._bus.close()
 
     def _delivered(self, delivery: Delivery) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 
 from handrail.coordinator.alarms import Alarms
@@ -18,21 +20,41 @@ from handrail.mesh.errors import WrongSequence
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
 from handrail.mesh.store import FlowStore
-from handrail.v1.decision_pb2 import FlowHalted
+from handrail.v1.decision_pb2 import CompensationStarted, FlowHalted, FlowResumed
 
 log = logging.getLogger(__name__)
 
-_FLOW_HALTED = FlowHalted.DESCRIPTOR.full_name
+_MORE_WILL_FOLLOW = frozenset(
+    message.DESCRIPTOR.full_name for message in (FlowHalted, FlowResumed, CompensationStarted)
+)
+"""Decisions that begin an intervention of several appends. One of a single message needs no lease: it would cost two
+broker calls to save nothing."""
+
+_REMEMBERED = 512
+"""Flows that an attendant remembers; one of ten messages takes some 50 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attended:
+    """A flow as it was left, with the timers set that the messages from `since` on changed."""
+
+    since: int
+    flow: Flow
 
 
 class Attendant:
-    """Brings a flow to where nothing is left to decide. Safe to run on any replica, at any time, twice."""
+    """Brings a flow to where nothing is left to decide. Safe to run on any replica, at any time, twice.
+
+    It remembers the flows it attended to last: a message that was there then needs nothing more, and a later one only
+    what came since. That saves work and decides nothing: every append names the sequence it is based on.
+    """
 
     def __init__(self, store: FlowStore, alarms: Alarms, leases: Leases) -> None:
         self._store = store
         self._alarms = alarms
         self._leases = leases
         self._turns: dict[str, asyncio.Lock] = {}
+        self._recent: OrderedDict[str, _Attended] = OrderedDict()
 
     async def attend(self, flow_type: str, flow_id: str, *, since: int, at_least: int, now: datetime) -> Flow:
         """Decide what is due at `now` in a flow that holds at least sequence `at_least`, and set its timers.
@@ -42,26 +64,44 @@ class Attendant:
         BROKER_UNAVAILABLE.
         """
         async with self.turn(flow_id):
-            history = await self._store.read(flow_type, flow_id, at_least=at_least)
-            flow = await self._store.fold(flow_type, flow_id, history)
-            earlier = [recorded for recorded in history if recorded.sequence < since]
-            before = timers(fold(flow.template, earlier)) if earlier else {}
-            return await self.settle(flow, now, before=before)
+            recent = self._recent.get(flow_id)
+            if recent is not None and 0 < recent.since <= since and at_least <= recent.flow.last_sequence:
+                return recent.flow
+            if recent is not None and (since > recent.flow.last_sequence or not since):
+                before = timers(recent.flow) if since else {}
+                flow = await self._store.catch_up(recent.flow, at_least=at_least)
+            else:
+                flow, before = await self._read(flow_type, flow_id, since, at_least)
+            return await self.settle(flow, now, before=before, since=since)
 
-    async def settle(self, flow: Flow, now: datetime, *, before: Mapping[str, datetime]) -> Flow:
-        """Decide until nothing is due, then turn the timers `before` into those that the flow wants."""
+    async def settle(self, flow: Flow, now: datetime, *, before: Mapping[str, datetime], since: int) -> Flow:
+        """Decide until nothing is due, then turn the timers `before` the messages from `since` on into those wanted."""
+        self._recent.pop(flow.flow_id, None)
         flow, overtaken = await self._decide(flow, now)
         # What is due already and led to nothing waits for something else; unless a decision was overtaken: then it is
         # tried again.
         after = {name: due for name, due in timers(flow).items() if due > now or overtaken}
         await self._alarms.change(flow.flow_type, flow.flow_id, before=before, after=after)
+        if not overtaken:
+            self._recent[flow.flow_id] = _Attended(since, flow)
+            if len(self._recent) > _REMEMBERED:
+                self._recent.popitem(last=False)
         return flow
+
+    async def _read(
+        self, flow_type: str, flow_id: str, since: int, at_least: int
+    ) -> tuple[Flow, dict[str, datetime]]:
+        """The flow, and the timers it wanted before the messages from `since` on."""
+        history = await self._store.read(flow_type, flow_id, at_least=at_least)
+        flow = await self._store.fold(flow_type, flow_id, history)
+        earlier = [recorded for recorded in history if recorded.sequence < since]
+        return flow, timers(fold(flow.template, earlier)) if earlier else {}
 
     async def _decide(self, flow: Flow, now: datetime) -> tuple[Flow, bool]:
         entry = decide(flow, now)
         if entry is None:
             return flow, False
-        if not needs_lease(flow, entry):
+        if entry.address.message_type not in _MORE_WILL_FOLLOW:
             return await self._append_all(flow, entry, now)
         async with self._leases.hold(f"flow.{flow.flow_type}.{flow.flow_id}"):
             return await self._append_all(flow, entry, now)
@@ -76,14 +116,14 @@ class Attendant:
         ):
             sequence = await self._store.append(flow, entry)
         log.info("flow %s: recorded %s at %d", flow.flow_id, entry.address.message_type, sequence)
-        return sequence, await self._store.load(flow.flow_type, flow.flow_id, at_least=sequence)
+        return sequence, await self._store.catch_up(flow, at_least=sequence)
 
     async def _append_all(self, flow: Flow, entry: Entry | None, now: datetime) -> tuple[Flow, bool]:
         while entry is not None:
             try:
                 sequence, flow = await self.append(flow, entry)
-            except WrongSequence:
-                flow = await self._store.load(flow.flow_type, flow.flow_id)
+            except WrongSequence as error:
+                flow = await self._store.catch_up(flow, at_least=error.last_sequence or 0)
             else:
                 void = flow.void.get(sequence)
                 if void is not None:
@@ -103,11 +143,6 @@ class Attendant:
         finally:
             if not lock.locked() and self._turns.get(flow_id) is lock:
                 del self._turns[flow_id]
-
-
-def needs_lease(flow: Flow, entry: Entry) -> bool:
-    """Whether several appends are to follow: a decision of a single message needs no lease."""
-    return flow.is_halted or entry.address.message_type == _FLOW_HALTED
 
 
 def _cause(flow: Flow, entry: Entry) -> str:

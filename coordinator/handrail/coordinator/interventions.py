@@ -218,7 +218,9 @@ class Interventions:
         """Attend to what follows. Where another replica is at it already, it will see to it: the decision is in the
         stream."""
         try:
-            return await self._attendant.settle(after, _now(after), before=timers(before))
+            return await self._attendant.settle(
+                after, _now(after), before=timers(before), since=before.last_sequence + 1
+            )
         except HandrailError as error:
             if error.reason != ErrorReason.ERROR_REASON_FLOW_BUSY:
                 raise

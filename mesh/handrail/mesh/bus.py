@@ -156,15 +156,18 @@ class Bus:
         stream: str,
         *,
         multi_last: Sequence[str],
+        from_seq: int = 0,
         up_to_seq: int | None = None,
         timeout: timedelta = READ_TIMEOUT,
     ) -> Page:
         """The last message of each subject that matches one of the filters, in stream order.
 
-        `up_to_seq` leaves out what is newer. Raises TooManySubjects beyond 1,024. On a replicated stream the answer
+        `from_seq` leaves out what is older, `up_to_seq` what is newer. Raises TooManySubjects beyond 1,024. On a replicated stream the answer
         may lag: compare `up_to_sequence` with what you know.
         """
         request: dict[str, Any] = {"multi_last": list(multi_last)}
+        if from_seq:
+            request["seq"] = from_seq
         if up_to_seq is not None:
             request["up_to_seq"] = up_to_seq
         return await direct.read(self.connection, stream, request, timeout=timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,7 +15,7 @@ from handrail.mesh.direct import READ_TIMEOUT
 from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.flow import Flow, Void
-from handrail.mesh.fold import fold, pinned_version
+from handrail.mesh.fold import advance, fold, pinned_version
 from handrail.mesh.streams import FLOW
 from handrail.mesh.subjects import flow_filter, outcome_filter, parse
 from handrail.mesh.template import Template
@@ -63,17 +64,20 @@ class FlowStore:
         flow_type: str,
         flow_id: str,
         *,
+        after: int = 0,
         at_least: int = 0,
         up_to: int | None = None,
         timeout: timedelta = READ_TIMEOUT,
     ) -> History:
         """The messages of a flow, in stream order, empty if there are none.
 
-        Reads again until the answer holds everything up to sequence `at_least`. `up_to` leaves out what is newer.
+        Reads again until the answer holds everything up to sequence `at_least`. `after` leaves out what is up to that
+        sequence, `up_to` what is newer.
         Raises BrokerUnavailable after `timeout`.
         """
-        messages = await self._read_raw(flow_filter(flow_type, flow_id), at_least, timeout)
-        return _decoded([message for message in messages if up_to is None or message.sequence <= up_to])
+        messages = await self._read_raw(flow_filter(flow_type, flow_id), after, at_least, timeout)
+        newest = up_to if up_to is not None else sys.maxsize
+        return _decoded([message for message in messages if after < message.sequence <= newest])
 
     async def fold(self, flow_type: str, flow_id: str, history: Sequence[Recorded]) -> Flow:
         """Fold a flow's messages with the template that its first event pins; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
@@ -86,17 +90,19 @@ class FlowStore:
                 ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, f"there is no {flow_type} flow {flow_id}", flow_id=flow_id
             )
         template = await self.catalog.template(flow_type, pinned_version(history))
-        flow = fold(template, history)
-        for each in history.malformed if isinstance(history, History) else ():
-            sequence = each.message.sequence
-            flow.void[sequence] = Void(each.error.text, each.error.reason)
-            flow.last_sequence = max(flow.last_sequence, sequence)
-            flow.message_count += 1
-        return flow
+        return _with_malformed(fold(template, history), history)
 
     async def load(self, flow_type: str, flow_id: str, *, at_least: int = 0, up_to: int | None = None) -> Flow:
         """Read and fold a flow; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND."""
         return await self.fold(flow_type, flow_id, await self.read(flow_type, flow_id, at_least=at_least, up_to=up_to))
+
+    async def catch_up(self, flow: Flow, *, at_least: int) -> Flow:
+        """The flow with what came since it was folded, and that holds everything up to sequence `at_least`.
+
+        What a read did not show is newer than all it showed: a replica answers with everything up to where it is.
+        """
+        news = await self.read(flow.flow_type, flow.flow_id, after=flow.last_sequence, at_least=at_least)
+        return _with_malformed(advance(flow, news), news)
 
     async def append(self, flow: Flow, entry: Entry) -> int:
         """Append a message decided on `flow`, unless the flow moved on since; return its sequence.
@@ -146,14 +152,18 @@ class FlowStore:
         history = _decoded([message] if message else [])
         return history[0] if history else None
 
-    async def _read_raw(self, subject_filter: str, at_least: int, timeout: timedelta) -> Sequence[RawMessage]:
+    async def _read_raw(
+        self, subject_filter: str, after: int, at_least: int, timeout: timedelta
+    ) -> Sequence[RawMessage]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout.total_seconds()
         backoff = _BACKOFF
         while True:
             left = timedelta(seconds=max(0.0, deadline - loop.time()))
             try:
-                page = await self._bus.direct_get(FLOW, multi_last=[subject_filter], timeout=left)
+                page = await self._bus.direct_get(
+                    FLOW, multi_last=[subject_filter], from_seq=after + 1 if after else 0, timeout=left
+                )
             except TooManySubjects:
                 return await self._read_in_parts(subject_filter, left)
             if max(page.up_to_sequence, *(message.sequence for message in page.messages[-1:]), 0) >= at_least:
@@ -208,6 +218,15 @@ class FlowStore:
                 break
             subjects += listed
         return subjects
+
+
+def _with_malformed(flow: Flow, history: Sequence[Recorded]) -> Flow:
+    for each in history.malformed if isinstance(history, History) else ():
+        sequence = each.message.sequence
+        flow.void[sequence] = Void(each.error.text, each.error.reason)
+        flow.last_sequence = max(flow.last_sequence, sequence)
+        flow.message_count += 1
+    return flow
 
 
 def _decoded(messages: Sequence[RawMessage]) -> History:

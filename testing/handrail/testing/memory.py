@@ -78,12 +78,14 @@ class MemoryBus(Bus):
         stream: str,
         *,
         multi_last: Sequence[str],
+        from_seq: int = 0,
         up_to_seq: int | None = None,
         timeout: timedelta = READ_TIMEOUT,
     ) -> Page:
         """The messages that match, in stream order."""
         found = {m.sequence: m for pattern in multi_last for m in self.matching(stream, pattern)}
-        wanted = [found[sequence] for sequence in sorted(found) if up_to_seq is None or sequence <= up_to_seq]
+        newest = self._sequences[stream] if up_to_seq is None else up_to_seq
+        wanted = [found[sequence] for sequence in sorted(found) if from_seq <= sequence <= newest]
         return Page(tuple(wanted), up_to_sequence=self._sequences[stream])
 
     async def read_forward(

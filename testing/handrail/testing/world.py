@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import heapq
-import random
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 from google.protobuf.message import Message
 
 from handrail.agents import Agent, DeclarationError
 from handrail.coordinator.auth import Caller
 from handrail.mesh import starting
-from handrail.mesh.bus import RawMessage
-from handrail.mesh.durables import ACK_WAIT
 from handrail.mesh.envelope import pack
 from handrail.mesh.flow import Proposal
-from handrail.mesh.streams import FLOW, QUARANTINE
+from handrail.mesh.streams import QUARANTINE
 from handrail.mesh.subjects import COORDINATOR
 from handrail.mesh.template import Template
 from handrail.testing.hosting import CrashPoint, HostedAgent, HostedCoordinator
-from handrail.testing.memory import MemoryBus, MemoryDelivery
+from handrail.testing.memory import MemoryBus
+from handrail.testing.schedule import Schedule
 from handrail.testing.view import FlowView
 from handrail.v1.decision_pb2 import Choice
 from handrail.v1.failure_pb2 import Quarantined
@@ -31,9 +26,6 @@ from handrail.v1.template_pb2 import StoredTemplate
 
 BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
 """When every World begins."""
-
-_STEPS = 100_000
-"""Deliveries after which a World that finds no rest is taken for a loop."""
 
 
 class World:
@@ -54,11 +46,7 @@ class World:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="handler")
         self.coordinator = HostedCoordinator(self.bus)
         self._agents = {agent.name: HostedAgent(agent, self.bus, self._threads) for agent in agents}
-        self._chance = random.Random(seed) if seed is not None else None
-        self._queue: list[_Work] = []
-        self._later: list[tuple[datetime, int, _Work]] = []
-        self._numbers = count()
-        self._seen = 0
+        self._schedule = Schedule(self.bus, self.coordinator, self._agents, seed=seed)
 
     async def __aenter__(self) -> World:
         for template in self._templates:
@@ -195,68 +183,15 @@ class World:
     async def start_coordinator(self) -> None:
         """A coordinator runs again, and catches up."""
         self.coordinator.running = True
-        await self._fire()
-        await self.settle()
+        await self._schedule.catch_up()
 
     async def settle(self) -> None:
         """Let everything happen that happens at this moment."""
-        for _ in range(_STEPS):
-            self._hand_out()
-            ready = [work for work in self._queue if work.host.running]
-            if not ready:
-                return
-            work = self._chance.choice(ready) if self._chance else ready[0]
-            self._queue.remove(work)
-            await self._do(work)
-        raise RuntimeError(f"the world found no rest within {_STEPS} deliveries")
+        await self._schedule.settle()
 
     async def advance(self, duration: timedelta) -> None:
         """Move the clock, and let happen what falls due on the way, in its order."""
-        await self.settle()
-        target = self.now + duration
-        while (due := self._next_due()) is not None and due <= target:
-            self.bus.now = max(due, self.now)
-            await self._fire()
-            await self.settle()
-        self.bus.now = target
-
-    def _hand_out(self) -> None:
-        """Queue what was stored since the last time for everybody whose durable delivers it."""
-        messages = self.bus.messages[FLOW]
-        for message in messages[self._seen :]:
-            for hosted in self._agents.values():
-                hosted.hear(message.subject)
-                if hosted.wants(message.subject):
-                    self._queue.append(_Work(hosted, message))
-            if self.coordinator.wants(message.subject):
-                self._queue.append(_Work(self.coordinator, message))
-        self._seen = len(messages)
-        while self._later and self._later[0][0] <= self.now:
-            self._queue.append(heapq.heappop(self._later)[2])
-
-    async def _do(self, work: _Work) -> None:
-        def on_settled(delay: timedelta | None) -> None:
-            if delay is not None:
-                self._again(work, delay)
-
-        delivery = MemoryDelivery(work.message, work.delivered, on_settled)
-        await work.host.handle(delivery)
-        if not delivery.settled:
-            self._again(work, ACK_WAIT)
-
-    def _again(self, work: _Work, delay: timedelta) -> None:
-        again = _Work(work.host, work.message, work.delivered + 1)
-        heapq.heappush(self._later, (self.now + delay, next(self._numbers), again))
-
-    def _next_due(self) -> datetime | None:
-        due = [self._later[0][0]] if self._later else []
-        timer = self.bus.next_timer() if self.coordinator.running else None
-        return min([*due, timer] if timer else due, default=None)
-
-    async def _fire(self) -> None:
-        if self.coordinator.running:
-            for subject in self.bus.fire():
-                await self.coordinator.due(subject)
+        await self._schedule.advance(duration)
 
     async def _put(self, template: Template) -> None:
         catalog = self.coordinator.catalog
@@ -285,12 +220,3 @@ class World:
             caller=Caller(voter, frozenset(roles)),
         )
         await self.settle()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Work:
-    """A message for somebody, and how often it was handed out when it is next."""
-
-    host: HostedAgent | HostedCoordinator
-    message: RawMessage
-    delivered: int = 1

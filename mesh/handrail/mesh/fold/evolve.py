@@ -85,8 +85,14 @@ def begin(template: Template) -> Flow:
 
 def evolve(flow: Flow, recorded: Recorded) -> Flow:
     """The flow after one more message. `recorded` must be the next one in stream order."""
+    return advance(flow, (recorded,))
+
+
+def advance(flow: Flow, history: Iterable[Recorded]) -> Flow:
+    """The flow after some more messages, which must be the next ones in stream order."""
     after = flow.copy()
-    _apply(after, recorded)
+    for recorded in history:
+        _apply(after, recorded)
     return after
 
 
