@@ -7,24 +7,24 @@ import logging
 from concurrent.futures import Executor
 from datetime import timedelta
 
-from handrail.agents import arguments, plan
+from handrail.agents import arguments
 from handrail.agents.arguments import UnfitInput
 from handrail.agents.attempt import Attempt
-from handrail.agents.bindings import Bindings, Bound
+from handrail.agents.bindings import Bindings
 from handrail.agents.context import Context
-from handrail.agents.errors import NonRetryable, Stopping
+from handrail.agents.errors import NonRetryable, Postponed, Stopping
 from handrail.agents.halts import Halts
 from handrail.agents.handlers import Handler
 from handrail.agents.invoke import QuickRetries, invoke
 from handrail.agents.outcomes import Outcomes
 from handrail.agents.patience import Patience
-from handrail.agents.plan import POISON, Plan, Task
+from handrail.agents.plan import POISON, Task
+from handrail.agents.planner import Planner
 from handrail.agents.ports import Delivery, Mesh
 from handrail.mesh import telemetry
 from handrail.mesh.envelope import Recorded, decode
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import Flow, Verdict, Void
-from handrail.mesh.subjects import Kind
+from handrail.mesh.flow import Verdict, Void
 from handrail.mesh.template import EffectKind
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -40,12 +40,6 @@ _BAD_ANSWER = (
     ErrorReason.ERROR_REASON_WRONG_AGENT,
 )
 """What is wrong with an answer itself; anything else is the broker's, and passes."""
-
-_NO_TEMPLATE = (ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND, ErrorReason.ERROR_REASON_FLOW_NOT_FOUND)
-
-
-class Postponed(Exception):
-    """This worker can't handle the delivery; another one may, or a later one."""
 
 
 class Engine:
@@ -66,7 +60,7 @@ class Engine:
         self._mesh = mesh
         self._patience = patience
         self._outcomes = Outcomes(mesh, patience)
-        self._halts = halts
+        self._planner = Planner(bindings, mesh, patience, halts)
         self._retries = retries
         self._threads = threads
 
@@ -97,7 +91,7 @@ class Engine:
         except HandrailError as error:
             await self._quarantine(delivery, error.reason, error.text)
             return
-        todo = await self._plan(recorded, delivery)
+        todo = await self._planner.plan(recorded, delivered=delivery.delivered)
         if todo.void is not None:
             await self._drop(recorded, delivery, todo.void)
         elif len(todo.tasks) == 1:
@@ -107,35 +101,6 @@ class Engine:
             for outcome in await asyncio.gather(*performing, return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
-
-    async def _plan(self, recorded: Recorded, delivery: Delivery) -> Plan:
-        address = recorded.address
-        if recorded.kind not in (Kind.RETRY, Kind.UNDO):
-            bound = await self._bound(address.flow_type, recorded.event.template_version)
-            if bound is not None and not plan.needs_fold(
-                recorded,
-                bound,
-                self._bindings,
-                delivered=delivery.delivered,
-                now=self._mesh.now(),
-                halted=address.flow_id in self._halts.flow_ids,
-            ):
-                return plan.direct(recorded, bound)
-        try:
-            flow = await self._load(recorded)
-        except HandrailError as error:
-            if error.reason not in _NO_TEMPLATE:
-                raise
-            if delivery.delivered < POISON:
-                raise Postponed(f"flow {address.flow_id}: {error.text}") from error
-            return Plan(void=Void(error.text, error.reason))
-        match recorded.kind:
-            case Kind.RETRY:
-                return plan.retried(flow, recorded, agent=self._agent, delivered=delivery.delivered)
-            case Kind.UNDO:
-                return plan.undone(flow, recorded, agent=self._agent)
-            case _:
-                return plan.triggered(flow, recorded, agent=self._agent, delivered=delivery.delivered)
 
     async def _perform(self, task: Task, recorded: Recorded, delivery: Delivery) -> None:
         attempt = task.attempt
@@ -243,20 +208,6 @@ class Engine:
                 detail=detail,
                 reporter=self._agent,
             )
-        )
-
-    async def _bound(self, flow_type: str, version: int) -> Bound | None:
-        template = self._mesh.templates.get(flow_type, version)
-        if template is None:
-            await self._patience.insist(self._mesh.templates.refresh)
-            self._bindings.learn(self._mesh.templates.all())
-            template = self._mesh.templates.get(flow_type, version)
-        return None if template is None else self._bindings.of(template)
-
-    async def _load(self, recorded: Recorded) -> Flow:
-        address = recorded.address
-        return await self._patience.insist(
-            lambda: self._mesh.load(address.flow_type, address.flow_id, at_least=recorded.sequence)
         )
 
     def _handler(self, attempt: Attempt) -> Handler:

@@ -29,3 +29,7 @@ class AgentNotRunning(Exception):
 
 class Stopping(Exception):
     """The worker stops: what still waits for the broker is handed back to another worker."""
+
+
+class Postponed(Exception):
+    """This worker can't handle a delivery; another one may, or a later one."""

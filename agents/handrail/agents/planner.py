@@ -1,0 +1,77 @@
+"""From a message to a plan: looks up the template, and reads the flow where the message alone does not tell."""
+
+from __future__ import annotations
+
+from handrail.agents import plan
+from handrail.agents.bindings import Bindings, Bound
+from handrail.agents.errors import Postponed
+from handrail.agents.halts import Halts
+from handrail.agents.patience import Patience
+from handrail.agents.plan import POISON, Plan
+from handrail.agents.ports import Mesh
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow, Void
+from handrail.mesh.subjects import Kind
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_NO_TEMPLATE = (ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND, ErrorReason.ERROR_REASON_FLOW_NOT_FOUND)
+
+
+class Planner:
+    """Plans for one agent. Most messages need no look at their flow: they are planned without a single read."""
+
+    def __init__(self, bindings: Bindings, mesh: Mesh, patience: Patience, halts: Halts) -> None:
+        self._agent = bindings.agent
+        self._bindings = bindings
+        self._mesh = mesh
+        self._patience = patience
+        self._halts = halts
+
+    async def plan(self, recorded: Recorded, *, delivered: int) -> Plan:
+        """What to do about a message on its n-th delivery.
+
+        Raises `Postponed` for a version that nobody has stored; on the delivery that would be poison the plan says that
+        the message is void instead.
+        """
+        address = recorded.address
+        if recorded.kind not in (Kind.RETRY, Kind.UNDO):
+            bound = await self._bound(address.flow_type, recorded.event.template_version)
+            if bound is not None and not plan.needs_fold(
+                recorded,
+                bound,
+                self._bindings,
+                delivered=delivered,
+                now=self._mesh.now(),
+                halted=address.flow_id in self._halts.flow_ids,
+            ):
+                return plan.direct(recorded, bound)
+        try:
+            flow = await self._load(recorded)
+        except HandrailError as error:
+            if error.reason not in _NO_TEMPLATE:
+                raise
+            if delivered < POISON:
+                raise Postponed(f"flow {address.flow_id}: {error.text}") from error
+            return Plan(void=Void(error.text, error.reason))
+        match recorded.kind:
+            case Kind.RETRY:
+                return plan.retried(flow, recorded, agent=self._agent, delivered=delivered)
+            case Kind.UNDO:
+                return plan.undone(flow, recorded, agent=self._agent)
+            case _:
+                return plan.triggered(flow, recorded, agent=self._agent, delivered=delivered)
+
+    async def _bound(self, flow_type: str, version: int) -> Bound | None:
+        template = self._mesh.templates.get(flow_type, version)
+        if template is None:
+            await self._patience.insist(self._mesh.templates.refresh)
+            self._bindings.learn(self._mesh.templates.all())
+            template = self._mesh.templates.get(flow_type, version)
+        return None if template is None else self._bindings.of(template)
+
+    async def _load(self, recorded: Recorded) -> Flow:
+        address = recorded.address
+        return await self._patience.insist(
+            lambda: self._mesh.load(address.flow_type, address.flow_id, at_least=recorded.sequence)
+        )
