@@ -118,12 +118,20 @@ async def refused(call: Any) -> Refusal:
 
 @asynccontextmanager
 async def running_api(
-    bus: Bus, folder: Path, *, more_keys: tuple[Path, ...] = (), **settings: Any
+    bus: Bus,
+    folder: Path,
+    *,
+    more_keys: tuple[Path, ...] = (),
+    holder: str = "test",
+    replicas: int = 1,
+    **settings: Any,
 ) -> AsyncIterator[Api]:
-    """A coordinator on `bus` for as long as the block runs: it decides, and it serves."""
+    """A coordinator on `bus` for as long as the block runs: it decides, and it serves. Several need a `holder` each;
+    its keys are in `folder`, which they may share. `replicas` are those of the streams.
+    """
     keys = ensure_keys(folder / "keys")
-    replica = Replica(bus, holder="test", lease_ttl=timedelta(seconds=2))
-    await replica.prepare(replicas=1)
+    replica = Replica(bus, holder=holder, lease_ttl=timedelta(seconds=2))
+    await replica.prepare(replicas=replicas)
     stopping = asyncio.Event()
     server = Server(replica, ServerSettings(address="127.0.0.1:0", public_keys=(keys.public, *more_keys), **settings))
     port = await server.start()

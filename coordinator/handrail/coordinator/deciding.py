@@ -34,8 +34,7 @@ class Deciding:
             await self._bus.pull(streams.TIMER, "due", in_flight=IN_FLIGHT, on_delivery=self._begin(self._due)),
         ]
         await stopping.wait()
-        for pull in pulls:
-            await pull.stop()
+        await asyncio.gather(*(pull.stop() for pull in pulls))
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, handle: Callable[[Delivery], Coroutine[None, None, None]]) -> Callable[[Delivery], None]:
