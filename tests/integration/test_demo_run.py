@@ -218,8 +218,11 @@ def test_a_run_that_does_not_end_as_planned_fails_and_names_the_flows(tmp_path: 
         )
     )
     # Nobody can be looked up: every flow fails before any money moves.
-    run = demo("--chargebacks", chargebacks, PAYMENTS_CUSTOMERS=str(tmp_path / "none"))
+    run = demo("--chargebacks", chargebacks, PAYMENTS_CUSTOMERS=str(tmp_path / "none"), TMPDIR=str(tmp_path))
     assert run.returncode == 1
+    (kept,) = tmp_path.glob("payments-*")
+    assert str(kept) in run.stderr
+    assert "FileNotFoundError" in (kept / "logs" / "enrichment.log").read_text("utf-8")
     for id_ in ("cb-1", "cb-2", "cb-3"):
         assert f"WRONG: chargeback {id_}, " in run.stdout
     assert "Traceback" not in run.stderr

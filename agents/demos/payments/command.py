@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shutil
 import signal
 import sys
 import tempfile
@@ -16,9 +17,12 @@ from handrail.cli.exits import CommandError
 
 SHIPPED = Path(__file__).with_name("chargebacks.jsonl")
 
+OK, FAILED, INTERRUPTED = 0, 1, 130
+"""Exit statuses: every flow ended as it must; one did not, or nothing could be run; Ctrl-C."""
+
 
 def main() -> int:
-    """Run it; 0 where every flow ended as it must, 1 where one did not or nothing could be run, 130 after Ctrl-C."""
+    """Run it; returns an exit status."""
     parser = argparse.ArgumentParser(prog="python -m demos.payments", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--chargebacks", type=Path, default=SHIPPED, metavar="FILE", help="JSON lines; default: shipped"
@@ -28,26 +32,34 @@ def main() -> int:
     arguments = parser.parse_args()
     # Asked to end, it ends as with Ctrl-C: with all its processes, and without its temporary folder.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder: Path = arguments.keep or Path(tempfile.mkdtemp(prefix="payments-"))
+    status = _status(folder, arguments)
+    if arguments.keep is None:
+        if status == FAILED and (folder / "logs").exists():
+            print(f"demo: what it left is kept, to look at: {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder)
+    return status
+
+
+def _status(folder: Path, arguments: argparse.Namespace) -> int:
     try:
-        if arguments.keep is not None:
-            return _run_in(arguments.keep, arguments)
-        with tempfile.TemporaryDirectory(prefix="payments-") as folder:
-            return _run_in(Path(folder), arguments)
+        return OK if _run_in(folder, arguments) else FAILED
     except OSError as error:
         print(f"demo: {error.filename}: {error.strerror}" if error.filename else f"demo: {error}", file=sys.stderr)
-        return 1
+        return FAILED
     except (StartError, CommandError) as error:
         print(f"demo: {error}", file=sys.stderr)
-        return 1
+        return FAILED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
-def _run_in(folder: Path, arguments: argparse.Namespace) -> int:
+def _run_in(folder: Path, arguments: argparse.Namespace) -> bool:
     former = Files(folder).of_former_run()
     if former:
         raise StartError(f"{folder} holds another run ({', '.join(former)}): name another folder, or remove it")
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(arguments.chargebacks, read_chargebacks(arguments.chargebacks), seed=arguments.seed, folder=folder)
     logging.getLogger("handrail").addHandler(StoryHandler(run.story))
-    return 0 if run.run() else 1
+    return run.run()
