@@ -151,6 +151,9 @@ class Connection:
         """Wait until the broker has everything sent so far; TimeoutError."""
         async with asyncio.timeout(timeout.total_seconds()):
             await self._outbox.drained()
+            # nats-py's PING overtakes what its own writer still holds; by the answer that is written, and the second
+            # one comes behind it.
+            await self.client.flush()
             await self.client.flush()
 
     async def _connect(self, tls: ssl.SSLContext | None, nkey_seed: str | None) -> None:

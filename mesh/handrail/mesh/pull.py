@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -23,7 +24,7 @@ from handrail.mesh.inbox import NO_RESPONDERS, status
 
 _logger = logging.getLogger(__name__)
 
-_EXPIRES = 30.0
+_EXPIRES = 5.0
 _HEARTBEAT = 1.0
 _SILENCE = 3.5
 """Seconds: a request's life, the broker's heartbeat while nothing is delivered, and how long we do without one."""
@@ -87,8 +88,24 @@ class Pull:
             self._ticking.cancel()
         self._connection.on_reconnected.remove(self._ask_anew)
         self._connection.inbox.forget(self._refusals)
-        if self._subscription is not None and self._connection.client.is_connected:
-            await self._subscription.drain()  # type: ignore[no-untyped-call]
+        if self._subscription is None or not self._connection.client.is_connected:
+            return
+        if self._outlives_us:
+            await asyncio.sleep(self._open_for())
+        await self._subscription.drain()  # type: ignore[no-untyped-call]
+
+    @property
+    def _outlives_us(self) -> bool:
+        """Whether the broker may serve our open requests after we have gone.
+
+        A consumer's leader sees at once that nobody listens any more, but not across servers where an agent's account
+        is another than the stream's: what it hands out then is lost until the durable's wait for the ack is over.
+        """
+        return len(self._connection.client.servers) > 1
+
+    def _open_for(self) -> float:
+        """Seconds until the last open request has expired at the broker."""
+        return max(0.0, self._requests[-1] - _GRACE - self._loop.time()) + _TICK if self._requests else 0.0
 
     @property
     def unsettled(self) -> int:
@@ -122,7 +139,8 @@ class Pull:
             self._unsettled += 1
             delivery = Delivery(self, message)
             if self._stopping:
-                delivery.nak()
+                # Not to be handed to another open request of ours.
+                delivery.nak(timedelta(seconds=self._open_for()) if self._outlives_us else None)
                 return
             self._problem = ""
             self._on_delivery(delivery)
