@@ -20,6 +20,7 @@ from handrail.mesh.errors import WrongSequence
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
 from handrail.mesh.store import FlowStore
+from handrail.mesh.subjects import Kind
 from handrail.v1.decision_pb2 import CompensationStarted, FlowHalted, FlowResumed
 
 log = logging.getLogger(__name__)
@@ -109,11 +110,11 @@ class Attendant:
     async def append(self, flow: Flow, entry: Entry) -> tuple[int, Flow]:
         """Append one message and read the flow again; WrongSequence if it moved on."""
         with telemetry.span(
-            "decide",
-            flow_id=flow.flow_id,
-            parent=_cause(flow, entry),
-            decision=entry.address.message_type,
+            "decide", flow_id=flow.flow_id, parent=flow.last_span_id, decision=entry.address.message_type
         ):
+            # A released proposal has the very bytes that were proposed.
+            if entry.address.kind is not Kind.RELEASED:
+                entry.event.span_id = telemetry.current_span_id()
             sequence = await self._store.append(flow, entry)
         log.info("flow %s: recorded %s at %d", flow.flow_id, entry.address.message_type, sequence)
         return sequence, await self._store.catch_up(flow, at_least=sequence)
@@ -143,8 +144,3 @@ class Attendant:
         finally:
             if not lock.locked() and self._turns.get(flow_id) is lock:
                 del self._turns[flow_id]
-
-
-def _cause(flow: Flow, entry: Entry) -> str:
-    cause = flow.facts.get(entry.event.causation_id) or flow.first
-    return cause.event.span_id if cause is not None else ""

@@ -74,6 +74,7 @@ class Flow:
     first: Recorded | None = None
     last_sequence: int = 0
     last_time: datetime | None = None
+    last_span_id: str = ""
     message_count: int = 0
     facts: dict[str, Recorded] = field(default_factory=dict)
     facts_by_type: dict[str, tuple[Recorded, ...]] = field(default_factory=dict)

@@ -120,6 +120,7 @@ def _apply(flow: Flow, recorded: Recorded) -> None:
     flow.flow_id = recorded.event.flow_id
     flow.last_sequence = recorded.sequence
     flow.last_time = recorded.time
+    flow.last_span_id = recorded.event.span_id or flow.last_span_id
     flow.message_count += 1
     void = _judge(flow, recorded)
     if void is None:
