@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from handrail.mesh.template import Template
-from tests.promises.house import House, Processes, building
+from tests.promises.house import House, building
 from tests.promises.team import REFUND
 from tests.support.agents import template
 
@@ -32,10 +32,3 @@ async def build(tmp_path: Path) -> AsyncIterator[Build]:
 async def house(build: Build) -> House:
     """An installation of the refund as it is."""
     return await build()
-
-
-@pytest.fixture
-def processes(house: House) -> Iterator[Processes]:
-    """Starts agents as processes of their own."""
-    with ExitStack() as stack:
-        yield Processes(house, stack)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,30 @@ class House:
             running_api(bus, self.folder, **settings) as api,
         ):
             yield People(api)
+
+    def process(self, user: str, path: str, **environment: str) -> subprocess.Popen[bytes]:
+        """A worker of the agent `module:agent` as a process of its own, ended with the test; its log is in `log`."""
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("HANDRAIL_", "OTEL_"))}
+        broker = {
+            "HANDRAIL_NATS": self.server.url,
+            "HANDRAIL_NATS_USER": user,
+            "HANDRAIL_NATS_PASSWORD": password(user),
+        }
+        with self.log(user).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "handrail.agents.runner", path],
+                cwd=ROOT,
+                env={**plain, **broker, **environment},
+                stdout=log,
+                stderr=log,
+            )
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        return process
+
+    def log(self, user: str) -> Path:
+        """What the processes of a user's agent wrote."""
+        return self.folder / f"{user}.log"
 
     async def start(self, data: Message, *, by: str = "detection", key: str = "") -> str:
         """Begin a flow as this agent would; its flow id."""
@@ -176,34 +200,6 @@ class People:
             if not page.next_page_token:
                 return found
             request.page_token = page.next_page_token
-
-
-class Processes:
-    """Agents in processes of their own, `module:agent`; they can be killed, and are gone when the test ends."""
-
-    def __init__(self, house: House, stack: ExitStack) -> None:
-        self._house = house
-        self._stack = stack
-
-    def start(self, user: str, path: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a worker of this agent; its log is in the house's folder."""
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("HANDRAIL_", "OTEL_"))}
-        broker = {
-            "HANDRAIL_NATS": self._house.server.url,
-            "HANDRAIL_NATS_USER": user,
-            "HANDRAIL_NATS_PASSWORD": password(user),
-        }
-        with (self._house.folder / f"{user}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "handrail.agents.runner", path],
-                cwd=ROOT,
-                env={**plain, **broker, **environment},
-                stdout=log,
-                stderr=log,
-            )
-        self._stack.callback(process.wait)
-        self._stack.callback(process.kill)
-        return process
 
 
 def password(user: str) -> str:
