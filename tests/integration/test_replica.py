@@ -1,0 +1,198 @@
+"""A coordinator replica on a real server: its timers, its sweep, its leases, and what it remembers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from handrail.coordinator.alarms import Alarms
+from handrail.coordinator.leases import Leases
+from handrail.coordinator.replica import Replica
+from handrail.coordinator.sweep import Sweep
+from handrail.coordinator.timers import timers
+from handrail.mesh import ids
+from handrail.mesh.bus import Bus
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.envelope import Entry
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow, RunState, StepRun
+from handrail.mesh.kv import LeaseBucket
+from handrail.mesh.streams import TIMER
+from handrail.mesh.template import Template, load_yaml
+from handrail.v1.error_reason_pb2 import ErrorReason
+from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified
+from tests.support import flows
+from tests.support.mesh import Mesh, eventually
+
+BUSY = ErrorReason.ERROR_REASON_FLOW_BUSY
+
+TEMPLATE = """
+name: refund
+version: 1
+starts_with: [payments.v1.ChargebackReceived]
+started_by: [detection]
+completes_with: [payments.v1.CustomerNotified]
+deadline: 3600s
+steps:
+  - {name: enrich, agent: enrichment, after: [payments.v1.ChargebackReceived],
+     emits: [payments.v1.ChargebackEnriched], effect: NONE, timeout: 0.3s, retry: {max_attempts: 2}}
+  - {name: notify, agent: notification, after: [payments.v1.ChargebackEnriched],
+     emits: [payments.v1.CustomerNotified], effect: IRREVERSIBLE, timeout: 30s}
+"""
+
+
+@pytest.fixture
+async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+    """The refund with a first step that times out soon."""
+    mesh = Mesh(bus, catalog)
+    contracts = Contracts.from_messages([ChargebackReceived, ChargebackEnriched, CustomerNotified])
+    await mesh.put(Template.compile(load_yaml(TEMPLATE), contracts))
+    return mesh
+
+
+@asynccontextmanager
+async def running(bus: Bus) -> AsyncIterator[Replica]:
+    """A replica for as long as the block runs; its sweep never comes by itself."""
+    replica = Replica(bus, holder="test", sweep_interval=timedelta(hours=1))
+    await replica.prepare(replicas=1)
+    stopping = asyncio.Event()
+    work = asyncio.create_task(replica.run(stopping))
+    try:
+        yield replica
+    finally:
+        stopping.set()
+        await work
+
+
+async def publish(bus: Bus, entry: Entry) -> int:
+    """Store a message as its agent would."""
+    return await bus.publish(entry.address.subject, entry.body)
+
+
+async def armed(bus: Bus) -> set[str]:
+    """The timers that the broker holds."""
+    info = await bus.request_json(f"$JS.API.STREAM.INFO.{TIMER}", {"subjects_filter": "timer.>"})
+    return set(info["state"].get("subjects") or {})
+
+
+async def test_a_step_that_begins_is_given_a_timer_and_its_end_clears_it(mesh: Mesh) -> None:
+    async with running(mesh.bus):
+        await publish(mesh.bus, flows.start())
+        await publish(mesh.bus, flows.enriched())
+        waiting = await eventually(lambda: armed(mesh.bus), lambda names: any("notify" in name for name in names))
+        assert any("deadline" in name for name in waiting)
+        await publish(mesh.bus, flows.notified())
+        await eventually(lambda: armed(mesh.bus), lambda names: not names)
+
+
+async def test_p1_a_flow_that_ends_within_the_lag_costs_no_timer_and_no_message(mesh: Mesh) -> None:
+    for entry in (flows.start(), flows.enriched(), flows.notified()):
+        await publish(mesh.bus, entry)
+    async with running(mesh.bus):
+        await eventually(lambda: tracked(mesh.bus), lambda left: left == 0)
+        assert await mesh.messages() == 3
+        info = await mesh.bus.request_json(f"$JS.API.STREAM.INFO.{TIMER}")
+        assert info["state"]["last_seq"] == 0
+
+
+async def test_p7_the_sweep_finds_a_flow_whose_timer_was_lost(mesh: Mesh) -> None:
+    await publish(mesh.bus, flows.start())
+    async with running(mesh.bus) as replica:
+        await eventually(lambda: armed(mesh.bus), bool)
+        await mesh.bus.request_json(f"$JS.API.STREAM.PURGE.{TIMER}", {})
+        sweep = Sweep(mesh.bus, replica.catalog, replica.attendant, replica.leases)
+        flow = await mesh.until(flows.FLOW_ID, lambda flow: _overdue(flow))
+        assert await sweep.sweep() == 1
+        flow = await mesh.until(flows.FLOW_ID, lambda flow: _first_run(flow).attempt == 2)
+        assert _first_run(flow).state is RunState.OWED
+
+
+async def test_the_sweep_leaves_flows_alone_that_are_over(mesh: Mesh) -> None:
+    for entry in (flows.start(), flows.enriched(), flows.notified()):
+        await publish(mesh.bus, entry)
+    async with running(mesh.bus) as replica:
+        assert await Sweep(mesh.bus, replica.catalog, replica.attendant, replica.leases).sweep() == 0
+
+
+async def test_p2_a_silent_step_is_retried_and_then_put_before_a_person(mesh: Mesh) -> None:
+    await publish(mesh.bus, flows.start())
+    async with running(mesh.bus):
+        flow = await mesh.until_status(flows.FLOW_ID, "ESCALATED")
+    assert _first_run(flow).attempt == 2
+    assert [recorded.text for recorded in flow.divergences] == []
+
+
+async def test_timers_that_are_armed_twice_are_one(mesh: Mesh) -> None:
+    sequence = await publish(mesh.bus, flows.start())
+    flow = await mesh.store.load("refund", flows.FLOW_ID, at_least=sequence)
+    alarms, wanted = Alarms(mesh.bus), timers(flow)
+    for _ in range(2):
+        await alarms.change("refund", flow.flow_id, before={}, after=wanted)
+    assert len(await armed(mesh.bus)) == len(wanted)
+    await alarms.change("refund", flow.flow_id, before=wanted, after={})
+    assert not await armed(mesh.bus)
+
+
+async def test_a_message_that_was_attended_to_is_not_read_again(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = Replica(mesh.bus, holder="test")
+    await replica.catalog.refresh()
+    sequence = await publish(mesh.bus, flows.start())
+    attend = replica.attendant.attend
+    now = datetime.now(UTC)
+    first = await attend("refund", flows.FLOW_ID, since=sequence, at_least=sequence, now=now)
+    reads: list[object] = []
+    monkeypatch.setattr(mesh.bus, "direct_get", lambda *names, **options: reads.append(options))
+    assert await attend("refund", flows.FLOW_ID, since=sequence, at_least=sequence, now=now) is first
+    assert not reads
+
+
+async def test_what_came_since_is_read_on_from_where_the_flow_was_left(mesh: Mesh) -> None:
+    replica = Replica(mesh.bus, holder="test")
+    await replica.catalog.refresh()
+    attend = replica.attendant.attend
+    now = datetime.now(UTC)
+    begun = await publish(mesh.bus, flows.start())
+    await attend("refund", flows.FLOW_ID, since=begun, at_least=begun, now=now)
+    later = await publish(mesh.bus, flows.enriched())
+    flow = await attend("refund", flows.FLOW_ID, since=later, at_least=later, now=now)
+    assert flow == await replica.store.load("refund", flows.FLOW_ID)
+    assert not any("enrich-" in name for name in await armed(mesh.bus))
+
+
+async def test_a_lease_held_by_another_replica_makes_the_flow_busy_until_it_is_given_back(bus: Bus) -> None:
+    ours, theirs = (Leases(LeaseBucket(bus), holder=name, ttl=timedelta(seconds=2)) for name in ("a", "b"))
+    async with ours.hold("flow.refund.x"):
+        with pytest.raises(HandrailError, match="another replica") as refused:
+            async with theirs.hold("flow.refund.x"):
+                pass
+        assert refused.value.reason == BUSY
+    async with theirs.hold("flow.refund.x"):
+        pass
+
+
+async def test_a_lease_is_renewed_for_as_long_as_it_is_held(bus: Bus) -> None:
+    bucket = LeaseBucket(bus)
+    async with Leases(bucket, holder="a", ttl=timedelta(seconds=1)).hold("duty.sweep"):
+        first = await bucket.entry("duty.sweep")
+        assert first is not None
+        renewed = await eventually(lambda: bucket.entry("duty.sweep"), lambda entry: entry != first)
+        assert renewed is not None
+
+
+async def tracked(bus: Bus) -> int:
+    """What `track` has still to handle."""
+    info = await bus.request_json("$JS.API.CONSUMER.INFO.FLOW.track")
+    return int(info["num_pending"]) + int(info["num_ack_pending"])
+
+
+def _first_run(flow: Flow) -> StepRun:
+    return flow.runs["enrich", ids.start_id(flows.FLOW_ID)]
+
+
+def _overdue(flow: Flow) -> bool:
+    return datetime.now(UTC) > _first_run(flow).deadline
