@@ -13,7 +13,8 @@ from handrail.mesh.fold import begin, evolve, fold, is_final
 from handrail.mesh.subjects import Kind
 from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import FlowClosed, FlowStatus
-from tests.support.wandering import Spec, Wanderer, compiled, specs
+from tests.support.random_templates import Spec, compiled, specs
+from tests.support.wandering import Wanderer
 
 _BOOKKEEPING = {"void", "divergences", "last_sequence", "last_time", "message_count", "flow_id"}
 _CLOSED = FlowClosed.DESCRIPTOR.full_name

@@ -14,8 +14,8 @@ from handrail.mesh.flow import Effect, Flow, RunState, StepRun
 from handrail.mesh.fold import is_final, status
 from handrail.v1.decision_pb2 import Choice
 from handrail.v1.failure_pb2 import StepCompleted
+from tests.support.random_templates import REQUESTER, Spec, compiled, message, specs
 from tests.support.simulation import Simulation, Taken
-from tests.support.wandering import REQUESTER, Spec, compiled, message, specs
 
 ANSWERS = st.sampled_from(["answer", "answer", "fail", "fail for good", "die", "say nothing"])
 
