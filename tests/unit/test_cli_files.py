@@ -16,7 +16,9 @@ from handrail.cli.dev.processes import StartError
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.private_files import ensure_passwords, write_private
 from handrail.cli.templates import read_contracts, read_template, to_yaml
+from handrail.mesh.contracts import descriptor_set_for
 from handrail.mesh.template_yaml import load_yaml
+from payments.v1.payments_pb2 import ChargebackReceived
 
 ROOT = Path(__file__).parents[2]
 REFUND = ROOT / "agents" / "demos" / "payments" / "refund.yaml"
@@ -48,15 +50,25 @@ def test_a_template_is_written_as_it_is_read() -> None:
 def test_files_that_are_not_what_they_should_be_are_named(tmp_path: Path) -> None:
     none, binary = tmp_path / "none", tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\x00")
-    for read, path, code in (
-        (read_template, none, Exit.USAGE),
-        (read_template, binary, Exit.USAGE),
-        (read_contracts, none, Exit.USAGE),
-        (read_contracts, binary, Exit.FAILED),
-    ):
-        with pytest.raises(CommandError, match=str(path)) as error:
-            read(path)
-        assert error.value.code is code
+    for path in (none, binary):
+        with pytest.raises(CommandError, match=str(path)) as bad_template:
+            read_template(path)
+        assert bad_template.value.code is Exit.USAGE
+    for path, code in ((none, Exit.USAGE), (binary, Exit.FAILED)):
+        with pytest.raises(CommandError, match=str(path)) as bad_image:
+            read_contracts(str(path))
+        assert bad_image.value.code is code
+
+
+def test_contracts_come_from_an_image_or_from_a_module(tmp_path: Path) -> None:
+    image = tmp_path / "payments.binpb"
+    image.write_bytes(descriptor_set_for([ChargebackReceived]))
+    for source in (str(image), "demos.payments"):
+        assert read_contracts(source).knows("payments.v1.ChargebackReceived")
+    for source in ("no.such.module", "json"):
+        with pytest.raises(CommandError, match=source) as error:
+            read_contracts(source)
+        assert error.value.code is Exit.USAGE
 
 
 def package(monkeypatch: pytest.MonkeyPatch, name: str, **declared: Any) -> str:

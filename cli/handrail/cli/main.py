@@ -21,6 +21,7 @@ _COMMANDS = {
     "template": "check, store and activate flow templates",
     "quarantine": "see messages that broke their contract",
     "nats-permissions": "generate the broker's users and permissions from the templates",
+    "health": "say whether a broker, a coordinator or an agent does its work",
     "token": "make a bearer token, for development and small installations",
 }
 """Each has a module in `commands`, imported when it is called: what the others need takes its time to load."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import yaml
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.output import Output
 from handrail.cli.words import word
-from handrail.mesh.contracts import Contracts
+from handrail.mesh.contracts import Contracts, descriptor_set_for
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.template_yaml import load_yaml
 from handrail.v1.template_pb2 import Finding, FlowTemplate, Severity
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def read_template(path: Path) -> FlowTemplate:
@@ -29,14 +36,40 @@ def read_template(path: Path) -> FlowTemplate:
         raise CommandError(f"{path}: {error.text} ({error.reason_name})") from None
 
 
-def read_contracts(path: Path) -> Contracts:
-    """The contracts in an image, as `buf build -o FILE` writes one; CommandError where it is none."""
+def read_contracts(source: str) -> Contracts:
+    """The contracts in an image, as `buf build -o FILE` writes one, or of a Python module that declares MESSAGES.
+
+    CommandError where it is neither.
+    """
+    path = Path(source)
     try:
+        if not path.exists() and _MODULE.fullmatch(source):
+            return Contracts.from_descriptor_set(descriptor_set_for(read_messages(import_from_here(source))))
         return Contracts.from_descriptor_set(path.read_bytes())
     except OSError as error:
-        raise CommandError(f"{path} can't be read: {error.strerror}", Exit.USAGE) from None
+        raise CommandError(f"{source} can't be read: {error.strerror}", Exit.USAGE) from None
     except HandrailError as error:
-        raise CommandError(f"{path}: {error.text} ({error.reason_name})") from None
+        raise CommandError(f"{source}: {error.text} ({error.reason_name})") from None
+
+
+def import_from_here(name: str) -> ModuleType:
+    """A module from the path or the working folder; CommandError where it can't be imported."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise CommandError(f"{name} can't be imported: {error}", Exit.USAGE) from None
+
+
+def read_messages(module: ModuleType) -> tuple[type[Message], ...]:
+    """The message classes that a module declares as MESSAGES; CommandError where it declares none."""
+    messages = getattr(module, "MESSAGES", None)
+    if not isinstance(messages, tuple) or not all(
+        isinstance(each, type) and issubclass(each, Message) for each in messages
+    ):
+        raise CommandError(f"{module.__name__} declares no MESSAGES, a tuple of message classes", Exit.USAGE)
+    return messages
 
 
 def print_findings(output: Output, findings: Iterable[tuple[Path, Finding]]) -> None:

@@ -37,7 +37,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
     put = verbs.add_parser("put", help="check and store a version", allow_abbrev=False)
     put.add_argument("file", type=Path, metavar="FILE", help="template in YAML")
-    put.add_argument("--activate", action="store_true", help="new flows begin with it at once")
+    put.add_argument("--activate", action="store_true", help="new flows begin with it, unless a newer one is active")
     _add_contracts(put)
     add_settings(put, CALLER)
     put.set_defaults(run=_put)
@@ -67,9 +67,8 @@ def _add_contracts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--contracts",
         required=True,
-        type=Path,
         metavar="IMAGE",
-        help="descriptors of the messages: what `buf build -o IMAGE.binpb` writes",
+        help="descriptors of the messages: what `buf build -o IMAGE.binpb` writes, or a Python module with MESSAGES",
     )
 
 
@@ -98,7 +97,7 @@ def _put(arguments: argparse.Namespace) -> Exit:
             raise CommandError(f"{arguments.file} is refused: {findings[0].code} {findings[0].text}")
         request = pb.PutTemplateRequest(template=template, descriptors=_needed(template, contracts))
         put = asked.client.call(asked.client.templates.PutTemplate, request)
-        activated = _activation(asked, template.name, template.version, "") if arguments.activate else None
+        activated = _activated_if_newer(asked, template) if arguments.activate else None
         if asked.output.is_json:
             document = {"name": template.name, "version": template.version, **plain(put)}
             asked.output.document(document | ({} if activated is None else plain(activated)))
@@ -108,7 +107,17 @@ def _put(arguments: argparse.Namespace) -> Exit:
         asked.output.text(f"{template.name} version {template.version} {stored}")
         if activated is not None:
             _print_activation(asked.output, template.name, activated)
+        elif arguments.activate:
+            asked.output.text(f"{template.name}: this version or a newer one is active already")
     return Exit.OK
+
+
+def _activated_if_newer(asked: Session, template: FlowTemplate) -> pb.ActivateTemplateResponse | None:
+    """The activation; None where this version or a newer one is active. Rolling back is `template activate`."""
+    active = [each.version for each in listed(asked, template.name) if each.active]
+    if active and active[0] >= template.version:
+        return None
+    return _activation(asked, template.name, template.version, "")
 
 
 def _needed(template: FlowTemplate, contracts: Contracts) -> bytes:

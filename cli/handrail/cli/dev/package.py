@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import TypeVar
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
 
 from handrail.cli.dev.processes import StartError
 from handrail.cli.exits import CommandError
-from handrail.cli.templates import read_template
+from handrail.cli.templates import import_from_here, read_messages, read_template
 from handrail.mesh.contracts import descriptor_set_for
 from handrail.v1.template_pb2 import FlowTemplate
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +38,18 @@ class Package:
 
 def load_package(name: str) -> Package:
     """Import a package of agents from the path or the working folder; StartError where it is none."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        module = importlib.import_module(name)
-    except ImportError as error:
-        raise StartError(f"{name} can't be imported: {error}") from None
-    try:
-        templates = tuple(read_template(path) for path in _declared(module, "TEMPLATES", Path))
+        module = import_from_here(name)
+        paths = getattr(module, "TEMPLATES", None)
+        if not isinstance(paths, tuple) or not all(isinstance(path, Path) for path in paths):
+            raise StartError(f"{name} declares no TEMPLATES, a tuple of paths")
+        templates = tuple(map(read_template, paths))
+        messages = read_messages(module)
     except CommandError as error:
         raise StartError(error.text) from None
     agents = getattr(module, "AGENTS", None)
     if not isinstance(agents, dict):
         raise StartError(f"{name} declares no AGENTS, a dict from an agent's name to module:agent")
-    messages = _declared(module, "MESSAGES", type)
-    if not all(issubclass(message, Message) for message in messages):
-        raise StartError(f"{name} has something in MESSAGES that is no message class")
     return Package(dict(agents), templates, descriptor_set_for(messages), dict(getattr(module, "EXAMPLES", {})))
 
 
@@ -83,10 +73,3 @@ def merged(packages: Iterable[Package]) -> Package:
 def _union(contracts: Iterable[bytes]) -> bytes:
     files = {file.name: file for each in contracts for file in FileDescriptorSet.FromString(each).file}
     return FileDescriptorSet(file=files.values()).SerializeToString(deterministic=True)
-
-
-def _declared(module: ModuleType, what: str, kind: type[T]) -> tuple[T, ...]:
-    values = getattr(module, what, None)
-    if not isinstance(values, tuple) or not all(isinstance(value, kind) for value in values):
-        raise StartError(f"{module.__name__} declares no {what}, a tuple of {kind.__name__}s")
-    return values

@@ -16,10 +16,9 @@ from types import TracebackType
 from typing import IO
 
 import grpc
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from handrail.cli.client import Client
+from handrail.cli.commands.health import serves
 from handrail.cli.dev.broker import Broker
 from handrail.cli.dev.package import Package
 from handrail.cli.dev.people import OPERATOR, VIEWER, People
@@ -35,6 +34,7 @@ _GRACE = 12.0
 _RESTART_AFTER = 1.0
 _LOOK_AGAIN = 1.0
 _CALL_TIMEOUT = timedelta(seconds=10)
+_HEALTH_TIMEOUT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +212,7 @@ class DevStack:
         )
         self._coordinator.start()
         with grpc.insecure_channel(self.address) as channel:
-            health = HealthStub(channel)
-            wait_until(lambda: _serves(health), self._coordinator, seconds=_START_SECONDS)
+            wait_until(lambda: serves(channel, _HEALTH_TIMEOUT), self._coordinator, seconds=_START_SECONDS)
 
     def _agent(self, name: str) -> Child:
         work = self.folder / "work"
@@ -244,14 +243,6 @@ class DevStack:
         elif child.exit_code != Exit.USAGE and now - self._ended_at[child.name] >= _RESTART_AFTER:
             del self._ended_at[child.name]
             child.start()
-
-
-def _serves(health: HealthStub) -> bool:
-    try:
-        answer: health_pb2.HealthCheckResponse = health.Check(health_pb2.HealthCheckRequest(), timeout=1)  # type: ignore[attr-defined]
-    except grpc.RpcError:
-        return False
-    return answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def _how_it_ended(child: Child) -> str:

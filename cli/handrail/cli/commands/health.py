@@ -1,0 +1,94 @@
+"""`handrail health`: whether a part of an installation does its work; for health checks of containers."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import urllib.error
+import urllib.request
+from datetime import timedelta
+
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from handrail.cli.arguments import add_settings, settings_of
+from handrail.cli.exits import CommandError, Exit
+from handrail.mesh import settings as table
+from handrail.mesh.bus import ApiError, Bus
+from handrail.mesh.permissions import durable
+from handrail.mesh.settings import bus_settings
+from handrail.mesh.streams import FLOW
+
+
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
+    parser.description = "Exit 0 where the part does its work, 1 where it does not, 3 where it does not answer."
+    parts = parser.add_subparsers(metavar="PART", required=True)
+
+    broker = parts.add_parser("broker", help="a nats-server: JetStream is there", allow_abbrev=False)
+    broker.add_argument("url", metavar="URL", help="its monitoring address, such as http://127.0.0.1:8222")
+    add_settings(broker, [table.TIMEOUT])
+    broker.set_defaults(run=_broker)
+
+    coordinator = parts.add_parser("coordinator", help="a coordinator: it serves", allow_abbrev=False)
+    add_settings(coordinator, [table.ADDRESS, table.TIMEOUT])
+    coordinator.set_defaults(run=_coordinator)
+
+    agent = parts.add_parser("agent", help="an agent: at least one worker asks for work", allow_abbrev=False)
+    agent.add_argument("name", metavar="NAME", help="the agent's name")
+    add_settings(agent, [*table.BROKER, table.TIMEOUT])
+    agent.set_defaults(run=_agent)
+
+
+def _broker(arguments: argparse.Namespace) -> Exit:
+    timeout = settings_of(arguments).value(table.TIMEOUT)
+    url = f"{arguments.url.rstrip('/')}/healthz?js-enabled-only=true"
+    try:
+        with urllib.request.urlopen(url, timeout=timeout.total_seconds()):
+            return Exit.OK
+    except urllib.error.HTTPError as error:
+        raise CommandError(f"{arguments.url} is not healthy: {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{arguments.url} does not answer: {error}", Exit.UNREACHABLE) from None
+
+
+def _coordinator(arguments: argparse.Namespace) -> Exit:
+    settings = settings_of(arguments)
+    address, timeout = settings.value(table.ADDRESS), settings.value(table.TIMEOUT)
+    with grpc.insecure_channel(address) as channel:
+        if serves(channel, timeout):
+            return Exit.OK
+    raise CommandError(f"{address} does not serve", Exit.UNREACHABLE)
+
+
+def serves(channel: grpc.Channel, timeout: timedelta) -> bool:
+    """Whether the coordinator behind a channel is there and serves."""
+    request = health_pb2.HealthCheckRequest()
+    try:
+        answer: health_pb2.HealthCheckResponse = HealthStub(channel).Check(  # type: ignore[attr-defined]
+            request, timeout=timeout.total_seconds()
+        )
+    except grpc.RpcError:
+        return False
+    return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def _agent(arguments: argparse.Namespace) -> Exit:
+    settings = settings_of(arguments)
+    name: str = arguments.name
+    waiting = asyncio.run(_waiting(name, settings))
+    if not waiting:
+        raise CommandError(f"no worker of {name} asks for work")
+    return Exit.OK
+
+
+async def _waiting(name: str, settings: table.Settings) -> bool:
+    """Whether a worker's request is open at the agent's durable, or work is in a worker's hands."""
+    timeout = settings.value(table.TIMEOUT)
+    async with await Bus.connect(bus_settings(settings, name)) as bus:
+        try:
+            info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{durable(name)}", timeout=timeout)
+        except ApiError as error:
+            raise CommandError(f"{name} has no durable: {error.description}; activate its template") from None
+    return bool(info.get("num_waiting") or info.get("num_ack_pending"))
