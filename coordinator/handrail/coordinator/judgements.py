@@ -1,0 +1,172 @@
+"""What people ask of a flow, judged by the flow as it stands: the decision to record, or why there is none. Pure.
+
+Each returns None where the decision is recorded already, and raises HandrailError where it may not be made.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from handrail.coordinator import entries
+from handrail.coordinator.auth import Caller
+from handrail.mesh.envelope import Entry
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow, Proposal, StepRun
+from handrail.mesh.fold import is_final, status
+from handrail.mesh.fold.approvals import judge_vote
+from handrail.mesh.fold.attempts import next_run
+from handrail.mesh.fold.halts import may_halt
+from handrail.v1.decision_pb2 import (
+    ApprovalCause,
+    ApprovalGiven,
+    ApprovalRefused,
+    Choice,
+    FlowStatus,
+    HaltMode,
+    Resolved,
+    StepReopened,
+)
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_RECORDED_THOUGH_REFUSED = frozenset(
+    {ErrorReason.ERROR_REASON_APPROVAL_CLOSED, ErrorReason.ERROR_REASON_DIGEST_MISMATCH}
+)
+"""Votes that are refused and audited: they came too late, or for something else than the proposal."""
+
+
+def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str) -> Entry:
+    """A vote; APPROVAL_NOT_FOUND, ALREADY_VOTED, MISSING_ROLE, REQUESTER_MAY_NOT_VOTE.
+
+    A vote that came too late, or for another digest, is recorded all the same, and then void.
+    """
+    proposal = flow.proposals.get(approval_id)
+    if proposal is None:
+        raise refusal(ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND, flow, f"it has no proposal {approval_id}")
+    refused = judge_vote(proposal, caller.subject, caller.roles, digest)
+    if refused is not None and refused.reason not in _RECORDED_THOUGH_REFUSED:
+        raise refusal(refused.reason, flow, refused.text)
+    return _vote(flow, proposal, digest=digest, approve=approve, comment=comment, caller=caller)
+
+
+def compensation(flow: Flow, caller: Caller, *, reason: str, to_step: str, etag: str, request_id: str) -> Entry | None:
+    """A halt that undoes effects, all or back to a step; WRONG_STATUS, STEP_NOT_FOUND, ETAG_MISMATCH."""
+    if _is_repeat(flow, request_id):
+        return None
+    _require_etag(flow, etag)
+    if to_step and not flow.sequence_of_step(to_step):
+        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"no fact of a step «{to_step}» is there")
+    mode = HaltMode.HALT_MODE_COMPENSATE
+    return _halt(flow, mode, reason, caller, to_step=to_step, request_id=request_id)
+
+
+def cancelling(
+    flow: Flow, caller: Caller, *, reason: str, keep_effects: bool, etag: str, request_id: str
+) -> Entry | None:
+    """A halt that ends the flow CANCELLED; WRONG_STATUS, ETAG_MISMATCH."""
+    if _is_repeat(flow, request_id):
+        return None
+    _require_etag(flow, etag)
+    mode = HaltMode.HALT_MODE_CANCEL
+    return _halt(flow, mode, reason, caller, keep_effects=keep_effects, request_id=request_id)
+
+
+def retrying(flow: Flow, caller: Caller, *, step: str, root: str, reason: str, etag: str) -> Entry:
+    """A step done again; STEP_NOT_FOUND, WRONG_STATUS, ETAG_MISMATCH."""
+    _require_etag(flow, etag)
+    if flow.is_halted:
+        raise refusal(ErrorReason.ERROR_REASON_WRONG_STATUS, flow, "it is halted; no forward step starts any more")
+    run = _run(flow, step, root)
+    message = StepReopened(step=run.step.name, root=run.root, run=next_run(run), by=caller.subject, reason=reason)
+    return entries.decision(
+        flow, message, about=f"{run.step.name}:{run.root}", now=moment(flow), step=run.step.name, root=run.root
+    )
+
+
+def answer(
+    flow: Flow, caller: Caller, *, escalation_id: str, choice: Choice.ValueType, reason: str, etag: str
+) -> Entry:
+    """An answer to an open escalation; ESCALATION_NOT_FOUND, CHOICE_NOT_OFFERED, ETAG_MISMATCH."""
+    _require_etag(flow, etag)
+    wanted = escalation_id or (next(iter(flow.escalations)) if len(flow.escalations) == 1 else "")
+    escalation = flow.escalations.get(wanted)
+    if escalation is None:
+        open_ones = ", ".join(flow.escalations) or "none"
+        raise refusal(
+            ErrorReason.ERROR_REASON_ESCALATION_NOT_FOUND,
+            flow,
+            f"no such escalation is open; open: {open_ones}",
+        )
+    if choice not in escalation.choices:
+        offered = ", ".join(Choice.Name(c).removeprefix("CHOICE_") for c in escalation.choices)
+        raise refusal(ErrorReason.ERROR_REASON_CHOICE_NOT_OFFERED, flow, f"it offers {offered}")
+    message = Resolved(escalation_id=wanted, choice=choice, by=caller.subject, reason=reason)
+    return entries.decision(flow, message, about=wanted, now=moment(flow))
+
+
+def moment(flow: Flow) -> datetime:
+    """The broker's clock, as the flow last saw it: this replica's own could run ahead of the one that judges."""
+    return flow.last_time or datetime.now(UTC)
+
+
+def _vote(flow: Flow, proposal: Proposal, *, digest: str, approve: bool, comment: str, caller: Caller) -> Entry:
+    event_id = proposal.recorded.event_id
+    refused = proposal.recorded.event.data
+    vote = ApprovalGiven() if approve else ApprovalRefused(proposal=refused)
+    vote.proposal_id, vote.digest, vote.comment = event_id, digest, comment
+    vote.voter, vote.cause = caller.subject, ApprovalCause.APPROVAL_CAUSE_VOTE
+    vote.roles.extend(sorted(caller.roles))
+    step = proposal.recorded.event.step
+    return entries.decision(flow, vote, about=f"{event_id}:{caller.subject}", now=moment(flow), step=step)
+
+
+def _halt(
+    flow: Flow,
+    mode: HaltMode.ValueType,
+    reason: str,
+    caller: Caller,
+    *,
+    request_id: str,
+    to_step: str = "",
+    keep_effects: bool = False,
+) -> Entry:
+    if not may_halt(flow, mode) or (mode == HaltMode.HALT_MODE_CANCEL and is_final(flow)):
+        standing = FlowStatus.Name(status(flow)).removeprefix("FLOW_STATUS_")
+        raise refusal(ErrorReason.ERROR_REASON_WRONG_STATUS, flow, f"it is {standing}")
+    return entries.halted(
+        flow,
+        mode,
+        reason,
+        moment(flow),
+        by=caller.subject,
+        to_step=to_step,
+        keep_effects=keep_effects,
+        request_id=request_id,
+    )
+
+
+def _is_repeat(flow: Flow, request_id: str) -> bool:
+    return bool(request_id) and flow.halt is not None and flow.halt.request_id == request_id
+
+
+def _require_etag(flow: Flow, etag: str) -> None:
+    if etag and etag != flow.etag:
+        raise refusal(
+            ErrorReason.ERROR_REASON_ETAG_MISMATCH, flow, f"it changed since etag {etag} was read; it is {flow.etag}"
+        )
+
+
+def _run(flow: Flow, step: str, root: str) -> StepRun:
+    runs = [run for run in flow.runs.values() if run.step.name == step and root in ("", run.root)]
+    if len(runs) == 1:
+        return runs[0]
+    if not runs:
+        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"no run of step «{step}» is there")
+    roots = ", ".join(run.root for run in runs)
+    raise refusal(
+        ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"step «{step}» has several runs; name one by its root: {roots}"
+    )
+
+
+def refusal(reason: ErrorReason.ValueType, flow: Flow, text: str) -> HandrailError:
+    """Why this may not be done to this flow."""
+    return HandrailError(reason, f"flow {flow.flow_id}: {text}", flow_id=flow.flow_id, flow_type=flow.flow_type)
