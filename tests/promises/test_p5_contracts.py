@@ -18,7 +18,6 @@ from handrail.agents import Agent, Context
 from handrail.mesh import ids
 from handrail.mesh.envelope import Entry, pack
 from handrail.mesh.errors import ContractViolation
-from handrail.mesh.flow import Flow
 from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import Quarantined, StepFailed, StepProgress
@@ -33,10 +32,10 @@ from payments.v1.payments_pb2 import (
     Risk,
     SmallRefundGranted,
 )
+from tests.promises.forging import ghost, outcome, publish, quarantined
 from tests.promises.house import House, People
 from tests.promises.team import LARGE, SMALL, Team, claim, granted, money
 from tests.support.api import Refusal, bearer, refused
-from tests.support.mesh import eventually
 from tests.support.simulation import Simulation
 
 NONSENSE = "x. >*" * 2_000
@@ -274,44 +273,6 @@ async def test_p5_a_broken_report_of_an_undo_does_not_count_and_is_kept(house: H
         check_kept(await quarantined(people), entry, ("reversal_id", "string.min_len"))
         after = await house.mesh.flow(flow_id)
         assert after.effects == flow.effects
-
-
-def ghost(flow: Flow) -> Simulation:
-    """What writes messages as the flow's agents would."""
-    simulation = Simulation(flow.template, flow_id=flow.flow_id)
-    simulation.flow = flow
-    return simulation
-
-
-async def outcome(house: House, flow_id: str, step: str, message: Message) -> Entry:
-    """What the agent of a step that is owed would publish."""
-    flow = await house.mesh.flow(flow_id)
-    (run,) = [run for run in flow.runs.values() if run.step.name == step]
-    match message:
-        case StepFailed():
-            entry = ghost(flow).failed(run, "")
-        case StepProgress():
-            entry = ghost(flow).progress(run, 1)
-        case _:
-            return ghost(flow).outcome(run, message)
-    entry.event.data.CopyFrom(pack(message))
-    return entry
-
-
-async def publish(house: House, entry: Entry) -> None:
-    """Publish as the agent that the message is from, with the permissions that it has."""
-    bus = await house.connect(entry.address.agent)
-    await bus.publish(entry.address.subject, entry.body)
-
-
-async def quarantined(people: People, *, reporter: str = "coordinator") -> Quarantined:
-    """What is in quarantine by this reporter, as soon as it is."""
-
-    async def look() -> list[Quarantined]:
-        return [each.message for each in await people.quarantined() if each.message.reporter == reporter]
-
-    (message,) = await eventually(look, bool)
-    return message
 
 
 def check_kept(kept: Quarantined, entry: Entry, rule: tuple[str, str]) -> None:
