@@ -1,4 +1,4 @@
-"""One trace a flow: its id is the flow id, its parents are the spans that events carry; and nothing unless asked for."""
+"""One trace a flow: its id is the flow id, its parents are the spans that events carry; nothing unless asked for."""
 
 from __future__ import annotations
 
@@ -126,6 +126,14 @@ def test_an_rpc_keeps_its_callers_trace_and_links_to_the_flow(traces: Traces) ->
     assert f"{link.context.trace_id:032x}" == FLOW_ID
     assert span.attributes is not None
     assert span.attributes["handrail.flow_id"] == FLOW_ID
+
+
+@pytest.mark.parametrize("nonsense", ["zz", "-1", "f" * 40, "0" * 16])
+def test_an_event_that_carries_nonsense_for_a_span_begins_no_fault(traces: Traces, nonsense: str) -> None:
+    with telemetry.span("handle", flow_id=FLOW_ID, parent=nonsense) as span:
+        span.link_flow(FLOW_ID, nonsense)
+    assert trace_id(traces.spans["handle"]) == FLOW_ID
+    assert not traces.spans["handle"].links
 
 
 def test_messages_published_within_a_span_carry_it(traces: Traces) -> None:

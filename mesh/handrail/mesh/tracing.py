@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,6 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from handrail.mesh.telemetry import Attribute, Span
 
 _trace_of_root: ContextVar[int] = ContextVar("handrail_trace_of_root", default=0)
+_SPAN_ID = re.compile("[0-9a-f]{16}")
 _w3c = TraceContextTextMapPropagator()
 
 
@@ -65,7 +67,7 @@ class OtelRecorder:
     def span(self, name: str, flow_id: str, parent: str, attributes: Mapping[str, Attribute]) -> Iterator[Span]:
         """A child of the span `parent`, or the root of the flow's trace."""
         context = Context()
-        if parent:
+        if _SPAN_ID.fullmatch(parent):  # an event may carry anything
             context = set_span_in_context(NonRecordingSpan(_remote(flow_id, parent)), context)
         token = _trace_of_root.set(int(flow_id, 16))
         try:
@@ -123,7 +125,7 @@ class RecordedSpan:
     def link_flow(self, flow_id: str, span_id: str = "") -> None:
         """Name the flow; link to the span in its trace where there is one."""
         self.set("flow_id", flow_id)
-        if span_id:
+        if _SPAN_ID.fullmatch(span_id):
             self._otel.add_link(_remote(flow_id, span_id))
 
     def discard(self) -> None:
