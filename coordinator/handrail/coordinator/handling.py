@@ -65,11 +65,11 @@ async def quarantine_void(bus: Bus, delivery: Delivery, flow: Flow) -> None:
     if f".{COORDINATOR}." in delivery.subject:
         return
     void = flow.void.get(delivery.sequence)
-    if flow.first is None:
+    if void is not None and void.reason:
+        await _quarantine(bus, delivery, void.reason, void.text)
+    elif flow.first is None:
         text = f"no flow {flow.flow_id} has begun"
         await _quarantine(bus, delivery, ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, text)
-    elif void is not None and void.reason:
-        await _quarantine(bus, delivery, void.reason, void.text)
 
 
 def _again(deliveries: Sequence[Delivery], delay: timedelta) -> None:

@@ -134,12 +134,14 @@ class Scanner:
 
     async def _flow(self, address: Address, at_least: int) -> Flow | None:
         try:
-            return await self._store.load(address.flow_type, address.flow_id, at_least=at_least)
+            flow = await self._store.load(address.flow_type, address.flow_id, at_least=at_least)
         except HandrailError as error:
             if error.reason == ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE:
                 raise
             _logger.warning("flow %s is left out of the list: %s", address.flow_id, error)
             return None
+        # Its first event does not count: quarantine has it, and there is no flow.
+        return flow if flow.first is not None else None
 
     async def _asked(self, message: RawMessage) -> Asked | None:
         request = _readable(message)
