@@ -142,7 +142,7 @@ def _kind(flow: Flow, step: StepSpec, request: PublishEventRequest) -> Kind:
 
 
 def _event(flow: Flow, request: PublishEventRequest, kind: Kind, agent: str) -> Event:
-    root = request.undo_of or request.root
+    root = request.undo_of or (_undo_that_failed(request) if kind is Kind.FAILURE else "") or request.root
     return Event(
         event_id=_event_id(flow, request, kind),
         source=agent,
@@ -166,7 +166,7 @@ def _event_id(flow: Flow, request: PublishEventRequest, kind: Kind) -> str:
         case Kind.UNDONE:
             return ids.undone_id(flow.flow_id, request.undo_of)
         case Kind.FAILURE:
-            undo_of = StepFailed.FromString(request.data.value).undo_of if request.undo_of else ""
+            undo_of = _undo_that_failed(request)
             what = "undo-failure" if undo_of else Kind.FAILURE.value
             root = undo_of or request.root
             return ids.attempt_id(what, flow.flow_id, request.step, root, request.run, request.attempt)
@@ -175,6 +175,13 @@ def _event_id(flow: Flow, request: PublishEventRequest, kind: Kind) -> str:
             return ids.progress_id(flow.flow_id, request.step, request.root, request.run, request.attempt, counter)
         case _:
             return ids.outcome_id(flow.flow_id, request.step, request.root, request.run, request.output_index)
+
+
+def _undo_that_failed(request: PublishEventRequest) -> str:
+    """The id of the event whose undo failed, as the failure itself says; empty where a forward step failed."""
+    if envelope.type_of(request.data) != StepFailed.DESCRIPTOR.full_name:
+        return ""
+    return StepFailed.FromString(request.data.value).undo_of
 
 
 def _trigger(flow: Flow, request: PublishEventRequest) -> str:

@@ -16,7 +16,7 @@ from handrail.coordinator.views import event_view
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import begin, evolve, pinned_version, status
+from handrail.mesh.fold import begin, evolve, status
 from handrail.mesh.store import FlowStore
 from handrail.mesh.subjects import flow_filter
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -82,7 +82,7 @@ class Watcher:
     async def _news(self, flow_type: str, flow_id: str, progress: _Progress, at_least: int) -> list[WatchFlowResponse]:
         history = await self._store.read(flow_type, flow_id, at_least=at_least)
         if progress.flow is None and history:
-            progress.flow = begin(await self._store.catalog.template(flow_type, pinned_version(history)))
+            progress.flow = begin(await self._store.pinned_template(flow_type, history))
         news = []
         for recorded in history:
             if progress.flow is None or recorded.sequence <= progress.flow.last_sequence:

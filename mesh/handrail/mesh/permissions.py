@@ -122,6 +122,7 @@ def _published_by_agents(template: FlowTemplate) -> dict[str, set[str]]:
 
     for step in template.steps:
         _require_agent(step.agent)
+        allow(step.agent, Kind.EVENT, STEP_COMPLETED)
         for message in emits_of(step):
             allow(step.agent, Kind.PROPOSAL if message in gated else Kind.EVENT, message)
         allow(step.agent, Kind.FAILURE, _FAILED)

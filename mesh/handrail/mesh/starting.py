@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from google.protobuf.any_pb2 import Any
 
 from handrail.mesh import ids, streams, telemetry
-from handrail.mesh.bus import Bus
-from handrail.mesh.envelope import decode, timestamp, type_of
+from handrail.mesh.bus import Bus, RawMessage
+from handrail.mesh.envelope import Recorded, decode, timestamp, type_of
 from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
+from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.subjects import Address, Kind, key_subject
 from handrail.mesh.template import Template
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -85,10 +86,11 @@ async def _store(bus: Bus, template: Template, key: str, event: Event) -> Starte
             headers=telemetry.headers(),
         )
     except (AlreadyStored, WrongSequence):
-        stored = await _first_event(bus, event)
-        if stored is None:
-            raise
-        return stored
+        stored = await _first_event(bus, template, event)
+        if stored is not None:
+            return stored
+        # An agent that may not start the flow has taken the id with something of its own: void, and in nobody's way.
+        sequence = await bus.publish(address.subject, event.SerializeToString(), headers=telemetry.headers())
     return Started(event.flow_id, event.event_id, sequence, already_started=False, span_id=event.span_id)
 
 
@@ -114,7 +116,7 @@ async def _earlier(bus: Bus, template: Template, key: str, event: Event) -> Star
         pass
     else:
         return None
-    stored = await _first_event(bus, event)
+    stored = await _first_event(bus, template, event)
     if stored is not None:
         return stored
     record = await bus.last(streams.KEY, subject)
@@ -125,12 +127,12 @@ async def _earlier(bus: Bus, template: Template, key: str, event: Event) -> Star
     return Started(event.flow_id, event.event_id, 0, already_started=True, same=False)
 
 
-async def _first_event(bus: Bus, wanted: Event) -> Started | None:
+async def _first_event(bus: Bus, template: Template, wanted: Event) -> Started | None:
     page = await bus.direct_get(streams.FLOW, multi_last=[_any_start(wanted)])
-    if not page.messages:
+    found = (_readable(message) for message in page.messages)
+    stored = next((each for each in found if each is not None and why_not_first(template, each) is None), None)
+    if stored is None:
         return None
-    message = page.messages[0]
-    stored = decode(message.subject, message.body, sequence=message.sequence, time=message.time)
     same = stored.event.data == wanted.data
     # Where it is our own to the last byte, only the answer to it was lost.
     already_started = stored.event != wanted
@@ -142,6 +144,13 @@ async def _first_event(bus: Bus, wanted: Event) -> Started | None:
         same=same,
         span_id=stored.event.span_id,
     )
+
+
+def _readable(message: RawMessage) -> Recorded | None:
+    try:
+        return decode(message.subject, message.body, sequence=message.sequence, time=message.time)
+    except HandrailError:
+        return None
 
 
 def _any_start(event: Event) -> str:

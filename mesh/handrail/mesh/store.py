@@ -16,8 +16,9 @@ from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.flow import Flow, Void
 from handrail.mesh.fold import advance, fold, pinned_version
+from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import flow_filter, outcome_filter, parse
+from handrail.mesh.subjects import Kind, flow_filter, outcome_filter, parse
 from handrail.mesh.template import Template
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -89,8 +90,26 @@ class FlowStore:
             raise HandrailError(
                 ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, f"there is no {flow_type} flow {flow_id}", flow_id=flow_id
             )
-        template = await self.catalog.template(flow_type, pinned_version(history))
+        template = await self.pinned_template(flow_type, history)
         return _with_malformed(fold(template, history), history)
+
+    async def pinned_template(self, flow_type: str, history: Sequence[Recorded]) -> Template:
+        """The version that a flow is pinned to: the one in its first event, which only who may start it can have
+        published; TEMPLATE_NOT_FOUND.
+
+        Where there is no such event, the version that the flow's oldest message claims.
+        """
+        for recorded in history:
+            if recorded.kind is not Kind.EVENT or recorded.event.step:
+                continue
+            version = recorded.event.template_version
+            template = self.catalog.get(flow_type, version)
+            if template is None:
+                await self.catalog.refresh()
+                template = self.catalog.get(flow_type, version)
+            if template is not None and why_not_first(template, recorded) is None:
+                return template
+        return await self.catalog.template(flow_type, pinned_version(history))
 
     async def load(self, flow_type: str, flow_id: str, *, at_least: int = 0, up_to: int | None = None) -> Flow:
         """Read and fold a flow; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND."""

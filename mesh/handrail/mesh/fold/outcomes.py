@@ -10,7 +10,7 @@ from handrail.mesh.flow import Divergence, Effect, EffectState, Flow, ProposalSt
 from handrail.mesh.fold import approvals
 from handrail.mesh.fold.triggers import add_fact
 from handrail.mesh.subjects import COORDINATOR
-from handrail.mesh.template import STEP_COMPLETED, EffectKind, StepSpec
+from handrail.mesh.template import STEP_COMPLETED, EffectKind, StepSpec, Template
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -72,16 +72,24 @@ def apply_released(flow: Flow, recorded: Recorded) -> Void | None:
     return None
 
 
+def why_not_first(template: Template, recorded: Recorded) -> Void | None:
+    """Why this message can't be a flow's first event under this template; None where it can."""
+    if recorded.type not in template.starts_with:
+        return Void(f"no {template.name} starts with {recorded.type}", ErrorReason.ERROR_REASON_WRONG_AGENT)
+    if recorded.agent != COORDINATOR and recorded.agent not in template.started_by:
+        return Void(f"agent {recorded.agent} may not start a {template.name}", ErrorReason.ERROR_REASON_WRONG_AGENT)
+    if recorded.event_id != ids.start_id(recorded.event.flow_id):
+        return Void("it has not the id of a first event", ErrorReason.ERROR_REASON_WRONG_EVENT_ID)
+    return None
+
+
 def _begin(flow: Flow, recorded: Recorded) -> Void | None:
-    event, template = recorded.event, flow.template
+    event = recorded.event
     if flow.first is not None:
         return Void("the flow has begun already")
-    if recorded.type not in template.starts_with:
-        return Void(f"no {flow.flow_type} starts with {recorded.type}", ErrorReason.ERROR_REASON_WRONG_AGENT)
-    if recorded.agent != COORDINATOR and recorded.agent not in template.started_by:
-        return Void(f"agent {recorded.agent} may not start a {flow.flow_type}", ErrorReason.ERROR_REASON_WRONG_AGENT)
-    if event.event_id != ids.start_id(event.flow_id):
-        return Void("it has not the id of a first event", ErrorReason.ERROR_REASON_WRONG_EVENT_ID)
+    refused = why_not_first(flow.template, recorded)
+    if refused is not None:
+        return refused
     flow.first = recorded
     flow.requester = event.requester if recorded.agent == COORDINATOR else AGENT_IDENTITY + recorded.agent
     add_fact(flow, recorded)
