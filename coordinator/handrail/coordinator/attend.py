@@ -54,7 +54,7 @@ class Attendant:
         self._store = store
         self._alarms = alarms
         self._leases = leases
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
         self._recent: OrderedDict[str, _Attended] = OrderedDict()
 
     async def attend(self, flow_type: str, flow_id: str, *, since: int, at_least: int, now: datetime) -> Flow:
@@ -137,10 +137,12 @@ class Attendant:
     @asynccontextmanager
     async def turn(self, flow_id: str) -> AsyncIterator[None]:
         """One at a time per flow within this process: two would only void each other's work."""
-        lock = self._turns.setdefault(flow_id, asyncio.Lock())
+        lock, users = self._turns.get(flow_id, (asyncio.Lock(), 0))
+        self._turns[flow_id] = (lock, users + 1)
         try:
             async with lock:
                 yield
         finally:
-            if not lock.locked() and self._turns.get(flow_id) is lock:
-                del self._turns[flow_id]
+            lock, users = self._turns.pop(flow_id)
+            if users > 1:
+                self._turns[flow_id] = (lock, users - 1)
