@@ -12,8 +12,13 @@ from google.protobuf.message import Message
 
 from buf.validate import validate_pb2
 from handrail.mesh.contracts import Contracts
+from handrail.mesh.envelope import Entry, Recorded
+from handrail.mesh.flow import Effect, Proposal, StepRun, Void
+from handrail.mesh.fold import status
 from handrail.mesh.template import Template, load_yaml
+from handrail.v1.decision_pb2 import FlowStatus
 from tests.support.shop import Fields, set_of, shop_file
+from tests.support.simulation import Simulation
 
 TEMPLATES = Path(__file__).parents[1] / "scenarios" / "templates"
 
@@ -70,3 +75,75 @@ def _load(name: str, changes: tuple[tuple[str, Any], ...]) -> Template:
             target = target.setdefault(key, {})
         target[last] = value
     return Template.compile(load_yaml(yaml.safe_dump(spec)), contracts())
+
+
+def begun(name: str = "order", *, by: str = "kim", units: int = 2, risk: int = 0, **changes: Any) -> Simulation:
+    """A flow of this template that has begun, with a coordinator at work."""
+    simulation = Simulation(load(name, **changes))
+    placed = make("OrderPlaced", buyer=by, units=units, risk=risk)
+    simulation.say(simulation.start(placed, requester=by))
+    return simulation
+
+
+def reserved(**changes: Any) -> Simulation:
+    """An order whose goods are reserved: the discount is owed."""
+    simulation = begun(**changes)
+    emit(simulation, "reserve", "StockReserved", units=2)
+    return simulation
+
+
+def granted(percent: int = 5, **changes: Any) -> Simulation:
+    """An order with a discount proposed: up to 10 percent it is released at once, and payment is owed."""
+    simulation = reserved(**changes)
+    emit(simulation, "discount", "DiscountGranted", percent=percent, asked_by="kim")
+    return simulation
+
+
+def paid(**changes: Any) -> Simulation:
+    """An order that is paid: the parcel is owed."""
+    simulation = granted(**changes)
+    emit(simulation, "pay", "PaymentTaken", amount=95)
+    return simulation
+
+
+def sent(**changes: Any) -> Simulation:
+    """An order that is complete."""
+    simulation = paid(**changes)
+    emit(simulation, "send", "ParcelSent")
+    return simulation
+
+
+def run_of(simulation: Simulation, step: str) -> StepRun:
+    """The newest run of a step."""
+    return [run for run in simulation.flow.runs.values() if run.step.name == step][-1]
+
+
+def effect_of(simulation: Simulation, name: str) -> Effect:
+    """The newest effect that a message of this name reported."""
+    return [e for e in simulation.flow.effects.values() if e.recorded.type == f"{PACKAGE}.{name}"][-1]
+
+
+def proposal_of(simulation: Simulation) -> Proposal:
+    """The newest proposal."""
+    return list(simulation.flow.proposals.values())[-1]
+
+
+def emit(simulation: Simulation, step: str, name: str, /, **fields: Any) -> Recorded:
+    """The agent of a step answers."""
+    return simulation.say(simulation.outcome(run_of(simulation, step), make(name, **fields)))
+
+
+def void_of(simulation: Simulation, entry: Entry | Recorded) -> Void | None:
+    """Why a message does not count, once it is stored; None where it does."""
+    recorded = simulation.say(entry) if isinstance(entry, Entry) else entry
+    return simulation.flow.void.get(recorded.sequence)
+
+
+def types(simulation: Simulation) -> list[str]:
+    """What is in the stream, without packages."""
+    return [recorded.type.rpartition(".")[2] for recorded in simulation.history]
+
+
+def stands(simulation: Simulation) -> str:
+    """The flow's status, without its prefix."""
+    return FlowStatus.Name(status(simulation.flow)).removeprefix("FLOW_STATUS_")
