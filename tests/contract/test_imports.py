@@ -33,6 +33,8 @@ PURE = (
     "mesh/handrail/mesh/specs.py",
     "mesh/handrail/mesh/template*.py",
     "mesh/handrail/mesh/typecheck.py",
+    "mesh/handrail/mesh/accounts.py",
+    "mesh/handrail/mesh/permissions.py",
     "mesh/handrail/mesh/check_*.py",
     "mesh/handrail/mesh/graph.py",
     "mesh/handrail/mesh/findings.py",

@@ -205,6 +205,7 @@ EXITS = {
         1,
         "no payments.v1.ChargebackReceived in JSON",
     ),
+    "data that is no JSON object": (["flow", "start", "refund", "--data", "[]"], 1, "it is no JSON object"),
     "data with a field that is not there": (["flow", "start", "refund", "--data", '{"x": 1}'], 1, "no field named"),
     "data that breaks its contract": (["flow", "start", "refund", "--data", "{}"], 1, "amount"),
     "a type that is not there": (
@@ -217,8 +218,14 @@ EXITS = {
         1,
         "(",
     ),
-    "a file that is not there": (["flow", "start", "refund", "--data", "@/none"], 2, "No such file"),
+    "a file that is not there": (
+        ["flow", "start", "refund", "--data", "@/none"],
+        2,
+        "/none can't be read: No such file",
+    ),
     "a choice that is none": (["flow", "resolve", NOBODY, "dance", "--reason", "x"], 2, "invalid choice"),
+    "a limit that is none": (["flow", "list", "--limit", "0"], 2, "«0» is no whole number from 1"),
+    "a time that is none": (["flow", "show", NOBODY, "--as-of-time", "noon"], 2, "«noon» is no time such as"),
     "no reason": (["flow", "cancel", NOBODY], 2, "--reason"),
     "a time-out that is none": (["flow", "list", "--timeout", "soon"], 2, "no duration"),
     "no subcommand": (["flow"], 2, "required"),
@@ -239,7 +246,7 @@ def test_exit_codes_tell_scripts_what_happened(dev: Dev, what: str) -> None:
 
 
 FORBIDDEN = {
-    "no token": ({"HANDRAIL_TOKEN_FILE": ""}, ["flow", "list"], "(UNAUTHENTICATED)"),
+    "no token": ({"HANDRAIL_TOKEN_FILE": ""}, ["flow", "list"], "no token: name a file with --token-file"),
     "a forged token": ({"HANDRAIL_TOKEN_FILE": "", "HANDRAIL_TOKEN": "a.b.c"}, ["flow", "list"], "(UNAUTHENTICATED)"),
     "the wrong role": ({}, ["flow", "cancel", NOBODY, "--reason", "x"], "(MISSING_ROLE)"),
 }
@@ -403,6 +410,24 @@ async def test_quarantined_messages_are_shown_with_their_bytes(dev: Dev) -> None
     assert "\x1b" not in shown
     assert dev.json("vera", "quarantine", "show", found["quarantineId"])["message"]["body"]
     assert dev.run("anna", "quarantine", "list").returncode == 5
+
+
+def test_health_tells_what_does_its_work(dev: Dev) -> None:
+    password = Path(dev.ready["credentials"]) / "ledger" / "password"
+    ledger = ["health", "agent", "ledger", "--nats", dev.ready["nats"], "--nats-password-file", password]
+    wait_for(lambda: handrail(*ledger).returncode == 0, "a worker of the ledger to ask for work")
+    assert handrail("health", "coordinator", "--address", dev.ready["address"]).returncode == 0
+
+    stranger = handrail("health", "agent", "refunds", *ledger[3:])
+    assert stranger.returncode == 5
+    # Detection begins flows and has no step, so there is no work to ask for.
+    detection = password.parents[1] / "detection" / "password"
+    idle = handrail("health", "agent", "detection", "--nats", dev.ready["nats"], "--nats-password-file", detection)
+    assert idle.returncode == 1
+    assert "no durable" in idle.stderr
+    assert handrail("health", "coordinator", "--address", "127.0.0.1:1").returncode == 3
+    assert handrail("health", "broker", "http://127.0.0.1:1").returncode == 3
+    assert handrail("health", "broker", "no address").returncode == 3
 
 
 def test_tokens_are_made_with_the_keys_of_a_folder(dev: Dev, tmp_path: Path) -> None:

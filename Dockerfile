@@ -1,0 +1,37 @@
+# One image for every part: brokers, coordinators, agents, set-up. It holds no secret.
+
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /src
+COPY requirements.lock ./
+RUN python -m venv /build && \
+    /build/bin/pip install --quiet --no-cache-dir --require-hashes --requirement requirements.lock
+COPY pyproject.toml ./
+COPY mesh mesh
+COPY agents agents
+COPY coordinator coordinator
+COPY cli cli
+COPY testing testing
+COPY gen gen
+RUN /build/bin/hatchling build --target wheel --directory /dist
+
+FROM python:3.11-slim-bookworm
+COPY requirements-runtime.lock /tmp/
+COPY --from=build /dist /tmp/dist
+RUN python -m venv /opt/handrail && \
+    /opt/handrail/bin/pip install --quiet --no-cache-dir --require-hashes --requirement /tmp/requirements-runtime.lock && \
+    /opt/handrail/bin/pip install --quiet --no-cache-dir --no-deps /tmp/dist/*.whl && \
+    rm -r /tmp/dist /tmp/requirements-runtime.lock
+COPY deploy/nats.conf /etc/handrail/nats.conf
+COPY deploy/setup.sh /etc/handrail/setup.sh
+COPY agents/demos/payments/refund.yaml /etc/handrail/templates/refund.yaml
+COPY agents/demos/payments/chargebacks.jsonl /etc/handrail/chargebacks.jsonl
+
+# A volume begins with the owner of the folder it is mounted on.
+RUN useradd --system --uid 10001 --no-create-home handrail && \
+    mkdir -p /etc/handrail/permissions /data /public /run/handrail /operator /credentials && \
+    for user in coordinator detection enrichment refunds ledger notification; do mkdir "/credentials/$user"; done && \
+    chown -R handrail:handrail /etc/handrail/permissions /data /public /run/handrail /operator /credentials
+ENV PATH=/opt/handrail/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER handrail
+WORKDIR /data
+CMD ["handrail", "--help"]

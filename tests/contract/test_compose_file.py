@@ -1,0 +1,158 @@
+"""docker-compose.yml, Dockerfile and what goes with them, as far as they can be judged without Docker."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.source import ROOT
+from tests.support.compose import compose_file, mounts
+
+FILE = compose_file()
+SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+ONE_SHOT = {"setup", "templates", "operator", "permissions"}
+LONG_RUNNING = SERVICES.keys() - ONE_SHOT
+
+# https://github.com/compose-spec/compose-spec/blob/main/05-services.md, as far as the file uses it.
+KEYS: dict[str, type | tuple[type, ...]] = {
+    "image": str,
+    "build": str,
+    "init": bool,
+    "read_only": bool,
+    "tmpfs": list,
+    "cap_drop": list,
+    "security_opt": list,
+    "restart": str,
+    "stop_grace_period": str,
+    "command": list,
+    "environment": dict,
+    "volumes": list,
+    "ports": list,
+    "profiles": list,
+    "depends_on": dict,
+    "healthcheck": dict,
+}
+HEALTHCHECK = {"test", "interval", "timeout", "retries", "start_period"}
+CONDITIONS = {"service_healthy", "service_completed_successfully"}
+DURATION = re.compile(r"\d+s")
+
+
+def test_the_file_has_the_shape_of_the_specification() -> None:
+    assert FILE.keys() - {key for key in FILE if key.startswith("x-")} == {"services", "volumes"}
+    for name, service in SERVICES.items():
+        assert service.keys() <= KEYS.keys(), name
+        for key, value in service.items():
+            assert isinstance(value, KEYS[key]), f"{name}.{key}"
+        assert all(isinstance(word, str) for word in service["command"]), name
+        assert all(isinstance(value, str) for value in service.get("environment", {}).values()), name
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_a_service_refers_to_exists(name: str) -> None:
+    service = SERVICES[name]
+    for other, depends in service.get("depends_on", {}).items():
+        assert other in SERVICES
+        assert depends["condition"] in CONDITIONS
+        if depends["condition"] == "service_healthy":
+            assert "healthcheck" in SERVICES[other]
+        else:
+            assert other in ONE_SHOT
+    for mount in mounts(service):
+        assert mount.volume in FILE["volumes"]
+        assert mount.target.startswith("/")
+    for port in service.get("ports", []):
+        assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port), "a port is for this machine alone"
+
+
+def test_every_volume_is_used() -> None:
+    used = {mount.volume for service in SERVICES.values() for mount in mounts(service)}
+    assert used == FILE["volumes"].keys()
+
+
+@pytest.mark.parametrize("name", sorted(LONG_RUNNING))
+def test_what_runs_on_is_checked_restarted_and_given_time_to_end(name: str) -> None:
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    assert DURATION.fullmatch(service["stop_grace_period"])
+    # Detection begins flows and waits for nothing: there is nothing to ask it.
+    if name != "detection":
+        check = service["healthcheck"]
+        assert check.keys() == HEALTHCHECK
+        assert check["test"][0] == "CMD"
+        assert all(DURATION.fullmatch(check[key]) for key in ("interval", "timeout", "start_period"))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_runs_with_more_rights_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.keys() & {"privileged", "user", "cap_add", "network_mode", "pid"}
+
+
+def test_no_service_sees_a_password_that_is_not_its_own() -> None:
+    for name in LONG_RUNNING:
+        passwords = {m.volume for m in mounts(SERVICES[name]) if "password" in m.volume or m.volume == "credentials"}
+        own = {"coordinator-password"} if name.startswith("coordinator") else {f"{name}-password"}
+        assert passwords == (set() if name.startswith("nats") else own)
+        assert all(mount.read_only for mount in mounts(SERVICES[name]) if mount.volume in passwords)
+        assert "operator" not in {mount.volume for mount in mounts(SERVICES[name])}
+
+
+def test_the_brokers_keep_what_they_acknowledge() -> None:
+    configuration = (ROOT / "deploy" / "nats.conf").read_text("utf-8")
+    assert "sync_interval: always" in configuration
+    assert SERVICES["coordinator1"]["environment"]["HANDRAIL_REPLICAS"] == "3"
+
+
+def test_the_image_is_debian_slim_and_runs_as_nobody_special() -> None:
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    assert {line.split()[1] for line in lines if line.startswith("FROM")} == {"python:3.11-slim-bookworm"}
+    assert [line for line in lines if line.startswith("USER")] == ["USER handrail"]
+    # What a volume is mounted on belongs to that user from the beginning.
+    made = " ".join(lines)
+    for service in SERVICES.values():
+        for mount in mounts(service):
+            parent = mount.target.rpartition("/")[0]
+            assert f" {mount.target}" in made or (
+                parent == "/credentials" and f" {mount.target.rpartition('/')[2]}" in made
+            )
+
+
+def test_what_the_image_copies_is_not_ignored() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    ignored = (ROOT / ".dockerignore").read_text("utf-8")
+    copied = [
+        match for line in re.findall(r"^COPY (?!--)(.+)$", dockerfile, re.MULTILINE) for match in line.split()[:-1]
+    ]
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert f"!{source.partition('/')[0]}\n" in ignored, source
+
+
+def test_the_wheel_has_every_part_and_the_demos_files(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    for wanted in (
+        "handrail/mesh/permissions.py",
+        "handrail/agents/agent.py",
+        "handrail/coordinator/main.py",
+        "handrail/cli/main.py",
+        "handrail/v1/event_pb2.py",
+        "payments/v1/payments_pb2.py",
+        "demos/payments/refund.yaml",
+        "demos/payments/chargebacks.jsonl",
+        "demos/payments/customers.jsonl",
+    ):
+        assert wanted in names
