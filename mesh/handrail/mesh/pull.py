@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 
+import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -36,7 +37,10 @@ _EXPIRED_STATUS = "408"
 
 
 class Pull:
-    """A running consumption of a durable. `start` once; `stop` hands back what is not begun."""
+    """A running consumption of a durable. `start` once; `stop` hands back what is not begun.
+
+    `requests_made` and `moves` (to another inbox) count what it did.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Pull:
         self._requested = 0
         self._unsettled = 0
         self.requests_made = 0
+        self.moves = 0
         self._heard_at = 0.0
         self._wait_until = 0.0
         self._problem = ""
@@ -68,6 +73,7 @@ class Pull:
         self._subscription: Subscription | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._refusals = ""
+        self._moving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Subscribe and begin to ask."""
@@ -88,6 +94,8 @@ class Pull:
             self._ticking.cancel()
         self._connection.on_reconnected.remove(self._ask_anew)
         self._connection.inbox.forget(self._refusals)
+        if self._moving is not None:
+            await self._moving
         if self._subscription is None or not self._connection.client.is_connected:
             return
         if self._outlives_us:
@@ -142,11 +150,32 @@ class Pull:
                 # Not to be handed to another open request of ours.
                 delivery.nak(timedelta(seconds=self._open_for()) if self._outlives_us else None)
                 return
+            if not message.data and not message.headers and self._moving is None:
+                self._moving = self._loop.create_task(self._move())
             self._problem = ""
             self._on_delivery(delivery)
             self._ask()
         else:
             self._on_status(message)
+
+    async def _move(self) -> None:
+        """Give up all open requests and ask from another inbox.
+
+        Where the agent's account is another than the stream's, the broker takes an empty message for the end of the
+        answers to a request, and loses what it hands out for that request afterwards. None of our messages is empty;
+        this bounds what one that somebody else wrote can hold up.
+        """
+        left, self._subscription = self._subscription, None
+        self._inbox = self._connection.inbox.new_prefix()
+        try:
+            if left is not None:
+                await left.drain()  # type: ignore[no-untyped-call]
+            self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
+        except (HandrailError, nats.errors.Error) as error:
+            _logger.warning("%s: could not move to another inbox: %s", self._name, error)
+        self._moving = None
+        self.moves += 1
+        self._ask_anew()
 
     def _on_status(self, message: Msg) -> None:
         if status(message) == _HEARTBEAT_STATUS:

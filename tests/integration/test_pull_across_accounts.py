@@ -1,0 +1,59 @@
+"""Pulling where the agent's account is another than the stream's, as the generated permissions have it."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from handrail.mesh.bus import Bus, Delivery, Pull
+from handrail.mesh.durables import ensure_durables
+from handrail.mesh.permissions import render, users
+from handrail.mesh.streams import FLOW, ensure_streams
+from tests.conftest import Connect
+from tests.support import flows
+from tests.support.nats_server import NatsServer, running_server
+from tests.support.waiting import until
+
+SUBJECT = "flow.refund.{number}.event.detection.E." + flows.RECEIVED
+
+
+async def test_p5_an_empty_message_holds_up_no_others(tmp_path: Path, connect: Connect) -> None:
+    with running_server(tmp_path / "nats", accounts=configuration()) as server:
+        coordinator, agent = await connect_both(server, connect)
+        seen: list[Delivery] = []
+
+        def on_delivery(delivery: Delivery) -> None:
+            seen.append(delivery)
+            delivery.ack()
+
+        pull = await agent.pull(FLOW, "agent-enrichment", in_flight=20, on_delivery=on_delivery)
+        for part in range(3):
+            await coordinator.publish(SUBJECT.format(number=f"empty{part}"), b"")
+            # The broker takes it for the end of all answers; the worker asks anew, from elsewhere.
+            await until(partial(_has_moved, pull, part + 1))
+            await asyncio.gather(
+                *(coordinator.publish(SUBJECT.format(number=f"{part}-{n}"), b"full") for n in range(10))
+            )
+            await until(partial(_are_at_least, seen, 11 * (part + 1)))
+        # Each once: nothing was handed out into the void, to come again when the wait for its ack was over.
+        assert [delivery.delivered for delivery in seen] == [1] * 33
+        await pull.stop()
+
+
+def _has_moved(pull: Pull, times: int) -> bool:
+    return pull.moves == times
+
+
+def _are_at_least(seen: list[Delivery], number: int) -> bool:
+    return len(seen) >= number
+
+
+def configuration() -> str:
+    templates = [flows.template().proto]
+    return render(templates, {user.name: "secret" for user in users(templates)})
+
+
+async def connect_both(server: NatsServer, connect: Connect) -> tuple[Bus, Bus]:
+    coordinator = await connect(server.settings("coordinator", user="coordinator", password="secret"))
+    await ensure_streams(coordinator)
+    await ensure_durables(coordinator, [flows.template()])
+    return coordinator, await connect(server.settings("enrichment", user="enrichment", password="secret"))
