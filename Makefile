@@ -109,7 +109,7 @@ mutants: $(STAMP) $(PROTOS) ## break each promise on purpose: its tests must tur
 # To see it work.
 
 demo: $(STAMP) ## run the payments demo; CHARGEBACKS=file SEED=n KEEP=folder
-	@$(BIN)/python -m demos.payments $(if $(CHARGEBACKS),--chargebacks $(CHARGEBACKS)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep $(KEEP))
+	@$(BIN)/python -m demos.payments $(if $(CHARGEBACKS),--chargebacks "$(CHARGEBACKS)") $(if $(SEED),--seed "$(SEED)") $(if $(KEEP),--keep "$(KEEP)")
 
 dev: $(STAMP) ## start everything on this machine to explore, with the agents of AGENTS
 	@$(BIN)/handrail dev --agents $(AGENTS)

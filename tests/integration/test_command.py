@@ -98,6 +98,7 @@ def test_two_people_approve_a_large_refund(dev: Dev) -> None:
     approval = approval_of(dev, flow)
     shown = dev.json("anna", "approval", "show", approval)
     assert shown["data"]["amount"]["units"] == "5000"
+    assert list(shown["data"]) == ["@type", "accountId", "amount", "chargebackId", "email"], "the same order each time"
     assert shown["gates"][0]["roles"] == ["finance"]
     text = dev.text("anna", "approval", "show", approval)
     assert shown["digest"] in text

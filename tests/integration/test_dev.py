@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +43,25 @@ def test_it_starts_everything_and_a_flow_runs(tmp_path: Path) -> None:
         assert "COMPLETED" in dev.text("vera", "flow", "watch", flow)
         assert dev.stop() == 0
         assert all_gone(dev.processes)
+
+
+def test_it_prints_what_to_try_and_where_the_command_is(tmp_path: Path) -> None:
+    command = [*HANDRAIL, "dev", "--nats-port", "0", "--port", "0"]
+    with subprocess.Popen(
+        command, env=environment(TMPDIR=str(tmp_path), PATH=os.defpath), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        printed = []
+        for line in process.stdout:
+            printed.append(line.strip())
+            if line.startswith("Ctrl-C"):
+                process.terminate()
+    assert process.returncode == 0
+    path = f"export PATH={Path(sys.executable).parent}:$PATH"
+    done = subprocess.run(["sh", "-c", f"{path}; handrail --version"], capture_output=True, text=True, check=True)
+    assert path in printed
+    assert "handrail flow list" in printed
+    assert done.stdout.startswith("handrail ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from handrail.cli.commands.quarantine import hex_dump
 from handrail.cli.output import Output, clean, columns, cut, time
-from handrail.cli.words import choice_of, choice_word, choices, is_final, status, word
+from handrail.cli.words import choice_of, choice_word, choices, is_final, spelled, status, word
 from handrail.v1.decision_pb2 import Choice, FlowStatus
 
 
@@ -70,6 +70,7 @@ def test_enum_values_are_words() -> None:
     assert choice_word(Choice.CHOICE_MARK_UNDONE) == "mark-undone"
     assert [choice_word(choice_of(text)) for text in choices()] == list(choices())
     assert len(choices()) == len(Choice.values()) - 1
+    assert spelled("MARK_UNDONE") == choice_word(Choice.CHOICE_MARK_UNDONE)
 
 
 def test_the_final_statuses_are_those_of_the_design() -> None:

@@ -69,7 +69,7 @@ def _parse(number: int, line: bytes) -> Chargeback | Skipped:
     if not line.lstrip().startswith(b"{"):
         return Skipped(number, "it is no JSON object")
     try:
-        message = json_format.Parse(line.decode(), ChargebackReceived())
+        message = json_format.Parse(line.strip().decode(), ChargebackReceived())
         CONTRACTS.validate(message)
         Amount.of(message.amount)
     except (json_format.ParseError, ContractViolation, ValueError, RecursionError) as error:

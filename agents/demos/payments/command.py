@@ -59,7 +59,8 @@ def _run_in(folder: Path, arguments: argparse.Namespace) -> bool:
     former = Files(folder).of_former_run()
     if former:
         raise StartError(f"{folder} holds another run ({', '.join(former)}): name another folder, or remove it")
+    found = list(read_chargebacks(arguments.chargebacks))
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(arguments.chargebacks, read_chargebacks(arguments.chargebacks), seed=arguments.seed, folder=folder)
+    run = Run(arguments.chargebacks, found, seed=arguments.seed, folder=folder)
     logging.getLogger("handrail").addHandler(StoryHandler(run.story))
     return run.run()

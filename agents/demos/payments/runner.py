@@ -124,7 +124,7 @@ class Run:
                 watched.add(id_)
                 watch(viewer, flow_id=board.flow_ids[id_], chargeback_id=id_, story=self.story)
             if board.open and self.story.silence > LONG_SILENCE:
-                self.story.tell(f"{len(board.open)} flows are under way; {board.open[0]}: {board.owed(board.open[0])}")
+                self.story.tell(f"still under way: {len(board.open)}; {board.open[0]}: {board.owed(board.open[0])}")
             time.sleep(LOOK_EVERY)
         return board
 

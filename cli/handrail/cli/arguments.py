@@ -58,10 +58,9 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """A whole number from 1, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"«{text}» is no whole number from 1")
+    return int(text)
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:

@@ -40,6 +40,8 @@ _SERVICE_CONFIG = {
 
 _MAX_RESPONSE_BYTES = 16 << 20
 
+_TOKEN_FILE = f"{table.TOKEN_FILE.flag} or {table.TOKEN_FILE.env}"
+
 
 class Client:
     """A connection to one coordinator address. Errors of calls come as CommandError."""
@@ -85,14 +87,20 @@ class Client:
         try:
             return method(request, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise of_call(cast("grpc.Call", error), address=self.address) from None
+            raise self._explained(error) from None
 
     def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Iterator[Response]:
         """Call a method that answers with a stream; without a deadline, for it is to go on."""
         try:
             yield from method(request, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise of_call(cast("grpc.Call", error), address=self.address) from None
+            raise self._explained(error) from None
+
+    def _explained(self, error: grpc.RpcError) -> CommandError:
+        explained = of_call(cast("grpc.Call", error), address=self.address)
+        if explained.code is Exit.FORBIDDEN and not self._metadata:
+            return CommandError(f"no token: name a file with {_TOKEN_FILE} (UNAUTHENTICATED)", Exit.FORBIDDEN)
+        return explained
 
 
 def pages(fetch: Callable[[str, int], tuple[list[Item], str]], *, limit: int) -> list[Item]:

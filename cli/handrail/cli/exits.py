@@ -89,4 +89,4 @@ def _details(call: grpc.Call) -> tuple[str, str]:
 
 def _last_line(text: str) -> str:
     """gRPC explains a failed connection at length; the end says what happened."""
-    return text.rpartition(";")[2].rpartition(": ")[2].strip() or "connection failed"
+    return text.rpartition(";")[2].rpartition(": ")[2].strip(" ]") or "connection failed"

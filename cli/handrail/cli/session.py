@@ -64,7 +64,10 @@ class Session:
         contracts = self.contracts(flow_type)
         message = contracts.message_class(type_name)()
         try:
-            ParseDict(json.loads(text), message, descriptor_pool=contracts.pool)
+            fields = json.loads(text)
+            if not isinstance(fields, dict):
+                raise ParseError("it is no JSON object")
+            ParseDict(fields, message, descriptor_pool=contracts.pool)
         except (ParseError, ValueError, RecursionError) as error:
             raise CommandError(f"the data is no {type_name} in JSON: {' '.join(str(error).split())}") from None
         return pack(message)

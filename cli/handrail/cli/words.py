@@ -63,6 +63,11 @@ def choices() -> tuple[str, ...]:
     return tuple(choice_word(value) for value in Choice.values() if value)
 
 
+def spelled(text: str) -> str:
+    """A choice as the command line has it, from its name in the API too: MARK_UNDONE."""
+    return text.lower().replace("_", "-")
+
+
 def choice_of(text: str) -> Choice.ValueType:
     """The choice that a word of the command line names."""
     return Choice.Value(f"CHOICE_{text.upper().replace('-', '_')}")

@@ -155,9 +155,15 @@ def _print(output: Output, approval: Approval) -> None:
 
 
 def _data(approval: Approval) -> str:
-    data = MessageToDict(approval.data_json)
+    data = _opened(approval)
     data.pop("@type", None)
     return json.dumps(data, ensure_ascii=False)
+
+
+def _opened(approval: Approval) -> dict[str, object]:
+    """The proposal as the server has opened it, sorted: a Struct has no order, and comes in another each time."""
+    opened: dict[str, object] = json.loads(json.dumps(MessageToDict(approval.data_json), sort_keys=True))
+    return opened
 
 
 def _document(approval: Approval) -> dict[str, object]:
@@ -166,4 +172,4 @@ def _document(approval: Approval) -> dict[str, object]:
     without.CopyFrom(approval)
     without.ClearField("data")
     without.ClearField("data_json")
-    return {**MessageToDict(without), "data": MessageToDict(approval.data_json)}
+    return {**MessageToDict(without), "data": _opened(approval)}

@@ -6,7 +6,9 @@ import argparse
 import json
 import logging
 import shlex
+import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -51,10 +53,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError(text)
-    return port
+    if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"«{text}» is no port from 0 to 65535")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> Exit:
@@ -119,6 +120,8 @@ def _lines(stack: DevStack) -> Iterator[str]:
         yield f"  {person:5} {', '.join(sorted(people.roles(person))):18} {people.token_file(person)}"
     yield ""
     yield "Try, in another terminal:"
+    if shutil.which("handrail") is None:
+        yield f"  export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     yield f"  export HANDRAIL_ADDRESS={stack.address} HANDRAIL_TOKEN_FILE={people.token_file(OPERATOR)}"
     for template in stack.options.package.templates:
         yield f"  handrail flow start {template.name} --data {_example(stack, template.name)}"

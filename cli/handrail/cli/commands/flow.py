@@ -65,8 +65,12 @@ def _text(argument: str) -> str:
         if argument == "-":
             return sys.stdin.read()
         return Path(argument[1:]).read_text("utf-8") if argument.startswith("@") else argument
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"--data: {error}", Exit.USAGE) from None
+    except OSError as error:
+        raise CommandError(f"--data: {error.filename} can't be read: {error.strerror}", Exit.USAGE) from None
+    except UnicodeDecodeError as error:
+        raise CommandError(
+            f"--data: {argument.removeprefix('@')} is no UTF-8 text: {error.reason}", Exit.USAGE
+        ) from None
 
 
 def _add_list(verbs: Parsers) -> None:

@@ -8,7 +8,7 @@ import uuid
 from handrail.cli.arguments import CALLER, Parsers, add_settings
 from handrail.cli.exits import Exit
 from handrail.cli.session import Session, plain, session
-from handrail.cli.words import choice_of, choices, effect_status, status_of
+from handrail.cli.words import choice_of, choices, effect_status, spelled, status_of
 from handrail.v1 import flow_service_pb2 as pb
 
 
@@ -110,7 +110,9 @@ def _retry(arguments: argparse.Namespace) -> Exit:
 
 def _add_resolve(verbs: Parsers) -> None:
     parser = _add_verb(verbs, "resolve", "answer an escalation", decides=True)
-    parser.add_argument("choice", metavar="CHOICE", choices=choices(), help=f"one of {', '.join(choices())}")
+    parser.add_argument(
+        "choice", metavar="CHOICE", type=spelled, choices=choices(), help=f"one of {', '.join(choices())}"
+    )
     parser.add_argument("--escalation", default="", metavar="ID", help="which one, where several are open")
     parser.set_defaults(run=_resolve)
 
