@@ -19,6 +19,7 @@ from handrail.mesh.store import FlowStore
 from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import FlowStatus
 from tests.support.flows import stored
+from tests.support.waiting import PATIENCE
 
 T = TypeVar("T")
 
@@ -46,11 +47,11 @@ class Mesh:
         """A refund, folded."""
         return await self.store.load("refund", flow_id)
 
-    async def until(self, flow_id: str, condition: Callable[[Flow], bool], *, within: float = 30.0) -> Flow:
+    async def until(self, flow_id: str, condition: Callable[[Flow], bool], *, within: float = PATIENCE) -> Flow:
         """Read a refund until the condition holds."""
         return await eventually(lambda: self.flow(flow_id), condition, within=within)
 
-    async def until_status(self, flow_id: str, wanted: str, *, within: float = 30.0) -> Flow:
+    async def until_status(self, flow_id: str, wanted: str, *, within: float = PATIENCE) -> Flow:
         """Read a refund until it has this status: `COMPLETED`."""
         return await self.until(flow_id, lambda flow: name_of_status(flow) == wanted, within=within)
 
@@ -86,7 +87,9 @@ def name_of_status(flow: Flow) -> str:
     return FlowStatus.Name(status(flow)).removeprefix("FLOW_STATUS_")
 
 
-async def eventually(read: Callable[[], Awaitable[T]], condition: Callable[[T], bool], *, within: float = 30.0) -> T:
+async def eventually(
+    read: Callable[[], Awaitable[T]], condition: Callable[[T], bool], *, within: float = PATIENCE
+) -> T:
     """Read until the condition holds; AssertionError with what was read last."""
     deadline = asyncio.get_running_loop().time() + within
     while not condition(value := await read()):

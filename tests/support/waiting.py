@@ -1,6 +1,7 @@
 """Waiting for conditions, never for time."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -8,8 +9,11 @@ from handrail.mesh.errors import HandrailError
 
 T = TypeVar("T")
 
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))
+"""Seconds to wait for a condition unless a test says otherwise."""
 
-async def until(condition: Callable[[], T], *, within: float = 30.0) -> T:
+
+async def until(condition: Callable[[], T], *, within: float = PATIENCE) -> T:
     """Wait until the condition gives something true and return it; AssertionError after `within` seconds."""
     deadline = asyncio.get_running_loop().time() + within
     while not (value := condition()):
@@ -18,7 +22,7 @@ async def until(condition: Callable[[], T], *, within: float = 30.0) -> T:
     return value
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = 30.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = PATIENCE) -> None:
     """Wait until what the condition asks comes true; AssertionError after `within` seconds."""
     deadline = asyncio.get_running_loop().time() + within
     while not await condition():
