@@ -6,12 +6,16 @@ from datetime import timedelta
 
 import pytest
 from google.protobuf.any_pb2 import Any
+from google.type.money_pb2 import Money
 
 from handrail.agents import Agent
+from handrail.coordinator.auth import Caller
 from handrail.mesh import ids
 from handrail.mesh.envelope import pack
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.subjects import Address, Kind
 from handrail.testing import World
+from handrail.v1.decision_pb2 import ApprovalRefused
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import Quarantined, StepFailed
@@ -129,6 +133,47 @@ async def test_p6_a_gated_type_as_a_plain_event_is_quarantined_and_nobody_acts_o
         await world.publish(*message(Kind.EVENT, "refunds", large, step="grant", root=START))
         assert reasons(world.quarantined, "ledger") == ["GATE_BYPASSED"]
         assert "VOID" in world.flow("refund", FLOW_ID).story
+
+
+async def test_a_refusal_that_came_too_late_is_dropped_and_breaks_no_contract() -> None:
+    refunds, ledger, notification = Agent("refunds"), Agent("ledger"), Agent("notification")
+    refused = "after: [payments.v1.RefundPaid, handrail.v1.ApprovalRefused]"
+
+    @refunds.on(ChargebackReceived)
+    async def grant(event: ChargebackReceived) -> LargeRefundGranted:
+        large = Money(currency_code="EUR", units=1500)
+        return LargeRefundGranted(chargeback_id="cb-1", account_id="acc-1", amount=large, email="kim@example.com")
+
+    @ledger.on(LargeRefundGranted)
+    async def pay(event: LargeRefundGranted) -> RefundPaid:
+        return paid()
+
+    @notification.on(RefundPaid)
+    async def tell(event: RefundPaid) -> CustomerNotified:
+        return notified()
+
+    @notification.on(ApprovalRefused)
+    async def apologise(event: ApprovalRefused) -> CustomerNotified:
+        raise AssertionError("it was approved")
+
+    waiting = template(GATED.replace("after: [payments.v1.RefundPaid]", refused))
+    async with World(templates=[waiting], agents=[refunds, ledger, notification]) as world:
+        flow = await world.start("refund", received(), key="cb-1")
+        [asked] = flow.approvals
+        await world.approve(flow, voter="anna", roles=["finance"])
+        with pytest.raises(HandrailError, match="released"):
+            await world.coordinator.interventions.vote(
+                "refund",
+                flow.flow_id,
+                approval_id=asked.recorded.event_id,
+                digest=asked.digest,
+                approve=False,
+                comment="",
+                caller=Caller("ben", frozenset({"finance"})),
+            )
+        await world.settle()
+        assert flow.status == "COMPLETED"
+        assert not world.quarantined
 
 
 async def test_p6_a_gated_type_is_looked_at_twice_even_if_it_claims_a_version_without_the_gate() -> None:

@@ -25,6 +25,7 @@ from handrail.mesh import telemetry
 from handrail.mesh.envelope import Recorded, decode
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Verdict, Void
+from handrail.mesh.subjects import Kind
 from handrail.mesh.template import EffectKind
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -186,7 +187,8 @@ class Engine:
         await self._outcomes.failed(attempt, unfit.reason_name, text, retryable=False, parent=parent)
 
     async def _drop(self, recorded: Recorded, delivery: Delivery, void: Void) -> None:
-        if void.reason:
+        # A vote that came too late is void, and breaks no contract.
+        if void.reason and recorded.kind is not Kind.DECISION:
             await self._quarantine(delivery, void.reason, void.text)
         else:
             _logger.info(
