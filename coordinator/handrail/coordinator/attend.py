@@ -116,7 +116,7 @@ class Attendant:
             if entry.address.kind is not Kind.RELEASED:
                 entry.event.span_id = telemetry.current_span_id()
             sequence = await self._store.append(flow, entry)
-        log.info("flow %s: recorded %s at %d", flow.flow_id, entry.address.message_type, sequence)
+        log.info("flow %s: recorded %s %s at %d", flow.flow_id, entry.address.kind, entry.address.message_type, sequence)
         return sequence, await self._store.catch_up(flow, at_least=sequence)
 
     async def _append_all(self, flow: Flow, entry: Entry | None, now: datetime) -> tuple[Flow, bool]:

@@ -147,7 +147,9 @@ class DevStack:
         """Start again what has died, and give the broker the permissions that newly stored templates ask for."""
         for child in (self.broker.child, self.coordinator, *self.agents.values()):
             self._restart(child)
-        if time.monotonic() - self._looked_at >= _LOOK_AGAIN:
+        # Without a broker the coordinator keeps a caller waiting, and who waits starts nothing again.
+        both_run = self.broker.child.is_running and self.coordinator.is_running
+        if both_run and time.monotonic() - self._looked_at >= _LOOK_AGAIN:
             self._looked_at = time.monotonic()
             try:
                 self.refresh_permissions()
