@@ -89,9 +89,7 @@ class Attendant:
                 self._recent.popitem(last=False)
         return flow
 
-    async def _read(
-        self, flow_type: str, flow_id: str, since: int, at_least: int
-    ) -> tuple[Flow, dict[str, datetime]]:
+    async def _read(self, flow_type: str, flow_id: str, since: int, at_least: int) -> tuple[Flow, dict[str, datetime]]:
         """The flow, and the timers it wanted before the messages from `since` on."""
         history = await self._store.read(flow_type, flow_id, at_least=at_least)
         flow = await self._store.fold(flow_type, flow_id, history)
@@ -116,7 +114,9 @@ class Attendant:
             if entry.address.kind is not Kind.RELEASED:
                 entry.event.span_id = telemetry.current_span_id()
             sequence = await self._store.append(flow, entry)
-        log.info("flow %s: recorded %s %s at %d", flow.flow_id, entry.address.kind, entry.address.message_type, sequence)
+        log.info(
+            "flow %s: recorded %s %s at %d", flow.flow_id, entry.address.kind, entry.address.message_type, sequence
+        )
         return sequence, await self._store.catch_up(flow, at_least=sequence)
 
     async def _append_all(self, flow: Flow, entry: Entry | None, now: datetime) -> tuple[Flow, bool]:
