@@ -74,7 +74,8 @@ async def ensure_durables(bus: Bus, templates: Iterable[Template]) -> None:
     """Create what is missing and add filters that are missing; run again at will.
 
     The broker has no conditional update of a durable: of two who add different filters at once, one's may get lost. So
-    activation holds a lease around this, and every start-up adds what is missing. Raises what `Bus.request_json` raises.
+    activation holds a lease around this, and every start-up adds what is missing. Raises what `Bus.request_json`
+    raises.
     """
     for durable, subjects in coordinator_filters().items():
         await _ensure(bus, FLOW, durable, subjects)
