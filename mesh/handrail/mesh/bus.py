@@ -162,8 +162,8 @@ class Bus:
     ) -> Page:
         """The last message of each subject that matches one of the filters, in stream order.
 
-        `from_seq` leaves out what is older, `up_to_seq` what is newer. Raises TooManySubjects beyond 1,024. On a replicated stream the answer
-        may lag: compare `up_to_sequence` with what you know.
+        `from_seq` leaves out what is older, `up_to_seq` what is newer. Raises TooManySubjects beyond 1,024. On a
+        replicated stream the answer may lag: compare `up_to_sequence` with what you know.
         """
         request: dict[str, Any] = {"multi_last": list(multi_last)}
         if from_seq:
