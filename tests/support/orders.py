@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,21 +61,21 @@ def make(name: str, /, **fields: Any) -> Message:
 
 def load(name: str, **changes: Any) -> Template:
     """A template of the stories, with changes: `pay__timeout="5s"` is the timeout of the step, gate or rule `pay`."""
-    return _load(name, tuple(sorted(changes.items())))
-
-
-@cache
-def _load(name: str, changes: tuple[tuple[str, Any], ...]) -> Template:
     spec = yaml.load((TEMPLATES / f"{name}.yaml").read_text(), Loader=yaml.BaseLoader)
     parts = [*spec.get("steps", ()), *spec.get("gates", ()), *spec.get("rules", ())]
     places = {"flow": spec} | {part["name"]: part for part in parts}
-    for path, value in changes:
+    for path, value in changes.items():
         place, *keys, last = path.split("__")
         target = places[place]
         for key in keys:
             target = target.setdefault(key, {})
         target[last] = value
-    return Template.compile(load_yaml(yaml.safe_dump(spec)), contracts())
+    return _compiled(json.dumps(spec))
+
+
+@cache
+def _compiled(text: str) -> Template:
+    return Template.compile(load_yaml(text), contracts())
 
 
 def begun(name: str = "order", *, by: str = "kim", units: int = 2, risk: int = 0, **changes: Any) -> Simulation:
