@@ -22,6 +22,7 @@ from handrail.mesh.connection import Connection
 from handrail.mesh.delivery import Delivery
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.inbox import NO_RESPONDERS, status
+from handrail.mesh.subjects import COORDINATOR
 
 _logger = logging.getLogger(__name__)
 
@@ -103,6 +104,11 @@ class Pull:
         await self._subscription.drain()  # type: ignore[no-untyped-call]
 
     @property
+    def _crosses_accounts(self) -> bool:
+        """Whether deliveries come from another account than ours: only the coordinator is where the streams are."""
+        return self._connection.settings.name != COORDINATOR
+
+    @property
     def _outlives_us(self) -> bool:
         """Whether the broker may serve our open requests after we have gone.
 
@@ -150,7 +156,7 @@ class Pull:
                 # Not to be handed to another open request of ours.
                 delivery.nak(timedelta(seconds=self._open_for()) if self._outlives_us else None)
                 return
-            if not message.data and not message.headers and self._moving is None:
+            if not message.data and not message.headers and self._crosses_accounts and self._moving is None:
                 self._moving = self._loop.create_task(self._move())
             self._problem = ""
             self._on_delivery(delivery)
@@ -163,7 +169,8 @@ class Pull:
 
         Where the agent's account is another than the stream's, the broker takes an empty message for the end of the
         answers to a request, and loses what it hands out for that request afterwards. None of our messages is empty;
-        this bounds what one that somebody else wrote can hold up.
+        this bounds what one that somebody else wrote can hold up. What is on its way at the moment is lost, and comes
+        again when the wait for its ack is over.
         """
         left, self._subscription = self._subscription, None
         self._inbox = self._connection.inbox.new_prefix()
