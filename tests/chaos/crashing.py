@@ -76,10 +76,10 @@ class CoordinatorProcess:
     async def ended(self) -> int:
         """Its exit code, when it has ended."""
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self.process.sentinel, lambda: ended.done() or ended.set_result(None))
+        ended = asyncio.Event()
+        loop.add_reader(self.process.sentinel, ended.set)
         try:
-            await ended
+            await ended.wait()
         finally:
             loop.remove_reader(self.process.sentinel)
         self.process.join()

@@ -3,7 +3,7 @@ end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,9 @@ from tests.chaos.actors import Script
 if TYPE_CHECKING:
     from handrail.v1.approval_service_pb2_grpc import ApprovalServiceAsyncStub
     from handrail.v1.flow_service_pb2_grpc import FlowServiceAsyncStub
+
+Call = Awaitable[object]
+"""A call that is under way."""
 
 TEMPLATE = """
 name: {name}
@@ -84,7 +87,7 @@ class Act:
     """Something a person does once the flow is ready for it, exactly once."""
 
     when: Callable[[Flow], bool]
-    do: Callable[[People, Flow], grpc.aio.UnaryUnaryCall]
+    do: Callable[[People, Flow], Call]
 
 
 @dataclass(frozen=True)
@@ -115,23 +118,16 @@ class Story:
 
     def start(self) -> payments.ChargebackReceived:
         """The first event."""
-        return payments.ChargebackReceived(chargeback_id=self.name, account_id="a", amount=self.money())
-
-    def money(self) -> Money:
-        """The amount of the story."""
-        return Money(currency_code="EUR", units=self.amount)
+        return payments.ChargebackReceived(chargeback_id=self.name, account_id="a", amount=_money(self.amount))
 
     def script(self) -> Script:
         """What its agents do."""
-        known = {"chargeback_id": self.name, "account_id": "a", "amount": self.money(), "email": "a@example.org"}
-        granted = payments.LargeRefundGranted if self.amount >= 1000 else payments.SmallRefundGranted
-        told = {"chargeback_id": self.name, "outcome": payments.OUTCOME_REFUNDED, "message_id": "m"}
         return Script(
             steps={
-                "enrich": self.enrich or (lambda run: payments.ChargebackEnriched(risk=self.risk, **known)),
-                "grant": lambda run: granted(**known),
-                "pay": self.pay or (lambda run: payments.RefundPaid(transfer_id="t", **known)),
-                "notify": self.notify or (lambda run: payments.CustomerNotified(**told)),
+                "enrich": self.enrich or (lambda run: _enriched(self.name, self.risk, self.amount)),
+                "grant": lambda run: _granted(self.name, self.amount),
+                "pay": self.pay or (lambda run: _paid(self.name, self.amount)),
+                "notify": self.notify or (lambda run: _told(self.name)),
             },
             undo=self.undo
             or (lambda effect: payments.RefundReversed(chargeback_id=self.name, transfer_id="t", reversal_id="r")),
@@ -155,18 +151,29 @@ def _undo_hopeless(effect: Effect) -> Message:
     return StepFailed(error_class="Planned", text="for good", retryable=False, undo_of=effect.recorded.event_id)
 
 
-def _paid(name: str) -> Message:
-    return payments.RefundPaid(
-        chargeback_id=name, account_id="a", amount=Money(currency_code="EUR", units=_SMALL), transfer_id="t",
-        email="a@example.org",
-    )  # fmt: skip
+def _money(units: int) -> Money:
+    return Money(currency_code="EUR", units=units)
 
 
-def _enriched(name: str) -> Message:
+def _enriched(name: str, risk: payments.Risk.ValueType = payments.RISK_LOW, units: int = _SMALL) -> Message:
     return payments.ChargebackEnriched(
-        chargeback_id=name, account_id="a", amount=Money(currency_code="EUR", units=_SMALL),
-        risk=payments.RISK_LOW, email="a@example.org",
-    )  # fmt: skip
+        chargeback_id=name, account_id="a", amount=_money(units), risk=risk, email="a@example.org"
+    )
+
+
+def _granted(name: str, units: int) -> Message:
+    granted = payments.LargeRefundGranted if units >= 1000 else payments.SmallRefundGranted
+    return granted(chargeback_id=name, account_id="a", amount=_money(units), email="a@example.org")
+
+
+def _paid(name: str, units: int = _SMALL) -> Message:
+    return payments.RefundPaid(
+        chargeback_id=name, account_id="a", amount=_money(units), transfer_id="t", email="a@example.org"
+    )
+
+
+def _told(name: str) -> Message:
+    return payments.CustomerNotified(chargeback_id=name, outcome=payments.OUTCOME_REFUNDED, message_id="m")
 
 
 def _silent_first(run: StepRun) -> Message | None:
@@ -181,14 +188,16 @@ def _votes(number: int) -> Callable[[Flow], bool]:
     return lambda flow: _pending(flow) and all(len(p.ballots) == number for p in flow.proposals.values())
 
 
-def _vote(name: str, *, approve: bool = True) -> Callable[[People, Flow], grpc.aio.UnaryUnaryCall]:
-    def do(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
+def _vote(name: str, *, approve: bool = True) -> Callable[[People, Flow], Call]:
+    def do(people: People, flow: Flow) -> Call:
         proposal = next(iter(flow.proposals.values()))
-        request = {"approval_id": proposal.recorded.event_id, "digest": proposal.digest}
+        approval_id, digest = proposal.recorded.event_id, proposal.digest
         metadata = people.credentials(name, "finance")
         if approve:
-            return people.approvals().ApproveProposal(ApproveProposalRequest(**request), metadata=metadata)
-        return people.approvals().RejectProposal(RejectProposalRequest(**request), metadata=metadata)
+            yes = ApproveProposalRequest(approval_id=approval_id, digest=digest)
+            return people.approvals().ApproveProposal(yes, metadata=metadata)
+        no = RejectProposalRequest(approval_id=approval_id, digest=digest)
+        return people.approvals().RejectProposal(no, metadata=metadata)
 
     return do
 
@@ -197,16 +206,16 @@ def _operator(people: People) -> tuple[tuple[str, str], ...]:
     return people.credentials("olga", "operator")
 
 
-def _resolve(choice: Choice.ValueType) -> Callable[[People, Flow], grpc.aio.UnaryUnaryCall]:
-    def do(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
+def _resolve(choice: Choice.ValueType) -> Callable[[People, Flow], Call]:
+    def do(people: People, flow: Flow) -> Call:
         request = ResolveEscalationRequest(flow_id=flow.flow_id, choice=choice, reason="planned")
         return people.flows().ResolveEscalation(request, metadata=_operator(people))
 
     return do
 
 
-def _compensate(to_step: str) -> Callable[[People, Flow], grpc.aio.UnaryUnaryCall]:
-    def do(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
+def _compensate(to_step: str) -> Callable[[People, Flow], Call]:
+    def do(people: People, flow: Flow) -> Call:
         request = CompensateFlowRequest(
             flow_id=flow.flow_id, reason="planned", to_step=to_step, request_id="3e9a3f0e-1c2f-4a7e-8f7e-0123456789ab"
         )
@@ -215,14 +224,14 @@ def _compensate(to_step: str) -> Callable[[People, Flow], grpc.aio.UnaryUnaryCal
     return do
 
 
-def _cancel(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
+def _cancel(people: People, flow: Flow) -> Call:
     request = CancelFlowRequest(
         flow_id=flow.flow_id, reason="planned", request_id="3e9a3f0e-1c2f-4a7e-8f7e-0123456789ac"
     )
     return people.flows().CancelFlow(request, metadata=_operator(people))
 
 
-def _retry(people: People, flow: Flow) -> grpc.aio.UnaryUnaryCall:
+def _retry(people: People, flow: Flow) -> Call:
     request = RetryStepRequest(flow_id=flow.flow_id, step="enrich", reason="planned", etag=flow.etag)
     return people.flows().RetryStep(request, metadata=_operator(people))
 

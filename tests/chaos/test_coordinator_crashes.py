@@ -6,7 +6,7 @@ import asyncio
 import os
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -139,8 +139,7 @@ class Stage:
         """The flow at its end; a story that compensates after its completion has passed a final status before."""
         return await self._until(story.name, flow_id, lambda flow: status(flow) == story.ends)
 
-    async def _until(self, flow_type: str, flow_id: str, condition: object) -> Flow:
-        assert callable(condition)
+    async def _until(self, flow_type: str, flow_id: str, condition: Callable[[Flow], bool]) -> Flow:
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while True:
             flow = await self.store.load(flow_type, flow_id)
@@ -229,8 +228,8 @@ def _kinds(flow: Flow) -> list[str]:
 
 
 @asynccontextmanager
-async def _running(work: object) -> AsyncIterator[asyncio.Task[None]]:
-    task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(work)
     try:
         yield task
     finally:
