@@ -126,6 +126,15 @@ def test_a_heartbeat_of_a_step_that_an_effect_triggered_is_not_taken_for_one_abo
     assert run_of(simulation, "send").deadline == simulation.now + timedelta(seconds=30)
 
 
+def test_nor_while_that_undo_is_under_way() -> None:
+    simulation = reserved()
+    simulation.say(simulation.halt(CANCEL, "ola", "no"))
+    assert simulation.flow.undo_targets()[0].deadline is not None
+    simulation.wait(10 * SECOND)
+    assert void_of(simulation, simulation.progress(run_of(simulation, "discount"), 1)) is None
+    assert run_of(simulation, "discount").deadline == simulation.now + 30 * SECOND
+
+
 def test_p8_what_one_attempt_left_unknown_another_ones_failure_does_not_settle() -> None:
     simulation = granted()
     simulation.wait(timedelta(seconds=70))

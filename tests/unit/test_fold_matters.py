@@ -198,6 +198,18 @@ def test_a_flow_that_completes_has_no_open_matter() -> None:
     assert stands(simulation) == "COMPLETED"
 
 
+def test_an_answer_that_came_before_the_flow_completed_is_carried_out() -> None:
+    simulation = paid(send__timeout="200000s")
+    simulation.wait(timedelta(days=1))
+    simulation.coordinator = False
+    resolve(simulation, "DEADLINE", "CANCEL")
+    emit(simulation, "send", "ParcelSent")
+    assert stands(simulation) == "RUNNING"
+    simulation.coordinator = True
+    simulation.settle()
+    assert stands(simulation) == "COMPENSATING"
+
+
 def test_p4_a_deadline_by_a_clock_that_runs_ahead_is_void() -> None:
     simulation = paid(send__timeout="200000s")
     early = decide(simulation.flow, simulation.now + timedelta(days=1))

@@ -13,6 +13,7 @@ from tests.support.orders import (
     effect_of,
     emit,
     granted,
+    load,
     make,
     paid,
     proposal_of,
@@ -137,6 +138,34 @@ def test_a_rule_that_tripped_at_what_was_taken_back_may_trip_again() -> None:
     assert simulation.flow.is_held
     resume(simulation)
     assert run_of(simulation, "send").state is RunState.OWED
+
+
+def test_a_rule_that_nobody_was_told_of_is_not_overtaken_by_going_back() -> None:
+    simulation = Simulation(load("order"))
+    simulation.coordinator = False
+    simulation.say(simulation.start(make("OrderPlaced", risk=9), requester="kim"))
+    emit(simulation, "reserve", "StockReserved", units=2)
+    simulation.say(simulation.halt(HaltMode.HALT_MODE_COMPENSATE, "ola", "so", to_step="reserve"))
+    simulation.coordinator = True
+    simulation.settle()
+    resume(simulation)
+    assert simulation.flow.is_held
+
+
+def test_a_rule_that_ended_the_flow_does_not_end_it_again_after_going_back() -> None:
+    simulation = reserved(risky__on=("shop.v1.OrderPlaced",), risky__when="true", risky__then="FAIL")
+    assert stands(simulation) == "FAILED"
+    back_to(simulation, "reserve")
+    assert stands(simulation) == "RUNNING"
+
+
+def test_p7_what_strands_again_is_seen_again() -> None:
+    simulation = begun()
+    emit(simulation, "reserve", "StepCompleted")
+    assert stands(simulation) == "ESCALATED"
+    back_to(simulation, "reserve")
+    assert [e.choices for e in simulation.flow.escalations.values()] != []
+    assert stands(simulation) == "ESCALATED"
 
 
 def test_a_proposal_that_waited_for_people_is_asked_about_anew() -> None:

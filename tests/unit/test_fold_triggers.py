@@ -78,6 +78,15 @@ def test_a_join_takes_as_many_as_it_counts_and_no_more_and_runs_once() -> None:
     assert offers(simulation) == [inputs]
 
 
+def test_a_join_runs_once_even_if_its_count_changes() -> None:
+    simulation = found(1, ["wheel", "frame"])
+    price(simulation, 0)
+    price(simulation, 1)
+    simulation.say(simulation.reopen(run_of(simulation, "list"), "ola"))
+    emit(simulation, "list", "PartsListed", parts=2)
+    assert len(offers(simulation)) == 1
+
+
 def test_a_join_that_waits_for_none_of_a_type_does_not_wait() -> None:
     assert len(offers(found(0, []))) == 1
 

@@ -83,6 +83,7 @@ def apply_halted(flow: Flow, recorded: Recorded) -> Void | None:
     if not flow.is_held:
         flow.wish = None
         approvals.withdraw(flow, list(flow.proposals))
+    if not flow.goes_on and not halted.to_step:
         rules.settle_all(flow)
     return None
 

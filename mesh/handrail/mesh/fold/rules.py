@@ -47,7 +47,7 @@ def outstanding(flow: Flow) -> Trip | None:
 
 
 def settle_all(flow: Flow) -> None:
-    """What a rule would have led to is overtaken."""
+    """The flow ends: what its rules asked for has come, or is overtaken."""
     for trip in flow.trips.values():
         flow.trips[trip.rule] = replace(trip, settled=True)
 
