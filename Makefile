@@ -50,7 +50,7 @@ PROTOS := proto/buf/validate/validate.proto
 BUF := PATH="$(abspath $(BIN)):$$PATH" buf
 DESCRIPTORS := gen/python/handrail/v1/descriptors.binpb
 
-protos: $(PROTOS)
+protos: $(PROTOS) ## fetch the third-party protos that contracts import
 
 $(PROTOS): gen/protovalidate.txt gen/fetch_protos.py requirements.lock | $(STAMP)
 	@$(BIN)/python gen/fetch_protos.py

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -32,7 +33,11 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def find_agent(path: str) -> Agent:
-    """The agent that `module:name` names; DeclarationError where there is none. The working folder is on the path."""
+    """The agent that `module:name` names. The working folder is on the path.
+
+    Raises:
+        DeclarationError: where there is none, or its module can't be imported; says where it went wrong.
+    """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise DeclarationError([f"«{path}» is not module:agent, e.g. demos.payments.ledger:agent"])
@@ -43,11 +48,20 @@ def find_agent(path: str) -> Agent:
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise DeclarationError([f"there is no module {module_name} here"]) from error
-        raise
+        raise DeclarationError([_why_not_imported(module_name, error)]) from error
+    except Exception as error:
+        raise DeclarationError([_why_not_imported(module_name, error)]) from error
     agent = getattr(module, name, None)
     if not isinstance(agent, Agent):
         raise DeclarationError([f"module {module_name} has no Agent called {name}"])
     return agent
+
+
+def _why_not_imported(module_name: str, error: Exception) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    # A syntax error names its own place; the last frame is the importer's.
+    where = "" if isinstance(error, SyntaxError) else f" ({place.filename}, line {place.lineno})"
+    return f"module {module_name} can't be imported: {type(error).__name__}: {error}{where}"
 
 
 def run_here(agent: Agent, settings: BusSettings | None = None) -> int:

@@ -14,6 +14,7 @@ from handrail.cli.private_files import ensure_passwords, write_private
 from handrail.cli.session import Session, session
 from handrail.cli.templates import read_template
 from handrail.mesh import permissions
+from handrail.mesh import settings as table
 from handrail.mesh.settings import host_and_port, listed
 from handrail.v1.template_pb2 import FlowTemplate
 
@@ -52,7 +53,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT[,HOST:PORT]",
         help="write routes.conf beside it, too: the routes of a cluster with a password, to be included in its block",
     )
-    add_settings(parser, CALLER)
+    add_settings(parser, [setting for setting in CALLER if setting is not table.OUTPUT])
     parser.set_defaults(run=_run)
 
 

@@ -70,7 +70,7 @@ def apply_timed_out(flow: Flow, recorded: Recorded) -> Void | None:
     flow.runs[run.key] = _after_failure(
         run,
         recorded.time,
-        f"no outcome within {run.step.timeout}",
+        f"no outcome within {run.step.timeout.total_seconds():g} s",
         retryable=True,
         outcome_unknown=True,
     )
