@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from handrail.coordinator.deadlines import time_left
-from handrail.mesh.bus import ApiError, Bus
-from handrail.mesh.envelope import Recorded
+from handrail.mesh import ids
+from handrail.mesh.bus import Bus, RawMessage
+from handrail.mesh.envelope import Recorded, decode
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.jsapi import API_TIMEOUT, MESSAGE_NOT_FOUND
+from handrail.mesh.jsapi import API_TIMEOUT
 from handrail.mesh.store import FlowStore, History
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import Address, Kind, parse
+from handrail.mesh.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The newest message that was looked for: where it lies."""
+    """A flow that was looked for, and a sequence that reading it has to reach."""
 
-    address: Address
+    flow_type: str
+    flow_id: str
     sequence: int
 
 
@@ -34,23 +37,40 @@ class Finder:
         self._store = store
 
     async def flow(self, flow_id: str) -> Found:
-        """The newest message of a flow; FLOW_NOT_FOUND."""
-        found = await self._newest(f"flow.*.{flow_id}.>")
-        if found is None:
+        """A flow and its newest message; FLOW_NOT_FOUND.
+
+        Its type is the one of its first event: whatever else was published under its id hides nothing.
+        """
+        newest, begun = await asyncio.gather(
+            self._newest(f"flow.*.{flow_id}.>"),
+            self._newest(f"flow.*.{flow_id}.{Kind.EVENT}.*.{ids.start_id(flow_id)}.>"),
+        )
+        if newest is None:
             raise no_flow(flow_id)
-        return found
+        found = _found(newest)
+        if begun is None or _found(begun).flow_type == found.flow_type:
+            return found
+        return _found(await self._newest(f"flow.{_found(begun).flow_type}.{flow_id}.>") or begun)
 
     async def proposal(self, event_id: str) -> Found:
-        """The proposal with this id; APPROVAL_NOT_FOUND."""
-        found = await self._newest(f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>")
-        if found is None:
-            raise no_approval(event_id)
-        return found
+        """The flow of the proposal with this id; APPROVAL_NOT_FOUND.
+
+        The id follows from the flow: what bears it elsewhere can't be read as a proposal.
+        """
+        proposals = f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>"
+        newest = await self._newest(proposals)
+        if newest is not None and _is_readable(newest):
+            return _found(newest)
+        for subject in await self._subjects(proposals) if newest is not None else ():
+            message = await self._newest(subject)
+            if message is not None and _is_readable(message):
+                return _found(message)
+        raise no_approval(event_id)
 
     async def history(self, flow_id: str) -> History:
         """The messages of a flow in stream order; FLOW_NOT_FOUND."""
         found = await self.flow(flow_id)
-        return await self._store.read(found.address.flow_type, flow_id, at_least=found.sequence)
+        return await self._store.read(found.flow_type, flow_id, at_least=found.sequence)
 
     async def fold(self, flow_id: str, history: Sequence[Recorded]) -> Flow:
         """Fold what `history` gave, or part of it; FLOW_NOT_FOUND where it is empty, TEMPLATE_NOT_FOUND."""
@@ -73,18 +93,14 @@ class Finder:
         history = await self.history(flow_id)
         return await self.fold(flow_id, [recorded for recorded in history if _is_within(recorded, sequence, time)])
 
-    async def _newest(self, subject_filter: str) -> Found | None:
-        request = {"last_by_subj": subject_filter}
-        try:
-            answer = await self._bus.request_json(
-                f"$JS.API.STREAM.MSG.GET.{FLOW}", request, timeout=time_left(API_TIMEOUT)
-            )
-        except ApiError as error:
-            if error.code == MESSAGE_NOT_FOUND:
-                return None
-            raise
-        message = answer["message"]
-        return Found(parse(message["subject"]), int(message["seq"]))
+    async def _newest(self, subject_filter: str) -> RawMessage | None:
+        return await self._bus.last_on_leader(FLOW, subject_filter, timeout=time_left(API_TIMEOUT))
+
+    async def _subjects(self, subject_filter: str) -> Sequence[str]:
+        answer = await self._bus.request_json(
+            f"$JS.API.STREAM.INFO.{FLOW}", {"subjects_filter": subject_filter}, timeout=time_left(API_TIMEOUT)
+        )
+        return tuple(answer["state"].get("subjects") or ())
 
 
 def no_flow(flow_id: str) -> HandrailError:
@@ -101,3 +117,16 @@ def no_approval(approval_id: str) -> HandrailError:
 
 def _is_within(recorded: Recorded, sequence: int, time: datetime | None) -> bool:
     return (not sequence or recorded.sequence <= sequence) and (time is None or recorded.time <= time)
+
+
+def _found(message: RawMessage) -> Found:
+    _, flow_type, flow_id, _ = message.subject.split(".", 3)
+    return Found(flow_type, flow_id, message.sequence)
+
+
+def _is_readable(message: RawMessage) -> bool:
+    try:
+        decode(message.subject, message.body, sequence=message.sequence, time=message.time)
+    except HandrailError:
+        return False
+    return True

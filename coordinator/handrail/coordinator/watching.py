@@ -60,7 +60,7 @@ class Watcher:
 
     async def watch(self, found: Found, after: int) -> AsyncGenerator[WatchFlowResponse, None]:
         """The messages of a flow behind sequence `after`, as they come; checkpoints in between. DRAINING at the end."""
-        flow_type, flow_id = found.address.flow_type, found.address.flow_id
+        flow_type, flow_id = found.flow_type, found.flow_id
         loop = asyncio.get_running_loop()
         async with self._hints(flow_type, flow_id) as hint:
             progress = _Progress(after)

@@ -159,14 +159,14 @@ async def test_a_drain_lets_calls_under_way_finish_and_flips_health(
     bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running_api(bus, tmp_path) as api:
-        entered, released, ask = asyncio.Event(), asyncio.Event(), bus.request_json
+        entered, released, ask = asyncio.Event(), asyncio.Event(), bus.last_on_leader
 
         async def slow(*arguments: Any, **options: Any) -> Any:
             entered.set()
             await released.wait()
             return await ask(*arguments, **options)
 
-        monkeypatch.setattr(bus, "request_json", slow)
+        monkeypatch.setattr(bus, "last_on_leader", slow)
         watch = watch_health(api.channel)
         assert (await watch.read()).status == SERVING
         call = asyncio.ensure_future(refused(get_flow(api.channel, api.token("vera"))))

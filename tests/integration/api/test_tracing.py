@@ -96,7 +96,7 @@ async def test_a_refusal_is_no_fault_of_the_server(api: Api, exporter: InMemoryS
 async def test_a_broken_call_is_a_fault(
     api: Api, exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.replica.bus, "request_json", None)
+    monkeypatch.setattr(api.replica.bus, "last_on_leader", None)
     with pytest.raises(grpc.aio.AioRpcError):
         await get(api, "ef" * 16)
     call = the_span(exporter, "handrail.v1.FlowService/GetFlow")

@@ -43,7 +43,7 @@ class ApprovalService(ApprovalServiceServicer):
     async def GetApproval(self, request: pb.GetApprovalRequest, context: _Context) -> pb.GetApprovalResponse:
         """One approval; APPROVAL_NOT_FOUND."""
         found = await self._finder.proposal(request.approval_id)
-        flow = await self._finder.load(found.address.flow_id)
+        flow = await self._finder.load(found.flow_id)
         return pb.GetApprovalResponse(approval=_approval(flow, request.approval_id))
 
     async def ApproveProposal(
@@ -61,8 +61,8 @@ class ApprovalService(ApprovalServiceServicer):
     async def _vote(self, approval_id: str, digest: str, comment: str, *, approve: bool) -> Approval:
         found = await self._finder.proposal(approval_id)
         flow = await self._interventions.vote(
-            found.address.flow_type,
-            found.address.flow_id,
+            found.flow_type,
+            found.flow_id,
             approval_id=approval_id,
             digest=digest,
             approve=approve,

@@ -171,7 +171,7 @@ class FlowService(FlowServiceServicer):
     async def _address(self, flow_id: str) -> tuple[str, str]:
         """Type and id of a flow; FLOW_NOT_FOUND."""
         found: Found = await self._finder.flow(flow_id)
-        return found.address.flow_type, flow_id
+        return found.flow_type, flow_id
 
 
 def _linked_view(flow: Flow) -> pb.Flow:
