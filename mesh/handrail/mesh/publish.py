@@ -35,6 +35,10 @@ PUBLISH_TIMEOUT = timedelta(seconds=15)
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 
+_LONGEST_SUBJECT = 3_900
+"""Bytes. A server closes the connection for good at a protocol line of more than 4,096 (its `max_control_line`), in
+which the reply subject and the sizes have to fit too."""
+
 _STORED = re.compile(rb'\{"stream":\s?"[^"]*",\s?"seq":\s?(\d+)\}')
 _LAST_SEQUENCE = re.compile(r"wrong last sequence: (\d+)")
 
@@ -91,6 +95,9 @@ class Publisher:
         connection = self._connection
         if connection.closed.is_set():
             self._loop.call_soon(on_stored, BrokerUnavailable(connection.why_not_connected))
+            return
+        if len(subject.encode()) > _LONGEST_SUBJECT:
+            self._loop.call_soon(on_stored, _too_long(subject))
             return
         if len(body) > connection.max_payload:
             self._loop.call_soon(on_stored, TooLarge(subject, len(body), connection.max_payload))
@@ -197,6 +204,13 @@ class _Pending:
 
     def refused(self, error: HandrailError) -> None:
         self.publisher.settle(self, error)
+
+
+def _too_long(subject: str) -> HandrailError:
+    return HandrailError(
+        ErrorReason.ERROR_REASON_WRONG_ADDRESS,
+        f"the subject «{subject[:80]}…» is longer than the broker takes: {len(subject.encode())} bytes",
+    )
 
 
 class _NotNow(BrokerUnavailable):

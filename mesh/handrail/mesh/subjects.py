@@ -22,7 +22,9 @@ COORDINATOR = "coordinator"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 """Flow types, agents, steps, gates and rules: one subject token each."""
 
-_IDENTIFIER = re.compile(r"[0-9a-f]{32}")
+IDENTIFIER = re.compile(r"[0-9a-f]{32}")
+"""Flow ids and event ids."""
+
 _MESSAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _TIMER = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
@@ -75,7 +77,7 @@ def parse(subject: str) -> Address:
     _require_name(subject, "flow type", flow_type)
     _require_name(subject, "agent", agent)
     for label, value in (("flow id", flow_id), ("event id", event_id)):
-        if not _IDENTIFIER.fullmatch(value):
+        if not IDENTIFIER.fullmatch(value):
             raise _wrong(subject, f"the {label} «{_cut(value)}» is not 32 hex digits")
     if not _MESSAGE.fullmatch(message_type):
         raise _wrong(subject, f"«{_cut(message_type)}» is no message name")
@@ -117,7 +119,7 @@ class Due(NamedTuple):
 def parse_due(subject: str) -> Due:
     """Take a `due` subject apart; WRONG_ADDRESS if it is none."""
     tokens = subject.split(".")
-    if len(tokens) != 4 or tokens[0] != "due" or not _IDENTIFIER.fullmatch(tokens[2]):
+    if len(tokens) != 4 or tokens[0] != "due" or not IDENTIFIER.fullmatch(tokens[2]):
         raise _wrong(subject, "it is not due.<type>.<id>.<timer>")
     _require_name(subject, "flow type", tokens[1])
     return Due(tokens[1], tokens[2], tokens[3])
