@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,11 @@ class House:
         """Begin a flow as this agent would; its flow id."""
         started = await starting.start(self.mesh.bus, self.template, source=by, data=pack(data), key=key)
         return started.flow_id
+
+    async def deliver_again_soon(self) -> None:
+        """Have the broker deliver to agents again after a second without an ack, instead of thirty."""
+        for agent in {step.agent for step in self.template.steps.values()}:
+            await self.mesh.set_ack_wait(agent, timedelta(seconds=1))
 
     async def set_limit(self, stream: str, messages: int) -> None:
         """Let a stream hold so many messages; -1 for any number."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
 
 import pytest
 
@@ -35,11 +34,6 @@ ANSWERS = (Kind.EVENT, Kind.PROPOSAL, Kind.RELEASED)
 EVENT = RecordedKind.KIND_EVENT
 
 
-async def deliver_again_soon(house: House) -> None:
-    for agent in WORKING:
-        await house.mesh.set_ack_wait(agent, timedelta(seconds=1))
-
-
 async def test_p3_what_is_delivered_again_because_its_ack_got_lost_gives_no_second_fact(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,7 +48,7 @@ async def test_p3_what_is_delivered_again_because_its_ack_got_lost_gives_no_seco
 
     team = Team()
     monkeypatch.setattr(Delivery, "ack", lose_the_first)
-    await deliver_again_soon(house)
+    await house.deliver_again_soon()
     async with house.working(team.agents, of_each=2):
         flows = [await house.start(claim(f"cb-{number}")) for number in range(20)]
         for agent in WORKING:
@@ -69,7 +63,7 @@ async def test_p3_what_is_delivered_again_because_its_ack_got_lost_gives_no_seco
 
 async def test_p3_a_broker_killed_under_load_brings_no_fact_twice_and_loses_none(house: House) -> None:
     team = Team()
-    await deliver_again_soon(house)  # what was on its way to a worker is lost with the server
+    await house.deliver_again_soon()  # what was on its way to a worker is lost with the server
     async with house.coordinator() as people, house.working(team.agents):
         starting = [asyncio.create_task(house.start(claim(f"cb-{number}"), key=f"k-{number}")) for number in range(150)]
         await house.mesh.until_messages(200)
@@ -126,7 +120,7 @@ class Undecided(Team):
 
 async def test_p3_of_racing_answers_of_different_kinds_one_is_stored_and_the_other_is_recorded(house: House) -> None:
     team = Undecided()
-    await deliver_again_soon(house)
+    await house.deliver_again_soon()
     async with house.coordinator() as people, house.working(team.agents, of_each=2):
         flow_id = await house.start(claim())
         flow = await people.until(flow_id, lambda flow: bool(flow.divergences))
