@@ -57,6 +57,9 @@ def test_a_small_refund_from_start_to_end(dev: Dev) -> None:
     assert dev.text("olga", "flow", "start", "refund", "--data", data, "--key", "small") == (
         f"{flow} was started before\n"
     )
+    assert dev.text("olga", "flow", "start", "refund", "--data", chargeback(21), "--key", "small") == (
+        f"{flow} was started before, with other data, which stand\n"
+    )
     again = dev.json("olga", "flow", "start", "refund", "--data", data, "--key", "small")
     assert again["flowId"] == flow
     assert again["alreadyStarted"]

@@ -60,6 +60,7 @@ class FlowService(FlowServiceServicer):
             event_id=started.event_id,
             sequence=started.sequence,
             already_started=started.already_started,
+            different_data=not started.same,
         )
 
     async def PublishEvent(self, request: pb.PublishEventRequest, context: _Context) -> pb.PublishEventResponse:

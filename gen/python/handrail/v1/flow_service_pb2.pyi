@@ -666,6 +666,7 @@ class StartFlowResponse(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ALREADY_STARTED_FIELD_NUMBER: _builtins.int
+    DIFFERENT_DATA_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id of the flow."""
     event_id: _builtins.str
@@ -674,6 +675,8 @@ class StartFlowResponse(_message.Message):
     """sequence of its first event in the stream."""
     already_started: _builtins.bool
     """already_started is true where the key, or the request id, had begun it before."""
+    different_data: _builtins.bool
+    """different_data is true where the key had begun it with other data, which stand: a flow begins once."""
     def __init__(
         self,
         *,
@@ -681,10 +684,11 @@ class StartFlowResponse(_message.Message):
         event_id: _builtins.str = ...,
         sequence: _builtins.int = ...,
         already_started: _builtins.bool = ...,
+        different_data: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_started", b"already_started", "event_id", b"event_id", "flow_id", b"flow_id", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_started", b"already_started", "different_data", b"different_data", "event_id", b"event_id", "flow_id", b"flow_id", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
