@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from google.protobuf.any_pb2 import Any
 
@@ -12,11 +13,13 @@ from handrail.coordinator.auth import Caller
 from handrail.mesh import envelope, ids, starting, streams
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
+from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
-from handrail.mesh.flow import Flow
+from handrail.mesh.flow import Flow, Void
+from handrail.mesh.fold import evolve
 from handrail.mesh.starting import Started
 from handrail.mesh.store import FlowStore
-from handrail.mesh.subjects import COORDINATOR, Address, Kind, outcome_filter
+from handrail.mesh.subjects import COORDINATOR, Address, Kind, flow_filter, outcome_filter
 from handrail.mesh.template import StepSpec
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import Event
@@ -72,8 +75,8 @@ class Publishing:
     async def publish(self, request: PublishEventRequest, caller: Caller) -> Published:
         """Publish an outcome of a step run in the name of the caller's agent.
 
-        Raises WRONG_AGENT where the agent may not publish it, FLOW_NOT_FOUND, CONTRACT_VIOLATION, and DIFFERENT_ANSWER
-        where the step run has another outcome already.
+        Raises WRONG_AGENT where the agent may not publish it, FLOW_NOT_FOUND, CONTRACT_VIOLATION, DIFFERENT_ANSWER
+        where the step run has another outcome already, and WRONG_STATUS where the flow would not count it.
         """
         flow = await self._store.load(request.flow_type, request.flow_id)
         step = _own_step(flow, request, caller)
@@ -84,6 +87,9 @@ class Publishing:
         address = Address(
             flow.flow_type, flow.flow_id, kind, caller.agent, event.event_id, envelope.type_of(request.data)
         )
+        void = await self._why_void(flow, address, event)
+        if void is not None:
+            return await self._stored(address, event) or _refuse(flow, void)
         try:
             sequence = await self._bus.publish(
                 address.subject,
@@ -92,21 +98,41 @@ class Publishing:
                 expected_filter=outcome_filter(flow.flow_type, flow.flow_id, caller.agent, event.event_id),
             )
         except (AlreadyStored, WrongSequence):
-            return await self._stored(address, event)
+            return await self._stored(address, event) or _refuse(flow, _ANSWERED)
         return Published(event.event_id, sequence, kind, already_stored=False)
 
-    async def _stored(self, address: Address, event: Event) -> Published:
+    async def _why_void(self, flow: Flow, address: Address, event: Event) -> Void | None:
+        """Why the flow would not count this message; asked twice, for what was read first may lag."""
+        if _void(flow, address, event) is None:
+            return None
+        newest = await self._bus.last_on_leader(streams.FLOW, flow_filter(flow.flow_type, flow.flow_id))
+        at_least = newest.sequence if newest is not None else 0
+        flow = await self._store.load(flow.flow_type, flow.flow_id, at_least=at_least)
+        return _void(flow, address, event)
+
+    async def _stored(self, address: Address, event: Event) -> Published | None:
+        """What is stored under the id already, where it is the same; None where nothing is, or something else."""
         outcome = outcome_filter(address.flow_type, address.flow_id, address.agent, address.event_id)
         page = await self._bus.direct_get(streams.FLOW, multi_last=[outcome])
         for raw in page.messages:
             stored = envelope.decode(raw.subject, raw.body, sequence=raw.sequence, time=raw.time)
             if stored.event.data == event.data:
                 return Published(stored.event_id, stored.sequence, stored.kind, already_stored=True)
-        raise HandrailError(
-            ErrorReason.ERROR_REASON_DIFFERENT_ANSWER,
-            f"flow {address.flow_id}: outcome {address.event_id} is stored with another answer; a step run has one",
-            event_id=address.event_id,
-        )
+        return None
+
+
+_ANSWERED = Void("the step run has another answer; it gives one", ErrorReason.ERROR_REASON_DIFFERENT_ANSWER)
+
+
+def _void(flow: Flow, address: Address, event: Event) -> Void | None:
+    recorded = Recorded(address, event, flow.last_sequence + 1, datetime.now(UTC))
+    return evolve(flow, recorded).void.get(recorded.sequence)
+
+
+def _refuse(flow: Flow, void: Void) -> NoReturn:
+    raise HandrailError(
+        void.reason or ErrorReason.ERROR_REASON_WRONG_STATUS, f"flow {flow.flow_id}: {void.text}", flow_id=flow.flow_id
+    )
 
 
 def _own_step(flow: Flow, request: PublishEventRequest, caller: Caller) -> StepSpec:
