@@ -251,6 +251,18 @@ def test_what_can_not_be_decoded_is_shown_with_its_bytes(full_name: str) -> None
     assert CONTRACTS.to_json(event_pb2.Event(data=data))["data"] == expected
 
 
+def test_what_has_no_json_form_is_shown_with_its_bytes() -> None:
+    when = timestamp_pb2.Timestamp(seconds=10**18)
+    received = payments_pb2.ChargebackReceived(chargeback_id="cb-1", received_time=when)
+    data = any_pb2.Any(
+        type_url="type.googleapis.com/payments.v1.ChargebackReceived", value=received.SerializeToString()
+    )
+    shown = CONTRACTS.to_json(event_pb2.Event(source="desk", time=when, data=data))
+    assert shown["source"] == "desk"
+    assert isinstance(shown["time"], str)
+    assert shown["data"] == {"@type": data.type_url, "value": base64.b64encode(data.value).decode()}
+
+
 def test_lists_of_payloads_are_shown() -> None:
     file = shop_file(
         {"Box": {"first": "google.protobuf.Any", "more": "repeated google.protobuf.Any", "note": "string"}},

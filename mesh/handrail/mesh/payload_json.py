@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias, cast
 
 from google.protobuf import any_pb2, descriptor
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, SerializeToJsonError
 from google.protobuf.message import Message
 
 from handrail.mesh.errors import HandrailError
@@ -24,7 +24,8 @@ _ANY = any_pb2.Any.DESCRIPTOR.full_name
 def render(message: Message, decode: Decode) -> dict[str, Json]:
     """A message in the JSON form of proto3; a value that is no JSON object there comes under `value`.
 
-    An `Any` that `decode` refuses is shown with its type and its bytes in base64.
+    An `Any` that `decode` refuses is shown with its type and its bytes in base64; so is, in its place, what has no JSON
+    form, such as a timestamp beyond the year 9999.
     """
     return _as_object(_value(message, decode))
 
@@ -33,7 +34,7 @@ def _value(message: Message, decode: Decode) -> Json:
     if message.DESCRIPTOR.full_name == _ANY:
         return _any(cast("any_pb2.Any", message), decode)
     if not _may_hold_any(cast("descriptor.Descriptor", message.DESCRIPTOR)):
-        return cast("Json", MessageToDict(message))
+        return _printed(message)
     return {field.json_name: _field(message, field, decode) for field, _ in message.ListFields()}
 
 
@@ -55,16 +56,27 @@ def _alone(message: Message, field: descriptor.FieldDescriptor) -> Json:
     for other, _ in message.ListFields():
         if other.number != field.number:
             copy.ClearField(other.name)
-    printed = MessageToDict(copy)
-    return cast("Json", printed[field.json_name])
+    printed = _printed(copy)
+    return printed[field.json_name] if isinstance(printed, dict) else printed
+
+
+def _printed(message: Message) -> Json:
+    try:
+        return cast("Json", MessageToDict(message))
+    except SerializeToJsonError:
+        return _base64(message.SerializeToString())
 
 
 def _any(data: any_pb2.Any, decode: Decode) -> dict[str, Json]:
     try:
         inner = decode(data)
     except HandrailError:
-        return {"@type": data.type_url, "value": base64.b64encode(data.value).decode()}
+        return {"@type": data.type_url, "value": _base64(data.value)}
     return {"@type": data.type_url} | _as_object(_value(inner, decode))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _as_object(value: Json) -> dict[str, Json]:
