@@ -177,11 +177,10 @@ def test_p4_the_second_of_two_that_raced_is_void_and_changes_nothing(race: Race)
     simulation.settle()
 
 
-@pytest.mark.parametrize("race", RACES, ids=str)
+# A flow whose effect stands is never closed: neither first nor second.
+@pytest.mark.parametrize("race", [race for race in RACES if race.second is not end], ids=str)
 def test_p4_alone_the_second_would_have_counted(race: Race) -> None:
     """Which of two comes first decides, not which of them it is."""
-    if race.second is end:
-        pytest.skip("a flow whose effect stands is never closed")
     simulation = race.state()
     simulation.coordinator = False
     simulation.store(race.second(simulation))

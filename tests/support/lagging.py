@@ -1,0 +1,98 @@
+"""A cluster one of whose servers can be cut off from the others while it goes on serving its own clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from tests.support.nats_server import FreePorts, NatsCluster, NatsServer
+from tests.support.waiting import until
+
+_CHUNK = 1 << 16
+
+
+class Wires:
+    """TCP connections that pass through this process, and can be held up all together."""
+
+    def __init__(self) -> None:
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._servers: list[asyncio.Server] = []
+
+    async def lay(self, port: int, *, to: int) -> None:
+        """Listen on a port and pass what comes on to another."""
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", to)
+            except OSError:
+                writer.close()
+                return
+            for source, target in ((reader, far_writer), (far_reader, writer)):
+                self._pumps.add(asyncio.create_task(self._pump(source, target)))
+
+        self._servers.append(await asyncio.start_server(connected, "127.0.0.1", port))
+
+    def hold(self) -> None:
+        """From now on nothing gets through; nothing is lost either."""
+        self._flowing.clear()
+
+    def release(self) -> None:
+        """Let everything through again."""
+        self._flowing.set()
+
+    async def close(self) -> None:
+        """Cut everything."""
+        for server in self._servers:
+            server.close()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+        await asyncio.gather(*(server.wait_closed() for server in self._servers))
+
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(_CHUNK):
+                await self._flowing.wait()
+                target.write(data)
+                await target.drain()
+        except OSError:
+            """The other end is gone: so is this one then."""
+        finally:
+            target.close()
+
+
+@asynccontextmanager
+async def lagging_cluster(folder: Path) -> AsyncIterator[tuple[NatsCluster, Wires]]:
+    """Three servers; everything between the last one and the others goes over the wires."""
+    ports = FreePorts(9)
+    clients, routes, wired = ports.numbers[:3], ports.numbers[3:6], ports.numbers[6:]
+    others = [routes[:2], routes[:2], wired[:2]]
+    wires = Wires()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(wires.close)
+        ports.release()
+        for outside, inside in zip(wired, routes, strict=True):
+            await wires.lay(outside, to=inside)
+        servers: list[NatsServer] = []
+        for number, (port, route, known) in enumerate(zip(clients, routes, others, strict=True)):
+            listed = ", ".join(f'"nats://127.0.0.1:{each}"' for each in known)
+            # Servers tell each other of third ones by what those advertise: that way leads over the wires, too.
+            reached = f'listen: "127.0.0.1:{route}", advertise: "127.0.0.1:{wired[number]}"'
+            server = NatsServer(
+                folder,
+                port=port,
+                name=f"n{number + 1}",
+                extra=f"cluster {{ name: test, {reached}, routes: [{listed}] }}",
+            )
+            if number == 2:  # the first two have to have found each other by themselves
+                await until(lambda: all("Route connection created" in each.log.read_text() for each in servers))
+            servers.append(server)
+            stack.callback(server.kill)
+            server.launch()
+        for server in servers:
+            await asyncio.to_thread(server.wait_ready)
+        yield NatsCluster(servers), wires
