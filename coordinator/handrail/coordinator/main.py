@@ -69,19 +69,23 @@ async def _serve(
     )
     server = Server(replica, settings.server)
     port = await server.start()
-    await replica.prepare(replicas=settings.replicas)
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(replica.run(stopping), name="replica")
-        lost = tasks.create_task(_end_with(bus, stopping), name="connection")
-        await server.set_serving(True)
-        tasks.create_task(keep_health(bus, server, stopping), name="health")
-        log.info("serving on port %d", port)
-        if on_ready is not None:
-            on_ready(port)
-        await stopping.wait()
+    try:
+        await replica.prepare(replicas=settings.replicas)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(replica.run(stopping), name="replica")
+            lost = tasks.create_task(_end_with(bus, stopping), name="connection")
+            await server.set_serving(True)
+            tasks.create_task(keep_health(bus, server, stopping), name="health")
+            log.info("serving on port %d", port)
+            if on_ready is not None:
+                on_ready(port)
+            await stopping.wait()
+            await server.drain()
+            await running
+            lost.cancel()
+    finally:
+        # Nothing to do where it has drained; a server that is left behind complains at the interpreter's end.
         await server.drain()
-        await running
-        lost.cancel()
     if bus.closed.is_set():
         raise BrokerUnavailable("the broker ended the connection for good; see the log for why")
 
