@@ -8,6 +8,8 @@ command's exit codes in tests/integration/test_command.py.
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -15,7 +17,6 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from handrail.cli.main import main
 from handrail.mesh import ids
 from handrail.mesh.envelope import pack
 from handrail.mesh.errors import HandrailError
@@ -30,8 +31,9 @@ from tests.promises.conftest import Build
 from tests.promises.house import House, People
 from tests.promises.team import LARGE, REFUND, Team, claim, money
 from tests.support.api import refused
+from tests.support.dev import handrail
 
-Command = Callable[..., Awaitable[int]]
+Command = Callable[..., Awaitable[subprocess.CompletedProcess[str]]]
 
 ODD = ["", "re.fund", "re fund", "refund\n", "*", ">", "ü", "x" * 10_000]
 """What is no name and no id."""
@@ -204,17 +206,15 @@ async def test_a_vote_that_comes_too_late_or_for_something_else_is_refused_and_o
 
 
 @pytest.fixture
-def command(people: People, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command as olga, in this process, in a thread beside the coordinator; gives its exit code."""
-    monkeypatch.setenv("HANDRAIL_ADDRESS", people.api.address)
-    monkeypatch.setenv("HANDRAIL_TOKEN", people.api.token("olga", *people.ROLES["olga"]))
-    return lambda *arguments: asyncio.to_thread(main, arguments)
+def command(people: People) -> Command:
+    """Runs the command as olga, in a thread beside the coordinator."""
+    token = people.api.token("olga", *people.ROLES["olga"])
+    env = {"HANDRAIL_ADDRESS": people.api.address, "HANDRAIL_TOKEN": token}
+    return lambda *arguments: asyncio.to_thread(handrail, *arguments, env=env)
 
 
 @pytest.mark.parametrize("odd", [each for each in ODD if each], ids=range(len(ODD) - 1))
-async def test_the_command_refuses_what_is_no_id_in_one_line(
-    command: Command, odd: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_the_command_refuses_what_is_no_id_in_one_line(command: Command, odd: str) -> None:
     for arguments in (
         ("flow", "show", odd),
         ("flow", "watch", odd),
@@ -224,10 +224,9 @@ async def test_the_command_refuses_what_is_no_id_in_one_line(
         ("template", "show", odd),
         ("flow", "start", odd, "--data", "{}"),
     ):
-        assert await command(*arguments) == 1, arguments[:2]
-        printed = capsys.readouterr()
-        assert printed.out == ""
-        [line] = printed.err.splitlines()
+        done = await command(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        [line] = done.stderr.splitlines()
         assert line.startswith("handrail: ")
         assert line.endswith("(CONTRACT_VIOLATION)")
         assert len(line) < 1_500
@@ -250,26 +249,25 @@ NO_TEMPLATES = {
 
 @pytest.mark.parametrize("what", NO_TEMPLATES)
 async def test_the_command_stores_no_template_that_is_none_or_fails_the_check(
-    house: House, command: Command, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    house: House, command: Command, what: str, tmp_path: Path
 ) -> None:
     text, complaint = NO_TEMPLATES[what]
     file, contracts = tmp_path / "template.yaml", tmp_path / "contracts.binpb"
     file.write_text(text)
     contracts.write_bytes(house.template.descriptor_set)
-    assert await command("template", "put", str(file), "--contracts", str(contracts), "--activate") == 1
-    printed = capsys.readouterr()
-    *_, line = printed.err.splitlines()
+    done = await command("template", "put", str(file), "--contracts", str(contracts), "--activate")
+    assert done.returncode == 1
+    *_, line = done.stderr.splitlines()
     assert line.startswith("handrail: ")
     assert complaint in line
     assert await house.mesh.messages("TEMPLATE") == 2, "as before"
 
 
-async def test_what_can_not_be_shown_as_json_is_shown_with_its_bytes(
-    people: People, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_what_can_not_be_shown_as_json_is_shown_with_its_bytes(people: People, command: Command) -> None:
     event: ChargebackReceived = claim()
     event.received_time.CopyFrom(Timestamp(seconds=10**18))
     flow_id = (await people.start(event)).flow_id
-    assert await command("flow", "events", flow_id, "--output", "json") == 0
-    assert '"value"' in capsys.readouterr().out
-    assert await command("flow", "show", flow_id) == 0
+    done = await command("flow", "events", flow_id, "--output", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["events"][0]["event"]["data"]["value"]
+    assert (await command("flow", "show", flow_id)).returncode == 0
