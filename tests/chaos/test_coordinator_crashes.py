@@ -32,6 +32,7 @@ from payments.v1 import payments_pb2 as payments
 from tests.chaos.actors import Agents
 from tests.chaos.crashing import CRASHED, CoordinatorProcess
 from tests.chaos.stories import STORIES, Act, People, Story
+from tests.support import waiting
 from tests.support.flows import stored
 from tests.support.nats_server import NatsServer, running_server
 
@@ -54,7 +55,7 @@ RECORDINGS = 3
 TRIES = 8
 """How often a crash point is tried that a run did not reach."""
 
-PATIENCE = 60.0
+PATIENCE = 2 * waiting.PATIENCE
 """Seconds that one flow may take to its end before it counts as stuck."""
 
 _RECORDED_BEFORE_THE_CRASH = (
