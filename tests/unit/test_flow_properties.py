@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import fields
 from itertools import pairwise
 
+from google.protobuf.any_pb2 import Any
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handrail.coordinator.decide import decide
+from handrail.coordinator.timers import timers
+from handrail.mesh.envelope import TYPE_URL, Recorded
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import begin, evolve, fold, is_final
-from handrail.mesh.subjects import Kind
+from handrail.mesh.fold import begin, evolve, fold, is_final, status
+from handrail.mesh.subjects import Address, Kind
 from handrail.mesh.template import Template
+from handrail.v1 import decision_pb2
 from handrail.v1.decision_pb2 import FlowClosed, FlowStatus
-from tests.support.random_templates import Spec, compiled, specs
+from handrail.v1.event_pb2 import Event
+from handrail.v1.failure_pb2 import Divergence, StepCompleted, StepFailed, StepNotStarted, StepProgress
+from tests.support.random_templates import TYPES, Spec, compiled, contracts, full_name, specs
+from tests.support.simulation import BEGINNING
 from tests.support.wandering import Wanderer
 
 _BOOKKEEPING = {"void", "divergences", "last_sequence", "last_time", "message_count", "flow_id"}
@@ -91,3 +101,69 @@ def finish(wanderer: Wanderer) -> None:
                 if before != (len(wanderer.simulation.history), wanderer.simulation.now):
                     break
     raise AssertionError("P7: it comes to no end")
+
+
+_TYPES = [
+    *(message.DESCRIPTOR for message in (StepFailed, StepNotStarted, StepProgress, StepCompleted, Divergence)),
+    *decision_pb2.DESCRIPTOR.message_types_by_name.values(),
+    *(contracts().message_class(full_name(name)).DESCRIPTOR for name in TYPES[:4]),
+]
+
+
+@st.composite
+def anything(draw: st.DrawFn, flow: Flow) -> Recorded:
+    """A message that names what is there, or not, and says whatever it likes."""
+    descriptor = draw(st.sampled_from(_TYPES))
+    known = [flow.flow_id, *flow.facts, *flow.effects, *flow.proposals, *flow.escalations, "0" * 32]
+    roots = known + [run.root for run in flow.runs.values()]
+    message = contracts().message_class(descriptor.full_name)()
+    _fill(draw, message, [*known, *flow.template.steps, "kim", "lead", ""])
+    value = draw(st.sampled_from([message.SerializeToString(), b"\xff", b""]))
+    agent = draw(st.sampled_from(["a0", "a1", "coordinator"]))
+    event = Event(
+        event_id=draw(st.sampled_from(known)),
+        source=agent,
+        flow_type=flow.flow_type,
+        flow_id=flow.flow_id,
+        template_version=draw(st.sampled_from([1, 1, 1, 2])),
+        step=draw(st.sampled_from(["", *flow.template.steps, "nobody"])),
+        root=draw(st.sampled_from(roots)),
+        run=draw(st.integers(0, 2)),
+        attempt=draw(st.integers(0, 3)),
+        output_index=draw(st.integers(0, 3)),
+        output_total=draw(st.integers(0, 3)),
+        data=Any(type_url=TYPE_URL + descriptor.full_name, value=value),
+    )
+    kind = draw(st.sampled_from(Kind))
+    address = Address(flow.flow_type, flow.flow_id, kind, agent, event.event_id, descriptor.full_name)
+    return Recorded(address, event, flow.last_sequence + 1, flow.last_time or BEGINNING)
+
+
+def _fill(draw: st.DrawFn, message: Message, texts: list[str]) -> None:
+    """Give each plain field of a message some value."""
+    for field in message.DESCRIPTOR.fields:
+        if field.is_repeated or field.message_type is not None or field.type == FieldDescriptor.TYPE_BYTES:
+            continue
+        values: st.SearchStrategy[object] = st.integers(0, 12)
+        if field.type == FieldDescriptor.TYPE_STRING:
+            values = st.sampled_from(texts)
+        elif field.type == FieldDescriptor.TYPE_BOOL:
+            values = st.booleans()
+        setattr(message, field.name, draw(values))
+
+
+@settings(max_examples=100)
+@given(specs(), st.data())
+def test_p5_no_message_breaks_the_fold_or_leaves_the_coordinator_without_an_answer(
+    spec: Spec, data: st.DataObject
+) -> None:
+    wanderer = wander(compiled(spec), data, length=8)
+    flow = wanderer.flow
+    for _ in range(6):
+        recorded = data.draw(anything(flow))
+        before, flow = flow, evolve(flow, recorded)
+        if recorded.sequence in flow.void:
+            assert essence(before) == essence(flow)
+        decide(flow, recorded.time)
+        timers(flow)
+        status(flow)

@@ -9,10 +9,11 @@ import pytest
 
 from handrail.coordinator import entries
 from handrail.coordinator.decide import decide
+from handrail.mesh.envelope import Entry
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import halts, is_complete, settled
 from handrail.mesh.fold.halts import may_halt
-from handrail.v1.decision_pb2 import Choice, FlowClosed, FlowHalted, FlowStatus, HaltMode
+from handrail.v1.decision_pb2 import Choice, FlowClosed, FlowHalted, FlowStatus, HaltMode, RuleTripped
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import StepCompleted
 from tests.support.orders import begun, effect_of, emit, granted, paid, reserved, run_of, sent, stands, types, void_of
@@ -83,6 +84,7 @@ def test_which_halts_change_anything(make: Callable[[], Simulation], allowed: se
         FlowHalted(mode=COMPENSATE, by="ola", to_step="no_such_step"),
         FlowHalted(mode=CANCEL, by="ola", to_step="reserve"),
         FlowHalted(mode=COMPENSATE, by="ola", keep_effects=True),
+        FlowHalted(mode=HOLD, by="ola"),
     ],
 )
 def test_a_halt_that_makes_no_sense_is_void(message: FlowHalted) -> None:
@@ -218,13 +220,21 @@ def test_a_flow_that_a_rule_completed_can_be_compensated() -> None:
     assert stands(simulation) == "COMPENSATING"
 
 
-def test_a_wish_on_its_way_is_not_lost_to_a_hold() -> None:
-    simulation = reserved(discount__on_failure="ESCALATE")
-    simulation.say(simulation.failed(run_of(simulation, "discount"), "no", retryable=False))
+def test_an_answer_on_its_way_is_not_lost_to_a_hold() -> None:
+    simulation = begun(risky__on=("shop.v1.StockReserved",), risky__when="event.units > 50")
+    simulation.say(simulation.failed(run_of(simulation, "reserve"), "no", retryable=False))
     simulation.coordinator = False
     simulation.say(simulation.resolve(next(iter(simulation.flow.escalations)), Choice.CHOICE_CANCEL, "ola"))
-    simulation.say(entries.halted(simulation.flow, HOLD, "look", simulation.now, by="eva"))
+    emit(simulation, "reserve", "StockReserved", units=60)
+    simulation.store(tripped(simulation))
+    simulation.store(entries.halted(simulation.flow, HOLD, "look", simulation.now))
     assert simulation.flow.is_held
     simulation.coordinator = True
     simulation.settle()
     assert stands(simulation) == "COMPENSATING"
+
+
+def tripped(simulation: Simulation) -> Entry:
+    trip = simulation.flow.trips["risky"]
+    message = RuleTripped(rule="risky", sequence=trip.sequence)
+    return entries.decision(simulation.flow, message, about="risky", now=simulation.now)

@@ -126,6 +126,13 @@ def test_an_answer_must_be_one_that_was_offered_to_a_matter_that_is_open() -> No
     assert void is not None, "answered once"
 
 
+def test_an_answer_names_who_gave_it() -> None:
+    simulation = failed()
+    anonymous = simulation.resolve(next(iter(simulation.flow.escalations)), Choice.CHOICE_CANCEL, "")
+    assert void_of(simulation, anonymous) is not None
+    assert causes(simulation) == ["STEP_FAILED"]
+
+
 def test_an_answer_about_a_step_is_not_taken_for_one_about_the_effect_that_triggered_it() -> None:
     simulation = paid(send__on_failure="ESCALATE")
     simulation.say(simulation.failed(run_of(simulation, "send"), "no", retryable=False))

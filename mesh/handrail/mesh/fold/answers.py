@@ -33,6 +33,8 @@ def apply_resolved(flow: Flow, recorded: Recorded) -> Void | None:
         return Void("no such matter is open", ErrorReason.ERROR_REASON_ESCALATION_NOT_FOUND)
     if resolved.choice not in escalation.choices:
         return Void("the choice was not offered", ErrorReason.ERROR_REASON_CHOICE_NOT_OFFERED)
+    if not resolved.by:
+        return Void("it names nobody who answered", ErrorReason.ERROR_REASON_MISSING_ROLE)
     if resolved.choice in _BY_COORDINATOR and flow.wish is not None:
         return Void("another answer is being carried out; try again", ErrorReason.ERROR_REASON_WRONG_STATUS)
     del flow.escalations[resolved.escalation_id]

@@ -103,6 +103,9 @@ def _makes_sense(flow: Flow, halted: FlowHalted) -> bool:
         return False
     if halted.keep_effects and halted.mode != HaltMode.HALT_MODE_CANCEL:
         return False
+    if halted.by and halted.mode == HaltMode.HALT_MODE_HOLD:
+        # A hold waits for the answer to a matter, and this one would have none.
+        return False
     return halted.mode in HaltMode.values() and halted.mode != HaltMode.HALT_MODE_UNSPECIFIED
 
 
