@@ -16,6 +16,7 @@ from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalRefused, FlowStatus, HaltMode
 from handrail.v1.error_reason_pb2 import ErrorReason
+from tests.support.fingerprint import fingerprint
 from tests.support.orders import effect_of, load, make, proposal_of, run_of
 from tests.support.simulation import Simulation
 
@@ -167,10 +168,12 @@ def test_p4_the_second_of_two_that_raced_is_void_and_changes_nothing(race: Race)
     simulation.store(first)
     assert simulation.flow.last_sequence not in simulation.flow.void, "the first one counts"
     before = simulation.flow
+    seen = fingerprint(before)
     simulation.store(second)
     after = simulation.flow
     assert after.void[after.last_sequence].reason == race.reason
     assert essence(after) == essence(before)
+    assert fingerprint(before) == seen, "who has read the flow before keeps what was read"
     # Whoever reads it, at once or message by message, and when the coordinator goes on from there.
     assert fold(simulation.template, simulation.history) == after
     simulation.coordinator = True
