@@ -128,6 +128,15 @@ def test_going_back_twice_supersedes_for_good() -> None:
     ]
 
 
+def test_what_was_taken_back_does_not_come_back_whatever_its_agent_says() -> None:
+    simulation = granted(5, pay__effect="NONE", pay__on_failure="ESCALATE", pay__retry={"max_attempts": "1"})
+    old = run_of(simulation, "pay")
+    simulation.wait(timedelta(seconds=60))
+    back_to(simulation, "reserve")
+    assert void_of(simulation, simulation.not_started(old)) is not None
+    assert simulation.flow.runs[old.key].state is RunState.SUPERSEDED
+
+
 def test_a_rule_that_tripped_at_what_was_taken_back_may_trip_again() -> None:
     simulation = granted(5, risky__on=("shop.v1.PaymentTaken",), risky__when="event.amount > 50")
     emit(simulation, "pay", "PaymentTaken", amount=95)

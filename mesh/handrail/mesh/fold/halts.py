@@ -28,6 +28,9 @@ _OF_FAILURE = {
 _UNDO = (HaltMode.HALT_MODE_COMPENSATE, HaltMode.HALT_MODE_CANCEL)
 
 
+FLOODED = f"the flow holds too many messages to go on: the limit is {MESSAGE_LIMIT}"
+
+
 class Due(NamedTuple):
     """A halt that the template asks for: its mode, and why."""
 
@@ -135,9 +138,4 @@ def _for_failure(flow: Flow) -> Due | None:
 def _for_flood(flow: Flow) -> Due | None:
     if flow.message_count < MESSAGE_LIMIT or status.is_complete(flow):
         return None
-    return Due(HaltMode.HALT_MODE_HOLD, flood(flow))
-
-
-def flood(flow: Flow) -> str:
-    """Why a flow that holds too many messages can't go on."""
-    return f"the flow holds too many messages to go on: the limit is {MESSAGE_LIMIT}"
+    return Due(HaltMode.HALT_MODE_HOLD, FLOODED)

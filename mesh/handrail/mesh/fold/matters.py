@@ -156,7 +156,7 @@ def _of_hold(flow: Flow) -> Iterator[Matter]:
             )
     if flow.message_count >= MESSAGE_LIMIT:
         subject = str(flow.halt.recorded.sequence)
-        yield Matter(EscalationCause.ESCALATION_CAUSE_FLOODED, halts.flood(flow), _END_IT, subject)
+        yield Matter(EscalationCause.ESCALATION_CAUSE_FLOODED, halts.FLOODED, _END_IT, subject)
 
 
 def _of_proposals(flow: Flow, now: datetime) -> Iterator[Matter]:

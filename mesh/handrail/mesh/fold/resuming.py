@@ -67,7 +67,7 @@ def _take_back_run(flow: Flow, run: StepRun, floor: int, now: datetime) -> None:
     if run.state is RunState.SUPERSEDED:
         return
     if run.trigger.sequence > floor:
-        flow.runs[run.key] = replace(run, state=RunState.SUPERSEDED)
+        flow.runs[run.key] = replace(run, state=RunState.SUPERSEDED, unknown=frozenset())
         flow.joined -= {run.step.name}
     elif any(_is_taken_back(flow, event_id) for event_id in run.outputs.values()):
         attempts.reopen(flow, run, now, anew=True)
