@@ -56,7 +56,8 @@ TRIES = 5
 """How often a crash point is tried that a run did not reach."""
 
 REACHED = 0.8
-"""The share of the recorded calls that later runs have to reach: a busy machine makes more calls while it is recorded."""
+"""The share of the recorded calls that later runs have to reach: a busy machine makes more calls while it is
+recorded."""
 
 PATIENCE = 2 * waiting.PATIENCE
 """Seconds that one flow may take to its end before it counts as stuck."""
