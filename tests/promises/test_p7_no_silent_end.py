@@ -23,7 +23,9 @@ from tests.support.waiting import until
 
 SOON = ("timeout: 600s\n    retry: {max_attempts: 2", "timeout: 1s\n    retry: {max_attempts: 2")
 """Step `enrich` has to answer within a second; it is tried twice."""
-PAY_SOON = ("timeout: 601s\n    retry: {max_attempts: 2", "timeout: 1s\n    retry: {max_attempts: 2")
+AT_ONCE = ("timeout: 600s\n    retry: {max_attempts: 2", "timeout: 0.3s\n    retry: {max_attempts: 2")
+PAY_AT_ONCE = ("timeout: 601s\n    retry: {max_attempts: 2", "timeout: 0.3s\n    retry: {max_attempts: 2")
+"""Nobody is there who could answer in time."""
 COMPENSATED_FOR_IT = ("on_failure: ESCALATE", "on_failure: COMPENSATE")
 NO_POLICY = ("    on_failure: ESCALATE\n", "")
 EXPIRES_SOON = ("expires_after: 14400s", "expires_after: 1s")
@@ -102,7 +104,7 @@ async def test_p7_a_step_whose_agent_is_lost_is_tried_again_and_then_waits_for_a
 
 
 async def test_p7_a_flow_whose_agent_is_lost_is_compensated_where_the_template_says_so(build: Build) -> None:
-    house, team = await build(SOON, COMPENSATED_FOR_IT), Team()
+    house, team = await build(AT_ONCE, COMPENSATED_FOR_IT), Team()
     async with house.coordinator() as people, house.working(team.all_but("enrichment")):
         flow_id = await house.start(claim())
         flow = await people.until_status(flow_id, "COMPENSATED")
@@ -111,7 +113,7 @@ async def test_p7_a_flow_whose_agent_is_lost_is_compensated_where_the_template_s
 
 
 async def test_p7_a_lost_agent_whose_effect_is_unknown_waits_for_an_operator_and_not_for_ever(build: Build) -> None:
-    house, team = await build(PAY_SOON), Team()
+    house, team = await build(PAY_AT_ONCE), Team()
     async with house.coordinator() as people, house.working(team.all_but("ledger")):
         flow_id = await house.start(claim())
         flow = await people.until_status(flow_id, "ESCALATED")
