@@ -14,12 +14,10 @@ from demos.payments import MESSAGES, TEMPLATES
 from demos.payments.book import Book
 from demos.payments.settings import LEDGER
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.envelope import Entry, pack
 from handrail.mesh.errors import BrokerPermission
 from handrail.mesh.subjects import Kind
 from handrail.mesh.template import Template, load_yaml
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.event_pb2 import Event
 from handrail.v1.flow_service_pb2 import Approval
 from payments.v1.payments_pb2 import LargeRefundGranted, RefundPaid, SmallRefundGranted
 from tests.promises.conftest import Build
@@ -205,25 +203,6 @@ async def test_p6_the_gated_type_as_a_plain_event_is_void_kept_apart_and_nobody_
         assert after.runs == flow.runs
         assert [divergence.agent for divergence in after.divergences] == ["refunds"]
     assert not team.book.calls
-
-
-@pytest.mark.parametrize("units", [LARGE, 9 * LARGE], ids=["as proposed", "of another amount"])
-async def test_p6_a_release_that_nobody_approved_counts_for_nothing_then_or_later(careless: House, units: int) -> None:
-    team = Team()
-    async with careless.coordinator() as people, careless.working([team.enrichment, team.refunds]):
-        flow_id = await careless.start(claim(units=LARGE))
-        approval = await people.approval(flow_id)
-        (proposal,) = (await careless.mesh.flow(flow_id)).proposals.values()
-        forged = Event.FromString(proposal.recorded.event.SerializeToString())
-        forged.data.CopyFrom(pack(large(units)))
-        address = proposal.recorded.address._replace(kind=Kind.RELEASED)
-        await publish(careless, Entry(address, forged))
-        assert name_of((await people.flow(flow_id)).status) == "WAITING_APPROVAL"
-        await people.approve(approval, by="anna")
-        # The true one can't be stored any more, and whoever asks is told so.
-        assert (await refused(people.approve(approval, by="ben"))).reason == "DIFFERENT_ANSWER"
-        flow = await careless.mesh.flow(flow_id)
-        assert "payments.v1.LargeRefundGranted" not in flow.facts_by_type
 
 
 async def test_p6_an_agent_that_speaks_for_another_is_not_believed(careless: House) -> None:

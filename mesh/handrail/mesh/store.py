@@ -127,9 +127,8 @@ class FlowStore:
         """Append a message decided on `flow`, unless the flow moved on since; return its sequence.
 
         A message of the same id and data that is there already (the answer to an earlier try got lost, or another
-        replica decided the same) counts as appended. Raises WrongSequence where the flow moved on; HandrailError
-        (DIFFERENT_ANSWER) where the flow held a message under this id when it was decided on, which did not count:
-        only somebody with permissions that nobody should have can have put it there; and what `Bus.publish` raises.
+        replica decided the same) counts as appended. Raises WrongSequence where the flow moved on, and what
+        `Bus.publish` raises.
         """
         try:
             return await self._bus.publish(
@@ -139,15 +138,8 @@ class FlowStore:
                 expected_filter=flow_filter(flow.flow_type, flow.flow_id),
             )
         except (AlreadyStored, WrongSequence) as refusal:
-            own = await self._bus.last_on_leader(FLOW, entry.address.subject)
-            if own is not None and own.sequence <= flow.last_sequence:
-                raise HandrailError(
-                    ErrorReason.ERROR_REASON_DIFFERENT_ANSWER,
-                    f"flow {flow.flow_id}: {entry.address.subject} holds message {own.sequence}, which does not count "
-                    "and can't be replaced: find out who may publish there",
-                    flow_id=flow.flow_id,
-                ) from refusal
-            if own is not None and _same_data(own, entry):
+            own = await self._on_leader(entry.address.subject)
+            if own is not None and own.event.data == entry.event.data:
                 return own.sequence
             last_sequence = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
             raise WrongSequence(entry.address.subject, last_sequence) from refusal
@@ -254,10 +246,6 @@ def _with_malformed(flow: Flow, history: Sequence[Recorded]) -> Flow:
         flow.last_sequence = max(flow.last_sequence, sequence)
         flow.message_count += 1
     return flow
-
-
-def _same_data(message: RawMessage, entry: Entry) -> bool:
-    return any(each.event.data == entry.event.data for each in _decoded([message]))
 
 
 def _decoded(messages: Sequence[RawMessage]) -> History:
