@@ -7,7 +7,7 @@ aliases, tags, several documents, fields that do not exist.
 from __future__ import annotations
 
 import re
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import yaml
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -17,6 +17,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.expression import cut, nearest
+from handrail.mesh.places import Place, Places
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import FlowTemplate
 
@@ -29,15 +30,27 @@ MAX_DEPTH = 16
 _NULL = "tag:yaml.org,2002:null"
 
 
-class _Place(Protocol):
+class _Mark(Protocol):
     """Where in the text, counted from 0."""
 
     line: int
     column: int
 
 
+class Written(NamedTuple):
+    """A template as it is written: what it says, and where."""
+
+    template: FlowTemplate
+    places: Places
+
+
 def load_yaml(text: str) -> FlowTemplate:
-    """Read a template.
+    """Read a template; raises as `read_yaml` does."""
+    return read_yaml(text).template
+
+
+def read_yaml(text: str) -> Written:
+    """Read a template and where its parts stand.
 
     Raises `HandrailError` (MALFORMED, or TOO_LARGE) that says what is wrong at which line, column and field; metadata
     has `line` and `column`, from 1. Whether the template makes sense is for the type-check to say.
@@ -55,11 +68,12 @@ def load_yaml(text: str) -> FlowTemplate:
         raise _malformed(error.problem_mark, "", error.problem or "not YAML") from error
     except yaml.YAMLError as error:
         raise HandrailError(ErrorReason.ERROR_REASON_MALFORMED, f"not YAML: {cut(str(error))}") from error
-    template = FlowTemplate()
+    written = Written(FlowTemplate(), Places())
     if node is None:
         raise HandrailError(ErrorReason.ERROR_REASON_MALFORMED, "there is no template in this file")
-    _fill(template, node, "")
-    return template
+    written.places.add("", _place(node.start_mark))
+    _fill(written.template, node, "", written.places)
+    return written
 
 
 def _refuse_what_hides(text: str) -> None:
@@ -79,7 +93,7 @@ def _refuse_what_hides(text: str) -> None:
             raise _malformed(event.start_mark, "", f"nested more than {MAX_DEPTH} levels deep")
 
 
-def _fill(message: Message, node: Node, path: str) -> None:
+def _fill(message: Message, node: Node, path: str, places: Places) -> None:
     if not isinstance(node, MappingNode):
         raise _malformed(node.start_mark, path, f"has to be a mapping, like {message.DESCRIPTOR.fields[0].name}: …")
     definition = cast("Descriptor", message.DESCRIPTOR)
@@ -95,18 +109,21 @@ def _fill(message: Message, node: Node, path: str) -> None:
         if field.number in seen:
             raise _malformed(key.start_mark, path, f"field {field.name} is there twice")
         seen.add(field.number)
-        _set(message, field, value, f"{path}.{field.name}" if path else field.name)
+        field_path = f"{path}.{field.name}" if path else field.name
+        places.add(field_path, _place(key.start_mark))
+        _set(message, field, value, field_path, places)
 
 
-def _set(message: Message, field: FieldDescriptor, node: Node, path: str) -> None:
+def _set(message: Message, field: FieldDescriptor, node: Node, path: str, places: Places) -> None:
     if field.is_repeated:
         if not isinstance(node, SequenceNode):
             raise _malformed(node.start_mark, path, "has to be a list, like [a, b]")
         values = getattr(message, field.name)
         for index, item in enumerate(node.value):
             item_path = f"{path}[{index}]"
+            places.add(item_path, _place(item.start_mark))
             if field.message_type is not None:
-                _fill(values.add(), item, item_path)
+                _fill(values.add(), item, item_path, places)
             else:
                 values.append(_scalar(field, item, item_path))
     elif field.message_type is None:
@@ -116,7 +133,7 @@ def _set(message: Message, field: FieldDescriptor, node: Node, path: str) -> Non
     else:
         child = getattr(message, field.name)
         child.SetInParent()
-        _fill(child, node, path)
+        _fill(child, node, path, places)
 
 
 def _scalar(field: FieldDescriptor, node: Node, path: str) -> str | int | float | bool:
@@ -164,7 +181,11 @@ def _text(node: Node, path: str) -> str:
     return str(node.value)
 
 
-def _malformed(mark: _Place | None, path: str, why: str) -> HandrailError:
+def _place(mark: _Mark) -> Place:
+    return Place(mark.line + 1, mark.column + 1)
+
+
+def _malformed(mark: _Mark | None, path: str, why: str) -> HandrailError:
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     return HandrailError(
         ErrorReason.ERROR_REASON_MALFORMED,

@@ -23,52 +23,65 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ahandrail/v1/decision.proto\x12\x0bhandrail.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x01\n\x0bGateRequest\x12\x12\n\x04gate\x18\x01 \x01(\tR\x04gate\x12\x14\n\x05roles\x18\x02 \x03(\tR\x05roles\x12\x16\n\x06quorum\x18\x03 \x01(\rR\x06quorum\x12*\n\x11not_the_requester\x18\x04 \x01(\x08R\x0fnotTheRequester\x12\x1c\n\trequester\x18\x05 \x01(\tR\trequester\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\"|\n\x11\x41pprovalRequested\x12\x1f\n\x0bproposal_id\x18\x01 \x01(\tR\nproposalId\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12.\n\x05gates\x18\x03 \x03(\x0b\x32\x18.handrail.v1.GateRequestR\x05gates\"\xc0\x01\n\rApprovalGiven\x12\x1f\n\x0bproposal_id\x18\x01 \x01(\tR\nproposalId\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x14\n\x05voter\x18\x03 \x01(\tR\x05voter\x12\x14\n\x05roles\x18\x04 \x03(\tR\x05roles\x12\x18\n\x07\x63omment\x18\x05 \x01(\tR\x07\x63omment\x12\x30\n\x05\x63\x61use\x18\x06 \x01(\x0e\x32\x1a.handrail.v1.ApprovalCauseR\x05\x63\x61use\"\xf4\x01\n\x0f\x41pprovalRefused\x12\x1f\n\x0bproposal_id\x18\x01 \x01(\tR\nproposalId\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x14\n\x05voter\x18\x03 \x01(\tR\x05voter\x12\x14\n\x05roles\x18\x04 \x03(\tR\x05roles\x12\x18\n\x07\x63omment\x18\x05 \x01(\tR\x07\x63omment\x12\x30\n\x05\x63\x61use\x18\x06 \x01(\x0e\x32\x1a.handrail.v1.ApprovalCauseR\x05\x63\x61use\x12\x30\n\x08proposal\x18\x07 \x01(\x0b\x32\x14.google.protobuf.AnyR\x08proposal\"\xb3\x01\n\x0cStepTimedOut\x12\x12\n\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n\x04root\x18\x02 \x01(\tR\x04root\x12\x10\n\x03run\x18\x03 \x01(\rR\x03run\x12\x18\n\x07\x61ttempt\x18\x04 \x01(\rR\x07\x61ttempt\x12\x17\n\x07undo_of\x18\x05 \x01(\tR\x06undoOf\x12\x36\n\x08\x64\x65\x61\x64line\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x64\x65\x61\x64line\"\xba\x01\n\nFlowHalted\x12)\n\x04mode\x18\x01 \x01(\x0e\x32\x15.handrail.v1.HaltModeR\x04mode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x0e\n\x02\x62y\x18\x03 \x01(\tR\x02\x62y\x12\x17\n\x07to_step\x18\x04 \x01(\tR\x06toStep\x12!\n\x0ckeep_effects\x18\x05 \x01(\x08R\x0bkeepEffects\x12\x1d\n\nrequest_id\x18\x06 \x01(\tR\trequestId\"5\n\x0b\x46lowResumed\x12\x0e\n\x02\x62y\x18\x01 \x01(\tR\x02\x62y\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\"N\n\x13\x43ompensationStarted\x12\x1b\n\tevent_ids\x18\x01 \x03(\tR\x08\x65ventIds\x12\x1a\n\x08parallel\x18\x02 \x01(\x08R\x08parallel\"\x9d\x01\n\x0bRuleTripped\x12\x12\n\x04rule\x18\x01 \x01(\tR\x04rule\x12\x19\n\x08\x65vent_id\x18\x02 \x01(\tR\x07\x65ventId\x12\x1a\n\x08sequence\x18\x03 \x01(\x04R\x08sequence\x12+\n\x04then\x18\x04 \x01(\x0e\x32\x17.handrail.v1.RuleActionR\x04then\x12\x16\n\x06\x64\x65tail\x18\x05 \x01(\tR\x06\x64\x65tail\"\xde\x01\n\tEscalated\x12#\n\rescalation_id\x18\x01 \x01(\tR\x0c\x65scalationId\x12\x32\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x1c.handrail.v1.EscalationCauseR\x05\x63\x61use\x12\x1d\n\nsubject_id\x18\x03 \x01(\tR\tsubjectId\x12\x12\n\x04step\x18\x04 \x01(\tR\x04step\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12-\n\x07\x63hoices\x18\x06 \x03(\x0e\x32\x13.handrail.v1.ChoiceR\x07\x63hoices\"\x84\x01\n\x08Resolved\x12#\n\rescalation_id\x18\x01 \x01(\tR\x0c\x65scalationId\x12+\n\x06\x63hoice\x18\x02 \x01(\x0e\x32\x13.handrail.v1.ChoiceR\x06\x63hoice\x12\x0e\n\x02\x62y\x18\x03 \x01(\tR\x02\x62y\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\"p\n\x0cStepReopened\x12\x12\n\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n\x04root\x18\x02 \x01(\tR\x04root\x12\x10\n\x03run\x18\x03 \x01(\rR\x03run\x12\x0e\n\x02\x62y\x18\x04 \x01(\tR\x02\x62y\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\"U\n\nFlowClosed\x12/\n\x06status\x18\x01 \x01(\x0e\x32\x17.handrail.v1.FlowStatusR\x06status\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason*\x82\x01\n\rApprovalCause\x12\x1e\n\x1a\x41PPROVAL_CAUSE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41PPROVAL_CAUSE_VOTE\x10\x01\x12\x19\n\x15\x41PPROVAL_CAUSE_EXPIRY\x10\x02\x12\x1d\n\x19\x41PPROVAL_CAUSE_RESOLUTION\x10\x03*\x95\x01\n\x08HaltMode\x12\x19\n\x15HALT_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0eHALT_MODE_HOLD\x10\x01\x12\x18\n\x14HALT_MODE_COMPENSATE\x10\x02\x12\x14\n\x10HALT_MODE_CANCEL\x10\x03\x12\x12\n\x0eHALT_MODE_FAIL\x10\x04\x12\x16\n\x12HALT_MODE_COMPLETE\x10\x05*\x8f\x01\n\nRuleAction\x12\x1b\n\x17RULE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n\x14RULE_ACTION_ESCALATE\x10\x01\x12\x1a\n\x16RULE_ACTION_COMPENSATE\x10\x02\x12\x14\n\x10RULE_ACTION_FAIL\x10\x03\x12\x18\n\x14RULE_ACTION_COMPLETE\x10\x04*\x87\x03\n\x0f\x45scalationCause\x12 \n\x1c\x45SCALATION_CAUSE_UNSPECIFIED\x10\x00\x12 \n\x1c\x45SCALATION_CAUSE_STEP_FAILED\x10\x01\x12 \n\x1c\x45SCALATION_CAUSE_UNDO_FAILED\x10\x02\x12$\n ESCALATION_CAUSE_OUTCOME_UNKNOWN\x10\x03\x12\x19\n\x15\x45SCALATION_CAUSE_RULE\x10\x04\x12%\n!ESCALATION_CAUSE_APPROVAL_EXPIRED\x10\x05\x12 \n\x1c\x45SCALATION_CAUSE_NO_APPROVER\x10\x06\x12\x1d\n\x19\x45SCALATION_CAUSE_DEADLINE\x10\x07\x12\x1d\n\x19\x45SCALATION_CAUSE_STRANDED\x10\x08\x12\x1c\n\x18\x45SCALATION_CAUSE_FLOODED\x10\t\x12(\n$ESCALATION_CAUSE_COMPENSATED_TO_STEP\x10\n*\xd1\x01\n\x06\x43hoice\x12\x16\n\x12\x43HOICE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HOICE_RETRY\x10\x01\x12\x11\n\rCHOICE_RESUME\x10\x02\x12\x15\n\x11\x43HOICE_COMPENSATE\x10\x03\x12\x11\n\rCHOICE_CANCEL\x10\x04\x12\x0f\n\x0b\x43HOICE_FAIL\x10\x05\x12\x16\n\x12\x43HOICE_MARK_UNDONE\x10\x06\x12\x11\n\rCHOICE_ACCEPT\x10\x07\x12\x11\n\rCHOICE_EXTEND\x10\x08\x12\x11\n\rCHOICE_REJECT\x10\t*\x88\x02\n\nFlowStatus\x12\x1b\n\x17\x46LOW_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46LOW_STATUS_RUNNING\x10\x01\x12 \n\x1c\x46LOW_STATUS_WAITING_APPROVAL\x10\x02\x12\x19\n\x15\x46LOW_STATUS_ESCALATED\x10\x03\x12\x1c\n\x18\x46LOW_STATUS_COMPENSATING\x10\x04\x12\x19\n\x15\x46LOW_STATUS_COMPLETED\x10\x05\x12\x1b\n\x17\x46LOW_STATUS_COMPENSATED\x10\x06\x12\x19\n\x15\x46LOW_STATUS_CANCELLED\x10\x07\x12\x16\n\x12\x46LOW_STATUS_FAILED\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ahandrail/v1/decision.proto\x12\x0bhandrail.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x01\n\x0bGateRequest\x12\x12\n\x04gate\x18\x01 \x01(\tR\x04gate\x12\x14\n\x05roles\x18\x02 \x03(\tR\x05roles\x12\x16\n\x06quorum\x18\x03 \x01(\rR\x06quorum\x12*\n\x11not_the_requester\x18\x04 \x01(\x08R\x0fnotTheRequester\x12\x1c\n\trequester\x18\x05 \x01(\tR\trequester\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\"|\n\x11\x41pprovalRequested\x12\x1f\n\x0bproposal_id\x18\x01 \x01(\tR\nproposalId\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12.\n\x05gates\x18\x03 \x03(\x0b\x32\x18.handrail.v1.GateRequestR\x05gates\"\xc0\x01\n\rApprovalGiven\x12\x1f\n\x0bproposal_id\x18\x01 \x01(\tR\nproposalId\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x14\n\x05voter\x18\x03 \x01(\tR\x05voter\x12\x14\n\x05roles\x18\x04 \x03(\tR\x05roles\x12\x18\n\x07\x63omment\x18\x05 \x01(\tR\x07\x63omment\x12\x30\n\x05\x63\x61use\x18\x06 \x01(\x0e\x32\x1a.handrail.v1.ApprovalCauseR\x05\x63\x61use\"\xf4\x01\n\x0f\x41pprovalRefused\x12\x1f\n\x0bproposal_id\x18\x01 \x01(\tR\nproposalId\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x14\n\x05voter\x18\x03 \x01(\tR\x05voter\x12\x14\n\x05roles\x18\x04 \x03(\tR\x05roles\x12\x18\n\x07\x63omment\x18\x05 \x01(\tR\x07\x63omment\x12\x30\n\x05\x63\x61use\x18\x06 \x01(\x0e\x32\x1a.handrail.v1.ApprovalCauseR\x05\x63\x61use\x12\x30\n\x08proposal\x18\x07 \x01(\x0b\x32\x14.google.protobuf.AnyR\x08proposal\"\xb3\x01\n\x0cStepTimedOut\x12\x12\n\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n\x04root\x18\x02 \x01(\tR\x04root\x12\x10\n\x03run\x18\x03 \x01(\rR\x03run\x12\x18\n\x07\x61ttempt\x18\x04 \x01(\rR\x07\x61ttempt\x12\x17\n\x07undo_of\x18\x05 \x01(\tR\x06undoOf\x12\x36\n\x08\x64\x65\x61\x64line\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x64\x65\x61\x64line\"\xba\x01\n\nFlowHalted\x12)\n\x04mode\x18\x01 \x01(\x0e\x32\x15.handrail.v1.HaltModeR\x04mode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x0e\n\x02\x62y\x18\x03 \x01(\tR\x02\x62y\x12\x17\n\x07to_step\x18\x04 \x01(\tR\x06toStep\x12!\n\x0ckeep_effects\x18\x05 \x01(\x08R\x0bkeepEffects\x12\x1d\n\nrequest_id\x18\x06 \x01(\tR\trequestId\"5\n\x0b\x46lowResumed\x12\x0e\n\x02\x62y\x18\x01 \x01(\tR\x02\x62y\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\"N\n\x13\x43ompensationStarted\x12\x1b\n\tevent_ids\x18\x01 \x03(\tR\x08\x65ventIds\x12\x1a\n\x08parallel\x18\x02 \x01(\x08R\x08parallel\"\xef\x01\n\x0bRuleTripped\x12\x12\n\x04rule\x18\x01 \x01(\tR\x04rule\x12\x19\n\x08\x65vent_id\x18\x02 \x01(\tR\x07\x65ventId\x12\x1a\n\x08sequence\x18\x03 \x01(\x04R\x08sequence\x12+\n\x04then\x18\x04 \x01(\x0e\x32\x17.handrail.v1.RuleActionR\x04then\x12\x16\n\x06\x64\x65tail\x18\x05 \x01(\tR\x06\x64\x65tail\x12\x1f\n\x0brule_digest\x18\x06 \x01(\tR\nruleDigest\x12/\n\x06inputs\x18\x07 \x01(\x0b\x32\x17.handrail.v1.RuleInputsR\x06inputs\"\xb1\x02\n\nRuleInputs\x12;\n\x06\x63ounts\x18\x01 \x03(\x0b\x32#.handrail.v1.RuleInputs.CountsEntryR\x06\x63ounts\x12;\n\x06latest\x18\x02 \x03(\x0b\x32#.handrail.v1.RuleInputs.LatestEntryR\x06latest\x12\x33\n\x07\x65lapsed\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07\x65lapsed\x1a\x39\n\x0b\x43ountsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\rR\x05value:\x02\x38\x01\x1a\x39\n\x0bLatestEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xde\x01\n\tEscalated\x12#\n\rescalation_id\x18\x01 \x01(\tR\x0c\x65scalationId\x12\x32\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x1c.handrail.v1.EscalationCauseR\x05\x63\x61use\x12\x1d\n\nsubject_id\x18\x03 \x01(\tR\tsubjectId\x12\x12\n\x04step\x18\x04 \x01(\tR\x04step\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12-\n\x07\x63hoices\x18\x06 \x03(\x0e\x32\x13.handrail.v1.ChoiceR\x07\x63hoices\"\x84\x01\n\x08Resolved\x12#\n\rescalation_id\x18\x01 \x01(\tR\x0c\x65scalationId\x12+\n\x06\x63hoice\x18\x02 \x01(\x0e\x32\x13.handrail.v1.ChoiceR\x06\x63hoice\x12\x0e\n\x02\x62y\x18\x03 \x01(\tR\x02\x62y\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\"p\n\x0cStepReopened\x12\x12\n\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n\x04root\x18\x02 \x01(\tR\x04root\x12\x10\n\x03run\x18\x03 \x01(\rR\x03run\x12\x0e\n\x02\x62y\x18\x04 \x01(\tR\x02\x62y\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\"\x97\x01\n\x0c\x46lowMigrated\x12!\n\x0c\x66rom_version\x18\x01 \x01(\rR\x0b\x66romVersion\x12\x1d\n\nto_version\x18\x02 \x01(\rR\ttoVersion\x12\x0e\n\x02\x62y\x18\x03 \x01(\tR\x02\x62y\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1d\n\nrequest_id\x18\x05 \x01(\tR\trequestId\"U\n\nFlowClosed\x12/\n\x06status\x18\x01 \x01(\x0e\x32\x17.handrail.v1.FlowStatusR\x06status\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason*\x82\x01\n\rApprovalCause\x12\x1e\n\x1a\x41PPROVAL_CAUSE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41PPROVAL_CAUSE_VOTE\x10\x01\x12\x19\n\x15\x41PPROVAL_CAUSE_EXPIRY\x10\x02\x12\x1d\n\x19\x41PPROVAL_CAUSE_RESOLUTION\x10\x03*\x95\x01\n\x08HaltMode\x12\x19\n\x15HALT_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0eHALT_MODE_HOLD\x10\x01\x12\x18\n\x14HALT_MODE_COMPENSATE\x10\x02\x12\x14\n\x10HALT_MODE_CANCEL\x10\x03\x12\x12\n\x0eHALT_MODE_FAIL\x10\x04\x12\x16\n\x12HALT_MODE_COMPLETE\x10\x05*\x8f\x01\n\nRuleAction\x12\x1b\n\x17RULE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n\x14RULE_ACTION_ESCALATE\x10\x01\x12\x1a\n\x16RULE_ACTION_COMPENSATE\x10\x02\x12\x14\n\x10RULE_ACTION_FAIL\x10\x03\x12\x18\n\x14RULE_ACTION_COMPLETE\x10\x04*\xa6\x03\n\x0f\x45scalationCause\x12 \n\x1c\x45SCALATION_CAUSE_UNSPECIFIED\x10\x00\x12 \n\x1c\x45SCALATION_CAUSE_STEP_FAILED\x10\x01\x12 \n\x1c\x45SCALATION_CAUSE_UNDO_FAILED\x10\x02\x12$\n ESCALATION_CAUSE_OUTCOME_UNKNOWN\x10\x03\x12\x19\n\x15\x45SCALATION_CAUSE_RULE\x10\x04\x12%\n!ESCALATION_CAUSE_APPROVAL_EXPIRED\x10\x05\x12 \n\x1c\x45SCALATION_CAUSE_NO_APPROVER\x10\x06\x12\x1d\n\x19\x45SCALATION_CAUSE_DEADLINE\x10\x07\x12\x1d\n\x19\x45SCALATION_CAUSE_STRANDED\x10\x08\x12\x1c\n\x18\x45SCALATION_CAUSE_FLOODED\x10\t\x12(\n$ESCALATION_CAUSE_COMPENSATED_TO_STEP\x10\n\x12\x1d\n\x19\x45SCALATION_CAUSE_DIVERGED\x10\x0b*\xd1\x01\n\x06\x43hoice\x12\x16\n\x12\x43HOICE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HOICE_RETRY\x10\x01\x12\x11\n\rCHOICE_RESUME\x10\x02\x12\x15\n\x11\x43HOICE_COMPENSATE\x10\x03\x12\x11\n\rCHOICE_CANCEL\x10\x04\x12\x0f\n\x0b\x43HOICE_FAIL\x10\x05\x12\x16\n\x12\x43HOICE_MARK_UNDONE\x10\x06\x12\x11\n\rCHOICE_ACCEPT\x10\x07\x12\x11\n\rCHOICE_EXTEND\x10\x08\x12\x11\n\rCHOICE_REJECT\x10\t*\x88\x02\n\nFlowStatus\x12\x1b\n\x17\x46LOW_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46LOW_STATUS_RUNNING\x10\x01\x12 \n\x1c\x46LOW_STATUS_WAITING_APPROVAL\x10\x02\x12\x19\n\x15\x46LOW_STATUS_ESCALATED\x10\x03\x12\x1c\n\x18\x46LOW_STATUS_COMPENSATING\x10\x04\x12\x19\n\x15\x46LOW_STATUS_COMPLETED\x10\x05\x12\x1b\n\x17\x46LOW_STATUS_COMPENSATED\x10\x06\x12\x19\n\x15\x46LOW_STATUS_CANCELLED\x10\x07\x12\x16\n\x12\x46LOW_STATUS_FAILED\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'handrail.v1.decision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_APPROVALCAUSE']._serialized_start=2140
-  _globals['_APPROVALCAUSE']._serialized_end=2270
-  _globals['_HALTMODE']._serialized_start=2273
-  _globals['_HALTMODE']._serialized_end=2422
-  _globals['_RULEACTION']._serialized_start=2425
-  _globals['_RULEACTION']._serialized_end=2568
-  _globals['_ESCALATIONCAUSE']._serialized_start=2571
-  _globals['_ESCALATIONCAUSE']._serialized_end=2962
-  _globals['_CHOICE']._serialized_start=2965
-  _globals['_CHOICE']._serialized_end=3174
-  _globals['_FLOWSTATUS']._serialized_start=3177
-  _globals['_FLOWSTATUS']._serialized_end=3441
-  _globals['_GATEREQUEST']._serialized_start=104
-  _globals['_GATEREQUEST']._serialized_end=342
-  _globals['_APPROVALREQUESTED']._serialized_start=344
-  _globals['_APPROVALREQUESTED']._serialized_end=468
-  _globals['_APPROVALGIVEN']._serialized_start=471
-  _globals['_APPROVALGIVEN']._serialized_end=663
-  _globals['_APPROVALREFUSED']._serialized_start=666
-  _globals['_APPROVALREFUSED']._serialized_end=910
-  _globals['_STEPTIMEDOUT']._serialized_start=913
-  _globals['_STEPTIMEDOUT']._serialized_end=1092
-  _globals['_FLOWHALTED']._serialized_start=1095
-  _globals['_FLOWHALTED']._serialized_end=1281
-  _globals['_FLOWRESUMED']._serialized_start=1283
-  _globals['_FLOWRESUMED']._serialized_end=1336
-  _globals['_COMPENSATIONSTARTED']._serialized_start=1338
-  _globals['_COMPENSATIONSTARTED']._serialized_end=1416
-  _globals['_RULETRIPPED']._serialized_start=1419
-  _globals['_RULETRIPPED']._serialized_end=1576
-  _globals['_ESCALATED']._serialized_start=1579
-  _globals['_ESCALATED']._serialized_end=1801
-  _globals['_RESOLVED']._serialized_start=1804
-  _globals['_RESOLVED']._serialized_end=1936
-  _globals['_STEPREOPENED']._serialized_start=1938
-  _globals['_STEPREOPENED']._serialized_end=2050
-  _globals['_FLOWCLOSED']._serialized_start=2052
-  _globals['_FLOWCLOSED']._serialized_end=2137
+  _globals['_RULEINPUTS_COUNTSENTRY']._loaded_options = None
+  _globals['_RULEINPUTS_COUNTSENTRY']._serialized_options = b'8\001'
+  _globals['_RULEINPUTS_LATESTENTRY']._loaded_options = None
+  _globals['_RULEINPUTS_LATESTENTRY']._serialized_options = b'8\001'
+  _globals['_APPROVALCAUSE']._serialized_start=2716
+  _globals['_APPROVALCAUSE']._serialized_end=2846
+  _globals['_HALTMODE']._serialized_start=2849
+  _globals['_HALTMODE']._serialized_end=2998
+  _globals['_RULEACTION']._serialized_start=3001
+  _globals['_RULEACTION']._serialized_end=3144
+  _globals['_ESCALATIONCAUSE']._serialized_start=3147
+  _globals['_ESCALATIONCAUSE']._serialized_end=3569
+  _globals['_CHOICE']._serialized_start=3572
+  _globals['_CHOICE']._serialized_end=3781
+  _globals['_FLOWSTATUS']._serialized_start=3784
+  _globals['_FLOWSTATUS']._serialized_end=4048
+  _globals['_GATEREQUEST']._serialized_start=136
+  _globals['_GATEREQUEST']._serialized_end=374
+  _globals['_APPROVALREQUESTED']._serialized_start=376
+  _globals['_APPROVALREQUESTED']._serialized_end=500
+  _globals['_APPROVALGIVEN']._serialized_start=503
+  _globals['_APPROVALGIVEN']._serialized_end=695
+  _globals['_APPROVALREFUSED']._serialized_start=698
+  _globals['_APPROVALREFUSED']._serialized_end=942
+  _globals['_STEPTIMEDOUT']._serialized_start=945
+  _globals['_STEPTIMEDOUT']._serialized_end=1124
+  _globals['_FLOWHALTED']._serialized_start=1127
+  _globals['_FLOWHALTED']._serialized_end=1313
+  _globals['_FLOWRESUMED']._serialized_start=1315
+  _globals['_FLOWRESUMED']._serialized_end=1368
+  _globals['_COMPENSATIONSTARTED']._serialized_start=1370
+  _globals['_COMPENSATIONSTARTED']._serialized_end=1448
+  _globals['_RULETRIPPED']._serialized_start=1451
+  _globals['_RULETRIPPED']._serialized_end=1690
+  _globals['_RULEINPUTS']._serialized_start=1693
+  _globals['_RULEINPUTS']._serialized_end=1998
+  _globals['_RULEINPUTS_COUNTSENTRY']._serialized_start=1882
+  _globals['_RULEINPUTS_COUNTSENTRY']._serialized_end=1939
+  _globals['_RULEINPUTS_LATESTENTRY']._serialized_start=1941
+  _globals['_RULEINPUTS_LATESTENTRY']._serialized_end=1998
+  _globals['_ESCALATED']._serialized_start=2001
+  _globals['_ESCALATED']._serialized_end=2223
+  _globals['_RESOLVED']._serialized_start=2226
+  _globals['_RESOLVED']._serialized_end=2358
+  _globals['_STEPREOPENED']._serialized_start=2360
+  _globals['_STEPREOPENED']._serialized_end=2472
+  _globals['_FLOWMIGRATED']._serialized_start=2475
+  _globals['_FLOWMIGRATED']._serialized_end=2626
+  _globals['_FLOWCLOSED']._serialized_start=2628
+  _globals['_FLOWCLOSED']._serialized_end=2713
 # @@protoc_insertion_point(module_scope)

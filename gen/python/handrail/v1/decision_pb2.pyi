@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -145,6 +146,8 @@ class _EscalationCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Escal
     """The flow has too many messages to go on."""
     ESCALATION_CAUSE_COMPENSATED_TO_STEP: _EscalationCause.ValueType  # 10
     """It was compensated back to a step and waits."""
+    ESCALATION_CAUSE_DIVERGED: _EscalationCause.ValueType  # 11
+    """An agent did what the template does not foresee."""
 
 class EscalationCause(_EscalationCause, metaclass=_EscalationCauseEnumTypeWrapper):
     """EscalationCause says why a flow waits for a person."""
@@ -171,6 +174,8 @@ ESCALATION_CAUSE_FLOODED: EscalationCause.ValueType  # 9
 """The flow has too many messages to go on."""
 ESCALATION_CAUSE_COMPENSATED_TO_STEP: EscalationCause.ValueType  # 10
 """It was compensated back to a step and waits."""
+ESCALATION_CAUSE_DIVERGED: EscalationCause.ValueType  # 11
+"""An agent did what the template does not foresee."""
 Global___EscalationCause: _TypeAlias = EscalationCause  # noqa: Y015
 
 class _Choice:
@@ -604,6 +609,8 @@ class RuleTripped(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     THEN_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    RULE_DIGEST_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     """rule is its name in the template."""
     event_id: _builtins.str
@@ -614,6 +621,12 @@ class RuleTripped(_message.Message):
     """then is the rule's consequence."""
     detail: _builtins.str
     """detail is the condition, or the error of one that could not be evaluated."""
+    rule_digest: _builtins.str
+    """rule_digest is the SHA-256 over the rule as the template has it, hex: which wording decided."""
+    @_builtins.property
+    def inputs(self) -> Global___RuleInputs:
+        """inputs are what the condition read."""
+
     def __init__(
         self,
         *,
@@ -622,14 +635,92 @@ class RuleTripped(_message.Message):
         sequence: _builtins.int = ...,
         then: Global___RuleAction.ValueType = ...,
         detail: _builtins.str = ...,
+        rule_digest: _builtins.str = ...,
+        inputs: Global___RuleInputs | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "event_id", b"event_id", "rule", b"rule", "sequence", b"sequence", "then", b"then"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "event_id", b"event_id", "inputs", b"inputs", "rule", b"rule", "rule_digest", b"rule_digest", "sequence", b"sequence", "then", b"then"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RuleTripped: _TypeAlias = RuleTripped  # noqa: Y015
+
+@_typing.final
+class RuleInputs(_message.Message):
+    """RuleInputs are what a rule was decided on: of the flow, only what its condition reads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class LatestEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    LATEST_FIELD_NUMBER: _builtins.int
+    ELAPSED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """counts of facts by message type, as read through flow.counts."""
+
+    @_builtins.property
+    def latest(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """latest are the ids of the newest facts by message type, as read through flow.latest."""
+
+    @_builtins.property
+    def elapsed(self) -> _duration_pb2.Duration:
+        """elapsed is the time from the flow's first event to the event at hand."""
+
+    def __init__(
+        self,
+        *,
+        counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        latest: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        elapsed: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "elapsed", b"elapsed", "latest", b"latest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleInputs: _TypeAlias = RuleInputs  # noqa: Y015
 
 @_typing.final
 class Escalated(_message.Message):
@@ -746,6 +837,46 @@ class StepReopened(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepReopened: _TypeAlias = StepReopened  # noqa: Y015
+
+@_typing.final
+class FlowMigrated(_message.Message):
+    """FlowMigrated moves a flow to another version of its template. What was decided stays decided; from here on the new version
+    says what follows.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_VERSION_FIELD_NUMBER: _builtins.int
+    TO_VERSION_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    from_version: _builtins.int
+    """from_version is the version it was pinned to."""
+    to_version: _builtins.int
+    """to_version is the version it is pinned to from here on."""
+    by: _builtins.str
+    """by is the verified identity of the person."""
+    reason: _builtins.str
+    """reason says why, for people."""
+    request_id: _builtins.str
+    """request_id is the caller's, so that a repeated request is recognised."""
+    def __init__(
+        self,
+        *,
+        from_version: _builtins.int = ...,
+        to_version: _builtins.int = ...,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "from_version", b"from_version", "reason", b"reason", "request_id", b"request_id", "to_version", b"to_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlowMigrated: _TypeAlias = FlowMigrated  # noqa: Y015
 
 @_typing.final
 class FlowClosed(_message.Message):

@@ -22,6 +22,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DivergenceAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DivergenceActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DivergenceAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIVERGENCE_ACTION_UNSPECIFIED: _DivergenceAction.ValueType  # 0
+    """Same as RECORD."""
+    DIVERGENCE_ACTION_RECORD: _DivergenceAction.ValueType  # 1
+    """It is on record, and the flow goes on."""
+    DIVERGENCE_ACTION_ESCALATE: _DivergenceAction.ValueType  # 2
+    """The flow is held, and a person is asked."""
+
+class DivergenceAction(_DivergenceAction, metaclass=_DivergenceActionEnumTypeWrapper):
+    """DivergenceAction is what happens when an agent does what the template does not foresee."""
+
+DIVERGENCE_ACTION_UNSPECIFIED: DivergenceAction.ValueType  # 0
+"""Same as RECORD."""
+DIVERGENCE_ACTION_RECORD: DivergenceAction.ValueType  # 1
+"""It is on record, and the flow goes on."""
+DIVERGENCE_ACTION_ESCALATE: DivergenceAction.ValueType  # 2
+"""The flow is held, and a person is asked."""
+Global___DivergenceAction: _TypeAlias = DivergenceAction  # noqa: Y015
+
 class _Effect:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -202,12 +226,15 @@ class FlowTemplate(_message.Message):
     GATES_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
     COMPENSATION_ORDER_FIELD_NUMBER: _builtins.int
+    ON_DIVERGENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the flow type."""
     version: _builtins.int
     """version counts from 1; a version never changes."""
     compensation_order: Global___CompensationOrder.ValueType
     """compensation_order is NEWEST_FIRST unless it says PARALLEL."""
+    on_divergence: Global___DivergenceAction.ValueType
+    """on_divergence is what happens when an agent does what the template does not foresee; it is recorded where it is missing."""
     @_builtins.property
     def starts_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """starts_with are the full names of the messages that begin a flow."""
@@ -249,10 +276,11 @@ class FlowTemplate(_message.Message):
         gates: _abc.Iterable[Global___Gate] | None = ...,
         rules: _abc.Iterable[Global___Rule] | None = ...,
         compensation_order: Global___CompensationOrder.ValueType = ...,
+        on_divergence: Global___DivergenceAction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_order", b"compensation_order", "completes_with", b"completes_with", "deadline", b"deadline", "gates", b"gates", "name", b"name", "rules", b"rules", "started_by", b"started_by", "starts_with", b"starts_with", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_order", b"compensation_order", "completes_with", b"completes_with", "deadline", b"deadline", "gates", b"gates", "name", b"name", "on_divergence", b"on_divergence", "rules", b"rules", "started_by", b"started_by", "starts_with", b"starts_with", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -639,6 +667,8 @@ class Finding(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     REMEDY_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """code is stable: `HR001`."""
     severity: Global___Severity.ValueType
@@ -649,6 +679,10 @@ class Finding(_message.Message):
     """text explains it."""
     remedy: _builtins.str
     """remedy says what to do."""
+    line: _builtins.int
+    """line in the YAML it was found in, from 1; 0 where there is no YAML."""
+    column: _builtins.int
+    """column in that line, from 1; 0 where there is no YAML."""
     def __init__(
         self,
         *,
@@ -657,10 +691,12 @@ class Finding(_message.Message):
         path: _builtins.str = ...,
         text: _builtins.str = ...,
         remedy: _builtins.str = ...,
+        line: _builtins.int = ...,
+        column: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "path", b"path", "remedy", b"remedy", "severity", b"severity", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "column", b"column", "line", b"line", "path", b"path", "remedy", b"remedy", "severity", b"severity", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
