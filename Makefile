@@ -106,10 +106,15 @@ bench: $(STAMP) ## measure flows per second and CPU per flow beside the bare bro
 mutants: $(STAMP) $(PROTOS) ## break each promise on purpose: its tests must turn red
 	@$(BIN)/python tests/mutants/run.py $(ARGS)
 
-# To see it work.
+# To see it work. A demo's own variables are its INPUT_.
 
-demo: $(STAMP) ## run the payments demo; CHARGEBACKS=file SEED=n KEEP=folder
-	@$(BIN)/python -m demos.payments $(if $(CHARGEBACKS),--chargebacks "$(CHARGEBACKS)") $(if $(SEED),--seed "$(SEED)") $(if $(KEEP),--keep "$(KEEP)")
+DEMO ?= payments
+DEMOS := $(patsubst agents/demos/%/__main__.py,%,$(wildcard agents/demos/*/__main__.py))
+INPUT_payments = $(if $(CHARGEBACKS),--chargebacks "$(CHARGEBACKS)")
+
+demo: $(STAMP) ## run a demo: DEMO=payments SEED=n KEEP=folder, CHARGEBACKS=file
+	@test -n "$(filter $(DEMO),$(DEMOS))" || { echo "There is no demo $(DEMO). There are: $(DEMOS)" >&2; exit 1; }
+	@$(BIN)/python -m demos.$(DEMO) $(INPUT_$(DEMO)) $(if $(SEED),--seed "$(SEED)") $(if $(KEEP),--keep "$(KEEP)")
 
 dev: $(STAMP) ## start everything on this machine to explore, with the agents of AGENTS
 	@$(BIN)/handrail dev --agents $(AGENTS)

@@ -14,7 +14,9 @@ from demos.payments.book import COMPANY, Posting, Transfer, customer_account
 from demos.payments.chargebacks import Chargeback
 from demos.payments.money import Amount
 from demos.payments.outbox import Letter
-from demos.payments.plan import APPROVERS, Ending, Kill, Plan, Vote
+from demos.payments.plan import APPROVERS, Ending, Plan
+from demos.stage.desk import Vote
+from demos.stage.killer import Kill
 from handrail.v1.decision_pb2 import FlowStatus
 from payments.v1.payments_pb2 import ChargebackReceived
 

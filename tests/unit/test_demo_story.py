@@ -5,7 +5,7 @@ import pytest
 from demos.payments.book import COMPANY, Posting
 from demos.payments.money import Amount
 from demos.payments.report import book_table
-from demos.payments.story import Story, table
+from demos.stage.story import Story, table
 
 
 def test_a_table_has_aligned_columns() -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from demos.payments import settings
 from demos.payments.plan import Plan
 
+NAMES = ("ledger.sqlite", "outbox.jsonl", "votes.json", "faults.json")
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files of one run. Those of a former run are not written over: it is another one's evidence."""
+    """The files of one run."""
 
     folder: Path
 
@@ -34,11 +36,6 @@ class Files:
     def faults(self) -> Path:
         """The faults as drawn: the chargebacks whose customers can't be reached, and the kill, as JSON."""
         return self.folder / "faults.json"
-
-    def of_former_run(self) -> list[str]:
-        """The names of what another run left here."""
-        nats = self.folder / "nats"
-        return [each.name for each in (self.ledger, self.outbox, self.votes, self.faults, nats) if each.exists()]
 
     def write_plan(self, plan: Plan, *, seed: int) -> None:
         """Write down what is to happen, before it does."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from demos.payments.chargebacks import Chargeback
 from demos.payments.outbox import Outbox
-from demos.payments.story import Story
+from demos.stage.story import Story
 from handrail.v1.decision_pb2 import FlowStatus
 from payments.v1.payments_pb2 import Outcome
 

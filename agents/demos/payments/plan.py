@@ -6,6 +6,8 @@ from enum import StrEnum
 from random import Random
 
 from demos.payments.chargebacks import Chargeback
+from demos.stage.desk import Vote
+from demos.stage.killer import Kill
 
 APPROVERS = ("anna", "ben")
 
@@ -23,22 +25,6 @@ class Ending(StrEnum):
     REFUNDED = "refunded"
     REFUSED = "refused"
     COMPENSATED = "compensated"
-
-
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """A person's answer to a large refund."""
-
-    voter: str
-    approve: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """The agent to kill with SIGKILL, once so many flows have ended."""
-
-    agent: str
-    after_flows: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from demos.payments.book import COMPANY, Posting
 from demos.payments.chargebacks import Chargeback
 from demos.payments.money import Amount
 from demos.payments.plan import Ending, Plan
-from demos.payments.story import table
+from demos.stage.story import table
 
 
 def outcome_table(chargebacks: Iterable[Chargeback], plan: Plan, skipped: int) -> list[str]:

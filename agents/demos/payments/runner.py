@@ -1,28 +1,26 @@
 """Runs the demo: the whole installation with its agents as processes, what goes wrong on the way, and the audit."""
 
-import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from demos.payments.audit import Evidence, audit
-from demos.payments.board import Board
 from demos.payments.book import Book
 from demos.payments.chargebacks import Chargeback, Skipped
-from demos.payments.desk import Desk
 from demos.payments.files import Files
-from demos.payments.killer import Killer
+from demos.payments.money import Amount
 from demos.payments.news import News
 from demos.payments.outbox import Outbox
 from demos.payments.plan import APPROVERS, Plan
 from demos.payments.report import book_table, outcome_table
-from demos.payments.story import Story
-from demos.payments.watch import watch
-from handrail.cli.client import Client
-from handrail.cli.dev.package import load_package
+from demos.stage.board import Board
+from demos.stage.desk import Desk, Question
+from demos.stage.killer import Killer
+from demos.stage.stage import Stage
+from demos.stage.story import Story
+from demos.stage.watch import watch
 from handrail.cli.dev.people import VIEWER
-from handrail.cli.dev.stack import DevOptions, DevStack
-from handrail.cli.exits import CommandError, Exit
+from handrail.v1.flow_service_pb2 import Approval
+from payments.v1.payments_pb2 import LargeRefundGranted
 
 FEED_SECONDS = 5
 FEED_PER_SECOND = 40
@@ -33,17 +31,16 @@ LIMIT_PER_CHARGEBACK = 0.05
 """Seconds until every flow must have ended, and what each chargeback adds. An agent that is killed leaves messages in
 hand, which the broker hands out again after 30 seconds."""
 
-LOOK_EVERY = 0.3
-LONG_SILENCE = 5.0
-"""Seconds between two looks at everything, and after which it is told what the flows wait for."""
-
+FLOW_TYPE = "refund"
 DETECTION = "detection"
 
 
 class Run:
     """One run over the chargebacks that were found in `path`. It leaves its files in `folder`."""
 
-    def __init__(self, path: Path, found: Iterable[Chargeback | Skipped], *, seed: int, folder: Path) -> None:
+    def __init__(
+        self, path: Path, found: Iterable[Chargeback | Skipped], *, seed: int, folder: Path, story: Story
+    ) -> None:
         found = list(found)
         self._path = path
         self._chargebacks = {each.id: each for each in found if isinstance(each, Chargeback)}
@@ -51,7 +48,7 @@ class Run:
         self._seed = seed
         self._files = Files(folder)
         self._plan = Plan.draw(list(self._chargebacks.values()), seed)
-        self.story = Story()
+        self._story = story
 
     def run(self) -> bool:
         """Run it and tell the story; whether everything ended as planned.
@@ -61,21 +58,21 @@ class Run:
             CommandError: where the coordinator can't be reached, or refuses a call.
         """
         for skipped in self._skipped:
-            self.story.tell(f"{self._path.name}, line {skipped.line} is skipped: {skipped.reason}")
+            self._story.tell(f"{self._path.name}, line {skipped.line} is skipped: {skipped.reason}")
         if not self._chargebacks:
-            self.story.tell(f"{self._path} holds no chargeback: there is nothing to do")
+            self._story.tell(f"{self._path} holds no chargeback: there is nothing to do")
             return True
         self._announce()
         self._files.write_plan(self._plan, seed=self._seed)
-        with DevStack(self._options()) as stack, ExitStack() as clients:
-            stack.start()
-            self._start_agents(stack)
-            board = self._play(stack, lambda person: clients.enter_context(stack.client(person)))
-            late = [f"chargeback {id_}, flow {board.flow_ids[id_]}: {board.owed(id_)}" for id_ in board.open]
-        return self._conclude(board, late)
+        environment = self._files.environment(self._plan, chargebacks=self._path, per_second=self._per_second)
+        with Stage("demos.payments", folder=self._files.folder, environment=environment, story=self._story) as stage:
+            stage.start_agents(last=DETECTION)
+            board = Board(stage.client(VIEWER), FLOW_TYPE, self._chargebacks)
+            late = self._play(stage, board)
+        return self._conclude(board, [f"chargeback {each}" for each in late])
 
     def _announce(self) -> None:
-        plan, tell = self._plan, self.story.tell
+        plan, tell = self._plan, self._story.tell
         tell(f"{len(self._chargebacks)} chargebacks in {self._path.name}, {len(plan.votes)} of them of 1,000 or more")
         tell(f"votes, drawn from seed {self._seed}:{'' if plan.votes else ' none'}")
         for id_, votes in plan.votes.items():
@@ -85,48 +82,35 @@ class Run:
             tell(f"  {id_}: its customer can't be reached")
         tell(f"  {plan.kill.agent} is killed once {plan.kill.after_flows} flows have ended")
 
-    def _options(self) -> DevOptions:
-        per_second = max(FEED_PER_SECOND, len(self._chargebacks) / FEED_SECONDS)
-        return DevOptions(
-            folder=self._files.folder,
-            package=load_package("demos.payments"),
-            environment=self._files.environment(self._plan, chargebacks=self._path, per_second=per_second),
-        )
+    @property
+    def _per_second(self) -> float:
+        return max(FEED_PER_SECOND, len(self._chargebacks) / FEED_SECONDS)
 
-    def _start_agents(self, stack: DevStack) -> None:
-        """Start detection last: it begins the flows."""
-        self.story.tell(f"broker and coordinator are up; gRPC on {stack.address}")
-        for name in sorted(stack.options.package.agents, key=lambda name: name == DETECTION):
-            stack.start_agent(name)
-        processes = ", ".join(f"{name} {child.pid}" for name, child in stack.agents.items())
-        self.story.tell(f"agents start, each its own process: {processes}")
-
-    def _play(self, stack: DevStack, client: Callable[[str], Client]) -> Board:
+    def _play(self, stage: Stage, board: Board) -> list[str]:
         """Look after everything until all flows have ended, and the killed agent is back, or it takes too long."""
-        viewer = client(VIEWER)
-        board = Board(viewer, self._chargebacks)
-        desk = Desk({name: client(name) for name in APPROVERS}, self._plan.votes, self.story)
-        news = News(self._chargebacks, Outbox(self._files.outbox), self.story)
-        killer = Killer(stack, self._plan.kill, self.story)
+        viewer = stage.client(VIEWER)
+        desk = Desk({name: stage.client(name) for name in APPROVERS}, self._question, self._story)
+        news = News(self._chargebacks, Outbox(self._files.outbox), self._story)
+        killer = Killer(stage.stack, self._plan.kill, self._story)
         watched: set[str] = set()
-        limit = self.story.elapsed + LIMIT_SECONDS + LIMIT_PER_CHARGEBACK * len(self._chargebacks)
-        while (board.open or not killer.is_done) and self.story.elapsed < limit:
-            stack.poll()
-            try:
-                desk.look()
-                news.tell({id_: board.statuses[id_] for id_ in board.look()})
-            except CommandError as error:
-                if error.code is not Exit.UNREACHABLE:
-                    raise
-                self.story.tell(f"{error}; looking again")
+
+        def look() -> None:
+            desk.look()
+            news.tell({id_: board.statuses[id_] for id_ in board.look()})
             killer.look(board.ended)
             for id_ in self._plan.undeliverable & board.statuses.keys() - watched:
                 watched.add(id_)
-                watch(viewer, flow_id=board.flow_ids[id_], chargeback_id=id_, story=self.story)
-            if board.open and self.story.silence > LONG_SILENCE:
-                self.story.tell(f"still under way: {len(board.open)}; {board.open[0]}: {board.owed(board.open[0])}")
-            time.sleep(LOOK_EVERY)
-        return board
+                watch(viewer, flow_id=board.flow_ids[id_], name=id_, story=self._story)
+
+        seconds = LIMIT_SECONDS + LIMIT_PER_CHARGEBACK * len(self._chargebacks)
+        return stage.play(board, look, is_over=lambda: killer.is_done and not board.open, seconds=seconds)
+
+    def _question(self, approval: Approval) -> Question:
+        granted = LargeRefundGranted()
+        approval.data.Unpack(granted)
+        name = f"{granted.chargeback_id}: {Amount.of(granted.amount)}"
+        votes = self._plan.votes.get(granted.chargeback_id, ())
+        return Question(name, "two people of finance", votes, refusal="the claim is not covered")
 
     def _conclude(self, board: Board, late: Sequence[str]) -> bool:
         """Audit what the run left, and show it."""
@@ -135,9 +119,9 @@ class Run:
         wrong = [*late, *audit(self._chargebacks.values(), self._plan, evidence)]
         outcomes = outcome_table(self._chargebacks.values(), self._plan, len(self._skipped))
         tables = ["", *([] if wrong else [*outcomes, ""]), *book_table(evidence.postings), ""]
-        self.story.show([*tables, *(f"WRONG: {complaint}" for complaint in wrong)])
+        self._story.show([*tables, *(f"WRONG: {complaint}" for complaint in wrong)])
         if wrong:
-            self.story.tell(f"not as planned: {len(wrong)} complaints")
+            self._story.tell(f"not as planned: {len(wrong)} complaints")
         else:
-            self.story.tell(f"{len(self._chargebacks)} flows, each moved its money once or not at all: it balances")
+            self._story.tell(f"{len(self._chargebacks)} flows, each moved its money once or not at all: it balances")
         return not wrong

@@ -7,7 +7,6 @@ from handrail.mesh.ids import flow_id_from_key
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.flow_service_pb2 import Flow, GetFlowRequest, ListFlowsRequest
 
-FLOW_TYPE = "refund"
 FINAL = frozenset(
     {
         FlowStatus.FLOW_STATUS_COMPLETED,
@@ -20,12 +19,13 @@ PAGE_SIZE = 200
 
 
 class Board:
-    """The status of the flow of each chargeback, and of no other flow, as last looked at."""
+    """The status of the flow of each of some business keys, and of no other flow, as last looked at."""
 
-    def __init__(self, client: Client, chargeback_ids: Iterable[str]) -> None:
+    def __init__(self, client: Client, flow_type: str, keys: Iterable[str]) -> None:
         self._client = client
-        self.flow_ids = {id_: flow_id_from_key(FLOW_TYPE, id_) for id_ in chargeback_ids}
-        self._chargeback_ids = {flow_id: id_ for id_, flow_id in self.flow_ids.items()}
+        self._flow_type = flow_type
+        self.flow_ids = {key: flow_id_from_key(flow_type, key) for key in keys}
+        self._keys = {flow_id: key for key, flow_id in self.flow_ids.items()}
         self.statuses: dict[str, FlowStatus.ValueType] = {}
 
     @property
@@ -35,22 +35,22 @@ class Board:
 
     @property
     def open(self) -> list[str]:
-        """The chargebacks whose flows have not ended."""
-        return [id_ for id_ in self.flow_ids if self.statuses.get(id_) not in FINAL]
+        """The keys whose flows have not ended."""
+        return [key for key in self.flow_ids if self.statuses.get(key) not in FINAL]
 
     def look(self) -> Sequence[str]:
-        """Look again; returns the chargebacks whose flows have ended since."""
+        """Look again; returns the keys whose flows have ended since."""
         before = set(self.open)
         for flow in self._list():
-            if flow.flow_id in self._chargeback_ids:
-                self.statuses[self._chargeback_ids[flow.flow_id]] = flow.status
+            if flow.flow_id in self._keys:
+                self.statuses[self._keys[flow.flow_id]] = flow.status
         return sorted(before - set(self.open))
 
-    def owed(self, chargeback_id: str) -> str:
-        """How the flow of a chargeback stands and what it waits for, in words."""
-        if chargeback_id not in self.statuses:
+    def owed(self, key: str) -> str:
+        """How a flow stands and what it waits for, in words."""
+        if key not in self.statuses:
             return "its flow has not begun"
-        request = GetFlowRequest(flow_id=self.flow_ids[chargeback_id])
+        request = GetFlowRequest(flow_id=self.flow_ids[key])
         flow = self._client.call(self._client.flows.GetFlow, request).flow
         what = [f"{each.what} by {each.by_agent or ' or '.join(each.by_roles)}" for each in flow.expectations]
         status = FlowStatus.Name(flow.status).removeprefix("FLOW_STATUS_")
@@ -59,7 +59,7 @@ class Board:
     def _list(self) -> Iterator[Flow]:
         token = ""
         while True:
-            request = ListFlowsRequest(flow_type=FLOW_TYPE, page_size=PAGE_SIZE, page_token=token)
+            request = ListFlowsRequest(flow_type=self._flow_type, page_size=PAGE_SIZE, page_token=token)
             page = self._client.call(self._client.flows.ListFlows, request)
             yield from page.flows
             token = page.next_page_token

@@ -1,4 +1,4 @@
-"""The demo tells what happens, a line at a time."""
+"""A demo tells what happens, a line at a time."""
 
 import logging
 import time

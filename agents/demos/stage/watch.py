@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from demos.payments.story import Story
+from demos.stage.story import Story
 from handrail.cli.client import Client
 from handrail.cli.exits import CommandError, Exit
 from handrail.v1.decision_pb2 import FlowClosed, FlowHalted, FlowStatus
@@ -16,7 +16,7 @@ RESUME_AFTER = 1.0
 """Seconds until a watch goes on that the coordinator, or its absence, has ended."""
 
 
-def watch(client: Client, *, flow_id: str, chargeback_id: str, story: Story) -> None:
+def watch(client: Client, *, flow_id: str, name: str, story: Story) -> None:
     """Tell what goes wrong in a flow, and what is done about it, in a thread of its own until the flow is closed."""
 
     def follow() -> None:
@@ -27,7 +27,7 @@ def watch(client: Client, *, flow_id: str, chargeback_id: str, story: Story) -> 
                 for response in client.stream(client.flows.WatchFlow, request):
                     sequence = response.sequence
                     for line in _told(response.event):
-                        story.tell(f"{chargeback_id}: {line}")
+                        story.tell(f"{name}: {line}")
                     if response.event.type == FlowClosed.DESCRIPTOR.full_name:
                         return
             except CommandError as error:
@@ -35,7 +35,7 @@ def watch(client: Client, *, flow_id: str, chargeback_id: str, story: Story) -> 
                     return  # the client was closed: the run is over
                 time.sleep(RESUME_AFTER)
 
-    threading.Thread(target=follow, name=f"watch {chargeback_id}", daemon=True).start()
+    threading.Thread(target=follow, name=f"watch {name}", daemon=True).start()
 
 
 def _told(recorded: RecordedEvent) -> Iterator[str]:

@@ -1,8 +1,17 @@
 """Kills an agent in the middle of the run, and sees it come back."""
 
-from demos.payments.plan import Kill
-from demos.payments.story import Story
+from dataclasses import dataclass
+
+from demos.stage.story import Story
 from handrail.cli.dev.stack import DevStack
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """The agent to kill with SIGKILL, once so many flows have ended."""
+
+    agent: str
+    after_flows: int
 
 
 class Killer:

@@ -1,0 +1,70 @@
+"""What the command of every demo does around its run: folder, story of the installation, exit status."""
+
+import logging
+import shutil
+import signal
+import sys
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from demos.stage.story import Story, StoryHandler
+from handrail.cli.dev.processes import StartError
+from handrail.cli.exits import CommandError
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+"""Exit statuses: every flow ended as it must; one did not, or nothing could be run; Ctrl-C."""
+
+BROKERS_DATA = "nats"
+
+
+def add_keep(parser: ArgumentParser) -> None:
+    """Give a command the option --keep."""
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep everything there; default: nothing is kept")
+
+
+def perform(run: Callable[[Path, Story], bool], *, name: str, keep: Path | None, leaves: Sequence[str]) -> int:
+    """Run a demo in a folder; returns an exit status.
+
+    `run` says whether everything ended as it must; what it can't do it raises as OSError, StartError or CommandError.
+    The folder is `keep`, or a temporary one that only a failure leaves behind. `leaves` are the names of the files that
+    a run leaves in it: those of a former run are not written over, they are another one's evidence.
+    """
+    # Asked to end, it ends as with Ctrl-C: with all its processes, and without its temporary folder.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = keep or Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    status = _status(run, folder, leaves)
+    if keep is None:
+        if status == FAILED and (folder / "logs").exists():
+            print(f"demo: what it left is kept, to look at: {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder)
+    return status
+
+
+def _status(run: Callable[[Path, Story], bool], folder: Path, leaves: Sequence[str]) -> int:
+    story = Story()
+    told = StoryHandler(story)
+    logger = logging.getLogger("handrail")
+    logger.addHandler(told)
+    try:
+        _require_unused(folder, leaves)
+        folder.mkdir(parents=True, exist_ok=True)
+        return OK if run(folder, story) else FAILED
+    except OSError as error:
+        print(f"demo: {error.filename}: {error.strerror}" if error.filename else f"demo: {error}", file=sys.stderr)
+        return FAILED
+    except (StartError, CommandError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        logger.removeHandler(told)
+
+
+def _require_unused(folder: Path, leaves: Sequence[str]) -> None:
+    former = [name for name in (*leaves, BROKERS_DATA) if (folder / name).exists()]
+    if former:
+        raise StartError(f"{folder} holds another run ({', '.join(former)}): name another folder, or remove it")

@@ -1,0 +1,70 @@
+"""People at their desk: they answer the proposals that wait for them, over gRPC, each with a token of their own."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from demos.stage.story import Story
+from handrail.cli.client import Client
+from handrail.v1.approval_service_pb2 import ApproveProposalRequest, ListApprovalsRequest, RejectProposalRequest
+from handrail.v1.flow_service_pb2 import Approval
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A person's answer to a proposal."""
+
+    voter: str
+    approve: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A proposal in words, `name` waits for `people`, and the answer to it; `refusal` is the comment of a no."""
+
+    name: str
+    people: str
+    votes: Sequence[Vote]
+    refusal: str
+
+
+class Desk:
+    """Answers every approval that waits; `people` are the approvers' clients by name."""
+
+    def __init__(self, people: Mapping[str, Client], question: Callable[[Approval], Question], story: Story) -> None:
+        self._people = people
+        self._question = question
+        self._story = story
+        self._answered: set[str] = set()
+
+    def look(self) -> None:
+        """Answer what waits now. Where a call fails it is made again at the next look: the same vote counts once."""
+        for approval in self._waiting():
+            if approval.approval_id not in self._answered:
+                self._answer(approval)
+                self._answered.add(approval.approval_id)
+
+    def _waiting(self) -> Iterator[Approval]:
+        reader = next(iter(self._people.values()))
+        token = ""
+        while True:
+            page = reader.call(reader.approvals.ListApprovals, ListApprovalsRequest(page_size=500, page_token=token))
+            yield from page.approvals
+            token = page.next_page_token
+            if not token:
+                return
+
+    def _answer(self, approval: Approval) -> None:
+        question = self._question(approval)
+        self._story.tell(f"{question.name} waits for {question.people}")
+        for number, vote in enumerate(question.votes, start=1):
+            self._vote(approval, vote, question.refusal)
+            answer = f"yes ({number} of {len(question.votes)})" if vote.approve else "no"
+            self._story.tell(f"{question.name}: {vote.voter} says {answer}")
+
+    def _vote(self, approval: Approval, vote: Vote, refusal: str) -> None:
+        client = self._people[vote.voter]
+        seen = {"approval_id": approval.approval_id, "digest": approval.digest}
+        if vote.approve:
+            client.call(client.approvals.ApproveProposal, ApproveProposalRequest(**seen))
+        else:
+            client.call(client.approvals.RejectProposal, RejectProposalRequest(**seen, comment=refusal))

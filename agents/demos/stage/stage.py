@@ -1,0 +1,78 @@
+"""The stage: an installation with a demo's agents, each its own process, that is looked after while a story goes on."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from demos.stage.board import Board
+from demos.stage.story import Story
+from handrail.cli.client import Client
+from handrail.cli.dev.package import load_package
+from handrail.cli.dev.stack import DevOptions, DevStack
+from handrail.cli.exits import CommandError, Exit
+
+LOOK_EVERY = 0.3
+LONG_SILENCE = 5.0
+"""Seconds between two looks at everything, and after which it is told what the flows wait for."""
+
+
+class Stage:
+    """Broker and coordinator run inside the `with` block, and the agents once they are started.
+
+    Raises:
+        StartError: where the installation can't be started.
+        CommandError: where the coordinator can't be reached, or refuses a call.
+    """
+
+    def __init__(self, package: str, *, folder: Path, environment: Mapping[str, str], story: Story) -> None:
+        options = DevOptions(folder=folder, package=load_package(package), environment=environment)
+        self.stack = DevStack(options)
+        self._story = story
+        self._open = ExitStack()
+
+    def __enter__(self) -> "Stage":
+        with self._open as opening:
+            opening.enter_context(self.stack)
+            self.stack.start()
+            self._story.tell(f"broker and coordinator are up; gRPC on {self.stack.address}")
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def client(self, person: str) -> Client:
+        """A client that calls in a person's name, until the stage is left."""
+        return self._open.enter_context(self.stack.client(person))
+
+    def start_agents(self, *, last: str) -> None:
+        """Start every agent; `last` is the one that begins the flows."""
+        for name in sorted(self.stack.options.package.agents, key=lambda name: name == last):
+            self.stack.start_agent(name)
+        processes = ", ".join(f"{name} {child.pid}" for name, child in self.stack.agents.items())
+        self._story.tell(f"agents start, each its own process: {processes}")
+
+    def play(self, board: Board, look: Callable[[], None], *, is_over: Callable[[], bool], seconds: float) -> list[str]:
+        """Call `look`, which looks at the board among other things, until it is over, or `seconds` have passed.
+
+        Returns a line for each flow that has not ended. A coordinator that can't be reached for a moment is told of,
+        and looked for again.
+        """
+        limit = self._story.elapsed + seconds
+        while not is_over() and self._story.elapsed < limit:
+            self.stack.poll()
+            try:
+                look()
+                if board.open and self._story.silence > LONG_SILENCE:
+                    first = board.open[0]
+                    self._story.tell(f"still under way: {len(board.open)}; {first}: {board.owed(first)}")
+            except CommandError as error:
+                if error.code is not Exit.UNREACHABLE:
+                    raise
+                self._story.tell(f"{error}; looking again")
+            time.sleep(LOOK_EVERY)
+        return [f"{key}, flow {board.flow_ids[key]}: {board.owed(key)}" for key in board.open]
