@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from handrail.mesh.bounds import Bounds
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.expression import cut
 from handrail.mesh.findings import finding
+from handrail.mesh.flow import MESSAGE_LIMIT
 from handrail.mesh.graph import FlowGraph, goes_on
-from handrail.mesh.policy import Count, Policy
+from handrail.mesh.policy import Count
 from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED, emits_of
 from handrail.mesh.template import fact_types
 from handrail.v1 import template_pb2 as pb
-
-MAX_COUNT = 900
-"""How many messages a flow can have before it escalates: no join can wait for more."""
 
 
 def check_beginning(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
@@ -86,23 +85,40 @@ def check_irreversible(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.
             )
 
 
-def check_cycles(proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) -> Iterator[pb.Finding]:
+def check_cycles(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds) -> Iterator[pb.Finding]:
     """Steps that can go round without a rule that counts the rounds."""
-    facts = frozenset(filter(contracts.knows, fact_types(proto)))
-    limits = [(frozenset(rule.on), _counted(rule, facts, contracts)) for rule in proto.rules] if graph.cycles else []
     for cycle in graph.cycles:
-        events = frozenset[str]().union(*(graph.outcomes[index] for index in cycle))
-        if not any(events & looks_at and events & counts for looks_at, counts in limits):
+        if graph.goes_round(cycle, bounds.limits):
             names = ", ".join(proto.steps[index].name for index in sorted(cycle))
             yield finding(
                 "HR013", f"steps[{min(cycle)}]", f"nothing limits how often {cut(names)} can follow each other"
             )
 
 
+def check_size(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds) -> Iterator[pb.Finding]:
+    """Flows that can hold, or need, more messages than a flow can have."""
+    for index, position in bounds.unbounded_fan_outs:
+        join = proto.steps[index].after_all[position]
+        path = f"steps[{index}].after_all[{position}].count"
+        yield finding("HR033", path, f"nothing says how large {cut(join.count)} can be: a flow holds {MESSAGE_LIMIT}")
+    fewest, most = bounds.fewest_messages, bounds.most_messages
+    if fewest > MESSAGE_LIMIT:
+        yield finding("HR032", "", f"no flow completes with less than {fewest} messages; at {MESSAGE_LIMIT} it is held")
+    elif most is not None and most > MESSAGE_LIMIT:
+        yield finding(
+            "HR033",
+            "",
+            f"a flow can come to {most:,} messages without a single retry; at {MESSAGE_LIMIT} it is held",
+            "bound what its joins count more tightly, or split the flow",
+        )
+
+
 def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) -> Iterator[pb.Finding]:
     """Joins that name an input twice, don't say how many they wait for, or count by what can't tell."""
     facts = frozenset(filter(contracts.knows, fact_types(proto)))
     for index, step in enumerate(proto.steps):
+        # The join looks again at each of its inputs: one of them may tell how many there are of another.
+        inputs = frozenset(join.type for join in step.after_all)
         seen: set[str] = set()
         for position, join in enumerate(step.after_all):
             path = f"steps[{index}].after_all[{position}]"
@@ -120,13 +136,29 @@ def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) 
             except PolicyError as error:
                 yield finding("HR020", f"{path}.count", error.text)
                 continue
-            if count.fixed is not None and not 1 <= count.fixed <= MAX_COUNT:
-                yield finding("HR020", f"{path}.count", f"{cut(join.count)} is not from 1 to {MAX_COUNT}")
-            for counted in sorted(count.latest_types):
+            if count.fixed is not None and not 1 <= count.fixed <= MESSAGE_LIMIT:
+                yield finding("HR020", f"{path}.count", f"{cut(join.count)} is not from 1 to {MESSAGE_LIMIT}")
+            for counted in sorted(count.latest_types - inputs):
                 if join.type in graph.possible_without(counted):
                     yield finding(
                         "HR021", f"{path}.count", f"{cut(join.type)} can come without {counted}, which says how many"
                     )
+
+
+def check_starvation(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
+    """Joins that one input reaches on a way on which another never comes. A count says that it does."""
+    for index, step in enumerate(proto.steps):
+        for position, join in enumerate(step.after_all):
+            if join.count.strip() or join.type not in graph.possible:
+                continue
+            others = {other.type for other in step.after_all} - {join.type}
+            without = next((other for other in sorted(others) if graph.can_come_without(other, join.type)), None)
+            if without is not None:
+                yield finding(
+                    "HR031",
+                    f"steps[{index}].after_all[{position}]",
+                    f"{cut(without)} can come on a way without {cut(join.type)}: step {step.name} then waits for ever",
+                )
 
 
 def check_rule_events(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
@@ -161,12 +193,3 @@ def _dead_end(proto: pb.FlowTemplate, index: int, event: str) -> pb.Finding:
         return finding("HR012", f"gates[{gate}].on_reject", text)
     text = f"nothing follows on step {step.name}, which emits nothing, and the flow can be stranded there"
     return finding("HR011", f"steps[{index}]", text, "let it emit an event that leads on, or that completes the flow")
-
-
-def _counted(rule: pb.Rule, facts: frozenset[str], contracts: Contracts) -> frozenset[str]:
-    """The types of which a rule counts the facts; none where it does not compile, which is a finding of its own."""
-    try:
-        at = list(filter(contracts.knows, rule.on))[:1]
-        return Policy.parse(rule.when, event_types=at, contracts=contracts, fact_types=facts).counted_types
-    except PolicyError:
-        return frozenset()

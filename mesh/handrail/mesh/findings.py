@@ -77,6 +77,18 @@ CODES: Mapping[str, Code] = {
     "HR027": Code("condition that does not type-check", _ERROR, "correct the expression"),
     "HR028": Code("time longer than the flow may take", _WARNING, "shorten it, or raise the deadline of the flow"),
     "HR029": Code("too many expressions", _ERROR, "let rules look at fewer events, or split the flow"),
+    "HR030": Code("no template", _ERROR, "correct the file at this place"),
+    "HR031": Code(
+        "input that may never come",
+        _WARNING,
+        "let every way lead to it, or wait in `after` for each by itself; say `count: 1` if it always comes",
+    ),
+    "HR032": Code("more messages than a flow can hold", _ERROR, "join fewer messages, or split the flow"),
+    "HR033": Code(
+        "no bound on the messages of a flow",
+        _WARNING,
+        "count by a field whose contract has a rule like `uint32.lte`, or split the flow",
+    ),
 }
 """Every code, with its title, its severity and what to do."""
 

@@ -7,7 +7,7 @@ it emits, and with that one alone; a join to be complete once each of its inputs
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 
 from handrail.mesh.specs import APPROVAL_REFUSED, emits_of
@@ -98,16 +98,35 @@ class FlowGraph:
 
     def possible_without(self, missing: str) -> frozenset[str]:
         """Every event that can happen in a flow in which one event never does."""
+        return self.possible_among(self.emitted - {missing})
+
+    def can_come_without(self, event: str, missing: str) -> bool:
+        """Whether there is a way for a flow on which one event comes and another never does, however long one waits.
+
+        A step gives one answer, and that alone. What is answered by a step whose every answer leads to the missing
+        event leads there too; a join is taken to have its other inputs.
+        """
+        leads: set[str] = set()
+        new = frozenset({missing})
+        certain: set[int] = set()  # steps whose every answer leads to it
+        while new:
+            leads |= new
+            certain |= {index for index, outcomes in enumerate(self.outcomes) if outcomes <= leads}
+            new = frozenset[str]().union(*(self.waits[index] for index in certain)) - leads
+        return event not in leads and event in self.possible_among(self.emitted - leads)
+
+    def possible_among(self, allowed: frozenset[str]) -> frozenset[str]:
+        """Every event that can happen in a flow in which no others do."""
         lacking = [set(joins) for joins in self._joins]
         possible: set[str] = set()
-        new = set(self.starts) - {missing}
+        new = set(self.starts & allowed)
         while new:
             event = new.pop()
             possible.add(event)
             for index in self._waiters.get(event, ()):
                 lacking[index].discard(event)
                 if event in self._after[index] or not lacking[index]:
-                    new |= self.outcomes[index] - possible - {missing}
+                    new |= (self.outcomes[index] & allowed) - possible
         return frozenset(possible)
 
     @cached_property
@@ -119,6 +138,16 @@ class FlowGraph:
             if index in reached:
                 found[frozenset(other for other in reached if index in after[other])] = None
         return tuple(found)
+
+    def goes_round(self, cycle: frozenset[int], limited: Collection[str]) -> bool:
+        """Whether the steps of a cycle can still trigger one another for ever where some events are limited."""
+        left = set(cycle)
+        while left:
+            ends = {index for index in left if not left & self._followers(self.outcomes[index].difference(limited))}
+            if not ends:
+                return True
+            left -= ends
+        return False
 
     def can_repeat(self, event: str) -> bool:
         """Whether more than one event of a type can come about in a flow, apart from several by one run of a step.
@@ -158,8 +187,15 @@ class FlowGraph:
     @cached_property
     def _successors(self) -> list[set[int]]:
         """The steps that each step can trigger again and again; a join runs once."""
-        triggers = _inverse(self._after)
-        return [{index for event in outcomes for index in triggers.get(event, ())} for outcomes in self.outcomes]
+        return [self._followers(outcomes) for outcomes in self.outcomes]
+
+    def _followers(self, events: Iterable[str]) -> set[int]:
+        """The steps of which each of these events begins a run."""
+        return {index for event in events for index in self._triggers.get(event, ())}
+
+    @cached_property
+    def _triggers(self) -> dict[str, list[int]]:
+        return _inverse(self._after)
 
     def _downstream(self, index: int) -> set[int]:
         reached: set[int] = set()

@@ -1,8 +1,8 @@
 """The flow type-check: finds, before a template is stored, what would strand a flow, bypass a gate or surprise people.
 
 It looks at the template and the contracts of the messages it names, and at nothing else; so it runs in CI as well as in
-the coordinator. What it says of the flow as a whole is about what may happen (`handrail.mesh.graph`); a step that fans
-out into several messages of one type can't be told from one that doesn't.
+the coordinator. What it says of the flow as a whole is about what may happen (`handrail.mesh.graph`), and how often
+(`handrail.mesh.bounds`); that a step fans out into several messages of one type is told by the join that counts them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from handrail.mesh import check_flow, check_parts
+from handrail.mesh.bounds import Bounds
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.findings import CODES, Code
 from handrail.mesh.graph import FlowGraph
@@ -35,6 +36,7 @@ def check(proto: FlowTemplate, contracts: Contracts) -> list[Finding]:
 
 def _all(proto: FlowTemplate, contracts: Contracts) -> Iterator[Finding]:
     graph = FlowGraph(proto)
+    bounds = Bounds(proto, graph, contracts)
     checks = (
         check_parts.check_types(proto, contracts),
         check_parts.check_names(proto),
@@ -48,8 +50,10 @@ def _all(proto: FlowTemplate, contracts: Contracts) -> Iterator[Finding]:
         check_flow.check_answers(proto, graph),
         check_flow.check_gates(proto, graph),
         check_flow.check_irreversible(proto, graph),
-        check_flow.check_cycles(proto, graph, contracts),
+        check_flow.check_cycles(proto, graph, bounds),
         check_flow.check_joins(proto, graph, contracts),
+        check_flow.check_starvation(proto, graph),
+        check_flow.check_size(proto, graph, bounds),
         check_flow.check_rule_events(proto, graph),
     )
     for findings in checks:
