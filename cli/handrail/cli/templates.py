@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import sys
@@ -16,9 +17,11 @@ from google.protobuf.message import Message
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.output import Output
 from handrail.cli.words import word
+from handrail.mesh import typecheck
 from handrail.mesh.contracts import Contracts, descriptor_set_for
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.template_yaml import load_yaml
+from handrail.mesh.findings import finding
+from handrail.mesh.template_yaml import load_yaml, read_yaml
 from handrail.v1.template_pb2 import Finding, FlowTemplate, Severity
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -27,13 +30,49 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 def read_template(path: Path) -> FlowTemplate:
     """The template in a YAML file; CommandError with line and column where it is none."""
     try:
-        return load_yaml(path.read_text("utf-8"))
+        return load_yaml(_text(path))
+    except HandrailError as error:
+        raise CommandError(f"{path}: {error.text} ({error.reason_name})") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
     except OSError as error:
         raise CommandError(f"{path} can't be read: {error.strerror}", Exit.USAGE) from None
     except UnicodeDecodeError:
         raise CommandError(f"{path} is no text in UTF-8", Exit.USAGE) from None
+
+
+def findings_of(path: Path, contracts: Contracts) -> list[Finding]:
+    """What the flow type-check finds in a file, each with its place; a file that holds no template is a finding too.
+
+    CommandError where it can't be read.
+    """
+    try:
+        template, places = read_yaml(_text(path))
     except HandrailError as error:
-        raise CommandError(f"{path}: {error.text} ({error.reason_name})") from None
+        return [_no_template(error)]
+    return places.located(typecheck.check(template, contracts))
+
+
+def _no_template(error: HandrailError) -> Finding:
+    line, column = error.metadata.get("line", "1"), error.metadata.get("column", "1")
+    path = error.metadata.get("field", "")
+    text = error.text.removeprefix(f"line {line}, column {column}: ").removeprefix(f"{path}: ")
+    found = finding("HR030", path, text)
+    found.line, found.column = int(line), int(column)
+    return found
+
+
+def add_contracts(parser: argparse.ArgumentParser) -> None:
+    """Give the parser --contracts."""
+    parser.add_argument(
+        "--contracts",
+        required=True,
+        metavar="IMAGE",
+        help="descriptors of the messages: what `buf build -o IMAGE.binpb` writes, or a Python module with MESSAGES",
+    )
 
 
 def read_contracts(source: str) -> Contracts:
@@ -76,7 +115,9 @@ def print_findings(output: Output, findings: Iterable[tuple[Path, Finding]]) -> 
     """Findings for people, each with its remedy."""
     for path, found in findings:
         severity = word(Severity.Name(found.severity), "SEVERITY_").lower()
-        output.text(f"{path}: {severity} {found.code} {found.path}: {found.text}")
+        place = f":{found.line}:{found.column}" if found.line else ""
+        about = f" {found.path}" if found.path else ""
+        output.text(f"{path}{place}: {severity} {found.code}{about}: {found.text}")
         if found.remedy:
             output.text(f"    {found.remedy}")
 

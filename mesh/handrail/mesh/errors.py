@@ -140,9 +140,13 @@ class TemplateRefused(HandrailError):
 
     def __init__(self, name: str, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
-        listed = "; ".join(f"{finding.code} {finding.path}: {finding.text}" for finding in self.findings)
+        listed = "; ".join(f"{_place(each)}{each.code} {each.path}: {each.text}" for each in self.findings)
         super().__init__(
             ErrorReason.ERROR_REASON_TEMPLATE_REFUSED,
             f"template {name or '(without a name)'} is refused: {listed}",
             template=name,
         )
+
+
+def _place(finding: Finding) -> str:
+    return f"line {finding.line}, column {finding.column}: " if finding.line else ""

@@ -9,7 +9,8 @@ from google.protobuf.message import Message
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import TemplateRefused
-from handrail.mesh.template import Template, load_yaml
+from handrail.mesh.template import Template
+from handrail.mesh.template_yaml import read_yaml
 from handrail.mesh.typecheck import check
 from handrail.v1.template_pb2 import Severity
 
@@ -20,9 +21,10 @@ def load_template(source: str | Path, messages: Iterable[type[Message]]) -> Temp
     Raises HandrailError where it can't be read, TemplateRefused with the findings of the flow type-check.
     """
     text = source.read_text("utf-8") if isinstance(source, Path) else source
-    proto = load_yaml(text)
+    proto, places = read_yaml(text)
     contracts = Contracts.from_messages(messages)
-    errors = [finding for finding in check(proto, contracts) if finding.severity == Severity.SEVERITY_ERROR]
+    findings = places.located(check(proto, contracts))
+    errors = [finding for finding in findings if finding.severity == Severity.SEVERITY_ERROR]
     if errors:
         raise TemplateRefused(proto.name, errors)
     return Template.compile(proto, contracts)

@@ -7,14 +7,21 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
-from handrail.cli.arguments import CALLER, add_output, add_settings, positive, settings_of
+from handrail.cli.arguments import CALLER, add_settings, positive
 from handrail.cli.client import pages
+from handrail.cli.commands.template_check import fill_check
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.output import Output, time
 from handrail.cli.session import Session, plain, session
-from handrail.cli.templates import is_error, print_findings, read_contracts, read_template, to_yaml
-from handrail.mesh import settings as table
-from handrail.mesh import typecheck
+from handrail.cli.templates import (
+    add_contracts,
+    findings_of,
+    is_error,
+    print_findings,
+    read_contracts,
+    read_template,
+    to_yaml,
+)
 from handrail.mesh.contracts import Contracts
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.template_pb2 import FlowTemplate
@@ -29,16 +36,12 @@ def fill(parser: argparse.ArgumentParser) -> None:
     """Give the command's parser its arguments."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    check = verbs.add_parser("check", help="check templates without a server", allow_abbrev=False)
-    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="template in YAML")
-    _add_contracts(check)
-    add_output(check)
-    check.set_defaults(run=_check)
+    fill_check(verbs)
 
     put = verbs.add_parser("put", help="check and store a version", allow_abbrev=False)
     put.add_argument("file", type=Path, metavar="FILE", help="template in YAML")
     put.add_argument("--activate", action="store_true", help="new flows begin with it, unless a newer one is active")
-    _add_contracts(put)
+    add_contracts(put)
     add_settings(put, CALLER)
     put.set_defaults(run=_put)
 
@@ -63,33 +66,11 @@ def fill(parser: argparse.ArgumentParser) -> None:
     show.set_defaults(run=_show)
 
 
-def _add_contracts(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--contracts",
-        required=True,
-        metavar="IMAGE",
-        help="descriptors of the messages: what `buf build -o IMAGE.binpb` writes, or a Python module with MESSAGES",
-    )
-
-
-def _check(arguments: argparse.Namespace) -> Exit:
-    output = Output(settings_of(arguments).value(table.OUTPUT))
-    contracts = read_contracts(arguments.contracts)
-    findings = [(path, found) for path in arguments.files for found in typecheck.check(read_template(path), contracts)]
-    if output.is_json:
-        output.document({"findings": [{"file": str(path), **plain(found)} for path, found in findings]})
-    else:
-        print_findings(output, findings)
-        errors = sum(is_error(found) for _, found in findings)
-        output.text(f"{len(arguments.files)} checked: {errors} errors, {len(findings) - errors} warnings")
-    return Exit.FAILED if any(is_error(found) for _, found in findings) else Exit.OK
-
-
 def _put(arguments: argparse.Namespace) -> Exit:
     template = read_template(arguments.file)
     contracts = read_contracts(arguments.contracts)
-    # The server says the same; here every finding is shown, whole and with its remedy.
-    findings = typecheck.check(template, contracts)
+    # The server says the same; here every finding is shown, whole, with its place and its remedy.
+    findings = findings_of(arguments.file, contracts)
     with session(arguments) as asked:
         if any(map(is_error, findings)):
             if not asked.output.is_json:

@@ -1,0 +1,97 @@
+"""`handrail template check` gives the findings of files, for people, programs and code hosts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from handrail.cli.main import main
+from handrail.mesh.typecheck import CODES
+from tests.unit.test_template_yaml import REFUND
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    path = tmp_path / "a wrong one.yaml"
+    path.write_text(REFUND.read_text().replace("[payments.v1.RefundPaid]", "[payments.v1.RefundPayed]", 1))
+    return path
+
+
+@pytest.fixture
+def warned(tmp_path: Path) -> Path:
+    path = tmp_path / "warned.yaml"
+    path.write_text(REFUND.read_text().replace("timeout: 30s", "timeout: 90000s", 1))
+    return path
+
+
+def check(*arguments: object) -> int:
+    return main(["template", "check", *map(str, arguments), "--contracts", "demos.payments"])
+
+
+def test_a_sound_template_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(REFUND, "--strict") == 0
+    assert capsys.readouterr().out == "1 checked: 0 errors, 0 warnings\n"
+
+
+def test_findings_are_told_with_file_line_and_column(wrong: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(REFUND, wrong) == 1
+    out = capsys.readouterr().out
+    assert f"{wrong}:28:13: error HR002 steps[2].emits[0]: the contracts have no message" in out
+
+
+def test_warnings_fail_only_where_asked_to(warned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(warned) == 0
+    assert check(warned, "--strict") == 1
+    assert "warning HR028 steps[0].timeout" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text, line, why",
+    [
+        ("name: refund\nvision: 1\n", 2, "there is no field «vision»; did you mean version?"),
+        ("name: refund\nversion: 1\nversion: 2\n", 3, "field version is there twice"),
+        ("steps: &a [*a]\n", 1, "anchors and aliases are not part of a template"),
+        ("", 1, "there is no template in this file"),
+        ("steps: [{after: {", 1, ""),
+        ("[" * 40, 1, "nested more than 16 levels deep"),
+    ],
+)
+def test_a_file_that_holds_no_template_is_a_finding_and_the_others_are_checked(
+    text: str, line: int, why: str, wrong: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text)
+    assert check(broken, wrong, "--output", "json") == 1
+    first, *others = json.loads(capsys.readouterr().out)["findings"]
+    assert (first["file"], first["code"], first["line"]) == (str(broken), "HR030", line)
+    assert why in first["text"]
+    assert {other["file"] for other in others} == {str(wrong)}
+
+
+def test_sarif_names_every_rule_and_points_at_each_result(wrong: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(wrong, "--output", "sarif") == 1
+    log = json.loads(capsys.readouterr().out)
+    (run,) = log["runs"]
+    assert log["version"] == "2.1.0"
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == sorted(CODES)
+    result = run["results"][0]
+    assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == "HR002"
+    assert result["level"] == "error"
+    place = result["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"].endswith("/a%20wrong%20one.yaml")
+    assert place["region"] == {"startLine": 28, "startColumn": 13}
+
+
+def test_a_file_that_is_not_there_is_a_wrong_argument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(tmp_path / "nothing.yaml") == 2
+    assert "can't be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("image", [b"no image", b"PK\x03\x04" + bytes(40), b"\n\x05ab", bytes(1_000_001)])
+def test_contracts_that_are_none_are_refused(image: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "image.binpb"
+    path.write_bytes(image)
+    assert main(["template", "check", str(REFUND), "--contracts", str(path)]) == 1
+    assert capsys.readouterr().err.startswith(f"handrail: {path}: ")
