@@ -37,6 +37,8 @@ PURE = (
     "mesh/handrail/mesh/permissions.py",
     "mesh/handrail/mesh/check_*.py",
     "mesh/handrail/mesh/graph.py",
+    "mesh/handrail/mesh/bounds.py",
+    "mesh/handrail/mesh/places.py",
     "mesh/handrail/mesh/findings.py",
     "mesh/handrail/mesh/flow*",
     "mesh/handrail/mesh/fold*",
