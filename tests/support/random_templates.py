@@ -71,6 +71,7 @@ def specs(draw: st.DrawFn, *, linear: bool = False) -> Spec:
         "steps": steps,
         "gates": gates,
         "rules": rules,
+        "on_divergence": f"DIVERGENCE_ACTION_{draw(st.sampled_from(['RECORD', 'ESCALATE']))}",
         "compensation_order": f"COMPENSATION_ORDER_{draw(st.sampled_from(['NEWEST_FIRST', 'PARALLEL']))}",
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 
 import pytest
@@ -158,6 +159,19 @@ def test_a_trip_is_recorded_before_its_consequence() -> None:
     assert types(simulation) == ["OrderPlaced", "RuleTripped", "FlowHalted", "Escalated"]
     tripped = RuleTripped.FromString(simulation.history[1].event.data.value)
     assert (tripped.rule, tripped.sequence, tripped.event_id) == ("risky", 1, simulation.history[0].event_id)
+
+
+def test_a_trip_says_what_the_rule_read_and_in_which_wording() -> None:
+    when = "flow.counts['shop.v1.StockReserved'] > 0 && flow.latest['shop.v1.OrderPlaced'].units > 1"
+    simulation = begun(risky__when=when)
+    simulation.wait(timedelta(seconds=7))
+    emit(simulation, "reserve", "StockReserved", units=2)
+    tripped = RuleTripped.FromString(simulation.history[2].event.data.value)
+    assert tripped.inputs.counts == {"shop.v1.StockReserved": 1}
+    assert tripped.inputs.latest == {"shop.v1.OrderPlaced": simulation.history[0].event_id}
+    assert tripped.inputs.elapsed.ToTimedelta() == timedelta(seconds=7)
+    (rule,) = simulation.flow.template.proto.rules
+    assert tripped.rule_digest == hashlib.sha256(rule.SerializeToString(deterministic=True)).hexdigest()
 
 
 def test_a_person_is_told_what_the_matter_is_and_what_may_be_done() -> None:

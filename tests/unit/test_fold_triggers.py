@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from handrail.coordinator import entries
 from handrail.mesh import ids
+from handrail.mesh.envelope import pack
 from handrail.mesh.flow import RunState
+from handrail.mesh.fold import evolve, fold
 from handrail.v1.decision_pb2 import Choice, HaltMode, RuleTripped
+from handrail.v1.event_pb2 import Event
 from tests.support.orders import begun, emit, make, paid, reserved, run_of, sent, stands, types, void_of
 from tests.support.simulation import Simulation
 
@@ -189,6 +193,23 @@ def test_p4_a_trip_is_recorded_once_and_for_the_event_it_tripped_at() -> None:
         entry = entries.decision(simulation.flow, trip, about=trip.rule, now=simulation.now)
         assert void_of(simulation, entry) is not None
     assert types(simulation).count("RuleTripped") == 3
+
+
+@pytest.mark.parametrize("changed", ["rule_digest", "inputs"])
+def test_p4_a_trip_in_another_wording_or_on_other_inputs_is_void(changed: str) -> None:
+    simulation = begun(risk=9)
+    recorded = simulation.history[1]
+    tripped = RuleTripped.FromString(recorded.event.data.value)
+    if changed == "inputs":
+        tripped.inputs.latest["shop.v1.OrderPlaced"] = "f" * 32
+    else:
+        tripped.rule_digest = "0" * 64
+    flow = fold(simulation.flow.template, simulation.history[:1])
+    event = Event.FromString(recorded.event.SerializeToString())
+    event.data.CopyFrom(pack(tripped))
+    void = evolve(flow, replace(recorded, event=event)).void
+    assert "wording, or on these inputs" in void[recorded.sequence].text
+    assert not evolve(flow, recorded).void
 
 
 @pytest.mark.parametrize("then,ends", [("ESCALATE", "ESCALATED"), ("COMPENSATE", "COMPENSATING"), ("FAIL", "FAILED")])

@@ -244,8 +244,9 @@ def test_gates_know_nothing_of_the_flow() -> None:
 
 
 def test_a_rule_tells_what_it_counts() -> None:
-    assert rule("flow.counts['shop.v1.Granted'] > 3").counted_types == {GRANTED}
-    assert rule("flow.latest['shop.v1.Granted'].amount > 3").counted_types == frozenset()
+    assert list(rule("flow.counts['shop.v1.Granted'] > 3").reads(ASKED)) == [("flow.counts", GRANTED)]
+    assert list(rule("flow.latest['shop.v1.Granted'].amount > 3").reads(ASKED)) == [("flow.latest", GRANTED)]
+    assert list(rule("event.amount > 3").reads(ASKED)) == []
 
 
 # --- Bounds ---

@@ -45,8 +45,10 @@ def _trip(flow: Flow, now: datetime) -> Entry | None:
         rule=trip.rule,
         event_id=trip.event_id,
         sequence=trip.sequence,
-        then=_ACTION_OF_RULE[flow.template.rules[trip.rule].then],
+        then=_ACTION_OF_RULE[trip.then],
         detail=trip.detail,
+        rule_digest=trip.digest,
+        inputs=trip.inputs,
     )
     return entries.decision(flow, message, about=trip.rule, now=now)
 

@@ -91,6 +91,8 @@ class Flow:
     closed: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED
     closed_reason: str = ""
     divergences: tuple[Divergence, ...] = ()
+    looked_at: int = 0
+    """The stream position up to which a person has looked at the divergences that ask for one."""
     void: dict[int, Void] = field(default_factory=dict)
 
     @property
@@ -117,8 +119,13 @@ class Flow:
 
     @property
     def is_halted(self) -> bool:
-        """Whether no forward step starts any more: by a recorded halt, or by a rule that tripped."""
-        return self.halt is not None or any(not trip.settled for trip in self.trips.values())
+        """Whether no forward step starts any more: by a recorded halt, by a rule, or a divergence."""
+        return self.halt is not None or self.diverged is not None or any(not t.settled for t in self.trips.values())
+
+    @property
+    def diverged(self) -> Divergence | None:
+        """The first divergence that a person has yet to look at."""
+        return next((each for each in self.divergences if each.asks and each.sequence > self.looked_at), None)
 
     @property
     def is_held(self) -> bool:

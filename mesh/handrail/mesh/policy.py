@@ -12,7 +12,7 @@ true or false raises `PolicyError`, and whoever asked has to ask a person.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -64,11 +64,10 @@ class Policy:
             expressions[event_type] = expression
         return cls(text, expressions)
 
-    @property
-    def counted_types(self) -> frozenset[str]:
-        """The message types whose `flow.counts` the condition reads."""
-        facts = (fact for expression in self._expressions.values() for fact in expression.facts)
-        return frozenset(fact.message_type for fact in facts if fact.table == "flow.counts")
+    def reads(self, event_type: str) -> Iterator[tuple[str, str]]:
+        """What the condition looks up where `event` is of this type: table (`flow.counts`, `flow.latest`) and type."""
+        expression = self._expressions.get(event_type)
+        return ((fact.table, fact.message_type) for fact in (expression.facts if expression else ()))
 
     def allows(self, *, event: Message | None, flow: FlowFacts | None = None) -> bool:
         """Whether the condition holds.

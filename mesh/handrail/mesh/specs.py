@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -150,12 +151,13 @@ class GateSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSpec:
-    """A condition on the whole flow, evaluated at each fact it names."""
+    """A condition on the whole flow, evaluated at each fact it names. `digest` names its wording, in every version."""
 
     name: str
     on: frozenset[str]
     when: Policy
     then: Consequence
+    digest: str
 
 
 _FAILURE_POLICIES = {
@@ -239,7 +241,8 @@ def gate_spec(gate: pb.Gate, contracts: Contracts) -> GateSpec:
 def rule_spec(rule: pb.Rule, facts: frozenset[str], contracts: Contracts) -> RuleSpec:
     """A rule; `facts` are the types that its condition may look up."""
     when = Policy.parse(rule.when, event_types=rule.on, contracts=contracts, fact_types=facts)
-    return RuleSpec(name=rule.name, on=frozenset(rule.on), when=when, then=_CONSEQUENCES[rule.then])
+    digest = hashlib.sha256(rule.SerializeToString(deterministic=True)).hexdigest()
+    return RuleSpec(name=rule.name, on=frozenset(rule.on), when=when, then=_CONSEQUENCES[rule.then], digest=digest)
 
 
 def _undo(undo: pb.Undo) -> UndoSpec:

@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import Enum, auto
 
 from handrail.mesh.envelope import Recorded
-from handrail.mesh.template import EffectKind, StepSpec
-from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode
+from handrail.mesh.template import Consequence, EffectKind, StepSpec
+from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode, RuleInputs
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 
@@ -163,13 +163,17 @@ class Escalation:
 class Trip:
     """A rule that became true at an event: the flow is halted from there on, whether the coordinator saw it or not.
 
-    `recorded` once the decision says so, `settled` once its consequence is recorded too.
+    `recorded` once the decision says so, `settled` once its consequence is recorded too. `digest` names the wording of
+    the rule, `inputs` are what its condition read: every reader computes the same.
     """
 
     rule: str
     event_id: str
     sequence: int
     detail: str
+    then: Consequence
+    digest: str
+    inputs: RuleInputs
     recorded: bool = False
     settled: bool = False
 
@@ -186,12 +190,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Something the template does not foresee."""
+    """Something the template does not foresee. One that `asks` holds the flow until a person has looked at it."""
 
     sequence: int
     agent: str
     type: str
     text: str
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

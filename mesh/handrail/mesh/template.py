@@ -67,6 +67,7 @@ class Template:
     completes_with: frozenset[str]
     deadline: timedelta
     parallel_undo: bool
+    asks_on_divergence: bool
     steps: Mapping[str, StepSpec]
     gates: Mapping[str, GateSpec]
     rules: Mapping[str, RuleSpec]
@@ -91,6 +92,7 @@ class Template:
             completes_with=frozenset(proto.completes_with),
             deadline=proto.deadline.ToTimedelta(),
             parallel_undo=proto.compensation_order == pb.COMPENSATION_ORDER_PARALLEL,
+            asks_on_divergence=proto.on_divergence == pb.DIVERGENCE_ACTION_ESCALATE,
             steps=MappingProxyType({step.name: step for step in steps}),
             gates=MappingProxyType({gate.name: gate_spec(gate, contracts) for gate in proto.gates}),
             rules=MappingProxyType({rule.name: rule_spec(rule, facts, contracts) for rule in proto.rules}),

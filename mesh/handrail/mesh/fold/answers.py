@@ -21,7 +21,13 @@ _BY_COORDINATOR = frozenset(
 )
 """Choices that the coordinator carries out by a decision of its own."""
 
-_OF_HOLD = frozenset({EscalationCause.ESCALATION_CAUSE_RULE, EscalationCause.ESCALATION_CAUSE_FLOODED})
+_OF_HOLD = frozenset(
+    {
+        EscalationCause.ESCALATION_CAUSE_RULE,
+        EscalationCause.ESCALATION_CAUSE_FLOODED,
+        EscalationCause.ESCALATION_CAUSE_DIVERGED,
+    }
+)
 _OF_HALT = _OF_HOLD | {EscalationCause.ESCALATION_CAUSE_COMPENSATED_TO_STEP}
 
 

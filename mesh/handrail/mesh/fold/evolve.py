@@ -10,6 +10,7 @@ from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Divergence, Flow, Void
 from handrail.mesh.fold import answers, approvals, attempts, compensation, halts, matters, outcomes, resuming, rules
+from handrail.mesh.fold.status import is_final
 from handrail.mesh.subjects import COORDINATOR, Kind
 from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import (
@@ -37,7 +38,9 @@ _DIVERGENCE = DivergenceMessage.DESCRIPTOR.full_name
 
 
 def _diverge(flow: Flow, recorded: Recorded, message_type: str, text: str) -> None:
-    flow.divergences = (*flow.divergences, Divergence(recorded.sequence, recorded.agent, message_type, text))
+    asks = flow.template.asks_on_divergence and flow.first is not None and flow.goes_on and not is_final(flow)
+    divergence = Divergence(recorded.sequence, recorded.agent, message_type, text, asks)
+    flow.divergences = (*flow.divergences, divergence)
 
 
 def _apply_divergence(flow: Flow, recorded: Recorded) -> Void | None:

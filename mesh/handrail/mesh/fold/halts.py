@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from handrail.mesh.envelope import Recorded
-from handrail.mesh.flow import MESSAGE_LIMIT, Flow, Halt, RunState, Void
+from handrail.mesh.flow import MESSAGE_LIMIT, Divergence, Flow, Halt, RunState, Void
 from handrail.mesh.fold import approvals, rules, status
 from handrail.mesh.template import Consequence, FailurePolicy, RejectPolicy
 from handrail.v1.decision_pb2 import FlowClosed, FlowHalted, FlowStatus, HaltMode
@@ -38,13 +38,18 @@ class Due(NamedTuple):
     reason: str
 
 
+def diverged(divergence: Divergence) -> str:
+    """What a person is told of a divergence."""
+    return f"agent {divergence.agent} did what the template does not foresee: {divergence.text}"
+
+
 def due(flow: Flow) -> Due | None:
     """The halt that the flow's template asks for as it stands, or None."""
     if not flow.goes_on:
         return None
     if flow.is_held:
         return _for_rule(flow)
-    return _for_rule(flow) or _for_rejection(flow) or _for_failure(flow) or _for_flood(flow)
+    return _for_rule(flow) or _for_rejection(flow) or _for_failure(flow) or _for_divergence(flow) or _for_flood(flow)
 
 
 def may_halt(flow: Flow, mode: HaltMode.ValueType) -> bool:
@@ -116,7 +121,7 @@ def _for_rule(flow: Flow) -> Due | None:
     trip = rules.outstanding(flow)
     if trip is None or not trip.recorded:
         return None
-    mode = _OF_RULE[flow.template.rules[trip.rule].then]
+    mode = _OF_RULE[trip.then]
     return None if flow.is_held and mode == HaltMode.HALT_MODE_HOLD else Due(mode, rules.reason(trip))
 
 
@@ -133,6 +138,11 @@ def _for_failure(flow: Flow) -> Due | None:
         if run.state is RunState.FAILED and run.step.on_failure in _OF_FAILURE:
             return Due(_OF_FAILURE[run.step.on_failure], run.failure)
     return None
+
+
+def _for_divergence(flow: Flow) -> Due | None:
+    divergence = flow.diverged
+    return None if divergence is None else Due(HaltMode.HALT_MODE_HOLD, diverged(divergence))
 
 
 def _for_flood(flow: Flow) -> Due | None:

@@ -147,13 +147,20 @@ def _of_hold(flow: Flow) -> Iterator[Matter]:
     if flow.halt is None or not flow.is_held:
         return
     for trip in flow.trips.values():
-        if trip.recorded and flow.template.rules[trip.rule].then is Consequence.ESCALATE:
+        if trip.recorded and trip.then is Consequence.ESCALATE:
             yield Matter(
                 EscalationCause.ESCALATION_CAUSE_RULE,
                 rules.reason(trip),
                 (Choice.CHOICE_RESUME, *_END_IT),
                 f"{trip.rule}:{trip.sequence}",
             )
+    if flow.diverged is not None:
+        yield Matter(
+            EscalationCause.ESCALATION_CAUSE_DIVERGED,
+            halts.diverged(flow.diverged),
+            (Choice.CHOICE_RESUME, *_END_IT),
+            str(flow.diverged.sequence),
+        )
     if flow.message_count >= MESSAGE_LIMIT:
         subject = str(flow.halt.recorded.sequence)
         yield Matter(EscalationCause.ESCALATION_CAUSE_FLOODED, halts.FLOODED, _END_IT, subject)

@@ -21,6 +21,7 @@ def apply_resumed(flow: Flow, recorded: Recorded) -> Void | None:
     flow.halt = None
     flow.wish = None
     flow.compensation_started = False
+    flow.looked_at = recorded.sequence
     for run in list(flow.runs.values()):
         overdue = run.state is RunState.OWED and run.deadline <= recorded.time
         if overdue or run.state is RunState.NOT_STARTED:

@@ -11,7 +11,8 @@ from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import Flow, Trip, Void
 from handrail.mesh.policy import FlowFacts
-from handrail.v1.decision_pb2 import RuleTripped
+from handrail.mesh.template import RuleSpec
+from handrail.v1.decision_pb2 import RuleInputs, RuleTripped
 
 
 def evaluate(flow: Flow, recorded: Recorded) -> None:
@@ -28,7 +29,15 @@ def evaluate(flow: Flow, recorded: Recorded) -> None:
         except PolicyError as error:
             tripped, detail = True, f"it can't be evaluated: {error.text}"
         if tripped:
-            flow.trips[rule.name] = Trip(rule.name, recorded.event_id, recorded.sequence, detail)
+            flow.trips[rule.name] = Trip(
+                rule=rule.name,
+                event_id=recorded.event_id,
+                sequence=recorded.sequence,
+                detail=detail,
+                then=rule.then,
+                digest=rule.digest,
+                inputs=_inputs(flow, rule, recorded),
+            )
 
 
 def apply_tripped(flow: Flow, recorded: Recorded) -> Void | None:
@@ -37,6 +46,9 @@ def apply_tripped(flow: Flow, recorded: Recorded) -> Void | None:
     trip = flow.trips.get(tripped.rule)
     if trip is None or trip.recorded or trip.sequence != tripped.sequence:
         return Void("the rule has not tripped, or is recorded")
+    # Those recorded before there were digests have none.
+    if tripped.rule_digest and (tripped.rule_digest, tripped.inputs) != (trip.digest, trip.inputs):
+        return Void("the rule has not tripped in this wording, or on these inputs")
     flow.trips[tripped.rule] = replace(trip, recorded=True)
     return None
 
@@ -61,6 +73,19 @@ def latest(flow: Flow) -> Mapping[str, Message]:
     """The latest fact of each type, decoded."""
     decode = flow.template.contracts.decode
     return {name: decode(facts[-1].event.data) for name, facts in flow.facts_by_type.items() if facts}
+
+
+def _inputs(flow: Flow, rule: RuleSpec, recorded: Recorded) -> RuleInputs:
+    """What the condition reads of the flow, and nothing else."""
+    inputs = RuleInputs()
+    inputs.elapsed.FromTimedelta(recorded.time - flow.start_time)
+    for table, message_type in rule.when.reads(recorded.type):
+        facts = flow.facts_by_type.get(message_type, ())
+        if table == "flow.counts":
+            inputs.counts[message_type] = len(facts)
+        elif facts:
+            inputs.latest[message_type] = facts[-1].event_id
+    return inputs
 
 
 def _facts(flow: Flow, recorded: Recorded) -> FlowFacts:

@@ -58,6 +58,7 @@ def owes_nothing(flow: Flow) -> bool:
         and approvals.rejected_with(flow, RejectPolicy.FAIL) is None
         and not any(effect.orphan and effect.stands for effect in flow.effects.values())
         and rules.outstanding(flow) is None
+        and flow.diverged is None
     )
 
 
