@@ -154,5 +154,9 @@ def test_the_wheel_has_every_part_and_the_demos_files(tmp_path: Path) -> None:
         "demos/payments/refund.yaml",
         "demos/payments/chargebacks.jsonl",
         "demos/payments/customers.jsonl",
+        "compliance/v1/compliance_pb2.py",
+        "demos/compliance/approval.yaml",
+        "demos/compliance/names.yaml",
+        "demos/compliance/policy.yaml",
     ):
         assert wanted in names

@@ -3,18 +3,15 @@
 import hashlib
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from demos.payments.money import Amount
+from demos.stage.transactions import transaction
 
 COMPANY = "company:refunds"
 """The account that refunds are paid from."""
-
-# A writer holds the file for the length of one small transaction; one who waits this long has met a stuck process.
-LOCK_WAIT = timedelta(seconds=10)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS transfers (
@@ -78,7 +75,7 @@ class Book:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._transaction() as connection:
+        with transaction(self._path) as connection:
             for statement in SCHEMA.split(";\n"):
                 connection.execute(statement)
 
@@ -91,7 +88,7 @@ class Book:
         if amount.nanos <= 0:
             raise BookError(f"chargeback {chargeback_id}: a refund of {amount} moves no money to the customer")
         wanted = Transfer(_transfer_id(key), chargeback_id, customer_account(account_id), amount, None)
-        with self._transaction() as connection:
+        with transaction(self._path) as connection:
             return self._stored(connection, key, wanted) or self._store(connection, key, wanted)
 
     def reverse(self, *, key: str, transfer_id: str) -> Transfer:
@@ -100,7 +97,7 @@ class Book:
         Raises:
             BookError: where the transfer is not in the book or a reversal itself, or the key stands for another one.
         """
-        with self._transaction() as connection:
+        with transaction(self._path) as connection:
             paid = _find(connection, "transfer_id = ?", transfer_id)
             if paid is None:
                 raise BookError(f"transfer {transfer_id} is not in the book: nothing to reverse")
@@ -115,12 +112,12 @@ class Book:
 
     def transfers(self) -> list[Transfer]:
         """All transfers, oldest first."""
-        with self._transaction() as connection:
+        with transaction(self._path) as connection:
             return list(_select(connection, "TRUE"))
 
     def postings(self) -> list[Posting]:
         """All postings, those of the oldest transfer first."""
-        with self._transaction() as connection:
+        with transaction(self._path) as connection:
             rows = connection.execute(
                 "SELECT transfer_id, account, currency, units, nanos FROM postings JOIN transfers USING (transfer_id)"
                 " ORDER BY transfers.rowid, account"
@@ -148,24 +145,6 @@ class Book:
             ],
         )
         return transfer
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection of its own for each transaction: any thread may ask, and nothing stays open.
-
-        IMMEDIATE takes the write lock before the first read, so that two processes that ask for the same key come one
-        after the other.
-        """
-        connection = sqlite3.connect(self._path, timeout=LOCK_WAIT.total_seconds(), isolation_level=None)
-        with closing(connection):
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
 
 
 def _transfer_id(key: str) -> str:

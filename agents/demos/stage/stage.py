@@ -1,7 +1,7 @@
 """The stage: an installation with a demo's agents, each its own process, that is looked after while a story goes on."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -49,12 +49,17 @@ class Stage:
         """A client that calls in a person's name, until the stage is left."""
         return self._open.enter_context(self.stack.client(person))
 
-    def start_agents(self, *, last: str) -> None:
-        """Start every agent; `last` is the one that begins the flows."""
-        for name in sorted(self.stack.options.package.agents, key=lambda name: name == last):
+    def start_agents(self, *, last: str, later: Collection[str] = ()) -> None:
+        """Start the agents but those that come `later`; `last` is the one that begins the flows."""
+        names = [name for name in self.stack.options.package.agents if name not in later]
+        for name in sorted(names, key=lambda name: name == last):
             self.stack.start_agent(name)
         processes = ", ".join(f"{name} {child.pid}" for name, child in self.stack.agents.items())
         self._story.tell(f"agents start, each its own process: {processes}")
+
+    def start_agent(self, name: str) -> None:
+        """Start one that was to come later."""
+        self._story.tell(f"{name} starts, as process {self.stack.start_agent(name).pid}")
 
     def play(self, board: Board, look: Callable[[], None], *, is_over: Callable[[], bool], seconds: float) -> list[str]:
         """Call `look`, which looks at the board among other things, until it is over, or `seconds` have passed.

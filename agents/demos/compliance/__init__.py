@@ -1,0 +1,41 @@
+"""The compliance demo: every Python distribution of an environment is checked, and approved or not, by eight agents.
+
+inventory finds distributions; licences, integrity, metadata, binaries and names check them at the same time; register
+writes approvals and withdraws them; auditor looks again at what was approved. `python -m demos.compliance` runs them
+all; `handrail dev --agents demos.compliance` keeps them running.
+"""
+
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from compliance.v1 import compliance_pb2
+
+AGENTS: dict[str, str] = {
+    name: f"demos.compliance.{name}:agent"
+    for name in ("inventory", "licences", "integrity", "metadata", "binaries", "names", "register", "auditor")
+}
+"""Where each agent is, by name, as `handrail agent run` takes it."""
+
+TEMPLATES: tuple[Path, ...] = (Path(__file__).with_name("approval.yaml"),)
+"""The flow types that the agents take part in."""
+
+MESSAGES: tuple[type[Message], ...] = (
+    compliance_pb2.DistributionFound,
+    compliance_pb2.CheckCompleted,
+    compliance_pb2.CheckFailed,
+    compliance_pb2.TamperingFound,
+    compliance_pb2.DistributionApproved,
+    compliance_pb2.ApprovalVerified,
+    compliance_pb2.ApprovalWithdrawn,
+)
+"""The messages that the templates name."""
+
+EXAMPLES: dict[str, Message] = {
+    "approval": compliance_pb2.DistributionFound(
+        distribution=compliance_pb2.Distribution(
+            name="nowhere-to-be-found", version="1.0", environment="here", folder="nowhere_to_be_found-1.0.dist-info"
+        )
+    )
+}
+"""A first event to try, by flow type: `handrail dev` prints the command."""

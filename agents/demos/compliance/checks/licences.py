@@ -1,0 +1,130 @@
+"""The check of licences: what a distribution says of its licence, against a policy."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+
+import yaml
+
+from demos.compliance.checks import spdx
+from demos.compliance.checks.spdx import Expression, Joined, Licence, Verdict
+from demos.compliance.findings import Findings
+from demos.compliance.installed import Installed, Unreadable
+
+_VERDICTS = {
+    "allowed": Verdict.ALLOWED,
+    "needs_person": Verdict.NEEDS_PERSON,
+    "denied": Verdict.DENIED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What may be used, by SPDX id in lower case."""
+
+    verdicts: Mapping[str, Verdict]
+
+    @classmethod
+    def load(cls, path: Path) -> "Policy":
+        """Read a policy: YAML with the lists `allowed`, `needs_person` and `denied`.
+
+        Raises:
+            OSError: where the file can't be read.
+            ValueError: where it is no policy; says why.
+        """
+        verdicts: dict[str, Verdict] = {}
+        try:
+            read = yaml.safe_load(path.read_text("utf-8"))
+            unknown = read.keys() - _VERDICTS.keys()
+            if unknown:
+                raise ValueError(f"{path}: {', '.join(map(str, unknown))} is none of {', '.join(_VERDICTS)}")
+            for name, ids in read.items():
+                for id_ in ids or ():
+                    if verdicts.setdefault(id_.lower(), _VERDICTS[name]) is not _VERDICTS[name]:
+                        raise ValueError(f"{path}: {id_} is in two lists")
+        except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+            why = " ".join(str(error).split())
+            raise ValueError(f"{path} is no policy (lists of SPDX ids: {', '.join(_VERDICTS)}): {why}") from error
+        return cls(verdicts)
+
+    def judge(self, id_: str) -> Verdict:
+        """The verdict on one licence."""
+        return self.verdicts.get(id_.lower(), Verdict.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A licence that a distribution claims, and where."""
+
+    source: str
+    expression: Expression
+    text: str
+
+
+def check(installed: Installed, policy: Policy) -> Findings:
+    """Judge the licence that the distribution claims in the most binding place."""
+    findings = Findings()
+    try:
+        metadata = installed.metadata()
+    except Unreadable as error:
+        findings.failure("LICENCE_UNREADABLE", "METADATA", f"its licence can't be read: {error}")
+        return findings
+    claim = next(_claims(installed, metadata, policy, findings), None)
+    if claim is None:
+        findings.failure("LICENCE_MISSING", "", "nothing says in a known way under which licence it is")
+        return findings
+    where = f"{claim.text} ({claim.source})"
+    match claim.expression.judged(policy.judge):
+        case Verdict.ALLOWED:
+            pass
+        case Verdict.UNKNOWN:
+            findings.failure("LICENCE_UNKNOWN", claim.text, f"the policy says nothing of {where}")
+        case Verdict.NEEDS_PERSON:
+            findings.grave("LICENCE_NEEDS_PERSON", claim.text, f"the policy leaves {where} to a person")
+        case Verdict.DENIED:
+            findings.grave("LICENCE_DENIED", claim.text, f"the policy denies {where}")
+    return findings
+
+
+def _claims(installed: Installed, metadata: Message, policy: Policy, findings: Findings) -> Iterator[Claim]:
+    """What says something of the licence, the most binding first."""
+    expression = str(metadata.get("License-Expression", "")).strip()
+    if expression:
+        try:
+            yield Claim("License-Expression", spdx.parse(expression), expression)
+        except ValueError as error:
+            findings.note("LICENCE_EXPRESSION", "License-Expression", str(error))
+    field = str(metadata.get("License", "")).strip()
+    id_ = spdx.id_of_name(field) or spdx.id_of_text(field) or field
+    if id_ and policy.judge(id_) is not Verdict.UNKNOWN:
+        yield Claim("License", Licence(id_), id_)
+    ids = [spdx.CLASSIFIERS[name] for name in _classifiers(metadata) if name in spdx.CLASSIFIERS]
+    if ids:
+        yield Claim("classifiers", Joined(choice=False, parts=tuple(map(Licence, ids))), " AND ".join(ids))
+    yield from _files(installed, metadata)
+    if field:
+        yield Claim("License", Licence(field), field)
+
+
+def _classifiers(metadata: Message) -> Iterator[str]:
+    for classifier in metadata.get_all("Classifier") or ():
+        parts = [part.strip() for part in str(classifier).split("::")]
+        if parts[0] == "License":
+            yield parts[-1]
+
+
+def _files(installed: Installed, metadata: Message) -> Iterator[Claim]:
+    """The licences whose texts are in the distribution's licence files, all of them."""
+    found: dict[str, str] = {}
+    for name in metadata.get_all("License-File") or ():
+        for path in (f"licenses/{name}", str(name)):
+            try:
+                id_ = spdx.id_of_text(installed.read(path) or "")
+            except Unreadable:
+                continue
+            if id_:
+                found.setdefault(id_, str(name))
+    if found:
+        parts = tuple(map(Licence, found))
+        yield Claim(", ".join(found.values()), Joined(choice=False, parts=parts), " AND ".join(found))

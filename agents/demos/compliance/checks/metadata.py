@@ -1,0 +1,101 @@
+"""The check of metadata: is it there and complete, is it for this interpreter, and is what it depends on installed."""
+
+import platform
+from collections import defaultdict
+from collections.abc import Mapping
+from email.message import Message
+
+from demos.compliance.checks.requirements import Requirement, variables_here
+from demos.compliance.checks.versions import Version, satisfies
+from demos.compliance.findings import Findings
+from demos.compliance.installed import UNKNOWN_VERSION, Environment, Installed, Unreadable, normalized
+
+REQUIRED = ("Metadata-Version", "Name", "Version")
+"""What metadata must have: https://packaging.python.org/en/latest/specifications/core-metadata/"""
+
+WANTED = {
+    "a summary": ("Summary",),
+    "whom to ask": ("Author", "Author-email", "Maintainer", "Maintainer-email"),
+    "where it comes from": ("Project-URL", "Home-page"),
+    "which Python it is for": ("Requires-Python",),
+}
+"""What people look for, and the fields of which any one says it."""
+
+
+def check(installed: Installed) -> Findings:
+    """Look at the metadata of a distribution, and at what else is installed in its environment."""
+    findings = Findings()
+    others = _installed_versions(installed.environment)
+    distribution = installed.distribution
+    if len(others[distribution.name]) > 1:
+        versions = ", ".join(sorted(others[distribution.name]))
+        findings.failure("INSTALLED_TWICE", distribution.name, f"the environment has it in the versions {versions}")
+    try:
+        metadata = installed.metadata()
+    except Unreadable as error:
+        findings.failure("METADATA_UNREADABLE", distribution.folder, str(error))
+        return findings
+    _complete(installed, metadata, findings)
+    _for_this_python(metadata, findings)
+    for line in metadata.get_all("Requires-Dist") or ():
+        _dependency(str(line), others, findings)
+    return findings
+
+
+def _complete(installed: Installed, metadata: Message, findings: Findings) -> None:
+    for field in REQUIRED:
+        if not str(metadata.get(field, "")).strip():
+            findings.failure("FIELD_MISSING", field, "the metadata must have it")
+    name, version = str(metadata.get("Name", "")), str(metadata.get("Version", ""))
+    distribution = installed.distribution
+    if name and normalized(name) != distribution.name:
+        findings.failure("NAME_DIFFERS", "Name", f"the metadata says {name}, its folder says {distribution.name}")
+    if version and distribution.version != UNKNOWN_VERSION and not _same_version(version, distribution.version):
+        text = f"the metadata says {version}, its folder says {distribution.version}"
+        findings.failure("VERSION_DIFFERS", "Version", text)
+    absent = [
+        what for what, fields in WANTED.items() if not any(str(metadata.get(field, "")).strip() for field in fields)
+    ]
+    if absent:
+        findings.note("METADATA_INCOMPLETE", "METADATA", f"it does not say {', '.join(absent)}")
+
+
+def _same_version(one: str, other: str) -> bool:
+    """Whether two versions are the same; a folder's name has `_` for `-`."""
+    try:
+        return Version.parse(one) == Version.parse(other.replace("_", "-"))
+    except ValueError:
+        return one.replace("-", "_") == other.replace("-", "_")
+
+
+def _for_this_python(metadata: Message, findings: Findings) -> None:
+    wanted = str(metadata.get("Requires-Python", "")).strip()
+    here = platform.python_version()
+    try:
+        if not satisfies(here, wanted):
+            findings.failure("WRONG_PYTHON", "Requires-Python", f"it is for Python {wanted}, and this is {here}")
+    except ValueError as error:
+        findings.note("NOT_JUDGED", "Requires-Python", str(error))
+
+
+def _dependency(line: str, others: Mapping[str, set[str]], findings: Findings) -> None:
+    try:
+        requirement = Requirement.parse(line)
+        if not requirement.is_wanted(variables_here()):
+            return
+        found = others.get(requirement.name, set())
+        if not found:
+            findings.failure("DEPENDENCY_MISSING", requirement.name, f"it needs {line}, which is not installed")
+        elif not any(satisfies(version, requirement.specifiers) for version in found):
+            versions = ", ".join(sorted(found))
+            findings.failure("DEPENDENCY_VERSION", requirement.name, f"it needs {line}, and {versions} is installed")
+    except ValueError as error:
+        findings.note("NOT_JUDGED", "Requires-Dist", str(error))
+
+
+def _installed_versions(environment: Environment) -> defaultdict[str, set[str]]:
+    """The versions of each name that is installed."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for each in environment.distributions():
+        found[each.distribution.name].add(each.distribution.version)
+    return found

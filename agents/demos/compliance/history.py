@@ -1,0 +1,43 @@
+"""What a flow says of itself: its messages, as the coordinator lists them over gRPC."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from handrail.cli.client import Client
+from handrail.v1.event_pb2 import Kind, RecordedEvent
+from handrail.v1.flow_service_pb2 import ListFlowEventsRequest
+
+M = TypeVar("M", bound=Message)
+
+COMMANDS = frozenset({Kind.KIND_RETRY, Kind.KIND_UNDO})
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was said in one flow, and counts, in its order. Commands are not in it: they repeat what was said."""
+
+    events: Sequence[RecordedEvent]
+
+    @classmethod
+    def read(cls, client: Client, flow_id: str) -> "History":
+        """Ask for them."""
+        return cls([each for each in _pages(client, flow_id) if not each.void_reason and each.kind not in COMMANDS])
+
+    def of(self, message: type[M]) -> list[M]:
+        """Those of a type."""
+        name = message.DESCRIPTOR.full_name
+        return [message.FromString(each.event.data.value) for each in self.events if each.type == name]
+
+
+def _pages(client: Client, flow_id: str) -> Iterator[RecordedEvent]:
+    token = ""
+    while True:
+        request = ListFlowEventsRequest(flow_id=flow_id, page_size=500, page_token=token)
+        page = client.call(client.flows.ListFlowEvents, request)
+        yield from page.events
+        token = page.next_page_token
+        if not token:
+            return

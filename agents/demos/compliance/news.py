@@ -1,0 +1,72 @@
+"""Tells what becomes of distributions: those without a finding by their number, everything else one by one."""
+
+from collections.abc import Iterable
+from textwrap import shorten
+
+from compliance.v1.compliance_pb2 import ApprovalWithdrawn, CheckFailed, Finding, TamperingFound
+from demos.compliance.approvals import Register
+from demos.compliance.history import History
+from demos.stage.board import Board
+from demos.stage.story import Story
+from handrail.cli.client import Client
+from handrail.v1.decision_pb2 import FlowStatus
+
+LONGEST = 160
+"""Characters of a finding that are told."""
+
+ENDED = {
+    FlowStatus.FLOW_STATUS_COMPLETED: "verified",
+    FlowStatus.FLOW_STATUS_CANCELLED: "cancelled",
+    FlowStatus.FLOW_STATUS_COMPENSATED: "compensated",
+    FlowStatus.FLOW_STATUS_FAILED: "failed",
+}
+
+
+class News:
+    """What is new in the register and on the board, told once."""
+
+    def __init__(self, client: Client, register: Register, board: Board, story: Story) -> None:
+        self._client = client
+        self._register = register
+        self._board = board
+        self._story = story
+        self._approved: set[str] = set()
+        self._verified = 0
+
+    def tell_of_approvals(self) -> frozenset[str]:
+        """Tell of what was approved since the last time; returns everything that ever was."""
+        new = [each for each in self._register.approvals() if each.distribution not in self._approved]
+        self._approved |= {each.distribution for each in new}
+        for each in new:
+            if each.remarks:
+                said = "; ".join(self._findings(each.distribution))
+                self._story.tell(f"{each.distribution} is approved with a remark: {said}")
+        if any(not each.remarks for each in new):
+            self._story.tell(f"approved so far: {len(self._approved)}")
+        return frozenset(self._approved)
+
+    def tell_of_ends(self, ended: Iterable[str]) -> None:
+        """Tell of the flows that have ended since the last time."""
+        verified = 0
+        for key in ended:
+            status = self._board.statuses[key]
+            if status == FlowStatus.FLOW_STATUS_COMPLETED:
+                verified += 1
+                continue
+            history = History.read(self._client, self._board.flow_ids[key])
+            found = [finding for each in history.of(TamperingFound) for finding in each.findings]
+            why = "; ".join(map(in_words, found[:2]))
+            withdrawn = "its approval is withdrawn" if history.of(ApprovalWithdrawn) else "it is in no register"
+            self._story.tell(f"{key} is {ENDED[status]}, {withdrawn}{': ' if why else ''}{why}")
+        self._verified += verified
+        if verified:
+            self._story.tell(f"verified so far, with the same files as when they were approved: {self._verified}")
+
+    def _findings(self, key: str) -> list[str]:
+        failed = History.read(self._client, self._board.flow_ids[key]).of(CheckFailed)
+        return [in_words(each.findings[0]) for each in failed]
+
+
+def in_words(finding: Finding) -> str:
+    """A finding in a line of the story."""
+    return shorten(f"{finding.subject}: {finding.text}", LONGEST, placeholder=" …")

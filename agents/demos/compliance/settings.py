@@ -1,0 +1,44 @@
+"""What the agents are told by their environment; each setting is read when it is first needed."""
+
+import json
+import os
+import sysconfig
+from pathlib import Path
+
+from demos.compliance.installed import Environment
+
+ENVIRONMENTS = "COMPLIANCE_ENVIRONMENTS"
+POLICY = "COMPLIANCE_POLICY"
+NAMES = "COMPLIANCE_NAMES"
+REGISTER = "COMPLIANCE_REGISTER"
+
+HERE = "here"
+"""The name of the environment that the agents run in."""
+
+SHIPPED_POLICY = Path(__file__).with_name("policy.yaml")
+SHIPPED_NAMES = Path(__file__).with_name("names.yaml")
+
+
+def environments() -> dict[str, Environment]:
+    """COMPLIANCE_ENVIRONMENTS: a JSON object from names to folders of installed packages; `here` where it is not set.
+
+    Agents read what is in these, whatever an event says.
+    """
+    value = os.environ.get(ENVIRONMENTS)
+    folders: dict[str, str] = json.loads(value) if value else {HERE: sysconfig.get_path("purelib")}
+    return {name: Environment(name, Path(folder)) for name, folder in folders.items()}
+
+
+def policy_path() -> Path:
+    """COMPLIANCE_POLICY: the policy on licences; the shipped one where it is not set."""
+    return Path(os.environ.get(POLICY) or SHIPPED_POLICY)
+
+
+def names_path() -> Path:
+    """COMPLIANCE_NAMES: the list of names; the shipped one where it is not set."""
+    return Path(os.environ.get(NAMES) or SHIPPED_NAMES)
+
+
+def register_path() -> Path:
+    """COMPLIANCE_REGISTER: the SQLite file of approvals; `register.sqlite` in the working directory if not set."""
+    return Path(os.environ.get(REGISTER) or "register.sqlite")
