@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from handrail.mesh.bus import Bus, BusSettings
-from tests.support import loans
+from tests.support import flows, loans
 from tests.support.dev import HANDRAIL, Dev, environment, handrail, handrail_process, running_dev, wait_for
 
 NOBODY = "f" * 32
@@ -228,6 +228,12 @@ EXITS = {
         2,
         "/none can't be read: No such file",
     ),
+    "neither a time nor a duration": (
+        ["flow", "divergences", "--since", "noon"],
+        2,
+        "neither a duration such as 30m or 24h",
+    ),
+    "a time before all calendars": (["flow", "divergences", "--since", "99999999999h"], 2, "longer ago than"),
     "a choice that is none": (["flow", "resolve", NOBODY, "dance", "--reason", "x"], 2, "invalid choice"),
     "a limit that is none": (["flow", "list", "--limit", "0"], 2, "«0» is no whole number from 1"),
     "a time that is none": (["flow", "show", NOBODY, "--as-of-time", "noon"], 2, "«noon» is no time such as"),
@@ -414,6 +420,33 @@ async def test_quarantined_messages_are_shown_with_their_bytes(dev: Dev) -> None
     assert "\x1b" not in shown
     assert dev.json("vera", "quarantine", "show", found["quarantineId"])["message"]["body"]
     assert dev.run("anna", "quarantine", "list").returncode == 5
+
+
+async def test_divergences_are_listed_and_counted(dev: Dev) -> None:
+    flow = start(dev, 20)
+    wait_for(lambda: status(dev, flow) == "COMPLETED", "the end of the flow")
+    agent = BusSettings(
+        servers=(dev.ready["nats"],),
+        name="notification",
+        user="notification",
+        password=(Path(dev.ready["credentials"]) / "notification" / "password").read_text().strip(),
+    )
+    stray = flows.notified(flow)
+    async with await Bus.connect(agent) as bus:
+        await bus.publish(stray.address.subject, stray.body)
+    listed = dev.json("vera", "flow", "divergences", "--agent", "notification", "--since", "1h")["divergences"]
+    assert [(each["flowId"], each["divergence"]["kind"]) for each in listed] == [
+        (flow, "DIVERGENCE_KIND_NOT_TRIGGERED")
+    ]
+    text = dev.text("vera", "flow", "divergences", "--flow-type", "refund")
+    assert flow in text
+    assert "NOT_TRIGGERED" in text
+    counted = dev.text("vera", "flow", "divergences", "--by", "agent", "--by", "version", "--by", "kind")
+    assert re.search(r"^notification +refund@1 +NOT_TRIGGERED +1 ", counted, re.MULTILINE)
+    counts = dev.json("vera", "flow", "divergences", "--by", "kind", "--agent", "notification")["counts"]
+    assert [(each["kind"], each["count"]) for each in counts] == [("NOT_TRIGGERED", 1)]
+    assert dev.text("vera", "flow", "divergences", "--agent", "ledger") == "No divergences.\n"
+    assert "NOT_TRIGGERED" in dev.text("vera", "flow", "show", flow)
 
 
 def test_health_tells_what_does_its_work(dev: Dev) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
 
 from handrail.mesh import settings as table
@@ -61,6 +62,31 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"«{text}» is no whole number from 1")
     return int(text)
+
+
+def moment(text: str) -> datetime:
+    """A time, in UTC where it does not say, for argparse."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"«{text}» is no time such as 2026-11-22T21:00:00Z") from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def since(text: str) -> datetime:
+    """A time, or how long ago it was, for argparse."""
+    try:
+        return datetime.now(UTC) - table.duration(text)
+    except OverflowError:
+        raise argparse.ArgumentTypeError(f"«{text}» is longer ago than calendars go back") from None
+    except ValueError:
+        pass
+    try:
+        return moment(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"«{text}» is neither a duration such as 30m or 24h nor a time such as 2026-11-22T21:00:00Z"
+        ) from None
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.decision_pb2 import Choice, EscalationCause, FlowStatus, HaltMode
 from handrail.v1.event_pb2 import Kind
+from handrail.v1.failure_pb2 import DivergenceKind
 
 
 def word(name: str, prefix: str) -> str:
@@ -46,6 +47,11 @@ def approval_status(approval: pb.Approval) -> str:
 def cause(escalation: pb.OpenEscalation) -> str:
     """STEP_FAILED, RULE, …"""
     return word(EscalationCause.Name(escalation.cause), "ESCALATION_CAUSE_")
+
+
+def divergence(value: DivergenceKind.ValueType) -> str:
+    """NOT_TRIGGERED, WRONG_AGENT, …"""
+    return word(DivergenceKind.Name(value), "DIVERGENCE_KIND_")
 
 
 def halt_mode(value: HaltMode.ValueType) -> str:

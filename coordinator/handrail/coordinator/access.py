@@ -43,6 +43,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         "ListFlowEvents": _ANYBODY,
         "WatchFlow": _ANYBODY,
         "ListFlows": _ANYBODY,
+        "ListDivergences": _ANYBODY,
         "PlanCompensation": _ANYBODY,
         "CompensateFlow": _OPERATOR,
         "CancelFlow": _OPERATOR,

@@ -26,6 +26,7 @@ from handrail.coordinator.services.quarantine import QuarantineService
 from handrail.coordinator.services.templates import TemplateService
 from handrail.coordinator.watching import Drain, Watcher
 from handrail.mesh.catalog import Catalog
+from handrail.mesh.divergence_scanner import DivergenceScanner
 from handrail.mesh.scanner import Scanner
 from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
 from handrail.v1.approval_service_pb2_grpc import add_ApprovalServiceServicer_to_server
@@ -121,6 +122,7 @@ class Server:
         flows = FlowService(
             finder=finder,
             scanner=scanner,
+            divergences=DivergenceScanner(replica.bus, replica.store),
             watcher=Watcher(replica.bus, replica.store, self._drain),
             publishing=replica.publishing,
             interventions=replica.interventions,

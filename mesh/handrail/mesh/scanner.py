@@ -83,7 +83,7 @@ class Scanner:
         await self._store.catalog.refresh()
         rows: list[Listed[Flow]] = []
         examined = 0
-        async for some in _chunks(self._starts(flow_type, below=cursor), _AT_ONCE):
+        async for some in chunks(self._starts(flow_type, below=cursor), _AT_ONCE):
             flows = await asyncio.gather(*(self._flow(address, sequence) for address, sequence in some))
             for (_, sequence), flow in zip(some, flows, strict=True):
                 examined += 1
@@ -178,7 +178,8 @@ class Scanner:
                 yield address, message.sequence
 
 
-async def _chunks(items: AsyncIterator[Item], size: int) -> AsyncIterator[list[Item]]:
+async def chunks(items: AsyncIterator[Item], size: int) -> AsyncIterator[list[Item]]:
+    """The items in lists of this size; the last one may be shorter."""
     chunk: list[Item] = []
     async for item in items:
         chunk.append(item)

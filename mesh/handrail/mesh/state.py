@@ -11,6 +11,7 @@ from handrail.mesh.envelope import Recorded
 from handrail.mesh.template import Consequence, EffectKind, StepSpec
 from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode, RuleInputs
 from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.failure_pb2 import DivergenceKind
 
 
 def attempts(number: int) -> str:
@@ -190,18 +191,28 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Something the template does not foresee. One that `asks` holds the flow until a person has looked at it."""
+    """Something that `version` of the template does not foresee.
+
+    One that `asks` holds the flow until a person has looked at it.
+    """
 
     sequence: int
     agent: str
     type: str
     text: str
+    kind: DivergenceKind.ValueType
+    version: int
+    time: datetime
     asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Void:
-    """Why a message does not count. A `reason` other than 0 says that it belongs into quarantine."""
+    """Why a message does not count. A `reason` other than 0 says that it belongs into quarantine.
+
+    `divergence` says in what way the agent left its template, where the reason does not.
+    """
 
     text: str
     reason: ErrorReason.ValueType = ErrorReason.ERROR_REASON_UNSPECIFIED
+    divergence: DivergenceKind.ValueType = DivergenceKind.DIVERGENCE_KIND_UNSPECIFIED

@@ -14,9 +14,12 @@ from handrail.v1 import quarantine_service_pb2 as quarantine_pb
 from handrail.v1.approval_service_pb2 import ListApprovalsRequest, ListApprovalsResponse
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.failure_pb2 import DivergenceKind
 from handrail.v1.flow_service_pb2 import (
     GetFlowRequest,
     GetFlowResponse,
+    ListDivergencesRequest,
+    ListDivergencesResponse,
     ListFlowEventsRequest,
     ListFlowEventsResponse,
     ListFlowsRequest,
@@ -157,3 +160,22 @@ async def test_an_unknown_quarantined_message_is_refused(api: Api) -> None:
     request = quarantine_pb.GetQuarantinedRequest(quarantine_id=99)
     call = ask(api, "QuarantineService/GetQuarantined", request, quarantine_pb.GetQuarantinedResponse)
     assert (await refused(call)).reason == "QUARANTINE_NOT_FOUND"
+
+
+async def test_divergences_are_listed_with_their_flow_and_counted(api: Api, bus: Bus) -> None:
+    for number in (1, 2, 3):
+        await publish(bus, flows.start(flow_id(number)), flows.notified(flow_id(number)))
+    method = "FlowService/ListDivergences"
+    request = ListDivergencesRequest(flow_type="refund", page_size=2)
+    listed = await all_pages(api, method, request, ListDivergencesResponse, "divergences")
+    assert [each.flow_id for each in listed] == [flow_id(number) for number in (3, 2, 1)]
+    assert {(each.divergence.agent, each.divergence.template_version) for each in listed} == {("notification", 1)}
+    assert all(each.divergence.HasField("time") for each in listed)
+    page = await ask(api, method, ListDivergencesRequest(count_only=True), ListDivergencesResponse)
+    (count,) = page.counts
+    assert not page.divergences
+    assert (count.agent, count.template_version, count.count) == ("notification", 1, 3)
+    assert count.kind == DivergenceKind.DIVERGENCE_KIND_NOT_TRIGGERED
+    assert count.example == listed[0]
+    request = ListDivergencesRequest(flow_type="audit", page_token=page.next_page_token)
+    assert not (await ask(api, method, request, ListDivergencesResponse)).divergences

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
 from handrail.cli.client import pages
-from handrail.cli.commands import flow_act, flow_show, flow_watch
+from handrail.cli.commands import flow_act, flow_divergences, flow_show, flow_watch
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.output import time
 from handrail.cli.session import plain, session
@@ -29,6 +29,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     flow_show.add(verbs)
     flow_watch.add(verbs)
     flow_act.add(verbs)
+    flow_divergences.add(verbs)
 
 
 def _add_start(verbs: Parsers) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.arguments import CALLER, Parsers, add_settings, moment, positive
 from handrail.cli.client import pages
 from handrail.cli.exits import Exit
 from handrail.cli.output import Output, cut, time
@@ -18,6 +18,7 @@ from handrail.cli.words import (
     approval_status,
     cause,
     choice_word,
+    divergence,
     effect_status,
     halt_mode,
     kind,
@@ -35,10 +36,10 @@ def add(verbs: Parsers) -> None:
     """Add the parsers."""
     show = verbs.add_parser("show", help="show a flow, what is owed next, and by whom", allow_abbrev=False)
     show.add_argument("flow_id", metavar="FLOW", help="flow id")
-    moment = show.add_mutually_exclusive_group()
-    moment.add_argument("--as-of-sequence", type=positive, default=0, metavar="N", help="as it was at this sequence")
-    moment.add_argument(
-        "--as-of-time", type=_moment, default=None, metavar="TIME", help="as it was then: 2026-11-22T21:00:00Z"
+    when = show.add_mutually_exclusive_group()
+    when.add_argument("--as-of-sequence", type=positive, default=0, metavar="N", help="as it was at this sequence")
+    when.add_argument(
+        "--as-of-time", type=moment, default=None, metavar="TIME", help="as it was then: 2026-11-22T21:00:00Z"
     )
     add_settings(show, CALLER)
     show.set_defaults(run=_show)
@@ -46,14 +47,6 @@ def add(verbs: Parsers) -> None:
     events.add_argument("flow_id", metavar="FLOW", help="flow id")
     add_settings(events, CALLER)
     events.set_defaults(run=_events)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"«{text}» is no time such as 2026-11-22T21:00:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _show(arguments: argparse.Namespace) -> Exit:
@@ -123,8 +116,8 @@ def print_flow(output: Output, flow: pb.Flow) -> None:
     )
     _section(
         output,
-        ("DIVERGENCE", "AGENT", "AT", "WHAT"),
-        [(d.type, d.agent, d.sequence, d.text) for d in flow.divergences],
+        ("DIVERGENCE", "OF", "AGENT", "AT", "WHAT"),
+        [(divergence(d.kind), d.type, d.agent, d.sequence, d.text) for d in flow.divergences],
     )
 
 

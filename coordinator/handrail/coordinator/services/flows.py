@@ -13,8 +13,16 @@ from handrail.coordinator.finding import Finder, Found
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.pages import fitting, page_of, page_size, page_token, sequence_of
 from handrail.coordinator.publishing import Publishing
-from handrail.coordinator.views import compensation_plan, event_view, flow_summary, flow_view
+from handrail.coordinator.views import (
+    compensation_plan,
+    divergence_counts,
+    divergence_view,
+    event_view,
+    flow_summary,
+    flow_view,
+)
 from handrail.coordinator.watching import Watcher
+from handrail.mesh.divergence_scanner import EXAMINED, DivergenceScanner, Seen
 from handrail.mesh.envelope import from_timestamp
 from handrail.mesh.flow import Flow
 from handrail.mesh.scanner import Scanner
@@ -25,6 +33,7 @@ from handrail.v1.flow_service_pb2_grpc import FlowServiceServicer
 _Context = ServicerContext[object, object]
 _DEFAULT_EVENTS = 100
 _DEFAULT_FLOWS = 50
+_DEFAULT_DIVERGENCES = 50
 
 
 class FlowService(FlowServiceServicer):
@@ -35,12 +44,14 @@ class FlowService(FlowServiceServicer):
         *,
         finder: Finder,
         scanner: Scanner,
+        divergences: DivergenceScanner,
         watcher: Watcher,
         publishing: Publishing,
         interventions: Interventions,
     ) -> None:
         self._finder = finder
         self._scanner = scanner
+        self._divergences = divergences
         self._watcher = watcher
         self._publishing = publishing
         self._interventions = interventions
@@ -111,6 +122,25 @@ class FlowService(FlowServiceServicer):
         flows, cursor = page_of(found, flow_summary)
         return pb.ListFlowsResponse(flows=flows, next_page_token=page_token(cursor, *listing))
 
+    async def ListDivergences(
+        self, request: pb.ListDivergencesRequest, context: _Context
+    ) -> pb.ListDivergencesResponse:
+        """One page of divergences, newest first, or their counts."""
+        since = from_timestamp(request.since) if request.HasField("since") else None
+        listing = ("divergences", request.flow_type, request.agent, since, request.count_only)
+        found = await self._divergences.page(
+            flow_type=request.flow_type,
+            agent=request.agent,
+            since=since,
+            cursor=sequence_of(request.page_token, *listing),
+            size=EXAMINED if request.count_only else page_size(request.page_size, _DEFAULT_DIVERGENCES),
+        )
+        if request.count_only:
+            counts = divergence_counts(_listed(row.item) for row in found.rows)
+            return pb.ListDivergencesResponse(counts=counts, next_page_token=page_token(found.next_cursor, *listing))
+        divergences, cursor = page_of(found, _listed)
+        return pb.ListDivergencesResponse(divergences=divergences, next_page_token=page_token(cursor, *listing))
+
     async def PlanCompensation(
         self, request: pb.PlanCompensationRequest, context: _Context
     ) -> pb.PlanCompensationResponse:
@@ -173,6 +203,12 @@ class FlowService(FlowServiceServicer):
         """Type and id of a flow; FLOW_NOT_FOUND."""
         found: Found = await self._finder.flow(flow_id)
         return found.flow_type, flow_id
+
+
+def _listed(seen: Seen) -> pb.ListedDivergence:
+    return pb.ListedDivergence(
+        flow_id=seen.flow_id, flow_type=seen.flow_type, divergence=divergence_view(seen.divergence)
+    )
 
 
 def _linked_view(flow: Flow) -> pb.Flow:

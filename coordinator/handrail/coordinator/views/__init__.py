@@ -1,6 +1,7 @@
 """A folded flow as the API shows it. Pure: what is not in the flow is not in the view."""
 
 from handrail.coordinator.views.approvals import approval_view, asks_people
+from handrail.coordinator.views.divergences import divergence_counts, divergence_view
 from handrail.coordinator.views.events import event_view
 from handrail.coordinator.views.expectations import expectations
 from handrail.coordinator.views.flows import flow_summary, flow_view
@@ -10,6 +11,8 @@ __all__ = [
     "approval_view",
     "asks_people",
     "compensation_plan",
+    "divergence_counts",
+    "divergence_view",
     "event_view",
     "expectations",
     "flow_summary",

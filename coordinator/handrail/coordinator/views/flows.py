@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from handrail.coordinator.views.approvals import approval_view, asks_people
+from handrail.coordinator.views.divergences import divergence_view
 from handrail.coordinator.views.expectations import expectations
 from handrail.mesh.envelope import timestamp
 from handrail.mesh.flow import Effect, Escalation, Flow, ProposalState, RunState, StepRun
@@ -24,10 +25,7 @@ def flow_view(flow: Flow) -> pb.Flow:
     )
     view.escalations.extend(map(_escalation, flow.escalations.values()))
     view.effects.extend(map(effect_view, flow.effects.values()))
-    view.divergences.extend(
-        pb.FlowDivergence(sequence=seen.sequence, agent=seen.agent, type=seen.type, text=seen.text)
-        for seen in flow.divergences
-    )
+    view.divergences.extend(map(divergence_view, flow.divergences))
     return view
 
 

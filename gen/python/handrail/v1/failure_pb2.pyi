@@ -30,6 +30,26 @@ class _DivergenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Diverg
     """A second attempt gave another answer than the one stored."""
     DIVERGENCE_KIND_LATE_OUTCOME: _DivergenceKind.ValueType  # 2
     """An outcome came for work that had been undone or halted."""
+    DIVERGENCE_KIND_WRONG_AGENT: _DivergenceKind.ValueType  # 3
+    """An agent spoke for another agent's step, or began a flow that it may not begin."""
+    DIVERGENCE_KIND_WRONG_TYPE: _DivergenceKind.ValueType  # 4
+    """The message is none that the step answers with, or that flows of this type begin with."""
+    DIVERGENCE_KIND_NOT_TRIGGERED: _DivergenceKind.ValueType  # 5
+    """An outcome came that nothing in the flow had asked for."""
+    DIVERGENCE_KIND_UNKNOWN_STEP: _DivergenceKind.ValueType  # 6
+    """The template has no step of that name."""
+    DIVERGENCE_KIND_WRONG_OUTPUT: _DivergenceKind.ValueType  # 7
+    """The output does not fit the number of outputs that was announced."""
+    DIVERGENCE_KIND_GATE_BYPASSED: _DivergenceKind.ValueType  # 8
+    """A gated message came as a plain event, or was released though its gates had not passed."""
+    DIVERGENCE_KIND_NOT_GATED: _DivergenceKind.ValueType  # 9
+    """A message was proposed that passes no gate."""
+    DIVERGENCE_KIND_SECOND_START: _DivergenceKind.ValueType  # 10
+    """A first event came for a flow that had begun."""
+    DIVERGENCE_KIND_WRONG_VERSION: _DivergenceKind.ValueType  # 11
+    """The message claims another version of the template than its flow's."""
+    DIVERGENCE_KIND_BROKEN_CONTRACT: _DivergenceKind.ValueType  # 12
+    """The message breaks its contract."""
 
 class DivergenceKind(_DivergenceKind, metaclass=_DivergenceKindEnumTypeWrapper):
     """DivergenceKind says in what way an agent left its template."""
@@ -40,6 +60,26 @@ DIVERGENCE_KIND_DIFFERENT_ANSWER: DivergenceKind.ValueType  # 1
 """A second attempt gave another answer than the one stored."""
 DIVERGENCE_KIND_LATE_OUTCOME: DivergenceKind.ValueType  # 2
 """An outcome came for work that had been undone or halted."""
+DIVERGENCE_KIND_WRONG_AGENT: DivergenceKind.ValueType  # 3
+"""An agent spoke for another agent's step, or began a flow that it may not begin."""
+DIVERGENCE_KIND_WRONG_TYPE: DivergenceKind.ValueType  # 4
+"""The message is none that the step answers with, or that flows of this type begin with."""
+DIVERGENCE_KIND_NOT_TRIGGERED: DivergenceKind.ValueType  # 5
+"""An outcome came that nothing in the flow had asked for."""
+DIVERGENCE_KIND_UNKNOWN_STEP: DivergenceKind.ValueType  # 6
+"""The template has no step of that name."""
+DIVERGENCE_KIND_WRONG_OUTPUT: DivergenceKind.ValueType  # 7
+"""The output does not fit the number of outputs that was announced."""
+DIVERGENCE_KIND_GATE_BYPASSED: DivergenceKind.ValueType  # 8
+"""A gated message came as a plain event, or was released though its gates had not passed."""
+DIVERGENCE_KIND_NOT_GATED: DivergenceKind.ValueType  # 9
+"""A message was proposed that passes no gate."""
+DIVERGENCE_KIND_SECOND_START: DivergenceKind.ValueType  # 10
+"""A first event came for a flow that had begun."""
+DIVERGENCE_KIND_WRONG_VERSION: DivergenceKind.ValueType  # 11
+"""The message claims another version of the template than its flow's."""
+DIVERGENCE_KIND_BROKEN_CONTRACT: DivergenceKind.ValueType  # 12
+"""The message breaks its contract."""
 Global___DivergenceKind: _TypeAlias = DivergenceKind  # noqa: Y015
 
 @_typing.final

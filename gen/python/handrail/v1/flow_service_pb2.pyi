@@ -13,6 +13,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from handrail.v1 import decision_pb2 as _decision_pb2
 from handrail.v1 import event_pb2 as _event_pb2
+from handrail.v1 import failure_pb2 as _failure_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -474,6 +475,9 @@ class FlowDivergence(_message.Message):
     AGENT_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TEMPLATE_VERSION_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """sequence is the stream position of the message."""
     agent: _builtins.str
@@ -482,6 +486,14 @@ class FlowDivergence(_message.Message):
     """type is the full name of the message."""
     text: _builtins.str
     """text says in what way it diverges."""
+    kind: _failure_pb2.DivergenceKind.ValueType
+    """kind says the same for programs."""
+    template_version: _builtins.int
+    """template_version is the version that the flow was pinned to."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when the message was stored."""
+
     def __init__(
         self,
         *,
@@ -489,10 +501,13 @@ class FlowDivergence(_message.Message):
         agent: _builtins.str = ...,
         type: _builtins.str = ...,
         text: _builtins.str = ...,
+        kind: _failure_pb2.DivergenceKind.ValueType = ...,
+        template_version: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "sequence", b"sequence", "text", b"text", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "kind", b"kind", "sequence", b"sequence", "template_version", b"template_version", "text", b"text", "time", b"time", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1021,6 +1036,162 @@ class ListFlowsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListFlowsResponse: _TypeAlias = ListFlowsResponse  # noqa: Y015
+
+@_typing.final
+class ListDivergencesRequest(_message.Message):
+    """ListDivergencesRequest pages through divergences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COUNT_ONLY_FIELD_NUMBER: _builtins.int
+    flow_type: _builtins.str
+    """flow_type of the flows; empty for all."""
+    agent: _builtins.str
+    """agent that diverged; empty for all."""
+    page_size: _builtins.int
+    """page_size is at most 500; 0 for 50."""
+    page_token: _builtins.str
+    """page_token of the previous page, with the same filters."""
+    count_only: _builtins.bool
+    """count_only asks for counts instead of the divergences themselves; add up those of all pages."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """since leaves out what was stored before; unset for all there is."""
+
+    def __init__(
+        self,
+        *,
+        flow_type: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        count_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "count_only", b"count_only", "flow_type", b"flow_type", "page_size", b"page_size", "page_token", b"page_token", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDivergencesRequest: _TypeAlias = ListDivergencesRequest  # noqa: Y015
+
+@_typing.final
+class ListDivergencesResponse(_message.Message):
+    """ListDivergencesResponse is one page. Divergences are found by folding flows, so much of the stream a page: one where they
+    are rare may come short, or empty, with more behind it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIVERGENCES_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token is empty on the last page."""
+    @_builtins.property
+    def divergences(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedDivergence]:
+        """divergences, newest first; empty where counts were asked for."""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DivergenceCount]:
+        """counts of this page's divergences; empty unless asked for."""
+
+    def __init__(
+        self,
+        *,
+        divergences: _abc.Iterable[Global___ListedDivergence] | None = ...,
+        counts: _abc.Iterable[Global___DivergenceCount] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "divergences", b"divergences", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDivergencesResponse: _TypeAlias = ListDivergencesResponse  # noqa: Y015
+
+@_typing.final
+class ListedDivergence(_message.Message):
+    """ListedDivergence is a divergence and the flow it happened in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    DIVERGENCE_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """flow_id of the flow."""
+    flow_type: _builtins.str
+    """flow_type of the flow."""
+    @_builtins.property
+    def divergence(self) -> Global___FlowDivergence:
+        """divergence as the flow has it."""
+
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        flow_type: _builtins.str = ...,
+        divergence: Global___FlowDivergence | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["divergence", b"divergence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["divergence", b"divergence", "flow_id", b"flow_id", "flow_type", b"flow_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListedDivergence: _TypeAlias = ListedDivergence  # noqa: Y015
+
+@_typing.final
+class DivergenceCount(_message.Message):
+    """DivergenceCount counts divergences that are alike: by flow type, version, agent and kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_VERSION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    EXAMPLE_FIELD_NUMBER: _builtins.int
+    flow_type: _builtins.str
+    """flow_type of the flows."""
+    template_version: _builtins.int
+    """template_version that the flows were pinned to."""
+    agent: _builtins.str
+    """agent that diverged."""
+    kind: _failure_pb2.DivergenceKind.ValueType
+    """kind of divergence."""
+    count: _builtins.int
+    """count of them."""
+    @_builtins.property
+    def example(self) -> Global___ListedDivergence:
+        """example is the newest of them."""
+
+    def __init__(
+        self,
+        *,
+        flow_type: _builtins.str = ...,
+        template_version: _builtins.int = ...,
+        agent: _builtins.str = ...,
+        kind: _failure_pb2.DivergenceKind.ValueType = ...,
+        count: _builtins.int = ...,
+        example: Global___ListedDivergence | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["example", b"example"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "count", b"count", "example", b"example", "flow_type", b"flow_type", "kind", b"kind", "template_version", b"template_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DivergenceCount: _TypeAlias = DivergenceCount  # noqa: Y015
 
 @_typing.final
 class PlanCompensationRequest(_message.Message):

@@ -65,6 +65,11 @@ class FlowServiceStub:
                 request_serializer=handrail_dot_v1_dot_flow__service__pb2.ListFlowsRequest.SerializeToString,
                 response_deserializer=handrail_dot_v1_dot_flow__service__pb2.ListFlowsResponse.FromString,
                 _registered_method=True)
+        self.ListDivergences = channel.unary_unary(
+                '/handrail.v1.FlowService/ListDivergences',
+                request_serializer=handrail_dot_v1_dot_flow__service__pb2.ListDivergencesRequest.SerializeToString,
+                response_deserializer=handrail_dot_v1_dot_flow__service__pb2.ListDivergencesResponse.FromString,
+                _registered_method=True)
         self.PlanCompensation = channel.unary_unary(
                 '/handrail.v1.FlowService/PlanCompensation',
                 request_serializer=handrail_dot_v1_dot_flow__service__pb2.PlanCompensationRequest.SerializeToString,
@@ -140,6 +145,13 @@ class FlowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDivergences(self, request, context):
+        """ListDivergences lists what agents did that their flows' templates do not foresee, newest first, or counts it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PlanCompensation(self, request, context):
         """PlanCompensation says what CompensateFlow would do, and does nothing.
         """
@@ -207,6 +219,11 @@ def add_FlowServiceServicer_to_server(servicer, server):
                     servicer.ListFlows,
                     request_deserializer=handrail_dot_v1_dot_flow__service__pb2.ListFlowsRequest.FromString,
                     response_serializer=handrail_dot_v1_dot_flow__service__pb2.ListFlowsResponse.SerializeToString,
+            ),
+            'ListDivergences': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDivergences,
+                    request_deserializer=handrail_dot_v1_dot_flow__service__pb2.ListDivergencesRequest.FromString,
+                    response_serializer=handrail_dot_v1_dot_flow__service__pb2.ListDivergencesResponse.SerializeToString,
             ),
             'PlanCompensation': grpc.unary_unary_rpc_method_handler(
                     servicer.PlanCompensation,
@@ -397,6 +414,33 @@ class FlowService:
             '/handrail.v1.FlowService/ListFlows',
             handrail_dot_v1_dot_flow__service__pb2.ListFlowsRequest.SerializeToString,
             handrail_dot_v1_dot_flow__service__pb2.ListFlowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDivergences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.v1.FlowService/ListDivergences',
+            handrail_dot_v1_dot_flow__service__pb2.ListDivergencesRequest.SerializeToString,
+            handrail_dot_v1_dot_flow__service__pb2.ListDivergencesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class FlowServiceStub:
     """
     ListFlows: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowsRequest, _flow_service_pb2.ListFlowsResponse]
     """ListFlows lists flows, newest first."""
+    ListDivergences: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]
+    """ListDivergences lists what agents did that their flows' templates do not foresee, newest first, or counts it."""
     PlanCompensation: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.PlanCompensationRequest, _flow_service_pb2.PlanCompensationResponse]
     """PlanCompensation says what CompensateFlow would do, and does nothing."""
     CompensateFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.CompensateFlowRequest, _flow_service_pb2.CompensateFlowResponse]
@@ -81,6 +83,8 @@ class FlowServiceAsyncStub(FlowServiceStub):
     """
     ListFlows: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowsRequest, _flow_service_pb2.ListFlowsResponse]  # type: ignore[assignment]
     """ListFlows lists flows, newest first."""
+    ListDivergences: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]  # type: ignore[assignment]
+    """ListDivergences lists what agents did that their flows' templates do not foresee, newest first, or counts it."""
     PlanCompensation: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.PlanCompensationRequest, _flow_service_pb2.PlanCompensationResponse]  # type: ignore[assignment]
     """PlanCompensation says what CompensateFlow would do, and does nothing."""
     CompensateFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.CompensateFlowRequest, _flow_service_pb2.CompensateFlowResponse]  # type: ignore[assignment]
@@ -146,6 +150,14 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.ListFlowsResponse, _abc.Awaitable[_flow_service_pb2.ListFlowsResponse]]:
         """ListFlows lists flows, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListDivergences(
+        self,
+        request: _flow_service_pb2.ListDivergencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_flow_service_pb2.ListDivergencesResponse, _abc.Awaitable[_flow_service_pb2.ListDivergencesResponse]]:
+        """ListDivergences lists what agents did that their flows' templates do not foresee, newest first, or counts it."""
 
     @_abc_1.abstractmethod
     def PlanCompensation(

@@ -10,11 +10,12 @@ from handrail.mesh.flow import Flow, RunState, StepRun, Void
 from handrail.mesh.fold import approvals, compensation
 from handrail.v1.decision_pb2 import StepReopened, StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.failure_pb2 import StepFailed, StepNotStarted, StepProgress
+from handrail.v1.failure_pb2 import DivergenceKind, StepFailed, StepNotStarted, StepProgress
 
 _FAILED = StepFailed.DESCRIPTOR.full_name
 _NOT_STARTED = StepNotStarted.DESCRIPTOR.full_name
 _PROGRESS = StepProgress.DESCRIPTOR.full_name
+_WRONG_TYPE = DivergenceKind.DIVERGENCE_KIND_WRONG_TYPE
 
 
 def apply_failure(flow: Flow, recorded: Recorded) -> Void | None:
@@ -22,7 +23,7 @@ def apply_failure(flow: Flow, recorded: Recorded) -> Void | None:
     if recorded.type == _NOT_STARTED:
         return _not_started(flow, recorded)
     if recorded.type != _FAILED:
-        return Void(f"{recorded.type} reports no failure", ErrorReason.ERROR_REASON_WRONG_AGENT)
+        return Void(f"{recorded.type} reports no failure", ErrorReason.ERROR_REASON_WRONG_AGENT, _WRONG_TYPE)
     failed = StepFailed.FromString(recorded.event.data.value)
     if failed.undo_of:
         return compensation.undo_failed(flow, recorded, failed)
@@ -42,7 +43,7 @@ def apply_failure(flow: Flow, recorded: Recorded) -> Void | None:
 def apply_progress(flow: Flow, recorded: Recorded) -> Void | None:
     """A heartbeat moves the deadline of the running attempt."""
     if recorded.type != _PROGRESS:
-        return Void(f"{recorded.type} is no heartbeat", ErrorReason.ERROR_REASON_WRONG_AGENT)
+        return Void(f"{recorded.type} is no heartbeat", ErrorReason.ERROR_REASON_WRONG_AGENT, _WRONG_TYPE)
     if compensation.is_being_undone(flow, recorded):
         return compensation.undo_progressed(flow, recorded)
     run = _running_attempt(flow, recorded)

@@ -9,7 +9,7 @@ from handrail.mesh.flow import Effect, EffectState, Flow, RunState, Void
 from handrail.mesh.template import STEP_COMPLETED, UndoSpec
 from handrail.v1.decision_pb2 import StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.failure_pb2 import StepFailed
+from handrail.v1.failure_pb2 import DivergenceKind, StepFailed
 
 
 def apply_started(flow: Flow, recorded: Recorded) -> Void | None:
@@ -45,7 +45,7 @@ def apply_undone(flow: Flow, recorded: Recorded) -> Void | None:
     event = recorded.event
     effect = flow.effects.get(event.root)
     if effect is None or effect.step.undo is None:
-        return Void(f"no effect {event.root} is there to undo")
+        return Void(f"no effect {event.root} is there to undo", divergence=DivergenceKind.DIVERGENCE_KIND_NOT_TRIGGERED)
     if effect.step.agent != recorded.agent:
         return Void(
             f"step {effect.step.name} belongs to agent {effect.step.agent}, not {recorded.agent}",
@@ -55,6 +55,7 @@ def apply_undone(flow: Flow, recorded: Recorded) -> Void | None:
         return Void(
             f"the undo of step {effect.step.name} does not emit {recorded.type}",
             ErrorReason.ERROR_REASON_WRONG_AGENT,
+            DivergenceKind.DIVERGENCE_KIND_WRONG_TYPE,
         )
     if effect.undone_by is not None:
         return Void("its undo is reported already: it gives one answer", ErrorReason.ERROR_REASON_DIFFERENT_ANSWER)

@@ -8,9 +8,19 @@ from google.protobuf.message import DecodeError
 
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import Divergence, Flow, Void
-from handrail.mesh.fold import answers, approvals, attempts, compensation, halts, matters, outcomes, resuming, rules
-from handrail.mesh.fold.status import is_final
+from handrail.mesh.flow import Flow, Void
+from handrail.mesh.fold import (
+    answers,
+    approvals,
+    attempts,
+    compensation,
+    divergences,
+    halts,
+    matters,
+    outcomes,
+    resuming,
+    rules,
+)
 from handrail.mesh.subjects import COORDINATOR, Kind
 from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import (
@@ -28,29 +38,11 @@ from handrail.v1.decision_pb2 import (
     StepTimedOut,
 )
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.failure_pb2 import Divergence as DivergenceMessage
 
 Rule = Callable[[Flow, Recorded], Void | None]
 
 _OUTCOMES = frozenset({Kind.EVENT, Kind.PROPOSAL, Kind.UNDONE})
 _BY_AGENTS = _OUTCOMES | {Kind.FAILURE, Kind.PROGRESS, Kind.DIVERGENCE}
-_DIVERGENCE = DivergenceMessage.DESCRIPTOR.full_name
-
-
-def _diverge(flow: Flow, recorded: Recorded, message_type: str, text: str) -> None:
-    asks = flow.template.asks_on_divergence and flow.first is not None and flow.goes_on and not is_final(flow)
-    divergence = Divergence(recorded.sequence, recorded.agent, message_type, text, asks)
-    flow.divergences = (*flow.divergences, divergence)
-
-
-def _apply_divergence(flow: Flow, recorded: Recorded) -> Void | None:
-    """An agent reports what the stream can't show."""
-    if recorded.type != _DIVERGENCE:
-        return Void(f"{recorded.type} is no divergence", ErrorReason.ERROR_REASON_WRONG_AGENT)
-    message = DivergenceMessage.FromString(recorded.event.data.value)
-    text = f"{message.refused_type} was not stored as {message.event_id}: it holds {message.stored_type}"
-    _diverge(flow, recorded, message.refused_type, text)
-    return None
 
 
 _KINDS: dict[Kind, Rule] = {
@@ -62,7 +54,7 @@ _KINDS: dict[Kind, Rule] = {
     Kind.RETRY: attempts.apply_retry,
     Kind.UNDO: compensation.apply_undo,
     Kind.UNDONE: compensation.apply_undone,
-    Kind.DIVERGENCE: _apply_divergence,
+    Kind.DIVERGENCE: divergences.apply_reported,
 }
 
 _DECISIONS: dict[str, Rule] = {
@@ -131,7 +123,7 @@ def _apply(flow: Flow, recorded: Recorded) -> None:
         return
     flow.void[recorded.sequence] = void
     if recorded.agent != COORDINATOR and (void.reason or recorded.kind in _OUTCOMES):
-        _diverge(flow, recorded, recorded.type, void.text)
+        divergences.add(flow, recorded, void.text, divergences.kind_of(void))
 
 
 def _judge(flow: Flow, recorded: Recorded) -> Void | None:

@@ -6,17 +6,20 @@ from dataclasses import replace
 
 from handrail.mesh import ids
 from handrail.mesh.envelope import Recorded
-from handrail.mesh.flow import Divergence, Effect, EffectState, Flow, ProposalState, RunState, StepRun, Void
-from handrail.mesh.fold import approvals
+from handrail.mesh.flow import Effect, EffectState, Flow, ProposalState, RunState, StepRun, Void
+from handrail.mesh.fold import approvals, divergences
 from handrail.mesh.fold.triggers import add_fact
 from handrail.mesh.subjects import COORDINATOR
 from handrail.mesh.template import STEP_COMPLETED, EffectKind, StepSpec, Template
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.failure_pb2 import DivergenceKind
 
 AGENT_IDENTITY = "agent/"
 """Prefix of the requester of a flow that an agent began: no person has such a name."""
 
+_LATE = DivergenceKind.DIVERGENCE_KIND_LATE_OUTCOME
+_NOT_TRIGGERED = DivergenceKind.DIVERGENCE_KIND_NOT_TRIGGERED
 _REOPENED_BY_AN_EFFECT = (FlowStatus.FLOW_STATUS_COMPENSATED, FlowStatus.FLOW_STATUS_CANCELLED)
 
 
@@ -42,7 +45,10 @@ def apply_event(flow: Flow, recorded: Recorded) -> Void | None:
 def apply_proposal(flow: Flow, recorded: Recorded) -> Void | None:
     """A fact-to-be: its gates are evaluated here, so that every reader sees the same."""
     if not flow.template.gates_on(recorded.type):
-        return Void(f"{recorded.type} passes no gate in this version: it is to be an event")
+        return Void(
+            f"{recorded.type} passes no gate in this version: it is to be an event",
+            divergence=DivergenceKind.DIVERGENCE_KIND_NOT_GATED,
+        )
     run = _run_of(flow, recorded)
     if isinstance(run, Void):
         return run
@@ -75,7 +81,11 @@ def apply_released(flow: Flow, recorded: Recorded) -> Void | None:
 def why_not_first(template: Template, recorded: Recorded) -> Void | None:
     """Why this message can't be a flow's first event under this template; None where it can."""
     if recorded.type not in template.starts_with:
-        return Void(f"no {template.name} starts with {recorded.type}", ErrorReason.ERROR_REASON_WRONG_AGENT)
+        return Void(
+            f"no {template.name} starts with {recorded.type}",
+            ErrorReason.ERROR_REASON_WRONG_AGENT,
+            DivergenceKind.DIVERGENCE_KIND_WRONG_TYPE,
+        )
     if recorded.agent != COORDINATOR and recorded.agent not in template.started_by:
         return Void(f"agent {recorded.agent} may not start a {template.name}", ErrorReason.ERROR_REASON_WRONG_AGENT)
     if recorded.event_id != ids.start_id(recorded.event.flow_id):
@@ -86,7 +96,7 @@ def why_not_first(template: Template, recorded: Recorded) -> Void | None:
 def _begin(flow: Flow, recorded: Recorded) -> Void | None:
     event = recorded.event
     if flow.first is not None:
-        return Void("the flow has begun already")
+        return Void("the flow has begun already", divergence=DivergenceKind.DIVERGENCE_KIND_SECOND_START)
     refused = why_not_first(flow.template, recorded)
     if refused is not None:
         return refused
@@ -101,19 +111,27 @@ def _run_of(flow: Flow, recorded: Recorded) -> StepRun | Void:
     event = recorded.event
     step = flow.template.steps.get(event.step)
     if step is None:
-        return Void(f"{flow.flow_type} has no step «{event.step}»", ErrorReason.ERROR_REASON_WRONG_AGENT)
+        return Void(
+            f"{flow.flow_type} has no step «{event.step}»",
+            ErrorReason.ERROR_REASON_WRONG_AGENT,
+            DivergenceKind.DIVERGENCE_KIND_UNKNOWN_STEP,
+        )
     if step.agent != recorded.agent:
         return Void(
             f"step {step.name} belongs to agent {step.agent}, not {recorded.agent}",
             ErrorReason.ERROR_REASON_WRONG_AGENT,
         )
     if recorded.type not in step.emits and recorded.type != STEP_COMPLETED:
-        return Void(f"step {step.name} does not emit {recorded.type}", ErrorReason.ERROR_REASON_WRONG_AGENT)
+        return Void(
+            f"step {step.name} does not emit {recorded.type}",
+            ErrorReason.ERROR_REASON_WRONG_AGENT,
+            DivergenceKind.DIVERGENCE_KIND_WRONG_TYPE,
+        )
     run = flow.runs.get((step.name, event.root))
     if run is None:
-        return Void(f"nothing triggered step {step.name} with root {event.root}")
+        return Void(f"nothing triggered step {step.name} with root {event.root}", divergence=_NOT_TRIGGERED)
     if event.run > run.run:
-        return Void(f"step {step.name} is in run {run.run}, this is for run {event.run}")
+        return Void(f"step {step.name} is in run {run.run}, this is for run {event.run}", divergence=_NOT_TRIGGERED)
     return _misfit(flow, run, recorded) or run
 
 
@@ -127,7 +145,10 @@ def _misfit(flow: Flow, run: StepRun, recorded: Recorded) -> Void | None:
         )
     total = _total(recorded)
     if event.output_index >= total or (event.run == run.run and run.output_total not in (0, total)):
-        return Void(f"output {event.output_index} of {total} does not fit the {run.output_total or total} announced")
+        return Void(
+            f"output {event.output_index} of {total} does not fit the {run.output_total or total} announced",
+            divergence=DivergenceKind.DIVERGENCE_KIND_WRONG_OUTPUT,
+        )
     return None
 
 
@@ -154,12 +175,9 @@ def _add_orphan(flow: Flow, step: StepSpec, recorded: Recorded) -> Void | None:
     """An outcome for what had been taken back: no fact, but its effect is there and has to be undone."""
     text = "it came for a run that had been superseded"
     if step.effect is EffectKind.NONE:
-        return Void(text)
+        return Void(text, divergence=_LATE)
     _add_effect(flow, step, recorded, orphan=True)
-    flow.divergences = (
-        *flow.divergences,
-        Divergence(recorded.sequence, recorded.agent, recorded.type, f"{text}; its effect is dealt with"),
-    )
+    divergences.add(flow, recorded, f"{text}; its effect is dealt with", _LATE, asks=False)
     return None
 
 

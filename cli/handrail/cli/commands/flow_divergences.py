@@ -1,0 +1,138 @@
+"""`handrail flow divergences`: what agents did that the templates do not foresee, one by one or counted."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+from handrail.cli.arguments import CALLER, Parsers, add_settings, positive, since
+from handrail.cli.client import pages
+from handrail.cli.exits import Exit
+from handrail.cli.output import time
+from handrail.cli.session import Session, plain, session
+from handrail.cli.words import divergence
+from handrail.v1 import flow_service_pb2 as pb
+
+_DEFAULT_LIMIT = 50
+_ALL = 1_000_000
+_KEYS: dict[str, Callable[[pb.DivergenceCount], str]] = {
+    "agent": lambda count: count.agent,
+    "version": lambda count: f"{count.flow_type}@{count.template_version}",
+    "kind": lambda count: divergence(count.kind),
+}
+
+
+def add(verbs: Parsers) -> None:
+    """Add the parser."""
+    parser = verbs.add_parser(
+        "divergences", help="list what agents did that the templates do not foresee, newest first", allow_abbrev=False
+    )
+    parser.add_argument("--flow-type", default="", metavar="TYPE", help="in flows of this type alone")
+    parser.add_argument("--agent", default="", help="by this agent alone")
+    parser.add_argument("--since", type=since, metavar="WHEN", help="not what is older: 24h, or 2026-11-22T21:00:00Z")
+    parser.add_argument(
+        "--by", action="append", choices=_KEYS, help="count them by agent, template version or kind; may be repeated"
+    )
+    parser.add_argument(
+        "--limit",
+        type=positive,
+        default=_DEFAULT_LIMIT,
+        metavar="N",
+        help="list at most so many (50); counts are whole",
+    )
+    add_settings(parser, CALLER)
+    parser.set_defaults(run=_divergences)
+
+
+def _divergences(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        if arguments.by:
+            _count(asked, arguments)
+        else:
+            _list(asked, arguments)
+    return Exit.OK
+
+
+def _list(asked: Session, arguments: argparse.Namespace) -> None:
+    def fetch(token: str, size: int) -> tuple[list[pb.ListedDivergence], str]:
+        page = asked.client.call(asked.client.flows.ListDivergences, _request(arguments, token, page_size=size))
+        return list(page.divergences), page.next_page_token
+
+    found = pages(fetch, limit=arguments.limit)
+    if asked.output.is_json:
+        asked.output.document({"divergences": [plain(each) for each in found]})
+        return
+    asked.output.table(
+        ("TIME", "AGENT", "KIND", "TEMPLATE", "FLOW", "AT", "TYPE", "WHAT"),
+        [(time(each.divergence.time), *_row(each)) for each in found],
+        empty="No divergences.",
+    )
+
+
+def _row(each: pb.ListedDivergence) -> tuple[object, ...]:
+    seen = each.divergence
+    version = f"{each.flow_type}@{seen.template_version}"
+    return seen.agent, divergence(seen.kind), version, each.flow_id, seen.sequence, seen.type, seen.text
+
+
+def _count(asked: Session, arguments: argparse.Namespace) -> None:
+    def fetch(token: str, _: int) -> tuple[list[pb.DivergenceCount], str]:
+        page = asked.client.call(asked.client.flows.ListDivergences, _request(arguments, token, count_only=True))
+        return list(page.counts), page.next_page_token
+
+    by = list(dict.fromkeys(arguments.by))
+    counts = added_up(pages(fetch, limit=_ALL), by)
+    if asked.output.is_json:
+        asked.output.document(
+            {"counts": [{**dict(zip(by, key, strict=True)), **_counted(count)} for key, count in counts]}
+        )
+        return
+    asked.output.table(
+        (*map(str.upper, by), "COUNT", "LAST", "IN FLOW", "WHAT"),
+        [
+            (
+                *key,
+                count.count,
+                time(count.example.divergence.time),
+                count.example.flow_id,
+                count.example.divergence.text,
+            )
+            for key, count in counts
+        ],
+        empty="No divergences.",
+    )
+
+
+def _counted(count: pb.DivergenceCount) -> dict[str, object]:
+    return {"count": count.count, "example": plain(count.example)}
+
+
+def added_up(
+    counts: Iterable[pb.DivergenceCount], by: Sequence[str]
+) -> list[tuple[tuple[str, ...], pb.DivergenceCount]]:
+    """Counts of pages, newest first, added up by these keys; most first. The example is the newest of each."""
+    total: dict[tuple[str, ...], pb.DivergenceCount] = {}
+    for count in counts:
+        key = tuple(_KEYS[each](count) for each in by)
+        known = total.setdefault(key, pb.DivergenceCount(example=count.example))
+        known.count += count.count
+        if count.example.divergence.sequence > known.example.divergence.sequence:
+            known.example.CopyFrom(count.example)
+    return sorted(total.items(), key=lambda pair: -pair[1].count)
+
+
+def _request(
+    arguments: argparse.Namespace, token: str, *, page_size: int = 0, count_only: bool = False
+) -> pb.ListDivergencesRequest:
+    request = pb.ListDivergencesRequest(
+        flow_type=arguments.flow_type,
+        agent=arguments.agent,
+        page_size=page_size,
+        page_token=token,
+        count_only=count_only,
+    )
+    moment: datetime | None = arguments.since
+    if moment is not None:
+        request.since.FromDatetime(moment)
+    return request
