@@ -33,6 +33,7 @@ PURE = (
     "mesh/handrail/mesh/specs.py",
     "mesh/handrail/mesh/template*.py",
     "mesh/handrail/mesh/typecheck.py",
+    "mesh/handrail/mesh/activations.py",
     "mesh/handrail/mesh/accounts.py",
     "mesh/handrail/mesh/permissions.py",
     "mesh/handrail/mesh/check_*.py",

@@ -202,7 +202,7 @@ EXITS = {
     "an unknown flow, watched": (["flow", "watch", NOBODY], 4, "(FLOW_NOT_FOUND)"),
     "an unknown flow type": (["flow", "start", "dance", "--data", "{}"], 4, "(FLOW_TYPE_NOT_FOUND)"),
     "an unknown approval": (["approval", "approve", NOBODY], 4, "(APPROVAL_NOT_FOUND)"),
-    "an unknown template": (["template", "show", "refund", "99"], 4, "(TEMPLATE_NOT_FOUND)"),
+    "an unknown template": (["template", "show", "refund@99"], 4, "(TEMPLATE_NOT_FOUND)"),
     "an unknown quarantined message": (["quarantine", "show", "99999"], 4, "(QUARANTINE_NOT_FOUND)"),
     "no flow id": (["flow", "show", "a.b c"], 1, "(CONTRACT_VIOLATION)"),
     "data that is no JSON": (
@@ -234,6 +234,10 @@ EXITS = {
         "neither a duration such as 30m or 24h",
     ),
     "a time before all calendars": (["flow", "divergences", "--since", "99999999999h"], 2, "longer ago than"),
+    "a version that is none": (["template", "show", "refund@one"], 2, "«one» is no whole number from 1"),
+    "no version": (["template", "activate", "refund"], 2, "which version of refund? refund@VERSION says it"),
+    "a template that nobody stored": (["template", "log", "dance"], 4, "(TEMPLATE_NOT_FOUND)"),
+    "a rollback without a reason": (["template", "rollback", "refund"], 2, "--reason"),
     "a choice that is none": (["flow", "resolve", NOBODY, "dance", "--reason", "x"], 2, "invalid choice"),
     "a limit that is none": (["flow", "list", "--limit", "0"], 2, "«0» is no whole number from 1"),
     "a time that is none": (["flow", "show", NOBODY, "--as-of-time", "noon"], 2, "«noon» is no time such as"),
@@ -357,19 +361,32 @@ def test_a_flow_type_is_put_activated_and_rolled_back(dev: Dev, image: Path, tmp
     assert "was stored already" in dev.text("olga", "template", "put", written(tmp_path), "--contracts", image)
     other = dev.run("olga", "template", "put", written(tmp_path, deadline="5s"), "--contracts", image)
     assert other.returncode == 1
-    assert "(TEMPLATE_EXISTS)" in other.stderr
+    assert other.stderr.endswith("a version never changes; store the new one as version 2 (TEMPLATE_EXISTS)\n")
 
     assert dev.json("olga", "template", "put", written(tmp_path, version=2), "--contracts", image)["version"] == 2
-    dev.text("olga", "template", "activate", "loan", "2", "--reason", "try it")
+    dev.text("olga", "template", "activate", "loan@2", "--reason", "try it")
     listed = dev.json("vera", "template", "list", "loan")["templates"]
     assert [(each["version"], each.get("active", False)) for each in listed] == [(1, False), (2, True)]
-    assert "loan version 1 is active" in dev.text("olga", "template", "activate", "loan", "1", "--reason", "roll back")
+    rolled_back = dev.text("olga", "template", "rollback", "loan", "--reason", "too slow")
+    assert "loan is rolled back from version 2 to 1: new flows begin with 1\n" in rolled_back
     assert "refund" in dev.text("vera", "template", "list")
 
     shown = tmp_path / "shown.yaml"
-    shown.write_text(dev.text("vera", "template", "show", "loan", "2"))
+    shown.write_text(dev.text("vera", "template", "show", "loan@2"))
     assert handrail("template", "check", shown, "--contracts", image).returncode == 0
     assert dev.json("vera", "template", "show", "loan")["template"]["version"] == 1
+
+    newest, before, first_entry = dev.text("vera", "template", "log", "loan").splitlines()[1:]
+    assert re.fullmatch(r"3  \S+ \S+  1        rolled back from 2  olga  too slow", newest)
+    assert re.fullmatch(r"2  \S+ \S+  2        activated after 1   olga  try it", before)
+    assert first_entry.split()[-2:] == ["activated", "olga"]
+    assert [each["number"] for each in dev.json("vera", "template", "log", "loan", "--limit", "2")["activations"]] == [3, 2]
+    nothing_before = dev.run("olga", "template", "rollback", "loan", "--reason", "x")
+    assert nothing_before.returncode == 1
+    assert "no older version than loan@1 was active" in nothing_before.stderr
+    newer = dev.run("olga", "template", "rollback", "loan", "--to", "2", "--reason", "x")
+    assert newer.returncode == 2
+    assert "handrail template activate loan@2" in newer.stderr
 
 
 def test_permissions_are_generated_from_what_is_stored(dev: Dev, tmp_path: Path) -> None:

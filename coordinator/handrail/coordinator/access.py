@@ -63,6 +63,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         "ActivateTemplate": _OPERATOR,
         "GetTemplate": _ANYBODY,
         "ListTemplates": _ANYBODY,
+        "ListActivations": _ANYBODY,
     },
     "handrail.v1.QuarantineService": {
         "ListQuarantined": _VIEWER,

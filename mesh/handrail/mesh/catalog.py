@@ -118,11 +118,14 @@ class Catalog:
             present = self.stored(name, version)
             if present is not None and present.digest == stored.digest:
                 return False
+            free = 1 + max([version, *(number for known, number in self._stored if known == name)])
             raise HandrailError(
                 ErrorReason.ERROR_REASON_TEMPLATE_EXISTS,
-                f"template {name} version {version} is stored with other content; give the new one a new version",
+                f"template {name} version {version} is stored with other content, and a version never changes; store "
+                f"the new one as version {free}",
                 template=name,
                 version=str(version),
+                free=str(free),
             ) from None
         await self.template(name, version)
         return True

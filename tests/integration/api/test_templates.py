@@ -198,6 +198,37 @@ async def test_templates_are_listed_by_name_and_version_page_by_page(api: Api) -
     assert [each.version for each in only.templates] == [1, 2, 10]
 
 
+async def log_page(api: Api, **request: Any) -> pb.ListActivationsResponse:
+    call = api.call(
+        f"{NAME}/ListActivations",
+        pb.ListActivationsRequest(**request),
+        pb.ListActivationsResponse,
+        metadata=bearer(api.token("vera")),
+    )
+    answer: pb.ListActivationsResponse = await call
+    return answer
+
+
+async def test_the_log_of_activations_says_who_why_and_what_rolled_back(api: Api) -> None:
+    assert (await refused(log_page(api, name="refund"))).reason == "TEMPLATE_NOT_FOUND"
+    await put(api, refund(1))
+    assert not (await log_page(api, name="refund")).activations
+    await put(api, refund(2))
+    for version in (1, 2, 2, 1, 2):
+        await activate(api, version)
+    whole = await log_page(api, name="refund")
+    assert [(e.number, e.activation.version, e.previous_version, e.rollback) for e in whole.activations] == [
+        *((4, 2, 1, False), (3, 1, 2, True), (2, 2, 1, False), (1, 1, 0, False)),
+    ]
+    assert {(each.activation.by, each.activation.reason) for each in whole.activations} == {("olga", "a test")}
+    first = await log_page(api, name="refund", page_size=3)
+    rest = await log_page(api, name="refund", page_size=3, page_token=first.next_page_token)
+    assert [each.number for each in (*first.activations, *rest.activations)] == [4, 3, 2, 1]
+    assert (bool(first.next_page_token), rest.next_page_token) == (True, "")
+    stranger = log_page(api, name="refund", page_token=(await list_page(api, page_size=1)).next_page_token)
+    assert (await refused(stranger)).reason == "BAD_PAGE_TOKEN"
+
+
 async def bad_page(api: Api, **request: Any) -> Refusal:
     call = api.call(
         f"{NAME}/ListTemplates",

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
-from handrail.cli.arguments import CALLER, add_settings, positive
+from handrail.cli.arguments import CALLER, add_settings
 from handrail.cli.client import pages
+from handrail.cli.commands import template_activate
+from handrail.cli.commands.template_activate import activation, print_activation
 from handrail.cli.commands.template_check import fill_check
 from handrail.cli.exits import CommandError, Exit
-from handrail.cli.output import Output, time
+from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
 from handrail.cli.templates import (
     add_contracts,
@@ -22,13 +24,11 @@ from handrail.cli.templates import (
     read_template,
     to_yaml,
 )
+from handrail.cli.versions import Version, add_version, version_of
 from handrail.mesh.contracts import Contracts
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.template_pb2 import FlowTemplate
 
-RELOAD = (
-    "The broker's permissions have changed: generate them anew (handrail nats-permissions) and reload the nats-servers."
-)
 _ALL = 100_000
 
 
@@ -41,18 +41,12 @@ def fill(parser: argparse.ArgumentParser) -> None:
     put = verbs.add_parser("put", help="check and store a version", allow_abbrev=False)
     put.add_argument("file", type=Path, metavar="FILE", help="template in YAML")
     put.add_argument("--activate", action="store_true", help="new flows begin with it, unless a newer one is active")
+    put.add_argument("--reason", default="", help="why it is activated, for people; it is recorded")
     add_contracts(put)
     add_settings(put, CALLER)
     put.set_defaults(run=_put)
 
-    activate = verbs.add_parser(
-        "activate", help="new flows begin with this version; an older one rolls back", allow_abbrev=False
-    )
-    activate.add_argument("name", metavar="NAME", help="flow type")
-    activate.add_argument("version", type=positive, metavar="VERSION", help="stored version")
-    activate.add_argument("--reason", default="", help="why, for people; it is recorded")
-    add_settings(activate, CALLER)
-    activate.set_defaults(run=_activate)
+    template_activate.add(verbs)
 
     listing = verbs.add_parser("list", help="list stored versions", allow_abbrev=False)
     listing.add_argument("name", nargs="?", default="", metavar="NAME", help="flow type; else all")
@@ -60,8 +54,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     listing.set_defaults(run=_list)
 
     show = verbs.add_parser("show", help="show a version as YAML", allow_abbrev=False)
-    show.add_argument("name", metavar="NAME", help="flow type")
-    show.add_argument("version", nargs="?", type=positive, default=0, metavar="VERSION", help="else the active one")
+    add_version(show, or_active=True)
     add_settings(show, CALLER)
     show.set_defaults(run=_show)
 
@@ -78,7 +71,7 @@ def _put(arguments: argparse.Namespace) -> Exit:
             raise CommandError(f"{arguments.file} is refused: {findings[0].code} {findings[0].text}")
         request = pb.PutTemplateRequest(template=template, descriptors=_needed(template, contracts))
         put = asked.client.call(asked.client.templates.PutTemplate, request)
-        activated = _activated_if_newer(asked, template) if arguments.activate else None
+        activated = _activated_if_newer(asked, template, arguments.reason) if arguments.activate else None
         if asked.output.is_json:
             document = {"name": template.name, "version": template.version, **plain(put)}
             asked.output.document(document | ({} if activated is None else plain(activated)))
@@ -87,18 +80,18 @@ def _put(arguments: argparse.Namespace) -> Exit:
         stored = "was stored already" if put.already_stored else "stored"
         asked.output.text(f"{template.name} version {template.version} {stored}")
         if activated is not None:
-            _print_activation(asked.output, template.name, activated)
+            print_activation(asked.output, template.name, activated)
         elif arguments.activate:
             asked.output.text(f"{template.name}: this version or a newer one is active already")
     return Exit.OK
 
 
-def _activated_if_newer(asked: Session, template: FlowTemplate) -> pb.ActivateTemplateResponse | None:
-    """The activation; None where this version or a newer one is active. Rolling back is `template activate`."""
+def _activated_if_newer(asked: Session, template: FlowTemplate, reason: str) -> pb.ActivateTemplateResponse | None:
+    """The activation; None where this version or a newer one is active. Rolling back is `template rollback`."""
     active = [each.version for each in listed(asked, template.name) if each.active]
     if active and active[0] >= template.version:
         return None
-    return _activation(asked, template.name, template.version, "")
+    return activation(asked, Version(template.name, template.version), reason)
 
 
 def _needed(template: FlowTemplate, contracts: Contracts) -> bytes:
@@ -112,27 +105,6 @@ def _needed(template: FlowTemplate, contracts: Contracts) -> bytes:
         *(each for rule in template.rules for each in rule.on),
     }
     return contracts.subset(sorted(named))
-
-
-def _activate(arguments: argparse.Namespace) -> Exit:
-    with session(arguments) as asked:
-        activated = _activation(asked, arguments.name, arguments.version, arguments.reason)
-        if asked.output.is_json:
-            asked.output.document(plain(activated))
-        else:
-            _print_activation(asked.output, arguments.name, activated)
-    return Exit.OK
-
-
-def _activation(asked: Session, name: str, version: int, reason: str) -> pb.ActivateTemplateResponse:
-    request = pb.ActivateTemplateRequest(name=name, version=version, reason=reason)
-    return asked.client.call(asked.client.templates.ActivateTemplate, request)
-
-
-def _print_activation(output: Output, name: str, activated: pb.ActivateTemplateResponse) -> None:
-    output.text(f"{name} version {activated.activation.version} is active")
-    if activated.permissions_changed:
-        output.text(RELOAD)
 
 
 def _list(arguments: argparse.Namespace) -> Exit:
@@ -162,7 +134,7 @@ def listed(asked: Session, name: str = "") -> list[pb.TemplateSummary]:
 
 def _show(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        stored = asked.template(arguments.name, arguments.version)
+        stored = asked.template(*version_of(arguments))
         if asked.output.is_json:
             document = MessageToDict(stored)
             document.pop("descriptors", None)

@@ -8,17 +8,19 @@ from grpc.aio import ServicerContext
 
 from handrail.coordinator.auth import current_caller
 from handrail.coordinator.leases import Leases
-from handrail.coordinator.pages import cursor_of, fitting, page_size, page_token
+from handrail.coordinator.pages import cursor_of, fitting, page_size, page_token, sequence_of
 from handrail.mesh import permissions
+from handrail.mesh.activations import logged
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.durables import ensure_durables
 from handrail.mesh.envelope import timestamp
-from handrail.mesh.errors import TemplateRefused
+from handrail.mesh.errors import HandrailError, TemplateRefused
 from handrail.mesh.template import Template
 from handrail.mesh.typecheck import check
 from handrail.v1 import template_service_pb2 as pb
+from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import FlowTemplate, Severity, StoredTemplate
 from handrail.v1.template_service_pb2_grpc import TemplateServiceServicer
 
@@ -98,6 +100,24 @@ class TemplateService(TemplateServiceServicer):
         page = fitting(map(self._summary, rest), page_size(request.page_size, _DEFAULT_PAGE))
         last = _key(rest[len(page) - 1]) if len(page) < len(rest) else ""
         return pb.ListTemplatesResponse(templates=page, next_page_token=page_token(last, *listing))
+
+    async def ListActivations(
+        self, request: pb.ListActivationsRequest, context: _Context
+    ) -> pb.ListActivationsResponse:
+        """One page, newest first; TEMPLATE_NOT_FOUND where no version of that name is stored."""
+        listing = ("activations", request.name)
+        below = sequence_of(request.page_token, *listing)
+        await self._catalog.refresh()
+        if not self._catalog.versions(request.name):
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
+                f"no template {request.name} is stored; stored are: {', '.join(self._catalog.names()) or 'none'}",
+                template=request.name,
+            )
+        log = [each for each in logged(self._catalog.activations(request.name)) if not below or each.number < below]
+        page = fitting(reversed(log), page_size(request.page_size, _DEFAULT_PAGE))
+        last = page[-1].number if len(page) < len(log) else 0
+        return pb.ListActivationsResponse(activations=page, next_page_token=page_token(last, *listing))
 
     def _summary(self, template: Template) -> pb.TemplateSummary:
         stored = self._catalog.stored(template.name, template.version) or StoredTemplate()

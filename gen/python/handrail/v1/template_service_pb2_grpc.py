@@ -60,6 +60,11 @@ class TemplateServiceStub:
                 request_serializer=handrail_dot_v1_dot_template__service__pb2.ListTemplatesRequest.SerializeToString,
                 response_deserializer=handrail_dot_v1_dot_template__service__pb2.ListTemplatesResponse.FromString,
                 _registered_method=True)
+        self.ListActivations = channel.unary_unary(
+                '/handrail.v1.TemplateService/ListActivations',
+                request_serializer=handrail_dot_v1_dot_template__service__pb2.ListActivationsRequest.SerializeToString,
+                response_deserializer=handrail_dot_v1_dot_template__service__pb2.ListActivationsResponse.FromString,
+                _registered_method=True)
 
 
 class TemplateServiceServicer:
@@ -103,6 +108,13 @@ class TemplateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListActivations(self, request, context):
+        """ListActivations lists which version new flows began with, since when, by whom and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TemplateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +142,11 @@ def add_TemplateServiceServicer_to_server(servicer, server):
                     servicer.ListTemplates,
                     request_deserializer=handrail_dot_v1_dot_template__service__pb2.ListTemplatesRequest.FromString,
                     response_serializer=handrail_dot_v1_dot_template__service__pb2.ListTemplatesResponse.SerializeToString,
+            ),
+            'ListActivations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListActivations,
+                    request_deserializer=handrail_dot_v1_dot_template__service__pb2.ListActivationsRequest.FromString,
+                    response_serializer=handrail_dot_v1_dot_template__service__pb2.ListActivationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +285,33 @@ class TemplateService:
             '/handrail.v1.TemplateService/ListTemplates',
             handrail_dot_v1_dot_template__service__pb2.ListTemplatesRequest.SerializeToString,
             handrail_dot_v1_dot_template__service__pb2.ListTemplatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListActivations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.v1.TemplateService/ListActivations',
+            handrail_dot_v1_dot_template__service__pb2.ListActivationsRequest.SerializeToString,
+            handrail_dot_v1_dot_template__service__pb2.ListActivationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,8 @@ class TemplateServiceStub:
     """GetTemplate returns a version, or the active one."""
     ListTemplates: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ListTemplatesRequest, _template_service_pb2.ListTemplatesResponse]
     """ListTemplates lists stored versions and says which are active."""
+    ListActivations: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ListActivationsRequest, _template_service_pb2.ListActivationsResponse]
+    """ListActivations lists which version new flows began with, since when, by whom and why."""
 
 @_typing.type_check_only
 class TemplateServiceAsyncStub(TemplateServiceStub):
@@ -67,6 +69,8 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     """GetTemplate returns a version, or the active one."""
     ListTemplates: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ListTemplatesRequest, _template_service_pb2.ListTemplatesResponse]  # type: ignore[assignment]
     """ListTemplates lists stored versions and says which are active."""
+    ListActivations: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ListActivationsRequest, _template_service_pb2.ListActivationsResponse]  # type: ignore[assignment]
+    """ListActivations lists which version new flows began with, since when, by whom and why."""
 
 class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
     """TemplateService checks, stores and activates flow templates."""
@@ -114,5 +118,13 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.ListTemplatesResponse, _abc.Awaitable[_template_service_pb2.ListTemplatesResponse]]:
         """ListTemplates lists stored versions and says which are active."""
+
+    @_abc_1.abstractmethod
+    def ListActivations(
+        self,
+        request: _template_service_pb2.ListActivationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_service_pb2.ListActivationsResponse, _abc.Awaitable[_template_service_pb2.ListActivationsResponse]]:
+        """ListActivations lists which version new flows began with, since when, by whom and why."""
 
 def add_TemplateServiceServicer_to_server(servicer: TemplateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,149 @@
+"""`handrail template activate|rollback|log`: which version new flows begin with, and who said so."""
+
+from __future__ import annotations
+
+import argparse
+
+from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.client import pages
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.output import Output, time
+from handrail.cli.session import Session, plain, session
+from handrail.cli.versions import Version, add_version, version_of
+from handrail.mesh.activations import version_before
+from handrail.v1 import template_service_pb2 as pb
+
+RELOAD = (
+    "The broker's permissions have changed: generate them anew (handrail nats-permissions) and reload the nats-servers."
+)
+_SHOWN = 50
+_ALL = 100_000
+
+
+def add(verbs: Parsers) -> None:
+    """Add the parsers."""
+    _add_activate(verbs)
+    _add_rollback(verbs)
+    _add_log(verbs)
+
+
+def _add_activate(verbs: Parsers) -> None:
+    parser = verbs.add_parser("activate", help="new flows begin with this version", allow_abbrev=False)
+    add_version(parser)
+    parser.add_argument("--reason", default="", help="why, for people; it is recorded")
+    add_settings(parser, CALLER)
+    parser.set_defaults(run=_activate)
+
+
+def _activate(arguments: argparse.Namespace) -> Exit:
+    version = version_of(arguments)
+    with session(arguments) as asked:
+        activated = activation(asked, version, arguments.reason)
+        if asked.output.is_json:
+            asked.output.document(plain(activated))
+        else:
+            print_activation(asked.output, version.name, activated)
+    return Exit.OK
+
+
+def activation(asked: Session, version: Version, reason: str) -> pb.ActivateTemplateResponse:
+    """Activate a version."""
+    request = pb.ActivateTemplateRequest(name=version.name, version=version.number, reason=reason)
+    return asked.client.call(asked.client.templates.ActivateTemplate, request)
+
+
+def print_activation(output: Output, name: str, activated: pb.ActivateTemplateResponse) -> None:
+    """An activation for people."""
+    output.text(f"{name} version {activated.activation.version} is active")
+    if activated.permissions_changed:
+        output.text(RELOAD)
+
+
+def _add_rollback(verbs: Parsers) -> None:
+    text = "new flows begin with the version before the present one again"
+    parser = verbs.add_parser(
+        "rollback",
+        help=text,
+        description=f"{text.capitalize()}, or with an older one that --to names. Flows that run keep their version.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", metavar="NAME", help="flow type")
+    parser.add_argument("--reason", required=True, help="why, for people; it is recorded")
+    parser.add_argument("--to", type=positive, default=0, metavar="VERSION", help="this older version")
+    add_settings(parser, CALLER)
+    parser.set_defaults(run=_rollback)
+
+
+def _rollback(arguments: argparse.Namespace) -> Exit:
+    name: str = arguments.name
+    with session(arguments) as asked:
+        log = _log_of(asked, name, _ALL)
+        left = log[0].activation.version if log else 0
+        target = arguments.to or version_before(each.activation.version for each in reversed(log))
+        _require_older(name, target, left)
+        activated = activation(asked, Version(name, target), arguments.reason)
+        if asked.output.is_json:
+            asked.output.document({"name": name, "rolledBackFrom": left, **plain(activated)})
+            return Exit.OK
+        asked.output.text(f"{name} is rolled back from version {left} to {target}: new flows begin with {target}")
+        asked.output.text(f"Flows that began with {left} keep it: handrail flow list --type {name} shows them.")
+        if activated.permissions_changed:
+            asked.output.text(RELOAD)
+    return Exit.OK
+
+
+def _require_older(name: str, target: int, active: int) -> None:
+    if not active:
+        raise CommandError(f"no version of {name} is active: there is nothing to roll back from")
+    if not target:
+        raise CommandError(
+            f"no older version than {name}@{active} was active; name one that is stored with --to VERSION"
+        )
+    if target >= active:
+        raise CommandError(
+            f"{name}@{target} is no older than the active {active}; for a newer one: handrail template activate "
+            f"{name}@{target}",
+            Exit.USAGE,
+        )
+
+
+def _add_log(verbs: Parsers) -> None:
+    text = "show which version was activated when, by whom and why"
+    parser = verbs.add_parser("log", help=text, description=f"{text.capitalize()}, newest first.", allow_abbrev=False)
+    parser.add_argument("name", metavar="NAME", help="flow type")
+    parser.add_argument(
+        "--limit", type=positive, default=_SHOWN, metavar="N", help=f"at most so many, default {_SHOWN}"
+    )
+    add_settings(parser, CALLER)
+    parser.set_defaults(run=_log)
+
+
+def _log(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        log = _log_of(asked, arguments.name, arguments.limit)
+        if asked.output.is_json:
+            asked.output.document({"activations": [plain(each) for each in log]})
+        else:
+            asked.output.table(
+                ("N", "TIME", "VERSION", "WHAT", "BY", "REASON"),
+                map(_row, log),
+                empty=f"No version of {arguments.name} was activated yet.",
+            )
+    return Exit.OK
+
+
+def _row(entry: pb.LoggedActivation) -> tuple[object, ...]:
+    recorded, before = entry.activation, entry.previous_version
+    what = f"rolled back from {before}" if entry.rollback else f"activated after {before}" if before else "activated"
+    return entry.number, time(recorded.time), recorded.version, what, recorded.by, recorded.reason
+
+
+def _log_of(asked: Session, name: str, limit: int) -> list[pb.LoggedActivation]:
+    """The newest entries of the log, newest first."""
+
+    def fetch(token: str, size: int) -> tuple[list[pb.LoggedActivation], str]:
+        request = pb.ListActivationsRequest(name=name, page_size=size, page_token=token)
+        page = asked.client.call(asked.client.templates.ListActivations, request)
+        return list(page.activations), page.next_page_token
+
+    return pages(fetch, limit=limit)
