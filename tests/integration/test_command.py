@@ -380,7 +380,8 @@ def test_a_flow_type_is_put_activated_and_rolled_back(dev: Dev, image: Path, tmp
     assert re.fullmatch(r"3  \S+ \S+  1        rolled back from 2  olga  too slow", newest)
     assert re.fullmatch(r"2  \S+ \S+  2        activated after 1   olga  try it", before)
     assert first_entry.split()[-2:] == ["activated", "olga"]
-    assert [each["number"] for each in dev.json("vera", "template", "log", "loan", "--limit", "2")["activations"]] == [3, 2]
+    newest_two = dev.json("vera", "template", "log", "loan", "--limit", "2")["activations"]
+    assert [each["number"] for each in newest_two] == [3, 2]
     nothing_before = dev.run("olga", "template", "rollback", "loan", "--reason", "x")
     assert nothing_before.returncode == 1
     assert "no older version than loan@1 was active" in nothing_before.stderr
