@@ -88,7 +88,7 @@ def failed(flow: FlowView) -> list[Check.ValueType]:
     return sorted(each.check for each in flow.facts(CheckFailed))
 
 
-@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+@pytest.mark.parametrize("seed", [None, 1, 2])
 async def test_what_every_check_passes_is_approved_and_verified(seed: int | None, site: Path, folder: Path) -> None:
     template = load_template(TEMPLATES[0], MESSAGES)
     async with World(templates=[template], agents=AGENTS, seed=seed) as world:
@@ -112,7 +112,7 @@ def two_failures(site: Path) -> Installed:
     return install(site, "two-failures", metadata=NO_LICENCE, also="Requires-Dist: gone\n")
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 async def test_two_failed_checks_wait_for_a_person_who_lets_it_go_on(seed: int, site: Path, folder: Path) -> None:
     async with World(templates=[load_template(TEMPLATES[0], MESSAGES)], agents=AGENTS, seed=seed) as world:
         flow = await find(world, two_failures(site))

@@ -175,16 +175,19 @@ def _strangers(installed: Installed, known: Iterable[str], others: _Others) -> I
 
 def _files(site: Path, folder: str, *, pass_over: set[str]) -> Iterator[str]:
     """The files in a folder and below, but for the folders that are looked at by themselves. Links are not followed."""
-    try:
-        inside = list(os.scandir(site / folder))
-    except OSError:
-        return
-    for each in inside:
-        path = f"{folder}/{each.name}"
-        if not each.is_dir(follow_symlinks=False):
-            yield path
-        elif path not in pass_over:
-            yield from _files(site, path, pass_over=pass_over)
+    folders = [folder]
+    while folders:
+        folder = folders.pop()
+        try:
+            inside = list(os.scandir(site / folder))
+        except OSError:
+            continue
+        for each in inside:
+            path = f"{folder}/{each.name}"
+            if not each.is_dir(follow_symlinks=False):
+                yield path
+            elif path not in pass_over:
+                folders.append(path)
 
 
 def _hash_of(environment: Environment, path: str) -> str:
