@@ -14,13 +14,6 @@ from handrail.v1.decision_pb2 import FlowStatus
 LONGEST = 160
 """Characters of a finding that are told."""
 
-ENDED = {
-    FlowStatus.FLOW_STATUS_COMPLETED: "verified",
-    FlowStatus.FLOW_STATUS_CANCELLED: "cancelled",
-    FlowStatus.FLOW_STATUS_COMPENSATED: "compensated",
-    FlowStatus.FLOW_STATUS_FAILED: "failed",
-}
-
 
 class News:
     """What is new in the register and on the board, told once."""
@@ -54,10 +47,11 @@ class News:
                 verified += 1
                 continue
             history = History.read(self._client, self._board.flow_ids[key])
+            ending = FlowStatus.Name(status).removeprefix("FLOW_STATUS_").lower()
             found = [finding for each in history.of(TamperingFound) for finding in each.findings]
             why = "; ".join(map(in_words, found[:2]))
-            withdrawn = "its approval is withdrawn" if history.of(ApprovalWithdrawn) else "it is in no register"
-            self._story.tell(f"{key} is {ENDED[status]}, {withdrawn}{': ' if why else ''}{why}")
+            withdrawn = "and its approval is withdrawn" if history.of(ApprovalWithdrawn) else "and is in no register"
+            self._story.tell(f"{key} ends {ending}, {withdrawn}{': ' if why else ''}{why}")
         self._verified += verified
         if verified:
             self._story.tell(f"verified so far, with the same files as when they were approved: {self._verified}")
@@ -69,4 +63,4 @@ class News:
 
 def in_words(finding: Finding) -> str:
     """A finding in a line of the story."""
-    return shorten(f"{finding.subject}: {finding.text}", LONGEST, placeholder=" …")
+    return shorten(": ".join(filter(None, (finding.subject, finding.text))), LONGEST, placeholder=" …")
