@@ -1,18 +1,11 @@
 """`make breaking` refuses a change of the contracts that breaks a released client, and lets an addition pass."""
 
-import re
 from pathlib import Path
 
-from tests.contract.scratch import make
+from tests.contract.scratch import edit, make
 
 EVENT = "proto/handrail/v1/event.proto"
 FLOW_SERVICE = "proto/handrail/v1/flow_service.proto"
-
-
-def edit(path: Path, pattern: str, replacement: str) -> None:
-    text, count = re.subn(pattern, replacement, path.read_text("utf-8"), flags=re.MULTILINE)
-    assert count == 1, f"{pattern!r} matches {count} times in {path.name}"
-    path.write_text(text, "utf-8")
 
 
 def test_the_contracts_as_they_stand_keep_what_was_released(scratch: Path) -> None:

@@ -25,7 +25,7 @@ PURE = (
     "mesh/handrail/mesh/subjects.py",
     "mesh/handrail/mesh/ids.py",
     "mesh/handrail/mesh/envelope.py",
-    "mesh/handrail/mesh/contracts.py",
+    "mesh/handrail/mesh/contract*.py",
     "mesh/handrail/mesh/descriptors.py",
     "mesh/handrail/mesh/payload_json.py",
     "mesh/handrail/mesh/expression.py",

@@ -57,6 +57,17 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, [table.OUTPUT])
 
 
+def add_form(parser: argparse.ArgumentParser, *forms: str) -> None:
+    """Give the parser an --output of its own, with `text` and `json` and these forms."""
+    parser.add_argument("--output", choices=("text", "json", *forms), help="form of the report [default text]")
+
+
+def form_of(arguments: argparse.Namespace) -> str:
+    """The form that was asked for with `add_form`, or in the environment: text, json, or one of the command's own."""
+    asked: str | None = arguments.output
+    return asked or ("json" if settings_of(argparse.Namespace()).value(table.OUTPUT) == "json" else "text")
+
+
 def positive(text: str) -> int:
     """A whole number from 1, for argparse."""
     if not (text.isascii() and text.isdecimal() and int(text)):

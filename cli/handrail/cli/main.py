@@ -19,6 +19,7 @@ _COMMANDS = {
     "flow": "start flows, look at them, step in",
     "approval": "see and answer what waits for people",
     "template": "check, store and activate flow templates",
+    "contracts": "check contracts, and tell whom a change of them hits",
     "quarantine": "see messages that broke their contract",
     "nats-permissions": "generate the broker's users and permissions from the templates",
     "health": "say whether a broker, a coordinator or an agent does its work",

@@ -80,15 +80,22 @@ def read_contracts(source: str) -> Contracts:
 
     CommandError where it is neither.
     """
+    descriptors = read_descriptors(source)
+    try:
+        return Contracts.from_descriptor_set(descriptors)
+    except HandrailError as error:
+        raise CommandError(f"{source}: {error.text} ({error.reason_name})") from None
+
+
+def read_descriptors(source: str) -> bytes:
+    """The descriptor set in an image or of a Python module, as it is; CommandError where it can't be read."""
     path = Path(source)
     try:
         if not path.exists() and _MODULE.fullmatch(source):
-            return Contracts.from_descriptor_set(descriptor_set_for(read_messages(import_from_here(source))))
-        return Contracts.from_descriptor_set(path.read_bytes())
+            return descriptor_set_for(read_messages(import_from_here(source)))
+        return path.read_bytes()
     except OSError as error:
         raise CommandError(f"{source} can't be read: {error.strerror}", Exit.USAGE) from None
-    except HandrailError as error:
-        raise CommandError(f"{source}: {error.text} ({error.reason_name})") from None
 
 
 def import_from_here(name: str) -> ModuleType:

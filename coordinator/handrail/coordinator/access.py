@@ -64,6 +64,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         "GetTemplate": _ANYBODY,
         "ListTemplates": _ANYBODY,
         "ListActivations": _ANYBODY,
+        "GetTemplateUsage": _ANYBODY,
     },
     "handrail.v1.QuarantineService": {
         "ListQuarantined": _VIEWER,

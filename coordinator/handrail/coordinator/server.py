@@ -44,8 +44,12 @@ SERVICES = tuple(
 MAX_REQUEST_BYTES = 1 << 20
 """As much as the broker takes in one message by default; a template with 900,000 bytes of contracts fits."""
 
-# It changes the durables of every agent before it records anything.
-_LONGER = {"/handrail.v1.TemplateService/ActivateTemplate": timedelta(seconds=30)}
+_LONGER = {
+    # It changes the durables of every agent before it records anything.
+    "/handrail.v1.TemplateService/ActivateTemplate": timedelta(seconds=30),
+    # It folds up to 500 flows.
+    "/handrail.v1.TemplateService/GetTemplateUsage": timedelta(seconds=30),
+}
 
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
@@ -128,7 +132,7 @@ class Server:
             interventions=replica.interventions,
         )
         approvals = ApprovalService(finder=finder, scanner=scanner, interventions=replica.interventions)
-        templates = TemplateService(replica.bus, replica.catalog, replica.leases)
+        templates = TemplateService(replica.bus, replica.catalog, replica.leases, scanner)
         add_FlowServiceServicer_to_server(flows, self._server)
         add_ApprovalServiceServicer_to_server(approvals, self._server)
         add_TemplateServiceServicer_to_server(templates, self._server)

@@ -69,7 +69,7 @@ def load(descriptor_set: bytes) -> tuple[DescriptorPool, tuple[FileDescriptor, .
     pool = DescriptorPool()
     for file in KNOWN.values():
         pool.Add(file_proto(file))
-    files = _imports_first(_parse(descriptor_set))
+    files = _imports_first(parse(descriptor_set))
     return pool, tuple(_link(pool, proto) for proto in files if proto.name not in KNOWN)
 
 
@@ -86,7 +86,8 @@ def fingerprint(types: Iterable[Descriptor]) -> str:
     return digest.hexdigest()
 
 
-def _parse(descriptor_set: bytes) -> dict[str, FileDescriptorProto]:
+def parse(descriptor_set: bytes) -> dict[str, FileDescriptorProto]:
+    """The files of a serialized descriptor set by name, whatever they say; TOO_LARGE, or MALFORMED where it is none."""
     if len(descriptor_set) > MAX_BYTES:
         raise HandrailError(
             ErrorReason.ERROR_REASON_TOO_LARGE,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +43,20 @@ _ASK_FOR_MORE = (
     decisions.StepTimedOut,
 )
 """Decisions that may leave something to decide. A crash right after one is found by its delivery."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DurableState:
+    """An agent's durable as the broker has it. `pending` messages wait to be delivered, `ack_pending` are delivered and
+    not settled; `waiting_pulls` are requests for messages that wait at the broker, from workers that live.
+    """
+
+    agent: str
+    durable: str
+    filters: frozenset[str] = frozenset()
+    pending: int = 0
+    ack_pending: int = 0
+    waiting_pulls: int = 0
 
 
 def agent_durable(agent: str) -> str:
@@ -84,6 +99,29 @@ async def ensure_durables(bus: Bus, templates: Iterable[Template]) -> None:
         await _ensure(bus, FLOW, agent_durable(agent), subjects)
 
 
+async def agent_states(bus: Bus, templates: Iterable[Template]) -> list[DurableState]:
+    """The durables of the agents that take part in these versions, by agent; without filters where there is none yet.
+
+    Raises what `Bus.request_json` raises.
+    """
+    return [await _state(bus, agent) for agent in sorted(agent_filters(templates))]
+
+
+async def _state(bus: Bus, agent: str) -> DurableState:
+    durable = agent_durable(agent)
+    info = await _info_of(bus, FLOW, durable)
+    if info is None:
+        return DurableState(agent=agent, durable=durable)
+    return DurableState(
+        agent=agent,
+        durable=durable,
+        filters=_filters_of(info["config"]),
+        pending=int(info.get("num_pending", 0)),
+        ack_pending=int(info.get("num_ack_pending", 0)),
+        waiting_pulls=int(info.get("num_waiting", 0)),
+    )
+
+
 def _step_filters(flow_type: str, step: StepSpec, gated: set[str]) -> Iterable[str]:
     yield f"flow.{flow_type}.*.{Kind.RETRY}.{step.agent}.>"
     yield f"flow.{flow_type}.*.{Kind.UNDO}.{step.agent}.>"
@@ -101,14 +139,14 @@ def _decision(flow_type: str, message_type: str) -> str:
 
 
 async def _ensure(bus: Bus, stream: str, durable: str, subjects: frozenset[str]) -> None:
-    actual = await _config_of(bus, stream, durable)
-    if actual is None:
+    info = await _info_of(bus, stream, durable)
+    if info is None:
         config = _config(durable, subjects)
     else:
-        present = _filters_of(actual)
+        present = _filters_of(info["config"])
         if subjects <= present:
             return
-        config = {**actual, "filter_subjects": sorted(subjects | present)}
+        config = {**info["config"], "filter_subjects": sorted(subjects | present)}
         config.pop("filter_subject", None)
     await bus.request_json(f"$JS.API.CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": config})
     _logger.info("durable %s on %s delivers %d subjects", durable, stream, len(config["filter_subjects"]))
@@ -130,15 +168,13 @@ def _config(durable: str, subjects: frozenset[str]) -> dict[str, Any]:
     }
 
 
-async def _config_of(bus: Bus, stream: str, durable: str) -> Mapping[str, Any] | None:
+async def _info_of(bus: Bus, stream: str, durable: str) -> Mapping[str, Any] | None:
     try:
-        info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
+        return await bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
     except ApiError as error:
         if error.code == CONSUMER_NOT_FOUND:
             return None
         raise
-    config: Mapping[str, Any] = info["config"]
-    return config
 
 
 def _filters_of(config: Mapping[str, Any]) -> frozenset[str]:

@@ -8,15 +8,17 @@ from grpc.aio import ServicerContext
 
 from handrail.coordinator.auth import current_caller
 from handrail.coordinator.leases import Leases
-from handrail.coordinator.pages import cursor_of, fitting, page_size, page_token, sequence_of
+from handrail.coordinator.pages import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
+from handrail.coordinator.views import version_usages
 from handrail.mesh import permissions
 from handrail.mesh.activations import logged
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.durables import ensure_durables
+from handrail.mesh.durables import DurableState, agent_states, ensure_durables
 from handrail.mesh.envelope import timestamp
 from handrail.mesh.errors import HandrailError, TemplateRefused
+from handrail.mesh.scanner import Scanner
 from handrail.mesh.template import Template
 from handrail.mesh.typecheck import check
 from handrail.v1 import template_service_pb2 as pb
@@ -32,10 +34,11 @@ _Context = ServicerContext[object, object]
 class TemplateService(TemplateServiceServicer):
     """Puts the flow type-check before the catalog."""
 
-    def __init__(self, bus: Bus, catalog: Catalog, leases: Leases) -> None:
+    def __init__(self, bus: Bus, catalog: Catalog, leases: Leases, scanner: Scanner) -> None:
         self._bus = bus
         self._catalog = catalog
         self._leases = leases
+        self._scanner = scanner
 
     async def CheckTemplate(self, request: pb.CheckTemplateRequest, context: _Context) -> pb.CheckTemplateResponse:
         """The findings, errors first."""
@@ -119,6 +122,25 @@ class TemplateService(TemplateServiceServicer):
         last = page[-1].number if len(page) < len(log) else 0
         return pb.ListActivationsResponse(activations=page, next_page_token=page_token(last, *listing))
 
+    async def GetTemplateUsage(
+        self, request: pb.GetTemplateUsageRequest, context: _Context
+    ) -> pb.GetTemplateUsageResponse:
+        """The running flows of each version among one page of flows, newest first; on the first page the agents."""
+        listing = ("usage", request.name)
+        cursor = sequence_of(request.page_token, *listing)
+        size = page_size(request.page_size, MAX_PAGE_SIZE)
+        found = await self._scanner.flows(flow_type=request.name, cursor=cursor, size=size)
+        templates = self._catalog.versions(request.name) if request.name else self._catalog.all()
+        active = frozenset((name, self._catalog.active_version(name)) for name in self._catalog.names())
+        agents = [] if cursor else await agent_states(self._bus, templates)
+        flows = (row.item for row in found.rows)
+        return pb.GetTemplateUsageResponse(
+            versions=version_usages(templates, flows, active=active, now=datetime.now(UTC)),
+            agents=map(_agent_usage, agents),
+            flows_examined=len(found.rows),
+            next_page_token=page_token(found.next_cursor, *listing),
+        )
+
     def _summary(self, template: Template) -> pb.TemplateSummary:
         stored = self._catalog.stored(template.name, template.version) or StoredTemplate()
         return pb.TemplateSummary(
@@ -136,6 +158,17 @@ class TemplateService(TemplateServiceServicer):
             for template in self._catalog.all()
             if any(past.version == template.version for past in self._catalog.activations(template.name))
         ]
+
+
+def _agent_usage(state: DurableState) -> pb.AgentUsage:
+    return pb.AgentUsage(
+        agent=state.agent,
+        durable=state.durable,
+        filter_subjects=sorted(state.filters),
+        pending=state.pending,
+        ack_pending=state.ack_pending,
+        waiting_pulls=state.waiting_pulls,
+    )
 
 
 def _key(template: Template) -> str:

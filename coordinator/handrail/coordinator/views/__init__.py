@@ -6,6 +6,7 @@ from handrail.coordinator.views.events import event_view
 from handrail.coordinator.views.expectations import expectations
 from handrail.coordinator.views.flows import flow_summary, flow_view
 from handrail.coordinator.views.plan import compensation_plan
+from handrail.coordinator.views.usage import version_usages
 
 __all__ = [
     "approval_view",
@@ -17,4 +18,5 @@ __all__ = [
     "expectations",
     "flow_summary",
     "flow_view",
+    "version_usages",
 ]

@@ -5,8 +5,11 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from handrail.v1 import template_pb2 as _template_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +21,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _UnboundedReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnboundedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnboundedReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNBOUNDED_REASON_UNSPECIFIED: _UnboundedReason.ValueType  # 0
+    """Not said."""
+    UNBOUNDED_REASON_ESCALATED: _UnboundedReason.ValueType  # 1
+    """A person has to answer an escalation."""
+    UNBOUNDED_REASON_WAITING_APPROVAL: _UnboundedReason.ValueType  # 2
+    """A gate waits for people without an expiry."""
+    UNBOUNDED_REASON_HALTED: _UnboundedReason.ValueType  # 3
+    """The flow is on hold, or is being undone."""
+    UNBOUNDED_REASON_OVERDUE: _UnboundedReason.ValueType  # 4
+    """Its deadline has passed."""
+
+class UnboundedReason(_UnboundedReason, metaclass=_UnboundedReasonEnumTypeWrapper):
+    """UnboundedReason says why nothing tells when a flow will be done."""
+
+UNBOUNDED_REASON_UNSPECIFIED: UnboundedReason.ValueType  # 0
+"""Not said."""
+UNBOUNDED_REASON_ESCALATED: UnboundedReason.ValueType  # 1
+"""A person has to answer an escalation."""
+UNBOUNDED_REASON_WAITING_APPROVAL: UnboundedReason.ValueType  # 2
+"""A gate waits for people without an expiry."""
+UNBOUNDED_REASON_HALTED: UnboundedReason.ValueType  # 3
+"""The flow is on hold, or is being undone."""
+UNBOUNDED_REASON_OVERDUE: UnboundedReason.ValueType  # 4
+"""Its deadline has passed."""
+Global___UnboundedReason: _TypeAlias = UnboundedReason  # noqa: Y015
 
 @_typing.final
 class CheckTemplateRequest(_message.Message):
@@ -432,3 +467,203 @@ class LoggedActivation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoggedActivation: _TypeAlias = LoggedActivation  # noqa: Y015
+
+@_typing.final
+class GetTemplateUsageRequest(_message.Message):
+    """GetTemplateUsageRequest pages through the flows of one flow type, or of all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name of the template; empty for all."""
+    page_size: _builtins.int
+    """page_size is how many flows are looked at, running or not, at most 500; 0 for 500."""
+    page_token: _builtins.str
+    """page_token of the previous page of the same listing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTemplateUsageRequest: _TypeAlias = GetTemplateUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetTemplateUsageResponse(_message.Message):
+    """GetTemplateUsageResponse is one page: add up its counts with those of the other pages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    AGENTS_FIELD_NUMBER: _builtins.int
+    FLOWS_EXAMINED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    flows_examined: _builtins.int
+    """flows_examined is how many flows this page looked at."""
+    next_page_token: _builtins.str
+    """next_page_token is empty on the last page."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionUsage]:
+        """versions that are stored, each with its running flows among those this page looked at, by name and version."""
+
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentUsage]:
+        """agents that take part in a stored version; on the first page alone."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___VersionUsage] | None = ...,
+        agents: _abc.Iterable[Global___AgentUsage] | None = ...,
+        flows_examined: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "flows_examined", b"flows_examined", "next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTemplateUsageResponse: _TypeAlias = GetTemplateUsageResponse  # noqa: Y015
+
+@_typing.final
+class VersionUsage(_message.Message):
+    """VersionUsage is a stored version with the flows that run on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    RUNNING_FLOWS_FIELD_NUMBER: _builtins.int
+    OLDEST_START_TIME_FIELD_NUMBER: _builtins.int
+    LATEST_DEADLINE_FIELD_NUMBER: _builtins.int
+    UNBOUNDED_FLOWS_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name of the template."""
+    version: _builtins.int
+    """version of the template."""
+    active: _builtins.bool
+    """active is true where new flows begin with it: then it does not drain."""
+    running_flows: _builtins.int
+    """running_flows are those without a final status."""
+    unbounded_flows: _builtins.int
+    """unbounded_flows is how many of them have no such bound."""
+    @_builtins.property
+    def deadline(self) -> _duration_pb2.Duration:
+        """deadline that the version gives a flow as a whole."""
+
+    @_builtins.property
+    def oldest_start_time(self) -> _timestamp_pb2.Timestamp:
+        """oldest_start_time is when the oldest of them began."""
+
+    @_builtins.property
+    def latest_deadline(self) -> _timestamp_pb2.Timestamp:
+        """latest_deadline is when the last of them is done, or waits for a person, those with no such bound left out."""
+
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnboundedFlow]:
+        """examples of them, at most 20 on a page."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.int = ...,
+        active: _builtins.bool = ...,
+        deadline: _duration_pb2.Duration | None = ...,
+        running_flows: _builtins.int = ...,
+        oldest_start_time: _timestamp_pb2.Timestamp | None = ...,
+        latest_deadline: _timestamp_pb2.Timestamp | None = ...,
+        unbounded_flows: _builtins.int = ...,
+        examples: _abc.Iterable[Global___UnboundedFlow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "latest_deadline", b"latest_deadline", "oldest_start_time", b"oldest_start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "deadline", b"deadline", "examples", b"examples", "latest_deadline", b"latest_deadline", "name", b"name", "oldest_start_time", b"oldest_start_time", "running_flows", b"running_flows", "unbounded_flows", b"unbounded_flows", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionUsage: _TypeAlias = VersionUsage  # noqa: Y015
+
+@_typing.final
+class UnboundedFlow(_message.Message):
+    """UnboundedFlow is a running flow of which nothing says when it will be done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """flow_id of the flow."""
+    reason: Global___UnboundedReason.ValueType
+    """reason says what it waits for."""
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        reason: Global___UnboundedReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_id", b"flow_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnboundedFlow: _TypeAlias = UnboundedFlow  # noqa: Y015
+
+@_typing.final
+class AgentUsage(_message.Message):
+    """AgentUsage is an agent's durable consumer as the broker has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    DURABLE_FIELD_NUMBER: _builtins.int
+    FILTER_SUBJECTS_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    ACK_PENDING_FIELD_NUMBER: _builtins.int
+    WAITING_PULLS_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """agent as templates name it."""
+    durable: _builtins.str
+    """durable that all its workers share."""
+    pending: _builtins.int
+    """pending is how many messages wait to be delivered."""
+    ack_pending: _builtins.int
+    """ack_pending is how many are delivered and not settled."""
+    waiting_pulls: _builtins.int
+    """waiting_pulls is how many requests for messages wait at the broker: at least one worker lives where it is not 0."""
+    @_builtins.property
+    def filter_subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """filter_subjects that the durable delivers; empty where the broker has no such durable yet."""
+
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        durable: _builtins.str = ...,
+        filter_subjects: _abc.Iterable[_builtins.str] | None = ...,
+        pending: _builtins.int = ...,
+        ack_pending: _builtins.int = ...,
+        waiting_pulls: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_pending", b"ack_pending", "agent", b"agent", "durable", b"durable", "filter_subjects", b"filter_subjects", "pending", b"pending", "waiting_pulls", b"waiting_pulls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentUsage: _TypeAlias = AgentUsage  # noqa: Y015

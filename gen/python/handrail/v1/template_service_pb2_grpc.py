@@ -65,6 +65,11 @@ class TemplateServiceStub:
                 request_serializer=handrail_dot_v1_dot_template__service__pb2.ListActivationsRequest.SerializeToString,
                 response_deserializer=handrail_dot_v1_dot_template__service__pb2.ListActivationsResponse.FromString,
                 _registered_method=True)
+        self.GetTemplateUsage = channel.unary_unary(
+                '/handrail.v1.TemplateService/GetTemplateUsage',
+                request_serializer=handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageRequest.SerializeToString,
+                response_deserializer=handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageResponse.FromString,
+                _registered_method=True)
 
 
 class TemplateServiceServicer:
@@ -115,6 +120,14 @@ class TemplateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTemplateUsage(self, request, context):
+        """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
+        the flows one by one, newest first, a page at a time: true, and slow where there are many.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TemplateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -147,6 +160,11 @@ def add_TemplateServiceServicer_to_server(servicer, server):
                     servicer.ListActivations,
                     request_deserializer=handrail_dot_v1_dot_template__service__pb2.ListActivationsRequest.FromString,
                     response_serializer=handrail_dot_v1_dot_template__service__pb2.ListActivationsResponse.SerializeToString,
+            ),
+            'GetTemplateUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTemplateUsage,
+                    request_deserializer=handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageRequest.FromString,
+                    response_serializer=handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -312,6 +330,33 @@ class TemplateService:
             '/handrail.v1.TemplateService/ListActivations',
             handrail_dot_v1_dot_template__service__pb2.ListActivationsRequest.SerializeToString,
             handrail_dot_v1_dot_template__service__pb2.ListActivationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTemplateUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.v1.TemplateService/GetTemplateUsage',
+            handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageRequest.SerializeToString,
+            handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

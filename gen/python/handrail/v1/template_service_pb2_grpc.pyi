@@ -49,6 +49,10 @@ class TemplateServiceStub:
     """ListTemplates lists stored versions and says which are active."""
     ListActivations: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ListActivationsRequest, _template_service_pb2.ListActivationsResponse]
     """ListActivations lists which version new flows began with, since when, by whom and why."""
+    GetTemplateUsage: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateUsageRequest, _template_service_pb2.GetTemplateUsageResponse]
+    """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
+    the flows one by one, newest first, a page at a time: true, and slow where there are many.
+    """
 
 @_typing.type_check_only
 class TemplateServiceAsyncStub(TemplateServiceStub):
@@ -71,6 +75,10 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     """ListTemplates lists stored versions and says which are active."""
     ListActivations: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ListActivationsRequest, _template_service_pb2.ListActivationsResponse]  # type: ignore[assignment]
     """ListActivations lists which version new flows began with, since when, by whom and why."""
+    GetTemplateUsage: _aio.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateUsageRequest, _template_service_pb2.GetTemplateUsageResponse]  # type: ignore[assignment]
+    """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
+    the flows one by one, newest first, a page at a time: true, and slow where there are many.
+    """
 
 class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
     """TemplateService checks, stores and activates flow templates."""
@@ -126,5 +134,15 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.ListActivationsResponse, _abc.Awaitable[_template_service_pb2.ListActivationsResponse]]:
         """ListActivations lists which version new flows began with, since when, by whom and why."""
+
+    @_abc_1.abstractmethod
+    def GetTemplateUsage(
+        self,
+        request: _template_service_pb2.GetTemplateUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_service_pb2.GetTemplateUsageResponse, _abc.Awaitable[_template_service_pb2.GetTemplateUsageResponse]]:
+        """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
+        the flows one by one, newest first, a page at a time: true, and slow where there are many.
+        """
 
 def add_TemplateServiceServicer_to_server(servicer: TemplateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,121 @@
+"""What a project's contracts are compared with: a git ref, an image, or what a running coordinator has stored."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from handrail.cli import git
+from handrail.cli.buf import Buf
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.templates import read_descriptors
+from handrail.mesh import descriptors
+from handrail.mesh.contract_impact import Known
+from handrail.mesh.contract_set import ContractSet
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.template_yaml import load_yaml
+from handrail.v1.template_pb2 import StoredTemplate
+
+_TEMPLATE = re.compile(r"^starts_with\s*:", re.MULTILINE)
+_SKIPPED = frozenset({"node_modules", "__pycache__"})
+
+
+@dataclass(slots=True)
+class Baseline:
+    """Contracts to compare with, and the templates that are there with them. `notes` say what was left out."""
+
+    contracts: ContractSet
+    templates: list[Known] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_image(source: str) -> ContractSet:
+    """The contracts in an image, or of a Python module; CommandError with Exit.USAGE where it is neither."""
+    return _parsed(read_descriptors(source), source)
+
+
+def build_project() -> ContractSet:
+    """The contracts of the working tree, as buf builds them."""
+    return _parsed(Buf(Path.cwd()).build(), "the project")
+
+
+def at_ref(ref: str) -> Baseline:
+    """The project as a git ref has it: its contracts, built with the third-party protos of the working tree."""
+    with tempfile.TemporaryDirectory(prefix="handrail-") as scratch:
+        target = Path(scratch)
+        git.extract(ref, target)
+        git.copy_ignored(Buf(Path.cwd()).proto_files(), target)
+        try:
+            contracts = _parsed(Buf(target).build(), ref)
+        except CommandError as error:
+            raise CommandError(f"{ref}: {error.text}", error.code) from None
+        baseline = Baseline(contracts)
+        baseline.templates, baseline.notes = find_templates(target, prefix=f"{ref}:")
+        return baseline
+
+
+def stored_contracts(stored: StoredTemplate, project: ContractSet) -> ContractSet:
+    """The contracts stored with a template. Handrail's own are left out where the project doesn't have them itself:
+    they come with the installed version, not with the project."""
+    kept = FileDescriptorSet()
+    for file in FileDescriptorSet.FromString(stored.descriptors).file:
+        if file.name not in descriptors.KNOWN or file.name in project.files or file.name.startswith("google/"):
+            kept.file.append(file)
+    return ContractSet.of(kept)
+
+
+def find_templates(folder: Path, *, prefix: str = "") -> tuple[list[Known], list[str]]:
+    """The templates in a folder and below, hidden folders and virtual environments left out; and notes on files that
+    look like one and can't be read."""
+    found: list[Known] = []
+    notes: list[str] = []
+    for path in _yaml_files(folder):
+        name = f"{prefix}{path.relative_to(folder)}"
+        try:
+            text = path.read_text("utf-8")
+            if _TEMPLATE.search(text):
+                found.append(Known(load_yaml(text), name))
+        except HandrailError as error:
+            notes.append(f"{name} is left out: {error.text}")
+        except (OSError, UnicodeDecodeError):
+            continue  # no template is written so
+    return found, notes
+
+
+def distinct(templates: Iterable[Known]) -> list[Known]:
+    """Each template once, with the places it was found at; the same file of a ref is the same place."""
+    places: dict[bytes, list[Known]] = {}
+    for known in templates:
+        places.setdefault(known.proto.SerializeToString(deterministic=True), []).append(known)
+    return [Known(same[0].proto, ", ".join(_places([each.origin for each in same]))) for same in places.values()]
+
+
+def _places(origins: Sequence[str]) -> list[str]:
+    return [each for each in dict.fromkeys(origins) if each.partition(":")[2] not in origins]
+
+
+def _yaml_files(folder: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            each
+            for each in folders
+            if not each.startswith(".") and each not in _SKIPPED and not Path(here, each, "pyvenv.cfg").exists()
+        )
+        yield from (Path(here, file) for file in sorted(files) if file.endswith((".yaml", ".yml")))
+
+
+def _parsed(image: bytes, source: str) -> ContractSet:
+    try:
+        contracts = ContractSet.parse(image)
+        _ = contracts.contracts  # it may be a descriptor set that contradicts itself
+    except HandrailError as error:
+        raise CommandError(f"{source} is no image of contracts: {error.text}", Exit.USAGE) from None
+    if not contracts.files:
+        raise CommandError(f"{source} is no image of contracts: it holds no files of a project", Exit.USAGE)
+    return contracts

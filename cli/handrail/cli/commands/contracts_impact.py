@@ -1,0 +1,161 @@
+"""`handrail contracts impact`: what changed in the contracts, whom it hits, and until when flows depend on it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from handrail.cli.arguments import Parsers, add_form, add_settings, form_of, positive, settings_of
+from handrail.cli.baseline import (
+    Baseline,
+    at_ref,
+    build_project,
+    distinct,
+    find_templates,
+    read_image,
+    stored_contracts,
+)
+from handrail.cli.commands.template import listed
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.impact_json import as_json
+from handrail.cli.impact_report import Report, as_markdown, as_text
+from handrail.cli.output import Output
+from handrail.cli.session import Session, session
+from handrail.cli.templates import read_template
+from handrail.cli.usage import Usage, read_usage
+from handrail.mesh import settings as table
+from handrail.mesh.contract_change import Change, Level
+from handrail.mesh.contract_diff import diff
+from handrail.mesh.contract_impact import Impact, Known, impacts
+from handrail.mesh.contract_set import ContractSet
+from handrail.v1.template_pb2 import StoredTemplate
+
+LIVE = "LIVE"
+_MAX_FLOWS = 20_000
+_FAIL_ON = {"tightened": Level.TIGHTENED, "breaking": Level.BREAKING_SOURCE, "never": None}
+_COORDINATOR = (table.ADDRESS, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT)
+
+
+def fill(verbs: Parsers) -> None:
+    """Add the verb."""
+    impact = verbs.add_parser(
+        "impact", help="whom a change of the contracts hits, and until when flows depend on it", allow_abbrev=False
+    )
+    impact.add_argument(
+        "--against",
+        required=True,
+        metavar="REF|IMAGE|LIVE",
+        help="compare with a git ref, an image, or with what the coordinator has stored (LIVE)",
+    )
+    impact.add_argument(
+        "--contracts", metavar="IMAGE", help="the contracts now: an image, or a Python module with MESSAGES "
+        "[default: buf builds those of this folder]",
+    )  # fmt: skip
+    impact.add_argument(
+        "--template", action="append", default=[], type=Path, metavar="FILE",
+        help="a template to look at, may be repeated [default: those in this folder and below]",
+    )  # fmt: skip
+    impact.add_argument(
+        "--fail-on", choices=tuple(_FAIL_ON), default="breaking",
+        help="exit with 1 from this kind of change on [default breaking]",
+    )  # fmt: skip
+    impact.add_argument(
+        "--max-flows", type=positive, default=_MAX_FLOWS, metavar="NUMBER",
+        help=f"look at so many flows at most, newest first [default {_MAX_FLOWS}]",
+    )  # fmt: skip
+    add_form(impact, "markdown")
+    add_settings(impact, _COORDINATOR)
+    impact.set_defaults(run=_impact)
+
+
+def _impact(arguments: argparse.Namespace) -> Exit:
+    form = form_of(arguments)
+    with ExitStack() as stack:
+        asked = stack.enter_context(session(_without_form(arguments))) if _asks(arguments) else None
+        report = _report(arguments, asked)
+    if form == "json":
+        Output(form).document(as_json(report))
+    else:
+        for line in as_markdown(report) if form == "markdown" else as_text(report):
+            Output(form).text(line)
+    fail_on = _FAIL_ON[arguments.fail_on]
+    return Exit.FAILED if fail_on is not None and report.worst >= fail_on else Exit.OK
+
+
+def _report(arguments: argparse.Namespace, asked: Session | None) -> Report:
+    now = read_image(arguments.contracts) if arguments.contracts else build_project()
+    stored = _stored(asked) if asked is not None else []
+    templates, notes = _from_files(arguments.template)
+    if arguments.against == LIVE:
+        known = [Known(each.template, "stored") for each in stored]
+        found = _merged(_against_stored(each, now) for each in stored)
+    else:
+        baseline = _baseline(arguments)
+        notes += [] if arguments.template else baseline.notes
+        before = [] if arguments.template else baseline.templates
+        known = distinct([*(Known(each.template, "stored") for each in stored), *templates, *before])
+        found = impacts(diff(baseline.contracts, now), baseline.contracts, now, known)
+    usage = read_usage(asked, max_flows=arguments.max_flows) if asked is not None else None
+    return Report(arguments.against, found, known, usage, [*notes, *_limits(usage, known)])
+
+
+def _baseline(arguments: argparse.Namespace) -> Baseline:
+    against: str = arguments.against
+    if Path(against).is_file():
+        return Baseline(read_image(against))
+    return at_ref(against)
+
+
+def _from_files(files: Sequence[Path]) -> tuple[list[Known], list[str]]:
+    if not files:
+        return find_templates(Path.cwd())
+    try:
+        return [Known(read_template(path), str(path)) for path in files], []
+    except CommandError as error:
+        raise CommandError(error.text, Exit.USAGE) from None  # 1 says that contracts break
+
+
+def _stored(asked: Session) -> list[StoredTemplate]:
+    return [asked.template(each.name, each.version) for each in listed(asked)]
+
+
+def _against_stored(stored: StoredTemplate, now: ContractSet) -> tuple[Impact, ...]:
+    """The changes since a version was stored that have to do with it: its files hold neighbours, too."""
+    before = stored_contracts(stored, now)
+    found = impacts(diff(before, now), before, now, [Known(stored.template, "stored")])
+    return tuple(impact for impact in found if impact.hits)
+
+
+def _merged(of_versions: Iterable[tuple[Impact, ...]]) -> tuple[Impact, ...]:
+    """One impact a change, with the versions that it hits, worst first."""
+    by_change: dict[Change, Impact] = {}
+    for impact in (each for found in of_versions for each in found):
+        known = by_change.get(impact.change)
+        by_change[impact.change] = impact if known is None else known.plus(impact)
+    return tuple(sorted(by_change.values(), key=lambda impact: (-impact.change.level, impact.change)))
+
+
+def _limits(usage: Usage | None, known: Sequence[Known]) -> list[str]:
+    """What the report can't say."""
+    notes = []
+    if not known:
+        notes.append("no template was found: name some with --template, or a coordinator with --address")
+    if usage is None:
+        notes.append("running flows and live agents: no coordinator was asked; name one with --address")
+    elif usage.stopped_early:
+        notes.append(f"flows older than the newest {usage.examined:,}: --max-flows allows for more")
+    return notes
+
+
+def _asks(arguments: argparse.Namespace) -> bool:
+    """Whether a coordinator is to be asked: for LIVE, or where somebody named one."""
+    settings = settings_of(arguments)
+    named = settings.flags.get(table.ADDRESS.key) or settings.environment.get(table.ADDRESS.env)
+    return arguments.against == LIVE or bool(named)
+
+
+def _without_form(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The arguments with no form of output: a session knows fewer."""
+    return argparse.Namespace(**{**vars(arguments), "output": None})

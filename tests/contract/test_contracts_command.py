@@ -1,0 +1,238 @@
+"""`handrail contracts` in a scratch clone: what it finds, what it says of bad input, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from handrail.cli.exits import Exit
+from tests.contract.scratch import clone, commit, edit
+from tests.support.dev import handrail
+
+PAYMENTS = Path("proto/payments/v1/payments.proto")
+RISK = r"^  Risk risk = 4 \[\(buf\.validate\.field\)\.enum = \{\n.*\n.*\n  \}\];\n"
+USAGE = (Exit.USAGE, "")
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture
+def project(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone that the command runs in."""
+    subprocess.run(["cp", "-a", f"{pristine}/.", str(tmp_path)], check=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def impact(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return handrail("contracts", "impact", *arguments)
+
+
+def complaint(*arguments: str) -> tuple[int, str]:
+    """The exit code and the one line on stderr of a command that says nothing else."""
+    done = handrail("contracts", *arguments)
+    assert done.stdout == ""
+    assert done.stderr.startswith("handrail: ")
+    assert done.stderr.count("\n") == 1
+    return done.returncode, done.stderr
+
+
+def test_the_contracts_as_they_stand_pass(project: Path) -> None:
+    done = handrail("contracts", "check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no findings" in done.stdout
+    done = impact("--against", "main")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 breaking, 0 tightened, 0 compatible; nobody is hit" in done.stdout
+
+
+def test_a_check_puts_lint_form_and_breaking_into_one_list(project: Path) -> None:
+    edit(
+        project / PAYMENTS,
+        r"^  // email to notify\.\n  string email = 5.*\n\}\n\n// SmallRefund",
+        "}\n\n// SmallRefund",
+    )
+    edit(project / PAYMENTS, r"^  // transfer_id of the ledger\.\n", "")
+    edit(project / PAYMENTS, r"^message RefundPaid \{", "message RefundPaid  {")
+    done = handrail("contracts", "check", "--output", "json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)["findings"]
+    assert [(each["check"], each["rule"]) for each in found] == [
+        ("lint", "COMMENT_FIELD"),
+        ("format", "FORMAT"),
+        ("breaking", "FIELD_NO_DELETE"),
+    ]
+    assert {each["path"] for each in found} == {str(PAYMENTS)}
+    assert found[0]["line"] > 1
+    text = handrail("contracts", "check").stdout
+    assert f'breaking: {PAYMENTS}:49:1: Previously present field "5" with name "email"' in text
+
+
+def test_a_check_without_released_contracts_says_that_nothing_can_break(project: Path) -> None:
+    (project / "gen/released.binpb").unlink()
+    done = handrail("contracts", "check")
+    assert done.returncode == 0
+    assert "nothing is released yet" in done.stdout
+
+
+def test_a_proto_that_does_not_compile_is_a_finding_of_the_check(project: Path) -> None:
+    edit(project / PAYMENTS, r"^message RefundPaid \{", "message {")
+    done = handrail("contracts", "check")
+    assert done.returncode == 1
+    assert f"lint: {PAYMENTS}:104:" in done.stdout
+    assert "breaking" not in done.stdout
+    code, text = complaint("impact", "--against", "main")
+    assert code == Exit.USAGE
+    assert "the contracts don't compile: proto/payments/v1/payments.proto:104:" in text
+
+
+def test_a_removed_field_names_agents_template_and_gates(project: Path) -> None:
+    edit(project / PAYMENTS, RISK, "")
+    template = project / "agents/demos/payments/refund.yaml"
+    rule = "rules: [{name: risky, on: [payments.v1.ChargebackEnriched], when: event.risk > 2, then: ESCALATE}]\n"
+    template.write_text(template.read_text() + rule)
+    done = impact("--against", "main", "--output", "json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    (change,) = report["changes"]
+    assert (change["code"], change["level"], change["name"]) == (
+        *("FIELD_REMOVED", "BREAKING_WIRE", "payments.v1.ChargebackEnriched.risk"),
+    )
+    changed, committed = change["hits"]
+    assert (changed["origin"], committed["origin"]) == (
+        "agents/demos/payments/refund.yaml",
+        "main:agents/demos/payments/refund.yaml",
+    )
+    assert changed["agents"] == ["enrichment", "refunds"]
+    (reading,) = changed["readings"]
+    assert (reading["kind"], reading["name"]) == ("rule", "risky")
+    assert "risk" in reading["problem"]
+    assert report["usage"] is None
+    assert "no coordinator was asked" in report["notes"][0]
+
+
+def test_markdown_is_a_section_a_change_with_a_table_and_what_to_do(project: Path) -> None:
+    edit(project / PAYMENTS, RISK, "")
+    text = impact("--against", "main", "--output", "markdown").stdout
+    assert text.startswith("## Contracts against `main`\n")
+    assert "### BREAKING_WIRE: `payments.v1.ChargebackEnriched.risk`\n" in text
+    assert (
+        "| refund@1 (agents/demos/payments/refund.yaml) | agent enrichment "
+        "| emits payments.v1.ChargebackEnriched in step enrich |\n"
+    ) in text
+    assert "- **Instead:** keep it" in text
+
+
+def test_a_compatible_change_passes_both(project: Path) -> None:
+    edit(
+        project / PAYMENTS,
+        r"^message RefundPaid \{\n",
+        "message RefundPaid {\n  // note for the books.\n  string note = 99;\n",
+    )
+    commit(project, "Add a note")
+    assert handrail("contracts", "check").returncode == 0
+    done = impact("--against", "main~1")
+    assert done.returncode == 0
+    assert "COMPATIBLE payments.v1.RefundPaid.note" in done.stdout
+
+
+def test_a_narrower_rule_fails_only_where_that_was_asked_for(project: Path) -> None:
+    edit(project / PAYMENTS, r"^(  string reason = 4 .*)max_len = 512", r"\1max_len = 100")
+    done = impact("--against", "gen/released.binpb")
+    assert done.returncode == 0
+    assert "TIGHTENED payments.v1.ChargebackReceived.reason" in done.stdout
+    assert impact("--against", "main", "--fail-on", "tightened").returncode == 1
+    edit(project / PAYMENTS, RISK, "")
+    assert impact("--against", "main", "--fail-on", "never").returncode == 0
+
+
+def test_two_images_are_compared_without_buf_and_without_git(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    image = "gen/released.binpb"
+    assert impact("--against", image, "--contracts", image).returncode == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x0a\x03abc"], ids=["empty", "text", "damaged"])
+def test_an_image_that_is_none_is_refused(project: Path, content: bytes) -> None:
+    (project / "image.binpb").write_bytes(content)
+    code, text = complaint("impact", "--against", "image.binpb")
+    assert code == Exit.USAGE
+    assert "image.binpb is no image of contracts" in text
+    if content:
+        code, text = complaint("check", "--against", "image.binpb")
+        assert (code, text.startswith("handrail: buf breaking: ")) == (Exit.USAGE, True)
+
+
+@pytest.mark.parametrize(
+    "arguments,text",
+    [
+        (("impact", "--against", "nowhere"), "«nowhere» is neither a file nor a git ref here"),
+        (("impact", "--against", "--help~1"), "expected one argument"),
+        (("impact", "--against", "main", "--contracts", "no.such.module"), "no.such.module can't be imported"),
+        (("impact", "--against", "main", "--contracts", "nope.binpb"), "nope.binpb can't be"),
+        (("impact", "--against", "main", "--template", "Makefile"), "Makefile: line "),
+        (("impact", "--against", "main", "--template", "nope.yaml"), "nope.yaml can't be read"),
+        (("check", "--against", "nope.binpb"), "there is no image nope.binpb"),
+    ],
+)
+def test_bad_arguments_end_with_one_line_and_usage(project: Path, arguments: tuple[str, ...], text: str) -> None:
+    done = handrail("contracts", *arguments)
+    assert done.returncode == Exit.USAGE
+    assert text in done.stderr.splitlines()[-1]
+
+
+def test_live_without_a_coordinator_says_that_nobody_answers(project: Path) -> None:
+    code, text = complaint("impact", "--against", "LIVE", "--address", "127.0.0.1:1")
+    assert code == Exit.UNREACHABLE
+    assert "no coordinator answers at 127.0.0.1:1" in text
+
+
+def test_a_folder_without_a_project_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (("check",), ("impact", "--against", "main")):
+        code, text = complaint(*arguments)
+        assert code == Exit.USAGE
+        assert "there is no buf.yaml" in text
+
+
+def test_without_buf_it_says_how_to_get_it(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    for arguments in (("check",), ("impact", "--against", "main")):
+        code, text = complaint(*arguments)
+        assert code == Exit.USAGE
+        assert "pip install buf-bin" in text
+
+
+def test_without_git_it_says_that_an_image_will_do(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # buf is beside the interpreter
+    code, text = complaint("impact", "--against", "main")
+    assert code == Exit.USAGE
+    assert "git is not installed; name an image instead" in text
+
+
+def test_a_folder_that_is_no_repository_is_told_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_DIR", str(project / "nowhere"))
+    code, text = complaint("impact", "--against", "main")
+    assert code == Exit.USAGE
+    assert "in no git repository" in text
+
+
+def test_a_ref_whose_contracts_do_not_compile_is_named(project: Path) -> None:
+    edit(project / PAYMENTS, r"^message RefundPaid \{", "message {")
+    commit(project, "Break it")
+    edit(project / PAYMENTS, r"^message \{", "message RefundPaid {")
+    code, text = complaint("impact", "--against", "HEAD")
+    assert code == Exit.USAGE
+    assert "HEAD: the contracts don't compile" in text
