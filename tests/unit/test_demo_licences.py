@@ -36,6 +36,8 @@ def codes(site: Path, also: str, files: dict[str, bytes] | None = None) -> list[
         ("License-Expression: MIT\nLicense: GPL-3.0-only\n", []),
         ("License: Apache 2.0\n", []),
         ("License: MPL-2.0\n", ["LICENCE_NEEDS_PERSON"]),
+        ("License: GNU  GPL\n", ["LICENCE_DENIED"]),
+        ("License: LGPL v3\n", ["LICENCE_NEEDS_PERSON"]),
         ("License: as is\n", ["LICENCE_UNKNOWN"]),
         ("License: BSD\nClassifier: License :: OSI Approved :: MIT License\n", []),
         ("Classifier: License :: OSI Approved :: GNU General Public License v3 (GPLv3)\n", ["LICENCE_DENIED"]),
