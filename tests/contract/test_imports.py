@@ -34,6 +34,8 @@ PURE = (
     "mesh/handrail/mesh/template*.py",
     "mesh/handrail/mesh/typecheck.py",
     "mesh/handrail/mesh/activations.py",
+    "mesh/handrail/mesh/diff_*.py",
+    "mesh/handrail/mesh/wording.py",
     "mesh/handrail/mesh/accounts.py",
     "mesh/handrail/mesh/permissions.py",
     "mesh/handrail/mesh/check_*.py",

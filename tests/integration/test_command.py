@@ -390,6 +390,36 @@ def test_a_flow_type_is_put_activated_and_rolled_back(dev: Dev, image: Path, tmp
     assert "handrail template activate loan@2" in newer.stderr
 
 
+def test_a_diff_says_what_changes_for_flows(dev: Dev, image: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    one.write_text(json.dumps(loans.TEMPLATE | {"name": "lending"}))
+    two.write_text(one.read_text().replace(">= 100", ">= 50").replace('"version": 1', '"version": 2'))
+    sentence = "Gate precious asks two people of librarian from 50 on instead of 100, so more often"
+    files = handrail("template", "diff", one, two, "--contracts", image)
+    assert files.returncode == 0, files.stderr
+    assert files.stdout.startswith(f"lending@1 -> lending@2\n- {sentence} (")
+    assert handrail("template", "diff", one, two, "--contracts", image, "--exit-code").returncode == 1
+    assert handrail("template", "diff", one, one, "--contracts", image, "--exit-code").returncode == 0
+    unknown = handrail("template", "diff", one, two)
+    assert unknown.returncode == 2
+    assert "--contracts IMAGE" in unknown.stderr
+
+    for file in (one, two):
+        dev.text("olga", "template", "put", file, "--contracts", image)
+    assert sentence in dev.text("vera", "template", "diff", "lending@1", "lending@2")
+    [change] = dev.json("vera", "template", "diff", "lending@1", two)["changes"]
+    assert change["path"] == "gates.precious.when"
+    assert change["text"].startswith(sentence)
+    assert dev.text("vera", "template", "diff", two, "lending@2").endswith("Nothing changes for flows.\n")
+    nothing = dev.run("vera", "template", "diff", "lending@1", "lending@7")
+    assert nothing.returncode == 4
+    two.write_text(two.read_text().replace("library.v1.BookPutBack", "library.v1.BookBurnt"))
+    other_contracts = dev.run("vera", "template", "diff", "lending@1", two)
+    assert other_contracts.returncode == 1
+    assert "library.v1.BookBurnt" in other_contracts.stderr
+    assert len(other_contracts.stderr.splitlines()) == 1
+
+
 def test_permissions_are_generated_from_what_is_stored(dev: Dev, tmp_path: Path) -> None:
     credentials, out = tmp_path / "credentials", tmp_path / "permissions.conf"
     printed = dev.text("vera", "nats-permissions", "--credentials", credentials)

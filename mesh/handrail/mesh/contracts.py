@@ -12,7 +12,7 @@ from functools import cached_property
 
 import protovalidate
 from google.protobuf.any_pb2 import Any
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -134,6 +134,14 @@ class Contracts:
     def fingerprint(self, full_names: Iterable[str]) -> str:
         """SHA-256 over the definitions of these message types and of all they refer to, in hex."""
         return descriptors.fingerprint(self._descriptor(name) for name in full_names)
+
+    def definitions(self, full_names: Iterable[str]) -> dict[str, Descriptor | EnumDescriptor]:
+        """The definitions of these message types and of all they refer to, by full name.
+
+        Without those of Handrail itself, of Google's well-known types and of the validator's rules.
+        """
+        found = descriptors.reachable(self._descriptor(name) for name in full_names)
+        return {each.full_name: each for each in found if each.file.name not in descriptors.KNOWN}
 
     def _descriptor(self, full_name: str) -> Descriptor:
         try:

@@ -80,7 +80,7 @@ def fingerprint(types: Iterable[Descriptor]) -> str:
     changes. Types of the files in `KNOWN` enter by name alone: they change with Handrail, not with the contract.
     """
     digest = hashlib.sha256()
-    for definition in sorted(_reachable(types), key=lambda definition: definition.full_name):
+    for definition in sorted(reachable(types), key=lambda definition: definition.full_name):
         for part in (definition.full_name.encode(), _definition_bytes(definition)):
             digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
@@ -158,7 +158,8 @@ def _with_imports(files: Iterable[FileDescriptor]) -> Iterator[FileDescriptor]:
         yield from visit(file)
 
 
-def _reachable(types: Iterable[Descriptor]) -> set[Descriptor | EnumDescriptor]:
+def reachable(types: Iterable[Descriptor]) -> set[Descriptor | EnumDescriptor]:
+    """These messages and all messages and enums that they refer to; those of files in `KNOWN` are not looked into."""
     found: set[Descriptor | EnumDescriptor] = set()
     waiting: list[Descriptor | EnumDescriptor] = list(types)
     while waiting:

@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 
 from handrail.cli.arguments import CALLER, add_settings
 from handrail.cli.client import pages
-from handrail.cli.commands import template_activate
+from handrail.cli.commands import template_activate, template_diff
 from handrail.cli.commands.template_activate import activation, print_activation
 from handrail.cli.commands.template_check import fill_check
 from handrail.cli.exits import CommandError, Exit
@@ -57,6 +57,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
     add_version(show, or_active=True)
     add_settings(show, CALLER)
     show.set_defaults(run=_show)
+
+    template_diff.add(verbs)
 
 
 def _put(arguments: argparse.Namespace) -> Exit:
