@@ -1,4 +1,8 @@
-"""Messages as JSON, for people: the JSON form of proto3, with every `Any` opened by the contract that defines it."""
+"""Messages as JSON, for people: the JSON form of proto3, with every `Any` opened by the contract that defines it.
+
+Who approves a message has to see all of it: fields that the contract doesn't know, of a newer contract or a forger's,
+are shown as well, with their bytes.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,18 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 Decode: TypeAlias = Callable[[any_pb2.Any], Message]
 """Opens an `Any`; raises `HandrailError` where it can't."""
 
+UNKNOWN = "@unknown"
+"""Where the fields that a contract doesn't know are shown: their wire format, in base64."""
+
 _ANY = any_pb2.Any.DESCRIPTOR.full_name
+_WELL_KNOWN = "google/protobuf/"
 
 
 def render(message: Message, decode: Decode) -> dict[str, Json]:
     """A message in the JSON form of proto3; a value that is no JSON object there comes under `value`.
 
     An `Any` that `decode` refuses is shown with its type and its bytes in base64; so is, in its place, what has no JSON
-    form, such as a timestamp beyond the year 9999.
+    form, such as a timestamp beyond the year 9999. Fields that the contract doesn't know come under `@unknown`.
     """
     return _as_object(_value(message, decode))
 
@@ -33,20 +41,53 @@ def render(message: Message, decode: Decode) -> dict[str, Json]:
 def _value(message: Message, decode: Decode) -> Json:
     if message.DESCRIPTOR.full_name == _ANY:
         return _any(cast("any_pb2.Any", message), decode)
-    if not _may_hold_any(cast("descriptor.Descriptor", message.DESCRIPTOR)):
+    if not _needs_opening(message):
         return _printed(message)
-    return {field.json_name: _field(message, field, decode) for field, _ in message.ListFields()}
+    shown = {field.json_name: _field(message, field, decode) for field, _ in message.ListFields()}
+    unknown = _unknown(message)
+    return shown | {UNKNOWN: _base64(unknown)} if unknown else shown
 
 
 def _field(message: Message, field: descriptor.FieldDescriptor, decode: Decode) -> Json:
     value = getattr(message, field.name)
-    if field.message_type is None or not _may_hold_any(field.message_type):
+    if _is_plain(field):
         return _alone(message, field)
+    assert field.message_type is not None
     if field.message_type.GetOptions().map_entry:
         return {_map_key(key): _value(item, decode) for key, item in value.items()}
     if field.is_repeated:
         return [_value(item, decode) for item in value]
     return _value(value, decode)
+
+
+def _is_plain(field: descriptor.FieldDescriptor) -> bool:
+    """Whether the library shows all of the field: its values are no messages, or have a JSON form of their own."""
+    definition = field.message_type
+    if definition is not None and definition.GetOptions().map_entry:
+        definition = definition.fields_by_name["value"].message_type
+    return definition is None or (definition.file.name.startswith(_WELL_KNOWN) and not _may_hold_any(definition))
+
+
+def _needs_opening(message: Message) -> bool:
+    """Whether the library alone would not show all of it: there is an `Any`, or a field that the contract lacks."""
+    definition = cast("descriptor.Descriptor", message.DESCRIPTOR)
+    if _may_hold_any(definition):
+        return True
+    if definition.file.name.startswith(_WELL_KNOWN):
+        return False  # it has a JSON form of its own, with no place for more
+    known = type(message)()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    return known.ByteSize() != message.ByteSize()
+
+
+def _unknown(message: Message) -> bytes:
+    """The wire format of the message's own fields that its contract doesn't know."""
+    rest = type(message)()
+    rest.CopyFrom(message)
+    for field, _ in message.ListFields():
+        rest.ClearField(field.name)
+    return rest.SerializeToString(deterministic=True)
 
 
 def _alone(message: Message, field: descriptor.FieldDescriptor) -> Json:
