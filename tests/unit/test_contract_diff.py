@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from google.protobuf.descriptor_pb2 import (
@@ -16,8 +17,11 @@ from google.protobuf.descriptor_pb2 import (
 from buf.validate import validate_pb2
 from handrail.mesh.contract_change import REMEDIES, Change, Level
 from handrail.mesh.contract_diff import diff
+from handrail.mesh.contract_impact import impacts
 from handrail.mesh.contract_set import ContractSet
 from handrail.mesh.descriptors import KNOWN, file_proto
+from handrail.mesh.errors import HandrailError
+from tests.contract.source import ROOT
 from tests.support.shop import message, shop_file
 
 ASKED = {"amount": "int64", "who": "string", "tags": "repeated string"}
@@ -242,3 +246,22 @@ def test_a_new_message_is_compatible() -> None:
         file.message_type.append(message("Fresh", {"name": "string"}))
 
     assert only(add).level == Level.COMPATIBLE
+
+
+def test_a_damaged_image_is_refused_or_compared_and_never_a_fault() -> None:
+    image = (ROOT / "gen/released.binpb").read_bytes()
+    released = ContractSet.parse(image)
+    reasons: list[str] = []
+    for seed in range(60):
+        random = Random(seed)
+        damaged = bytearray(image)
+        for _ in range(random.randint(1, 4)):
+            damaged[random.randrange(len(damaged))] = random.randrange(256)
+        try:
+            found = ContractSet.parse(bytes(damaged))
+        except HandrailError as error:
+            reasons.append(error.reason_name)
+        else:
+            impacts(diff(released, found), released, found, [])
+    assert set(reasons) == {"MALFORMED"}
+    assert len(reasons) < 60

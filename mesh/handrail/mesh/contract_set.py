@@ -47,6 +47,7 @@ class ContractSet:
     def parse(cls, descriptor_set: bytes) -> ContractSet:
         """Read a serialized `FileDescriptorSet` with imports, or an image of buf; MALFORMED where it is none."""
         files = descriptors.parse(descriptor_set)
+        descriptors.check_links(files)
         return cls.of(FileDescriptorSet(file=files.values()))
 
     @classmethod

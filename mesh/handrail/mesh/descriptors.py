@@ -109,6 +109,15 @@ def parse(descriptor_set: bytes) -> dict[str, FileDescriptorProto]:
     return files
 
 
+def check_links(files: Mapping[str, FileDescriptorProto]) -> None:
+    """Raise MALFORMED where files contradict themselves or each other. Unlike `load` it takes their own word for
+    Handrail's files, too.
+    """
+    pool = DescriptorPool()
+    for proto in _imports_first({name: file_proto(file) for name, file in KNOWN.items()} | dict(files)):
+        _link(pool, proto)
+
+
 def _imports_first(files: dict[str, FileDescriptorProto]) -> list[FileDescriptorProto]:
     """Order the files so that each comes behind its imports; files in `KNOWN` need not be in the set."""
     order: TopologicalSorter[str] = TopologicalSorter()
