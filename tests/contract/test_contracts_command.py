@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from handrail.cli.exits import Exit
-from tests.contract.scratch import clone, commit, edit
+from tests.contract.scratch import clone, commit, edit, git
 from tests.support.dev import handrail
 
 PAYMENTS = Path("proto/payments/v1/payments.proto")
@@ -236,3 +236,38 @@ def test_a_ref_whose_contracts_do_not_compile_is_named(project: Path) -> None:
     code, text = complaint("impact", "--against", "HEAD")
     assert code == Exit.USAGE
     assert "HEAD: the contracts don't compile" in text
+
+
+SHOP = """syntax = "proto3";
+package shop.v1;
+
+// Asked begins an order.
+message Asked {
+  // amount asked for.
+  int64 amount = 1;
+}
+"""
+
+
+def test_a_small_project_of_ones_own_needs_nothing_but_its_protos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    proto = tmp_path / "proto/shop/v1/shop.proto"
+    proto.parent.mkdir(parents=True)
+    proto.write_text(SHOP)
+    (tmp_path / "buf.yaml").write_text("version: v2\nmodules: [{path: proto}]\nlint: {use: [STANDARD, COMMENTS]}\n")
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    commit(tmp_path, "Begin")
+    done = handrail("contracts", "check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nothing is released yet" in done.stdout
+    edit(proto, "  int64 amount = 1", "  int64 total = 1")
+    done = impact("--against", "main")
+    assert done.returncode == 1
+    assert "BREAKING_SOURCE shop.v1.Asked.amount" in done.stdout
+    assert "nobody: no template that was looked at speaks it" in done.stdout
+    edit(proto, "// Asked", 'import "buf/validate/validate.proto";\n\n// Asked')
+    code, text = complaint("impact", "--against", "main")
+    assert code == Exit.USAGE
+    assert 'shop.proto:4:1: imported file does not exist: import "buf/validate/validate.proto"; are the third' in text

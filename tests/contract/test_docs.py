@@ -10,6 +10,7 @@ import pytest
 from handrail.cli.exits import Exit
 from handrail.cli.main import parser
 from handrail.mesh import settings
+from handrail.mesh.contract_change import REMEDIES
 from handrail.v1.decision_pb2 import Choice, EscalationCause
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.contract.source import ROOT
@@ -115,3 +116,10 @@ def test_every_exit_code_is_on_the_page() -> None:
 def test_every_cause_and_choice_of_an_escalation_is_on_the_page() -> None:
     assert sorted(column(OPERATIONS, "cause")) == sorted(names(EscalationCause, "ESCALATION_CAUSE_"))
     assert sorted(column(OPERATIONS, "choice")) == sorted(names(Choice, "CHOICE_"))
+
+
+def test_every_code_of_a_change_of_contracts_is_on_its_page_with_the_compatible_way() -> None:
+    page = ROOT / "docs" / "contracts.md"
+    assert column(page, "change code") == list(REMEDIES)
+    text = page.read_text()
+    assert [code for code, remedy in REMEDIES.items() if f"| {remedy} |" not in text and remedy] == []

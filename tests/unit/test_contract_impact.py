@@ -179,3 +179,19 @@ def test_templates_are_told_apart_by_where_they_were_found() -> None:
     both = [Known(refund(), "refund.yaml"), Known(refund(), "main:refund.yaml")]
     (impact,) = impacts(diff(before, now), before, now, both)
     assert [found.template.origin for found in impact.hits] == ["refund.yaml", "main:refund.yaml"]
+
+
+def test_the_count_of_a_join_that_reads_the_field_is_named() -> None:
+    template = refund()
+    template.steps[0].after.clear()
+    units = "latest['payments.v1.ChargebackReceived'].amount.units"
+    template.steps[0].after_all.add(type="payments.v1.ChargebackReceived", count=units)
+    before = ContractSet.parse(PAYMENTS)
+    changed = FileDescriptorSet.FromString(PAYMENTS)
+    (file,) = [each for each in changed.file if each.name == "payments/v1/payments.proto"]
+    drop("ChargebackReceived", "amount")(file)
+    after = ContractSet.of(changed)
+    (impact,) = impacts(diff(before, after), before, after, [Known(template, "refund.yaml")])
+    (reading,) = impact.hits[0].readings
+    assert (reading.kind, reading.name, reading.text) == ("join of step", "enrich", units)
+    assert "amount" in reading.problem

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handrail.cli.exits import CommandError, Exit
@@ -15,6 +15,8 @@ from handrail.cli.exits import CommandError, Exit
 CONFIG = "buf.yaml"
 FOUND = 100
 """buf's exit code where it has findings, as opposed to not having got that far."""
+
+_MISSING = "imported file does not exist"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Buf:
     def findings(self, *arguments: str) -> tuple[BufFinding, ...]:
         """What a subcommand finds; CommandError with Exit.USAGE where it does not get that far."""
         done = self.run(*arguments, "--error-format", "json")
-        found = tuple(_findings(done.stdout)) or tuple(_findings(done.stderr))
+        found = self._explained(done.stdout) or self._explained(done.stderr)
         if done.returncode not in (0, FOUND) or (done.returncode == FOUND and not found):
             raise CommandError(f"buf {arguments[0]}: {_reason(done.stderr)}", Exit.USAGE)
         return found
@@ -63,11 +65,27 @@ class Buf:
         done = self.run("build", "--exclude-source-info", "--error-format", "json", "-o", "-#format=binpb")
         if done.returncode == 0:
             return done.stdout
-        found = [*_findings(done.stderr), *_findings(done.stdout)] if done.returncode == FOUND else []
+        found = self._explained(done.stderr) + self._explained(done.stdout) if done.returncode == FOUND else ()
         if not found:
             raise CommandError(f"buf build: {_reason(done.stderr)}", Exit.USAGE)
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         raise CommandError(f"the contracts don't compile: {found[0]}{more}", Exit.USAGE)
+
+    def _explained(self, output: bytes) -> tuple[BufFinding, ...]:
+        """The findings in buf's output. Of an import that is not there buf does not say which: its line does."""
+        return tuple(
+            replace(found, text=f"{found.text}: {self._line(found)}; are the third-party protos fetched?")
+            if found.text == _MISSING
+            else found
+            for found in _findings(output)
+        )
+
+    def _line(self, found: BufFinding) -> str:
+        try:
+            lines = (self._folder / found.path).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return lines[found.line - 1].strip(" ;") if 0 < found.line <= len(lines) else ""
 
     def proto_files(self) -> tuple[str, ...]:
         """The project's protos, third-party ones among them, as paths from its folder."""
