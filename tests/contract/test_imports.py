@@ -45,6 +45,7 @@ PURE = (
     "mesh/handrail/mesh/findings.py",
     "mesh/handrail/mesh/flow*",
     "mesh/handrail/mesh/fold*",
+    "cli/handrail/cli/chart",
     "coordinator/handrail/coordinator/decide*",
     "coordinator/handrail/coordinator/views*",
 )

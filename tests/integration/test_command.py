@@ -420,6 +420,17 @@ def test_a_diff_says_what_changes_for_flows(dev: Dev, image: Path, tmp_path: Pat
     assert len(other_contracts.stderr.splitlines()) == 1
 
 
+def test_a_template_is_drawn(dev: Dev) -> None:
+    drawn = dev.text("vera", "template", "graph", "refund")
+    assert drawn == dev.text("vera", "template", "graph", "refund@1")
+    assert drawn.startswith("flowchart TD\n")
+    file = loans.ROOT / "agents" / "demos" / "payments" / "refund.yaml"
+    assert handrail("template", "graph", file).stdout == drawn
+    assert handrail("template", "graph", file, "--format", "svg").stdout.startswith("<svg ")
+    assert dev.run("vera", "template", "graph", "refund@99").returncode == 4
+    assert handrail("template", "graph", "nothing/there.yaml").returncode == 2
+
+
 def test_permissions_are_generated_from_what_is_stored(dev: Dev, tmp_path: Path) -> None:
     credentials, out = tmp_path / "credentials", tmp_path / "permissions.conf"
     printed = dev.text("vera", "nats-permissions", "--credentials", credentials)

@@ -23,7 +23,7 @@ METAVAR = "NAME[@VERSION]|FILE"
 def add_sources(parser: argparse.ArgumentParser, *names: str) -> None:
     """Give the parser an argument for each of the templates, and --contracts for those in files."""
     for name in names:
-        parser.add_argument(name, type=_source, metavar=METAVAR, help="a stored version, or a template in YAML")
+        parser.add_argument(name, type=source, metavar=METAVAR, help="a stored version, or a template in YAML")
     parser.add_argument(
         "--contracts",
         default="",
@@ -33,7 +33,7 @@ def add_sources(parser: argparse.ArgumentParser, *names: str) -> None:
     )
 
 
-def _source(text: str) -> Source:
+def source(text: str) -> Source:
     """A file where there is one of this name, or it looks like one; else a stored version."""
     path = Path(text)
     if path.exists() or path.suffix in (".yaml", ".yml", ".json") or len(path.parts) > 1:

@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 
 from handrail.cli.arguments import CALLER, add_settings
 from handrail.cli.client import pages
-from handrail.cli.commands import template_activate, template_diff
+from handrail.cli.commands import template_activate, template_diff, template_graph
 from handrail.cli.commands.template_activate import activation, print_activation
 from handrail.cli.commands.template_check import fill_check
 from handrail.cli.exits import CommandError, Exit
@@ -59,6 +59,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     show.set_defaults(run=_show)
 
     template_diff.add(verbs)
+    template_graph.add(verbs)
 
 
 def _put(arguments: argparse.Namespace) -> Exit:
