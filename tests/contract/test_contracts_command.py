@@ -161,6 +161,21 @@ def test_two_images_are_compared_without_buf_and_without_git(
     assert impact("--against", image, "--contracts", image).returncode == 0
 
 
+def test_a_module_stands_for_its_own_files_alone(project: Path) -> None:
+    done = impact("--against", "gen/released.binpb", "--contracts", "demos.payments")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 breaking" in done.stdout
+
+
+def test_a_ref_from_before_the_project_is_told_so(project: Path) -> None:
+    git(project, "rm", "--quiet", "buf.yaml")
+    commit(project, "No project yet")
+    git(project, "checkout", "--quiet", "HEAD~1", "--", "buf.yaml")
+    code, text = complaint("impact", "--against", "HEAD")
+    assert code == Exit.USAGE
+    assert "HEAD has no buf.yaml" in text
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x0a\x03abc"], ids=["empty", "text", "damaged"])
 def test_an_image_that_is_none_is_refused(project: Path, content: bytes) -> None:
     (project / "image.binpb").write_bytes(content)

@@ -15,15 +15,16 @@ import pytest
 
 from handrail.cli.exits import Exit
 from handrail.mesh.bus import Bus
-from handrail.mesh.contracts import pack
+from handrail.mesh.contracts import Contracts, pack
 from handrail.mesh.durables import agent_durable
 from handrail.mesh.streams import FLOW
-from handrail.mesh.template import Template
+from handrail.mesh.template import Template, load_yaml
 from handrail.v1 import flow_service_pb2, template_service_pb2
 from tests.contract.scratch import clone, commit, edit, git, make
 from tests.support import flows
 from tests.support.api import Api, bearer, running_api
 from tests.support.dev import handrail
+from tests.support.shop import set_of, shop_file
 from tests.support.waiting import eventually
 
 PAYMENTS = Path("proto/payments/v1/payments.proto")
@@ -111,8 +112,8 @@ async def test_a_breaking_change_names_agents_templates_and_running_flows(api: A
     assert code == Exit.FAILED
     assert f"hit: 2 agents, 2 template versions, {FLOWS + 1} running flows" in text
     assert f"refund@1: {FLOWS} flows run, the oldest since " in text
-    assert "agent notification: agent-notification: live" in text
-    assert "agent enrichment: agent-enrichment: no worker waits for work, 13 pending" in text
+    assert "agent notification: live; 0 messages pending" in text
+    assert "agent enrichment: no worker waits for work; 13 messages pending" in text
     code, text = await impact(api, "--against", "main", "--output", "markdown")
     assert f"- refund@1: {FLOWS} flows run" in text
     assert "new flows still begin with it: once another version is active, it drains within 1 h" in text
@@ -151,3 +152,14 @@ async def test_versions_that_were_stored_with_other_contracts_are_each_compared_
     (change,) = [each for each in found["changes"] if each["level"] != "COMPATIBLE"]
     assert (code, change["code"], change["member"]) == (Exit.FAILED, "ENUM_VALUE_REMOVED", "RISK_HIGH")
     assert change["messages"] == ["payments.v1.ChargebackEnriched"]
+
+
+async def test_templates_of_other_projects_are_left_alone(api: Api, project: Path) -> None:
+    """LIVE: a coordinator may serve several projects; what this one never had is not missing here."""
+    proto = shop_file({"Asked": {"amount": "int64"}, "Done": {}})
+    text = """{name: order, version: 1, starts_with: [shop.v1.Asked], completes_with: [shop.v1.Done], deadline: 60s,
+        steps: [{name: do, agent: doing, after: [shop.v1.Asked], emits: [shop.v1.Done], effect: NONE, timeout: 9s}]}"""
+    await put(api, Template.compile(load_yaml(text), Contracts.from_descriptor_set(set_of(proto))))
+    code, found = await report(api, "--against", "LIVE")
+    assert (code, found["changes"]) == (Exit.OK, [])
+    assert found["notes"] == ["order@1: none of its contracts are of this project", *found["notes"][1:]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from handrail.cli import git
-from handrail.cli.buf import Buf
+from handrail.cli.buf import CONFIG, Buf
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.templates import read_descriptors
 from handrail.mesh import descriptors
@@ -50,6 +50,8 @@ def at_ref(ref: str) -> Baseline:
     with tempfile.TemporaryDirectory(prefix="handrail-") as scratch:
         target = Path(scratch)
         git.extract(ref, target)
+        if not (target / CONFIG).is_file():
+            raise CommandError(f"{ref} has no {CONFIG}: there was no project yet; name an image instead", Exit.USAGE)
         git.copy_ignored(Buf(Path.cwd()).proto_files(), target)
         try:
             contracts = _parsed(Buf(target).build(), ref)

@@ -105,9 +105,9 @@ def read_usage(asked: Session, *, max_flows: int) -> Usage:
 def agent_line(usage: AgentUsage) -> str:
     """An agent's durable in a few words."""
     if not usage.filter_subjects:
-        return f"{usage.durable}: not there yet"
+        return f"there is no durable {usage.durable} yet"
     live = "live" if usage.waiting_pulls else "no worker waits for work"
-    return f"{usage.durable}: {live}, {usage.pending:,} pending, {usage.ack_pending:,} unsettled"
+    return f"{live}; {usage.pending:,} messages pending, {usage.ack_pending:,} unsettled (durable {usage.durable})"
 
 
 def _given(page: VersionUsage, field: Literal["oldest_start_time", "latest_deadline"]) -> list[datetime]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Generic, TypeVar
 
@@ -64,6 +64,10 @@ class ContractSet:
             services.update((_in(file.package, each.name), Defined(each, file)) for each in file.service)
         owned = {file.name: file for file in proto.file if not file.name.startswith(THIRD_PARTY)}
         return cls(proto, owned, messages, enums, services)
+
+    def only(self, files: Collection[str]) -> ContractSet:
+        """The same, of which the project owns no more than these files."""
+        return replace(self, files={name: file for name, file in self.files.items() if name in files})
 
     @cached_property
     def contracts(self) -> Contracts:

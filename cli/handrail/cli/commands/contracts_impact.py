@@ -35,6 +35,9 @@ from handrail.v1.template_pb2 import StoredTemplate
 LIVE = "LIVE"
 _MAX_FLOWS = 20_000
 _FAIL_ON = {"tightened": Level.TIGHTENED, "breaking": Level.BREAKING_SOURCE, "never": None}
+_Found = tuple[Sequence[Impact], list[Known], list[str]]
+"""The changes with whom they hit, the templates that were looked at, and notes on what was not."""
+
 _COORDINATOR = (table.ADDRESS, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT)
 
 
@@ -86,26 +89,46 @@ def _impact(arguments: argparse.Namespace) -> Exit:
 
 def _report(arguments: argparse.Namespace, asked: Session | None) -> Report:
     now = read_image(arguments.contracts) if arguments.contracts else build_project()
-    stored = _stored(asked) if asked is not None else []
-    templates, notes = _from_files(arguments.template)
+    stored = [asked.template(each.name, each.version) for each in listed(asked)] if asked is not None else []
     if arguments.against == LIVE:
-        known = [Known(each.template, "stored") for each in stored]
-        found = _merged(_against_stored(each, now) for each in stored)
+        found, known, notes = _against_stored(stored, now)
     else:
-        baseline = _baseline(arguments)
-        notes += [] if arguments.template else baseline.notes
-        before = [] if arguments.template else baseline.templates
-        known = distinct([*(Known(each.template, "stored") for each in stored), *templates, *before])
-        found = impacts(diff(baseline.contracts, now), baseline.contracts, now, known)
+        found, known, notes = _against_baseline(arguments, now, stored)
     usage = read_usage(asked, max_flows=arguments.max_flows) if asked is not None else None
     return Report(arguments.against, found, known, usage, [*notes, *_limits(usage, known)])
 
 
-def _baseline(arguments: argparse.Namespace) -> Baseline:
+def _against_baseline(arguments: argparse.Namespace, now: ContractSet, stored: Iterable[StoredTemplate]) -> _Found:
+    """The changes since a ref or an image, and whom they hit of the templates that are stored, here, or at the ref."""
     against: str = arguments.against
-    if Path(against).is_file():
-        return Baseline(read_image(against))
-    return at_ref(against)
+    templates, notes = _from_files(arguments.template)
+    baseline = Baseline(read_image(against)) if Path(against).is_file() else at_ref(against)
+    if not arguments.template:
+        templates += baseline.templates
+        notes += baseline.notes
+    known = distinct([*(Known(each.template, "stored") for each in stored), *templates])
+    before = baseline.contracts
+    if arguments.contracts and not Path(arguments.contracts).exists():
+        before = before.only(now.files)  # a module's messages are not the whole project
+    return impacts(diff(before, now), before, now, known), known, notes
+
+
+def _against_stored(stored: Iterable[StoredTemplate], now: ContractSet) -> _Found:
+    """The changes since each version was stored that have to do with it: its files hold neighbours, too."""
+    by_change: dict[Change, Impact] = {}
+    known, notes = [], []
+    for each in stored:
+        before = stored_contracts(each, now)
+        if not before.files.keys() & now.files.keys():
+            notes.append(f"{each.template.name}@{each.template.version}: none of its contracts are of this project")
+            continue
+        template = Known(each.template, "stored")
+        known.append(template)
+        for impact in impacts(diff(before, now), before, now, [template]):
+            if impact.hits:
+                earlier = by_change.get(impact.change)
+                by_change[impact.change] = impact if earlier is None else earlier.plus(impact)
+    return sorted(by_change.values(), key=lambda impact: (-impact.change.level, impact.change)), known, notes
 
 
 def _from_files(files: Sequence[Path]) -> tuple[list[Known], list[str]]:
@@ -115,26 +138,6 @@ def _from_files(files: Sequence[Path]) -> tuple[list[Known], list[str]]:
         return [Known(read_template(path), str(path)) for path in files], []
     except CommandError as error:
         raise CommandError(error.text, Exit.USAGE) from None  # 1 says that contracts break
-
-
-def _stored(asked: Session) -> list[StoredTemplate]:
-    return [asked.template(each.name, each.version) for each in listed(asked)]
-
-
-def _against_stored(stored: StoredTemplate, now: ContractSet) -> tuple[Impact, ...]:
-    """The changes since a version was stored that have to do with it: its files hold neighbours, too."""
-    before = stored_contracts(stored, now)
-    found = impacts(diff(before, now), before, now, [Known(stored.template, "stored")])
-    return tuple(impact for impact in found if impact.hits)
-
-
-def _merged(of_versions: Iterable[tuple[Impact, ...]]) -> tuple[Impact, ...]:
-    """One impact a change, with the versions that it hits, worst first."""
-    by_change: dict[Change, Impact] = {}
-    for impact in (each for found in of_versions for each in found):
-        known = by_change.get(impact.change)
-        by_change[impact.change] = impact if known is None else known.plus(impact)
-    return tuple(sorted(by_change.values(), key=lambda impact: (-impact.change.level, impact.change)))
 
 
 def _limits(usage: Usage | None, known: Sequence[Known]) -> list[str]:
