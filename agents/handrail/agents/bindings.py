@@ -27,6 +27,9 @@ class Route:
     patience: timedelta = timedelta.max
 
 
+POISON = 5
+"""The delivery at which a message counts as poison where all workers of the agent can handle it."""
+
 _NOTHING = Route()
 
 
@@ -74,6 +77,7 @@ class Bindings:
     handlers: Sequence[Handler]
     _bound: dict[int, Bound] = field(default_factory=dict)
     _gated: dict[str, frozenset[str]] = field(default_factory=dict)
+    _differing: frozenset[str] = frozenset()
 
     def of(self, template: Template) -> Bound:
         """The handlers over this version."""
@@ -85,9 +89,20 @@ class Bindings:
     def learn(self, templates: Iterable[Template]) -> None:
         """Take up the versions that are stored: what any of them gates is looked at twice."""
         gated: dict[str, set[str]] = {}
+        duties: dict[str, set[object]] = {}
         for template in templates:
+            duties.setdefault(template.name, set()).add(_duties(self.agent, template))
             gated.setdefault(template.name, set()).update(gate.on for gate in template.gates.values())
         self._gated = {name: frozenset(types) for name, types in gated.items()}
+        self._differing = frozenset(name for name, different in duties.items() if len(different) > 1)
+
+    def poison_at(self, flow_type: str) -> int:
+        """The delivery at which a message counts as poison: each before may have killed the process that handled it.
+
+        Where the stored versions ask different things of the agent, workers of the old and of the new kind may run side
+        by side, and hand back what is for the other kind: that counts as a delivery too, and kills nobody.
+        """
+        return POISON * 4 if flow_type in self._differing else POISON
 
     def gated_somewhere(self, flow_type: str, message_type: str) -> bool:
         """Whether any stored version of the flow type gates this message."""
@@ -103,6 +118,15 @@ def bind(agent: str, handlers: Sequence[Handler], template: Template) -> Bound:
     types = {message_type for step in own for message_type in step.waits_for}
     routes = {message_type: _route(agent, template, message_type) for message_type in types}
     return Bound(template, routes, binder.steps, binder.undos, binder.joins, tuple(binder.problems))
+
+
+def _duties(agent: str, template: Template) -> frozenset[object]:
+    """What a version asks of an agent's handlers."""
+    return frozenset(
+        (step.name, step.waits_for, step.emits, step.undo.emits if step.undo else None)
+        for step in template.steps.values()
+        if step.agent == agent
+    )
 
 
 def _route(agent: str, template: Template, message_type: str) -> Route:
@@ -133,15 +157,13 @@ class _Binder:
             self._bind_join(step)
         for message_type in sorted(step.after):
             handler = self._find(Purpose.STEP, step, message_type, f"@agent.on({_short(message_type)})")
-            if handler is not None:
+            if handler is not None and self._can_answer(handler, step, step.emits):
                 self.steps[step.name, message_type] = handler
-                self._check_answers(handler, step, step.emits)
         if step.effect is EffectKind.UNDOABLE and step.undo is not None:
             for message_type in sorted(step.emits | self._nothing(step)):
                 handler = self._find(Purpose.UNDO, step, message_type, f"@agent.undoes({_short(message_type)})")
-                if handler is not None:
+                if handler is not None and self._can_answer(handler, step, step.undo.emits):
                     self.undos[step.name, message_type] = handler
-                    self._check_answers(handler, step, step.undo.emits)
 
     def _nothing(self, step: StepSpec) -> frozenset[str]:
         """StepCompleted, where a handler of the step may answer with nothing: that reports an effect, too."""
@@ -155,8 +177,8 @@ class _Binder:
         handler = self._most_specific(matching, step, f"@agent.on_all({names})")
         if handler is None:
             return
-        self.joins[step.name] = handler
-        self._check_answers(handler, step, step.emits)
+        if self._can_answer(handler, step, step.emits):
+            self.joins[step.name] = handler
         several = {name for p in handler.parameters if p.several for name in (t.DESCRIPTOR.full_name for t in p.types)}
         for join in step.joins:
             if join.type not in several and join.count.fixed != 1:
@@ -189,7 +211,8 @@ class _Binder:
             self._problem(f"step {step.name}: {names} all want to run it; tell them apart with step= or flow_type=")
         return chosen[0]
 
-    def _check_answers(self, handler: Handler, step: StepSpec, allowed: frozenset[str]) -> None:
+    def _can_answer(self, handler: Handler, step: StepSpec, allowed: frozenset[str]) -> bool:
+        """Whether one of its answers is one of the step's; what else it may return is noted."""
         strange = sorted(set(handler.returns) - allowed - {STEP_COMPLETED})
         if strange:
             self._problem(
@@ -201,6 +224,7 @@ class _Binder:
                 self._problem(
                     f"handler {handler.name} may return {message_type}, which the stored contracts don't have"
                 )
+        return handler.may_return_nothing or not handler.returns or not allowed.isdisjoint(handler.returns)
 
     def _problem(self, text: str) -> None:
         line = f"{self.where}: {text}"

@@ -12,13 +12,13 @@ from handrail.agents.arguments import UnfitInput
 from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings
 from handrail.agents.context import Context
-from handrail.agents.errors import NonRetryable, Postponed, Stopping
+from handrail.agents.errors import NoHandler, NonRetryable, Postponed, Stopping
 from handrail.agents.halts import Halts
 from handrail.agents.handlers import Handler
 from handrail.agents.invoke import QuickRetries, invoke
 from handrail.agents.outcomes import Outcomes
 from handrail.agents.patience import Patience
-from handrail.agents.plan import POISON, Task
+from handrail.agents.plan import Task
 from handrail.agents.planner import Planner
 from handrail.agents.ports import Delivery, Mesh
 from handrail.mesh import telemetry
@@ -32,6 +32,7 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 _logger = logging.getLogger(__name__)
 
 _LONGEST_DELAY = timedelta(minutes=5)
+_QUICK_DELAY, _QUICK = timedelta(milliseconds=250), 6
 
 _BAD_ANSWER = (
     ErrorReason.ERROR_REASON_CONTRACT_VIOLATION,
@@ -75,7 +76,7 @@ class Engine:
         except Stopping:
             delivery.nak()
         except Postponed as postponed:
-            delay = _delay(delivery.delivered)
+            delay = (_delay_for_others if isinstance(postponed, NoHandler) else _delay)(delivery.delivered)
             _logger.warning("%s; handed back for %g s", postponed, delay.total_seconds())
             delivery.nak(delay)
         except Exception:
@@ -111,8 +112,8 @@ class Engine:
             await self._outcomes.not_started(attempt, "the flow is halted")
         else:
             handler = self._handler(attempt)
-            if delivery.delivered >= POISON:
-                text = f"{POISON - 1} deliveries came to no end; the handler may have killed its process each time"
+            if delivery.delivered >= self._bindings.poison_at(attempt.template.name):
+                text = f"{delivery.delivered - 1} deliveries came to no end; the handler may have killed its process"
                 await self._outcomes.failed(attempt, "Poison", text, retryable=False, outcome_unknown=_unknown(attempt))
             else:
                 await self._run(attempt, handler, recorded, delivery)
@@ -220,13 +221,20 @@ class Engine:
         else:
             handler = bound.handler(attempt.step, message_type)
         if handler is None:
-            raise Postponed(f"{attempt.label}: this worker has no handler for {message_type}")
+            version = attempt.template.version
+            raise NoHandler(f"{attempt.label}: this worker handles no {message_type} in the way of version {version}")
         return handler
 
 
 def _delay(delivered: int) -> timedelta:
     """How long a delivery is handed back for: a second, then four times as long each time."""
     return min(timedelta(seconds=4 ** min(delivered - 1, 8)), _LONGEST_DELAY)
+
+
+def _delay_for_others(delivered: int) -> timedelta:
+    """The same where a worker of another kind may run beside: soon at first, as that one may get it the next time."""
+    doublings = min(max(delivered - _QUICK, 0), 20)
+    return min(_QUICK_DELAY * (1 << doublings), _LONGEST_DELAY)
 
 
 def _unknown(attempt: Attempt) -> bool:

@@ -33,3 +33,7 @@ class Stopping(Exception):
 
 class Postponed(Exception):
     """This worker can't handle a delivery; another one may, or a later one."""
+
+
+class NoHandler(Postponed):
+    """The delivery is for a version of the flow type that this worker's handlers don't fit."""

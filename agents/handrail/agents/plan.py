@@ -11,9 +11,6 @@ from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import Flow, Verdict, Void
 from handrail.mesh.subjects import Kind
 
-POISON = 5
-"""The delivery at which a message counts as poison: each one before may have killed the process that handled it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Task:

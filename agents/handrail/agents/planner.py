@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from handrail.agents import plan
-from handrail.agents.bindings import Bindings, Bound
+from handrail.agents.bindings import POISON, Bindings, Bound
 from handrail.agents.errors import Postponed
 from handrail.agents.halts import Halts
 from handrail.agents.patience import Patience
-from handrail.agents.plan import POISON, Plan
+from handrail.agents.plan import Plan
 from handrail.agents.ports import Mesh
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError

@@ -122,7 +122,7 @@ class Worker:
                 remind_at = loop.time() + _REMIND
                 _logger.warning(
                     "agent %s is in no stored template (there are %s); it waits for one that names it: "
-                    "handrail template put FILE, then handrail template activate NAME VERSION",
+                    "handrail template put FILE, then handrail template activate NAME@VERSION",
                     self._agent.name,
                     ", ".join(mesh.templates.names()) or "none",
                 )

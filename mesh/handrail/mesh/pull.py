@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
@@ -64,6 +65,9 @@ class Pull:
         self._inbox = connection.inbox.new_prefix()
         self._requests: deque[float] = deque()
         self._requested = 0
+        # The broker serves requests in turn, from the oldest. In step with each other, the same worker would be first
+        # after each quiet time, and get again and again what it alone can't handle.
+        self._expires = _EXPIRES * random.uniform(0.6, 1.0)
         self._unsettled = 0
         self.requests_made = 0
         self.moves = 0
@@ -227,8 +231,8 @@ class Pull:
             return
         self.requests_made += 1
         self._requested += room
-        self._requests.append(now + _EXPIRES + _GRACE)
-        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (room, _EXPIRES * 1e9, _HEARTBEAT * 1e9)
+        self._requests.append(now + self._expires + _GRACE)
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (room, self._expires * 1e9, _HEARTBEAT * 1e9)
         self._connection.send(self.subject, body, reply=f"{self._inbox}.{self.requests_made}")
 
     def _ask_anew(self) -> None:
