@@ -12,6 +12,7 @@ from handrail.cli.client import pages
 from handrail.cli.commands import template_activate, template_diff, template_graph
 from handrail.cli.commands.template_activate import activation, print_activation
 from handrail.cli.commands.template_check import fill_check
+from handrail.cli.commands.template_infer import fill_infer
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
@@ -37,6 +38,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
     fill_check(verbs)
+    fill_infer(verbs)
 
     put = verbs.add_parser("put", help="check and store a version", allow_abbrev=False)
     put.add_argument("file", type=Path, metavar="FILE", help="template in YAML")

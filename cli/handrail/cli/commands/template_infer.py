@@ -1,0 +1,103 @@
+"""`handrail template infer`: a template proposed from recorded traffic, as YAML with the evidence in its comments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+from handrail.cli.arguments import CALLER, Parsers, add_settings, positive, since
+from handrail.cli.client import pages
+from handrail.cli.exits import Exit
+from handrail.cli.session import Session, plain, session
+from handrail.mesh.envelope import Recorded, from_timestamp
+from handrail.mesh.infer import Traffic, infer
+from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.template_text import to_text
+from handrail.v1 import flow_service_pb2 as pb
+from handrail.v1.event_pb2 import Kind as KindView
+from handrail.v1.event_pb2 import RecordedEvent
+
+_DEFAULT_LIMIT = 500
+_ALL = 100_000
+_AT_ONCE = 8
+
+
+def fill_infer(verbs: Parsers) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser("infer", help="propose a template from recorded traffic, as YAML", allow_abbrev=False)
+    parser.add_argument("flow_type", metavar="TYPE", help="flow type")
+    parser.add_argument("--since", type=since, metavar="WHEN", help="flows begun since: 24h, or 2026-11-22T21:00:00Z")
+    parser.add_argument(
+        "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="the newest flows, at most so many (500)"
+    )
+    add_settings(parser, CALLER)
+    parser.set_defaults(run=_infer)
+
+
+def _infer(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        flows = _flows(asked, arguments.flow_type, arguments.since, arguments.limit)
+        # The contracts to read the messages with; what the stored template says of them is not looked at.
+        contracts = asked.contracts(arguments.flow_type, max((flow.template_version for flow in flows), default=0))
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            traffic = list(threads.map(lambda flow: _traffic(asked, flow), flows))
+        inferred = infer(arguments.flow_type, traffic, contracts)
+        if asked.output.is_json:
+            asked.output.document(
+                {
+                    "template": plain(inferred.template),
+                    "notes": {path: list(notes) for path, notes in inferred.notes.items()},
+                    "findings": [plain(found) for found in inferred.findings],
+                }
+            )
+        else:
+            print(to_text(inferred.template, inferred.notes), end="")
+    return Exit.OK
+
+
+def _flows(asked: Session, flow_type: str, begun: datetime | None, limit: int) -> list[pb.Flow]:
+    """The newest flows of the type, as far back as was asked."""
+
+    def fetch(token: str, size: int) -> tuple[list[pb.Flow], str]:
+        request = pb.ListFlowsRequest(flow_type=flow_type, page_size=size, page_token=token)
+        page = asked.client.call(asked.client.flows.ListFlows, request)
+        recent = [flow for flow in page.flows if begun is None or from_timestamp(flow.start_time) >= begun]
+        return recent, page.next_page_token if len(recent) == len(page.flows) else ""
+
+    return pages(fetch, limit=limit)
+
+
+def _traffic(asked: Session, flow: pb.Flow) -> Traffic:
+    def fetch(token: str, size: int) -> tuple[list[RecordedEvent], str]:
+        request = pb.ListFlowEventsRequest(flow_id=flow.flow_id, page_size=size, page_token=token)
+        page = asked.client.call(asked.client.flows.ListFlowEvents, request)
+        return list(page.events), page.next_page_token
+
+    events = pages(fetch, limit=_ALL)
+    return Traffic(
+        recorded=recorded(each for each in events if not each.void_reason),
+        status=flow.status,
+        left_out=recorded(each for each in events if each.void_reason),
+    )
+
+
+def recorded(events: Iterable[RecordedEvent]) -> list[Recorded]:
+    """Events of the API as the stream has them."""
+    return [
+        Recorded(
+            Address(
+                each.event.flow_type,
+                each.event.flow_id,
+                Kind[KindView.Name(each.kind).removeprefix("KIND_")],
+                each.agent,
+                each.event.event_id,
+                each.type,
+            ),
+            each.event,
+            each.sequence,
+            from_timestamp(each.time),
+        )
+        for each in events
+    ]

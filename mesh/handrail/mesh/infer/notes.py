@@ -1,0 +1,62 @@
+"""What an inferred template was told from: notes for people, each at a place of the template."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+
+HEADROOM = 4
+"""How many times as long as nearly all took something may take, before somebody steps in."""
+
+_SHARE = 0.99
+_NICE = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
+_DAY = 86_400
+
+
+class Notes(dict[str, list[str]]):
+    """Notes by the path of what they are about: `steps[1].timeout`; those about the whole are under the empty path."""
+
+    def add(self, path: str, text: str) -> None:
+        """One more note about this place."""
+        self.setdefault(path, []).append(text)
+
+
+def times(number: int, what: str) -> str:
+    """A number of things: `1 flow`, `12 flows`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def tally(things: Iterable[str]) -> str:
+    """How often there was what, most first: `payments.v1.RefundPaid 12, payments.v1.RefundRefused 1`; `12` for one."""
+    counted = Counter(things).most_common()
+    if len(counted) == 1:
+        return f"{counted[0][1]:,}"
+    return ", ".join(f"{thing} {number:,}" for thing, number in counted)
+
+
+def span(numbers: Collection[int]) -> str:
+    """The least and the most: `3`, or `1 to 7`."""
+    return f"{min(numbers):,}" if min(numbers) == max(numbers) else f"{min(numbers):,} to {max(numbers):,}"
+
+
+def nearly_all(durations: Collection[timedelta]) -> timedelta:
+    """The time that 99 in 100 took at most."""
+    return sorted(durations)[math.ceil(_SHARE * len(durations)) - 1]
+
+
+def roomy(took: timedelta, *, least: timedelta) -> timedelta:
+    """A limit with room above what nearly all took, and a round number."""
+    wanted = max(took * HEADROOM, least).total_seconds()
+    nice = next((number for number in _NICE if number >= wanted), math.ceil(wanted / _DAY) * _DAY)
+    return timedelta(seconds=nice)
+
+
+def seconds(duration: timedelta) -> str:
+    """A time for people: `0.35 s`."""
+    return (
+        f"{duration.total_seconds():.3g} s"
+        if duration < timedelta(seconds=100)
+        else f"{duration.total_seconds():,.0f} s"
+    )

@@ -1,0 +1,50 @@
+"""Rules as the decisions show them that they tripped. A rule that never tripped leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.errors import PolicyError
+from handrail.mesh.expression import cut
+from handrail.mesh.infer.notes import Notes, times
+from handrail.mesh.infer.traffic import Traffic
+from handrail.mesh.policy import Policy
+from handrail.v1 import template_pb2 as pb
+from handrail.v1.decision_pb2 import RuleTripped
+
+_TRIPPED = RuleTripped.DESCRIPTOR.full_name
+
+
+def infer_rules(
+    flows: Sequence[Traffic], facts: frozenset[str], contracts: Contracts, notes: Notes
+) -> Iterator[pb.Rule]:
+    """The rules that tripped and whose condition is on record; `facts` are the types that a condition may look up."""
+    trips: dict[str, list[tuple[RuleTripped, str]]] = {}
+    for flow in flows:
+        for each in flow.decisions(_TRIPPED):
+            tripped = RuleTripped.FromString(each.event.data.value)
+            fact = flow.facts.get(tripped.event_id)
+            if fact is not None:
+                trips.setdefault(tripped.rule, []).append((tripped, fact.type))
+    number = 0
+    for name, seen in trips.items():
+        on = list(dict.fromkeys(message_type for _, message_type in seen))
+        conditions = list(dict.fromkeys(tripped.detail for tripped, _ in seen))
+        when = next((each for each in conditions if _compiles(each, on, facts, contracts)), None)
+        if when is None:
+            notes.add("", f"Rule {name} tripped in {times(len(seen), 'flow')}: {cut(conditions[0])}.")
+            continue
+        notes.add(
+            f"rules[{number}]", f"tripped in {times(len(seen), 'flow')}; it may look at more events than it tripped at"
+        )
+        yield pb.Rule(name=name, on=on, when=when, then=seen[-1][0].then)
+        number += 1
+
+
+def _compiles(text: str, on: Sequence[str], facts: frozenset[str], contracts: Contracts) -> bool:
+    try:
+        Policy.parse(text, event_types=on, contracts=contracts, fact_types=facts)
+    except PolicyError:
+        return False
+    return True
