@@ -44,6 +44,7 @@ PURE = (
     "mesh/handrail/mesh/places.py",
     "mesh/handrail/mesh/findings.py",
     "mesh/handrail/mesh/flow*",
+    "mesh/handrail/mesh/infer*",
     "mesh/handrail/mesh/fold*",
     "cli/handrail/cli/chart",
     "coordinator/handrail/coordinator/decide*",

@@ -481,6 +481,23 @@ async def test_quarantined_messages_are_shown_with_their_bytes(dev: Dev) -> None
     assert dev.run("anna", "quarantine", "list").returncode == 5
 
 
+def test_a_template_is_inferred_from_what_runs_and_passes_the_check(dev: Dev, tmp_path: Path) -> None:
+    flow = start(dev, 20)
+    wait_for(lambda: status(dev, flow) == "COMPLETED", "the end of the flow")
+    file = tmp_path / "inferred.yaml"
+    file.write_text(dev.text("vera", "template", "infer", "refund", "--since", "1h", "--limit", "50"))
+    shown = file.read_text()
+    assert shown.startswith("# Inferred from ")
+    assert "  - name: enrich\n    agent: enrichment\n    after: [payments.v1.ChargebackReceived] # " in shown
+    checked = handrail("template", "check", file, "--contracts", "demos.payments")
+    assert checked.returncode == 0, checked.stdout
+    document = dev.json("vera", "template", "infer", "refund")
+    assert document["template"]["startsWith"] == ["payments.v1.ChargebackReceived"]
+    assert document["notes"]["starts_with"]
+    assert dev.run("vera", "template", "infer", "dance").returncode == 4
+    assert "(FLOW_NOT_FOUND)" in dev.run("vera", "template", "infer", "refund", "--since", "0s").stderr
+
+
 async def test_divergences_are_listed_and_counted(dev: Dev) -> None:
     flow = start(dev, 20)
     wait_for(lambda: status(dev, flow) == "COMPLETED", "the end of the flow")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ def _block(message: Message, path: str, indent: int, notes: Notes) -> Iterator[s
             yield from _with_notes(f"{field.name}:", field_path, indent, notes)
             for index, item in enumerate(value):
                 yield from _item(item, f"{field_path}[{index}]", indent + 2, notes)
-        elif _is_block(field, value, field_path, notes):
+        elif field.message_type is not None and not _is_short(value, field_path, notes):
             yield from _with_notes(f"{field.name}:", field_path, indent, notes)
             yield from _block(value, field_path, indent + 2, notes)
         else:
@@ -50,10 +51,12 @@ def _item(item: Message, path: str, indent: int, notes: Notes) -> Iterator[str]:
         yield f"{' ' * indent}- {line[indent + 2 :]}" if number == 0 else line
 
 
-def _is_block(field: FieldDescriptor, value: object, path: str, notes: Notes) -> bool:
-    if field.message_type is None or isinstance(value, Duration):
-        return False
-    return _noted_inside(path, notes) or len(_flow(cast("Message", value))) > _WIDTH // 2
+def _is_short(value: Message, path: str, notes: Notes) -> bool:
+    """Whether a message goes on one line: nothing nests in it, and nothing is to be said about its parts."""
+    nested = any(
+        field.message_type is not None and not isinstance(part, Duration) for field, part in value.ListFields()
+    )
+    return isinstance(value, Duration) or not (nested or _noted_inside(path, notes))
 
 
 def _noted_inside(path: str, notes: Notes) -> bool:
@@ -99,6 +102,8 @@ def _single(field: FieldDescriptor, value: object, *, inside: bool) -> str:
         return value.ToJsonString()
     if isinstance(value, Message):
         return _flow(value)
+    if isinstance(value, float):
+        return f"{value:g}"
     return _text(value, inside=inside) if isinstance(value, str) else json.dumps(value)
 
 
@@ -115,4 +120,5 @@ def _text(text: str, *, inside: bool) -> str:
             return text
     except yaml.YAMLError:
         pass
-    return json.dumps(text, ensure_ascii=False)
+    quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf)
+    return quoted.strip()

@@ -34,6 +34,11 @@ _REFUSED = ApprovalRefused.DESCRIPTOR.full_name
 _ESCALATED = Escalated.DESCRIPTOR.full_name
 _HALTED = FlowHalted.DESCRIPTOR.full_name
 
+_ON_REJECT = {
+    HaltMode.HALT_MODE_COMPENSATE: pb.REJECT_ACTION_COMPENSATE,
+    HaltMode.HALT_MODE_FAIL: pb.REJECT_ACTION_FAIL,
+}
+
 ALWAYS = "always"
 """The reason that a gate without a condition gives."""
 
@@ -100,6 +105,7 @@ def _unasked(message_type: str, proposals: Sequence[SeenProposal], notes: Notes,
         on=message_type,
         approvers=pb.Approvers(roles=[NOBODY_ASKED]),
         on_expiry=pb.EXPIRY_ACTION_WAIT,
+        on_reject=pb.REJECT_ACTION_COMPENSATE,
     )
 
 
@@ -198,7 +204,9 @@ def _at_expiry(proposal: SeenProposal) -> Iterator[pb.ExpiryAction.ValueType]:
 
 def _refusal(gate: pb.Gate, asked: Sequence[SeenProposal], runs: Sequence[SeenRun], notes: Notes, path: str) -> None:
     waited_for = {run.root for run in runs}
-    seen = [action for each in asked for action in _after_refusal(each, waited_for)]
+    # Where several gates asked about a proposal, any of them may have had the say.
+    alone = [each for each in asked if len(each.requests) == 1]
+    seen = [action for each in alone for action in _after_refusal(each, waited_for)]
     if seen:
         gate.on_reject = Counter(seen).most_common(1)[0][0]
         notes.add(f"{path}.on_reject", f"refused: {len(seen):,}")
@@ -209,15 +217,14 @@ def _refusal(gate: pb.Gate, asked: Sequence[SeenProposal], runs: Sequence[SeenRu
 
 
 def _after_refusal(proposal: SeenProposal, waited_for: set[str]) -> Iterator[pb.RejectAction.ValueType]:
+    """What came of a refusal: a step that waited for it, or a halt, which names its cause in its reason alone."""
     for event_id, refusal in proposal.flow.refusals.items():
         if ApprovalRefused.FromString(refusal.event.data.value).proposal_id != proposal.recorded.event_id:
             continue
-        following = next((each for each in proposal.flow.recorded if each.sequence > refusal.sequence), None)
-        if event_id in waited_for:
+        halts = [FlowHalted.FromString(each.event.data.value) for each in proposal.flow.decisions(_HALTED)]
+        reason = f"{proposal.recorded.type} was refused"
+        halted = next((each for each in halts if each.mode in _ON_REJECT and each.reason == reason), None)
+        if halted is not None:
+            yield _ON_REJECT[halted.mode]
+        elif event_id in waited_for:
             yield pb.REJECT_ACTION_CONTINUE
-        elif following is not None and following.type == _HALTED:
-            halted = FlowHalted.FromString(following.event.data.value)
-            if not halted.by and halted.mode == HaltMode.HALT_MODE_COMPENSATE:
-                yield pb.REJECT_ACTION_COMPENSATE
-            elif not halted.by and halted.mode == HaltMode.HALT_MODE_FAIL:
-                yield pb.REJECT_ACTION_FAIL

@@ -29,11 +29,13 @@ def times(number: int, what: str) -> str:
 
 
 def tally(things: Iterable[str]) -> str:
-    """How often there was what, most first: `payments.v1.RefundPaid 12, payments.v1.RefundRefused 1`; `12` for one."""
-    counted = Counter(things).most_common()
-    if len(counted) == 1:
-        return f"{counted[0][1]:,}"
-    return ", ".join(f"{thing} {number:,}" for thing, number in counted)
+    """How often there was what, most first: `payments.v1.RefundPaid 12, payments.v1.RefundRefused 1`."""
+    return ", ".join(f"{thing} {number:,}" for thing, number in Counter(things).most_common())
+
+
+def beside(things: Collection[str]) -> str:
+    """The same where the things stand beside it: a single one need not be named again."""
+    return f"{len(things):,}" if len(set(things)) == 1 else tally(things)
 
 
 def span(numbers: Collection[int]) -> str:

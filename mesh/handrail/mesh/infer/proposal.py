@@ -11,7 +11,7 @@ from handrail.mesh.contracts import Contracts
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.infer.gates import infer_gates
-from handrail.mesh.infer.notes import Notes, nearly_all, roomy, seconds, tally, times
+from handrail.mesh.infer.notes import Notes, beside, nearly_all, roomy, seconds, tally, times
 from handrail.mesh.infer.rules import infer_rules
 from handrail.mesh.infer.steps import infer_step
 from handrail.mesh.infer.traffic import SeenRun, Traffic, seen_runs
@@ -105,12 +105,12 @@ def _begin(template: pb.FlowTemplate, flows: Sequence[Traffic], notes: Notes) ->
     firsts = [next(each for each in flow.recorded if _is_first(each)) for flow in flows]
     types = [each.type for each in firsts]
     template.starts_with.extend(dict(Counter(types).most_common()))
-    notes.add("starts_with", tally(types))
+    notes.add("starts_with", beside(types))
     starters = [each.agent for each in firsts]
     agents = [agent for agent in starters if agent != COORDINATOR]
     template.started_by.extend(dict(Counter(agents).most_common()))
     if agents:
-        notes.add("started_by", tally(agents))
+        notes.add("started_by", beside(agents))
     if len(agents) < len(starters):
         notes.add("starts_with", f"{len(starters) - len(agents):,} through the API")
 
@@ -132,7 +132,7 @@ def _end(template: pb.FlowTemplate, flows: Sequence[Traffic], runs: Sequence[See
         left = [ends for ends in left if best not in ends]
     template.completes_with.extend(chosen)
     if completed:
-        in_each = tally(name for ends in open_ended for name in set(ends) if name in chosen)
+        in_each = beside([name for ends in open_ended for name in set(ends) if name in chosen])
         notes.add("completes_with", f"{in_each}; {times(len(completed), 'flow')} completed")
     else:
         notes.add("completes_with", "no flow completed by itself: these are the facts that came last")

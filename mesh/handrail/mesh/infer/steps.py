@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.infer.counts import count_of
-from handrail.mesh.infer.notes import Notes, nearly_all, roomy, seconds, span, tally, times
-from handrail.mesh.infer.traffic import SeenRun
+from handrail.mesh.infer.notes import Notes, beside, nearly_all, roomy, seconds, span, tally, times
+from handrail.mesh.infer.traffic import SeenRun, Traffic
 from handrail.mesh.specs import STEP_COMPLETED
 from handrail.mesh.subjects import Kind
 from handrail.v1 import template_pb2 as pb
@@ -21,7 +21,6 @@ LEAST = timedelta(seconds=10)
 
 _ESCALATED = Escalated.DESCRIPTOR.full_name
 _HALTED = FlowHalted.DESCRIPTOR.full_name
-_STEP_FAILED = EscalationCause.ESCALATION_CAUSE_STEP_FAILED
 
 _ON_FAILURE = {
     HaltMode.HALT_MODE_COMPENSATE: pb.FAILURE_ACTION_COMPENSATE,
@@ -32,8 +31,7 @@ _ON_FAILURE = {
 def infer_step(name: str, runs: Sequence[SeenRun], contracts: Contracts, notes: Notes, path: str) -> pb.Step:
     """One step, with notes on where each part is from."""
     step = pb.Step(name=name, agent=_most([run.agent for run in runs if run.agent]))
-    flows = len({id(run.flow) for run in runs})
-    notes.add(path, f"{times(len(runs), 'run')} in {times(flows, 'flow')}")
+    notes.add(path, f"{times(len(runs), 'run')} in {times(len(_flows_of(runs)), 'flow')}")
     others = sorted({run.agent for run in runs if run.agent} - {step.agent})
     if others:
         notes.add(f"{path}.agent", f"{', '.join(others)} answered too")
@@ -58,7 +56,7 @@ def _triggers(step: pb.Step, runs: Sequence[SeenRun], contracts: Contracts, note
             )
     else:
         step.after.extend(dict(Counter(single).most_common()))
-        notes.add(f"{path}.after", tally(single) or "nothing on record: correct this")
+        notes.add(f"{path}.after", beside(single) or "nothing on record: correct this")
         if joins:
             notes.add(f"{path}.after", f"{times(len(joins), 'run')} joined several messages; a step does not do both")
     if unknown:
@@ -82,7 +80,7 @@ def _answers(step: pb.Step, runs: Sequence[SeenRun], notes: Notes, path: str) ->
     answers = [each.type for run in runs for each in run.outcomes]
     step.emits.extend(each for each in dict(Counter(answers).most_common()) if each != STEP_COMPLETED)
     place = f"{path}.emits" if step.emits else path
-    notes.add(place, tally(answers) or "it never answered: what it emits is not on record")
+    notes.add(place, beside(answers) or "it never answered: what it emits is not on record")
     totals = [run.outcomes[0].event.output_total or 1 for run in runs if run.outcomes]
     if totals and max(totals) > 1:
         notes.add(place, f"{span(totals)} at once")
@@ -107,33 +105,33 @@ def _retries(step: pb.Step, runs: Sequence[SeenRun], notes: Notes, path: str) ->
 
 
 def _failing(step: pb.Step, runs: Sequence[SeenRun], notes: Notes, path: str) -> None:
-    """What happened when no attempt was left, as the decision says that follows on the last failure."""
-    seen = [action for run in runs if run.failures for action in _consequences(run)]
+    """What happened when no attempt was left, as the decisions say that name the step."""
+    seen = [action for flow in _flows_of(runs) for action in _consequences(step.name, flow)]
     if seen:
         step.on_failure = Counter(seen).most_common(1)[0][0]
-        notes.add(f"{path}.on_failure", f"failed for good: {times(len(seen), 'run')}")
+        notes.add(f"{path}.on_failure", f"failed for good: {len(seen):,}")
 
 
-def _consequences(run: SeenRun) -> Iterator[pb.FailureAction.ValueType]:
-    last = run.failures[-1].sequence
-    recorded = run.flow.recorded
-    following = next((each for each in recorded if each.sequence > last), None)
-    if following is None:
-        return
-    data = following.event.data.value
-    if following.type == _HALTED:
-        halted = FlowHalted.FromString(data)
-        if not halted.by and halted.mode in _ON_FAILURE:
+def _consequences(step: str, flow: Traffic) -> Iterator[pb.FailureAction.ValueType]:
+    for each in flow.decisions(_HALTED):
+        halted = FlowHalted.FromString(each.event.data.value)
+        # A halt names its cause in its reason alone: that is `StepRun.failure`.
+        if not halted.by and halted.mode in _ON_FAILURE and halted.reason.startswith(f"step {step} failed for good "):
             yield _ON_FAILURE[halted.mode]
-    elif following.type == _ESCALATED and Escalated.FromString(data).cause == _STEP_FAILED:
-        yield pb.FAILURE_ACTION_ESCALATE
+    for each in flow.decisions(_ESCALATED):
+        escalated = Escalated.FromString(each.event.data.value)
+        if (escalated.cause, escalated.step) == (EscalationCause.ESCALATION_CAUSE_STEP_FAILED, step):
+            yield pb.FAILURE_ACTION_ESCALATE
+
+
+def _flows_of(runs: Sequence[SeenRun]) -> Collection[Traffic]:
+    return {id(run.flow): run.flow for run in runs}.values()
 
 
 def _effect(step: pb.Step, runs: Sequence[SeenRun], notes: Notes, path: str) -> None:
     """A step whose outcomes were undone has an effect that can be undone. Nothing tells the other two apart."""
     outcomes = {each.event_id for run in runs for each in run.outcomes}
-    flows = {id(run.flow): run.flow for run in runs}.values()
-    undos = [each for flow in flows for each in flow.recorded if _is_undo_of(each, outcomes)]
+    undos = [each for flow in _flows_of(runs) for each in flow.recorded if _is_undo_of(each, outcomes)]
     if not undos:
         step.effect = pb.EFFECT_NONE
         notes.add(f"{path}.effect", "no undo on record: say NONE, UNDOABLE or IRREVERSIBLE yourself")
@@ -155,7 +153,7 @@ def _effect(step: pb.Step, runs: Sequence[SeenRun], notes: Notes, path: str) -> 
     types = [each.type for each in reports]
     step.undo.emits.extend(each for each in dict(Counter(types).most_common()) if each != STEP_COMPLETED)
     if step.undo.emits:
-        notes.add(f"{path}.undo.emits", tally(types))
+        notes.add(f"{path}.undo.emits", beside(types))
 
 
 def _is_undo_of(recorded: Recorded, outcomes: set[str]) -> bool:

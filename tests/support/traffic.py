@@ -1,0 +1,44 @@
+"""Recorded flows to infer templates from, and what of a template can be told from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.flow import Flow
+from handrail.mesh.fold import status
+from handrail.mesh.infer import Traffic
+from handrail.testing import FlowView
+from handrail.v1.template_pb2 import FlowTemplate
+from tests.support.simulation import Simulation
+
+
+def traffic_of(*sources: FlowView | Simulation) -> list[Traffic]:
+    """The recorded flows, as a reader of the stream finds them."""
+    return [_traffic(source.history, source.flow) for source in sources]
+
+
+def _traffic(history: Iterable[Recorded], flow: Flow) -> Traffic:
+    counting = [recorded for recorded in history if recorded.sequence not in flow.void]
+    left_out = [recorded for recorded in history if recorded.sequence in flow.void]
+    return Traffic(counting, status(flow), left_out)
+
+
+def structure(template: FlowTemplate) -> dict[str, Any]:
+    """What a template says of who follows whom: beginnings, ends, steps with their triggers and answers, gates."""
+    return {
+        "starts_with": set(template.starts_with),
+        "started_by": set(template.started_by),
+        "completes_with": set(template.completes_with),
+        "steps": {
+            step.name: {
+                "agent": step.agent,
+                "after": set(step.after),
+                "after_all": {join.type: join.count or "1" for join in step.after_all},
+                "emits": set(step.emits),
+            }
+            for step in template.steps
+        },
+        "gates": {gate.on for gate in template.gates},
+    }
