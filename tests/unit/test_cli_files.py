@@ -15,9 +15,8 @@ from handrail.cli.dev.package import load_package, merged
 from handrail.cli.dev.processes import StartError
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.private_files import ensure_passwords, write_private
-from handrail.cli.templates import read_contracts, read_template, to_yaml
+from handrail.cli.templates import read_contracts, read_template
 from handrail.mesh.contracts import descriptor_set_for
-from handrail.mesh.template_yaml import load_yaml
 from payments.v1.payments_pb2 import ChargebackReceived
 
 ROOT = Path(__file__).parents[2]
@@ -40,11 +39,6 @@ def test_passwords_are_made_once_and_differ(tmp_path: Path) -> None:
     assert second["a"] == first["a"] == (tmp_path / "a" / "password").read_text().strip()
     assert len(set(second.values())) == 3
     assert all(len(password) >= 32 for password in second.values())
-
-
-def test_a_template_is_written_as_it_is_read() -> None:
-    template = read_template(REFUND)
-    assert load_yaml(to_yaml(template)) == template
 
 
 def test_files_that_are_not_what_they_should_be_are_named(tmp_path: Path) -> None:

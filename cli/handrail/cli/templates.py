@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-import yaml
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from handrail.cli.exits import CommandError, Exit
@@ -132,11 +130,3 @@ def print_findings(output: Output, findings: Iterable[tuple[Path, Finding]]) -> 
 def is_error(finding: Finding) -> bool:
     """Whether it stands in the way of storing the template."""
     return finding.severity == Severity.SEVERITY_ERROR
-
-
-def to_yaml(template: FlowTemplate) -> str:
-    """A template as YAML, in the form that `template put` reads."""
-    text: str = yaml.safe_dump(
-        MessageToDict(template, preserving_proto_field_name=True), sort_keys=False, allow_unicode=True, width=120
-    )
-    return text

@@ -7,6 +7,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 import yaml
@@ -20,7 +21,7 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 Notes = Mapping[str, Sequence[str]]
 
 
-def to_text(template: Message, notes: Notes) -> str:
+def to_text(template: Message, notes: Notes = MappingProxyType({})) -> str:
     """The YAML of a template; notes, by path as in findings, stand behind what they are about, or above it."""
     lines = [line for note in notes.get("", ()) for line in _comment(note, 0)]
     return "\n".join([*lines, *_block(template, "", 0, notes), ""])

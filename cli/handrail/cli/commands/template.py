@@ -23,10 +23,10 @@ from handrail.cli.templates import (
     print_findings,
     read_contracts,
     read_template,
-    to_yaml,
 )
 from handrail.cli.versions import Version, add_version, version_of
 from handrail.mesh.contracts import Contracts
+from handrail.mesh.template_text import to_text
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.template_pb2 import FlowTemplate
 
@@ -146,5 +146,5 @@ def _show(arguments: argparse.Namespace) -> Exit:
             asked.output.document(document)
         else:
             asked.output.text(f"# put by {stored.put_by} at {time(stored.put_time)}, digest {stored.digest}")
-            print(to_yaml(stored.template), end="")
+            print(to_text(stored.template), end="")
     return Exit.OK
