@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from handrail.agents import Agent, Context, DeclarationError
-from handrail.agents.halts import Halts, HaltWatch
+from handrail.agents.hints import Hints, HintWatch
 from handrail.agents.worker import Worker
 from handrail.mesh import ids, permissions, starting
 from handrail.mesh.bus import Bus, BusSettings
@@ -418,14 +418,14 @@ async def test_p7_flows_halted_before_a_worker_starts_are_known_to_it_before_its
     flow_id = await begin(mesh)
     halt = decision(FlowHalted(mode=HaltMode.HALT_MODE_CANCEL, reason="test"), flow_id=flow_id)
     await mesh.bus.publish(halt.address.subject, halt.body)
-    halts = Halts()
-    watch = HaltWatch(mesh.bus, halts, mesh.catalog.names)
+    hints = Hints()
+    watch = HintWatch(mesh.bus, hints, mesh.catalog.names)
     await watch.start()
-    assert halts.flow_ids == {flow_id}
+    assert hints.flow_ids == {flow_id}
     other = "f" * 32
     halt = decision(FlowHalted(mode=HaltMode.HALT_MODE_CANCEL, reason="test"), flow_id=other)
     await mesh.bus.publish(halt.address.subject, halt.body)
-    await until(lambda: other in halts.flow_ids)
+    await until(lambda: other in hints.flow_ids)
 
 
 async def test_no_more_handlers_run_at_a_time_than_the_agent_allows(mesh: Mesh, nats_server: NatsServer) -> None:

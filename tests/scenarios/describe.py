@@ -193,6 +193,11 @@ def _resolved(flow: Flow, recorded: Recorded) -> str:
     return f"{message.by} answers {pb.Choice.Name(message.choice).removeprefix('CHOICE_')}"
 
 
+def _migrated(flow: Flow, recorded: Recorded) -> str:
+    message = pb.FlowMigrated.FromString(recorded.event.data.value)
+    return f"{message.by} moves the flow from version {message.from_version} to {message.to_version}"
+
+
 def _reopened(flow: Flow, recorded: Recorded) -> str:
     message = pb.StepReopened.FromString(recorded.event.data.value)
     return f"{message.by} has {message.step} done again, run {message.run}"
@@ -221,6 +226,7 @@ _DECISIONS: dict[str, Callable[[Flow, Recorded], str]] = {
     "Escalated": _escalated,
     "Resolved": _resolved,
     "StepReopened": _reopened,
+    "FlowMigrated": _migrated,
     "FlowClosed": _closed,
 }
 

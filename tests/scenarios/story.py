@@ -12,6 +12,7 @@ Commands. Where a step has several runs, `for=7` names the one that message 7 tr
 several effects, the one that message 7 reported.
 
     template NAME [place__field=VALUE…]      begin with this template, with changes
+    version NUMBER [place__field=VALUE…]     the same with changes, as another version
     start TYPE [field=VALUE…] [by=PERSON | agent=NAME]
     emit STEP TYPE [field=VALUE…] [as=AGENT] [output=1/3] [run=N] [kind=event] [version=N] [for=N]
     fail STEP TEXT [final] [unknown]         not-started STEP [attempt=N]    progress STEP [times=N]
@@ -20,6 +21,7 @@ several effects, the one that message 7 reported.
     compensate PERSON [to=STEP]              cancel PERSON [keep]
     retry PERSON STEP                        resolve PERSON CAUSE CHOICE
     wait 5m                                  coordinator off|on
+    migrate PERSON NUMBER                    move the flow to that version
 """
 
 from __future__ import annotations
@@ -35,7 +37,6 @@ from google.protobuf.message import Message
 
 from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.flow import Effect, Flow, Proposal, RunState, StepRun
-from handrail.mesh.fold import fold
 from handrail.mesh.subjects import COORDINATOR, Kind
 from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode
 from tests.scenarios.describe import line, short, standing
@@ -51,6 +52,7 @@ class Story:
 
     def __init__(self) -> None:
         self._simulation: Simulation | None = None
+        self._file = ""
         self._shown: list[str] = []
         self._commands: dict[str, Callable[[_Words], None]] = {
             "start": self._start,
@@ -68,6 +70,7 @@ class Story:
             "resolve": self._resolve,
             "wait": lambda words: self._now.wait(_duration(words.plain[0])),
             "coordinator": self._coordinator,
+            "migrate": lambda words: self._say(self._now.migrate(int(words.plain[1]), words.plain[0])),
         }
 
     def tell(self, command: str) -> str:
@@ -79,10 +82,16 @@ class Story:
             changes: dict[str, Any] = {key: _plain(value) for key, value in words.named.items()}
             self._simulation = Simulation(orders.load(words.plain[0], **changes))
             self._simulation.on_stored = self._show
+            self._file = words.plain[0]
+            return "ok"
+        if name == "version":
+            number = int(words.plain[0])
+            changes = {key: _plain(value) for key, value in words.named.items()}
+            self._now.versions[number] = orders.load(self._file, flow__version=number, **changes)
             return "ok"
         self._commands[name](words)
         flow = self._now.flow
-        assert flow == fold(flow.template, self._now.history), "P4: the fold is not the sum of its steps"
+        assert flow == self._now.folded(), "P4: the fold is not the sum of its steps"
         assert not (self._now.coordinator and self._now.is_silent()), "P7: the flow would never be heard of again"
         return "\n".join([*self._shown, *standing(flow)])
 

@@ -19,6 +19,7 @@ Spec = dict[str, Any]
 """A template as JSON."""
 
 REQUESTER = "kim"
+OTHER_VERSION = 7
 
 
 @cache
@@ -74,6 +75,23 @@ def specs(draw: st.DrawFn, *, linear: bool = False) -> Spec:
         "on_divergence": f"DIVERGENCE_ACTION_{draw(st.sampled_from(['RECORD', 'ESCALATE']))}",
         "compensation_order": f"COMPENSATION_ORDER_{draw(st.sampled_from(['NEWEST_FIRST', 'PARALLEL']))}",
     }
+
+
+@st.composite
+def revisions(draw: st.DrawFn, spec: Spec) -> Spec:
+    """Another version of a template: some things differ, more or less."""
+    steps = [dict(step) for step in spec["steps"]]
+    for step in steps:
+        step["timeout"] = _seconds(draw(st.sampled_from([20, 60])))
+        if draw(st.integers(0, 5)) == 0:
+            step["agent"] = "a7"
+    if len(steps) > 1 and draw(st.integers(0, 3)) == 0:
+        del steps[draw(st.integers(0, len(steps) - 1))]
+    gates = [gate for gate in spec["gates"] if draw(st.booleans())]
+    rules = [dict(rule) for rule in spec["rules"] if draw(st.booleans())]
+    for rule in rules:
+        rule["when"] = draw(st.sampled_from([rule["when"], "event.n > 0"]))
+    return spec | {"version": OTHER_VERSION, "steps": steps, "gates": gates, "rules": rules}
 
 
 def compiled(spec: Spec) -> Template:

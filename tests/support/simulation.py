@@ -15,7 +15,7 @@ from handrail.coordinator.timers import timers
 from handrail.mesh import envelope, ids
 from handrail.mesh.envelope import Entry, Recorded, pack, type_of
 from handrail.mesh.flow import Effect, Flow, Proposal, ProposalState, StepRun
-from handrail.mesh.fold import begin, evolve, is_final
+from handrail.mesh.fold import begin, evolve, fold, is_final
 from handrail.mesh.fold.attempts import next_run
 from handrail.mesh.subjects import COORDINATOR, Address, Kind
 from handrail.mesh.template import Template
@@ -24,6 +24,7 @@ from handrail.v1.decision_pb2 import (
     ApprovalGiven,
     ApprovalRefused,
     Choice,
+    FlowMigrated,
     HaltMode,
     Resolved,
     StepReopened,
@@ -43,10 +44,10 @@ class Taken(Exception):
 
 
 class Simulation:
-    """One flow of a template. What is stored can be watched with `on_stored`."""
+    """One flow of a template. What is stored can be watched with `on_stored`; `versions` are those it can move to."""
 
     def __init__(self, template: Template, *, flow_id: str = FLOW_ID) -> None:
-        self.template = template
+        self.versions = {template.version: template}
         self.flow_id = flow_id
         self.now = BEGINNING
         self.coordinator = True
@@ -54,6 +55,16 @@ class Simulation:
         self.flow: Flow = begin(template)
         self.on_stored: Callable[[Recorded], None] = lambda recorded: None
         self._subjects: set[str] = set()
+        self._begun_with = template
+
+    @property
+    def template(self) -> Template:
+        """The version that the flow is pinned to."""
+        return self.flow.template
+
+    def folded(self) -> Flow:
+        """The fold of everything that is stored, made anew."""
+        return fold(self._begun_with, self.history, self.versions)
 
     # The stream.
 
@@ -65,7 +76,7 @@ class Simulation:
         self._subjects.add(subject)
         recorded = envelope.decode(subject, entry.body, sequence=len(self.history) + 1, time=self.now)
         self.history.append(recorded)
-        self.flow = evolve(self.flow, recorded)
+        self.flow = evolve(self.flow, recorded, self.versions)
         self.on_stored(recorded)
         return recorded
 
@@ -193,6 +204,11 @@ class Simulation:
     ) -> Entry:
         """A person halts the flow."""
         return entries.halted(self.flow, mode, reason, self.now, by=by, to_step=to_step, keep_effects=keep_effects)
+
+    def migrate(self, version: int, by: str) -> Entry:
+        """A person moves the flow to another version."""
+        message = FlowMigrated(from_version=self.template.version, to_version=version, by=by, reason="as agreed")
+        return entries.decision(self.flow, message, about=str(version), now=self.now)
 
     def reopen(self, run: StepRun, by: str) -> Entry:
         """A person has a step done again."""

@@ -37,8 +37,9 @@ class Act:
 class Wanderer:
     """One flow and everything that can happen to it. Every state it was in is kept."""
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: Template, *others: Template) -> None:
         self.simulation = Simulation(template)
+        self.simulation.versions |= {other.version: other for other in others}
         self.states: list[Flow] = [self.simulation.flow]
         self.simulation.on_stored = lambda _: self.states.append(self.flow)
         self._heartbeats = 0
@@ -149,6 +150,8 @@ class Wanderer:
         yield Act("ola cancels, keeping effects", partial(self._halt, cancel, keep_effects=True))
         for step in sorted({fact.event.step for fact in self.flow.facts.values()} - {""}):
             yield Act(f"ola goes back to {step}", partial(self._halt, compensate, to_step=step))
+        for version in self.simulation.versions:
+            yield Act(f"ola moves it to version {version}", partial(self._migrate, version))
         for run in self.flow.runs.values():
             yield Act(f"ola has {_name(run)} done again", partial(self._reopen, run))
 
@@ -212,6 +215,9 @@ class Wanderer:
 
     def _reopen(self, run: StepRun) -> None:
         self._say(self.simulation.reopen(run, "ola"))
+
+    def _migrate(self, version: int) -> None:
+        self._say(self.simulation.migrate(version, "ola"))
 
     def _wrong_version(self, run: StepRun) -> None:
         entry = self.simulation.outcome(replace(run, run=77), message(min(run.step.emits), 1))

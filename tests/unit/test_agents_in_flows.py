@@ -464,7 +464,7 @@ async def test_an_irreversible_step_does_not_start_in_a_halted_flow_even_without
         world.stop_agent("notification")
         flow = await begun(world)
         await world.cancel(flow, reason="never mind", keep_effects=True)
-        world._agents["notification"].halts.flow_ids.clear()
+        world._agents["notification"].hints.flow_ids.clear()
         await world.start_agent("notification")
         assert chain.outbox == []
 

@@ -22,7 +22,7 @@ from handrail.v1 import decision_pb2
 from handrail.v1.decision_pb2 import FlowClosed, FlowStatus
 from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import Divergence, StepCompleted, StepFailed, StepNotStarted, StepProgress
-from tests.support.random_templates import TYPES, Spec, compiled, contracts, full_name, specs
+from tests.support.random_templates import TYPES, Spec, compiled, contracts, full_name, revisions, specs
 from tests.support.simulation import BEGINNING
 from tests.support.wandering import Wanderer
 
@@ -30,9 +30,9 @@ _BOOKKEEPING = {"void", "divergences", "last_sequence", "last_time", "message_co
 _CLOSED = FlowClosed.DESCRIPTOR.full_name
 
 
-def wander(template: Template, data: st.DataObject, *, length: int = 20) -> Wanderer:
+def wander(template: Template, data: st.DataObject, *others: Template, length: int = 20) -> Wanderer:
     """A flow that went some way. On each step the coordinator's decisions counted, none was hot, and none was owed."""
-    wanderer = Wanderer(template)
+    wanderer = Wanderer(template, *others)
     wanderer.begin(data.draw(st.integers(0, 3), label="n"))
     for _ in range(data.draw(st.integers(1, length), label="length")):
         wanderer.next_act(data).do()
@@ -43,18 +43,19 @@ def wander(template: Template, data: st.DataObject, *, length: int = 20) -> Wand
 @settings(max_examples=150)
 @given(specs(), st.data())
 def test_p4_p7_every_flow_stays_whole_on_its_way_and_can_be_brought_to_an_end(spec: Spec, data: st.DataObject) -> None:
-    wanderer = wander(compiled(spec), data)
+    wanderer = wander(compiled(spec), data, compiled(data.draw(revisions(spec))))
     check_history(wanderer)
     finish(wanderer)
 
 
 def check_history(wanderer: Wanderer) -> None:
     """What holds for every message of a flow's history."""
-    template, history, states = wanderer.flow.template, wanderer.simulation.history, wanderer.states
+    simulation, states = wanderer.simulation, wanderer.states
+    template, history, versions = states[0].template, simulation.history, simulation.versions
     again = begin(template)
     for recorded, (before, after) in zip(history, pairwise(states), strict=True):
         assert again == before, "P4: nobody changed a flow that was there before"
-        again = evolve(again, recorded)
+        again = evolve(again, recorded, versions)
         assert again == after
         if recorded.sequence in after.void:
             assert essence(before) == essence(after), f"{recorded.type} is void, and changed something"
@@ -68,7 +69,7 @@ def check_history(wanderer: Wanderer) -> None:
                 if e.recorded.sequence > before.effects[recorded.event.root].recorded.sequence
             ]
             assert not newer, "the newest effect is undone first"
-    assert again == fold(template, history)
+    assert again == fold(template, history, versions)
 
 
 def check_closed(flow: Flow) -> None:

@@ -13,8 +13,8 @@ from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings
 from handrail.agents.context import Context
 from handrail.agents.errors import NoHandler, NonRetryable, Postponed, Stopping
-from handrail.agents.halts import Halts
 from handrail.agents.handlers import Handler
+from handrail.agents.hints import Hints
 from handrail.agents.invoke import QuickRetries, invoke
 from handrail.agents.outcomes import Outcomes
 from handrail.agents.patience import Patience
@@ -53,7 +53,7 @@ class Engine:
         bindings: Bindings,
         mesh: Mesh,
         patience: Patience,
-        halts: Halts,
+        hints: Hints,
         retries: QuickRetries,
         threads: Executor,
     ) -> None:
@@ -62,7 +62,7 @@ class Engine:
         self._mesh = mesh
         self._patience = patience
         self._outcomes = Outcomes(mesh, patience)
-        self._planner = Planner(bindings, mesh, patience, halts)
+        self._planner = Planner(bindings, mesh, patience, hints)
         self._retries = retries
         self._threads = threads
 

@@ -32,18 +32,19 @@ _NOTHING = Plan()
 
 
 def needs_fold(
-    recorded: Recorded, bound: Bound, bindings: Bindings, *, delivered: int, now: datetime, halted: bool
+    recorded: Recorded, bound: Bound, bindings: Bindings, *, delivered: int, now: datetime, hinted: bool
 ) -> bool:
     """Whether the flow has to be read before anything starts.
 
-    So it is for redeliveries, messages that waited longer than a step's timeout, flows that a hint says are halted,
-    steps that can't be undone or wait for several facts, types that any version gates, and speakers that look wrong.
+    So it is for redeliveries, messages that waited longer than a step's timeout, flows that a hint says are halted or
+    moved, steps that can't be undone or wait for several facts, types that any version gates, and speakers that look
+    wrong.
     """
     message_type = recorded.type
     route = bound.route(message_type)
     return (
         delivered > 1
-        or halted
+        or hinted
         or route.fold_first
         or now - recorded.time > route.patience
         or (recorded.kind is Kind.EVENT and bindings.gated_somewhere(recorded.address.flow_type, message_type))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from handrail.agents import plan
 from handrail.agents.bindings import POISON, Bindings, Bound
 from handrail.agents.errors import Postponed
-from handrail.agents.halts import Halts
+from handrail.agents.hints import Hints
 from handrail.agents.patience import Patience
 from handrail.agents.plan import Plan
 from handrail.agents.ports import Mesh
@@ -21,12 +21,12 @@ _NO_TEMPLATE = (ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND, ErrorReason.ERROR_R
 class Planner:
     """Plans for one agent. Most messages need no look at their flow: they are planned without a single read."""
 
-    def __init__(self, bindings: Bindings, mesh: Mesh, patience: Patience, halts: Halts) -> None:
+    def __init__(self, bindings: Bindings, mesh: Mesh, patience: Patience, hints: Hints) -> None:
         self._agent = bindings.agent
         self._bindings = bindings
         self._mesh = mesh
         self._patience = patience
-        self._halts = halts
+        self._hints = hints
 
     async def plan(self, recorded: Recorded, *, delivered: int) -> Plan:
         """What to do about a message on its n-th delivery.
@@ -43,7 +43,7 @@ class Planner:
                 self._bindings,
                 delivered=delivered,
                 now=self._mesh.now(),
-                halted=address.flow_id in self._halts.flow_ids,
+                hinted=address.flow_id in self._hints.flow_ids,
             ):
                 return plan.direct(recorded, bound)
         try:

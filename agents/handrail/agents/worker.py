@@ -13,7 +13,7 @@ from handrail.agents.bindings import Bindings
 from handrail.agents.desk import Desk
 from handrail.agents.engine import Engine
 from handrail.agents.errors import DeclarationError
-from handrail.agents.halts import Halts, HaltWatch
+from handrail.agents.hints import Hints, HintWatch
 from handrail.agents.live import LiveMesh
 from handrail.agents.patience import PASSES, Patience
 from handrail.mesh.bus import Bus, BusSettings, Pull
@@ -65,14 +65,14 @@ class Worker:
                 self._agent.attach(None)
 
     async def _serve(self, bus: Bus, mesh: LiveMesh) -> None:
-        agent, halts, patience = self._agent, Halts(), Patience(mesh)
-        await HaltWatch(bus, halts, mesh.templates.names).start()
+        agent, hints, patience = self._agent, Hints(), Patience(mesh)
+        await HintWatch(bus, hints, mesh.templates.names).start()
         threads = ThreadPoolExecutor(agent.threads, thread_name_prefix=f"{agent.name}-handler")
         engine = Engine(
             bindings=self._bindings,
             mesh=mesh,
             patience=patience,
-            halts=halts,
+            hints=hints,
             retries=agent.quick_retries,
             threads=threads,
         )

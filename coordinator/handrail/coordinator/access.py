@@ -48,6 +48,8 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         "CompensateFlow": _OPERATOR,
         "CancelFlow": _OPERATOR,
         "RetryStep": _OPERATOR,
+        "PlanMigration": _ANYBODY,
+        "MigrateFlow": _OPERATOR,
         "ResolveEscalation": _OPERATOR,
     },
     "handrail.v1.ApprovalService": {

@@ -18,7 +18,6 @@ from handrail.mesh import telemetry
 from handrail.mesh.envelope import Entry
 from handrail.mesh.errors import WrongSequence
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import fold
 from handrail.mesh.store import FlowStore
 from handrail.mesh.subjects import Kind
 from handrail.v1.decision_pb2 import CompensationStarted, FlowHalted, FlowResumed
@@ -94,7 +93,7 @@ class Attendant:
         history = await self._store.read(flow_type, flow_id, at_least=at_least)
         flow = await self._store.fold(flow_type, flow_id, history)
         earlier = [recorded for recorded in history if recorded.sequence < since]
-        return flow, timers(fold(flow.template, earlier)) if earlier else {}
+        return flow, timers(await self._store.fold(flow_type, flow_id, earlier)) if earlier else {}
 
     async def _decide(self, flow: Flow, now: datetime) -> tuple[Flow, bool]:
         entry = decide(flow, now)

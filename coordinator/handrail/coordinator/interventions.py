@@ -125,6 +125,25 @@ class Interventions:
 
         return await self._record(flow_type, flow_id, judge)
 
+    async def migrate(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        to_version: int,
+        reason: str,
+        etag: str,
+        request_id: str,
+        caller: Caller,
+    ) -> Flow:
+        """Move a flow to another version; see `judgements.migrating`, and TEMPLATE_NOT_FOUND."""
+        target = await self._store.catalog.template(flow_type, to_version)
+
+        def judge(flow: Flow) -> Entry | None:
+            return judgements.migrating(flow, target, caller, reason=reason, etag=etag, request_id=request_id)
+
+        return await self._record(flow_type, flow_id, judge)
+
     async def _record(self, flow_type: str, flow_id: str, judge: Judge) -> Flow:
         async with self._attendant.turn(flow_id):
             for _ in range(_TRIES):

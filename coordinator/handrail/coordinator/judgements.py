@@ -16,11 +16,14 @@ from handrail.mesh.fold import is_final, status
 from handrail.mesh.fold.approvals import judge_vote
 from handrail.mesh.fold.attempts import next_run
 from handrail.mesh.fold.halts import may_halt
+from handrail.mesh.fold.migration import why_not as why_not_migrate
+from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import (
     ApprovalCause,
     ApprovalGiven,
     ApprovalRefused,
     Choice,
+    FlowMigrated,
     FlowStatus,
     HaltMode,
     Resolved,
@@ -101,6 +104,25 @@ def answer(
         raise refusal(ErrorReason.ERROR_REASON_CHOICE_NOT_OFFERED, flow, f"it offers {offered}")
     message = Resolved(escalation_id=wanted, choice=choice, by=caller.subject, reason=reason)
     return entries.decision(flow, message, about=wanted, now=moment(flow))
+
+
+def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag: str, request_id: str) -> Entry | None:
+    """A move to another version; WRONG_STATUS with every reason why it can't move, ETAG_MISMATCH."""
+    if flow.template.version == target.version:
+        return None
+    _require_etag(flow, etag)
+    reasons = why_not_migrate(flow, target)
+    if reasons:
+        text = f"it can't move to version {target.version}: {'; '.join(reasons)}"
+        raise refusal(ErrorReason.ERROR_REASON_WRONG_STATUS, flow, text)
+    message = FlowMigrated(
+        from_version=flow.template.version,
+        to_version=target.version,
+        by=caller.subject,
+        reason=reason,
+        request_id=request_id,
+    )
+    return entries.decision(flow, message, about=str(target.version), now=moment(flow))
 
 
 def moment(flow: Flow) -> datetime:

@@ -125,6 +125,7 @@ class Server:
         scanner = Scanner(replica.bus, replica.store)
         flows = FlowService(
             finder=finder,
+            catalog=replica.catalog,
             scanner=scanner,
             divergences=DivergenceScanner(replica.bus, replica.store),
             watcher=Watcher(replica.bus, replica.store, self._drain),

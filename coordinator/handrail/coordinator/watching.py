@@ -83,11 +83,12 @@ class Watcher:
         history = await self._store.read(flow_type, flow_id, at_least=at_least)
         if progress.flow is None and history:
             progress.flow = begin(await self._store.pinned_template(flow_type, history))
+        versions = await self._store.versions_in(flow_type, history)
         news = []
         for recorded in history:
             if progress.flow is None or recorded.sequence <= progress.flow.last_sequence:
                 continue
-            progress.flow = evolve(progress.flow, recorded)
+            progress.flow = evolve(progress.flow, recorded, versions)
             if recorded.sequence > progress.sequence:
                 progress.sequence = recorded.sequence
                 event = event_view(recorded, progress.flow.void.get(recorded.sequence))

@@ -17,12 +17,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from handrail.mesh.subjects import COORDINATOR, Kind
-from handrail.v1.decision_pb2 import FlowHalted
+from handrail.v1.decision_pb2 import FlowHalted, FlowMigrated
 
 HANDRAIL, AGENTS, VIEWERS = "HANDRAIL", "AGENTS", "VIEWERS"
 
-HALT_HINT = f"flow.*.*.{Kind.DECISION}.{COORDINATOR}.*.{FlowHalted.DESCRIPTOR.full_name}"
-"""What agents listen to, to know of halted flows."""
+HINTS = tuple(
+    f"flow.*.*.{Kind.DECISION}.{COORDINATOR}.*.{decision.DESCRIPTOR.full_name}"
+    for decision in (FlowHalted, FlowMigrated)
+)
+"""What agents listen to, to know which flows to look at before they do anything: those that were halted, or moved to
+another version."""
 
 
 class Answers(NamedTuple):
@@ -73,7 +77,7 @@ SERVICES: Mapping[str, Mapping[str, Answers]] = {
 
 # What an account hears of the one with the streams. Viewers hear nothing: what came out of another account is not
 # handed on to a third (seen with nats-server 2.15.1), so that they would miss all that agents say.
-SUBSCRIPTIONS: Mapping[str, tuple[str, ...]] = {AGENTS: (HALT_HINT,), VIEWERS: ()}
+SUBSCRIPTIONS: Mapping[str, tuple[str, ...]] = {AGENTS: HINTS, VIEWERS: ()}
 
 
 def exports() -> list[dict[str, object]]:

@@ -36,6 +36,7 @@ _ASK_FOR_MORE = (
     decisions.ApprovalRefused,
     decisions.CompensationStarted,
     decisions.FlowHalted,
+    decisions.FlowMigrated,
     decisions.FlowResumed,
     decisions.Resolved,
     decisions.RuleTripped,

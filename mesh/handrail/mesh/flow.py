@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, auto
@@ -18,13 +18,14 @@ from handrail.mesh.state import (
     EffectState,
     Escalation,
     Halt,
+    Migration,
     RunState,
     StepRun,
     Trip,
     Void,
     Wish,
 )
-from handrail.mesh.template import EffectKind, Template
+from handrail.mesh.template import EffectKind, StepSpec, Template
 from handrail.v1.decision_pb2 import FlowStatus, HaltMode
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Escalation",
     "Flow",
     "Halt",
+    "Migration",
     "Proposal",
     "ProposalState",
     "RunState",
@@ -93,7 +95,15 @@ class Flow:
     divergences: tuple[Divergence, ...] = ()
     looked_at: int = 0
     """The stream position up to which a person has looked at the divergences that ask for one."""
+    migrations: tuple[Migration, ...] = ()
+    former_steps: Mapping[str, StepSpec] = field(default_factory=dict)
+    """Steps of versions that the flow has left and that its version has not; by name."""
     void: dict[int, Void] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The versions that it is, or was, pinned to: a message that was under way may claim any of them."""
+        return frozenset({self.template.version, *(migration.from_version for migration in self.migrations)})
 
     @property
     def flow_type(self) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from handrail.mesh.accounts import AGENTS, HALT_HINT, HANDRAIL, READ_BY_AGENTS, SERVICES, VIEWERS, exports, imports
+from handrail.mesh.accounts import AGENTS, HANDRAIL, HINTS, READ_BY_AGENTS, SERVICES, VIEWERS, exports, imports
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.specs import STEP_COMPLETED, emits_of
 from handrail.mesh.subjects import COORDINATOR, NAME, Kind
@@ -151,7 +151,7 @@ def _agent(name: str, subjects: set[str]) -> User:
         f"$JS.ACK.FLOW.{durable(name)}.>",
         f"$JS.ACK.*.*.FLOW.{durable(name)}.>",
     )
-    return User(name, AGENTS, (*sorted(subjects), *services), (f"{inbox_prefix(name)}.>", HALT_HINT))
+    return User(name, AGENTS, (*sorted(subjects), *services), (f"{inbox_prefix(name)}.>", *HINTS))
 
 
 def _coordinator() -> User:

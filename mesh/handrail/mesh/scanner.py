@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -78,8 +78,9 @@ class Scanner:
         cursor: int = 0,
         flow_type: str = "",
         status: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED,
+        where: Callable[[Flow], bool] = lambda flow: True,
     ) -> Listing[Flow]:
-        """Flows by the time they began, newest first; of one type, with one status."""
+        """Flows by the time they began, newest first; of one type, with one status, of which `where` holds."""
         await self._store.catalog.refresh()
         rows: list[Listed[Flow]] = []
         examined = 0
@@ -87,7 +88,7 @@ class Scanner:
             flows = await asyncio.gather(*(self._flow(address, sequence) for address, sequence in some))
             for (_, sequence), flow in zip(some, flows, strict=True):
                 examined += 1
-                if flow is not None and (not status or status_of(flow) == status):
+                if flow is not None and (not status or status_of(flow) == status) and where(flow):
                     rows.append(Listed(flow, sequence))
                 if len(rows) == size or examined == EXAMINED:
                     return Listing(tuple(rows), sequence)

@@ -207,6 +207,19 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True)
+class Migration:
+    """A move to another version of the template, as it was recorded."""
+
+    from_version: int
+    to_version: int
+    by: str
+    reason: str
+    request_id: str
+    sequence: int
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Void:
     """Why a message does not count. A `reason` other than 0 says that it belongs into quarantine.
 

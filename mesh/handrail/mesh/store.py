@@ -15,7 +15,7 @@ from handrail.mesh.direct import READ_TIMEOUT
 from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.flow import Flow, Void
-from handrail.mesh.fold import advance, fold, pinned_version
+from handrail.mesh.fold import Versions, advance, fold, migration_of, pinned_version
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams import FLOW
 from handrail.mesh.subjects import Kind, flow_filter, outcome_filter, parse
@@ -91,7 +91,13 @@ class FlowStore:
                 ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, f"there is no {flow_type} flow {flow_id}", flow_id=flow_id
             )
         template = await self.pinned_template(flow_type, history)
-        return _with_malformed(fold(template, history), history)
+        versions = await self.versions_in(flow_type, history)
+        return _with_malformed(fold(template, history, versions), history)
+
+    async def versions_in(self, flow_type: str, history: Sequence[Recorded]) -> Versions:
+        """The versions that these messages move their flow to; TEMPLATE_NOT_FOUND."""
+        moved = [migrated for recorded in history if (migrated := migration_of(recorded)) is not None]
+        return {each.to_version: await self.catalog.template(flow_type, each.to_version) for each in moved}
 
     async def pinned_template(self, flow_type: str, history: Sequence[Recorded]) -> Template:
         """The version that a flow is pinned to: the one in its first event, which only who may start it can have
@@ -121,7 +127,8 @@ class FlowStore:
         What a read did not show is newer than all it showed: a replica answers with everything up to where it is.
         """
         news = await self.read(flow.flow_type, flow.flow_id, after=flow.last_sequence, at_least=at_least)
-        return _with_malformed(advance(flow, news), news)
+        versions = await self.versions_in(flow.flow_type, news)
+        return _with_malformed(advance(flow, news, versions), news)
 
     async def append(self, flow: Flow, entry: Entry) -> int:
         """Append a message decided on `flow`, unless the flow moved on since; return its sequence.

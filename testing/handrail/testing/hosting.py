@@ -11,7 +11,7 @@ from typing import Literal
 from handrail.agents import Agent
 from handrail.agents.bindings import Bindings
 from handrail.agents.engine import Engine
-from handrail.agents.halts import Halts
+from handrail.agents.hints import Hints
 from handrail.agents.live import LiveMesh
 from handrail.agents.patience import Patience
 from handrail.coordinator.alarms import Alarms
@@ -20,7 +20,7 @@ from handrail.coordinator.handling import guarded, quarantine_void
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import Leases
 from handrail.mesh import envelope
-from handrail.mesh.accounts import HALT_HINT
+from handrail.mesh.accounts import HINTS
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.durables import agent_filters, coordinator_filters
 from handrail.mesh.permissions import matches
@@ -77,13 +77,13 @@ class HostedAgent:
         self.running = True
         self.mesh = MemoryMesh(bus)
         self.bindings = Bindings(agent.name, agent.handlers)
-        self.halts = Halts()
+        self.hints = Hints()
         self.patience = Patience(self.mesh)
         self.engine = Engine(
             bindings=self.bindings,
             mesh=self.mesh,
             patience=self.patience,
-            halts=self.halts,
+            hints=self.hints,
             retries=agent.quick_retries,
             threads=threads,
         )
@@ -104,8 +104,8 @@ class HostedAgent:
 
     def hear(self, subject: str) -> None:
         """What is published on subjects that workers listen to besides."""
-        if matches(HALT_HINT, subject):
-            self.halts.add(subject)
+        if any(matches(hint, subject) for hint in HINTS):
+            self.hints.add(subject)
 
     async def handle(self, delivery: MemoryDelivery) -> None:
         """Handle a delivery; one that the process dies over stays unsettled."""

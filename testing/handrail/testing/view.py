@@ -48,8 +48,8 @@ class FlowView:
         """The fold of them."""
         history = self.history
         version = pinned_version(history)
-        template = next(t for t in self._templates if (t.name, t.version) == (self.flow_type, version))
-        return fold(template, history)
+        versions = {each.version: each for each in self._templates if each.name == self.flow_type}
+        return fold(versions[version], history, versions)
 
     @property
     def status(self) -> str:

@@ -140,6 +140,19 @@ class World:
         )
         await self.settle()
 
+    async def migrate(self, flow: FlowView, version: int, *, by: str = "operator", reason: str = "") -> None:
+        """Move the flow to another version of its template; raises WRONG_STATUS with the reasons why it can't move."""
+        await self.coordinator.interventions.migrate(
+            flow.flow_type,
+            flow.flow_id,
+            to_version=version,
+            reason=reason,
+            etag="",
+            request_id="",
+            caller=Caller(by),
+        )
+        await self.settle()
+
     async def retry_step(self, flow: FlowView, step: str, *, by: str = "operator", root: str = "") -> None:
         """Have a step done again."""
         await self.coordinator.interventions.retry_step(

@@ -116,6 +116,14 @@ def print_flow(output: Output, flow: pb.Flow) -> None:
     )
     _section(
         output,
+        ("MOVED", "TO", "BY", "AT", "WHY"),
+        [
+            (f"version {m.from_version}", f"version {m.to_version}", m.by, f"{m.sequence} {time(m.time)}", m.reason)
+            for m in flow.migrations
+        ],
+    )
+    _section(
+        output,
         ("DIVERGENCE", "OF", "AGENT", "AT", "WHAT"),
         [(divergence(d.kind), d.type, d.agent, d.sequence, d.text) for d in flow.divergences],
     )

@@ -13,6 +13,7 @@ from handrail.cli.commands import template_activate, template_diff, template_gra
 from handrail.cli.commands.template_activate import activation, print_activation
 from handrail.cli.commands.template_check import fill_check
 from handrail.cli.commands.template_infer import fill_infer
+from handrail.cli.commands.template_migrate import fill_migrate
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
@@ -39,6 +40,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
     fill_check(verbs)
     fill_infer(verbs)
+    fill_migrate(verbs)
 
     put = verbs.add_parser("put", help="check and store a version", allow_abbrev=False)
     put.add_argument("file", type=Path, metavar="FILE", help="template in YAML")

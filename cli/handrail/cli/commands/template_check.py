@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from handrail.cli.arguments import settings_of
+from handrail.cli.arguments import Parsers, settings_of
 from handrail.cli.exits import Exit
 from handrail.cli.output import Output
 from handrail.cli.sarif import sarif
@@ -20,7 +20,7 @@ _FORMS = ("text", "json", "sarif")
 _Found = list[tuple[Path, Finding]]
 
 
-def fill_check(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def fill_check(verbs: Parsers) -> None:
     """Add the verb."""
     check = verbs.add_parser("check", help="check templates without a server", allow_abbrev=False)
     check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="template in YAML")

@@ -20,11 +20,14 @@ from handrail.coordinator.views import (
     event_view,
     flow_summary,
     flow_view,
+    migration_plan,
 )
 from handrail.coordinator.watching import Watcher
+from handrail.mesh.catalog import Catalog
 from handrail.mesh.divergence_scanner import EXAMINED, DivergenceScanner, Seen
 from handrail.mesh.envelope import from_timestamp
 from handrail.mesh.flow import Flow
+from handrail.mesh.fold import is_final
 from handrail.mesh.scanner import Scanner
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.event_pb2 import Kind
@@ -43,6 +46,7 @@ class FlowService(FlowServiceServicer):
         self,
         *,
         finder: Finder,
+        catalog: Catalog,
         scanner: Scanner,
         divergences: DivergenceScanner,
         watcher: Watcher,
@@ -50,6 +54,7 @@ class FlowService(FlowServiceServicer):
         interventions: Interventions,
     ) -> None:
         self._finder = finder
+        self._catalog = catalog
         self._scanner = scanner
         self._divergences = divergences
         self._watcher = watcher
@@ -184,6 +189,36 @@ class FlowService(FlowServiceServicer):
             caller=current_caller(),
         )
         return pb.RetryStepResponse(flow=_linked_view(flow))
+
+    async def PlanMigration(self, request: pb.PlanMigrationRequest, context: _Context) -> pb.PlanMigrationResponse:
+        """One page of running flows, and whether each can move."""
+        listing = ("migration", request.flow_type, request.from_version, request.to_version)
+        target = await self._catalog.template(request.flow_type, request.to_version)
+
+        def runs_elsewhere(flow: Flow) -> bool:
+            version = flow.template.version
+            return version != request.to_version and request.from_version in (0, version) and not is_final(flow)
+
+        found = await self._scanner.flows(
+            flow_type=request.flow_type,
+            where=runs_elsewhere,
+            cursor=sequence_of(request.page_token, *listing),
+            size=page_size(request.page_size, _DEFAULT_FLOWS),
+        )
+        flows, cursor = page_of(found, lambda flow: migration_plan(flow, target))
+        return pb.PlanMigrationResponse(flows=flows, next_page_token=page_token(cursor, *listing))
+
+    async def MigrateFlow(self, request: pb.MigrateFlowRequest, context: _Context) -> pb.MigrateFlowResponse:
+        """Move a flow to another version."""
+        flow = await self._interventions.migrate(
+            *await self._address(request.flow_id),
+            to_version=request.to_version,
+            reason=request.reason,
+            etag=request.etag,
+            request_id=request.request_id,
+            caller=current_caller(),
+        )
+        return pb.MigrateFlowResponse(flow=_linked_view(flow))
 
     async def ResolveEscalation(
         self, request: pb.ResolveEscalationRequest, context: _Context

@@ -4,7 +4,7 @@ from handrail.coordinator.views.approvals import approval_view, asks_people
 from handrail.coordinator.views.divergences import divergence_counts, divergence_view
 from handrail.coordinator.views.events import event_view
 from handrail.coordinator.views.expectations import expectations
-from handrail.coordinator.views.flows import flow_summary, flow_view
+from handrail.coordinator.views.flows import flow_summary, flow_view, migration_plan
 from handrail.coordinator.views.plan import compensation_plan
 from handrail.coordinator.views.usage import version_usages
 
@@ -18,5 +18,6 @@ __all__ = [
     "expectations",
     "flow_summary",
     "flow_view",
+    "migration_plan",
     "version_usages",
 ]

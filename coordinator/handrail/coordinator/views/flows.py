@@ -6,8 +6,10 @@ from handrail.coordinator.views.approvals import approval_view, asks_people
 from handrail.coordinator.views.divergences import divergence_view
 from handrail.coordinator.views.expectations import expectations
 from handrail.mesh.envelope import timestamp
-from handrail.mesh.flow import Effect, Escalation, Flow, ProposalState, RunState, StepRun
+from handrail.mesh.flow import Effect, Escalation, Flow, Migration, ProposalState, RunState, StepRun
 from handrail.mesh.fold import status
+from handrail.mesh.fold.migration import why_not
+from handrail.mesh.template import Template
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.decision_pb2 import FlowStatus
 
@@ -26,7 +28,19 @@ def flow_view(flow: Flow) -> pb.Flow:
     view.escalations.extend(map(_escalation, flow.escalations.values()))
     view.effects.extend(map(effect_view, flow.effects.values()))
     view.divergences.extend(map(divergence_view, flow.divergences))
+    view.migrations.extend(map(_migration, flow.migrations))
     return view
+
+
+def migration_plan(flow: Flow, target: Template) -> pb.MigrationPlan:
+    """Whether a flow can move to a version as it stands."""
+    return pb.MigrationPlan(
+        flow_id=flow.flow_id,
+        version=flow.template.version,
+        status=status(flow),
+        reasons=why_not(flow, target),
+        etag=flow.etag,
+    )
 
 
 def flow_summary(flow: Flow) -> pb.Flow:
@@ -89,6 +103,17 @@ def _escalation(escalation: Escalation) -> pb.OpenEscalation:
         subject_id=escalation.subject_id,
         choices=escalation.choices,
         open_time=timestamp(escalation.opened),
+    )
+
+
+def _migration(migration: Migration) -> pb.FlowMigration:
+    return pb.FlowMigration(
+        from_version=migration.from_version,
+        to_version=migration.to_version,
+        by=migration.by,
+        reason=migration.reason,
+        time=timestamp(migration.time),
+        sequence=migration.sequence,
     )
 
 

@@ -4,7 +4,20 @@ One fold for coordinator, agents, views and tests. A message that comes too late
 says is void by the rules here, for every reader alike; `Flow.void` keeps why.
 """
 
-from handrail.mesh.fold.evolve import advance, begin, evolve, fold, pinned_version
+from handrail.mesh.fold.evolve import Versions, advance, begin, evolve, fold, pinned_version
+from handrail.mesh.fold.migration import migration_of
 from handrail.mesh.fold.status import is_complete, is_final, settled, status
 
-__all__ = ["advance", "begin", "evolve", "fold", "is_complete", "is_final", "pinned_version", "settled", "status"]
+__all__ = [
+    "Versions",
+    "advance",
+    "begin",
+    "evolve",
+    "fold",
+    "is_complete",
+    "is_final",
+    "migration_of",
+    "pinned_version",
+    "settled",
+    "status",
+]

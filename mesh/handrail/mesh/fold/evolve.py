@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from google.protobuf.message import DecodeError
 
@@ -17,6 +18,7 @@ from handrail.mesh.fold import (
     divergences,
     halts,
     matters,
+    migration,
     outcomes,
     resuming,
     rules,
@@ -31,6 +33,7 @@ from handrail.v1.decision_pb2 import (
     Escalated,
     FlowClosed,
     FlowHalted,
+    FlowMigrated,
     FlowResumed,
     Resolved,
     RuleTripped,
@@ -43,6 +46,7 @@ Rule = Callable[[Flow, Recorded], Void | None]
 
 _OUTCOMES = frozenset({Kind.EVENT, Kind.PROPOSAL, Kind.UNDONE})
 _BY_AGENTS = _OUTCOMES | {Kind.FAILURE, Kind.PROGRESS, Kind.DIVERGENCE}
+_MIGRATED = FlowMigrated.DESCRIPTOR.full_name
 
 
 _KINDS: dict[Kind, Rule] = {
@@ -73,29 +77,35 @@ _DECISIONS: dict[str, Rule] = {
 }
 
 
+Versions = Mapping[int, Template]
+"""The versions that a history moves its flow to, by number: every one that a `FlowMigrated` in it names."""
+
+_NO_VERSIONS: Versions = MappingProxyType({})
+
+
 def begin(template: Template) -> Flow:
     """A flow of this template before its first event."""
     return Flow(template)
 
 
-def evolve(flow: Flow, recorded: Recorded) -> Flow:
+def evolve(flow: Flow, recorded: Recorded, versions: Versions = _NO_VERSIONS) -> Flow:
     """The flow after one more message. `recorded` must be the next one in stream order."""
-    return advance(flow, (recorded,))
+    return advance(flow, (recorded,), versions)
 
 
-def advance(flow: Flow, history: Iterable[Recorded]) -> Flow:
+def advance(flow: Flow, history: Iterable[Recorded], versions: Versions = _NO_VERSIONS) -> Flow:
     """The flow after some more messages, which must be the next ones in stream order."""
     after = flow.copy()
     for recorded in history:
-        _apply(after, recorded)
+        _apply(after, recorded, versions)
     return after
 
 
-def fold(template: Template, history: Iterable[Recorded]) -> Flow:
+def fold(template: Template, history: Iterable[Recorded], versions: Versions = _NO_VERSIONS) -> Flow:
     """The flow after these messages, which must be in stream order."""
     flow = begin(template)
     for recorded in history:
-        _apply(flow, recorded)
+        _apply(flow, recorded, versions)
     return flow
 
 
@@ -107,7 +117,7 @@ def pinned_version(history: Sequence[Recorded]) -> int:
     return history[0].event.template_version
 
 
-def _apply(flow: Flow, recorded: Recorded) -> None:
+def _apply(flow: Flow, recorded: Recorded, versions: Versions) -> None:
     if recorded.sequence <= flow.last_sequence:
         raise ValueError(
             f"flow {recorded.event.flow_id}: sequence {recorded.sequence} comes after {flow.last_sequence}"
@@ -117,7 +127,7 @@ def _apply(flow: Flow, recorded: Recorded) -> None:
     flow.last_time = recorded.time
     flow.last_span_id = recorded.event.span_id or flow.last_span_id
     flow.message_count += 1
-    void = _judge(flow, recorded)
+    void = _judge(flow, recorded, versions)
     if void is None:
         matters.drop_settled(flow, recorded.time)
         return
@@ -126,9 +136,9 @@ def _apply(flow: Flow, recorded: Recorded) -> None:
         divergences.add(flow, recorded, void.text, divergences.kind_of(void))
 
 
-def _judge(flow: Flow, recorded: Recorded) -> Void | None:
+def _judge(flow: Flow, recorded: Recorded, versions: Versions) -> Void | None:
     version = recorded.event.template_version
-    if version != flow.template.version:
+    if version != flow.template.version and version not in flow.versions:
         return Void(
             f"it claims version {version} of {flow.flow_type}, the flow is pinned to {flow.template.version}",
             ErrorReason.ERROR_REASON_WRONG_VERSION,
@@ -137,7 +147,7 @@ def _judge(flow: Flow, recorded: Recorded) -> Void | None:
         if recorded.kind in _BY_AGENTS:
             flow.template.contracts.validate(flow.template.contracts.decode(recorded.event.data))
         if recorded.kind is Kind.DECISION:
-            return _judge_decision(flow, recorded)
+            return _judge_decision(flow, recorded, versions)
         return _KINDS[recorded.kind](flow, recorded)
     except HandrailError as error:
         return Void(error.text, error.reason)
@@ -145,12 +155,12 @@ def _judge(flow: Flow, recorded: Recorded) -> Void | None:
         return Void(f"its data is no {recorded.type}: {error}", ErrorReason.ERROR_REASON_MALFORMED)
 
 
-def _judge_decision(flow: Flow, recorded: Recorded) -> Void | None:
+def _judge_decision(flow: Flow, recorded: Recorded, versions: Versions) -> Void | None:
     if recorded.agent != COORDINATOR:
         return Void("only the coordinator records decisions", ErrorReason.ERROR_REASON_WRONG_AGENT)
     rule = _DECISIONS.get(recorded.type)
-    if rule is None:
+    if rule is None and recorded.type != _MIGRATED:
         return Void(f"{recorded.type} is no decision known here")
     if flow.first is None:
         return Void("the flow has not begun")
-    return rule(flow, recorded)
+    return rule(flow, recorded) if rule else migration.apply_migrated(flow, recorded, versions)

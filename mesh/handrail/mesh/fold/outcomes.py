@@ -34,7 +34,8 @@ def apply_event(flow: Flow, recorded: Recorded) -> Void | None:
         return _begin(flow, recorded)
     run = _run_of(flow, recorded)
     if isinstance(run, Void):
-        return run
+        gone = _gone(flow, recorded)
+        return run if gone is None else _add_orphan(flow, gone, recorded)
     if _came_too_late(run, recorded):
         return _add_orphan(flow, run.step, recorded)
     _count(flow, run, recorded)
@@ -51,7 +52,8 @@ def apply_proposal(flow: Flow, recorded: Recorded) -> Void | None:
         )
     run = _run_of(flow, recorded)
     if isinstance(run, Void):
-        return run
+        gone = _gone(flow, recorded)
+        return run if gone is None else _add_orphan(flow, gone, recorded)
     if _came_too_late(run, recorded):
         return _add_orphan(flow, run.step, recorded)
     _count(flow, run, recorded)
@@ -135,6 +137,13 @@ def _run_of(flow: Flow, recorded: Recorded) -> StepRun | Void:
     return _misfit(flow, run, recorded) or run
 
 
+def _gone(flow: Flow, recorded: Recorded) -> StepSpec | None:
+    """The step of a version that the flow has left, where this is an answer of it that was under way."""
+    step = flow.former_steps.get(recorded.event.step)
+    fits = step is not None and step.agent == recorded.agent and recorded.type in step.emits
+    return step if fits and recorded.event_id not in flow.effects else None
+
+
 def _misfit(flow: Flow, run: StepRun, recorded: Recorded) -> Void | None:
     """Why an outcome does not fit those of its run that are there already."""
     event = recorded.event
@@ -172,8 +181,11 @@ def _count(flow: Flow, run: StepRun, recorded: Recorded) -> None:
 
 
 def _add_orphan(flow: Flow, step: StepSpec, recorded: Recorded) -> Void | None:
-    """An outcome for what had been taken back: no fact, but its effect is there and has to be undone."""
+    """An outcome for what had been taken back, or for a step that the flow's version lacks: no fact, but its effect is
+    there and has to be undone."""
     text = "it came for a run that had been superseded"
+    if step.name not in flow.template.steps:
+        text = f"version {flow.template.version} has no step {step.name}"
     if step.effect is EffectKind.NONE:
         return Void(text, divergence=_LATE)
     _add_effect(flow, step, recorded, orphan=True)

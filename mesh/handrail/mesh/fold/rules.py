@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from google.protobuf.message import Message
@@ -20,7 +20,8 @@ def evaluate(flow: Flow, recorded: Recorded) -> None:
     if not flow.goes_on:
         return
     for rule in flow.template.rules_on(recorded.type):
-        if rule.name in flow.trips:
+        known = flow.trips.get(rule.name)
+        if known is not None and known.digest == rule.digest:
             continue
         try:
             message = flow.template.contracts.decode(recorded.event.data)
@@ -69,10 +70,24 @@ def reason(trip: Trip) -> str:
     return f"rule {trip.rule} tripped: {trip.detail}"
 
 
-def latest(flow: Flow) -> Mapping[str, Message]:
-    """The latest fact of each type, decoded."""
-    decode = flow.template.contracts.decode
-    return {name: decode(facts[-1].event.data) for name, facts in flow.facts_by_type.items() if facts}
+class Latest(Mapping[str, Message]):
+    """The latest fact of each type, decoded when it is looked up."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._decode = flow.template.contracts.decode
+        self._facts = {name: facts[-1] for name, facts in flow.facts_by_type.items() if facts}
+
+    def __getitem__(self, message_type: str) -> Message:
+        return self._decode(self._facts[message_type].event.data)
+
+    def __contains__(self, message_type: object) -> bool:
+        return message_type in self._facts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)
 
 
 def _inputs(flow: Flow, rule: RuleSpec, recorded: Recorded) -> RuleInputs:
@@ -91,6 +106,6 @@ def _inputs(flow: Flow, rule: RuleSpec, recorded: Recorded) -> RuleInputs:
 def _facts(flow: Flow, recorded: Recorded) -> FlowFacts:
     return FlowFacts(
         counts={name: len(facts) for name, facts in flow.facts_by_type.items()},
-        latest=latest(flow),
+        latest=Latest(flow),
         elapsed=recorded.time - flow.start_time,
     )

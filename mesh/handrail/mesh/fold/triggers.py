@@ -44,7 +44,7 @@ def _join(flow: Flow, step: StepSpec, last: Recorded) -> None:
     """Begin the run of a join, once, at the fact with which all its inputs are there."""
     if step.name in flow.joined:
         return
-    inputs = _inputs(flow, step)
+    inputs = inputs_of_join(flow, step)
     if not inputs:
         return
     event_ids = tuple(recorded.event_id for recorded in inputs)
@@ -52,13 +52,13 @@ def _join(flow: Flow, step: StepSpec, last: Recorded) -> None:
     _begin_run(flow, step, ids.join_root(event_ids), last, event_ids)
 
 
-def _inputs(flow: Flow, step: StepSpec) -> list[Recorded]:
+def inputs_of_join(flow: Flow, step: StepSpec) -> list[Recorded]:
     """The inputs of a join in stream order, the first ones of each type; empty while one is missing."""
     inputs: list[Recorded] = []
     for wanted in step.joins:
         there = flow.facts_by_type.get(wanted.type, ())
         try:
-            count = wanted.count.evaluate({} if wanted.count.fixed is not None else rules.latest(flow))
+            count = wanted.count.evaluate({} if wanted.count.fixed is not None else rules.Latest(flow))
         except PolicyError:
             # What the count is told from is not there yet.
             return []

@@ -1,0 +1,129 @@
+"""`handrail template migrate`: move running flows to another version, each by one recorded decision."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.exits import CommandError, Exit
+from handrail.cli.output import Output
+from handrail.cli.session import Session, session
+from handrail.cli.words import is_final
+from handrail.v1 import flow_service_pb2 as pb
+
+_PAGE = 200
+_EXAMPLES = 3
+
+
+@dataclass(slots=True)
+class _Account:
+    """What became of the flows. `stay` are those that can't move, by reason; `over` ended before their turn came."""
+
+    moved: list[str] = field(default_factory=list)
+    over: list[str] = field(default_factory=list)
+    stay: dict[str, list[str]] = field(default_factory=dict)
+
+    def stays(self, flow_id: str, reason: str) -> None:
+        self.stay.setdefault(reason, []).append(flow_id)
+
+    def document(self, *, planned: bool) -> dict[str, object]:
+        stay = [{"reason": reason, "flowIds": flow_ids} for reason, flow_ids in self.stay.items()]
+        return {"canMove" if planned else "moved": self.moved, "over": self.over, "stay": stay}
+
+
+def fill_migrate(verbs: Parsers) -> None:
+    """Add the verb."""
+    migrate = verbs.add_parser(
+        "migrate", help="move running flows to another version, or say which can", allow_abbrev=False
+    )
+    migrate.add_argument("name", metavar="NAME", help="flow type")
+    migrate.add_argument("--to", type=positive, required=True, metavar="VERSION", help="stored version to move to")
+    migrate.add_argument(
+        "--from", dest="from_version", type=positive, default=0, metavar="VERSION", help="only flows of this version"
+    )
+    migrate.add_argument("--plan", action="store_true", help="say which can move and why others can't; move none")
+    migrate.add_argument("--reason", default="", help="why, for people; it is recorded with each flow")
+    add_settings(migrate, CALLER)
+    migrate.set_defaults(run=_migrate)
+
+
+def _migrate(arguments: argparse.Namespace) -> Exit:
+    if not arguments.plan and not arguments.reason:
+        raise CommandError("--reason is needed: it is recorded with each flow (or --plan)", Exit.USAGE)
+    with session(arguments) as asked:
+        account = _plan(asked, arguments) if arguments.plan else _move_all(asked, arguments)
+        if asked.output.is_json:
+            asked.output.document(account.document(planned=arguments.plan))
+        else:
+            _print(asked.output, account, arguments)
+    return Exit.FAILED if account.stay else Exit.OK
+
+
+def _plan(asked: Session, arguments: argparse.Namespace) -> _Account:
+    account = _Account()
+    for flow in _running(asked, arguments):
+        if flow.reasons:
+            account.stays(flow.flow_id, "; ".join(flow.reasons))
+        else:
+            account.moved.append(flow.flow_id)
+    return account
+
+
+def _move_all(asked: Session, arguments: argparse.Namespace) -> _Account:
+    """Move them one by one. Ended half-way it is begun again: what has moved is no longer in the plan."""
+    account = _Account()
+    for flow in _running(asked, arguments):
+        _move(asked, arguments, flow, account)
+        seen = len(account.moved) + len(account.over) + sum(map(len, account.stay.values()))
+        if seen % _PAGE == 0:
+            print(f"{seen:,} looked at, {len(account.moved):,} moved", file=sys.stderr, flush=True)
+    return account
+
+
+def _move(asked: Session, arguments: argparse.Namespace, flow: pb.MigrationPlan, account: _Account) -> None:
+    request = pb.MigrateFlowRequest(flow_id=flow.flow_id, to_version=arguments.to, reason=arguments.reason)
+    try:
+        asked.client.call(asked.client.flows.MigrateFlow, request)
+    except CommandError as error:
+        if error.code is not Exit.FAILED:
+            raise
+        now = asked.client.call(asked.client.flows.GetFlow, pb.GetFlowRequest(flow_id=flow.flow_id)).flow
+        if is_final(now.status):
+            account.over.append(flow.flow_id)
+        else:
+            account.stays(flow.flow_id, "; ".join(flow.reasons) or error.text)
+        return
+    account.moved.append(flow.flow_id)
+
+
+def _running(asked: Session, arguments: argparse.Namespace) -> Iterator[pb.MigrationPlan]:
+    token = ""
+    while True:
+        request = pb.PlanMigrationRequest(
+            flow_type=arguments.name,
+            to_version=arguments.to,
+            from_version=arguments.from_version,
+            page_size=_PAGE,
+            page_token=token,
+        )
+        page = asked.client.call(asked.client.flows.PlanMigration, request)
+        yield from page.flows
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def _print(output: Output, account: _Account, arguments: argparse.Namespace) -> None:
+    verb = "can move" if arguments.plan else "moved"
+    output.text(f"{len(account.moved):,} {verb} to {arguments.name}@{arguments.to}")
+    if account.over:
+        output.text(f"{len(account.over):,} ended before their turn came")
+    if account.stay:
+        output.text(f"{sum(map(len, account.stay.values())):,} stay where they are:")
+        output.table(
+            ("FLOWS", "WHY", "SUCH AS"),
+            [(len(ids), reason, ", ".join(ids[:_EXAMPLES])) for reason, ids in sorted(account.stay.items())],
+        )

@@ -1,0 +1,156 @@
+"""Migration: a running flow moves to another version of its template.
+
+What was decided stays decided: facts, runs that ended, approvals given, rules that tripped. From the migration on the
+new version says what follows. Proposals that nobody has decided on are evaluated anew, by the new version's gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from google.protobuf.message import DecodeError
+
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Effect, Flow, Migration, ProposalState, StepRun, Void
+from handrail.mesh.fold import approvals, rules, triggers
+from handrail.mesh.fold.status import is_final
+from handrail.mesh.template import APPROVAL_REFUSED, EffectKind, StepSpec, Template
+from handrail.v1.decision_pb2 import FlowMigrated
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_EVALUATED_ANEW = frozenset({ProposalState.EVALUATED, ProposalState.PENDING, ProposalState.EXPIRED})
+
+
+def migration_of(recorded: Recorded) -> FlowMigrated | None:
+    """The migration that a message records, if it records one."""
+    if recorded.type != FlowMigrated.DESCRIPTOR.full_name:
+        return None
+    try:
+        return FlowMigrated.FromString(recorded.event.data.value)
+    except DecodeError:
+        return None  # void: the fold says so
+
+
+def apply_migrated(flow: Flow, recorded: Recorded, versions: Mapping[int, Template]) -> Void | None:
+    """The flow was moved to another version; void where it could not be. `versions` has to have that version."""
+    migrated = FlowMigrated.FromString(recorded.event.data.value)
+    if migrated.from_version != flow.template.version:
+        return Void(f"the flow is pinned to version {flow.template.version}", ErrorReason.ERROR_REASON_WRONG_VERSION)
+    if not migrated.by:
+        return Void("it names nobody who moved it", ErrorReason.ERROR_REASON_MISSING_ROLE)
+    target = versions[migrated.to_version]
+    reasons = why_not(flow, target)
+    if reasons:
+        return Void("; ".join(reasons), ErrorReason.ERROR_REASON_WRONG_STATUS)
+    flow.migrations = (
+        *flow.migrations,
+        Migration(
+            migrated.from_version,
+            migrated.to_version,
+            migrated.by,
+            migrated.reason,
+            migrated.request_id,
+            recorded.sequence,
+            recorded.time,
+        ),
+    )
+    _move(flow, target)
+    return None
+
+
+def why_not(flow: Flow, target: Template) -> list[str]:
+    """Why a flow can't move to this version as it stands, each reason for people; empty where it can."""
+    if flow.first is None or is_final(flow):
+        return ["it is over"]
+    if target.version == flow.template.version:
+        return [f"it is pinned to version {target.version} already"]
+    if not flow.goes_on:
+        return ["it is being undone, or brought to its end"]
+    if flow.wish is not None or flow.diverged is not None or rules.outstanding(flow) is not None:
+        return ["something is being decided on it: try again shortly"]
+    return [*_of_runs(flow, target), *_of_effects(flow, target), *_of_facts(flow, target), *_of_proposals(flow, target)]
+
+
+def _of_runs(flow: Flow, target: Template) -> Iterator[str]:
+    """Steps that are under way have to be there, and to mean the same."""
+    for run in flow.runs.values():
+        if run.is_open:
+            yield from _of_run(flow, run, target)
+
+
+def _of_run(flow: Flow, run: StepRun, target: Template) -> Iterator[str]:
+    step, about = target.steps.get(run.step.name), f"step {run.step.name} is under way"
+    if step is None:
+        yield f"{about}, and version {target.version} has no such step"
+        return
+    if step.agent != run.step.agent:
+        yield f"{about}, and belongs to agent {step.agent} in version {target.version}"
+    if step.effect is not run.step.effect:
+        yield f"{about}, and its effect is {step.effect} in version {target.version}"
+    if run.trigger.type not in step.waits_for:
+        yield f"{about} after {run.trigger.type}, which version {target.version} does not wait for"
+    for answer in sorted(run.step.emits):
+        if answer not in step.emits:
+            yield f"{about} and may answer with {answer}, which it can't in version {target.version}"
+        elif bool(flow.template.gates_on(answer)) != bool(target.gates_on(answer)):
+            yield f"{about}, and its answer {answer} passes a gate in one of the two versions only"
+
+
+def _of_effects(flow: Flow, target: Template) -> Iterator[str]:
+    """What may have to be undone has to be undoable in the same way."""
+    for effect in flow.effects.values():
+        step = target.steps.get(effect.step.name)
+        if effect.stands and not _undoes(step, effect):
+            yield f"version {target.version} can't undo {effect.recorded.type} of step {effect.step.name}"
+
+
+def _undoes(step: StepSpec | None, effect: Effect) -> bool:
+    undo = effect.step.undo
+    if step is None or step.agent != effect.step.agent or step.effect is not EffectKind.UNDOABLE:
+        return False
+    return step.undo is not None and (undo is None or undo.emits <= step.undo.emits)
+
+
+def _of_facts(flow: Flow, target: Template) -> Iterator[str]:
+    """What came already must not be what a step of the target still waits for, nor break its contracts."""
+    first = flow.first
+    if first is not None and first.type not in target.starts_with:
+        yield f"version {target.version} does not begin with {first.type}"
+    for recorded in flow.facts.values():
+        for step in target.triggered_by(recorded.type):
+            if (step.name, recorded.event_id) not in flow.runs:
+                yield f"{recorded.type} has come: step {step.name} of version {target.version} would not run after it"
+        if target.contracts.knows(recorded.type):
+            try:
+                target.contracts.validate(target.contracts.decode(recorded.event.data))
+            except HandrailError as error:
+                yield f"{recorded.type} has come, and breaks its contract in version {target.version}: {error.text}"
+    for step in target.steps.values():
+        if step.joins and step.name not in flow.joined and triggers.inputs_of_join(flow, step):
+            yield f"all that join {step.name} of version {target.version} waits for has come: it would not run"
+
+
+def _of_proposals(flow: Flow, target: Template) -> Iterator[str]:
+    for proposal in flow.proposals.values():
+        recorded = proposal.recorded
+        if proposal.state in _EVALUATED_ANEW and not target.contracts.knows(recorded.type):
+            yield f"{recorded.type} waits for approval, and version {target.version} does not know it"
+        if proposal.state is ProposalState.REJECTED and proposal.refused_by is not None:
+            for step in target.triggered_by(APPROVAL_REFUSED):
+                if (step.name, proposal.refused_by.event_id) not in flow.runs:
+                    yield f"{recorded.type} was refused, and step {step.name} of version {target.version} would not run"
+
+
+def _move(flow: Flow, target: Template) -> None:
+    gone = {name: step for name, step in flow.template.steps.items() if name not in target.steps}
+    flow.former_steps = {**flow.former_steps, **gone}
+    flow.template = target
+    for run in list(flow.runs.values()):
+        flow.runs[run.key] = replace(run, step=target.steps.get(run.step.name, run.step))
+    for event_id, effect in list(flow.effects.items()):
+        flow.effects[event_id] = replace(effect, step=target.steps.get(effect.step.name, effect.step))
+    for event_id, proposal in list(flow.proposals.items()):
+        if proposal.state in _EVALUATED_ANEW:
+            flow.proposals[event_id] = approvals.evaluate(flow, proposal.recorded)
