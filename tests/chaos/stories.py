@@ -20,6 +20,7 @@ from handrail.v1.failure_pb2 import StepFailed
 from handrail.v1.flow_service_pb2 import (
     CancelFlowRequest,
     CompensateFlowRequest,
+    MigrateFlowRequest,
     ResolveEscalationRequest,
     RetryStepRequest,
 )
@@ -36,7 +37,7 @@ Call = Awaitable[object]
 
 TEMPLATE = """
 name: {name}
-version: 1
+version: {version}
 starts_with: [payments.v1.ChargebackReceived]
 started_by: [detection]
 completes_with: [payments.v1.CustomerNotified]
@@ -53,7 +54,7 @@ steps:
   - {{name: notify, agent: notification, after: [payments.v1.RefundPaid, handrail.v1.ApprovalRefused],
       emits: [payments.v1.CustomerNotified], effect: IRREVERSIBLE, timeout: 60s, on_failure: COMPENSATE}}
 gates:
-  - {{name: large_refund, on: payments.v1.LargeRefundGranted, when: event.amount.units >= 2000,
+  - {{name: large_refund, on: payments.v1.LargeRefundGranted, when: event.amount.units >= {gate},
       approvers: {{roles: [finance], quorum: 2}}, expires_after: {expires_after}, on_expiry: {on_expiry}}}
 rules:
   - {{name: risky, on: [payments.v1.ChargebackEnriched], when: event.risk == payments.v1.Risk.RISK_HIGH, then: {then}}}
@@ -104,17 +105,25 @@ class Story:
     notify: Callable[[StepRun], Message | None] | None = None
     undo: Callable[[Effect], Message] | None = None
     acts: tuple[Act, ...] = ()
+    other: dict[str, str] | None = None
+    """How version 2 differs, where there is one."""
 
-    def template(self) -> str:
-        """The flow type's template, as YAML."""
+    def templates(self) -> list[str]:
+        """The versions of the flow type's template, as YAML; flows begin with the first."""
+        others = [] if self.other is None else [self._template({"version": "2", **self.other})]
+        return [self._template({}), *others]
+
+    def _template(self, changes: dict[str, str]) -> str:
         options = {
+            "version": "1",
+            "gate": "2000",
             "timeout": "60s",
             "on_failure": "COMPENSATE",
             "expires_after": "600s",
             "on_expiry": "REJECT",
             "then": "ESCALATE",
         }
-        return TEMPLATE.format(name=self.name, **{**options, **self.options})
+        return TEMPLATE.format(name=self.name, **{**options, **self.options, **changes})
 
     def start(self) -> payments.ChargebackReceived:
         """The first event."""
@@ -231,6 +240,11 @@ def _cancel(people: People, flow: Flow) -> Call:
     return people.flows().CancelFlow(request, metadata=_operator(people))
 
 
+def _migrate(people: People, flow: Flow) -> Call:
+    request = MigrateFlowRequest(flow_id=flow.flow_id, to_version=2, reason="planned")
+    return people.flows().MigrateFlow(request, metadata=_operator(people))
+
+
 def _retry(people: People, flow: Flow) -> Call:
     request = RetryStepRequest(flow_id=flow.flow_id, step="enrich", reason="planned", etag=flow.etag)
     return people.flows().RetryStep(request, metadata=_operator(people))
@@ -274,6 +288,7 @@ STORIES = (
         amount=_GATED,
         acts=(Act(_pending, _cancel),),
     ),
+    Story("migrate", _COMPLETED, amount=_GATED, acts=(Act(_pending, _migrate),), other={"gate": "5000"}),
     Story("undo-later", _COMPENSATED, acts=(Act(_complete, _compensate("")),)),
     Story(
         "back-to-step",

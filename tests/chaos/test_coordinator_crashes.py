@@ -172,8 +172,9 @@ async def stage(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 async def _put(stage: Stage, story: Story) -> None:
-    template = Template.compile(load_yaml(story.template()), Contracts.from_messages(MESSAGES))
-    await stage.store.catalog.put(stored(template))
+    for text in story.templates():
+        template = Template.compile(load_yaml(text), Contracts.from_messages(MESSAGES))
+        await stage.store.catalog.put(stored(template))
     await durables.ensure_durables(stage.bus, stage.store.catalog.all())
     # Half a minute until a lost delivery comes again is right for people, not for hundreds of crashes.
     for stream, durable in ((FLOW, durables.DECIDE), (FLOW, durables.TRACK), (TIMER, durables.DUE)):
