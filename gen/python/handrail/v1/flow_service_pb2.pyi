@@ -173,6 +173,7 @@ class Flow(_message.Message):
     DIVERGENCES_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     HALT_MODE_FIELD_NUMBER: _builtins.int
+    MIGRATIONS_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id is 32 hex digits, and the trace id."""
     flow_type: _builtins.str
@@ -225,6 +226,10 @@ class Flow(_message.Message):
     def divergences(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowDivergence]:
         """divergences are what agents did that the template does not foresee."""
 
+    @_builtins.property
+    def migrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowMigration]:
+        """migrations are its moves from one version of the template to another, oldest first."""
+
     def __init__(
         self,
         *,
@@ -246,14 +251,59 @@ class Flow(_message.Message):
         divergences: _abc.Iterable[Global___FlowDivergence] | None = ...,
         message_count: _builtins.int = ...,
         halt_mode: _decision_pb2.HaltMode.ValueType = ...,
+        migrations: _abc.Iterable[Global___FlowMigration] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "divergences", b"divergences", "effects", b"effects", "escalations", b"escalations", "etag", b"etag", "expectations", b"expectations", "flow_id", b"flow_id", "flow_type", b"flow_type", "halt_mode", b"halt_mode", "last_sequence", b"last_sequence", "message_count", b"message_count", "requester", b"requester", "start_time", b"start_time", "status", b"status", "status_reason", b"status_reason", "step_runs", b"step_runs", "template_version", b"template_version", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "divergences", b"divergences", "effects", b"effects", "escalations", b"escalations", "etag", b"etag", "expectations", b"expectations", "flow_id", b"flow_id", "flow_type", b"flow_type", "halt_mode", b"halt_mode", "last_sequence", b"last_sequence", "message_count", b"message_count", "migrations", b"migrations", "requester", b"requester", "start_time", b"start_time", "status", b"status", "status_reason", b"status_reason", "step_runs", b"step_runs", "template_version", b"template_version", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Flow: _TypeAlias = Flow  # noqa: Y015
+
+@_typing.final
+class FlowMigration(_message.Message):
+    """FlowMigration is a move of a flow to another version of its template."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_VERSION_FIELD_NUMBER: _builtins.int
+    TO_VERSION_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    from_version: _builtins.int
+    """from_version is the version it was pinned to before."""
+    to_version: _builtins.int
+    """to_version is the version it was pinned to from then on."""
+    by: _builtins.str
+    """by is the verified identity that moved it."""
+    reason: _builtins.str
+    """reason says why, for people."""
+    sequence: _builtins.int
+    """sequence is its stream position: what came before was decided by the former version."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when the move was stored."""
+
+    def __init__(
+        self,
+        *,
+        from_version: _builtins.int = ...,
+        to_version: _builtins.int = ...,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "from_version", b"from_version", "reason", b"reason", "sequence", b"sequence", "time", b"time", "to_version", b"to_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlowMigration: _TypeAlias = FlowMigration  # noqa: Y015
 
 @_typing.final
 class StepRun(_message.Message):
@@ -1454,6 +1504,174 @@ class RetryStepResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryStepResponse: _TypeAlias = RetryStepResponse  # noqa: Y015
+
+@_typing.final
+class PlanMigrationRequest(_message.Message):
+    """PlanMigrationRequest names the flows and the version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    TO_VERSION_FIELD_NUMBER: _builtins.int
+    FROM_VERSION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    flow_type: _builtins.str
+    """flow_type is the template's name."""
+    to_version: _builtins.int
+    """to_version is the stored version to move to."""
+    from_version: _builtins.int
+    """from_version is the version to move from; 0 for every other one."""
+    page_size: _builtins.int
+    """page_size is at most 500; 0 for 50. A page looks at no more than 1,000 flows and may come short."""
+    page_token: _builtins.str
+    """page_token of the previous page of the same listing."""
+    def __init__(
+        self,
+        *,
+        flow_type: _builtins.str = ...,
+        to_version: _builtins.int = ...,
+        from_version: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_type", b"flow_type", "from_version", b"from_version", "page_size", b"page_size", "page_token", b"page_token", "to_version", b"to_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanMigrationRequest: _TypeAlias = PlanMigrationRequest  # noqa: Y015
+
+@_typing.final
+class PlanMigrationResponse(_message.Message):
+    """PlanMigrationResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token is empty on the last page."""
+    @_builtins.property
+    def flows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MigrationPlan]:
+        """flows that run under another version, newest first."""
+
+    def __init__(
+        self,
+        *,
+        flows: _abc.Iterable[Global___MigrationPlan] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flows", b"flows", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanMigrationResponse: _TypeAlias = PlanMigrationResponse  # noqa: Y015
+
+@_typing.final
+class MigrationPlan(_message.Message):
+    """MigrationPlan says whether a flow can move as it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """flow_id of the flow."""
+    version: _builtins.int
+    """version it is pinned to."""
+    status: _decision_pb2.FlowStatus.ValueType
+    """status is where it stands."""
+    etag: _builtins.str
+    """etag of the flow that the plan was made for."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """reasons why it can't move, for people; empty where it can."""
+
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        status: _decision_pb2.FlowStatus.ValueType = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reasons", b"reasons", "status", b"status", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrationPlan: _TypeAlias = MigrationPlan  # noqa: Y015
+
+@_typing.final
+class MigrateFlowRequest(_message.Message):
+    """MigrateFlowRequest moves a flow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    TO_VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """flow_id of the flow."""
+    to_version: _builtins.int
+    """to_version is the stored version to move to."""
+    reason: _builtins.str
+    """reason says why, for people."""
+    etag: _builtins.str
+    """etag of the flow as seen; empty: whatever it is."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID."""
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        to_version: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "to_version", b"to_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrateFlowRequest: _TypeAlias = MigrateFlowRequest  # noqa: Y015
+
+@_typing.final
+class MigrateFlowResponse(_message.Message):
+    """MigrateFlowResponse is the flow after the move."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def flow(self) -> Global___Flow:
+        """flow as it stands."""
+
+    def __init__(
+        self,
+        *,
+        flow: Global___Flow | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrateFlowResponse: _TypeAlias = MigrateFlowResponse  # noqa: Y015
 
 @_typing.final
 class ResolveEscalationRequest(_message.Message):

@@ -90,6 +90,16 @@ class FlowServiceStub:
                 request_serializer=handrail_dot_v1_dot_flow__service__pb2.RetryStepRequest.SerializeToString,
                 response_deserializer=handrail_dot_v1_dot_flow__service__pb2.RetryStepResponse.FromString,
                 _registered_method=True)
+        self.PlanMigration = channel.unary_unary(
+                '/handrail.v1.FlowService/PlanMigration',
+                request_serializer=handrail_dot_v1_dot_flow__service__pb2.PlanMigrationRequest.SerializeToString,
+                response_deserializer=handrail_dot_v1_dot_flow__service__pb2.PlanMigrationResponse.FromString,
+                _registered_method=True)
+        self.MigrateFlow = channel.unary_unary(
+                '/handrail.v1.FlowService/MigrateFlow',
+                request_serializer=handrail_dot_v1_dot_flow__service__pb2.MigrateFlowRequest.SerializeToString,
+                response_deserializer=handrail_dot_v1_dot_flow__service__pb2.MigrateFlowResponse.FromString,
+                _registered_method=True)
         self.ResolveEscalation = channel.unary_unary(
                 '/handrail.v1.FlowService/ResolveEscalation',
                 request_serializer=handrail_dot_v1_dot_flow__service__pb2.ResolveEscalationRequest.SerializeToString,
@@ -180,6 +190,22 @@ class FlowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanMigration(self, request, context):
+        """PlanMigration says which running flows of a type can move to another version of its template, and why others can't; it
+        does nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MigrateFlow(self, request, context):
+        """MigrateFlow moves a running flow to another version of its template. What was decided stays decided; from there on the
+        new version says what follows, and proposals that wait are evaluated anew. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResolveEscalation(self, request, context):
         """ResolveEscalation answers an open escalation with one of its choices. Role: operator.
         """
@@ -244,6 +270,16 @@ def add_FlowServiceServicer_to_server(servicer, server):
                     servicer.RetryStep,
                     request_deserializer=handrail_dot_v1_dot_flow__service__pb2.RetryStepRequest.FromString,
                     response_serializer=handrail_dot_v1_dot_flow__service__pb2.RetryStepResponse.SerializeToString,
+            ),
+            'PlanMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanMigration,
+                    request_deserializer=handrail_dot_v1_dot_flow__service__pb2.PlanMigrationRequest.FromString,
+                    response_serializer=handrail_dot_v1_dot_flow__service__pb2.PlanMigrationResponse.SerializeToString,
+            ),
+            'MigrateFlow': grpc.unary_unary_rpc_method_handler(
+                    servicer.MigrateFlow,
+                    request_deserializer=handrail_dot_v1_dot_flow__service__pb2.MigrateFlowRequest.FromString,
+                    response_serializer=handrail_dot_v1_dot_flow__service__pb2.MigrateFlowResponse.SerializeToString,
             ),
             'ResolveEscalation': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveEscalation,
@@ -549,6 +585,60 @@ class FlowService:
             '/handrail.v1.FlowService/RetryStep',
             handrail_dot_v1_dot_flow__service__pb2.RetryStepRequest.SerializeToString,
             handrail_dot_v1_dot_flow__service__pb2.RetryStepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.v1.FlowService/PlanMigration',
+            handrail_dot_v1_dot_flow__service__pb2.PlanMigrationRequest.SerializeToString,
+            handrail_dot_v1_dot_flow__service__pb2.PlanMigrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MigrateFlow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.v1.FlowService/MigrateFlow',
+            handrail_dot_v1_dot_flow__service__pb2.MigrateFlowRequest.SerializeToString,
+            handrail_dot_v1_dot_flow__service__pb2.MigrateFlowResponse.FromString,
             options,
             channel_credentials,
             insecure,

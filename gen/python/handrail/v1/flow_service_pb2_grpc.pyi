@@ -59,6 +59,14 @@ class FlowServiceStub:
     """CancelFlow halts a flow, undoes its effects unless told to keep them, and ends it CANCELLED. Role: operator."""
     RetryStep: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.RetryStepRequest, _flow_service_pb2.RetryStepResponse]
     """RetryStep has a failed, finished or undone step done again. Role: operator."""
+    PlanMigration: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.PlanMigrationRequest, _flow_service_pb2.PlanMigrationResponse]
+    """PlanMigration says which running flows of a type can move to another version of its template, and why others can't; it
+    does nothing.
+    """
+    MigrateFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.MigrateFlowRequest, _flow_service_pb2.MigrateFlowResponse]
+    """MigrateFlow moves a running flow to another version of its template. What was decided stays decided; from there on the
+    new version says what follows, and proposals that wait are evaluated anew. Role: operator.
+    """
     ResolveEscalation: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ResolveEscalationRequest, _flow_service_pb2.ResolveEscalationResponse]
     """ResolveEscalation answers an open escalation with one of its choices. Role: operator."""
 
@@ -93,6 +101,14 @@ class FlowServiceAsyncStub(FlowServiceStub):
     """CancelFlow halts a flow, undoes its effects unless told to keep them, and ends it CANCELLED. Role: operator."""
     RetryStep: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.RetryStepRequest, _flow_service_pb2.RetryStepResponse]  # type: ignore[assignment]
     """RetryStep has a failed, finished or undone step done again. Role: operator."""
+    PlanMigration: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.PlanMigrationRequest, _flow_service_pb2.PlanMigrationResponse]  # type: ignore[assignment]
+    """PlanMigration says which running flows of a type can move to another version of its template, and why others can't; it
+    does nothing.
+    """
+    MigrateFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.MigrateFlowRequest, _flow_service_pb2.MigrateFlowResponse]  # type: ignore[assignment]
+    """MigrateFlow moves a running flow to another version of its template. What was decided stays decided; from there on the
+    new version says what follows, and proposals that wait are evaluated anew. Role: operator.
+    """
     ResolveEscalation: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ResolveEscalationRequest, _flow_service_pb2.ResolveEscalationResponse]  # type: ignore[assignment]
     """ResolveEscalation answers an open escalation with one of its choices. Role: operator."""
 
@@ -190,6 +206,26 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.RetryStepResponse, _abc.Awaitable[_flow_service_pb2.RetryStepResponse]]:
         """RetryStep has a failed, finished or undone step done again. Role: operator."""
+
+    @_abc_1.abstractmethod
+    def PlanMigration(
+        self,
+        request: _flow_service_pb2.PlanMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_flow_service_pb2.PlanMigrationResponse, _abc.Awaitable[_flow_service_pb2.PlanMigrationResponse]]:
+        """PlanMigration says which running flows of a type can move to another version of its template, and why others can't; it
+        does nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def MigrateFlow(
+        self,
+        request: _flow_service_pb2.MigrateFlowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_flow_service_pb2.MigrateFlowResponse, _abc.Awaitable[_flow_service_pb2.MigrateFlowResponse]]:
+        """MigrateFlow moves a running flow to another version of its template. What was decided stays decided; from there on the
+        new version says what follows, and proposals that wait are evaluated anew. Role: operator.
+        """
 
     @_abc_1.abstractmethod
     def ResolveEscalation(
