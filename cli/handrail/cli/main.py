@@ -13,6 +13,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.settings import SettingError
 
 _COMMANDS = {
+    "new": "write a project of one's own to begin with",
     "dev": "start everything on this machine, for development",
     "coordinator": "run a replica of the coordinator",
     "agent": "run an agent",

@@ -89,7 +89,7 @@ def read_descriptors(source: str) -> bytes:
     """The descriptor set in an image or of a Python module, as it is; CommandError where it can't be read."""
     path = Path(source)
     try:
-        if not path.exists() and _MODULE.fullmatch(source):
+        if not path.is_file() and _MODULE.fullmatch(source):
             return descriptor_set_for(read_messages(import_from_here(source)))
         return path.read_bytes()
     except OSError as error:

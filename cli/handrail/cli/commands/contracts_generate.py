@@ -1,0 +1,70 @@
+"""`handrail contracts generate`: Python of protos. What they import of others comes from what is installed."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from handrail.cli.arguments import Parsers
+from handrail.cli.exits import CommandError, Exit
+from handrail.mesh.descriptors import KNOWN, file_proto
+
+
+def fill(verbs: Parsers) -> None:
+    """Add the verb."""
+    generate = verbs.add_parser(
+        "generate",
+        help="write the Python of protos, with type stubs",
+        description="Write the Python of protos, with type stubs. They may import buf/validate, google/protobuf, "
+        "google/type, google/rpc and handrail/v1: these come from what is installed, nothing is fetched.",
+        allow_abbrev=False,
+    )
+    generate.add_argument("protos", type=Path, metavar="FOLDER", help="folder that the protos' imports start from")
+    generate.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write to")
+    generate.set_defaults(run=_generate)
+
+
+def _generate(arguments: argparse.Namespace) -> Exit:
+    protos: Path = arguments.protos
+    files = sorted(str(path.relative_to(protos)) for path in protos.rglob("*.proto"))
+    if not files:
+        raise CommandError(f"there is no .proto file in {protos}", Exit.USAGE)
+    if find_spec("grpc_tools") is None:
+        raise CommandError("grpcio-tools is not installed: python -m pip install grpcio-tools", Exit.USAGE)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(suffix=".binpb") as known:
+        known.write(_known())
+        known.flush()
+        includes = (protos, *_google())
+        command = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{folder}" for folder in includes)]
+        outputs = [f"--python_out={arguments.out}", f"--pyi_out={arguments.out}"]
+        done = subprocess.run(
+            [*command, f"--descriptor_set_in={known.name}", *outputs, *files],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise CommandError(done.stderr.strip() or f"protoc ended with {done.returncode}")
+    print(f"{'1 proto' if len(files) == 1 else f'{len(files)} protos'}: the Python is in {arguments.out}")
+    return Exit.OK
+
+
+def _known() -> bytes:
+    """The files that every installation knows: the validator's rules, Handrail's own, Google's well-known types."""
+    return FileDescriptorSet(file=[file_proto(file) for file in KNOWN.values()]).SerializeToString()
+
+
+def _google() -> list[Path]:
+    """Where google/type and google/rpc are, as their wheel installs them."""
+    money = [
+        file for file in metadata.files("googleapis-common-protos") or () if str(file) == "google/type/money.proto"
+    ]
+    return [Path(str(file.locate())).parents[2] for file in money]

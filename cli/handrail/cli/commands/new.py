@@ -1,0 +1,27 @@
+"""`handrail new`: a project of one's own, to begin with."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from handrail.cli.exits import Exit
+from handrail.cli.project.scaffold import write
+
+
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Give the command's parser its arguments."""
+    parser.description = (
+        "Write a project that runs: contracts, a template, two agents, tests and a Makefile. docs/first-agent.md goes "
+        "on from there."
+    )
+    parser.add_argument("name", metavar="NAME", help="flow type and Python package, such as loans; the folder's name")
+    parser.set_defaults(run=_new)
+
+
+def _new(arguments: argparse.Namespace) -> Exit:
+    name: str = arguments.name
+    for path in write(name, Path(name)):
+        print(path)
+    print(f"\nNext: cd {name}; python -m pip install -r requirements.txt; make test; make run")
+    return Exit.OK

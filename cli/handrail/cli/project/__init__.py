@@ -1,0 +1,1 @@
+"""A new project: its files, and what they are made from."""

@@ -1,0 +1,73 @@
+"""The files of a new project, made from those in the folder `files`, where $name stands for the project's name."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+
+from handrail.cli.exits import CommandError, Exit
+
+_TAKEN = frozenset({"buf", "google", "handrail", "proto", "tests"})
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+FILES = {
+    "README.md": "README.md",
+    "Makefile": "Makefile",
+    "requirements.txt": "requirements.txt",
+    "pyproject.toml": "pyproject.toml",
+    ".gitignore": "gitignore",
+    "proto/$name/v1/$name.proto": "contracts.proto",
+    "$name/$name.yaml": "template.yaml",
+    "$name/__init__.py": "package.py.txt",
+    "$name/assessor.py": "assessor.py.txt",
+    "$name/buyer.py": "buyer.py.txt",
+    "tests/test_flow.py": "test_flow.py.txt",
+}
+"""What is made of what."""
+
+
+def check_name(name: str) -> None:
+    """CommandError where it can't be the name of a flow type, a proto package and a Python package at once."""
+    if not _NAME.fullmatch(name):
+        raise CommandError(
+            f"«{name}» is no name for a project: up to 40 small letters, digits and _, a letter first, such as loans",
+            Exit.USAGE,
+        )
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        raise CommandError(f"«{name}» is a word of Python's own: choose another name", Exit.USAGE)
+    if (
+        name in {"buf", "google", "handrail", "proto", "tests"}
+        or name in sys.stdlib_module_names
+        or _is_installed(name)
+    ):
+        raise CommandError(f"«{name}» is the name of a Python package already: choose another one", Exit.USAGE)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return True
+
+
+def write(name: str, folder: Path) -> list[Path]:
+    """Write a project into a folder that is empty or not there yet; the files written. CommandError where it is not."""
+    check_name(name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CommandError(f"{folder} is there already, and is no empty folder", Exit.USAGE)
+    source = resources.files("handrail.cli.project") / "files"
+    written = []
+    try:
+        for target, made_from in FILES.items():
+            path = folder / Template(target).substitute(name=name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(Template((source / made_from).read_text("utf-8")).substitute(name=name), "utf-8")
+            written.append(path)
+    except OSError as error:
+        raise CommandError(f"{folder} can't be written: {error.strerror}", Exit.USAGE) from None
+    return written
