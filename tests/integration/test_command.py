@@ -369,6 +369,7 @@ def test_a_flow_type_is_put_activated_and_rolled_back(dev: Dev, image: Path, tmp
     assert [(each["version"], each.get("active", False)) for each in listed] == [(1, False), (2, True)]
     rolled_back = dev.text("olga", "template", "rollback", "loan", "--reason", "too slow")
     assert "loan is rolled back from version 2 to 1: new flows begin with 1\n" in rolled_back
+    assert rolled_back.endswith("No flow runs on version 2.\n")
     assert "refund" in dev.text("vera", "template", "list")
 
     shown = tmp_path / "shown.yaml"

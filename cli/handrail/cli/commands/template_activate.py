@@ -86,10 +86,28 @@ def _rollback(arguments: argparse.Namespace) -> Exit:
             asked.output.document({"name": name, "rolledBackFrom": left, **plain(activated)})
             return Exit.OK
         asked.output.text(f"{name} is rolled back from version {left} to {target}: new flows begin with {target}")
-        asked.output.text(f"Flows that began with {left} keep it: handrail flow list --type {name} shows them.")
         if activated.permissions_changed:
             asked.output.text(RELOAD)
+        asked.output.text(_left_behind(asked, Version(name, left), target))
     return Exit.OK
+
+
+def _left_behind(asked: Session, left: Version, target: int) -> str:
+    """What becomes of the flows on the version that was left; the newest ones are counted, all would take its time."""
+    try:
+        usage = asked.client.call(asked.client.templates.GetTemplateUsage, pb.GetTemplateUsageRequest(name=left.name))
+    except CommandError as error:
+        # The rollback is done, whatever comes of this.
+        return f"Flows that run on version {left.number} keep it; how many they are could not be told: {error.text}"
+    running = sum(each.running_flows for each in usage.versions if each.version == left.number)
+    if not running and not usage.next_page_token:
+        return f"No flow runs on version {left.number}."
+    seen = f" among the {usage.flows_examined} newest" if usage.next_page_token else ""
+    flows = "1 flow runs" if running == 1 else f"{running} flows run"
+    return (
+        f"{flows} on version {left.number}{seen}, and it stays theirs. Which of them can move: "
+        f"handrail template migrate {left.name} --from {left.number} --to {target} --plan"
+    )
 
 
 def _require_older(name: str, target: int, active: int) -> None:

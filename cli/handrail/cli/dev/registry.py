@@ -17,7 +17,9 @@ def activate_templates(client: Client, package: Package) -> None:
         put = pb.PutTemplateRequest(template=template, descriptors=package.descriptors)
         client.call(client.templates.PutTemplate, put)
         if active.get(template.name, 0) < template.version:
-            activate = pb.ActivateTemplateRequest(name=template.name, version=template.version)
+            activate = pb.ActivateTemplateRequest(
+                name=template.name, version=template.version, reason="handrail dev began with it"
+            )
             client.call(client.templates.ActivateTemplate, activate)
 
 
