@@ -108,6 +108,22 @@ async def test_flows_of_both_versions_end_after_an_activation_and_after_a_rollba
     assert len(old.book.calls) == 2 * FLOWS, "and the old ones nothing for the new"
 
 
+async def test_either_kind_can_be_started_anew_whichever_version_is_active(
+    mesh: Mesh, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = Chain(), NewKind()
+    await mesh.put(OLD)
+    before = await begin(mesh, 1)
+    await mesh.put(NEW)
+    after = await begin(mesh, 1)
+    async with workers(nats_server.settings, old.agents):
+        await all_completed(mesh, before, 1)
+    assert "version 2: step pay belongs to agent ledger" in caplog.text
+    await mesh.put(OLD)
+    async with workers(nats_server.settings, [*new.agents, old.notification]):
+        await all_completed(mesh, after, 2)
+
+
 async def test_what_no_worker_fits_waits_for_one_that_does(mesh: Mesh, nats_server: NatsServer) -> None:
     new = NewKind()
     await mesh.put(OLD, NEW)

@@ -151,22 +151,25 @@ class Worker:
         return new
 
     def _check(self, mesh: LiveMesh) -> None:
-        """Check the handlers against the version of each flow type that new flows begin with, or else the newest.
+        """Check the handlers against the versions of each flow type in which the agent has steps.
 
-        What does not fit another version is a warning: an agent must be able to move on from what it once answered, and
-        flows of that version wait for a worker that fits.
+        One that fits none of them is of no use: DeclarationError, with what does not fit the version that new flows
+        begin with. One that fits some serves those, beside workers that serve the others: flows are pinned, so after an
+        activation or a rollback both are needed until the last flow is done.
         """
         problems: list[str] = []
         for name in mesh.templates.names():
-            versions = mesh.templates.versions(name)
-            current = mesh.templates.active_version(name) or versions[-1].version
+            versions = [each for each in mesh.templates.versions(name) if _has_steps(self._agent, each)]
+            active = mesh.templates.active_version(name)
+            fits = any(not self._bindings.of(each).problems for each in versions)
             for template in versions:
                 found = self._bindings.of(template).problems
-                if template.version == current:
+                if not fits and template.version == (active or versions[-1].version):
                     problems += found
-                else:
-                    for problem in found:
-                        _logger.warning("agent %s: %s", self._agent.name, problem)
+                    continue
+                level = logging.ERROR if template.version == active else logging.WARNING
+                for problem in found:
+                    _logger.log(level, "agent %s: %s", self._agent.name, problem)
         if problems:
             raise DeclarationError(problems)
 
