@@ -70,7 +70,7 @@ def test_joins_rules_and_several_gates_are_drawn() -> None:
     join.after_all.add(type="a.B", count="3")
     for name, on_reject in (("one", pb.REJECT_ACTION_COMPENSATE), ("two", pb.REJECT_ACTION_FAIL)):
         template.gates.add(name=name, on="a.C", on_reject=on_reject).approvers.roles.append("r")
-    template.rules.add(name="rule", on=["a.B"], when="true", then=1)
+    template.rules.add(name="rule", on=["a.B"], when="flow.counts['a.B'] > 1", then=1)
     chart = chart_of(template)
     assert edges(chart) >= {
         ("A", "join join"),
@@ -84,6 +84,8 @@ def test_joins_rules_and_several_gates_are_drawn() -> None:
         ("B", "rule rule"),
         ("rule rule", "end held, a person is asked"),
     }
+    rule = next(node for node in chart.nodes if node.kind is Kind.RULE)
+    assert (rule.lines, rule.tip) == (("rule", "if flow.counts['B'] > 1"), "flow.counts['a.B'] > 1")
     assert Node("join join", Kind.JOIN, ("all of these", "3 of B"), "3 of B") in chart.nodes
 
 

@@ -71,7 +71,8 @@ class _Charting:
         self._edges: dict[Edge, None] = {}
         triggers = [(*step.after, *(join.type for join in step.after_all)) for step in template.steps]
         self._waited = set(template.completes_with).union(*triggers, *(rule.on for rule in template.rules))
-        self._names = Names(self._waited.union(template.starts_with, *map(emits_of, template.steps)))
+        self._types = self._waited.union(template.starts_with, *map(emits_of, template.steps))
+        self._names = Names(self._types)
 
     def chart(self) -> Chart:
         self._start()
@@ -116,7 +117,7 @@ class _Charting:
 
     def _join(self, step: pb.Step) -> str:
         several = [
-            f"{' '.join(join.count.split())} of {self._names.short(join.type)}"
+            f"{self._short(' '.join(join.count.split()))} of {self._names.short(join.type)}"
             for join in step.after_all
             if join.count.strip() not in ("", "1")
         ]
@@ -129,7 +130,7 @@ class _Charting:
     def _gate(self, gate: pb.Gate) -> None:
         condition = " ".join(gate.when.split())
         voters = f"{people(gate.approvers.quorum or 1)} of {enumerated(gate.approvers.roles, 'or')}"
-        lines = [*_wrapped(f"if {condition}" if condition else "always"), *_wrapped(voters)]
+        lines = [*_wrapped(f"if {self._short(condition)}" if condition else "always"), *_wrapped(voters)]
         if gate.HasField("expires_after"):
             lines.append(f"in {spoken(gate.expires_after.ToTimedelta())}")
         node = self._node(f"gate {gate.name}", Kind.GATE, gate.name, *lines, tip=f"{condition or 'always'}: {voters}")
@@ -145,7 +146,9 @@ class _Charting:
 
     def _rule(self, rule: pb.Rule) -> None:
         condition = " ".join(rule.when.split())
-        node = self._node(f"rule {rule.name}", Kind.RULE, rule.name, *_wrapped(f"if {condition}"), tip=condition)
+        node = self._node(
+            f"rule {rule.name}", Kind.RULE, rule.name, *_wrapped(f"if {self._short(condition)}"), tip=condition
+        )
         for message_type in rule.on:
             self._link(self._fact(message_type), node, aside=True)
         if rule.then == RuleAction.RULE_ACTION_COMPLETE:
@@ -154,6 +157,12 @@ class _Charting:
             ends = {RuleAction.RULE_ACTION_COMPENSATE: "effects undone", RuleAction.RULE_ACTION_FAIL: "failed"}
             end = self._end(ends.get(rule.then, "held, a person is asked"))
         self._link(node, end, aside=True)
+
+    def _short(self, expression: str) -> str:
+        """An expression with the template's messages by their short names."""
+        for message_type in sorted(self._types, key=len, reverse=True):
+            expression = expression.replace(f"'{message_type}'", f"'{self._names.short(message_type)}'")
+        return expression
 
     def _end(self, text: str) -> str:
         return self._node(f"end {text}", Kind.ENDED, text)
