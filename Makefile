@@ -111,9 +111,10 @@ mutants: $(STAMP) $(PROTOS) ## break each promise on purpose: its tests must tur
 DEMO ?= payments
 DEMOS := $(patsubst agents/demos/%/__main__.py,%,$(wildcard agents/demos/*/__main__.py))
 INPUT_compliance = $(if $(SITE),--site "$(SITE)") $(if $(POLICY),--policy "$(POLICY)")
+INPUT_research = $(if $(TREE),--tree "$(TREE)")
 INPUT_payments = $(if $(CHARGEBACKS),--chargebacks "$(CHARGEBACKS)")
 
-demo: $(STAMP) ## run a demo: DEMO=payments|compliance SEED=n KEEP=folder, and its own variables
+demo: $(STAMP) ## run a demo: DEMO=payments|compliance|research SEED=n KEEP=folder, and its own variables
 	@test -n "$(filter $(DEMO),$(DEMOS))" || { echo "There is no demo $(DEMO). There are: $(DEMOS)" >&2; exit 1; }
 	@$(BIN)/python -m demos.$(DEMO) $(INPUT_$(DEMO)) $(if $(SEED),--seed "$(SEED)") $(if $(KEEP),--keep "$(KEEP)")
 

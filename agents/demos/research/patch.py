@@ -1,0 +1,53 @@
+"""The patch of an approved plan: the dead imports taken out, as a unified diff."""
+
+import ast
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from demos.research.imports import Dead, without
+from demos.research.source import SourceError, decode, read
+from research.v1.research_pb2 import ChangePlanProposed
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A unified diff that removes so many imports; `skipped` are the files that were left alone, and why."""
+
+    text: str
+    removed: int
+    skipped: tuple[str, ...]
+
+
+def patch_of(folder: Path, plan: ChangePlanProposed) -> Patch:
+    """The changes of a plan to the files that are still what was measured."""
+    texts, removed, skipped = [], 0, []
+    for path, digest in sorted(plan.digests.items()):
+        wanted = [Dead(each.line, each.name) for each in plan.remove if each.path == path]
+        try:
+            before = _unchanged(folder, path, digest)
+        except SourceError as error:
+            skipped.append(str(error))
+            continue
+        after = without(before, wanted)
+        ast.parse(after)  # a change that breaks the file is a fault of ours: the step fails, and nothing is written
+        texts.append(_diff(path, before, after))
+        removed += len(wanted) if after != before else 0
+    return Patch("".join(texts), removed, tuple(skipped))
+
+
+def _unchanged(folder: Path, path: str, digest: str) -> str:
+    content = read(folder, path)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise SourceError(f"{path} was changed since it was measured")
+    if b"\r" in content:
+        raise SourceError(f"{path} has line ends of its own kind")
+    return decode(content, path)
+
+
+def _diff(path: str, before: str, after: str) -> str:
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{path}", f"b/{path}"
+    )
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)

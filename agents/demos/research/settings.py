@@ -1,0 +1,11 @@
+"""What the agents are told by their environment."""
+
+import os
+from pathlib import Path
+
+OUTPUT = "RESEARCH_OUTPUT"
+
+
+def output_path() -> Path:
+    """RESEARCH_OUTPUT: the folder for reports; `research` in the working directory where it is not set."""
+    return Path(os.environ.get(OUTPUT) or "research")
