@@ -155,6 +155,8 @@ def test_the_wheel_has_every_part_and_the_demos_files(tmp_path: Path) -> None:
         "demos/payments/chargebacks.jsonl",
         "demos/payments/customers.jsonl",
         "compliance/v1/compliance_pb2.py",
+        "research/v1/research_pb2.py",
+        "demos/research/research.yaml",
         "demos/compliance/approval.yaml",
         "demos/compliance/names.yaml",
         "demos/compliance/policy.yaml",

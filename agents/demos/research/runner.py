@@ -79,7 +79,7 @@ class Run:
             vote = self._plan.votes[name]
             answer = "yes" if vote.approve else "no"
             tell(f"{name}: {each.files} files, {each.lines:,} lines; {vote.voter} will say {answer}")
-        tell(f"analysis is killed once {self._plan.kill.after_flows} flows have ended (seed {self._seed})")
+        tell(f"analysis is killed when the first flow has ended (answers are drawn from seed {self._seed})")
 
     def _start(self, client: Client) -> None:
         for name, path in self._folders.items():

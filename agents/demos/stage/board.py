@@ -16,6 +16,7 @@ FINAL = frozenset(
     }
 )
 PAGE_SIZE = 200
+_SHOWN = 3
 
 
 class Board:
@@ -52,7 +53,8 @@ class Board:
             return "its flow has not begun"
         request = GetFlowRequest(flow_id=self.flow_ids[key])
         flow = self._client.call(self._client.flows.GetFlow, request).flow
-        what = [f"{each.what} by {each.by_agent or ' or '.join(each.by_roles)}" for each in flow.expectations]
+        what = [f"{each.what} by {each.by_agent or ' or '.join(each.by_roles)}" for each in flow.expectations[:_SHOWN]]
+        what += [f"{len(flow.expectations) - _SHOWN} more"] if len(flow.expectations) > _SHOWN else []
         status = FlowStatus.Name(flow.status).removeprefix("FLOW_STATUS_")
         return f"{status}, waits for {'; '.join(what) or flow.status_reason}"
 
