@@ -9,6 +9,7 @@ import pytest
 
 from handrail.cli.main import main
 from handrail.mesh.typecheck import CODES
+from tests.support.shop import set_of, shop_file
 from tests.unit.test_template_yaml import REFUND
 
 
@@ -95,3 +96,63 @@ def test_contracts_that_are_none_are_refused(image: bytes, tmp_path: Path, capsy
     path.write_bytes(image)
     assert main(["template", "check", str(REFUND), "--contracts", str(path)]) == 1
     assert capsys.readouterr().err.startswith(f"handrail: {path}: ")
+
+
+@pytest.mark.parametrize(
+    "condition, why",
+    [
+        (f"'{'x' * 100_000}' == ''", "at most 10000"),
+        ("(" * 200 + "true" + ")" * 200, "does not type-check"),
+        ("[" * 200 + "]" * 200 + " == []", "does not type-check"),
+        ("event.amount.units.units > 1", "does not type-check"),
+        ("[1,2].all(a, [1,2].all(b, [1,2].all(c, a + b + c > event.chargeback_id)))", "does not type-check"),
+    ],
+)
+def test_a_condition_that_can_not_be_taken_is_refused_at_its_place(
+    condition: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "refund.yaml"
+    path.write_text(REFUND.read_text().replace("when: event.amount.units >= 1000", f'when: "{condition}"'))
+    assert check(path, "--output", "json") == 1
+    found = json.loads(capsys.readouterr().out)["findings"]
+    (finding,) = [each for each in found if each["path"] == "gates[0].when"]
+    line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("    when:"))
+    assert (finding["line"], finding["column"]) == (line, 5)
+    assert why in finding["text"] + CODES[finding["code"]].title
+
+
+def test_a_regular_expression_that_blows_up_elsewhere_takes_its_time_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "refund.yaml"
+    condition = "event.chargeback_id.matches('^(([a-z])+.)+[A-Z]([a-z])+$')"
+    path.write_text(REFUND.read_text().replace("when: event.amount.units >= 1000", f'when: "{condition}"'))
+    assert check(path) == 0
+
+
+def test_contracts_that_refer_to_themselves_are_followed_as_far_as_asked(tmp_path: Path) -> None:
+    node = shop_file({"Node": {"next": "shop.v1.Node", "key": "string"}, "End": {}})
+    image = tmp_path / "image.binpb"
+    image.write_bytes(set_of(node))
+    path = tmp_path / "walk.yaml"
+    path.write_text(WALK)
+    assert main(["template", "check", str(path), "--contracts", str(image)]) == 0
+
+
+WALK = """\
+name: walk
+version: 1
+starts_with: [shop.v1.Node]
+completes_with: [shop.v1.End]
+deadline: 60s
+steps:
+  - {name: go, agent: walker, after: [shop.v1.Node], emits: [shop.v1.End], effect: NONE, timeout: 5s}
+gates:
+  - name: far
+    on: shop.v1.End
+    approvers: {roles: [boss]}
+    expires_after: 5s
+    on_reject: FAIL
+rules:
+  - {name: deep, on: [shop.v1.Node], when: event.next.next.next.next.key != '', then: FAIL}
+"""
