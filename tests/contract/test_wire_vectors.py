@@ -8,10 +8,15 @@ from hashlib import sha256
 from typing import TypeAlias
 
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from handrail.mesh import ids, subjects
+from handrail.mesh.contracts import Contracts
 from handrail.mesh.durables import DECIDE, TRACK, coordinator_filters
+from handrail.mesh.specs import rule_spec
 from handrail.v1.event_pb2 import Event
+from handrail.v1.template_pb2 import Rule
+from payments.v1.payments_pb2 import ChargebackEnriched
 from tests.contract.source import ROOT
 
 WIRE = ROOT / "docs" / "wire.md"
@@ -75,6 +80,13 @@ def test_every_id_has_a_vector() -> None:
         if inspect.isfunction(function) and function.__module__ == ids.__name__ and not name.startswith("_")
     }
     assert {function for function, _, _ in vectors()} == functions - OTHERWISE
+
+
+def test_the_digest_of_a_rule_is_that_of_its_serialized_fields() -> None:
+    contracts = Contracts.from_messages([ChargebackEnriched])
+    rule = ParseDict(json.loads(block("rule")), Rule())
+    digest = rule_spec(rule, frozenset(rule.on), contracts).digest
+    assert f"This one is {digest}:" in WIRE.read_text()
 
 
 def test_every_subject_on_the_page_parses() -> None:

@@ -232,6 +232,16 @@ def test_what_does_not_count_is_left_out_and_named() -> None:
     assert "Left out, because they do not count: shop.v1.ParcelSent by cashier 1." in inferred.notes[""]
 
 
+def test_the_proposed_version_is_behind_every_one_on_record() -> None:
+    moved = infer("order", traffic_of(sent(), Simulation(load("order", flow__version="4"))), contracts())
+    assert moved.template.version == 2, "a flow that has not begun tells nothing"
+    simulation = Simulation(load("order", flow__version="4"))
+    simulation.say(simulation.start(make("OrderPlaced", units=1), agent="storefront"))
+    inferred = infer("order", traffic_of(sent(), simulation), contracts())
+    assert inferred.template.version == 5
+    assert "2 flows, 1 of version 1, 1 of version 4," in inferred.notes[""][0]
+
+
 def test_nothing_is_inferred_from_nothing() -> None:
     (flow,) = traffic_of(sent())
     without_beginning = Traffic([each for each in flow.recorded if each.kind is not Kind.EVENT], flow.status)

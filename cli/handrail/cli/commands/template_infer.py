@@ -9,7 +9,7 @@ from datetime import datetime
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings, positive, since
 from handrail.cli.client import pages
-from handrail.cli.exits import Exit
+from handrail.cli.exits import CommandError, Exit
 from handrail.cli.session import Session, plain, session
 from handrail.mesh.envelope import Recorded, from_timestamp
 from handrail.mesh.infer import Traffic, infer
@@ -39,8 +39,10 @@ def fill_infer(verbs: Parsers) -> None:
 def _infer(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
         flows = _flows(asked, arguments.flow_type, arguments.since, arguments.limit)
+        if not flows:
+            raise CommandError(f"there is no {arguments.flow_type} flow to infer a template from", Exit.NOT_FOUND)
         # The contracts to read the messages with; what the stored template says of them is not looked at.
-        contracts = asked.contracts(arguments.flow_type, max((flow.template_version for flow in flows), default=0))
+        contracts = asked.contracts(arguments.flow_type, max(flow.template_version for flow in flows))
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             traffic = list(threads.map(lambda flow: _traffic(asked, flow), flows))
         inferred = infer(arguments.flow_type, traffic, contracts)

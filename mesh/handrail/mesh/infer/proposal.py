@@ -36,7 +36,7 @@ class Inferred:
 
 
 def infer(name: str, flows: Sequence[Traffic], contracts: Contracts) -> Inferred:
-    """The template that these flows of one type have in common, as the version after the newest they were pinned to.
+    """The template that these flows of one type have in common, as the version after the newest on record.
 
     FLOW_NOT_FOUND where none of them has begun. Messages whose type the contracts do not know are taken as they are.
     """
@@ -47,7 +47,7 @@ def infer(name: str, flows: Sequence[Traffic], contracts: Contracts) -> Inferred
         )
     notes = Notes()
     runs = seen_runs(flows)
-    template = pb.FlowTemplate(name=name, version=1 + max(_versions(flows)))
+    template = pb.FlowTemplate(name=name, version=1 + _newest_version(flows))
     _introduce(flows, contracts, notes)
     for step, of_step in runs.items():
         template.steps.append(infer_step(step, of_step, contracts, notes, f"steps[{len(template.steps)}]"))
@@ -63,8 +63,9 @@ def infer(name: str, flows: Sequence[Traffic], contracts: Contracts) -> Inferred
     return Inferred(template, notes, findings)
 
 
-def _versions(flows: Sequence[Traffic]) -> Counter[int]:
-    return Counter(flow.recorded[0].event.template_version for flow in flows)
+def _newest_version(flows: Sequence[Traffic]) -> int:
+    """A flow that was moved has messages of several versions."""
+    return max(each.event.template_version for flow in flows for each in flow.recorded)
 
 
 def _is_first(recorded: Recorded) -> bool:
@@ -74,7 +75,8 @@ def _is_first(recorded: Recorded) -> bool:
 def _introduce(flows: Sequence[Traffic], contracts: Contracts, notes: Notes) -> None:
     first = min(flow.recorded[0].time for flow in flows)
     last = max(flow.recorded[-1].time for flow in flows)
-    versions = ", ".join(f"{number:,} of version {version}" for version, number in sorted(_versions(flows).items()))
+    pinned = Counter(flow.recorded[-1].event.template_version for flow in flows)
+    versions = ", ".join(f"{number:,} of version {version}" for version, number in sorted(pinned.items()))
     notes.add(
         "",
         f"Inferred from {times(len(flows), 'flow')}, {versions}, recorded from {_minute(first)} to {_minute(last)}.",
