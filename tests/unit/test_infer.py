@@ -11,6 +11,7 @@ import pytest
 from google.type.money_pb2 import Money
 
 from demos.payments import MESSAGES, TEMPLATES, detection, enrichment, ledger, notification, refunds, settings
+from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.infer import Traffic, infer
 from handrail.mesh.subjects import Kind
@@ -240,6 +241,14 @@ def test_the_proposed_version_is_behind_every_one_on_record() -> None:
     inferred = infer("order", traffic_of(sent(), simulation), contracts())
     assert inferred.template.version == 5
     assert "2 flows, 1 of version 1, 1 of version 4," in inferred.notes[""][0]
+
+
+def test_messages_that_the_contracts_do_not_know_are_taken_as_they_are() -> None:
+    flows = traffic_of(granted(30), begun(risk=9), *(offered(parts) for parts in (2, 3)))
+    inferred = infer("order", flows, Contracts.from_descriptor_set(b""))
+    assert {"reserve", "discount", "list", "price", "offer"} <= {step.name for step in inferred.template.steps}
+    assert "HR002" in codes(inferred.findings)
+    assert load_yaml(to_text(inferred.template, inferred.notes)) == inferred.template
 
 
 def test_nothing_is_inferred_from_nothing() -> None:

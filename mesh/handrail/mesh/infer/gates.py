@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.envelope import Recorded, from_timestamp
-from handrail.mesh.errors import HandrailError, PolicyError
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.infer.notes import Notes, times
 from handrail.mesh.infer.traffic import SeenRun, Traffic
 from handrail.mesh.policy import Policy
@@ -155,7 +155,7 @@ def _tells(text: str, message_type: str, verdicts: Sequence[tuple[SeenProposal, 
     try:
         policy = Policy.parse(text, event_types=[message_type], contracts=contracts)
         return all(policy.allows(event=contracts.decode(each.recorded.event.data)) is asked for each, asked in verdicts)
-    except (PolicyError, HandrailError):
+    except HandrailError:
         return False
 
 

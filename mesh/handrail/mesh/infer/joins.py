@@ -8,7 +8,7 @@ from itertools import islice, product
 from handrail.mesh import ids
 from handrail.mesh.envelope import Recorded
 
-_TRIES = 20_000
+_TRIES = 5_000
 """How many sets of inputs are tried for one root before it is given up."""
 
 _Counts = Mapping[str, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.errors import PolicyError
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.expression import cut
 from handrail.mesh.infer.notes import Notes, times
 from handrail.mesh.infer.traffic import Traffic
@@ -44,7 +44,7 @@ def infer_rules(
 
 def _compiles(text: str, on: Sequence[str], facts: frozenset[str], contracts: Contracts) -> bool:
     try:
-        Policy.parse(text, event_types=on, contracts=contracts, fact_types=facts)
-    except PolicyError:
+        Policy.parse(text, event_types=on, contracts=contracts, fact_types=frozenset(filter(contracts.knows, facts)))
+    except HandrailError:
         return False
     return True
