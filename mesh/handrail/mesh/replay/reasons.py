@@ -1,0 +1,77 @@
+"""Why a condition held or did not: the values that it read, for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.envelope import Recorded
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.expression import cut
+from handrail.mesh.policy import Policy
+from handrail.mesh.replay.trial import Facts
+
+_TEXT = r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')"""
+_READ = re.compile(
+    rf"(?P<latest>flow\s*\.\s*latest\s*\[\s*(?P<quoted>{_TEXT})\s*\])(?P<in_latest>(?:\s*\.\s*[a-z_]\w*)*)"
+    rf"|\bevent(?P<in_event>(?:\s*\.\s*[a-z_]\w*)+)"
+    rf"|{_TEXT}"
+)
+
+
+def values_read(when: Policy, recorded: Recorded, contracts: Contracts, facts: Facts | None = None) -> str:
+    """`event.amount.units = 640, flow.counts['…'] = 2`: what a condition looked at; empty where it names nothing."""
+    return cut(", ".join(dict.fromkeys(_values(when, recorded, contracts, facts))), 300)
+
+
+def _values(when: Policy, recorded: Recorded, contracts: Contracts, facts: Facts | None) -> Iterator[str]:
+    for match in _READ.finditer(when.text):
+        if match["in_event"]:
+            yield from _field(f"event{_tight(match['in_event'])}", contracts, recorded.event.data, match["in_event"])
+        elif match["latest"] and facts is not None:
+            message_type = match["quoted"][1:-1]
+            data = facts.latest.get(message_type)
+            name = f"flow.latest['{message_type}']"
+            if data is None:
+                yield f"{name} is not there"
+            else:
+                yield from _field(f"{name}{_tight(match['in_latest'])}", contracts, data, match["in_latest"])
+    if facts is None:
+        return
+    for table, message_type in when.reads(recorded.type):
+        if table == "flow.counts":
+            yield f"flow.counts['{message_type}'] = {facts.counts.get(message_type, 0)}"
+    if re.search(r"\bflow\s*\.\s*elapsed\b", when.text):
+        yield f"flow.elapsed = {facts.elapsed.total_seconds():g}s"
+
+
+def _tight(path: str) -> str:
+    return "".join(path.split())
+
+
+def _field(name: str, contracts: Contracts, data: object, path: str) -> Iterator[str]:
+    """The value at the end of a path of fields; nothing where the path leads through what is no message's field."""
+    try:
+        value: object = contracts.decode(data)  # type: ignore[arg-type]
+    except HandrailError:
+        return
+    field: FieldDescriptor | None = None
+    for step in filter(None, _tight(path).split(".")):
+        field = value.DESCRIPTOR.fields_by_name.get(step) if isinstance(value, Message) else None
+        if field is None:
+            return
+        value = getattr(value, step)
+    if isinstance(value, Message):
+        return
+    if field is not None and field.enum_type is not None and isinstance(value, int):
+        known = field.enum_type.values_by_number.get(value)
+        value = known.name if known is not None else value
+    yield f"{name} = {value!r}" if isinstance(value, str | bytes) and not _is_name(field) else f"{name} = {value}"
+
+
+def _is_name(field: FieldDescriptor | None) -> bool:
+    return field is not None and field.enum_type is not None
