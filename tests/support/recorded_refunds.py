@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from google.protobuf.message import Message
 from google.type.money_pb2 import Money
@@ -127,7 +128,11 @@ async def _store_next(bus: Bus, flows: Sequence[_Flow]) -> int:
 def _history(key: str, draw: Random) -> list[Build]:
     flow_id = ids.flow_id_from_key("refund", key)
     units = int(10 ** draw.uniform(0, 3.7))
-    common = {"chargeback_id": key, "account_id": "acct-1", "amount": Money(currency_code="EUR", units=units)}
+    common: dict[str, Any] = {
+        "chargeback_id": key,
+        "account_id": "acct-1",
+        "amount": Money(currency_code="EUR", units=units),
+    }
     risk = draw.choices((RISK_LOW, RISK_MEDIUM, RISK_HIGH), (6, 3, 1))[0]
     first = _entry(flow_id, Kind.EVENT, "detection", ChargebackReceived(**common))
     known = _after(first, "enrich", "enrichment", ChargebackEnriched(**common, risk=risk, email=_EMAIL))
@@ -143,7 +148,7 @@ def _history(key: str, draw: Random) -> list[Build]:
     return [*asked, *votes, _plain(released), *_paid(proposed, common)]
 
 
-def _paid(granted: Entry, common: dict[str, object]) -> list[Build]:
+def _paid(granted: Entry, common: dict[str, Any]) -> list[Build]:
     paid = _after(granted, "pay", "ledger", RefundPaid(**common, transfer_id="t-1", email=_EMAIL))
     told = CustomerNotified(chargeback_id="cb", outcome=OUTCOME_REFUNDED, message_id="m-1")
     return [_plain(paid), _plain(_after(paid, "notify", "notification", told))]

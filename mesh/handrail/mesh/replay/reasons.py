@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from handrail.mesh.contracts import Contracts
@@ -53,25 +53,19 @@ def _tight(path: str) -> str:
     return "".join(path.split())
 
 
-def _field(name: str, contracts: Contracts, data: object, path: str) -> Iterator[str]:
+def _field(name: str, contracts: Contracts, data: Any, path: str) -> Iterator[str]:
     """The value at the end of a path of fields; nothing where the path leads through what is no message's field."""
     try:
-        value: object = contracts.decode(data)  # type: ignore[arg-type]
+        value: object = contracts.decode(data)
     except HandrailError:
         return
-    field: FieldDescriptor | None = None
     for step in filter(None, _tight(path).split(".")):
-        field = value.DESCRIPTOR.fields_by_name.get(step) if isinstance(value, Message) else None
-        if field is None:
+        if not isinstance(value, Message) or step not in value.DESCRIPTOR.fields_by_name:
             return
+        enum = value.DESCRIPTOR.fields_by_name[step].enum_type
         value = getattr(value, step)
-    if isinstance(value, Message):
-        return
-    if field is not None and field.enum_type is not None and isinstance(value, int):
-        known = field.enum_type.values_by_number.get(value)
-        value = known.name if known is not None else value
-    yield f"{name} = {value!r}" if isinstance(value, str | bytes) and not _is_name(field) else f"{name} = {value}"
-
-
-def _is_name(field: FieldDescriptor | None) -> bool:
-    return field is not None and field.enum_type is not None
+        if enum is not None and value in enum.values_by_number:
+            yield f"{name} = {enum.values_by_number[value].name}"
+            return
+    if not isinstance(value, Message):
+        yield f"{name} = {value!r}" if isinstance(value, str | bytes) else f"{name} = {value}"

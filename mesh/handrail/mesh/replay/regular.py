@@ -8,7 +8,7 @@ left to `observed`: a check here may be too strict, never too lax. A property-ba
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError
@@ -68,9 +68,7 @@ class _Walk:
         if why_not_first(template, first) is not None or template.gates_on(first.type):
             raise _Irregular
         self._check(first)
-        self._flow.requester = (
-            first.event.requester if first.agent == COORDINATOR else AGENT_IDENTITY + first.agent
-        )
+        self._flow.requester = first.event.requester if first.agent == COORDINATOR else AGENT_IDENTITY + first.agent
         self._propose(first)
         self._add(first)
 

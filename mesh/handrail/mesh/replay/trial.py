@@ -49,9 +49,9 @@ class Tripped(NamedTuple):
 
 
 class Trial:
-    """See the module. `ended` once a rule tripped that ends the flow: from there on nothing is evaluated."""
+    """See the module. `end` is the trip that ends the flow, once there is one: from there on nothing is evaluated."""
 
-    __slots__ = ("_decoded", "_of", "asked", "ended", "template", "tripped")
+    __slots__ = ("_decoded", "_of", "asked", "end", "template", "tripped")
 
     def __init__(self, template: Template) -> None:
         self.template = template
@@ -59,13 +59,13 @@ class Trial:
         """By gate and event id: a gate asks once for each event."""
         self.tripped: dict[str, Tripped] = {}
         """By the digest of the rule: a rule trips once a flow."""
-        self.ended = False
+        self.end: Tripped | None = None
         self._of: Any | None = None
         self._decoded: Message | None = None
 
     def propose(self, recorded: Recorded) -> None:
         """Ask the gates on a message that is to be a fact, whether it came as a proposal or as a plain event."""
-        if self.ended:
+        if self.end is not None:
             return
         for gate in self.template.gates_on(recorded.type):
             key = (gate.name, recorded.event_id)
@@ -83,18 +83,21 @@ class Trial:
     def add(self, recorded: Recorded, facts: Facts) -> None:
         """Evaluate the rules at a fact, which `facts` contain already."""
         for rule in self.template.rules_on(recorded.type):
-            if self.ended:
+            if self.end is not None:
                 return
             if rule.digest in self.tripped:
                 continue
             holds, error = True, ""
             try:
-                holds = rule.when.allows(event=self._message(recorded.event.data), flow=self._facts(rule, recorded, facts))
+                holds = rule.when.allows(
+                    event=self._message(recorded.event.data), flow=self._facts(rule, recorded, facts)
+                )
             except HandrailError as failure:
                 error = failure.text
             if holds:
-                self.tripped[rule.digest] = Tripped(rule, recorded, facts, error)
-                self.ended = rule.then in ENDS
+                tripped = self.tripped[rule.digest] = Tripped(rule, recorded, facts, error)
+                if rule.then in ENDS:
+                    self.end = tripped
 
     def _facts(self, rule: RuleSpec, recorded: Recorded, facts: Facts) -> FlowFacts:
         decode = self.template.contracts.decode
