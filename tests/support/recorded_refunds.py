@@ -1,5 +1,7 @@
 """Refunds as the payments demo records them, many at once: real ids, real contracts, and no agents that run.
 
+Record them while no coordinator runs: it would decide on them as they come.
+
 Amounts, risks and what people answered are drawn by seed. The flows are interleaved as far as can be: the first
 message of each is stored before the second of any.
 """
@@ -102,6 +104,8 @@ async def _store_next(bus: Bus, flows: Sequence[_Flow]) -> int:
 
     def stored(flow: _Flow) -> Callable[[int | HandrailError], None]:
         def on_stored(outcome: int | HandrailError) -> None:
+            if done.done():
+                return
             if isinstance(outcome, HandrailError):
                 done.set_exception(outcome)
             else:

@@ -65,6 +65,8 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         "ActivateTemplate": _OPERATOR,
         "GetTemplate": _ANYBODY,
         "ListTemplates": _ANYBODY,
+        # It takes cores and reads much of the stream; and who asks what a template would do is who may store it.
+        "ReplayPolicy": _OPERATOR,
         "ListActivations": _ANYBODY,
         "GetTemplateUsage": _ANYBODY,
     },

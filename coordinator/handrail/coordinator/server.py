@@ -19,6 +19,7 @@ from handrail.coordinator.finding import Finder
 from handrail.coordinator.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard
 from handrail.coordinator.interceptor import Around, Interceptors
 from handrail.coordinator.reflection import Reflection
+from handrail.coordinator.replaying import Replays
 from handrail.coordinator.replica import Replica
 from handrail.coordinator.services.approvals import ApprovalService
 from handrail.coordinator.services.flows import FlowService
@@ -133,7 +134,8 @@ class Server:
             interventions=replica.interventions,
         )
         approvals = ApprovalService(finder=finder, scanner=scanner, interventions=replica.interventions)
-        templates = TemplateService(replica.bus, replica.catalog, replica.leases, scanner)
+        replays = Replays(replica.bus, replica.catalog, self._drain)
+        templates = TemplateService(replica.bus, replica.catalog, replica.leases, scanner, replays)
         add_FlowServiceServicer_to_server(flows, self._server)
         add_ApprovalServiceServicer_to_server(approvals, self._server)
         add_TemplateServiceServicer_to_server(templates, self._server)

@@ -108,20 +108,15 @@ def check_agreement(address: Address, event: Event) -> None:
     """Raise WRONG_ADDRESS or WRONG_EVENT_ID unless subject and body say the same; used when publishing and when
     reading."""
     speaker = COORDINATOR if address.kind in COMMANDS else address.agent
-    pairs = (
-        ("flow_type", event.flow_type, address.flow_type),
-        ("flow_id", event.flow_id, address.flow_id),
-        ("event_id", event.event_id, address.event_id),
-        ("source", event.source, speaker),
-        ("data type", type_of(event.data), address.message_type),
-    )
-    for field, said, addressed in pairs:
-        if said != addressed:
-            raise HandrailError(
-                ErrorReason.ERROR_REASON_WRONG_ADDRESS,
-                f"flow {address.flow_id}: the body says {field} «{said[:80]}», its subject «{addressed}»",
-                field=field,
-            )
+    data_type = type_of(event.data)
+    if (
+        event.flow_id != address.flow_id
+        or event.event_id != address.event_id
+        or event.source != speaker
+        or data_type != address.message_type
+        or event.flow_type != address.flow_type
+    ):
+        raise _disagreement(address, event, speaker, data_type)
     expected = derived_id(address.kind, event)
     if expected is not None and expected != event.event_id:
         raise HandrailError(
@@ -129,6 +124,22 @@ def check_agreement(address: Address, event: Event) -> None:
             f"flow {address.flow_id}: event id {event.event_id} does not follow from step «{event.step}», "
             f"root «{event.root}», run {event.run}, index {event.output_index}; it would be {expected}",
         )
+
+
+def _disagreement(address: Address, event: Event, speaker: str, data_type: str) -> HandrailError:
+    pairs = (
+        ("flow_type", event.flow_type, address.flow_type),
+        ("flow_id", event.flow_id, address.flow_id),
+        ("event_id", event.event_id, address.event_id),
+        ("source", event.source, speaker),
+        ("data type", data_type, address.message_type),
+    )
+    field, said, addressed = next(pair for pair in pairs if pair[1] != pair[2])
+    return HandrailError(
+        ErrorReason.ERROR_REASON_WRONG_ADDRESS,
+        f"flow {address.flow_id}: the body says {field} «{said[:80]}», its subject «{addressed}»",
+        field=field,
+    )
 
 
 def derived_id(kind: Kind, event: Event) -> str | None:

@@ -9,12 +9,15 @@ from collections.abc import Iterable
 from datetime import datetime
 from hashlib import sha256
 
+_LENGTHS = tuple(length.to_bytes(4, "big") for length in range(256))
+
 
 def _digest(*fields: str | bytes) -> bytes:
     parts: list[bytes] = []
     for field in fields:
         data = field.encode() if isinstance(field, str) else field
-        parts += (len(data).to_bytes(4, "big"), data)
+        length = len(data)
+        parts += (_LENGTHS[length] if length < 256 else length.to_bytes(4, "big"), data)
     return sha256(b"".join(parts)).digest()
 
 

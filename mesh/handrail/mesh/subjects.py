@@ -26,6 +26,10 @@ IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 """Flow ids and event ids."""
 
 _MESSAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+_ADDRESS = re.compile(
+    rf"flow\.({NAME.pattern})\.({IDENTIFIER.pattern})\.([a-z]+)\.({NAME.pattern})\.({IDENTIFIER.pattern})"
+    rf"\.({_MESSAGE.pattern})"
+)
 _TIMER = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
@@ -67,21 +71,27 @@ class Address(NamedTuple):
 
 def parse(subject: str) -> Address:
     """Take a FLOW subject apart; WRONG_ADDRESS says which token is not as it has to be."""
+    match = _ADDRESS.fullmatch(subject)
+    known = _KINDS.get(match[3]) if match else None
+    if match and known:
+        return Address(match[1], match[2], known, match[4], match[5], match[6])
+    raise _misaddressed(subject)
+
+
+def _misaddressed(subject: str) -> HandrailError:
     tokens = subject.split(".", 6)
     if len(tokens) != 7 or tokens[0] != "flow":
-        raise _wrong(subject, "it is not flow.<type>.<id>.<kind>.<agent>.<event id>.<message>")
+        return _wrong(subject, "it is not flow.<type>.<id>.<kind>.<agent>.<event id>.<message>")
     _, flow_type, flow_id, kind, agent, event_id, message_type = tokens
-    known = _KINDS.get(kind)
-    if known is None:
-        raise _wrong(subject, f"there is no kind «{_cut(kind)}»")
-    _require_name(subject, "flow type", flow_type)
-    _require_name(subject, "agent", agent)
+    if kind not in _KINDS:
+        return _wrong(subject, f"there is no kind «{_cut(kind)}»")
+    for label, value in (("flow type", flow_type), ("agent", agent)):
+        if not NAME.fullmatch(value):
+            return _wrong(subject, f"the {label} «{_cut(value)}» is not lower-case letters, digits, - and _")
     for label, value in (("flow id", flow_id), ("event id", event_id)):
         if not IDENTIFIER.fullmatch(value):
-            raise _wrong(subject, f"the {label} «{_cut(value)}» is not 32 hex digits")
-    if not _MESSAGE.fullmatch(message_type):
-        raise _wrong(subject, f"«{_cut(message_type)}» is no message name")
-    return Address(flow_type, flow_id, known, agent, event_id, message_type)
+            return _wrong(subject, f"the {label} «{_cut(value)}» is not 32 hex digits")
+    return _wrong(subject, f"«{_cut(message_type)}» is no message name")
 
 
 def flow_filter(flow_type: str, flow_id: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from grpc.aio import ServicerContext
@@ -9,6 +11,7 @@ from grpc.aio import ServicerContext
 from handrail.coordinator.auth import current_caller
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.pages import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
+from handrail.coordinator.replaying import Replays
 from handrail.coordinator.views import version_usages
 from handrail.mesh import permissions
 from handrail.mesh.activations import logged
@@ -34,11 +37,12 @@ _Context = ServicerContext[object, object]
 class TemplateService(TemplateServiceServicer):
     """Puts the flow type-check before the catalog."""
 
-    def __init__(self, bus: Bus, catalog: Catalog, leases: Leases, scanner: Scanner) -> None:
+    def __init__(self, bus: Bus, catalog: Catalog, leases: Leases, scanner: Scanner, replays: Replays) -> None:
         self._bus = bus
         self._catalog = catalog
         self._leases = leases
         self._scanner = scanner
+        self._replays = replays
 
     async def CheckTemplate(self, request: pb.CheckTemplateRequest, context: _Context) -> pb.CheckTemplateResponse:
         """The findings, errors first."""
@@ -140,6 +144,14 @@ class TemplateService(TemplateServiceServicer):
             flows_examined=len(found.rows),
             next_page_token=page_token(found.next_cursor, *listing),
         )
+
+    async def ReplayPolicy(
+        self, request: pb.ReplayPolicyRequest, context: _Context
+    ) -> AsyncGenerator[pb.ReplayPolicyResponse, None]:
+        """Check the template, and try it on recorded flows; TEMPLATE_REFUSED, FLOW_TYPE_NOT_FOUND."""
+        async with aclosing(self._replays.asked(request)) as responses:
+            async for response in responses:
+                yield response
 
     def _summary(self, template: Template) -> pb.TemplateSummary:
         stored = self._catalog.stored(template.name, template.version) or StoredTemplate()

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from handrail.v1 import decision_pb2 as handrail_dot_v1_dot_decision__pb2
 from handrail.v1 import template_pb2 as handrail_dot_v1_dot_template__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"handrail/v1/template_service.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ahandrail/v1/template.proto\"\x82\x01\n\x14\x43heckTemplateRequest\x12=\n\x08template\x18\x01 \x01(\x0b\x32\x19.handrail.v1.FlowTemplateB\x06\xbaH\x03\xc8\x01\x01R\x08template\x12+\n\x0b\x64\x65scriptors\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\xa0\xf7\x36R\x0b\x64\x65scriptors\"I\n\x15\x43heckTemplateResponse\x12\x30\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x14.handrail.v1.FindingR\x08\x66indings\"\x80\x01\n\x12PutTemplateRequest\x12=\n\x08template\x18\x01 \x01(\x0b\x32\x19.handrail.v1.FlowTemplateB\x06\xbaH\x03\xc8\x01\x01R\x08template\x12+\n\x0b\x64\x65scriptors\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\xa0\xf7\x36R\x0b\x64\x65scriptors\"\x86\x01\n\x13PutTemplateResponse\x12\x16\n\x06\x64igest\x18\x01 \x01(\tR\x06\x64igest\x12\x30\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x14.handrail.v1.FindingR\x08\x66indings\x12%\n\x0e\x61lready_stored\x18\x03 \x01(\x08R\ralreadyStored\"\x92\x01\n\x17\x41\x63tivateTemplateRequest\x12\x32\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,62}$R\x04name\x12!\n\x07version\x18\x02 \x01(\rB\x07\xbaH\x04*\x02(\x01R\x07version\x12 \n\x06reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06reason\"\x84\x01\n\x18\x41\x63tivateTemplateResponse\x12\x37\n\nactivation\x18\x01 \x01(\x0b\x32\x17.handrail.v1.ActivationR\nactivation\x12/\n\x13permissions_changed\x18\x02 \x01(\x08R\x12permissionsChanged\"b\n\x12GetTemplateRequest\x12\x32\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,62}$R\x04name\x12\x18\n\x07version\x18\x02 \x01(\rR\x07version\"b\n\x13GetTemplateResponse\x12\x33\n\x06stored\x18\x01 \x01(\x0b\x32\x1b.handrail.v1.StoredTemplateR\x06stored\x12\x16\n\x06\x61\x63tive\x18\x02 \x01(\x08R\x06\x61\x63tive\"\x9c\x01\n\x14ListTemplatesRequest\x12\x35\n\x04name\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x04name\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"{\n\x15ListTemplatesResponse\x12:\n\ttemplates\x18\x01 \x03(\x0b\x32\x1c.handrail.v1.TemplateSummaryR\ttemplates\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x86\x01\n\x0fTemplateSummary\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\rR\x07version\x12\x16\n\x06\x61\x63tive\x18\x03 \x01(\x08R\x06\x61\x63tive\x12\x16\n\x06\x64igest\x18\x04 \x01(\tR\x06\x64igest\x12\x15\n\x06put_by\x18\x05 \x01(\tR\x05putBy\"\x9b\x01\n\x16ListActivationsRequest\x12\x32\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,62}$R\x04name\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x82\x01\n\x17ListActivationsResponse\x12?\n\x0b\x61\x63tivations\x18\x01 \x03(\x0b\x32\x1d.handrail.v1.LoggedActivationR\x0b\x61\x63tivations\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xaa\x01\n\x10LoggedActivation\x12\x16\n\x06number\x18\x01 \x01(\rR\x06number\x12\x37\n\nactivation\x18\x02 \x01(\x0b\x32\x17.handrail.v1.ActivationR\nactivation\x12)\n\x10previous_version\x18\x03 \x01(\rR\x0fpreviousVersion\x12\x1a\n\x08rollback\x18\x04 \x01(\x08R\x08rollback\"\x9f\x01\n\x17GetTemplateUsageRequest\x12\x35\n\x04name\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x04name\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\xd1\x01\n\x18GetTemplateUsageResponse\x12\x35\n\x08versions\x18\x01 \x03(\x0b\x32\x19.handrail.v1.VersionUsageR\x08versions\x12/\n\x06\x61gents\x18\x02 \x03(\x0b\x32\x17.handrail.v1.AgentUsageR\x06\x61gents\x12%\n\x0e\x66lows_examined\x18\x03 \x01(\x05R\rflowsExamined\x12&\n\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\x9e\x03\n\x0cVersionUsage\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\rR\x07version\x12\x16\n\x06\x61\x63tive\x18\x03 \x01(\x08R\x06\x61\x63tive\x12\x35\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64\x65\x61\x64line\x12#\n\rrunning_flows\x18\x05 \x01(\x05R\x0crunningFlows\x12\x46\n\x11oldest_start_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0foldestStartTime\x12\x43\n\x0flatest_deadline\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0elatestDeadline\x12\'\n\x0funbounded_flows\x18\x08 \x01(\x05R\x0eunboundedFlows\x12\x36\n\x08\x65xamples\x18\t \x03(\x0b\x32\x1a.handrail.v1.UnboundedFlowR\x08\x65xamples\"^\n\rUnboundedFlow\x12\x17\n\x07\x66low_id\x18\x01 \x01(\tR\x06\x66lowId\x12\x34\n\x06reason\x18\x02 \x01(\x0e\x32\x1c.handrail.v1.UnboundedReasonR\x06reason\"\xc5\x01\n\nAgentUsage\x12\x14\n\x05\x61gent\x18\x01 \x01(\tR\x05\x61gent\x12\x18\n\x07\x64urable\x18\x02 \x01(\tR\x07\x64urable\x12\'\n\x0f\x66ilter_subjects\x18\x03 \x03(\tR\x0e\x66ilterSubjects\x12\x18\n\x07pending\x18\x04 \x01(\x03R\x07pending\x12\x1f\n\x0b\x61\x63k_pending\x18\x05 \x01(\x03R\nackPending\x12#\n\rwaiting_pulls\x18\x06 \x01(\x05R\x0cwaitingPulls*\xb5\x01\n\x0fUnboundedReason\x12 \n\x1cUNBOUNDED_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUNBOUNDED_REASON_ESCALATED\x10\x01\x12%\n!UNBOUNDED_REASON_WAITING_APPROVAL\x10\x02\x12\x1b\n\x17UNBOUNDED_REASON_HALTED\x10\x03\x12\x1c\n\x18UNBOUNDED_REASON_OVERDUE\x10\x04\x32\xa8\x05\n\x0fTemplateService\x12[\n\rCheckTemplate\x12!.handrail.v1.CheckTemplateRequest\x1a\".handrail.v1.CheckTemplateResponse\"\x03\x90\x02\x01\x12U\n\x0bPutTemplate\x12\x1f.handrail.v1.PutTemplateRequest\x1a .handrail.v1.PutTemplateResponse\"\x03\x90\x02\x02\x12\x64\n\x10\x41\x63tivateTemplate\x12$.handrail.v1.ActivateTemplateRequest\x1a%.handrail.v1.ActivateTemplateResponse\"\x03\x90\x02\x02\x12U\n\x0bGetTemplate\x12\x1f.handrail.v1.GetTemplateRequest\x1a .handrail.v1.GetTemplateResponse\"\x03\x90\x02\x01\x12[\n\rListTemplates\x12!.handrail.v1.ListTemplatesRequest\x1a\".handrail.v1.ListTemplatesResponse\"\x03\x90\x02\x01\x12\x61\n\x0fListActivations\x12#.handrail.v1.ListActivationsRequest\x1a$.handrail.v1.ListActivationsResponse\"\x03\x90\x02\x01\x12\x64\n\x10GetTemplateUsage\x12$.handrail.v1.GetTemplateUsageRequest\x1a%.handrail.v1.GetTemplateUsageResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"handrail/v1/template_service.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ahandrail/v1/decision.proto\x1a\x1ahandrail/v1/template.proto\"\x82\x01\n\x14\x43heckTemplateRequest\x12=\n\x08template\x18\x01 \x01(\x0b\x32\x19.handrail.v1.FlowTemplateB\x06\xbaH\x03\xc8\x01\x01R\x08template\x12+\n\x0b\x64\x65scriptors\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\xa0\xf7\x36R\x0b\x64\x65scriptors\"I\n\x15\x43heckTemplateResponse\x12\x30\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x14.handrail.v1.FindingR\x08\x66indings\"\x80\x01\n\x12PutTemplateRequest\x12=\n\x08template\x18\x01 \x01(\x0b\x32\x19.handrail.v1.FlowTemplateB\x06\xbaH\x03\xc8\x01\x01R\x08template\x12+\n\x0b\x64\x65scriptors\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\xa0\xf7\x36R\x0b\x64\x65scriptors\"\x86\x01\n\x13PutTemplateResponse\x12\x16\n\x06\x64igest\x18\x01 \x01(\tR\x06\x64igest\x12\x30\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x14.handrail.v1.FindingR\x08\x66indings\x12%\n\x0e\x61lready_stored\x18\x03 \x01(\x08R\ralreadyStored\"\x92\x01\n\x17\x41\x63tivateTemplateRequest\x12\x32\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,62}$R\x04name\x12!\n\x07version\x18\x02 \x01(\rB\x07\xbaH\x04*\x02(\x01R\x07version\x12 \n\x06reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06reason\"\x84\x01\n\x18\x41\x63tivateTemplateResponse\x12\x37\n\nactivation\x18\x01 \x01(\x0b\x32\x17.handrail.v1.ActivationR\nactivation\x12/\n\x13permissions_changed\x18\x02 \x01(\x08R\x12permissionsChanged\"b\n\x12GetTemplateRequest\x12\x32\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,62}$R\x04name\x12\x18\n\x07version\x18\x02 \x01(\rR\x07version\"b\n\x13GetTemplateResponse\x12\x33\n\x06stored\x18\x01 \x01(\x0b\x32\x1b.handrail.v1.StoredTemplateR\x06stored\x12\x16\n\x06\x61\x63tive\x18\x02 \x01(\x08R\x06\x61\x63tive\"\x9c\x01\n\x14ListTemplatesRequest\x12\x35\n\x04name\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x04name\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"{\n\x15ListTemplatesResponse\x12:\n\ttemplates\x18\x01 \x03(\x0b\x32\x1c.handrail.v1.TemplateSummaryR\ttemplates\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x86\x01\n\x0fTemplateSummary\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\rR\x07version\x12\x16\n\x06\x61\x63tive\x18\x03 \x01(\x08R\x06\x61\x63tive\x12\x16\n\x06\x64igest\x18\x04 \x01(\tR\x06\x64igest\x12\x15\n\x06put_by\x18\x05 \x01(\tR\x05putBy\"\x9b\x01\n\x16ListActivationsRequest\x12\x32\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,62}$R\x04name\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x82\x01\n\x17ListActivationsResponse\x12?\n\x0b\x61\x63tivations\x18\x01 \x03(\x0b\x32\x1d.handrail.v1.LoggedActivationR\x0b\x61\x63tivations\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xaa\x01\n\x10LoggedActivation\x12\x16\n\x06number\x18\x01 \x01(\rR\x06number\x12\x37\n\nactivation\x18\x02 \x01(\x0b\x32\x17.handrail.v1.ActivationR\nactivation\x12)\n\x10previous_version\x18\x03 \x01(\rR\x0fpreviousVersion\x12\x1a\n\x08rollback\x18\x04 \x01(\x08R\x08rollback\"\x9f\x01\n\x17GetTemplateUsageRequest\x12\x35\n\x04name\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x04name\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\xd1\x01\n\x18GetTemplateUsageResponse\x12\x35\n\x08versions\x18\x01 \x03(\x0b\x32\x19.handrail.v1.VersionUsageR\x08versions\x12/\n\x06\x61gents\x18\x02 \x03(\x0b\x32\x17.handrail.v1.AgentUsageR\x06\x61gents\x12%\n\x0e\x66lows_examined\x18\x03 \x01(\x05R\rflowsExamined\x12&\n\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\x9e\x03\n\x0cVersionUsage\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\rR\x07version\x12\x16\n\x06\x61\x63tive\x18\x03 \x01(\x08R\x06\x61\x63tive\x12\x35\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64\x65\x61\x64line\x12#\n\rrunning_flows\x18\x05 \x01(\x05R\x0crunningFlows\x12\x46\n\x11oldest_start_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0foldestStartTime\x12\x43\n\x0flatest_deadline\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0elatestDeadline\x12\'\n\x0funbounded_flows\x18\x08 \x01(\x05R\x0eunboundedFlows\x12\x36\n\x08\x65xamples\x18\t \x03(\x0b\x32\x1a.handrail.v1.UnboundedFlowR\x08\x65xamples\"^\n\rUnboundedFlow\x12\x17\n\x07\x66low_id\x18\x01 \x01(\tR\x06\x66lowId\x12\x34\n\x06reason\x18\x02 \x01(\x0e\x32\x1c.handrail.v1.UnboundedReasonR\x06reason\"\xc5\x01\n\nAgentUsage\x12\x14\n\x05\x61gent\x18\x01 \x01(\tR\x05\x61gent\x12\x18\n\x07\x64urable\x18\x02 \x01(\tR\x07\x64urable\x12\'\n\x0f\x66ilter_subjects\x18\x03 \x03(\tR\x0e\x66ilterSubjects\x12\x18\n\x07pending\x18\x04 \x01(\x03R\x07pending\x12\x1f\n\x0b\x61\x63k_pending\x18\x05 \x01(\x03R\nackPending\x12#\n\rwaiting_pulls\x18\x06 \x01(\x05R\x0cwaitingPulls\"\x98\x02\n\x13ReplayPolicyRequest\x12=\n\x08template\x18\x01 \x01(\x0b\x32\x19.handrail.v1.FlowTemplateB\x06\xbaH\x03\xc8\x01\x01R\x08template\x12+\n\x0b\x64\x65scriptors\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\xa0\xf7\x36R\x0b\x64\x65scriptors\x12\x30\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x30\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\x12\x31\n\x0fmax_differences\x18\x05 \x01(\rB\x08\xbaH\x05*\x03\x18\x90NR\x0emaxDifferences\"\xd4\x01\n\x14ReplayPolicyResponse\x12\x39\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.handrail.v1.ReplayProgressH\x00R\x08progress\x12?\n\ndifference\x18\x02 \x01(\x0b\x32\x1d.handrail.v1.ReplayDifferenceH\x00R\ndifference\x12\x36\n\x07summary\x18\x03 \x01(\x0b\x32\x1a.handrail.v1.ReplaySummaryH\x00R\x07summaryB\x08\n\x06result\"X\n\x0eReplayProgress\x12\x14\n\x05\x66lows\x18\x01 \x01(\x04R\x05\x66lows\x12\x1a\n\x08messages\x18\x02 \x01(\x04R\x08messages\x12\x14\n\x05share\x18\x03 \x01(\x01R\x05share\"\x8b\x03\n\x10ReplayDifference\x12\x17\n\x07\x66low_id\x18\x01 \x01(\tR\x06\x66lowId\x12)\n\x10template_version\x18\x02 \x01(\rR\x0ftemplateVersion\x12\x19\n\x08\x65vent_id\x18\x03 \x01(\tR\x07\x65ventId\x12\x1a\n\x08sequence\x18\x04 \x01(\x04R\x08sequence\x12.\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x12\n\x04type\x18\x06 \x01(\tR\x04type\x12\x12\n\x04gate\x18\x07 \x01(\tR\x04gate\x12\x12\n\x04rule\x18\x08 \x01(\tR\x04rule\x12.\n\x04then\x18\t \x01(\x0e\x32\x1a.handrail.v1.PolicyVerdictR\x04then\x12,\n\x03now\x18\n \x01(\x0e\x32\x1a.handrail.v1.PolicyVerdictR\x03now\x12\x16\n\x06reason\x18\x0b \x01(\tR\x06reason\x12\x1a\n\x08recorded\x18\x0c \x01(\tR\x08recorded\"\x8a\x03\n\rReplaySummary\x12\x14\n\x05\x66lows\x18\x01 \x01(\x04R\x05\x66lows\x12\x1a\n\x08messages\x18\x02 \x01(\x04R\x08messages\x12\'\n\x0f\x66lows_differing\x18\x03 \x01(\x04R\x0e\x66lowsDiffering\x12 \n\x0b\x64ifferences\x18\x04 \x01(\x04R\x0b\x64ifferences\x12.\n\x04then\x18\x05 \x01(\x0b\x32\x1a.handrail.v1.ReplayedFlowsR\x04then\x12,\n\x03now\x18\x06 \x01(\x0b\x32\x1a.handrail.v1.ReplayedFlowsR\x03now\x12/\n\x05gates\x18\x07 \x03(\x0b\x32\x19.handrail.v1.ReplayedGateR\x05gates\x12/\n\x05rules\x18\x08 \x03(\x0b\x32\x19.handrail.v1.ReplayedRuleR\x05rules\x12<\n\x0bunevaluated\x18\t \x03(\x0b\x32\x1a.handrail.v1.ReplayedErrorR\x0bunevaluated\"\xae\x01\n\rReplayedFlows\x12\'\n\x0fneeded_approval\x18\x01 \x01(\x04R\x0eneededApproval\x12\x1c\n\tescalated\x18\x02 \x01(\x04R\tescalated\x12 \n\x0b\x63ompensated\x18\x03 \x01(\x04R\x0b\x63ompensated\x12\x16\n\x06\x66\x61iled\x18\x04 \x01(\x04R\x06\x66\x61iled\x12\x1c\n\tcompleted\x18\x05 \x01(\x04R\tcompleted\"\xb2\x01\n\x0cReplayedGate\x12\x12\n\x04gate\x18\x01 \x01(\tR\x04gate\x12\x1d\n\nasked_then\x18\x02 \x01(\x04R\taskedThen\x12\x1b\n\tasked_now\x18\x03 \x01(\x04R\x08\x61skedNow\x12)\n\x10unevaluated_then\x18\x04 \x01(\x04R\x0funevaluatedThen\x12\'\n\x0funevaluated_now\x18\x05 \x01(\x04R\x0eunevaluatedNow\"\xeb\x01\n\x0cReplayedRule\x12\x12\n\x04rule\x18\x01 \x01(\tR\x04rule\x12/\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x17.handrail.v1.RuleActionR\x06\x61\x63tion\x12!\n\x0ctripped_then\x18\x03 \x01(\x04R\x0btrippedThen\x12\x1f\n\x0btripped_now\x18\x04 \x01(\x04R\ntrippedNow\x12)\n\x10unevaluated_then\x18\x05 \x01(\x04R\x0funevaluatedThen\x12\'\n\x0funevaluated_now\x18\x06 \x01(\x04R\x0eunevaluatedNow\"s\n\rReplayedError\x12\x12\n\x04gate\x18\x01 \x01(\tR\x04gate\x12\x12\n\x04rule\x18\x02 \x01(\tR\x04rule\x12\x14\n\x05\x65rror\x18\x03 \x01(\tR\x05\x65rror\x12\x12\n\x04then\x18\x04 \x01(\x04R\x04then\x12\x10\n\x03now\x18\x05 \x01(\x04R\x03now*\xb5\x01\n\x0fUnboundedReason\x12 \n\x1cUNBOUNDED_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUNBOUNDED_REASON_ESCALATED\x10\x01\x12%\n!UNBOUNDED_REASON_WAITING_APPROVAL\x10\x02\x12\x1b\n\x17UNBOUNDED_REASON_HALTED\x10\x03\x12\x1c\n\x18UNBOUNDED_REASON_OVERDUE\x10\x04*\xae\x02\n\rPolicyVerdict\x12\x1e\n\x1aPOLICY_VERDICT_UNSPECIFIED\x10\x00\x12\x19\n\x15POLICY_VERDICT_ABSENT\x10\x01\x12\x1e\n\x1aPOLICY_VERDICT_NOT_REACHED\x10\x02\x12\x19\n\x15POLICY_VERDICT_PASSES\x10\x03\x12\x17\n\x13POLICY_VERDICT_ASKS\x10\x04\x12\x18\n\x14POLICY_VERDICT_RESTS\x10\x05\x12\x1c\n\x18POLICY_VERDICT_ESCALATES\x10\x06\x12\x1e\n\x1aPOLICY_VERDICT_COMPENSATES\x10\x07\x12\x18\n\x14POLICY_VERDICT_FAILS\x10\x08\x12\x1c\n\x18POLICY_VERDICT_COMPLETES\x10\t2\x84\x06\n\x0fTemplateService\x12[\n\rCheckTemplate\x12!.handrail.v1.CheckTemplateRequest\x1a\".handrail.v1.CheckTemplateResponse\"\x03\x90\x02\x01\x12U\n\x0bPutTemplate\x12\x1f.handrail.v1.PutTemplateRequest\x1a .handrail.v1.PutTemplateResponse\"\x03\x90\x02\x02\x12\x64\n\x10\x41\x63tivateTemplate\x12$.handrail.v1.ActivateTemplateRequest\x1a%.handrail.v1.ActivateTemplateResponse\"\x03\x90\x02\x02\x12U\n\x0bGetTemplate\x12\x1f.handrail.v1.GetTemplateRequest\x1a .handrail.v1.GetTemplateResponse\"\x03\x90\x02\x01\x12[\n\rListTemplates\x12!.handrail.v1.ListTemplatesRequest\x1a\".handrail.v1.ListTemplatesResponse\"\x03\x90\x02\x01\x12\x61\n\x0fListActivations\x12#.handrail.v1.ListActivationsRequest\x1a$.handrail.v1.ListActivationsResponse\"\x03\x90\x02\x01\x12\x64\n\x10GetTemplateUsage\x12$.handrail.v1.GetTemplateUsageRequest\x1a%.handrail.v1.GetTemplateUsageResponse\"\x03\x90\x02\x01\x12Z\n\x0cReplayPolicy\x12 .handrail.v1.ReplayPolicyRequest\x1a!.handrail.v1.ReplayPolicyResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -69,6 +70,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTEMPLATEUSAGEREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_GETTEMPLATEUSAGEREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_GETTEMPLATEUSAGEREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_REPLAYPOLICYREQUEST'].fields_by_name['template']._loaded_options = None
+  _globals['_REPLAYPOLICYREQUEST'].fields_by_name['template']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_REPLAYPOLICYREQUEST'].fields_by_name['descriptors']._loaded_options = None
+  _globals['_REPLAYPOLICYREQUEST'].fields_by_name['descriptors']._serialized_options = b'\272H\006z\004\030\240\3676'
+  _globals['_REPLAYPOLICYREQUEST'].fields_by_name['max_differences']._loaded_options = None
+  _globals['_REPLAYPOLICYREQUEST'].fields_by_name['max_differences']._serialized_options = b'\272H\005*\003\030\220N'
   _globals['_TEMPLATESERVICE'].methods_by_name['CheckTemplate']._loaded_options = None
   _globals['_TEMPLATESERVICE'].methods_by_name['CheckTemplate']._serialized_options = b'\220\002\001'
   _globals['_TEMPLATESERVICE'].methods_by_name['PutTemplate']._loaded_options = None
@@ -83,46 +90,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TEMPLATESERVICE'].methods_by_name['ListActivations']._serialized_options = b'\220\002\001'
   _globals['_TEMPLATESERVICE'].methods_by_name['GetTemplateUsage']._loaded_options = None
   _globals['_TEMPLATESERVICE'].methods_by_name['GetTemplateUsage']._serialized_options = b'\220\002\001'
-  _globals['_UNBOUNDEDREASON']._serialized_start=3106
-  _globals['_UNBOUNDEDREASON']._serialized_end=3287
-  _globals['_CHECKTEMPLATEREQUEST']._serialized_start=174
-  _globals['_CHECKTEMPLATEREQUEST']._serialized_end=304
-  _globals['_CHECKTEMPLATERESPONSE']._serialized_start=306
-  _globals['_CHECKTEMPLATERESPONSE']._serialized_end=379
-  _globals['_PUTTEMPLATEREQUEST']._serialized_start=382
-  _globals['_PUTTEMPLATEREQUEST']._serialized_end=510
-  _globals['_PUTTEMPLATERESPONSE']._serialized_start=513
-  _globals['_PUTTEMPLATERESPONSE']._serialized_end=647
-  _globals['_ACTIVATETEMPLATEREQUEST']._serialized_start=650
-  _globals['_ACTIVATETEMPLATEREQUEST']._serialized_end=796
-  _globals['_ACTIVATETEMPLATERESPONSE']._serialized_start=799
-  _globals['_ACTIVATETEMPLATERESPONSE']._serialized_end=931
-  _globals['_GETTEMPLATEREQUEST']._serialized_start=933
-  _globals['_GETTEMPLATEREQUEST']._serialized_end=1031
-  _globals['_GETTEMPLATERESPONSE']._serialized_start=1033
-  _globals['_GETTEMPLATERESPONSE']._serialized_end=1131
-  _globals['_LISTTEMPLATESREQUEST']._serialized_start=1134
-  _globals['_LISTTEMPLATESREQUEST']._serialized_end=1290
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=1292
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=1415
-  _globals['_TEMPLATESUMMARY']._serialized_start=1418
-  _globals['_TEMPLATESUMMARY']._serialized_end=1552
-  _globals['_LISTACTIVATIONSREQUEST']._serialized_start=1555
-  _globals['_LISTACTIVATIONSREQUEST']._serialized_end=1710
-  _globals['_LISTACTIVATIONSRESPONSE']._serialized_start=1713
-  _globals['_LISTACTIVATIONSRESPONSE']._serialized_end=1843
-  _globals['_LOGGEDACTIVATION']._serialized_start=1846
-  _globals['_LOGGEDACTIVATION']._serialized_end=2016
-  _globals['_GETTEMPLATEUSAGEREQUEST']._serialized_start=2019
-  _globals['_GETTEMPLATEUSAGEREQUEST']._serialized_end=2178
-  _globals['_GETTEMPLATEUSAGERESPONSE']._serialized_start=2181
-  _globals['_GETTEMPLATEUSAGERESPONSE']._serialized_end=2390
-  _globals['_VERSIONUSAGE']._serialized_start=2393
-  _globals['_VERSIONUSAGE']._serialized_end=2807
-  _globals['_UNBOUNDEDFLOW']._serialized_start=2809
-  _globals['_UNBOUNDEDFLOW']._serialized_end=2903
-  _globals['_AGENTUSAGE']._serialized_start=2906
-  _globals['_AGENTUSAGE']._serialized_end=3103
-  _globals['_TEMPLATESERVICE']._serialized_start=3290
-  _globals['_TEMPLATESERVICE']._serialized_end=3970
+  _globals['_TEMPLATESERVICE'].methods_by_name['ReplayPolicy']._loaded_options = None
+  _globals['_TEMPLATESERVICE'].methods_by_name['ReplayPolicy']._serialized_options = b'\220\002\001'
+  _globals['_UNBOUNDEDREASON']._serialized_start=5230
+  _globals['_UNBOUNDEDREASON']._serialized_end=5411
+  _globals['_POLICYVERDICT']._serialized_start=5414
+  _globals['_POLICYVERDICT']._serialized_end=5716
+  _globals['_CHECKTEMPLATEREQUEST']._serialized_start=202
+  _globals['_CHECKTEMPLATEREQUEST']._serialized_end=332
+  _globals['_CHECKTEMPLATERESPONSE']._serialized_start=334
+  _globals['_CHECKTEMPLATERESPONSE']._serialized_end=407
+  _globals['_PUTTEMPLATEREQUEST']._serialized_start=410
+  _globals['_PUTTEMPLATEREQUEST']._serialized_end=538
+  _globals['_PUTTEMPLATERESPONSE']._serialized_start=541
+  _globals['_PUTTEMPLATERESPONSE']._serialized_end=675
+  _globals['_ACTIVATETEMPLATEREQUEST']._serialized_start=678
+  _globals['_ACTIVATETEMPLATEREQUEST']._serialized_end=824
+  _globals['_ACTIVATETEMPLATERESPONSE']._serialized_start=827
+  _globals['_ACTIVATETEMPLATERESPONSE']._serialized_end=959
+  _globals['_GETTEMPLATEREQUEST']._serialized_start=961
+  _globals['_GETTEMPLATEREQUEST']._serialized_end=1059
+  _globals['_GETTEMPLATERESPONSE']._serialized_start=1061
+  _globals['_GETTEMPLATERESPONSE']._serialized_end=1159
+  _globals['_LISTTEMPLATESREQUEST']._serialized_start=1162
+  _globals['_LISTTEMPLATESREQUEST']._serialized_end=1318
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=1320
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=1443
+  _globals['_TEMPLATESUMMARY']._serialized_start=1446
+  _globals['_TEMPLATESUMMARY']._serialized_end=1580
+  _globals['_LISTACTIVATIONSREQUEST']._serialized_start=1583
+  _globals['_LISTACTIVATIONSREQUEST']._serialized_end=1738
+  _globals['_LISTACTIVATIONSRESPONSE']._serialized_start=1741
+  _globals['_LISTACTIVATIONSRESPONSE']._serialized_end=1871
+  _globals['_LOGGEDACTIVATION']._serialized_start=1874
+  _globals['_LOGGEDACTIVATION']._serialized_end=2044
+  _globals['_GETTEMPLATEUSAGEREQUEST']._serialized_start=2047
+  _globals['_GETTEMPLATEUSAGEREQUEST']._serialized_end=2206
+  _globals['_GETTEMPLATEUSAGERESPONSE']._serialized_start=2209
+  _globals['_GETTEMPLATEUSAGERESPONSE']._serialized_end=2418
+  _globals['_VERSIONUSAGE']._serialized_start=2421
+  _globals['_VERSIONUSAGE']._serialized_end=2835
+  _globals['_UNBOUNDEDFLOW']._serialized_start=2837
+  _globals['_UNBOUNDEDFLOW']._serialized_end=2931
+  _globals['_AGENTUSAGE']._serialized_start=2934
+  _globals['_AGENTUSAGE']._serialized_end=3131
+  _globals['_REPLAYPOLICYREQUEST']._serialized_start=3134
+  _globals['_REPLAYPOLICYREQUEST']._serialized_end=3414
+  _globals['_REPLAYPOLICYRESPONSE']._serialized_start=3417
+  _globals['_REPLAYPOLICYRESPONSE']._serialized_end=3629
+  _globals['_REPLAYPROGRESS']._serialized_start=3631
+  _globals['_REPLAYPROGRESS']._serialized_end=3719
+  _globals['_REPLAYDIFFERENCE']._serialized_start=3722
+  _globals['_REPLAYDIFFERENCE']._serialized_end=4117
+  _globals['_REPLAYSUMMARY']._serialized_start=4120
+  _globals['_REPLAYSUMMARY']._serialized_end=4514
+  _globals['_REPLAYEDFLOWS']._serialized_start=4517
+  _globals['_REPLAYEDFLOWS']._serialized_end=4691
+  _globals['_REPLAYEDGATE']._serialized_start=4694
+  _globals['_REPLAYEDGATE']._serialized_end=4872
+  _globals['_REPLAYEDRULE']._serialized_start=4875
+  _globals['_REPLAYEDRULE']._serialized_end=5110
+  _globals['_REPLAYEDERROR']._serialized_start=5112
+  _globals['_REPLAYEDERROR']._serialized_end=5227
+  _globals['_TEMPLATESERVICE']._serialized_start=5719
+  _globals['_TEMPLATESERVICE']._serialized_end=6491
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from handrail.v1 import decision_pb2 as _decision_pb2
 from handrail.v1 import template_pb2 as _template_pb2
 import builtins as _builtins
 import sys
@@ -53,6 +54,58 @@ UNBOUNDED_REASON_HALTED: UnboundedReason.ValueType  # 3
 UNBOUNDED_REASON_OVERDUE: UnboundedReason.ValueType  # 4
 """Its deadline has passed."""
 Global___UnboundedReason: _TypeAlias = UnboundedReason  # noqa: Y015
+
+class _PolicyVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PolicyVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POLICY_VERDICT_UNSPECIFIED: _PolicyVerdict.ValueType  # 0
+    """No verdict given."""
+    POLICY_VERDICT_ABSENT: _PolicyVerdict.ValueType  # 1
+    """The template has no such gate on this type, or no such rule."""
+    POLICY_VERDICT_NOT_REACHED: _PolicyVerdict.ValueType  # 2
+    """The flow had been ended by a rule before."""
+    POLICY_VERDICT_PASSES: _PolicyVerdict.ValueType  # 3
+    """The gate lets it pass."""
+    POLICY_VERDICT_ASKS: _PolicyVerdict.ValueType  # 4
+    """The gate asks people."""
+    POLICY_VERDICT_RESTS: _PolicyVerdict.ValueType  # 5
+    """The rule does not trip."""
+    POLICY_VERDICT_ESCALATES: _PolicyVerdict.ValueType  # 6
+    """The rule trips: the flow is held for a person."""
+    POLICY_VERDICT_COMPENSATES: _PolicyVerdict.ValueType  # 7
+    """The rule trips: the flow is compensated."""
+    POLICY_VERDICT_FAILS: _PolicyVerdict.ValueType  # 8
+    """The rule trips: the flow fails."""
+    POLICY_VERDICT_COMPLETES: _PolicyVerdict.ValueType  # 9
+    """The rule trips: the flow is completed."""
+
+class PolicyVerdict(_PolicyVerdict, metaclass=_PolicyVerdictEnumTypeWrapper):
+    """PolicyVerdict is what a gate said to a message, or a rule to a flow."""
+
+POLICY_VERDICT_UNSPECIFIED: PolicyVerdict.ValueType  # 0
+"""No verdict given."""
+POLICY_VERDICT_ABSENT: PolicyVerdict.ValueType  # 1
+"""The template has no such gate on this type, or no such rule."""
+POLICY_VERDICT_NOT_REACHED: PolicyVerdict.ValueType  # 2
+"""The flow had been ended by a rule before."""
+POLICY_VERDICT_PASSES: PolicyVerdict.ValueType  # 3
+"""The gate lets it pass."""
+POLICY_VERDICT_ASKS: PolicyVerdict.ValueType  # 4
+"""The gate asks people."""
+POLICY_VERDICT_RESTS: PolicyVerdict.ValueType  # 5
+"""The rule does not trip."""
+POLICY_VERDICT_ESCALATES: PolicyVerdict.ValueType  # 6
+"""The rule trips: the flow is held for a person."""
+POLICY_VERDICT_COMPENSATES: PolicyVerdict.ValueType  # 7
+"""The rule trips: the flow is compensated."""
+POLICY_VERDICT_FAILS: PolicyVerdict.ValueType  # 8
+"""The rule trips: the flow fails."""
+POLICY_VERDICT_COMPLETES: PolicyVerdict.ValueType  # 9
+"""The rule trips: the flow is completed."""
+Global___PolicyVerdict: _TypeAlias = PolicyVerdict  # noqa: Y015
 
 @_typing.final
 class CheckTemplateRequest(_message.Message):
@@ -667,3 +720,409 @@ class AgentUsage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AgentUsage: _TypeAlias = AgentUsage  # noqa: Y015
+
+@_typing.final
+class ReplayPolicyRequest(_message.Message):
+    """ReplayPolicyRequest is a template to try, and the flows to try it on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    MAX_DIFFERENCES_FIELD_NUMBER: _builtins.int
+    descriptors: _builtins.bytes
+    """descriptors is a serialized google.protobuf.FileDescriptorSet with imports; empty: those stored with the active version, or
+    with the newest where none is active.
+    """
+    max_differences: _builtins.int
+    """max_differences bounds the differences that are sent one by one; all are counted. 0 for 100, at most 10,000."""
+    @_builtins.property
+    def template(self) -> _template_pb2.FlowTemplate:
+        """template whose gates and rules are tried on the flows of the type that its name says. It has to pass the type-check."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """since is the time from which on flows began; absent: from the first one that is kept."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """until is the time before which flows began; absent: until now."""
+
+    def __init__(
+        self,
+        *,
+        template: _template_pb2.FlowTemplate | None = ...,
+        descriptors: _builtins.bytes = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        max_differences: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "template", b"template", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptors", b"descriptors", "max_differences", b"max_differences", "since", b"since", "template", b"template", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayPolicyRequest: _TypeAlias = ReplayPolicyRequest  # noqa: Y015
+
+@_typing.final
+class ReplayPolicyResponse(_message.Message):
+    """ReplayPolicyResponse is one message of a replay: progress now and then, differences as they are found, the summary at the
+    end.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___ReplayProgress:
+        """progress so far."""
+
+    @_builtins.property
+    def difference(self) -> Global___ReplayDifference:
+        """difference that was found."""
+
+    @_builtins.property
+    def summary(self) -> Global___ReplaySummary:
+        """summary of all; the last message."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___ReplayProgress | None = ...,
+        difference: Global___ReplayDifference | None = ...,
+        summary: Global___ReplaySummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "progress", b"progress", "result", b"result", "summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "progress", b"progress", "result", b"result", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["progress", "difference", "summary"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___ReplayPolicyResponse: _TypeAlias = ReplayPolicyResponse  # noqa: Y015
+
+@_typing.final
+class ReplayProgress(_message.Message):
+    """ReplayProgress says how far a replay is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOWS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    flows: _builtins.int
+    """flows tried so far."""
+    messages: _builtins.int
+    """messages read so far."""
+    share: _builtins.float
+    """share of the stream's span that is read, from 0 to 1."""
+    def __init__(
+        self,
+        *,
+        flows: _builtins.int = ...,
+        messages: _builtins.int = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flows", b"flows", "messages", b"messages", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayProgress: _TypeAlias = ReplayProgress  # noqa: Y015
+
+@_typing.final
+class ReplayDifference(_message.Message):
+    """ReplayDifference is one verdict that the tried template changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    TEMPLATE_VERSION_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    THEN_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """flow_id of the flow."""
+    template_version: _builtins.int
+    """template_version that the flow was pinned to at that event."""
+    event_id: _builtins.str
+    """event_id of the message that the verdict is on; of a rule that trips by both templates, where it trips now."""
+    sequence: _builtins.int
+    """sequence of that message in the stream."""
+    type: _builtins.str
+    """type of that message."""
+    gate: _builtins.str
+    """gate by its name; empty where it is a rule's verdict."""
+    rule: _builtins.str
+    """rule by its name; empty where it is a gate's verdict."""
+    then: Global___PolicyVerdict.ValueType
+    """then is the verdict of the flow's own version."""
+    now: Global___PolicyVerdict.ValueType
+    """now is the verdict of the tried template."""
+    reason: _builtins.str
+    """reason says why, with the values that the condition read."""
+    recorded: _builtins.str
+    """recorded says what the stream shows of it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time of that message."""
+
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        template_version: _builtins.int = ...,
+        event_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        type: _builtins.str = ...,
+        gate: _builtins.str = ...,
+        rule: _builtins.str = ...,
+        then: Global___PolicyVerdict.ValueType = ...,
+        now: Global___PolicyVerdict.ValueType = ...,
+        reason: _builtins.str = ...,
+        recorded: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "flow_id", b"flow_id", "gate", b"gate", "now", b"now", "reason", b"reason", "recorded", b"recorded", "rule", b"rule", "sequence", b"sequence", "template_version", b"template_version", "then", b"then", "time", b"time", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayDifference: _TypeAlias = ReplayDifference  # noqa: Y015
+
+@_typing.final
+class ReplaySummary(_message.Message):
+    """ReplaySummary counts over all flows of a replay. In each pair, then counts the verdicts of the flows' own versions, now those
+    of the tried template.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOWS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    FLOWS_DIFFERING_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    THEN_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    UNEVALUATED_FIELD_NUMBER: _builtins.int
+    flows: _builtins.int
+    """flows that began in the span of time."""
+    messages: _builtins.int
+    """messages of those flows."""
+    flows_differing: _builtins.int
+    """flows_differing are those with at least one difference."""
+    differences: _builtins.int
+    """differences, sent or not."""
+    @_builtins.property
+    def then(self) -> Global___ReplayedFlows:
+        """then counts flows by what their own versions would have done to them."""
+
+    @_builtins.property
+    def now(self) -> Global___ReplayedFlows:
+        """now counts flows by what the tried template would have done to them."""
+
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayedGate]:
+        """gates by name."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayedRule]:
+        """rules by name and consequence."""
+
+    @_builtins.property
+    def unevaluated(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayedError]:
+        """unevaluated are the errors of conditions that could not be evaluated, the most frequent first, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        flows: _builtins.int = ...,
+        messages: _builtins.int = ...,
+        flows_differing: _builtins.int = ...,
+        differences: _builtins.int = ...,
+        then: Global___ReplayedFlows | None = ...,
+        now: Global___ReplayedFlows | None = ...,
+        gates: _abc.Iterable[Global___ReplayedGate] | None = ...,
+        rules: _abc.Iterable[Global___ReplayedRule] | None = ...,
+        unevaluated: _abc.Iterable[Global___ReplayedError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["now", b"now", "then", b"then"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "flows", b"flows", "flows_differing", b"flows_differing", "gates", b"gates", "messages", b"messages", "now", b"now", "rules", b"rules", "then", b"then", "unevaluated", b"unevaluated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaySummary: _TypeAlias = ReplaySummary  # noqa: Y015
+
+@_typing.final
+class ReplayedFlows(_message.Message):
+    """ReplayedFlows counts flows; one flow may be in several counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEEDED_APPROVAL_FIELD_NUMBER: _builtins.int
+    ESCALATED_FIELD_NUMBER: _builtins.int
+    COMPENSATED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    needed_approval: _builtins.int
+    """needed_approval are flows in which a gate asked."""
+    escalated: _builtins.int
+    """escalated are flows that a rule held for a person."""
+    compensated: _builtins.int
+    """compensated are flows that a rule had undone."""
+    failed: _builtins.int
+    """failed are flows that a rule ended as failed."""
+    completed: _builtins.int
+    """completed are flows that a rule ended as completed."""
+    def __init__(
+        self,
+        *,
+        needed_approval: _builtins.int = ...,
+        escalated: _builtins.int = ...,
+        compensated: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        completed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensated", b"compensated", "completed", b"completed", "escalated", b"escalated", "failed", b"failed", "needed_approval", b"needed_approval"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayedFlows: _TypeAlias = ReplayedFlows  # noqa: Y015
+
+@_typing.final
+class ReplayedGate(_message.Message):
+    """ReplayedGate counts the messages that a gate asked about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATE_FIELD_NUMBER: _builtins.int
+    ASKED_THEN_FIELD_NUMBER: _builtins.int
+    ASKED_NOW_FIELD_NUMBER: _builtins.int
+    UNEVALUATED_THEN_FIELD_NUMBER: _builtins.int
+    UNEVALUATED_NOW_FIELD_NUMBER: _builtins.int
+    gate: _builtins.str
+    """gate by its name."""
+    asked_then: _builtins.int
+    """asked_then are those it asked about, by the flows' own versions."""
+    asked_now: _builtins.int
+    """asked_now are those it asks about, by the tried template."""
+    unevaluated_then: _builtins.int
+    """unevaluated_then are those of asked_then for which its condition could not be evaluated."""
+    unevaluated_now: _builtins.int
+    """unevaluated_now are those of asked_now for which its condition can't be evaluated."""
+    def __init__(
+        self,
+        *,
+        gate: _builtins.str = ...,
+        asked_then: _builtins.int = ...,
+        asked_now: _builtins.int = ...,
+        unevaluated_then: _builtins.int = ...,
+        unevaluated_now: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_now", b"asked_now", "asked_then", b"asked_then", "gate", b"gate", "unevaluated_now", b"unevaluated_now", "unevaluated_then", b"unevaluated_then"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayedGate: _TypeAlias = ReplayedGate  # noqa: Y015
+
+@_typing.final
+class ReplayedRule(_message.Message):
+    """ReplayedRule counts the flows in which a rule tripped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    TRIPPED_THEN_FIELD_NUMBER: _builtins.int
+    TRIPPED_NOW_FIELD_NUMBER: _builtins.int
+    UNEVALUATED_THEN_FIELD_NUMBER: _builtins.int
+    UNEVALUATED_NOW_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """rule by its name."""
+    action: _decision_pb2.RuleAction.ValueType
+    """action is its consequence."""
+    tripped_then: _builtins.int
+    """tripped_then are flows in which it tripped with this consequence, by the flows' own versions."""
+    tripped_now: _builtins.int
+    """tripped_now are flows in which it trips with this consequence, by the tried template."""
+    unevaluated_then: _builtins.int
+    """unevaluated_then are those of tripped_then for which its condition could not be evaluated."""
+    unevaluated_now: _builtins.int
+    """unevaluated_now are those of tripped_now for which its condition can't be evaluated."""
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        action: _decision_pb2.RuleAction.ValueType = ...,
+        tripped_then: _builtins.int = ...,
+        tripped_now: _builtins.int = ...,
+        unevaluated_then: _builtins.int = ...,
+        unevaluated_now: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "rule", b"rule", "tripped_now", b"tripped_now", "tripped_then", b"tripped_then", "unevaluated_now", b"unevaluated_now", "unevaluated_then", b"unevaluated_then"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayedRule: _TypeAlias = ReplayedRule  # noqa: Y015
+
+@_typing.final
+class ReplayedError(_message.Message):
+    """ReplayedError is why a condition could not be evaluated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    THEN_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    gate: _builtins.str
+    """gate by its name; empty where it is a rule's."""
+    rule: _builtins.str
+    """rule by its name; empty where it is a gate's."""
+    error: _builtins.str
+    """error that the evaluation ended with."""
+    then: _builtins.int
+    """then is how often, by the flows' own versions."""
+    now: _builtins.int
+    """now is how often, by the tried template."""
+    def __init__(
+        self,
+        *,
+        gate: _builtins.str = ...,
+        rule: _builtins.str = ...,
+        error: _builtins.str = ...,
+        then: _builtins.int = ...,
+        now: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "gate", b"gate", "now", b"now", "rule", b"rule", "then", b"then"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayedError: _TypeAlias = ReplayedError  # noqa: Y015

@@ -70,6 +70,11 @@ class TemplateServiceStub:
                 request_serializer=handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageRequest.SerializeToString,
                 response_deserializer=handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageResponse.FromString,
                 _registered_method=True)
+        self.ReplayPolicy = channel.unary_stream(
+                '/handrail.v1.TemplateService/ReplayPolicy',
+                request_serializer=handrail_dot_v1_dot_template__service__pb2.ReplayPolicyRequest.SerializeToString,
+                response_deserializer=handrail_dot_v1_dot_template__service__pb2.ReplayPolicyResponse.FromString,
+                _registered_method=True)
 
 
 class TemplateServiceServicer:
@@ -128,6 +133,15 @@ class TemplateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayPolicy(self, request, context):
+        """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began in a span of time, and says
+        what would have been asked, held or ended otherwise than by the versions they were recorded under. It stores nothing. One
+        replay runs at a time on each replica; the next one waits. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TemplateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -165,6 +179,11 @@ def add_TemplateServiceServicer_to_server(servicer, server):
                     servicer.GetTemplateUsage,
                     request_deserializer=handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageRequest.FromString,
                     response_serializer=handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageResponse.SerializeToString,
+            ),
+            'ReplayPolicy': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReplayPolicy,
+                    request_deserializer=handrail_dot_v1_dot_template__service__pb2.ReplayPolicyRequest.FromString,
+                    response_serializer=handrail_dot_v1_dot_template__service__pb2.ReplayPolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -357,6 +376,33 @@ class TemplateService:
             '/handrail.v1.TemplateService/GetTemplateUsage',
             handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageRequest.SerializeToString,
             handrail_dot_v1_dot_template__service__pb2.GetTemplateUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/handrail.v1.TemplateService/ReplayPolicy',
+            handrail_dot_v1_dot_template__service__pb2.ReplayPolicyRequest.SerializeToString,
+            handrail_dot_v1_dot_template__service__pb2.ReplayPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

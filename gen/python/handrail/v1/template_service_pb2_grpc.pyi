@@ -53,6 +53,11 @@ class TemplateServiceStub:
     """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
     the flows one by one, newest first, a page at a time: true, and slow where there are many.
     """
+    ReplayPolicy: _grpc.UnaryStreamMultiCallable[_template_service_pb2.ReplayPolicyRequest, _template_service_pb2.ReplayPolicyResponse]
+    """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began in a span of time, and says
+    what would have been asked, held or ended otherwise than by the versions they were recorded under. It stores nothing. One
+    replay runs at a time on each replica; the next one waits. Role: operator.
+    """
 
 @_typing.type_check_only
 class TemplateServiceAsyncStub(TemplateServiceStub):
@@ -78,6 +83,11 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     GetTemplateUsage: _aio.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateUsageRequest, _template_service_pb2.GetTemplateUsageResponse]  # type: ignore[assignment]
     """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
     the flows one by one, newest first, a page at a time: true, and slow where there are many.
+    """
+    ReplayPolicy: _aio.UnaryStreamMultiCallable[_template_service_pb2.ReplayPolicyRequest, _template_service_pb2.ReplayPolicyResponse]  # type: ignore[assignment]
+    """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began in a span of time, and says
+    what would have been asked, held or ended otherwise than by the versions they were recorded under. It stores nothing. One
+    replay runs at a time on each replica; the next one waits. Role: operator.
     """
 
 class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -143,6 +153,17 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_template_service_pb2.GetTemplateUsageResponse, _abc.Awaitable[_template_service_pb2.GetTemplateUsageResponse]]:
         """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
         the flows one by one, newest first, a page at a time: true, and slow where there are many.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayPolicy(
+        self,
+        request: _template_service_pb2.ReplayPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_template_service_pb2.ReplayPolicyResponse], _abc.AsyncIterator[_template_service_pb2.ReplayPolicyResponse]]:
+        """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began in a span of time, and says
+        what would have been asked, held or ended otherwise than by the versions they were recorded under. It stores nothing. One
+        replay runs at a time on each replica; the next one waits. Role: operator.
         """
 
 def add_TemplateServiceServicer_to_server(servicer: TemplateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

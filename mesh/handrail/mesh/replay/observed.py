@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import begin, evolve, rules
+from handrail.mesh.fold import Versions, begin, evolve, rules
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.replay.stored import Messages, decode
 from handrail.mesh.replay.trial import Facts, Trial
 from handrail.mesh.subjects import Kind
 from handrail.mesh.template import Template
-
-Versions = Mapping[int, Template]
-"""The stored versions of the flow type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +60,12 @@ def observe(messages: Messages, versions: Versions, changed: Template) -> Observ
     then, now = Trial(template), Trial(changed)
     stopped = False
     for recorded in history:
-        before, flow = flow, evolve(flow, recorded)
+        before, flow = flow, evolve(flow, recorded, versions)
         if recorded.sequence in flow.void:
             continue
         if recorded.kind is Kind.DECISION:
             stopped = _stopped(before, flow, stopped)
+            _move(before, flow, then)
         elif not stopped:
             _try(flow, recorded, (then, now))
     return Observed(then, now, flow) if flow.first is not None else None
@@ -88,6 +86,15 @@ def _try(flow: Flow, recorded: Recorded, trials: tuple[Trial, ...]) -> None:
         )
         for trial in trials:
             trial.add(recorded, facts)
+
+
+def _move(before: Flow, flow: Flow, then: Trial) -> None:
+    """Where the flow moved to another version: its gates were asked anew about what nobody had decided on."""
+    if flow.template is not before.template:
+        then.template = flow.template
+        for event_id, proposal in flow.proposals.items():
+            if before.proposals.get(event_id) is not proposal:
+                then.propose(proposal.recorded)
 
 
 def _stopped(before: Flow, flow: Flow, stopped: bool) -> bool:

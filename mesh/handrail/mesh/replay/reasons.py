@@ -64,7 +64,7 @@ def _field(name: str, contracts: Contracts, data: Any, path: str) -> Iterator[st
             return
         enum = value.DESCRIPTOR.fields_by_name[step].enum_type
         value = getattr(value, step)
-        if enum is not None and value in enum.values_by_number:
+        if enum is not None and isinstance(value, int) and value in enum.values_by_number:
             yield f"{name} = {enum.values_by_number[value].name}"
             return
     if not isinstance(value, Message):

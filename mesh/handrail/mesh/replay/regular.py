@@ -16,9 +16,8 @@ from google.protobuf.message import DecodeError
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, ProposalState
-from handrail.mesh.fold import approvals, begin
+from handrail.mesh.fold import Versions, approvals, begin
 from handrail.mesh.fold.outcomes import AGENT_IDENTITY, why_not_first
-from handrail.mesh.replay.observed import Versions
 from handrail.mesh.replay.stored import Messages, decode
 from handrail.mesh.replay.trial import Facts, Trial
 from handrail.mesh.subjects import COORDINATOR, Kind
@@ -150,7 +149,7 @@ class _Walk:
         self._trigger(recorded)
         self._counts[name] = self._counts.get(name, 0) + 1
         self._latest[name] = recorded.event.data
-        if not (self._template.rules or self.now.template.rules):
+        if not (self._template.rules_on(name) or self.now.template.rules_on(name)):
             return
         facts = Facts(dict(self._counts), dict(self._latest), recorded.time - self._began)
         self.then.add(recorded, facts)

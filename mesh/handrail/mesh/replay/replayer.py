@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from handrail.mesh.fold import Versions
 from handrail.mesh.replay.changes import changes
 from handrail.mesh.replay.differences import differences
-from handrail.mesh.replay.observed import Versions, observe
+from handrail.mesh.replay.observed import observe
 from handrail.mesh.replay.regular import try_regular
 from handrail.mesh.replay.stored import Messages
 from handrail.mesh.replay.tally import Tally
