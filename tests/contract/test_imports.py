@@ -46,6 +46,7 @@ PURE = (
     "mesh/handrail/mesh/flow*",
     "mesh/handrail/mesh/infer*",
     "mesh/handrail/mesh/fold*",
+    "mesh/handrail/mesh/replay*",
     "cli/handrail/cli/chart",
     "coordinator/handrail/coordinator/decide*",
     "coordinator/handrail/coordinator/views*",

@@ -231,7 +231,7 @@ EXITS = {
     "neither a time nor a duration": (
         ["flow", "divergences", "--since", "noon"],
         2,
-        "neither a duration such as 30m or 24h",
+        "neither a duration such as 30m, 24h or 7d",
     ),
     "a time before all calendars": (["flow", "divergences", "--since", "99999999999h"], 2, "longer ago than"),
     "a version that is none": (["template", "show", "refund@one"], 2, "«one» is no whole number from 1"),

@@ -124,10 +124,12 @@ async def running_api(
     more_keys: tuple[Path, ...] = (),
     holder: str = "test",
     replicas: int = 1,
+    decides: bool = True,
     **settings: Any,
 ) -> AsyncIterator[Api]:
     """A coordinator on `bus` for as long as the block runs: it decides, and it serves. Several need a `holder` each;
-    its keys are in `folder`, which they may share. `replicas` are those of the streams.
+    its keys are in `folder`, which they may share. `replicas` are those of the streams. Where it
+    does not decide, it only serves.
     """
     keys = ensure_keys(folder / "keys")
     replica = Replica(bus, holder=holder, lease_ttl=timedelta(seconds=2))
@@ -136,7 +138,7 @@ async def running_api(
     server = Server(replica, ServerSettings(address="127.0.0.1:0", public_keys=(keys.public, *more_keys), **settings))
     port = await server.start()
     await server.set_serving(True)
-    running = asyncio.create_task(replica.run(stopping))
+    running = asyncio.create_task(replica.run(stopping) if decides else stopping.wait())
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield Api(replica, server, f"127.0.0.1:{port}", keys, channel)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
 from handrail.mesh import settings as table
@@ -87,7 +88,8 @@ def moment(text: str) -> datetime:
 def since(text: str) -> datetime:
     """A time, or how long ago it was, for argparse."""
     try:
-        return datetime.now(UTC) - table.duration(text)
+        days = re.fullmatch(r"([0-9]{1,6})d", text)
+        return datetime.now(UTC) - (timedelta(days=int(days[1])) if days else table.duration(text))
     except OverflowError:
         raise argparse.ArgumentTypeError(f"«{text}» is longer ago than calendars go back") from None
     except ValueError:
@@ -96,7 +98,7 @@ def since(text: str) -> datetime:
         return moment(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
-            f"«{text}» is neither a duration such as 30m or 24h nor a time such as 2026-11-22T21:00:00Z"
+            f"«{text}» is neither a duration such as 30m, 24h or 7d nor a time such as 2026-11-22T21:00:00Z"
         ) from None
 
 

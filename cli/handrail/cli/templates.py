@@ -96,6 +96,19 @@ def read_descriptors(source: str) -> bytes:
         raise CommandError(f"{source} can't be read: {error.strerror}", Exit.USAGE) from None
 
 
+def needed(template: FlowTemplate, contracts: Contracts) -> bytes:
+    """The part of an image that the template needs: a whole one may be larger than the broker takes."""
+    named = {
+        *template.starts_with,
+        *template.completes_with,
+        *(each for step in template.steps for each in (*step.after, *step.emits, *step.undo.emits)),
+        *(join.type for step in template.steps for join in step.after_all),
+        *(gate.on for gate in template.gates),
+        *(each for rule in template.rules for each in rule.on),
+    }
+    return contracts.subset(sorted(named))
+
+
 def import_from_here(name: str) -> ModuleType:
     """A module from the path or the working folder; CommandError where it can't be imported."""
     if str(Path.cwd()) not in sys.path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -56,6 +57,8 @@ def _prepare(changed: bytes, versions: Sequence[bytes], span: Span) -> None:
     """Once in each process, before its first flows."""
     # Ctrl-C goes to every process of the terminal: the coordinator's own ends these.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Nearly all that a flow takes is freed by itself when the flow is done.
+    gc.set_threshold(100_000)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     known = [_compiled(version) for version in versions]
     global _replayer  # a process has one, and there is nowhere else to keep it

@@ -98,7 +98,7 @@ class Replays:
             if not versions:
                 raise _unknown(changed.name)
             tally = Tally()
-            if newest is not None:
+            if newest is not None and (span.since is None or span.since <= newest.time):
                 with workers(_stored(changed), versions, span) as processes:
                     run = _Run(self._bus, changed.name, span, newest, limit, processes, self._drain)
                     async for response in run.responses():

@@ -14,6 +14,7 @@ from handrail.cli.commands.template_activate import activation, print_activation
 from handrail.cli.commands.template_check import fill_check
 from handrail.cli.commands.template_infer import fill_infer
 from handrail.cli.commands.template_migrate import fill_migrate
+from handrail.cli.commands.template_replay import fill_replay
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
@@ -21,12 +22,12 @@ from handrail.cli.templates import (
     add_contracts,
     findings_of,
     is_error,
+    needed,
     print_findings,
     read_contracts,
     read_template,
 )
 from handrail.cli.versions import Version, add_version, version_of
-from handrail.mesh.contracts import Contracts
 from handrail.mesh.template_text import to_text
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.template_pb2 import FlowTemplate
@@ -41,6 +42,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     fill_check(verbs)
     fill_infer(verbs)
     fill_migrate(verbs)
+    fill_replay(verbs)
 
     put = verbs.add_parser("put", help="check and store a version", allow_abbrev=False)
     put.add_argument("file", type=Path, metavar="FILE", help="template in YAML")
@@ -76,7 +78,7 @@ def _put(arguments: argparse.Namespace) -> Exit:
             if not asked.output.is_json:
                 print_findings(asked.output, [(arguments.file, found) for found in findings])
             raise CommandError(f"{arguments.file} is refused: {findings[0].code} {findings[0].text}")
-        request = pb.PutTemplateRequest(template=template, descriptors=_needed(template, contracts))
+        request = pb.PutTemplateRequest(template=template, descriptors=needed(template, contracts))
         put = asked.client.call(asked.client.templates.PutTemplate, request)
         activated = _activated_if_newer(asked, template, arguments.reason) if arguments.activate else None
         if asked.output.is_json:
@@ -99,19 +101,6 @@ def _activated_if_newer(asked: Session, template: FlowTemplate, reason: str) -> 
     if active and active[0] >= template.version:
         return None
     return activation(asked, Version(template.name, template.version), reason)
-
-
-def _needed(template: FlowTemplate, contracts: Contracts) -> bytes:
-    """The part of an image that the template needs: a whole one may be larger than the broker takes."""
-    named = {
-        *template.starts_with,
-        *template.completes_with,
-        *(each for step in template.steps for each in (*step.after, *step.emits, *step.undo.emits)),
-        *(join.type for step in template.steps for join in step.after_all),
-        *(gate.on for gate in template.gates),
-        *(each for rule in template.rules for each in rule.on),
-    }
-    return contracts.subset(sorted(named))
 
 
 def _list(arguments: argparse.Namespace) -> Exit:

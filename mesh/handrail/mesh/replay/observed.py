@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import Versions, begin, evolve, rules
+from handrail.mesh.fold import Versions, begin, evolve, migration_of, rules
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.replay.stored import Messages, decode
 from handrail.mesh.replay.trial import Facts, Trial
@@ -47,14 +47,15 @@ def pinned(history: Iterable[Recorded], versions: Versions) -> Template | None:
 
 
 def observe(messages: Messages, versions: Versions, changed: Template) -> Observed | None:
-    """Fold a flow, and try both policies on its facts as they come; None where it did not begin.
+    """Fold a flow, and try both policies on its facts as they come; None where it did not begin, or names versions that are not stored.
 
     A halt that a person, a failure or a refusal brought about is taken as given, as all that was recorded: no policy is
     evaluated at what came in such a flow. One that a rule brought about is not: the changed template may lack the rule.
     """
     history = readable(messages)
     template = pinned(history, versions)
-    if template is None:
+    moved = (migrated for recorded in history if (migrated := migration_of(recorded)) is not None)
+    if template is None or any(migrated.to_version not in versions for migrated in moved):
         return None
     flow = begin(template)
     then, now = Trial(template), Trial(changed)
@@ -91,7 +92,7 @@ def _try(flow: Flow, recorded: Recorded, trials: tuple[Trial, ...]) -> None:
 def _move(before: Flow, flow: Flow, then: Trial) -> None:
     """Where the flow moved to another version: its gates were asked anew about what nobody had decided on."""
     if flow.template is not before.template:
-        then.template = flow.template
+        then.move(flow.template)
         for event_id, proposal in flow.proposals.items():
             if before.proposals.get(event_id) is not proposal:
                 then.propose(proposal.recorded)

@@ -63,6 +63,11 @@ class Trial:
         self._of: Any | None = None
         self._decoded: Message | None = None
 
+    def move(self, template: Template) -> None:
+        """Go on with another version's gates and rules."""
+        self.template = template
+        self._of = self._decoded = None
+
     def propose(self, recorded: Recorded) -> None:
         """Ask the gates on a message that is to be a fact, whether it came as a proposal or as a plain event."""
         if self.end is not None:
