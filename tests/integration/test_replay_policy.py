@@ -268,13 +268,13 @@ async def test_a_template_that_does_not_pass_its_check_is_refused(recorded: Nats
     template.gates[0].when = "event.amount.cents > 1"
     async with await Bus.connect(recorded.settings()) as bus, running_api(bus, tmp_path, decides=False) as api:
         refusal = await refused(first(api, pb.ReplayPolicyRequest(template=template)))
-        assert refusal.reason == "ERROR_REASON_TEMPLATE_REFUSED" or refusal.reason == "TEMPLATE_REFUSED"
+        assert refusal.reason == "TEMPLATE_REFUSED"
         template = refund_template().proto
         template.name = "unheard_of"
         refusal = await refused(first(api, pb.ReplayPolicyRequest(template=template)))
-        assert refusal.reason.endswith("FLOW_TYPE_NOT_FOUND")
+        assert refusal.reason == "FLOW_TYPE_NOT_FOUND"
         refusal = await refused(first(api, pb.ReplayPolicyRequest(template=template), "viewer"))
-        assert refusal.reason.endswith("MISSING_ROLE")
+        assert refusal.reason == "MISSING_ROLE"
         summary, _, _ = await replayed(
             api, pb.ReplayPolicyRequest(template=refund_template().proto, since=stamp(now() + 60_000_000))
         )
