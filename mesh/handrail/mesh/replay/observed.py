@@ -47,7 +47,8 @@ def pinned(history: Iterable[Recorded], versions: Versions) -> Template | None:
 
 
 def observe(messages: Messages, versions: Versions, changed: Template) -> Observed | None:
-    """Fold a flow, and try both policies on its facts as they come; None where it did not begin, or names versions that are not stored.
+    """Fold a flow, and try both policies on its facts as they come; None where it did not begin, or names versions that
+    are not stored.
 
     A halt that a person, a failure or a refusal brought about is taken as given, as all that was recorded: no policy is
     evaluated at what came in such a flow. One that a rule brought about is not: the changed template may lack the rule.
