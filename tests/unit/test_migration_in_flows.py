@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.fold import migration_of
+from handrail.mesh.subjects import Kind
 from handrail.testing import FlowView, World
 from handrail.v1.decision_pb2 import FlowMigrated
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -73,3 +77,21 @@ async def test_moving_a_flow_to_where_it_is_records_nothing() -> None:
         await world.migrate(flow, 2)
         await world.migrate(flow, 2)
         assert len(flow.recorded(FlowMigrated)) == 1
+
+
+async def test_a_repeated_request_does_not_move_a_flow_back() -> None:
+    async with World(templates=[template()], agents=Chain().agents) as world:
+        flow = await waiting_for_the_ledger(world)
+        await world.migrate(flow, 2, request_id="first")
+        await world.migrate(flow, 1, request_id="second")
+        await world.migrate(flow, 2, request_id="first")
+        assert (len(flow.recorded(FlowMigrated)), flow.flow.template.version) == (2, 1)
+
+
+async def test_p4_only_the_coordinators_word_moves_a_flow() -> None:
+    async with World(templates=[template()], agents=Chain().agents) as world:
+        flow = await waiting_for_the_ledger(world)
+        await world.migrate(flow, 2)
+        [moved] = [recorded for recorded in flow.history if migration_of(recorded) is not None]
+        for address in (moved.address._replace(agent="ledger"), moved.address._replace(kind=Kind.EVENT)):
+            assert migration_of(replace(moved, address=address)) is None

@@ -108,7 +108,8 @@ def answer(
 
 def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag: str, request_id: str) -> Entry | None:
     """A move to another version; WRONG_STATUS with every reason why it can't move, ETAG_MISMATCH."""
-    if flow.template.version == target.version:
+    is_repeat = bool(request_id) and any(each.request_id == request_id for each in flow.migrations)
+    if is_repeat or flow.template.version == target.version:
         return None
     _require_etag(flow, etag)
     reasons = why_not_migrate(flow, target)

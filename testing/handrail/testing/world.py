@@ -140,7 +140,9 @@ class World:
         )
         await self.settle()
 
-    async def migrate(self, flow: FlowView, version: int, *, by: str = "operator", reason: str = "") -> None:
+    async def migrate(
+        self, flow: FlowView, version: int, *, by: str = "operator", reason: str = "", request_id: str = ""
+    ) -> None:
         """Move the flow to another version of its template; raises WRONG_STATUS with the reasons why it can't move."""
         await self.coordinator.interventions.migrate(
             flow.flow_type,
@@ -148,7 +150,7 @@ class World:
             to_version=version,
             reason=reason,
             etag="",
-            request_id="",
+            request_id=request_id,
             caller=Caller(by),
         )
         await self.settle()

@@ -16,16 +16,18 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Effect, Flow, Migration, ProposalState, StepRun, Void
 from handrail.mesh.fold import approvals, rules, triggers
 from handrail.mesh.fold.status import is_final
+from handrail.mesh.subjects import COORDINATOR, Kind
 from handrail.mesh.template import APPROVAL_REFUSED, EffectKind, StepSpec, Template
 from handrail.v1.decision_pb2 import FlowMigrated
 from handrail.v1.error_reason_pb2 import ErrorReason
 
+_MIGRATED = FlowMigrated.DESCRIPTOR.full_name
 _EVALUATED_ANEW = frozenset({ProposalState.EVALUATED, ProposalState.PENDING, ProposalState.EXPIRED})
 
 
 def migration_of(recorded: Recorded) -> FlowMigrated | None:
-    """The migration that a message records, if it records one."""
-    if recorded.type != FlowMigrated.DESCRIPTOR.full_name:
+    """The migration that a message records, if it records one: what anybody else says of one is no decision."""
+    if recorded.type != _MIGRATED or recorded.kind is not Kind.DECISION or recorded.agent != COORDINATOR:
         return None
     try:
         return FlowMigrated.FromString(recorded.event.data.value)
