@@ -71,6 +71,14 @@ async def test_an_approved_plan_becomes_a_report_and_a_patch_that_applies(
     assert (patched / "till.py").read_text() == "import sys\n\n\ndef total():\n    return sys.maxsize\n"
 
 
+async def test_an_import_that_shares_its_line_stays_and_is_not_counted(world: World, source: Path) -> None:
+    (source / "till.py").write_text("import os; total = 1\nimport sys\n")
+    flow = await asked(world, source)
+    await world.approve(flow, voter="mia", roles=["maintainer"])
+    [written] = flow.facts(ReportWritten)
+    assert written.removed == 1
+
+
 async def test_a_refused_plan_becomes_a_report_that_says_so(world: World, source: Path, tmp_path: Path) -> None:
     flow = await asked(world, source)
     await world.reject(flow, voter="mia", roles=["maintainer"])

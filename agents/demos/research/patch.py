@@ -3,10 +3,11 @@
 import ast
 import difflib
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from demos.research.imports import Dead, without
+from demos.research.imports import Dead, dead_imports, without
 from demos.research.source import SourceError, decode, read
 from research.v1.research_pb2 import ChangePlanProposed
 
@@ -33,8 +34,14 @@ def patch_of(folder: Path, plan: ChangePlanProposed) -> Patch:
         after = without(before, wanted)
         ast.parse(after)  # a change that breaks the file is a fault of ours: the step fails, and nothing is written
         texts.append(_diff(path, before, after))
-        removed += len(wanted) if after != before else 0
+        removed += len(wanted) - len(_left(after, wanted))
     return Patch("".join(texts), removed, tuple(skipped))
+
+
+def _left(text: str, wanted: Sequence[Dead]) -> list[Dead]:
+    """The imports that were left, because they share their lines with something else."""
+    names = {each.name for each in wanted}
+    return [each for each in dead_imports(ast.parse(text), text, is_package=False) if each.name in names]
 
 
 def _unchanged(folder: Path, path: str, digest: str) -> str:
