@@ -46,7 +46,7 @@ def _findings(files: list[Path], contracts: Contracts) -> Iterator[tuple[Path, F
 
 
 def _print(form: str, files: list[Path], findings: _Found, errors: int) -> None:
-    output = Output("text" if form == "text" else "json")
+    output = Output(form)
     if form == "sarif":
         output.document(sarif(findings))
     elif form == "json":
