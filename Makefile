@@ -13,6 +13,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 # The agents that `make dev` starts; what a target hands on to its tool, as in make test ARGS='-k lease'.
 AGENTS ?= demos.payments
 ARGS ?=
+# How many test processes run side by side; a file's tests stay together, because they may share a server.
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -78,8 +80,8 @@ release-image: $(STAMP) $(PROTOS) ## declare proto/ as it stands released: what 
 
 # Checks and tests.
 
-test: $(STAMP) $(PROTOS) ## run all tests; ARGS go to pytest: make test ARGS='-k lease'
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) $(PROTOS) ## run all tests on all cores (WORKERS=n); ARGS go to pytest: make test ARGS='-k lease'
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 check: lint types drift breaking imports ## everything short of the tests: lint, types, generated code, contracts, imports
 
