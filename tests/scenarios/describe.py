@@ -154,6 +154,22 @@ def _timed_out(flow: Flow, recorded: Recorded) -> str:
     return f"coordinator: attempt {message.attempt} of {what} gave no outcome by {_until(message)}"
 
 
+def _credited(flow: Flow, recorded: Recorded) -> str:
+    message = pb.TimeCredited.FromString(recorded.event.data.value)
+    away = " and ".join(
+        f"{clock(from_timestamp(each.start_time))} to {clock(from_timestamp(each.end_time))}"
+        for each in message.absences
+    )
+    what = message.what
+    name = {
+        pb.DeadlineKind.DEADLINE_KIND_STEP: what.step,
+        pb.DeadlineKind.DEADLINE_KIND_UNDO: f"the undo of {_type_of(flow, what.subject_id)}",
+        pb.DeadlineKind.DEADLINE_KIND_APPROVAL: f"the answer to gate {what.gate}",
+        pb.DeadlineKind.DEADLINE_KIND_FLOW: "the flow",
+    }[what.kind]
+    return f"coordinator was away from {away}: {name} has until {clock(from_timestamp(message.until))}"
+
+
 def _until(message: pb.StepTimedOut) -> str:
     return clock(from_timestamp(message.deadline))
 
@@ -219,6 +235,7 @@ _DECISIONS: dict[str, Callable[[Flow, Recorded], str]] = {
     "ApprovalGiven": _given,
     "ApprovalRefused": _refused,
     "StepTimedOut": _timed_out,
+    "TimeCredited": _credited,
     "FlowHalted": _halted,
     "FlowResumed": _resumed,
     "CompensationStarted": _compensating,

@@ -13,6 +13,7 @@ from handrail.coordinator import entries
 from handrail.coordinator.decide import decide
 from handrail.coordinator.timers import timers
 from handrail.mesh import envelope, ids
+from handrail.mesh.absence import ABSENT_AFTER, Absence
 from handrail.mesh.envelope import Entry, Recorded, pack, type_of
 from handrail.mesh.flow import Effect, Flow, Proposal, ProposalState, StepRun
 from handrail.mesh.fold import begin, evolve, fold, is_final
@@ -50,12 +51,25 @@ class Simulation:
         self.versions = {template.version: template}
         self.flow_id = flow_id
         self.now = BEGINNING
-        self.coordinator = True
+        self.absences: list[Absence] = []
+        self._away_since: datetime | None = None
         self.history: list[Recorded] = []
         self.flow: Flow = begin(template)
         self.on_stored: Callable[[Recorded], None] = lambda recorded: None
         self._subjects: set[str] = set()
         self._begun_with = template
+
+    @property
+    def coordinator(self) -> bool:
+        """Whether one runs. When one is back, everybody knows how long none was there."""
+        return self._away_since is None
+
+    @coordinator.setter
+    def coordinator(self, runs: bool) -> None:
+        away = self._away_since
+        self._away_since = None if runs else away or self.now
+        if runs and away is not None and self.now - away > ABSENT_AFTER:
+            self.absences.append(Absence(away, self.now))
 
     @property
     def template(self) -> Template:
@@ -96,7 +110,7 @@ class Simulation:
         if not self.coordinator:
             return
         for _ in range(_DECISIONS):
-            entry = decide(self.flow, self.now)
+            entry = decide(self.flow, self.now, self.absences)
             if entry is None:
                 assert not [name for name, due in timers(self.flow).items() if due <= self.now], "a timer that is hot"
                 return

@@ -231,7 +231,7 @@ class Wanderer:
     def _decide_late(self, behind: int) -> None:
         """A coordinator that has not seen the newest messages decides, and nobody checks what it was based on."""
         if behind < len(self.states):
-            entry = decide(self.states[-1 - behind], self.simulation.now)
+            entry = decide(self.states[-1 - behind], self.simulation.now, self.simulation.absences)
             if entry is not None:
                 self._say(entry)
 

@@ -6,13 +6,14 @@ again. The fold knows what a flow is waiting for, and holds void what it was not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from handrail.coordinator import approve, entries, undo
+from handrail.mesh.absence import Absence, disturbing, moved
 from handrail.mesh.envelope import Entry
 from handrail.mesh.flow import Flow, RunState, StepRun, Wish
-from handrail.mesh.fold import halts, matters, resuming, settled
+from handrail.mesh.fold import credit, halts, matters, resuming, settled
 from handrail.mesh.template import Consequence
 from handrail.v1.decision_pb2 import Choice, FlowResumed, HaltMode, RuleAction, RuleTripped
 
@@ -30,11 +31,23 @@ _ACTION_OF_RULE = {
 }
 
 
-def decide(flow: Flow, now: datetime) -> Entry | None:
-    """The next message to append, or None when nothing is due at `now`."""
+def decide(flow: Flow, now: datetime, absences: Sequence[Absence] = ()) -> Entry | None:
+    """The next message to append, or None when nothing is due at `now`.
+
+    `absences` are the times in which no coordinator was there: what is due for them alone is given time first.
+    """
     if flow.first is None or flow.closed:
         return None
-    return next((entry for ask in _QUESTIONS if (entry := ask(flow, now)) is not None), None)
+    return _first(_OF_STATE, flow, now) or _credit(flow, now, absences) or _first(_OF_TIME, flow, now)
+
+
+def _credit(flow: Flow, now: datetime, absences: Sequence[Absence]) -> Entry | None:
+    if not absences:
+        return None
+    for what, clock in credit.watched(flow):
+        if clock.due <= now and (until := moved(clock, absences, now)) is not None:
+            return entries.time_credited(flow, what, disturbing(clock, absences), until, now)
+    return None
 
 
 def _trip(flow: Flow, now: datetime) -> Entry | None:
@@ -100,13 +113,10 @@ def _matter(flow: Flow, now: datetime) -> Entry | None:
     return None if matter is None else entries.escalated(flow, matter, now)
 
 
-_QUESTIONS: tuple[Callable[[Flow, datetime], Entry | None], ...] = (
-    _trip,
-    _wish,
-    _halt,
-    _close,
-    approve.proposals,
-    _attempts,
-    undo.undos,
-    _matter,
-)
+_Question = Callable[[Flow, datetime], Entry | None]
+_OF_STATE: tuple[_Question, ...] = (_trip, _wish, _halt, _close)
+_OF_TIME: tuple[_Question, ...] = (approve.proposals, _attempts, undo.undos, _matter)
+
+
+def _first(questions: tuple[_Question, ...], flow: Flow, now: datetime) -> Entry | None:
+    return next((entry for ask in questions if (entry := ask(flow, now)) is not None), None)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from handrail.mesh import ids
+from handrail.mesh.absence import Absence
 from handrail.mesh.envelope import Entry, Recorded, pack, timestamp, type_of
 from handrail.mesh.flow import Effect, Flow, Proposal, StepRun
 from handrail.mesh.fold.matters import Matter
 from handrail.mesh.subjects import COORDINATOR, Address, Kind
 from handrail.v1.decision_pb2 import (
     ApprovalRequested,
+    Deadline,
     Escalated,
     FlowClosed,
     FlowHalted,
@@ -21,6 +24,7 @@ from handrail.v1.decision_pb2 import (
     GateRequest,
     HaltMode,
     StepTimedOut,
+    TimeCredited,
 )
 from handrail.v1.event_pb2 import Event
 
@@ -110,6 +114,15 @@ def undo_timed_out(flow: Flow, effect: Effect, deadline: datetime, now: datetime
         deadline=timestamp(deadline),
     )
     return decision(flow, message, about=effect.subject, now=now, step=effect.step.name)
+
+
+def time_credited(flow: Flow, what: Deadline, absences: Iterable[Absence], until: datetime, now: datetime) -> Entry:
+    """A deadline that fell due is moved, because nobody was there for a time."""
+    message = TimeCredited(what=what, until=timestamp(until))
+    for absence in absences:
+        message.absences.add(start_time=timestamp(absence.start), end_time=timestamp(absence.end))
+    about = f"{what.kind}:{what.step}:{what.subject_id}:{what.gate}"
+    return decision(flow, message, about=about, now=now, step=what.step)
 
 
 def halted(

@@ -42,6 +42,7 @@ _ASK_FOR_MORE = (
     decisions.RuleTripped,
     decisions.StepReopened,
     decisions.StepTimedOut,
+    decisions.TimeCredited,
 )
 """Decisions that may leave something to decide. A crash right after one is found by its delivery."""
 

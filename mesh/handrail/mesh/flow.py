@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from handrail.mesh.envelope import Recorded
@@ -92,6 +92,10 @@ class Flow:
     wish: Wish | None = None
     closed: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED
     closed_reason: str = ""
+    credit: timedelta = timedelta()
+    """By how much its deadline was moved, for times in which no coordinator was there."""
+    counted_from: datetime | None = None
+    """From when absences count against its deadline; None: from its start."""
     divergences: tuple[Divergence, ...] = ()
     looked_at: int = 0
     """The stream position up to which a person has looked at the divergences that ask for one."""
@@ -120,7 +124,7 @@ class Flow:
     @property
     def deadline(self) -> datetime:
         """When the flow as a whole is to be done; only of a flow that has begun."""
-        return self.start_time + self.template.deadline
+        return self.start_time + self.template.deadline + self.credit
 
     @property
     def etag(self) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from handrail.mesh.envelope import Recorded
@@ -24,13 +24,19 @@ class ProposalState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One gate that asks for people: why, who may not vote, and who voted yes."""
+    """One gate that asks for people: why, who may not vote, and who voted yes.
+
+    `credit` is by how much its expiry was moved, for times in which no coordinator was there. Those count from
+    `counted_from` on; None: from the request.
+    """
 
     gate: GateSpec
     reason: str
     requester: str = ""
     voters: frozenset[str] = frozenset()
     passed: bool = False
+    credit: timedelta = timedelta()
+    counted_from: datetime | None = None
 
     @property
     def nobody_qualifies(self) -> bool:
@@ -75,7 +81,12 @@ class Proposal:
         after = ask.gate.expires_after
         if self.requested_at is None or after is None or ask.passed:
             return None
-        return self.requested_at + after
+        return self.requested_at + after + ask.credit
+
+    def asked_again(self, time: datetime) -> Proposal:
+        """The same with the time that people have starting over."""
+        asks = tuple(replace(ask, credit=timedelta(), counted_from=None) for ask in self.asks)
+        return replace(self, asks=asks, state=ProposalState.PENDING, requested_at=time)
 
     def expired_ask(self, now: datetime) -> Ask | None:
         """The first gate whose request has expired by `now`, of a proposal that people were asked about."""

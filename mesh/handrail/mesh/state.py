@@ -37,7 +37,8 @@ class StepRun:
 
     `attempt` is the current or last one, `budget` the number of attempts allowed. `unknown` are the attempts that may
     have had their effect without saying so (timed out, or the handler killed its process): until an outcome comes, or a
-    person accepts that there is none. What a later attempt says, it says for itself alone.
+    person accepts that there is none. What a later attempt says, it says for itself alone. `counted_from` is from when
+    absences count against the deadline; None: from `since`.
     """
 
     step: StepSpec
@@ -56,6 +57,7 @@ class StepRun:
     ended: datetime | None = None
     last_error: str = ""
     unknown: frozenset[int] = frozenset()
+    counted_from: datetime | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -104,8 +106,9 @@ class EffectState(Enum):
 class Effect:
     """What a step changed outside the stream, reported by `recorded`, and how its undo goes.
 
-    `attempt` is the current undo attempt, 0 before the first; while it runs there is a `deadline`, before the next one
-    a `retry_at`. An `orphan` came from a run that had been superseded: it is undone whatever the flow does.
+    `attempt` is the current undo attempt, 0 before the first; while it runs there is a `deadline`, against which
+    absences count from `counted_from` on; before the next one there is a `retry_at`. An `orphan` came from a run that
+    had been superseded: it is undone whatever the flow does.
     """
 
     recorded: Recorded
@@ -115,6 +118,7 @@ class Effect:
     attempt: int = 0
     budget: int = 1
     deadline: datetime | None = None
+    counted_from: datetime | None = None
     retry_at: datetime | None = None
     last_error: str = ""
     undone_by: Recorded | None = None

@@ -50,6 +50,38 @@ APPROVAL_CAUSE_RESOLUTION: ApprovalCause.ValueType  # 3
 """A person resolved the escalation of the request."""
 Global___ApprovalCause: _TypeAlias = ApprovalCause  # noqa: Y015
 
+class _DeadlineKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeadlineKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeadlineKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEADLINE_KIND_UNSPECIFIED: _DeadlineKind.ValueType  # 0
+    """No kind given."""
+    DEADLINE_KIND_STEP: _DeadlineKind.ValueType  # 1
+    """The outcome of a step's attempt."""
+    DEADLINE_KIND_UNDO: _DeadlineKind.ValueType  # 2
+    """The outcome of an attempt to undo."""
+    DEADLINE_KIND_APPROVAL: _DeadlineKind.ValueType  # 3
+    """People's answer to a gate's request."""
+    DEADLINE_KIND_FLOW: _DeadlineKind.ValueType  # 4
+    """The flow as a whole."""
+
+class DeadlineKind(_DeadlineKind, metaclass=_DeadlineKindEnumTypeWrapper):
+    """DeadlineKind says what a deadline is for."""
+
+DEADLINE_KIND_UNSPECIFIED: DeadlineKind.ValueType  # 0
+"""No kind given."""
+DEADLINE_KIND_STEP: DeadlineKind.ValueType  # 1
+"""The outcome of a step's attempt."""
+DEADLINE_KIND_UNDO: DeadlineKind.ValueType  # 2
+"""The outcome of an attempt to undo."""
+DEADLINE_KIND_APPROVAL: DeadlineKind.ValueType  # 3
+"""People's answer to a gate's request."""
+DEADLINE_KIND_FLOW: DeadlineKind.ValueType  # 4
+"""The flow as a whole."""
+Global___DeadlineKind: _TypeAlias = DeadlineKind  # noqa: Y015
+
 class _HaltMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -501,6 +533,120 @@ class StepTimedOut(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepTimedOut: _TypeAlias = StepTimedOut  # noqa: Y015
+
+@_typing.final
+class Absence(_message.Message):
+    """Absence is a time in which no coordinator watched over any flow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """start_time is when timers were last handled before it."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """end_time is when a coordinator was back."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Absence: _TypeAlias = Absence  # noqa: Y015
+
+@_typing.final
+class Deadline(_message.Message):
+    """Deadline names one deadline of a flow, with the time at which it is due."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    kind: Global___DeadlineKind.ValueType
+    """kind says what for."""
+    subject_id: _builtins.str
+    """subject_id is the root of the step run, or the id of the event to undo or to approve; empty for the flow."""
+    step: _builtins.str
+    """step that owes the outcome, or the undo; empty otherwise."""
+    run: _builtins.int
+    """run of the step run."""
+    attempt: _builtins.int
+    """attempt that is under way."""
+    gate: _builtins.str
+    """gate whose request expires; empty otherwise."""
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """due_time is when it is due as the flow stands."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___DeadlineKind.ValueType = ...,
+        subject_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        run: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+        gate: _builtins.str = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "due_time", b"due_time", "gate", b"gate", "kind", b"kind", "run", b"run", "step", b"step", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deadline: _TypeAlias = Deadline  # noqa: Y015
+
+@_typing.final
+class TimeCredited(_message.Message):
+    """TimeCredited moves a deadline that fell due: time in which no coordinator was there does not count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    ABSENCES_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def what(self) -> Global___Deadline:
+        """what was due."""
+
+    @_builtins.property
+    def absences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Absence]:
+        """absences are the times that do not count."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """until is when it is due now."""
+
+    def __init__(
+        self,
+        *,
+        what: Global___Deadline | None = ...,
+        absences: _abc.Iterable[Global___Absence] | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absences", b"absences", "until", b"until", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeCredited: _TypeAlias = TimeCredited  # noqa: Y015
 
 @_typing.final
 class FlowHalted(_message.Message):

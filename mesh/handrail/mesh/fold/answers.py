@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from handrail.mesh.envelope import Recorded
-from handrail.mesh.flow import EffectState, Escalation, Flow, ProposalState, Void, Wish
+from handrail.mesh.flow import EffectState, Escalation, Flow, Void, Wish
 from handrail.mesh.fold import attempts, compensation
 from handrail.v1.decision_pb2 import Choice, EscalationCause, Resolved
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -60,8 +60,7 @@ def _carry_out(flow: Flow, escalation: Escalation, choice: Choice.ValueType, rec
     about = _about(escalation)
     match choice:
         case Choice.CHOICE_EXTEND:
-            proposal = flow.proposals[about]
-            flow.proposals[about] = replace(proposal, state=ProposalState.PENDING, requested_at=recorded.time)
+            flow.proposals[about] = flow.proposals[about].asked_again(recorded.time)
         case Choice.CHOICE_MARK_UNDONE:
             compensation.mark(flow, flow.effects[about], EffectState.UNDONE_BY_HAND)
         case Choice.CHOICE_ACCEPT if escalation.cause == EscalationCause.ESCALATION_CAUSE_UNDO_FAILED:

@@ -49,7 +49,7 @@ def apply_progress(flow: Flow, recorded: Recorded) -> Void | None:
     run = _running_attempt(flow, recorded)
     if isinstance(run, Void):
         return run
-    flow.runs[run.key] = replace(run, deadline=recorded.time + run.step.timeout)
+    flow.runs[run.key] = replace(run, deadline=recorded.time + run.step.timeout, counted_from=recorded.time)
     return None
 
 
@@ -92,6 +92,7 @@ def apply_retry(flow: Flow, recorded: Recorded) -> Void | None:
         attempt=event.attempt,
         since=recorded.time,
         deadline=recorded.time + run.step.timeout,
+        counted_from=None,
         retry_at=None,
         ended=None,
     )

@@ -35,6 +35,7 @@ def apply_undo(flow: Flow, recorded: Recorded) -> Void | None:
         state=EffectState.UNDOING,
         attempt=event.attempt,
         deadline=recorded.time + effect.step.undo.timeout,
+        counted_from=recorded.time,
         retry_at=None,
     )
     return None
@@ -92,7 +93,8 @@ def undo_progressed(flow: Flow, recorded: Recorded) -> Void | None:
     effect = flow.effects[recorded.event.root]
     if effect.step.agent != recorded.agent or effect.attempt != recorded.event.attempt:
         return Void("this attempt of the undo is over")
-    flow.effects[recorded.event.root] = replace(effect, deadline=recorded.time + _undo(effect).timeout)
+    deadline = recorded.time + _undo(effect).timeout
+    flow.effects[recorded.event.root] = replace(effect, deadline=deadline, counted_from=recorded.time)
     return None
 
 

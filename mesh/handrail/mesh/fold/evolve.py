@@ -15,6 +15,7 @@ from handrail.mesh.fold import (
     approvals,
     attempts,
     compensation,
+    credit,
     divergences,
     halts,
     matters,
@@ -39,6 +40,7 @@ from handrail.v1.decision_pb2 import (
     RuleTripped,
     StepReopened,
     StepTimedOut,
+    TimeCredited,
 )
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -66,6 +68,7 @@ _DECISIONS: dict[str, Rule] = {
     ApprovalGiven.DESCRIPTOR.full_name: approvals.apply_given,
     ApprovalRefused.DESCRIPTOR.full_name: approvals.apply_refused,
     StepTimedOut.DESCRIPTOR.full_name: attempts.apply_timed_out,
+    TimeCredited.DESCRIPTOR.full_name: credit.apply_credited,
     StepReopened.DESCRIPTOR.full_name: attempts.apply_reopened,
     CompensationStarted.DESCRIPTOR.full_name: compensation.apply_started,
     FlowHalted.DESCRIPTOR.full_name: halts.apply_halted,
