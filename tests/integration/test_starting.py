@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
 import pytest
 
 from handrail.mesh import ids, starting
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.envelope import Entry, pack
+from handrail.mesh.streams import ensure_streams
 from handrail.mesh.subjects import COORDINATOR, Address, Kind
+from handrail.mesh.template import Template
 from handrail.v1.event_pb2 import Event
 from payments.v1.payments_pb2 import ChargebackEnriched
 from tests.support import flows
+from tests.support.lagging import BehindBus
 from tests.support.mesh import Mesh, name_of_status
+from tests.support.nats_server import NatsCluster
 
 KEY = "c-1"
 
@@ -69,3 +77,42 @@ async def test_p7_an_agent_that_may_not_start_a_flow_does_not_keep_others_from_i
     assert name_of_status(flow) == "RUNNING"
     assert len(flow.void) == 1
     assert (await start(mesh)).already_started
+
+
+RACES = 12
+
+
+@pytest.fixture
+async def contenders(nats_cluster: NatsCluster) -> AsyncIterator[list[BehindBus]]:
+    """Four connections to three servers, whose reads are answered by replicas that lag."""
+    async with AsyncExitStack() as stack:
+        buses: list[BehindBus] = []
+        for number in range(4):
+            settings = nats_cluster.servers[number % 3].settings("coordinator")
+            bus = BehindBus((await stack.enter_async_context(await Bus.connect(settings))).connection)
+            buses.append(bus)
+        await ensure_streams(buses[0], replicas=3)
+        yield buses
+
+
+async def test_p3_on_three_servers_an_agent_and_the_api_begin_one_flow_of_a_key(contenders: list[BehindBus]) -> None:
+    catalog = Catalog(contenders[0])
+    mesh = Mesh(contenders[0], catalog)
+    await mesh.put(flows.template())
+
+    async def begin(bus: BehindBus, key: str, source: str) -> starting.Started:
+        bus.lag(reads=4)
+        template: Template = await catalog.active("refund")
+        requester = "olga" if source == COORDINATOR else ""
+        return await starting.start(
+            bus, template, source=source, data=pack(flows.received()), key=key, requester=requester
+        )
+
+    for number in range(RACES):
+        key, sources = f"race-{number}", (COORDINATOR, "detection", COORDINATOR, "detection")
+        calls = (begin(bus, key, source) for bus, source in zip(contenders, sources, strict=True))
+        started = await asyncio.gather(*calls)
+        assert sorted(each.already_started for each in started) == [False, True, True, True]
+        assert len({(each.flow_id, each.sequence) for each in started}) == 1
+        history = await mesh.store.read("refund", started[0].flow_id, at_least=started[0].sequence)
+        assert len(history) == 1, [recorded.address.subject for recorded in history]

@@ -51,7 +51,6 @@ async def test_a_flow_can_be_read_as_it_stood(bus: Bus, store: FlowStore) -> Non
 
 async def test_a_flow_that_is_not_there_is_empty_and_can_not_be_loaded(store: FlowStore) -> None:
     assert await store.read("refund", FLOW_ID) == []
-    assert await store.find_flow_type(FLOW_ID) is None
     with pytest.raises(HandrailError, match=FLOW_ID) as refusal:
         await store.load("refund", FLOW_ID)
     assert refusal.value.reason == ErrorReason.ERROR_REASON_FLOW_NOT_FOUND
@@ -71,7 +70,6 @@ async def test_loading_folds_with_the_pinned_version(bus: Bus, store: FlowStore)
     assert flow.last_sequence == last
     assert flow.template.version == 1
     assert set(flow.facts) == {ids.start_id(FLOW_ID), flows.enriched().address.event_id}
-    assert await store.find_flow_type(FLOW_ID) == "refund"
 
 
 @pytest.mark.parametrize("number", [1024, 1025, 2500])

@@ -1,16 +1,83 @@
-"""A cluster one of whose servers can be cut off from the others while it goes on serving its own clients."""
+"""Readers that lag: a cluster one of whose servers can be cut off from the others while it goes on serving its own
+clients, and a bus whose reads are answered by a replica that is behind.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+from handrail.mesh.bus import Bus, Page, RawMessage
+from handrail.mesh.direct import READ_TIMEOUT
+from handrail.testing.memory import MemoryBus
 from tests.support.nats_server import FreePorts, NatsCluster, NatsServer
 from tests.support.waiting import until
 
 _CHUNK = 1 << 16
+
+
+class BehindBus(Bus):
+    """A bus whose direct reads are answered by a replica that has not got some messages yet.
+
+    `lag` says as of where, and how many reads get such an answer; then the replica has caught up. What goes to the
+    leader (publishes, reads on the leader) is answered by the leader.
+    """
+
+    _as_of = 0
+    _left = 0
+
+    def lag(self, *, as_of: int = 0, reads: int = 3) -> None:
+        """From now on so many reads are answered as of this sequence."""
+        self._as_of, self._left = as_of, reads
+
+    @property
+    def reads_left(self) -> int:
+        """How many reads are still to be answered by the replica that lags."""
+        return self._left
+
+    async def direct_get(
+        self,
+        stream: str,
+        *,
+        multi_last: Sequence[str],
+        from_seq: int = 0,
+        up_to_seq: int | None = None,
+        timeout: timedelta = READ_TIMEOUT,
+    ) -> Page:
+        """As of where the replica is."""
+        page = await super().direct_get(
+            stream, multi_last=multi_last, from_seq=from_seq, up_to_seq=up_to_seq, timeout=timeout
+        )
+        return self._cut(page)
+
+    async def read_forward(
+        self, stream: str, subject_filter: str, *, from_sequence: int, limit: int, timeout: timedelta = READ_TIMEOUT
+    ) -> Page:
+        """As of where the replica is."""
+        page = await super().read_forward(
+            stream, subject_filter, from_sequence=from_sequence, limit=limit, timeout=timeout
+        )
+        return self._cut(page)
+
+    async def last(self, stream: str, subject_filter: str, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
+        """As of where the replica is."""
+        page = await self.direct_get(stream, multi_last=[subject_filter], timeout=timeout)
+        return page.messages[-1] if page.messages else None
+
+    def _cut(self, page: Page) -> Page:
+        if not self._left:
+            return page
+        self._left -= 1
+        known = tuple(message for message in page.messages if message.sequence <= self._as_of)
+        return replace(page, messages=known, up_to_sequence=min(page.up_to_sequence, self._as_of), pending=0)
+
+
+class BehindMemoryBus(BehindBus, MemoryBus):
+    """The same in memory."""
 
 
 class Wires:

@@ -41,7 +41,9 @@ class LiveMesh:
 
     async def start(self, template: Template, *, source: str, data: Any, key: str) -> Started:
         """Store the first event of a flow, once per key."""
-        return await starting.start(self._bus, template, source=source, data=data, key=key)
+        return await starting.start(
+            self._bus, template, source=source, data=data, key=key, template_of=self.templates.template
+        )
 
     async def quarantine(
         self,

@@ -6,6 +6,7 @@ decide.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from handrail.coordinator import judgements
@@ -18,6 +19,9 @@ from handrail.mesh.flow import Flow
 from handrail.mesh.store import FlowStore
 from handrail.v1.decision_pb2 import Choice
 from handrail.v1.error_reason_pb2 import ErrorReason
+
+_IN_FLIGHT = 0.05
+"""Seconds to wait for a message that the leader has taken and not stored yet."""
 
 _TRIES = 20
 """How often a decision is made anew because the flow moved on while it was being recorded."""
@@ -146,14 +150,15 @@ class Interventions:
 
     async def _record(self, flow_type: str, flow_id: str, judge: Judge) -> Flow:
         async with self._attendant.turn(flow_id):
+            flow = await self._store.load_newest(flow_type, flow_id)
             for _ in range(_TRIES):
-                flow = await self._store.load(flow_type, flow_id)
                 entry = judge(flow)
                 if entry is None:
                     return flow
                 try:
                     sequence, after = await self._attendant.append(flow, entry)
-                except WrongSequence:
+                except WrongSequence as refused:
+                    flow = await self._moved_on(flow, refused)
                     continue
                 void = after.void.get(sequence)
                 if void is not None:
@@ -164,6 +169,14 @@ class Interventions:
             ErrorReason.ERROR_REASON_ETAG_MISMATCH,
             f"flow {flow_id} moved on {_TRIES} times while the decision was being recorded; try again",
         )
+
+    async def _moved_on(self, flow: Flow, refused: WrongSequence) -> Flow:
+        """The flow with what the refusal of an append named; a message in flight to its replicas takes a moment."""
+        named = refused.last_sequence or 0
+        if named <= flow.last_sequence:
+            await asyncio.sleep(_IN_FLIGHT)
+            named = await self._store.newest(flow.flow_type, flow.flow_id)
+        return await self._store.catch_up(flow, at_least=named)
 
     async def _settle(self, before: Flow, after: Flow) -> Flow:
         """Attend to what follows. Where another replica is at it already, it will see to it: the decision is in the

@@ -4,22 +4,22 @@ more."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 from google.protobuf.any_pb2 import Any
 
 from handrail.coordinator.auth import Caller
-from handrail.mesh import envelope, ids, starting, streams
+from handrail.mesh import envelope, ids, starting
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.envelope import Recorded
-from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.flow import Flow, Void
 from handrail.mesh.fold import evolve
 from handrail.mesh.starting import Started
-from handrail.mesh.store import FlowStore
-from handrail.mesh.subjects import COORDINATOR, Address, Kind, flow_filter, outcome_filter
+from handrail.mesh.store import OUTCOME_PATIENCE, FlowStore
+from handrail.mesh.subjects import COORDINATOR, Address, Kind, outcome_filter
 from handrail.mesh.template import StepSpec
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import Event
@@ -55,7 +55,7 @@ class Publishing:
         Raises FLOW_TYPE_NOT_FOUND, UNKNOWN_MESSAGE_TYPE, CONTRACT_VIOLATION, and REQUEST_ID_REUSED where the request
         id began a flow with other data.
         """
-        template = await self._catalog.active(flow_type)
+        template = await self._catalog.active(flow_type, from_leader=True)
         started = await starting.start(
             self._bus,
             template,
@@ -63,6 +63,7 @@ class Publishing:
             data=data,
             key=key or (f"request/{request_id}" if request_id else ""),
             requester=caller.subject,
+            template_of=self._catalog.template,
         )
         if request_id and not key and not started.same:
             raise HandrailError(
@@ -78,7 +79,7 @@ class Publishing:
         Raises WRONG_AGENT where the agent may not publish it, FLOW_NOT_FOUND, CONTRACT_VIOLATION, DIFFERENT_ANSWER
         where the step run has another outcome already, and WRONG_STATUS where the flow would not count it.
         """
-        flow = await self._store.load(request.flow_type, request.flow_id)
+        flow = await self._store.load_newest(request.flow_type, request.flow_id)
         step = _own_step(flow, request, caller)
         message = flow.template.contracts.decode(request.data)
         flow.template.contracts.validate(message)
@@ -87,41 +88,44 @@ class Publishing:
         address = Address(
             flow.flow_type, flow.flow_id, kind, caller.agent, event.event_id, envelope.type_of(request.data)
         )
-        void = await self._why_void(flow, address, event)
+        void = _void(flow, address, event)
         if void is not None:
-            return await self._stored(address, event) or _refuse(flow, void)
-        try:
-            sequence = await self._bus.publish(
-                address.subject,
-                event.SerializeToString(),
-                expected_sequence=0,
-                expected_filter=outcome_filter(flow.flow_type, flow.flow_id, caller.agent, event.event_id),
-            )
-        except (AlreadyStored, WrongSequence):
-            return await self._stored(address, event) or _refuse(flow, _ANSWERED)
-        return Published(event.event_id, sequence, kind, already_stored=False)
+            return _same(await self._stored(address, timedelta()), event) or _refuse(flow, void)
+        for _ in range(_TRIES):
+            try:
+                sequence = await self._bus.publish(
+                    address.subject,
+                    event.SerializeToString(),
+                    expected_sequence=0,
+                    expected_filter=outcome_filter(flow.flow_type, flow.flow_id, caller.agent, event.event_id),
+                )
+            except (AlreadyStored, WrongSequence):
+                stored = await self._stored(address)
+                if stored is not None:
+                    return _same(stored, event) or _refuse(flow, _ANSWERED)
+                # The copy that was there died in flight with its leader.
+            else:
+                return Published(event.event_id, sequence, kind, already_stored=False)
+        raise BrokerUnavailable(f"{address.subject} was refused {_TRIES} times, and nothing is stored there")
 
-    async def _why_void(self, flow: Flow, address: Address, event: Event) -> Void | None:
-        """Why the flow would not count this message; asked twice, for what was read first may lag."""
-        if _void(flow, address, event) is None:
-            return None
-        newest = await self._bus.last_on_leader(streams.FLOW, flow_filter(flow.flow_type, flow.flow_id))
-        at_least = newest.sequence if newest is not None else 0
-        flow = await self._store.load(flow.flow_type, flow.flow_id, at_least=at_least)
-        return _void(flow, address, event)
+    async def _stored(self, address: Address, patience: timedelta = OUTCOME_PATIENCE) -> Recorded | None:
+        """The outcome that is stored under the id already."""
+        return await self._store.stored_outcome(
+            address.flow_type, address.flow_id, address.agent, address.event_id, patience=patience
+        )
 
-    async def _stored(self, address: Address, event: Event) -> Published | None:
-        """What is stored under the id already, where it is the same; None where nothing is, or something else."""
-        outcome = outcome_filter(address.flow_type, address.flow_id, address.agent, address.event_id)
-        page = await self._bus.direct_get(streams.FLOW, multi_last=[outcome])
-        for raw in page.messages:
-            stored = envelope.decode(raw.subject, raw.body, sequence=raw.sequence, time=raw.time)
-            if stored.event.data == event.data:
-                return Published(stored.event_id, stored.sequence, stored.kind, already_stored=True)
-        return None
 
+_TRIES = 5
+"""How often an outcome is published that is refused though nothing is stored in its place."""
 
 _ANSWERED = Void("the step run has another answer; it gives one", ErrorReason.ERROR_REASON_DIFFERENT_ANSWER)
+
+
+def _same(stored: Recorded | None, event: Event) -> Published | None:
+    """What is stored, where it has the same data."""
+    if stored is None or stored.event.data != event.data:
+        return None
+    return Published(stored.event_id, stored.sequence, stored.kind, already_stored=True)
 
 
 def _void(flow: Flow, address: Address, event: Event) -> Void | None:

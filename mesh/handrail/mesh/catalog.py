@@ -8,10 +8,12 @@ from datetime import datetime
 
 from google.protobuf.message import DecodeError
 
+from handrail.mesh import fresh
 from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.contracts import Contracts
+from handrail.mesh.direct import READ_TIMEOUT
 from handrail.mesh.envelope import timestamp
-from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.streams import TEMPLATE
 from handrail.mesh.subjects import activation_subject, template_subject
 from handrail.mesh.template import Template
@@ -20,6 +22,7 @@ from handrail.v1.template_pb2 import Activation, StoredTemplate
 
 _logger = logging.getLogger(__name__)
 
+_EVERYTHING = "template.>"
 _PAGE = 200
 
 
@@ -37,13 +40,29 @@ class Catalog:
         self._next_sequence = 1
         self._refreshing = asyncio.Lock()
 
+    async def refresh_from_leader(self) -> None:
+        """Read all that the stream's leader has now: for what a write or a refusal rests on."""
+        newest, _ = await asyncio.gather(fresh.newest(self._bus, TEMPLATE, _EVERYTHING), self.refresh())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + READ_TIMEOUT.total_seconds()
+        backoff = fresh.FIRST_BACKOFF
+        while self._next_sequence <= newest:
+            if loop.time() > deadline:
+                raise BrokerUnavailable(
+                    f"no replica of the stream {TEMPLATE} answers with sequence {newest}; the last one knew "
+                    f"{self._next_sequence - 1}"
+                )
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, fresh.LAST_BACKOFF)
+            await self.refresh()
+
     async def refresh(self) -> bool:
-        """Read what was stored since the last time; whether there was anything."""
+        """Read what was stored since the last time; whether there was anything. The replica that answers may lag."""
         async with self._refreshing:
             began_at = self._next_sequence
             while True:
                 page = await self._bus.read_forward(
-                    TEMPLATE, "template.>", from_sequence=self._next_sequence, limit=_PAGE
+                    TEMPLATE, _EVERYTHING, from_sequence=self._next_sequence, limit=_PAGE
                 )
                 for message in page.messages:
                     self._take(message)
@@ -85,6 +104,8 @@ class Catalog:
         """A version; TEMPLATE_NOT_FOUND if there is none, MALFORMED if what is stored can't be used."""
         if (name, version) not in self._compiled:
             await self.refresh()
+        if (name, version) not in self._compiled:
+            await self.refresh_from_leader()
         template = self.get(name, version)
         if template is None:
             raise self._unusable.get(template_subject(name, version)) or HandrailError(
@@ -95,9 +116,17 @@ class Catalog:
             )
         return template
 
-    async def active(self, name: str) -> Template:
-        """The version that new flows begin with, as of now; FLOW_TYPE_NOT_FOUND if there is none."""
-        await self.refresh()
+    async def active(self, name: str, *, from_leader: bool = False) -> Template:
+        """The version that new flows begin with; FLOW_TYPE_NOT_FOUND if there is none.
+
+        A replica of the stream is asked, which may lag; the leader where `from_leader` says so, or none is active.
+        """
+        if from_leader:
+            await self.refresh_from_leader()
+        else:
+            await self.refresh()
+        if not self.active_version(name):
+            await self.refresh_from_leader()
         version = self.active_version(name)
         if not version:
             known = ", ".join(known for known in self.names() if self.active_version(known))
@@ -114,7 +143,7 @@ class Catalog:
         try:
             await self._bus.publish(template_subject(name, version), stored.SerializeToString())
         except AlreadyStored:
-            await self.refresh()
+            await self.refresh_from_leader()
             present = self.stored(name, version)
             if present is not None and present.digest == stored.digest:
                 return False
@@ -138,7 +167,7 @@ class Catalog:
         await self.template(name, version)
         activation = Activation(version=version, by=by, reason=reason, time=timestamp(now))
         while True:
-            await self.refresh()
+            await self.refresh_from_leader()
             log = self.activations(name)
             if log and log[-1].version == version:
                 return log[-1]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from google.protobuf.any_pb2 import Any
 
-from handrail.mesh import ids, streams, telemetry
+from handrail.mesh import fresh, ids, streams, telemetry
 from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.envelope import Recorded, decode, timestamp, type_of
-from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.fold.outcomes import why_not_first
+from handrail.mesh.publish import PUBLISH_TIMEOUT
 from handrail.mesh.subjects import Address, Kind, key_subject
 from handrail.mesh.template import Template
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import Event
+
+TemplateOf = Callable[[str, int], Awaitable[Template]]
+"""Gives a stored version of a flow type; TEMPLATE_NOT_FOUND."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +46,14 @@ async def start(
     data: Any,
     key: str = "",
     requester: str = "",
+    template_of: TemplateOf | None = None,
 ) -> Started:
     """Publish the first event of a flow of this template's version.
 
     With a key the flow id follows from it, and the use of the key is recorded first, where it outlives the flow's
-    events: a second start gives the same flow. Raises HandrailError: CONTRACT_VIOLATION, UNKNOWN_MESSAGE_TYPE where no
-    such flow starts with this message, and what publishing raises.
+    events: a second start gives the same flow. `template_of` tells whether a flow of another version has begun.
+    Raises HandrailError: CONTRACT_VIOLATION, UNKNOWN_MESSAGE_TYPE where no such flow starts with this message, and what
+    publishing raises.
     """
     _check(template, data)
     now = datetime.now(UTC)
@@ -63,35 +71,10 @@ async def start(
     )
     with telemetry.span("start", flow_id=flow_id, flow_type=template.name, agent=source) as span:
         event.span_id = span.span_id
-        started = await _store(bus, template, key, event)
+        started = await _Start(bus, template, event, template_of).store(key)
         if started.already_started:
             span.discard()  # a flow has one root
     return started
-
-
-async def _store(bus: Bus, template: Template, key: str, event: Event) -> Started:
-    if key:
-        earlier = await _earlier(bus, template, key, event)
-        if earlier is not None:
-            return earlier
-    # Two sources, or two types, may begin the flow of one key: the expectation lets one of them.
-    expected_sequence, expected_filter = (0, _any_start(event)) if key else (None, None)
-    address = Address(event.flow_type, event.flow_id, Kind.EVENT, event.source, event.event_id, type_of(event.data))
-    try:
-        sequence = await bus.publish(
-            address.subject,
-            event.SerializeToString(),
-            expected_sequence=expected_sequence,
-            expected_filter=expected_filter,
-            headers=telemetry.headers(),
-        )
-    except (AlreadyStored, WrongSequence):
-        stored = await _first_event(bus, template, event)
-        if stored is not None:
-            return stored
-        # An agent that may not start the flow has taken the id with something of its own: void, and in nobody's way.
-        sequence = await bus.publish(address.subject, event.SerializeToString(), headers=telemetry.headers())
-    return Started(event.flow_id, event.event_id, sequence, already_started=False, span_id=event.span_id)
 
 
 def _check(template: Template, data: Any) -> None:
@@ -106,44 +89,130 @@ def _check(template: Template, data: Any) -> None:
     template.contracts.validate(template.contracts.decode(data))
 
 
-async def _earlier(bus: Bus, template: Template, key: str, event: Event) -> Started | None:
-    """What an earlier use of the key began; None where this is the first, or the first did not get further than the
-    key."""
-    subject = key_subject(template.name, ids.key_hash(template.name, key))
-    try:
-        await bus.publish(subject, event.flow_id.encode())
-    except AlreadyStored:
-        pass
-    else:
-        return None
-    stored = await _first_event(bus, template, event)
-    if stored is not None:
-        return stored
-    record = await bus.last(streams.KEY, subject)
-    if record is None or datetime.now(UTC) - record.time < template.deadline:
-        return None
-    # The flow's events have aged out of the stream, which keeps them longer than a flow can last; the key is still
-    # used.
-    return Started(event.flow_id, event.event_id, 0, already_started=True, same=False)
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What stands where a first event would: up to `sequence`, and the first event itself where it is among it."""
+
+    sequence: int
+    started: Started | None
 
 
-async def _first_event(bus: Bus, template: Template, wanted: Event) -> Started | None:
-    page = await bus.direct_get(streams.FLOW, multi_last=[_any_start(wanted)])
-    found = (_readable(message) for message in page.messages)
-    stored = next((each for each in found if each is not None and why_not_first(template, each) is None), None)
-    if stored is None:
-        return None
-    same = stored.event.data == wanted.data
-    # Where it is our own to the last byte, only the answer to it was lost.
-    already_started = stored.event != wanted
-    return Started(
-        wanted.flow_id,
-        wanted.event_id,
-        stored.sequence,
-        already_started=already_started,
-        same=same,
-        span_id=stored.event.span_id,
-    )
+class _Start:
+    """One first event on its way into the stream."""
+
+    def __init__(self, bus: Bus, template: Template, event: Event, template_of: TemplateOf | None) -> None:
+        self._bus = bus
+        self._template = template
+        self._template_of = template_of
+        self._event = event
+        # Two sources, or two types, may begin the flow of one key: the same expectation lets one of them.
+        self._place = f"flow.{event.flow_type}.{event.flow_id}.{Kind.EVENT.value}.*.{event.event_id}.>"
+        self._subject = Address(
+            event.flow_type, event.flow_id, Kind.EVENT, event.source, event.event_id, type_of(event.data)
+        ).subject
+
+    async def store(self, key: str) -> Started:
+        """Store it, or find what is stored in its place."""
+        if not key:
+            return self._stored_at(await self._publish(None))
+        earlier = await self._earlier(key)
+        return earlier or await self._store_once()
+
+    async def _store_once(self) -> Started:
+        """Store it where nothing has begun the flow. What an agent put there that may not begin it is in nobody's way;
+        what is in flight to the replicas is waited for."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PUBLISH_TIMEOUT.total_seconds()
+        backoff, expected = fresh.FIRST_BACKOFF, 0
+        while True:
+            try:
+                return self._stored_at(await self._publish(expected))
+            except (AlreadyStored, WrongSequence) as refusal:
+                named = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
+                taken = await self._taken(named or 0)
+                if taken.started is not None:
+                    return taken.started
+                if taken.sequence > expected:
+                    expected = taken.sequence
+                    continue
+                if loop.time() + backoff > deadline:
+                    raise BrokerUnavailable(f"{self._subject} was refused, and nothing is stored there") from refusal
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, fresh.LAST_BACKOFF)
+
+    async def _publish(self, expected_sequence: int | None) -> int:
+        return await self._bus.publish(
+            self._subject,
+            self._event.SerializeToString(),
+            expected_sequence=expected_sequence,
+            expected_filter=None if expected_sequence is None else self._place,
+            headers=telemetry.headers(),
+        )
+
+    def _stored_at(self, sequence: int) -> Started:
+        event = self._event
+        return Started(event.flow_id, event.event_id, sequence, already_started=False, span_id=event.span_id)
+
+    async def _earlier(self, key: str) -> Started | None:
+        """What an earlier use of the key began; None where this is the first, or the first did not get further than
+        the key."""
+        event = self._event
+        subject = key_subject(event.flow_type, ids.key_hash(event.flow_type, key))
+        try:
+            await self._bus.publish(subject, event.flow_id.encode())
+        except AlreadyStored:
+            pass
+        else:
+            return None
+        taken = await self._taken(0)
+        if taken.started is not None:
+            return taken.started
+        record = await self._bus.last_on_leader(streams.KEY, subject)
+        if record is None or datetime.now(UTC) - record.time < self._template.deadline:
+            return None
+        # The flow's events have aged out of the stream, which keeps them longer than a flow can last; the key is still
+        # used.
+        return Started(event.flow_id, event.event_id, 0, already_started=True, same=False)
+
+    async def _taken(self, named: int) -> _Taken:
+        """What the leader has in the event's place, and at least what a refusal named."""
+        newest = max(named, await fresh.newest(self._bus, streams.FLOW, self._place))
+        if not newest:
+            return _Taken(0, None)
+        page = await fresh.read(self._bus, streams.FLOW, [self._place], at_least=newest)
+        for message in page.messages:
+            recorded = _readable(message)
+            if recorded is not None and await self._begins(recorded):
+                return _Taken(newest, self._begun_by(recorded))
+        if any(message.subject == self._subject for message in page.messages):
+            raise AlreadyStored(self._subject)
+        return _Taken(page.messages[-1].sequence if page.messages else 0, None)
+
+    async def _begins(self, recorded: Recorded) -> bool:
+        """Whether a message is the flow's first event, by the version that it claims."""
+        version, template = recorded.event.template_version, self._template
+        if recorded.event.step:
+            return False
+        if version != template.version and self._template_of is not None:
+            try:
+                template = await self._template_of(template.name, version)
+            except HandrailError as error:
+                if error.reason != ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND:
+                    raise
+                return False
+        return why_not_first(template, recorded) is None
+
+    def _begun_by(self, stored: Recorded) -> Started:
+        wanted = self._event
+        return Started(
+            wanted.flow_id,
+            wanted.event_id,
+            stored.sequence,
+            # Where it is our own to the last byte, only the answer to it was lost.
+            already_started=stored.event != wanted,
+            same=stored.event.data == wanted.data,
+            span_id=stored.event.span_id,
+        )
 
 
 def _readable(message: RawMessage) -> Recorded | None:
@@ -151,7 +220,3 @@ def _readable(message: RawMessage) -> Recorded | None:
         return decode(message.subject, message.body, sequence=message.sequence, time=message.time)
     except HandrailError:
         return None
-
-
-def _any_start(event: Event) -> str:
-    return f"flow.{event.flow_type}.{event.flow_id}.{Kind.EVENT.value}.*.{event.event_id}.>"

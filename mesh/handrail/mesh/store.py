@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from handrail.mesh import envelope
+from handrail.mesh import envelope, fresh
 from handrail.mesh.bus import Bus, RawMessage, TooManySubjects
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.direct import READ_TIMEOUT
@@ -18,13 +18,13 @@ from handrail.mesh.flow import Flow, Void
 from handrail.mesh.fold import Versions, advance, fold, migration_of, pinned_version
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import Kind, flow_filter, outcome_filter, parse
+from handrail.mesh.subjects import Kind, flow_filter, outcome_filter
 from handrail.mesh.template import Template
 from handrail.v1.error_reason_pb2 import ErrorReason
 
-_BACKOFF = 0.02
-_LAST_BACKOFF = 0.5
-_PATIENCE = timedelta(seconds=2)
+OUTCOME_PATIENCE = timedelta(seconds=2)
+"""How long an outcome that is said to be there, and is not to be seen, is looked for."""
+
 _SUBJECTS_PER_READ = 512
 
 
@@ -43,6 +43,12 @@ class History(list[Recorded]):
         super().__init__(messages)
         self.malformed = tuple(malformed)
 
+    @property
+    def last_sequence(self) -> int:
+        """The position of its newest message, readable or not; 0 where it is empty."""
+        readable = self[-1].sequence if self else 0
+        return max(readable, *(each.message.sequence for each in self.malformed[-1:]), 0)
+
 
 class FlowStore:
     """Reads and appends. Every read may be answered by a replica that lags: say what you know with `at_least`."""
@@ -54,11 +60,6 @@ class FlowStore:
     def known_template(self, name: str, version: int) -> Template | None:
         """A template that is known already; never reads."""
         return self.catalog.get(name, version)
-
-    async def find_flow_type(self, flow_id: str) -> str | None:
-        """The type of a flow of which only the id is known, or None if there is no such flow."""
-        message = await self._bus.last(FLOW, f"flow.*.{flow_id}.>")
-        return parse(message.subject).flow_type if message else None
 
     async def read(
         self,
@@ -121,6 +122,20 @@ class FlowStore:
         """Read and fold a flow; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND."""
         return await self.fold(flow_type, flow_id, await self.read(flow_type, flow_id, at_least=at_least, up_to=up_to))
 
+    async def load_newest(self, flow_type: str, flow_id: str) -> Flow:
+        """Read and fold a flow with all that the stream's leader has of it now; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
+
+        For what a write or a refusal rests on. The leader is asked while a replica is read: it costs no time.
+        """
+        newest, history = await asyncio.gather(self.newest(flow_type, flow_id), self.read(flow_type, flow_id))
+        if newest > history.last_sequence:
+            history = await self.read(flow_type, flow_id, at_least=newest)
+        return await self.fold(flow_type, flow_id, history)
+
+    async def newest(self, flow_type: str, flow_id: str) -> int:
+        """The sequence of a flow's newest message on the stream's leader; 0 where it has none."""
+        return await fresh.newest(self._bus, FLOW, flow_filter(flow_type, flow_id))
+
     async def catch_up(self, flow: Flow, *, at_least: int) -> Flow:
         """The flow with what came since it was folded, and that holds everything up to sequence `at_least`.
 
@@ -134,8 +149,8 @@ class FlowStore:
         """Append a message decided on `flow`, unless the flow moved on since; return its sequence.
 
         A message of the same id and data that is there already (the answer to an earlier try got lost, or another
-        replica decided the same) counts as appended. Raises WrongSequence where the flow moved on, and what
-        `Bus.publish` raises.
+        replica decided the same) counts as appended. Raises WrongSequence where the flow moved on, with the sequence
+        that a read has to reach before anything else is decided, and what `Bus.publish` raises.
         """
         try:
             return await self._bus.publish(
@@ -148,11 +163,12 @@ class FlowStore:
             own = await self._on_leader(entry.address.subject)
             if own is not None and own.event.data == entry.event.data:
                 return own.sequence
-            last_sequence = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
+            named = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
+            last_sequence = named or await self.newest(flow.flow_type, flow.flow_id)
             raise WrongSequence(entry.address.subject, last_sequence) from refusal
 
     async def stored_outcome(
-        self, flow_type: str, flow_id: str, agent: str, event_id: str, *, patience: timedelta = _PATIENCE
+        self, flow_type: str, flow_id: str, agent: str, event_id: str, *, patience: timedelta = OUTCOME_PATIENCE
     ) -> Recorded | None:
         """The outcome that the stream holds under this id, whatever its kind and type; the first one where there are
         several.
@@ -163,7 +179,7 @@ class FlowStore:
         subject_filter = outcome_filter(flow_type, flow_id, agent, event_id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience.total_seconds()
-        backoff = _BACKOFF
+        backoff = fresh.FIRST_BACKOFF
         while True:
             page = await self._bus.direct_get(FLOW, multi_last=[subject_filter])
             history = _decoded(page.messages)
@@ -171,7 +187,7 @@ class FlowStore:
             if found is not None or loop.time() + backoff > deadline:
                 return found
             await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, _LAST_BACKOFF)
+            backoff = min(backoff * 2, fresh.LAST_BACKOFF)
 
     async def _on_leader(self, subject_filter: str) -> Recorded | None:
         message = await self._bus.last_on_leader(FLOW, subject_filter)
@@ -181,26 +197,11 @@ class FlowStore:
     async def _read_raw(
         self, subject_filter: str, after: int, at_least: int, timeout: timedelta
     ) -> Sequence[RawMessage]:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout.total_seconds()
-        backoff = _BACKOFF
-        while True:
-            left = timedelta(seconds=max(0.0, deadline - loop.time()))
-            try:
-                page = await self._bus.direct_get(
-                    FLOW, multi_last=[subject_filter], from_seq=after + 1 if after else 0, timeout=left
-                )
-            except TooManySubjects:
-                return await self._read_in_parts(subject_filter, left)
-            if max(page.up_to_sequence, *(message.sequence for message in page.messages[-1:]), 0) >= at_least:
-                return page.messages
-            if loop.time() + backoff > deadline:
-                raise BrokerUnavailable(
-                    f"{subject_filter}: no replica of the stream answers with sequence {at_least}; the last one knew "
-                    f"{page.up_to_sequence}"
-                )
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, _LAST_BACKOFF)
+        try:
+            page = await fresh.read(self._bus, FLOW, [subject_filter], at_least=at_least, after=after, timeout=timeout)
+        except TooManySubjects:
+            return await self._read_in_parts(subject_filter, timeout)
+        return page.messages
 
     async def _read_in_parts(self, subject_filter: str, timeout: timedelta) -> Sequence[RawMessage]:
         """A flow of more than SUBJECT_LIMIT messages: the leader lists its subjects, which are read some at a time.
@@ -227,7 +228,7 @@ class FlowStore:
                 raise BrokerUnavailable(
                     f"{subjects[0]}: no replica has all of the flow's messages; the last one knew {page.up_to_sequence}"
                 )
-            await asyncio.sleep(_BACKOFF)
+            await asyncio.sleep(fresh.FIRST_BACKOFF)
 
     async def _subjects(self, subject_filter: str, timeout: timedelta) -> list[str]:
         subjects: list[str] = []

@@ -101,6 +101,13 @@ class MemoryBus(Bus):
         matching = self.matching(stream, subject_filter)
         return matching[-1] if matching else None
 
+    async def last_on_leader(
+        self, stream: str, subject_filter: str, *, timeout: timedelta = API_TIMEOUT
+    ) -> RawMessage | None:
+        """The newest message that matches."""
+        matching = self.matching(stream, subject_filter)
+        return matching[-1] if matching else None
+
     async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """The message at this sequence."""
         return next((m for m in self.messages[stream] if m.sequence == sequence), None)

@@ -76,7 +76,7 @@ class TemplateService(TemplateServiceServicer):
         """Update the durables, then record the activation; TEMPLATE_NOT_FOUND, FLOW_BUSY during another activation."""
         template = await self._catalog.template(request.name, request.version)
         async with self._leases.hold(_LEASE):
-            await self._catalog.refresh()
+            await self._catalog.refresh_from_leader()
             activated = self._activated()
             await ensure_durables(self._bus, self._catalog.all())
             activation = await self._catalog.activate(
@@ -91,7 +91,7 @@ class TemplateService(TemplateServiceServicer):
 
     async def GetTemplate(self, request: pb.GetTemplateRequest, context: _Context) -> pb.GetTemplateResponse:
         """A version, or the active one; TEMPLATE_NOT_FOUND, FLOW_TYPE_NOT_FOUND."""
-        await self._catalog.refresh()
+        await self._catalog.refresh_from_leader()
         version = request.version or (await self._catalog.active(request.name)).version
         await self._catalog.template(request.name, version)
         active = version == self._catalog.active_version(request.name)
@@ -101,7 +101,7 @@ class TemplateService(TemplateServiceServicer):
         """One page, by name and version."""
         listing = ("templates", request.name)
         cursor = cursor_of(request.page_token, *listing)
-        await self._catalog.refresh()
+        await self._catalog.refresh_from_leader()
         wanted = self._catalog.versions(request.name) if request.name else self._catalog.all()
         rest = [template for template in wanted if _key(template) > cursor]
         page = fitting(map(self._summary, rest), page_size(request.page_size, _DEFAULT_PAGE))
@@ -114,7 +114,7 @@ class TemplateService(TemplateServiceServicer):
         """One page, newest first; TEMPLATE_NOT_FOUND where no version of that name is stored."""
         listing = ("activations", request.name)
         below = sequence_of(request.page_token, *listing)
-        await self._catalog.refresh()
+        await self._catalog.refresh_from_leader()
         if not self._catalog.versions(request.name):
             raise HandrailError(
                 ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
