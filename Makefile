@@ -72,10 +72,10 @@ drift: $(STAMP) $(PROTOS)
 	@$(call generate,{ diff -rq -x __pycache__ $$scratch/gen/python gen/python || \
 		{ echo "gen/python is not what proto/ generates: run make gen and commit the result." >&2; exit 1; }; })
 
-breaking: $(STAMP) $(PROTOS) ## compare proto/ with the released contracts
-	@$(BUF) breaking --against $(RELEASED)
+breaking: $(STAMP) $(PROTOS) ## compare proto/ with the released contracts, as contracts check does
+	@$(BIN)/handrail contracts check --only breaking --against $(RELEASED)
 
-release-image: $(STAMP) $(PROTOS) ## declare proto/ as it stands released: what make breaking compares with
+release-image: $(STAMP) $(PROTOS) ## declare proto/ as it stands released; the commit says why, and whom it hits
 	@$(BUF) build --exclude-source-info --exclude-path proto/google --output $(RELEASED)
 
 # Checks and tests.

@@ -253,6 +253,78 @@ def test_a_ref_whose_contracts_do_not_compile_is_named(project: Path) -> None:
     assert "HEAD: the contracts don't compile" in text
 
 
+CONSUMERS = Path("contracts/consumers.yaml")
+
+
+def write_consumers(project: Path, text: str) -> None:
+    (project / CONSUMERS).parent.mkdir(exist_ok=True)
+    (project / CONSUMERS).write_text(text)
+
+
+def test_whoever_is_named_as_a_consumer_is_named_with_what_hits_it(project: Path) -> None:
+    write_consumers(
+        project,
+        """consumers:
+          - {name: warehouse, contact: data@example.com, reads: [payments.v1.*]}
+          - {name: portal, contact: "#portal", calls: [handrail.v1.FlowService]}
+        """,
+    )
+    edit(project / PAYMENTS, RISK, "")
+    done = impact("--against", "main", "--output", "json")
+    (change,) = json.loads(done.stdout)["changes"]
+    assert change["consumers"] == [
+        {
+            "name": "warehouse",
+            "contact": "data@example.com",
+            "reads": ["payments.v1.ChargebackEnriched"],
+            "sends": [],
+            "calls": [],
+        }
+    ]
+    text = impact("--against", "main").stdout
+    assert "consumer warehouse  reads payments.v1.ChargebackEnriched; tell data@example.com" in text
+    markdown = impact("--against", "main", "--output", "markdown").stdout
+    assert "| | consumer warehouse | reads payments.v1.ChargebackEnriched; tell data@example.com |" in markdown
+
+
+def test_a_consumer_of_what_is_not_there_is_a_finding(project: Path) -> None:
+    write_consumers(project, "consumers: [{name: etl, contact: data@example.com, reads: [payments.v1.RefundPayed]}]")
+    done = handrail("contracts", "check", "--only", "breaking")
+    assert done.returncode == 1
+    assert f'breaking: {CONSUMERS}: consumer etl names "payments.v1.RefundPayed", which no contract has' in done.stdout
+
+
+def test_a_file_of_consumers_that_is_none_is_refused(project: Path) -> None:
+    write_consumers(project, "consumers: [{name: etl}]")
+    for arguments in (("check",), ("impact", "--against", "main")):
+        code, text = complaint(*arguments)
+        assert (code, f"{CONSUMERS}: consumer 1 needs a name and a contact" in text) == (Exit.USAGE, True)
+
+
+def test_a_field_newly_required_in_a_request_fails_the_check_and_the_impact(project: Path) -> None:
+    edit(
+        project / "proto/handrail/v1/flow_service.proto",
+        r"^message CancelFlowRequest \{\n",
+        "message CancelFlowRequest {\n  // ticket of the change.\n"
+        "  string ticket = 1000 [(buf.validate.field).string.min_len = 1];\n",
+    )
+    done = impact("--against", "main")
+    assert done.returncode == 1
+    assert "BREAKING_REQUEST handrail.v1.CancelFlowRequest.ticket" in done.stdout
+    assert "clients of the API  call handrail.v1.FlowService.CancelFlow" in done.stdout
+    done = handrail("contracts", "check", "--output", "json")
+    (found,) = json.loads(done.stdout)["findings"]
+    assert (done.returncode, found["check"], found["rule"]) == (1, "breaking", "FIELD_ADDED_REQUIRED")
+
+
+def test_a_package_that_an_image_does_not_hold_is_noted(project: Path) -> None:
+    new = project / "proto/shop/v1/shop.proto"
+    new.parent.mkdir(parents=True)
+    new.write_text(SHOP)
+    done = impact("--against", "gen/released.binpb")
+    assert "package shop.v1: gen/released.binpb does not hold it, so nothing of it can break" in done.stdout
+
+
 SHOP = """syntax = "proto3";
 package shop.v1;
 
@@ -281,7 +353,7 @@ def test_a_small_project_of_ones_own_needs_nothing_but_its_protos(
     done = impact("--against", "main")
     assert done.returncode == 1
     assert "BREAKING_SOURCE shop.v1.Asked.amount" in done.stdout
-    assert "nobody: no template that was looked at speaks it" in done.stdout
+    assert "nobody: no template that was looked at speaks it, and no consumer says so" in done.stdout
     edit(proto, "// Asked", 'import "buf/validate/validate.proto";\n\n// Asked')
     code, text = complaint("impact", "--against", "main")
     assert code == Exit.USAGE

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from handrail.cli.buf import Buf
 from handrail.cli.exits import Exit
 from handrail.mesh.bus import Bus
 from handrail.mesh.contracts import Contracts, pack
@@ -125,7 +127,7 @@ async def test_a_compatible_change_passes_both(api: Api, project: Path) -> None:
     await start(api, 0)
     edit(project / PAYMENTS, r"^message RefundPaid \{\n", "message RefundPaid {\n  // note.\n  string note = 99;\n")
     commit(project, "Add a note")
-    assert make("breaking", project) == (0, "")
+    assert make("breaking", project)[0] == 0
     for against in ("main", "LIVE"):
         code, text = await impact(api, "--against", against)
         assert (code, "0 breaking" in text) == (Exit.OK, True)
@@ -152,6 +154,66 @@ async def test_versions_that_were_stored_with_other_contracts_are_each_compared_
     (change,) = [each for each in found["changes"] if each["level"] != "COMPATIBLE"]
     assert (code, change["code"], change["member"]) == (Exit.FAILED, "ENUM_VALUE_REMOVED", "RISK_HIGH")
     assert change["messages"] == ["payments.v1.ChargebackEnriched"]
+
+
+async def test_an_rpc_that_the_coordinator_serves_and_the_project_has_no_more_breaks_its_clients(
+    api: Api, project: Path
+) -> None:
+    """LIVE: clients of the API are in no template, and nobody can see them."""
+    await put(api, flows.template())
+    consumers = project / "contracts/consumers.yaml"
+    consumers.parent.mkdir(exist_ok=True)
+    consumers.write_text(
+        "consumers: [{name: helpdesk, contact: help@example.com, calls: [handrail.v1.FlowService.CancelFlow]}]"
+    )
+    edit(project / "proto/handrail/v1/flow_service.proto", r"^  rpc CancelFlow\([^}]*\}\n", "")
+    code, found = await report(api, "--against", "LIVE")
+    (change,) = found["changes"]
+    assert (code, change["code"], change["level"]) == (Exit.FAILED, "RPC_REMOVED", "BREAKING_WIRE")
+    assert (change["calls"], change["hits"]) == (["handrail.v1.FlowService.CancelFlow"], [])
+    assert [each["name"] for each in change["consumers"]] == ["helpdesk"]
+    code, text = await impact(api, "--against", "LIVE")
+    assert "clients of 1 RPC, 1 consumer" in text
+    assert "consumer helpdesk   calls handrail.v1.FlowService.CancelFlow; tell help@example.com" in text
+
+
+async def test_an_rpc_of_the_projects_own_is_compared_where_its_file_is_stored_and_named_where_it_is_not(
+    api: Api, project: Path
+) -> None:
+    service = """
+// Desk asks.
+service Desk {
+  // Ask asks.
+  rpc Ask(AskRequest) returns (AskResponse);
+}
+// AskRequest asks.
+message AskRequest {}
+// AskResponse answers.
+message AskResponse {}
+"""
+    await put(api, flows.template())
+    with (project / PAYMENTS).open("a") as file:
+        file.write(service)
+    code, found = await report(api, "--against", "LIVE")
+    assert (code, found["worst"]) == (Exit.OK, "COMPATIBLE")
+    unseen = "service payments.v1.Desk: the coordinator neither serves nor has stored it"
+    assert any(note.startswith(unseen) for note in found["notes"])
+    stored = await asyncio.to_thread(Buf(project).build)
+    text = load_yaml((project / "agents/demos/payments/refund.yaml").read_text())
+    text.version = 2
+    await put(api, Template.compile(text, Contracts.from_descriptor_set(stored)))
+    edit(project / PAYMENTS, re.escape(service[: service.index("// AskRequest")]), "")
+    code, found = await report(api, "--against", "LIVE")
+    assert code == Exit.FAILED
+    assert ["payments.v1.Desk.Ask"] in [each["calls"] for each in found["changes"] if each["code"] == "SERVICE_REMOVED"]
+
+
+async def test_a_project_whose_only_file_is_gone_is_not_taken_for_another_project(api: Api, project: Path) -> None:
+    await put(api, flows.template())
+    (project / PAYMENTS).unlink()
+    code, found = await report(api, "--against", "LIVE")
+    assert code == Exit.FAILED
+    assert {each["code"] for each in found["changes"]} >= {"MESSAGE_REMOVED", "ENUM_REMOVED"}
 
 
 async def test_templates_of_other_projects_are_left_alone(api: Api, project: Path) -> None:

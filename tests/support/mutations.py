@@ -14,6 +14,8 @@ from google.protobuf.descriptor_pb2 import (
     MethodOptions,
 )
 
+from buf.validate import validate_pb2
+
 Item = TypeVar("Item")
 Mutation = Callable[[FileDescriptorProto, Random], str]
 """Changes the file; returns what it did, or nothing where the file has no place for it."""
@@ -181,6 +183,47 @@ def rename_value(file: FileDescriptorProto, random: Random) -> str:
     return f"renamed a value of {enum.name}"
 
 
+def renumber_value(file: FileDescriptorProto, random: Random) -> str:
+    enum = _enum(file, random)
+    enum.value[random.randrange(1, len(enum.value))].number = random.randint(50, 80)
+    return f"renumbered a value of {enum.name}"
+
+
+def swap_values(file: FileDescriptorProto, random: Random) -> str:
+    enum = _enum(file, random)
+    one, other = enum.value[1], enum.value[2]
+    one.number, other.number = other.number, one.number
+    return f"swapped two values of {enum.name}"
+
+
+def swap_fields(file: FileDescriptorProto, random: Random) -> str:
+    message = _message(file, random)
+    if len(message.field) < 2:
+        return ""
+    one, other = random.sample(list(message.field), 2)
+    one.number, other.number = other.number, one.number
+    return f"swapped {message.name}.{one.name} and {other.name}"
+
+
+def require(file: FileDescriptorProto, random: Random) -> str:
+    """A rule that refuses messages which were right: on a field, a new field, a oneof, or the message."""
+    message, field = _field(file, random)
+    match random.randrange(4):
+        case 0:
+            field.options.Extensions[validate_pb2.field].required = True
+        case 1:
+            added = message.field.add(name="demanded", number=199, label=1, type=FieldDescriptorProto.TYPE_STRING)
+            added.options.Extensions[validate_pb2.field].string.min_len = 1
+        case 2:
+            if not message.oneof_decl or message.oneof_decl[0].name.startswith("_"):
+                return ""
+            message.oneof_decl[0].options.Extensions[validate_pb2.oneof].required = True
+        case _:
+            rule = message.options.Extensions[validate_pb2.message].cel.add(id="never", message="never")
+            rule.expression = "false"
+    return f"requires more of {message.name}"
+
+
 def unreserve(file: FileDescriptorProto, random: Random) -> str:
     message = random.choice(list(messages(file.message_type)))
     if not message.reserved_range:
@@ -242,6 +285,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     add_value,
     remove_value,
     rename_value,
+    renumber_value,
+    swap_values,
+    swap_fields,
+    require,
     unreserve,
     remove_rpc,
     change_rpc,

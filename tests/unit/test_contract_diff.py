@@ -28,7 +28,14 @@ ASKED = {"amount": "int64", "who": "string", "tags": "repeated string"}
 
 
 def base() -> FileDescriptorProto:
-    file = shop_file({"Asked": ASKED, "Basket": {"asked": "shop.v1.Asked"}}, imports=("buf/validate/validate.proto",))
+    messages = {
+        "Asked": ASKED,
+        "Basket": {"asked": "shop.v1.Asked"},
+        "Range": {"low": "int64", "high": "int64"},
+        "AskRequest": {"asked": "shop.v1.Asked"},
+        "AskResponse": {"range": "shop.v1.Range"},
+    }
+    file = shop_file(messages, imports=("buf/validate/validate.proto",))
     file.enum_type.append(EnumDescriptorProto(name="Kind"))
     for number, name in enumerate(("KIND_UNSPECIFIED", "KIND_SMALL", "KIND_LARGE")):
         file.enum_type[0].value.add(name=name, number=number)
@@ -111,6 +118,20 @@ def rename_value(file: FileDescriptorProto) -> None:
     file.enum_type[0].value[2].name = "KIND_HUGE"
 
 
+def renumber_value(file: FileDescriptorProto) -> None:
+    file.enum_type[0].value[2].number = 7
+
+
+def swap_values(file: FileDescriptorProto) -> None:
+    one, other = file.enum_type[0].value[1:]
+    one.number, other.number = other.number, one.number
+
+
+def swap_fields(file: FileDescriptorProto) -> None:
+    one, other = file.message_type[2].field
+    one.number, other.number = other.number, one.number
+
+
 def add_value(file: FileDescriptorProto) -> None:
     file.enum_type[0].value.add(name="KIND_HUGE", number=3)
 
@@ -153,6 +174,16 @@ def add_cel(file: FileDescriptorProto) -> None:
     rules(file, 0).cel.add(id="amount.even", expression="this % 2 == 0")
 
 
+def serve(file: FileDescriptorProto) -> None:
+    """An RPC whose request holds what is asked for."""
+    service = file.service.add(name="Asking")
+    service.method.add(name="Ask", input_type=".shop.v1.AskRequest", output_type=".shop.v1.AskResponse")
+
+
+def require_who(file: FileDescriptorProto) -> None:
+    rules(file, 1).required = True
+
+
 @pytest.mark.parametrize(
     "change,code,level,name",
     [
@@ -166,6 +197,7 @@ def add_cel(file: FileDescriptorProto) -> None:
         (make_optional, "FIELD_CARDINALITY", Level.BREAKING_SOURCE, "shop.v1.Asked.amount"),
         (remove_value, "ENUM_VALUE_REMOVED", Level.BREAKING_WIRE, "shop.v1.Kind.KIND_LARGE"),
         (rename_value, "ENUM_VALUE_RENAMED", Level.BREAKING_SOURCE, "shop.v1.Kind.KIND_LARGE"),
+        (renumber_value, "ENUM_VALUE_RENUMBERED", Level.BREAKING_WIRE, "shop.v1.Kind.KIND_LARGE"),
         (add_value, "ENUM_VALUE_ADDED", Level.COMPATIBLE, "shop.v1.Kind.KIND_HUGE"),
         (add_field, "FIELD_ADDED", Level.COMPATIBLE, "shop.v1.Asked.note"),
         (add_required_field, "FIELD_ADDED_REQUIRED", Level.TIGHTENED, "shop.v1.Asked.note"),
@@ -185,6 +217,62 @@ def test_a_change_is_named_and_graded(
     found = only(change)
     assert (found.code, found.level, found.name) == (code, level, name)
     assert found.code in REMEDIES
+
+
+@pytest.mark.parametrize(
+    "change,code,names",
+    [
+        (swap_values, "ENUM_VALUE_RENUMBERED", ["shop.v1.Kind.KIND_LARGE", "shop.v1.Kind.KIND_SMALL"]),
+        (swap_fields, "FIELD_RENUMBERED", ["shop.v1.Range.high", "shop.v1.Range.low"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_two_that_changed_places_are_not_two_new_names(
+    change: Callable[[FileDescriptorProto], object], code: str, names: list[str]
+) -> None:
+    found = changes(change)
+    assert [(each.code, each.level, each.name) for each in found] == [
+        (code, Level.BREAKING_WIRE, name) for name in names
+    ]
+
+
+def test_a_number_that_is_free_once_its_value_has_moved_may_be_taken_by_a_new_one() -> None:
+    def shift(file: FileDescriptorProto) -> None:
+        renumber_value(file)
+        file.enum_type[0].value.add(name="KIND_HUGE", number=2)
+
+    assert [(each.code, each.member) for each in changes(shift)] == [
+        ("ENUM_VALUE_RENUMBERED", "KIND_LARGE"),
+        ("ENUM_VALUE_ADDED", "KIND_HUGE"),
+    ]
+
+
+@pytest.mark.parametrize("change", [add_required_field, raise_min_len, add_pattern, add_cel, require_who])
+def test_what_refuses_requests_that_were_right_breaks_clients(change: Callable[[FileDescriptorProto], object]) -> None:
+    def served(file: FileDescriptorProto) -> FileDescriptorProto:
+        serve(file)
+        return file
+
+    file = served(base())
+    change(file)
+    (found,) = diff(contracts(served(base())), contracts(file))
+    assert (found.level, found.level.is_breaking) == (Level.BREAKING_REQUEST, True)
+    assert "RPC" in found.remedy or "missing" in found.remedy
+
+
+def test_what_a_new_rpc_or_a_response_asks_for_breaks_no_client() -> None:
+    def narrow_response(file: FileDescriptorProto) -> None:
+        rules(file, 0, "Range").int64.gte = 0
+
+    file = base()
+    require_who(file)
+    serve(file)
+    assert {each.level for each in diff(contracts(base()), contracts(file))} == {Level.TIGHTENED, Level.COMPATIBLE}
+    before, after = base(), base()
+    for file in (before, after):
+        serve(file)
+    narrow_response(after)
+    assert [each.level for each in diff(contracts(before), contracts(after))] == [Level.TIGHTENED]
 
 
 def test_a_number_that_was_given_to_another_field_is_another_name_and_another_type() -> None:
@@ -232,7 +320,11 @@ def test_bounds_that_exclude_a_range_are_not_mistaken_for_narrower_ones() -> Non
 
 
 def test_what_contains_a_message_is_hit_with_it() -> None:
-    assert contracts(base()).containing("shop.v1.Kind") == {"shop.v1.Asked", "shop.v1.Basket"}
+    assert contracts(base()).containing("shop.v1.Kind") == {
+        "shop.v1.Asked",
+        "shop.v1.AskRequest",
+        "shop.v1.Basket",
+    }
     assert contracts(base()).containing("shop.v1.Basket") == {"shop.v1.Basket"}
 
 

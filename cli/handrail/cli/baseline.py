@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from handrail.cli import git
 from handrail.cli.buf import CONFIG, Buf
+from handrail.cli.client import Client
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.templates import read_descriptors
 from handrail.mesh import descriptors
@@ -70,6 +71,14 @@ def stored_contracts(stored: StoredTemplate, project: ContractSet) -> ContractSe
         if file.name not in descriptors.KNOWN or file.name in project.files or file.name.startswith("google/"):
             kept.file.append(file)
     return ContractSet.of(kept)
+
+
+def served_contracts(client: Client) -> ContractSet | None:
+    """The contracts of the API that a coordinator serves, as its reflection has them; None where it has none."""
+    files = {file.name: file for file in client.reflected("handrail.")}
+    for file in files.values():
+        file.ClearField("source_code_info")
+    return ContractSet.of(FileDescriptorSet(file=files.values())) if files else None
 
 
 def find_templates(folder: Path, *, prefix: str = "") -> tuple[list[Known], list[str]]:

@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import TypeVar, cast
 
 import grpc
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from handrail.cli.exits import CommandError, Exit, of_call
 from handrail.mesh import settings as table
@@ -94,6 +96,28 @@ class Client:
         try:
             yield from method(request, metadata=self._metadata)
         except grpc.RpcError as error:
+            raise self._explained(error) from None
+
+    def reflected(self, prefix: str) -> list[FileDescriptorProto]:
+        """The files of the services whose names begin with this, and their imports; none where reflection is off."""
+        listed = self._reflect([ServerReflectionRequest(list_services="")])
+        names = [each.name for answer in listed for each in answer.list_services_response.service]
+        wanted = [ServerReflectionRequest(file_containing_symbol=name) for name in names if name.startswith(prefix)]
+        found = (answer.file_descriptor_response.file_descriptor_proto for answer in self._reflect(wanted))
+        return [FileDescriptorProto.FromString(each) for files in found for each in files]
+
+    def _reflect(self, questions: list[ServerReflectionRequest]) -> list[ServerReflectionResponse]:
+        method: grpc.StreamStreamMultiCallable[ServerReflectionRequest, ServerReflectionResponse]
+        method = self._channel.stream_stream(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            request_serializer=ServerReflectionRequest.SerializeToString,
+            response_deserializer=ServerReflectionResponse.FromString,
+        )
+        try:
+            return list(method(iter(questions), timeout=self._timeout, metadata=self._metadata))
+        except grpc.RpcError as error:
+            if cast("grpc.Call", error).code() is grpc.StatusCode.UNIMPLEMENTED:
+                return []
             raise self._explained(error) from None
 
     def _explained(self, error: grpc.RpcError) -> CommandError:

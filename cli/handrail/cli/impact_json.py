@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from handrail.cli.impact_report import Report, drains
 from handrail.cli.output import Json
 from handrail.cli.usage import Usage
+from handrail.mesh.contract_consumers import Use
 from handrail.mesh.contract_impact import Hit, Impact, Part
 
 
@@ -39,6 +40,7 @@ def _impact_json(report: Report, impact: Impact) -> Json:
         "remedy": change.remedy,
         "messages": list(impact.messages),
         "calls": list(impact.calls),
+        "consumers": [_use_json(use) for use in impact.consumers],
         "everybody": impact.everybody,
         "hits": [_hit_json(hit) for hit in impact.hits],
         "runningFlows": None if report.usage is None else report.usage.running(hit.version for hit in impact.hits),
@@ -60,6 +62,16 @@ def _hit_json(hit: Hit) -> Json:
         "reports": _parts_json(hit.reports),
         "gates": list(hit.gates),
         "readings": [dict(reading._asdict()) for reading in hit.readings],
+    }
+
+
+def _use_json(use: Use) -> Json:
+    return {
+        "name": use.consumer.name,
+        "contact": use.consumer.contact,
+        "reads": list(use.reads),
+        "sends": list(use.sends),
+        "calls": list(use.calls),
     }
 
 

@@ -13,7 +13,7 @@ from handrail.mesh.contract_impact import Hit, Impact, Known
 Version = tuple[str, int]
 """A flow type and a version."""
 
-_NOBODY = "nobody: no template that was looked at speaks it"
+_NOBODY = "nobody: no template that was looked at speaks it, and no consumer says so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,10 @@ class Report:
         agents = {agent for hit in hits for agent in hit.agents}
         versions = {hit.version for hit in hits}
         said = f"{counts}; hit: {_many(len(agents), 'agent')}, {_many(len(versions), 'template version')}"
+        if calls := {call for impact in self.harmful for call in impact.calls}:
+            said += f", clients of {_many(len(calls), 'RPC')}"
+        if consumers := {use.consumer.name for impact in self.harmful for use in impact.consumers}:
+            said += f", {_many(len(consumers), 'consumer')}"
         if self.usage is None:
             return f"{said}, running flows not known"
         everybody = any(impact.everybody for impact in self.harmful)
@@ -69,8 +73,8 @@ def as_text(report: Report) -> Iterator[str]:
         yield ""
         yield f"{change.level.name} {change.name}"
         yield f"    {change.text}  ({change.code} in {change.file})"
-        for line in columns(list(_everywhere(impact))) if impact.calls or impact.everybody else ():
-            yield f"    {line}"
+        if everywhere := list(_everywhere(impact)):
+            yield from (f"    {line}" for line in columns(everywhere))
         for hit in impact.hits:
             yield f"    {_title(hit)}"
             yield from (f"        {line}" for line in columns(list(_of_hit(hit))))
@@ -139,6 +143,8 @@ def _everywhere(impact: Impact) -> Iterator[tuple[str, str]]:
         yield "every agent", "speaks Handrail's own messages"
     for call in impact.calls:
         yield "clients of the API", f"call {call}"
+    for use in impact.consumers:
+        yield f"consumer {use.consumer.name}", str(use)
 
 
 def _of_hit(hit: Hit) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,9 @@ class Level(IntEnum):
     """A validation rule is new or narrower: messages that were right are refused."""
     BREAKING_SOURCE = 2
     """The bytes mean the same; JSON, generated code or CEL expressions do not."""
-    BREAKING_WIRE = 3
+    BREAKING_REQUEST = 3
+    """A request of an RPC that was right is refused. Who calls is not known, so somebody does."""
+    BREAKING_WIRE = 4
     """Old and new read different things out of the same bytes, or nothing."""
 
     @property
@@ -36,6 +38,8 @@ _OLD_RULE = (
     "keep the rule as it is and check in the handler; or give the narrower message a name of its own, in a new "
     "template version"
 )
+
+_OLD_REQUEST = "keep the rule as it is, or add an RPC whose request has the narrower rule"
 
 REMEDIES = {
     "FILE_REMOVED": "keep the file: generated code imports it",
@@ -64,6 +68,7 @@ REMEDIES = {
     "ENUM_OPTION": "keep the enum's options",
     "ENUM_VALUE_ADDED": "",
     "ENUM_VALUE_REMOVED": _KEEP,
+    "ENUM_VALUE_RENUMBERED": "give it back its number: bytes know values by number alone",
     "ENUM_VALUE_RENAMED": "keep the value and add one of another name and number",
     "SERVICE_ADDED": "",
     "SERVICE_REMOVED": "keep the service until no client calls it",
@@ -102,4 +107,6 @@ class Change:
     @property
     def remedy(self) -> str:
         """The compatible way to the same end."""
+        if self.level is Level.BREAKING_REQUEST and self.code.startswith("RULE_"):
+            return _OLD_REQUEST
         return REMEDIES[self.code]

@@ -2,11 +2,13 @@
 
 It finds at least what `buf breaking` finds with its category FILE, and grades it by what it does to messages that are
 under way: a flow's events were written by the old contracts and are read by the new ones, and the other way round.
+Requests of RPCs come from clients that nobody can see: a rule that refuses some of theirs breaks them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -18,7 +20,8 @@ from google.protobuf.message import Message
 
 from handrail.mesh import contract_rules
 from handrail.mesh.contract_change import Change, Level
-from handrail.mesh.contract_fields import FieldDiff
+from handrail.mesh.contract_enums import value_changes
+from handrail.mesh.contract_fields import FieldDiff, pairs
 from handrail.mesh.contract_rules import Rules
 from handrail.mesh.contract_set import ContractSet, Defined, Definition, is_real_oneof
 
@@ -49,6 +52,11 @@ class _Diff:
         self.after = after
 
     def changes(self) -> Iterator[Change]:
+        for change in self._graded_for_flows():
+            refuses_requests = change.level is _TIGHTENED and change.definition in self.before.requests
+            yield replace(change, level=Level.BREAKING_REQUEST) if refuses_requests else change
+
+    def _graded_for_flows(self) -> Iterator[Change]:
         yield from self._files()
         yield from self._definitions("message", self.before.messages, self.after.messages, self._message)
         yield from self._definitions("enum", self.before.enums, self.after.enums, self._enum)
@@ -124,10 +132,8 @@ class _Diff:
         for oneof in new.oneof_decl:
             rules = contract_rules.oneof_rules(oneof)
             yield from rule_changes(name, oneof.name, file, before.get(oneof.name, {}), rules)
-        fields = {each.number: each for each in old.field}
-        for field in new.field:
-            if field.number in fields:
-                was = fields[field.number]
+        for was, field in pairs(old, new):
+            if was is not None and field is not None:
                 rules, now = contract_rules.field_rules(was), contract_rules.field_rules(field)
                 yield from rule_changes(name, was.name, file, rules, now)
 
@@ -135,24 +141,7 @@ class _Diff:
         self, name: str, old: Defined[EnumDescriptorProto], new: Defined[EnumDescriptorProto]
     ) -> Iterator[Change]:
         file = new.file.name
-        before, after = _values(old.proto), _values(new.proto)
-        for number, names in before.items():
-            first = min(names)
-            if number not in after:
-                text = f"value {first} = {number} is gone"
-                yield Change(name, first, "ENUM_VALUE_REMOVED", _WIRE, file, text)
-            elif not names <= after[number]:
-                text = (
-                    f"value {number} was called {', '.join(sorted(names))}, and is {', '.join(sorted(after[number]))}"
-                )
-                yield Change(name, min(names - after[number]), "ENUM_VALUE_RENAMED", _SOURCE, file, text)
-        for number, names in after.items():
-            if number not in before:
-                text = (
-                    f"value {min(names)} = {number} is new; where a field has the rule enum.defined_only, flows that "
-                    "began with the contracts of before refuse it"
-                )
-                yield Change(name, min(names), "ENUM_VALUE_ADDED", _FINE, file, text)
+        yield from value_changes(name, file, old.proto, new.proto)
         for text in _changed_options(old.proto.options, new.proto.options):
             yield Change(name, "", "ENUM_OPTION", _WIRE, file, text)
         yield from _reserved(name, file, old.proto, new.proto)
@@ -193,13 +182,6 @@ def rule_changes(name: str, member: str, file: str, before: Rules, after: Rules)
 def _is_map_entry(defined: Defined[Definition]) -> bool:
     proto: Message = defined.proto
     return isinstance(proto, DescriptorProto) and proto.options.map_entry
-
-
-def _values(enum: EnumDescriptorProto) -> dict[int, frozenset[str]]:
-    numbers: dict[int, frozenset[str]] = {}
-    for value in enum.value:
-        numbers[value.number] = numbers.get(value.number, frozenset()) | {value.name}
-    return numbers
 
 
 def _reserved(

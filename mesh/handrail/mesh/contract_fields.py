@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FieldOptions
 
@@ -39,24 +40,17 @@ class FieldDiff:
 
     def changes(self) -> Iterator[Change]:
         """Field by field, by number: the number is what bytes know."""
-        before = {field.number: field for field in self._old.field}
-        after = {field.number: field for field in self._new.field}
-        names = {field.name: field for field in self._new.field}
-        renumbered: set[int] = set()
-        for number, field in before.items():
-            if number in after:
-                yield from self._field(field, after[number])
-                continue
-            moved = names.get(field.name)
-            if moved is not None:
-                renumbered.add(moved.number)
-                text = f"field {field.name} had number {number}, and has {moved.number}"
-                yield self._change(field, "FIELD_RENUMBERED", Level.BREAKING_WIRE, text)
+        for old, new in pairs(self._old, self._new):
+            if old is None:
+                yield from [] if new is None else [self._added(new)]
+            elif new is None:
+                text = f"field {old.number} ({spelled(old)} {old.name}) is gone"
+                yield self._change(old, "FIELD_REMOVED", Level.BREAKING_WIRE, text)
             else:
-                text = f"field {number} ({spelled(field)} {field.name}) is gone"
-                yield self._change(field, "FIELD_REMOVED", Level.BREAKING_WIRE, text)
-        for number in sorted(after.keys() - before.keys() - renumbered):
-            yield self._added(after[number])
+                if old.number != new.number:
+                    text = f"field {old.name} had number {old.number}, and has {new.number}"
+                    yield self._change(old, "FIELD_RENUMBERED", Level.BREAKING_WIRE, text)
+                yield from self._field(old, new)
 
     def _added(self, field: FieldDescriptorProto) -> Change:
         what = f"field {field.number} ({spelled(field)} {field.name}) is new"
@@ -116,6 +110,27 @@ class FieldDiff:
 
     def _change(self, field: FieldDescriptorProto, code: str, level: Level, text: str) -> Change:
         return Change(self._name, field.name, code, level, self._file, text)
+
+
+Pair: TypeAlias = "tuple[FieldDescriptorProto | None, FieldDescriptorProto | None]"
+"""A field before and after; None where there was none, or is none any more."""
+
+
+def pairs(old: DescriptorProto, new: DescriptorProto) -> Iterator[Pair]:
+    """The fields that are one and the same, those of before first, then the new ones.
+
+    A name that is found under another number has moved with its field. What is left is told by its number.
+    """
+    names = {field.name: field for field in new.field}
+    moved = {
+        field.name: names[field.name]
+        for field in old.field
+        if field.name in names and names[field.name].number != field.number
+    }
+    left = {field.number: field for field in new.field if field.name not in moved}
+    for field in old.field:
+        yield field, moved[field.name] if field.name in moved else left.pop(field.number, None)
+    yield from ((None, field) for _, field in sorted(left.items()))
 
 
 def spelled(field: FieldDescriptorProto) -> str:

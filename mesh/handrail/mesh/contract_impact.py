@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from handrail.mesh.check_parts import named_types
 from handrail.mesh.contract_change import Change
+from handrail.mesh.contract_consumers import Consumer, Use, uses
 from handrail.mesh.contract_set import ContractSet
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
@@ -82,18 +83,19 @@ class Hit:
 @dataclass(frozen=True, slots=True)
 class Impact:
     """A change and whom it hits. `messages` are those that have what changed in them, `calls` the RPCs that carry them;
-    `everybody` is set for Handrail's own envelope."""
+    `consumers` are programs that say they depend on it; `everybody` is set for Handrail's own envelope."""
 
     change: Change
     messages: tuple[str, ...]
     calls: tuple[str, ...]
     hits: tuple[Hit, ...]
     everybody: bool
+    consumers: tuple[Use, ...] = ()
 
     @property
     def hits_anybody(self) -> bool:
-        """Whether an agent, a template or a client of an API is hit."""
-        return bool(self.hits or self.calls or self.everybody)
+        """Whether an agent, a template, a client of an API or a consumer is hit."""
+        return bool(self.hits or self.calls or self.consumers or self.everybody)
 
     def plus(self, other: Impact) -> Impact:
         """The same change with what another baseline says of it."""
@@ -103,32 +105,40 @@ class Impact:
             calls=tuple(dict.fromkeys((*self.calls, *other.calls))),
             hits=(*self.hits, *other.hits),
             everybody=self.everybody or other.everybody,
+            consumers=tuple(dict.fromkeys((*self.consumers, *other.consumers))),
         )
 
 
 def impacts(
-    changes: Iterable[Change], before: ContractSet, after: ContractSet, templates: Sequence[Known]
+    changes: Iterable[Change],
+    before: ContractSet,
+    after: ContractSet,
+    templates: Sequence[Known],
+    consumers: Sequence[Consumer] = (),
 ) -> tuple[Impact, ...]:
     """Whom each change hits, in the order of the changes."""
-    judge = _Judge(before, after)
+    judge = _Judge(before, after, consumers)
     return tuple(judge.impact(change, templates) for change in changes)
 
 
 class _Judge:
-    def __init__(self, before: ContractSet, after: ContractSet) -> None:
+    def __init__(self, before: ContractSet, after: ContractSet, consumers: Sequence[Consumer]) -> None:
         self.before = before
         self.after = after
+        self.consumers = consumers
         self.without = lru_cache(maxsize=32)(lambda definition, member: before.without(definition, member).contracts)
 
     def impact(self, change: Change, templates: Sequence[Known]) -> Impact:
         messages = self._messages(change)
+        calls = self._calls(change, messages)
         found = (self._hit(change, messages, known) for known in templates)
         return Impact(
             change=change,
             messages=tuple(sorted(messages)),
-            calls=self._calls(change, messages),
+            calls=calls,
             hits=tuple(hit for hit in found if hit is not None),
             everybody=change.file in ENVELOPE_FILES,
+            consumers=tuple(uses(self.consumers, {*messages, change.definition}, calls)),
         )
 
     def _messages(self, change: Change) -> frozenset[str]:

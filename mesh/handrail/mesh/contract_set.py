@@ -69,6 +69,15 @@ class ContractSet:
         """The same, of which the project owns no more than these files."""
         return replace(self, files={name: file for name, file in self.files.items() if name in files})
 
+    @property
+    def packages(self) -> frozenset[str]:
+        """The packages of the files that the project owns."""
+        return frozenset(file.package for file in self.files.values())
+
+    def files_of(self, packages: Collection[str]) -> frozenset[str]:
+        """The project's files that are in one of these packages."""
+        return frozenset(name for name, file in self.files.items() if file.package in packages)
+
     @cached_property
     def contracts(self) -> Contracts:
         """The same, ready to decode messages and to compile expressions; TOO_LARGE, MALFORMED."""
@@ -105,6 +114,23 @@ class ContractSet:
             for method in service.proto.method
             if wanted & {method.input_type.removeprefix("."), method.output_type.removeprefix(".")}
         )
+
+    @cached_property
+    def requests(self) -> frozenset[str]:
+        """The messages that requests of the project's RPCs hold, the requests themselves among them."""
+        found: set[str] = set()
+        waiting = [
+            method.input_type
+            for service in self.services.values()
+            if service.file.name in self.files
+            for method in service.proto.method
+        ]
+        while waiting:
+            name = waiting.pop().removeprefix(".")
+            if name in self.messages and name not in found:
+                found.add(name)
+                waiting.extend(each.type_name for each in self.messages[name].proto.field if each.type_name)
+        return frozenset(found)
 
     def without(self, definition: str, member: str) -> ContractSet:
         """The same contracts in which a field or an enum value can't be named: what still compiles doesn't read it."""

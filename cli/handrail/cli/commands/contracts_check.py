@@ -1,24 +1,29 @@
-"""`handrail contracts check`: lint, form, and what breaks the released contracts, in one list."""
+"""`handrail contracts check`: lint, form, what breaks the released contracts, and consumers of none."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
 from handrail.cli.arguments import Parsers, add_form, form_of
+from handrail.cli.baseline import build_project
 from handrail.cli.buf import CONFIG, FOUND, Buf, BufFinding
+from handrail.cli.consumers import unknown_names
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.output import Output
+from handrail.cli.released import release_findings
 
 RELEASED = Path("gen/released.binpb")
 """Where a project keeps its contracts as released."""
 
+PARTS = ("lint", "format", "breaking")
+
 Finding = tuple[str, BufFinding]
-"""Which part of the check found it: lint, format or breaking."""
+"""Which part of the check found it."""
 
 
 def fill(verbs: Parsers) -> None:
@@ -27,6 +32,9 @@ def fill(verbs: Parsers) -> None:
         "check", help="lint and form of the protos, and what breaks the released contracts", allow_abbrev=False
     )
     check.add_argument("--against", type=Path, metavar="IMAGE", help=f"the released contracts [default {RELEASED}]")
+    check.add_argument(
+        "--only", choices=PARTS, action="append", help="this part of the check, may be repeated [default all]"
+    )
     add_form(check)
     check.set_defaults(run=_check)
 
@@ -35,7 +43,7 @@ def _check(arguments: argparse.Namespace) -> Exit:
     output = Output(form_of(arguments))
     released, skipped = _released(arguments.against)
     buf = Buf(Path.cwd())
-    findings = list(_findings(buf, released))
+    findings = list(_findings(buf, released, arguments.only or PARTS))
     if output.is_json:
         listed = [{"check": check, **asdict(found)} for check, found in findings]
         output.document({"findings": listed, "skipped": [skipped] if skipped else []})
@@ -63,19 +71,33 @@ def _released(asked: Path | None) -> tuple[Path | None, str]:
     )
 
 
-def _findings(buf: Buf, released: Path | None) -> Iterator[Finding]:
-    lint = buf.findings("lint")
-    yield from (("lint", found) for found in lint)
-    if any(found.rule == "COMPILE" for found in lint):
-        return  # the rest would say the same again
-    yield from (("format", found) for found in _unformatted(buf))
+def _findings(buf: Buf, released: Path | None, parts: Collection[str]) -> Iterator[Finding]:
+    if "lint" in parts:
+        lint = buf.findings("lint")
+        yield from (("lint", found) for found in lint)
+        if any(found.rule == "COMPILE" for found in lint):
+            return  # the rest would say the same again
+    if "format" in parts:
+        yield from (("format", found) for found in _unformatted(buf))
+    if "breaking" in parts:
+        yield from (("breaking", found) for found in _breaking(buf, released))
+
+
+def _breaking(buf: Buf, released: Path | None) -> Iterator[BufFinding]:
     if released is not None:
-        yield from (("breaking", found) for found in buf.findings("breaking", "--against", str(released)))
+        found = buf.findings("breaking", "--against", str(released))
+        yield from found
+        if any(each.rule == "COMPILE" for each in found):
+            return
+    now = build_project()
+    if released is not None:
+        yield from release_findings(released, now, buf.proto_files(), _ignored("breaking"))
+    yield from unknown_names(now)
 
 
 def _unformatted(buf: Buf) -> Iterator[BufFinding]:
     """Files that `buf format` would change, but for those that lint leaves out: they are somebody else's."""
-    excluded = [argument for path in _ignored() for argument in ("--exclude-path", path)]
+    excluded = [argument for path in _ignored("lint") for argument in ("--exclude-path", path)]
     done = buf.run("format", "--diff", "--exit-code", *excluded)
     if done.returncode not in (0, FOUND):
         raise CommandError(f"buf format: {done.stderr.decode(errors='replace').strip()}", Exit.USAGE)
@@ -85,12 +107,13 @@ def _unformatted(buf: Buf) -> Iterator[BufFinding]:
             yield BufFinding(path, 0, 0, "FORMAT", "is not in form: buf format --write puts it there")
 
 
-def _ignored() -> list[str]:
+def _ignored(part: str) -> list[str]:
+    """The paths that the project's configuration leaves out of a part."""
     try:
         config = yaml.safe_load(Path(CONFIG).read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return []  # buf has said what is wrong with it
-    lint = config.get("lint") if isinstance(config, dict) else None
-    ignored = lint.get("ignore") if isinstance(lint, dict) else None
+    section = config.get(part) if isinstance(config, dict) else None
+    ignored = section.get("ignore") if isinstance(section, dict) else None
     paths = ignored if isinstance(ignored, list) else []
     return [path for path in paths if isinstance(path, str) and Path(path).exists()]

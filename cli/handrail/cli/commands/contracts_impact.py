@@ -15,9 +15,11 @@ from handrail.cli.baseline import (
     distinct,
     find_templates,
     read_image,
+    served_contracts,
     stored_contracts,
 )
 from handrail.cli.commands.template import listed
+from handrail.cli.consumers import read_consumers
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.impact_json import as_json
 from handrail.cli.impact_report import Report, as_markdown, as_text
@@ -90,8 +92,8 @@ def _impact(arguments: argparse.Namespace) -> Exit:
 def _report(arguments: argparse.Namespace, asked: Session | None) -> Report:
     now = read_image(arguments.contracts) if arguments.contracts else build_project()
     stored = [asked.template(each.name, each.version) for each in listed(asked)] if asked is not None else []
-    if arguments.against == LIVE:
-        found, known, notes = _against_stored(stored, now)
+    if asked is not None and arguments.against == LIVE:
+        found, known, notes = _against_live(arguments, asked, stored, now)
     else:
         found, known, notes = _against_baseline(arguments, now, stored)
     usage = read_usage(asked, max_flows=arguments.max_flows) if asked is not None else None
@@ -110,25 +112,63 @@ def _against_baseline(arguments: argparse.Namespace, now: ContractSet, stored: I
     before = baseline.contracts
     if arguments.contracts and not Path(arguments.contracts).exists():
         before = before.only(now.files)  # a module's messages are not the whole project
-    return impacts(diff(before, now), before, now, known), known, notes
+    if Path(against).is_file() and not arguments.contracts:
+        missing = sorted(now.packages - before.packages)
+        notes += [f"package {package}: {against} does not hold it, so nothing of it can break" for package in missing]
+    return impacts(diff(before, now), before, now, known, read_consumers()), known, notes
 
 
-def _against_stored(stored: Iterable[StoredTemplate], now: ContractSet) -> _Found:
-    """The changes since each version was stored that have to do with it: its files hold neighbours, too."""
+def _against_live(
+    arguments: argparse.Namespace, asked: Session, stored: Iterable[StoredTemplate], now: ContractSet
+) -> _Found:
+    """The changes since each version was stored that have to do with it, for its files hold neighbours, too; and those
+    of the API that the coordinator serves, where it is this project's."""
+    consumers = read_consumers()
+    names = {known.proto.name for known in _from_files(arguments.template)[0]}
+    packages = now.packages
     by_change: dict[Change, Impact] = {}
-    known, notes = [], []
+    known: list[Known] = []
+    notes: list[str] = []
+    compared: list[ContractSet] = []
     for each in stored:
         before = stored_contracts(each, now)
-        if not before.files.keys() & now.files.keys():
+        ours = each.template.name in names or packages & before.packages
+        if not ours:
             notes.append(f"{each.template.name}@{each.template.version}: none of its contracts are of this project")
             continue
-        template = Known(each.template, "stored")
-        known.append(template)
-        for impact in impacts(diff(before, now), before, now, [template]):
-            if impact.hits:
-                earlier = by_change.get(impact.change)
-                by_change[impact.change] = impact if earlier is None else earlier.plus(impact)
+        known.append(Known(each.template, "stored"))
+        compared.append(before)
+        _collect(by_change, impacts(diff(before, now), before, now, known[-1:], consumers))
+    served = served_contracts(asked.client)
+    if served is None:
+        notes.append("the coordinator's own API: it serves no reflection")
+    else:
+        # A module's messages are not the whole project; else a file that is gone has gone from its package.
+        is_module = arguments.contracts and not Path(arguments.contracts).exists()
+        before = served.only(now.files if is_module else served.files_of(packages))
+        compared.append(before)
+        _collect(by_change, impacts(diff(before, now), before, now, (), consumers))
+    notes += _unseen(now, compared)
     return sorted(by_change.values(), key=lambda impact: (-impact.change.level, impact.change)), known, notes
+
+
+def _collect(by_change: dict[Change, Impact], found: Iterable[Impact]) -> None:
+    """Add those that hit somebody to what other versions said of the same change. What a version was not stored with is
+    new to it, and hits nobody."""
+    for impact in found:
+        if impact.hits_anybody and (impact.hits or impact.change.level):
+            earlier = by_change.get(impact.change)
+            by_change[impact.change] = impact if earlier is None else earlier.plus(impact)
+
+
+def _unseen(now: ContractSet, compared: Iterable[ContractSet]) -> list[str]:
+    """Services whose clients a comparison with what is live can't know of."""
+    seen = {name for before in compared for name in before.services}
+    mine = {name for name, each in now.services.items() if each.file.name in now.files}
+    return [
+        f"service {name}: the coordinator neither serves nor has stored it; an image knows its RPCs"
+        for name in sorted(mine - seen)
+    ]
 
 
 def _from_files(files: Sequence[Path]) -> tuple[list[Known], list[str]]:

@@ -1,0 +1,34 @@
+"""The file of consumers of a project: who reads, sends or calls its contracts beside its templates' agents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from handrail.cli.buf import BufFinding
+from handrail.cli.exits import CommandError, Exit
+from handrail.mesh.contract_consumers import Consumer, parse, unknown
+from handrail.mesh.contract_set import ContractSet
+from handrail.mesh.errors import HandrailError
+
+CONSUMERS = Path("contracts/consumers.yaml")
+"""Where a project names its consumers. It need not have the file."""
+
+
+def read_consumers() -> tuple[Consumer, ...]:
+    """The consumers of the project in this folder; CommandError with Exit.USAGE where the file is none."""
+    try:
+        return parse(CONSUMERS.read_text("utf-8"))
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{CONSUMERS} can't be read: {error}", Exit.USAGE) from None
+    except HandrailError as error:
+        raise CommandError(f"{CONSUMERS}: {error.text}", Exit.USAGE) from None
+
+
+def unknown_names(contracts: ContractSet) -> Iterator[BufFinding]:
+    """A finding for each name in the file that no contract has."""
+    for consumer, name in unknown(read_consumers(), contracts):
+        text = f'consumer {consumer.name} names "{name}", which no contract has'
+        yield BufFinding(str(CONSUMERS), 0, 0, "CONSUMER_UNKNOWN_NAME", text)

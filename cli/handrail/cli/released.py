@@ -1,0 +1,48 @@
+"""What the released contracts say of a project's, beside what `buf breaking` finds: requests that are refused now, and
+packages that nothing protects because they were never released."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from handrail.cli.baseline import read_image
+from handrail.cli.buf import BufFinding
+from handrail.mesh.contract_change import Level
+from handrail.mesh.contract_diff import diff
+from handrail.mesh.contract_set import ContractSet
+
+_RELEASE = "release it in the commit that says why (buf build --exclude-source-info -o {image})"
+
+
+def release_findings(
+    image: Path, now: ContractSet, protos: Collection[str], ignored: Collection[str]
+) -> Iterator[BufFinding]:
+    """The findings, with the paths of `protos`; files in the folders of `ignored` are left out."""
+    released = read_image(str(image))
+    paths = {name: _path(name, protos) for name in now.files}
+    for package in sorted(now.packages - released.packages):
+        name = min(now.files_of({package}))
+        if not _is_in(paths[name], ignored):
+            text = (
+                f"package {package} is not in {image}, so nothing keeps it from breaking: "
+                f"{_RELEASE.format(image=image)}"
+            )
+            yield BufFinding(paths[name], 0, 0, "PACKAGE_NOT_RELEASED", text)
+    for change in diff(released, now):
+        path = paths.get(change.file, change.file)
+        if change.level is Level.BREAKING_REQUEST and not _is_in(path, ignored):
+            text = (
+                f"{change.name}: {change.text}: requests that were right are refused. Instead: {change.remedy}. "
+                f"Where it is meant, {_RELEASE.format(image=image)}"
+            )
+            yield BufFinding(path, 0, 0, change.code, text)
+
+
+def _path(name: str, protos: Collection[str]) -> str:
+    """A file of an image as buf calls it in the project: with the folder of its module."""
+    return next((path for path in protos if path == name or path.endswith(f"/{name}")), name)
+
+
+def _is_in(path: str, folders: Collection[str]) -> bool:
+    return any(Path(path).is_relative_to(folder) for folder in folders)
