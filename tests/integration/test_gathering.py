@@ -10,6 +10,8 @@ from handrail.mesh.bus import Bus
 from handrail.mesh.scan import scan
 from handrail.mesh.streams import FLOW
 from tests.support import flows
+from tests.support.nats_server import NatsServer
+from tests.support.raw_client import raw_client
 from tests.support.recorded_refunds import record
 
 EVERY = "flow.refund.>"
@@ -53,3 +55,14 @@ async def test_a_second_first_event_begins_no_flow_that_began_before(bus: Bus) -
     assert [stored.sequence for stored in seen_late] == [begun.sequence, begun.sequence + 1], "it is read whole"
     again = await gathered(bus, 0, is_first_ever=True, size=1)
     assert [len(flow) for flow in again] == [2], "what was given out is not begun again"
+
+
+@pytest.mark.parametrize("is_first_ever", [True, False])
+async def test_a_message_whose_subject_is_no_text_may_be_the_newest(
+    bus: Bus, nats_server: NatsServer, *, is_first_ever: bool
+) -> None:
+    stored = await record(bus, 40, seed=5)
+    async with raw_client(nats_server.url) as agent:
+        for number in range(45):
+            await agent.publish(b"flow.refund.\xff%d.event.enrichment.\xfe.x.v1.Noise" % number, b"")
+    assert sum(map(len, await gathered(bus, 0, is_first_ever=is_first_ever))) == stored

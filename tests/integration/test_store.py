@@ -17,6 +17,8 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from payments.v1.payments_pb2 import Risk
 from tests.support import flows
 from tests.support.flows import FLOW_ID
+from tests.support.nats_server import NatsServer
+from tests.support.raw_client import raw_client
 
 
 @pytest.fixture
@@ -77,7 +79,18 @@ async def test_a_flow_beyond_what_one_read_can_give_is_read_whole(bus: Bus, stor
     subjects = [f"flow.refund.{FLOW_ID}.progress.flood.{index:032x}.x.v1.Noise" for index in range(number)]
     sequences = await asyncio.gather(*(bus.publish(subject, b"") for subject in subjects))
     history = await store.read("refund", FLOW_ID, at_least=max(sequences))
-    assert [each.message.subject for each in history.malformed] == subjects
+    assert [each.subject for each in history.malformed] == subjects
+
+
+async def test_a_large_flow_is_read_whole_though_subjects_of_it_are_no_text(
+    bus: Bus, store: FlowStore, nats_server: NatsServer
+) -> None:
+    flow = f"flow.refund.{FLOW_ID}.progress.flood"
+    sequences = await asyncio.gather(*(bus.publish(f"{flow}.{index:032x}.x.v1.Noise", b"") for index in range(1100)))
+    async with raw_client(nats_server.url) as agent:
+        odd = [await agent.publish(b"%b.\xff%d.x.v1.Noise" % (flow.encode(), index), b"") for index in range(2)]
+    history = await store.read("refund", FLOW_ID, at_least=max(odd))
+    assert [each.sequence for each in history.malformed] == [*sequences, *odd]
 
 
 @pytest.mark.usefixtures("with_template")

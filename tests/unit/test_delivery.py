@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 
-from handrail.mesh.delivery import Delivery
+from handrail.mesh.delivery import Delivery, place
 from handrail.mesh.direct import parse_time
+from handrail.mesh.wire import Message
 
 
 class Replies:
@@ -25,8 +25,10 @@ class Replies:
 
 
 def delivery(reply: str, replies: Replies | None = None) -> Delivery:
-    message = Msg(_client=Client(), subject="flow.refund.F", reply=reply, data=b"body")
-    return Delivery(replies or Replies(), message)
+    message = Message(_client=Client(), subject="flow.refund.F", reply=reply, data=b"body")
+    handed_out = place(reply)
+    assert handed_out is not None
+    return Delivery(replies or Replies(), message, handed_out)
 
 
 NINE = "$JS.ACK.FLOW.agent-a.3.1201.77.1763812345678901234.12"
@@ -42,7 +44,7 @@ NINE = "$JS.ACK.FLOW.agent-a.3.1201.77.1763812345678901234.12"
 )
 def test_both_forms_of_the_ack_subject_are_read(reply: str) -> None:
     one = delivery(reply)
-    assert (one.subject, one.body, one.headers) == ("flow.refund.F", b"body", None)
+    assert (one.subject, one.body) == ("flow.refund.F", b"body")
     assert (one.delivered, one.sequence, one.pending) == (3, 1201, 12)
     assert one.time == datetime(2025, 11, 22, 11, 52, 25, 678901, tzinfo=UTC)
 

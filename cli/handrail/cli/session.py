@@ -48,8 +48,8 @@ class Session:
         return self._contracts[key]
 
     def to_json(self, message: Message, flow_type: str, version: int = 0) -> dict[str, Json]:
-        """A message as JSON, with domain messages opened by the contracts of this flow type."""
-        return self.contracts(flow_type, version).to_json(message)
+        """A message as JSON, with domain messages opened by the contracts of this flow type; as it is without one."""
+        return self.contracts(flow_type, version).to_json(message) if flow_type else plain(message)
 
     def payload(self, flow_type: str, type_name: str, text: str) -> Any:
         """The message that a JSON text describes, by the active version's contracts; CommandError for what it is not.

@@ -16,7 +16,7 @@ from handrail.mesh.flow import Flow
 from handrail.mesh.jsapi import API_TIMEOUT
 from handrail.mesh.store import FlowStore, History
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import Kind
+from handrail.mesh.subjects import COORDINATOR, Kind, parse
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 
@@ -43,14 +43,18 @@ class Finder:
         """
         newest, begun = await asyncio.gather(
             self._newest(f"flow.*.{flow_id}.>"),
-            self._newest(f"flow.*.{flow_id}.{Kind.EVENT}.*.{ids.start_id(flow_id)}.>"),
+            self._subjects(f"flow.*.{flow_id}.{Kind.EVENT}.*.{ids.start_id(flow_id)}.>"),
         )
         if newest is None:
             raise no_flow(flow_id)
         found = _found(newest)
-        if begun is None or _found(begun).flow_type == found.flow_type:
+        flow_type = self._begun(begun) or found.flow_type
+        if flow_type == found.flow_type:
             return found
-        return _found(await self._newest(f"flow.{_found(begun).flow_type}.{flow_id}.>") or begun)
+        newest = await self._newest(f"flow.{flow_type}.{flow_id}.>")
+        if newest is None:
+            raise no_flow(flow_id)
+        return _found(newest)
 
     async def proposal(self, event_id: str) -> Found:
         """The flow of the proposal with this id; APPROVAL_NOT_FOUND.
@@ -92,6 +96,21 @@ class Finder:
             return await self.load(flow_id)
         history = await self.history(flow_id)
         return await self.fold(flow_id, [recorded for recorded in history if _is_within(recorded, sequence, time)])
+
+    def _begun(self, subjects: Sequence[str]) -> str:
+        """The type of flow that one of these subjects may begin; empty where none may."""
+        for subject in subjects:
+            try:
+                address = parse(subject)
+            except HandrailError:
+                continue
+            versions = self._store.catalog.versions(address.flow_type)
+            if any(
+                address.message_type in each.starts_with and address.agent in (COORDINATOR, *each.started_by)
+                for each in versions
+            ):
+                return address.flow_type
+        return ""
 
     async def _newest(self, subject_filter: str) -> RawMessage | None:
         return await self._bus.last_on_leader(FLOW, subject_filter, timeout=time_left(API_TIMEOUT))

@@ -15,7 +15,7 @@ from handrail.mesh.direct import READ_TIMEOUT
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.replay.stored import Stored
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import Kind, flow_filter
+from handrail.mesh.subjects import Kind, filter_for, flow_filter
 
 HELD_BYTES = 64 << 20
 """Memory that the open flows may take, about."""
@@ -117,7 +117,7 @@ class Gathering:
         """
         if from_sequence > up_to.sequence:
             return []
-        filters = [*(flow_filter(self._flow_type, flow_id) for flow_id in flow_ids), up_to.subject]
+        filters = [*(flow_filter(self._flow_type, flow_id) for flow_id in flow_ids), filter_for(up_to.subject)]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READ_TIMEOUT.total_seconds()
         while True:
@@ -155,7 +155,7 @@ class Gathering:
 
 def _may_begin(tokens: Sequence[str]) -> bool:
     """Whether a subject is that of a flow's first event, whoever publishes it."""
-    return tokens[3] == Kind.EVENT and tokens[5] == ids.start_id(tokens[2])
+    return len(tokens) > 5 and tokens[3] == Kind.EVENT and tokens[5] == ids.start_id(tokens[2])
 
 
 def _size(stored: Stored) -> int:

@@ -14,10 +14,11 @@ from datetime import timedelta
 from handrail.coordinator.finding import Found
 from handrail.coordinator.views import event_view
 from handrail.mesh.bus import Bus
+from handrail.mesh.envelope import Malformed
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import begin, evolve, status
-from handrail.mesh.store import FlowStore
+from handrail.mesh.store import FlowStore, take_malformed
 from handrail.mesh.subjects import flow_filter
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import WatchFlowResponse
@@ -85,10 +86,13 @@ class Watcher:
             progress.flow = begin(await self._store.pinned_template(flow_type, history))
         versions = await self._store.versions_in(flow_type, history)
         news = []
-        for recorded in history:
+        for recorded in history.everything():
             if progress.flow is None or recorded.sequence <= progress.flow.last_sequence:
                 continue
-            progress.flow = evolve(progress.flow, recorded, versions)
+            if isinstance(recorded, Malformed):
+                take_malformed(progress.flow, recorded)
+            else:
+                progress.flow = evolve(progress.flow, recorded, versions)
             if recorded.sequence > progress.sequence:
                 progress.sequence = recorded.sequence
                 event = event_view(recorded, progress.flow.void.get(recorded.sequence))

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from handrail.mesh import direct, jsapi
@@ -26,6 +25,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.jsapi import API_TIMEOUT, ApiError
 from handrail.mesh.publish import PUBLISH_TIMEOUT, Publisher, Stored
 from handrail.mesh.pull import Pull
+from handrail.mesh.wire import Message
 
 __all__ = ["ApiError", "Bus", "BusSettings", "Delivery", "Page", "Pull", "RawMessage", "TooManySubjects"]
 
@@ -204,6 +204,6 @@ class Bus:
         """Ask the JetStream API; ApiError for what it refuses. It may be asked twice."""
         return await jsapi.request_json(self.connection, api_subject, payload, timeout=timeout)
 
-    async def subscribe(self, subject: str, on_message: Callable[[Msg], None]) -> Subscription:
+    async def subscribe(self, subject: str, on_message: Callable[[Message], None]) -> Subscription:
         """A core subscription: what is published while connected, and may be lost. For hints only."""
         return await self.connection.subscribe(subject, on_message)

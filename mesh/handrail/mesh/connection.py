@@ -17,7 +17,6 @@ from contextlib import suppress
 from datetime import timedelta
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -25,6 +24,7 @@ from handrail.mesh.bus_settings import BusSettings
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
 from handrail.mesh.inbox import Answer, Inbox
 from handrail.mesh.outbox import Outbox
+from handrail.mesh.wire import Client, Message
 
 __all__ = ["BusSettings", "Connection"]
 
@@ -111,7 +111,7 @@ class Connection:
         """Send without waiting. What goes wrong later is told to whoever waits for `reply`, or logged."""
         self._outbox.put(subject, body, reply, headers)
 
-    async def request(self, subject: str, body: bytes, *, timeout: timedelta) -> Msg:
+    async def request(self, subject: str, body: bytes, *, timeout: timedelta) -> Message:
         """Send and await one reply; the raw reply may have a status. BrokerUnavailable when none comes in time."""
         answer = Answer(subject)
         reply = self.inbox.expect(answer)
@@ -126,17 +126,14 @@ class Connection:
         finally:
             self.inbox.forget(reply)
 
-    async def subscribe(self, subject: str, on_message: Callable[[Msg], None]) -> Subscription:
+    async def subscribe(self, subject: str, on_message: Callable[[Message], None]) -> Subscription:
         """A core subscription whose messages go to a plain function, one after the other.
 
         Raises BrokerPermission, and BrokerUnavailable where the broker does not take it in time.
         """
 
-        async def deliver(message: Msg) -> None:
-            on_message(message)
-
         try:
-            subscription = await self.client.subscribe(subject, cb=deliver)
+            subscription = await self._subscribe(subject, on_message)
             # The broker answers in order: a refusal comes before the answer to this.
             await self.flush(_FLUSH)
         except (nats.errors.Error, TimeoutError) as error:
@@ -176,9 +173,16 @@ class Connection:
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a float works and the stub says int
         )
-        await self.client.subscribe(self.inbox.subject, cb=self.inbox.take)
+        await self._subscribe(self.inbox.subject, self.inbox.take)
         self._connected.set()
         self._writer = asyncio.create_task(self._outbox.write(), name=f"outbox of {settings.name}")
+
+    async def _subscribe(self, subject: str, on_message: Callable[[Message], None]) -> Subscription:
+        async def deliver(message: Msg) -> None:
+            assert isinstance(message, Message)
+            on_message(message)
+
+        return await self.client.subscribe(subject, cb=deliver)
 
     async def _give_up(self, connecting: asyncio.Task[None]) -> None:
         self._closing = True

@@ -4,11 +4,41 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from nats.aio.msg import Msg
+from handrail.mesh.wire import Message
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Place(NamedTuple):
+    """What the reply subject of a delivery says: only the broker can give a message one. `time` in nanoseconds since
+    1970.
+    """
+
+    stream: str
+    durable: str
+    delivered: int
+    sequence: int
+    nth: int
+    time: int
+    pending: int
+
+
+def place(reply: str) -> Place | None:
+    """Take the reply subject of a delivery apart; None where it is none.
+
+    `$JS.ACK.<stream>.<durable>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>`, or with
+    `<domain>.<account>` before the stream, and perhaps a random token behind.
+    """
+    tokens = reply.split(".")
+    if tokens[:2] != ["$JS", "ACK"] or not 9 <= len(tokens) <= 12:
+        return None
+    stream, durable, *numbers = tokens[2:9] if len(tokens) == 9 else tokens[4:11]
+    try:
+        return Place(stream, durable, *map(int, numbers))
+    except (TypeError, ValueError):
+        return None
 
 
 class Settling(Protocol):
@@ -24,33 +54,29 @@ class Settling(Protocol):
 class Delivery:
     """One message handed out by a durable. Settle it once: `ack`, `nak` or `term`; a second time does nothing."""
 
-    __slots__ = ("_pull", "_reply", "_settled", "_tokens", "body", "delivered", "headers", "sequence", "subject")
+    __slots__ = ("_place", "_pull", "_reply", "_settled", "body", "delivered", "sequence", "subject")
 
-    def __init__(self, pull: Settling, message: Msg) -> None:
+    def __init__(self, pull: Settling, message: Message, place: Place) -> None:
         self._pull = pull
         self._reply = message.reply
         self._settled = False
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with
-        # <domain>.<account> before the stream, and perhaps a random token behind.
-        tokens = message.reply.split(".")
-        self._tokens = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
+        self._place = place
         self.subject = message.subject
         self.body = message.data
-        self.headers = message.headers
-        self.delivered = int(self._tokens[0])
+        self.delivered = place.delivered
         """How often it was handed out, 1 the first time."""
-        self.sequence = int(self._tokens[1])
+        self.sequence = place.sequence
         """Its position in the stream."""
 
     @property
     def time(self) -> datetime:
         """When the stream stored it, in UTC, cut to microseconds."""
-        return _EPOCH + timedelta(microseconds=int(self._tokens[3]) // 1000)
+        return _EPOCH + timedelta(microseconds=self._place.time // 1000)
 
     @property
     def pending(self) -> int:
         """Messages of the durable that were not handed out when this one was."""
-        return int(self._tokens[4])
+        return self._place.pending
 
     def ack(self) -> None:
         """Done: it is not handed out again."""

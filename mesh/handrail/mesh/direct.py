@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from nats.aio.msg import Msg
-
 from handrail.mesh.connection import Connection
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
-from handrail.mesh.inbox import status
+from handrail.mesh.wire import Message, description, parse_headers, status
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 READ_TIMEOUT = timedelta(seconds=10)
@@ -26,20 +25,36 @@ SUBJECT_LIMIT = 1024
 
 _SILENCE = 2.0
 _BACKOFF = 0.1
-_END_OF_BATCH = "204"
-_NOT_FOUND = "404"
-_TOO_MANY = "413"
+
+# The broker appends its own headers to those that a message was stored with, in this order, after it cut what it takes
+# for the empty line at their end (nats-server, getDirectRequest and genHeader; the same on 2.15.1 for every kind of
+# read). What stands last is therefore the broker's, whatever stands before it, and nothing that the broker says of a
+# read itself (204, 404, 413, …) ends like this.
+_PLACE = re.compile(
+    rb"Nats-Stream: [^\r\n]*\r\nNats-Subject: ([^\r\n]*)\r\nNats-Sequence: (\d+)\r\nNats-Time-Stamp: ([^\r\n]*)\r\n"
+    rb"(?:Nats-Num-Pending: \d+\r\nNats-Last-Sequence: \d+\r\n)?\r\n"
+)
+_PLACE_BEGINS = b"Nats-Stream: "
+"""No subject holds a blank, so that the last one in a block is the broker's."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawMessage:
-    """A message as the stream holds it. `time` is the stream's, in UTC, cut to microseconds."""
+    """A message as the stream holds it. `time` is the stream's, in UTC, cut to microseconds.
+
+    `block` are the headers that it was stored with, as whoever published it chose them.
+    """
 
     subject: str
     body: bytes
     sequence: int
     time: datetime
-    headers: Mapping[str, str] = field(default_factory=dict)
+    block: bytes = b""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that it was stored with."""
+        return parse_headers(self.block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +89,22 @@ async def read(
     deadline = loop.time() + timeout.total_seconds()
     problem = "no answer"
     while (left := deadline - loop.time()) > 0:
-        batch = _Batch(f"$JS.API.DIRECT.GET.{stream}")
+        batch = _Batch(f"$JS.API.DIRECT.GET.{stream}", many="batch" in request or "multi_last" in request)
         reply = connection.inbox.expect(batch)
         try:
             async with asyncio.timeout(min(left, _SILENCE)):
                 await connection.ready()
                 connection.send(batch.subject, body, reply=reply)
                 ended = await batch.ended
+                if ended is None:
+                    return Page(tuple(batch.messages))
         except TimeoutError:
             problem = "no answer" if connection.connected else connection.why_not_connected
             continue
         finally:
             connection.inbox.forget(reply)
         match status(ended):
-            case "" | "204" | "404":
+            case "204" | "404":
                 return batch.page(ended)
             case "413":
                 raise TooManySubjects(stream, request.get("multi_last", ()))
@@ -97,7 +114,7 @@ async def read(
             case other:
                 raise HandrailError(
                     ErrorReason.ERROR_REASON_INTERNAL,
-                    f"the broker refuses to read from {stream}: {other} {(ended.headers or {}).get('Description', '')}",
+                    f"the broker refuses to read from {stream}: {other} {description(ended)}",
                 )
     raise BrokerUnavailable(f"can't read from stream {stream} within {timeout.total_seconds():g} s: {problem}")
 
@@ -105,35 +122,30 @@ async def read(
 class _Batch:
     """Messages of one read until the one that ends it."""
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str, *, many: bool) -> None:
         self.subject = subject
         self.messages: list[RawMessage] = []
-        self.ended: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+        """What the broker said at the end; None where one message was asked for and came."""
+        self._many = many
 
-    def answered(self, message: Msg) -> None:
+    def answered(self, message: Message) -> None:
         if self.ended.done():
             return
-        headers = message.headers or {}
-        if "Status" in headers:
+        stored = read_stored(message.block, message.data)
+        if stored is None:
             self.ended.set_result(message)
             return
-        try:
-            self.messages.append(_read_message(message.data, headers))
-        except (KeyError, ValueError):
-            self.ended.set_exception(
-                HandrailError(ErrorReason.ERROR_REASON_INTERNAL, f"a reply to {self.subject} lacks its headers")
-            )
-            return
-        if "Nats-Num-Pending" not in headers:
-            # A read of a single message has no end of batch.
-            self.ended.set_result(message)
+        self.messages.append(stored)
+        if not self._many:
+            self.ended.set_result(None)
 
     def refused(self, error: HandrailError) -> None:
         if not self.ended.done():
             self.ended.set_exception(error)
 
-    def page(self, ended: Msg) -> Page:
-        headers = ended.headers or {}
+    def page(self, ended: Message) -> Page:
+        headers = parse_headers(ended.block)
         return Page(
             tuple(self.messages),
             up_to_sequence=int(headers.get("Nats-UpTo-Sequence", 0)),
@@ -146,11 +158,16 @@ def parse_time(stamp: str) -> datetime:
     return datetime.fromisoformat(stamp).astimezone(UTC)
 
 
-def _read_message(body: bytes, headers: Mapping[str, str]) -> RawMessage:
+def read_stored(block: bytes, body: bytes) -> RawMessage | None:
+    """The stored message that a reply to a direct read holds; None where the reply is the broker's own word."""
+    begin = block.rfind(_PLACE_BEGINS)
+    place = _PLACE.fullmatch(block, begin) if begin >= 0 else None
+    if place is None:
+        return None
     return RawMessage(
-        subject=headers["Nats-Subject"],
+        subject=place[1].decode(errors="replace"),
         body=body,
-        sequence=int(headers["Nats-Sequence"]),
-        time=parse_time(headers["Nats-Time-Stamp"]),
-        headers=headers,
+        sequence=int(place[2]),
+        time=parse_time(place[3].decode()),
+        block=block[:begin],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from google.protobuf.any_pb2 import Any
@@ -51,6 +51,16 @@ class Recorded:
     def agent(self) -> str:
         """The agent token of the subject."""
         return self.address.agent
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A message of the FLOW stream that can't be read, and why. It is void."""
+
+    subject: str
+    sequence: int
+    time: datetime
+    error: HandrailError = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

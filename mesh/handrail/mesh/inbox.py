@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from itertools import count
-from secrets import token_hex
+from os import urandom
 from typing import Protocol
 
-from nats.aio.msg import Msg
-
 from handrail.mesh.errors import BrokerPermission, HandrailError
+from handrail.mesh.wire import Message
 
 _logger = logging.getLogger(__name__)
 
@@ -25,7 +23,7 @@ class Waiting(Protocol):
     def subject(self) -> str:
         """What was sent."""
 
-    def answered(self, message: Msg) -> None:
+    def answered(self, message: Message) -> None:
         """A reply came; called for each."""
 
     def refused(self, error: HandrailError) -> None:
@@ -36,8 +34,7 @@ class Inbox:
     """Who waits for which reply. `subject` is what to subscribe to."""
 
     def __init__(self, prefix: str) -> None:
-        self._prefix = f"{prefix}.{token_hex(8)}."
-        self._tokens = count(1)
+        self._prefix = f"{prefix}.{urandom(8).hex()}."
         self._waiting: dict[str, Waiting] = {}
 
     @property
@@ -46,8 +43,12 @@ class Inbox:
         return f"{self._prefix}*"
 
     def expect(self, waiting: Waiting) -> str:
-        """A new reply subject whose replies go to `waiting`, until `forget`."""
-        reply = self._prefix + str(next(self._tokens))
+        """A new reply subject whose replies go to `waiting`, until `forget`.
+
+        Nobody can guess it: the broker sends an answer to whatever reply subject a request names, so that another
+        agent's request could have its answer sent here.
+        """
+        reply = self._prefix + urandom(8).hex()
         self._waiting[reply] = waiting
         return reply
 
@@ -57,9 +58,9 @@ class Inbox:
 
     def new_prefix(self) -> str:
         """A subject prefix that nothing else uses, for a subscription beside this inbox."""
-        return f"{self._prefix}{next(self._tokens)}"
+        return self._prefix + urandom(8).hex()
 
-    async def take(self, message: Msg) -> None:
+    def take(self, message: Message) -> None:
         """Hand a reply to whoever waits for it."""
         waiting = self._waiting.get(message.subject)
         if waiting is not None:
@@ -96,9 +97,9 @@ class Answer:
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
-        self.future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
-    def answered(self, message: Msg) -> None:
+    def answered(self, message: Message) -> None:
         """Take the reply."""
         if not self.future.done():
             self.future.set_result(message)
@@ -107,8 +108,3 @@ class Answer:
         """Take the refusal."""
         if not self.future.done():
             self.future.set_exception(error)
-
-
-def status(message: Msg) -> str:
-    """The status of a reply that carries one, such as `503`; empty for a plain one."""
-    return message.headers.get("Status", "") if message.headers else ""

@@ -12,7 +12,8 @@ from typing import Any
 from handrail.mesh.connection import Connection
 from handrail.mesh.direct import RawMessage, parse_time
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
-from handrail.mesh.inbox import NO_RESPONDERS, status
+from handrail.mesh.inbox import NO_RESPONDERS
+from handrail.mesh.wire import status
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 API_TIMEOUT = timedelta(seconds=15)
@@ -95,10 +96,5 @@ async def last_on_leader(
         body=base64.b64decode(message.get("data", "")),
         sequence=int(message["seq"]),
         time=parse_time(message["time"]),
-        headers=_headers(base64.b64decode(message.get("hdrs", ""))),
+        block=base64.b64decode(message.get("hdrs", "")),
     )
-
-
-def _headers(block: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in block.decode(errors="replace").split("\r\n")[1:])
-    return {name.strip(): value.strip() for name, separator, value in lines if separator}

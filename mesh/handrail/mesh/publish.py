@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from nats.aio.msg import Msg
-
 from handrail.mesh.connection import Connection
 from handrail.mesh.errors import (
     AlreadyStored,
@@ -26,7 +24,8 @@ from handrail.mesh.errors import (
     TooLarge,
     WrongSequence,
 )
-from handrail.mesh.inbox import NO_RESPONDERS, status
+from handrail.mesh.inbox import NO_RESPONDERS
+from handrail.mesh.wire import Message, status
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 PUBLISH_TIMEOUT = timedelta(seconds=15)
@@ -184,7 +183,7 @@ class _Pending:
         self.reply = ""
         self.problem = ""
 
-    def answered(self, message: Msg) -> None:
+    def answered(self, message: Message) -> None:
         stored = _STORED.fullmatch(message.data)
         if stored is not None:
             self.publisher.settle(self, int(stored[1]))
@@ -194,7 +193,7 @@ class _Pending:
         else:
             self._answered_otherwise(message)
 
-    def _answered_otherwise(self, message: Msg) -> None:
+    def _answered_otherwise(self, message: Message) -> None:
         outcome = read_ack(self.subject, message.data)
         if isinstance(outcome, _NotNow):
             self.problem = outcome.text

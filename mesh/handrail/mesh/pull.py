@@ -16,14 +16,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import nats.errors
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from handrail.mesh.connection import Connection
-from handrail.mesh.delivery import Delivery
+from handrail.mesh.delivery import Delivery, place
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
-from handrail.mesh.inbox import NO_RESPONDERS, status
+from handrail.mesh.inbox import NO_RESPONDERS
 from handrail.mesh.subjects import COORDINATOR
+from handrail.mesh.wire import Message, description, parse_headers, status
 
 _logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Pull:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self.subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._durable = (stream, durable)
         self._name = f"{stream}/{durable}"
         self._in_flight = in_flight
         self._on_delivery = on_delivery
@@ -139,7 +140,7 @@ class Pull:
         self._unsettled -= 1
         self._ask()
 
-    def answered(self, message: Msg) -> None:
+    def answered(self, message: Message) -> None:
         """Replies come to an inbox of their own."""
 
     def refused(self, error: HandrailError) -> None:
@@ -149,18 +150,21 @@ class Pull:
         self._requests.clear()
         self._back_off(error)
 
-    def _on_message(self, message: Msg) -> None:
+    def _on_message(self, message: Message) -> None:
         self._heard_at = self._loop.time()
-        if message.reply.startswith("$JS.ACK."):
+        if message.reply:
+            handed_out = place(message.reply)
+            if handed_out is None or (handed_out.stream, handed_out.durable) != self._durable:
+                return  # somebody had another durable's answer sent here
             if self._requested:
                 self._requested -= 1
             self._unsettled += 1
-            delivery = Delivery(self, message)
+            delivery = Delivery(self, message, handed_out)
             if self._stopping:
                 # Not to be handed to another open request of ours.
                 delivery.nak(timedelta(seconds=self._open_for()) if self._outlives_us else None)
                 return
-            if not message.data and not message.headers and self._crosses_accounts and self._moving is None:
+            if not message.data and not message.block and self._crosses_accounts and self._moving is None:
                 self._moving = self._loop.create_task(self._move())
             self._problem = ""
             self._on_delivery(delivery)
@@ -188,11 +192,10 @@ class Pull:
         self.moves += 1
         self._ask_anew()
 
-    def _on_status(self, message: Msg) -> None:
+    def _on_status(self, message: Message) -> None:
         if status(message) == _HEARTBEAT_STATUS:
             return
-        headers = message.headers or {}
-        unserved = headers.get("Nats-Pending-Messages")
+        unserved = parse_headers(message.block).get("Nats-Pending-Messages")
         if unserved is not None:
             # One request ended: it expired, or its leader moved.
             self._requested = max(0, self._requested - int(unserved))
@@ -206,8 +209,8 @@ class Pull:
                 BrokerUnavailable(f"nobody answers for {self._name}: no such durable, or its leader is being elected")
             )
         else:
-            why = str(headers.get("Description", "")).strip()
-            self._back_off(BrokerUnavailable(f"{self._name}: {why or 'the broker ended a request'}"))
+            why = description(message) or "the broker ended a request"
+            self._back_off(BrokerUnavailable(f"{self._name}: {why}"))
 
     def _back_off(self, error: HandrailError) -> None:
         self._wait_until = self._loop.time() + _RETRY

@@ -14,12 +14,13 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from handrail.mesh.bus import Bus
+from handrail.mesh.delivery import place
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.replay.stored import Stored
+from handrail.mesh.wire import Message, parse_headers
 
 PAGE = 1000
 """Messages asked for at a time. Two requests are open at once: one is read while the other is on its way."""
@@ -123,36 +124,32 @@ class Scan:
                 reply=f"{self._inbox}.{self._generation}",
             )
 
-    def _on_message(self, message: Msg) -> None:
+    def _on_message(self, message: Message) -> None:
         if self._broken:
             return
         if not message.reply:
             self._on_status(message)
             return
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with
-        # <domain>.<account> before the stream, and perhaps a random token behind.
-        tokens = message.reply.split(".")
-        _, sequence, nth, nanos, pending = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
-        if tokens[3 if len(tokens) == 9 else 5] != self._consumer:
+        handed_out = place(message.reply)
+        if handed_out is None or handed_out.durable != self._consumer:
             return
         self._delivered += 1
         self._asked -= 1
-        if int(nth) != self._delivered:
+        if handed_out.nth != self._delivered:
             self._broken = True
             self._arrived.set()
             return
-        self._last = int(sequence)
+        self._last = handed_out.sequence
         if self._last <= self._up_to:
-            self._buffer.append(Stored(message.subject, message.data, self._last, int(nanos) // 1000))
-        if len(self._buffer) >= PAGE or self._last >= self._up_to or pending == "0":
+            self._buffer.append(Stored(message.subject, message.data, self._last, handed_out.time // 1000))
+        if len(self._buffer) >= PAGE or self._last >= self._up_to or not handed_out.pending:
             self._arrived.set()
 
-    def _on_status(self, message: Msg) -> None:
+    def _on_status(self, message: Message) -> None:
         """A request ended before it was served in full: it expired, or what it took was enough."""
         if message.subject != f"{self._inbox}.{self._generation}":
             return
-        headers = message.headers or {}
-        unserved = headers.get("Nats-Pending-Messages")
+        unserved = parse_headers(message.block).get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(unserved)) if unserved else 0
         self._arrived.set()
 

@@ -5,35 +5,27 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from handrail.mesh import envelope, fresh
 from handrail.mesh.bus import Bus, RawMessage, TooManySubjects
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.direct import READ_TIMEOUT
-from handrail.mesh.envelope import Entry, Recorded
+from handrail.mesh.envelope import Entry, Malformed, Recorded
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.flow import Flow, Void
 from handrail.mesh.fold import Versions, advance, fold, migration_of, pinned_version
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import Kind, flow_filter, outcome_filter
+from handrail.mesh.subjects import Kind, flow_filter, is_text, outcome_filter
 from handrail.mesh.template import Template
+from handrail.mesh.walk import oldest_first
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 OUTCOME_PATIENCE = timedelta(seconds=2)
 """How long an outcome that is said to be there, and is not to be seen, is looked for."""
 
 _SUBJECTS_PER_READ = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A message of the FLOW stream that breaks the envelope's rules, as it is, and why."""
-
-    message: RawMessage
-    error: HandrailError = field(compare=False)
 
 
 class History(list[Recorded]):
@@ -47,7 +39,11 @@ class History(list[Recorded]):
     def last_sequence(self) -> int:
         """The position of its newest message, readable or not; 0 where it is empty."""
         readable = self[-1].sequence if self else 0
-        return max(readable, *(each.message.sequence for each in self.malformed[-1:]), 0)
+        return max(readable, *(each.sequence for each in self.malformed[-1:]), 0)
+
+    def everything(self) -> list[Recorded | Malformed]:
+        """All messages in stream order, those that can't be read among them."""
+        return sorted((*self, *self.malformed), key=lambda each: each.sequence)
 
 
 class FlowStore:
@@ -207,10 +203,13 @@ class FlowStore:
         """A flow of more than SUBJECT_LIMIT messages: the leader lists its subjects, which are read some at a time.
 
         Subjects are write-once, so what was listed does not change while it is read. Splitting by kind would only
-        move the limit: one kind alone can pass it.
+        move the limit: one kind alone can pass it. A subject that is not UTF-8 is listed under another name, by which
+        it can't be read: then the broker goes through the stream.
         """
         subjects = await self._subjects(subject_filter, timeout)
         messages: list[RawMessage] = []
+        if not all(map(is_text, subjects)):
+            return [message async for message in oldest_first(self._bus, FLOW, subject_filter)]
         for start in range(0, len(subjects), _SUBJECTS_PER_READ):
             some = subjects[start : start + _SUBJECTS_PER_READ]
             messages += await self._read_all(some, timeout)
@@ -249,11 +248,15 @@ class FlowStore:
 
 def _with_malformed(flow: Flow, history: Sequence[Recorded]) -> Flow:
     for each in history.malformed if isinstance(history, History) else ():
-        sequence = each.message.sequence
-        flow.void[sequence] = Void(each.error.text, each.error.reason)
-        flow.last_sequence = max(flow.last_sequence, sequence)
-        flow.message_count += 1
+        take_malformed(flow, each)
     return flow
+
+
+def take_malformed(flow: Flow, malformed: Malformed) -> None:
+    """Have a flow know of a message that can't be read: it is void, and decisions are appended behind it."""
+    flow.void[malformed.sequence] = Void(malformed.error.text, malformed.error.reason)
+    flow.last_sequence = max(flow.last_sequence, malformed.sequence)
+    flow.message_count += 1
 
 
 def _decoded(messages: Sequence[RawMessage]) -> History:
@@ -265,5 +268,5 @@ def _decoded(messages: Sequence[RawMessage]) -> History:
                 envelope.decode(message.subject, message.body, sequence=message.sequence, time=message.time)
             )
         except HandrailError as error:
-            malformed.append(Malformed(message, error))
+            malformed.append(Malformed(message.subject, message.sequence, message.time, error))
     return History(recorded, malformed)

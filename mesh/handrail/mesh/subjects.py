@@ -103,6 +103,20 @@ def flow_filter(flow_type: str, flow_id: str) -> str:
     return f"flow.{flow_type}.{flow_id}.>"
 
 
+def filter_for(subject: str) -> str:
+    """A filter that matches a subject as it was read. A token that is not UTF-8 was read as U+FFFD, which stands for
+    it nowhere: any token matches there.
+    """
+    if is_text(subject):
+        return subject
+    return ".".join(token if is_text(token) else "*" for token in subject.split("."))
+
+
+def is_text(subject: str) -> bool:
+    """Whether all of it was UTF-8 on the wire."""
+    return "\N{REPLACEMENT CHARACTER}" not in subject
+
+
 def outcome_filter(flow_type: str, flow_id: str, agent: str, event_id: str) -> str:
     """The filter for one outcome of whatever kind and type: with expectation 0, only the first is stored."""
     return f"flow.{flow_type}.{flow_id}.*.{agent}.{event_id}.>"
@@ -171,7 +185,9 @@ def _require_name(subject: str, label: str, value: str) -> None:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= 80 else text[:80] + "…"
+    """A token as it may be printed: short, and without what would steer a terminal."""
+    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:80])
+    return shown if len(text) <= 80 else shown + "…"
 
 
 def _wrong(subject: str, why: str) -> HandrailError:

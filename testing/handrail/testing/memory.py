@@ -67,7 +67,7 @@ class MemoryBus(Bus):
             raise AlreadyStored(subject)
         self._subjects[stream].add(subject)
         self._sequences[stream] += 1
-        message = RawMessage(subject, body, self._sequences[stream], self.now, headers)
+        message = RawMessage(subject, body, self._sequences[stream], self.now)
         self.messages[stream].append(message)
         if stream == streams.FLOW and subject.count(".") > 2:
             self._of_flow[subject.split(".", 3)[2]].append(message)
@@ -149,7 +149,6 @@ class MemoryDelivery(Delivery):
     def __init__(self, message: RawMessage, delivered: int, on_settled: Callable[[timedelta | None], None]) -> None:
         self.subject = message.subject
         self.body = message.body
-        self.headers = None
         self.sequence = message.sequence
         self.delivered = delivered
         self._time = message.time

@@ -81,7 +81,7 @@ def _traffic(asked: Session, flow: pb.Flow) -> Traffic:
     return Traffic(
         recorded=recorded(each for each in events if not each.void_reason),
         status=flow.status,
-        left_out=recorded(each for each in events if each.void_reason),
+        left_out=recorded(each for each in events if each.void_reason and each.HasField("event")),
     )
 
 

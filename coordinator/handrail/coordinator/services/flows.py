@@ -102,8 +102,8 @@ class FlowService(FlowServiceServicer):
         history = await self._finder.history(request.flow_id)
         flow = await self._finder.fold(request.flow_id, history)
         link_flow(flow)
-        rest = [recorded for recorded in history if recorded.sequence > after]
-        views = (event_view(recorded, flow.void.get(recorded.sequence)) for recorded in rest)
+        rest = [each for each in history.everything() if each.sequence > after]
+        views = (event_view(each, flow.void.get(each.sequence)) for each in rest)
         page = fitting(views, page_size(request.page_size, _DEFAULT_EVENTS))
         cursor = page[-1].sequence if len(page) < len(rest) else 0
         return pb.ListFlowEventsResponse(events=page, next_page_token=page_token(cursor, *listing))

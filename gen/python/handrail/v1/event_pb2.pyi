@@ -183,7 +183,7 @@ class RecordedEvent(_message.Message):
     sequence: _builtins.int
     """sequence is the position in the stream: the order of record."""
     kind: Global___Kind.ValueType
-    """kind is what the message is."""
+    """kind is what the message is; unspecified where its subject can't be read."""
     agent: _builtins.str
     """agent is the agent token of the subject: who spoke; for a command, who is spoken to; for a released proposal, who proposed."""
     type: _builtins.str
@@ -196,7 +196,7 @@ class RecordedEvent(_message.Message):
 
     @_builtins.property
     def event(self) -> Global___Event:
-        """event is the envelope as stored."""
+        """event is the envelope as stored; missing where it can't be read, and `void_reason` says why."""
 
     def __init__(
         self,

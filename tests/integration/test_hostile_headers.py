@@ -1,0 +1,187 @@
+"""What an agent writes into headers and subjects of messages that it may publish blinds no reader, of any kind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from base64 import b64decode
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from handrail.mesh import walk
+from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.durables import agent_durable
+from handrail.mesh.permissions import render, users
+from handrail.mesh.scan import scan
+from handrail.mesh.streams import FLOW, ensure_streams
+from handrail.mesh.subjects import filter_for
+from handrail.v1.template_pb2 import FlowTemplate, Step
+from tests.support.hostile import FORMS, TOKENS
+from tests.support.nats_server import NatsServer, running_server
+from tests.support.raw_client import RawClient, raw_client
+from tests.support.waiting import until
+
+FLOW_ID = "a" * 32
+LAST = f"flow.refund.{FLOW_ID}.event.refunds.{'f' * 32}.shop.v1.Granted"
+
+Place = tuple[int, bytes]
+Reader = Callable[[Bus], Awaitable[list[Place]]]
+
+
+def template() -> FlowTemplate:
+    grant = Step(name="grant", agent="refunds", after=["shop.v1.Asked"], emits=["shop.v1.Granted"])
+    return FlowTemplate(name="refund", version=1, starts_with=["shop.v1.Asked"], started_by=["desk"], steps=[grant])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    passwords = {user.name: f"secret-of-{user.name}" for user in users([template()])}
+    with running_server(tmp_path / "nats", accounts=render([template()], passwords)) as running:
+        yield running
+
+
+@pytest.fixture
+async def bus(server: NatsServer) -> AsyncIterator[Bus]:
+    """The coordinator's bus, with the streams and the agent's durable there."""
+    async with await connect(server, "coordinator") as bus:
+        await ensure_streams(bus)
+        config = {"durable_name": agent_durable("refunds"), "ack_policy": "explicit", "filter_subject": "flow.>"}
+        await bus.request_json(
+            f"$JS.API.CONSUMER.CREATE.{FLOW}.{agent_durable('refunds')}", {"stream_name": FLOW, "config": config}
+        )
+        yield bus
+
+
+@pytest.fixture
+async def agent(server: NatsServer) -> AsyncIterator[RawClient]:
+    """The agent `refunds`, with its own permissions and no client library."""
+    async with raw_client(server.url, user="refunds", password="secret-of-refunds") as client:
+        yield client
+
+
+async def connect(server: NatsServer, user: str) -> Bus:
+    return await Bus.connect(server.settings(user, user=user, password=f"secret-of-{user}"))
+
+
+async def by_multi_last(bus: Bus) -> list[Place]:
+    page = await bus.direct_get(FLOW, multi_last=["flow.>"])
+    assert page.up_to_sequence == page.messages[-1].sequence
+    return [(message.sequence, message.body) for message in page.messages]
+
+
+async def by_batches(bus: Bus) -> list[Place]:
+    return [(message.sequence, message.body) async for message in walk.oldest_first(bus, FLOW, "flow.>")]
+
+
+async def by_single_batches(bus: Bus) -> list[Place]:
+    found: list[Place] = []
+    pending = 1
+    while pending:
+        page = await bus.read_forward(FLOW, "flow.>", from_sequence=len(found) + 1, limit=1)
+        found += [(message.sequence, message.body) for message in page.messages]
+        pending = page.pending
+    return found
+
+
+async def backwards(bus: Bus) -> list[Place]:
+    return [(message.sequence, message.body) async for message in walk.newest_first(bus, FLOW, ["flow.>"])][::-1]
+
+
+async def by_sequence(bus: Bus) -> list[Place]:
+    found: list[Place] = []
+    while (message := await bus.by_sequence(FLOW, len(found) + 1)) is not None:
+        found.append((message.sequence, message.body))
+    return found
+
+
+async def by_subject(bus: Bus) -> list[Place]:
+    page = await bus.direct_get(FLOW, multi_last=["flow.>"])
+    found = [await bus.last(FLOW, filter_for(message.subject)) for message in page.messages]
+    return [(message.sequence, message.body) for message in found if message is not None]
+
+
+async def on_the_leader(bus: Bus) -> list[Place]:
+    page = await bus.direct_get(FLOW, multi_last=["flow.>"])
+    found = [await bus.last_on_leader(FLOW, filter_for(message.subject)) for message in page.messages]
+    return [(message.sequence, message.body) for message in found if message is not None]
+
+
+async def by_pull(bus: Bus) -> list[Place]:
+    found: list[Delivery] = []
+
+    def on_delivery(delivery: Delivery) -> None:
+        found.append(delivery)
+        delivery.ack()
+
+    pull = await bus.pull(FLOW, agent_durable("refunds"), in_flight=4, on_delivery=on_delivery)
+    await until(lambda: found and found[-1].subject == LAST)
+    await pull.stop()
+    return [(delivery.sequence, delivery.body) for delivery in found]
+
+
+async def by_scan(bus: Bus) -> list[Place]:
+    last = await bus.last(FLOW, LAST)
+    assert last is not None
+    async with scan(bus, FLOW, "flow.>", up_to=last.sequence) as scanning:
+        return [(stored.sequence, stored.body) async for page in scanning.pages() for stored in page]
+
+
+EVERYBODY: dict[str, Reader] = {
+    "multi_last": by_multi_last,
+    "batches": by_batches,
+    "batches of one": by_single_batches,
+    "newest first": backwards,
+    "single, by sequence": by_sequence,
+}
+OTHERS: dict[str, Reader] = {
+    "single, by subject": by_subject,
+    "MSG.GET": on_the_leader,
+    "pull": by_pull,
+    "scan": by_scan,
+}
+
+
+@pytest.mark.parametrize("empty", [True, False], ids=["empty", "with a body"])
+async def test_no_header_changes_what_a_reader_finds(
+    server: NatsServer, bus: Bus, agent: RawClient, empty: bool
+) -> None:
+    for number, headers in enumerate(FORMS.values()):
+        subject = f"flow.refund.{FLOW_ID}.event.refunds.{number:032x}.shop.v1.Granted"
+        await agent.publish(subject, b"" if empty else b"%d" % number, headers=headers)
+    stored = await everything(agent, up_to=await agent.publish(LAST, b"last"))
+    await all_find(stored, bus, {**EVERYBODY, **OTHERS})
+    async with await connect(server, "refunds") as agents_bus:
+        await all_find(stored, agents_bus, EVERYBODY)
+
+
+async def test_no_subject_stops_a_reader(server: NatsServer, bus: Bus, agent: RawClient) -> None:
+    for token in TOKENS.values():
+        subjects = (
+            b"flow.refund.%b.event.refunds.%b.shop.v1.Granted" % (token, b"b" * 32),
+            b"flow.refund.%b.event.refunds.%b.shop.v1.Granted" % (FLOW_ID.encode(), token),
+        )
+        for subject in subjects:
+            await agent.publish(subject, b"odd")
+    stored = await everything(agent, up_to=await agent.publish(LAST, b"last"))
+    await all_find(stored, bus, {**EVERYBODY, "scan": by_scan})
+    async with await connect(server, "refunds") as agents_bus:
+        await all_find(stored, agents_bus, {**EVERYBODY, "pull": by_pull})
+
+
+async def everything(agent: RawClient, *, up_to: int) -> list[Place]:
+    """What the stream holds, asked for one by one and by hand.
+
+    The broker itself moves bytes from a block without an end into the body, where it hands it from account to account.
+    """
+    found: list[Place] = []
+    for sequence in range(1, up_to + 1):
+        answer = json.loads(await agent.request("$JS.API.STREAM.MSG.GET.FLOW", b'{"seq": %d}' % sequence))
+        found.append((sequence, b64decode(answer["message"].get("data", ""))))
+    return found
+
+
+async def all_find(stored: list[Place], bus: Bus, readers: dict[str, Reader]) -> None:
+    for name, reader in readers.items():
+        assert (name, await asyncio.wait_for(reader(bus), 60)) == (name, stored)

@@ -1,0 +1,43 @@
+"""What an agent can have the broker store: headers that look like the broker's own, and subjects that are no text."""
+
+from __future__ import annotations
+
+FORMS = {
+    **{
+        f"status {code}": b"NATS/1.0\r\nStatus: %d\r\nDescription: EOB\r\nNats-UpTo-Sequence: 9999\r\n\r\n" % code
+        for code in (100, 204, 404, 408, 413, 500, 503)
+    },
+    **{
+        f"inline status {code}": b"NATS/1.0 %d EOB\r\nNats-Num-Pending: 0\r\n\r\n" % code
+        for code in (100, 204, 404, 503)
+    },
+    "inline status and headers": b"NATS/1.0 204\r\nNats-Sequence: 7\r\nNats-UpTo-Sequence: 7\r\n\r\n",
+    "inline status that is not ASCII": b"NATS/1.0 \xff\xfe\xfd\r\nA: 1\r\n\r\n",
+    "another case": b"NATS/1.0\r\nstatus: 204\r\nSTATUS: 404\r\nnats-sequence: 7\r\nNATS-SUBJECT: x\r\n\r\n",
+    "blanks around names": b"NATS/1.0\r\n Status : 204\r\nNats-Sequence : 7\r\n\tNats-Subject\t:\tx\r\n\r\n",
+    "the server's names twice": b"NATS/1.0\r\nNats-Sequence: 7\r\nNats-Sequence: 8\r\nNats-Subject: flow.x\r\n"
+    b"Nats-Time-Stamp: nonsense\r\nNats-Num-Pending: many\r\nNats-UpTo-Sequence: -1\r\n\r\n",
+    "the server's whole block": b"NATS/1.0\r\nNats-Stream: FLOW\r\nNats-Subject: flow.x\r\nNats-Sequence: 7\r\n"
+    b"Nats-Time-Stamp: 2020-01-01T00:00:00Z\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: 0\r\n\r\n",
+    "two blocks": b"NATS/1.0\r\nA: 1\r\n\r\nNats-Sequence: 7\r\nNats-Subject: flow.x\r\n\r\n",
+    "the end of a request": b"NATS/1.0\r\nNats-Pending-Messages: 100\r\nNats-Pending-Bytes: 0\r\nStatus: 408\r\n\r\n",
+    "no end": b"NATS/1.0\r\nNats-Stream: no end",
+    "one byte": b"N",
+    "the version alone": b"NATS/1.0",
+    "no block": b"garbage without a colon",
+    "only an end": b"\r\n",
+    "empty": b"NATS/1.0\r\n\r\n",
+    "no text": b"NATS/1.0\r\n\xff\xfe: \x00\x80\r\n\xc3\x28\r\n\r\n",
+}
+"""Blocks of headers as an agent may have the broker store them."""
+
+TOKENS = {
+    "not UTF-8": b"\xff\xfe",
+    "a surrogate": b"\xed\xa0\x80",
+    "a vertical tab": b"a\x0bb",
+    "a form feed": b"a\x0cb",
+    "a null": b"\x00",
+    "a line separator": "\u2028".encode(),
+    "an escape": b"\x1b]0;x\x07",
+}
+"""What an agent may put in place of a flow's or an event's id."""

@@ -1,0 +1,73 @@
+"""The broker's protocol by hand: publishes what no client library would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+_WAIT = 20.0
+
+
+class RawClient:
+    """A connection as one of the broker's users. Made by `raw_client`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, inbox: str) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._inbox = inbox.encode()
+        self._asked = 0
+
+    async def publish(self, subject: str | bytes, body: bytes, *, headers: bytes = b"") -> int:
+        """Store a message with this very block of headers and return its sequence; AssertionError where it is not."""
+        answer = json.loads(await self.request(subject, body, headers=headers))
+        assert "error" not in answer, answer
+        return int(answer["seq"])
+
+    async def request(self, subject: str | bytes, body: bytes = b"", *, headers: bytes = b"", reply: str = "") -> bytes:
+        """Send, with `reply` in place of an inbox of our own if given, and return the body of the first answer."""
+        self._asked += 1
+        subject = subject.encode() if isinstance(subject, str) else subject
+        to = reply.encode() or self._inbox + b".%d" % self._asked
+        if headers:
+            head = b"HPUB %b %b %d %d\r\n" % (subject, to, len(headers), len(headers) + len(body))
+        else:
+            head = b"PUB %b %b %d\r\n" % (subject, to, len(body))
+        self._writer.write(head + headers + body + b"\r\n")
+        async with asyncio.timeout(_WAIT):
+            while True:
+                answered, answer = await self._next()
+                if answered in (to, b"-ERR"):
+                    return answer
+
+    async def _next(self) -> tuple[bytes, bytes]:
+        """The next message: its subject and body; or `-ERR` and what the broker says."""
+        while line := await self._reader.readline():
+            verb, *fields = line.split()
+            if verb == b"PING":
+                self._writer.write(b"PONG\r\n")
+            elif verb == b"-ERR":
+                return verb, line
+            elif verb in (b"MSG", b"HMSG"):
+                payload = await self._reader.readexactly(int(fields[-1]) + 2)
+                return fields[0], payload[int(fields[-2]) if verb == b"HMSG" else 0 : -2]
+        raise AssertionError("the broker closed the connection")
+
+
+@asynccontextmanager
+async def raw_client(url: str, *, user: str = "", password: str = "") -> AsyncIterator[RawClient]:
+    """A connection for as long as the block runs."""
+    host, _, port = url.removeprefix("nats://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    inbox = f"_INBOX_{user}.raw"
+    options: dict[str, Any] = {"headers": True, "no_responders": True, "verbose": False}
+    if user:
+        options |= {"user": user, "pass": password}
+    writer.write(f"CONNECT {json.dumps(options)}\r\nSUB {inbox}.* 1\r\n".encode())
+    try:
+        yield RawClient(reader, writer, inbox)
+    finally:
+        writer.close()
+        await writer.wait_closed()
