@@ -29,7 +29,7 @@ _MESSAGES: dict[str, Fields] = {
     "OrderPlaced": {"buyer": "string", "units": "int64", "risk": "int64"},
     "StockReserved": {"units": "int64"},
     "StockReleased": {},
-    "DiscountGranted": {"percent": "int64", "asked_by": "string"},
+    "DiscountGranted": {"percent": "int64", "asked_by": "string", "share": "double"},
     "PaymentTaken": {"amount": "int64"},
     "PaymentReturned": {},
     "ParcelSent": {},

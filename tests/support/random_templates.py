@@ -87,8 +87,11 @@ def revisions(draw: st.DrawFn, spec: Spec) -> Spec:
             step["agent"] = "a7"
     if len(steps) > 1 and draw(st.integers(0, 3)) == 0:
         del steps[draw(st.integers(0, len(steps) - 1))]
-    gates = [gate for gate in spec["gates"] if draw(st.booleans())]
-    # What a step that is gone emitted is no fact any more: no rule can look it up.
+    gates = [dict(gate) for gate in spec["gates"] if draw(st.booleans())]
+    # What a step that is gone emitted is no fact any more: nothing can look it up.
+    for gate in gates:
+        if len(steps) != len(spec["steps"]) and "flow." in gate["when"]:
+            gate["when"] = "event.n > 1"
     rules = [dict(rule) for rule in spec["rules"] if len(steps) == len(spec["steps"]) and draw(st.booleans())]
     for rule in rules:
         rule["when"] = draw(st.sampled_from([rule["when"], "event.n > 0"]))
@@ -124,10 +127,19 @@ def _step(draw: st.DrawFn, number: int, known: list[str], emits: list[str], *, l
 
 
 def _gate(draw: st.DrawFn, number: int, known: list[str]) -> Spec:
+    some = full_name(draw(st.sampled_from(known)))
+    conditions = [
+        "",
+        "event.n > 1",
+        "6 / event.n > 2",
+        "event.n > flow.first.n",
+        f"flow.latest['{some}'].n > 1",
+        f"flow.facts['{some}'].map(f, f.n).sum() + flow.proposals['{some}'].map(f, f.n).sum() > 3",
+    ]
     return {
         "name": f"g{number}",
         "on": full_name(draw(st.sampled_from(known))),
-        "when": draw(st.sampled_from(["", "event.n > 1", "6 / event.n > 2"])),
+        "when": draw(st.sampled_from(conditions)),
         "approvers": {
             "roles": ["lead"],
             "quorum": draw(st.integers(1, 2)),
@@ -146,6 +158,8 @@ def _rule(draw: st.DrawFn, number: int, known: list[str]) -> Spec:
         "event.n > 2",
         f"flow.counts['{some}'] > 1",
         f"flow.latest['{some}'].n > 1",
+        f"flow.facts['{some}'].map(f, f.n).sum() > flow.first.n",
+        f"flow.proposals['{some}'].size() > 0",
         "flow.elapsed > duration('60s')",
     ]
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +52,57 @@ def test_p6_a_gate_that_can_not_be_evaluated_asks_a_person() -> None:
     simulation = granted(0, big_discount__when="100 / event.percent > 1")
     assert "can't be evaluated" in ask_of(simulation).reason
     assert stands(simulation) == "WAITING_APPROVAL"
+
+
+@pytest.mark.parametrize(
+    "when, asks",
+    [
+        ("event.percent > flow.first.units", True),
+        ("event.percent > flow.first.units + 3", False),
+        ("flow.latest['shop.v1.StockReserved'].units < flow.first.units", False),
+        ("flow.counts['shop.v1.StockReserved'] == 1", True),
+        ("flow.facts['shop.v1.StockReserved'].map(f, f.units).sum() > event.percent", False),
+        ("flow.counts['shop.v1.DiscountGranted'] + flow.proposals['shop.v1.DiscountGranted'].size() > 0", False),
+        ("flow.elapsed > duration('0s')", False),
+    ],
+)
+def test_a_gate_looks_at_the_flow_at_the_place_of_the_proposal(when: str, asks: bool) -> None:
+    simulation = granted(5, big_discount__when=when)
+    assert bool(proposal_of(simulation).asks) is asks
+    proposed = proposal_of(simulation)
+    if not asks:
+        emit(simulation, "pay", "PaymentTaken", amount=95)
+    assert simulation.folded().proposals[proposed.recorded.event_id].asks == proposed.asks, (
+        "P4: no later fact has a say"
+    )
+
+
+def test_p6_a_gate_on_a_fact_that_is_not_there_asks_a_person() -> None:
+    simulation = granted(5, big_discount__when="flow.latest['shop.v1.PaymentTaken'].amount > 0")
+    assert "the flow has no shop.v1.PaymentTaken yet" in ask_of(simulation).reason
+    looked = "flow.counts['shop.v1.PaymentTaken'] > 0 && flow.latest['shop.v1.PaymentTaken'].amount > 0"
+    assert not proposal_of(granted(5, big_discount__when=looked)).asks
+
+
+@pytest.mark.parametrize("share", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "when", ["event.share > 0.5", "event.share < 0.5", "event.share * 0.0 != 0.0", "!(event.share > 0.5)"]
+)
+def test_p6_a_number_that_is_none_asks_a_person(when: str, share: float) -> None:
+    simulation = reserved(big_discount__when=when)
+    emit(simulation, "discount", "DiscountGranted", percent=5, share=share)
+    assert f"event.share is {share}" in ask_of(simulation).reason
+    assert stands(simulation) == "WAITING_APPROVAL"
+
+
+def test_proposals_that_wait_are_seen_by_the_next_one() -> None:
+    when = "event.percent + flow.proposals['shop.v1.DiscountGranted'].map(p, p.percent).sum() > 10"
+    simulation = reserved(big_discount__when=when)
+    simulation.coordinator = False
+    run = run_of(simulation, "discount")
+    for index in range(3):
+        simulation.say(simulation.outcome(run, make("DiscountGranted", percent=4), index=index, total=3))
+    assert [bool(each.asks) for each in simulation.flow.proposals.values()] == [False, False, True]
 
 
 def test_p6_several_gates_on_one_type_must_all_pass() -> None:

@@ -13,6 +13,7 @@ from handrail.mesh.flow import RunState
 from handrail.mesh.replay.changes import GateChange, RuleChange, changes
 from handrail.mesh.replay.differences import differences
 from handrail.mesh.replay.observed import observe
+from handrail.mesh.replay.reasons import values_read
 from handrail.mesh.replay.regular import try_regular
 from handrail.mesh.replay.replayer import Replayer, Span
 from handrail.mesh.replay.stored import Stored
@@ -158,6 +159,24 @@ def test_time_elapsed_and_latest_facts_are_those_of_the_stream() -> None:
     assert tripped(Told(spec(), 1, 2, 3, 4).under(spec(rules=rules, version=2))[1]) == {"r": T3}
     rules[0]["when"] = rules[0]["when"].replace("30s", "31s")
     assert not Told(spec(), 1, 2, 3, 4).under(spec(rules=rules, version=2))[1].tripped
+
+
+def test_gates_see_the_flow_as_it_was_before_what_they_guard() -> None:
+    gates = [
+        gate(T2, "event.n > flow.first.n", "first"),
+        gate(T2, "flow.counts['shop.v1.T2'] > 0", "counts"),
+        gate(T3, "flow.facts['shop.v1.T2'].map(f, f.n).sum() + flow.latest['shop.v1.T1'].n == 5", "sum"),
+        gate(T3, "flow.elapsed >= duration('31s')", "late"),
+    ]
+    _, now = Told(spec(), 1, 2, 3, 4).under(spec(gates=gates, version=2))
+    assert [name for name, _ in now.asked] == ["first", "sum"]
+    first, added = (
+        values_read(each.gate.when, each.recorded, now.template.contracts, each.facts)
+        for each in now.asked.values()
+        if each.gate.when is not None
+    )
+    assert first == "event.n = 3, flow.first.n = 1"
+    assert added == "flow.latest['shop.v1.T1'].n = 2, flow.facts['shop.v1.T2'] has 1"
 
 
 def test_what_a_person_stopped_is_not_evaluated_on() -> None:

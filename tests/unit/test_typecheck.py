@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from google.protobuf import text_format
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,7 +91,7 @@ MESSAGES = {
     "Picked": {"part": "string"},
     "Missed": {"part": "string"},
     "Priced": {"price": "int64"},
-    "Packed": {"price": "int64", "by": "shop.v1.Person", "names": "repeated string"},
+    "Packed": {"price": "int64", "by": "shop.v1.Person", "names": "repeated string", "weight": "double"},
     "Shipped": {"parcel": "string"},
     "Told": {},
     "PutBack": {},
@@ -227,6 +228,8 @@ PLANTED = [
     ),
     ("HR033", "steps[3].after_all[0].count", [("latest['shop.v1.Planned'].parts", "latest['shop.v1.Priced'].price")]),
     ("HR033", "", [("\"latest['shop.v1.Planned'].parts\"", "899")]),
+    ("HR034", "gates[0].when", [("event.price > 100", "event.weight > 1.5")]),
+    ("HR034", "rules[0].when", [("flow.counts['shop.v1.Missed'] > 3", "flow.latest['shop.v1.Packed'].weight > 1.5")]),
 ]
 
 
@@ -242,6 +245,38 @@ def test_a_planted_fault_is_found_where_it_is(code: str, path: str, edits: list[
 def test_every_code_has_a_planted_fault() -> None:
     elsewhere = {"HR006", "HR029", "HR030"}  # a fault of the contract, one of size, and a file that is no template
     assert {code for code, _, _ in PLANTED} | elsewhere == set(CODES)
+
+
+@pytest.mark.parametrize(
+    "rules, warned",
+    [
+        ("", True),
+        ("double: {finite: true}", False),
+        ("double: {gte: 0, lt: 9}", False),
+        ("double: {gte: 0}", True),
+        ("double: {const: 2}", False),
+        ("double: {in: [1, 2]}", False),
+        ("double: {not_in: [1, 2]}", True),
+    ],
+)
+def test_a_number_in_a_condition_has_to_be_finite_by_its_contract(rules: str, warned: bool) -> None:
+    file = shop_file(MESSAGES, imports=("buf/validate/validate.proto",))
+    packed = next(message for message in file.message_type if message.name == "Packed")
+    text_format.Parse(rules, packed.field[3].options.Extensions[validate_pb2.field])
+    proto = edited(("event.price > 100", "event.price > 100 || event.weight > 1.5"))
+    told = [each.code for each in check(proto, Contracts.from_descriptor_set(set_of(file)))]
+    assert told.count("HR034") == int(warned)
+
+
+def test_a_condition_of_a_gate_is_typed_as_one_of_a_rule_is() -> None:
+    for text in (
+        "event.price > flow.latest['shop.v1.Planned'].parts",
+        "flow.first.nothing == ''",
+        "flow.facts['x'] == []",
+    ):
+        assert ("HR027", "gates[0].when") in found(edited(("event.price > 100", text)))
+    text = "flow.facts['shop.v1.Priced'].map(p, p.price).sum() > 100 || flow.first.key == ''"
+    assert check(edited(("event.price > 100", text)), CONTRACTS) == []
 
 
 def test_a_contract_whose_rules_can_not_be_applied_is_found() -> None:

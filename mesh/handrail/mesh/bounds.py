@@ -15,10 +15,9 @@ from functools import cached_property
 from typing import cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.descriptor_pb2 import FieldOptions
 
-from buf.validate import validate_pb2
 from handrail.mesh.contracts import Contracts
+from handrail.mesh.field_rules import rules_of
 from handrail.mesh.graph import FlowGraph
 from handrail.mesh.specs import emits_of
 from handrail.v1 import template_pb2 as pb
@@ -211,7 +210,7 @@ def _field(contracts: Contracts, message_type: str, path: str) -> FieldDescripto
 
 def _largest(field: FieldDescriptor, *, counts_items: bool) -> Bound:
     """The largest value, or the greatest number of items, that the field's own rules allow."""
-    rules = FieldOptions.FromString(field.GetOptions().SerializeToString()).Extensions[validate_pb2.field]
+    rules = rules_of(field)
     if counts_items:
         return rules.repeated.max_items if rules.repeated.HasField("max_items") else None
     kind = rules.WhichOneof("type")

@@ -12,8 +12,7 @@ from handrail.mesh.findings import finding
 from handrail.mesh.flow import MESSAGE_LIMIT
 from handrail.mesh.graph import FlowGraph, goes_on
 from handrail.mesh.policy import Count
-from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED, emits_of
-from handrail.mesh.template import fact_types
+from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED, emits_of, fact_types
 from handrail.v1 import template_pb2 as pb
 
 

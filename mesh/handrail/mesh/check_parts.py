@@ -10,11 +10,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError, PolicyError
 from handrail.mesh.expression import cut, nearest
+from handrail.mesh.field_rules import excludes_infinity
 from handrail.mesh.findings import finding
 from handrail.mesh.permissions import RESERVED
 from handrail.mesh.policy import Policy
-from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED
-from handrail.mesh.template import fact_types
+from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED, Terms
 from handrail.v1 import template_pb2 as pb
 
 MAX_EXPRESSIONS = 200
@@ -108,6 +108,7 @@ def check_effects(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
 
 def check_gates(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
     """Conditions, expiries and requesters of gates."""
+    terms = Terms.of(proto, contracts).known()
     for index, gate in enumerate(proto.gates):
         path = f"gates[{index}]"
         waits = gate.on_expiry == pb.EXPIRY_ACTION_WAIT
@@ -119,7 +120,7 @@ def check_gates(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Fin
             continue
         if gate.when.strip():
             try:
-                Policy.parse(gate.when, event_types=[gate.on], contracts=contracts)
+                yield from _condition(f"{path}.when", terms.parse(gate.when, [gate.on]), contracts)
             except PolicyError as error:
                 yield finding("HR027", f"{path}.when", error.text)
         if gate.approvers.requester_field:
@@ -128,13 +129,17 @@ def check_gates(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Fin
 
 def check_rules(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
     """Conditions of rules, for each of the events they are evaluated at."""
-    facts = frozenset(filter(contracts.knows, fact_types(proto)))
+    terms = Terms.of(proto, contracts).known()
     for index, rule in enumerate(proto.rules):
+        path, told = f"rules[{index}].when", set[str]()
         for event_type in filter(contracts.knows, rule.on):
             try:
-                Policy.parse(rule.when, event_types=[event_type], contracts=contracts, fact_types=facts)
+                for found in _condition(path, terms.parse(rule.when, [event_type]), contracts):
+                    if found.text not in told:
+                        told.add(found.text)
+                        yield found
             except PolicyError as error:
-                yield finding("HR027", f"rules[{index}].when", f"at {event_type}: {error.text}")
+                yield finding("HR027", path, f"at {event_type}: {error.text}")
 
 
 def check_times(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
@@ -152,6 +157,19 @@ def check_times(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
                 "HR028",
                 path,
                 f"{duration.ToJsonString()} is longer than the flow may take ({proto.deadline.ToJsonString()})",
+            )
+
+
+def _condition(path: str, policy: Policy, contracts: Contracts) -> Iterator[pb.Finding]:
+    """What is to be said of a condition that compiles."""
+    if policy.problem:
+        yield finding("HR027", path, f"«{cut(policy.text)}»: {policy.problem}")
+    for read in policy.numbers:
+        definition = cast("Descriptor | None", contracts.message_class(read.message_type).DESCRIPTOR)
+        field = definition.fields_by_name.get(read.field) if definition else None
+        if field is not None and not excludes_infinity(field):
+            yield finding(
+                "HR034", path, f"nothing in the contract of {read.message_type} says that {read.field} is finite"
             )
 
 

@@ -17,8 +17,8 @@ from handrail.mesh.contract_consumers import Consumer, Use, uses
 from handrail.mesh.contract_set import ContractSet
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.policy import Count, Policy
-from handrail.mesh.template import fact_types
+from handrail.mesh.policy import Count
+from handrail.mesh.specs import Terms, fact_types
 from handrail.v1 import template_pb2 as pb
 
 ENVELOPE_FILES = frozenset({"handrail/v1/event.proto", "handrail/v1/decision.proto", "handrail/v1/failure.proto"})
@@ -218,18 +218,18 @@ def _conditions(proto: pb.FlowTemplate) -> Iterator[_Condition]:
     facts = fact_types(proto)
     for gate in proto.gates:
         if gate.when.strip():
-            yield _condition("gate", gate.name, gate.when, [gate.on], None)
+            yield _condition("gate", gate.name, gate.when, [gate.on], proto)
     for rule in proto.rules:
-        yield _condition("rule", rule.name, rule.when, list(rule.on), facts)
+        yield _condition("rule", rule.name, rule.when, list(rule.on), proto)
     for step in proto.steps:
         for join in step.after_all:
             if join.count and not join.count.isdecimal():
                 yield _count(step.name, join.count, facts)
 
 
-def _condition(kind: str, name: str, text: str, types: Sequence[str], facts: Collection[str] | None) -> _Condition:
+def _condition(kind: str, name: str, text: str, types: Sequence[str], proto: pb.FlowTemplate) -> _Condition:
     def compile_(contracts: Contracts) -> object:
-        return Policy.parse(text, event_types=types, contracts=contracts, fact_types=facts)
+        return Terms.of(proto, contracts).parse(text, types)
 
     return _Condition(kind, name, text, compile_)
 

@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
 from cel_expr_python import cel
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import PolicyError
+from handrail.mesh.finite import CHECK, SUM, NumberRead, check, guard, numbers_read
+from handrail.mesh.syntax import Tree
+from handrail.v1.failure_pb2 import StepCompleted
 
 MAX_LENGTH = 10_000
 """The longest expression, in characters. The engine itself bounds nesting (32) and the number of iterations, and its
@@ -34,7 +37,15 @@ EVENT = "event"
 ELAPSED = "flow.elapsed"
 """The name of the time since the flow's first event."""
 
-Value = Message | int | timedelta
+FIRST = "flow.first"
+"""The name of the flow's first event."""
+
+COUNTS, LATEST, FACTS, PROPOSALS = "flow.counts", "flow.latest", "flow.facts", "flow.proposals"
+"""The tables of a flow, which are looked up by message type."""
+
+FLOW_TABLES = (COUNTS, LATEST, FACTS, PROPOSALS)
+
+Value = Message | int | timedelta | Sequence[Message]
 
 _MANY = 300
 """Known names beyond which none is searched for a resemblance: that takes a tenth of a millisecond each."""
@@ -43,7 +54,8 @@ _LEXEME = re.compile(
     r"""
       [bBrR]{0,2} (?: \"{3}(?:\\.|[^\\])*?\"{3} | '{3}(?:\\.|[^\\])*?'{3} | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' )
     | //[^\n]*
-    | (?P<table> (?:flow\s*\.\s*)? (?:latest|counts)) \s* \[ \s* (?P<quote>["'])(?P<type>[^"'\\\n]*)(?P=quote) \s* \]
+    | (?P<table> (?:flow\s*\.\s*)? (?:latest|counts|facts|proposals))
+      \s* \[ \s* (?P<quote>["'])(?P<type>[^"'\\\n]*)(?P=quote) \s* \]
     | \.\s*[A-Za-z_]\w* | [A-Za-z_]\w*
     """,
     re.VERBOSE | re.DOTALL,
@@ -56,7 +68,7 @@ _STATUS = re.compile(r"^[A-Z_]+: ")
 
 
 class Fact(NamedTuple):
-    """One look-up of an expression: its table (`flow.latest`, `flow.counts`, `latest`), the type, and its variable."""
+    """One look-up of an expression: its table (`flow.latest`, `flow.counts`, `latest`, …), the type, its variable."""
 
     table: str
     message_type: str
@@ -65,18 +77,33 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression. `type` is that of its value: BOOL, INT, UINT, STRING, …, or the full name of a message."""
+    """A compiled expression.
+
+    `type` is that of its value: BOOL, INT, UINT, STRING, …, or the full name of a message. `numbers` are the fields of
+    doubles that it reads, `names` the variables. An expression with a `problem` type-checks and yet can't be evaluated.
+    """
 
     text: str
     facts: tuple[Fact, ...]
     type: str
+    numbers: tuple[NumberRead, ...]
+    names: frozenset[str]
+    problem: str
     _compiled: cel.Expression
 
     @classmethod
     def compile(
-        cls, text: str, *, contracts: Contracts, event_type: str | None, tables: Collection[str], types: Collection[str]
+        cls,
+        text: str,
+        *,
+        contracts: Contracts,
+        event_type: str | None,
+        tables: Collection[str],
+        types: Collection[str],
+        first_type: str | None = None,
     ) -> Expression:
-        """Compile an expression in which `event` is of `event_type` and the `tables` may be asked for `types`.
+        """Compile an expression in which `event` is of `event_type`, `flow.first` of `first_type` and the `tables` may
+        be asked for `types`.
 
         Raises `PolicyError` with line and column where it is too long, does not parse, does not type-check, or looks up
         a type that the flow has no fact of.
@@ -84,19 +111,34 @@ class Expression:
         if len(text) > MAX_LENGTH:
             raise PolicyError(f"the expression has {len(text):,} characters; at most {MAX_LENGTH:,} are taken")
         source, facts = _facts(text, tables, types)
-        variables = tuple((fact.variable, None if fact.table == "flow.counts" else fact.message_type) for fact in facts)
-        environment = _environment(contracts, event_type, variables, elapsed="flow.latest" in tables)
+        variables = [(fact.variable, _type_of(fact)) for fact in facts]
+        variables += [(name, type_name) for name, type_name in ((EVENT, event_type), (FIRST, first_type)) if type_name]
+        if LATEST in tables:
+            variables.append((ELAPSED, _DURATION))
+        environment = _environment(contracts, tuple(variables))
         try:
             compiled = environment.compile(source)
         except (RuntimeError, TypeError, ValueError) as error:
             raise PolicyError(f"«{cut(text)}»: {_explain(str(error), tables)}") from None
-        return cls(text, facts, compiled.return_type().name(), compiled)
+        value_type, problem = compiled.return_type().name(), ""
+        numbers, names = tuple[NumberRead, ...](), frozenset[str]()
+        try:
+            tree = Tree(compiled.serialize())
+            numbers, names = tuple(dict.fromkeys(numbers_read(tree))), frozenset(tree.names.values())
+            if guard(tree):
+                compiled = environment.deserialize(tree.serialized())
+        except (DecodeError, EncodeError, RuntimeError):  # the binary form of a tree has at most 100 levels
+            problem = "it is nested too deeply for its numbers to be checked"
+        return cls(text, facts, value_type, numbers, names, problem, compiled)
 
     def evaluate(self, values: Mapping[str, Value]) -> object:
         """The value for these variables: a Python value of the expression's own type.
 
-        Raises `PolicyError` where the evaluation fails, or gives a value of any other type.
+        Raises `PolicyError` where the evaluation fails, reads or comes to a number that is not finite, or gives a value
+        of any other type.
         """
+        if self.problem:
+            raise PolicyError(f"«{cut(self.text)}» can't be evaluated: {self.problem}")
         try:
             answer = self._compiled.eval(data=values)
             value = answer.value()
@@ -150,19 +192,57 @@ def _position(text: str, offset: int) -> str:
     return f"line {text.count(chr(10), 0, offset) + 1}, column {offset - line_start + 1}"
 
 
+_DURATION = "google.protobuf.Duration"
+_LIST = "list "
+
+
+def _type_of(fact: Fact) -> str:
+    """The spelling of a look-up's type: a message, a list of them, or a number (empty)."""
+    if fact.table == COUNTS:
+        return ""
+    return _LIST + fact.message_type if fact.table in (FACTS, PROPOSALS) else fact.message_type
+
+
 @lru_cache(maxsize=64)
-def _environment(
-    contracts: Contracts, event_type: str | None, variables: tuple[tuple[str, str | None], ...], *, elapsed: bool
-) -> cel.Env:
+def _environment(contracts: Contracts, variables: tuple[tuple[str, str], ...]) -> cel.Env:
     """The engine's environment; a few milliseconds to make, so expressions with the same names share one."""
-    types = {ELAPSED: cel.Type.DURATION} if elapsed else {}
-    for name, message_type in ((EVENT, event_type), *variables) if event_type else variables:
-        if message_type is None:
+    types = {}
+    for name, spelled in variables:
+        message_type = spelled.removeprefix(_LIST)
+        if not message_type:
             types[name] = cel.Type.INT
-        else:
-            contracts.message_class(message_type)  # raises for a type that the engine would not know either
-            types[name] = cel.Type(message_type)
-    return cel.NewEnv(descriptor_pool=contracts.pool, variables=types)
+            continue
+        if message_type == _DURATION:
+            types[name] = cel.Type.DURATION
+            continue
+        contracts.message_class(message_type)  # raises for a type that the engine would not know either
+        types[name] = cel.Type.List(cel.Type(message_type)) if spelled.startswith(_LIST) else cel.Type(message_type)
+    return cel.NewEnv(descriptor_pool=contracts.pool, variables=types, functions=_functions())
+
+
+_A_MESSAGE = cel.Type(StepCompleted.DESCRIPTOR.full_name)
+"""Stands for messages of any type where a function is looked up."""
+
+
+def _functions() -> list[cel.FunctionDecl]:
+    """The check of numbers, for every kind of value; and the types of `sum`, which is a loop before it is evaluated."""
+    kinds = [
+        cel.Type.BOOL, cel.Type.INT, cel.Type.UINT, cel.Type.DOUBLE, cel.Type.STRING, cel.Type.BYTES, cel.Type.NULL,
+        cel.Type.DURATION, cel.Type.TIMESTAMP, cel.Type.TYPE, cel.Type.LIST, cel.Type.MAP, _A_MESSAGE,
+    ]  # fmt: skip
+    checks = [
+        cel.Overload(f"{CHECK}_{number}", return_type=cel.Type.BOOL, parameters=[kind, cel.Type.STRING], impl=check)
+        for number, kind in enumerate(kinds)
+    ]
+    # The engine wants one implementation of each name, and would not tell two lists apart.
+    sums = [cel.Overload(f"{SUM}_int", cel.Type.INT, [cel.Type.List(cel.Type.INT)], True, _not_evaluated)]
+    for kind in (cel.Type.UINT, cel.Type.DOUBLE, cel.Type.DURATION):
+        sums.append(cel.Overload(f"{SUM}_{kind.name()}", kind, [cel.Type.List(kind)], True))
+    return [cel.FunctionDecl(CHECK, checks), cel.FunctionDecl(SUM, sums)]
+
+
+def _not_evaluated(_: object) -> int:
+    raise AssertionError("sums are loops by now")
 
 
 def _explain(error: str, tables: Collection[str]) -> str:

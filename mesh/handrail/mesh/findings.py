@@ -89,6 +89,11 @@ CODES: Mapping[str, Code] = {
         _WARNING,
         "count by a field whose contract has a rule like `uint32.lte`, or split the flow",
     ),
+    "HR034": Code(
+        "number in a condition that may be infinite",
+        _WARNING,
+        "give the field a rule `double.finite: true`; without it NaN and infinity reach the condition",
+    ),
 }
 """Every code, with its title, its severity and what to do."""
 

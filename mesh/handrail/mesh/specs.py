@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -195,6 +196,40 @@ _CONSEQUENCES = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What conditions of a template may speak of: the types of its facts, and those that it begins with."""
+
+    contracts: Contracts
+    facts: frozenset[str]
+    starts: frozenset[str]
+
+    @classmethod
+    def of(cls, proto: pb.FlowTemplate, contracts: Contracts) -> Terms:
+        """The terms of a template."""
+        return cls(contracts=contracts, facts=fact_types(proto), starts=frozenset(proto.starts_with))
+
+    def known(self) -> Terms:
+        """Without the types that the contracts don't have."""
+        known = self.contracts.knows
+        return replace(self, facts=frozenset(filter(known, self.facts)), starts=frozenset(filter(known, self.starts)))
+
+    def parse(self, text: str, event_types: Collection[str]) -> Policy:
+        """A condition, asked about events of these types. Raises `PolicyError`, as `Policy.parse` does."""
+        return Policy.parse(
+            text,
+            event_types=event_types,
+            contracts=self.contracts,
+            fact_types=self.facts,
+            first_types=sorted(self.starts),
+        )
+
+
+def fact_types(proto: pb.FlowTemplate) -> frozenset[str]:
+    """The types that can become facts of a flow: what begins it, and what its steps emit."""
+    return frozenset(proto.starts_with).union(*(emits_of(step) for step in proto.steps))
+
+
 def emits_of(step: pb.Step) -> frozenset[str]:
     """The types that a step may answer with: what the template names, or StepCompleted where it names nothing."""
     return frozenset(step.emits or [STEP_COMPLETED])
@@ -220,9 +255,9 @@ def step_spec(step: pb.Step, facts: frozenset[str], contracts: Contracts) -> Ste
     )
 
 
-def gate_spec(gate: pb.Gate, contracts: Contracts) -> GateSpec:
+def gate_spec(gate: pb.Gate, terms: Terms) -> GateSpec:
     """A gate."""
-    when = Policy.parse(gate.when, event_types=[gate.on], contracts=contracts) if gate.when.strip() else None
+    when = terms.parse(gate.when, [gate.on]) if gate.when.strip() else None
     waits = gate.on_expiry == pb.EXPIRY_ACTION_WAIT
     return GateSpec(
         name=gate.name,
@@ -238,9 +273,9 @@ def gate_spec(gate: pb.Gate, contracts: Contracts) -> GateSpec:
     )
 
 
-def rule_spec(rule: pb.Rule, facts: frozenset[str], contracts: Contracts) -> RuleSpec:
-    """A rule; `facts` are the types that its condition may look up."""
-    when = Policy.parse(rule.when, event_types=rule.on, contracts=contracts, fact_types=facts)
+def rule_spec(rule: pb.Rule, terms: Terms) -> RuleSpec:
+    """A rule."""
+    when = terms.parse(rule.when, rule.on)
     digest = hashlib.sha256(rule.SerializeToString(deterministic=True)).hexdigest()
     return RuleSpec(name=rule.name, on=frozenset(rule.on), when=when, then=_CONSEQUENCES[rule.then], digest=digest)
 

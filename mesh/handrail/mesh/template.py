@@ -25,8 +25,9 @@ from handrail.mesh.specs import (
     RetrySpec,
     RuleSpec,
     StepSpec,
+    Terms,
     UndoSpec,
-    emits_of,
+    fact_types,
     gate_spec,
     rule_spec,
     step_spec,
@@ -80,8 +81,8 @@ class Template:
         what runs. Raises `PolicyError` for an expression that does not compile, and `HandrailError` with
         UNKNOWN_MESSAGE_TYPE for a type that the contracts don't have.
         """
-        facts = fact_types(proto)
-        steps = [step_spec(step, facts, contracts) for step in proto.steps]
+        terms = Terms.of(proto, contracts)
+        steps = [step_spec(step, terms.facts, contracts) for step in proto.steps]
         template = cls(
             proto=proto,
             contracts=contracts,
@@ -94,8 +95,8 @@ class Template:
             parallel_undo=proto.compensation_order == pb.COMPENSATION_ORDER_PARALLEL,
             asks_on_divergence=proto.on_divergence == pb.DIVERGENCE_ACTION_ESCALATE,
             steps=MappingProxyType({step.name: step for step in steps}),
-            gates=MappingProxyType({gate.name: gate_spec(gate, contracts) for gate in proto.gates}),
-            rules=MappingProxyType({rule.name: rule_spec(rule, facts, contracts) for rule in proto.rules}),
+            gates=MappingProxyType({gate.name: gate_spec(gate, terms) for gate in proto.gates}),
+            rules=MappingProxyType({rule.name: rule_spec(rule, terms) for rule in proto.rules}),
         )
         for full_name in template.message_types:
             contracts.message_class(full_name)
@@ -159,11 +160,6 @@ class Template:
     @cached_property
     def _rules(self) -> dict[str, tuple[RuleSpec, ...]]:
         return _index((message_type, rule) for rule in self.rules.values() for message_type in rule.on)
-
-
-def fact_types(proto: pb.FlowTemplate) -> frozenset[str]:
-    """The types that can become facts of a flow: what begins it, and what its steps emit."""
-    return frozenset(proto.starts_with).union(*(emits_of(step) for step in proto.steps))
 
 
 _Spec = TypeVar("_Spec", StepSpec, GateSpec, RuleSpec)

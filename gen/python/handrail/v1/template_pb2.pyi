@@ -474,7 +474,7 @@ class Gate(_message.Message):
     on: _builtins.str
     """on is the message type it guards: it is a fact only once released."""
     when: _builtins.str
-    """when is a CEL condition over `event`; absent: always. One that can't be evaluated asks a person."""
+    """when is a CEL condition over `event` (the proposal) and `flow`; absent: always. One that can't be evaluated asks a person."""
     on_expiry: Global___ExpiryAction.ValueType
     """on_expiry is what happens when they don't answer; REJECT where it is missing."""
     on_reject: Global___RejectAction.ValueType
@@ -555,7 +555,7 @@ class Rule(_message.Message):
     name: _builtins.str
     """name is unique in the template."""
     when: _builtins.str
-    """when is a CEL condition over `event` (the fact) and `flow` (counts, latest, elapsed)."""
+    """when is a CEL condition over `event` (the fact) and `flow` (first, latest, counts, facts, proposals, elapsed)."""
     then: _decision_pb2.RuleAction.ValueType
     """then is the consequence."""
     @_builtins.property

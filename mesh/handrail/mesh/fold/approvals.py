@@ -12,7 +12,8 @@ from handrail.mesh import ids
 from handrail.mesh.envelope import Recorded, type_of
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import Ask, Ballot, Flow, Proposal, ProposalState, Void
-from handrail.mesh.fold import triggers
+from handrail.mesh.flow_facts import FlowFacts
+from handrail.mesh.fold import rules, triggers
 from handrail.mesh.template import ExpiryPolicy, GateSpec, RejectPolicy
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested, Choice
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -22,10 +23,11 @@ def evaluate(flow: Flow, recorded: Recorded) -> Proposal:
     """A proposal with the gates that ask for people. A gate that can't be evaluated asks."""
     data = recorded.event.data
     message = flow.template.contracts.decode(data)
+    facts = rules.facts_at(flow, recorded)
     asks = tuple(
         Ask(gate, reason, _requester(flow, gate, message))
         for gate in flow.template.gates_on(recorded.type)
-        if (reason := _why_it_asks(gate, message)) is not None
+        if (reason := _why_it_asks(gate, message, facts)) is not None
     )
     digest = ids.approval_digest(
         flow_id=recorded.event.flow_id,
@@ -188,11 +190,11 @@ def _rejection_is_wished(flow: Flow, proposal: Proposal) -> bool:
     )
 
 
-def _why_it_asks(gate: GateSpec, message: Message) -> str | None:
+def _why_it_asks(gate: GateSpec, message: Message, facts: FlowFacts) -> str | None:
     if gate.when is None:
         return "always"
     try:
-        return gate.when.text if gate.when.allows(event=message, flow=None) else None
+        return gate.when.text if gate.when.allows(event=message, flow=facts) else None
     except PolicyError as error:
         return f"its condition can't be evaluated: {error.text}"
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from google.protobuf.message import Message
-
+from handrail.mesh import expression
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import Flow, Trip, Void
-from handrail.mesh.policy import FlowFacts
+from handrail.mesh.flow_facts import FlowFacts
 from handrail.mesh.template import RuleSpec
 from handrail.v1.decision_pb2 import RuleInputs, RuleTripped
 
@@ -25,7 +23,7 @@ def evaluate(flow: Flow, recorded: Recorded) -> None:
             continue
         try:
             message = flow.template.contracts.decode(recorded.event.data)
-            tripped = rule.when.allows(event=message, flow=_facts(flow, recorded))
+            tripped = rule.when.allows(event=message, flow=facts_at(flow, recorded))
             detail = rule.when.text
         except PolicyError as error:
             tripped, detail = True, f"it can't be evaluated: {error.text}"
@@ -70,42 +68,34 @@ def reason(trip: Trip) -> str:
     return f"rule {trip.rule} tripped: {trip.detail}"
 
 
-class Latest(Mapping[str, Message]):
-    """The latest fact of each type, decoded when it is looked up."""
-
-    def __init__(self, flow: Flow) -> None:
-        self._decode = flow.template.contracts.decode
-        self._facts = {name: facts[-1] for name, facts in flow.facts_by_type.items() if facts}
-
-    def __getitem__(self, message_type: str) -> Message:
-        return self._decode(self._facts[message_type].event.data)
-
-    def __contains__(self, message_type: object) -> bool:
-        return message_type in self._facts
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._facts)
-
-    def __len__(self) -> int:
-        return len(self._facts)
-
-
 def _inputs(flow: Flow, rule: RuleSpec, recorded: Recorded) -> RuleInputs:
     """What the condition reads of the flow, and nothing else."""
     inputs = RuleInputs()
     inputs.elapsed.FromTimedelta(recorded.time - flow.start_time)
     for table, message_type in rule.when.reads(recorded.type):
         facts = flow.facts_by_type.get(message_type, ())
-        if table == "flow.counts":
-            inputs.counts[message_type] = len(facts)
-        elif facts:
-            inputs.latest[message_type] = facts[-1].event_id
+        match table:
+            case expression.COUNTS:
+                inputs.counts[message_type] = len(facts)
+            case expression.FACTS:
+                inputs.facts[message_type] = len(facts)
+            case expression.PROPOSALS:
+                inputs.proposals[message_type] = len(facts_at(flow, recorded).proposals(message_type))
+            case _ if facts:
+                inputs.latest[message_type] = facts[-1].event_id
+    if rule.when.reads_first and flow.first is not None:
+        inputs.first = flow.first.event_id
     return inputs
 
 
-def _facts(flow: Flow, recorded: Recorded) -> FlowFacts:
+def facts_at(flow: Flow, recorded: Recorded) -> FlowFacts:
+    """What a condition may know of the flow as it stands, asked about this event of it."""
+    if flow.first is None:
+        raise ValueError("the flow has no event yet")
     return FlowFacts(
-        counts={name: len(facts) for name, facts in flow.facts_by_type.items()},
-        latest=Latest(flow),
-        elapsed=recorded.time - flow.start_time,
+        contracts=flow.template.contracts,
+        first_event=flow.first,
+        by_type=flow.facts_by_type,
+        asked=flow.proposals,
+        at=recorded,
     )

@@ -6,6 +6,7 @@ from handrail.mesh import ids
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import Flow, StepRun
+from handrail.mesh.flow_facts import Latest
 from handrail.mesh.fold import rules
 from handrail.mesh.template import StepSpec
 
@@ -58,7 +59,7 @@ def inputs_of_join(flow: Flow, step: StepSpec) -> list[Recorded]:
     for wanted in step.joins:
         there = flow.facts_by_type.get(wanted.type, ())
         try:
-            count = wanted.count.evaluate({} if wanted.count.fixed is not None else rules.Latest(flow))
+            count = wanted.count.evaluate(Latest(flow.template.contracts, flow.facts_by_type))
         except PolicyError:
             # What the count is told from is not there yet.
             return []

@@ -11,9 +11,10 @@ from datetime import timedelta
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.envelope import Recorded, from_timestamp
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow_facts import FlowFacts
 from handrail.mesh.infer.notes import Notes, times
 from handrail.mesh.infer.traffic import SeenRun, Traffic
-from handrail.mesh.policy import Policy
+from handrail.mesh.specs import Terms
 from handrail.mesh.subjects import Kind
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import (
@@ -77,9 +78,7 @@ def seen_proposals(flows: Sequence[Traffic]) -> list[SeenProposal]:
     return found
 
 
-def infer_gates(
-    flows: Sequence[Traffic], runs: Sequence[SeenRun], contracts: Contracts, notes: Notes
-) -> Iterator[pb.Gate]:
+def infer_gates(flows: Sequence[Traffic], runs: Sequence[SeenRun], terms: Terms, notes: Notes) -> Iterator[pb.Gate]:
     """The gates, types in the order in which they were proposed first."""
     proposals = seen_proposals(flows)
     number = 0
@@ -90,7 +89,7 @@ def infer_gates(
             yield _unasked(message_type, of_type, notes, f"gates[{number}]")
             number += 1
         for name in names:
-            yield _gate(name, message_type, of_type, runs, contracts, notes, f"gates[{number}]")
+            yield _gate(name, message_type, of_type, runs, terms, notes, f"gates[{number}]")
             number += 1
 
 
@@ -119,7 +118,7 @@ def _gate(
     message_type: str,
     proposals: Sequence[SeenProposal],
     runs: Sequence[SeenRun],
-    contracts: Contracts,
+    terms: Terms,
     notes: Notes,
     path: str,
 ) -> pb.Gate:
@@ -131,32 +130,51 @@ def _gate(
         approvers=pb.Approvers(roles=newest.roles, quorum=newest.quorum, not_the_requester=newest.not_the_requester),
     )
     notes.add(path, f"people were asked about {len(asked):,} of {times(len(proposals), 'proposal')}")
-    _condition(gate, proposals, contracts, notes, path)
+    _condition(gate, proposals, terms, notes, path)
     _expiry(gate, asked, notes, path)
     _refusal(gate, asked, runs, notes, path)
     return gate
 
 
-def _condition(gate: pb.Gate, proposals: Sequence[SeenProposal], contracts: Contracts, notes: Notes, path: str) -> None:
+def _condition(gate: pb.Gate, proposals: Sequence[SeenProposal], terms: Terms, notes: Notes, path: str) -> None:
     """The condition that requests give as their reason, if it tells those that asked from those that did not."""
     verdicts = [(each, each.gate(gate.name) is not None) for each in proposals]
     reasons = {request.reason for each in proposals if (request := each.gate(gate.name)) is not None}
     if reasons == {ALWAYS}:
         return
     for reason in sorted(reasons):
-        if _tells(reason, gate.on, verdicts, contracts):
+        if _tells(reason, gate.on, verdicts, terms):
             gate.when = reason
             notes.add(f"{path}.when", "as its requests say; no proposal contradicts it")
             return
     notes.add(path, "what it asks for is not on record in a form that fits all proposals: say `when` yourself")
 
 
-def _tells(text: str, message_type: str, verdicts: Sequence[tuple[SeenProposal, bool]], contracts: Contracts) -> bool:
+def _tells(text: str, message_type: str, verdicts: Sequence[tuple[SeenProposal, bool]], terms: Terms) -> bool:
+    decode = terms.contracts.decode
     try:
-        policy = Policy.parse(text, event_types=[message_type], contracts=contracts)
-        return all(policy.allows(event=contracts.decode(each.recorded.event.data)) is asked for each, asked in verdicts)
+        policy = terms.parse(text, [message_type])
+        return all(
+            policy.allows(event=decode(each.recorded.event.data), flow=_facts(each, terms.contracts)) is asked
+            for each, asked in verdicts
+        )
     except HandrailError:
         return False
+
+
+def _facts(proposal: SeenProposal, contracts: Contracts) -> FlowFacts:
+    """What its gates could look at; other proposals that were undecided then are not told apart here."""
+    by_type: dict[str, list[Recorded]] = {}
+    for each in proposal.flow.facts.values():
+        if each.sequence < proposal.recorded.sequence:
+            by_type.setdefault(each.type, []).append(each)
+    return FlowFacts(
+        contracts=contracts,
+        first_event=proposal.flow.recorded[0],
+        by_type=by_type,
+        asked={},
+        at=proposal.recorded,
+    )
 
 
 def _expiry(gate: pb.Gate, asked: Sequence[SeenProposal], notes: Notes, path: str) -> None:

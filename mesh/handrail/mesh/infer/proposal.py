@@ -15,8 +15,8 @@ from handrail.mesh.infer.notes import Notes, beside, nearly_all, roomy, seconds,
 from handrail.mesh.infer.rules import infer_rules
 from handrail.mesh.infer.steps import infer_step
 from handrail.mesh.infer.traffic import SeenRun, Traffic, seen_runs
+from handrail.mesh.specs import Terms
 from handrail.mesh.subjects import COORDINATOR, Kind
-from handrail.mesh.template import fact_types
 from handrail.mesh.typecheck import check
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import FlowClosed, FlowStatus
@@ -54,8 +54,9 @@ def infer(name: str, flows: Sequence[Traffic], contracts: Contracts) -> Inferred
     every_run = [run for of_step in runs.values() for run in of_step]
     _begin(template, flows, notes)
     _end(template, flows, every_run, notes)
-    template.gates.extend(infer_gates(flows, every_run, contracts, notes))
-    template.rules.extend(infer_rules(flows, fact_types(template), contracts, notes))
+    terms = Terms.of(template, contracts).known()
+    template.gates.extend(infer_gates(flows, every_run, terms, notes))
+    template.rules.extend(infer_rules(flows, terms, notes))
     _bound(template, flows, notes)
     _say_one(template, contracts)
     findings = check(template, contracts)

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.expression import cut
 from handrail.mesh.infer.notes import Notes, times
 from handrail.mesh.infer.traffic import Traffic
-from handrail.mesh.policy import Policy
+from handrail.mesh.specs import Terms
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleTripped
 
 _TRIPPED = RuleTripped.DESCRIPTOR.full_name
 
 
-def infer_rules(
-    flows: Sequence[Traffic], facts: frozenset[str], contracts: Contracts, notes: Notes
-) -> Iterator[pb.Rule]:
-    """The rules that tripped and whose condition is on record; `facts` are the types that a condition may look up."""
+def infer_rules(flows: Sequence[Traffic], terms: Terms, notes: Notes) -> Iterator[pb.Rule]:
+    """The rules that tripped and whose condition is on record."""
     trips: dict[str, list[tuple[RuleTripped, str]]] = {}
     for flow in flows:
         for each in flow.decisions(_TRIPPED):
@@ -31,7 +28,7 @@ def infer_rules(
     for name, seen in trips.items():
         on = list(dict.fromkeys(message_type for _, message_type in seen))
         conditions = list(dict.fromkeys(tripped.detail for tripped, _ in seen))
-        when = next((each for each in conditions if _compiles(each, on, facts, contracts)), None)
+        when = next((each for each in conditions if _compiles(each, on, terms)), None)
         if when is None:
             notes.add("", f"Rule {name} tripped in {times(len(seen), 'flow')}: {cut(conditions[0])}.")
             continue
@@ -42,9 +39,9 @@ def infer_rules(
         number += 1
 
 
-def _compiles(text: str, on: Sequence[str], facts: frozenset[str], contracts: Contracts) -> bool:
+def _compiles(text: str, on: Sequence[str], terms: Terms) -> bool:
     try:
-        Policy.parse(text, event_types=on, contracts=contracts, fact_types=frozenset(filter(contracts.knows, facts)))
+        terms.parse(text, on)
     except HandrailError:
         return False
     return True

@@ -40,8 +40,8 @@ def _explain(difference: ReplayDifference, change: Change, observed: Observed) -
         difference.gate = change.gate
         difference.then = gate_verdict(then, change.gate, recorded, change.then)
         difference.now = gate_verdict(now, change.gate, recorded, change.now)
-        before = _gate_reason(then, change.gate, recorded, change.then)
-        after = _gate_reason(now, change.gate, recorded, change.now)
+        before = _gate_reason(then, change, change.then)
+        after = _gate_reason(now, change, change.now)
         difference.recorded = cut(_recorded_proposal(observed.flow, recorded), _LONGEST)
     else:
         difference.rule = change.rule
@@ -53,7 +53,8 @@ def _explain(difference: ReplayDifference, change: Change, observed: Observed) -
     difference.reason = cut(f"then: {before}; now: {after}", _LONGEST)
 
 
-def _gate_reason(trial: Trial, name: str, recorded: Recorded, asked: Asked | None) -> str:
+def _gate_reason(trial: Trial, change: GateChange, asked: Asked | None) -> str:
+    name, recorded, facts = change.gate, change.recorded, _facts(change)
     if asked is not None and asked.error:
         return f"it asks, for it can't be evaluated: {asked.error}"
     gate = trial.template.gates.get(name)
@@ -66,7 +67,7 @@ def _gate_reason(trial: Trial, name: str, recorded: Recorded, asked: Asked | Non
             return "it always asks"
         case verdict:
             holds = "holds" if verdict == PolicyVerdict.POLICY_VERDICT_ASKS else "does not hold"
-            values = values_read(gate.when, recorded, trial.template.contracts)
+            values = values_read(gate.when, recorded, trial.template.contracts, facts)
             return f"«{cut(gate.when.text)}» {holds}{_with(values)}"
 
 
@@ -89,9 +90,9 @@ def _rule_reason(trial: Trial, change: RuleChange, tripped: Tripped | None) -> s
     return f"«{cut(rule.when.text)}» does not hold{_with(values)}"
 
 
-def _facts(change: RuleChange) -> Facts | None:
-    tripped = change.now or change.then
-    return tripped.facts if tripped is not None else None
+def _facts(change: Change) -> Facts | None:
+    either = change.now or change.then
+    return either.facts if either is not None else None
 
 
 def _with(values: str) -> str:

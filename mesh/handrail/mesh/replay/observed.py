@@ -69,23 +69,21 @@ def observe(messages: Messages, versions: Versions, changed: Template) -> Observ
             stopped = _stopped(before, flow, stopped)
             _move(before, flow, then)
         elif not stopped:
-            _try(flow, recorded, (then, now))
+            _try(before, flow, recorded, (then, now))
     return Observed(then, now, flow) if flow.first is not None else None
 
 
-def _try(flow: Flow, recorded: Recorded, trials: tuple[Trial, ...]) -> None:
+def _try(before: Flow, flow: Flow, recorded: Recorded, trials: tuple[Trial, ...]) -> None:
     is_fact = flow.facts.get(recorded.event_id) is recorded
     proposal = flow.proposals.get(recorded.event_id)
     is_proposal = proposal is not None and proposal.recorded is recorded
     if is_proposal or (is_fact and recorded.kind is Kind.EVENT):
+        # A flow begins with what no gate guards; a template may guard it all the same.
+        facts = Facts.of(before if before.first is not None else flow)
         for trial in trials:
-            trial.propose(recorded)
+            trial.propose(recorded, facts)
     if is_fact:
-        facts = Facts(
-            {name: len(some) for name, some in flow.facts_by_type.items()},
-            {name: some[-1].event.data for name, some in flow.facts_by_type.items() if some},
-            recorded.time - flow.start_time,
-        )
+        facts = Facts.of(flow)
         for trial in trials:
             trial.add(recorded, facts)
 
@@ -96,7 +94,7 @@ def _move(before: Flow, flow: Flow, then: Trial) -> None:
         then.move(flow.template)
         for event_id, proposal in flow.proposals.items():
             if before.proposals.get(event_id) is not proposal:
-                then.propose(proposal.recorded)
+                then.propose(proposal.recorded, Facts.of(flow))
 
 
 def _stopped(before: Flow, flow: Flow, stopped: bool) -> bool:

@@ -11,13 +11,14 @@ from google.protobuf.message import Message
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.expression import cut
+from handrail.mesh.expression import COUNTS, FACTS, PROPOSALS, cut
 from handrail.mesh.policy import Policy
 from handrail.mesh.replay.trial import Facts
 
 _TEXT = r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')"""
 _READ = re.compile(
     rf"(?P<latest>flow\s*\.\s*latest\s*\[\s*(?P<quoted>{_TEXT})\s*\])(?P<in_latest>(?:\s*\.\s*[a-z_]\w*)*)"
+    rf"|\bflow\s*\.\s*first\b(?P<in_first>(?:\s*\.\s*[a-z_]\w*)+)"
     rf"|\bevent(?P<in_event>(?:\s*\.\s*[a-z_]\w*)+)"
     rf"|{_TEXT}"
 )
@@ -34,19 +35,27 @@ def _values(when: Policy, recorded: Recorded, contracts: Contracts, facts: Facts
             yield from _field(f"event{_tight(match['in_event'])}", contracts, recorded.event.data, match["in_event"])
         elif match["latest"] and facts is not None:
             message_type = match["quoted"][1:-1]
-            data = facts.latest.get(message_type)
+            there = facts.by_type.get(message_type)
             name = f"flow.latest['{message_type}']"
-            if data is None:
-                yield f"{name} is not there"
+            if there:
+                yield from _field(
+                    f"{name}{_tight(match['in_latest'])}", contracts, there[-1].event.data, match["in_latest"]
+                )
             else:
-                yield from _field(f"{name}{_tight(match['in_latest'])}", contracts, data, match["in_latest"])
+                yield f"{name} is not there"
+        elif match["in_first"] and facts is not None:
+            name = f"flow.first{_tight(match['in_first'])}"
+            yield from _field(name, contracts, facts.first.event.data, match["in_first"])
     if facts is None:
         return
+    at = facts.at(recorded, contracts)
     for table, message_type in when.reads(recorded.type):
-        if table == "flow.counts":
-            yield f"flow.counts['{message_type}'] = {facts.counts.get(message_type, 0)}"
+        if table in (COUNTS, FACTS):
+            yield f"{table}['{message_type}']{' has' if table == FACTS else ' ='} {at.count(message_type)}"
+        elif table == PROPOSALS:
+            yield f"{table}['{message_type}'] has {len(at.proposals(message_type))}"
     if re.search(r"\bflow\s*\.\s*elapsed\b", when.text):
-        yield f"flow.elapsed = {facts.elapsed.total_seconds():g}s"
+        yield f"flow.elapsed = {at.elapsed.total_seconds():g}s"
 
 
 def _tight(path: str) -> str:

@@ -8,9 +8,7 @@ left to `observed`: a check here may be too strict, never too lax. A property-ba
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 
-from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError
 
 from handrail.mesh.envelope import Recorded
@@ -57,13 +55,11 @@ class _Walk:
         self._template = template
         self.then = Trial(template)
         self.now = Trial(changed)
-        # Nothing but what votes are judged by: requester and proposals.
+        # Nothing but what votes are judged by, and conditions read: requester, proposals, facts by type.
         self._flow: Flow = begin(template)
-        self._began: datetime = first.time
+        self._flow.first = self._first = first
         self._triggered: set[tuple[str, str]] = set()
         self._answered: set[tuple[str, str]] = set()
-        self._counts: dict[str, int] = {}
-        self._latest: dict[str, Any] = {}
         if why_not_first(template, first) is not None or template.gates_on(first.type):
             raise _Irregular
         self._check(first)
@@ -139,19 +135,23 @@ class _Walk:
             self._trigger(recorded)
 
     def _propose(self, recorded: Recorded) -> None:
-        self.then.propose(recorded)
-        self.now.propose(recorded)
+        if self.then.template.gates_on(recorded.type) or self.now.template.gates_on(recorded.type):
+            facts = self._facts()
+            self.then.propose(recorded, facts)
+            self.now.propose(recorded, facts)
+
+    def _facts(self) -> Facts:
+        return Facts(self._first, dict(self._flow.facts_by_type), dict(self._flow.proposals))
 
     def _add(self, recorded: Recorded) -> None:
         name = recorded.type
         if self._template.joins_on(name):
             raise _Irregular
         self._trigger(recorded)
-        self._counts[name] = self._counts.get(name, 0) + 1
-        self._latest[name] = recorded.event.data
+        self._flow.facts_by_type[name] = (*self._flow.facts_by_type.get(name, ()), recorded)
         if not (self._template.rules_on(name) or self.now.template.rules_on(name)):
             return
-        facts = Facts(dict(self._counts), dict(self._latest), recorded.time - self._began)
+        facts = self._facts()
         self.then.add(recorded, facts)
         if self.then.tripped:
             # The flow was halted here, whether it shows or not: what counts from here on is for the fold to say.

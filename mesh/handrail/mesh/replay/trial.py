@@ -6,16 +6,17 @@ one with a changed template, differ by nothing but the templates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
+from handrail.mesh.contracts import Contracts
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.policy import FlowFacts
+from handrail.mesh.flow import Flow, Proposal
+from handrail.mesh.flow_facts import FlowFacts
 from handrail.mesh.specs import Consequence, GateSpec, RuleSpec
 from handrail.mesh.template import Template
 
@@ -24,23 +25,37 @@ ENDS = frozenset({Consequence.COMPENSATE, Consequence.FAIL, Consequence.COMPLETE
 
 
 class Facts(NamedTuple):
-    """What a rule may read of the flow: how many facts of each type there are, the newest of each, the time elapsed."""
+    """What a condition may read of the flow at one event: its first event, its facts by type, its proposals by id."""
 
-    counts: Mapping[str, int]
-    latest: Mapping[str, Any]
-    elapsed: timedelta
+    first: Recorded
+    by_type: Mapping[str, Sequence[Recorded]]
+    asked: Mapping[str, Proposal]
+
+    @classmethod
+    def of(cls, flow: Flow) -> Facts:
+        """Of a flow that has begun, as it stands."""
+        assert flow.first is not None
+        return cls(flow.first, flow.facts_by_type, flow.proposals)
+
+    def at(self, recorded: Recorded, contracts: Contracts) -> FlowFacts:
+        """The same as a condition looks at it, asked about this event."""
+        return FlowFacts(
+            contracts=contracts, first_event=self.first, by_type=self.by_type, asked=self.asked, at=recorded
+        )
 
 
 class Asked(NamedTuple):
-    """A gate that asks people. `error` says why its condition can't be evaluated; empty where it holds."""
+    """A gate that asks people. `error` says why its condition can't be evaluated; empty where it holds. `facts` are
+    what it could read."""
 
     gate: GateSpec
     recorded: Recorded
+    facts: Facts
     error: str
 
 
 class Tripped(NamedTuple):
-    """A rule that trips at a fact; `error` as with `Asked`. `facts` are what it could read."""
+    """A rule that trips at a fact; `error` and `facts` as with `Asked`."""
 
     rule: RuleSpec
     recorded: Recorded
@@ -68,8 +83,11 @@ class Trial:
         self.template = template
         self._of = self._decoded = None
 
-    def propose(self, recorded: Recorded) -> None:
-        """Ask the gates on a message that is to be a fact, whether it came as a proposal or as a plain event."""
+    def propose(self, recorded: Recorded, facts: Facts) -> None:
+        """Ask the gates on a message that is to be a fact, whether it came as a proposal or as a plain event.
+
+        `facts` are without it.
+        """
         if self.end is not None:
             return
         for gate in self.template.gates_on(recorded.type):
@@ -79,11 +97,13 @@ class Trial:
             holds, error = True, ""
             if gate.when is not None:
                 try:
-                    holds = gate.when.allows(event=self._message(recorded.event.data))
+                    holds = gate.when.allows(
+                        event=self._message(recorded.event.data), flow=facts.at(recorded, self.template.contracts)
+                    )
                 except HandrailError as failure:
                     error = failure.text
             if holds:
-                self.asked[key] = Asked(gate, recorded, error)
+                self.asked[key] = Asked(gate, recorded, facts, error)
 
     def add(self, recorded: Recorded, facts: Facts) -> None:
         """Evaluate the rules at a fact, which `facts` contain already."""
@@ -95,7 +115,7 @@ class Trial:
             holds, error = True, ""
             try:
                 holds = rule.when.allows(
-                    event=self._message(recorded.event.data), flow=self._facts(rule, recorded, facts)
+                    event=self._message(recorded.event.data), flow=facts.at(recorded, self.template.contracts)
                 )
             except HandrailError as failure:
                 error = failure.text
@@ -103,15 +123,6 @@ class Trial:
                 tripped = self.tripped[rule.digest] = Tripped(rule, recorded, facts, error)
                 if rule.then in ENDS:
                     self.end = tripped
-
-    def _facts(self, rule: RuleSpec, recorded: Recorded, facts: Facts) -> FlowFacts:
-        decode = self.template.contracts.decode
-        latest = {
-            message_type: decode(facts.latest[message_type])
-            for table, message_type in rule.when.reads(recorded.type)
-            if table == "flow.latest" and message_type in facts.latest
-        }
-        return FlowFacts(counts=facts.counts, latest=latest, elapsed=facts.elapsed)
 
     def _message(self, data: Any) -> Message:
         """The message by this template's contracts; decoded once for all that look at it."""

@@ -1,0 +1,33 @@
+"""What the rules of a field (protovalidate) say of its value."""
+
+from __future__ import annotations
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor_pb2 import FieldOptions
+
+from buf.validate import validate_pb2
+
+
+def rules_of(field: FieldDescriptor) -> validate_pb2.FieldRules:
+    """The rules of a field; empty where it has none."""
+    return FieldOptions.FromString(field.GetOptions().SerializeToString()).Extensions[validate_pb2.field]
+
+
+def excludes_infinity(field: FieldDescriptor) -> bool:
+    """Whether the rules of a field of doubles, single, repeated, map or wrapped, let finite numbers pass alone.
+
+    `finite` says so, and so do `const`, `in`, or a bound below and one above: no bound lets NaN pass.
+    """
+    rules = rules_of(field)
+    if rules.HasField("repeated"):
+        rules = rules.repeated.items
+    elif rules.HasField("map"):
+        rules = rules.map.values
+    kind = rules.WhichOneof("type")
+    if kind not in ("double", "float"):
+        return False
+    number = rules.double if kind == "double" else rules.float
+    below = number.HasField("gt") or number.HasField("gte")
+    above = number.HasField("lt") or number.HasField("lte")
+    listed = number.HasField("const") or len(getattr(number, "in")) > 0
+    return number.finite or listed or (below and above)
