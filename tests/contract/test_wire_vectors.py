@@ -13,7 +13,7 @@ from google.protobuf.json_format import ParseDict
 from handrail.mesh import ids, subjects
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.durables import DECIDE, TRACK, coordinator_filters
-from handrail.mesh.specs import rule_spec
+from handrail.mesh.specs import Terms, rule_spec
 from handrail.v1.event_pb2 import Event
 from handrail.v1.template_pb2 import Rule
 from payments.v1.payments_pb2 import ChargebackEnriched
@@ -85,7 +85,7 @@ def test_every_id_has_a_vector() -> None:
 def test_the_digest_of_a_rule_is_that_of_its_serialized_fields() -> None:
     contracts = Contracts.from_messages([ChargebackEnriched])
     rule = ParseDict(json.loads(block("rule")), Rule())
-    digest = rule_spec(rule, frozenset(rule.on), contracts).digest
+    digest = rule_spec(rule, Terms(contracts=contracts, facts=frozenset(rule.on), starts=frozenset())).digest
     assert f"This one is {digest}:" in WIRE.read_text()
 
 
