@@ -19,6 +19,9 @@ ARROWS = {
 # The demos are systems built on the product, as a user's would be: they speak to a coordinator, they don't import it.
 DEMOS = frozenset({"mesh", "agents", "cli", "testing"})
 
+# The history checker: a second reading of the streams, which may share nothing with the first.
+CHECKER = ("finding", "record", "plan", "approvals", "account", "standing", "rules", "waiting", "acknowledged", "check")
+
 # Pure: no broker, no network, no tracing, no event loop, no clock, no random source. Each pattern must match.
 PURE = (
     "mesh/handrail/mesh/errors.py",
@@ -48,6 +51,7 @@ PURE = (
     "mesh/handrail/mesh/fold*",
     "mesh/handrail/mesh/replay*",
     "cli/handrail/cli/chart",
+    *(f"cli/handrail/cli/verify/{name}.py" for name in CHECKER),
     "coordinator/handrail/coordinator/decide*",
     "coordinator/handrail/coordinator/views*",
 )
@@ -149,6 +153,13 @@ def impurities(start: Module, by_name: dict[str, Module]) -> Iterator[str]:
         for name in sorted(names & by_name.keys() - seen):
             seen.add(name)
             pending.append(by_name[name])
+
+
+@pytest.mark.parametrize("name", CHECKER)
+def test_the_history_checker_shares_no_code_with_what_it_checks(name: str) -> None:
+    [module] = [each for each in source_modules() if each.name == f"handrail.cli.verify.{name}"]
+    ours = {each for each in module.imports if part_of(each) is not None}
+    assert not [each for each in ours if not each.startswith("handrail.cli.verify")]
 
 
 def test_an_impure_import_behind_a_pure_module_is_found() -> None:

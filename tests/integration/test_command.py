@@ -527,6 +527,31 @@ async def test_divergences_are_listed_and_counted(dev: Dev) -> None:
     assert "NOT_TRIGGERED" in dev.text("vera", "flow", "show", flow)
 
 
+def test_verify_reads_the_streams_anew_and_finds_what_was_lost(dev: Dev, tmp_path: Path) -> None:
+    flow = start(dev, 20)
+    dev.text("vera", "flow", "watch", flow)
+    password = Path(dev.ready["credentials"]) / "viewer" / "password"
+    broker = ("--nats", dev.ready["nats"], "--nats-password-file", password)
+    clean = dev.run("vera", "verify", *broker)
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    header, row = clean.stdout.splitlines()
+    assert header.split()[-4:] == ["LOST", "DOUBLED", "HUNG", "WRONG"]
+    assert row.split()[-4:] == ["0", "0", "0", "0"]
+
+    history = tmp_path / "history"
+    told = {"op": "start", "outcome": "ok", "at": 1, "ended": 2, "by": "olga", "flow_type": "refund", "flow_id": flow}
+    history.write_text(f"{json.dumps(told)}\n{json.dumps(told | {'flow_id': NOBODY})}\n")
+    found = dev.run("vera", "verify", *broker, "--history", history, "--output", "json")
+    assert found.returncode == 1
+    report = json.loads(found.stdout)
+    assert (report["lost"], report["acknowledged"]) == (1, 2)
+    assert report["findings"][0]["flow_id"] == NOBODY
+    history.write_text("no call\n")
+    refused = dev.run("vera", "verify", *broker, "--history", history)
+    assert refused.returncode == 2
+    assert "line 1" in refused.stderr
+
+
 def test_health_tells_what_does_its_work(dev: Dev) -> None:
     password = Path(dev.ready["credentials"]) / "ledger" / "password"
     ledger = ["health", "agent", "ledger", "--nats", dev.ready["nats"], "--nats-password-file", password]

@@ -23,6 +23,7 @@ _COMMANDS = {
     "contracts": "check contracts, and tell whom a change of them hits",
     "quarantine": "see messages that broke their contract",
     "nats-permissions": "generate the broker's users and permissions from the templates",
+    "verify": "check from the streams alone that the promises were kept",
     "health": "say whether a broker, a coordinator or an agent does its work",
     "token": "make a bearer token, for development and small installations",
 }
