@@ -17,7 +17,7 @@ from handrail.cli.verify.check import Check
 from handrail.cli.verify.finding import Breach, Finding, counted
 from handrail.cli.verify.installation import listed, shown, stored
 from handrail.cli.verify.plan import read_plans
-from handrail.cli.verify.waiting import GRACE
+from handrail.cli.verify.waiting import FINAL, GRACE
 from handrail.mesh import settings as table
 from handrail.mesh.bus import Bus, BusSettings
 from handrail.mesh.permissions import VIEWER
@@ -79,7 +79,8 @@ def judge(check: Check, client: Client, *, calls: Sequence[Call], grace: timedel
         for flow_id, account in check.accounts.items()
         if flow_id not in there
     ]
-    waiting = list(shown(client, check.open_flows))
+    unfinished = {flow.flow_id for flow in said if flow.status not in FINAL}
+    waiting = list(shown(client, sorted(unfinished.union(check.open_flows))))
     findings += check.compare(waiting)
     findings += check.hung(waiting, now=datetime.now(UTC), grace=grace)
     return list(dict.fromkeys(findings))

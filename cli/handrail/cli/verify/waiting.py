@@ -34,7 +34,7 @@ def contradictions(account: Account, standing: Standing, said: Flow) -> Iterator
     if not account.messages or said.last_sequence != account.messages[-1].sequence or account.unsure:
         return
     told = said.status if said.status in FINAL else OPEN
-    if told != standing.status:
+    if told != standing.status and not _a_rule_may_have_tripped(account, standing, told):
         text = f"it is shown as {_name(said.status)}, and its messages come to {_name(standing.status)}"
         yield found(account, Breach.WRONG, text)
     yield from _votes_not_counted(account, said)
@@ -59,6 +59,12 @@ def hung(account: Account, said: Flow, *, now: datetime, grace: timedelta = GRAC
         yield found(account, Breach.HUNG, text)
     elif _past_its_deadline(account, said, now - grace):
         yield found(account, Breach.HUNG, f"{_name(said.status)}, past the flow's deadline, and no person was told")
+
+
+def _a_rule_may_have_tripped(account: Account, standing: Standing, told: FlowStatus.ValueType) -> bool:
+    """A rule that tripped, by a condition, holds a complete flow, and does not show before it is recorded."""
+    by_facts = standing.status == FlowStatus.FLOW_STATUS_COMPLETED and not standing.is_halted
+    return told == OPEN and by_facts and account.plan is not None and bool(account.plan.template.rules)
 
 
 def _waits(owed: Expectation) -> bool:
