@@ -77,10 +77,10 @@ async def begin(mesh: Mesh, count: int = FLOWS) -> list[str]:
 
 
 async def all_completed(mesh: Mesh, flow_ids: list[str], version: int) -> None:
-    """Every flow completes, in four messages, in the version that it began with."""
+    """Every flow completes, by four facts, in the version that it began with."""
     for flow_id in flow_ids:
         flow = await mesh.until_status(flow_id, "COMPLETED")
-        assert (flow.template.version, flow.message_count) == (version, 4)
+        assert (flow.template.version, len(flow.facts)) == (version, 4)
 
 
 async def test_flows_of_both_versions_end_after_an_activation_and_after_a_rollback(

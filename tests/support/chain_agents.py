@@ -1,6 +1,7 @@
 """The agents of CHAIN for worker processes of their own; what they do goes into the folder that CHAIN_FOLDER names.
 
-`ledger` kills its own process as often as the file `kills` there says, right after it has moved the money.
+`ledger` kills its own process as often as the file `kills` there says, right after it has moved the money; and each
+time for the chargebacks that the file `guilty` names, while others are at work beside it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -67,6 +69,14 @@ def never_end(event: ChargebackReceived) -> ChargebackEnriched:
 def pay(event: ChargebackEnriched, ctx: Context) -> RefundPaid:
     """Move the money, then die if a death is left."""
     note("payments", ctx.idempotency_key)
+    guilty = folder() / "guilty"
+    if guilty.exists():
+        note("begun", f"{event.chargeback_id}@{os.getpid()}")
+        if event.chargeback_id in guilty.read_text().split():
+            time.sleep(0.1)
+            # The status with which an agent ends that does not fit its templates: from a handler it means nothing.
+            os._exit(2)
+        time.sleep(0.4)
     kills = folder() / "kills"
     left = int(kills.read_text()) if kills.exists() else 0
     if left:

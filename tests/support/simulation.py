@@ -171,20 +171,28 @@ class Simulation:
         return self._entry(kind or (Kind.PROPOSAL if gated else Kind.EVENT), event.source, event)
 
     def failed(
-        self, run: StepRun, text: str, *, agent: str = "", retryable: bool = True, outcome_unknown: bool = False
+        self,
+        run: StepRun,
+        text: str,
+        *,
+        agent: str = "",
+        error_class: str = "Broken",
+        retryable: bool = True,
+        outcome_unknown: bool = False,
     ) -> Entry:
         """The running attempt failed."""
-        message = StepFailed(error_class="Broken", text=text, retryable=retryable, outcome_unknown=outcome_unknown)
+        message = StepFailed(error_class=error_class, text=text, retryable=retryable, outcome_unknown=outcome_unknown)
         return self._entry(Kind.FAILURE, agent or run.step.agent, self._of_attempt(run, message, agent))
 
     def not_started(self, run: StepRun) -> Entry:
         """The running attempt was not started."""
         return self._entry(Kind.FAILURE, run.step.agent, self._of_attempt(run, StepNotStarted(text="halted")))
 
-    def progress(self, run: StepRun, counter: int) -> Entry:
-        """The n-th heartbeat of the running attempt."""
+    def progress(self, run: StepRun, counter: int, *, began: bool = False, handed_back: bool = False) -> Entry:
+        """The n-th heartbeat of the attempt."""
         event_id = ids.progress_id(self.flow_id, run.step.name, run.root, run.run, run.attempt, counter)
-        return self._entry(Kind.PROGRESS, run.step.agent, self._of_run(event_id, run, StepProgress(counter=counter)))
+        message = StepProgress(counter=counter, began=began, handed_back=handed_back)
+        return self._entry(Kind.PROGRESS, run.step.agent, self._of_run(event_id, run, message))
 
     def undone(self, effect: Effect, message: Message, *, agent: str = "") -> Entry:
         """The running undo of an effect succeeded."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from handrail.agents import Agent, Context, DeclarationError, NonRetryable, QuickRetries
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import RunState
+from handrail.mesh.flow import Flow, RunState
 from handrail.mesh.subjects import Kind
 from handrail.testing import FlowView, World
 from handrail.v1.failure_pb2 import StepCompleted, StepFailed, StepNotStarted, StepProgress
@@ -469,15 +470,17 @@ async def test_an_irreversible_step_does_not_start_in_a_halted_flow_even_without
         assert chain.outbox == []
 
 
-async def test_poison_is_a_failure_on_the_fifth_delivery_and_says_that_its_effect_is_unknown() -> None:
+LONG = template(CHAIN, ("effect: UNDOABLE\n    timeout: 30s", "effect: UNDOABLE\n    timeout: 3600s"))
+
+
+async def test_p7_what_kills_its_process_each_time_fails_as_the_templates_retry_says() -> None:
     chain = Chain()
-    starts = 0
+    attempts: list[int] = []
     ledger = Agent("ledger")
 
     @ledger.on(ChargebackEnriched)
-    async def pay(event: ChargebackEnriched) -> RefundPaid:
-        nonlocal starts
-        starts += 1
+    async def pay(event: ChargebackEnriched, ctx: Context) -> RefundPaid:
+        attempts.append(ctx.attempt)
         world.crash_agent("ledger", "publish")
         return paid()
 
@@ -485,20 +488,93 @@ async def test_poison_is_a_failure_on_the_fifth_delivery_and_says_that_its_effec
     async def take_back(event: RefundPaid) -> None:
         return
 
-    long = template(CHAIN, ("effect: UNDOABLE\n    timeout: 30s", "effect: UNDOABLE\n    timeout: 3600s"))
-    async with World(templates=[long], agents=[chain.enrichment, ledger, chain.notification]) as world:
+    async with World(templates=[LONG], agents=[chain.enrichment, ledger, chain.notification]) as world:
         flow = await begun(world)
-        world.crash_agent("ledger", "publish")
-        for _ in range(3):
-            await world.advance(timedelta(seconds=31))
-        world._agents["ledger"].mesh.crash = None
-        await world.advance(timedelta(seconds=31))
-        [failure] = flow.recorded(StepFailed)
-        assert failure.error_class == "Poison"
-        assert not failure.retryable
-        assert failure.outcome_unknown
+        await world.advance(timedelta(minutes=10))
+        failures = flow.recorded(StepFailed)
+        assert [(failure.error_class, failure.retryable) for failure in failures] == [("Poison", True)] * 3
+        assert all(failure.outcome_unknown for failure in failures)
         assert flow.flow.runs["pay", flow.history[1].event_id].state is RunState.FAILED
-    assert starts == 4
+        began = [progress for progress in flow.recorded(StepProgress) if progress.began]
+        assert len(began) == len(attempts) - 1, "every start but the first one is on record"
+    assert attempts == [1, 1, 1, 1, 2, 3], "once known as poison, one more death is enough"
+
+
+async def test_deliveries_that_began_no_handler_make_no_poison() -> None:
+    chain = Chain()
+    async with World(templates=[LONG], agents=chain.agents) as world:
+        world.crash_agent("ledger", "publish")
+        flow = await begun(world)
+        mesh = world._agents["ledger"].mesh
+        load, left = mesh.load, 12
+
+        async def timing_out(flow_type: str, flow_id: str, *, at_least: int = 0, up_to: int | None = None) -> Flow:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise TimeoutError("no answer to a read")
+            return await load(flow_type, flow_id, at_least=at_least, up_to=up_to)
+
+        mesh.load = timing_out
+        await world.advance(timedelta(hours=2))
+        assert left < 0
+        assert flow.recorded(StepFailed) == []
+        assert flow.status == "COMPLETED"
+    assert len(chain.book.calls) == 2
+    assert chain.book.balance == 250
+
+
+class Panic(BaseException):
+    """As code in another language raises it."""
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    "raised", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, asyncio.CancelledError, Panic]
+)
+async def test_whatever_a_handler_raises_is_a_failed_attempt(raised: type[BaseException], plain: bool) -> None:
+    chain, calls = Chain(), list[int]()
+    enrichment = Agent("enrichment")
+
+    def enrich(event: ChargebackReceived, ctx: Context) -> ChargebackEnriched:
+        calls.append(ctx.attempt)
+        if ctx.attempt == 1:
+            raise raised("odd")
+        return enriched(event.chargeback_id)
+
+    async def enrich_in_loop(event: ChargebackReceived, ctx: Context) -> ChargebackEnriched:
+        return enrich(event, ctx)
+
+    enrichment.on(ChargebackReceived)(enrich if plain else enrich_in_loop)
+    async with World(templates=[template()], agents=[enrichment, chain.ledger, chain.notification]) as world:
+        flow = await begun(world)
+        await world.advance(timedelta(seconds=10))
+        assert flow.status == "COMPLETED"
+        [failure] = flow.recorded(StepFailed)
+        assert failure.retryable
+        assert failure.error_class in (raised.__name__, "RuntimeError")
+    assert calls == [1, 2]
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("error", [Unspeakable(), ValueError("\udcff is no character"), type("", (Exception,), {})()])
+async def test_a_failure_is_reported_whatever_its_error_says(error: Exception) -> None:
+    chain = Chain()
+    enrichment = Agent("enrichment")
+
+    @enrichment.on(ChargebackReceived)
+    def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        raise error
+
+    async with World(templates=[template()], agents=[enrichment, chain.ledger, chain.notification]) as world:
+        flow = await begun(world)
+        await world.advance(timedelta(minutes=1))
+        assert len(flow.recorded(StepFailed)) == 3
+        assert not flow.flow.void
 
 
 async def test_a_heartbeat_moves_the_deadline_and_is_durable_once_in_a_third_of_the_timeout() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from handrail.agents import Agent, Context, DeclarationError
-from handrail.agents.bindings import POISON, Bindings, bind
+from handrail.agents.bindings import bind
 from handrail.mesh.template import Template
 from handrail.v1.failure_pb2 import StepCompleted
 from payments.v1.payments_pb2 import (
@@ -66,19 +66,6 @@ def test_a_handler_of_which_no_answer_is_the_steps_does_not_run_it() -> None:
     bound = bind(agent.name, agent.handlers, template())
     assert bound.problems
     assert bound.handler(bound.template.steps["enrich"], "payments.v1.ChargebackReceived") is None
-
-
-def test_what_was_handed_back_is_taken_into_account_where_versions_ask_different_things() -> None:
-    bindings = Bindings("ledger", ())
-    slower = template(CHAIN, ("version: 1", "version: 2"), ("timeout: 60s", "timeout: 90s"))
-    bindings.learn([template(), slower])
-    assert bindings.poison_at("refund") == POISON
-    other = template(CHAIN.replace("v1.ChargebackEnriched", "v1.SmallRefundGranted"), ("version: 1", "version: 3"))
-    bindings.learn([template(), slower, other])
-    assert bindings.poison_at("refund") > POISON
-    notification = Bindings("notification", ())
-    notification.learn([template(), slower, other])
-    assert notification.poison_at("refund") == POISON, "nothing changes for this one"
 
 
 def test_a_handler_may_always_answer_with_nothing() -> None:

@@ -9,6 +9,7 @@ from google.protobuf.any_pb2 import Any
 
 from handrail.mesh import ids
 from handrail.mesh.envelope import Entry, Recorded, pack, timestamp, type_of
+from handrail.mesh.starts import NO_STARTS, Starts
 from handrail.mesh.subjects import Address, Kind
 from handrail.mesh.template import StepSpec, Template
 from handrail.v1.event_pb2 import Event
@@ -34,7 +35,8 @@ class Attempt:
     """What is to be done now: one attempt at a step run, or (with `undo_of`) at undoing one of its effects.
 
     `cause` is the id of the event it answers; `inputs` are the facts that the handler gets: one, or those of a join.
-    `may_have_started` is set where an earlier delivery may have run the handler already.
+    `may_have_started` is set where an earlier delivery may have run the handler already. `starts` is what the flow
+    knows of earlier starts, and `on_record` is set where this one is to be recorded too.
     """
 
     template: Template
@@ -47,6 +49,8 @@ class Attempt:
     inputs: tuple[Recorded, ...]
     may_have_started: bool = False
     undo_of: str = ""
+    starts: Starts = NO_STARTS
+    on_record: bool = False
 
     @property
     def idempotency_key(self) -> str:
@@ -85,8 +89,8 @@ class Attempt:
     ) -> Entry:
         """The attempt failed. `outcome_unknown` is set where its effect may have happened all the same."""
         message = StepFailed(
-            error_class=error_class[:_CLASS_LIMIT],
-            text=text[:TEXT_LIMIT],
+            error_class=_encodable(error_class)[:_CLASS_LIMIT] or "Exception",
+            text=_encodable(text)[:TEXT_LIMIT],
             retryable=retryable,
             undo_of=self.undo_of,
             outcome_unknown=outcome_unknown,
@@ -97,10 +101,14 @@ class Attempt:
         """The flow is halted and the handler did not run: nothing has to be undone."""
         return self._entry(Kind.FAILURE, self._failure_id(), pack(StepNotStarted(text=text[:TEXT_LIMIT])), moment)
 
-    def progress(self, counter: int, note: str, *, moment: Moment) -> Entry:
-        """The n-th durable heartbeat of the attempt."""
+    def progress(
+        self, counter: int, note: str, *, moment: Moment, began: bool = False, handed_back: bool = False
+    ) -> Entry:
+        """The n-th durable heartbeat of the attempt: it goes on, or its handler `began`, or was `handed_back`."""
         event_id = ids.progress_id(self.flow_id, self.step.name, self.root, self.run, self.attempt, counter)
-        message = StepProgress(counter=counter, note=note[:_NOTE_LIMIT])
+        message = StepProgress(
+            counter=counter, note=_encodable(note)[:_NOTE_LIMIT], began=began, handed_back=handed_back
+        )
         return self._entry(Kind.PROGRESS, event_id, pack(message), moment)
 
     def divergence(self, kind: DivergenceKind.ValueType, *, stored: Event, refused: Event, moment: Moment) -> Entry:
@@ -148,3 +156,8 @@ def differs(stored: Event, answer: Event) -> bool:
         or stored.data.value != answer.data.value
         or stored.output_total != answer.output_total
     )
+
+
+def _encodable(text: str) -> str:
+    """The text as protobuf can carry it: a lone surrogate, as in a file name that is not UTF-8, can't be encoded."""
+    return text.encode("utf-8", "replace").decode()

@@ -27,9 +27,6 @@ class Route:
     patience: timedelta = timedelta.max
 
 
-POISON = 5
-"""The delivery at which a message counts as poison where all workers of the agent can handle it."""
-
 _NOTHING = Route()
 
 
@@ -77,7 +74,6 @@ class Bindings:
     handlers: Sequence[Handler]
     _bound: dict[int, Bound] = field(default_factory=dict)
     _gated: dict[str, frozenset[str]] = field(default_factory=dict)
-    _differing: frozenset[str] = frozenset()
 
     def of(self, template: Template) -> Bound:
         """The handlers over this version."""
@@ -89,20 +85,9 @@ class Bindings:
     def learn(self, templates: Iterable[Template]) -> None:
         """Take up the versions that are stored: what any of them gates is looked at twice."""
         gated: dict[str, set[str]] = {}
-        duties: dict[str, set[object]] = {}
         for template in templates:
-            duties.setdefault(template.name, set()).add(_duties(self.agent, template))
             gated.setdefault(template.name, set()).update(gate.on for gate in template.gates.values())
         self._gated = {name: frozenset(types) for name, types in gated.items()}
-        self._differing = frozenset(name for name, different in duties.items() if len(different) > 1)
-
-    def poison_at(self, flow_type: str) -> int:
-        """The delivery at which a message counts as poison: each before may have killed the process that handled it.
-
-        Where the stored versions ask different things of the agent, workers of the old and of the new kind may run side
-        by side, and hand back what is for the other kind: that counts as a delivery too, and kills nobody.
-        """
-        return POISON * 4 if flow_type in self._differing else POISON
 
     def gated_somewhere(self, flow_type: str, message_type: str) -> bool:
         """Whether any stored version of the flow type gates this message."""
@@ -118,15 +103,6 @@ def bind(agent: str, handlers: Sequence[Handler], template: Template) -> Bound:
     types = {message_type for step in own for message_type in step.waits_for}
     routes = {message_type: _route(agent, template, message_type) for message_type in types}
     return Bound(template, routes, binder.steps, binder.undos, binder.joins, tuple(binder.problems))
-
-
-def _duties(agent: str, template: Template) -> frozenset[object]:
-    """What a version asks of an agent's handlers."""
-    return frozenset(
-        (step.name, step.waits_for, step.emits, step.undo.emits if step.undo else None)
-        for step in template.steps.values()
-        if step.agent == agent
-    )
 
 
 def _route(agent: str, template: Template, message_type: str) -> Route:

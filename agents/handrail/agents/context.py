@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from google.protobuf.message import Message
 
 from handrail.agents.patience import PASSES
-from handrail.mesh.errors import AlreadyStored
 from handrail.mesh.flow import Flow
 from handrail.mesh.telemetry import Span
 
@@ -35,14 +34,16 @@ class Context:
         "span",
     )
 
-    def __init__(self, attempt: Attempt, delivery: Delivery, mesh: Mesh, outcomes: Outcomes, span: Span) -> None:
+    def __init__(
+        self, attempt: Attempt, delivery: Delivery, mesh: Mesh, outcomes: Outcomes, span: Span, *, heartbeats: int
+    ) -> None:
         self._attempt = attempt
         self._delivery = delivery
         self._mesh = mesh
         self._outcomes = outcomes
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._counter = 0
+        self._counter = heartbeats
         self._last_heartbeat: datetime | None = None
         self._logger: FlowLogger | None = None
         self.span = span
@@ -109,15 +110,10 @@ class Context:
         if self._last_heartbeat is not None and now - self._last_heartbeat < self._timeout / 3:
             return
         self._last_heartbeat = now
-        while True:
-            self._counter += 1
-            try:
-                await self._outcomes.heartbeat(self._attempt, self._counter, note)
-            except AlreadyStored:
-                continue  # an earlier start of this attempt got as far
-            except PASSES as error:
-                self.logger.warning("heartbeat not recorded: %s", error.text)
-            return
+        try:
+            self._counter = await self._outcomes.heartbeat(self._attempt, self._counter, note)
+        except PASSES as error:
+            self.logger.warning("heartbeat not recorded: %s", error.text)
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """For plain handlers: run one of the methods above and wait for it, e.g. `ctx.wait(ctx.heartbeat("half"))`."""

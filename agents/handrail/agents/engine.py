@@ -7,12 +7,15 @@ import logging
 from concurrent.futures import Executor
 from datetime import timedelta
 
+from google.protobuf.message import Message
+
 from handrail.agents import arguments
 from handrail.agents.arguments import UnfitInput
 from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings
+from handrail.agents.company import Company
 from handrail.agents.context import Context
-from handrail.agents.errors import NoHandler, NonRetryable, Postponed, Stopping
+from handrail.agents.errors import Busy, HandlerExit, NoHandler, NonRetryable, Postponed, Stopping, text_of
 from handrail.agents.handlers import Handler
 from handrail.agents.hints import Hints
 from handrail.agents.invoke import QuickRetries, invoke
@@ -25,14 +28,19 @@ from handrail.mesh import telemetry
 from handrail.mesh.envelope import Recorded, decode
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Verdict, Void
+from handrail.mesh.starts import POISON
 from handrail.mesh.subjects import Kind
+from handrail.mesh.telemetry import Span
 from handrail.mesh.template import EffectKind
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 _logger = logging.getLogger(__name__)
 
 _LONGEST_DELAY = timedelta(minutes=5)
+_BUSY_DELAY = timedelta(seconds=1)
 _QUICK_DELAY, _QUICK = timedelta(milliseconds=250), 6
+
+_POISON_TEXT = "its handler was begun again and again, at last alone, and came to no end: it may kill its process"
 
 _BAD_ANSWER = (
     ErrorReason.ERROR_REASON_CONTRACT_VIOLATION,
@@ -65,6 +73,7 @@ class Engine:
         self._planner = Planner(bindings, mesh, patience, hints)
         self._retries = retries
         self._threads = threads
+        self._company = Company()
 
     async def handle(self, delivery: Delivery) -> None:
         """Do what a delivery asks for, then ack it; hand it back where that can't be done here or now."""
@@ -76,7 +85,7 @@ class Engine:
         except Stopping:
             delivery.nak()
         except Postponed as postponed:
-            delay = (_delay_for_others if isinstance(postponed, NoHandler) else _delay)(delivery.delivered)
+            delay = _delay_after(postponed, delivery.delivered)
             _logger.warning("%s; handed back for %g s", postponed, delay.total_seconds())
             delivery.nak(delay)
         except Exception:
@@ -112,9 +121,10 @@ class Engine:
             await self._outcomes.not_started(attempt, "the flow is halted")
         else:
             handler = self._handler(attempt)
-            if delivery.delivered >= self._bindings.poison_at(attempt.template.name):
-                text = f"{delivery.delivered - 1} deliveries came to no end; the handler may have killed its process"
-                await self._outcomes.failed(attempt, "Poison", text, retryable=False, outcome_unknown=_unknown(attempt))
+            if attempt.starts.is_poison:
+                await self._outcomes.failed(
+                    attempt, POISON, _POISON_TEXT, retryable=True, outcome_unknown=_unknown(attempt)
+                )
             else:
                 await self._run(attempt, handler, recorded, delivery)
 
@@ -134,22 +144,20 @@ class Engine:
                 if handler.validate_inbound:
                     arguments.check_inputs(attempt.template.contracts, attempt.inputs)
                 filled = arguments.event_arguments(handler, attempt.inputs)
-                if handler.context_name:
-                    filled[handler.context_name] = Context(attempt, delivery, self._mesh, self._outcomes, span)
-                answer = await invoke(
-                    handler, filled, retries=self._retries, patience=self._patience, threads=self._threads
-                )
-            except Stopping:
+                answer = await self._call(attempt, handler, filled, delivery, span)
+            except (Stopping, Postponed):
                 raise
             except UnfitInput as unfit:
                 await self._refuse(attempt, unfit, delivery, parent)
                 return
             except Exception as error:
-                span.fail(f"{type(error).__name__}: {error}")
+                error_class = error.error_class if isinstance(error, HandlerExit) else type(error).__name__
+                text = text_of(error)
+                span.fail(f"{error_class}: {text}")
                 await self._outcomes.failed(
                     attempt,
-                    type(error).__name__,
-                    str(error),
+                    error_class,
+                    text,
                     retryable=not isinstance(error, NonRetryable),
                     parent=parent,
                     error=None if isinstance(error, NonRetryable) else error,
@@ -169,6 +177,32 @@ class Engine:
                 outcome_unknown=_unknown(attempt),
                 parent=parent,
             )
+
+    async def _call(
+        self, attempt: Attempt, handler: Handler, filled: dict[str, object], delivery: Delivery, span: Span
+    ) -> list[Message]:
+        """Call the handler, beside the others or alone; a start that is not the first is recorded before it happens."""
+        alone = attempt.starts.alone
+        await self._company.join(alone=alone)
+        heartbeats = attempt.starts.counter
+        try:
+            if alone:
+                _logger.warning(
+                    "%s: begun before and not heard of again; now it runs alone", attempt.label, extra=_about(attempt)
+                )
+            if attempt.on_record:
+                heartbeats = await self._outcomes.began(attempt)
+            if handler.context_name:
+                filled[handler.context_name] = Context(
+                    attempt, delivery, self._mesh, self._outcomes, span, heartbeats=heartbeats
+                )
+            return await invoke(handler, filled, retries=self._retries, patience=self._patience, threads=self._threads)
+        except (asyncio.CancelledError, Stopping):
+            if attempt.on_record and heartbeats > attempt.starts.counter:
+                await self._outcomes.handed_back(attempt, heartbeats)
+            raise
+        finally:
+            self._company.leave(alone=alone)
 
     async def _refuse(self, attempt: Attempt, unfit: UnfitInput, delivery: Delivery, parent: str) -> None:
         """An input breaks its contract: keep it apart, and say that the step fails for it, so that it is not silent."""
@@ -235,6 +269,16 @@ def _delay_for_others(delivered: int) -> timedelta:
     """The same where a worker of another kind may run beside: soon at first, as that one may get it the next time."""
     doublings = min(max(delivered - _QUICK, 0), 20)
     return min(_QUICK_DELAY * (1 << doublings), _LONGEST_DELAY)
+
+
+def _delay_after(postponed: Postponed, delivered: int) -> timedelta:
+    match postponed:
+        case Busy():
+            return _BUSY_DELAY
+        case NoHandler():
+            return _delay_for_others(delivered)
+        case _:
+            return _delay(delivered)
 
 
 def _unknown(attempt: Attempt) -> bool:

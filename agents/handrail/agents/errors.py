@@ -35,5 +35,28 @@ class Postponed(Exception):
     """This worker can't handle a delivery; another one may, or a later one."""
 
 
+class Busy(Postponed):
+    """This worker has something to run that nothing may run beside."""
+
+
+class HandlerExit(Exception):
+    """A handler raised what is no `Exception`: SystemExit, KeyboardInterrupt, a panic of foreign code.
+
+    It ends the attempt, and nothing else. `error_class` names what was raised.
+    """
+
+    def __init__(self, raised: BaseException) -> None:
+        self.error_class = type(raised).__name__
+        super().__init__(text_of(raised))
+
+
 class NoHandler(Postponed):
     """The delivery is for a version of the flow type that this worker's handlers don't fit."""
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says; where it can't even say that, so much."""
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"its text can't be made: {type(broken).__name__}"

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NoReturn
 
 from google.protobuf.message import Message
 
+from handrail.agents.errors import HandlerExit
 from handrail.agents.handlers import Handler
 from handrail.agents.patience import Patience
 
@@ -64,18 +66,44 @@ async def _call(handler: Handler, arguments: Mapping[str, object], threads: Exec
         # A generator does its work while it is read: that belongs into the thread too.
         return list(answer) if isinstance(answer, Iterator) else answer
 
-    return await asyncio.get_running_loop().run_in_executor(threads, call)
+    def contained() -> object:
+        # A future can't carry every exception: with a StopIteration it would never be done.
+        try:
+            return call()
+        except BaseException as error:
+            return _Raised(error)
+
+    answer = await asyncio.get_running_loop().run_in_executor(threads, contained)
+    if isinstance(answer, _Raised):
+        _raise(answer.error)
+    return answer
 
 
 async def _await(running: object) -> object:
     assert isinstance(running, Awaitable)
     try:
         return await running
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cancelled:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise  # the worker stops
+        _raise(cancelled)
+    except BaseException as error:
+        _raise(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: BaseException
+
+
+def _raise(error: BaseException) -> NoReturn:
+    """Raise what a handler raised: always an `Exception`, so that it ends one attempt and not the process."""
+    if isinstance(error, asyncio.CancelledError):
         raise RuntimeError("the handler was cancelled from within") from None
+    if isinstance(error, Exception):
+        raise error
+    raise HandlerExit(error) from error
 
 
 def _listed(answer: object) -> list[Message]:

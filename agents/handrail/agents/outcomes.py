@@ -13,7 +13,7 @@ from handrail.agents.patience import Patience
 from handrail.agents.ports import Mesh
 from handrail.mesh import telemetry
 from handrail.mesh.envelope import Entry, Recorded, type_of
-from handrail.mesh.errors import AlreadyStored, WrongSequence
+from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
 from handrail.mesh.flow import EffectState
 from handrail.mesh.subjects import outcome_filter
 from handrail.v1.failure_pb2 import DivergenceKind
@@ -86,10 +86,33 @@ class Outcomes:
         _logger.info("%s: not started: %s", attempt.label, text, extra={"flow_id": attempt.flow_id})
         await self._store(attempt.not_started(text, moment=self._moment("")), first_of_any=True)
 
-    async def heartbeat(self, attempt: Attempt, counter: int, note: str) -> None:
-        """Store the n-th durable heartbeat; AlreadyStored where an earlier start of the attempt had as many."""
-        entry = attempt.progress(counter, note, moment=self._moment(telemetry.current_span_id()))
-        await self._mesh.publish(entry.address.subject, entry.body, headers=telemetry.headers())
+    async def began(self, attempt: Attempt) -> int:
+        """Record that the handler is called next; returns which of the attempt's heartbeats that is."""
+        return await self._patience.insist(lambda: self._progress(attempt, attempt.starts.counter, began=True))
+
+    async def handed_back(self, attempt: Attempt, counter: int) -> None:
+        """Record that a handler whose start is on record was ended by its worker, and killed nobody."""
+        try:
+            await self._progress(attempt, counter, handed_back=True)
+        except HandrailError as error:
+            _logger.warning("%s: that it was handed back is not recorded: %s", attempt.label, error.text)
+
+    async def heartbeat(self, attempt: Attempt, counter: int, note: str) -> int:
+        """Store a durable heartbeat, the first after the `counter`-th that is free; returns which one it is."""
+        return await self._progress(attempt, counter, note)
+
+    async def _progress(
+        self, attempt: Attempt, counter: int, note: str = "", *, began: bool = False, handed_back: bool = False
+    ) -> int:
+        while True:
+            counter += 1
+            moment = self._moment(telemetry.current_span_id())
+            entry = attempt.progress(counter, note, moment=moment, began=began, handed_back=handed_back)
+            try:
+                await self._mesh.publish(entry.address.subject, entry.body, headers=telemetry.headers())
+            except AlreadyStored:
+                continue  # an earlier start of this attempt got as far
+            return counter
 
     async def _store(self, entry: Entry, *, first_of_any: bool) -> Recorded | None:
         """Store a message; None, or what the stream holds under its id already.

@@ -93,6 +93,8 @@ def triggered(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> 
             cause=recorded.event_id,
             inputs=_inputs(flow, run.inputs, recorded),
             may_have_started=delivered > 1,
+            starts=run.starts,
+            on_record=delivered > 1 or run.starts.on_record,
         )
         tasks.append(Task(attempt, _verdict(flow, attempt)))
     return Plan(tuple(tasks))
@@ -117,11 +119,13 @@ def retried(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Pl
         cause=event.causation_id or run.trigger.event_id,
         inputs=_inputs(flow, run.inputs, run.trigger),
         may_have_started=delivered > 1,
+        starts=run.starts,
+        on_record=delivered > 1 or run.starts.on_record,
     )
     return Plan((Task(attempt, _verdict(flow, attempt)),))
 
 
-def undone(flow: Flow, recorded: Recorded, *, agent: str) -> Plan:
+def undone(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Plan:
     """What a command to undo asks for, if it is still wanted."""
     void = flow.void.get(recorded.sequence)
     if void is not None:
@@ -141,6 +145,8 @@ def undone(flow: Flow, recorded: Recorded, *, agent: str) -> Plan:
         inputs=(effect.recorded,),
         may_have_started=True,
         undo_of=event.root,
+        starts=effect.starts,
+        on_record=delivered > 1 or effect.starts.on_record,
     )
     wanted = flow.wants_undo(event.root, event.attempt)
     return Plan((Task(attempt, Verdict.RUN if wanted else Verdict.DROP),))

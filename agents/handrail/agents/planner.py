@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from handrail.agents import plan
-from handrail.agents.bindings import POISON, Bindings, Bound
+from handrail.agents.bindings import Bindings, Bound
 from handrail.agents.errors import Postponed
 from handrail.agents.hints import Hints
 from handrail.agents.patience import Patience
@@ -15,6 +15,7 @@ from handrail.mesh.flow import Flow, Void
 from handrail.mesh.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
 
+_DELIVERIES_WITHOUT_TEMPLATE = 5
 _NO_TEMPLATE = (ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND, ErrorReason.ERROR_REASON_FLOW_NOT_FOUND)
 
 
@@ -31,8 +32,8 @@ class Planner:
     async def plan(self, recorded: Recorded, *, delivered: int) -> Plan:
         """What to do about a message on its n-th delivery.
 
-        Raises `Postponed` for a version that nobody has stored; on the delivery that would be poison the plan says that
-        the message is void instead.
+        Raises `Postponed` for a version that nobody has stored; on the fifth delivery the plan says that the message is
+        void instead.
         """
         address = recorded.address
         if recorded.kind not in (Kind.RETRY, Kind.UNDO):
@@ -51,14 +52,14 @@ class Planner:
         except HandrailError as error:
             if error.reason not in _NO_TEMPLATE:
                 raise
-            if delivered < POISON:
+            if delivered < _DELIVERIES_WITHOUT_TEMPLATE:
                 raise Postponed(f"flow {address.flow_id}: {error.text}") from error
             return Plan(void=Void(error.text, error.reason))
         match recorded.kind:
             case Kind.RETRY:
                 return plan.retried(flow, recorded, agent=self._agent, delivered=delivered)
             case Kind.UNDO:
-                return plan.undone(flow, recorded, agent=self._agent)
+                return plan.undone(flow, recorded, agent=self._agent, delivered=delivered)
             case _:
                 return plan.triggered(flow, recorded, agent=self._agent, delivered=delivered)
 

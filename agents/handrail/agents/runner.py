@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import importlib
 import logging
@@ -20,7 +21,15 @@ import uvloop
 
 from handrail.agents.agent import Agent
 from handrail.agents.errors import DeclarationError
-from handrail.agents.supervisor import BAD_DECLARATION, FAILED, LIFELINE, OK, WITHOUT_SOURCES, Supervisor
+from handrail.agents.supervisor import (
+    BAD_DECLARATION,
+    FAILED,
+    LIFELINE,
+    OK,
+    SAID_BADLY_DECLARED,
+    WITHOUT_SOURCES,
+    Supervisor,
+)
 from handrail.agents.worker import Worker
 from handrail.mesh import telemetry
 from handrail.mesh.bus_settings import BusSettings
@@ -160,8 +169,12 @@ def main(arguments: list[str]) -> int:
         agent = find_agent(arguments[0])
     except DeclarationError as error:
         print(error, file=sys.stderr)
-        return BAD_DECLARATION
-    return run_here(agent)
+        status = BAD_DECLARATION
+    else:
+        # Where a handler's C code crashes, its place is printed at least.
+        faulthandler.enable()
+        status = run_here(agent)
+    return SAID_BADLY_DECLARED if status == BAD_DECLARATION and LIFELINE in os.environ else status
 
 
 if __name__ == "__main__":

@@ -16,6 +16,10 @@ OK, FAILED, BAD_DECLARATION = 0, 1, 2
 """Exit statuses: stopped as asked; the broker, or a source, failed; the agent's code doesn't fit, so that starting it
 again can't help."""
 
+SAID_BADLY_DECLARED = 78
+"""What a worker process says to its supervisor instead of BAD_DECLARATION: handlers may end a process with any small
+number (EX_CONFIG of sysexits.h)."""
+
 WITHOUT_SOURCES = "HANDRAIL_AGENT_WITHOUT_SOURCES"
 LIFELINE = "HANDRAIL_AGENT_LIFELINE"
 """What a worker process finds in its environment: that it leaves the sources to another, and the pipe to watch."""
@@ -81,7 +85,7 @@ class Supervisor:
                 if code is None:
                     continue
                 del self._processes[number]
-                if code == BAD_DECLARATION:
+                if code == SAID_BADLY_DECLARED:
                     self._stopping.set()
                     status = BAD_DECLARATION
                     break

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum, auto
 
 from handrail.mesh.envelope import Recorded
+from handrail.mesh.starts import NO_STARTS, Starts
 from handrail.mesh.template import Consequence, EffectKind, StepSpec
 from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode, RuleInputs
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -58,6 +59,7 @@ class StepRun:
     last_error: str = ""
     unknown: frozenset[int] = frozenset()
     counted_from: datetime | None = None
+    starts: Starts = NO_STARTS
 
     @property
     def key(self) -> tuple[str, str]:
@@ -122,6 +124,7 @@ class Effect:
     retry_at: datetime | None = None
     last_error: str = ""
     undone_by: Recorded | None = None
+    starts: Starts = NO_STARTS
 
     @property
     def subject(self) -> str:

@@ -33,16 +33,18 @@ CrashPoint = Literal["publish", "ack"]
 
 
 class ProcessDied(BaseException):
-    """Stands for SIGKILL: nothing in between may catch it."""
+    """Stands for SIGKILL. Whoever catches it can do nothing more: see `MemoryMesh.dead`."""
 
 
 class MemoryMesh(LiveMesh):
-    """The agents' mesh on a MemoryBus. `crash` is where the agent's process dies next."""
+    """The agents' mesh on a MemoryBus. `crash` is where the agent's process dies next; `dead` is set
+    until a new one takes its place."""
 
     def __init__(self, bus: MemoryBus) -> None:
         super().__init__(bus)
         self._memory = bus
         self.crash: CrashPoint | None = None
+        self.dead = False
         self.publish = self._publish  # type: ignore[assignment]  # the same, and it may crash
 
     def now(self) -> datetime:
@@ -61,8 +63,9 @@ class MemoryMesh(LiveMesh):
         expected_filter: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> int:
-        if self.crash == "publish":
-            self.crash = None
+        if self.dead or self.crash == "publish":
+            # Whoever catches it is dead all the same: nothing gets out any more.
+            self.crash, self.dead = None, True
             raise ProcessDied
         return await self._memory.publish(
             subject, body, expected_sequence=expected_sequence, expected_filter=expected_filter, headers=headers
@@ -116,6 +119,8 @@ class HostedAgent:
             await self.engine.handle(delivery)
         except ProcessDied:
             return
+        finally:
+            self.mesh.dead = False
 
 
 class _NoLeases(Leases):

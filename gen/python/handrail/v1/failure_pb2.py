@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from handrail.v1 import error_reason_pb2 as handrail_dot_v1_dot_error__reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19handrail/v1/failure.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1ehandrail/v1/error_reason.proto\"\xd1\x01\n\nStepFailed\x12+\n\x0b\x65rror_class\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\nerrorClass\x12\x1c\n\x04text\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x04text\x12\x1c\n\tretryable\x18\x03 \x01(\x08R\tretryable\x12\x31\n\x07undo_of\x18\x04 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{32})?$R\x06undoOf\x12\'\n\x0foutcome_unknown\x18\x05 \x01(\x08R\x0eoutcomeUnknown\".\n\x0eStepNotStarted\x12\x1c\n\x04text\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x04text\"\x0f\n\rStepCompleted\"O\n\x0cStepProgress\x12!\n\x07\x63ounter\x18\x01 \x01(\rB\x07\xbaH\x04*\x02(\x01R\x07\x63ounter\x12\x1c\n\x04note\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x04note\"\xb1\x02\n\nDivergence\x12;\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.handrail.v1.DivergenceKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04kind\x12\x30\n\x08\x65vent_id\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{32}$R\x07\x65ventId\x12)\n\x0bstored_type\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\nstoredType\x12,\n\rstored_digest\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0cstoredDigest\x12+\n\x0crefused_type\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0brefusedType\x12.\n\x0erefused_digest\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@R\rrefusedDigest\"\xca\x01\n\x0bQuarantined\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32\x18.handrail.v1.ErrorReasonR\x06reason\x12\x16\n\x06\x64\x65tail\x18\x02 \x01(\tR\x06\x64\x65tail\x12\x18\n\x07subject\x18\x03 \x01(\tR\x07subject\x12\'\n\x0fstream_sequence\x18\x04 \x01(\x04R\x0estreamSequence\x12\x12\n\x04\x62ody\x18\x05 \x01(\x0cR\x04\x62ody\x12\x1a\n\x08reporter\x18\x06 \x01(\tR\x08reporter*\xcd\x03\n\x0e\x44ivergenceKind\x12\x1f\n\x1b\x44IVERGENCE_KIND_UNSPECIFIED\x10\x00\x12$\n DIVERGENCE_KIND_DIFFERENT_ANSWER\x10\x01\x12 \n\x1c\x44IVERGENCE_KIND_LATE_OUTCOME\x10\x02\x12\x1f\n\x1b\x44IVERGENCE_KIND_WRONG_AGENT\x10\x03\x12\x1e\n\x1a\x44IVERGENCE_KIND_WRONG_TYPE\x10\x04\x12!\n\x1d\x44IVERGENCE_KIND_NOT_TRIGGERED\x10\x05\x12 \n\x1c\x44IVERGENCE_KIND_UNKNOWN_STEP\x10\x06\x12 \n\x1c\x44IVERGENCE_KIND_WRONG_OUTPUT\x10\x07\x12!\n\x1d\x44IVERGENCE_KIND_GATE_BYPASSED\x10\x08\x12\x1d\n\x19\x44IVERGENCE_KIND_NOT_GATED\x10\t\x12 \n\x1c\x44IVERGENCE_KIND_SECOND_START\x10\n\x12!\n\x1d\x44IVERGENCE_KIND_WRONG_VERSION\x10\x0b\x12#\n\x1f\x44IVERGENCE_KIND_BROKEN_CONTRACT\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19handrail/v1/failure.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1ehandrail/v1/error_reason.proto\"\xd1\x01\n\nStepFailed\x12+\n\x0b\x65rror_class\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\nerrorClass\x12\x1c\n\x04text\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x04text\x12\x1c\n\tretryable\x18\x03 \x01(\x08R\tretryable\x12\x31\n\x07undo_of\x18\x04 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{32})?$R\x06undoOf\x12\'\n\x0foutcome_unknown\x18\x05 \x01(\x08R\x0eoutcomeUnknown\".\n\x0eStepNotStarted\x12\x1c\n\x04text\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x04text\"\x0f\n\rStepCompleted\"\x86\x01\n\x0cStepProgress\x12!\n\x07\x63ounter\x18\x01 \x01(\rB\x07\xbaH\x04*\x02(\x01R\x07\x63ounter\x12\x1c\n\x04note\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x04note\x12\x14\n\x05\x62\x65gan\x18\x03 \x01(\x08R\x05\x62\x65gan\x12\x1f\n\x0bhanded_back\x18\x04 \x01(\x08R\nhandedBack\"\xb1\x02\n\nDivergence\x12;\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.handrail.v1.DivergenceKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04kind\x12\x30\n\x08\x65vent_id\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{32}$R\x07\x65ventId\x12)\n\x0bstored_type\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\nstoredType\x12,\n\rstored_digest\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0cstoredDigest\x12+\n\x0crefused_type\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0brefusedType\x12.\n\x0erefused_digest\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@R\rrefusedDigest\"\xca\x01\n\x0bQuarantined\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32\x18.handrail.v1.ErrorReasonR\x06reason\x12\x16\n\x06\x64\x65tail\x18\x02 \x01(\tR\x06\x64\x65tail\x12\x18\n\x07subject\x18\x03 \x01(\tR\x07subject\x12\'\n\x0fstream_sequence\x18\x04 \x01(\x04R\x0estreamSequence\x12\x12\n\x04\x62ody\x18\x05 \x01(\x0cR\x04\x62ody\x12\x1a\n\x08reporter\x18\x06 \x01(\tR\x08reporter*\xcd\x03\n\x0e\x44ivergenceKind\x12\x1f\n\x1b\x44IVERGENCE_KIND_UNSPECIFIED\x10\x00\x12$\n DIVERGENCE_KIND_DIFFERENT_ANSWER\x10\x01\x12 \n\x1c\x44IVERGENCE_KIND_LATE_OUTCOME\x10\x02\x12\x1f\n\x1b\x44IVERGENCE_KIND_WRONG_AGENT\x10\x03\x12\x1e\n\x1a\x44IVERGENCE_KIND_WRONG_TYPE\x10\x04\x12!\n\x1d\x44IVERGENCE_KIND_NOT_TRIGGERED\x10\x05\x12 \n\x1c\x44IVERGENCE_KIND_UNKNOWN_STEP\x10\x06\x12 \n\x1c\x44IVERGENCE_KIND_WRONG_OUTPUT\x10\x07\x12!\n\x1d\x44IVERGENCE_KIND_GATE_BYPASSED\x10\x08\x12\x1d\n\x19\x44IVERGENCE_KIND_NOT_GATED\x10\t\x12 \n\x1c\x44IVERGENCE_KIND_SECOND_START\x10\n\x12!\n\x1d\x44IVERGENCE_KIND_WRONG_VERSION\x10\x0b\x12#\n\x1f\x44IVERGENCE_KIND_BROKEN_CONTRACT\x10\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,18 +57,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIVERGENCE'].fields_by_name['refused_type']._serialized_options = b'\272H\005r\003\030\200\004'
   _globals['_DIVERGENCE'].fields_by_name['refused_digest']._loaded_options = None
   _globals['_DIVERGENCE'].fields_by_name['refused_digest']._serialized_options = b'\272H\004r\002\030@'
-  _globals['_DIVERGENCEKIND']._serialized_start=975
-  _globals['_DIVERGENCEKIND']._serialized_end=1436
+  _globals['_DIVERGENCEKIND']._serialized_start=1031
+  _globals['_DIVERGENCEKIND']._serialized_end=1492
   _globals['_STEPFAILED']._serialized_start=104
   _globals['_STEPFAILED']._serialized_end=313
   _globals['_STEPNOTSTARTED']._serialized_start=315
   _globals['_STEPNOTSTARTED']._serialized_end=361
   _globals['_STEPCOMPLETED']._serialized_start=363
   _globals['_STEPCOMPLETED']._serialized_end=378
-  _globals['_STEPPROGRESS']._serialized_start=380
-  _globals['_STEPPROGRESS']._serialized_end=459
-  _globals['_DIVERGENCE']._serialized_start=462
-  _globals['_DIVERGENCE']._serialized_end=767
-  _globals['_QUARANTINED']._serialized_start=770
-  _globals['_QUARANTINED']._serialized_end=972
+  _globals['_STEPPROGRESS']._serialized_start=381
+  _globals['_STEPPROGRESS']._serialized_end=515
+  _globals['_DIVERGENCE']._serialized_start=518
+  _globals['_DIVERGENCE']._serialized_end=823
+  _globals['_QUARANTINED']._serialized_start=826
+  _globals['_QUARANTINED']._serialized_end=1028
 # @@protoc_insertion_point(module_scope)

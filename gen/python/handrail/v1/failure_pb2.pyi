@@ -163,25 +163,39 @@ Global___StepCompleted: _TypeAlias = StepCompleted  # noqa: Y015
 
 @_typing.final
 class StepProgress(_message.Message):
-    """StepProgress is a durable heartbeat: it moves the deadline of the running attempt."""
+    """StepProgress is a durable heartbeat: it moves the deadline of the running attempt.
+
+    It also counts what killed its process: `began` without anything that came after it is a handler that died. A first
+    delivery is begun without a word, so that a happy flow costs no message.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COUNTER_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    BEGAN_FIELD_NUMBER: _builtins.int
+    HANDED_BACK_FIELD_NUMBER: _builtins.int
     counter: _builtins.int
     """counter grows with each heartbeat of the attempt, from 1."""
     note: _builtins.str
     """note says how far the work is, for people."""
+    began: _builtins.bool
+    """began is set where the handler is called next, and not for the first time, or late."""
+    handed_back: _builtins.bool
+    """handed_back is set where a handler that had begun was ended by its worker, which stops or gave the attempt up: it did not
+    kill its process. It moves no deadline.
+    """
     def __init__(
         self,
         *,
         counter: _builtins.int = ...,
         note: _builtins.str = ...,
+        began: _builtins.bool = ...,
+        handed_back: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counter", b"counter", "note", b"note"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began", b"began", "counter", b"counter", "handed_back", b"handed_back", "note", b"note"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

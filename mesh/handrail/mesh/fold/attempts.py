@@ -8,6 +8,7 @@ from datetime import datetime
 from handrail.mesh.envelope import Recorded, from_timestamp
 from handrail.mesh.flow import Flow, RunState, StepRun, Void
 from handrail.mesh.fold import approvals, compensation
+from handrail.mesh.starts import NO_STARTS, Starts
 from handrail.v1.decision_pb2 import StepReopened, StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import DivergenceKind, StepFailed, StepNotStarted, StepProgress
@@ -36,20 +37,31 @@ def apply_failure(flow: Flow, recorded: Recorded) -> Void | None:
         f"{failed.error_class}: {failed.text}",
         retryable=failed.retryable,
         outcome_unknown=failed.outcome_unknown,
+        starts=run.starts.failed(failed.error_class),
     )
     return None
 
 
 def apply_progress(flow: Flow, recorded: Recorded) -> Void | None:
-    """A heartbeat moves the deadline of the running attempt."""
+    """A heartbeat moves the deadline of the running attempt; one that hands back moves nothing."""
     if recorded.type != _PROGRESS:
         return Void(f"{recorded.type} is no heartbeat", ErrorReason.ERROR_REASON_WRONG_AGENT, _WRONG_TYPE)
     if compensation.is_being_undone(flow, recorded):
         return compensation.undo_progressed(flow, recorded)
-    run = _running_attempt(flow, recorded)
+    progress = StepProgress.FromString(recorded.event.data.value)
+    # What was ended may be an attempt that timed out before.
+    run = _run_of(flow, recorded) if progress.handed_back else _running_attempt(flow, recorded)
     if isinstance(run, Void):
         return run
-    flow.runs[run.key] = replace(run, deadline=recorded.time + run.step.timeout, counted_from=recorded.time)
+    if progress.handed_back:
+        flow.runs[run.key] = replace(run, starts=run.starts.handed_back())
+        return None
+    flow.runs[run.key] = replace(
+        run,
+        deadline=recorded.time + run.step.timeout,
+        counted_from=recorded.time,
+        starts=run.starts.progressed(progress),
+    )
     return None
 
 
@@ -74,6 +86,7 @@ def apply_timed_out(flow: Flow, recorded: Recorded) -> Void | None:
         f"no outcome within {run.step.timeout.total_seconds():g} s",
         retryable=True,
         outcome_unknown=True,
+        starts=run.starts.timed_out(),
     )
     return None
 
@@ -95,6 +108,7 @@ def apply_retry(flow: Flow, recorded: Recorded) -> Void | None:
         counted_from=None,
         retry_at=None,
         ended=None,
+        starts=run.starts.next_attempt(),
     )
     return None
 
@@ -138,6 +152,7 @@ def reopen(flow: Flow, run: StepRun, now: datetime, *, anew: bool = False) -> No
         ended=None,
         last_error="",
         unknown=frozenset(),
+        starts=NO_STARTS,
     )
 
 
@@ -179,7 +194,9 @@ def _not_started(flow: Flow, recorded: Recorded) -> Void | None:
         return Void(f"attempt {attempt} of step {run.step.name} is over")
     known = replace(run, unknown=run.unknown - {attempt})
     if running and known.unknown:
-        known = _after_failure(run, recorded.time, "not started", retryable=True, outcome_unknown=False)
+        known = _after_failure(
+            run, recorded.time, "not started", retryable=True, outcome_unknown=False, starts=run.starts
+        )
     elif attempt == run.attempt and not known.unknown:
         known = replace(
             known,
@@ -192,7 +209,9 @@ def _not_started(flow: Flow, recorded: Recorded) -> Void | None:
     return None
 
 
-def _after_failure(run: StepRun, now: datetime, error_text: str, *, retryable: bool, outcome_unknown: bool) -> StepRun:
+def _after_failure(
+    run: StepRun, now: datetime, error_text: str, *, retryable: bool, outcome_unknown: bool, starts: Starts
+) -> StepRun:
     again = retryable and run.attempt < run.budget
     return replace(
         run,
@@ -201,4 +220,5 @@ def _after_failure(run: StepRun, now: datetime, error_text: str, *, retryable: b
         ended=now,
         last_error=error_text,
         unknown=run.unknown | {run.attempt} if outcome_unknown else run.unknown,
+        starts=starts,
     )

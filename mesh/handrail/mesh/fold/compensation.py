@@ -9,7 +9,7 @@ from handrail.mesh.flow import Effect, EffectState, Flow, RunState, Void
 from handrail.mesh.template import STEP_COMPLETED, UndoSpec
 from handrail.v1.decision_pb2 import StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.failure_pb2 import DivergenceKind, StepFailed
+from handrail.v1.failure_pb2 import DivergenceKind, StepFailed, StepProgress
 
 
 def apply_started(flow: Flow, recorded: Recorded) -> Void | None:
@@ -37,6 +37,7 @@ def apply_undo(flow: Flow, recorded: Recorded) -> Void | None:
         deadline=recorded.time + effect.step.undo.timeout,
         counted_from=recorded.time,
         retry_at=None,
+        starts=effect.starts.next_attempt(),
     )
     return None
 
@@ -75,6 +76,7 @@ def undo_failed(flow: Flow, recorded: Recorded, failed: StepFailed) -> Void | No
     if effect.deadline is None or effect.attempt != recorded.event.attempt:
         return Void("this attempt of the undo is over")
     text = f"{failed.error_class}: {failed.text}"
+    effect = replace(effect, starts=effect.starts.failed(failed.error_class))
     flow.effects[failed.undo_of] = _after_failure(effect, recorded, text, retryable=failed.retryable)
     return None
 
@@ -93,8 +95,16 @@ def undo_progressed(flow: Flow, recorded: Recorded) -> Void | None:
     effect = flow.effects[recorded.event.root]
     if effect.step.agent != recorded.agent or effect.attempt != recorded.event.attempt:
         return Void("this attempt of the undo is over")
-    deadline = recorded.time + _undo(effect).timeout
-    flow.effects[recorded.event.root] = replace(effect, deadline=deadline, counted_from=recorded.time)
+    progress = StepProgress.FromString(recorded.event.data.value)
+    if progress.handed_back:
+        flow.effects[recorded.event.root] = replace(effect, starts=effect.starts.handed_back())
+        return None
+    flow.effects[recorded.event.root] = replace(
+        effect,
+        deadline=recorded.time + _undo(effect).timeout,
+        counted_from=recorded.time,
+        starts=effect.starts.progressed(progress),
+    )
     return None
 
 
@@ -111,6 +121,7 @@ def undo_timed_out(flow: Flow, recorded: Recorded, timed_out: StepTimedOut) -> V
     ):
         return Void("the undo is over, or has time left")
     text = f"no outcome of the undo within {_undo(effect).timeout}"
+    effect = replace(effect, starts=effect.starts.timed_out())
     flow.effects[timed_out.undo_of] = _after_failure(effect, recorded, text, retryable=True)
     return None
 

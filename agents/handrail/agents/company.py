@@ -1,0 +1,59 @@
+"""Who runs beside whom in a worker: a handler that may kill its process runs alone, so that it takes nobody with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from handrail.agents.errors import Busy
+
+_PATIENCE = timedelta(seconds=5)
+"""How long others wait for the one that runs alone before they are handed back, for another worker to take them."""
+
+
+class Company:
+    """The handlers that run in one worker. `join` before a handler is called, `leave` after it."""
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._loners = 0
+        self._changed = asyncio.Event()
+
+    async def join(self, *, alone: bool) -> None:
+        """Wait until this one may run: one that runs `alone` until the others are done, the others until it is.
+
+        Raises `Busy` where an `alone` one takes long.
+        """
+        if alone:
+            await self._join_alone()
+        elif self._loners:
+            try:
+                async with asyncio.timeout(_PATIENCE.total_seconds()):
+                    await self._until(lambda: self._loners == 0)
+            except TimeoutError:
+                raise Busy("a handler that may have killed its process runs alone in this worker") from None
+        self._running += 1
+
+    def leave(self, *, alone: bool) -> None:
+        """It is done."""
+        self._running -= 1
+        self._loners -= alone
+        self._tell()
+
+    async def _join_alone(self) -> None:
+        self._loners += 1
+        try:
+            await self._until(lambda: self._running == 0)
+        except BaseException:
+            self._loners -= 1
+            self._tell()
+            raise
+
+    async def _until(self, met: Callable[[], bool]) -> None:
+        while not met():
+            await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
