@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Mapping, Set
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 from google.protobuf.message import Message
@@ -46,6 +46,8 @@ def _plain(value: object) -> object:
             return value.name
         case datetime():
             return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
         case Mapping():
             return [[_plain(key), _plain(each)] for key, each in value.items()]
         case Set():

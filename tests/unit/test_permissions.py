@@ -181,6 +181,8 @@ def test_nothing_of_the_coordinators_passes_out_of_the_account_of_agents_p6(
         template_subject("refund", 2),
         activation_subject("refund", 1),
         "$KV.leases.flow.refund",
+        "$KV.leases.presence",
+        "absence.1893456000000",
         "$JS.API.STREAM.CREATE.FLOW",
         "$JS.API.STREAM.UPDATE.FLOW",
         "$JS.API.STREAM.DELETE.FLOW",

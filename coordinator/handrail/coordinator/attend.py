@@ -13,6 +13,7 @@ from datetime import datetime
 from handrail.coordinator.alarms import Alarms
 from handrail.coordinator.decide import decide
 from handrail.coordinator.leases import Leases
+from handrail.coordinator.presence import Presence, Present
 from handrail.coordinator.timers import timers
 from handrail.mesh import telemetry
 from handrail.mesh.envelope import Entry
@@ -49,10 +50,11 @@ class Attendant:
     what came since. That saves work and decides nothing: every append names the sequence it is based on.
     """
 
-    def __init__(self, store: FlowStore, alarms: Alarms, leases: Leases) -> None:
+    def __init__(self, store: FlowStore, alarms: Alarms, leases: Leases, presence: Presence) -> None:
         self._store = store
         self._alarms = alarms
         self._leases = leases
+        self._presence = presence
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
         self._recent: OrderedDict[str, _Attended] = OrderedDict()
 
@@ -77,7 +79,10 @@ class Attendant:
     async def settle(self, flow: Flow, now: datetime, *, before: Mapping[str, datetime], since: int) -> Flow:
         """Decide until nothing is due, then turn the timers `before` the messages from `since` on into those wanted."""
         self._recent.pop(flow.flow_id, None)
-        flow, overtaken = await self._decide(flow, now)
+        present = await self._presence.present()
+        # A message that waited says when it was stored, and more time has passed since.
+        now = max(now, present.time)
+        flow, overtaken = await self._decide(flow, Present(now, present.absences))
         # What is due already and led to nothing waits for something else; unless a decision was overtaken: then it is
         # tried again.
         after = {name: due for name, due in timers(flow).items() if due > now or overtaken}
@@ -95,14 +100,14 @@ class Attendant:
         earlier = [recorded for recorded in history if recorded.sequence < since]
         return flow, timers(await self._store.fold(flow_type, flow_id, earlier)) if earlier else {}
 
-    async def _decide(self, flow: Flow, now: datetime) -> tuple[Flow, bool]:
-        entry = decide(flow, now)
+    async def _decide(self, flow: Flow, present: Present) -> tuple[Flow, bool]:
+        entry = decide(flow, *present)
         if entry is None:
             return flow, False
         if entry.address.message_type not in _MORE_WILL_FOLLOW:
-            return await self._append_all(flow, entry, now)
+            return await self._append_all(flow, entry, present)
         async with self._leases.hold(f"flow.{flow.flow_type}.{flow.flow_id}"):
-            return await self._append_all(flow, entry, now)
+            return await self._append_all(flow, entry, present)
 
     async def append(self, flow: Flow, entry: Entry) -> tuple[int, Flow]:
         """Append one message and read the flow again; WrongSequence if it moved on."""
@@ -118,7 +123,7 @@ class Attendant:
         )
         return sequence, await self._store.catch_up(flow, at_least=sequence)
 
-    async def _append_all(self, flow: Flow, entry: Entry | None, now: datetime) -> tuple[Flow, bool]:
+    async def _append_all(self, flow: Flow, entry: Entry | None, present: Present) -> tuple[Flow, bool]:
         while entry is not None:
             try:
                 sequence, flow = await self.append(flow, entry)
@@ -130,7 +135,7 @@ class Attendant:
                     what = entry.address.message_type
                     log.info("flow %s: %s at %d is void: %s", flow.flow_id, what, sequence, void.text)
                     return flow, True
-            entry = decide(flow, now)
+            entry = decide(flow, *present)
         return flow, False
 
     @asynccontextmanager

@@ -11,9 +11,11 @@ from handrail.coordinator.attend import Attendant
 from handrail.coordinator.deciding import Deciding
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import DEFAULT_TTL, Leases
+from handrail.coordinator.presence import Presence
 from handrail.coordinator.publishing import Publishing
 from handrail.coordinator.sweep import DEFAULT_INTERVAL, Sweep
 from handrail.coordinator.tracking import Tracking
+from handrail.mesh.absence import ABSENT_AFTER
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.durables import ensure_durables
@@ -38,12 +40,14 @@ class Replica:
         holder: str,
         lease_ttl: timedelta = DEFAULT_TTL,
         sweep_interval: timedelta = DEFAULT_INTERVAL,
+        absent_after: timedelta = ABSENT_AFTER,
     ) -> None:
         self.bus = bus
         self.catalog = Catalog(bus)
         self.store = FlowStore(bus, self.catalog)
         self.leases = Leases(LeaseBucket(bus), holder=holder, ttl=lease_ttl)
-        self.attendant = Attendant(self.store, Alarms(bus), self.leases)
+        self._presence = Presence(bus, absent_after=absent_after)
+        self.attendant = Attendant(self.store, Alarms(bus), self.leases, self._presence)
         self.interventions = Interventions(self.store, self.attendant)
         self.publishing = Publishing(bus, self.catalog, self.store)
         self._deciding = Deciding(bus, self.attendant)
@@ -62,6 +66,7 @@ class Replica:
             tasks.create_task(self._deciding.run(stopping), name="decide and due")
             tasks.create_task(self._tracking.run(stopping), name="track")
             tasks.create_task(self._sweep.run(stopping), name="sweep")
+            tasks.create_task(self._presence.run(stopping), name="presence")
             tasks.create_task(self._keep_catalog(stopping), name="catalog")
 
     async def _keep_catalog(self, stopping: asyncio.Event) -> None:

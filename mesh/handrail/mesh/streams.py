@@ -6,7 +6,8 @@
 - TEMPLATE: template versions and activations
 - QUARANTINE: messages that break their contract
 - KEY: business keys in use; outlives the flow's events
-- KV_leases: the leases, a key-value bucket
+- ABSENCE: times in which no coordinator was there; the oldest give way
+- KV_leases: the leases and the coordinators' sign of presence, a key-value bucket
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ TIMER = "TIMER"
 TEMPLATE = "TEMPLATE"
 QUARANTINE = "QUARANTINE"
 KEY = "KEY"
+ABSENCE = "ABSENCE"
 LEASES_BUCKET = "leases"
 LEASES = f"KV_{LEASES_BUCKET}"
+
+ABSENCES_KEPT = 256
+"""More than that within the longest deadline is no installation that anybody watches over."""
 
 NEEDED_VERSION = "2.14"
 NEEDED_API_LEVEL = 4
@@ -99,6 +104,17 @@ def stream_configs() -> dict[str, _Config]:
         # A person may discard a message, so this one allows deletes.
         QUARANTINE: {**_WRITE_ONCE, "subjects": ["quarantine.>"], "deny_delete": False},
         KEY: {**_WRITE_ONCE, "subjects": ["key.>"]},
+        # Bounded, so the oldest give way: each is written with the expectation that there is none on its subject.
+        ABSENCE: {
+            **_PLAIN,
+            "subjects": ["absence.>"],
+            "max_msgs": ABSENCES_KEPT,
+            "max_msgs_per_subject": 1,
+            "deny_delete": True,
+            "deny_purge": True,
+            # They are read from the leader.
+            "allow_direct": False,
+        },
         LEASES: {
             **_PLAIN,
             "subjects": [f"$KV.{LEASES_BUCKET}.>"],

@@ -19,7 +19,9 @@ from handrail.coordinator.attend import Attendant
 from handrail.coordinator.handling import guarded, quarantine_void
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import Leases
+from handrail.coordinator.presence import Presence, Present
 from handrail.mesh import envelope
+from handrail.mesh.absence import ABSENT_AFTER, Absence
 from handrail.mesh.accounts import HINTS
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.durables import agent_filters, coordinator_filters
@@ -134,18 +136,46 @@ class _NoLeases(Leases):
         yield
 
 
+class _WorldsPresence(Presence):
+    """Absences are the times in which the World had no coordinator."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self._memory = bus
+        self._absences: tuple[Absence, ...] = ()
+        self.since: datetime | None = None
+
+    async def present(self) -> Present:
+        return Present(self._memory.now, self._absences)
+
+    def end(self) -> None:
+        """Somebody is there again."""
+        if self.since is not None and self._memory.now - self.since > ABSENT_AFTER:
+            self._absences += (Absence(self.since, self._memory.now),)
+        self.since = None
+
+
 class HostedCoordinator:
     """One replica of the coordinator, without its servers."""
 
     def __init__(self, bus: MemoryBus) -> None:
         self.running = True
         self._bus = bus
+        self._presence = _WorldsPresence(bus)
         self.catalog = Catalog(bus)
         self.store = FlowStore(bus, self.catalog)
-        self._attendant = Attendant(self.store, Alarms(bus), _NoLeases())
+        self._attendant = Attendant(self.store, Alarms(bus), _NoLeases(), self._presence)
         self.interventions = Interventions(self.store, self._attendant)
         filters = coordinator_filters()
         self._filters = frozenset[str]().union(*filters.values())
+
+    def stop(self) -> None:
+        """It is not there any more."""
+        self.running, self._presence.since = False, self._presence.since or self._bus.now
+
+    def start(self) -> None:
+        """It is there again."""
+        self.running = True
+        self._presence.end()
 
     def wants(self, subject: str) -> bool:
         """Whether one of its durables delivers the subject."""

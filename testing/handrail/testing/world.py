@@ -193,11 +193,11 @@ class World:
 
     def stop_coordinator(self) -> None:
         """No coordinator runs any more."""
-        self.coordinator.running = False
+        self.coordinator.stop()
 
     async def start_coordinator(self) -> None:
-        """A coordinator runs again, and catches up."""
-        self.coordinator.running = True
+        """A coordinator runs again, and catches up. The time without one counts against nobody."""
+        self.coordinator.start()
         await self._schedule.catch_up()
 
     async def settle(self) -> None:

@@ -1,0 +1,202 @@
+"""Time in which nobody was there, on a real server: who says so, that it is said once, and that it undoes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from handrail.agents import Agent
+from handrail.coordinator.auth import Caller
+from handrail.coordinator.presence import Presence
+from handrail.coordinator.replica import Replica
+from handrail.mesh.absence import Absence
+from handrail.mesh.bus import Bus, BusSettings, RawMessage
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.durables import ensure_durables
+from handrail.mesh.envelope import from_timestamp
+from handrail.mesh.errors import BrokerUnavailable
+from handrail.mesh.flow import Flow, ProposalState
+from handrail.mesh.streams import ABSENCE, LEASES
+from handrail.mesh.subjects import Kind
+from handrail.mesh.template import Template, load_yaml
+from handrail.v1.decision_pb2 import Absence as AbsenceMessage
+from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified, Risk
+from tests.support import flows
+from tests.support.mesh import Mesh, eventually, workers
+from tests.support.nats_server import NatsServer
+
+SOON = timedelta(seconds=0.4)
+"""What counts as an absence here, so that nobody has to wait for fifteen seconds."""
+
+Connect = Callable[[BusSettings], Awaitable[Bus]]
+
+TEMPLATE = """
+name: refund
+version: 1
+starts_with: [payments.v1.ChargebackReceived]
+started_by: [detection]
+completes_with: [payments.v1.CustomerNotified]
+deadline: 4s
+steps:
+  - {name: enrich, agent: enrichment, after: [payments.v1.ChargebackReceived],
+     emits: [payments.v1.ChargebackEnriched], effect: UNDOABLE, timeout: 2s, on_failure: COMPENSATE,
+     undo: {timeout: 1s}}
+  - {name: notify, agent: notification, after: [payments.v1.ChargebackEnriched],
+     emits: [payments.v1.CustomerNotified], effect: IRREVERSIBLE, timeout: 2s, on_failure: COMPENSATE}
+gates:
+  - {name: look, on: payments.v1.ChargebackEnriched, when: event.risk == 3, approvers: {roles: [finance]},
+     expires_after: 3s, on_reject: FAIL}
+"""
+
+
+async def silence(for_: timedelta = SOON * 2) -> None:
+    """The one thing here that takes time: an absence."""
+    await asyncio.sleep(for_.total_seconds())
+
+
+async def recorded(bus: Bus) -> tuple[int, Absence]:
+    """How many absences were ever recorded, and the last one."""
+    message = await bus.last_on_leader(ABSENCE, "absence.>")
+    assert message is not None
+    said = AbsenceMessage.FromString(message.body)
+    return message.sequence, Absence(from_timestamp(said.start_time), from_timestamp(said.end_time))
+
+
+async def beat(bus: Bus) -> RawMessage:
+    """The last sign of presence."""
+    message = await bus.last_on_leader(LEASES, "$KV.leases.presence")
+    assert message is not None
+    return message
+
+
+async def test_the_first_sign_ever_follows_no_absence(bus: Bus) -> None:
+    assert (await Presence(bus, absent_after=SOON).present()).absences == ()
+
+
+async def test_a_silence_is_on_record_once_with_the_brokers_times_and_everybody_knows(bus: Bus) -> None:
+    await Presence(bus, absent_after=SOON).present()
+    before = await beat(bus)
+    await silence()
+    others = [Presence(bus, absent_after=SOON) for _ in range(3)]
+    known = [(await other.present()).absences for other in others]
+    assert len(set(known)) == 1
+    (absence,) = known[0]
+    assert absence.start == before.time
+    assert absence.end - absence.start > SOON
+    assert await recorded(bus) == (1, absence)
+
+
+async def test_who_was_paused_beside_another_was_not_missed(bus: Bus) -> None:
+    paused = Presence(bus, absent_after=SOON)
+    await paused.present()
+    for _ in range(6):
+        await silence(SOON / 3)
+        await Presence(bus, absent_after=SOON).present()
+    assert (await paused.present()).absences == ()
+
+
+async def test_an_absence_that_nobody_lived_to_record_is_recorded_by_the_next(bus: Bus) -> None:
+    class Dies(Presence):
+        async def _record(self, gap: Absence) -> None:
+            raise BrokerUnavailable("killed before it could record the gap")
+
+    await Presence(bus, absent_after=SOON).present()
+    start = (await beat(bus)).time
+    await silence()
+    with pytest.raises(BrokerUnavailable):
+        await Dies(bus, absent_after=SOON).present()
+    (absence,) = (await Presence(bus, absent_after=SOON).present()).absences
+    assert absence.start == start
+
+
+async def test_nobody_is_there_where_timers_are_not_handled(bus: Bus, catalog: Catalog) -> None:
+    """The process alone is no presence: without the durable nothing that fired is handed out."""
+    presence, stopping = Presence(bus, absent_after=SOON), asyncio.Event()
+    running = asyncio.create_task(presence.run(stopping))
+    await silence(SOON)
+    assert await bus.last_on_leader(LEASES, "$KV.leases.presence") is None
+    await ensure_durables(bus, catalog.all())
+    await eventually(lambda: bus.last_on_leader(LEASES, "$KV.leases.presence"), bool)
+    stopping.set()
+    await running
+
+
+@asynccontextmanager
+async def coordinating(server: NatsServer) -> AsyncIterator[Replica]:
+    """A coordinator of its own connection, for as long as the block runs."""
+    async with await Bus.connect(server.settings("coordinator")) as bus:
+        replica = Replica(bus, holder="test", absent_after=SOON)
+        await replica.prepare(replicas=1)
+        work = asyncio.create_task(replica.run(asyncio.Event()))
+        try:
+            yield replica
+        finally:
+            work.cancel()  # it is killed: it says no farewell
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+
+
+def agents() -> list[Agent]:
+    """The two that do the work of a refund."""
+    enrichment, notification = Agent("enrichment"), Agent("notification")
+
+    @enrichment.on(ChargebackReceived)
+    async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        return flows.enrichment()
+
+    @enrichment.undoes(ChargebackEnriched)
+    async def forget(event: ChargebackEnriched) -> None:
+        return None
+
+    @notification.on(ChargebackEnriched)
+    async def notify(event: ChargebackEnriched) -> CustomerNotified:
+        return flows.told()
+
+    return [enrichment, notification]
+
+
+def is_asked(flow: Flow) -> bool:
+    return any(proposal.state is ProposalState.PENDING for proposal in flow.proposals.values())
+
+
+async def test_p7_an_outage_of_everything_undoes_nothing_and_lets_no_approval_expire(
+    bus: Bus, catalog: Catalog, nats_server: NatsServer
+) -> None:
+    """Down for longer than every time-out, expiry and deadline: server, coordinator and agents."""
+    mesh, waiting, asked = Mesh(bus, catalog), "a" * 32, "b" * 32
+    contracts = Contracts.from_messages([ChargebackReceived, ChargebackEnriched, CustomerNotified])
+    await mesh.put(Template.compile(load_yaml(TEMPLATE), contracts))
+    async with coordinating(nats_server):
+        for flow_id in (asked, waiting):
+            entry = flows.start(flow_id)
+            await bus.publish(entry.address.subject, entry.body)
+        entry = flows.enriched(asked, kind=Kind.PROPOSAL, message=flows.enrichment(Risk.RISK_HIGH))
+        await bus.publish(entry.address.subject, entry.body)
+        await mesh.until(asked, is_asked)
+    nats_server.kill()
+    await silence(timedelta(seconds=5))
+    nats_server.start()
+    async with coordinating(nats_server) as replica, workers(nats_server.settings, agents()):
+        proposal = next(iter((await mesh.flow(asked)).proposals.values()))
+        await replica.interventions.vote(
+            "refund",
+            asked,
+            approval_id=proposal.recorded.event_id,
+            digest=proposal.digest,
+            approve=True,
+            comment="",
+            caller=Caller("ann", frozenset({"finance"})),
+        )
+        for flow_id in (waiting, asked):
+            await mesh.until_status(flow_id, "COMPLETED")
+    for flow_id in (waiting, asked):
+        history = await mesh.store.read("refund", flow_id)
+        said = Counter(recorded.type.rpartition(".")[2] for recorded in history)
+        assert not said.keys() & {"StepTimedOut", "FlowHalted", "Escalated", "ApprovalRefused"}, said
