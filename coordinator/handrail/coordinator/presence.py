@@ -123,7 +123,8 @@ class Presence:
 
     async def _read_absences(self) -> tuple[Absence, ...]:
         """All that are on record, as the stream's leader has them."""
-        absences, sequence = [], 0
+        absences: list[Absence] = []
+        sequence = 0
         while True:
             request = {"seq": sequence + 1, "next_by_subj": "absence.>"}
             try:
