@@ -1,6 +1,7 @@
 """What the documentation names is there: links, commands, make targets, settings, exit codes, causes and choices."""
 
 import argparse
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,10 +16,19 @@ from handrail.v1.decision_pb2 import Choice, EscalationCause
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.contract.source import ROOT
 
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("agents/demos/*/README.md")])
+PAGES = sorted(
+    [
+        *(ROOT / "README.md", ROOT / "examples/node/README.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("agents/demos/*/README.md"),
+    ]
+)
 OPERATIONS = ROOT / "docs" / "operations.md"
 
 Commands = Mapping[str, argparse.ArgumentParser]
+
+
+NODE = ROOT / "examples" / "node"
 
 
 def pages() -> pytest.MarkDecorator:
@@ -123,3 +133,23 @@ def test_every_code_of_a_change_of_contracts_is_on_its_page_with_the_compatible_
     assert column(page, "change code") == list(REMEDIES)
     text = page.read_text()
     assert [code for code, remedy in REMEDIES.items() if f"| {remedy} |" not in text and remedy] == []
+
+
+def test_the_agent_on_the_page_about_the_wire_is_the_one_that_is_tested() -> None:
+    (shown,) = re.findall(r"^```js\n(.*?)^```$", (ROOT / "docs/wire.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert shown in (NODE / "coordinated.js").read_text()
+
+
+def test_every_file_of_the_node_agents_is_on_their_page() -> None:
+    page = (NODE / "README.md").read_text()
+    assert [path.name for path in NODE.glob("*.js") if f"`{path.name}`" not in page] == []
+
+
+def test_the_lock_of_the_node_agents_names_no_host_and_hashes_every_package() -> None:
+    lock = (NODE / "package-lock.json").read_text()
+    assert "://" not in lock
+    packages = json.loads(lock)["packages"]
+    assert all("integrity" in package for name, package in packages.items() if name)
+    wanted = json.loads((NODE / "package.json").read_text())["dependencies"]
+    assert packages[""]["dependencies"] == wanted
+    assert all(re.fullmatch(r"[\d.]+", version) for version in wanted.values())

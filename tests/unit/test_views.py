@@ -119,6 +119,15 @@ def test_while_attempts_are_left_the_step_is_tried_again() -> None:
     assert (owed.by_agent, "attempt 2 of 3" in owed.what) == ("enrichment", True)
 
 
+def test_a_run_names_the_messages_that_triggered_it_and_whether_its_outcome_is_known() -> None:
+    story = Story(attempts=2)
+    (run,) = flow_view(story.flow).step_runs
+    assert (list(run.input_sequences), run.outcome_unknown) == ([1], False)
+    story.decided(timedelta(seconds=31))
+    (run,) = flow_view(story.flow).step_runs
+    assert run.outcome_unknown
+
+
 def test_an_escalation_waits_for_an_operator_with_its_choices() -> None:
     story = Story()
     story.failed("gone")

@@ -20,7 +20,7 @@ _ESCALATED = FlowStatus.FLOW_STATUS_ESCALATED
 def flow_view(flow: Flow) -> pb.Flow:
     """A flow with all there is to know."""
     view = flow_summary(flow)
-    view.step_runs.extend(map(run_view, flow.runs.values()))
+    view.step_runs.extend(run_view(flow, run) for run in flow.runs.values())
     view.expectations.extend(expectations(flow))
     view.approvals.extend(
         approval_view(flow, proposal) for proposal in flow.proposals.values() if asks_people(proposal)
@@ -65,8 +65,8 @@ def flow_summary(flow: Flow) -> pb.Flow:
     return view
 
 
-def run_view(run: StepRun) -> pb.StepRun:
-    """One run of a step."""
+def run_view(flow: Flow, run: StepRun) -> pb.StepRun:
+    """One run of a step of the flow."""
     return pb.StepRun(
         step=run.step.name,
         agent=run.step.agent,
@@ -79,6 +79,9 @@ def run_view(run: StepRun) -> pb.StepRun:
         end_time=None if run.ended is None else timestamp(run.ended),
         output_ids=[run.outputs[index] for index in sorted(run.outputs)],
         last_error=run.last_error,
+        # A decision that triggers is no fact: it is the trigger itself.
+        input_sequences=[flow.facts.get(event_id, run.trigger).sequence for event_id in run.inputs],
+        outcome_unknown=bool(run.unknown),
     )
 
 

@@ -28,6 +28,6 @@ def compensation_plan(flow: Flow, to_step: str) -> PlanCompensationResponse:
         parallel=flow.template.parallel_undo,
         irreversible=[effect_view(effect) for effect in effects if effect.state is EffectState.IRREVERSIBLE],
         undone=[effect_view(effect) for effect in effects if effect.state in _UNDONE],
-        unknown=[run_view(run) for run in flow.open_outcomes()],
+        unknown=[run_view(flow, run) for run in flow.open_outcomes()],
         etag=flow.etag,
     )

@@ -322,6 +322,8 @@ class StepRun(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     OUTPUT_IDS_FIELD_NUMBER: _builtins.int
     LAST_ERROR_FIELD_NUMBER: _builtins.int
+    INPUT_SEQUENCES_FIELD_NUMBER: _builtins.int
+    OUTCOME_UNKNOWN_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """step is its name in the template."""
     agent: _builtins.str
@@ -338,6 +340,8 @@ class StepRun(_message.Message):
     """status is where it stands."""
     last_error: _builtins.str
     """last_error is the text of its last failure."""
+    outcome_unknown: _builtins.bool
+    """outcome_unknown is set where an attempt may have had its effect without saying so."""
     @_builtins.property
     def trigger_time(self) -> _timestamp_pb2.Timestamp:
         """trigger_time is when its trigger was stored."""
@@ -349,6 +353,12 @@ class StepRun(_message.Message):
     @_builtins.property
     def output_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """output_ids are the events it answered with."""
+
+    @_builtins.property
+    def input_sequences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """input_sequences are the stream positions of what triggered it. A message at another position is not what it is about,
+        whatever its id.
+        """
 
     def __init__(
         self,
@@ -364,10 +374,12 @@ class StepRun(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         output_ids: _abc.Iterable[_builtins.str] | None = ...,
         last_error: _builtins.str = ...,
+        input_sequences: _abc.Iterable[_builtins.int] | None = ...,
+        outcome_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "trigger_time", b"trigger_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "end_time", b"end_time", "last_error", b"last_error", "max_attempts", b"max_attempts", "output_ids", b"output_ids", "root", b"root", "run", b"run", "status", b"status", "step", b"step", "trigger_time", b"trigger_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "end_time", b"end_time", "input_sequences", b"input_sequences", "last_error", b"last_error", "max_attempts", b"max_attempts", "outcome_unknown", b"outcome_unknown", "output_ids", b"output_ids", "root", b"root", "run", b"run", "status", b"status", "step", b"step", "trigger_time", b"trigger_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

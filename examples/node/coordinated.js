@@ -1,0 +1,85 @@
+// An agent that pulls from the broker and publishes through the coordinator. It is safe by what it can't do: an outcome
+// that the flow would not count, or that breaks its contract, is refused before anything is stored.
+//
+// A delivery is a hint that the flow may want something. What it wants, GetFlow says.
+import { flows, handrail, status, templates, typesOf, verdict } from "./coordinator.js";
+import { connectAs, pull } from "./deliveries.js";
+import { effectKey, undoKey } from "./ids.js";
+import { AGENT, PAID, pay, REVERSED, STEP, takeBack } from "./ledger.js";
+
+const OVERTAKEN = new Set([status.FAILED_PRECONDITION, status.ALREADY_EXISTS]);
+const BROKEN = new Set([status.INVALID_ARGUMENT, status.PERMISSION_DENIED]);
+
+async function handle(message) {
+  const [, flow_type, flow_id, kind] = message.subject.split(".");
+  const { flow } = await flows.GetFlow({ flow_id });
+  if (flow.last_sequence < message.seq) throw new Error("the flow was read as it stood before the delivery");
+  const event = handrail["handrail.v1.Event"].deserialize(message.data);
+
+  if (kind === "undo") {
+    const effect = flow.effects.find((each) => each.event_id === event.root && each.agent === AGENT);
+    if (effect?.status !== "EFFECT_STATUS_UNDOING") return;
+    const { step, root, run, attempt } = event;
+    const work = { flow_type, flow_id, step, root, run, attempt, undo_of: root };
+    await perform(work, flow, event, undoKey(flow_id, root), takeBack, REVERSED);
+    return;
+  }
+  const redelivered = message.info.deliveryCount > 1;
+  for (const run of flow.step_runs.filter((each) => each.agent === AGENT && each.step === STEP)) {
+    // A command names its attempt. A fact is what the run was triggered with; its id alone does not say so, for a message
+    // that does not count may have the same one.
+    const isMeant = kind === "retry" ? event.root === run.root : run.input_sequences.includes(message.seq);
+    if (!isMeant) continue;
+    const wanted = kind === "retry" ? event : { run: 0, attempt: 1 };
+    const work = { flow_type, flow_id, step: STEP, root: run.root, run: wanted.run, attempt: wanted.attempt };
+    const todo = verdict(flow, run, wanted, redelivered);
+    if (todo === "run") await perform(work, flow, event, effectKey(flow_id, STEP, run.root, run.run), pay, PAID);
+    if (todo === "not started") await publish(work, any(handrail, "handrail.v1.StepNotStarted", {}));
+  }
+}
+
+async function perform(work, flow, event, key, handler, answerType) {
+  const types = await domain(flow.flow_type, flow.template_version);
+  const input = types[event.data.type_url.split("/").pop()].deserialize(event.data.value);
+  let answer;
+  try {
+    answer = await handler(input, key);
+  } catch (error) {
+    await fail(work, error.constructor.name, error.message, { retryable: true });
+    return;
+  }
+  try {
+    await publish(work, any(types, answerType, answer));
+  } catch (error) {
+    if (!BROKEN.has(error.code)) throw error;
+    // It is done, and can't be told in the terms of the flow's version: a person has to look.
+    await fail(work, status[error.code], error.details, { retryable: false, outcome_unknown: !work.undo_of });
+  }
+}
+
+async function fail({ undo_of, ...work }, error_class, text, how) {
+  const failed = { error_class: error_class.slice(0, 256), text: text.slice(0, 4096), undo_of, ...how };
+  await publish(work, any(handrail, "handrail.v1.StepFailed", failed));
+}
+
+// Publish; throws where it has to be tried again. What was overtaken in the meantime is dropped.
+async function publish(work, data) {
+  try {
+    await flows.PublishEvent({ ...work, output_index: 0, output_total: 1, data });
+  } catch (error) {
+    if (!OVERTAKEN.has(error.code)) throw error;
+    console.warn(`flow ${work.flow_id}: dropped: ${JSON.stringify(error.details)}`);
+  }
+}
+
+const any = (types, name, value) => ({ type_url: `type.googleapis.com/${name}`, value: types[name].serialize(value) });
+
+// The domain's messages, as the flow's version of the template has them.
+const known = new Map();
+async function domain(name, version) {
+  const key = `${name}@${version}`;
+  if (!known.has(key)) known.set(key, typesOf((await templates.GetTemplate({ name, version })).stored.descriptors));
+  return known.get(key);
+}
+
+await pull(await connectAs(AGENT), AGENT, handle);

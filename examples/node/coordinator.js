@@ -1,0 +1,44 @@
+// The coordinator's API, each method as a promise. Its contracts come from a descriptor set.
+import grpc from "@grpc/grpc-js";
+import loader from "@grpc/proto-loader";
+import { readFileSync } from "node:fs";
+import { promisify } from "node:util";
+
+import { COORDINATOR, DESCRIPTORS, token } from "./settings.js";
+
+const PATIENCE_MS = 10_000;
+const shapes = { longs: Number, enums: String, defaults: true };
+
+export const typesOf = (descriptorSet) => loader.loadFileDescriptorSetFromBuffer(descriptorSet, shapes);
+export const handrail = typesOf(readFileSync(DESCRIPTORS));
+export const { status } = grpc;
+
+const services = grpc.loadPackageDefinition(handrail).handrail.v1;
+
+function metadata() {
+  const metadata = new grpc.Metadata();
+  metadata.set("authorization", `Bearer ${token()}`);
+  return metadata;
+}
+
+function client(service, ...methods) {
+  const stub = new services[service](COORDINATOR, grpc.credentials.createInsecure());
+  const calls = methods.map((method) => [method, promisify(stub[method].bind(stub))]);
+  const deadline = () => Date.now() + PATIENCE_MS;
+  return Object.fromEntries(
+    calls.map(([method, call]) => [method, (request) => call(request, metadata(), { deadline: deadline() })]),
+  );
+}
+
+export const flows = client("FlowService", "GetFlow", "PublishEvent");
+export const templates = client("TemplateService", "GetTemplate");
+
+// What the flow wants of an attempt that a delivery asks for: "run" it, say that it was "not started", or "drop" it.
+// A halted flow begins nothing. What may have begun runs again, under its key, so that its outcome is known.
+export function verdict(flow, run, wanted, mayHaveStarted) {
+  if (run.run !== wanted.run) return "drop";
+  const isOwed = run.status === "STEP_RUN_STATUS_OWED" && run.attempt === wanted.attempt;
+  if (flow.halt_mode === "HALT_MODE_UNSPECIFIED") return isOwed ? "run" : "drop";
+  if (isOwed && (mayHaveStarted || run.outcome_unknown)) return "run";
+  return isOwed || (run.outcome_unknown && !mayHaveStarted) ? "not started" : "drop";
+}

@@ -1,0 +1,143 @@
+// An agent that publishes for itself: it runs while no coordinator does. What the coordinator would check, it checks
+// itself, in the order of the checklist in docs/wire.md. It asks the coordinator only where a message does not tell.
+import { create, fromBinary, fromJson, toJson } from "@bufbuild/protobuf";
+import { createValidator } from "@bufbuild/protovalidate";
+import { jetstreamManager } from "@nats-io/jetstream";
+
+import { flows, verdict } from "./coordinator.js";
+import { connectAs, pull } from "./deliveries.js";
+import { effectKey, failureId, outcomeId, undoFailureId, undoKey, undoneId } from "./ids.js";
+import { AGENT, PAID, pay, REVERSED, STEP, takeBack } from "./ledger.js";
+import { any, IRREVERSIBLE, Malformed, ours, read, Store, Templates, typeOf } from "./wire.js";
+
+const GIVE_UP = 5; // deliveries of a message whose flow or version nobody has stored
+const REFRESH_MS = 2_000;
+const HINTS = ["FlowHalted", "FlowMigrated"].map((name) => `flow.*.*.decision.coordinator.*.handrail.v1.${name}`);
+
+const connection = await connectAs(AGENT);
+const manager = await jetstreamManager(connection, { checkAPI: false });
+const templates = new Templates(manager);
+const store = new Store(connection, AGENT, manager);
+
+// 1. Flows that were halted or moved: listen first, then read what was decided before; again after each gap.
+const looked = new Set();
+const hint = (subject) => looked.add(subject.split(".")[2]);
+for (const subject of HINTS) connection.subscribe(subject, { callback: (_, { subject: heard }) => hint(heard) });
+async function loadHints() {
+  for (const subject of HINTS) {
+    const { state } = await manager.streams.info("FLOW", { subjects_filter: subject });
+    Object.keys(state.subjects ?? {}).forEach(hint);
+  }
+}
+await loadHints();
+(async () => {
+  for await (const { type } of connection.status()) if (type === "reconnect") await loadHints();
+})();
+
+async function handle(message) {
+  // 2. What can't be read is kept apart, and acked.
+  let recorded;
+  try {
+    recorded = read(message);
+  } catch (error) {
+    if (!(error instanceof Malformed)) throw error;
+    return store.quarantine(message, error);
+  }
+  // 3. The flow's version, as it is stored.
+  const { event, kind, type } = recorded;
+  const known = await templates.of(event.flowType, event.templateVersion);
+  if (known === undefined) return postpone(message, "TEMPLATE_NOT_FOUND", "no such version is stored");
+  const redelivered = message.info.deliveryCount > 1;
+  // 4. Most messages tell all there is to know.
+  if (!needsLook(recorded, known, message, redelivered)) {
+    const attempt = { root: event.eventId, run: 0, attempt: 1, causationId: event.eventId };
+    return perform({ ...addressed(event, known), ...attempt }, known, event);
+  }
+  // 5. Else look at the flow.
+  const { flow } = await flows.GetFlow({ flow_id: event.flowId }).catch((error) => {
+    if (error.code === 5) return {};
+    throw error;
+  });
+  if (flow === undefined) return postpone(message, "FLOW_NOT_FOUND", "there is no such flow");
+  if (flow.last_sequence < message.seq) throw new Error("the flow was read as it stood before the delivery");
+  const now = await templates.of(flow.flow_type, flow.template_version);
+  if (kind === "undo") {
+    const effect = flow.effects.find((each) => each.event_id === event.root && each.agent === AGENT);
+    if (effect?.status !== "EFFECT_STATUS_UNDOING") return;
+    const { root, run, attempt } = event;
+    return perform({ ...addressed(event, now), root, run, attempt, causationId: root }, now, event, { undo: true });
+  }
+  for (const run of flow.step_runs.filter((each) => each.agent === AGENT && each.step === STEP)) {
+    const isMeant = kind === "retry" ? event.root === run.root : run.input_sequences.includes(message.seq);
+    if (!isMeant) continue;
+    const wanted = kind === "retry" ? event : { run: 0, attempt: 1 };
+    const attempt = { root: run.root, run: wanted.run, attempt: wanted.attempt, causationId: event.causationId };
+    const work = { ...addressed(event, now), ...attempt };
+    const todo = verdict(flow, run, wanted, redelivered);
+    if (todo === "run") await perform(work, now, event);
+    if (todo === "not started") await store.answer("failure", work, idOfFailure(work), ours("StepNotStarted", {}));
+  }
+}
+
+const addressed = ({ flowType, flowId }, { template }) => ({
+  flowType, flowId, step: STEP, templateVersion: template.version,
+});
+
+// Whether the flow has to be looked at before anything begins.
+function needsLook({ event, kind, type, agent }, { template }, message, redelivered) {
+  const step = template.steps.find((each) => each.name === STEP && each.agent === AGENT);
+  if (step === undefined || !step.after.includes(type)) return true;
+  const age = Date.now() - message.time.getTime();
+  const by = template.steps.find((each) => each.name === event.step);
+  const speaks = event.step
+    ? by?.agent === agent && by.emits.includes(type)
+    : template.startsWith.includes(type) && ["coordinator", ...template.startedBy].includes(agent);
+  return (
+    redelivered || looked.has(event.flowId) || !["event", "released"].includes(kind) || !speaks ||
+    step.effect === IRREVERSIBLE || step.afterAll.length > 0 || age > Number(step.timeout.seconds) * 1000 ||
+    (kind === "event" && templates.isGated(event.flowType, type))
+  );
+}
+
+// 6 to 9. Run under the key, check the answer against the stored contract, publish it. The ack comes after.
+async function perform(work, { template, registry }, event, { undo = false } = {}) {
+  const inputType = registry.getMessage(typeOf(event.data));
+  const input = toJson(inputType, fromBinary(inputType, event.data.value), { registry, useProtoFieldName: true });
+  const key = undo ? undoKey(work.flowId, work.root) : effectKey(work.flowId, STEP, work.root, work.run);
+  let answered;
+  try {
+    answered = await (undo ? takeBack : pay)(input, key);
+  } catch (error) {
+    return fail(work, undo, error.constructor.name, error.message, { retryable: true });
+  }
+  const answerType = registry.getMessage(undo ? REVERSED : PAID);
+  const answer = fromJson(answerType, answered, { registry, ignoreUnknownFields: true });
+  const checked = createValidator({ registry }).validate(answerType, answer);
+  if (checked.kind !== "valid") {
+    // Before anything is published: the id of an answer is there once. It is done, so a person has to look.
+    return fail(work, undo, "CONTRACT_VIOLATION", String(checked.error), { retryable: false, outcomeUnknown: !undo });
+  }
+  const gated = template.gates.some((gate) => gate.on === answerType.typeName);
+  const kind = undo ? "undone" : gated ? "proposal" : "event";
+  const id = undo ? undoneId(work.flowId, work.root) : outcomeId(work.flowId, STEP, work.root, work.run, 0);
+  await store.answer(kind, work, id, any(answerType, answer));
+}
+
+async function fail(work, undo, errorClass, text, how) {
+  const failed = { errorClass: errorClass.slice(0, 256), text: text.slice(0, 4096), undoOf: undo ? work.root : "", ...how };
+  await store.answer("failure", work, idOfFailure(work, undo), ours("StepFailed", failed));
+}
+
+const idOfFailure = ({ flowId, root, run, attempt }, undo = false) =>
+  (undo ? undoFailureId : failureId)(flowId, STEP, root, run, attempt);
+
+// Hand back for a while: it may be stored in a moment. Then keep it apart.
+async function postpone(message, reason, text) {
+  if (message.info.deliveryCount < GIVE_UP) throw new Error(text);
+  await store.quarantine(message, new Malformed(reason, text));
+}
+
+// Versions that are stored while it runs may gate what those of before do not.
+await templates.refresh("*");
+setInterval(() => templates.refresh("*").catch(console.warn), REFRESH_MS).unref();
+await pull(connection, AGENT, handle);

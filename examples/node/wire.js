@@ -1,0 +1,167 @@
+// Handrail's messages on the broker: reading what is stored, and storing what an agent has to say. See docs/wire.md.
+import { create, createFileRegistry, equals, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema, timestampNow } from "@bufbuild/protobuf/wkt";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { derived, divergenceId, outcomeId, undoneId } from "./ids.js";
+import { DESCRIPTORS } from "./settings.js";
+
+export const registryOf = (descriptorSet) => createFileRegistry(fromBinary(FileDescriptorSetSchema, descriptorSet));
+
+const handrail = registryOf(readFileSync(DESCRIPTORS));
+const schema = (name) => handrail.getMessage(`handrail.v1.${name}`);
+const REASONS = handrail.getEnum("handrail.v1.ErrorReason");
+const DIVERGENCES = handrail.getEnum("handrail.v1.DivergenceKind");
+const EFFECTS = handrail.getEnum("handrail.v1.Effect");
+const value = (kind, name) => kind.values.find((each) => each.name === name).number;
+export const IRREVERSIBLE = value(EFFECTS, "EFFECT_IRREVERSIBLE");
+const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
+
+export const typeOf = (data) => data.typeUrl.split("/").pop();
+export const any = (type, message) => ({
+  $typeName: "google.protobuf.Any", typeUrl: `type.googleapis.com/${type.typeName}`, value: toBinary(type, message),
+});
+export const ours = (name, fields) => any(schema(name), create(schema(name), fields));
+
+// Read a delivery: subject and body have to agree, and the id has to follow. Throws a reason and a text.
+export function read(message) {
+  const [stream, flowType, flowId, kind, agent, eventId, ...rest] = message.subject.split(".");
+  const type = rest.join(".");
+  if (stream !== "flow" || !/^[0-9a-f]{32}$/.test(flowId) || !/^[0-9a-f]{32}$/.test(eventId)) {
+    throw new Malformed("WRONG_ADDRESS", "the subject is none of Handrail's");
+  }
+  let event;
+  try {
+    event = fromBinary(schema("Event"), message.data);
+  } catch (error) {
+    throw new Malformed("MALFORMED", `the body is no handrail.v1.Event: ${error.message}`);
+  }
+  const speaker = kind === "retry" || kind === "undo" ? "coordinator" : agent;
+  const said = [event.flowType, event.flowId, event.source, event.eventId, event.data ? typeOf(event.data) : ""];
+  if (said.join(" ") !== [flowType, flowId, speaker, eventId, type].join(" ")) {
+    throw new Malformed("WRONG_ADDRESS", "the body says otherwise than its subject");
+  }
+  if (expectedId(kind, event) !== eventId) throw new Malformed("WRONG_EVENT_ID", "the id does not follow from the body");
+  return { kind, type, event, agent };
+}
+
+function expectedId(kind, { eventId, flowId, step, root, run, attempt, outputIndex }) {
+  if (["event", "proposal", "released"].includes(kind)) return outcomeId(flowId, step, root, run, outputIndex);
+  if (kind === "undone") return undoneId(flowId, root);
+  if (kind === "retry" || kind === "undo") return derived(kind, flowId, step, root, run, attempt);
+  return eventId;
+}
+
+export class Malformed extends Error {
+  constructor(reason, text) {
+    super(text);
+    this.reason = value(REASONS, `ERROR_REASON_${reason}`);
+  }
+}
+
+// Every version of every template, with its domain's contracts.
+export class Templates {
+  constructor(manager) {
+    this.manager = manager;
+    this.versions = new Map();
+  }
+
+  async of(flowType, version) {
+    const key = `${flowType}@${version}`;
+    if (!this.versions.has(key)) await this.refresh(flowType);
+    return this.versions.get(key);
+  }
+
+  async refresh(flowType) {
+    const stored = await this.manager.direct.getLastMessagesFor("TEMPLATE", { multi_last: [`template.${flowType}.*`] });
+    for await (const { data } of stored) {
+      const { template, descriptors } = fromBinary(schema("StoredTemplate"), data);
+      const key = `${template.name}@${template.version}`;
+      if (!this.versions.has(key)) this.versions.set(key, { template, registry: registryOf(descriptors) });
+    }
+  }
+
+  isGated(flowType, type) {
+    const known = [...this.versions.values()].filter(({ template }) => template.name === flowType);
+    return known.some(({ template }) => template.gates.some((gate) => gate.on === type));
+  }
+}
+
+// What an agent publishes. Each returns once the stream has it, and throws where it has not.
+export class Store {
+  constructor(connection, agent, manager) {
+    this.js = jetstream(connection);
+    this.manager = manager;
+    this.agent = agent;
+  }
+
+  // Publish one message of an attempt. Its id is there once, under whichever kind and type came first: where another
+  // answer is there already, that is told as a divergence.
+  async answer(kind, work, eventId, data) {
+    const event = create(schema("Event"), {
+      ...work, eventId, data, source: this.agent, outputTotal: 1, time: timestampNow(),
+    });
+    if (kind === "failure") event.outputTotal = 0;
+    const stored = await this.#first(kind, event);
+    if (stored === undefined || equals(schema("Event"), stored, event)) return;
+    if (sameAnswer(stored, event) || kind === "failure") return;
+    const digest = sha256(data.value);
+    await this.#publish("divergence", create(schema("Event"), {
+      ...work, eventId: divergenceId(work.flowId, eventId, digest), source: this.agent, time: timestampNow(),
+      data: ours("Divergence", {
+        kind: value(DIVERGENCES, "DIVERGENCE_KIND_DIFFERENT_ANSWER"), eventId,
+        storedType: typeOf(stored.data), storedDigest: sha256(stored.data.value),
+        refusedType: typeOf(data), refusedDigest: digest,
+      }),
+    })).catch(ignoreTaken);
+  }
+
+  // Keep a message that breaks the wire's rules apart, with its bytes.
+  async quarantine(message, { reason, message: detail }) {
+    const tokens = message.subject.split(".");
+    const token = (text) => (/^[A-Za-z0-9_-]{1,64}$/.test(text ?? "") ? text : "-");
+    const own = /^[0-9a-f]{32}$/.test(tokens[5] ?? "") ? [tokens[5]] : [];
+    const body = { reason, detail, subject: message.subject, streamSequence: BigInt(message.seq), body: message.data };
+    const record = toBinary(schema("Quarantined"), create(schema("Quarantined"), { ...body, reporter: this.agent }));
+    for (const id of [...own, derived("quarantine", message.subject, message.data)]) {
+      const subject = `quarantine.${token(tokens[1])}.${token(tokens[2])}.${this.agent}.${id}`;
+      if (await this.js.publish(subject, record).then(() => true, ignoreTaken)) return;
+    }
+  }
+
+  async #first(kind, event) {
+    const filter = `flow.${event.flowType}.${event.flowId}.*.${this.agent}.${event.eventId}.>`;
+    for (;;) {
+      try {
+        await this.#publish(kind, event, { lastSubjectSequence: 0, lastSubjectSequenceSubject: filter });
+        return undefined;
+      } catch (error) {
+        ignoreTaken(error);
+      }
+      for await (const { data } of await this.#held(filter)) return fromBinary(schema("Event"), data);
+      await sleep(50); // the copy that was there died with its leader, or this replica lags
+    }
+  }
+
+  #held(filter) {
+    return this.manager.direct.getLastMessagesFor("FLOW", { multi_last: [filter] });
+  }
+
+  #publish(kind, event, expect) {
+    const subject = `flow.${event.flowType}.${event.flowId}.${kind}.${this.agent}.${event.eventId}.${typeOf(event.data)}`;
+    return this.js.publish(subject, toBinary(schema("Event"), event), { expect, retries: 3 });
+  }
+}
+
+const sameAnswer = (stored, event) =>
+  stored.data.typeUrl === event.data.typeUrl && Buffer.compare(stored.data.value, event.data.value) === 0 &&
+  stored.outputTotal === event.outputTotal;
+
+function ignoreTaken(error) {
+  const taken = error.code === 10077 && /maximum messages per subject/.test(error.message);
+  if (!taken && error.code !== 10071 && error.code !== 10164) throw error;
+  return false;
+}

@@ -1,0 +1,333 @@
+"""The agents of `examples/node`, without the SDK: killed, cancelled and delivered to again, money moves once, and never
+in a flow that was halted before it began. One publishes through the coordinator, one for itself.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from buf.validate import validate_pb2
+from handrail.mesh import ids
+from handrail.mesh.bus import Bus
+from handrail.mesh.contracts import Contracts, pack
+from handrail.mesh.envelope import Entry
+from handrail.mesh.permissions import render, users
+from handrail.mesh.streams import FLOW, ensure_streams
+from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.template import Template, load_yaml
+from handrail.v1 import flow_service_pb2 as pb
+from handrail.v1 import template_service_pb2
+from handrail.v1.decision_pb2 import FlowStatus
+from handrail.v1.event_pb2 import Event
+from payments.v1 import payments_pb2
+from payments.v1.payments_pb2 import ChargebackReceived, LargeRefundGranted, SmallRefundGranted
+from tests.support.api import Api, bearer, running_api
+from tests.support.nats_server import running_server
+from tests.support.node import DESCRIPTORS, NodeAgent, installed, running
+from tests.support.waiting import eventually, until
+
+TEMPLATE = """
+name: refund
+version: 1
+starts_with: [payments.v1.ChargebackReceived]
+completes_with: [payments.v1.RefundPaid]
+deadline: 3600s
+steps:
+  - name: grant
+    agent: refunds
+    after: [payments.v1.ChargebackReceived]
+    emits: [payments.v1.SmallRefundGranted, payments.v1.LargeRefundGranted]
+    effect: NONE
+    timeout: 600s
+  - name: pay
+    agent: ledger
+    after: [payments.v1.SmallRefundGranted, payments.v1.LargeRefundGranted]
+    emits: [payments.v1.RefundPaid]
+    effect: UNDOABLE
+    timeout: 600s
+    undo: {timeout: 600s, emits: [payments.v1.RefundReversed]}
+"""
+ACK_WAIT = 1_500_000_000
+"""Nanoseconds: what a killed process had in its hands comes again sooner than in an installation."""
+
+KINDS = ("coordinated.js", "standalone.js")
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The examples with their dependencies."""
+    return installed(tmp_path_factory.mktemp("examples"))
+
+
+class Bench:
+    """A broker with its permissions, a coordinator, the ledger's bank, and calls in everybody's name."""
+
+    def __init__(self, api: Api, bus: Bus, refunds: Bus, folder: Path, node: Path, url: str) -> None:
+        self.api, self.bus, self._refunds = api, bus, refunds
+        self._node, self._folder = node, folder
+        (folder / "password").write_text("secret-of-ledger\n")
+        (folder / "token").write_text(api.token("ledger", agent="ledger"))
+        self._environment = {
+            "NATS_URL": url,
+            "NATS_PASSWORD_FILE": str(folder / "password"),
+            "HANDRAIL_ADDRESS": api.address,
+            "HANDRAIL_TOKEN_FILE": str(folder / "token"),
+            "HANDRAIL_DESCRIPTORS": str(DESCRIPTORS),
+            "BANK_FOLDER": str(folder / "books"),
+        }
+
+    def agent(self, kind: str, *, bank_delay_ms: int = 0) -> AbstractContextManager[NodeAgent]:
+        """The ledger as a process."""
+        return running(self._node, kind, {**self._environment, "BANK_DELAY_MS": str(bank_delay_ms)})
+
+    def booked(self) -> Counter[str]:
+        """What the bank booked, by kind."""
+        return Counter(json.loads(path.read_text())["kind"] for path in (self._folder / "books").glob("*.json"))
+
+    async def put(self, template: Template) -> None:
+        """Store and activate a version, with a short wait for acks."""
+        operator = bearer(self.api.token("olga", "operator"))
+        put = template_service_pb2.PutTemplateRequest(template=template.proto, descriptors=template.descriptor_set)
+        await self.api.call(
+            "TemplateService/PutTemplate", put, template_service_pb2.PutTemplateResponse, metadata=operator
+        )
+        named = template_service_pb2.ActivateTemplateRequest(name=template.name, version=template.version)
+        response = template_service_pb2.ActivateTemplateResponse
+        await self.api.call("TemplateService/ActivateTemplate", named, response, metadata=operator)
+        await self.durable()
+
+    async def durable(self, *, anew: bool = False) -> None:
+        """Give the ledger's durable a short wait for acks; `anew` has everything delivered again."""
+        info = await self.bus.request_json("$JS.API.CONSUMER.INFO.FLOW.agent-ledger")
+        config = {**info["config"], "ack_wait": ACK_WAIT}
+        if anew:
+            await self.bus.request_json("$JS.API.CONSUMER.DELETE.FLOW.agent-ledger")
+        await self.bus.request_json(
+            "$JS.API.CONSUMER.CREATE.FLOW.agent-ledger", {"stream_name": FLOW, "config": config, "action": ""}
+        )
+
+    async def settled(self) -> bool:
+        """Whether the ledger's durable has nothing left to deliver, and nothing under way."""
+        info = await self.bus.request_json("$JS.API.CONSUMER.INFO.FLOW.agent-ledger")
+        return bool(info["num_pending"] == info["num_ack_pending"] == 0)
+
+    async def start(self, number: int) -> str:
+        """Begin a flow; returns its id."""
+        received = ChargebackReceived(chargeback_id=f"cb-{number}", account_id="acc-1")
+        received.amount.currency_code, received.amount.units = "EUR", 40
+        request = pb.StartFlowRequest(flow_type="refund", key=f"cb-{number}", data=pack(received))
+        operator = bearer(self.api.token("olga", "operator"))
+        started = await self.api.call("FlowService/StartFlow", request, pb.StartFlowResponse, metadata=operator)
+        return str(started.flow_id)
+
+    async def grant(self, flow_id: str) -> None:
+        """Grant a small refund, for the agent that may."""
+        token = bearer(self.api.token("refunds", agent="refunds"))
+        request = pb.PublishEventRequest(
+            flow_id=flow_id, flow_type="refund", step="grant", root=ids.start_id(flow_id), attempt=1, output_total=1,
+            data=pack(granted(SmallRefundGranted, 40)),
+        )  # fmt: skip
+        await self.api.call("FlowService/PublishEvent", request, pb.PublishEventResponse, metadata=token)
+
+    async def say(self, flow_id: str, grant: SmallRefundGranted | LargeRefundGranted, *, version: int) -> None:
+        """Publish a grant on the bus, as a program of the agent's may that expects nothing of what is there."""
+        root, data = ids.start_id(flow_id), pack(grant)
+        event = Event(
+            event_id=ids.outcome_id(flow_id, "grant", root, 0, 0), source="refunds", flow_type="refund", root=root,
+            flow_id=flow_id, template_version=version, step="grant", attempt=1, output_total=1, data=data,
+        )  # fmt: skip
+        event.time.GetCurrentTime()
+        name = grant.DESCRIPTOR.full_name
+        entry = Entry(Address("refund", flow_id, Kind.EVENT, "refunds", event.event_id, name), event)
+        await self._refunds.publish(entry.address.subject, entry.body)
+
+    async def cancel(self, flow_id: str) -> None:
+        """Cancel a flow, and undo what it did."""
+        request = pb.CancelFlowRequest(flow_id=flow_id, reason="changed our mind")
+        operator = bearer(self.api.token("olga", "operator"))
+        await self.api.call("FlowService/CancelFlow", request, pb.CancelFlowResponse, metadata=operator)
+
+    async def flow(self, flow_id: str) -> pb.Flow:
+        """The flow as it stands."""
+        viewer = bearer(self.api.token("vera", "viewer"))
+        answer = await self.api.call(
+            "FlowService/GetFlow", pb.GetFlowRequest(flow_id=flow_id), pb.GetFlowResponse, metadata=viewer
+        )
+        return answer.flow  # type: ignore[no-any-return]
+
+    async def until(self, flow_id: str, status: FlowStatus.ValueType) -> pb.Flow:
+        """Wait until the flow has this status."""
+
+        async def there() -> bool:
+            return (await self.flow(flow_id)).status == status
+
+        await eventually(there)
+        return await self.flow(flow_id)
+
+    async def types(self, flow_id: str) -> list[tuple[str, bool]]:
+        """The messages of a flow by short name, and whether they count."""
+        viewer = bearer(self.api.token("vera", "viewer"))
+        request = pb.ListFlowEventsRequest(flow_id=flow_id)
+        listed = await self.api.call("FlowService/ListFlowEvents", request, pb.ListFlowEventsResponse, metadata=viewer)
+        return [(each.event.data.type_url.rpartition(".")[2], not each.void_reason) for each in listed.events]
+
+
+def granted(kind: type[Any], units: int) -> Any:
+    message = kind(chargeback_id="cb", account_id="acc-1", email="kim@example.com")
+    message.amount.currency_code, message.amount.units = "EUR", units
+    return message
+
+
+def template(*, version: int = 1, longest_transfer_id: int = 0) -> Template:
+    """The flow type; with a bound on the transfer's id that the ledger does not know of."""
+    contracts = Contracts.from_messages(
+        getattr(payments_pb2, name) for name in payments_pb2.DESCRIPTOR.message_types_by_name
+    )
+    proto = load_yaml(TEMPLATE)
+    proto.version = version
+    compiled = Template.compile(proto, contracts)
+    if not longest_transfer_id:
+        return compiled
+    descriptors = FileDescriptorSet.FromString(compiled.descriptor_set)
+    for file in descriptors.file:
+        for message in file.message_type:
+            for field in message.field:
+                if (message.name, field.name) == ("RefundPaid", "transfer_id"):
+                    field.options.Extensions[validate_pb2.field].string.max_len = longest_transfer_id
+    return Template.compile(proto, Contracts.from_descriptor_set(descriptors.SerializeToString()))
+
+
+@asynccontextmanager
+async def benches(folder: Path, node: Path) -> AsyncIterator[Bench]:
+    first = template()
+    accounts = render([first.proto], {user.name: f"secret-of-{user.name}" for user in users([first.proto])})
+    with running_server(folder / "nats", accounts=accounts) as server:
+        coordinator = server.settings("coordinator", user="coordinator", password="secret-of-coordinator")
+        refunds = server.settings("refunds", user="refunds", password="secret-of-refunds")
+        async with await Bus.connect(coordinator) as bus, await Bus.connect(refunds) as other:
+            await ensure_streams(bus)
+            async with running_api(bus, folder / "coordinator") as api:
+                bench = Bench(api, bus, other, folder, node, server.url)
+                await bench.put(first)
+                yield bench
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, node: Path) -> AsyncIterator[Bench]:
+    async with benches(tmp_path, node) as bench:
+        yield bench
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_killed_again_and_again_every_flow_is_paid_once(bench: Bench, kind: str) -> None:
+    """P8: whatever was under way when the process died is done again under its key."""
+    flow_ids = [await bench.start(number) for number in range(12)]
+    for flow_id in flow_ids:
+        await bench.grant(flow_id)
+    for paid in (2, 5):
+        with bench.agent(kind, bank_delay_ms=200) as agent:
+            await agent.ready()
+            await until(lambda paid=paid: bench.booked()["refund"] >= paid)  # type: ignore[misc]
+            agent.kill()
+    with bench.agent(kind) as agent:
+        await agent.ready()
+        for flow_id in flow_ids:
+            await bench.until(flow_id, FlowStatus.FLOW_STATUS_COMPLETED)
+        await eventually(bench.settled)
+    assert bench.booked() == {"refund": len(flow_ids)}
+    for flow_id in flow_ids:
+        found = await bench.types(flow_id)
+        assert found.count(("RefundPaid", True)) == 1
+        assert {name for name, _ in found} == {"ChargebackReceived", "SmallRefundGranted", "RefundPaid"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_flow_that_was_cancelled_before_the_agent_began_is_not_paid(bench: Bench, kind: str) -> None:
+    flow_id = await bench.start(1)
+    await bench.grant(flow_id)
+    await bench.cancel(flow_id)
+    with bench.agent(kind) as agent:
+        await agent.ready()
+        await bench.until(flow_id, FlowStatus.FLOW_STATUS_CANCELLED)
+        await eventually(bench.settled)
+    assert bench.booked() == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_payment_under_way_when_process_and_flow_ended_is_known_and_taken_back(bench: Bench, kind: str) -> None:
+    flow_id = await bench.start(1)
+    await bench.grant(flow_id)
+    with bench.agent(kind, bank_delay_ms=60_000) as agent:
+        await until(lambda: bench.booked()["refund"])
+        agent.kill()
+    await bench.cancel(flow_id)
+    with bench.agent(kind) as agent:
+        await agent.ready()
+        await bench.until(flow_id, FlowStatus.FLOW_STATUS_CANCELLED)
+        await eventually(bench.settled)
+    assert bench.booked() == {"refund": 1, "reversal": 1}
+    assert ("RefundReversed", True) in await bench.types(flow_id)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_delivered_again_after_it_was_done_is_not_done_again(bench: Bench, kind: str) -> None:
+    flow_ids = [await bench.start(number) for number in range(3)]
+    for flow_id in flow_ids:
+        await bench.grant(flow_id)
+    with bench.agent(kind) as agent:
+        await agent.ready()
+        for flow_id in flow_ids:
+            await bench.until(flow_id, FlowStatus.FLOW_STATUS_COMPLETED)
+        await eventually(bench.settled)
+    before = [await bench.types(flow_id) for flow_id in flow_ids]
+    await bench.durable(anew=True)
+    with bench.agent(kind) as agent:
+        await agent.ready()
+        await eventually(bench.settled)
+    assert bench.booked() == {"refund": len(flow_ids)}
+    assert [await bench.types(flow_id) for flow_id in flow_ids] == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_answer_that_breaks_the_flows_contract_takes_no_place_and_is_told(bench: Bench, kind: str) -> None:
+    """P5: the id of an answer is there once. What can't be told in the version's terms waits for a person."""
+    await bench.put(template(version=2, longest_transfer_id=3))
+    flow_id = await bench.start(1)
+    await bench.grant(flow_id)
+    with bench.agent(kind) as agent:
+        await agent.ready()
+        flow = await bench.until(flow_id, FlowStatus.FLOW_STATUS_ESCALATED)
+        await eventually(bench.settled)
+    assert [name for name, _ in await bench.types(flow_id)].count("RefundPaid") == 0
+    (pay,) = [run for run in flow.step_runs if run.step == "pay"]
+    assert (pay.outcome_unknown, "transfer_id" in pay.last_error) == (True, True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_message_that_does_not_count_is_not_taken_for_the_one_whose_id_it_has(bench: Bench, kind: str) -> None:
+    flow_id = await bench.start(1)
+    await bench.say(flow_id, granted(LargeRefundGranted, 5000), version=99)
+    await bench.say(flow_id, granted(SmallRefundGranted, 40), version=1)
+    with bench.agent(kind) as agent:
+        await agent.ready()
+        flow = await bench.until(flow_id, FlowStatus.FLOW_STATUS_COMPLETED)
+        await eventually(bench.settled)
+    assert bench.booked() == {"refund": 1}
+    (pay,) = [run for run in flow.step_runs if run.step == "pay"]
+    (paid,) = [each for each in flow.effects if each.event_id in pay.output_ids]
+    stored = await bench.bus.request_json(f"$JS.API.STREAM.MSG.GET.{FLOW}", {"seq": paid.sequence})
+    assert amount_of(stored["message"]["data"]) == 40
+
+
+def amount_of(body: str) -> int:
+    paid = payments_pb2.RefundPaid.FromString(Event.FromString(b64decode(body)).data.value)
+    return int(paid.amount.units)
