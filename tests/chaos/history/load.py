@@ -1,0 +1,214 @@
+"""The load: flows are begun at a steady rate, and people answer, cancel, compensate and resolve."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import grpc.aio
+
+from handrail.cli.verify import acknowledged
+from handrail.cli.verify.waiting import FINAL
+from handrail.mesh import starting
+from handrail.mesh.bus import Bus
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.envelope import pack
+from handrail.mesh.errors import HandrailError
+from handrail.v1.approval_service_pb2 import ApproveProposalRequest, ListApprovalsRequest, RejectProposalRequest
+from handrail.v1.decision_pb2 import Choice, FlowStatus
+from handrail.v1.flow_service_pb2 import (
+    Approval,
+    CancelFlowRequest,
+    CompensateFlowRequest,
+    Flow,
+    GetFlowRequest,
+    ListFlowsRequest,
+    ListFlowsResponse,
+    ResolveEscalationRequest,
+    StartFlowRequest,
+    StartFlowResponse,
+)
+from payments.v1.payments_pb2 import ChargebackReceived
+from tests.chaos.history.agents import chargeback
+from tests.chaos.history.callers import Callers, Door, Options
+from tests.chaos.history.site import Site
+from tests.chaos.history.story import FLOW_TYPE, LARGE, SMALL, Lot, draw, lot_of
+
+KEYED, TWICE, BY_AGENT = 0.6, 0.1, 0.05
+"""Shares of flows: begun by key; of these, on two coordinators at once; by an agent and a person at once."""
+
+_LOOK = 1.0
+_PREFERRED = (Choice.CHOICE_RETRY, Choice.CHOICE_RESUME, Choice.CHOICE_EXTEND, Choice.CHOICE_COMPENSATE)
+_SHOWN = 500
+
+
+class Load:
+    """See the module. `lots` has what each flow that began is to go through."""
+
+    def __init__(self, site: Site, callers: Callers, chance: random.Random) -> None:
+        self._site = site
+        self._callers = callers
+        self._chance = chance
+        self._voted: set[tuple[str, str]] = set()
+        self._number = 0
+        self._under_way: set[asyncio.Task[None]] = set()
+        self.lots: dict[str, Lot] = {}
+
+    async def run(self, rate: float, stopping: asyncio.Event) -> None:
+        """Begin `rate` flows a second until `stopping` is set; then wait for the calls under way."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while not stopping.is_set():
+            due = max(due + self._chance.expovariate(rate), loop.time() - 1)
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            task = loop.create_task(self._one())
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        while self._under_way:
+            await asyncio.gather(*self._under_way)
+
+    async def people(self, stopping: asyncio.Event) -> None:
+        """Approvers and operators at their desks."""
+        await asyncio.gather(*(self._at_desk(look, stopping) for look in (self._answer, self._resolve)))
+
+    async def open_flows(self) -> list[Flow]:
+        """What has not come to its end, as the installation lists it."""
+        found: list[Flow] = []
+        token = ""
+        while True:
+            page = await self._listed(ListFlowsRequest(page_size=_SHOWN, page_token=token))
+            found += [flow for flow in page.flows if flow.status not in FINAL]
+            token = page.next_page_token
+            if not token:
+                return found
+
+    async def _listed(self, request: ListFlowsRequest) -> ListFlowsResponse:
+        return await self._callers.ask("olga", "operator", lambda at, how: at.flows.ListFlows(request, **how))
+
+    async def _one(self) -> None:
+        self._number += 1
+        lot = draw(self._chance)
+        name = f"{lot}-{self._number:06}"
+        data = chargeback(name, LARGE if lot in (Lot.LARGE, Lot.REFUSED) else SMALL)
+        flow_id = await self._begin(name, data)
+        if not flow_id:
+            return
+        self.lots[flow_id] = lot
+        if lot is Lot.CANCEL:
+            await asyncio.sleep(self._chance.choice((0, 0.05, 0.1, 0.2, 0.5, 3)) * self._chance.random())
+            await self._cancel(flow_id)
+        elif lot is Lot.BACK:
+            await asyncio.sleep(self._chance.choice((0.1, 0.5, 4)) * self._chance.random())
+            await self._compensate(flow_id)
+
+    async def _begin(self, name: str, data: ChargebackReceived) -> str:
+        fate = self._chance.random()
+        if fate >= KEYED:
+            request = StartFlowRequest(flow_type=FLOW_TYPE, data=pack(data), request_id=str(uuid.uuid4()))
+            return await self._start(request)
+        request = StartFlowRequest(flow_type=FLOW_TYPE, data=pack(data), key=name)
+        told: Sequence[str]
+        if fate < BY_AGENT:
+            told = await asyncio.gather(self._start(request), self._start_by_agent(name, data))
+        elif fate < BY_AGENT + TWICE:
+            told = await asyncio.gather(*(self._start(request, door) for door in self._callers.doors()))
+        else:
+            told = [await self._start(request)]
+        return next(filter(None, told), "")
+
+    async def _start(self, request: StartFlowRequest, door: Door | None = None) -> str:
+        def kept(answer: StartFlowResponse) -> Mapping[str, object]:
+            return {"flow_id": answer.flow_id, "event_id": answer.event_id, "sequence": answer.sequence}
+
+        answer = await self._callers.change(
+            acknowledged.START, "kim", "operator", lambda at, how: at.flows.StartFlow(request, **how), kept,
+            door=door, key=request.key, tries=6,
+        )  # fmt: skip
+        return answer.flow_id if answer is not None else ""
+
+    async def _start_by_agent(self, name: str, data: ChargebackReceived) -> str:
+        try:
+            async with await Bus.connect(self._site.settings) as bus:
+                template = await Catalog(bus).template(FLOW_TYPE, 1)
+                started = await starting.start(bus, template, source="detection", data=pack(data), key=name)
+        except HandrailError:
+            return ""
+        return started.flow_id
+
+    async def _cancel(self, flow_id: str) -> None:
+        request = CancelFlowRequest(flow_id=flow_id, reason="not wanted", request_id=str(uuid.uuid4()))
+        await self._callers.change(
+            acknowledged.CANCEL,
+            "olga",
+            "operator",
+            lambda at, how: at.flows.CancelFlow(request, **how),
+            flow_id=flow_id,
+        )
+
+    async def _compensate(self, flow_id: str) -> None:
+        request = CompensateFlowRequest(flow_id=flow_id, reason="a mistake", request_id=str(uuid.uuid4()))
+        await self._callers.change(
+            acknowledged.COMPENSATE, "olga", "operator", lambda at, how: at.flows.CompensateFlow(request, **how),
+            flow_id=flow_id,
+        )  # fmt: skip
+
+    async def _at_desk(self, look: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            try:
+                await look()
+            except grpc.aio.AioRpcError as error:
+                self._callers.history.errors[f"look {error.code().name}"] += 1
+            await asyncio.sleep(_LOOK)
+
+    async def _answer(self) -> None:
+        request = ListApprovalsRequest(page_size=_SHOWN)
+        page = await self._callers.ask("anna", "finance", lambda at, how: at.approvals.ListApprovals(request, **how))
+        await asyncio.gather(*map(self._vote, page.approvals))
+
+    async def _vote(self, approval: Approval) -> None:
+        proposed = ChargebackReceived.FromString(approval.data.value)
+        lot = lot_of(proposed.chargeback_id)
+        for voter, yes in (("anna", True), ("ben", lot is not Lot.REFUSED)):
+            if (approval.approval_id, voter) in self._voted:
+                continue
+            self._voted.add((approval.approval_id, voter))
+            await self._say(approval, voter, yes=yes)
+
+    async def _say(self, approval: Approval, voter: str, *, yes: bool) -> None:
+        seen: dict[str, Any] = {"approval_id": approval.approval_id, "digest": approval.digest}
+
+        def call(at: Door, how: Options) -> Awaitable[object]:
+            if yes:
+                return at.approvals.ApproveProposal(ApproveProposalRequest(**seen), **how)
+            return at.approvals.RejectProposal(RejectProposalRequest(**seen), **how)
+
+        op = acknowledged.APPROVE if yes else acknowledged.REJECT
+        await self._callers.change(
+            op, voter, "finance", call, flow_id=approval.flow_id, subject=approval.approval_id, tries=8
+        )
+
+    async def _resolve(self) -> None:
+        request = ListFlowsRequest(page_size=_SHOWN, status=FlowStatus.FLOW_STATUS_ESCALATED)
+        page = await self._listed(request)
+        await asyncio.gather(*(self._resolve_one(flow.flow_id) for flow in page.flows))
+
+    async def _resolve_one(self, flow_id: str) -> None:
+        asked = GetFlowRequest(flow_id=flow_id)
+        flow = (await self._callers.ask("olga", "operator", lambda at, how: at.flows.GetFlow(asked, **how))).flow
+        for matter in flow.escalations:
+            choice = next((each for each in _PREFERRED if each in matter.choices), matter.choices[0])
+            request = ResolveEscalationRequest(
+                flow_id=flow_id, escalation_id=matter.escalation_id, choice=choice, reason="looked at"
+            )
+
+            def call(
+                at: Door, how: Mapping[str, Any], request: ResolveEscalationRequest = request
+            ) -> Awaitable[object]:
+                return at.flows.ResolveEscalation(request, **how)
+
+            await self._callers.change(
+                acknowledged.RESOLVE, "olga", "operator", call, flow_id=flow_id, subject=matter.escalation_id, tries=2
+            )

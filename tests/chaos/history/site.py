@@ -1,0 +1,202 @@
+"""The installation under test: servers, coordinators and workers, each a process that can be killed, stopped and
+started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc.aio
+
+from handrail.cli.commands.health import serves
+from handrail.cli.dev.processes import Child, stop
+from handrail.coordinator.tokens import KeyFiles, ensure_keys, mint
+from handrail.mesh import durables
+from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.streams import FLOW, TIMER, ensure_streams
+from tests.chaos.history import book
+from tests.chaos.history.story import FLOW_TYPE, template
+from tests.support.flows import stored
+from tests.support.nats_server import FreePorts, NatsServer, running_cluster, running_server
+
+ROOT = Path(__file__).parents[3]
+_READY = timedelta(seconds=90)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much of everything there is, and how long things take."""
+
+    servers: int = 3
+    coordinators: int = 2
+    workers: int = 2
+    """Processes of each of the two agents."""
+    timeout: timedelta = timedelta(seconds=20)
+    """Of each step and undo."""
+    ack_wait: timedelta = timedelta(seconds=30)
+    sweep: timedelta = timedelta(seconds=5)
+
+
+class Site:
+    """A running installation. Make one with `running_site`."""
+
+    def __init__(self, folder: Path, size: Size, servers: Sequence[NatsServer]) -> None:
+        self.folder = folder
+        self.size = size
+        self.servers = tuple(servers)
+        self.keys: KeyFiles = ensure_keys(folder / "keys")
+        self.book = folder / "book.sqlite"
+        ports = FreePorts(size.coordinators)
+        self.addresses = tuple(f"127.0.0.1:{port}" for port in ports.numbers)
+        ports.release()
+        self.coordinators = [self._coordinator(number) for number in range(size.coordinators)]
+        self.workers = [self._worker(name, number) for name in ("desk", "ledger") for number in range(size.workers)]
+
+    @property
+    def settings(self) -> BusSettings:
+        """How a client of the broker connects."""
+        urls = tuple(server.url for server in self.servers)
+        return BusSettings(servers=urls, name="admin", connect_timeout=_READY)
+
+    def token(self, name: str, *roles: str) -> str:
+        """A person's token."""
+        return mint(self.keys.private, name, roles=roles)
+
+    async def prepare(self) -> None:
+        """Store the flow type, and start everything."""
+        book.create(self.book)
+        async with await Bus.connect(self.settings) as bus:
+            await _until(lambda: ensure_streams(bus, replicas=self.size.servers))
+            catalog = Catalog(bus)
+            flow_type = template(int(self.size.timeout.total_seconds()))
+            await catalog.put(stored(flow_type))
+            await catalog.refresh()
+            await durables.ensure_durables(bus, catalog.all())
+            await catalog.activate(FLOW_TYPE, 1, by="olga", reason="it begins", now=datetime.now(UTC))
+            await self._set_ack_wait(bus)
+        for child in (*self.coordinators, *self.workers):
+            child.start()
+        for address in self.addresses:
+            await self.serving(address)
+
+    async def leader(self) -> NatsServer:
+        """The server that leads the stream FLOW."""
+        async with await Bus.connect(self.settings) as bus:
+            info = await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
+        name = (info.get("cluster") or {}).get("leader")
+        return next((server for server in self.servers if server.name == name), self.servers[0])
+
+    async def serving(self, address: str) -> None:
+        """Wait until a coordinator serves."""
+
+        async def ask() -> None:
+            with grpc.insecure_channel(address) as channel:
+                if not await asyncio.to_thread(serves, channel, timedelta(seconds=2)):
+                    raise TimeoutError(f"{address} does not serve")
+
+        await _until(ask)
+
+    def restart(self) -> None:
+        """Start everything that does not run, and let go on what was stopped."""
+        for server in self.servers:
+            server.ensure_running()
+        for child in (*self.coordinators, *self.workers):
+            child.send(signal.SIGCONT)
+            if not child.is_running:
+                child.start()
+
+    def fallen(self) -> list[str]:
+        """The processes that ended by themselves: name, exit code, and the end of the log."""
+        return [
+            f"{child.name} ended by itself with {child.exit_code}: {child.last_words()}"
+            for child in (*self.coordinators, *self.workers)
+            if not child.is_running
+        ]
+
+    async def _set_ack_wait(self, bus: Bus) -> None:
+        for stream, durable in (
+            (FLOW, durables.DECIDE),
+            (FLOW, durables.TRACK),
+            (TIMER, durables.DUE),
+            (FLOW, "agent-desk"),
+            (FLOW, "agent-ledger"),
+        ):
+            info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
+            config = {**info["config"], "ack_wait": int(self.size.ack_wait.total_seconds()) * 1_000_000_000}
+            await bus.request_json(
+                f"$JS.API.CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": config}
+            )
+
+    def _coordinator(self, number: int) -> Child:
+        return self._child(
+            f"coordinator-{number}",
+            ["coordinator", "--listen", self.addresses[number], "--replicas", str(self.size.servers),
+             "--sweep-interval", f"{self.size.sweep.total_seconds():g}s"],
+            {"HANDRAIL_JWT_PUBLIC_KEYS": str(self.keys.public)},
+        )  # fmt: skip
+
+    def _worker(self, name: str, number: int) -> Child:
+        agent = ["agent", "run", f"tests.chaos.history.agents:{name}"]
+        return self._child(f"{name}-{number}", agent, {"CHAOS_BOOK": str(self.book), "PYTHONPATH": str(ROOT)})
+
+    def _child(self, name: str, arguments: Sequence[str], environment: dict[str, str]) -> Child:
+        plain = {key: value for key, value in os.environ.items() if not key.startswith(("HANDRAIL_", "OTEL_"))}
+        broker = {"HANDRAIL_NATS": ",".join(server.url for server in self.servers)}
+        return Child(
+            name,
+            [sys.executable, "-m", "handrail.cli.main", *arguments],
+            log=self.folder / "logs" / f"{name}.log",
+            environment={**plain, **broker, **environment},
+            folder=ROOT,
+        )
+
+
+async def _until(attempt: Callable[[], Awaitable[object]]) -> None:
+    """Try until it succeeds: a cluster elects its leaders first, a coordinator connects."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _READY.total_seconds()
+    while True:
+        try:
+            await attempt()
+        except (HandrailError, TimeoutError):
+            if loop.time() > deadline:
+                raise
+            await asyncio.sleep(0.3)
+        else:
+            return
+
+
+@contextmanager
+def _servers(folder: Path, number: int) -> Iterator[Sequence[NatsServer]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    if number == 1:
+        with running_server(folder) as server:
+            yield (server,)
+    else:
+        with running_cluster(folder) as cluster:
+            yield cluster.servers
+
+
+@asynccontextmanager
+async def running_site(folder: Path, size: Size) -> AsyncIterator[Site]:
+    """An installation with its data, logs and book in `folder`, for as long as the block runs."""
+    with _servers(folder / "nats", size.servers) as servers:
+        site = Site(folder, size, servers)
+        try:
+            await site.prepare()
+            yield site
+        finally:
+            everything = (*site.workers, *site.coordinators)
+            for child in everything:
+                child.send(signal.SIGCONT)
+            stop(everything, grace=10.0)

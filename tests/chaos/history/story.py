@@ -1,0 +1,110 @@
+"""What happens in the load: each flow has a lot, which its agents and the people act by, and by which it must end."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.template import Template
+from handrail.mesh.template_yaml import load_yaml
+from handrail.v1.decision_pb2 import FlowStatus
+from tests.support.agents import MESSAGES
+
+FLOW_TYPE = "refund"
+SMALL, LARGE = 250, 2500
+
+TEMPLATE = """
+name: refund
+version: 1
+starts_with: [payments.v1.ChargebackReceived]
+started_by: [detection]
+completes_with: [payments.v1.CustomerNotified]
+deadline: 1800s
+steps:
+  - {name: enrich, agent: desk, after: [payments.v1.ChargebackReceived], emits: [payments.v1.ChargebackEnriched],
+     effect: NONE, timeout: TIMEOUT, retry: {max_attempts: 3, initial_backoff: 0.5s}, on_failure: ESCALATE}
+  - {name: grant, agent: desk, after: [payments.v1.ChargebackEnriched],
+     emits: [payments.v1.SmallRefundGranted, payments.v1.LargeRefundGranted], effect: NONE, timeout: TIMEOUT,
+     retry: {max_attempts: 5, initial_backoff: 0.5s}}
+  - {name: pay, agent: ledger, after: [payments.v1.SmallRefundGranted, payments.v1.LargeRefundGranted],
+     emits: [payments.v1.RefundPaid], effect: UNDOABLE, timeout: TIMEOUT, on_failure: COMPENSATE,
+     retry: {max_attempts: 5, initial_backoff: 0.5s},
+     undo: {timeout: TIMEOUT, retry: {max_attempts: 3, initial_backoff: 0.5s}, emits: [payments.v1.RefundReversed]}}
+  - {name: notify, agent: desk, after: [payments.v1.RefundPaid, handrail.v1.ApprovalRefused],
+     emits: [payments.v1.CustomerNotified], effect: IRREVERSIBLE, timeout: TIMEOUT,
+     retry: {max_attempts: 5, initial_backoff: 0.5s}, on_failure: COMPENSATE}
+gates:
+  - {name: large_refund, on: payments.v1.LargeRefundGranted, when: event.amount.units >= 1000,
+     approvers: {roles: [finance], quorum: 2, not_the_requester: true}, expires_after: 600s, on_expiry: REJECT}
+rules:
+  - {name: risky, on: [payments.v1.ChargebackEnriched], when: event.risk == payments.v1.Risk.RISK_HIGH, then: ESCALATE}
+"""
+
+
+class Lot(StrEnum):
+    """What a flow is to go through."""
+
+    PLAIN = "plain"
+    """It just runs."""
+    LARGE = "large"
+    """Two people say yes."""
+    REFUSED = "refused"
+    """One person says no."""
+    FLAKY = "flaky"
+    """The ledger fails twice, and then pays."""
+    HOPELESS = "hopeless"
+    """The customer can't be told: the refund is taken back."""
+    STUBBORN = "stubborn"
+    """The same, and taking it back fails at first, until a person asks for it again."""
+    BROKEN = "broken"
+    """Enrichment fails until a person has it tried again."""
+    RISKY = "risky"
+    """A rule holds it, and a person lets it go on."""
+    CANCEL = "cancel"
+    """A person cancels it at any moment, its last one among them."""
+    BACK = "back"
+    """A person has it undone, running or completed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How often a lot falls, and how its flows may end."""
+
+    weight: int
+    ends: frozenset[FlowStatus.ValueType]
+
+
+_COMPLETED = FlowStatus.FLOW_STATUS_COMPLETED
+_COMPENSATED = FlowStatus.FLOW_STATUS_COMPENSATED
+_CANCELLED = FlowStatus.FLOW_STATUS_CANCELLED
+
+PARTS = {
+    Lot.PLAIN: Part(40, frozenset({_COMPLETED})),
+    Lot.LARGE: Part(10, frozenset({_COMPLETED})),
+    Lot.REFUSED: Part(5, frozenset({_COMPLETED})),
+    Lot.FLAKY: Part(8, frozenset({_COMPLETED})),
+    Lot.HOPELESS: Part(8, frozenset({_COMPENSATED})),
+    Lot.STUBBORN: Part(4, frozenset({_COMPENSATED})),
+    Lot.BROKEN: Part(5, frozenset({_COMPLETED})),
+    Lot.RISKY: Part(5, frozenset({_COMPLETED})),
+    Lot.CANCEL: Part(15, frozenset({_COMPLETED, _CANCELLED})),
+    Lot.BACK: Part(8, frozenset({_COMPLETED, _COMPENSATED})),
+}
+
+
+def draw(chance: random.Random) -> Lot:
+    """A lot for the next flow."""
+    return chance.choices(list(PARTS), weights=[part.weight for part in PARTS.values()])[0]
+
+
+def lot_of(chargeback_id: str) -> Lot:
+    """The lot that an id was made with."""
+    return Lot(chargeback_id.partition("-")[0])
+
+
+def template(timeout_seconds: int) -> Template:
+    """The flow type, with this timeout for every step and undo."""
+    text = TEMPLATE.replace("TIMEOUT", f"{timeout_seconds}s")
+    return Template.compile(load_yaml(text), Contracts.from_messages(MESSAGES))
