@@ -20,6 +20,7 @@ from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.subjects import Address, Kind, activation_subject, template_subject, timer_subject
 from handrail.v1.template_pb2 import FlowTemplate, Gate, Step, Undo
 from tests.support.nats_server import NatsCluster, NatsServer, running_cluster, running_server
+from tests.support.waiting import eventually
 
 FLOW_ID, EVENT_ID, OTHER_ID = "a" * 32, "b" * 32, "c" * 32
 SOON = timedelta(seconds=5)
@@ -224,6 +225,24 @@ async def test_no_header_wipes_hides_or_schedules_p6(house: House, headers: dict
             subject(Kind.EVENT, "refunds", "shop.v1.Small", event_id=OTHER_ID), b"x", headers=headers, timeout=SOON
         )
     assert await house.subjects() == {subject(Kind.PROPOSAL, "refunds", "shop.v1.Granted")}
+
+
+TRACED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_no_trace_of_a_message_is_stored_in_somebodys_name_p6(house: House) -> None:
+    """The broker publishes how a message with this header went wherever the header says."""
+    refunds = await house.connect("refunds")
+    mine, traced = (subject(Kind.EVENT, "refunds", "shop.v1.Small", event_id=each) for each in (OTHER_ID, EVENT_ID))
+    for destination in (*FORGED, traced):
+        for said in (mine, "$JS.API.STREAM.INFO.FLOW"):
+            refunds.connection.send(said, b"", headers={"Nats-Trace-Dest": destination, "traceparent": TRACED})
+
+    async def own_trace_is_stored() -> bool:
+        return traced in await house.subjects()
+
+    await eventually(own_trace_is_stored)
+    assert await house.subjects() == {mine, traced}
 
 
 FORGED = (

@@ -42,13 +42,26 @@ class RawClient:
                 if answered in (to, b"-ERR"):
                     return answer
 
+    def send(self, subject: str, body: bytes, *, reply: str) -> None:
+        """Send, whether the broker likes it or not."""
+        self._writer.write(b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(body), body))
+
+    async def heard(self) -> list[tuple[bytes, bytes]]:
+        """All that came by the time that the broker had what was sent: subjects and bodies."""
+        self._writer.write(b"PING\r\n")
+        found: list[tuple[bytes, bytes]] = []
+        async with asyncio.timeout(_WAIT):
+            while (message := await self._next())[0] != b"PONG":
+                found.append(message)
+        return found
+
     async def _next(self) -> tuple[bytes, bytes]:
-        """The next message: its subject and body; or `-ERR` and what the broker says."""
+        """The next message: its subject and body; or `-ERR` or `PONG` and the line."""
         while line := await self._reader.readline():
             verb, *fields = line.split()
             if verb == b"PING":
                 self._writer.write(b"PONG\r\n")
-            elif verb == b"-ERR":
+            elif verb in (b"-ERR", b"PONG"):
                 return verb, line
             elif verb in (b"MSG", b"HMSG"):
                 payload = await self._reader.readexactly(int(fields[-1]) + 2)
@@ -62,10 +75,10 @@ async def raw_client(url: str, *, user: str = "", password: str = "") -> AsyncIt
     host, _, port = url.removeprefix("nats://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     inbox = f"_INBOX_{user}.raw"
-    options: dict[str, Any] = {"headers": True, "no_responders": True, "verbose": False}
+    options: dict[str, Any] = {"headers": True, "verbose": False}
     if user:
         options |= {"user": user, "pass": password}
-    writer.write(f"CONNECT {json.dumps(options)}\r\nSUB {inbox}.* 1\r\n".encode())
+    writer.write(f"CONNECT {json.dumps(options)}\r\nSUB _INBOX_{user}.> 1\r\n".encode())
     try:
         yield RawClient(reader, writer, inbox)
     finally:

@@ -8,8 +8,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
+from handrail.coordinator import entries
 from handrail.coordinator.alarms import Alarms
 from handrail.coordinator.decide import decide
 from handrail.coordinator.leases import Leases
@@ -17,7 +18,7 @@ from handrail.coordinator.presence import Presence, Present
 from handrail.coordinator.timers import timers
 from handrail.mesh import telemetry
 from handrail.mesh.envelope import Entry
-from handrail.mesh.errors import WrongSequence
+from handrail.mesh.errors import TooLarge, WrongSequence
 from handrail.mesh.flow import Flow
 from handrail.mesh.store import FlowStore
 from handrail.mesh.subjects import Kind
@@ -117,11 +118,24 @@ class Attendant:
             # A released proposal has the very bytes that were proposed.
             if entry.address.kind is not Kind.RELEASED:
                 entry.event.span_id = telemetry.current_span_id()
-            sequence = await self._store.append(flow, entry)
+            sequence = await self._store_entry(flow, entry)
         log.info(
             "flow %s: recorded %s %s at %d", flow.flow_id, entry.address.kind, entry.address.message_type, sequence
         )
         return sequence, await self._store.catch_up(flow, at_least=sequence)
+
+    async def _store_entry(self, flow: Flow, entry: Entry) -> int:
+        """Append a message, or where the broker calls it too large what says the same in less: a command without the
+        data that it repeats, and in place of anything else a halt that has a person look.
+        """
+        try:
+            return await self._store.append(flow, entry)
+        except TooLarge as error:
+            log.error("flow %s: %s", flow.flow_id, error.text)
+            smaller = entries.smaller(flow, entry, error, datetime.now(UTC))
+            if smaller is None:
+                raise
+            return await self._store.append(flow, smaller)
 
     async def _append_all(self, flow: Flow, entry: Entry | None, present: Present) -> tuple[Flow, bool]:
         while entry is not None:

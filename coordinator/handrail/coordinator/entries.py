@@ -10,8 +10,10 @@ from google.protobuf.message import Message
 
 from handrail.mesh import ids
 from handrail.mesh.absence import Absence
-from handrail.mesh.envelope import Entry, Recorded, pack, timestamp, type_of
+from handrail.mesh.envelope import COMMANDS, Entry, Recorded, pack, timestamp, type_of
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Effect, Flow, Proposal, StepRun
+from handrail.mesh.fold import halts
 from handrail.mesh.fold.matters import Matter
 from handrail.mesh.subjects import COORDINATOR, Address, Kind
 from handrail.v1.decision_pb2 import (
@@ -160,6 +162,22 @@ def escalated(flow: Flow, matter: Matter, now: datetime) -> Entry:
         choices=matter.choices,
     )
     return decision(flow, message, about=escalation_id, now=now, step=matter.step)
+
+
+def smaller(flow: Flow, entry: Entry, error: HandrailError, now: datetime) -> Entry | None:
+    """What to append in place of an entry that the broker calls too large; None where there is nothing smaller.
+
+    A command repeats data that the flow has: who is told to do it reads it there. Anything else, such as a release,
+    has to be what it is: the flow is held, and a person is told.
+    """
+    if entry.address.kind in COMMANDS and entry.event.data.value:
+        event = Event()
+        event.CopyFrom(entry.event)
+        event.data.ClearField("value")
+        return Entry(entry.address, event)
+    if flow.halt is None:
+        return halted(flow, HaltMode.HALT_MODE_HOLD, halts.TOO_LARGE + error.text, now)
+    return None
 
 
 def closed(flow: Flow, status: FlowStatus.ValueType, reason: str, now: datetime) -> Entry:

@@ -41,6 +41,22 @@ _READ = Answers(many=True, threshold="10s")
 _PULL = Answers(many=True, threshold="5m")
 
 
+def acknowledging(stream: str, durable: str) -> tuple[str, ...]:
+    """Where the deliveries of a durable are answered, `*` for any: that stream and durable, and no other.
+
+    Each pattern has as many tokens as the broker writes. With fewer, `$JS.ACK.*.*.FLOW.agent-a.>` for one, it would
+    match the deliveries of every other durable too: their stream and durable stand where this one has wildcards, and
+    nothing keeps the rest from being made to fit. The longer forms name domain and account, and perhaps end in a
+    random token (the server's feature js_ack_fc_v2).
+    """
+    delivery = "*.*.*.*.*"
+    return (
+        f"$JS.ACK.{stream}.{durable}.{delivery}",
+        f"$JS.ACK.*.*.{stream}.{durable}.{delivery}",
+        f"$JS.ACK.*.*.{stream}.{durable}.{delivery}.*",
+    )
+
+
 def reading(*streams: str) -> dict[str, Answers]:
     """The services that read these streams."""
     services = {"$JS.API.INFO": _ONCE}
@@ -65,8 +81,7 @@ SERVICES: Mapping[str, Mapping[str, Answers]] = {
         **READ_BY_AGENTS,
         "$JS.API.CONSUMER.INFO.FLOW.*": _ONCE,
         "$JS.API.CONSUMER.MSG.NEXT.FLOW.*": _PULL,
-        "$JS.ACK.FLOW.*.>": _ONCE,
-        "$JS.ACK.*.*.FLOW.*.>": _ONCE,
+        **dict.fromkeys(acknowledging("FLOW", "*"), _ONCE),
     },
     VIEWERS: {
         **reading("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY"),

@@ -24,7 +24,7 @@ from handrail.mesh.bus_settings import BusSettings
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
 from handrail.mesh.inbox import Answer, Inbox
 from handrail.mesh.outbox import Outbox
-from handrail.mesh.wire import Client, Message
+from handrail.mesh.wire import TOO_LARGE, Client, Message
 
 __all__ = ["BusSettings", "Connection"]
 
@@ -44,6 +44,8 @@ class Connection:
         self.inbox = Inbox(settings.inbox)
         self.closed = asyncio.Event()
         self.on_reconnected: list[Callable[[], None]] = []
+        self.called_too_large = False
+        """Whether the broker closed the connection over the size of a message, and nobody has looked for it yet."""
         self._connected = asyncio.Event()
         self._outbox = Outbox(self.client, self._connected, self.inbox.refuse)
         self._writer: asyncio.Task[None] | None = None
@@ -92,7 +94,7 @@ class Connection:
 
     @property
     def max_payload(self) -> int:
-        """The largest body that the broker takes, in bytes."""
+        """The largest message that the broker takes, in bytes, headers included."""
         return self.client.max_payload
 
     @property
@@ -203,6 +205,7 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
+        self.called_too_large = self.called_too_large or TOO_LARGE in text
         refused = _REFUSED.search(text)
         if refused is not None:
             self._on_refused(refused["what"], refused["subject"], text)

@@ -80,8 +80,16 @@ class Contracts:
     def decode(self, data: Any) -> Message:
         """The message in an `Any`.
 
-        Raises `HandrailError`: UNKNOWN_MESSAGE_TYPE, or MALFORMED where the bytes are not of that type.
+        Raises `HandrailError`: UNKNOWN_MESSAGE_TYPE, MALFORMED where the bytes are not of that type, or
+        CONTRACT_VIOLATION where it is nested deeper than `payload_json.MAX_DEPTH`.
         """
+        message = self._open(data)
+        if payload_json.depth(message, self._open) > payload_json.MAX_DEPTH:
+            text = f"is nested more than {payload_json.MAX_DEPTH} deep"
+            raise ContractViolation(message.DESCRIPTOR.full_name, [FieldViolation("", "handrail.max_depth", text)])
+        return message
+
+    def _open(self, data: Any) -> Message:
         full_name = type_of(data)
         try:
             return self.message_class(full_name).FromString(data.value)

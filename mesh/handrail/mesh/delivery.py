@@ -54,11 +54,12 @@ class Settling(Protocol):
 class Delivery:
     """One message handed out by a durable. Settle it once: `ack`, `nak` or `term`; a second time does nothing."""
 
-    __slots__ = ("_place", "_pull", "_reply", "_settled", "body", "delivered", "sequence", "subject")
+    __slots__ = ("_place", "_pull", "_settled", "body", "delivered", "reply", "sequence", "subject")
 
     def __init__(self, pull: Settling, message: Message, place: Place) -> None:
         self._pull = pull
-        self._reply = message.reply
+        self.reply = message.reply
+        """Where the broker hears what became of it."""
         self._settled = False
         self._place = place
         self.subject = message.subject
@@ -96,10 +97,10 @@ class Delivery:
     def in_progress(self) -> None:
         """Still at it: the durable's wait for the ack starts over."""
         if not self._settled:
-            self._pull.reply(self._reply, b"+WPI")
+            self._pull.reply(self.reply, b"+WPI")
 
     def _settle(self, body: bytes) -> None:
         if not self._settled:
             self._settled = True
-            self._pull.reply(self._reply, body)
+            self._pull.reply(self.reply, body)
             self._pull.settled()

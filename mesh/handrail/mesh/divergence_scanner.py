@@ -84,10 +84,10 @@ class DivergenceScanner:
     async def _divergences(self, key: _Key, at_least: int) -> _Found:
         try:
             flow = await self._store.load(*key, at_least=at_least)
-        except HandrailError as error:
-            if error.reason == ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE:
+        except Exception as error:
+            if isinstance(error, HandrailError) and error.reason == ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE:
                 raise
-            _logger.warning("flow %s is left out of the divergences: %s", key[1], error)
+            _logger.warning("flow %s is left out of the divergences: %r", key[1], error)
             return {}
         return {divergence.sequence: divergence for divergence in flow.divergences}
 

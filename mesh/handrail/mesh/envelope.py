@@ -64,6 +64,16 @@ class Malformed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A flow that can't be computed, or a proposal of it that can't be shown, and why. A list goes on behind it."""
+
+    flow_type: str
+    flow_id: str
+    why: str
+    proposal_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One message ready to be appended to a flow."""
 

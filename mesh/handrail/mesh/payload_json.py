@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from typing import TypeAlias, cast
 
 from google.protobuf import any_pb2, descriptor
@@ -24,6 +26,13 @@ Decode: TypeAlias = Callable[[any_pb2.Any], Message]
 
 UNKNOWN = "@unknown"
 """Where the fields that a contract doesn't know are shown: their wire format, in base64."""
+
+MAX_DEPTH = 20
+"""How deep a payload may be nested: messages, lists and maps, what a `Struct` and an opened `Any` hold included.
+
+As JSON in a `Struct`, a level takes three of the hundred that protobuf's parsers take, and an answer of the API has a
+few around it.
+"""
 
 _ANY = any_pb2.Any.DESCRIPTOR.full_name
 _WELL_KNOWN = "google/protobuf/"
@@ -140,3 +149,62 @@ def _may_hold_any(definition: descriptor.Descriptor) -> bool:
             seen.add(current.full_name)
             waiting.extend(field.message_type for field in current.fields if field.message_type is not None)
     return False
+
+
+def depth(message: Message, decode: Decode) -> int:
+    """How deep a message is nested, 1 where its type can't be nested too deep; counted to one beyond MAX_DEPTH at most.
+
+    `decode` opens an `Any` without a look at its depth.
+    """
+    if _is_shallow(cast("descriptor.Descriptor", message.DESCRIPTOR)):
+        return 1
+    deepest = 0
+    waiting = [(message, 1)]
+    while waiting and deepest <= MAX_DEPTH:
+        current, level = waiting.pop()
+        deepest = max(deepest, level)
+        waiting += [(part, level + 1) for part in _parts(current, decode)]
+    return deepest
+
+
+def _parts(message: Message, decode: Decode) -> list[Message]:
+    """The messages right within a message. A `Value` and a map's entry are no levels of JSON."""
+    name = message.DESCRIPTOR.full_name
+    if name == _ANY:
+        try:
+            return [decode(cast("any_pb2.Any", message))]
+        except HandrailError:
+            return []
+    parts: list[Message] = []
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            parts += [item for item in value.values() if isinstance(item, Message)]
+        else:
+            parts += value if field.is_repeated else [value]
+    return [inner for part in parts for inner in (_parts(part, decode) if _is_value(part) else [part])]
+
+
+def _is_value(message: Message) -> bool:
+    return message.DESCRIPTOR.full_name == "google.protobuf.Value"
+
+
+@cache
+def _is_shallow(definition: descriptor.Descriptor) -> bool:
+    """Whether no message of this type is nested deeper than MAX_DEPTH: there are so few types, none in a circle."""
+    uses: dict[str, set[str]] = {}
+    waiting = [definition]
+    while waiting:
+        current = waiting.pop()
+        if current.full_name == _ANY or len(uses) > MAX_DEPTH:
+            return False
+        if current.full_name not in uses:
+            parts = [field.message_type for field in current.fields if field.message_type is not None]
+            uses[current.full_name] = {part.full_name for part in parts}
+            waiting += parts
+    try:
+        TopologicalSorter(uses).prepare()
+    except CycleError:
+        return False
+    return True

@@ -10,7 +10,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from handrail.mesh.accounts import AGENTS, HANDRAIL, HINTS, READ_BY_AGENTS, SERVICES, VIEWERS, exports, imports
+from handrail.mesh.accounts import (
+    AGENTS,
+    HANDRAIL,
+    HINTS,
+    READ_BY_AGENTS,
+    SERVICES,
+    VIEWERS,
+    acknowledging,
+    exports,
+    imports,
+)
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.specs import STEP_COMPLETED, emits_of
 from handrail.mesh.subjects import COORDINATOR, NAME, Kind
@@ -147,9 +157,7 @@ def _agent(name: str, subjects: set[str]) -> User:
         *READ_BY_AGENTS,
         f"$JS.API.CONSUMER.INFO.FLOW.{durable(name)}",
         f"$JS.API.CONSUMER.MSG.NEXT.FLOW.{durable(name)}",
-        # An acknowledgement names domain and account hash too where the server's feature js_ack_fc_v2 is on.
-        f"$JS.ACK.FLOW.{durable(name)}.>",
-        f"$JS.ACK.*.*.FLOW.{durable(name)}.>",
+        *acknowledging("FLOW", durable(name)),
     )
     return User(name, AGENTS, (*sorted(subjects), *services), (f"{inbox_prefix(name)}.>", *HINTS))
 

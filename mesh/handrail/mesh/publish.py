@@ -25,7 +25,7 @@ from handrail.mesh.errors import (
     WrongSequence,
 )
 from handrail.mesh.inbox import NO_RESPONDERS
-from handrail.mesh.wire import Message, status
+from handrail.mesh.wire import Message, size, status
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 PUBLISH_TIMEOUT = timedelta(seconds=15)
@@ -37,6 +37,14 @@ EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 _LONGEST_SUBJECT = 3_900
 """Bytes. A server closes the connection for good at a protocol line of more than 4,096 (its `max_control_line`), in
 which the reply subject and the sizes have to fit too."""
+
+ROOM = 1_024
+"""Bytes. What may have to be said again, an event by a retry or an undo of it, a proposal by its release, has to leave
+so much room: the coordinator's envelope around the same data takes up to 250 bytes more, the headers that say which
+state of the flow it is based on some 250 (names of 63 letters counted).
+"""
+
+_SAID_AGAIN = re.compile(r"flow\.[^.]*\.[^.]*\.(?:event|proposal)\.")
 
 _STORED = re.compile(rb'\{"stream":\s?"[^"]*",\s?"seq":\s?(\d+)\}')
 _LAST_SEQUENCE = re.compile(r"wrong last sequence: (\d+)")
@@ -98,8 +106,8 @@ class Publisher:
         if len(subject.encode()) > _LONGEST_SUBJECT:
             self._loop.call_soon(on_stored, _too_long(subject))
             return
-        if len(body) > connection.max_payload:
-            self._loop.call_soon(on_stored, TooLarge(subject, len(body), connection.max_payload))
+        if (too_large := self._too_large(pending)) is not None:
+            self._loop.call_soon(on_stored, too_large)
             return
         pending.reply = reply = connection.inbox.expect(pending)
         self._pending[reply] = pending
@@ -110,6 +118,10 @@ class Publisher:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    def _too_large(self, pending: _Pending) -> TooLarge | None:
+        limit = self._connection.max_payload - (ROOM if _SAID_AGAIN.match(pending.subject) else 0)
+        return TooLarge(pending.subject, pending.size, limit) if pending.size > limit else None
 
     def settle(self, pending: _Pending, outcome: int | HandrailError) -> None:
         """Hand the outcome on and forget the message."""
@@ -138,10 +150,19 @@ class Publisher:
 
     def _send_all_again(self) -> None:
         now = self._loop.time()
+        before = len(self)
         for pending in list(self._pending.values()):
             self._send_again(pending, now)
+        if self._connection.called_too_large and self._pending and len(self) == before:
+            # The broker does not say which one it was. Where none is larger than it says it takes, the largest was.
+            largest = max(self._pending.values(), key=lambda pending: pending.size)
+            self.settle(largest, TooLarge(largest.subject, largest.size, self._connection.max_payload))
+        self._connection.called_too_large = False
 
     def _send_again(self, pending: _Pending, now: float) -> None:
+        if (too_large := self._too_large(pending)) is not None:
+            self.settle(pending, too_large)
+            return
         pending.send_again_at = now + _SILENCE
         self._connection.send(pending.subject, pending.body, reply=pending.reply, headers=pending.headers)
 
@@ -159,6 +180,7 @@ class _Pending:
         "publisher",
         "reply",
         "send_again_at",
+        "size",
         "subject",
     )
 
@@ -176,6 +198,7 @@ class _Pending:
         self.subject = subject
         self.body = body
         self.headers = headers
+        self.size = size(body, headers)
         self.on_stored = on_stored
         self.deadline = deadline
         self.send_again_at = send_again_at

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from handrail.mesh import ids, walk
 from handrail.mesh.bus import Bus, RawMessage
-from handrail.mesh.envelope import Recorded, decode, timestamp
+from handrail.mesh.envelope import Recorded, Unreadable, decode, timestamp
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Proposal, ProposalState
 from handrail.mesh.fold import status as status_of
@@ -79,16 +79,23 @@ class Scanner:
         flow_type: str = "",
         status: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED,
         where: Callable[[Flow], bool] = lambda flow: True,
-    ) -> Listing[Flow]:
-        """Flows by the time they began, newest first; of one type, with one status, of which `where` holds."""
+    ) -> Listing[Flow | Unreadable]:
+        """Flows by the time they began, newest first; of one type, with one status, of which `where` holds.
+
+        Those that can't be read have no status, and `where` is not asked.
+        """
         await self._store.catalog.refresh()
-        rows: list[Listed[Flow]] = []
+        rows: list[Listed[Flow | Unreadable]] = []
         examined = 0
         async for some in chunks(self._starts(flow_type, below=cursor), _AT_ONCE):
             flows = await asyncio.gather(*(self._flow(address, sequence) for address, sequence in some))
             for (_, sequence), flow in zip(some, flows, strict=True):
                 examined += 1
-                if flow is not None and (not status or status_of(flow) == status) and where(flow):
+                if isinstance(flow, Unreadable):
+                    fits = not status
+                else:
+                    fits = flow is not None and (not status or status_of(flow) == status) and where(flow)
+                if flow is not None and fits:
                     rows.append(Listed(flow, sequence))
                 if len(rows) == size or examined == EXAMINED:
                     return Listing(tuple(rows), sequence)
@@ -96,17 +103,19 @@ class Scanner:
 
     async def approvals(
         self, *, size: int, cursor: int = 0, flow_type: str = "", include_closed: bool = False
-    ) -> Listing[Asked]:
+    ) -> Listing[Asked | Unreadable]:
         """Proposals that wait for people, by the time they were asked, oldest first; all that ever asked if
         `include_closed`.
         """
-        rows: list[Listed[Asked]] = []
+        rows: list[Listed[Asked | Unreadable]] = []
         examined = 0
         subject_filter = f"flow.{flow_type or '*'}.*.{Kind.DECISION}.{COORDINATOR}.*.{_APPROVAL_REQUESTED}"
         async for message in walk.oldest_first(self._bus, FLOW, subject_filter, after=cursor):
             examined += 1
             asked = await self._asked(message)
-            if asked is not None and (include_closed or asked.proposal.state is ProposalState.PENDING):
+            if asked is not None and (
+                isinstance(asked, Unreadable) or include_closed or asked.proposal.state is ProposalState.PENDING
+            ):
                 rows.append(Listed(asked, message.sequence))
             if len(rows) == size or examined == EXAMINED:
                 return Listing(tuple(rows), message.sequence)
@@ -133,23 +142,28 @@ class Scanner:
             )
         return _quarantined(message)
 
-    async def _flow(self, address: Address, at_least: int) -> Flow | None:
+    async def _flow(self, address: Address, at_least: int) -> Flow | Unreadable | None:
         try:
             flow = await self._store.load(address.flow_type, address.flow_id, at_least=at_least)
-        except HandrailError as error:
-            if error.reason == ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE:
-                raise
-            _logger.warning("flow %s is left out of the list: %s", address.flow_id, error)
-            return None
+        except Exception as error:
+            if isinstance(error, HandrailError) and error.reason == ErrorReason.ERROR_REASON_FLOW_NOT_FOUND:
+                return None  # nothing of it can be read: quarantine has it
+            return unreadable(address, error)
         # Its first event does not count: quarantine has it, and there is no flow.
         return flow if flow.first is not None else None
 
-    async def _asked(self, message: RawMessage) -> Asked | None:
+    async def _asked(self, message: RawMessage) -> Asked | Unreadable | None:
         request = _readable(message)
         if request is None:
             return None
+        try:
+            return await self._asked_by(request)
+        except Exception as error:
+            return unreadable(request.address, error, proposal_id=_proposal_of(request))
+
+    async def _asked_by(self, request: Recorded) -> Asked | None:
         address = request.address
-        history = await self._store.read(address.flow_type, address.flow_id, at_least=message.sequence)
+        history = await self._store.read(address.flow_type, address.flow_id, at_least=request.sequence)
         flow = await self._store.fold(address.flow_type, address.flow_id, history)
         proposal_id = _proposal_of(request)
         proposal = flow.proposals.get(proposal_id)
@@ -158,7 +172,7 @@ class Scanner:
         # It may be asked again with a new expiry: its place in the list is where it asked first.
         asked = (r for r in history if r.type == _APPROVAL_REQUESTED and r.sequence not in flow.void)
         first = next((r for r in asked if _proposal_of(r) == proposal_id), None)
-        return Asked(flow, proposal) if first is not None and first.sequence == message.sequence else None
+        return Asked(flow, proposal) if first is not None and first.sequence == request.sequence else None
 
     async def _starts(self, flow_type: str, *, below: int) -> AsyncIterator[tuple[Address, int]]:
         """First events of flows with their sequences, newest first."""
@@ -177,6 +191,23 @@ class Scanner:
                 continue
             if address.event_id == ids.start_id(address.flow_id):
                 yield address, message.sequence
+
+
+def readable(listing: Listing[Flow | Unreadable]) -> Listing[Flow]:
+    """A page of flows without those that can't be read."""
+    rows = tuple(Listed(row.item, row.cursor) for row in listing.rows if isinstance(row.item, Flow))
+    return Listing(rows, listing.next_cursor)
+
+
+def unreadable(address: Address, error: Exception, *, proposal_id: str = "") -> Unreadable:
+    """What a list shows in place of a flow that it met an error with; that the broker is away is raised again."""
+    if isinstance(error, HandrailError):
+        if error.reason == ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE:
+            raise error
+        _logger.warning("flow %s can't be listed: %s", address.flow_id, error.text)
+        return Unreadable(address.flow_type, address.flow_id, error.text, proposal_id)
+    _logger.error("flow %s can't be listed", address.flow_id, exc_info=error)
+    return Unreadable(address.flow_type, address.flow_id, f"unexpected: {type(error).__name__}", proposal_id)
 
 
 async def chunks(items: AsyncIterator[Item], size: int) -> AsyncIterator[list[Item]]:

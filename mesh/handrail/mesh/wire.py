@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import nats.aio.client
 import nats.protocol.parser
 from nats.aio.msg import Msg
-from nats.errors import ProtocolError
+from nats.errors import Error, MaxPayloadError, ProtocolError
 
 _STATUS = re.compile(rb"NATS/1\.0 +(\d{3})(?: ([^\r\n]*))?\r\n")
 _LONGEST_LINE = 1 << 16
@@ -54,6 +55,21 @@ def parse_headers(block: bytes) -> dict[str, str]:
     }
 
 
+def size(body: bytes, headers: Mapping[str, str] | None) -> int:
+    """Bytes of a message as the broker counts them against its `max_payload`: headers are part of it."""
+    if not headers:
+        return len(body)
+    return (
+        len(body)
+        + len("NATS/1.0\r\n\r\n")
+        + sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
+    )
+
+
+TOO_LARGE = "maximum payload violation"
+"""What the broker says before it closes the connection over a message that is too large, in lower case."""
+
+
 class Client(nats.aio.client.Client):
     """nats-py's client, with `Parser` in place of its own and messages that keep their headers as bytes."""
 
@@ -63,6 +79,14 @@ class Client(nats.aio.client.Client):
 
     async def _process_headers(self, headers: bytes) -> bytes:  # type: ignore[override]
         return headers
+
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py would close for good; what was sent is the publisher's to judge.
+        if TOO_LARGE in err_msg:
+            await self._error_cb(Error(f"nats: {TOO_LARGE}"))
+            await self._process_op_err(MaxPayloadError())
+        else:
+            await super()._process_err(err_msg)
 
     def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> Message:  # type: ignore[override]
         return Message(

@@ -9,9 +9,10 @@ from handrail.coordinator.call_span import link_flow
 from handrail.coordinator.finding import Finder, no_approval
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.pages import page_of, page_size, page_token, sequence_of
-from handrail.coordinator.views import approval_view, asks_people
+from handrail.coordinator.views import approval_view, asks_people, unreadable_approval
+from handrail.mesh.envelope import Unreadable
 from handrail.mesh.flow import Flow
-from handrail.mesh.scanner import Scanner
+from handrail.mesh.scanner import Asked, Scanner
 from handrail.v1 import approval_service_pb2 as pb
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceServicer
 from handrail.v1.flow_service_pb2 import Approval
@@ -37,7 +38,7 @@ class ApprovalService(ApprovalServiceServicer):
             cursor=sequence_of(request.page_token, *listing),
             size=page_size(request.page_size, _DEFAULT_PAGE),
         )
-        approvals, cursor = page_of(found, lambda asked: approval_view(asked.flow, asked.proposal))
+        approvals, cursor = page_of(found, _listed)
         return pb.ListApprovalsResponse(approvals=approvals, next_page_token=page_token(cursor, *listing))
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: _Context) -> pb.GetApprovalResponse:
@@ -70,6 +71,10 @@ class ApprovalService(ApprovalServiceServicer):
             caller=current_caller(),
         )
         return _approval(flow, approval_id)
+
+
+def _listed(item: Asked | Unreadable) -> Approval:
+    return unreadable_approval(item) if isinstance(item, Unreadable) else approval_view(item.flow, item.proposal)
 
 
 def _approval(flow: Flow, approval_id: str) -> Approval:

@@ -18,8 +18,8 @@ from handrail.coordinator.views import (
     divergence_counts,
     divergence_view,
     event_view,
-    flow_summary,
     flow_view,
+    listed_flow,
     migration_plan,
 )
 from handrail.coordinator.watching import Watcher
@@ -28,7 +28,7 @@ from handrail.mesh.divergence_scanner import EXAMINED, DivergenceScanner, Seen
 from handrail.mesh.envelope import from_timestamp
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import is_final
-from handrail.mesh.scanner import Scanner
+from handrail.mesh.scanner import Scanner, readable
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.event_pb2 import Kind
 from handrail.v1.flow_service_pb2_grpc import FlowServiceServicer
@@ -124,7 +124,7 @@ class FlowService(FlowServiceServicer):
             cursor=sequence_of(request.page_token, *listing),
             size=page_size(request.page_size, _DEFAULT_FLOWS),
         )
-        flows, cursor = page_of(found, flow_summary)
+        flows, cursor = page_of(found, listed_flow)
         return pb.ListFlowsResponse(flows=flows, next_page_token=page_token(cursor, *listing))
 
     async def ListDivergences(
@@ -205,7 +205,7 @@ class FlowService(FlowServiceServicer):
             cursor=sequence_of(request.page_token, *listing),
             size=page_size(request.page_size, _DEFAULT_FLOWS),
         )
-        flows, cursor = page_of(found, lambda flow: migration_plan(flow, target))
+        flows, cursor = page_of(readable(found), lambda flow: migration_plan(flow, target))
         return pb.PlanMigrationResponse(flows=flows, next_page_token=page_token(cursor, *listing))
 
     async def MigrateFlow(self, request: pb.MigrateFlowRequest, context: _Context) -> pb.MigrateFlowResponse:

@@ -21,7 +21,7 @@ from handrail.mesh.contracts import Contracts
 from handrail.mesh.durables import DurableState, agent_states, ensure_durables
 from handrail.mesh.envelope import timestamp
 from handrail.mesh.errors import HandrailError, TemplateRefused
-from handrail.mesh.scanner import Scanner
+from handrail.mesh.scanner import Scanner, readable
 from handrail.mesh.template import Template
 from handrail.mesh.typecheck import check
 from handrail.v1 import template_service_pb2 as pb
@@ -137,7 +137,7 @@ class TemplateService(TemplateServiceServicer):
         templates = self._catalog.versions(request.name) if request.name else self._catalog.all()
         active = frozenset((name, self._catalog.active_version(name)) for name in self._catalog.names())
         agents = [] if cursor else await agent_states(self._bus, templates)
-        flows = (row.item for row in found.rows)
+        flows = (row.item for row in readable(found).rows)
         return pb.GetTemplateUsageResponse(
             versions=version_usages(templates, flows, active=active, now=datetime.now(UTC)),
             agents=map(_agent_usage, agents),

@@ -1,10 +1,10 @@
 """A folded flow as the API shows it. Pure: what is not in the flow is not in the view."""
 
-from handrail.coordinator.views.approvals import approval_view, asks_people
+from handrail.coordinator.views.approvals import approval_view, asks_people, unreadable_approval
 from handrail.coordinator.views.divergences import divergence_counts, divergence_view
 from handrail.coordinator.views.events import event_view
 from handrail.coordinator.views.expectations import expectations
-from handrail.coordinator.views.flows import flow_summary, flow_view, migration_plan
+from handrail.coordinator.views.flows import flow_summary, flow_view, listed_flow, migration_plan
 from handrail.coordinator.views.plan import compensation_plan
 from handrail.coordinator.views.usage import version_usages
 
@@ -18,6 +18,8 @@ __all__ = [
     "expectations",
     "flow_summary",
     "flow_view",
+    "listed_flow",
     "migration_plan",
+    "unreadable_approval",
     "version_usages",
 ]

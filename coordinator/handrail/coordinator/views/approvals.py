@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from google.protobuf.json_format import ParseDict
+from collections.abc import Iterable, Iterator
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.struct_pb2 import Struct
 
-from handrail.mesh.envelope import timestamp
+from handrail.mesh.envelope import Unreadable, timestamp
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Ask, Flow, Proposal, ProposalState
 from handrail.v1.decision_pb2 import GateRequest
 from handrail.v1.flow_service_pb2 import Approval, ApprovalStatus, Vote
+
+MAX_JSON_BYTES = 1 << 20
+"""What a proposal may take as JSON in an answer, of which gRPC clients take 4 MiB by default."""
+
+MAX_TOGETHER_BYTES = 2 << 20
+"""What all approvals of a flow take in an answer about the flow, their data included."""
 
 STATUS = {
     ProposalState.EVALUATED: ApprovalStatus.APPROVAL_STATUS_PENDING,
@@ -45,13 +55,46 @@ def approval_view(flow: Flow, proposal: Proposal) -> Approval:
             Vote(voter=ballot.voter, approve=ballot.approve, comment=ballot.comment, time=timestamp(ballot.time))
             for ballot in proposal.ballots
         ],
-        data_json=ParseDict(flow.template.contracts.to_json(event.data), Struct()),
+        data_json=_opened(flow, event.data),
     )
     if proposal.requested_at is not None:
         view.request_time.CopyFrom(timestamp(proposal.requested_at))
     if proposal.expires_at is not None:
         view.expire_time.CopyFrom(timestamp(proposal.expires_at))
     return view
+
+
+def unreadable_approval(item: Unreadable) -> Approval:
+    """An approval of a list that can't be read says so, without a status."""
+    why = ParseDict({"@error": f"it can't be read: {item.why}"}, Struct())
+    return Approval(approval_id=item.proposal_id, flow_id=item.flow_id, flow_type=item.flow_type, data_json=why)
+
+
+def fitted(approvals: Iterable[Approval]) -> Iterator[Approval]:
+    """Approvals for one answer: where they would not fit, the later ones come without their data."""
+    space = MAX_TOGETHER_BYTES
+    for approval in approvals:
+        space -= approval.ByteSize()
+        if space < 0:
+            approval.data_json.CopyFrom(_not_opened(approval.data, "left out for its size; GetApproval has it"))
+            approval.data.ClearField("value")
+        yield approval
+
+
+def _opened(flow: Flow, data: Any) -> Struct:
+    """The proposal as JSON; why not, where it has no such form, or one that is too large to be shown."""
+    try:
+        opened = ParseDict(flow.template.contracts.to_json(data), Struct())
+        size = opened.ByteSize()
+    except (HandrailError, ParseError, ValueError, TypeError, RecursionError) as error:
+        return _not_opened(data, f"it can't be shown as JSON, its bytes are in data: {error}")
+    if size > MAX_JSON_BYTES:
+        return _not_opened(data, f"as JSON it takes {size} bytes, more than {MAX_JSON_BYTES}; its bytes are in data")
+    return opened
+
+
+def _not_opened(data: Any, why: str) -> Struct:
+    return ParseDict({"@type": data.type_url, "@error": why}, Struct())
 
 
 def _gate(proposal: Proposal, ask: Ask) -> GateRequest:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from handrail.coordinator.views.approvals import approval_view, asks_people
+from handrail.coordinator.views.approvals import approval_view, asks_people, fitted
 from handrail.coordinator.views.divergences import divergence_view
 from handrail.coordinator.views.expectations import expectations
-from handrail.mesh.envelope import timestamp
+from handrail.mesh.envelope import Unreadable, timestamp
 from handrail.mesh.flow import Effect, Escalation, Flow, Migration, ProposalState, RunState, StepRun
 from handrail.mesh.fold import status
 from handrail.mesh.fold.migration import why_not
@@ -22,14 +22,20 @@ def flow_view(flow: Flow) -> pb.Flow:
     view = flow_summary(flow)
     view.step_runs.extend(run_view(flow, run) for run in flow.runs.values())
     view.expectations.extend(expectations(flow))
-    view.approvals.extend(
-        approval_view(flow, proposal) for proposal in flow.proposals.values() if asks_people(proposal)
-    )
+    approvals = (approval_view(flow, proposal) for proposal in flow.proposals.values() if asks_people(proposal))
+    view.approvals.extend(fitted(approvals))
     view.escalations.extend(map(_escalation, flow.escalations.values()))
     view.effects.extend(map(effect_view, flow.effects.values()))
     view.divergences.extend(map(divergence_view, flow.divergences))
     view.migrations.extend(map(_migration, flow.migrations))
     return view
+
+
+def listed_flow(item: Flow | Unreadable) -> pb.Flow:
+    """A flow of a list; one that can't be read says so, without a status."""
+    if isinstance(item, Flow):
+        return flow_summary(item)
+    return pb.Flow(flow_id=item.flow_id, flow_type=item.flow_type, status_reason=f"it can't be read: {item.why}")
 
 
 def migration_plan(flow: Flow, target: Template) -> pb.MigrationPlan:

@@ -180,6 +180,8 @@ class _EscalationCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Escal
     """It was compensated back to a step and waits."""
     ESCALATION_CAUSE_DIVERGED: _EscalationCause.ValueType  # 11
     """An agent did what the template does not foresee."""
+    ESCALATION_CAUSE_TOO_LARGE: _EscalationCause.ValueType  # 12
+    """A message that the flow needs, such as a release, is larger than the broker takes."""
 
 class EscalationCause(_EscalationCause, metaclass=_EscalationCauseEnumTypeWrapper):
     """EscalationCause says why a flow waits for a person."""
@@ -208,6 +210,8 @@ ESCALATION_CAUSE_COMPENSATED_TO_STEP: EscalationCause.ValueType  # 10
 """It was compensated back to a step and waits."""
 ESCALATION_CAUSE_DIVERGED: EscalationCause.ValueType  # 11
 """An agent did what the template does not foresee."""
+ESCALATION_CAUSE_TOO_LARGE: EscalationCause.ValueType  # 12
+"""A message that the flow needs, such as a release, is larger than the broker takes."""
 Global___EscalationCause: _TypeAlias = EscalationCause  # noqa: Y015
 
 class _Choice:

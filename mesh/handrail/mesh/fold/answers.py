@@ -26,6 +26,7 @@ _OF_HOLD = frozenset(
         EscalationCause.ESCALATION_CAUSE_RULE,
         EscalationCause.ESCALATION_CAUSE_FLOODED,
         EscalationCause.ESCALATION_CAUSE_DIVERGED,
+        EscalationCause.ESCALATION_CAUSE_TOO_LARGE,
     }
 )
 _OF_HALT = _OF_HOLD | {EscalationCause.ESCALATION_CAUSE_COMPENSATED_TO_STEP}

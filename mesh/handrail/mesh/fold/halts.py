@@ -31,6 +31,12 @@ _UNDO = (HaltMode.HALT_MODE_COMPENSATE, HaltMode.HALT_MODE_CANCEL)
 FLOODED = f"the flow holds too many messages to go on: the limit is {MESSAGE_LIMIT}"
 
 
+TOO_LARGE = "TOO_LARGE: "
+"""How the reason begins of a hold for a message that the flow needs and the broker doesn't take. The broker's limit is
+not in the stream: that it is passed is the coordinator's word alone.
+"""
+
+
 class Due(NamedTuple):
     """A halt that the template asks for: its mode, and why."""
 
@@ -71,7 +77,7 @@ def apply_halted(flow: Flow, recorded: Recorded) -> Void | None:
         return Void("no such halt is possible in this flow")
     if not may_halt(flow, halted.mode):
         return Void("the flow is halted already, or over", ErrorReason.ERROR_REASON_WRONG_STATUS)
-    if not halted.by:
+    if not halted.by and not _for_size(halted):
         asked = due(flow)
         if asked is None or asked.mode != halted.mode:
             return Void("what the flow was to be halted for has settled itself")
@@ -104,6 +110,10 @@ def apply_closed(flow: Flow, recorded: Recorded) -> Void | None:
     flow.closed = closed.status
     flow.closed_reason = closed.reason
     return None
+
+
+def _for_size(halted: FlowHalted) -> bool:
+    return halted.mode == HaltMode.HALT_MODE_HOLD and halted.reason.startswith(TOO_LARGE)
 
 
 def _makes_sense(flow: Flow, halted: FlowHalted) -> bool:

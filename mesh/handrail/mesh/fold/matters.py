@@ -161,6 +161,10 @@ def _of_hold(flow: Flow) -> Iterator[Matter]:
             (Choice.CHOICE_RESUME, *_END_IT),
             str(flow.diverged.sequence),
         )
+    if flow.halt.reason.startswith(halts.TOO_LARGE):
+        subject = str(flow.halt.recorded.sequence)
+        choices = (Choice.CHOICE_RESUME, *_END_IT)
+        yield Matter(EscalationCause.ESCALATION_CAUSE_TOO_LARGE, flow.halt.reason, choices, subject)
     if flow.message_count >= MESSAGE_LIMIT:
         subject = str(flow.halt.recorded.sequence)
         yield Matter(EscalationCause.ESCALATION_CAUSE_FLOODED, halts.FLOODED, _END_IT, subject)

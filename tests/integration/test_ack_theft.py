@@ -1,0 +1,180 @@
+"""P6: nobody settles, delays or takes what was handed out to somebody else, in either form of the broker's subjects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.durables import DECIDE, DUE, TRACK, agent_durable
+from handrail.mesh.permissions import render, users
+from handrail.mesh.streams import FLOW, TIMER, ensure_streams
+from handrail.mesh.subjects import timer_subject
+from handrail.v1.template_pb2 import FlowTemplate, Step
+from tests.support.nats_server import NatsServer, running_server
+from tests.support.raw_client import raw_client
+from tests.support.waiting import eventually, until
+
+FLOW_ID = "a" * 32
+Place = tuple[str, str]
+OWN: Place = (FLOW, agent_durable("refunds"))
+TIMERS: Place = (TIMER, DUE)
+OTHERS: tuple[Place, ...] = ((FLOW, agent_durable("ledger")), (FLOW, DECIDE), (FLOW, TRACK), TIMERS)
+STOLEN = "_INBOX_refunds.stolen"
+VERBS = (b"+NXT", b'+NXT {"batch": 10}', b"+ACK", b"", b"-NAK", b'-NAK {"delay": 1}', b"+TERM", b"+TERM x", b"+WPI")
+LONGEST = 14
+"""Tokens of the longest subject tried."""
+
+
+def template() -> FlowTemplate:
+    return FlowTemplate(
+        name="refund",
+        version=1,
+        starts_with=["shop.v1.Asked"],
+        started_by=["desk"],
+        steps=[
+            Step(name="grant", agent="refunds", after=["shop.v1.Asked"], emits=["shop.v1.Granted"]),
+            Step(name="pay", agent="ledger", after=["shop.v1.Granted"], emits=["shop.v1.Paid"]),
+        ],
+    )
+
+
+def configuration(*, may_all: str = "") -> str:
+    """The broker's users; `may_all` may publish everything that its account lets through."""
+    text = render([template()], {user.name: f"secret-of-{user.name}" for user in users([template()])})
+    accounts = json.loads(text[text.index("{") :])
+    for account in accounts.values():
+        for user in account["users"]:
+            if user["user"] == may_all:
+                user["permissions"]["publish"]["allow"] = [">"]
+    return f"accounts: {json.dumps(accounts)}"
+
+
+FORMS = {"v1": "", "v2": "feature_flags { js_ack_fc_v2: true }"}
+
+
+@asynccontextmanager
+async def house(folder: Path, form: str, *, may_all: str = "") -> AsyncIterator[tuple[NatsServer, Bus]]:
+    """A broker with the durables of everybody, two messages in each, and a bus of the coordinator's."""
+    accounts = configuration(may_all=may_all)
+    with running_server(folder / "nats", accounts=accounts, extra=FORMS[form]) as server:
+        async with await connect(server, "coordinator") as bus:
+            await ensure_streams(bus)
+            for stream, durable in (OWN, *OTHERS):
+                config = {"durable_name": durable, "ack_policy": "explicit", "filter_subject": FILTERS[stream]}
+                request = {"stream_name": stream, "config": config}
+                await bus.request_json(f"$JS.API.CONSUMER.CREATE.{stream}.{durable}", request)
+            for number in range(2):
+                await bus.publish(f"flow.refund.{FLOW_ID}.event.refunds.{number:032x}.shop.v1.Granted", b"x")
+                due = f"due.refund.{FLOW_ID}.t{number}"
+                at = {"Nats-Schedule": "@at 2020-01-01T00:00:00Z", "Nats-Schedule-Target": due}
+                await bus.publish(timer_subject("refund", FLOW_ID, f"t{number}"), b"x", headers=at)
+            yield server, bus
+
+
+FILTERS = {FLOW: "flow.>", TIMER: "due.>"}
+
+
+async def connect(server: NatsServer, user: str) -> Bus:
+    return await Bus.connect(server.settings(user, user=user, password=f"secret-of-{user}"))
+
+
+async def take(server: NatsServer, place: Place) -> Delivery:
+    """The next message of a durable, taken by who may, who then goes away without a word."""
+    stream, durable = place
+    user = durable.removeprefix("agent-") if durable.startswith("agent-") else "coordinator"
+    got: list[Delivery] = []
+    async with await connect(server, user) as bus:
+        pull = await bus.pull(stream, durable, in_flight=1, on_delivery=got.append)
+        await until(lambda: got)
+        await pull.stop()
+    return got[0]
+
+
+async def pending(bus: Bus, place: Place) -> int:
+    """How many messages of a durable are handed out and not settled."""
+    info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{place[0]}.{place[1]}")
+    return int(info["num_ack_pending"])
+
+
+def answers_to(delivery: Delivery) -> set[str]:
+    """The delivery's own reply subject in both forms, longer ones, and those that begin like it, up to its stream at
+    least, and end like one of our own.
+    """
+    long = delivery.reply.split(".")
+    short = ["$JS", "ACK", *long[-7:]] if len(long) != 12 else ["$JS", "ACK", *long[-8:-1]]
+    found: set[str] = set()
+    for real, stream in ((short, 2), (["$JS", "ACK", "_", "A", *short[2:]], 4), (long, len(long) - len(short) + 2)):
+        found |= {".".join([*real, *["1"] * more]) for more in range(LONGEST - len(real))}
+        for kept in range(stream + 1, len(real) + 1):
+            for own in (OWN, ("A", *OWN), ("_", "A", *OWN)):
+                begin = [*real[:kept], *own]
+                found |= {".".join([*begin, *"3456789"[:more]]) for more in range(max(0, LONGEST - len(begin)))}
+    return found
+
+
+async def attack(server: NatsServer, victims: Sequence[Delivery]) -> list[bytes]:
+    """Everything that `refunds` can say about the deliveries of others; what it got for it."""
+    async with raw_client(server.url, user="refunds", password="secret-of-refunds") as thief:
+        for victim in victims:
+            for subject, verb in product(sorted(answers_to(victim)), VERBS):
+                thief.send(subject, verb, reply=STOLEN)
+        await thief.request("$JS.API.STREAM.INFO.FLOW")
+        return [body for subject, body in await thief.heard() if subject == STOLEN.encode()]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_an_agent_can_not_answer_the_deliveries_of_others_p6(tmp_path: Path, form: str) -> None:
+    async with house(tmp_path, form) as (server, bus):
+        taken = [await take(server, other) for other in OTHERS]
+        assert await attack(server, taken) == []
+        await all_is_as_it_was(server, bus, OTHERS, taken)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_whatever_an_agent_may_publish_timers_are_out_of_its_accounts_reach_p6(tmp_path: Path, form: str) -> None:
+    async with house(tmp_path, form, may_all="refunds") as (server, bus):
+        taken = await take(server, TIMERS)
+        assert await attack(server, [taken]) == []
+        await all_is_as_it_was(server, bus, [TIMERS], [taken])
+
+
+async def all_is_as_it_was(server: NatsServer, bus: Bus, places: Sequence[Place], taken: Sequence[Delivery]) -> None:
+    for place, delivery in zip(places, taken, strict=True):
+        assert (place, await pending(bus, place)) == (place, 1)
+        following = await take(server, place)
+        assert (place, following.sequence > delivery.sequence, following.delivered) == (place, True, 1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_an_agent_answers_its_own_deliveries_in_every_way(tmp_path: Path, form: str) -> None:
+    async with house(tmp_path, form) as (server, bus), await connect(server, "refunds") as agent:
+        seen: set[tuple[int, int]] = set()
+
+        def answer(delivery: Delivery) -> None:
+            seen.add((delivery.sequence, delivery.delivered))
+            delivery.in_progress()
+            match delivery.sequence, delivery.delivered:
+                case 1, 1:
+                    delivery.nak()
+                case 1, 2:
+                    delivery.nak(timedelta(milliseconds=20))
+                case 1, _:
+                    delivery.ack()
+                case _:
+                    delivery.term("enough")
+
+        pull = await agent.pull(*OWN, in_flight=1, on_delivery=answer)
+        await until(lambda: seen == {(1, 1), (1, 2), (1, 3), (2, 1)})
+
+        async def settled() -> bool:
+            return not await pending(bus, OWN)
+
+        await eventually(settled)
+        await pull.stop()
