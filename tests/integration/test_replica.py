@@ -105,7 +105,7 @@ async def test_p7_the_sweep_finds_a_flow_whose_timer_was_lost(mesh: Mesh) -> Non
     async with running(mesh.bus) as replica:
         await eventually(lambda: armed(mesh.bus), bool)
         await mesh.bus.request_json(f"$JS.API.STREAM.PURGE.{TIMER}", {})
-        sweep = Sweep(mesh.bus, replica.catalog, replica.attendant, replica.leases)
+        sweep = Sweep(mesh.bus, replica.catalog, replica.attendant, replica.leases, replica.troubles)
         flow = await mesh.until(flows.FLOW_ID, lambda flow: _overdue(flow))
         assert await sweep.sweep() == 1
         flow = await mesh.until(flows.FLOW_ID, lambda flow: _first_run(flow).attempt == 2)
@@ -116,7 +116,7 @@ async def test_the_sweep_leaves_flows_alone_that_are_over(mesh: Mesh) -> None:
     for entry in (flows.start(), flows.enriched(), flows.notified()):
         await publish(mesh.bus, entry)
     async with running(mesh.bus) as replica:
-        assert await Sweep(mesh.bus, replica.catalog, replica.attendant, replica.leases).sweep() == 0
+        assert await Sweep(mesh.bus, replica.catalog, replica.attendant, replica.leases, replica.troubles).sweep() == 0
 
 
 async def test_p2_a_silent_step_is_retried_and_then_put_before_a_person(mesh: Mesh) -> None:
@@ -132,9 +132,9 @@ async def test_timers_that_are_armed_twice_are_one(mesh: Mesh) -> None:
     flow = await mesh.store.load("refund", flows.FLOW_ID, at_least=sequence)
     alarms, wanted = Alarms(mesh.bus), timers(flow)
     for _ in range(2):
-        await alarms.change("refund", flow.flow_id, before={}, after=wanted)
+        await alarms.change("refund", flow.flow_id, before={}, after=wanted, last_sequence=sequence)
     assert len(await armed(mesh.bus)) == len(wanted)
-    await alarms.change("refund", flow.flow_id, before=wanted, after={})
+    await alarms.change("refund", flow.flow_id, before=wanted, after={}, last_sequence=sequence)
     assert not await armed(mesh.bus)
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from handrail.coordinator.attend import Attendant
 from handrail.coordinator.leases import Leases
+from handrail.coordinator.troubles import Troubles
 from handrail.mesh import streams
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
@@ -41,6 +42,7 @@ class Sweep:
         catalog: Catalog,
         attendant: Attendant,
         leases: Leases,
+        troubles: Troubles,
         *,
         interval: timedelta = DEFAULT_INTERVAL,
     ) -> None:
@@ -48,6 +50,7 @@ class Sweep:
         self._catalog = catalog
         self._attendant = attendant
         self._leases = leases
+        self._troubles = troubles
         self._interval = interval
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -60,8 +63,9 @@ class Sweep:
                 async with self._leases.hold("duty.sweep"):
                     await self.sweep()
             except HandrailError as error:
-                level = logging.DEBUG if error.reason == ErrorReason.ERROR_REASON_FLOW_BUSY else logging.WARNING
-                log.log(level, "no sweep this time: %s", error.text)
+                if error.reason != ErrorReason.ERROR_REASON_FLOW_BUSY:
+                    raise
+                log.debug("no sweep this time: %s", error.text)
 
     async def sweep(self) -> int:
         """Attend to every flow that is not over; returns how many those were."""
@@ -76,8 +80,10 @@ class Sweep:
     async def _attend(self, flow_type: str, flow_id: str) -> None:
         try:
             await self._attendant.attend(flow_type, flow_id, since=0, at_least=0, now=datetime.now(UTC))
-        except HandrailError as error:
-            log.warning("flow %s is left to the next sweep: %s", flow_id, error.text)
+        except Exception as error:
+            self._troubles.failed("sweep", flow_id, error)
+        else:
+            self._troubles.succeeded("sweep", flow_id)
 
     async def _unfinished(self, flow_type: str) -> AsyncIterator[str]:
         completing = {name for template in self._catalog.versions(flow_type) for name in template.completes_with}
