@@ -183,8 +183,8 @@ class FlowStore:
             page = await fresh.read(
                 self._bus, FLOW, [*filters, behind.address.subject], at_least=behind.sequence, timeout=timeout
             )
-            addresses = (parse(message.subject) for message in page.messages)
-            found |= {(each.flow_type, each.flow_id) for each in addresses if each.kind is Kind.DECISION}
+            tokens = (message.subject.split(".", 4) for message in page.messages)
+            found |= {(each[1], each[2]) for each in tokens if each[3] == Kind.DECISION}
         return frozenset(found)
 
     async def stored_outcome(
