@@ -12,7 +12,6 @@ import pytest
 from handrail.coordinator.alarms import Alarms
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.replica import Replica
-from handrail.coordinator.sweep import Sweep
 from handrail.coordinator.timers import timers
 from handrail.mesh import ids
 from handrail.mesh.bus import Bus
@@ -20,7 +19,7 @@ from handrail.mesh.catalog import Catalog
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.envelope import Entry
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import Flow, RunState, StepRun
+from handrail.mesh.flow import Flow, StepRun
 from handrail.mesh.kv import LeaseBucket
 from handrail.mesh.streams import TIMER
 from handrail.mesh.template import Template, load_yaml
@@ -98,25 +97,6 @@ async def test_p1_a_flow_that_ends_within_the_lag_costs_no_timer_and_no_message(
         assert await mesh.messages() == 3
         info = await mesh.bus.request_json(f"$JS.API.STREAM.INFO.{TIMER}")
         assert info["state"]["last_seq"] == 0
-
-
-async def test_p7_the_sweep_finds_a_flow_whose_timer_was_lost(mesh: Mesh) -> None:
-    await publish(mesh.bus, flows.start())
-    async with running(mesh.bus) as replica:
-        await eventually(lambda: armed(mesh.bus), bool)
-        await mesh.bus.request_json(f"$JS.API.STREAM.PURGE.{TIMER}", {})
-        sweep = Sweep(mesh.bus, replica.catalog, replica.attendant, replica.leases, replica.troubles)
-        flow = await mesh.until(flows.FLOW_ID, lambda flow: _overdue(flow))
-        assert await sweep.sweep() == 1
-        flow = await mesh.until(flows.FLOW_ID, lambda flow: _first_run(flow).attempt == 2)
-        assert _first_run(flow).state is RunState.OWED
-
-
-async def test_the_sweep_leaves_flows_alone_that_are_over(mesh: Mesh) -> None:
-    for entry in (flows.start(), flows.enriched(), flows.notified()):
-        await publish(mesh.bus, entry)
-    async with running(mesh.bus) as replica:
-        assert await Sweep(mesh.bus, replica.catalog, replica.attendant, replica.leases, replica.troubles).sweep() == 0
 
 
 async def test_p2_a_silent_step_is_retried_and_then_put_before_a_person(mesh: Mesh) -> None:

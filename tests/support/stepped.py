@@ -11,6 +11,7 @@ from typing import Any
 from handrail.coordinator.alarms import Alarms
 from handrail.coordinator.attend import Attendant
 from handrail.coordinator.deciding import Deciding
+from handrail.coordinator.finished import Finished
 from handrail.coordinator.handling import Guard
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import Leases
@@ -109,7 +110,7 @@ class SteppedReplica:
         self.attendant = Attendant(self.store, Alarms(bus), leases)
         self.interventions = Interventions(self.store, self.attendant)
         self.guard = Guard(bus, self.troubles)
-        self.tracking = Tracking(bus, self.store, self.attendant, self.guard, self.troubles)
+        self.tracking = Tracking(bus, self.store, self.attendant, self.guard, self.troubles, Finished())
         self._deciding = Deciding(bus, self.attendant)
 
     async def decide(self, delivery: MemoryDelivery) -> None:

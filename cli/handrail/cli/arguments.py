@@ -22,6 +22,7 @@ COORDINATOR = (
     table.REPLICAS,
     table.LEASE_TTL,
     table.SWEEP_INTERVAL,
+    table.SWEEP_EVERYTHING,
     table.GRACE,
     table.REFLECTION,
     table.CHANNELZ,

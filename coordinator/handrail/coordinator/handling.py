@@ -49,6 +49,11 @@ def is_hopeless(error: HandrailError, delivered: int) -> bool:
     return error.reason in _HOPELESS or (error.reason in _NOT_THERE and delivered >= _TRIES)
 
 
+def is_given_up(error: HandrailError) -> bool:
+    """Whether messages of a flow that fails so are put into quarantine, sooner or later."""
+    return is_hopeless(error, _TRIES)
+
+
 class Guard:
     """Contains the work on deliveries: acknowledges them, quarantines them, or has them come again later."""
 

@@ -11,6 +11,7 @@ from handrail.coordinator.attend import Attendant
 from handrail.coordinator.consuming import Consumer
 from handrail.coordinator.deciding import Deciding
 from handrail.coordinator.due import Due
+from handrail.coordinator.finished import Finished
 from handrail.coordinator.handling import Guard
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import DEFAULT_TTL, Leases
@@ -42,6 +43,7 @@ class Replica:
         holder: str,
         lease_ttl: timedelta = DEFAULT_TTL,
         sweep_interval: timedelta = DEFAULT_INTERVAL,
+        sweep_everything: bool = False,
     ) -> None:
         self.bus = bus
         self.catalog = Catalog(bus)
@@ -51,11 +53,21 @@ class Replica:
         self.interventions = Interventions(self.store, self.attendant)
         self.publishing = Publishing(bus, self.catalog, self.store)
         self.troubles = Troubles()
+        self.finished = Finished()
         guard = Guard(bus, self.troubles)
         self._deciding = Consumer(bus, guard, stream=FLOW, durable=DECIDE, handle=Deciding(bus, self.attendant).handle)
         self._due = Consumer(bus, guard, stream=TIMER, durable=DUE, handle=Due(self.attendant).handle)
-        self._tracking = Tracking(bus, self.store, self.attendant, guard, self.troubles)
-        self._sweep = Sweep(bus, self.catalog, self.attendant, self.leases, self.troubles, interval=sweep_interval)
+        self._tracking = Tracking(bus, self.store, self.attendant, guard, self.troubles, self.finished)
+        self._sweep = Sweep(
+            bus,
+            self.store,
+            self.attendant,
+            self.leases,
+            self.troubles,
+            finished=self.finished,
+            interval=sweep_interval,
+            everything=sweep_everything,
+        )
 
     async def prepare(self, *, replicas: int) -> None:
         """Create or check streams and durables; FOREIGN_STREAM, BROKER_TOO_OLD."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from handrail.coordinator.attend import Attendant
+from handrail.coordinator.finished import Finished
 from handrail.coordinator.handling import Guard, Held, quarantine_void, raise_again
 from handrail.coordinator.troubles import Troubles
 from handrail.mesh import envelope, streams
@@ -60,12 +61,21 @@ class _Batch:
 class Tracking:
     """Takes the deliveries of `track` together per flow."""
 
-    def __init__(self, bus: Bus, store: FlowStore, attendant: Attendant, guard: Guard, troubles: Troubles) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: FlowStore,
+        attendant: Attendant,
+        guard: Guard,
+        troubles: Troubles,
+        finished: Finished,
+    ) -> None:
         self._bus = bus
         self._store = store
         self._attendant = attendant
         self._guard = guard
         self._troubles = troubles
+        self._finished = finished
         self._collected: list[Delivery] = []
         self._held = Held()
 
@@ -98,7 +108,9 @@ class Tracking:
         batches = await self._by_flow(deliveries)
         finished = {key: batch for key, batch in batches.items() if self._seems_finished(key, batch)}
         for key in await self._undecided(finished):
-            for delivery in batches.pop(key).deliveries:
+            batch = batches.pop(key)
+            self._finished.add(batch.last.sequence)
+            for delivery in batch.deliveries:
                 delivery.ack()
         slots = asyncio.Semaphore(_AT_ONCE)
         await asyncio.gather(*(self._with_slot(slots, key, batch) for key, batch in batches.items()))
