@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,11 @@ from handrail.coordinator.sweep import Sweep
 from handrail.mesh import ids, store
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import Entry
+from handrail.mesh.envelope import Entry, Recorded
+from handrail.mesh.flow import Flow
+from handrail.mesh.fold import fold
 from handrail.mesh.streams import TIMER, ensure_streams
+from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from tests.support import flows
 from tests.support.mesh import Mesh, eventually, name_of_status
@@ -55,9 +59,7 @@ class House:
 
     async def publish(self, *entries: Entry) -> int:
         """Store messages; the last one's sequence."""
-        for entry in entries:
-            sequence = await self.bus.publish(entry.address.subject, entry.body)
-        return sequence
+        return [await self.bus.publish(entry.address.subject, entry.body) for entry in entries][-1]
 
     async def armed(self) -> set[str]:
         """The flows that the broker holds timers of."""
@@ -106,8 +108,12 @@ async def test_flows_that_are_over_are_left_alone(mesh: Mesh, house: House, monk
     last = await house.publish(*complete(another("two")))
     house.finished.add(last)
     folded: list[object] = []
-    fold = store.fold
-    monkeypatch.setattr(store, "fold", lambda *args: (folded.append(args), fold(*args))[1])
+
+    def counted(*args: Any) -> Flow:
+        folded.append(args)
+        return fold(*args)
+
+    monkeypatch.setattr(store, "fold", counted)
     assert await house.sweep().sweep() == 0
     assert len(folded) == 1, "what this replica folded already is not folded again"
 
@@ -140,12 +146,11 @@ async def test_a_flow_that_cannot_be_attended_to_is_left_and_looked_at_again(
     mesh: Mesh, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await house.publish(flows.start(), flows.start(another("two")))
-    fold = store.fold
 
-    def broken(template: object, history: list[object], *more: object) -> object:
-        if any(getattr(each, "event").flow_id == flows.FLOW_ID for each in history):  # noqa: B009
+    def broken(template: Template, history: Sequence[Recorded], *more: Any) -> Flow:
+        if any(recorded.event.flow_id == flows.FLOW_ID for recorded in history):
             raise ZeroDivisionError("a bug in the fold")
-        return fold(template, history, *more)  # type: ignore[arg-type]
+        return fold(template, history, *more)
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "fold", broken)

@@ -121,7 +121,7 @@ class Scan:
             "deliver_policy": "all",
         }
         if self._subjects_only:
-            # A work queue takes no consumer that does not acknowledge, or that begins anywhere but at the first message.
+            # A work queue takes no consumer that does not acknowledge, or begins elsewhere than at the first message.
             # This one never acknowledges: nothing is taken from the queue.
             config |= {"ack_policy": "explicit", "max_ack_pending": -1, "max_deliver": 1, "headers_only": True}
         elif self._last:
