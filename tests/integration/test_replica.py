@@ -12,7 +12,6 @@ import pytest
 from handrail.coordinator.alarms import Alarms
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.replica import Replica
-from handrail.coordinator.sweep import Sweep
 from handrail.coordinator.timers import timers
 from handrail.mesh import ids
 from handrail.mesh.bus import Bus
@@ -20,7 +19,7 @@ from handrail.mesh.catalog import Catalog
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.envelope import Entry
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import Flow, RunState, StepRun
+from handrail.mesh.flow import Flow, StepRun
 from handrail.mesh.kv import LeaseBucket
 from handrail.mesh.streams import TIMER
 from handrail.mesh.template import Template, load_yaml
@@ -100,25 +99,6 @@ async def test_p1_a_flow_that_ends_within_the_lag_costs_no_timer_and_no_message(
         assert info["state"]["last_seq"] == 0
 
 
-async def test_p7_the_sweep_finds_a_flow_whose_timer_was_lost(mesh: Mesh) -> None:
-    await publish(mesh.bus, flows.start())
-    async with running(mesh.bus) as replica:
-        await eventually(lambda: armed(mesh.bus), bool)
-        await mesh.bus.request_json(f"$JS.API.STREAM.PURGE.{TIMER}", {})
-        sweep = Sweep(mesh.bus, replica.catalog, replica.attendant, replica.leases)
-        flow = await mesh.until(flows.FLOW_ID, lambda flow: _overdue(flow))
-        assert await sweep.sweep() == 1
-        flow = await mesh.until(flows.FLOW_ID, lambda flow: _first_run(flow).attempt == 2)
-        assert _first_run(flow).state is RunState.OWED
-
-
-async def test_the_sweep_leaves_flows_alone_that_are_over(mesh: Mesh) -> None:
-    for entry in (flows.start(), flows.enriched(), flows.notified()):
-        await publish(mesh.bus, entry)
-    async with running(mesh.bus) as replica:
-        assert await Sweep(mesh.bus, replica.catalog, replica.attendant, replica.leases).sweep() == 0
-
-
 async def test_p2_a_silent_step_is_retried_and_then_put_before_a_person(mesh: Mesh) -> None:
     await publish(mesh.bus, flows.start())
     async with running(mesh.bus):
@@ -132,9 +112,9 @@ async def test_timers_that_are_armed_twice_are_one(mesh: Mesh) -> None:
     flow = await mesh.store.load("refund", flows.FLOW_ID, at_least=sequence)
     alarms, wanted = Alarms(mesh.bus), timers(flow)
     for _ in range(2):
-        await alarms.change("refund", flow.flow_id, before={}, after=wanted)
+        await alarms.change("refund", flow.flow_id, before={}, after=wanted, last_sequence=sequence)
     assert len(await armed(mesh.bus)) == len(wanted)
-    await alarms.change("refund", flow.flow_id, before=wanted, after={})
+    await alarms.change("refund", flow.flow_id, before=wanted, after={}, last_sequence=sequence)
     assert not await armed(mesh.bus)
 
 

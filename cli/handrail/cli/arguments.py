@@ -22,6 +22,7 @@ COORDINATOR = (
     table.REPLICAS,
     table.LEASE_TTL,
     table.SWEEP_INTERVAL,
+    table.SWEEP_EVERYTHING,
     table.GRACE,
     table.REFLECTION,
     table.CHANNELZ,
@@ -128,7 +129,8 @@ def reference() -> str:
 _TRACING = """## Tracing
 
 Traces go where the standard variables of OpenTelemetry say, `OTEL_EXPORTER_OTLP_ENDPOINT` first of all; without one of
-them nothing is recorded."""
+them nothing is recorded. Counters go to `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, or where the traces go with
+`OTEL_METRICS_EXPORTER=otlp`."""
 
 
 def _row(setting: Setting[object]) -> str:

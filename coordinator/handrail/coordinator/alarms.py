@@ -12,6 +12,9 @@ from handrail.mesh.subjects import due_subject, timer_subject
 
 _AT_ONCE = 32
 
+_LONGEST_SEQUENCE = 20
+"""Digits; a sequence has 64 bits."""
+
 
 class Alarms:
     """Arms and clears the timers of flows. Both can be repeated without harm."""
@@ -26,20 +29,24 @@ class Alarms:
         *,
         before: Mapping[str, datetime],
         after: Mapping[str, datetime],
+        last_sequence: int,
     ) -> None:
-        """Arm what is wanted now and was not before, then clear what is no longer wanted."""
+        """Arm what is wanted now and was not before, then clear what is no longer wanted.
+
+        `last_sequence` is the flow's: whoever handles the timer reads at least that much of it.
+        """
         new = [name for name in after if name not in before]
         gone = [name for name in before if name not in after]
         for start in range(0, len(new), _AT_ONCE):
             names = new[start : start + _AT_ONCE]
-            await asyncio.gather(*(self._arm(flow_type, flow_id, name, after[name]) for name in names))
+            await asyncio.gather(*(self._arm(flow_type, flow_id, name, after[name], last_sequence) for name in names))
         for name in gone:
             await self._clear(flow_type, flow_id, name)
 
-    async def _arm(self, flow_type: str, flow_id: str, name: str, due: datetime) -> None:
+    async def _arm(self, flow_type: str, flow_id: str, name: str, due: datetime, last_sequence: int) -> None:
         await self._bus.publish(
             timer_subject(flow_type, flow_id, name),
-            b"",
+            str(last_sequence).encode(),
             headers={
                 "Nats-Schedule": f"@at {_rounded_up(due)}",
                 "Nats-Schedule-Target": due_subject(flow_type, flow_id, name),
@@ -50,6 +57,11 @@ class Alarms:
         await self._bus.request_json(
             f"$JS.API.STREAM.PURGE.{streams.TIMER}", {"filter": timer_subject(flow_type, flow_id, name)}
         )
+
+
+def known_sequence(body: bytes) -> int:
+    """The sequence that the flow of a timer had reached when it was armed; 0 where the timer does not say."""
+    return int(body) if body.isdigit() and len(body) < _LONGEST_SEQUENCE else 0
 
 
 def _rounded_up(due: datetime) -> str:

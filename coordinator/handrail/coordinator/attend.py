@@ -87,7 +87,9 @@ class Attendant:
         # What is due already and led to nothing waits for something else; unless a decision was overtaken: then it is
         # tried again.
         after = {name: due for name, due in timers(flow).items() if due > now or overtaken}
-        await self._alarms.change(flow.flow_type, flow.flow_id, before=before, after=after)
+        await self._alarms.change(
+            flow.flow_type, flow.flow_id, before=before, after=after, last_sequence=flow.last_sequence
+        )
         if not overtaken:
             self._recent[flow.flow_id] = _Attended(since, flow)
             if len(self._recent) > _REMEMBERED:

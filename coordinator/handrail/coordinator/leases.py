@@ -64,13 +64,14 @@ class _Held:
             await asyncio.sleep(self._ttl.total_seconds() / 3)
             try:
                 self._revision = await self._bucket.renew(self._key, self._holder, self._revision, ttl=self._ttl)
-            except HandrailError as error:
+            except Exception as error:
                 # Lost or late: the work goes on, because the expectation on each append guards it.
-                log.warning("lease %s could not be renewed: %s", self._key, error.text)
+                log.warning("lease %s could not be renewed: %s", self._key, error)
 
     async def give_back(self) -> None:
         """Release it, so that the next holder need not wait for its expiry."""
         try:
             await self._bucket.release(self._key, self._revision)
-        except HandrailError as error:
-            log.info("lease %s runs out by itself: %s", self._key, error.text)
+        except Exception as error:
+            # Raising here would hide how the work under the lease went.
+            log.info("lease %s runs out by itself: %s", self._key, error)

@@ -27,13 +27,17 @@ _CONNECT_AGAIN = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoordinatorSettings:
-    """What a coordinator needs. `replicas` is the number of copies of each stream: 1 or 3."""
+    """What a coordinator needs. `replicas` is the number of copies of each stream: 1 or 3.
+
+    `sweep_everything` has the first sweep look at all flows, not only at what is new since the last one.
+    """
 
     bus: BusSettings
     server: ServerSettings
     replicas: int = 1
     lease_ttl: timedelta = DEFAULT_TTL
     sweep_interval: timedelta = DEFAULT_INTERVAL
+    sweep_everything: bool = False
     connect_timeout: timedelta = timedelta(seconds=60)
 
 
@@ -66,6 +70,7 @@ async def _serve(
         holder=f"{socket.gethostname()}/{os.getpid()}",
         lease_ttl=settings.lease_ttl,
         sweep_interval=settings.sweep_interval,
+        sweep_everything=settings.sweep_everything,
     )
     server = Server(replica, settings.server)
     port = await server.start()

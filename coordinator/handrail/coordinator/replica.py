@@ -8,21 +8,26 @@ from datetime import timedelta
 
 from handrail.coordinator.alarms import Alarms
 from handrail.coordinator.attend import Attendant
+from handrail.coordinator.consuming import Consumer
 from handrail.coordinator.deciding import Deciding
+from handrail.coordinator.due import Due
+from handrail.coordinator.finished import Finished
+from handrail.coordinator.handling import Guard
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import DEFAULT_TTL, Leases
 from handrail.coordinator.presence import Presence
 from handrail.coordinator.publishing import Publishing
+from handrail.coordinator.supervise import keep_running, pause
 from handrail.coordinator.sweep import DEFAULT_INTERVAL, Sweep
 from handrail.coordinator.tracking import Tracking
+from handrail.coordinator.troubles import Troubles
 from handrail.mesh.absence import ABSENT_AFTER
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
-from handrail.mesh.durables import ensure_durables
-from handrail.mesh.errors import HandrailError
+from handrail.mesh.durables import DECIDE, DUE, TRACK, ensure_durables
 from handrail.mesh.kv import LeaseBucket
 from handrail.mesh.store import FlowStore
-from handrail.mesh.streams import ensure_streams
+from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +46,7 @@ class Replica:
         lease_ttl: timedelta = DEFAULT_TTL,
         sweep_interval: timedelta = DEFAULT_INTERVAL,
         absent_after: timedelta = ABSENT_AFTER,
+        sweep_everything: bool = False,
     ) -> None:
         self.bus = bus
         self.catalog = Catalog(bus)
@@ -50,9 +56,22 @@ class Replica:
         self.attendant = Attendant(self.store, Alarms(bus), self.leases, self._presence)
         self.interventions = Interventions(self.store, self.attendant)
         self.publishing = Publishing(bus, self.catalog, self.store)
-        self._deciding = Deciding(bus, self.attendant)
-        self._tracking = Tracking(bus, self.store, self.attendant)
-        self._sweep = Sweep(bus, self.catalog, self.attendant, self.leases, interval=sweep_interval)
+        self.troubles = Troubles()
+        self.finished = Finished()
+        guard = Guard(bus, self.troubles)
+        self._deciding = Consumer(bus, guard, stream=FLOW, durable=DECIDE, handle=Deciding(bus, self.attendant).handle)
+        self._due = Consumer(bus, guard, stream=TIMER, durable=DUE, handle=Due(self.attendant).handle)
+        self._tracking = Tracking(bus, self.store, self.attendant, guard, self.troubles, self.finished)
+        self._sweep = Sweep(
+            bus,
+            self.store,
+            self.attendant,
+            self.leases,
+            self.troubles,
+            finished=self.finished,
+            interval=sweep_interval,
+            everything=sweep_everything,
+        )
 
     async def prepare(self, *, replicas: int) -> None:
         """Create or check streams and durables; FOREIGN_STREAM, BROKER_TOO_OLD."""
@@ -61,24 +80,25 @@ class Replica:
         await ensure_durables(self.bus, self.catalog.all())
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Consume the durables and sweep, until `stopping` is set; then finish what was begun."""
+        """Consume the durables and sweep, until `stopping` is set; then finish what was begun.
+
+        A loop that breaks is begun again and counts as a trouble: it ends neither the replica nor another loop.
+        """
+        loops = {
+            DECIDE: self._deciding.run,
+            DUE: self._due.run,
+            TRACK: self._tracking.run,
+            "sweep": self._sweep.run,
+            "presence": self._presence.run,
+            "catalog": self._keep_catalog,
+        }
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._deciding.run(stopping), name="decide and due")
-            tasks.create_task(self._tracking.run(stopping), name="track")
-            tasks.create_task(self._sweep.run(stopping), name="sweep")
-            tasks.create_task(self._presence.run(stopping), name="presence")
-            tasks.create_task(self._keep_catalog(stopping), name="catalog")
+            for name, run in loops.items():
+                tasks.create_task(keep_running(name, run, stopping, self.troubles), name=name)
 
     async def _keep_catalog(self, stopping: asyncio.Event) -> None:
+        """Look for templates that other replicas stored."""
         while not stopping.is_set():
-            try:
-                await asyncio.wait_for(stopping.wait(), _CATALOG_REFRESH.total_seconds())
-            except TimeoutError:
-                await self.refresh_catalog()
-
-    async def refresh_catalog(self) -> None:
-        """Look for templates that other replicas stored; a broker that does not answer is asked again next time."""
-        try:
+            await pause(stopping, _CATALOG_REFRESH)
             await self.catalog.refresh()
-        except HandrailError as error:
-            log.warning("the templates could not be read: %s", error.text)
+            self.troubles.succeeded("catalog")

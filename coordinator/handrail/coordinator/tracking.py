@@ -1,7 +1,7 @@
 """The durable `track`: facts and heartbeats. Arms and clears timers, and looks for tripped rules and stranded flows.
 
 It lags on purpose: the messages of a moment are taken together per flow, and a flow that began and ended within the
-lag costs no read and no timer at all.
+lag costs no read of its own and no timer at all.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from handrail.coordinator.attend import Attendant
-from handrail.coordinator.handling import guarded, quarantine_void, raise_again
+from handrail.coordinator.finished import Finished
+from handrail.coordinator.handling import Guard, Held, quarantine_void, raise_again
+from handrail.coordinator.troubles import Troubles
 from handrail.mesh import envelope, streams
 from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.durables import TRACK
 from handrail.mesh.envelope import Recorded
-from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold, is_complete, pinned_version
 from handrail.mesh.store import FlowStore
 from handrail.mesh.subjects import Kind
@@ -29,76 +31,148 @@ IN_FLIGHT = 4096
 
 _AT_ONCE = 32
 
+FlowKey = tuple[str, str]
+"""Type and id of a flow."""
+
+
+class _Batch:
+    """What was collected of one flow: each message once, in stream order, and every delivery of it."""
+
+    def __init__(self) -> None:
+        self.messages: dict[int, Recorded] = {}
+        self.deliveries: list[Delivery] = []
+
+    def add(self, delivery: Delivery, recorded: Recorded) -> None:
+        """One more delivery; the broker may hand out the same message twice."""
+        self.messages[recorded.sequence] = recorded
+        self.deliveries.append(delivery)
+
+    @property
+    def history(self) -> list[Recorded]:
+        """The messages in stream order."""
+        return [self.messages[sequence] for sequence in sorted(self.messages)]
+
+    @property
+    def last(self) -> Recorded:
+        """The newest message."""
+        return self.messages[max(self.messages)]
+
 
 class Tracking:
     """Takes the deliveries of `track` together per flow."""
 
-    def __init__(self, bus: Bus, store: FlowStore, attendant: Attendant) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: FlowStore,
+        attendant: Attendant,
+        guard: Guard,
+        troubles: Troubles,
+        finished: Finished,
+    ) -> None:
         self._bus = bus
         self._store = store
         self._attendant = attendant
+        self._guard = guard
+        self._troubles = troubles
+        self._finished = finished
         self._collected: list[Delivery] = []
+        self._held = Held()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until `stopping` is set, then handle what was collected."""
-        pull = await self._bus.pull(streams.FLOW, "track", in_flight=IN_FLIGHT, on_delivery=self._collected.append)
-        while not stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), LAG.total_seconds())
+        pull = await self._bus.pull(streams.FLOW, TRACK, in_flight=IN_FLIGHT, on_delivery=self._collect)
+        keeping = asyncio.create_task(self._held.keep(), name=f"keep {TRACK}")
+        try:
+            while not stopping.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), LAG.total_seconds())
+                await self._handle_collected()
+        finally:
+            await pull.stop()
             await self._handle_collected()
-        await pull.stop()
-        await self._handle_collected()
+            keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+
+    def _collect(self, delivery: Delivery) -> None:
+        self._held.add(delivery)
+        self._collected.append(delivery)
 
     async def _handle_collected(self) -> None:
         collected, self._collected[:] = list(self._collected), []
-        flows: dict[tuple[str, str], list[tuple[Delivery, Recorded]]] = defaultdict(list)
-        for delivery in collected:
+        await self.handle(collected)
+
+    async def handle(self, deliveries: Sequence[Delivery]) -> None:
+        """Settle each of these deliveries. What fails for one flow is contained there."""
+        batches = await self._by_flow(deliveries)
+        finished = {key: batch for key, batch in batches.items() if self._seems_finished(key, batch)}
+        for key in await self._undecided(finished):
+            batch = batches.pop(key)
+            self._finished.add(batch.last.sequence)
+            for delivery in batch.deliveries:
+                delivery.ack()
+        slots = asyncio.Semaphore(_AT_ONCE)
+        await asyncio.gather(*(self._with_slot(slots, key, batch) for key, batch in batches.items()))
+
+    async def _by_flow(self, deliveries: Iterable[Delivery]) -> dict[FlowKey, _Batch]:
+        batches: dict[FlowKey, _Batch] = defaultdict(_Batch)
+        for delivery in deliveries:
             try:
                 recorded = envelope.decode(
                     delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time
                 )
-            except HandrailError as error:
-                await guarded(self._bus, [delivery], raise_again(error))
+            except Exception as error:
+                await self._guard.run(TRACK, [delivery], raise_again(error))
                 continue
-            flows[recorded.address.flow_type, recorded.address.flow_id].append((delivery, recorded))
-        slots = asyncio.Semaphore(_AT_ONCE)
-        waiting = []
-        for (flow_type, flow_id), batch in flows.items():
-            deliveries = [delivery for delivery, _ in batch]
-            flow = self._folded_from(flow_type, [recorded for _, recorded in batch])
-            if flow is not None:
-                for delivery in deliveries:
-                    delivery.ack()
-                continue
-            waiting.append(self._with_slot(slots, flow_type, flow_id, deliveries))
-        await asyncio.gather(*waiting)
+            batches[recorded.address.flow_type, recorded.address.flow_id].add(delivery, recorded)
+        return batches
 
-    def _folded_from(self, flow_type: str, batch: list[Recorded]) -> Flow | None:
-        """The flow, if this batch alone shows that it began and completed, and nothing in it is void."""
-        batch.sort(key=lambda recorded: recorded.sequence)
-        first = batch[0]
+    def _seems_finished(self, key: FlowKey, batch: _Batch) -> bool:
+        """Whether this batch alone shows that the flow began and completed, and nothing in it is void.
+
+        Unless a decision stands between its messages. A batch that can't be folded is left to be read, and fails there
+        if it has to.
+        """
+        flow_type, _ = key
+        history = batch.history
+        first = history[0]
         if first.event.step or first.kind is not Kind.EVENT:
-            return None
-        template = self._store.known_template(flow_type, pinned_version(batch))
-        if template is None or not any(recorded.type in template.completes_with for recorded in batch):
-            return None
-        flow = fold(template, batch)
-        return flow if is_complete(flow) and not flow.void and not flow.trips else None
+            return False
+        template = self._store.known_template(flow_type, pinned_version(history))
+        if template is None or not any(recorded.type in template.completes_with for recorded in history):
+            return False
+        try:
+            flow = fold(template, history)
+            return is_complete(flow) and not flow.void and not flow.trips
+        except Exception as error:
+            self._troubles.failed(TRACK, first.event.flow_id, error)
+            return False
 
-    async def _with_slot(
-        self, slots: asyncio.Semaphore, flow_type: str, flow_id: str, deliveries: list[Delivery]
-    ) -> None:
+    async def _undecided(self, finished: Mapping[FlowKey, _Batch]) -> list[FlowKey]:
+        """Those of the flows in which nobody decided anything: their batch is all there is to fold.
+
+        Whoever appends a decision reads the flow afterwards; here the flow's end is known, and decisions are read
+        afterwards. So one of the two sees what the other wrote, whichever came first. One read for all of them.
+        """
+        if not finished:
+            return []
+        newest = max((batch.last for batch in finished.values()), key=lambda recorded: recorded.sequence)
+        try:
+            decided = await self._store.decided(finished, behind=newest)
+        except Exception as error:
+            self._troubles.failed(TRACK, "", error)
+            return []
+        self._troubles.succeeded(TRACK)
+        return [key for key in finished if key not in decided]
+
+    async def _with_slot(self, slots: asyncio.Semaphore, key: FlowKey, batch: _Batch) -> None:
         async with slots:
-            await guarded(self._bus, deliveries, self._track(flow_type, flow_id, deliveries))
+            await self._guard.run(TRACK, batch.deliveries, self._track(key, batch))
 
-    async def _track(self, flow_type: str, flow_id: str, deliveries: list[Delivery]) -> None:
-        sequences = [delivery.sequence for delivery in deliveries]
+    async def _track(self, key: FlowKey, batch: _Batch) -> None:
         flow = await self._attendant.attend(
-            flow_type,
-            flow_id,
-            since=min(sequences),
-            at_least=max(sequences),
-            now=max(delivery.time for delivery in deliveries),
+            *key, since=min(batch.messages), at_least=batch.last.sequence, now=batch.last.time
         )
-        for delivery in deliveries:
+        for delivery in {each.sequence: each for each in batch.deliveries}.values():
             await quarantine_void(self._bus, delivery, flow)

@@ -79,6 +79,11 @@ class Delivery:
         """Messages of the durable that were not handed out when this one was."""
         return self._place.pending
 
+    @property
+    def settled(self) -> bool:
+        """Whether it was acked, handed back or given up."""
+        return self._settled
+
     def ack(self) -> None:
         """Done: it is not handed out again."""
         self._settle(b"+ACK")

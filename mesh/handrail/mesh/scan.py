@@ -33,52 +33,73 @@ _PATIENCE = timedelta(seconds=30)
 
 
 class Scan:
-    """The messages that match a filter, from a time on, up to a sequence. Make one with `scan`."""
+    """The messages that match a filter, from a time or sequence on, up to a sequence. Make one with `scan`."""
 
-    def __init__(self, bus: Bus, stream: str, subject_filter: str, *, since: datetime | None, up_to: int) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        stream: str,
+        subject_filter: str,
+        *,
+        since: datetime | None,
+        after: int,
+        up_to: int | None,
+        subjects_only: bool,
+    ) -> None:
         self._bus = bus
         self._stream = stream
         self._filter = subject_filter
         self._since = since
         self._up_to = up_to
+        self._subjects_only = subjects_only
+        self._drained = False
         self._inbox = bus.connection.inbox.new_prefix()
         self._subscription: Subscription | None = None
         self._consumer = ""
         self._generation = 0
         self._buffer: list[Stored] = []
         self._arrived = asyncio.Event()
-        self._last = 0
+        self._last = after
         self._delivered = 0
         self._asked = 0
         self._broken = False
 
     async def pages(self) -> AsyncIterator[list[Stored]]:
-        """What there is, some at a time. The last message is the one at `up_to`, which has to match the filter.
+        """What there is, some at a time. The last message is the one at `up_to`, which has to match the filter; without
+        one, the last that there was.
 
         BrokerUnavailable where nothing comes for half a minute.
         """
         loop = asyncio.get_running_loop()
         heard_at = loop.time()
-        while self._last < self._up_to:
+        while True:
             if self._broken or not self._consumer:
                 await self._begin()
-            self._ask()
-            self._arrived.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_SILENCE):
-                    await self._arrived.wait()
+            if not self._complete:
+                self._ask()
+                self._arrived.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_SILENCE):
+                        await self._arrived.wait()
             page, self._buffer = self._buffer, []
             if page:
                 heard_at = loop.time()
                 yield page
+            elif self._complete:
+                return
             elif loop.time() - heard_at > _PATIENCE.total_seconds():
                 raise BrokerUnavailable(
                     f"stream {self._stream} gave nothing behind sequence {self._last} for "
-                    f"{_PATIENCE.total_seconds():g} s, and there is more up to {self._up_to}"
+                    f"{_PATIENCE.total_seconds():g} s, and there is more"
                 )
             else:
                 # Lost with a connection or a leader: a new consumer goes on behind what came.
                 self._broken = True
+
+    @property
+    def _complete(self) -> bool:
+        """Whether everything has arrived."""
+        return self._drained if self._up_to is None else self._last >= self._up_to
 
     async def end(self) -> None:
         """Let the consumer go."""
@@ -99,7 +120,11 @@ class Scan:
             "inactive_threshold": int(_INACTIVE * 1e9),
             "deliver_policy": "all",
         }
-        if self._last:
+        if self._subjects_only:
+            # A work queue takes no consumer that does not acknowledge, or begins elsewhere than at the first message.
+            # This one never acknowledges: nothing is taken from the queue.
+            config |= {"ack_policy": "explicit", "max_ack_pending": -1, "max_deliver": 1, "headers_only": True}
+        elif self._last:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1}
         elif self._since is not None:
             start = self._since.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -108,6 +133,7 @@ class Scan:
             f"$JS.API.CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config}
         )
         self._consumer = str(answer["name"])
+        self._drained = not answer.get("num_pending")
         # What an earlier consumer still sends goes to another subject, and is dropped.
         self._generation += 1
         self._delivered = 0
@@ -139,10 +165,11 @@ class Scan:
             self._broken = True
             self._arrived.set()
             return
-        self._last = handed_out.sequence
-        if self._last <= self._up_to:
+        seen, self._last = self._last, max(self._last, handed_out.sequence)
+        self._drained = not handed_out.pending
+        if seen < handed_out.sequence <= (self._up_to or handed_out.sequence):
             self._buffer.append(Stored(message.subject, message.data, self._last, handed_out.time // 1000))
-        if len(self._buffer) >= PAGE or self._last >= self._up_to or not handed_out.pending:
+        if len(self._buffer) >= PAGE or self._complete or self._drained:
             self._arrived.set()
 
     def _on_status(self, message: Message) -> None:
@@ -156,10 +183,21 @@ class Scan:
 
 @asynccontextmanager
 async def scan(
-    bus: Bus, stream: str, subject_filter: str, *, since: datetime | None = None, up_to: int
+    bus: Bus,
+    stream: str,
+    subject_filter: str,
+    *,
+    since: datetime | None = None,
+    after: int = 0,
+    up_to: int | None = None,
+    subjects_only: bool = False,
 ) -> AsyncIterator[Scan]:
-    """A scan for as long as the block runs; what it needs on the broker is gone afterwards."""
-    reading = Scan(bus, stream, subject_filter, since=since, up_to=up_to)
+    """A scan for as long as the block runs; what it needs on the broker is gone afterwards.
+
+    It begins at the time `since`, or behind sequence `after`. `subjects_only` leaves the bodies out, and is what a work
+    queue allows.
+    """
+    reading = Scan(bus, stream, subject_filter, since=since, after=after, up_to=up_to, subjects_only=subjects_only)
     try:
         yield reading
     finally:

@@ -243,9 +243,17 @@ SWEEP_INTERVAL = Setting(
     "--sweep-interval",
     "HANDRAIL_SWEEP_INTERVAL",
     "60s",
-    "how often all open flows are looked at for what was missed",
+    "how often what is new is looked through for flows that were missed",
     at_least(timedelta(milliseconds=100)),
     "DURATION",
+)
+SWEEP_EVERYTHING = Setting(
+    "--sweep-everything",
+    "HANDRAIL_SWEEP_EVERYTHING",
+    "off",
+    "have the first sweep look at all flows, as after a restore: on or off",
+    switch,
+    "on|off",
 )
 GRACE = Setting(
     "--grace", "HANDRAIL_GRACE", "10s", "how long work under way may take after SIGTERM", duration, "DURATION"

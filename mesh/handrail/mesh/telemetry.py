@@ -1,4 +1,4 @@
-"""Tracing: one trace a flow, decided by the standard OTEL_* environment, close to free when that is not set.
+"""Tracing and counting: one trace a flow, decided by the standard OTEL_* environment, close to free without it.
 
 The trace id is the flow id. Spans are short (`start`, `handle`, `publish`, `decide`); the parent of each is the span
 that published the event it answers, as `Event.span_id` carries it. Only the first event of a flow has none, so a flow
@@ -6,6 +6,8 @@ has one root.
 
     with telemetry.span("handle", flow_id=event.flow_id, parent=event.span_id, step="pay") as span:
         answer.span_id = span.span_id
+
+Counters (`count`) go to OpenTelemetry's metrics: `failures`, by `loop` and `error`, is what keeps failing.
 """
 
 from __future__ import annotations
@@ -64,7 +66,18 @@ class Recorder(Protocol):
         """Send what is left."""
 
 
+class Counters(Protocol):
+    """What counts; `handrail.mesh.metrics` has the one for OpenTelemetry."""
+
+    def add(self, name: str, amount: int, attributes: Mapping[str, Attribute]) -> None:
+        """Add to a counter."""
+
+    def close(self) -> None:
+        """Send what is left."""
+
+
 _recorder: Recorder | None = None
+_counters: Counters | None = None
 
 
 def configure(service: str) -> bool:
@@ -74,7 +87,14 @@ def configure(service: str) -> bool:
     OTEL_TRACES_EXPORTER=none takes it back. `service` is the service's name unless OTEL_SERVICE_NAME gives one; the
     exporter speaks gRPC unless OTEL_EXPORTER_OTLP_PROTOCOL says http/protobuf. All else (headers, certificates,
     batches, sampler) is read by OpenTelemetry itself. Call it once per process, after a fork.
+
+    Counters are exported where OTEL_EXPORTER_OTLP_METRICS_ENDPOINT says, or with OTEL_METRICS_EXPORTER=otlp: what takes
+    traces need not take metrics.
     """
+    if _counters is None and _metrics_wanted(os.environ):
+        from handrail.mesh.metrics import exporting_counters
+
+        use_counters(exporting_counters(service))
     if _recorder is None and _wanted(os.environ):
         # Imported only where it is wanted: OpenTelemetry's SDK takes a tenth of a second.
         from handrail.mesh.tracing import exporting_recorder
@@ -89,12 +109,21 @@ def use(recorder: Recorder | None) -> None:
     _recorder = recorder
 
 
+def use_counters(counters: Counters | None) -> None:
+    """Count with these from now on; None: count nothing."""
+    global _counters
+    _counters = counters
+
+
 def shutdown() -> None:
     """Send what is left and stop recording."""
-    recorder = _recorder
+    recorder, counters = _recorder, _counters
     use(None)
+    use_counters(None)
     if recorder is not None:
         recorder.close()
+    if counters is not None:
+        counters.close()
 
 
 def is_recording() -> bool:
@@ -110,6 +139,12 @@ def span(name: str, *, flow_id: str, parent: str = "", **attributes: Attribute) 
     if _recorder is None:
         return NO_SPAN
     return _recorder.span(name, flow_id, parent, attributes)
+
+
+def count(name: str, amount: int = 1, **attributes: Attribute) -> None:
+    """Add to the counter `handrail.<name>`, if counters are exported."""
+    if _counters is not None:
+        _counters.add(name, amount, attributes)
 
 
 def rpc_span(name: str, metadata: Mapping[str, str], **attributes: Attribute) -> AbstractContextManager[Span]:
@@ -163,4 +198,11 @@ def _wanted(environment: Mapping[str, str]) -> bool:
         environment.get("OTEL_SDK_DISABLED", "").lower() != "true"
         and environment.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"
         and any(environment.get(name) for name in _ENDPOINTS)
+    )
+
+
+def _metrics_wanted(environment: Mapping[str, str]) -> bool:
+    exporter = environment.get("OTEL_METRICS_EXPORTER", "")
+    return environment.get("OTEL_SDK_DISABLED", "").lower() != "true" and (
+        exporter == "otlp" or (bool(environment.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")) and exporter != "none")
     )

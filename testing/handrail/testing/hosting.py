@@ -16,10 +16,11 @@ from handrail.agents.live import LiveMesh
 from handrail.agents.patience import Patience
 from handrail.coordinator.alarms import Alarms
 from handrail.coordinator.attend import Attendant
-from handrail.coordinator.handling import guarded, quarantine_void
+from handrail.coordinator.handling import Guard, quarantine_void
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.presence import Presence, Present
+from handrail.coordinator.troubles import Troubles
 from handrail.mesh import envelope
 from handrail.mesh.absence import ABSENT_AFTER, Absence
 from handrail.mesh.accounts import HINTS
@@ -165,6 +166,7 @@ class HostedCoordinator:
         self.store = FlowStore(bus, self.catalog)
         self._attendant = Attendant(self.store, Alarms(bus), _NoLeases(), self._presence)
         self.interventions = Interventions(self.store, self._attendant)
+        self._guard = Guard(bus, Troubles())
         filters = coordinator_filters()
         self._filters = frozenset[str]().union(*filters.values())
 
@@ -183,7 +185,7 @@ class HostedCoordinator:
 
     async def handle(self, delivery: MemoryDelivery) -> None:
         """Attend to the flow of a message."""
-        await guarded(self._bus, [delivery], self._attend(delivery))
+        await self._guard.run("world", [delivery], self._attend(delivery))
 
     async def due(self, subject: str) -> None:
         """Attend to the flow of a timer that fired."""

@@ -59,6 +59,7 @@ def coordinator_settings(settings: Settings) -> CoordinatorSettings:
         replicas=settings.value(table.REPLICAS),
         lease_ttl=settings.value(table.LEASE_TTL),
         sweep_interval=settings.value(table.SWEEP_INTERVAL),
+        sweep_everything=settings.value(table.SWEEP_EVERYTHING),
         connect_timeout=timedelta(minutes=1),
     )
 

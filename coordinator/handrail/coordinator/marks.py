@@ -1,0 +1,81 @@
+"""How far the sweep came, kept in the bucket `leases`: the next replica goes on from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from handrail.mesh.bus import Bus
+from handrail.mesh.streams import FLOW, LEASES, LEASES_BUCKET, TIMER
+
+_SUBJECT = f"$KV.{LEASES_BUCKET}.sweep.mark"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Everything in FLOW up to `sequence` was looked at, but for the flows `left` (type, id, newest sequence).
+
+    `flow_created` and `timer_created` tell the streams from others of the same name, `timer_sequence` is how far TIMER
+    was then: one that is behind it was restored, or lost messages.
+    """
+
+    sequence: int = 0
+    flow_created: str = ""
+    timer_created: str = ""
+    timer_sequence: int = 0
+    left: tuple[tuple[str, str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """FLOW and TIMER as they stand: when they were made, and their last sequences."""
+
+    flow_created: str
+    flow_sequence: int
+    timer_created: str
+    timer_sequence: int
+
+    def why_not_behind(self, mark: Mark) -> str:
+        """Why these are not the streams of the mark, some messages later; empty where they are."""
+        if not mark.flow_created:
+            return "nobody has looked yet"
+        if (self.flow_created, self.timer_created) != (mark.flow_created, mark.timer_created):
+            return "a stream was made anew"
+        if self.flow_sequence < mark.sequence or self.timer_sequence < mark.timer_sequence:
+            return "a stream has lost messages, or was restored"
+        return ""
+
+
+async def read_streams(bus: Bus) -> Streams:
+    """Ask for the streams; raises what `Bus.request_json` raises."""
+    flow, timer = [await bus.request_json(f"$JS.API.STREAM.INFO.{name}") for name in (FLOW, TIMER)]
+    return Streams(
+        str(flow["created"]), int(flow["state"]["last_seq"]), str(timer["created"]), int(timer["state"]["last_seq"])
+    )
+
+
+async def read_mark(bus: Bus) -> Mark:
+    """How far the last sweep came; an empty mark where there is none that can be read."""
+    message = await bus.last_on_leader(LEASES, _SUBJECT)
+    try:
+        return _mark(json.loads(message.body)) if message is not None else Mark()
+    except (ValueError, KeyError, TypeError):
+        return Mark()
+
+
+async def write_mark(bus: Bus, mark: Mark) -> None:
+    """Keep how far this sweep came; raises what `Bus.publish` raises."""
+    fields = {name: getattr(mark, name) for name in Mark.__slots__}
+    await bus.publish(_SUBJECT, json.dumps(fields).encode())
+
+
+def _mark(fields: Mapping[str, Any]) -> Mark:
+    return Mark(
+        sequence=int(fields["sequence"]),
+        flow_created=str(fields["flow_created"]),
+        timer_created=str(fields["timer_created"]),
+        timer_sequence=int(fields["timer_sequence"]),
+        left=tuple((str(name), str(flow_id), int(sequence)) for name, flow_id, sequence in fields["left"]),
+    )

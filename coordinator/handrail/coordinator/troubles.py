@@ -1,0 +1,71 @@
+"""What keeps failing in this process, by loop and by what the failure is about: for the log, metrics and health.
+
+A failure that is tried again is no end of anything; unseen, it would be a flow that hangs without a word.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from handrail.mesh import telemetry
+from handrail.mesh.errors import HandrailError
+
+log = logging.getLogger(__name__)
+
+_KEPT = 1000
+"""Troubles that are remembered; what comes on top is logged and counted like any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What failed and did not succeed since: `about` is a flow id, or empty where the whole loop is meant.
+
+    `expected` tells a refusal that Handrail raises on purpose (a broker that is away, a flow that another replica
+    holds) from a bug.
+    """
+
+    loop: str
+    about: str
+    text: str
+    since: datetime
+    times: int
+    expected: bool
+
+
+class Troubles:
+    """Failures that nothing has made good yet. One for each process."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], Trouble] = {}
+
+    def __iter__(self) -> Iterator[Trouble]:
+        return iter(list(self._open.values()))
+
+    def failed(self, loop: str, about: str, error: BaseException) -> Trouble:
+        """Take note of a failure. A bug is logged with its traceback, the first time and each tenth time."""
+        expected = isinstance(error, HandrailError)
+        text = error.text if isinstance(error, HandrailError) else f"{type(error).__name__}: {error}"
+        before = self._open.get((loop, about))
+        trouble = (
+            Trouble(loop, about, text, datetime.now(UTC), 1, expected)
+            if before is None
+            else replace(before, text=text, times=before.times + 1, expected=expected)
+        )
+        if before is not None or len(self._open) < _KEPT:
+            self._open[loop, about] = trouble
+        telemetry.count("failures", loop=loop, error=error.reason_name if isinstance(error, HandrailError) else "BUG")
+        subject = f"{loop}: flow {about}" if about else loop
+        if expected:
+            log.info("%s is tried again (failed %d times): %s", subject, trouble.times, text)
+        elif trouble.times % 10 == 1:
+            log.error("%s failed %d times and is tried again", subject, trouble.times, exc_info=error)
+        else:
+            log.error("%s failed %d times and is tried again: %s", subject, trouble.times, text)
+        return trouble
+
+    def succeeded(self, loop: str, about: str = "") -> None:
+        """It went well: whatever failed before is made good."""
+        self._open.pop((loop, about), None)

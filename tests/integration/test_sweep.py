@@ -1,0 +1,180 @@
+"""P7: the sweep finds every flow that is not over and that nobody looks at, and leaves the others alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from handrail.coordinator.finished import Finished
+from handrail.coordinator.marks import read_mark
+from handrail.coordinator.overdue import Overdue
+from handrail.coordinator.replica import Replica
+from handrail.coordinator.sweep import Sweep
+from handrail.mesh import ids, store
+from handrail.mesh.bus import Bus
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.envelope import Entry, Recorded
+from handrail.mesh.flow import Flow
+from handrail.mesh.fold import fold
+from handrail.mesh.streams import TIMER, ensure_streams
+from handrail.mesh.template import Template
+from handrail.v1.decision_pb2 import FlowHalted, HaltMode
+from tests.support import flows
+from tests.support.mesh import Mesh, eventually, name_of_status
+
+NONE = timedelta()
+
+
+@pytest.fixture
+async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+    """The refund."""
+    mesh = Mesh(bus, catalog)
+    await mesh.put(flows.template())
+    return mesh
+
+
+class House:
+    """A replica whose loops do not run: nobody but the sweep looks at a flow."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.replica = Replica(bus, holder="test")
+        self.finished = Finished()
+
+    def sweep(self, *, lag: timedelta = NONE) -> Sweep:
+        """A sweep that looks at everything up to `lag` ago."""
+        replica = self.replica
+        return Sweep(
+            self.bus,
+            replica.store,
+            replica.attendant,
+            replica.leases,
+            replica.troubles,
+            finished=self.finished,
+            lag=lag,
+        )
+
+    async def publish(self, *entries: Entry) -> int:
+        """Store messages; the last one's sequence."""
+        return [await self.bus.publish(entry.address.subject, entry.body) for entry in entries][-1]
+
+    async def armed(self) -> set[str]:
+        """The flows that the broker holds timers of."""
+        info = await self.bus.request_json(f"$JS.API.STREAM.INFO.{TIMER}", {"subjects_filter": "timer.>"})
+        return {subject.split(".")[2] for subject in info["state"].get("subjects") or {}}
+
+
+@pytest.fixture
+async def house(mesh: Mesh) -> House:
+    """With the refund known."""
+    house = House(mesh.bus)
+    await house.replica.catalog.refresh()
+    return house
+
+
+def complete(flow_id: str) -> Iterable[Entry]:
+    """All messages of a flow."""
+    return flows.start(flow_id), flows.enriched(flow_id), flows.notified(flow_id)
+
+
+def another(name: str) -> str:
+    """Another flow's id."""
+    return ids.flow_id_from_key("refund", name)
+
+
+async def test_p7_a_flow_that_lost_its_timers_is_found_and_given_them_again(mesh: Mesh, house: House) -> None:
+    await house.publish(flows.start())
+    assert await house.sweep().sweep() == 1
+    assert await house.armed() == {flows.FLOW_ID}
+
+
+async def test_p7_a_flow_is_found_that_is_not_over_though_it_holds_a_completing_message(
+    mesh: Mesh, house: House
+) -> None:
+    # The halt came before the last event, and everybody who should have looked is gone.
+    halt = FlowHalted(mode=HaltMode.HALT_MODE_CANCEL, by="ola", reason="no longer wanted")
+    sequence = await house.publish(flows.start(), flows.enriched())
+    await house.publish(flows.decision(halt, based_on=sequence), flows.notified())
+    assert name_of_status(await mesh.flow(flows.FLOW_ID)) == "COMPENSATING"
+    assert await house.sweep().sweep() == 1
+    assert name_of_status(await mesh.flow(flows.FLOW_ID)) == "CANCELLED"
+
+
+async def test_flows_that_are_over_are_left_alone(mesh: Mesh, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.publish(*complete(flows.FLOW_ID))
+    last = await house.publish(*complete(another("two")))
+    house.finished.add(last)
+    folded: list[object] = []
+
+    def counted(*args: Any) -> Flow:
+        folded.append(args)
+        return fold(*args)
+
+    monkeypatch.setattr(store, "fold", counted)
+    assert await house.sweep().sweep() == 0
+    assert len(folded) == 1, "what this replica folded already is not folded again"
+
+
+async def test_only_what_is_new_is_looked_at_and_only_once_it_is_old_enough(mesh: Mesh, house: House) -> None:
+    await house.publish(flows.start())
+    assert await house.sweep(lag=timedelta(hours=1)).sweep() == 0
+    assert await house.sweep().sweep() == 1
+    assert await house.sweep().sweep() == 0
+    await house.publish(flows.start(another("two")))
+    assert await house.sweep().sweep() == 1
+    # Its messages lie on both sides of the mark.
+    await house.publish(flows.enriched(another("two")))
+    assert await house.sweep().sweep() == 1
+    assert (await read_mark(mesh.bus)).sequence == 3
+
+
+async def test_p7_everything_is_looked_at_when_the_timers_were_made_anew(mesh: Mesh, house: House) -> None:
+    await house.publish(flows.start())
+    assert await house.sweep().sweep() == 1
+    await mesh.bus.request_json(f"$JS.API.STREAM.DELETE.{TIMER}")
+    await ensure_streams(mesh.bus)
+    assert await house.armed() == set()
+    assert await house.sweep().sweep() == 1
+    assert await house.armed() == {flows.FLOW_ID}
+    assert await house.sweep().sweep() == 0
+
+
+async def test_a_flow_that_cannot_be_attended_to_is_left_and_looked_at_again(
+    mesh: Mesh, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.publish(flows.start(), flows.start(another("two")))
+
+    def broken(template: Template, history: Sequence[Recorded], *more: Any) -> Flow:
+        if any(recorded.event.flow_id == flows.FLOW_ID for recorded in history):
+            raise ZeroDivisionError("a bug in the fold")
+        return fold(template, history, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "fold", broken)
+        assert await house.sweep().sweep() == 2
+        assert await house.armed() == {another("two")}
+    (trouble,) = house.replica.troubles
+    assert trouble.about == flows.FLOW_ID
+    assert await house.sweep().sweep() == 1, "only the one that was left"
+    assert await house.armed() == {flows.FLOW_ID, another("two")}
+    assert not list(house.replica.troubles)
+
+
+async def test_flows_are_found_whose_timers_are_long_overdue(mesh: Mesh, house: House) -> None:
+    # Nobody handles what fires: one timer fires, one is still to come.
+    past, later = "deadline-1000", f"deadline-{int(datetime.now(UTC).timestamp() + 3600) * 1000}"
+    for flow_id, name, due in (
+        (flows.FLOW_ID, past, datetime.fromtimestamp(1, UTC)),
+        (another("two"), later, datetime.now(UTC) + timedelta(hours=1)),
+    ):
+        await house.replica.attendant._alarms.change("refund", flow_id, before={}, after={name: due}, last_sequence=0)
+    await eventually(lambda: house.armed(), lambda left: left == {another("two")})
+    assert await Overdue(mesh.bus).flows() == set(), "nothing is a minute late"
+    assert await Overdue(mesh.bus, grace=NONE).flows() == {("refund", flows.FLOW_ID)}
+    before_all = Overdue(mesh.bus, grace=-timedelta(days=1))
+    assert await before_all.flows() == {("refund", flows.FLOW_ID), ("refund", another("two"))}
+    # Looking took nothing away.
+    assert await house.armed() == {another("two")}

@@ -1,0 +1,165 @@
+"""Replicas of the coordinator in memory; a `Stage` says in which order their calls of the broker are made."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from handrail.coordinator.alarms import Alarms
+from handrail.coordinator.attend import Attendant
+from handrail.coordinator.deciding import Deciding
+from handrail.coordinator.finished import Finished
+from handrail.coordinator.handling import Guard
+from handrail.coordinator.interventions import Interventions
+from handrail.coordinator.leases import Leases
+from handrail.coordinator.tracking import Tracking
+from handrail.coordinator.troubles import Troubles
+from handrail.mesh.bus import Page, RawMessage
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.direct import READ_TIMEOUT
+from handrail.mesh.durables import DECIDE, TRACK, coordinator_filters
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.jsapi import API_TIMEOUT
+from handrail.mesh.permissions import matches
+from handrail.mesh.publish import PUBLISH_TIMEOUT
+from handrail.mesh.store import FlowStore
+from handrail.mesh.streams import FLOW
+from handrail.testing.memory import MemoryBus, MemoryDelivery
+from handrail.v1.error_reason_pb2 import ErrorReason
+from tests.support.interleaving import Stage
+
+
+class SteppedBus(MemoryBus):
+    """A broker in memory. While a stage is set, each call of an actor waits for its turn."""
+
+    def __init__(self, now: datetime) -> None:
+        super().__init__(now)
+        self.stage: Stage | None = None
+
+    async def _step(self) -> None:
+        if self.stage is not None:
+            await self.stage.step()
+
+    async def publish(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        expected_sequence: int | None = None,
+        expected_filter: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: timedelta = PUBLISH_TIMEOUT,
+    ) -> int:
+        await self._step()
+        return await super().publish(
+            subject, body, expected_sequence=expected_sequence, expected_filter=expected_filter, headers=headers
+        )
+
+    async def direct_get(
+        self,
+        stream: str,
+        *,
+        multi_last: Sequence[str],
+        from_seq: int = 0,
+        up_to_seq: int | None = None,
+        timeout: timedelta = READ_TIMEOUT,
+    ) -> Page:
+        await self._step()
+        return await super().direct_get(stream, multi_last=multi_last, from_seq=from_seq, up_to_seq=up_to_seq)
+
+    async def request_json(
+        self, api_subject: str, payload: Mapping[str, Any] | None = None, *, timeout: timedelta = API_TIMEOUT
+    ) -> dict[str, Any]:
+        await self._step()
+        return await super().request_json(api_subject, payload)
+
+    async def last_on_leader(
+        self, stream: str, subject_filter: str, *, timeout: timedelta = API_TIMEOUT
+    ) -> RawMessage | None:
+        await self._step()
+        matching = self.matching(stream, subject_filter)
+        return matching[-1] if matching else None
+
+
+class Holding(Leases):
+    """Leases in memory, of all replicas."""
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        if key in self.held:
+            raise HandrailError(ErrorReason.ERROR_REASON_FLOW_BUSY, f"another replica holds {key}", key=key)
+        self.held.add(key)
+        try:
+            yield
+        finally:
+            self.held.discard(key)
+
+
+class SteppedReplica:
+    """What of a replica handles messages and what people ask for."""
+
+    def __init__(self, bus: SteppedBus, catalog: Catalog, leases: Leases) -> None:
+        self.store = FlowStore(bus, catalog)
+        self.troubles = Troubles()
+        self.attendant = Attendant(self.store, Alarms(bus), leases)
+        self.interventions = Interventions(self.store, self.attendant)
+        self.guard = Guard(bus, self.troubles)
+        self.tracking = Tracking(bus, self.store, self.attendant, self.guard, self.troubles, Finished())
+        self._deciding = Deciding(bus, self.attendant)
+
+    async def decide(self, delivery: MemoryDelivery) -> None:
+        """Handle a delivery of `decide`."""
+        await self.guard.run(DECIDE, [delivery], self._deciding.handle(delivery))
+
+
+class Durables:
+    """The durables `decide` and `track`: what they have to deliver yet."""
+
+    def __init__(self, bus: SteppedBus) -> None:
+        self._bus = bus
+        self._settled: dict[str, set[int]] = {DECIDE: set(), TRACK: set()}
+        self._out: dict[str, set[int]] = {DECIDE: set(), TRACK: set()}
+        self._delivered: dict[tuple[str, int], int] = {}
+
+    def take(self, durable: str) -> list[MemoryDelivery]:
+        """Hand out everything that is not handed out, in stream order."""
+        return [self._hand_out(durable, message) for message in self._left(durable)]
+
+    def hand_out_again(self) -> None:
+        """The wait for acks is over: what is not settled is to be handed out again."""
+        for out in self._out.values():
+            out.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything is settled."""
+        return all(len(self._settled[name]) == len(self._matching(name)) for name in self._settled)
+
+    def _matching(self, durable: str) -> list[RawMessage]:
+        return [each for each in self._bus.messages[FLOW] if _delivers(durable, each.subject)]
+
+    def _left(self, durable: str) -> list[RawMessage]:
+        gone = self._settled[durable] | self._out[durable]
+        return [message for message in self._matching(durable) if message.sequence not in gone]
+
+    def _hand_out(self, durable: str, message: RawMessage) -> MemoryDelivery:
+        def on_settled(delay: timedelta | None) -> None:
+            self._out[durable].discard(message.sequence)
+            if delay is None:
+                self._settled[durable].add(message.sequence)
+
+        self._out[durable].add(message.sequence)
+        key = (durable, message.sequence)
+        self._delivered[key] = self._delivered.get(key, 0) + 1
+        return MemoryDelivery(message, self._delivered[key], on_settled)
+
+
+@lru_cache(10_000)
+def _delivers(durable: str, subject: str) -> bool:
+    return any(matches(each, subject) for each in coordinator_filters()[durable])
