@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import random
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NoReturn
@@ -16,6 +15,7 @@ from google.protobuf.message import Message
 from handrail.agents.errors import HandlerExit
 from handrail.agents.handlers import Handler
 from handrail.agents.patience import Patience
+from handrail.agents.threads import Place, Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,14 @@ async def invoke(
     *,
     retries: QuickRetries,
     patience: Patience,
-    threads: Executor,
+    threads: Threads,
+    place: Place,
 ) -> list[Message]:
     """Call a handler and return its answer as a list; raises what the handler raises in the end."""
     failures = 0
     while True:
         try:
-            return _listed(await _call(handler, arguments, threads))
+            return _listed(await _call(handler, arguments, threads, place))
         except retries.on:
             failures += 1
             if failures > retries.retries:
@@ -56,7 +57,7 @@ async def invoke(
             await patience.pause(retries.wait(failures))
 
 
-async def _call(handler: Handler, arguments: Mapping[str, object], threads: Executor) -> object:
+async def _call(handler: Handler, arguments: Mapping[str, object], threads: Threads, place: Place) -> object:
     if handler.asynchronous:
         return await _await(handler.function(**arguments))
     context = contextvars.copy_context()
@@ -73,7 +74,7 @@ async def _call(handler: Handler, arguments: Mapping[str, object], threads: Exec
         except BaseException as error:
             return _Raised(error)
 
-    answer = await asyncio.get_running_loop().run_in_executor(threads, contained)
+    answer = await threads.run(contained, place)
     if isinstance(answer, _Raised):
         _raise(answer.error)
     return answer

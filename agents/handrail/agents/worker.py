@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from handrail.agents.agent import Agent
@@ -16,6 +15,8 @@ from handrail.agents.errors import DeclarationError
 from handrail.agents.hints import Hints, HintWatch
 from handrail.agents.live import LiveMesh
 from handrail.agents.patience import PASSES, Patience
+from handrail.agents.threads import Threads
+from handrail.agents.watchdog import Watchdog
 from handrail.mesh.bus import Bus, BusSettings, Pull
 from handrail.mesh.durables import ACK_WAIT, agent_durable
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
@@ -67,7 +68,7 @@ class Worker:
     async def _serve(self, bus: Bus, mesh: LiveMesh) -> None:
         agent, hints, patience = self._agent, Hints(), Patience(mesh)
         await HintWatch(bus, hints, mesh.templates.names).start()
-        threads = ThreadPoolExecutor(agent.threads, thread_name_prefix=f"{agent.name}-handler")
+        threads = Threads(agent.threads, agent.name)
         engine = Engine(
             bindings=self._bindings,
             mesh=mesh,
@@ -76,6 +77,9 @@ class Worker:
             retries=agent.quick_retries,
             threads=threads,
         )
+        hints.tell = engine.overseer.heard
+        watchdog = Watchdog(agent.handlers)
+        watchdog.start()
         desk = Desk(engine, ACK_WAIT)
         pulling = _Pulling(agent, bus, desk)
         try:
@@ -83,14 +87,19 @@ class Worker:
             _logger.info("agent %s is ready", agent.name)
             self.ready.set()
             await self._until_stopped(
-                bus, desk.heartbeats(), self._learn(mesh, pulling), *(source() for source in self._sources)
+                bus,
+                desk.heartbeats(),
+                engine.overseer.watch(),
+                self._learn(mesh, pulling),
+                *(source() for source in self._sources),
             )
         finally:
             # What waits for the broker is handed back at once; what a handler works at may take its time.
             patience.stop()
             await pulling.end()
             self.abandoned = await desk.drain(agent.grace)
-            threads.shutdown(wait=False, cancel_futures=True)
+            watchdog.stop()
+            threads.shutdown()
             _logger.info("agent %s has stopped", agent.name)
 
     async def _until_stopped(self, bus: Bus, *beside: Awaitable[None]) -> None:
