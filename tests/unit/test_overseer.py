@@ -186,7 +186,8 @@ async def test_a_handler_that_does_not_end_gives_up_what_it_holds_and_is_named(
     async with at_work(ledger) as work:
         await until(began.is_set)
         await work.passes(TIMEOUT)
-        assert not work.delivery.settled, "it has a moment to clean up"
+        settled_at_once = work.delivery.settled
+        assert not settled_at_once, "it has a moment to clean up"
         with caplog.at_level(logging.ERROR):
             await work.passes(timedelta(seconds=5))
         assert work.delivery.settled
@@ -206,7 +207,7 @@ async def lambda_undo(event: RefundPaid) -> None:
 
 
 async def test_a_thread_that_is_lost_leaves_its_place_to_others() -> None:
-    threads, ends, place = Threads(1), threading.Event(), None
+    threads, ends = Threads(1), threading.Event()
     place = threads.place()
     lost = asyncio.ensure_future(threads.run(ends.wait, place))
     await asyncio.sleep(0)

@@ -15,7 +15,7 @@ from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings
 from handrail.agents.company import Company
 from handrail.agents.context import Context
-from handrail.agents.errors import Busy, HandlerExit, NoHandler, NonRetryable, Postponed, Stopping, text_of
+from handrail.agents.errors import Busy, HandlerFailed, NoHandler, Postponed, Stopping
 from handrail.agents.handlers import Handler
 from handrail.agents.hints import Hints
 from handrail.agents.invoke import QuickRetries, invoke
@@ -157,8 +157,6 @@ class Engine:
             parent = span.span_id
             try:
                 answer = await self._call(work, span)
-            except (Stopping, Postponed):
-                raise
             except HandlerEnded as ended:
                 span.fail(ended.why)
                 if ended.halted:
@@ -169,17 +167,16 @@ class Engine:
             except UnfitInput as unfit:
                 await self._refuse(attempt, unfit, work.delivery, parent)
                 return
-            except Exception as error:
-                error_class = error.error_class if isinstance(error, HandlerExit) else type(error).__name__
-                text = text_of(error)
-                span.fail(f"{error_class}: {text}")
+            except HandlerFailed as failed:
+                span.fail(f"{failed.error_class}: {failed.text}")
                 await self._outcomes.failed(
                     attempt,
-                    error_class,
-                    text,
-                    retryable=not isinstance(error, NonRetryable),
+                    failed.error_class,
+                    failed.text,
+                    retryable=failed.retryable,
+                    outcome_unknown=failed.outcome_unknown and _unknown(attempt),
                     parent=parent,
-                    error=None if isinstance(error, NonRetryable) else error,
+                    error=failed.raised if failed.retryable else None,
                 )
                 return
         try:

@@ -55,8 +55,8 @@ class Watchdog:
             if stood_still > _TOO_LONG and seen != told_of:
                 told_of = seen
                 _logger.warning(
-                    "the event loop has stood still for %.1f s in %s: what waits or computes for long belongs into a plain "
-                    "(not async) handler, or into asyncio.to_thread",
+                    "the event loop has stood still for %.1f s in %s: what waits or computes for long belongs into a "
+                    "plain (not async) handler, or into asyncio.to_thread",
                     stood_still,
                     self._where(),
                 )
