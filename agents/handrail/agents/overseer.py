@@ -98,6 +98,8 @@ class Overseer:
         self._mesh = mesh
         self._running: set[Running] = set()
         self._heard: set[str] = set()
+        self.tell: Callable[[], None] | None = None
+        """Told when a handler gets stuck, and when a stuck one ends."""
 
     @contextmanager
     def over(self, running: Running) -> Iterator[None]:
@@ -112,6 +114,8 @@ class Overseer:
             raise  # the worker stops
         finally:
             self._running.discard(running)
+            if running.released:
+                self._changed()
             if running.ended is not None and running.handler.asynchronous and running.task is not None:
                 running.task.uncancel()
 
@@ -184,6 +188,11 @@ class Overseer:
             running.ended,
             extra={"flow_id": running.attempt.flow_id, "step": running.attempt.step.name},
         )
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.tell is not None:
+            self.tell()
 
 
 def _deadline(flow: Flow, attempt: Attempt) -> datetime | None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 
 from handrail.agents.agent import Agent
+from handrail.agents.beat import Beat
 from handrail.agents.bindings import Bindings
 from handrail.agents.desk import Desk
 from handrail.agents.engine import Engine
@@ -81,6 +82,8 @@ class Worker:
         watchdog = Watchdog(agent.handlers)
         watchdog.start()
         desk = Desk(engine, ACK_WAIT)
+        beat = Beat(self._bindings, mesh, engine.overseer, desk)
+        engine.overseer.tell = beat.tell
         pulling = _Pulling(agent, bus, desk)
         try:
             await pulling.begin_if_named(mesh.templates.all())
@@ -90,7 +93,8 @@ class Worker:
                 bus,
                 desk.heartbeats(),
                 engine.overseer.watch(),
-                self._learn(mesh, pulling),
+                beat.run(),
+                self._learn(mesh, pulling, beat),
                 *(source() for source in self._sources),
             )
         finally:
@@ -138,12 +142,13 @@ class Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _POLL)
 
-    async def _learn(self, mesh: LiveMesh, pulling: _Pulling) -> None:
+    async def _learn(self, mesh: LiveMesh, pulling: _Pulling, beat: Beat) -> None:
         """Take up templates that are stored while the worker runs."""
         while True:
             await asyncio.sleep(_POLL)
             try:
                 if await self._refresh(mesh):
+                    beat.tell()
                     await pulling.begin_if_named(mesh.templates.all())
                     self._check(mesh)
             except DeclarationError as error:

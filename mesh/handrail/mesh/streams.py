@@ -7,6 +7,7 @@
 - QUARANTINE: messages that break their contract
 - KEY: business keys in use; outlives the flow's events
 - KV_leases: the leases, a key-value bucket
+- WORKER: what live workers say of themselves; in memory, for half a minute
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ TIMER = "TIMER"
 TEMPLATE = "TEMPLATE"
 QUARANTINE = "QUARANTINE"
 KEY = "KEY"
+WORKER = "WORKER"
 LEASES_BUCKET = "leases"
 LEASES = f"KV_{LEASES_BUCKET}"
 
@@ -110,6 +112,13 @@ def stream_configs() -> dict[str, _Config]:
             "subject_delete_marker_ttl": int(timedelta(seconds=1) / timedelta(microseconds=1)) * 1000,
             # Leases are read from the leader.
             "allow_direct": False,
+        },
+        WORKER: {
+            **_PLAIN,
+            "subjects": ["worker.>"],
+            "storage": "memory",
+            "max_msgs_per_subject": 1,
+            "max_age": int(timedelta(seconds=30) / timedelta(microseconds=1)) * 1000,
         },
     }
 
