@@ -7,7 +7,18 @@ import pytest
 
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.streams import ABSENCE, FLOW, KEY, LEASES, QUARANTINE, TEMPLATE, TIMER, FlowLimits, ensure_streams
+from handrail.mesh.streams import (
+    ABSENCE,
+    FLOW,
+    KEY,
+    LEASES,
+    QUARANTINE,
+    TEMPLATE,
+    TIMER,
+    WORKER,
+    FlowLimits,
+    ensure_streams,
+)
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer
@@ -34,7 +45,7 @@ async def refused(bus: Bus, operation: str, payload: dict[str, Any]) -> bool:
 async def test_one_call_creates_every_stream(empty: Bus) -> None:
     await ensure_streams(empty)
     names = (await empty.request_json("$JS.API.STREAM.NAMES"))["streams"]
-    assert set(names) == {FLOW, TIMER, TEMPLATE, QUARANTINE, KEY, ABSENCE, LEASES}
+    assert set(names) == {FLOW, TIMER, TEMPLATE, QUARANTINE, KEY, ABSENCE, LEASES, WORKER}
 
 
 async def test_a_second_call_changes_nothing(empty: Bus) -> None:

@@ -22,11 +22,11 @@ async def test_one_that_runs_alone_waits_for_those_that_run_and_holds_up_those_t
     order: list[str] = []
 
     async def run(name: str, ends: asyncio.Event, *, alone: bool) -> None:
-        await together.join(alone=alone)
+        seat = await together.join(alone=alone)
         order.append(f"{name} begins")
         await ends.wait()
         order.append(f"{name} ends")
-        together.leave(alone=alone)
+        seat.leave()
 
     ends = {name: asyncio.Event() for name in ("a", "b", "guilty", "other", "late")}
     tasks = []
@@ -46,10 +46,11 @@ async def test_one_that_runs_alone_waits_for_those_that_run_and_holds_up_those_t
 async def test_others_are_handed_back_where_the_one_alone_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(company, "_PATIENCE", company._PATIENCE * 0)
     together = Company()
-    await together.join(alone=True)
+    seat = await together.join(alone=True)
     with pytest.raises(Busy, match="runs alone"):
         await together.join(alone=False)
-    together.leave(alone=True)
+    seat.leave()
+    seat.leave()
     await together.join(alone=False)
 
 

@@ -13,7 +13,16 @@ if __name__ == "__main__":
 
 from handrail.agents.agent import Agent, StartedFlow
 from handrail.agents.context import Context
-from handrail.agents.errors import AgentNotRunning, DeclarationError, NonRetryable
+from handrail.agents.errors import AgentNotRunning, DeclarationError, NonRetryable, OutcomeUnknown
 from handrail.agents.invoke import QuickRetries
 
-__all__ = ["Agent", "AgentNotRunning", "Context", "DeclarationError", "NonRetryable", "QuickRetries", "StartedFlow"]
+__all__ = [
+    "Agent",
+    "AgentNotRunning",
+    "Context",
+    "DeclarationError",
+    "NonRetryable",
+    "OutcomeUnknown",
+    "QuickRetries",
+    "StartedFlow",
+]

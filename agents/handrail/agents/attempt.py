@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from google.protobuf.any_pb2 import Any
 
@@ -36,7 +36,8 @@ class Attempt:
 
     `cause` is the id of the event it answers; `inputs` are the facts that the handler gets: one, or those of a join.
     `may_have_started` is set where an earlier delivery may have run the handler already. `starts` is what the flow
-    knows of earlier starts, and `on_record` is set where this one is to be recorded too.
+    knows of earlier starts, and `on_record` is set where this one is to be recorded too. `deadline` is when its time is
+    up as the flow stood; `in_halted_flow` is set where it runs though the flow is halted, so that its outcome is known.
     """
 
     template: Template
@@ -47,10 +48,17 @@ class Attempt:
     attempt: int
     cause: str
     inputs: tuple[Recorded, ...]
+    deadline: datetime
     may_have_started: bool = False
     undo_of: str = ""
     starts: Starts = NO_STARTS
     on_record: bool = False
+    in_halted_flow: bool = False
+
+    @property
+    def timeout(self) -> timedelta:
+        """How long an attempt may take without a heartbeat."""
+        return self.step.undo.timeout if self.undo_of and self.step.undo else self.step.timeout
 
     @property
     def idempotency_key(self) -> str:

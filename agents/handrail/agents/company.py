@@ -12,15 +12,28 @@ _PATIENCE = timedelta(seconds=5)
 """How long others wait for the one that runs alone before they are handed back, for another worker to take them."""
 
 
+class Seat:
+    """One handler's place in the company. `leave` it once the handler is done, or is not waited for any more."""
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave: Callable[[], None] | None = leave
+
+    def leave(self) -> None:
+        """Make room; a second time does nothing."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+
+
 class Company:
-    """The handlers that run in one worker. `join` before a handler is called, `leave` after it."""
+    """The handlers that run in one worker: each takes a seat before it is called."""
 
     def __init__(self) -> None:
         self._running = 0
         self._loners = 0
         self._changed = asyncio.Event()
 
-    async def join(self, *, alone: bool) -> None:
+    async def join(self, *, alone: bool) -> Seat:
         """Wait until this one may run: one that runs `alone` until the others are done, the others until it is.
 
         Raises `Busy` where an `alone` one takes long.
@@ -34,12 +47,15 @@ class Company:
             except TimeoutError:
                 raise Busy("a handler that may have killed its process runs alone in this worker") from None
         self._running += 1
+        return Seat(self._alone_leaves if alone else self._one_leaves)
 
-    def leave(self, *, alone: bool) -> None:
-        """It is done."""
+    def _one_leaves(self) -> None:
         self._running -= 1
-        self._loners -= alone
         self._tell()
+
+    def _alone_leaves(self) -> None:
+        self._loners -= 1
+        self._one_leaves()
 
     async def _join_alone(self) -> None:
         self._loners += 1

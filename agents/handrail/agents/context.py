@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Coroutine, MutableMapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
@@ -16,8 +16,8 @@ from handrail.mesh.flow import Flow
 from handrail.mesh.telemetry import Span
 
 if TYPE_CHECKING:
-    from handrail.agents.attempt import Attempt
     from handrail.agents.outcomes import Outcomes
+    from handrail.agents.overseer import Running
     from handrail.agents.ports import Delivery, Mesh
 
 M = TypeVar("M", bound=Message)
@@ -30,14 +30,16 @@ class Context:
     """One attempt, as its handler sees it."""
 
     __slots__ = (
-        *("_attempt", "_counter", "_delivery", "_last_heartbeat", "_logger", "_loop", "_mesh", "_outcomes", "_thread"),
+        *("_attempt", "_counter", "_delivery", "_last_heartbeat", "_logger", "_loop", "_mesh", "_outcomes", "_running"),
+        "_thread",
         "span",
     )
 
     def __init__(
-        self, attempt: Attempt, delivery: Delivery, mesh: Mesh, outcomes: Outcomes, span: Span, *, heartbeats: int
+        self, running: Running, delivery: Delivery, mesh: Mesh, outcomes: Outcomes, span: Span, *, heartbeats: int
     ) -> None:
-        self._attempt = attempt
+        self._attempt = running.attempt
+        self._running = running
         self._delivery = delivery
         self._mesh = mesh
         self._outcomes = outcomes
@@ -80,6 +82,20 @@ class Context:
         return self._attempt.idempotency_key
 
     @property
+    def deadline(self) -> datetime:
+        """When this attempt is over, in UTC, as far as this worker knows. A heartbeat moves it; so may the flow."""
+        return self._running.deadline
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set once this attempt is over, or its flow halted for good: then the work need not go on.
+
+        An async handler is cancelled besides when its attempt is over, and where its step has no effect also when the
+        flow is halted. A plain one looks here: `if ctx.cancelled.is_set()`, or `ctx.cancelled.wait(5)` to sleep.
+        """
+        return self._running.cancelled
+
+    @property
     def logger(self) -> FlowLogger:
         """A logger whose lines carry the flow id and the step."""
         if self._logger is None:
@@ -107,11 +123,12 @@ class Context:
         """
         self._delivery.in_progress()
         now = self._mesh.now()
-        if self._last_heartbeat is not None and now - self._last_heartbeat < self._timeout / 3:
+        if self._last_heartbeat is not None and now - self._last_heartbeat < self._attempt.timeout / 3:
             return
         self._last_heartbeat = now
         try:
             self._counter = await self._outcomes.heartbeat(self._attempt, self._counter, note)
+            self._running.deadline = self._mesh.now() + self._attempt.timeout
         except PASSES as error:
             self.logger.warning("heartbeat not recorded: %s", error.text)
 
@@ -121,11 +138,6 @@ class Context:
             coroutine.close()
             raise RuntimeError("ctx.wait is for plain handlers, which run in a thread of their own: await it instead")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    @property
-    def _timeout(self) -> timedelta:
-        step = self._attempt.step
-        return step.undo.timeout if self._attempt.undo_of and step.undo else step.timeout
 
 
 class FlowLogger(logging.LoggerAdapter[logging.Logger]):

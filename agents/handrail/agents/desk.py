@@ -31,6 +31,11 @@ class Desk:
         self._in_hand: dict[int, _InHand] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def in_hand(self) -> int:
+        """How many deliveries are being handled."""
+        return len(self._in_hand)
+
     def take(self, delivery: Delivery) -> None:
         """Begin to handle a delivery. A message that is in hand already is not handled twice."""
         in_hand = self._in_hand.get(delivery.sequence)

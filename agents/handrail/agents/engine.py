@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import Executor
+from dataclasses import dataclass
 from datetime import timedelta
 
 from google.protobuf.message import Message
@@ -15,15 +15,17 @@ from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings
 from handrail.agents.company import Company
 from handrail.agents.context import Context
-from handrail.agents.errors import Busy, HandlerExit, NoHandler, NonRetryable, Postponed, Stopping, text_of
+from handrail.agents.errors import Busy, HandlerFailed, NoHandler, Postponed, Stopping
 from handrail.agents.handlers import Handler
 from handrail.agents.hints import Hints
 from handrail.agents.invoke import QuickRetries, invoke
 from handrail.agents.outcomes import Outcomes
+from handrail.agents.overseer import HandlerEnded, Overseer, Running
 from handrail.agents.patience import Patience
 from handrail.agents.plan import Task
 from handrail.agents.planner import Planner
 from handrail.agents.ports import Delivery, Mesh
+from handrail.agents.threads import Threads
 from handrail.mesh import telemetry
 from handrail.mesh.envelope import Recorded, decode
 from handrail.mesh.errors import HandrailError
@@ -52,6 +54,17 @@ _BAD_ANSWER = (
 """What is wrong with an answer itself; anything else is the broker's, and passes."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An attempt to make now. `sole` where its delivery asks for nothing else."""
+
+    attempt: Attempt
+    handler: Handler
+    recorded: Recorded
+    delivery: Delivery
+    sole: bool
+
+
 class Engine:
     """Handles the deliveries of one agent and settles each. What it needs around it is behind `Mesh`."""
 
@@ -63,7 +76,7 @@ class Engine:
         patience: Patience,
         hints: Hints,
         retries: QuickRetries,
-        threads: Executor,
+        threads: Threads,
     ) -> None:
         self._agent = bindings.agent
         self._bindings = bindings
@@ -74,6 +87,7 @@ class Engine:
         self._retries = retries
         self._threads = threads
         self._company = Company()
+        self.overseer = Overseer(mesh)
 
     async def handle(self, delivery: Delivery) -> None:
         """Do what a delivery asks for, then ack it; hand it back where that can't be done here or now."""
@@ -106,14 +120,14 @@ class Engine:
         if todo.void is not None:
             await self._drop(recorded, delivery, todo.void)
         elif len(todo.tasks) == 1:
-            await self._perform(todo.tasks[0], recorded, delivery)
+            await self._perform(todo.tasks[0], recorded, delivery, sole=True)
         elif todo.tasks:
-            performing = (self._perform(task, recorded, delivery) for task in todo.tasks)
+            performing = (self._perform(task, recorded, delivery, sole=False) for task in todo.tasks)
             for outcome in await asyncio.gather(*performing, return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
 
-    async def _perform(self, task: Task, recorded: Recorded, delivery: Delivery) -> None:
+    async def _perform(self, task: Task, recorded: Recorded, delivery: Delivery, *, sole: bool) -> None:
         attempt = task.attempt
         if task.verdict is Verdict.DROP:
             _logger.info("%s: dropped, the flow no longer waits for it", attempt.label, extra=_about(attempt))
@@ -126,46 +140,48 @@ class Engine:
                     attempt, POISON, _POISON_TEXT, retryable=True, outcome_unknown=_unknown(attempt)
                 )
             else:
-                await self._run(attempt, handler, recorded, delivery)
+                await self._run(_Work(attempt, handler, recorded, delivery, sole))
 
-    async def _run(self, attempt: Attempt, handler: Handler, recorded: Recorded, delivery: Delivery) -> None:
+    async def _run(self, work: _Work) -> None:
+        attempt = work.attempt
         with telemetry.span(
             "handle",
             flow_id=attempt.flow_id,
             # A command carries no span where the coordinator records none: then it is the trigger's.
-            parent=recorded.event.span_id or attempt.inputs[0].event.span_id,
+            parent=work.recorded.event.span_id or attempt.inputs[0].event.span_id,
             agent=self._agent,
             step=attempt.step.name,
-            message_type=recorded.type,
+            message_type=work.recorded.type,
             attempt=attempt.attempt,
         ) as span:
             parent = span.span_id
             try:
-                if handler.validate_inbound:
-                    arguments.check_inputs(attempt.template.contracts, attempt.inputs)
-                filled = arguments.event_arguments(handler, attempt.inputs)
-                answer = await self._call(attempt, handler, filled, delivery, span)
-            except (Stopping, Postponed):
-                raise
-            except UnfitInput as unfit:
-                await self._refuse(attempt, unfit, delivery, parent)
+                answer = await self._call(work, span)
+            except HandlerEnded as ended:
+                span.fail(ended.why)
+                if ended.halted:
+                    await self._outcomes.not_started(attempt, ended.why)
+                else:
+                    _logger.warning("%s: %s", attempt.label, ended.why, extra=_about(attempt))
                 return
-            except Exception as error:
-                error_class = error.error_class if isinstance(error, HandlerExit) else type(error).__name__
-                text = text_of(error)
-                span.fail(f"{error_class}: {text}")
+            except UnfitInput as unfit:
+                await self._refuse(attempt, unfit, work.delivery, parent)
+                return
+            except HandlerFailed as failed:
+                span.fail(f"{failed.error_class}: {failed.text}")
                 await self._outcomes.failed(
                     attempt,
-                    error_class,
-                    text,
-                    retryable=not isinstance(error, NonRetryable),
+                    failed.error_class,
+                    failed.text,
+                    retryable=failed.retryable,
+                    outcome_unknown=failed.outcome_unknown and _unknown(attempt),
                     parent=parent,
-                    error=None if isinstance(error, NonRetryable) else error,
+                    error=failed.raised if failed.retryable else None,
                 )
                 return
         try:
             outputs = arguments.outputs(attempt, answer)
-            await self._outcomes.answer(attempt, outputs, single_type=handler.single_answer, parent=parent)
+            await self._outcomes.answer(attempt, outputs, single_type=work.handler.single_answer, parent=parent)
         except HandrailError as error:
             if error.reason not in _BAD_ANSWER:
                 raise
@@ -178,31 +194,44 @@ class Engine:
                 parent=parent,
             )
 
-    async def _call(
-        self, attempt: Attempt, handler: Handler, filled: dict[str, object], delivery: Delivery, span: Span
-    ) -> list[Message]:
+    async def _call(self, work: _Work, span: Span) -> list[Message]:
         """Call the handler, beside the others or alone; a start that is not the first is recorded before it happens."""
-        alone = attempt.starts.alone
-        await self._company.join(alone=alone)
-        heartbeats = attempt.starts.counter
+        attempt, handler, delivery = work.attempt, work.handler, work.delivery
+        if handler.validate_inbound:
+            arguments.check_inputs(attempt.template.contracts, attempt.inputs)
+        filled = arguments.event_arguments(handler, attempt.inputs)
+        seat = await self._company.join(alone=attempt.starts.alone)
+        place, heartbeats = self._threads.place(), attempt.starts.counter
+
+        def release() -> None:
+            place.give_up()
+            seat.leave()
+            if work.sole:
+                delivery.ack()
+
+        running = Running(attempt, handler, self._mesh.now(), delivery.sequence, release)
         try:
-            if alone:
+            if attempt.starts.alone:
                 _logger.warning(
                     "%s: begun before and not heard of again; now it runs alone", attempt.label, extra=_about(attempt)
                 )
             if attempt.on_record:
                 heartbeats = await self._outcomes.began(attempt)
+                running.deadline = self._mesh.now() + attempt.timeout
             if handler.context_name:
                 filled[handler.context_name] = Context(
-                    attempt, delivery, self._mesh, self._outcomes, span, heartbeats=heartbeats
+                    running, delivery, self._mesh, self._outcomes, span, heartbeats=heartbeats
                 )
-            return await invoke(handler, filled, retries=self._retries, patience=self._patience, threads=self._threads)
-        except (asyncio.CancelledError, Stopping):
-            if attempt.on_record and heartbeats > attempt.starts.counter:
+            with self.overseer.over(running):
+                return await invoke(
+                    handler, filled, retries=self._retries, patience=self._patience, threads=self._threads, place=place
+                )
+        except (asyncio.CancelledError, Stopping, HandlerEnded):
+            if heartbeats > attempt.starts.counter:
                 await self._outcomes.handed_back(attempt, heartbeats)
             raise
         finally:
-            self._company.leave(alone=alone)
+            seat.leave()
 
     async def _refuse(self, attempt: Attempt, unfit: UnfitInput, delivery: Delivery, parent: str) -> None:
         """An input breaks its contract: keep it apart, and say that the step fails for it, so that it is not silent."""

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 class NonRetryable(Exception):
     """Raise it in a handler where trying again can't help: the step fails at once.
 
-    A handler that raises says that its effect did not happen.
+    A handler that raises says that its effect did not happen; see `OutcomeUnknown` for where that can't be said.
+    """
+
+
+class OutcomeUnknown(Exception):
+    """Raise it in a handler where the effect may have happened all the same: a charge was sent, and no answer came.
+
+    The handler is called again at once, as after a blip, under the same idempotency key. Where that settles nothing the
+    attempt fails with an unknown outcome: the template's `retry` follows, and in the end the flow does not go by as if
+    nothing had happened, but waits for a person who finds out.
     """
 
 
@@ -39,19 +48,24 @@ class Busy(Postponed):
     """This worker has something to run that nothing may run beside."""
 
 
-class HandlerExit(Exception):
-    """A handler raised what is no `Exception`: SystemExit, KeyboardInterrupt, a panic of foreign code.
-
-    It ends the attempt, and nothing else. `error_class` names what was raised.
-    """
-
-    def __init__(self, raised: BaseException) -> None:
-        self.error_class = type(raised).__name__
-        super().__init__(text_of(raised))
-
-
 class NoHandler(Postponed):
     """The delivery is for a version of the flow type that this worker's handlers don't fit."""
+
+
+class HandlerFailed(Exception):
+    """What a handler raised, in the end: it ends this attempt, and nothing else, be it an `Exception` or not.
+
+    `outcome_unknown` is set where one of its calls in this attempt may have had its effect. `retryable` is unset where
+    the handler said that trying again can't help.
+    """
+
+    def __init__(self, raised: BaseException, *, outcome_unknown: bool = False) -> None:
+        self.raised = raised
+        self.error_class = type(raised).__name__
+        self.text = text_of(raised)
+        self.outcome_unknown = outcome_unknown
+        self.retryable = not isinstance(raised, NonRetryable)
+        super().__init__(self.text)
 
 
 def text_of(error: BaseException) -> str:

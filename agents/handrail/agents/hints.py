@@ -23,6 +23,8 @@ class Hints:
     """The flows that are known to be halted or moved. On a hit the flow is read, and the fold decides."""
 
     flow_ids: set[str] = field(default_factory=set)
+    tell: Callable[[str], None] | None = None
+    """Told of each flow as it is heard of."""
 
     def heard(self, message: Msg) -> None:
         """A `FlowHalted` or `FlowMigrated` was published."""
@@ -33,6 +35,8 @@ class Hints:
         tokens = subject.split(".", 3)
         if len(tokens) == 4:
             self.flow_ids.add(tokens[2])
+            if self.tell is not None:
+                self.tell(tokens[2])
 
 
 class HintWatch:

@@ -6,24 +6,25 @@ import asyncio
 import contextvars
 import random
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
 
 from google.protobuf.message import Message
 
-from handrail.agents.errors import HandlerExit
+from handrail.agents.errors import HandlerFailed, OutcomeUnknown
 from handrail.agents.handlers import Handler
 from handrail.agents.patience import Patience
+from handrail.agents.threads import Place, Threads
+from handrail.agents.transport import Sent, sent
 
 
 @dataclass(frozen=True, slots=True)
 class QuickRetries:
     """How a handler is called again after a blip, before its attempt counts as failed.
 
-    `on` are the errors that are blips. The waits double from `first_wait`, each shortened at random by up to a half
-    so that handlers that failed together don't come back together.
+    `on` are the errors that are blips, besides `OutcomeUnknown` and what `handrail.agents.transport` knows of httpx,
+    requests and the standard library. The waits double from `first_wait`, each shortened at random by up to a half so
+    that handlers that failed together don't come back together.
     """
 
     retries: int = 2
@@ -35,6 +36,10 @@ class QuickRetries:
         # Jitter needs no secrecy.
         return self.first_wait * (2.0 ** (failures - 1) * random.uniform(0.5, 1.0))
 
+    def is_blip(self, error: BaseException) -> bool:
+        """Whether to call the handler again. It has the same key, so what happened already does not happen twice."""
+        return isinstance(error, (OutcomeUnknown, *self.on)) or sent(error) is not None
+
 
 async def invoke(
     handler: Handler,
@@ -42,21 +47,27 @@ async def invoke(
     *,
     retries: QuickRetries,
     patience: Patience,
-    threads: Executor,
+    threads: Threads,
+    place: Place,
 ) -> list[Message]:
-    """Call a handler and return its answer as a list; raises what the handler raises in the end."""
-    failures = 0
+    """Call a handler and return its answer as a list; HandlerFailed with what the handler raises in the end.
+
+    What one call leaves unknown stays unknown, whatever a later one raises: only an answer settles it.
+    """
+    failures, unknown = 0, False
     while True:
         try:
-            return _listed(await _call(handler, arguments, threads))
-        except retries.on:
+            return _listed(await _call(handler, arguments, threads, place))
+        except HandlerFailed as failed:
+            error = failed.raised
+            unknown = unknown or isinstance(error, OutcomeUnknown) or sent(error) is Sent.PERHAPS
             failures += 1
-            if failures > retries.retries:
-                raise
+            if failures > retries.retries or not retries.is_blip(error):
+                raise HandlerFailed(error, outcome_unknown=unknown) from error
             await patience.pause(retries.wait(failures))
 
 
-async def _call(handler: Handler, arguments: Mapping[str, object], threads: Executor) -> object:
+async def _call(handler: Handler, arguments: Mapping[str, object], threads: Threads, place: Place) -> object:
     if handler.asynchronous:
         return await _await(handler.function(**arguments))
     context = contextvars.copy_context()
@@ -73,9 +84,9 @@ async def _call(handler: Handler, arguments: Mapping[str, object], threads: Exec
         except BaseException as error:
             return _Raised(error)
 
-    answer = await asyncio.get_running_loop().run_in_executor(threads, contained)
+    answer = await threads.run(contained, place)
     if isinstance(answer, _Raised):
-        _raise(answer.error)
+        raise HandlerFailed(answer.error) from answer.error
     return answer
 
 
@@ -86,24 +97,15 @@ async def _await(running: object) -> object:
     except asyncio.CancelledError as cancelled:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            raise  # the worker stops
-        _raise(cancelled)
+            raise  # the worker stops, or the attempt is over
+        raise HandlerFailed(RuntimeError("the handler was cancelled from within")) from cancelled
     except BaseException as error:
-        _raise(error)
+        raise HandlerFailed(error) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Raised:
     error: BaseException
-
-
-def _raise(error: BaseException) -> NoReturn:
-    """Raise what a handler raised: always an `Exception`, so that it ends one attempt and not the process."""
-    if isinstance(error, asyncio.CancelledError):
-        raise RuntimeError("the handler was cancelled from within") from None
-    if isinstance(error, Exception):
-        raise error
-    raise HandlerExit(error) from error
 
 
 def _listed(answer: object) -> list[Message]:
@@ -115,4 +117,4 @@ def _listed(answer: object) -> list[Message]:
         listed = list(answer)
         if all(isinstance(each, Message) for each in listed):
             return listed
-    raise TypeError(f"a handler answers with a message, several, or nothing, not with {answer!r:.200}")
+    raise HandlerFailed(TypeError(f"a handler answers with a message, several, or nothing, not with {answer!r:.200}"))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.any_pb2 import Any
 
-from handrail.mesh import quarantine, starting
+from handrail.mesh import quarantine, starting, workers
 from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.envelope import Recorded
@@ -15,6 +15,7 @@ from handrail.mesh.starting import Started
 from handrail.mesh.store import FlowStore
 from handrail.mesh.template import Template
 from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.worker_pb2 import WorkerState
 
 
 class LiveMesh:
@@ -65,3 +66,7 @@ class LiveMesh:
             detail=detail,
             reporter=reporter,
         )
+
+    async def announce(self, agent: str, worker: str, state: WorkerState) -> None:
+        """Say that a worker is there."""
+        await workers.announce(self._bus, agent, worker, state)

@@ -62,7 +62,7 @@ class Outcomes:
         retryable: bool,
         outcome_unknown: bool = False,
         parent: str = "",
-        error: Exception | None = None,
+        error: BaseException | None = None,
     ) -> None:
         """Report that the attempt failed. `outcome_unknown`: its effect may have happened all the same.
 

@@ -66,6 +66,7 @@ def direct(recorded: Recorded, bound: Bound) -> Plan:
                     attempt=1,
                     cause=recorded.event_id,
                     inputs=(recorded,),
+                    deadline=recorded.time + step.timeout,
                 ),
                 Verdict.RUN,
             )
@@ -95,6 +96,8 @@ def triggered(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> 
             may_have_started=delivered > 1,
             starts=run.starts,
             on_record=delivered > 1 or run.starts.on_record,
+            deadline=run.deadline,
+            in_halted_flow=flow.is_halted,
         )
         tasks.append(Task(attempt, _verdict(flow, attempt)))
     return Plan(tuple(tasks))
@@ -121,6 +124,8 @@ def retried(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Pl
         may_have_started=delivered > 1,
         starts=run.starts,
         on_record=delivered > 1 or run.starts.on_record,
+        deadline=run.deadline,
+        in_halted_flow=flow.is_halted,
     )
     return Plan((Task(attempt, _verdict(flow, attempt)),))
 
@@ -147,6 +152,8 @@ def undone(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Pla
         undo_of=event.root,
         starts=effect.starts,
         on_record=delivered > 1 or effect.starts.on_record,
+        deadline=effect.deadline or recorded.time,
+        in_halted_flow=flow.is_halted,
     )
     wanted = flow.wants_undo(event.root, event.attempt)
     return Plan((Task(attempt, Verdict.RUN if wanted else Verdict.DROP),))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from handrail.agents.agent import Agent
+from handrail.agents.beat import Beat
 from handrail.agents.bindings import Bindings
 from handrail.agents.desk import Desk
 from handrail.agents.engine import Engine
@@ -16,6 +16,8 @@ from handrail.agents.errors import DeclarationError
 from handrail.agents.hints import Hints, HintWatch
 from handrail.agents.live import LiveMesh
 from handrail.agents.patience import PASSES, Patience
+from handrail.agents.threads import Threads
+from handrail.agents.watchdog import Watchdog
 from handrail.mesh.bus import Bus, BusSettings, Pull
 from handrail.mesh.durables import ACK_WAIT, agent_durable
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
@@ -67,7 +69,7 @@ class Worker:
     async def _serve(self, bus: Bus, mesh: LiveMesh) -> None:
         agent, hints, patience = self._agent, Hints(), Patience(mesh)
         await HintWatch(bus, hints, mesh.templates.names).start()
-        threads = ThreadPoolExecutor(agent.threads, thread_name_prefix=f"{agent.name}-handler")
+        threads = Threads(agent.threads, agent.name)
         engine = Engine(
             bindings=self._bindings,
             mesh=mesh,
@@ -76,21 +78,32 @@ class Worker:
             retries=agent.quick_retries,
             threads=threads,
         )
+        hints.tell = engine.overseer.heard
+        watchdog = Watchdog(agent.handlers)
+        watchdog.start()
         desk = Desk(engine, ACK_WAIT)
+        beat = Beat(self._bindings, mesh, engine.overseer, desk)
+        engine.overseer.tell = beat.tell
         pulling = _Pulling(agent, bus, desk)
         try:
             await pulling.begin_if_named(mesh.templates.all())
             _logger.info("agent %s is ready", agent.name)
             self.ready.set()
             await self._until_stopped(
-                bus, desk.heartbeats(), self._learn(mesh, pulling), *(source() for source in self._sources)
+                bus,
+                desk.heartbeats(),
+                engine.overseer.watch(),
+                beat.run(),
+                self._learn(mesh, pulling, beat),
+                *(source() for source in self._sources),
             )
         finally:
             # What waits for the broker is handed back at once; what a handler works at may take its time.
             patience.stop()
             await pulling.end()
             self.abandoned = await desk.drain(agent.grace)
-            threads.shutdown(wait=False, cancel_futures=True)
+            watchdog.stop()
+            threads.shutdown()
             _logger.info("agent %s has stopped", agent.name)
 
     async def _until_stopped(self, bus: Bus, *beside: Awaitable[None]) -> None:
@@ -129,12 +142,13 @@ class Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _POLL)
 
-    async def _learn(self, mesh: LiveMesh, pulling: _Pulling) -> None:
+    async def _learn(self, mesh: LiveMesh, pulling: _Pulling, beat: Beat) -> None:
         """Take up templates that are stored while the worker runs."""
         while True:
             await asyncio.sleep(_POLL)
             try:
                 if await self._refresh(mesh):
+                    beat.tell()
                     await pulling.begin_if_named(mesh.templates.all())
                     self._check(mesh)
             except DeclarationError as error:

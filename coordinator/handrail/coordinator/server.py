@@ -132,6 +132,7 @@ class Server:
             watcher=Watcher(replica.bus, replica.store, self._drain),
             publishing=replica.publishing,
             interventions=replica.interventions,
+            bus=replica.bus,
         )
         approvals = ApprovalService(finder=finder, scanner=scanner, interventions=replica.interventions)
         replays = Replays(replica.bus, replica.catalog, self._drain)

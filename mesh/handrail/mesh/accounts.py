@@ -68,7 +68,7 @@ def reading(*streams: str) -> dict[str, Answers]:
     return services
 
 
-READ_BY_AGENTS = reading("FLOW", "TEMPLATE", "KEY")
+READ_BY_AGENTS = reading("FLOW", "TEMPLATE", "KEY", "WORKER")
 _AGENT_KINDS = (Kind.EVENT, Kind.PROPOSAL, Kind.FAILURE, Kind.UNDONE, Kind.PROGRESS, Kind.DIVERGENCE)
 
 # All that passes from an account into the one with the streams. No user's permissions, however they were made, reach
@@ -78,13 +78,14 @@ SERVICES: Mapping[str, Mapping[str, Answers]] = {
         **{f"flow.*.*.{kind}.>": _ONCE for kind in _AGENT_KINDS},
         "quarantine.>": _ONCE,
         "key.>": _ONCE,
+        "worker.>": _ONCE,
         **READ_BY_AGENTS,
         "$JS.API.CONSUMER.INFO.FLOW.*": _ONCE,
         "$JS.API.CONSUMER.MSG.NEXT.FLOW.*": _PULL,
         **dict.fromkeys(acknowledging("FLOW", "*"), _ONCE),
     },
     VIEWERS: {
-        **reading("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY"),
+        **reading("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "WORKER"),
         "$JS.API.CONSUMER.INFO.FLOW.*": _ONCE,
         "$JS.API.CONSUMER.INFO.TIMER.*": _ONCE,
     },

@@ -42,7 +42,7 @@ _MESSAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _FAILED, _NOT_STARTED, _PROGRESS, _DIVERGENCE = (
     message.DESCRIPTOR.full_name for message in (StepFailed, StepNotStarted, StepProgress, Divergence)
 )
-_STREAMS = ("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "KV_leases")
+_STREAMS = ("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "KV_leases", "WORKER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +154,7 @@ def _published_by_agents(template: FlowTemplate) -> dict[str, set[str]]:
 def _agent(name: str, subjects: set[str]) -> User:
     services = (
         f"quarantine.*.*.{name}.*",
+        f"worker.{name}.*",
         *READ_BY_AGENTS,
         f"$JS.API.CONSUMER.INFO.FLOW.{durable(name)}",
         f"$JS.API.CONSUMER.MSG.NEXT.FLOW.{durable(name)}",

@@ -74,7 +74,8 @@ class StepRun:
     @property
     def failure(self) -> str:
         """Why there is no further attempt, for people."""
-        return f"step {self.step.name} failed for good after {attempts(self.attempt)}: {self.last_error}"
+        doubt = "; whether it had its effect is unknown" if self.may_have_effect else ""
+        return f"step {self.step.name} failed for good after {attempts(self.attempt)}: {self.last_error}{doubt}"
 
     @property
     def is_open(self) -> bool:

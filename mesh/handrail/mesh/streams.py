@@ -8,6 +8,7 @@
 - KEY: business keys in use; outlives the flow's events
 - ABSENCE: times in which no coordinator was there; the oldest give way
 - KV_leases: the leases and the coordinators' sign of presence, a key-value bucket
+- WORKER: what live workers say of themselves; in memory, for half a minute
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ TEMPLATE = "TEMPLATE"
 QUARANTINE = "QUARANTINE"
 KEY = "KEY"
 ABSENCE = "ABSENCE"
+WORKER = "WORKER"
 LEASES_BUCKET = "leases"
 LEASES = f"KV_{LEASES_BUCKET}"
 
@@ -126,6 +128,13 @@ def stream_configs() -> dict[str, _Config]:
             "subject_delete_marker_ttl": int(timedelta(seconds=1) / timedelta(microseconds=1)) * 1000,
             # Leases are read from the leader.
             "allow_direct": False,
+        },
+        WORKER: {
+            **_PLAIN,
+            "subjects": ["worker.>"],
+            "storage": "memory",
+            "max_msgs_per_subject": 1,
+            "max_age": int(timedelta(seconds=30) / timedelta(microseconds=1)) * 1000,
         },
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Literal
@@ -14,6 +13,7 @@ from handrail.agents.engine import Engine
 from handrail.agents.hints import Hints
 from handrail.agents.live import LiveMesh
 from handrail.agents.patience import Patience
+from handrail.agents.threads import Threads
 from handrail.coordinator.alarms import Alarms
 from handrail.coordinator.attend import Attendant
 from handrail.coordinator.handling import Guard, quarantine_void
@@ -78,7 +78,7 @@ class MemoryMesh(LiveMesh):
 class HostedAgent:
     """One agent as its worker would run it."""
 
-    def __init__(self, agent: Agent, bus: MemoryBus, threads: Executor) -> None:
+    def __init__(self, agent: Agent, bus: MemoryBus, threads: Threads) -> None:
         self.agent = agent
         self.running = True
         self.mesh = MemoryMesh(bus)

@@ -20,6 +20,7 @@ _STREAM_OF = {
     "template": streams.TEMPLATE,
     "quarantine": streams.QUARANTINE,
     "key": streams.KEY,
+    "worker": streams.WORKER,
 }
 _SCHEDULE = "Nats-Schedule"
 _TARGET = "Nats-Schedule-Target"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.message import Message
 
 from handrail.agents import Agent, DeclarationError
+from handrail.agents.threads import Threads
 from handrail.coordinator.auth import Caller
 from handrail.mesh import starting
 from handrail.mesh.envelope import pack
@@ -43,7 +43,7 @@ class World:
     def __init__(self, *, templates: Iterable[Template], agents: Iterable[Agent] = (), seed: int | None = None) -> None:
         self.bus = MemoryBus(BEGINNING)
         self._templates = list(templates)
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="handler")
+        self._threads = Threads(1)
         self.coordinator = HostedCoordinator(self.bus)
         self._agents = {agent.name: HostedAgent(agent, self.bus, self._threads) for agent in agents}
         self._schedule = Schedule(self.bus, self.coordinator, self._agents, seed=seed)
@@ -59,7 +59,7 @@ class World:
     async def __aexit__(self, *_: object) -> None:
         for hosted in self._agents.values():
             hosted.agent.attach(None)
-        self._threads.shutdown(wait=False)
+        self._threads.shutdown()
 
     @property
     def now(self) -> datetime:

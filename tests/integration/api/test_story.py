@@ -179,11 +179,11 @@ async def test_people_step_in_over_grpcurl(api: Api, tmp_path: Path) -> None:
     assert await library.request(5, key="loan-7") == flow_id
     failed = {
         "@type": "type.googleapis.com/handrail.v1.StepFailed",
-        "errorClass": "Lost", "text": "the book is not there",
+        "errorClass": "Lost", "text": "the book is not there", "outcomeUnknown": True,
     }  # fmt: skip
     await library.answer("stacks", flow_id, "reserve", ids.start_id(flow_id), failed)
     flow = await library.flow(flow_id, "ESCALATED")
-    assert "the book is not there" in flow["statusReason"]
+    assert "the book is not there; whether it had its effect is unknown" in flow["statusReason"]
     choices = flow["escalations"][0]["choices"]
     assert "CHOICE_RETRY" in choices
     answer = {"flowId": flow_id, "reason": "found it", "choice": "CHOICE_ACCEPT"}

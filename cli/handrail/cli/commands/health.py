@@ -19,6 +19,7 @@ from handrail.mesh.bus import ApiError, Bus
 from handrail.mesh.permissions import durable
 from handrail.mesh.settings import bus_settings
 from handrail.mesh.streams import FLOW
+from handrail.mesh.workers import live_workers
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
     add_settings(coordinator, [table.ADDRESS, table.TIMEOUT])
     coordinator.set_defaults(run=_coordinator)
 
-    agent = parts.add_parser("agent", help="an agent: at least one worker asks for work", allow_abbrev=False)
+    agent = parts.add_parser(
+        "agent", help="an agent: at least one worker asks for work, and no handler is stuck", allow_abbrev=False
+    )
     agent.add_argument("name", metavar="NAME", help="the agent's name")
     add_settings(agent, [*table.BROKER, table.TIMEOUT])
     agent.set_defaults(run=_agent)
@@ -77,18 +80,21 @@ def serves(channel: grpc.Channel, timeout: timedelta) -> bool:
 def _agent(arguments: argparse.Namespace) -> Exit:
     settings = settings_of(arguments)
     name: str = arguments.name
-    waiting = asyncio.run(_waiting(name, settings))
+    waiting, stuck = asyncio.run(_seen(name, settings))
     if not waiting:
         raise CommandError(f"no worker of {name} asks for work")
+    if stuck:
+        raise CommandError(f"{len(stuck)} handlers of {name} do not end though their time is up: {'; '.join(stuck)}")
     return Exit.OK
 
 
-async def _waiting(name: str, settings: table.Settings) -> bool:
-    """Whether a worker's request is open at the agent's durable, or work is in a worker's hands."""
+async def _seen(name: str, settings: table.Settings) -> tuple[bool, list[str]]:
+    """Whether a worker's request is open at the agent's durable, or work is in a worker's hands; and what is stuck."""
     timeout = settings.value(table.TIMEOUT)
     async with await Bus.connect(bus_settings(settings, name)) as bus:
         try:
             info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{durable(name)}", timeout=timeout)
         except ApiError as error:
             raise CommandError(f"{name} has no durable: {error.description}; activate its template") from None
-    return bool(info.get("num_waiting") or info.get("num_ack_pending"))
+        workers = await live_workers(bus, [name])
+    return bool(info.get("num_waiting") or info.get("num_ack_pending")), workers[name].stuck

@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from handrail.cli.arguments import CALLER, add_settings
 from handrail.cli.client import pages
 from handrail.cli.commands import template_activate, template_diff, template_graph
-from handrail.cli.commands.template_activate import activation, print_activation
+from handrail.cli.commands.template_activate import activation, add_force, print_activation
 from handrail.cli.commands.template_check import fill_check
 from handrail.cli.commands.template_infer import fill_infer
 from handrail.cli.commands.template_migrate import fill_migrate
@@ -48,6 +48,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     put.add_argument("file", type=Path, metavar="FILE", help="template in YAML")
     put.add_argument("--activate", action="store_true", help="new flows begin with it, unless a newer one is active")
     put.add_argument("--reason", default="", help="why it is activated, for people; it is recorded")
+    add_force(put)
     add_contracts(put)
     add_settings(put, CALLER)
     put.set_defaults(run=_put)
@@ -80,7 +81,7 @@ def _put(arguments: argparse.Namespace) -> Exit:
             raise CommandError(f"{arguments.file} is refused: {findings[0].code} {findings[0].text}")
         request = pb.PutTemplateRequest(template=template, descriptors=needed(template, contracts))
         put = asked.client.call(asked.client.templates.PutTemplate, request)
-        activated = _activated_if_newer(asked, template, arguments.reason) if arguments.activate else None
+        activated = _activated_if_newer(asked, template, arguments) if arguments.activate else None
         if asked.output.is_json:
             document = {"name": template.name, "version": template.version, **plain(put)}
             asked.output.document(document | ({} if activated is None else plain(activated)))
@@ -95,12 +96,14 @@ def _put(arguments: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def _activated_if_newer(asked: Session, template: FlowTemplate, reason: str) -> pb.ActivateTemplateResponse | None:
+def _activated_if_newer(
+    asked: Session, template: FlowTemplate, arguments: argparse.Namespace
+) -> pb.ActivateTemplateResponse | None:
     """The activation; None where this version or a newer one is active. Rolling back is `template rollback`."""
     active = [each.version for each in listed(asked, template.name) if each.active]
     if active and active[0] >= template.version:
         return None
-    return activation(asked, Version(template.name, template.version), reason)
+    return activation(asked, Version(template.name, template.version), arguments.reason, force=arguments.force)
 
 
 def _list(arguments: argparse.Namespace) -> Exit:

@@ -31,14 +31,20 @@ def _add_activate(verbs: Parsers) -> None:
     parser = verbs.add_parser("activate", help="new flows begin with this version", allow_abbrev=False)
     add_version(parser)
     parser.add_argument("--reason", default="", help="why, for people; it is recorded")
+    add_force(parser)
     add_settings(parser, CALLER)
     parser.set_defaults(run=_activate)
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add `--force` of what activates a version."""
+    parser.add_argument("--force", action="store_true", help="though no live worker of an agent fits it")
 
 
 def _activate(arguments: argparse.Namespace) -> Exit:
     version = version_of(arguments)
     with session(arguments) as asked:
-        activated = activation(asked, version, arguments.reason)
+        activated = activation(asked, version, arguments.reason, force=arguments.force)
         if asked.output.is_json:
             asked.output.document(plain(activated))
         else:
@@ -46,15 +52,24 @@ def _activate(arguments: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def activation(asked: Session, version: Version, reason: str) -> pb.ActivateTemplateResponse:
-    """Activate a version."""
-    request = pb.ActivateTemplateRequest(name=version.name, version=version.number, reason=reason)
+def activation(asked: Session, version: Version, reason: str, *, force: bool) -> pb.ActivateTemplateResponse:
+    """Activate a version; `force` does so though no live worker of an agent fits it."""
+    request = pb.ActivateTemplateRequest(name=version.name, version=version.number, reason=reason, force=force)
     return asked.client.call(asked.client.templates.ActivateTemplate, request)
 
 
 def print_activation(output: Output, name: str, activated: pb.ActivateTemplateResponse) -> None:
     """An activation for people."""
     output.text(f"{name} version {activated.activation.version} is active")
+    print_warnings(output, activated)
+
+
+def print_warnings(output: Output, activated: pb.ActivateTemplateResponse) -> None:
+    """What is to be done after an activation."""
+    for each in activated.unfit_agents:
+        output.text(
+            f"No live worker of {each.agent} fits it ({each.problem}): its steps wait until one that does is started."
+        )
     if activated.permissions_changed:
         output.text(RELOAD)
 
@@ -69,6 +84,7 @@ def _add_rollback(verbs: Parsers) -> None:
     )
     parser.add_argument("name", metavar="NAME", help="flow type")
     parser.add_argument("--reason", required=True, help="why, for people; it is recorded")
+    add_force(parser)
     parser.add_argument("--to", type=positive, default=0, metavar="VERSION", help="this older version")
     add_settings(parser, CALLER)
     parser.set_defaults(run=_rollback)
@@ -81,13 +97,12 @@ def _rollback(arguments: argparse.Namespace) -> Exit:
         left = log[0].activation.version if log else 0
         target = arguments.to or version_before(each.activation.version for each in reversed(log))
         _require_older(name, target, left)
-        activated = activation(asked, Version(name, target), arguments.reason)
+        activated = activation(asked, Version(name, target), arguments.reason, force=arguments.force)
         if asked.output.is_json:
             asked.output.document({"name": name, "rolledBackFrom": left, **plain(activated)})
             return Exit.OK
         asked.output.text(f"{name} is rolled back from version {left} to {target}: new flows begin with {target}")
-        if activated.permissions_changed:
-            asked.output.text(RELOAD)
+        print_warnings(asked.output, activated)
         asked.output.text(_left_behind(asked, Version(name, left), target))
     return Exit.OK
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -10,6 +11,7 @@ from grpc.aio import ServicerContext
 from handrail.coordinator.auth import current_caller
 from handrail.coordinator.call_span import link_flow, link_flow_id
 from handrail.coordinator.finding import Finder, Found
+from handrail.coordinator.fitness import waits_for_nobody
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.pages import fitting, page_of, page_size, page_token, sequence_of
 from handrail.coordinator.publishing import Publishing
@@ -23,15 +25,19 @@ from handrail.coordinator.views import (
     migration_plan,
 )
 from handrail.coordinator.watching import Watcher
+from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.divergence_scanner import EXAMINED, DivergenceScanner, Seen
 from handrail.mesh.envelope import from_timestamp
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import is_final
 from handrail.mesh.scanner import Scanner, readable
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.event_pb2 import Kind
 from handrail.v1.flow_service_pb2_grpc import FlowServiceServicer
+
+_logger = logging.getLogger(__name__)
 
 _Context = ServicerContext[object, object]
 _DEFAULT_EVENTS = 100
@@ -52,6 +58,7 @@ class FlowService(FlowServiceServicer):
         watcher: Watcher,
         publishing: Publishing,
         interventions: Interventions,
+        bus: Bus,
     ) -> None:
         self._finder = finder
         self._catalog = catalog
@@ -60,6 +67,7 @@ class FlowService(FlowServiceServicer):
         self._watcher = watcher
         self._publishing = publishing
         self._interventions = interventions
+        self._bus = bus
 
     async def StartFlow(self, request: pb.StartFlowRequest, context: _Context) -> pb.StartFlowResponse:
         """Begin a flow in the caller's name."""
@@ -93,7 +101,18 @@ class FlowService(FlowServiceServicer):
         """A flow as it stands, or stood."""
         time = from_timestamp(request.as_of_time) if request.HasField("as_of_time") else None
         flow = await self._finder.load_as_of(request.flow_id, sequence=request.as_of_sequence, time=time)
-        return pb.GetFlowResponse(flow=_linked_view(flow))
+        link_flow(flow)
+        as_it_stood = request.as_of_sequence or time is not None
+        unfit = frozenset[str]() if as_it_stood else await self._unfit(flow)
+        return pb.GetFlowResponse(flow=flow_view(flow, unfit))
+
+    async def _unfit(self, flow: Flow) -> frozenset[str]:
+        """The agents that the flow waits for and that have nobody for its version; a hint, so it may be left out."""
+        try:
+            return await waits_for_nobody(self._bus, flow)
+        except HandrailError as error:
+            _logger.warning("flow %s: can't tell whether a live worker fits: %s", flow.flow_id, error.text)
+            return frozenset()
 
     async def ListFlowEvents(self, request: pb.ListFlowEventsRequest, context: _Context) -> pb.ListFlowEventsResponse:
         """One page of a flow's events, in stream order."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from grpc.aio import ServicerContext
 
+from handrail.coordinator import fitness
 from handrail.coordinator.auth import current_caller
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.pages import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
@@ -73,8 +74,12 @@ class TemplateService(TemplateServiceServicer):
     async def ActivateTemplate(
         self, request: pb.ActivateTemplateRequest, context: _Context
     ) -> pb.ActivateTemplateResponse:
-        """Update the durables, then record the activation; TEMPLATE_NOT_FOUND, FLOW_BUSY during another activation."""
+        """Update the durables, then record the activation; TEMPLATE_NOT_FOUND, FLOW_BUSY during another activation,
+        WORKERS_DO_NOT_FIT unless forced."""
         template = await self._catalog.template(request.name, request.version)
+        unfit = await fitness.unfit_agents(self._bus, template)
+        if not request.force:
+            fitness.require_fit(template, unfit)
         async with self._leases.hold(_LEASE):
             await self._catalog.refresh_from_leader()
             activated = self._activated()
@@ -87,7 +92,7 @@ class TemplateService(TemplateServiceServicer):
                 now=datetime.now(UTC),
             )
         changed = permissions.users(activated) != permissions.users([*activated, template.proto])
-        return pb.ActivateTemplateResponse(activation=activation, permissions_changed=changed)
+        return pb.ActivateTemplateResponse(activation=activation, permissions_changed=changed, unfit_agents=unfit)
 
     async def GetTemplate(self, request: pb.GetTemplateRequest, context: _Context) -> pb.GetTemplateResponse:
         """A version, or the active one; TEMPLATE_NOT_FOUND, FLOW_TYPE_NOT_FOUND."""

@@ -27,11 +27,19 @@ _WHEN_EXPIRED = {
 }
 
 
-def expectations(flow: Flow) -> list[Expectation]:
-    """Everything owed, people first; empty only once the flow is over."""
+def expectations(flow: Flow, unfit: frozenset[str] = frozenset()) -> list[Expectation]:
+    """Everything owed, people first; empty only once the flow is over.
+
+    `unfit` are the agents that have live workers, and none that fits the flow's version.
+    """
     if flow.first is None or is_final(flow):
         return []
     owed = [*_of_escalations(flow), *_of_proposals(flow), *_of_runs(flow), *_of_undos(flow)]
+    for each in owed:
+        if each.by_agent in unfit:
+            each.what += (
+                f"; no live worker of {each.by_agent} fits version {flow.template.version}: start one that does"
+            )
     return owed or [_of_coordinator(flow)]
 
 

@@ -17,11 +17,11 @@ _COMPLETED = FlowStatus.FLOW_STATUS_COMPLETED
 _ESCALATED = FlowStatus.FLOW_STATUS_ESCALATED
 
 
-def flow_view(flow: Flow) -> pb.Flow:
-    """A flow with all there is to know."""
+def flow_view(flow: Flow, unfit: frozenset[str] = frozenset()) -> pb.Flow:
+    """A flow with all there is to know; `unfit` are agents of which no live worker fits its version."""
     view = flow_summary(flow)
     view.step_runs.extend(run_view(flow, run) for run in flow.runs.values())
-    view.expectations.extend(expectations(flow))
+    view.expectations.extend(expectations(flow, unfit))
     approvals = (approval_view(flow, proposal) for proposal in flow.proposals.values() if asks_people(proposal))
     view.approvals.extend(fitted(approvals))
     view.escalations.extend(map(_escalation, flow.escalations.values()))

@@ -106,6 +106,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such quarantined message."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 41
     """The server drains and takes no new calls."""
+    ERROR_REASON_WORKERS_DO_NOT_FIT: _ErrorReason.ValueType  # 90
+    """Agents have live workers, and none of them fits the version that is to be activated."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists every reason that an error of the API (`google.rpc.ErrorInfo.reason`, domain `handrail`) or a
@@ -196,4 +198,6 @@ ERROR_REASON_QUARANTINE_NOT_FOUND: ErrorReason.ValueType  # 40
 """No such quarantined message."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 41
 """The server drains and takes no new calls."""
+ERROR_REASON_WORKERS_DO_NOT_FIT: ErrorReason.ValueType  # 90
+"""Agents have live workers, and none of them fits the version that is to be activated."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -102,8 +102,8 @@ class StepFailed(_message.Message):
     undo_of: _builtins.str
     """undo_of is the id of the event whose undo failed; empty where a forward step failed."""
     outcome_unknown: _builtins.bool
-    """outcome_unknown is set where the effect may have happened all the same: the handler killed its process, or did its work
-    and gave an answer that can't be published. A handler that raises says that it did not happen.
+    """outcome_unknown is set where the effect may have happened all the same: the handler sent its request and got no answer,
+    killed its process, or did its work and gave an answer that can't be published. Unset: the effect did not happen.
     """
     def __init__(
         self,

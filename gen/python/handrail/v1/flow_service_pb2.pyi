@@ -807,7 +807,9 @@ class PublishEventRequest(_message.Message):
     """undo_of is the id of the event that was undone, where `data` reports a successful undo; empty otherwise."""
     @_builtins.property
     def data(self) -> _any_pb2.Any:
-        """data is the outcome; handrail.v1.StepFailed reports a failure, handrail.v1.StepProgress is a durable heartbeat."""
+        """data is the outcome; handrail.v1.StepFailed reports a failure (with `outcome_unknown` where the effect may have happened),
+        handrail.v1.StepProgress is a durable heartbeat.
+        """
 
     def __init__(
         self,

@@ -228,22 +228,26 @@ class ActivateTemplateRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name of the template."""
     version: _builtins.int
     """version to activate."""
     reason: _builtins.str
     """reason says why, for people."""
+    force: _builtins.bool
+    """force activates it though agents have live workers, and none of them fits."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         version: _builtins.int = ...,
         reason: _builtins.str = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "name", b"name", "reason", b"reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -257,25 +261,57 @@ class ActivateTemplateResponse(_message.Message):
 
     ACTIVATION_FIELD_NUMBER: _builtins.int
     PERMISSIONS_CHANGED_FIELD_NUMBER: _builtins.int
+    UNFIT_AGENTS_FIELD_NUMBER: _builtins.int
     permissions_changed: _builtins.bool
     """permissions_changed is true where the broker's permissions have to be generated and reloaded before agents can do their part."""
     @_builtins.property
     def activation(self) -> _template_pb2.Activation:
         """activation as recorded."""
 
+    @_builtins.property
+    def unfit_agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnfitAgent]:
+        """unfit_agents have live workers, none of which fits this version: their steps wait until one that does is started."""
+
     def __init__(
         self,
         *,
         activation: _template_pb2.Activation | None = ...,
         permissions_changed: _builtins.bool = ...,
+        unfit_agents: _abc.Iterable[Global___UnfitAgent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "permissions_changed", b"permissions_changed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "permissions_changed", b"permissions_changed", "unfit_agents", b"unfit_agents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ActivateTemplateResponse: _TypeAlias = ActivateTemplateResponse  # noqa: Y015
+
+@_typing.final
+class UnfitAgent(_message.Message):
+    """UnfitAgent has live workers, none of which fits a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """agent is its name."""
+    problem: _builtins.str
+    """problem is the first thing that does not fit."""
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnfitAgent: _TypeAlias = UnfitAgent  # noqa: Y015
 
 @_typing.final
 class GetTemplateRequest(_message.Message):

@@ -98,7 +98,8 @@ class TemplateServiceServicer:
 
     def ActivateTemplate(self, request, context):
         """ActivateTemplate makes a stored version the one that new flows begin with; activating an older one rolls back. It updates
-        the durable consumers before it records the activation. Role: operator.
+        the durable consumers before it records the activation. Refused with WORKERS_DO_NOT_FIT where the live workers of an agent
+        do not fit, unless `force` is set. Role: operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

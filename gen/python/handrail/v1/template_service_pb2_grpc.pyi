@@ -41,7 +41,8 @@ class TemplateServiceStub:
     """
     ActivateTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ActivateTemplateRequest, _template_service_pb2.ActivateTemplateResponse]
     """ActivateTemplate makes a stored version the one that new flows begin with; activating an older one rolls back. It updates
-    the durable consumers before it records the activation. Role: operator.
+    the durable consumers before it records the activation. Refused with WORKERS_DO_NOT_FIT where the live workers of an agent
+    do not fit, unless `force` is set. Role: operator.
     """
     GetTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateRequest, _template_service_pb2.GetTemplateResponse]
     """GetTemplate returns a version, or the active one."""
@@ -72,7 +73,8 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     """
     ActivateTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ActivateTemplateRequest, _template_service_pb2.ActivateTemplateResponse]  # type: ignore[assignment]
     """ActivateTemplate makes a stored version the one that new flows begin with; activating an older one rolls back. It updates
-    the durable consumers before it records the activation. Role: operator.
+    the durable consumers before it records the activation. Refused with WORKERS_DO_NOT_FIT where the live workers of an agent
+    do not fit, unless `force` is set. Role: operator.
     """
     GetTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateRequest, _template_service_pb2.GetTemplateResponse]  # type: ignore[assignment]
     """GetTemplate returns a version, or the active one."""
@@ -118,7 +120,8 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.ActivateTemplateResponse, _abc.Awaitable[_template_service_pb2.ActivateTemplateResponse]]:
         """ActivateTemplate makes a stored version the one that new flows begin with; activating an older one rolls back. It updates
-        the durable consumers before it records the activation. Role: operator.
+        the durable consumers before it records the activation. Refused with WORKERS_DO_NOT_FIT where the live workers of an agent
+        do not fit, unless `force` is set. Role: operator.
         """
 
     @_abc_1.abstractmethod

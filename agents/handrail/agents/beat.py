@@ -1,0 +1,65 @@
+"""What a worker says of itself while it is live: which versions its handlers fit, and which of them are stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+
+from handrail.agents.bindings import Bindings
+from handrail.agents.desk import Desk
+from handrail.agents.live import LiveMesh
+from handrail.agents.overseer import Overseer
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.workers import BEAT
+from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
+
+_logger = logging.getLogger(__name__)
+
+_TEXT = 1024
+_STUCK = 100
+"""Characters of a text, and stuck handlers, that are told."""
+
+
+class Beat:
+    """Says that a worker is there: every ten seconds, and at once after `tell`."""
+
+    def __init__(self, bindings: Bindings, mesh: LiveMesh, overseer: Overseer, desk: Desk) -> None:
+        self._bindings = bindings
+        self._mesh = mesh
+        self._overseer = overseer
+        self._desk = desk
+        self._worker = uuid.uuid4().hex
+        self._wake = asyncio.Event()
+        self._refusal = ""
+
+    def tell(self) -> None:
+        """Say it at once: the worker has looked at new templates."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Say it again and again, until cancelled. What can't be said is logged once: work does not depend on it."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._mesh.announce(self._bindings.agent, self._worker, self._state())
+                self._refusal = ""
+            except HandrailError as error:
+                if error.text != self._refusal:
+                    self._refusal = error.text
+                    _logger.warning("this worker can't say that it is there: %s", error.text)
+            try:
+                await asyncio.wait_for(self._wake.wait(), BEAT.total_seconds())
+            except TimeoutError:
+                continue
+
+    def _state(self) -> WorkerState:
+        agent = self._bindings.agent
+        state = WorkerState(stuck=[text[:_TEXT] for text in self._overseer.stuck[:_STUCK]], in_hand=self._desk.in_hand)
+        for template in self._mesh.templates.all():
+            if any(step.agent == agent for step in template.steps.values()):
+                problem = next(iter(self._bindings.of(template).problems), "")
+                state.versions.append(
+                    WorkerVersion(flow_type=template.name, version=template.version, problem=problem[:_TEXT])
+                )
+        return state

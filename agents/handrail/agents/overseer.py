@@ -1,0 +1,206 @@
+"""Who is at work, until when: handlers whose attempt is over are told so, and give up what they hold of their worker.
+
+An attempt is over when the flow says so, and not when a clock does: a coordinator that was away gives it more time. So
+the flow of a handler that is past its deadline is read, and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from handrail.agents.attempt import Attempt
+from handrail.agents.handlers import Handler
+from handrail.agents.ports import Mesh
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow, RunState
+from handrail.mesh.template import EffectKind
+
+_logger = logging.getLogger(__name__)
+
+_PACE = timedelta(seconds=1)
+_SOON, _LATER = timedelta(seconds=1), timedelta(seconds=30)
+_TO_CLEAN_UP = timedelta(seconds=5)
+"""How long a handler may go on after it was told that its attempt is over, before it gives up what it holds."""
+
+
+class HandlerEnded(Exception):
+    """A handler was cancelled: its attempt was over, or (`halted`) its flow was and it has no effect."""
+
+    def __init__(self, why: str, *, halted: bool) -> None:
+        self.why = why
+        self.halted = halted
+        super().__init__(why)
+
+
+class Running:
+    """One handler at work. `deadline` is when its attempt is over, as far as this worker knows; `release` gives up what
+    the handler holds of the worker: its delivery, its thread, its place among the others.
+    """
+
+    __slots__ = (
+        *("_cancelled", "_told", "at_least", "attempt", "deadline", "ended", "handler", "look_at", "release"),
+        *("released", "since", "task", "told_at"),
+    )
+
+    def __init__(
+        self, attempt: Attempt, handler: Handler, since: datetime, at_least: int, release: Callable[[], None]
+    ) -> None:
+        self.attempt = attempt
+        self.handler = handler
+        self.since = since
+        self.deadline = attempt.deadline
+        self.at_least = at_least
+        self.release = release
+        self.task = asyncio.current_task()
+        self.look_at: datetime | None = None
+        self.told_at: datetime | None = None
+        self.ended: HandlerEnded | None = None
+        self.released = False
+        self._told = False
+        self._cancelled: threading.Event | None = None
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set once the handler need not go on. Made when it is first asked for: few handlers do."""
+        if self._cancelled is None:
+            self._cancelled = threading.Event()
+        if self._told:
+            self._cancelled.set()
+        return self._cancelled
+
+    def tell(self) -> None:
+        """Set `cancelled`."""
+        self._told = True
+        if self._cancelled is not None:
+            self._cancelled.set()
+
+    @property
+    def due(self) -> datetime:
+        """When to look at its flow next."""
+        return self.look_at or self.deadline
+
+    def describe(self, now: datetime) -> str:
+        """For the log and for people: which handler, in which flow, for how long."""
+        kind = "async" if self.handler.asynchronous else "plain"
+        seconds = (now - self.since).total_seconds()
+        return f"{kind} handler {self.handler.name} ({self.attempt.label}), at work for {seconds:.0f} s"
+
+
+class Overseer:
+    """The handlers of one worker."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._running: set[Running] = set()
+        self._heard: set[str] = set()
+        self.tell: Callable[[], None] | None = None
+        """Told when a handler gets stuck, and when a stuck one ends."""
+
+    @contextmanager
+    def over(self, running: Running) -> Iterator[None]:
+        """While a handler runs. Raises HandlerEnded where it was cancelled because it need not go on."""
+        self._running.add(running)
+        try:
+            yield
+        except asyncio.CancelledError:
+            ours = running.ended is not None and running.handler.asynchronous
+            if ours and running.task is not None and running.task.cancelling() == 1 and running.ended is not None:
+                raise running.ended from None
+            raise  # the worker stops
+        finally:
+            self._running.discard(running)
+            if running.released:
+                self._changed()
+            if running.ended is not None and running.handler.asynchronous and running.task is not None:
+                running.task.uncancel()
+
+    @property
+    def stuck(self) -> list[str]:
+        """The handlers that go on though their attempts are over, for people."""
+        now = self._mesh.now()
+        return [running.describe(now) for running in self._running if running.released]
+
+    def heard(self, flow_id: str) -> None:
+        """A flow is said to be halted, or moved: look after its handlers the next time."""
+        self._heard.add(flow_id)
+
+    async def watch(self) -> None:
+        """Look after the handlers, once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(_PACE.total_seconds())
+            await self.look_around()
+
+    async def look_around(self) -> None:
+        """Look after each handler that is past its deadline, or of whose flow something was heard."""
+        now, heard = self._mesh.now(), self._heard
+        self._heard = set()
+        for running in list(self._running):
+            if running.told_at is None:
+                if running.due <= now or running.attempt.flow_id in heard:
+                    await self._look(running, now)
+            elif now - running.told_at >= _TO_CLEAN_UP and not running.released:
+                self._give_up(running, now)
+
+    async def _look(self, running: Running, now: datetime) -> None:
+        attempt = running.attempt
+        try:
+            flow = await self._mesh.load(attempt.template.name, attempt.flow_id, at_least=running.at_least)
+        except HandrailError as error:
+            _logger.warning("%s: can't see whether it is to go on: %s", attempt.label, error.text)
+            running.look_at = now + _LATER
+            return
+        deadline = _deadline(flow, attempt)
+        if deadline is None:
+            self._end(running, now, HandlerEnded("its attempt was over before the handler was done", halted=False))
+            return
+        halted = not (flow.goes_on or attempt.undo_of or attempt.in_halted_flow)
+        if halted and attempt.step.effect is EffectKind.NONE:
+            self._end(running, now, HandlerEnded("the flow is halted", halted=True))
+            return
+        if halted:
+            # Its outcome has to be known, so that it can be undone: it goes on till its time is up.
+            running.tell()
+        running.deadline = deadline
+        # Past it, and nobody has said so: the coordinator is about to, or away.
+        again = min(max((now - running.since) / 4, _SOON), _LATER)
+        running.look_at = deadline if deadline > now else now + again
+
+    def _end(self, running: Running, now: datetime, why: HandlerEnded) -> None:
+        if running not in self._running:
+            return  # it came to its end while its flow was read
+        running.told_at, running.ended = now, why
+        running.tell()
+        if running.handler.asynchronous and running.task is not None:
+            running.task.cancel()
+
+    def _give_up(self, running: Running, now: datetime) -> None:
+        """It does not end: it keeps its thread, or its task, and nothing else. What it answers late is published."""
+        running.released = True
+        running.release()
+        _logger.error(
+            "%s: %s, and it does not end; let it look at ctx.cancelled, or bound what it waits for",
+            running.describe(now),
+            running.ended,
+            extra={"flow_id": running.attempt.flow_id, "step": running.attempt.step.name},
+        )
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.tell is not None:
+            self.tell()
+
+
+def _deadline(flow: Flow, attempt: Attempt) -> datetime | None:
+    """When the attempt is over as its flow stands; None where it is."""
+    if attempt.undo_of:
+        effect = flow.effects.get(attempt.undo_of)
+        return effect.deadline if effect is not None and effect.attempt == attempt.attempt else None
+    run = flow.runs.get((attempt.step.name, attempt.root))
+    if run is None or run.state is not RunState.OWED or (run.run, run.attempt) != (attempt.run, attempt.attempt):
+        return None
+    return run.deadline

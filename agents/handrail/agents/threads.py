@@ -1,0 +1,58 @@
+"""Threads for plain handlers: so many at a time, and a place is given up for one that outlives its attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_LOST_AT_MOST = 1000
+"""Threads that may be lost to handlers that never return, before others have to wait for them."""
+
+
+class Place:
+    """A plain handler's place among those that run at a time. `give_up` lets another in while its thread is still at
+    it."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._held = False
+
+    async def take(self) -> None:
+        """Wait for a place."""
+        await self._places.acquire()
+        self._held = True
+
+    def give_up(self) -> None:
+        """Let another in; a second time does nothing."""
+        if self._held:
+            self._held = False
+            self._places.release()
+
+
+class Threads:
+    """Runs plain handlers, `limit` at a time."""
+
+    def __init__(self, limit: int, name: str = "") -> None:
+        self._places = asyncio.Semaphore(limit)
+        # An idle thread is used before a new one is started: there are more only while some are lost.
+        self._pool = ThreadPoolExecutor(limit + _LOST_AT_MOST, thread_name_prefix=f"{name}-handler")
+
+    def place(self) -> Place:
+        """A place, not taken yet."""
+        return Place(self._places)
+
+    async def run(self, call: Callable[[], T], place: Place) -> T:
+        """The result of `call`, made in a thread once the place is taken."""
+        await place.take()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        finally:
+            place.give_up()
+
+    def shutdown(self) -> None:
+        """Start nothing more. Threads that are at work go on."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
