@@ -166,6 +166,19 @@ async def test_an_outcome_that_would_not_count_is_refused(house: House, people: 
     assert not (await people.flows.PublishEvent(outcome(flow_id), metadata=by_agent)).already_stored
 
 
+async def test_p5_more_outputs_than_a_step_may_answer_with_are_refused(build: Build) -> None:
+    house = await build(("    on_failure: ESCALATE\n", "    on_failure: ESCALATE\n    max_outputs: 1\n"))
+    async with house.coordinator() as people:
+        flow_id, by_agent = await house.start(claim()), people.by("enrichment", agent="enrichment")
+        request = outcome(flow_id)
+        request.output_total = 2
+        refusal = await refused(people.flows.PublishEvent(request, metadata=by_agent))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONTRACT_VIOLATION")
+        assert "answers with 2 messages; it may with 1 at most" in refusal.status.message
+        assert await house.mesh.messages() == 1
+        assert not (await people.flows.PublishEvent(outcome(flow_id), metadata=by_agent)).already_stored
+
+
 async def test_an_outcome_is_taken_once_and_another_answer_is_refused(house: House, people: People) -> None:
     request, by_agent = outcome(await house.start(claim())), people.by("enrichment", agent="enrichment")
     published = await people.flows.PublishEvent(request, metadata=by_agent)

@@ -108,6 +108,23 @@ def test_an_output_that_does_not_fit_the_announced_number_is_void(index: int, to
     assert void_of(simulation, simulation.outcome(run, make("PartsListed"), index=index, total=total)) is not None
 
 
+def test_p5_no_part_of_an_answer_of_too_many_outputs_counts() -> None:
+    simulation = reserved(discount__max_outputs=2)
+    run = run_of(simulation, "discount")
+    for index in range(3):
+        void = void_of(simulation, simulation.outcome(run, make("DiscountGranted"), index=index, total=3))
+        assert void is not None
+        assert void.reason == ErrorReason.ERROR_REASON_CONTRACT_VIOLATION
+        assert void.text == "step discount answers with 3 messages; it may with 2 at most"
+    assert not simulation.flow.proposals
+    assert run_of(simulation, "discount").state is RunState.OWED
+    simulation = reserved(discount__max_outputs=2)
+    run = run_of(simulation, "discount")
+    for index in range(2):
+        assert void_of(simulation, simulation.outcome(run, make("DiscountGranted"), index=index, total=2)) is None
+    assert run_of(simulation, "discount").state is RunState.DONE
+
+
 def test_an_outcome_for_a_run_that_is_not_there_yet_is_void() -> None:
     simulation = begun()
     run = run_of(simulation, "reserve")

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.any_pb2 import Any
 from google.type.money_pb2 import Money
 
-from handrail.agents import Agent
+from handrail.agents import Agent, Context
 from handrail.coordinator.auth import Caller
 from handrail.mesh import ids
 from handrail.mesh.envelope import pack
@@ -60,10 +60,12 @@ def message(
     version: int = 1,
     source: str = "",
     event_id: str = "",
+    index: int = 0,
+    total: int = 1,
 ) -> tuple[str, bytes]:
     """Any message of a flow, as subject and bytes."""
     packed = data if isinstance(data, Any) else pack(data)  # type: ignore[arg-type]
-    event_id = event_id or ids.outcome_id(flow_id, step, root, 0, 0)
+    event_id = event_id or ids.outcome_id(flow_id, step, root, 0, index)
     name = packed.type_url.rpartition("/")[2]
     event = Event(
         event_id=event_id,
@@ -74,7 +76,8 @@ def message(
         step=step,
         root=root,
         attempt=1 if step else 0,
-        output_total=1,
+        output_index=index,
+        output_total=total,
         data=packed,
     )
     return Address("refund", flow_id, kind, agent, event_id, name).subject, event.SerializeToString()
@@ -133,6 +136,80 @@ async def test_p6_a_gated_type_as_a_plain_event_is_quarantined_and_nobody_acts_o
         await world.publish(*message(Kind.EVENT, "refunds", large, step="grant", root=START))
         assert reasons(world.quarantined, "ledger") == ["GATE_BYPASSED"]
         assert "VOID" in world.flow("refund", FLOW_ID).story
+
+
+LIMITED = """
+name: refund
+version: 1
+starts_with: [payments.v1.ChargebackReceived]
+started_by: [detection]
+completes_with: [payments.v1.CustomerNotified]
+deadline: 86400s
+steps:
+  - {name: pay, agent: refunds, after: [payments.v1.ChargebackReceived], emits: [payments.v1.RefundPaid],
+     effect: NONE, timeout: 30s, max_outputs: 2}
+  - {name: tell, agent: notification, after: [payments.v1.RefundPaid], emits: [payments.v1.CustomerNotified],
+     effect: UNDOABLE, timeout: 30s, undo: {timeout: 30s}}
+"""
+RULED = """
+rules:
+  - {name: dear, on: [payments.v1.RefundPaid], when: event.amount.units > flow.first.amount.units, then: ESCALATE}
+"""
+
+
+def payer_and_teller(told: list[str], answer: list[RefundPaid]) -> tuple[Agent, Agent]:
+    refunds, notification = Agent("refunds"), Agent("notification")
+
+    @refunds.on(ChargebackReceived)
+    async def pay(event: ChargebackReceived) -> list[RefundPaid]:
+        return answer
+
+    @notification.on(RefundPaid)
+    async def tell(event: RefundPaid, ctx: Context) -> CustomerNotified:
+        told.append(ctx.idempotency_key)
+        return notified()
+
+    @notification.undoes(CustomerNotified)
+    async def untell(event: CustomerNotified) -> None: ...
+
+    return refunds, notification
+
+
+@pytest.mark.parametrize("outputs", [2, 3])
+async def test_p5_more_outputs_than_a_step_may_answer_with_are_a_failure(outputs: int) -> None:
+    told: list[str] = []
+    async with World(templates=[template(LIMITED)], agents=payer_and_teller(told, [paid()] * outputs)) as world:
+        flow = await world.start("refund", received(), by="detection")
+        assert len(told) == (2 if outputs == 2 else 0)
+        if outputs == 3:
+            [failure] = flow.recorded(StepFailed)
+            assert failure.text.endswith("step pay of refund version 1 may answer with 2 at most")
+            assert not failure.retryable
+
+
+async def test_p5_and_none_of_those_that_are_on_the_stream_all_the_same_is_acted_on() -> None:
+    told: list[str] = []
+    async with World(templates=[template(LIMITED)], agents=payer_and_teller(told, [])) as world:
+        world.stop_agent("refunds")
+        await world.publish(*first())
+        for index in range(3):
+            await world.publish(*message(Kind.EVENT, "refunds", paid(), step="pay", root=START, index=index, total=3))
+        await world.settle()
+        assert reasons(world.quarantined, "notification") == ["CONTRACT_VIOLATION"] * 3
+    assert told == []
+
+
+@pytest.mark.parametrize("units", [250, 251])
+async def test_p6_an_effect_of_what_a_rule_trips_at_is_not_begun(units: int) -> None:
+    told: list[str] = []
+    dear = paid()
+    dear.amount.units = units
+    async with World(templates=[template(LIMITED + RULED)], agents=payer_and_teller(told, [dear])) as world:
+        world.stop_coordinator()
+        flow = await world.start("refund", received(), by="detection")
+        assert len(told) == (1 if units == 250 else 0)
+        if units == 250:
+            assert flow.status == "COMPLETED"
 
 
 async def test_a_refusal_that_came_too_late_is_dropped_and_breaks_no_contract() -> None:

@@ -106,6 +106,10 @@ SENTENCES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
         [("    when: event.cents >= 1000\n", "")],
         ["Gate large asks two people of finance always (was: only when «event.cents >= 1000»)."],
     ),
+    "a limit on answers": (
+        [("    effect: NONE\n    timeout: 30s", "    effect: NONE\n    max_outputs: 1\n    timeout: 30s")],
+        ["Step price may answer with one message instead of as many messages as it likes."],
+    ),
     "more people": ([("quorum: 2", "quorum: 3")], ["Gate large needs three people to approve instead of two people."]),
     "other people": (
         [("[finance]", "[risk, finance]")],

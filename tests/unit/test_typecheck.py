@@ -228,6 +228,17 @@ PLANTED = [
     ),
     ("HR033", "steps[3].after_all[0].count", [("latest['shop.v1.Planned'].parts", "latest['shop.v1.Priced'].price")]),
     ("HR033", "", [("\"latest['shop.v1.Planned'].parts\"", "899")]),
+    (
+        "HR035",
+        "steps[3].after_all[1].count",
+        [
+            ("emits: [shop.v1.Planned]", "emits: [shop.v1.Planned]\n    max_outputs: 1"),
+            ("emits: [shop.v1.Priced]", "emits: [shop.v1.Priced]\n    max_outputs: 2"),
+            ("{type: shop.v1.Priced}", "{type: shop.v1.Priced, count: 3}"),
+        ],
+    ),
+    ("HR036", "gates[0].when", [("event.price > 100", "flow.counts['shop.v1.Packed'] > 3")]),
+    ("HR036", "gates[0].when", [("event.price > 100", "flow.facts['shop.v1.Packed'].map(p, p.price).sum() > 3")]),
     ("HR034", "gates[0].when", [("event.price > 100", "event.weight > 1.5")]),
     ("HR034", "rules[0].when", [("flow.counts['shop.v1.Missed'] > 3", "flow.latest['shop.v1.Packed'].weight > 1.5")]),
 ]
@@ -266,6 +277,35 @@ def test_a_number_in_a_condition_has_to_be_finite_by_its_contract(rules: str, wa
     proto = edited(("event.price > 100", "event.price > 100 || event.weight > 1.5"))
     told = [each.code for each in check(proto, Contracts.from_descriptor_set(set_of(file)))]
     assert told.count("HR034") == int(warned)
+
+
+@pytest.mark.parametrize("most, told", [(2, True), (3, False), (None, False)])
+def test_a_join_waits_for_no_more_than_the_steps_on_the_way_answer_with(most: int | None, told: bool) -> None:
+    limit = "" if most is None else f"\n    max_outputs: {most}"
+    proto = edited(
+        ("emits: [shop.v1.Planned]", "emits: [shop.v1.Planned]\n    max_outputs: 1"),
+        ("emits: [shop.v1.Priced]", f"emits: [shop.v1.Priced]{limit}"),
+        ("{type: shop.v1.Priced}", "{type: shop.v1.Priced, count: 3}"),
+    )
+    assert ("HR035" in {each.code for each in check(proto, CONTRACTS)}) is told
+
+
+def test_what_a_step_answers_with_at_most_bounds_what_a_join_counts() -> None:
+    unbounded = [("latest['shop.v1.Planned'].parts", "latest['shop.v1.Priced'].price")]
+    limits = [
+        ("emits: [shop.v1.Planned]", "emits: [shop.v1.Planned]\n    max_outputs: 1"),
+        ("after: [shop.v1.Planned, shop.v1.Missed]", "after: [shop.v1.Planned]"),
+        ("emits: [shop.v1.Picked, shop.v1.Missed]", "emits: [shop.v1.Picked]\n    max_outputs: 50"),
+        (SOUND[SOUND.index("rules:") :], ""),
+    ]
+    assert "HR033" in {each.code for each in check(edited(*unbounded), CONTRACTS)}
+    assert "HR033" not in {each.code for each in check(edited(*unbounded, *limits), CONTRACTS)}
+
+
+def test_a_gate_that_looks_at_what_waits_too_sees_all() -> None:
+    own = "shop.v1.Packed"
+    text = f"(flow.facts['{own}'] + flow.proposals['{own}']).map(p, p.price).sum() + event.price > 100"
+    assert check(edited(("event.price > 100", text)), CONTRACTS) == []
 
 
 def test_a_condition_of_a_gate_is_typed_as_one_of_a_rule_is() -> None:

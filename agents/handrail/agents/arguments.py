@@ -52,14 +52,20 @@ def check_inputs(contracts: Contracts, inputs: Sequence[Recorded]) -> None:
 def outputs(attempt: Attempt, answer: Sequence[Message]) -> list[Any]:
     """An answer as what is published: checked against the template and the stored contracts; StepCompleted for nothing.
 
-    Raises HandrailError: WRONG_AGENT for a type that the step does not emit, ContractViolation with every field and
-    rule, and UNKNOWN_MESSAGE_TYPE.
+    Raises HandrailError: WRONG_AGENT for a type that the step does not emit, CONTRACT_VIOLATION for more messages than
+    its `max_outputs`, ContractViolation with every field and rule, and UNKNOWN_MESSAGE_TYPE.
     """
     if not answer:
         return [_COMPLETED]
     if attempt.undo_of and len(answer) > 1:
         raise HandrailError(
             ErrorReason.ERROR_REASON_WRONG_AGENT, f"an undo answers with one message, not with {len(answer)}"
+        )
+    if not attempt.undo_of and not attempt.step.allows(len(answer)):
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_CONTRACT_VIOLATION,
+            f"the handler answered with {len(answer)} messages; step {attempt.step.name} of {attempt.template.name} "
+            f"version {attempt.template.version} may answer with {attempt.step.max_outputs} at most",
         )
     packed = [pack(message) for message in answer]
     contracts = attempt.template.contracts

@@ -17,13 +17,14 @@ class Route:
     """What a message type means to the agent, in one version of a flow type.
 
     `steps` are the agent's steps that it triggers alone, `joins` those that wait for it together with others.
-    `fold_first` is set where the flow has to be looked at before any of them starts; `patience` is the shortest
-    timeout among them.
+    `fold_first` is set where the flow has to be looked at before any of them starts, `has_effect` where one of them
+    changes something outside; `patience` is the shortest timeout among them.
     """
 
     steps: tuple[StepSpec, ...] = ()
     joins: tuple[StepSpec, ...] = ()
     fold_first: bool = False
+    has_effect: bool = False
     patience: timedelta = timedelta.max
 
 
@@ -54,7 +55,7 @@ class Bound:
         return self.undos.get((step.name, message_type))
 
     def speaks_rightly(self, recorded: Recorded) -> bool:
-        """Whether whoever published this fact may: it owns the step, and the step emits the type.
+        """Whether whoever published this fact may: it owns the step, which emits the type, and no more than it may.
 
         A quick look at what the message says of itself. Where it says no, the fold tells what it is.
         """
@@ -63,7 +64,9 @@ class Bound:
             by = recorded.agent
             return recorded.type in template.starts_with and (by == COORDINATOR or by in template.started_by)
         step = template.steps.get(event.step)
-        return step is not None and step.agent == recorded.agent and recorded.type in step.emits
+        if step is None or step.agent != recorded.agent or recorded.type not in step.emits:
+            return False
+        return step.allows(event.output_total)
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ class Bindings:
     handlers: Sequence[Handler]
     _bound: dict[int, Bound] = field(default_factory=dict)
     _gated: dict[str, frozenset[str]] = field(default_factory=dict)
+    _ruled: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def of(self, template: Template) -> Bound:
         """The handlers over this version."""
@@ -83,15 +87,22 @@ class Bindings:
         return bound
 
     def learn(self, templates: Iterable[Template]) -> None:
-        """Take up the versions that are stored: what any of them gates is looked at twice."""
+        """Take up the versions that are stored: what any of them gates, or has rules on, is looked at twice."""
         gated: dict[str, set[str]] = {}
+        ruled: dict[str, set[str]] = {}
         for template in templates:
             gated.setdefault(template.name, set()).update(gate.on for gate in template.gates.values())
+            ruled.setdefault(template.name, set()).update(*(rule.on for rule in template.rules.values()))
         self._gated = {name: frozenset(types) for name, types in gated.items()}
+        self._ruled = {name: frozenset(types) for name, types in ruled.items()}
 
     def gated_somewhere(self, flow_type: str, message_type: str) -> bool:
         """Whether any stored version of the flow type gates this message."""
         return message_type in self._gated.get(flow_type, ())
+
+    def ruled_somewhere(self, flow_type: str, message_type: str) -> bool:
+        """Whether any stored version of the flow type has a rule that is evaluated at this message."""
+        return message_type in self._ruled.get(flow_type, ())
 
 
 def bind(agent: str, handlers: Sequence[Handler], template: Template) -> Bound:
@@ -111,7 +122,8 @@ def _route(agent: str, template: Template, message_type: str) -> Route:
     irreversible = any(step.effect is EffectKind.IRREVERSIBLE for step in steps)
     fold_first = bool(joins) or irreversible or message_type == APPROVAL_REFUSED
     patience = min((step.timeout for step in (*steps, *joins)), default=timedelta.max)
-    return Route(steps, joins, fold_first, patience)
+    has_effect = any(step.effect is not EffectKind.NONE for step in steps)
+    return Route(steps, joins, fold_first, has_effect, patience)
 
 
 class _Binder:

@@ -37,8 +37,8 @@ def needs_fold(
     """Whether the flow has to be read before anything starts.
 
     So it is for redeliveries, messages that waited longer than a step's timeout, flows that a hint says are halted or
-    moved, steps that can't be undone or wait for several facts, types that any version gates, and speakers that look
-    wrong.
+    moved, steps that can't be undone or wait for several facts, types that any version gates, effects of what any
+    version has a rule on (it may trip at this very fact), and speakers that look wrong.
     """
     message_type = recorded.type
     route = bound.route(message_type)
@@ -48,6 +48,7 @@ def needs_fold(
         or route.fold_first
         or now - recorded.time > route.patience
         or (recorded.kind is Kind.EVENT and bindings.gated_somewhere(recorded.address.flow_type, message_type))
+        or (route.has_effect and bindings.ruled_somewhere(recorded.address.flow_type, message_type))
         or (recorded.kind is not Kind.DECISION and not bound.speaks_rightly(recorded))
     )
 

@@ -2,8 +2,8 @@
 
 Computed over the graph of the template (`handrail.mesh.graph`), on the upper side: every way is taken at once. Three
 things bound a number: an event begins one run of each step that waits for it, a join runs once, and a rule ends or
-holds the flow once it has counted enough. How many messages one run of a step fans out into is told by the join that
-counts them: a number, or a field whose contract says how large it may be.
+holds the flow once it has counted enough. How many messages one run of a step fans out into is told by its
+`max_outputs`, or by the join that counts them: a number, or a field whose contract says how large it may be.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Bounds:
         self._graph = graph
         self._contracts = contracts
         self._known: dict[str, Bound] = {}
+        self._certain: dict[str, Bound] = {}
         self._under_way: set[str] = set()
 
     @cached_property
@@ -77,6 +78,19 @@ class Bounds:
             self._known[event] = bound
         return self._known[event]
 
+    def certain(self, event: str) -> Bound:
+        """How many facts of a type there can be whatever agents do: `max_outputs` of every step on the way tells."""
+        if event in self._certain:
+            return self._certain[event]
+        self._certain[event] = None  # while it is told: what follows from itself has no bound
+        bounds: list[Bound] = [1 if event in self._graph.starts else 0]
+        for index in self._emitters.get(event, ()):
+            step = self._proto.steps[index]
+            runs = 1 if step.after_all else _added(self.certain(before) for before in step.after)
+            bounds.append(runs * step.max_outputs if runs is not None and step.max_outputs else None)
+        bound = self._certain[event] = _added(bounds)
+        return bound
+
     def runs(self, index: int) -> Bound:
         """How many runs of a step there can be."""
         step = self._proto.steps[index]
@@ -104,7 +118,7 @@ class Bounds:
             (index, position)
             for index, step in enumerate(self._proto.steps)
             for position, join in enumerate(step.after_all)
-            if self.counted(join) is None
+            if self.counted(join) is None and self.certain(join.type) is None
         )
 
     @cached_property
@@ -134,6 +148,9 @@ class Bounds:
         return FlowGraph(without).possible.isdisjoint(self._graph.completes)
 
     def _sum(self, event: str) -> Bound:
+        certain = self.certain(event)
+        if certain is not None:
+            return certain
         fan_out = self._fanned.get(event, 1)
         begun = 1 if event in self._graph.starts else 0
         made = _added(self.runs(index) for index in self._emitters.get(event, ()))

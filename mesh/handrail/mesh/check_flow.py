@@ -112,8 +112,8 @@ def check_size(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds) -> Iter
         )
 
 
-def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) -> Iterator[pb.Finding]:
-    """Joins that name an input twice, don't say how many they wait for, or count by what can't tell."""
+def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds, contracts: Contracts) -> Iterator[pb.Finding]:
+    """Joins that name an input twice, don't say how many they wait for, wait for too many, or can't tell how many."""
     facts = frozenset(filter(contracts.knows, fact_types(proto)))
     for index, step in enumerate(proto.steps):
         # The join looks again at each of its inputs: one of them may tell how many there are of another.
@@ -135,6 +135,10 @@ def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) 
             except PolicyError as error:
                 yield finding("HR020", f"{path}.count", error.text)
                 continue
+            most = bounds.certain(join.type)
+            if most is not None and count.fixed is not None and count.fixed > most and join.type in graph.possible:
+                text = f"step {step.name} waits for {count.fixed} {cut(join.type)}, and no more than {most} can come"
+                yield finding("HR035", f"{path}.count", text)
             if count.fixed is not None and not 1 <= count.fixed <= MESSAGE_LIMIT:
                 yield finding("HR020", f"{path}.count", f"{cut(join.count)} is not from 1 to {MESSAGE_LIMIT}")
             for counted in sorted(count.latest_types - inputs):

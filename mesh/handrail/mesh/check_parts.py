@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError, PolicyError
-from handrail.mesh.expression import cut, nearest
+from handrail.mesh.expression import COUNTS, FACTS, PROPOSALS, cut, nearest
 from handrail.mesh.field_rules import excludes_infinity
 from handrail.mesh.findings import finding
 from handrail.mesh.permissions import RESERVED
@@ -140,6 +140,22 @@ def check_rules(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Fin
                         yield found
             except PolicyError as error:
                 yield finding("HR027", path, f"at {event_type}: {error.text}")
+
+
+def check_own_type(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
+    """Gates that look at the facts of a gated type, and not at those that are proposed."""
+    terms, gated = Terms.of(proto, contracts).known(), {gate.on for gate in proto.gates}
+    for index, gate in enumerate(proto.gates):
+        if not gate.when.strip() or not contracts.knows(gate.on):
+            continue
+        try:
+            reads = set(terms.parse(gate.when, [gate.on]).reads(gate.on))
+        except PolicyError:
+            continue  # a finding of its own
+        added = {name for table, name in reads if table in (COUNTS, FACTS)} & gated
+        for name in sorted(added - {name for table, name in reads if table == PROPOSALS}):
+            text = f"gate {gate.name} looks at how many {name} there are: those that wait for people are not among them"
+            yield finding("HR036", f"gates[{index}].when", text)
 
 
 def check_times(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:

@@ -84,6 +84,12 @@ def _times_of(count: str, name: str) -> str:
     return f"{number(int(count))} {name}" if count.isdecimal() else f"as many {name} as «{count}» says"
 
 
+def _messages(most: int | None) -> str:
+    if most is None:
+        return "as many messages as it likes"
+    return "one message" if most == 1 else f"up to {number(most)} messages"
+
+
 class _Compared:
     """A step that both templates have."""
 
@@ -138,6 +144,9 @@ class _Compared:
             yield self._change("emits", f"{step} may answer {self._names.short(each)}.")
         for each in sorted(old.emits - new.emits):
             yield self._change("emits", f"{step} may not answer {self._names.short(each)} any more.")
+        if old.max_outputs != new.max_outputs:
+            now, before = (_messages(each.max_outputs) for each in (new, old))
+            yield self._change("max_outputs", f"{step} may answer with {now} instead of {before}.")
 
     def _retries(self, field: str, subject: str, old: RetrySpec, new: RetrySpec) -> Iterator[Change]:
         if old.max_attempts != new.max_attempts:

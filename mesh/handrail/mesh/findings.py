@@ -94,6 +94,14 @@ CODES: Mapping[str, Code] = {
         _WARNING,
         "give the field a rule `double.finite: true`; without it NaN and infinity reach the condition",
     ),
+    "HR035": Code(
+        "join of more than can come", _ERROR, "wait for fewer, or raise `max_outputs` of the step that emits them"
+    ),
+    "HR036": Code(
+        "gate that does not see what waits",
+        _WARNING,
+        "add `flow.proposals['…']` of the type to what the condition reads of its facts",
+    ),
 }
 """Every code, with its title, its severity and what to do."""
 

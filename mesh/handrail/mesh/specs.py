@@ -107,7 +107,8 @@ class StepSpec:
     """After these events, this agent publishes one of those events within this time.
 
     Either `after` (any one triggers a run) or `joins` (all have to be there) has elements. `emits` is never empty: a
-    step for which the template names nothing emits StepCompleted.
+    step for which the template names nothing emits StepCompleted. `max_outputs` is how many messages one run may answer
+    with; None where nothing limits it.
     """
 
     name: str
@@ -120,6 +121,11 @@ class StepSpec:
     retry: RetrySpec
     on_failure: FailurePolicy
     undo: UndoSpec | None
+    max_outputs: int | None = None
+
+    def allows(self, outputs: int) -> bool:
+        """Whether one run may answer with so many messages."""
+        return self.max_outputs is None or outputs <= self.max_outputs
 
     @property
     def waits_for(self) -> frozenset[str]:
@@ -252,6 +258,7 @@ def step_spec(step: pb.Step, facts: frozenset[str], contracts: Contracts) -> Ste
         retry=_retry(step.retry),
         on_failure=_FAILURE_POLICIES[step.on_failure],
         undo=_undo(step.undo) if step.HasField("undo") else None,
+        max_outputs=step.max_outputs or None,
     )
 
 

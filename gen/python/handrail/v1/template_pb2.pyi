@@ -302,6 +302,7 @@ class Step(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
     UNDO_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is unique in the template."""
     agent: _builtins.str
@@ -310,6 +311,10 @@ class Step(_message.Message):
     """effect is what the step changes outside the stream."""
     on_failure: Global___FailureAction.ValueType
     """on_failure is what happens when no attempt is left; ESCALATE where it is missing."""
+    max_outputs: _builtins.int
+    """max_outputs is how many messages one run may answer with; an answer of more breaks the contract, and no part of it
+    counts. As many as it likes where it is missing.
+    """
     @_builtins.property
     def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """after are the facts of which any one triggers a run of the step."""
@@ -347,10 +352,11 @@ class Step(_message.Message):
         retry: Global___Retry | None = ...,
         on_failure: Global___FailureAction.ValueType = ...,
         undo: Global___Undo | None = ...,
+        max_outputs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry", "timeout", b"timeout", "undo", b"undo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "after_all", b"after_all", "agent", b"agent", "effect", b"effect", "emits", b"emits", "name", b"name", "on_failure", b"on_failure", "retry", b"retry", "timeout", b"timeout", "undo", b"undo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "after_all", b"after_all", "agent", b"agent", "effect", b"effect", "emits", b"emits", "max_outputs", b"max_outputs", "name", b"name", "on_failure", b"on_failure", "retry", b"retry", "timeout", b"timeout", "undo", b"undo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

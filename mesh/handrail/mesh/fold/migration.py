@@ -93,6 +93,9 @@ def _of_run(flow: Flow, run: StepRun, target: Template) -> Iterator[str]:
         yield f"{about}, and its effect is {step.effect} in version {target.version}"
     if run.trigger.type not in step.waits_for:
         yield f"{about} after {run.trigger.type}, which version {target.version} does not wait for"
+    if not step.allows(run.output_total):
+        allowed = f"{step.max_outputs} are allowed in version {target.version}"
+        yield f"{about} and answers with {run.output_total} messages; {allowed}"
     for answer in sorted(run.step.emits):
         if answer not in step.emits:
             yield f"{about} and may answer with {answer}, which it can't in version {target.version}"

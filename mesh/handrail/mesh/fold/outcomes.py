@@ -153,6 +153,11 @@ def _misfit(flow: Flow, run: StepRun, recorded: Recorded) -> Void | None:
             ErrorReason.ERROR_REASON_DIFFERENT_ANSWER,
         )
     total = _total(recorded)
+    if not run.step.allows(total):
+        return Void(
+            f"step {run.step.name} answers with {total} messages; it may with {run.step.max_outputs} at most",
+            ErrorReason.ERROR_REASON_CONTRACT_VIOLATION,
+        )
     if event.output_index >= total or (event.run == run.run and run.output_total not in (0, total)):
         return Void(
             f"output {event.output_index} of {total} does not fit the {run.output_total or total} announced",
