@@ -134,7 +134,6 @@ def halted(
     by: str = "",
     to_step: str = "",
     keep_effects: bool = False,
-    request_id: str = "",
 ) -> Entry:
     """No forward step starts any more."""
     message = FlowHalted(
@@ -143,7 +142,6 @@ def halted(
         by=by,
         to_step=to_step,
         keep_effects=keep_effects,
-        request_id=request_id,
     )
     return decision(flow, message, about=HaltMode.Name(mode), now=now)
 

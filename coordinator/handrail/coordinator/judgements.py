@@ -1,6 +1,7 @@
 """What people ask of a flow, judged by the flow as it stands: the decision to record, or why there is none. Pure.
 
-Each returns None where the decision is recorded already, and raises HandrailError where it may not be made.
+Each raises HandrailError where it may not be made. Where what is asked for is there already, it returns the position in
+the stream up to which the flow shows it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from datetime import UTC, datetime
 
 from handrail.coordinator import entries
 from handrail.coordinator.auth import Caller
-from handrail.mesh.envelope import Entry
+from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import Flow, Proposal, StepRun
-from handrail.mesh.fold import is_final, status
-from handrail.mesh.fold.approvals import judge_vote
+from handrail.mesh.flow import Flow, Proposal, StepRun, Void
+from handrail.mesh.fold import Versions, evolve, is_final, status
+from handrail.mesh.fold.approvals import ballot_of, judge_vote
 from handrail.mesh.fold.attempts import next_run
 from handrail.mesh.fold.halts import may_halt
 from handrail.mesh.fold.migration import why_not as why_not_migrate
@@ -31,46 +32,34 @@ from handrail.v1.decision_pb2 import (
 )
 from handrail.v1.error_reason_pb2 import ErrorReason
 
-_RECORDED_THOUGH_REFUSED = frozenset(
-    {ErrorReason.ERROR_REASON_APPROVAL_CLOSED, ErrorReason.ERROR_REASON_DIGEST_MISMATCH}
-)
-"""Votes that are refused and audited: they came too late, or for something else than the proposal."""
 
-
-def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str) -> Entry:
-    """A vote; APPROVAL_NOT_FOUND, ALREADY_VOTED, MISSING_ROLE, REQUESTER_MAY_NOT_VOTE.
-
-    A vote that came too late, or for another digest, is recorded all the same, and then void.
-    """
+def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str) -> Entry | int:
+    """A vote, or where the caller's stands; APPROVAL_NOT_FOUND, APPROVAL_CLOSED, DIGEST_MISMATCH, MISSING_ROLE,
+    REQUESTER_MAY_NOT_VOTE, and ALREADY_VOTED where the caller's vote that counted was another one."""
     proposal = flow.proposals.get(approval_id)
     if proposal is None:
         raise refusal(ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND, flow, f"it has no proposal {approval_id}")
+    ballot = ballot_of(proposal, caller.subject)
+    if ballot is not None and (ballot.approve, proposal.digest) == (approve, digest):
+        return ballot.sequence
     refused = judge_vote(proposal, caller.subject, caller.roles, digest)
-    if refused is not None and refused.reason not in _RECORDED_THOUGH_REFUSED:
+    if refused is not None:
         raise refusal(refused.reason, flow, refused.text)
     return _vote(flow, proposal, digest=digest, approve=approve, comment=comment, caller=caller)
 
 
-def compensation(flow: Flow, caller: Caller, *, reason: str, to_step: str, etag: str, request_id: str) -> Entry | None:
+def compensation(flow: Flow, caller: Caller, *, reason: str, to_step: str, etag: str) -> Entry:
     """A halt that undoes effects, all or back to a step; WRONG_STATUS, STEP_NOT_FOUND, ETAG_MISMATCH."""
-    if _is_repeat(flow, request_id):
-        return None
     _require_etag(flow, etag)
     if to_step and not flow.sequence_of_step(to_step):
         raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"no fact of a step «{to_step}» is there")
-    mode = HaltMode.HALT_MODE_COMPENSATE
-    return _halt(flow, mode, reason, caller, to_step=to_step, request_id=request_id)
+    return _halt(flow, HaltMode.HALT_MODE_COMPENSATE, reason, caller, to_step=to_step)
 
 
-def cancelling(
-    flow: Flow, caller: Caller, *, reason: str, keep_effects: bool, etag: str, request_id: str
-) -> Entry | None:
+def cancelling(flow: Flow, caller: Caller, *, reason: str, keep_effects: bool, etag: str) -> Entry:
     """A halt that ends the flow CANCELLED; WRONG_STATUS, ETAG_MISMATCH."""
-    if _is_repeat(flow, request_id):
-        return None
     _require_etag(flow, etag)
-    mode = HaltMode.HALT_MODE_CANCEL
-    return _halt(flow, mode, reason, caller, keep_effects=keep_effects, request_id=request_id)
+    return _halt(flow, HaltMode.HALT_MODE_CANCEL, reason, caller, keep_effects=keep_effects)
 
 
 def retrying(flow: Flow, caller: Caller, *, step: str, root: str, reason: str, etag: str) -> Entry:
@@ -106,11 +95,10 @@ def answer(
     return entries.decision(flow, message, about=wanted, now=moment(flow))
 
 
-def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag: str, request_id: str) -> Entry | None:
+def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag: str) -> Entry | int:
     """A move to another version; WRONG_STATUS with every reason why it can't move, ETAG_MISMATCH."""
-    is_repeat = bool(request_id) and any(each.request_id == request_id for each in flow.migrations)
-    if is_repeat or flow.template.version == target.version:
-        return None
+    if flow.template.version == target.version:
+        return flow.last_sequence
     _require_etag(flow, etag)
     reasons = why_not_migrate(flow, target)
     if reasons:
@@ -121,7 +109,6 @@ def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag
         to_version=target.version,
         by=caller.subject,
         reason=reason,
-        request_id=request_id,
     )
     return entries.decision(flow, message, about=str(target.version), now=moment(flow))
 
@@ -129,6 +116,12 @@ def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag
 def moment(flow: Flow) -> datetime:
     """The broker's clock, as the flow last saw it: this replica's own could run ahead of the one that judges."""
     return flow.last_time or datetime.now(UTC)
+
+
+def why_void(flow: Flow, entry: Entry, versions: Versions) -> Void | None:
+    """Why the flow would not count this decision; None where it would."""
+    recorded = Recorded(entry.address, entry.event, flow.last_sequence + 1, moment(flow))
+    return evolve(flow, recorded, versions).void.get(recorded.sequence)
 
 
 def _vote(flow: Flow, proposal: Proposal, *, digest: str, approve: bool, comment: str, caller: Caller) -> Entry:
@@ -148,7 +141,6 @@ def _halt(
     reason: str,
     caller: Caller,
     *,
-    request_id: str,
     to_step: str = "",
     keep_effects: bool = False,
 ) -> Entry:
@@ -163,12 +155,7 @@ def _halt(
         by=caller.subject,
         to_step=to_step,
         keep_effects=keep_effects,
-        request_id=request_id,
     )
-
-
-def _is_repeat(flow: Flow, request_id: str) -> bool:
-    return bool(request_id) and flow.halt is not None and flow.halt.request_id == request_id
 
 
 def _require_etag(flow: Flow, etag: str) -> None:

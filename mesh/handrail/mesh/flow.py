@@ -19,6 +19,7 @@ from handrail.mesh.state import (
     Escalation,
     Halt,
     Migration,
+    Requested,
     RunState,
     StepRun,
     Trip,
@@ -41,6 +42,7 @@ __all__ = [
     "Migration",
     "Proposal",
     "ProposalState",
+    "Requested",
     "RunState",
     "StepRun",
     "Trip",
@@ -102,6 +104,8 @@ class Flow:
     migrations: tuple[Migration, ...] = ()
     former_steps: Mapping[str, StepSpec] = field(default_factory=dict)
     """Steps of versions that the flow has left and that its version has not; by name."""
+    requests: Mapping[tuple[str, str, str], Requested] = field(default_factory=dict)
+    """Calls that had something recorded, by the agent they spoke for, the caller and the request id."""
     void: dict[int, Void] = field(default_factory=dict)
 
     @property

@@ -9,6 +9,7 @@ from enum import Enum, auto
 
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.starts import NO_STARTS, Starts
+from handrail.mesh.subjects import Kind
 from handrail.mesh.template import Consequence, EffectKind, StepSpec
 from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode, RuleInputs
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -149,7 +150,6 @@ class Halt:
     by: str
     to_step: str
     keep_effects: bool
-    request_id: str
     recorded: Recorded
     floor: int = 0
 
@@ -221,9 +221,21 @@ class Migration:
     to_version: int
     by: str
     reason: str
-    request_id: str
     sequence: int
     time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A call of the API, and what it had recorded: the message that counts, at `sequence` (0 where none does yet), and
+    how many were void before. `digest` is that of what was asked."""
+
+    rpc: str
+    digest: str
+    sequence: int = 0
+    event_id: str = ""
+    kind: Kind = Kind.DECISION
+    voids: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from handrail.agents import Agent, DeclarationError
 from handrail.coordinator.auth import Caller
-from handrail.mesh import starting
+from handrail.mesh import ids, starting
 from handrail.mesh.envelope import pack
 from handrail.mesh.flow import Proposal
 from handrail.mesh.streams import QUARANTINE
@@ -21,6 +21,7 @@ from handrail.testing.memory import MemoryBus
 from handrail.testing.schedule import Schedule
 from handrail.testing.view import FlowView
 from handrail.v1.decision_pb2 import Choice
+from handrail.v1.event_pb2 import CallerRequest
 from handrail.v1.failure_pb2 import Quarantined
 from handrail.v1.template_pb2 import StoredTemplate
 
@@ -120,7 +121,6 @@ class World:
             reason=reason,
             to_step=to_step,
             etag="",
-            request_id="",
             caller=Caller(by),
         )
         await self.settle()
@@ -135,7 +135,6 @@ class World:
             reason=reason,
             keep_effects=keep_effects,
             etag="",
-            request_id="",
             caller=Caller(by),
         )
         await self.settle()
@@ -150,8 +149,8 @@ class World:
             to_version=version,
             reason=reason,
             etag="",
-            request_id=request_id,
             caller=Caller(by),
+            request=_request("MigrateFlow", by, request_id, f"{version}:{reason}"),
         )
         await self.settle()
 
@@ -235,3 +234,10 @@ class World:
             caller=Caller(voter, frozenset(roles)),
         )
         await self.settle()
+
+
+def _request(rpc: str, by: str, request_id: str, asked: str) -> CallerRequest | None:
+    """The call as the coordinator records it."""
+    if not request_id:
+        return None
+    return CallerRequest(id=request_id, caller=by, rpc=rpc, digest=ids.content_digest(asked.encode()))

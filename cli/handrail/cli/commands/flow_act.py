@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import uuid
 
-from handrail.cli.arguments import CALLER, Parsers, add_settings
+from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings
 from handrail.cli.exits import Exit
 from handrail.cli.session import Session, plain, session
 from handrail.cli.words import choice_of, choices, effect_status, spelled, status_of
@@ -65,7 +64,6 @@ def _compensate(arguments: argparse.Namespace) -> Exit:
         reason=arguments.reason,
         to_step=arguments.to_step,
         etag=arguments.etag,
-        request_id=str(uuid.uuid4()),
     )
     with session(arguments) as asked:
         return _decided(asked, asked.client.call(asked.client.flows.CompensateFlow, request).flow)
@@ -83,7 +81,6 @@ def _cancel(arguments: argparse.Namespace) -> Exit:
         reason=arguments.reason,
         keep_effects=arguments.keep_effects,
         etag=arguments.etag,
-        request_id=str(uuid.uuid4()),
     )
     with session(arguments) as asked:
         return _decided(asked, asked.client.call(asked.client.flows.CancelFlow, request).flow)
@@ -135,6 +132,7 @@ def _add_verb(verbs: Parsers, name: str, text: str, *, decides: bool = False) ->
     if decides:
         parser.add_argument("--reason", required=True, help="why, for people; it is recorded")
         parser.add_argument("--etag", default="", help="only if the flow is as it was when this etag was read")
+        add_request_id(parser)
     add_settings(parser, CALLER)
     return parser
 

@@ -671,7 +671,7 @@ class FlowHalted(_message.Message):
     keep_effects: _builtins.bool
     """keep_effects is set where a cancelled flow keeps the effects it had."""
     request_id: _builtins.str
-    """request_id is the caller's, so that a repeated request is recognised."""
+    """request_id is no longer written: `Event.request` has it."""
     def __init__(
         self,
         *,
@@ -1062,7 +1062,7 @@ class FlowMigrated(_message.Message):
     reason: _builtins.str
     """reason says why, for people."""
     request_id: _builtins.str
-    """request_id is the caller's, so that a repeated request is recognised."""
+    """request_id is no longer written: `Event.request` has it."""
     def __init__(
         self,
         *,

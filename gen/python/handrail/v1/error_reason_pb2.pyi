@@ -106,6 +106,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such quarantined message."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 41
     """The server drains and takes no new calls."""
+    ERROR_REASON_PROPOSER_MAY_NOT_VOTE: _ErrorReason.ValueType  # 80
+    """Whoever proposed it may not vote on it."""
+    ERROR_REASON_AMBIGUOUS_NAME: _ErrorReason.ValueType  # 81
+    """The name mixes letters of scripts that look alike: nobody could tell who it is."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists every reason that an error of the API (`google.rpc.ErrorInfo.reason`, domain `handrail`) or a
@@ -196,4 +200,8 @@ ERROR_REASON_QUARANTINE_NOT_FOUND: ErrorReason.ValueType  # 40
 """No such quarantined message."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 41
 """The server drains and takes no new calls."""
+ERROR_REASON_PROPOSER_MAY_NOT_VOTE: ErrorReason.ValueType  # 80
+"""Whoever proposed it may not vote on it."""
+ERROR_REASON_AMBIGUOUS_NAME: ErrorReason.ValueType  # 81
+"""The name mixes letters of scripts that look alike: nobody could tell who it is."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -700,7 +700,7 @@ class StartFlowRequest(_message.Message):
     key: _builtins.str
     """key is the business key: the same key gives the same flow. Empty: a new flow."""
     request_id: _builtins.str
-    """request_id makes a repeat without a key harmless: a UUID."""
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     @_builtins.property
     def data(self) -> _any_pb2.Any:
         """data is the first event."""
@@ -739,7 +739,7 @@ class StartFlowResponse(_message.Message):
     sequence: _builtins.int
     """sequence of its first event in the stream."""
     already_started: _builtins.bool
-    """already_started is true where the key, or the request id, had begun it before."""
+    """already_started is true where the key had begun it before, by another request."""
     different_data: _builtins.bool
     """different_data is true where the key had begun it with other data, which stand: a flow begins once."""
     def __init__(
@@ -775,6 +775,7 @@ class PublishEventRequest(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     FLOW_TYPE_FIELD_NUMBER: _builtins.int
     UNDO_OF_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id it belongs to."""
     step: _builtins.str
@@ -793,6 +794,8 @@ class PublishEventRequest(_message.Message):
     """flow_type of the flow."""
     undo_of: _builtins.str
     """undo_of is the id of the event that was undone, where `data` reports a successful undo; empty otherwise."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     @_builtins.property
     def data(self) -> _any_pb2.Any:
         """data is the outcome; handrail.v1.StepFailed reports a failure, handrail.v1.StepProgress is a durable heartbeat."""
@@ -810,10 +813,11 @@ class PublishEventRequest(_message.Message):
         data: _any_pb2.Any | None = ...,
         flow_type: _builtins.str = ...,
         undo_of: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "flow_id", b"flow_id", "flow_type", b"flow_type", "output_index", b"output_index", "output_total", b"output_total", "root", b"root", "run", b"run", "step", b"step", "undo_of", b"undo_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "flow_id", b"flow_id", "flow_type", b"flow_type", "output_index", b"output_index", "output_total", b"output_total", "request_id", b"request_id", "root", b"root", "run", b"run", "step", b"step", "undo_of", b"undo_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -836,7 +840,7 @@ class PublishEventResponse(_message.Message):
     kind: _event_pb2.Kind.ValueType
     """kind it was published as: an event, or a proposal where the type is gated."""
     already_stored: _builtins.bool
-    """already_stored is true where the outcome was there before, with the same bytes."""
+    """already_stored is true where the outcome was there before, with the same data, by another request."""
     def __init__(
         self,
         *,
@@ -1339,7 +1343,7 @@ class CompensateFlowRequest(_message.Message):
     etag: _builtins.str
     """etag of the flow as seen; empty: whatever it is."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID."""
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     def __init__(
         self,
         *,
@@ -1401,7 +1405,7 @@ class CancelFlowRequest(_message.Message):
     etag: _builtins.str
     """etag of the flow as seen; empty: whatever it is."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID."""
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     def __init__(
         self,
         *,
@@ -1454,6 +1458,7 @@ class RetryStepRequest(_message.Message):
     ROOT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id of the flow."""
     step: _builtins.str
@@ -1464,6 +1469,8 @@ class RetryStepRequest(_message.Message):
     """reason says why, for people."""
     etag: _builtins.str
     """etag of the flow as seen; empty: whatever it is."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     def __init__(
         self,
         *,
@@ -1472,10 +1479,11 @@ class RetryStepRequest(_message.Message):
         root: _builtins.str = ...,
         reason: _builtins.str = ...,
         etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "root", b"root", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "root", b"root", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1631,7 +1639,7 @@ class MigrateFlowRequest(_message.Message):
     etag: _builtins.str
     """etag of the flow as seen; empty: whatever it is."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID."""
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     def __init__(
         self,
         *,
@@ -1684,6 +1692,7 @@ class ResolveEscalationRequest(_message.Message):
     CHOICE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id of the flow."""
     escalation_id: _builtins.str
@@ -1694,6 +1703,8 @@ class ResolveEscalationRequest(_message.Message):
     """reason says why, for people."""
     etag: _builtins.str
     """etag of the flow as seen; empty: whatever it is."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     def __init__(
         self,
         *,
@@ -1702,10 +1713,11 @@ class ResolveEscalationRequest(_message.Message):
         choice: _decision_pb2.Choice.ValueType = ...,
         reason: _builtins.str = ...,
         etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "escalation_id", b"escalation_id", "etag", b"etag", "flow_id", b"flow_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "escalation_id", b"escalation_id", "etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
