@@ -238,7 +238,9 @@ class Callers:
         """What may count or not."""
         olga, flow_id = PEOPLE["olga"], self.flow_id
         yield olga, CancelFlowRequest(flow_id=flow_id, reason="no", keep_effects=self.chance.random() < 0.5)
-        yield olga, CompensateFlowRequest(flow_id=flow_id, reason="back", to_step=self.chance.choice(["", "enrich"]))
+        back = CompensateFlowRequest(flow_id=flow_id, reason="back", to_step=self.chance.choice(["", "enrich"]))
+        back.run_again.extend(self.chance.choice([[], ["notify"]]))
+        yield olga, back
         yield olga, MigrateFlowRequest(flow_id=flow_id, to_version=self.chance.choice([1, 2]), reason="newer")
         yield olga, RetryStepRequest(flow_id=flow_id, step="enrich", reason="again")
         yield olga, ResolveEscalationRequest(flow_id=flow_id, choice=Choice.CHOICE_RETRY, reason="why not")

@@ -134,6 +134,7 @@ def halted(
     by: str = "",
     to_step: str = "",
     keep_effects: bool = False,
+    run_again: Iterable[str] = (),
 ) -> Entry:
     """No forward step starts any more."""
     message = FlowHalted(
@@ -142,6 +143,7 @@ def halted(
         by=by,
         to_step=to_step,
         keep_effects=keep_effects,
+        run_again=sorted(run_again),
     )
     return decision(flow, message, about=HaltMode.Name(mode), now=now)
 

@@ -8,7 +8,7 @@ answered as it was the first time; so is a vote that its voter repeats.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from handrail.coordinator import answering, judgements
 from handrail.coordinator.attend import Attendant
@@ -74,13 +74,14 @@ class Interventions:
         reason: str,
         to_step: str,
         etag: str,
+        run_again: Iterable[str] = (),
         caller: Caller,
         request: CallerRequest | None = None,
     ) -> Flow:
         """Halt a flow and undo its effects, all or back to a step; see `judgements.compensation`."""
 
         def judge(flow: Flow) -> Entry:
-            return judgements.compensation(flow, caller, reason=reason, to_step=to_step, etag=etag)
+            return judgements.compensation(flow, caller, reason=reason, to_step=to_step, etag=etag, run_again=run_again)
 
         return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
 
@@ -112,13 +113,16 @@ class Interventions:
         root: str,
         reason: str,
         etag: str,
+        run_again: Iterable[str] = (),
         caller: Caller,
         request: CallerRequest | None = None,
     ) -> Flow:
         """Have a step done again; see `judgements.retrying`."""
 
         def judge(flow: Flow) -> Entry:
-            return judgements.retrying(flow, caller, step=step, root=root, reason=reason, etag=etag)
+            return judgements.retrying(
+                flow, caller, step=step, root=root, reason=reason, etag=etag, run_again=run_again
+            )
 
         return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
 
@@ -131,13 +135,16 @@ class Interventions:
         choice: Choice.ValueType,
         reason: str,
         etag: str,
+        run_again: Iterable[str] = (),
         caller: Caller,
         request: CallerRequest | None = None,
     ) -> Flow:
         """Answer an open escalation; see `judgements.answer`."""
 
         def judge(flow: Flow) -> Entry:
-            return judgements.answer(flow, caller, escalation_id=escalation_id, choice=choice, reason=reason, etag=etag)
+            return judgements.answer(
+                flow, caller, escalation_id=escalation_id, choice=choice, reason=reason, etag=etag, run_again=run_again
+            )
 
         return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
 

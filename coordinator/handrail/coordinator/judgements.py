@@ -6,13 +6,14 @@ the stream up to which the flow shows it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
 from datetime import UTC, datetime
 
 from handrail.coordinator import entries
 from handrail.coordinator.auth import Caller
 from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import Flow, Proposal, StepRun, Void
+from handrail.mesh.flow import Effect, Flow, Proposal, StepRun, Void
 from handrail.mesh.fold import Versions, evolve, is_final, status
 from handrail.mesh.fold.approvals import ballot_of, judge_vote
 from handrail.mesh.fold.attempts import next_run
@@ -48,12 +49,20 @@ def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: 
     return _vote(flow, proposal, digest=digest, approve=approve, comment=comment, caller=caller)
 
 
-def compensation(flow: Flow, caller: Caller, *, reason: str, to_step: str, etag: str) -> Entry:
-    """A halt that undoes effects, all or back to a step; WRONG_STATUS, STEP_NOT_FOUND, ETAG_MISMATCH."""
+def compensation(
+    flow: Flow, caller: Caller, *, reason: str, to_step: str, etag: str, run_again: Iterable[str] = ()
+) -> Entry:
+    """A halt that undoes effects, all or back to a step; WRONG_STATUS, STEP_NOT_FOUND, ETAG_MISMATCH, and
+    CONSENT_NEEDED where steps would run a second time that `run_again` does not name."""
     _require_etag(flow, etag)
-    if to_step and not flow.sequence_of_step(to_step):
+    floor = flow.sequence_of_step(to_step) if to_step else 0
+    if to_step and not floor:
         raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"no fact of a step «{to_step}» is there")
-    return _halt(flow, HaltMode.HALT_MODE_COMPENSATE, reason, caller, to_step=to_step)
+    consented = frozenset(run_again)
+    entry = _halt(flow, HaltMode.HALT_MODE_COMPENSATE, reason, caller, to_step=to_step, run_again=consented)
+    if to_step:
+        _require_consent(flow, flow.effects_that_stay(floor), consented)
+    return entry
 
 
 def cancelling(flow: Flow, caller: Caller, *, reason: str, keep_effects: bool, etag: str) -> Entry:
@@ -62,12 +71,16 @@ def cancelling(flow: Flow, caller: Caller, *, reason: str, keep_effects: bool, e
     return _halt(flow, HaltMode.HALT_MODE_CANCEL, reason, caller, keep_effects=keep_effects)
 
 
-def retrying(flow: Flow, caller: Caller, *, step: str, root: str, reason: str, etag: str) -> Entry:
-    """A step done again; STEP_NOT_FOUND, WRONG_STATUS, ETAG_MISMATCH."""
+def retrying(
+    flow: Flow, caller: Caller, *, step: str, root: str, reason: str, etag: str, run_again: Iterable[str] = ()
+) -> Entry:
+    """A step done again; STEP_NOT_FOUND, WRONG_STATUS, ETAG_MISMATCH, CONSENT_NEEDED."""
     _require_etag(flow, etag)
     if flow.is_halted:
         raise refusal(ErrorReason.ERROR_REASON_WRONG_STATUS, flow, "it is halted; no forward step starts any more")
     run = _run(flow, step, root)
+    outputs = (flow.effects.get(event_id) for event_id in run.outputs.values())
+    _require_consent(flow, [effect for effect in outputs if effect is not None and effect.stays], frozenset(run_again))
     message = StepReopened(step=run.step.name, root=run.root, run=next_run(run), by=caller.subject, reason=reason)
     return entries.decision(
         flow, message, about=f"{run.step.name}:{run.root}", now=moment(flow), step=run.step.name, root=run.root
@@ -75,9 +88,16 @@ def retrying(flow: Flow, caller: Caller, *, step: str, root: str, reason: str, e
 
 
 def answer(
-    flow: Flow, caller: Caller, *, escalation_id: str, choice: Choice.ValueType, reason: str, etag: str
+    flow: Flow,
+    caller: Caller,
+    *,
+    escalation_id: str,
+    choice: Choice.ValueType,
+    reason: str,
+    etag: str,
+    run_again: Iterable[str] = (),
 ) -> Entry:
-    """An answer to an open escalation; ESCALATION_NOT_FOUND, CHOICE_NOT_OFFERED, ETAG_MISMATCH."""
+    """An answer to an open escalation; ESCALATION_NOT_FOUND, CHOICE_NOT_OFFERED, ETAG_MISMATCH, CONSENT_NEEDED."""
     _require_etag(flow, etag)
     wanted = escalation_id or (next(iter(flow.escalations)) if len(flow.escalations) == 1 else "")
     escalation = flow.escalations.get(wanted)
@@ -91,7 +111,13 @@ def answer(
     if choice not in escalation.choices:
         offered = ", ".join(Choice.Name(c).removeprefix("CHOICE_") for c in escalation.choices)
         raise refusal(ErrorReason.ERROR_REASON_CHOICE_NOT_OFFERED, flow, f"it offers {offered}")
-    message = Resolved(escalation_id=wanted, choice=choice, by=caller.subject, reason=reason)
+    consented = frozenset(run_again)
+    if choice == Choice.CHOICE_RESUME and flow.halt is not None and flow.halt.to_step:
+        # What became known since it was halted was in nobody's plan.
+        _require_consent(flow, flow.effects_that_stay(flow.halt.floor), consented | flow.halt.run_again)
+    message = Resolved(
+        escalation_id=wanted, choice=choice, by=caller.subject, reason=reason, run_again=sorted(consented)
+    )
     return entries.decision(flow, message, about=wanted, now=moment(flow))
 
 
@@ -143,6 +169,7 @@ def _halt(
     *,
     to_step: str = "",
     keep_effects: bool = False,
+    run_again: Iterable[str] = (),
 ) -> Entry:
     if not may_halt(flow, mode) or (mode == HaltMode.HALT_MODE_CANCEL and is_final(flow)):
         standing = FlowStatus.Name(status(flow)).removeprefix("FLOW_STATUS_")
@@ -155,7 +182,22 @@ def _halt(
         by=caller.subject,
         to_step=to_step,
         keep_effects=keep_effects,
+        run_again=run_again,
     )
+
+
+def _require_consent(flow: Flow, effects: Iterable[Effect], consented: Set[str]) -> None:
+    """Raise CONSENT_NEEDED unless each step is named that would run a second time though what it did stands."""
+    missing = sorted({effect.step.name for effect in effects} - consented)
+    if missing:
+        names = ", ".join(missing)
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_CONSENT_NEEDED,
+            f"flow {flow.flow_id}: what was done by {names} stands, and would be done a second time; "
+            f"if that is meant, name in run_again: {names}",
+            steps=names,
+            flow_id=flow.flow_id,
+        )
 
 
 def _require_etag(flow: Flow, etag: str) -> None:

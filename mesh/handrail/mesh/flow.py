@@ -212,6 +212,13 @@ class Flow:
         wanted = [e for e in self.effects.values() if e.stands and (e.orphan or e.recorded.sequence > floor)]
         return sorted(wanted, key=lambda effect: effect.recorded.sequence, reverse=True)
 
+    def effects_that_stay(self, floor: int) -> list[Effect]:
+        """The effects behind a position in the stream that no compensation takes back, in stream order.
+
+        Once the flow goes on from there, their steps run again, and have them a second time.
+        """
+        return [e for e in self.effects.values() if e.stays and not e.orphan and e.recorded.sequence > floor]
+
     def sequence_of_step(self, step: str) -> int:
         """The stream position of the newest fact of a step; 0 if it has none."""
         return max((r.sequence for r in self.facts.values() if r.event.step == step), default=0)

@@ -137,12 +137,18 @@ class Effect:
         """Whether a compensation still has to deal with it."""
         return self.state in (EffectState.DONE, EffectState.UNDOING, EffectState.UNDO_FAILED)
 
+    @property
+    def stays(self) -> bool:
+        """Whether it stands for good: it can't be undone, or a person took it as it is."""
+        return self.state in (EffectState.IRREVERSIBLE, EffectState.ACCEPTED)
+
 
 @dataclass(frozen=True, slots=True)
 class Halt:
     """Why no forward step starts any more.
 
     `floor` is the stream position of the step to compensate back to: what came after it is undone. 0 undoes all.
+    `run_again` are the steps that a person lets run a second time, though what they did stands.
     """
 
     mode: HaltMode.ValueType
@@ -152,6 +158,7 @@ class Halt:
     keep_effects: bool
     recorded: Recorded
     floor: int = 0
+    run_again: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

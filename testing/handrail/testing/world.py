@@ -113,14 +113,23 @@ class World:
         """Vote no on the one proposal of the flow that waits."""
         await self._vote(flow, False, voter, roles, comment)
 
-    async def compensate(self, flow: FlowView, *, by: str = "operator", reason: str = "", to_step: str = "") -> None:
-        """Have the flow's effects undone, all or back to a step."""
+    async def compensate(
+        self,
+        flow: FlowView,
+        *,
+        by: str = "operator",
+        reason: str = "",
+        to_step: str = "",
+        run_again: Iterable[str] = (),
+    ) -> None:
+        """Have the flow's effects undone, all or back to a step; steps in `run_again` may run a second time."""
         await self.coordinator.interventions.compensate(
             flow.flow_type,
             flow.flow_id,
             reason=reason,
             to_step=to_step,
             etag="",
+            run_again=run_again,
             caller=Caller(by),
         )
         await self.settle()
@@ -154,14 +163,25 @@ class World:
         )
         await self.settle()
 
-    async def retry_step(self, flow: FlowView, step: str, *, by: str = "operator", root: str = "") -> None:
+    async def retry_step(
+        self, flow: FlowView, step: str, *, by: str = "operator", root: str = "", run_again: Iterable[str] = ()
+    ) -> None:
         """Have a step done again."""
         await self.coordinator.interventions.retry_step(
-            flow.flow_type, flow.flow_id, step=step, root=root, reason="", etag="", caller=Caller(by)
+            flow.flow_type,
+            flow.flow_id,
+            step=step,
+            root=root,
+            reason="",
+            etag="",
+            run_again=run_again,
+            caller=Caller(by),
         )
         await self.settle()
 
-    async def resolve(self, flow: FlowView, choice: Choice.ValueType, *, by: str = "operator") -> None:
+    async def resolve(
+        self, flow: FlowView, choice: Choice.ValueType, *, by: str = "operator", run_again: Iterable[str] = ()
+    ) -> None:
         """Answer the one open escalation of the flow."""
         await self.coordinator.interventions.resolve(
             flow.flow_type,
@@ -170,6 +190,7 @@ class World:
             choice=choice,
             reason="",
             etag="",
+            run_again=run_again,
             caller=Caller(by),
         )
         await self.settle()

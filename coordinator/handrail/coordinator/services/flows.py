@@ -157,6 +157,7 @@ class FlowService(FlowServiceServicer):
             reason=request.reason,
             to_step=request.to_step,
             etag=request.etag,
+            run_again=request.run_again,
             caller=caller,
             request=caller_request(request, caller),
         )
@@ -184,6 +185,7 @@ class FlowService(FlowServiceServicer):
             root=request.root,
             reason=request.reason,
             etag=request.etag,
+            run_again=request.run_again,
             caller=caller,
             request=caller_request(request, caller),
         )
@@ -231,6 +233,7 @@ class FlowService(FlowServiceServicer):
             choice=request.choice,
             reason=request.reason,
             etag=request.etag,
+            run_again=request.run_again,
             caller=caller,
             request=caller_request(request, caller),
         )

@@ -110,6 +110,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Whoever proposed it may not vote on it."""
     ERROR_REASON_AMBIGUOUS_NAME: _ErrorReason.ValueType  # 81
     """The name mixes letters of scripts that look alike: nobody could tell who it is."""
+    ERROR_REASON_CONSENT_NEEDED: _ErrorReason.ValueType  # 82
+    """A step would run a second time though what it did stands; the request has to name it."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists every reason that an error of the API (`google.rpc.ErrorInfo.reason`, domain `handrail`) or a
@@ -204,4 +206,6 @@ ERROR_REASON_PROPOSER_MAY_NOT_VOTE: ErrorReason.ValueType  # 80
 """Whoever proposed it may not vote on it."""
 ERROR_REASON_AMBIGUOUS_NAME: ErrorReason.ValueType  # 81
 """The name mixes letters of scripts that look alike: nobody could tell who it is."""
+ERROR_REASON_CONSENT_NEEDED: ErrorReason.ValueType  # 82
+"""A step would run a second time though what it did stands; the request has to name it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

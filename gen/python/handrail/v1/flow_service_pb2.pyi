@@ -1285,6 +1285,7 @@ class PlanCompensationResponse(_message.Message):
     UNDONE_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
     parallel: _builtins.bool
     """parallel is set where they don't wait for each other."""
     etag: _builtins.str
@@ -1305,6 +1306,12 @@ class PlanCompensationResponse(_message.Message):
     def unknown(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepRun]:
         """unknown are step runs whose outcome is awaited first."""
 
+    @_builtins.property
+    def run_again(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowEffect]:
+        """run_again are the effects behind the step to go back to that stay: once the flow is resumed, their steps run a second time.
+        CompensateFlow wants these steps named.
+        """
+
     def __init__(
         self,
         *,
@@ -1314,10 +1321,11 @@ class PlanCompensationResponse(_message.Message):
         undone: _abc.Iterable[Global___FlowEffect] | None = ...,
         unknown: _abc.Iterable[Global___StepRun] | None = ...,
         etag: _builtins.str = ...,
+        run_again: _abc.Iterable[Global___FlowEffect] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "irreversible", b"irreversible", "parallel", b"parallel", "undone", b"undone", "undos", b"undos", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "irreversible", b"irreversible", "parallel", b"parallel", "run_again", b"run_again", "undone", b"undone", "undos", b"undos", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1334,6 +1342,7 @@ class CompensateFlowRequest(_message.Message):
     TO_STEP_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id of the flow."""
     reason: _builtins.str
@@ -1344,6 +1353,10 @@ class CompensateFlowRequest(_message.Message):
     """etag of the flow as seen; empty: whatever it is."""
     request_id: _builtins.str
     """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    @_builtins.property
+    def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """run_again names the steps that may run a second time though what they did stands: a word of consent for each."""
+
     def __init__(
         self,
         *,
@@ -1352,10 +1365,11 @@ class CompensateFlowRequest(_message.Message):
         to_step: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        run_again: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "to_step", b"to_step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "run_again", b"run_again", "to_step", b"to_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1459,6 +1473,7 @@ class RetryStepRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id of the flow."""
     step: _builtins.str
@@ -1471,6 +1486,10 @@ class RetryStepRequest(_message.Message):
     """etag of the flow as seen; empty: whatever it is."""
     request_id: _builtins.str
     """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    @_builtins.property
+    def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """run_again names the steps that may run a second time though what they did stands: a word of consent for each."""
+
     def __init__(
         self,
         *,
@@ -1480,10 +1499,11 @@ class RetryStepRequest(_message.Message):
         reason: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        run_again: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "root", b"root", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "root", b"root", "run_again", b"run_again", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1693,6 +1713,7 @@ class ResolveEscalationRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id of the flow."""
     escalation_id: _builtins.str
@@ -1705,6 +1726,10 @@ class ResolveEscalationRequest(_message.Message):
     """etag of the flow as seen; empty: whatever it is."""
     request_id: _builtins.str
     """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    @_builtins.property
+    def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """run_again names the steps that may run a second time though what they did stands: a word of consent for each."""
+
     def __init__(
         self,
         *,
@@ -1714,10 +1739,11 @@ class ResolveEscalationRequest(_message.Message):
         reason: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        run_again: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "escalation_id", b"escalation_id", "etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "escalation_id", b"escalation_id", "etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "run_again", b"run_again"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,6 +83,7 @@ def apply_halted(flow: Flow, recorded: Recorded) -> Void | None:
         halted.keep_effects,
         recorded,
         flow.sequence_of_step(halted.to_step) if halted.to_step else 0,
+        frozenset(halted.run_again),
     )
     flow.closed = FlowStatus.FLOW_STATUS_UNSPECIFIED
     flow.closed_reason = ""
