@@ -228,6 +228,7 @@ def _compensate(to_step: str) -> Callable[[People, Flow], Call]:
         request = CompensateFlowRequest(
             flow_id=flow.flow_id, reason="planned", to_step=to_step, request_id="3e9a3f0e-1c2f-4a7e-8f7e-0123456789ab"
         )
+        request.run_again.append("notify")
         return people.flows().CompensateFlow(request, metadata=_operator(people))
 
     return do

@@ -26,6 +26,7 @@ Field: TypeAlias = "str | dict[str, str]"
 # From the fields that are hashed to a call of the function that hashes them.
 CALLS: dict[str, Callable[[list[str]], str]] = {
     "flow_id_from_key": lambda f: ids.flow_id_from_key(f[1], f[2]),
+    "flow_id_from_request": lambda f: ids.flow_id_from_request(f[1], f[2], f[3]),
     "key_hash": lambda f: ids.key_hash(f[1], f[2]),
     "start_id": lambda f: ids.start_id(f[1]),
     "outcome_id": lambda f: ids.outcome_id(f[1], f[2], f[3], int(f[4]), int(f[5])),
@@ -34,6 +35,7 @@ CALLS: dict[str, Callable[[list[str]], str]] = {
     "progress_id": lambda f: ids.progress_id(f[1], f[2], f[3], int(f[4]), int(f[5]), int(f[6])),
     "divergence_id": lambda f: ids.divergence_id(f[1], f[2], f[3]),
     "decision_id": lambda f: ids.decision_id(f[1], f[2], f[3], int(f[4])),
+    "requested_id": lambda f: ids.requested_id(f[1], f[2], f[3], int(f[4])),
     "escalation_id": lambda f: ids.escalation_id(f[1], f[2], f[3]),
     "join_root": lambda f: ids.join_root(f[1:]),
     "idempotency_key": lambda f: ids.idempotency_key(f[1], f[2], f[3], int(f[4])),

@@ -67,7 +67,7 @@ async def test_activating_what_is_active_adds_nothing(catalog: Catalog) -> None:
     await catalog.put(flows.stored(flows.template()))
     for reason in ("first", "again"):
         entry = await catalog.activate("refund", 1, by="olga", reason=reason, now=NOW)
-        assert entry.reason == "first"
+        assert entry.activation.reason == "first"
     assert len(catalog.activations("refund")) == 1
 
 

@@ -189,9 +189,9 @@ class People:
         request = flows.ResolveEscalationRequest(flow_id=flow_id, choice=choice, reason="a test")
         return (await self.flows.ResolveEscalation(request, metadata=self.by("olga"))).flow
 
-    async def compensate(self, flow_id: str, *, to_step: str = "") -> flows.Flow:
+    async def compensate(self, flow_id: str, *, to_step: str = "", run_again: Iterable[str] = ()) -> flows.Flow:
         """Have the flow's effects undone."""
-        request = flows.CompensateFlowRequest(flow_id=flow_id, reason="a test", to_step=to_step)
+        request = flows.CompensateFlowRequest(flow_id=flow_id, reason="a test", to_step=to_step, run_again=run_again)
         return (await self.flows.CompensateFlow(request, metadata=self.by("olga"))).flow
 
     async def quarantined(self) -> list[quarantine.QuarantinedMessage]:

@@ -27,6 +27,7 @@ from payments.v1.payments_pb2 import (
 )
 from tests.promises.house import House
 from tests.promises.team import SMALL, Team, claim, granted
+from tests.support.api import refused
 from tests.support.mesh import name_of_status
 
 WORKING = ("enrichment", "refunds", "ledger", "notification")
@@ -142,7 +143,8 @@ async def test_p3_a_retry_after_an_undo_is_a_new_run_with_new_ids_and_a_new_key(
     async with house.coordinator() as people, house.working(team.agents):
         flow_id = await house.start(claim())
         await people.until_status(flow_id, "COMPLETED")
-        await people.compensate(flow_id, to_step="grant")
+        assert (await refused(people.compensate(flow_id, to_step="grant"))).reason == "CONSENT_NEEDED"
+        await people.compensate(flow_id, to_step="grant", run_again=["notify"])
         flow = await people.until_status(flow_id, "ESCALATED")
         assert flow.escalations[0].cause == EscalationCause.ESCALATION_CAUSE_COMPENSATED_TO_STEP
         await people.resolve(flow_id, Choice.CHOICE_RESUME)

@@ -223,8 +223,6 @@ def test_an_answer_that_is_repeated_changes_nothing_more(times: int) -> None:
 
 def test_a_persons_decision_is_built_as_the_coordinators_are() -> None:
     simulation = begun()
-    halted = entries.halted(
-        simulation.flow, HaltMode.HALT_MODE_CANCEL, "no", simulation.now, by="ola", request_id="r-1"
-    )
+    halted = entries.halted(simulation.flow, HaltMode.HALT_MODE_CANCEL, "no", simulation.now, by="ola")
     check_agreement(halted.address, halted.event)
-    assert FlowHalted.FromString(halted.event.data.value).request_id == "r-1"
+    assert FlowHalted.FromString(halted.event.data.value).by == "ola"

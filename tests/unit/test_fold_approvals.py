@@ -223,6 +223,38 @@ def test_p6_one_vote_a_person(second: bool) -> None:
     assert stands(simulation) == "WAITING_APPROVAL"
 
 
+@pytest.mark.parametrize("other", ["ann ", "Ann", "\uff41nn", "a\u200bnn"])
+def test_p6_one_vote_a_person_however_the_name_is_written(other: str) -> None:
+    simulation = granted(30)
+    simulation.say(simulation.vote(proposal_of(simulation), "ann", LEAD))
+    void = void_of(simulation, simulation.vote(proposal_of(simulation), other, LEAD))
+    assert void is not None
+    assert void.reason == ErrorReason.ERROR_REASON_ALREADY_VOTED
+    assert stands(simulation) == "WAITING_APPROVAL"
+
+
+def test_p6_a_name_of_which_nobody_can_tell_whose_it_is_does_not_vote() -> None:
+    simulation = granted(30)
+    void = void_of(simulation, simulation.vote(proposal_of(simulation), "\u0430nn", LEAD))
+    assert void is not None
+    assert void.reason == ErrorReason.ERROR_REASON_AMBIGUOUS_NAME
+
+
+@pytest.mark.parametrize("other", ["Kim", "kim ", "\uff4bim"])
+def test_p6_the_requester_does_not_vote_however_the_name_is_written(other: str) -> None:
+    simulation = granted(30)
+    void = void_of(simulation, simulation.vote(proposal_of(simulation), other, LEAD))
+    assert void is not None
+    assert void.reason == ErrorReason.ERROR_REASON_REQUESTER_MAY_NOT_VOTE
+
+
+@pytest.mark.parametrize("named", ["\u0430nn", " ", "\u200b"])
+def test_p6_a_field_that_names_nobody_who_can_be_told_lets_nobody_vote(named: str) -> None:
+    simulation = reserved(big_discount__approvers__requester_field="asked_by")
+    emit(simulation, "discount", "DiscountGranted", percent=30, asked_by=named)
+    assert stands(simulation) == "ESCALATED"
+
+
 def test_a_late_vote_is_void() -> None:
     simulation = granted(30)
     simulation.wait(5 * HOURS)

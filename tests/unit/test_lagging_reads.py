@@ -96,7 +96,7 @@ async def test_a_flow_that_was_just_begun_is_found_by_who_steps_in(installation:
     started = await installation.start(flows.template(gated=True), source="detection")
     installation.bus.lag(reads=READS)
     flow = await installation.coordinator.interventions.cancel(
-        "refund", started.flow_id, reason="", keep_effects=False, etag="", request_id="", caller=Caller("olga")
+        "refund", started.flow_id, reason="", keep_effects=False, etag="", caller=Caller("olga")
     )
     assert flow.closed == FlowStatus.FLOW_STATUS_CANCELLED
 
@@ -171,7 +171,7 @@ async def test_templates_are_not_said_to_be_missing_or_active_before_the_leader_
     await installation.put(flows.template(version=2, gated=True))
     bus.lag(as_of=2, reads=READS)
     again = await other.activate("refund", 1, by="olga", reason="", now=NOW)
-    assert (again.version, [each.version for each in other.activations("refund")]) == (1, [1, 2, 1])
+    assert (again.activation.version, [each.version for each in other.activations("refund")]) == (1, [1, 2, 1])
     with pytest.raises(HandrailError, match="no template refund version 3"):
         await other.template("refund", 3)
 

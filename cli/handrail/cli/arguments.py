@@ -54,6 +54,16 @@ def add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting[obj
             group.add_argument(setting.flag, dest=setting.key, metavar=setting.metavar, help=_help(setting))
 
 
+def add_request_id(parser: argparse.ArgumentParser) -> None:
+    """Give the parser the flag that asks for the very same thing again."""
+    parser.add_argument(
+        "--request-id",
+        default="",
+        metavar="UUID",
+        help="id of what is asked for: asked again with the same id, it is answered and not done twice; else a new one",
+    )
+
+
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Give the parser --output alone."""
     add_settings(parser, [table.OUTPUT])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import TypeVar, cast
 
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import Message
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from handrail.cli.exits import CommandError, Exit, of_call
@@ -38,10 +40,11 @@ _SERVICE_CONFIG = {
         }
     ]
 }
-"""Every RPC may be repeated: those that change something are made so by a key, a digest or a request id."""
+"""Every RPC may be repeated: those that change something are told apart by their request ids."""
 
 _MAX_RESPONSE_BYTES = 16 << 20
 
+_REQUEST_ID = "request_id"
 _TOKEN_FILE = f"{table.TOKEN_FILE.flag} or {table.TOKEN_FILE.env}"
 
 
@@ -50,6 +53,8 @@ class Client:
 
     def __init__(self, address: str, *, token: str, timeout: timedelta) -> None:
         self.address = address
+        self.request_id: str | None = None
+        """The id of what is asked for, empty for a new one; None where the command does not let the caller name one."""
         self._timeout = timeout.total_seconds()
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._channel = grpc.insecure_channel(
@@ -85,11 +90,16 @@ class Client:
         self._channel.close()
 
     def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
-        """Call a method that answers once."""
+        """Call a method that answers once. One that changes something gets a request id, the same for all its tries."""
+        request_id = self._identify(request)
         try:
             return method(request, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise self._explained(error) from None
+            explained = self._explained(error)
+            if request_id and self.request_id is not None and explained.code is Exit.UNREACHABLE:
+                # It may have been done: with the same id it is not done twice.
+                explained.text += f"; to ask for the same again: --request-id {request_id}"
+            raise explained from None
 
     def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Iterator[Response]:
         """Call a method that answers with a stream; without a deadline, for it is to go on."""
@@ -119,6 +129,14 @@ class Client:
             if cast("grpc.Call", error).code() is grpc.StatusCode.UNIMPLEMENTED:
                 return []
             raise self._explained(error) from None
+
+    def _identify(self, request: object) -> str:
+        """Give a request its id, where its kind has one; empty where not."""
+        if not isinstance(request, Message) or _REQUEST_ID not in request.DESCRIPTOR.fields_by_name:
+            return ""
+        request_id = self.request_id or str(uuid.uuid4())
+        setattr(request, _REQUEST_ID, request_id)
+        return request_id
 
     def _explained(self, error: grpc.RpcError) -> CommandError:
         explained = of_call(cast("grpc.Call", error), address=self.address)

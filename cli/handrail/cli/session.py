@@ -79,6 +79,7 @@ def session(arguments: argparse.Namespace) -> Iterator[Session]:
     settings = settings_of(arguments)
     output = Output(settings.value(table.OUTPUT))
     with Client.of(settings) as client:
+        client.request_id = getattr(arguments, "request_id", None)
         yield Session(settings, client, output)
 
 

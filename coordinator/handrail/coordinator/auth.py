@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.identity import canonical, why_ambiguous
 from handrail.mesh.subjects import COORDINATOR, NAME
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -54,6 +55,11 @@ _caller: ContextVar[Caller] = ContextVar("caller")
 def current_caller() -> Caller:
     """The verified caller of the RPC being served; LookupError outside of one."""
     return _caller.get()
+
+
+def caller_if_known() -> Caller | None:
+    """The verified caller of the RPC being served; None where nobody was verified."""
+    return _caller.get(None)
 
 
 def set_caller(caller: Caller) -> None:
@@ -123,8 +129,13 @@ def _caller_of(claims: dict[str, object]) -> Caller:
     subject, roles, agent = claims["sub"], claims.get("roles", []), claims.get("agent", "")
     if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT or not subject.isprintable():
         raise unauthenticated(f"the token's «sub» is no text of 1 to {MAX_SUBJECT} printable characters")
+    ambiguous = why_ambiguous(subject)
+    if ambiguous:
+        raise HandrailError(ErrorReason.ERROR_REASON_AMBIGUOUS_NAME, f"the token's «sub» names nobody: {ambiguous}")
+    if not canonical(subject):
+        raise unauthenticated("the token's «sub» has no character that can be seen")
     # Flows that an agent begins have the requester agent/<name>: no person may pass for one.
-    if subject.startswith("agent/"):
+    if canonical(subject).startswith("agent/"):
         raise unauthenticated("the token's «sub» begins with agent/, which is kept for agents on the bus")
     if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
         raise unauthenticated("the token's «roles» is no list of texts")

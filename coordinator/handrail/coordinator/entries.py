@@ -136,7 +136,7 @@ def halted(
     by: str = "",
     to_step: str = "",
     keep_effects: bool = False,
-    request_id: str = "",
+    run_again: Iterable[str] = (),
 ) -> Entry:
     """No forward step starts any more."""
     message = FlowHalted(
@@ -145,7 +145,7 @@ def halted(
         by=by,
         to_step=to_step,
         keep_effects=keep_effects,
-        request_id=request_id,
+        run_again=sorted(run_again),
     )
     return decision(flow, message, about=HaltMode.Name(mode), now=now)
 

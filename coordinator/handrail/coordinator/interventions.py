@@ -1,24 +1,28 @@
 """What people ask of a flow: votes, compensation, cancelling, retries, answers to escalations.
 
 Each is one recorded decision, judged by the fold like any other; then the flow is attended to until nothing is left to
-decide.
+decide. What would not count is refused before it is recorded. A call that comes again, with the same request id, is
+answered as it was the first time; so is a vote that its voter repeats.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from handrail.coordinator import judgements
+from handrail.coordinator import answering, judgements
 from handrail.coordinator.attend import Attendant
 from handrail.coordinator.auth import Caller
 from handrail.coordinator.timers import timers
 from handrail.mesh.envelope import Entry
 from handrail.mesh.errors import HandrailError, WrongSequence
-from handrail.mesh.flow import Flow
+from handrail.mesh.flow import Flow, Void
+from handrail.mesh.fold import NO_VERSIONS, Versions
+from handrail.mesh.identity import canonical
 from handrail.mesh.store import FlowStore
 from handrail.v1.decision_pb2 import Choice
 from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.event_pb2 import CallerRequest
 
 _IN_FLIGHT = 0.05
 """Seconds to wait for a message that the leader has taken and not stored yet."""
@@ -26,14 +30,15 @@ _IN_FLIGHT = 0.05
 _TRIES = 20
 """How often a decision is made anew because the flow moved on while it was being recorded."""
 
-Judge = Callable[[Flow], Entry | None]
-"""Builds the decision for a flow as it stands; None where it is recorded already; raises where it may not be made."""
+Judge = Callable[[Flow], Entry | int]
+"""Builds the decision for a flow as it stands, or says where it stands already; raises where it may not be made."""
 
 
 class Interventions:
     """Records what people decide. Every method returns the flow as it stands afterwards.
 
-    Each raises FLOW_NOT_FOUND, ETAG_MISMATCH, BROKER_UNAVAILABLE and what its judgement raises.
+    `request` is the call as it is recorded (`answering.caller_request`); None for who asks from within this process.
+    Each raises FLOW_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED, BROKER_UNAVAILABLE and what its judgement raises.
     """
 
     def __init__(self, store: FlowStore, attendant: Attendant) -> None:
@@ -50,15 +55,16 @@ class Interventions:
         approve: bool,
         comment: str,
         caller: Caller,
+        request: CallerRequest | None = None,
     ) -> Flow:
         """Vote on a proposal in the caller's name; see `judgements.vote`, and APPROVAL_CLOSED, DIGEST_MISMATCH."""
 
-        def judge(flow: Flow) -> Entry:
+        def judge(flow: Flow) -> Entry | int:
             return judgements.vote(
                 flow, caller, approval_id=approval_id, digest=digest, approve=approve, comment=comment
             )
 
-        return await self._record(flow_type, flow_id, judge)
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
 
     async def compensate(
         self,
@@ -68,17 +74,16 @@ class Interventions:
         reason: str,
         to_step: str,
         etag: str,
-        request_id: str,
+        run_again: Iterable[str] = (),
         caller: Caller,
+        request: CallerRequest | None = None,
     ) -> Flow:
         """Halt a flow and undo its effects, all or back to a step; see `judgements.compensation`."""
 
-        def judge(flow: Flow) -> Entry | None:
-            return judgements.compensation(
-                flow, caller, reason=reason, to_step=to_step, etag=etag, request_id=request_id
-            )
+        def judge(flow: Flow) -> Entry:
+            return judgements.compensation(flow, caller, reason=reason, to_step=to_step, etag=etag, run_again=run_again)
 
-        return await self._record(flow_type, flow_id, judge)
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
 
     async def cancel(
         self,
@@ -88,28 +93,38 @@ class Interventions:
         reason: str,
         keep_effects: bool,
         etag: str,
-        request_id: str,
         caller: Caller,
+        request: CallerRequest | None = None,
     ) -> Flow:
         """Halt a flow, undo its effects unless they are to be kept, and end it CANCELLED; see
         `judgements.cancelling`."""
 
-        def judge(flow: Flow) -> Entry | None:
-            return judgements.cancelling(
-                flow, caller, reason=reason, keep_effects=keep_effects, etag=etag, request_id=request_id
-            )
+        def judge(flow: Flow) -> Entry:
+            return judgements.cancelling(flow, caller, reason=reason, keep_effects=keep_effects, etag=etag)
 
-        return await self._record(flow_type, flow_id, judge)
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
 
     async def retry_step(
-        self, flow_type: str, flow_id: str, *, step: str, root: str, reason: str, etag: str, caller: Caller
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        step: str,
+        root: str,
+        reason: str,
+        etag: str,
+        run_again: Iterable[str] = (),
+        caller: Caller,
+        request: CallerRequest | None = None,
     ) -> Flow:
         """Have a step done again; see `judgements.retrying`."""
 
         def judge(flow: Flow) -> Entry:
-            return judgements.retrying(flow, caller, step=step, root=root, reason=reason, etag=etag)
+            return judgements.retrying(
+                flow, caller, step=step, root=root, reason=reason, etag=etag, run_again=run_again
+            )
 
-        return await self._record(flow_type, flow_id, judge)
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
 
     async def resolve(
         self,
@@ -120,14 +135,18 @@ class Interventions:
         choice: Choice.ValueType,
         reason: str,
         etag: str,
+        run_again: Iterable[str] = (),
         caller: Caller,
+        request: CallerRequest | None = None,
     ) -> Flow:
         """Answer an open escalation; see `judgements.answer`."""
 
         def judge(flow: Flow) -> Entry:
-            return judgements.answer(flow, caller, escalation_id=escalation_id, choice=choice, reason=reason, etag=etag)
+            return judgements.answer(
+                flow, caller, escalation_id=escalation_id, choice=choice, reason=reason, etag=etag, run_again=run_again
+            )
 
-        return await self._record(flow_type, flow_id, judge)
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
 
     async def migrate(
         self,
@@ -137,38 +156,59 @@ class Interventions:
         to_version: int,
         reason: str,
         etag: str,
-        request_id: str,
         caller: Caller,
+        request: CallerRequest | None = None,
     ) -> Flow:
         """Move a flow to another version; see `judgements.migrating`, and TEMPLATE_NOT_FOUND."""
         target = await self._store.catalog.template(flow_type, to_version)
 
-        def judge(flow: Flow) -> Entry | None:
-            return judgements.migrating(flow, target, caller, reason=reason, etag=etag, request_id=request_id)
+        def judge(flow: Flow) -> Entry | int:
+            return judgements.migrating(flow, target, caller, reason=reason, etag=etag)
 
-        return await self._record(flow_type, flow_id, judge)
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller), {target.version: target})
 
-    async def _record(self, flow_type: str, flow_id: str, judge: Judge) -> Flow:
+    async def _record(
+        self,
+        flow_type: str,
+        flow_id: str,
+        judge: Judge,
+        request: CallerRequest,
+        versions: Versions = NO_VERSIONS,
+    ) -> Flow:
         async with self._attendant.turn(flow_id):
             flow = await self._store.load_newest(flow_type, flow_id)
             for _ in range(_TRIES):
-                entry = judge(flow)
-                if entry is None:
-                    return flow
+                judged = _judged(flow, judge, request)
+                if isinstance(judged, int):
+                    return await self._as_answered(flow, judged)
+                entry = answering.stamped(flow, judged, request)
+                _refuse(flow, judgements.why_void(flow, entry, versions))
                 try:
                     sequence, after = await self._attendant.append(flow, entry)
                 except WrongSequence as refused:
                     flow = await self._moved_on(flow, refused)
                     continue
                 void = after.void.get(sequence)
-                if void is not None:
-                    reason = void.reason or ErrorReason.ERROR_REASON_WRONG_STATUS
-                    raise judgements.refusal(reason, after, void.text)
-                return await self._settle(flow, after)
+                if void is None:
+                    return await self._settle(flow, after)
+                # An agent's message slipped in between: it may have settled what was asked for.
+                judged = _judged(after, judge, request)
+                if isinstance(judged, int):
+                    return await self._as_answered(after, judged)
+                _refuse(after, void)
         raise HandrailError(
             ErrorReason.ERROR_REASON_ETAG_MISMATCH,
             f"flow {flow_id} moved on {_TRIES} times while the decision was being recorded; try again",
         )
+
+    async def _as_answered(self, flow: Flow, sequence: int) -> Flow:
+        """The flow as the call was answered that had the message at this position recorded."""
+        if sequence == flow.last_sequence:
+            return flow
+        history = await self._store.read(flow.flow_type, flow.flow_id, at_least=flow.last_sequence)
+        end = answering.end_of_answer(history, sequence)
+        shown = [recorded for recorded in history if recorded.sequence <= end]
+        return await self._store.fold(flow.flow_type, flow.flow_id, shown)
 
     async def _moved_on(self, flow: Flow, refused: WrongSequence) -> Flow:
         """The flow with what the refusal of an append named; a message in flight to its replicas takes a moment."""
@@ -189,3 +229,20 @@ class Interventions:
             if error.reason != ErrorReason.ERROR_REASON_FLOW_BUSY:
                 raise
             return await self._store.load(after.flow_type, after.flow_id, at_least=after.last_sequence)
+
+
+def _unnamed(caller: Caller) -> CallerRequest:
+    """What is recorded of a caller who asks from within this process."""
+    return CallerRequest(caller=canonical(caller.subject))
+
+
+def _judged(flow: Flow, judge: Judge, request: CallerRequest) -> Entry | int:
+    """What is to be recorded, or the position at which it is: by the same call, or by whoever asked for the same."""
+    earlier = answering.recorded_before(flow, request)
+    return judge(flow) if earlier is None else earlier.sequence
+
+
+def _refuse(flow: Flow, void: Void | None) -> None:
+    """Refuse what would not count, or does not."""
+    if void is not None:
+        raise judgements.refusal(void.reason or ErrorReason.ERROR_REASON_WRONG_STATUS, flow, void.text)

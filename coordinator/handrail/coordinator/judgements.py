@@ -1,19 +1,21 @@
 """What people ask of a flow, judged by the flow as it stands: the decision to record, or why there is none. Pure.
 
-Each returns None where the decision is recorded already, and raises HandrailError where it may not be made.
+Each raises HandrailError where it may not be made. Where what is asked for is there already, it returns the position in
+the stream up to which the flow shows it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
 from datetime import UTC, datetime
 
 from handrail.coordinator import entries
 from handrail.coordinator.auth import Caller
-from handrail.mesh.envelope import Entry
+from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import Flow, Proposal, StepRun
-from handrail.mesh.fold import is_final, status
-from handrail.mesh.fold.approvals import judge_vote
+from handrail.mesh.flow import Effect, Flow, Proposal, StepRun, Void
+from handrail.mesh.fold import Versions, evolve, is_final, status
+from handrail.mesh.fold.approvals import ballot_of, judge_vote
 from handrail.mesh.fold.attempts import next_run
 from handrail.mesh.fold.halts import may_halt
 from handrail.mesh.fold.migration import why_not as why_not_migrate
@@ -31,54 +33,54 @@ from handrail.v1.decision_pb2 import (
 )
 from handrail.v1.error_reason_pb2 import ErrorReason
 
-_RECORDED_THOUGH_REFUSED = frozenset(
-    {ErrorReason.ERROR_REASON_APPROVAL_CLOSED, ErrorReason.ERROR_REASON_DIGEST_MISMATCH}
-)
-"""Votes that are refused and audited: they came too late, or for something else than the proposal."""
 
-
-def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str) -> Entry:
-    """A vote; APPROVAL_NOT_FOUND, ALREADY_VOTED, MISSING_ROLE, REQUESTER_MAY_NOT_VOTE.
-
-    A vote that came too late, or for another digest, is recorded all the same, and then void.
-    """
+def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str) -> Entry | int:
+    """A vote, or where the caller's stands; APPROVAL_NOT_FOUND, APPROVAL_CLOSED, DIGEST_MISMATCH, MISSING_ROLE,
+    REQUESTER_MAY_NOT_VOTE, and ALREADY_VOTED where the caller's vote that counted was another one."""
     proposal = flow.proposals.get(approval_id)
     if proposal is None:
         raise refusal(ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND, flow, f"it has no proposal {approval_id}")
+    ballot = ballot_of(proposal, caller.subject)
+    if ballot is not None and (ballot.approve, proposal.digest) == (approve, digest):
+        return ballot.sequence
     refused = judge_vote(proposal, caller.subject, caller.roles, digest)
-    if refused is not None and refused.reason not in _RECORDED_THOUGH_REFUSED:
+    if refused is not None:
         raise refusal(refused.reason, flow, refused.text)
     return _vote(flow, proposal, digest=digest, approve=approve, comment=comment, caller=caller)
 
 
-def compensation(flow: Flow, caller: Caller, *, reason: str, to_step: str, etag: str, request_id: str) -> Entry | None:
-    """A halt that undoes effects, all or back to a step; WRONG_STATUS, STEP_NOT_FOUND, ETAG_MISMATCH."""
-    if _is_repeat(flow, request_id):
-        return None
+def compensation(
+    flow: Flow, caller: Caller, *, reason: str, to_step: str, etag: str, run_again: Iterable[str] = ()
+) -> Entry:
+    """A halt that undoes effects, all or back to a step; WRONG_STATUS, STEP_NOT_FOUND, ETAG_MISMATCH, and
+    CONSENT_NEEDED where steps would run a second time that `run_again` does not name."""
     _require_etag(flow, etag)
-    if to_step and not flow.sequence_of_step(to_step):
+    floor = flow.sequence_of_step(to_step) if to_step else 0
+    if to_step and not floor:
         raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"no fact of a step «{to_step}» is there")
-    mode = HaltMode.HALT_MODE_COMPENSATE
-    return _halt(flow, mode, reason, caller, to_step=to_step, request_id=request_id)
+    consented = frozenset(run_again)
+    entry = _halt(flow, HaltMode.HALT_MODE_COMPENSATE, reason, caller, to_step=to_step, run_again=consented)
+    if to_step:
+        _require_consent(flow, flow.effects_that_stay(floor), consented)
+    return entry
 
 
-def cancelling(
-    flow: Flow, caller: Caller, *, reason: str, keep_effects: bool, etag: str, request_id: str
-) -> Entry | None:
+def cancelling(flow: Flow, caller: Caller, *, reason: str, keep_effects: bool, etag: str) -> Entry:
     """A halt that ends the flow CANCELLED; WRONG_STATUS, ETAG_MISMATCH."""
-    if _is_repeat(flow, request_id):
-        return None
     _require_etag(flow, etag)
-    mode = HaltMode.HALT_MODE_CANCEL
-    return _halt(flow, mode, reason, caller, keep_effects=keep_effects, request_id=request_id)
+    return _halt(flow, HaltMode.HALT_MODE_CANCEL, reason, caller, keep_effects=keep_effects)
 
 
-def retrying(flow: Flow, caller: Caller, *, step: str, root: str, reason: str, etag: str) -> Entry:
-    """A step done again; STEP_NOT_FOUND, WRONG_STATUS, ETAG_MISMATCH."""
+def retrying(
+    flow: Flow, caller: Caller, *, step: str, root: str, reason: str, etag: str, run_again: Iterable[str] = ()
+) -> Entry:
+    """A step done again; STEP_NOT_FOUND, WRONG_STATUS, ETAG_MISMATCH, CONSENT_NEEDED."""
     _require_etag(flow, etag)
     if flow.is_halted:
         raise refusal(ErrorReason.ERROR_REASON_WRONG_STATUS, flow, "it is halted; no forward step starts any more")
     run = _run(flow, step, root)
+    outputs = (flow.effects.get(event_id) for event_id in run.outputs.values())
+    _require_consent(flow, [effect for effect in outputs if effect is not None and effect.stays], frozenset(run_again))
     message = StepReopened(step=run.step.name, root=run.root, run=next_run(run), by=caller.subject, reason=reason)
     return entries.decision(
         flow, message, about=f"{run.step.name}:{run.root}", now=moment(flow), step=run.step.name, root=run.root
@@ -86,9 +88,16 @@ def retrying(flow: Flow, caller: Caller, *, step: str, root: str, reason: str, e
 
 
 def answer(
-    flow: Flow, caller: Caller, *, escalation_id: str, choice: Choice.ValueType, reason: str, etag: str
+    flow: Flow,
+    caller: Caller,
+    *,
+    escalation_id: str,
+    choice: Choice.ValueType,
+    reason: str,
+    etag: str,
+    run_again: Iterable[str] = (),
 ) -> Entry:
-    """An answer to an open escalation; ESCALATION_NOT_FOUND, CHOICE_NOT_OFFERED, ETAG_MISMATCH."""
+    """An answer to an open escalation; ESCALATION_NOT_FOUND, CHOICE_NOT_OFFERED, ETAG_MISMATCH, CONSENT_NEEDED."""
     _require_etag(flow, etag)
     wanted = escalation_id or (next(iter(flow.escalations)) if len(flow.escalations) == 1 else "")
     escalation = flow.escalations.get(wanted)
@@ -102,15 +111,20 @@ def answer(
     if choice not in escalation.choices:
         offered = ", ".join(Choice.Name(c).removeprefix("CHOICE_") for c in escalation.choices)
         raise refusal(ErrorReason.ERROR_REASON_CHOICE_NOT_OFFERED, flow, f"it offers {offered}")
-    message = Resolved(escalation_id=wanted, choice=choice, by=caller.subject, reason=reason)
+    consented = frozenset(run_again)
+    if choice == Choice.CHOICE_RESUME and flow.halt is not None and flow.halt.to_step:
+        # What became known since it was halted was in nobody's plan.
+        _require_consent(flow, flow.effects_that_stay(flow.halt.floor), consented | flow.halt.run_again)
+    message = Resolved(
+        escalation_id=wanted, choice=choice, by=caller.subject, reason=reason, run_again=sorted(consented)
+    )
     return entries.decision(flow, message, about=wanted, now=moment(flow))
 
 
-def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag: str, request_id: str) -> Entry | None:
+def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag: str) -> Entry | int:
     """A move to another version; WRONG_STATUS with every reason why it can't move, ETAG_MISMATCH."""
-    is_repeat = bool(request_id) and any(each.request_id == request_id for each in flow.migrations)
-    if is_repeat or flow.template.version == target.version:
-        return None
+    if flow.template.version == target.version:
+        return flow.last_sequence
     _require_etag(flow, etag)
     reasons = why_not_migrate(flow, target)
     if reasons:
@@ -121,7 +135,6 @@ def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag
         to_version=target.version,
         by=caller.subject,
         reason=reason,
-        request_id=request_id,
     )
     return entries.decision(flow, message, about=str(target.version), now=moment(flow))
 
@@ -129,6 +142,12 @@ def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag
 def moment(flow: Flow) -> datetime:
     """The broker's clock, as the flow last saw it: this replica's own could run ahead of the one that judges."""
     return flow.last_time or datetime.now(UTC)
+
+
+def why_void(flow: Flow, entry: Entry, versions: Versions) -> Void | None:
+    """Why the flow would not count this decision; None where it would."""
+    recorded = Recorded(entry.address, entry.event, flow.last_sequence + 1, moment(flow))
+    return evolve(flow, recorded, versions).void.get(recorded.sequence)
 
 
 def _vote(flow: Flow, proposal: Proposal, *, digest: str, approve: bool, comment: str, caller: Caller) -> Entry:
@@ -148,9 +167,9 @@ def _halt(
     reason: str,
     caller: Caller,
     *,
-    request_id: str,
     to_step: str = "",
     keep_effects: bool = False,
+    run_again: Iterable[str] = (),
 ) -> Entry:
     if not may_halt(flow, mode) or (mode == HaltMode.HALT_MODE_CANCEL and is_final(flow)):
         standing = FlowStatus.Name(status(flow)).removeprefix("FLOW_STATUS_")
@@ -163,12 +182,22 @@ def _halt(
         by=caller.subject,
         to_step=to_step,
         keep_effects=keep_effects,
-        request_id=request_id,
+        run_again=run_again,
     )
 
 
-def _is_repeat(flow: Flow, request_id: str) -> bool:
-    return bool(request_id) and flow.halt is not None and flow.halt.request_id == request_id
+def _require_consent(flow: Flow, effects: Iterable[Effect], consented: Set[str]) -> None:
+    """Raise CONSENT_NEEDED unless each step is named that would run a second time though what it did stands."""
+    missing = sorted({effect.step.name for effect in effects} - consented)
+    if missing:
+        names = ", ".join(missing)
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_CONSENT_NEEDED,
+            f"flow {flow.flow_id}: what was done by {names} stands, and would be done a second time; "
+            f"if that is meant, name in run_again: {names}",
+            steps=names,
+            flow_id=flow.flow_id,
+        )
 
 
 def _require_etag(flow: Flow, etag: str) -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
-from google.protobuf.any_pb2 import Any
-
+from handrail.coordinator.answering import caller_request, recorded_before
 from handrail.coordinator.auth import Caller
 from handrail.mesh import envelope, ids, starting
 from handrail.mesh.bus import Bus
@@ -24,7 +23,7 @@ from handrail.mesh.template import StepSpec
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import StepCompleted, StepFailed, StepNotStarted, StepProgress
-from handrail.v1.flow_service_pb2 import PublishEventRequest
+from handrail.v1.flow_service_pb2 import PublishEventRequest, StartFlowRequest
 
 _COMPLETED = StepCompleted.DESCRIPTOR.full_name
 _FAILURES = {StepFailed.DESCRIPTOR.full_name, StepNotStarted.DESCRIPTOR.full_name}
@@ -33,7 +32,8 @@ _PROGRESS = StepProgress.DESCRIPTOR.full_name
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where an outcome is stored. `already_stored` is true where it was there before, with the same data."""
+    """Where an outcome is stored. `already_stored` is true where it was there before, with the same data, by another
+    call."""
 
     event_id: str
     sequence: int
@@ -49,42 +49,42 @@ class Publishing:
         self._catalog = catalog
         self._store = store
 
-    async def start(self, *, flow_type: str, data: Any, key: str, request_id: str, caller: Caller) -> Started:
+    async def start(self, request: StartFlowRequest, caller: Caller) -> Started:
         """Begin a flow in the caller's name.
 
         Raises FLOW_TYPE_NOT_FOUND, UNKNOWN_MESSAGE_TYPE, CONTRACT_VIOLATION, and REQUEST_ID_REUSED where the request
-        id began a flow with other data.
+        id began the flow with another request.
         """
-        template = await self._catalog.active(flow_type, from_leader=True)
-        started = await starting.start(
+        template = await self._catalog.active(request.flow_type, from_leader=True)
+        return await starting.start(
             self._bus,
             template,
             source=COORDINATOR,
-            data=data,
-            key=key or (f"request/{request_id}" if request_id else ""),
+            data=request.data,
+            key=request.key,
             requester=caller.subject,
+            request=caller_request(request, caller),
             template_of=self._catalog.template,
         )
-        if request_id and not key and not started.same:
-            raise HandrailError(
-                ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
-                f"request id {request_id} began flow {started.flow_id} with other data",
-                flow_id=started.flow_id,
-            )
-        return started
 
     async def publish(self, request: PublishEventRequest, caller: Caller) -> Published:
         """Publish an outcome of a step run in the name of the caller's agent.
 
         Raises WRONG_AGENT where the agent may not publish it, FLOW_NOT_FOUND, CONTRACT_VIOLATION, DIFFERENT_ANSWER
-        where the step run has another outcome already, and WRONG_STATUS where the flow would not count it.
+        where the step run has another outcome already, WRONG_STATUS where the flow would not count it, and
+        REQUEST_ID_REUSED.
         """
         flow = await self._store.load_newest(request.flow_type, request.flow_id)
+        asked = caller_request(request, caller)
+        earlier = recorded_before(flow, asked, agent=caller.agent)
+        if earlier is not None:
+            return Published(earlier.event_id, earlier.sequence, earlier.kind, already_stored=False)
         step = _own_step(flow, request, caller)
         message = flow.template.contracts.decode(request.data)
         flow.template.contracts.validate(message)
         kind = _kind(flow, step, request)
         event = _event(flow, request, kind, caller.agent)
+        event.request.CopyFrom(asked)
         address = Address(
             flow.flow_type, flow.flow_id, kind, caller.agent, event.event_id, envelope.type_of(request.data)
         )
@@ -125,7 +125,8 @@ def _same(stored: Recorded | None, event: Event) -> Published | None:
     """What is stored, where it has the same data."""
     if stored is None or stored.event.data != event.data:
         return None
-    return Published(stored.event_id, stored.sequence, stored.kind, already_stored=True)
+    is_ours = bool(event.request.id) and stored.event.request == event.request
+    return Published(stored.event_id, stored.sequence, stored.kind, already_stored=not is_ours)
 
 
 def _void(flow: Flow, address: Address, event: Event) -> Void | None:

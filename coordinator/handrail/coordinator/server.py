@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from handrail.coordinator import reflection
+from handrail.coordinator.audit import RefusalAudit
 from handrail.coordinator.auth import TokenVerifier
 from handrail.coordinator.call_span import Tracing
 from handrail.coordinator.finding import Finder
@@ -86,6 +87,7 @@ class Server:
         arounds: list[Around] = [
             Tracing(),
             ErrorGuard(),
+            RefusalAudit(),
             AuthGuard(TokenVerifier.from_files(settings.public_keys)),
             DeadlineGuard(default=settings.default_deadline, floor=settings.shortest_deadline, longer=_LONGER),
             ContractGuard(),

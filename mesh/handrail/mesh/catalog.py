@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import datetime
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -18,12 +19,20 @@ from handrail.mesh.streams import TEMPLATE
 from handrail.mesh.subjects import activation_subject, template_subject
 from handrail.mesh.template import Template
 from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.event_pb2 import CallerRequest
 from handrail.v1.template_pb2 import Activation, StoredTemplate
 
 _logger = logging.getLogger(__name__)
 
 _EVERYTHING = "template.>"
 _PAGE = 200
+
+
+class Activated(NamedTuple):
+    """An entry of a log of activations, and its position in the stream."""
+
+    sequence: int
+    activation: Activation
 
 
 class Catalog:
@@ -35,7 +44,8 @@ class Catalog:
         self._bus = bus
         self._stored: dict[tuple[str, int], StoredTemplate] = {}
         self._compiled: dict[tuple[str, int], Template] = {}
-        self._activations: dict[str, dict[int, Activation]] = {}
+        self._activations: dict[str, dict[int, Activated]] = {}
+        self._requests: dict[tuple[str, str], CallerRequest] = {}
         self._unusable: dict[str, HandrailError] = {}
         self._next_sequence = 1
         self._refreshing = asyncio.Lock()
@@ -93,7 +103,31 @@ class Catalog:
     def activations(self, name: str) -> tuple[Activation, ...]:
         """The log of activations known so far, oldest first."""
         log = self._activations.get(name, {})
-        return tuple(log[number] for number in sorted(log))
+        return tuple(log[number].activation for number in sorted(log))
+
+    def activated_before(self, sequence: int) -> tuple[Template, ...]:
+        """The versions that were active at some time before this position in the stream, as far as known."""
+        return tuple(
+            template
+            for template in self.all()
+            if any(
+                each.sequence < sequence and each.activation.version == template.version
+                for each in self._activations.get(template.name, {}).values()
+            )
+        )
+
+    def is_repeated(self, request: CallerRequest | None) -> bool:
+        """Whether the same call was recorded, as far as known; REQUEST_ID_REUSED where its id was for another one."""
+        if request is None or not request.id:
+            return False
+        known = self._requests.get((request.caller, request.id))
+        if known is not None and known != request:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
+                f"request id {request.id} was used before for another request ({known.rpc}); take a new id for each "
+                "request",
+            )
+        return known is not None
 
     def active_version(self, name: str) -> int:
         """The version that new flows begin with, as far as known; 0 if there is none."""
@@ -138,15 +172,21 @@ class Catalog:
         return await self.template(name, version)
 
     async def put(self, stored: StoredTemplate) -> bool:
-        """Store a version; False where the same content was there. TEMPLATE_EXISTS where other content is."""
+        """Store a version; False where the same content was there, by another call. TEMPLATE_EXISTS where other content
+        is, REQUEST_ID_REUSED where the call's id was used for another one.
+        """
         name, version = stored.template.name, stored.template.version
+        if stored.request.id:
+            await self.refresh_from_leader()
+            if self.is_repeated(stored.request):
+                return True
         try:
             await self._bus.publish(template_subject(name, version), stored.SerializeToString())
         except AlreadyStored:
             await self.refresh_from_leader()
             present = self.stored(name, version)
             if present is not None and present.digest == stored.digest:
-                return False
+                return self.is_repeated(stored.request)
             free = 1 + max([version, *(number for known, number in self._stored if known == name)])
             raise HandrailError(
                 ErrorReason.ERROR_REASON_TEMPLATE_EXISTS,
@@ -159,17 +199,24 @@ class Catalog:
         await self.template(name, version)
         return True
 
-    async def activate(self, name: str, version: int, *, by: str, reason: str, now: datetime) -> Activation:
-        """Record that new flows begin with this version; the activation that is in force already is returned as it is.
+    async def activate(
+        self, name: str, version: int, *, by: str, reason: str, now: datetime, request: CallerRequest | None = None
+    ) -> Activated:
+        """Record that new flows begin with this version; the activation that is in force already, or that the same call
+        recorded before, is returned as it is.
 
-        Update the durables first. TEMPLATE_NOT_FOUND if the version is not stored.
+        Update the durables first. TEMPLATE_NOT_FOUND if the version is not stored, REQUEST_ID_REUSED where the call's
+        id was used for another one.
         """
         await self.template(name, version)
-        activation = Activation(version=version, by=by, reason=reason, time=timestamp(now))
+        activation = Activation(version=version, by=by, reason=reason, time=timestamp(now), request=request)
         while True:
             await self.refresh_from_leader()
-            log = self.activations(name)
-            if log and log[-1].version == version:
+            recorded = self._activations.get(name, {})
+            log = [recorded[number] for number in sorted(recorded)]
+            if request is not None and self.is_repeated(request):
+                return next(each for each in log if each.activation.request == request)
+            if log and log[-1].activation.version == version:
                 return log[-1]
             try:
                 await self._bus.publish(
@@ -183,7 +230,9 @@ class Catalog:
         tokens = message.subject.split(".")
         try:
             if len(tokens) == 4 and tokens[2] == "active":
-                self._activations.setdefault(tokens[1], {})[int(tokens[3])] = Activation.FromString(message.body)
+                activation = Activation.FromString(message.body)
+                self._activations.setdefault(tokens[1], {})[int(tokens[3])] = Activated(message.sequence, activation)
+                self._take_request(activation.request)
                 return
             stored = StoredTemplate.FromString(message.body)
             template = Template.compile(stored.template, Contracts.from_descriptor_set(stored.descriptors))
@@ -196,3 +245,8 @@ class Catalog:
             return
         self._stored[template.name, template.version] = stored
         self._compiled[template.name, template.version] = template
+        self._take_request(stored.request)
+
+    def _take_request(self, request: CallerRequest) -> None:
+        if request.id:
+            self._requests.setdefault((request.caller, request.id), request)

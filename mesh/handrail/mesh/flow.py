@@ -19,6 +19,7 @@ from handrail.mesh.state import (
     Escalation,
     Halt,
     Migration,
+    Requested,
     RunState,
     StepRun,
     Trip,
@@ -41,6 +42,7 @@ __all__ = [
     "Migration",
     "Proposal",
     "ProposalState",
+    "Requested",
     "RunState",
     "StepRun",
     "Trip",
@@ -102,6 +104,8 @@ class Flow:
     migrations: tuple[Migration, ...] = ()
     former_steps: Mapping[str, StepSpec] = field(default_factory=dict)
     """Steps of versions that the flow has left and that its version has not; by name."""
+    requests: Mapping[tuple[str, str, str], Requested] = field(default_factory=dict)
+    """Calls that had something recorded, by the agent they spoke for, the caller and the request id."""
     void: dict[int, Void] = field(default_factory=dict)
 
     @property
@@ -207,6 +211,13 @@ class Flow:
         floor = self.halt.floor if self.halt is not None and self.is_undoing else self.last_sequence
         wanted = [e for e in self.effects.values() if e.stands and (e.orphan or e.recorded.sequence > floor)]
         return sorted(wanted, key=lambda effect: effect.recorded.sequence, reverse=True)
+
+    def effects_that_stay(self, floor: int) -> list[Effect]:
+        """The effects behind a position in the stream that no compensation takes back, in stream order.
+
+        Once the flow goes on from there, their steps run again, and have them a second time.
+        """
+        return [e for e in self.effects.values() if e.stays and not e.orphan and e.recorded.sequence > floor]
 
     def sequence_of_step(self, step: str) -> int:
         """The stream position of the newest fact of a step; 0 if it has none."""

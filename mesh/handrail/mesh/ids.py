@@ -30,6 +30,11 @@ def flow_id_from_key(flow_type: str, key: str) -> str:
     return _identifier("flow", flow_type, key)
 
 
+def flow_id_from_request(flow_type: str, caller: str, request_id: str) -> str:
+    """The flow that a call without a key begins: the same call gives the same flow."""
+    return _identifier("flow-of-request", flow_type, caller, request_id)
+
+
 def key_hash(flow_type: str, key: str) -> str:
     """The token under which the use of a business key is recorded."""
     return _identifier("key", flow_type, key)
@@ -83,6 +88,14 @@ def decision_id(flow_id: str, message_type: str, subject: str, based_on: int) ->
     The sequence enters so that a void decision never blocks the next one.
     """
     return _identifier("decision", flow_id, message_type, subject, str(based_on))
+
+
+def requested_id(flow_id: str, caller: str, request_id: str, voids: int) -> str:
+    """The id of what a call with a request id had recorded, the call having been void `voids` times before.
+
+    The same call is stored once, on whichever replica it arrives; a void one does not block the next.
+    """
+    return _identifier("requested", flow_id, caller, request_id, str(voids))
 
 
 def escalation_id(flow_id: str, cause: str, subject: str) -> str:

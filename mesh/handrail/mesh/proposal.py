@@ -46,12 +46,13 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One vote that counted."""
+    """One vote that counted, and its place in the stream."""
 
     voter: str
     approve: bool
     comment: str
     time: datetime
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)

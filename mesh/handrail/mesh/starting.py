@@ -16,10 +16,10 @@ from handrail.mesh.envelope import Recorded, decode, timestamp, type_of
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.publish import PUBLISH_TIMEOUT
-from handrail.mesh.subjects import Address, Kind, key_subject
+from handrail.mesh.subjects import COORDINATOR, Address, Kind, key_subject
 from handrail.mesh.template import Template
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.event_pb2 import Event
+from handrail.v1.event_pb2 import CallerRequest, Event
 
 TemplateOf = Callable[[str, int], Awaitable[Template]]
 """Gives a stored version of a flow type; TEMPLATE_NOT_FOUND."""
@@ -27,8 +27,8 @@ TemplateOf = Callable[[str, int], Awaitable[Template]]
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Which flow it is. `already_started` is true where the key had begun it before; `same` where with the same
-    data. `span_id` is the span that published the first event, where one was recorded."""
+    """Which flow it is. `already_started` is true where the key had begun it before, by another call; `same` where with
+    the same data. `span_id` is the span that published the first event, where one was recorded."""
 
     flow_id: str
     event_id: str
@@ -46,18 +46,19 @@ async def start(
     data: Any,
     key: str = "",
     requester: str = "",
+    request: CallerRequest | None = None,
     template_of: TemplateOf | None = None,
 ) -> Started:
     """Publish the first event of a flow of this template's version.
 
     With a key the flow id follows from it, and the use of the key is recorded first, where it outlives the flow's
-    events: a second start gives the same flow. `template_of` tells whether a flow of another version has begun.
-    Raises HandrailError: CONTRACT_VIOLATION, UNKNOWN_MESSAGE_TYPE where no such flow starts with this message, and what
-    publishing raises.
+    events: a second start gives the same flow. Without one it follows from the call, where `request` has an id; the
+    same call again is answered as the first. `template_of` tells whether a flow of another version has begun.
+    Raises HandrailError: CONTRACT_VIOLATION, UNKNOWN_MESSAGE_TYPE where no such flow starts with this message,
+    REQUEST_ID_REUSED where the call's id began a flow with other data, and what publishing raises.
     """
-    _check(template, data)
     now = datetime.now(UTC)
-    flow_id = ids.flow_id_from_key(template.name, key) if key else ids.new_flow_id(now, os.urandom(10))
+    flow_id = _flow_id(template.name, key, request, now)
     event = Event(
         event_id=ids.start_id(flow_id),
         source=source,
@@ -68,13 +69,31 @@ async def start(
         time=timestamp(now),
         data=data,
         requester=requester,
+        request=request,
     )
+    first = _Start(bus, template, event, template_of)
+    try:
+        _check(template, data)
+    except HandrailError:
+        # It may have been right when the same call came first.
+        earlier = await first.answered_before()
+        if earlier is None:
+            raise
+        return earlier
     with telemetry.span("start", flow_id=flow_id, flow_type=template.name, agent=source) as span:
         event.span_id = span.span_id
-        started = await _Start(bus, template, event, template_of).store(key)
-        if started.already_started:
+        started = await first.store(key)
+        if started.span_id != event.span_id:
             span.discard()  # a flow has one root
     return started
+
+
+def _flow_id(flow_type: str, key: str, request: CallerRequest | None, now: datetime) -> str:
+    if key:
+        return ids.flow_id_from_key(flow_type, key)
+    if request is not None and request.id:
+        return ids.flow_id_from_request(flow_type, request.caller, request.id)
+    return ids.new_flow_id(now, os.urandom(10))
 
 
 def _check(template: Template, data: Any) -> None:
@@ -113,10 +132,19 @@ class _Start:
 
     async def store(self, key: str) -> Started:
         """Store it, or find what is stored in its place."""
-        if not key:
-            return self._stored_at(await self._publish(None))
-        earlier = await self._earlier(key)
-        return earlier or await self._store_once()
+        if key:
+            earlier = await self._earlier(key)
+            return earlier or await self._store_once()
+        if self._event.request.id:
+            return await self._store_once()
+        return self._stored_at(await self._publish(None))
+
+    async def answered_before(self) -> Started | None:
+        """What the same call began; None where it began nothing, or can't be recognised."""
+        if not self._event.request.id:
+            return None
+        started = (await self._taken(0)).started
+        return None if started is None or started.already_started else started
 
     async def _store_once(self) -> Started:
         """Store it where nothing has begun the flow. What an agent put there that may not begin it is in nobody's way;
@@ -204,15 +232,28 @@ class _Start:
 
     def _begun_by(self, stored: Recorded) -> Started:
         wanted = self._event
+        is_ours = self._is_ours(stored)
+        if is_ours and stored.event.request != wanted.request:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
+                f"request id {wanted.request.id} began flow {wanted.flow_id} with another request; "
+                "take a new id for each request",
+                flow_id=wanted.flow_id,
+            )
         return Started(
             wanted.flow_id,
             wanted.event_id,
             stored.sequence,
             # Where it is our own to the last byte, only the answer to it was lost.
-            already_started=stored.event != wanted,
+            already_started=not is_ours and stored.event != wanted,
             same=stored.event.data == wanted.data,
             span_id=stored.event.span_id,
         )
+
+    def _is_ours(self, stored: Recorded) -> bool:
+        """Whether a call with our call's id began the flow; only the coordinator tells of calls."""
+        ours, theirs = self._event.request, stored.event.request
+        return bool(ours.id) and stored.agent == COORDINATOR and (ours.caller, ours.id) == (theirs.caller, theirs.id)
 
 
 def _readable(message: RawMessage) -> Recorded | None:

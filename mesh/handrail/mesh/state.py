@@ -9,6 +9,7 @@ from enum import Enum, auto
 
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.starts import NO_STARTS, Starts
+from handrail.mesh.subjects import Kind
 from handrail.mesh.template import Consequence, EffectKind, StepSpec
 from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode, RuleInputs
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -137,12 +138,18 @@ class Effect:
         """Whether a compensation still has to deal with it."""
         return self.state in (EffectState.DONE, EffectState.UNDOING, EffectState.UNDO_FAILED)
 
+    @property
+    def stays(self) -> bool:
+        """Whether it stands for good: it can't be undone, or a person took it as it is."""
+        return self.state in (EffectState.IRREVERSIBLE, EffectState.ACCEPTED)
+
 
 @dataclass(frozen=True, slots=True)
 class Halt:
     """Why no forward step starts any more.
 
     `floor` is the stream position of the step to compensate back to: what came after it is undone. 0 undoes all.
+    `run_again` are the steps that a person lets run a second time, though what they did stands.
     """
 
     mode: HaltMode.ValueType
@@ -150,9 +157,9 @@ class Halt:
     by: str
     to_step: str
     keep_effects: bool
-    request_id: str
     recorded: Recorded
     floor: int = 0
+    run_again: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +229,21 @@ class Migration:
     to_version: int
     by: str
     reason: str
-    request_id: str
     sequence: int
     time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A call of the API, and what it had recorded: the message that counts, at `sequence` (0 where none does yet), and
+    how many were void before. `digest` is that of what was asked."""
+
+    rpc: str
+    digest: str
+    sequence: int = 0
+    event_id: str = ""
+    kind: Kind = Kind.DECISION
+    voids: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from handrail.agents import Agent, DeclarationError
 from handrail.agents.threads import Threads
 from handrail.coordinator.auth import Caller
-from handrail.mesh import starting
+from handrail.mesh import ids, starting
 from handrail.mesh.envelope import pack
 from handrail.mesh.flow import Proposal
 from handrail.mesh.streams import QUARANTINE
@@ -21,6 +21,7 @@ from handrail.testing.memory import MemoryBus
 from handrail.testing.schedule import Schedule
 from handrail.testing.view import FlowView
 from handrail.v1.decision_pb2 import Choice
+from handrail.v1.event_pb2 import CallerRequest
 from handrail.v1.failure_pb2 import Quarantined
 from handrail.v1.template_pb2 import StoredTemplate
 
@@ -112,15 +113,23 @@ class World:
         """Vote no on the one proposal of the flow that waits."""
         await self._vote(flow, False, voter, roles, comment)
 
-    async def compensate(self, flow: FlowView, *, by: str = "operator", reason: str = "", to_step: str = "") -> None:
-        """Have the flow's effects undone, all or back to a step."""
+    async def compensate(
+        self,
+        flow: FlowView,
+        *,
+        by: str = "operator",
+        reason: str = "",
+        to_step: str = "",
+        run_again: Iterable[str] = (),
+    ) -> None:
+        """Have the flow's effects undone, all or back to a step; steps in `run_again` may run a second time."""
         await self.coordinator.interventions.compensate(
             flow.flow_type,
             flow.flow_id,
             reason=reason,
             to_step=to_step,
             etag="",
-            request_id="",
+            run_again=run_again,
             caller=Caller(by),
         )
         await self.settle()
@@ -135,7 +144,6 @@ class World:
             reason=reason,
             keep_effects=keep_effects,
             etag="",
-            request_id="",
             caller=Caller(by),
         )
         await self.settle()
@@ -150,19 +158,30 @@ class World:
             to_version=version,
             reason=reason,
             etag="",
-            request_id=request_id,
+            caller=Caller(by),
+            request=_request("MigrateFlow", by, request_id, f"{version}:{reason}"),
+        )
+        await self.settle()
+
+    async def retry_step(
+        self, flow: FlowView, step: str, *, by: str = "operator", root: str = "", run_again: Iterable[str] = ()
+    ) -> None:
+        """Have a step done again."""
+        await self.coordinator.interventions.retry_step(
+            flow.flow_type,
+            flow.flow_id,
+            step=step,
+            root=root,
+            reason="",
+            etag="",
+            run_again=run_again,
             caller=Caller(by),
         )
         await self.settle()
 
-    async def retry_step(self, flow: FlowView, step: str, *, by: str = "operator", root: str = "") -> None:
-        """Have a step done again."""
-        await self.coordinator.interventions.retry_step(
-            flow.flow_type, flow.flow_id, step=step, root=root, reason="", etag="", caller=Caller(by)
-        )
-        await self.settle()
-
-    async def resolve(self, flow: FlowView, choice: Choice.ValueType, *, by: str = "operator") -> None:
+    async def resolve(
+        self, flow: FlowView, choice: Choice.ValueType, *, by: str = "operator", run_again: Iterable[str] = ()
+    ) -> None:
         """Answer the one open escalation of the flow."""
         await self.coordinator.interventions.resolve(
             flow.flow_type,
@@ -171,6 +190,7 @@ class World:
             choice=choice,
             reason="",
             etag="",
+            run_again=run_again,
             caller=Caller(by),
         )
         await self.settle()
@@ -235,3 +255,10 @@ class World:
             caller=Caller(voter, frozenset(roles)),
         )
         await self.settle()
+
+
+def _request(rpc: str, by: str, request_id: str, asked: str) -> CallerRequest | None:
+    """The call as the coordinator records it."""
+    if not request_id:
+        return None
+    return CallerRequest(id=request_id, caller=by, rpc=rpc, digest=ids.content_digest(asked.encode()))

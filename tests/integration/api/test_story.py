@@ -134,7 +134,8 @@ async def test_a_gate_asks_people_over_grpcurl(api: Api, tmp_path: Path) -> None
     assert "MISSING_ROLE" in await library.refused("olga", "ApprovalService/ApproveProposal", vote)
     after = await library.call("lisa", "ApprovalService/ApproveProposal", {**vote, "comment": "a good home"})
     assert after["approval"]["status"] == "APPROVAL_STATUS_PENDING"
-    assert "ALREADY_VOTED" in await library.refused("lisa", "ApprovalService/ApproveProposal", vote)
+    assert await library.call("lisa", "ApprovalService/ApproveProposal", vote) == after, "a repeated vote is that vote"
+    assert "ALREADY_VOTED" in await library.refused("lisa", "ApprovalService/RejectProposal", vote)
     after = await library.call("luis", "ApprovalService/ApproveProposal", vote)
     assert after["approval"]["status"] == "APPROVAL_STATUS_APPROVED"
     assert [each["voter"] for each in after["approval"]["votes"]] == ["lisa", "luis"]

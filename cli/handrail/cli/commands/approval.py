@@ -7,7 +7,7 @@ import json
 
 from google.protobuf.json_format import MessageToDict
 
-from handrail.cli.arguments import CALLER, add_settings, positive
+from handrail.cli.arguments import CALLER, add_request_id, add_settings, positive
 from handrail.cli.client import pages
 from handrail.cli.commands.flow_show import votes
 from handrail.cli.exits import Exit
@@ -46,6 +46,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
             help="the vote counts only for the proposal with this digest; else for the one there is",
         )
         vote.add_argument("--comment", default="", help="for people; it is recorded")
+        add_request_id(vote)
         add_settings(vote, CALLER)
         vote.set_defaults(run=run)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import uuid
 from pathlib import Path
 
-from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, positive
 from handrail.cli.client import pages
 from handrail.cli.commands import flow_act, flow_divergences, flow_show, flow_watch
 from handrail.cli.exits import CommandError, Exit
@@ -40,6 +39,7 @@ def _add_start(verbs: Parsers) -> None:
     )
     parser.add_argument("--type", default="", metavar="NAME", help="full name of the first event, where several may be")
     parser.add_argument("--key", default="", help="business key: the same key gives the same flow")
+    add_request_id(parser)
     add_settings(parser, CALLER)
     parser.set_defaults(run=_start)
 
@@ -50,7 +50,6 @@ def _start(arguments: argparse.Namespace) -> Exit:
             flow_type=arguments.flow_type,
             data=asked.payload(arguments.flow_type, arguments.type, _text(arguments.data)),
             key=arguments.key,
-            request_id="" if arguments.key else str(uuid.uuid4()),
         )
         started = asked.client.call(asked.client.flows.StartFlow, request)
         if asked.output.is_json:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import uuid
 
-from handrail.cli.arguments import CALLER, Parsers, add_settings
+from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings
 from handrail.cli.exits import Exit
 from handrail.cli.session import Session, plain, session
 from handrail.cli.words import choice_of, choices, effect_status, spelled, status_of
@@ -46,6 +45,7 @@ def _plan(arguments: argparse.Namespace) -> Exit:
             for what, effects in (("undo", plan.undos), ("stays", plan.irreversible), ("undone", plan.undone))
             for number, e in enumerate(effects, 1)
         ]
+        rows += [("", "run again", e.step, e.agent, e.type, effect_status(e)) for e in plan.run_again]
         rows += [("", "awaited", run.step, run.agent, "outcome unknown", "") for run in plan.unknown]
         asked.output.table(
             ("", "WHAT", "STEP", "AGENT", "EFFECT", "STATUS"), rows, empty="Nothing was done that could be undone."
@@ -56,6 +56,7 @@ def _plan(arguments: argparse.Namespace) -> Exit:
 def _add_compensate(verbs: Parsers) -> None:
     parser = _add_verb(verbs, "compensate", "halt a flow and undo what it did", decides=True)
     parser.add_argument("--to-step", default="", metavar="STEP", help="back to this step; else all")
+    _add_run_again(parser)
     parser.set_defaults(run=_compensate)
 
 
@@ -64,8 +65,8 @@ def _compensate(arguments: argparse.Namespace) -> Exit:
         flow_id=arguments.flow_id,
         reason=arguments.reason,
         to_step=arguments.to_step,
+        run_again=arguments.run_again,
         etag=arguments.etag,
-        request_id=str(uuid.uuid4()),
     )
     with session(arguments) as asked:
         return _decided(asked, asked.client.call(asked.client.flows.CompensateFlow, request).flow)
@@ -83,7 +84,6 @@ def _cancel(arguments: argparse.Namespace) -> Exit:
         reason=arguments.reason,
         keep_effects=arguments.keep_effects,
         etag=arguments.etag,
-        request_id=str(uuid.uuid4()),
     )
     with session(arguments) as asked:
         return _decided(asked, asked.client.call(asked.client.flows.CancelFlow, request).flow)
@@ -93,6 +93,7 @@ def _add_retry(verbs: Parsers) -> None:
     parser = _add_verb(verbs, "retry", "have a failed, finished or undone step done again", decides=True)
     parser.add_argument("step", metavar="STEP", help="the step")
     parser.add_argument("--root", default="", help="root of its run, where it has several")
+    _add_run_again(parser)
     parser.set_defaults(run=_retry)
 
 
@@ -102,6 +103,7 @@ def _retry(arguments: argparse.Namespace) -> Exit:
         step=arguments.step,
         root=arguments.root,
         reason=arguments.reason,
+        run_again=arguments.run_again,
         etag=arguments.etag,
     )
     with session(arguments) as asked:
@@ -114,6 +116,7 @@ def _add_resolve(verbs: Parsers) -> None:
         "choice", metavar="CHOICE", type=spelled, choices=choices(), help=f"one of {', '.join(choices())}"
     )
     parser.add_argument("--escalation", default="", metavar="ID", help="which one, where several are open")
+    _add_run_again(parser)
     parser.set_defaults(run=_resolve)
 
 
@@ -123,10 +126,21 @@ def _resolve(arguments: argparse.Namespace) -> Exit:
         escalation_id=arguments.escalation,
         choice=choice_of(arguments.choice),
         reason=arguments.reason,
+        run_again=arguments.run_again,
         etag=arguments.etag,
     )
     with session(arguments) as asked:
         return _decided(asked, asked.client.call(asked.client.flows.ResolveEscalation, request).flow)
+
+
+def _add_run_again(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run-again",
+        action="append",
+        default=[],
+        metavar="STEP",
+        help="let this step run a second time, though what it did stands; once for each such step",
+    )
 
 
 def _add_verb(verbs: Parsers, name: str, text: str, *, decides: bool = False) -> argparse.ArgumentParser:
@@ -135,6 +149,7 @@ def _add_verb(verbs: Parsers, name: str, text: str, *, decides: bool = False) ->
     if decides:
         parser.add_argument("--reason", required=True, help="why, for people; it is recorded")
         parser.add_argument("--etag", default="", help="only if the flow is as it was when this etag was read")
+        add_request_id(parser)
     add_settings(parser, CALLER)
     return parser
 

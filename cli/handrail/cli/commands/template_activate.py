@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
+from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, positive
 from handrail.cli.client import pages
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.output import Output, time
@@ -32,6 +32,7 @@ def _add_activate(verbs: Parsers) -> None:
     add_version(parser)
     parser.add_argument("--reason", default="", help="why, for people; it is recorded")
     add_force(parser)
+    add_request_id(parser)
     add_settings(parser, CALLER)
     parser.set_defaults(run=_activate)
 
@@ -86,6 +87,7 @@ def _add_rollback(verbs: Parsers) -> None:
     parser.add_argument("--reason", required=True, help="why, for people; it is recorded")
     add_force(parser)
     parser.add_argument("--to", type=positive, default=0, metavar="VERSION", help="this older version")
+    add_request_id(parser)
     add_settings(parser, CALLER)
     parser.set_defaults(run=_rollback)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grpc.aio import ServicerContext
 
+from handrail.coordinator.answering import caller_request
 from handrail.coordinator.auth import current_caller
 from handrail.coordinator.call_span import link_flow
 from handrail.coordinator.finding import Finder, no_approval
@@ -51,26 +52,28 @@ class ApprovalService(ApprovalServiceServicer):
         self, request: pb.ApproveProposalRequest, context: _Context
     ) -> pb.ApproveProposalResponse:
         """Vote yes in the caller's name."""
-        approval = await self._vote(request.approval_id, request.digest, request.comment, approve=True)
+        approval = await self._vote(request, approve=True)
         return pb.ApproveProposalResponse(approval=approval)
 
     async def RejectProposal(self, request: pb.RejectProposalRequest, context: _Context) -> pb.RejectProposalResponse:
         """Vote no in the caller's name."""
-        approval = await self._vote(request.approval_id, request.digest, request.comment, approve=False)
+        approval = await self._vote(request, approve=False)
         return pb.RejectProposalResponse(approval=approval)
 
-    async def _vote(self, approval_id: str, digest: str, comment: str, *, approve: bool) -> Approval:
-        found = await self._finder.proposal(approval_id)
+    async def _vote(self, request: pb.ApproveProposalRequest | pb.RejectProposalRequest, *, approve: bool) -> Approval:
+        caller = current_caller()
+        found = await self._finder.proposal(request.approval_id)
         flow = await self._interventions.vote(
             found.flow_type,
             found.flow_id,
-            approval_id=approval_id,
-            digest=digest,
+            approval_id=request.approval_id,
+            digest=request.digest,
             approve=approve,
-            comment=comment,
-            caller=current_caller(),
+            comment=request.comment,
+            caller=caller,
+            request=caller_request(request, caller),
         )
-        return _approval(flow, approval_id)
+        return _approval(flow, request.approval_id)
 
 
 def _listed(item: Asked | Unreadable) -> Approval:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from grpc.aio import ServicerContext
 
+from handrail.coordinator.answering import caller_request
 from handrail.coordinator.auth import current_caller
 from handrail.coordinator.call_span import link_flow, link_flow_id
 from handrail.coordinator.finding import Finder, Found
@@ -71,13 +72,7 @@ class FlowService(FlowServiceServicer):
 
     async def StartFlow(self, request: pb.StartFlowRequest, context: _Context) -> pb.StartFlowResponse:
         """Begin a flow in the caller's name."""
-        started = await self._publishing.start(
-            flow_type=request.flow_type,
-            data=request.data,
-            key=request.key,
-            request_id=request.request_id,
-            caller=current_caller(),
-        )
+        started = await self._publishing.start(request, current_caller())
         link_flow_id(started.flow_id, started.span_id)
         return pb.StartFlowResponse(
             flow_id=started.flow_id,
@@ -175,37 +170,43 @@ class FlowService(FlowServiceServicer):
 
     async def CompensateFlow(self, request: pb.CompensateFlowRequest, context: _Context) -> pb.CompensateFlowResponse:
         """Halt a flow and undo its effects."""
+        caller = current_caller()
         flow = await self._interventions.compensate(
             *await self._address(request.flow_id),
             reason=request.reason,
             to_step=request.to_step,
             etag=request.etag,
-            request_id=request.request_id,
-            caller=current_caller(),
+            run_again=request.run_again,
+            caller=caller,
+            request=caller_request(request, caller),
         )
         return pb.CompensateFlowResponse(flow=_linked_view(flow))
 
     async def CancelFlow(self, request: pb.CancelFlowRequest, context: _Context) -> pb.CancelFlowResponse:
         """Cancel a flow."""
+        caller = current_caller()
         flow = await self._interventions.cancel(
             *await self._address(request.flow_id),
             reason=request.reason,
             keep_effects=request.keep_effects,
             etag=request.etag,
-            request_id=request.request_id,
-            caller=current_caller(),
+            caller=caller,
+            request=caller_request(request, caller),
         )
         return pb.CancelFlowResponse(flow=_linked_view(flow))
 
     async def RetryStep(self, request: pb.RetryStepRequest, context: _Context) -> pb.RetryStepResponse:
         """Have a step done again."""
+        caller = current_caller()
         flow = await self._interventions.retry_step(
             *await self._address(request.flow_id),
             step=request.step,
             root=request.root,
             reason=request.reason,
             etag=request.etag,
-            caller=current_caller(),
+            run_again=request.run_again,
+            caller=caller,
+            request=caller_request(request, caller),
         )
         return pb.RetryStepResponse(flow=_linked_view(flow))
 
@@ -229,13 +230,14 @@ class FlowService(FlowServiceServicer):
 
     async def MigrateFlow(self, request: pb.MigrateFlowRequest, context: _Context) -> pb.MigrateFlowResponse:
         """Move a flow to another version."""
+        caller = current_caller()
         flow = await self._interventions.migrate(
             *await self._address(request.flow_id),
             to_version=request.to_version,
             reason=request.reason,
             etag=request.etag,
-            request_id=request.request_id,
-            caller=current_caller(),
+            caller=caller,
+            request=caller_request(request, caller),
         )
         return pb.MigrateFlowResponse(flow=_linked_view(flow))
 
@@ -243,13 +245,16 @@ class FlowService(FlowServiceServicer):
         self, request: pb.ResolveEscalationRequest, context: _Context
     ) -> pb.ResolveEscalationResponse:
         """Answer an open escalation."""
+        caller = current_caller()
         flow = await self._interventions.resolve(
             *await self._address(request.flow_id),
             escalation_id=request.escalation_id,
             choice=request.choice,
             reason=request.reason,
             etag=request.etag,
-            caller=current_caller(),
+            run_again=request.run_again,
+            caller=caller,
+            request=caller_request(request, caller),
         )
         return pb.ResolveEscalationResponse(flow=_linked_view(flow))
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from grpc.aio import ServicerContext
 
 from handrail.coordinator import fitness
+from handrail.coordinator.answering import caller_request
 from handrail.coordinator.auth import current_caller
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.pages import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
@@ -27,7 +28,7 @@ from handrail.mesh.template import Template
 from handrail.mesh.typecheck import check
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.template_pb2 import FlowTemplate, Severity, StoredTemplate
+from handrail.v1.template_pb2 import Severity, StoredTemplate
 from handrail.v1.template_service_pb2_grpc import TemplateServiceServicer
 
 _DEFAULT_PAGE = 50
@@ -61,12 +62,14 @@ class TemplateService(TemplateServiceServicer):
         descriptors = Template.compile(request.template, contracts).descriptor_set
         # Compiled from what will be stored: nothing gets into the stream that can't be read back.
         template = Template.compile(request.template, Contracts.from_descriptor_set(descriptors))
+        caller = current_caller()
         stored = StoredTemplate(
             template=request.template,
             descriptors=descriptors,
             digest=template.digest,
-            put_by=current_caller().subject,
+            put_by=caller.subject,
             put_time=timestamp(datetime.now(UTC)),
+            request=caller_request(request, caller),
         )
         is_new = await self._catalog.put(stored)
         return pb.PutTemplateResponse(digest=template.digest, findings=findings, already_stored=not is_new)
@@ -77,21 +80,23 @@ class TemplateService(TemplateServiceServicer):
         """Update the durables, then record the activation; TEMPLATE_NOT_FOUND, FLOW_BUSY during another activation,
         WORKERS_DO_NOT_FIT unless forced."""
         template = await self._catalog.template(request.name, request.version)
+        caller = current_caller()
         unfit = await fitness.unfit_agents(self._bus, template)
         if not request.force:
             fitness.require_fit(template, unfit)
         async with self._leases.hold(_LEASE):
             await self._catalog.refresh_from_leader()
-            activated = self._activated()
             await ensure_durables(self._bus, self._catalog.all())
-            activation = await self._catalog.activate(
+            sequence, activation = await self._catalog.activate(
                 request.name,
                 request.version,
-                by=current_caller().subject,
+                by=caller.subject,
                 reason=request.reason,
                 now=datetime.now(UTC),
+                request=caller_request(request, caller),
             )
-        changed = permissions.users(activated) != permissions.users([*activated, template.proto])
+        before = [each.proto for each in self._catalog.activated_before(sequence)]
+        changed = permissions.users(before) != permissions.users([*before, template.proto])
         return pb.ActivateTemplateResponse(activation=activation, permissions_changed=changed, unfit_agents=unfit)
 
     async def GetTemplate(self, request: pb.GetTemplateRequest, context: _Context) -> pb.GetTemplateResponse:
@@ -167,14 +172,6 @@ class TemplateService(TemplateServiceServicer):
             digest=stored.digest,
             put_by=stored.put_by,
         )
-
-    def _activated(self) -> list[FlowTemplate]:
-        """Every version that is, or was, active: what the broker's permissions had to cover so far."""
-        return [
-            template.proto
-            for template in self._catalog.all()
-            if any(past.version == template.version for past in self._catalog.activations(template.name))
-        ]
 
 
 def _agent_usage(state: DurableState) -> pb.AgentUsage:

@@ -30,4 +30,5 @@ def compensation_plan(flow: Flow, to_step: str) -> PlanCompensationResponse:
         undone=[effect_view(effect) for effect in effects if effect.state in _UNDONE],
         unknown=[run_view(flow, run) for run in flow.open_outcomes()],
         etag=flow.etag,
+        run_again=[effect_view(effect) for effect in flow.effects_that_stay(floor)] if to_step else [],
     )

@@ -136,22 +136,26 @@ class ApproveProposalRequest(_message.Message):
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """approval_id is the event id of the proposal."""
     digest: _builtins.str
     """digest as GetApproval showed it: the vote counts for exactly that proposal."""
     comment: _builtins.str
     """comment for people."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     def __init__(
         self,
         *,
         approval_id: _builtins.str = ...,
         digest: _builtins.str = ...,
         comment: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "comment", b"comment", "digest", b"digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "comment", b"comment", "digest", b"digest", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,22 +194,26 @@ class RejectProposalRequest(_message.Message):
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """approval_id is the event id of the proposal."""
     digest: _builtins.str
     """digest as GetApproval showed it: the vote counts for exactly that proposal."""
     comment: _builtins.str
     """comment for people."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     def __init__(
         self,
         *,
         approval_id: _builtins.str = ...,
         digest: _builtins.str = ...,
         comment: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "comment", b"comment", "digest", b"digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "comment", b"comment", "digest", b"digest", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

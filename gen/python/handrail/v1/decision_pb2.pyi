@@ -664,6 +664,7 @@ class FlowHalted(_message.Message):
     TO_STEP_FIELD_NUMBER: _builtins.int
     KEEP_EFFECTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
     mode: Global___HaltMode.ValueType
     """mode says what for."""
     reason: _builtins.str
@@ -675,7 +676,11 @@ class FlowHalted(_message.Message):
     keep_effects: _builtins.bool
     """keep_effects is set where a cancelled flow keeps the effects it had."""
     request_id: _builtins.str
-    """request_id is the caller's, so that a repeated request is recognised."""
+    """request_id is no longer written: `Event.request` has it."""
+    @_builtins.property
+    def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """run_again names the steps that may run a second time once the flow is resumed, though what they did stands."""
+
     def __init__(
         self,
         *,
@@ -685,10 +690,11 @@ class FlowHalted(_message.Message):
         to_step: _builtins.str = ...,
         keep_effects: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        run_again: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "keep_effects", b"keep_effects", "mode", b"mode", "reason", b"reason", "request_id", b"request_id", "to_step", b"to_step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "keep_effects", b"keep_effects", "mode", b"mode", "reason", b"reason", "request_id", b"request_id", "run_again", b"run_again", "to_step", b"to_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -982,6 +988,7 @@ class Resolved(_message.Message):
     CHOICE_FIELD_NUMBER: _builtins.int
     BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
     escalation_id: _builtins.str
     """escalation_id is the matter that was answered."""
     choice: Global___Choice.ValueType
@@ -990,6 +997,10 @@ class Resolved(_message.Message):
     """by is the verified identity of the person."""
     reason: _builtins.str
     """reason says why, for people."""
+    @_builtins.property
+    def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """run_again names the steps that may run a second time, though what they did stands."""
+
     def __init__(
         self,
         *,
@@ -997,10 +1008,11 @@ class Resolved(_message.Message):
         choice: Global___Choice.ValueType = ...,
         by: _builtins.str = ...,
         reason: _builtins.str = ...,
+        run_again: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "choice", b"choice", "escalation_id", b"escalation_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "choice", b"choice", "escalation_id", b"escalation_id", "reason", b"reason", "run_again", b"run_again"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1066,7 +1078,7 @@ class FlowMigrated(_message.Message):
     reason: _builtins.str
     """reason says why, for people."""
     request_id: _builtins.str
-    """request_id is the caller's, so that a repeated request is recognised."""
+    """request_id is no longer written: `Event.request` has it."""
     def __init__(
         self,
         *,

@@ -106,6 +106,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such quarantined message."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 41
     """The server drains and takes no new calls."""
+    ERROR_REASON_PROPOSER_MAY_NOT_VOTE: _ErrorReason.ValueType  # 80
+    """Whoever proposed it may not vote on it."""
+    ERROR_REASON_AMBIGUOUS_NAME: _ErrorReason.ValueType  # 81
+    """The name mixes letters of scripts that look alike: nobody could tell who it is."""
+    ERROR_REASON_CONSENT_NEEDED: _ErrorReason.ValueType  # 82
+    """A step would run a second time though what it did stands; the request has to name it."""
     ERROR_REASON_WORKERS_DO_NOT_FIT: _ErrorReason.ValueType  # 90
     """Agents have live workers, and none of them fits the version that is to be activated."""
 
@@ -198,6 +204,12 @@ ERROR_REASON_QUARANTINE_NOT_FOUND: ErrorReason.ValueType  # 40
 """No such quarantined message."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 41
 """The server drains and takes no new calls."""
+ERROR_REASON_PROPOSER_MAY_NOT_VOTE: ErrorReason.ValueType  # 80
+"""Whoever proposed it may not vote on it."""
+ERROR_REASON_AMBIGUOUS_NAME: ErrorReason.ValueType  # 81
+"""The name mixes letters of scripts that look alike: nobody could tell who it is."""
+ERROR_REASON_CONSENT_NEEDED: ErrorReason.ValueType  # 82
+"""A step would run a second time though what it did stands; the request has to name it."""
 ERROR_REASON_WORKERS_DO_NOT_FIT: ErrorReason.ValueType  # 90
 """Agents have live workers, and none of them fits the version that is to be activated."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

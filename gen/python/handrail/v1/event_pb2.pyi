@@ -100,6 +100,7 @@ class Event(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     BASED_ON_SEQUENCE_FIELD_NUMBER: _builtins.int
     REQUESTER_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """event_id is derived, not drawn: the same outcome of the same step run has the same id. 32 lower-case hex digits."""
     source: _builtins.str
@@ -138,6 +139,10 @@ class Event(_message.Message):
     def data(self) -> _any_pb2.Any:
         """data is the domain message, the decision or the failure."""
 
+    @_builtins.property
+    def request(self) -> Global___CallerRequest:
+        """request is the call that had this recorded; unset where no call did."""
+
     def __init__(
         self,
         *,
@@ -158,14 +163,49 @@ class Event(_message.Message):
         data: _any_pb2.Any | None = ...,
         based_on_sequence: _builtins.int = ...,
         requester: _builtins.str = ...,
+        request: Global___CallerRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "request", b"request", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "based_on_sequence", b"based_on_sequence", "causation_id", b"causation_id", "data", b"data", "event_id", b"event_id", "flow_id", b"flow_id", "flow_type", b"flow_type", "output_index", b"output_index", "output_total", b"output_total", "requester", b"requester", "root", b"root", "run", b"run", "source", b"source", "span_id", b"span_id", "step", b"step", "template_version", b"template_version", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "based_on_sequence", b"based_on_sequence", "causation_id", b"causation_id", "data", b"data", "event_id", b"event_id", "flow_id", b"flow_id", "flow_type", b"flow_type", "output_index", b"output_index", "output_total", b"output_total", "request", b"request", "requester", b"requester", "root", b"root", "run", b"run", "source", b"source", "span_id", b"span_id", "step", b"step", "template_version", b"template_version", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class CallerRequest(_message.Message):
+    """CallerRequest is a call of the API that had a message recorded, so that the same call is recognised when it comes again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    RPC_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the caller's, a UUID; empty where the caller gave none."""
+    caller: _builtins.str
+    """caller is the verified identity of who called, in its canonical form."""
+    rpc: _builtins.str
+    """rpc is the method's name, `CancelFlow`."""
+    digest: _builtins.str
+    """digest is the SHA-256 of the request without its id, hex."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        rpc: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "digest", b"digest", "id", b"id", "rpc", b"rpc"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallerRequest: _TypeAlias = CallerRequest  # noqa: Y015
 
 @_typing.final
 class RecordedEvent(_message.Message):

@@ -712,7 +712,7 @@ class StartFlowRequest(_message.Message):
     key: _builtins.str
     """key is the business key: the same key gives the same flow. Empty: a new flow."""
     request_id: _builtins.str
-    """request_id makes a repeat without a key harmless: a UUID."""
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     @_builtins.property
     def data(self) -> _any_pb2.Any:
         """data is the first event."""
@@ -751,7 +751,7 @@ class StartFlowResponse(_message.Message):
     sequence: _builtins.int
     """sequence of its first event in the stream."""
     already_started: _builtins.bool
-    """already_started is true where the key, or the request id, had begun it before."""
+    """already_started is true where the key had begun it before, by another request."""
     different_data: _builtins.bool
     """different_data is true where the key had begun it with other data, which stand: a flow begins once."""
     def __init__(
@@ -787,6 +787,7 @@ class PublishEventRequest(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     FLOW_TYPE_FIELD_NUMBER: _builtins.int
     UNDO_OF_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id it belongs to."""
     step: _builtins.str
@@ -805,6 +806,8 @@ class PublishEventRequest(_message.Message):
     """flow_type of the flow."""
     undo_of: _builtins.str
     """undo_of is the id of the event that was undone, where `data` reports a successful undo; empty otherwise."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     @_builtins.property
     def data(self) -> _any_pb2.Any:
         """data is the outcome; handrail.v1.StepFailed reports a failure (with `outcome_unknown` where the effect may have happened),
@@ -824,10 +827,11 @@ class PublishEventRequest(_message.Message):
         data: _any_pb2.Any | None = ...,
         flow_type: _builtins.str = ...,
         undo_of: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "flow_id", b"flow_id", "flow_type", b"flow_type", "output_index", b"output_index", "output_total", b"output_total", "root", b"root", "run", b"run", "step", b"step", "undo_of", b"undo_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "flow_id", b"flow_id", "flow_type", b"flow_type", "output_index", b"output_index", "output_total", b"output_total", "request_id", b"request_id", "root", b"root", "run", b"run", "step", b"step", "undo_of", b"undo_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -850,7 +854,7 @@ class PublishEventResponse(_message.Message):
     kind: _event_pb2.Kind.ValueType
     """kind it was published as: an event, or a proposal where the type is gated."""
     already_stored: _builtins.bool
-    """already_stored is true where the outcome was there before, with the same bytes."""
+    """already_stored is true where the outcome was there before, with the same data, by another request."""
     def __init__(
         self,
         *,
@@ -1295,6 +1299,7 @@ class PlanCompensationResponse(_message.Message):
     UNDONE_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
     parallel: _builtins.bool
     """parallel is set where they don't wait for each other."""
     etag: _builtins.str
@@ -1315,6 +1320,12 @@ class PlanCompensationResponse(_message.Message):
     def unknown(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepRun]:
         """unknown are step runs whose outcome is awaited first."""
 
+    @_builtins.property
+    def run_again(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowEffect]:
+        """run_again are the effects behind the step to go back to that stay: once the flow is resumed, their steps run a second time.
+        CompensateFlow wants these steps named.
+        """
+
     def __init__(
         self,
         *,
@@ -1324,10 +1335,11 @@ class PlanCompensationResponse(_message.Message):
         undone: _abc.Iterable[Global___FlowEffect] | None = ...,
         unknown: _abc.Iterable[Global___StepRun] | None = ...,
         etag: _builtins.str = ...,
+        run_again: _abc.Iterable[Global___FlowEffect] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "irreversible", b"irreversible", "parallel", b"parallel", "undone", b"undone", "undos", b"undos", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "irreversible", b"irreversible", "parallel", b"parallel", "run_again", b"run_again", "undone", b"undone", "undos", b"undos", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1344,6 +1356,7 @@ class CompensateFlowRequest(_message.Message):
     TO_STEP_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id of the flow."""
     reason: _builtins.str
@@ -1353,7 +1366,11 @@ class CompensateFlowRequest(_message.Message):
     etag: _builtins.str
     """etag of the flow as seen; empty: whatever it is."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID."""
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    @_builtins.property
+    def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """run_again names the steps that may run a second time though what they did stands: a word of consent for each."""
+
     def __init__(
         self,
         *,
@@ -1362,10 +1379,11 @@ class CompensateFlowRequest(_message.Message):
         to_step: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        run_again: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "to_step", b"to_step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "run_again", b"run_again", "to_step", b"to_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1415,7 +1433,7 @@ class CancelFlowRequest(_message.Message):
     etag: _builtins.str
     """etag of the flow as seen; empty: whatever it is."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID."""
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     def __init__(
         self,
         *,
@@ -1468,6 +1486,8 @@ class RetryStepRequest(_message.Message):
     ROOT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id of the flow."""
     step: _builtins.str
@@ -1478,6 +1498,12 @@ class RetryStepRequest(_message.Message):
     """reason says why, for people."""
     etag: _builtins.str
     """etag of the flow as seen; empty: whatever it is."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    @_builtins.property
+    def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """run_again names the steps that may run a second time though what they did stands: a word of consent for each."""
+
     def __init__(
         self,
         *,
@@ -1486,10 +1512,12 @@ class RetryStepRequest(_message.Message):
         root: _builtins.str = ...,
         reason: _builtins.str = ...,
         etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        run_again: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "root", b"root", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "root", b"root", "run_again", b"run_again", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1645,7 +1673,7 @@ class MigrateFlowRequest(_message.Message):
     etag: _builtins.str
     """etag of the flow as seen; empty: whatever it is."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID."""
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     def __init__(
         self,
         *,
@@ -1698,6 +1726,8 @@ class ResolveEscalationRequest(_message.Message):
     CHOICE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id of the flow."""
     escalation_id: _builtins.str
@@ -1708,6 +1738,12 @@ class ResolveEscalationRequest(_message.Message):
     """reason says why, for people."""
     etag: _builtins.str
     """etag of the flow as seen; empty: whatever it is."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    @_builtins.property
+    def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """run_again names the steps that may run a second time though what they did stands: a word of consent for each."""
+
     def __init__(
         self,
         *,
@@ -1716,10 +1752,12 @@ class ResolveEscalationRequest(_message.Message):
         choice: _decision_pb2.Choice.ValueType = ...,
         reason: _builtins.str = ...,
         etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        run_again: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "escalation_id", b"escalation_id", "etag", b"etag", "flow_id", b"flow_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "escalation_id", b"escalation_id", "etag", b"etag", "flow_id", b"flow_id", "reason", b"reason", "request_id", b"request_id", "run_again", b"run_again"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from handrail.v1 import decision_pb2 as _decision_pb2
+from handrail.v1 import event_pb2 as _event_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -595,6 +596,7 @@ class StoredTemplate(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     PUT_BY_FIELD_NUMBER: _builtins.int
     PUT_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     descriptors: _builtins.bytes
     """descriptors is a serialized google.protobuf.FileDescriptorSet, with imports."""
     digest: _builtins.str
@@ -609,6 +611,10 @@ class StoredTemplate(_message.Message):
     def put_time(self) -> _timestamp_pb2.Timestamp:
         """put_time is when it was stored."""
 
+    @_builtins.property
+    def request(self) -> _event_pb2.CallerRequest:
+        """request is the call that stored it."""
+
     def __init__(
         self,
         *,
@@ -617,10 +623,11 @@ class StoredTemplate(_message.Message):
         digest: _builtins.str = ...,
         put_by: _builtins.str = ...,
         put_time: _timestamp_pb2.Timestamp | None = ...,
+        request: _event_pb2.CallerRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["put_time", b"put_time", "template", b"template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["put_time", b"put_time", "request", b"request", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptors", b"descriptors", "digest", b"digest", "put_by", b"put_by", "put_time", b"put_time", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptors", b"descriptors", "digest", b"digest", "put_by", b"put_by", "put_time", b"put_time", "request", b"request", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -636,6 +643,7 @@ class Activation(_message.Message):
     BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """version that new flows begin with."""
     by: _builtins.str
@@ -646,6 +654,10 @@ class Activation(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """time of the activation."""
 
+    @_builtins.property
+    def request(self) -> _event_pb2.CallerRequest:
+        """request is the call that recorded it."""
+
     def __init__(
         self,
         *,
@@ -653,10 +665,11 @@ class Activation(_message.Message):
         by: _builtins.str = ...,
         reason: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        request: _event_pb2.CallerRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "time", b"time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "request", b"request", "time", b"time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -167,8 +167,11 @@ class PutTemplateRequest(_message.Message):
 
     TEMPLATE_FIELD_NUMBER: _builtins.int
     DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     descriptors: _builtins.bytes
     """descriptors is a serialized google.protobuf.FileDescriptorSet with imports: what `buf build` writes."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     @_builtins.property
     def template(self) -> _template_pb2.FlowTemplate:
         """template to store."""
@@ -178,10 +181,11 @@ class PutTemplateRequest(_message.Message):
         *,
         template: _template_pb2.FlowTemplate | None = ...,
         descriptors: _builtins.bytes = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptors", b"descriptors", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptors", b"descriptors", "request_id", b"request_id", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,7 +203,7 @@ class PutTemplateResponse(_message.Message):
     digest: _builtins.str
     """digest of template and descriptors."""
     already_stored: _builtins.bool
-    """already_stored is true where the same version was there with the same content."""
+    """already_stored is true where the same version was there with the same content, by another request."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_template_pb2.Finding]:
         """findings of severity WARNING."""
@@ -228,6 +232,7 @@ class ActivateTemplateRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name of the template."""
@@ -235,6 +240,8 @@ class ActivateTemplateRequest(_message.Message):
     """version to activate."""
     reason: _builtins.str
     """reason says why, for people."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
     force: _builtins.bool
     """force activates it though agents have live workers, and none of them fits."""
     def __init__(
@@ -243,11 +250,12 @@ class ActivateTemplateRequest(_message.Message):
         name: _builtins.str = ...,
         version: _builtins.int = ...,
         reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
         force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "name", b"name", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "name", b"name", "reason", b"reason", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,11 +4,12 @@ One fold for coordinator, agents, views and tests. A message that comes too late
 says is void by the rules here, for every reader alike; `Flow.void` keeps why.
 """
 
-from handrail.mesh.fold.evolve import Versions, advance, begin, evolve, fold, pinned_version
+from handrail.mesh.fold.evolve import NO_VERSIONS, Versions, advance, begin, evolve, fold, pinned_version
 from handrail.mesh.fold.migration import migration_of
 from handrail.mesh.fold.status import is_complete, is_final, settled, status
 
 __all__ = [
+    "NO_VERSIONS",
     "Versions",
     "advance",
     "begin",

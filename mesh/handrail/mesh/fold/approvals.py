@@ -14,6 +14,7 @@ from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import Ask, Ballot, Flow, Proposal, ProposalState, Void
 from handrail.mesh.flow_facts import FlowFacts
 from handrail.mesh.fold import rules, triggers
+from handrail.mesh.identity import canonical, same, why_ambiguous
 from handrail.mesh.template import ExpiryPolicy, GateSpec, RejectPolicy
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested, Choice
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -78,7 +79,7 @@ def apply_given(flow: Flow, recorded: Recorded) -> Void | None:
     if refused is not None:
         return refused
     asks = tuple(_with_vote(ask, vote.voter, frozenset(vote.roles)) for ask in proposal.asks)
-    ballot = Ballot(vote.voter, True, vote.comment, recorded.time)
+    ballot = Ballot(vote.voter, True, vote.comment, recorded.time, recorded.sequence)
     _settle(flow, replace(proposal, asks=asks, ballots=(*proposal.ballots, ballot)))
     return None
 
@@ -102,12 +103,17 @@ def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
             refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest)
             if refused is not None:
                 return refused
-            ballots = (*ballots, Ballot(vote.voter, False, vote.comment, recorded.time))
+            ballots = (*ballots, Ballot(vote.voter, False, vote.comment, recorded.time, recorded.sequence))
     flow.proposals[vote.proposal_id] = replace(
         proposal, state=ProposalState.REJECTED, ballots=ballots, refused_by=recorded
     )
     triggers.trigger(flow, recorded)
     return None
+
+
+def ballot_of(proposal: Proposal, voter: str) -> Ballot | None:
+    """The vote of a person that counted, if there is one."""
+    return next((ballot for ballot in proposal.ballots if same(ballot.voter, voter)), None)
 
 
 def judge_vote(proposal: Proposal, voter: str, roles: Iterable[str], digest: str) -> Void | None:
@@ -117,8 +123,13 @@ def judge_vote(proposal: Proposal, voter: str, roles: Iterable[str], digest: str
         return Void(f"the approval is {proposal.state.name.lower()}", ErrorReason.ERROR_REASON_APPROVAL_CLOSED)
     if digest != proposal.digest:
         return Void("the vote is for another digest", ErrorReason.ERROR_REASON_DIGEST_MISMATCH)
-    if any(ballot.voter == voter for ballot in proposal.ballots):
+    if ballot_of(proposal, voter) is not None:
         return Void(f"{voter} has voted", ErrorReason.ERROR_REASON_ALREADY_VOTED)
+    ambiguous = why_ambiguous(voter)
+    if ambiguous:
+        return Void(f"nobody can tell who {voter} is: {ambiguous}", ErrorReason.ERROR_REASON_AMBIGUOUS_NAME)
+    if _is_proposer(proposal, voter):
+        return Void(f"{voter} proposed it and may not vote on it", ErrorReason.ERROR_REASON_PROPOSER_MAY_NOT_VOTE)
     open_to_roles = [ask for ask in proposal.asks if not ask.passed and held & ask.gate.roles]
     if not voter or not open_to_roles:
         wanted = sorted({role for ask in proposal.asks if not ask.passed for role in ask.gate.roles})
@@ -169,12 +180,18 @@ def _settle(flow: Flow, proposal: Proposal) -> None:
 def _with_vote(ask: Ask, voter: str, roles: frozenset[str]) -> Ask:
     if ask.passed or not roles & ask.gate.roles or ask.nobody_qualifies or _is_requester(ask, voter):
         return ask
-    voters = ask.voters | {voter}
+    voters = ask.voters | {canonical(voter)}
     return replace(ask, voters=voters, passed=len(voters) >= ask.gate.quorum)
 
 
 def _is_requester(ask: Ask, voter: str) -> bool:
-    return ask.gate.not_the_requester and voter == ask.requester
+    return ask.gate.not_the_requester and same(voter, ask.requester)
+
+
+def _is_proposer(proposal: Proposal, voter: str) -> bool:
+    """Whether a person had it proposed, by a call in an agent's name."""
+    caller = proposal.recorded.event.request.caller
+    return bool(caller) and same(caller, voter)
 
 
 def _expired(proposal: Proposal, ask: Ask, policy: ExpiryPolicy, now: datetime) -> bool:
@@ -200,6 +217,12 @@ def _why_it_asks(gate: GateSpec, message: Message, facts: FlowFacts) -> str | No
 
 
 def _requester(flow: Flow, gate: GateSpec, message: Message) -> str:
+    """Who asked, empty where it can't be told: then nobody qualifies."""
+    name = _named_requester(flow, gate, message)
+    return name if canonical(name) and not why_ambiguous(name) else ""
+
+
+def _named_requester(flow: Flow, gate: GateSpec, message: Message) -> str:
     if not gate.requester_field:
         return flow.requester
     try:

@@ -21,6 +21,7 @@ from handrail.mesh.fold import (
     matters,
     migration,
     outcomes,
+    requests,
     resuming,
     rules,
 )
@@ -83,7 +84,8 @@ _DECISIONS: dict[str, Rule] = {
 Versions = Mapping[int, Template]
 """The versions that a history moves its flow to, by number: every one that a `FlowMigrated` in it names."""
 
-_NO_VERSIONS: Versions = MappingProxyType({})
+NO_VERSIONS: Versions = MappingProxyType({})
+"""What moves no flow."""
 
 
 def begin(template: Template) -> Flow:
@@ -91,12 +93,12 @@ def begin(template: Template) -> Flow:
     return Flow(template)
 
 
-def evolve(flow: Flow, recorded: Recorded, versions: Versions = _NO_VERSIONS) -> Flow:
+def evolve(flow: Flow, recorded: Recorded, versions: Versions = NO_VERSIONS) -> Flow:
     """The flow after one more message. `recorded` must be the next one in stream order."""
     return advance(flow, (recorded,), versions)
 
 
-def advance(flow: Flow, history: Iterable[Recorded], versions: Versions = _NO_VERSIONS) -> Flow:
+def advance(flow: Flow, history: Iterable[Recorded], versions: Versions = NO_VERSIONS) -> Flow:
     """The flow after some more messages, which must be the next ones in stream order."""
     after = flow.copy()
     for recorded in history:
@@ -104,7 +106,7 @@ def advance(flow: Flow, history: Iterable[Recorded], versions: Versions = _NO_VE
     return after
 
 
-def fold(template: Template, history: Iterable[Recorded], versions: Versions = _NO_VERSIONS) -> Flow:
+def fold(template: Template, history: Iterable[Recorded], versions: Versions = NO_VERSIONS) -> Flow:
     """The flow after these messages, which must be in stream order."""
     flow = begin(template)
     for recorded in history:
@@ -131,6 +133,8 @@ def _apply(flow: Flow, recorded: Recorded, versions: Versions) -> None:
     flow.last_span_id = recorded.event.span_id or flow.last_span_id
     flow.message_count += 1
     void = _judge(flow, recorded, versions)
+    if recorded.event.HasField("request"):
+        requests.apply(flow, recorded, void)
     if void is None:
         matters.drop_settled(flow, recorded.time)
         return

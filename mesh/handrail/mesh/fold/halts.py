@@ -87,9 +87,9 @@ def apply_halted(flow: Flow, recorded: Recorded) -> Void | None:
         halted.by,
         halted.to_step,
         halted.keep_effects,
-        halted.request_id,
         recorded,
         flow.sequence_of_step(halted.to_step) if halted.to_step else 0,
+        frozenset(halted.run_again),
     )
     flow.closed = FlowStatus.FLOW_STATUS_UNSPECIFIED
     flow.closed_reason = ""

@@ -53,7 +53,6 @@ def apply_migrated(flow: Flow, recorded: Recorded, versions: Mapping[int, Templa
             migrated.to_version,
             migrated.by,
             migrated.reason,
-            migrated.request_id,
             recorded.sequence,
             recorded.time,
         ),

@@ -1,0 +1,75 @@
+"""Who is who: names that look the same are the same person, and names that nobody can tell apart are nobody's."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handrail.mesh.identity import canonical, same, why_ambiguous
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "anna",
+        "Anna",
+        "ANNA",
+        " anna",
+        "anna ",
+        "anna\u00a0",
+        "\u200banna",
+        "an\u00adna",
+        "\uff41nna",
+        "\ufe0fanna",
+        "\U0001d41anna",
+    ],
+)
+def test_a_name_is_the_same_person_however_it_is_written(other: str) -> None:
+    assert same("anna", other)
+    assert not why_ambiguous(other)
+
+
+def test_composed_and_decomposed_letters_are_the_same() -> None:
+    assert same("zo\u00eb", unicodedata.normalize("NFD", "zo\u00eb"))
+    assert same("Straße", "STRASSE")
+    assert same("anna  maria", "Anna\tMaria")
+
+
+@pytest.mark.parametrize("other", ["anne", "ann a", "anna2", "zoe\u0308x", ""])
+def test_another_name_is_another_person(other: str) -> None:
+    assert not same("anna", other)
+
+
+@pytest.mark.parametrize(
+    "name, scripts",
+    [("\u0430nna", "Cyrillic and Latin"), ("\u03bflga", "Greek and Latin"), ("ben\u0585", "Armenian and Latin")],
+)
+def test_a_name_of_scripts_that_look_alike_is_nobodys(name: str, scripts: str) -> None:
+    assert scripts in why_ambiguous(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "anna",
+        "\u0430\u043d\u043d\u0430",
+        "\u1f0c\u03bd\u03bd\u03b1",
+        "\u5c71\u7530 taro",
+        "agent/ledger",
+        "anna@example.com",
+        "",
+    ],
+)
+def test_a_name_of_one_such_script_is_somebodys(name: str) -> None:
+    assert not why_ambiguous(name)
+
+
+@given(st.text(max_size=40))
+def test_the_canonical_form_stays_as_it_is(name: str) -> None:
+    once = canonical(name)
+    assert canonical(once) == once
+    assert once == once.strip()
+    assert same(name, once)

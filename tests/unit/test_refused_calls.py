@@ -1,0 +1,154 @@
+"""P6: what a caller may not do, or what could not count, is refused and leaves the flow as it was."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from handrail.agents import Agent
+from handrail.coordinator.answering import caller_request
+from handrail.coordinator.auth import Caller
+from handrail.coordinator.publishing import Publishing
+from handrail.mesh import ids
+from handrail.mesh.envelope import pack
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow
+from handrail.mesh.streams import FLOW
+from handrail.testing import FlowView, World
+from handrail.v1.approval_service_pb2 import ApproveProposalRequest
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.flow_service_pb2 import PublishEventRequest
+from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived
+from tests.support.agents import CHAIN, enriched, received, template
+
+GATED = (
+    CHAIN
+    + """
+gates:
+  - {name: look, on: payments.v1.ChargebackEnriched, approvers: {roles: [finance], quorum: 2}, on_expiry: WAIT}
+"""
+)
+FINANCE = frozenset({"finance"})
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """One flow type, whose first step proposes."""
+    enrichment = Agent("enrichment")
+
+    @enrichment.on(ChargebackReceived)
+    async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        return enriched()
+
+    async with World(templates=[template(GATED)], agents=[enrichment]) as world:
+        yield world
+
+
+async def vote(world: World, flow: FlowView, caller: Caller, *, digest: str = "", approve: bool = True) -> Flow:
+    """Vote on the flow's one proposal."""
+    (proposal,) = flow.flow.proposals.values()
+    return await world.coordinator.interventions.vote(
+        flow.flow_type,
+        flow.flow_id,
+        approval_id=proposal.recorded.event_id,
+        digest=digest or proposal.digest,
+        approve=approve,
+        comment="",
+        caller=caller,
+    )
+
+
+async def refused(world: World, flow: FlowView, caller: Caller, **how: object) -> str:
+    """Vote in vain, often; the reason."""
+    before = len(world.bus.messages[FLOW])
+    reasons = set()
+    for _ in range(20):
+        with pytest.raises(HandrailError) as refusal:
+            await vote(world, flow, caller, **how)  # type: ignore[arg-type]
+        reasons.add(refusal.value.reason_name)
+    assert len(world.bus.messages[FLOW]) == before, "callers fill the flow"
+    (reason,) = reasons
+    return reason
+
+
+async def test_p6_votes_that_can_not_count_leave_nothing_in_the_flow(world: World) -> None:
+    flow = await world.start("refund", received(), requester="olga")
+    anna, ben = Caller("anna", FINANCE), Caller("ben", FINANCE)
+    assert await refused(world, flow, Caller("mallory"), digest="0" * 64) == "DIGEST_MISMATCH"
+    assert await refused(world, flow, Caller("mallory")) == "MISSING_ROLE"
+    await vote(world, flow, anna)
+    assert await refused(world, flow, anna, approve=False) == "ALREADY_VOTED"
+    assert await refused(world, flow, Caller("Anna ", FINANCE), approve=False) == "ALREADY_VOTED"
+    await vote(world, flow, ben)
+    await world.settle()
+    assert await refused(world, flow, Caller("carl", FINANCE)) == "APPROVAL_CLOSED"
+    assert await refused(world, flow, Caller("mallory")) == "APPROVAL_CLOSED"
+
+
+async def test_a_vote_that_its_voter_repeats_is_answered_with_the_vote(world: World) -> None:
+    flow = await world.start("refund", received(), requester="olga")
+    anna = Caller("anna", FINANCE)
+    first = await vote(world, flow, anna)
+    before = len(world.bus.messages[FLOW])
+    for _ in range(3):
+        again = await vote(world, flow, anna)
+        assert again == first
+    assert len(world.bus.messages[FLOW]) == before
+    await vote(world, flow, Caller("ben", FINANCE))
+    await world.settle()
+    again = await vote(world, flow, anna)
+    assert again == first, "the answer is the one of then"
+
+
+async def test_p6_a_step_that_is_under_way_is_not_retried_and_nothing_is_recorded(world: World) -> None:
+    world.stop_agent("enrichment")
+    flow = await world.start("refund", received(), requester="olga")
+    before = len(world.bus.messages[FLOW])
+    for _ in range(3):
+        with pytest.raises(HandrailError):
+            await world.retry_step(flow, "enrich")
+    assert len(world.bus.messages[FLOW]) == before
+
+
+async def test_p6_who_proposed_does_not_vote_and_is_on_record(world: World) -> None:
+    world.stop_agent("enrichment")
+    flow = await world.start("refund", received(), requester="olga")
+    root = ids.start_id(flow.flow_id)
+    request = PublishEventRequest(
+        flow_id=flow.flow_id, flow_type="refund", step="enrich", root=root, attempt=1, output_total=1,
+        data=pack(enriched()),
+    )  # fmt: skip
+    publishing = Publishing(world.bus, world.coordinator.catalog, world.coordinator.store)
+    await publishing.publish(request, Caller("Mallory", FINANCE, agent="enrichment"))
+    await world.settle()
+    (proposal,) = flow.flow.proposals.values()
+    assert (proposal.recorded.event.request.caller, proposal.recorded.event.request.rpc) == ("mallory", "PublishEvent")
+    for name in ("Mallory", "mallory", " MALLORY"):
+        assert await refused(world, flow, Caller(name, FINANCE)) == "PROPOSER_MAY_NOT_VOTE"
+    await vote(world, flow, Caller("anna", FINANCE))
+    await vote(world, flow, Caller("ben", FINANCE))
+    await world.settle()
+    assert flow.flow.facts_by_type["payments.v1.ChargebackEnriched"]
+
+
+def test_a_call_is_the_same_whatever_its_id_and_however_its_callers_name_is_written() -> None:
+    one = ApproveProposalRequest(approval_id="a" * 32, digest="b" * 64, request_id="ABCD")
+    other = ApproveProposalRequest(approval_id="a" * 32, digest="b" * 64, request_id="abce")
+    first, second = caller_request(one, Caller("Anna")), caller_request(other, Caller("anna "))
+    assert (first.caller, first.rpc, first.digest) == (second.caller, second.rpc, second.digest)
+    assert (first.id, second.id, first.rpc) == ("abcd", "abce", "ApproveProposal")
+    other.comment = "but"
+    assert caller_request(other, Caller("anna")).digest != first.digest
+
+
+@pytest.mark.parametrize("name", ["\u0430nna", "agent/x", "Agent/ledger", " agent/x", "\u200b"])
+async def test_p6_a_name_that_is_nobodys_or_kept_for_agents_gets_no_access(name: str) -> None:
+    from handrail.coordinator.auth import _caller_of
+
+    with pytest.raises(HandrailError) as refusal:
+        _caller_of({"sub": name})
+    assert refusal.value.reason in (
+        ErrorReason.ERROR_REASON_AMBIGUOUS_NAME,
+        ErrorReason.ERROR_REASON_UNAUTHENTICATED,
+    )
