@@ -15,6 +15,7 @@ from handrail.coordinator.finished import Finished
 from handrail.coordinator.handling import Guard
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import Leases
+from handrail.coordinator.presence import Presence, Present
 from handrail.coordinator.tracking import Tracking
 from handrail.coordinator.troubles import Troubles
 from handrail.mesh.bus import Page, RawMessage
@@ -101,13 +102,24 @@ class Holding(Leases):
             self.held.discard(key)
 
 
+class AlwaysThere(Presence):
+    """No coordinator was ever away."""
+
+    def __init__(self, bus: SteppedBus) -> None:
+        self._stepped = bus
+
+    async def present(self) -> Present:
+        """The present, without any absence."""
+        return Present(self._stepped.now)
+
+
 class SteppedReplica:
     """What of a replica handles messages and what people ask for."""
 
     def __init__(self, bus: SteppedBus, catalog: Catalog, leases: Leases) -> None:
         self.store = FlowStore(bus, catalog)
         self.troubles = Troubles()
-        self.attendant = Attendant(self.store, Alarms(bus), leases)
+        self.attendant = Attendant(self.store, Alarms(bus), leases, AlwaysThere(bus))
         self.interventions = Interventions(self.store, self.attendant)
         self.guard = Guard(bus, self.troubles)
         self.tracking = Tracking(bus, self.store, self.attendant, self.guard, self.troubles, Finished())

@@ -106,6 +106,7 @@ class Replica:
             watcher=nothing,
             publishing=Publishing(bus, self.host.catalog, self.host.store),
             interventions=self.host.interventions,
+            bus=bus,
         )
         approvals = ApprovalService(finder=finder, scanner=nothing, interventions=self.host.interventions)
         self._services = (flows, approvals)

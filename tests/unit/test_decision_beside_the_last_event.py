@@ -46,14 +46,14 @@ Ask = Callable[[SteppedReplica], Awaitable[Flow]]
 async def cancel(replica: SteppedReplica) -> Flow:
     """Cancel the order."""
     return await replica.interventions.cancel(
-        "order", FLOW_ID, reason="", keep_effects=False, etag="", request_id="", caller=Caller("ola")
+        "order", FLOW_ID, reason="", keep_effects=False, etag="", caller=Caller("ola")
     )
 
 
 async def compensate(replica: SteppedReplica) -> Flow:
     """Undo the order."""
     return await replica.interventions.compensate(
-        "order", FLOW_ID, reason="", to_step="", etag="", request_id="", caller=Caller("ola")
+        "order", FLOW_ID, reason="", to_step="", etag="", caller=Caller("ola")
     )
 
 
