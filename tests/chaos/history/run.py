@@ -42,7 +42,7 @@ class Conduct:
     size: Size
     rate: float = 10.0
     pause: tuple[float, float] = (4.0, 10.0)
-    settle: timedelta = timedelta(minutes=3)
+    settle: timedelta = timedelta(minutes=2)
     grace: timedelta = timedelta(seconds=30)
 
 
@@ -117,6 +117,12 @@ async def _judge(site: Site, load: Load, callers: Callers, grace: timedelta) -> 
     findings = await asyncio.to_thread(ask)
     findings += book.discrepancies(book.read(site.book), check.accounts, check.standings)
     findings += wrong_ends(load.lots, check.accounts, check.standings)
+    # A caller who is told of an incident was told nothing.
+    findings += [
+        Finding(Breach.WRONG, f"{call.op} by {call.by} ended with {call.detail}", call.flow_type, call.flow_id)
+        for call in calls
+        if "incident" in call.detail
+    ]
     # The load is over and everybody answered: a flow that is open still is not waiting for anything that will come.
     known = {each.flow_id for each in findings if each.breach is Breach.HUNG}
     findings += [

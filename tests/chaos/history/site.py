@@ -30,6 +30,7 @@ from tests.support.flows import stored
 from tests.support.nats_server import FreePorts, NatsServer, running_cluster, running_server
 
 ROOT = Path(__file__).parents[3]
+_PATH = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
 _READY = timedelta(seconds=90)
 
 
@@ -147,7 +148,7 @@ class Site:
 
     def _worker(self, name: str, number: int) -> Child:
         agent = ["agent", "run", f"tests.chaos.history.agents:{name}"]
-        return self._child(f"{name}-{number}", agent, {"CHAOS_BOOK": str(self.book), "PYTHONPATH": str(ROOT)})
+        return self._child(f"{name}-{number}", agent, {"CHAOS_BOOK": str(self.book), "PYTHONPATH": _PATH})
 
     def _child(self, name: str, arguments: Sequence[str], environment: dict[str, str]) -> Child:
         plain = {key: value for key, value in os.environ.items() if not key.startswith(("HANDRAIL_", "OTEL_"))}
