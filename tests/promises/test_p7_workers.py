@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 
 import grpc
 import pytest
@@ -53,6 +54,23 @@ async def test_p7_a_version_that_no_live_worker_fits_is_activated_by_force_alone
         [owed] = flow.expectations
         assert owed.by_agent == "enrichment"
         assert "no live worker of enrichment fits version 2: start one that does" in owed.what
+
+
+async def test_an_activation_that_is_asked_for_again_is_answered_as_it_was_whoever_works_now(house: House) -> None:
+    async with house.coordinator() as people:
+        await house.mesh.catalog.put(stored(NEW))
+        stub = TemplateServiceStub(people.api.channel)
+        request = templates.ActivateTemplateRequest(name="refund", version=2, request_id=str(uuid.uuid4()))
+        first = await stub.ActivateTemplate(request, metadata=people.by("olga"))
+        async with house.working(Team().agents):
+            await eventually(
+                lambda: live_workers(house.mesh.bus, ["enrichment"]), lambda live: bool(live["enrichment"].states)
+            )
+            again = await stub.ActivateTemplate(request, metadata=people.by("olga"))
+            assert again.activation == first.activation
+            request.request_id = str(uuid.uuid4())
+            with pytest.raises(grpc.aio.AioRpcError, match="of enrichment no live worker fits"):
+                await stub.ActivateTemplate(request, metadata=people.by("olga"))
 
 
 async def test_p7_a_handler_that_never_returns_gives_its_slot_to_other_flows(build: Build) -> None:

@@ -81,8 +81,10 @@ class TemplateService(TemplateServiceServicer):
         WORKERS_DO_NOT_FIT unless forced."""
         template = await self._catalog.template(request.name, request.version)
         caller = current_caller()
+        asked = caller_request(request, caller)
+        await self._catalog.refresh_from_leader()
         unfit = await fitness.unfit_agents(self._bus, template)
-        if not request.force:
+        if not request.force and not self._catalog.is_repeated(asked):
             fitness.require_fit(template, unfit)
         async with self._leases.hold(_LEASE):
             await self._catalog.refresh_from_leader()
@@ -93,7 +95,7 @@ class TemplateService(TemplateServiceServicer):
                 by=caller.subject,
                 reason=request.reason,
                 now=datetime.now(UTC),
-                request=caller_request(request, caller),
+                request=asked,
             )
         before = [each.proto for each in self._catalog.activated_before(sequence)]
         changed = permissions.users(before) != permissions.users([*before, template.proto])
