@@ -1,7 +1,8 @@
 """The agent that grants refunds: small ones at once, large ones as a proposal to two people of finance.
 
 Which is which is not for this agent to say: a SmallRefundGranted of 1,000 or more breaks its contract, and the flow's
-template has a gate on LargeRefundGranted.
+template has a gate on LargeRefundGranted. Nor can it grant a large one as many small ones, in another currency, or to
+another account: a run of the step answers once, and rules hold the flow where more is granted than was claimed.
 """
 
 from demos.payments.money import Amount

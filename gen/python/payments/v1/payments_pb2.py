@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apayments/v1/payments.proto\x12\x0bpayments.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xd4\x03\n\x12\x43hargebackReceived\x12.\n\rchargeback_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0c\x63hargebackId\x12(\n\naccount_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\taccountId\x12\x80\x02\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xd3\x01\xbaH\xcf\x01\xba\x01\xc8\x01\n\x0f\x61mount.positive\x12.amount is positive, in a three-letter currency\x1a\x84\x01size(this.currency_code) == 3 && this.units >= 0 && this.nanos >= 0 && this.nanos < 1000000000 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01R\x06\x61mount\x12 \n\x06reason\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x06reason\x12?\n\rreceived_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0creceivedTime\"\xf0\x01\n\x12\x43hargebackEnriched\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12&\n\naccount_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\taccountId\x12\x32\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\x06\xbaH\x03\xc8\x01\x01R\x06\x61mount\x12\x31\n\x04risk\x18\x04 \x01(\x0e\x32\x11.payments.v1.RiskB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04risk\x12\x1d\n\x05\x65mail\x18\x05 \x01(\tB\x07\xbaH\x04r\x02`\x01R\x05\x65mail\"\xd0\x02\n\x12SmallRefundGranted\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12&\n\naccount_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\taccountId\x12\xc4\x01\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\x97\x01\xbaH\x93\x01\xba\x01\x8c\x01\n\x17small_refund.below_1000\x12\x43\x61 small refund is below 1,000; a larger one is a LargeRefundGranted\x1a,this.units < 1000 && this.nanos < 1000000000\xc8\x01\x01R\x06\x61mount\x12\x1d\n\x05\x65mail\x18\x04 \x01(\tB\x07\xbaH\x04r\x02`\x01R\x05\x65mail\"\xb5\x02\n\x12LargeRefundGranted\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12&\n\naccount_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\taccountId\x12\xa9\x01\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB}\xbaHz\xba\x01t\n\x16large_refund.from_1000\x12\x46\x61 large refund is 1,000 or more; a smaller one is a SmallRefundGranted\x1a\x12this.units >= 1000\xc8\x01\x01R\x06\x61mount\x12\x1d\n\x05\x65mail\x18\x04 \x01(\tB\x07\xbaH\x04r\x02`\x01R\x05\x65mail\"\xdf\x01\n\nRefundPaid\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12&\n\naccount_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\taccountId\x12\x32\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\x06\xbaH\x03\xc8\x01\x01R\x06\x61mount\x12(\n\x0btransfer_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\ntransferId\x12\x1d\n\x05\x65mail\x18\x05 \x01(\tB\x07\xbaH\x04r\x02`\x01R\x05\x65mail\"\x92\x01\n\x0eRefundReversed\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12(\n\x0btransfer_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\ntransferId\x12(\n\x0breversal_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\nreversalId\"\xa4\x01\n\x10\x43ustomerNotified\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12:\n\x07outcome\x18\x02 \x01(\x0e\x32\x14.payments.v1.OutcomeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x07outcome\x12&\n\nmessage_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\tmessageId*J\n\x04Risk\x12\x14\n\x10RISK_UNSPECIFIED\x10\x00\x12\x0c\n\x08RISK_LOW\x10\x01\x12\x0f\n\x0bRISK_MEDIUM\x10\x02\x12\r\n\tRISK_HIGH\x10\x03*M\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_REFUNDED\x10\x01\x12\x13\n\x0fOUTCOME_REFUSED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apayments/v1/payments.proto\x12\x0bpayments.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xd4\x03\n\x12\x43hargebackReceived\x12.\n\rchargeback_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0c\x63hargebackId\x12(\n\naccount_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\taccountId\x12\x80\x02\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xd3\x01\xbaH\xcf\x01\xba\x01\xc8\x01\n\x0f\x61mount.positive\x12.amount is positive, in a three-letter currency\x1a\x84\x01size(this.currency_code) == 3 && this.units >= 0 && this.nanos >= 0 && this.nanos < 1000000000 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01R\x06\x61mount\x12 \n\x06reason\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x06reason\x12?\n\rreceived_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0creceivedTime\"\xbf\x03\n\x12\x43hargebackEnriched\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12&\n\naccount_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\taccountId\x12\x80\x02\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xd3\x01\xbaH\xcf\x01\xba\x01\xc8\x01\n\x0f\x61mount.positive\x12.amount is positive, in a three-letter currency\x1a\x84\x01size(this.currency_code) == 3 && this.units >= 0 && this.nanos >= 0 && this.nanos < 1000000000 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01R\x06\x61mount\x12\x31\n\x04risk\x18\x04 \x01(\x0e\x32\x11.payments.v1.RiskB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04risk\x12\x1d\n\x05\x65mail\x18\x05 \x01(\tB\x07\xbaH\x04r\x02`\x01R\x05\x65mail\"\x9c\x04\n\x12SmallRefundGranted\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12&\n\naccount_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\taccountId\x12\x90\x03\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xe3\x02\xbaH\xdf\x02\xba\x01\x8c\x01\n\x17small_refund.below_1000\x12\x43\x61 small refund is below 1,000; a larger one is a LargeRefundGranted\x1a,this.units < 1000 && this.nanos < 1000000000\xba\x01\xc8\x01\n\x0f\x61mount.positive\x12.amount is positive, in a three-letter currency\x1a\x84\x01size(this.currency_code) == 3 && this.units >= 0 && this.nanos >= 0 && this.nanos < 1000000000 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01R\x06\x61mount\x12\x1d\n\x05\x65mail\x18\x04 \x01(\tB\x07\xbaH\x04r\x02`\x01R\x05\x65mail\"\x83\x04\n\x12LargeRefundGranted\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12&\n\naccount_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\taccountId\x12\xf7\x02\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xca\x02\xbaH\xc6\x02\xba\x01t\n\x16large_refund.from_1000\x12\x46\x61 large refund is 1,000 or more; a smaller one is a SmallRefundGranted\x1a\x12this.units >= 1000\xba\x01\xc8\x01\n\x0f\x61mount.positive\x12.amount is positive, in a three-letter currency\x1a\x84\x01size(this.currency_code) == 3 && this.units >= 0 && this.nanos >= 0 && this.nanos < 1000000000 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01R\x06\x61mount\x12\x1d\n\x05\x65mail\x18\x04 \x01(\tB\x07\xbaH\x04r\x02`\x01R\x05\x65mail\"\xae\x03\n\nRefundPaid\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12&\n\naccount_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\taccountId\x12\x80\x02\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xd3\x01\xbaH\xcf\x01\xba\x01\xc8\x01\n\x0f\x61mount.positive\x12.amount is positive, in a three-letter currency\x1a\x84\x01size(this.currency_code) == 3 && this.units >= 0 && this.nanos >= 0 && this.nanos < 1000000000 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01R\x06\x61mount\x12(\n\x0btransfer_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\ntransferId\x12\x1d\n\x05\x65mail\x18\x05 \x01(\tB\x07\xbaH\x04r\x02`\x01R\x05\x65mail\"\x92\x01\n\x0eRefundReversed\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12(\n\x0btransfer_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\ntransferId\x12(\n\x0breversal_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\nreversalId\"\xa4\x01\n\x10\x43ustomerNotified\x12,\n\rchargeback_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\x0c\x63hargebackId\x12:\n\x07outcome\x18\x02 \x01(\x0e\x32\x14.payments.v1.OutcomeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x07outcome\x12&\n\nmessage_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x01R\tmessageId*J\n\x04Risk\x12\x14\n\x10RISK_UNSPECIFIED\x10\x00\x12\x0c\n\x08RISK_LOW\x10\x01\x12\x0f\n\x0bRISK_MEDIUM\x10\x02\x12\r\n\tRISK_HIGH\x10\x03*M\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_REFUNDED\x10\x01\x12\x13\n\x0fOUTCOME_REFUSED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,7 +47,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHARGEBACKENRICHED'].fields_by_name['account_id']._loaded_options = None
   _globals['_CHARGEBACKENRICHED'].fields_by_name['account_id']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_CHARGEBACKENRICHED'].fields_by_name['amount']._loaded_options = None
-  _globals['_CHARGEBACKENRICHED'].fields_by_name['amount']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_CHARGEBACKENRICHED'].fields_by_name['amount']._serialized_options = b'\272H\317\001\272\001\310\001\n\017amount.positive\022.amount is positive, in a three-letter currency\032\204\001size(this.currency_code) == 3 && this.units >= 0 && this.nanos >= 0 && this.nanos < 1000000000 && (this.units > 0 || this.nanos > 0)\310\001\001'
   _globals['_CHARGEBACKENRICHED'].fields_by_name['risk']._loaded_options = None
   _globals['_CHARGEBACKENRICHED'].fields_by_name['risk']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_CHARGEBACKENRICHED'].fields_by_name['email']._loaded_options = None
@@ -57,7 +57,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SMALLREFUNDGRANTED'].fields_by_name['account_id']._loaded_options = None
   _globals['_SMALLREFUNDGRANTED'].fields_by_name['account_id']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_SMALLREFUNDGRANTED'].fields_by_name['amount']._loaded_options = None
-  _globals['_SMALLREFUNDGRANTED'].fields_by_name['amount']._serialized_options = b'\272H\223\001\272\001\214\001\n\027small_refund.below_1000\022Ca small refund is below 1,000; a larger one is a LargeRefundGranted\032,this.units < 1000 && this.nanos < 1000000000\310\001\001'
+  _globals['_SMALLREFUNDGRANTED'].fields_by_name['amount']._serialized_options = b'\272H\337\002\272\001\214\001\n\027small_refund.below_1000\022Ca small refund is below 1,000; a larger one is a LargeRefundGranted\032,this.units < 1000 && this.nanos < 1000000000\272\001\310\001\n\017amount.positive\022.amount is positive, in a three-letter currency\032\204\001size(this.currency_code) == 3 && this.units >= 0 && this.nanos >= 0 && this.nanos < 1000000000 && (this.units > 0 || this.nanos > 0)\310\001\001'
   _globals['_SMALLREFUNDGRANTED'].fields_by_name['email']._loaded_options = None
   _globals['_SMALLREFUNDGRANTED'].fields_by_name['email']._serialized_options = b'\272H\004r\002`\001'
   _globals['_LARGEREFUNDGRANTED'].fields_by_name['chargeback_id']._loaded_options = None
@@ -65,7 +65,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LARGEREFUNDGRANTED'].fields_by_name['account_id']._loaded_options = None
   _globals['_LARGEREFUNDGRANTED'].fields_by_name['account_id']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_LARGEREFUNDGRANTED'].fields_by_name['amount']._loaded_options = None
-  _globals['_LARGEREFUNDGRANTED'].fields_by_name['amount']._serialized_options = b'\272Hz\272\001t\n\026large_refund.from_1000\022Fa large refund is 1,000 or more; a smaller one is a SmallRefundGranted\032\022this.units >= 1000\310\001\001'
+  _globals['_LARGEREFUNDGRANTED'].fields_by_name['amount']._serialized_options = b'\272H\306\002\272\001t\n\026large_refund.from_1000\022Fa large refund is 1,000 or more; a smaller one is a SmallRefundGranted\032\022this.units >= 1000\272\001\310\001\n\017amount.positive\022.amount is positive, in a three-letter currency\032\204\001size(this.currency_code) == 3 && this.units >= 0 && this.nanos >= 0 && this.nanos < 1000000000 && (this.units > 0 || this.nanos > 0)\310\001\001'
   _globals['_LARGEREFUNDGRANTED'].fields_by_name['email']._loaded_options = None
   _globals['_LARGEREFUNDGRANTED'].fields_by_name['email']._serialized_options = b'\272H\004r\002`\001'
   _globals['_REFUNDPAID'].fields_by_name['chargeback_id']._loaded_options = None
@@ -73,7 +73,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFUNDPAID'].fields_by_name['account_id']._loaded_options = None
   _globals['_REFUNDPAID'].fields_by_name['account_id']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_REFUNDPAID'].fields_by_name['amount']._loaded_options = None
-  _globals['_REFUNDPAID'].fields_by_name['amount']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_REFUNDPAID'].fields_by_name['amount']._serialized_options = b'\272H\317\001\272\001\310\001\n\017amount.positive\022.amount is positive, in a three-letter currency\032\204\001size(this.currency_code) == 3 && this.units >= 0 && this.nanos >= 0 && this.nanos < 1000000000 && (this.units > 0 || this.nanos > 0)\310\001\001'
   _globals['_REFUNDPAID'].fields_by_name['transfer_id']._loaded_options = None
   _globals['_REFUNDPAID'].fields_by_name['transfer_id']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_REFUNDPAID'].fields_by_name['email']._loaded_options = None
@@ -90,22 +90,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CUSTOMERNOTIFIED'].fields_by_name['outcome']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_CUSTOMERNOTIFIED'].fields_by_name['message_id']._loaded_options = None
   _globals['_CUSTOMERNOTIFIED'].fields_by_name['message_id']._serialized_options = b'\272H\004r\002\020\001'
-  _globals['_RISK']._serialized_start=2037
-  _globals['_RISK']._serialized_end=2111
-  _globals['_OUTCOME']._serialized_start=2113
-  _globals['_OUTCOME']._serialized_end=2190
+  _globals['_RISK']._serialized_start=2861
+  _globals['_RISK']._serialized_end=2935
+  _globals['_OUTCOME']._serialized_start=2937
+  _globals['_OUTCOME']._serialized_end=3014
   _globals['_CHARGEBACKRECEIVED']._serialized_start=131
   _globals['_CHARGEBACKRECEIVED']._serialized_end=599
   _globals['_CHARGEBACKENRICHED']._serialized_start=602
-  _globals['_CHARGEBACKENRICHED']._serialized_end=842
-  _globals['_SMALLREFUNDGRANTED']._serialized_start=845
-  _globals['_SMALLREFUNDGRANTED']._serialized_end=1181
-  _globals['_LARGEREFUNDGRANTED']._serialized_start=1184
-  _globals['_LARGEREFUNDGRANTED']._serialized_end=1493
-  _globals['_REFUNDPAID']._serialized_start=1496
-  _globals['_REFUNDPAID']._serialized_end=1719
-  _globals['_REFUNDREVERSED']._serialized_start=1722
-  _globals['_REFUNDREVERSED']._serialized_end=1868
-  _globals['_CUSTOMERNOTIFIED']._serialized_start=1871
-  _globals['_CUSTOMERNOTIFIED']._serialized_end=2035
+  _globals['_CHARGEBACKENRICHED']._serialized_end=1049
+  _globals['_SMALLREFUNDGRANTED']._serialized_start=1052
+  _globals['_SMALLREFUNDGRANTED']._serialized_end=1592
+  _globals['_LARGEREFUNDGRANTED']._serialized_start=1595
+  _globals['_LARGEREFUNDGRANTED']._serialized_end=2110
+  _globals['_REFUNDPAID']._serialized_start=2113
+  _globals['_REFUNDPAID']._serialized_end=2543
+  _globals['_REFUNDREVERSED']._serialized_start=2546
+  _globals['_REFUNDREVERSED']._serialized_end=2692
+  _globals['_CUSTOMERNOTIFIED']._serialized_start=2695
+  _globals['_CUSTOMERNOTIFIED']._serialized_end=2859
 # @@protoc_insertion_point(module_scope)

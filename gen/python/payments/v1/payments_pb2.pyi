@@ -155,7 +155,9 @@ Global___ChargebackEnriched: _TypeAlias = ChargebackEnriched  # noqa: Y015
 
 @_typing.final
 class SmallRefundGranted(_message.Message):
-    """SmallRefundGranted is a refund that needs nobody's yes: the contract allows less than 1,000 and no more."""
+    """SmallRefundGranted is a refund that needs nobody's yes: the contract allows less than 1,000 and no more. That it is no more
+    than was claimed, and to the account that claimed it, is for the rules of the flow's template.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
