@@ -35,7 +35,7 @@ from handrail.v1.failure_pb2 import StepFailed
 from handrail.v1.flow_service_pb2 import ApprovalStatus, EffectStatus, StepRunStatus
 from handrail.v1.template_pb2 import EFFECT_NONE, EFFECT_UNDOABLE, Retry, Undo
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified, Risk
-from tests.support import flows
+from tests.support import flows, orders
 
 BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 RECEIVED = ChargebackReceived(chargeback_id="c1", account_id="a1")
@@ -258,3 +258,18 @@ def test_every_state_has_its_name_in_the_api() -> None:
     for kind in Kind:
         KindView.Value(f"KIND_{kind.name}")
     assert set(approvals.STATUS) == set(ProposalState)
+
+
+@pytest.mark.parametrize("mode", [HaltMode.HALT_MODE_CANCEL, HaltMode.HALT_MODE_COMPENSATE, HaltMode.HALT_MODE_FAIL])
+def test_nobody_owes_anything_in_a_flow_that_is_over(mode: HaltMode.ValueType) -> None:
+    simulation = orders.reserved()
+    simulation.say(simulation.halt(mode, "ola", "no longer wanted"))
+    if mode != HaltMode.HALT_MODE_FAIL:
+        undo = orders.effect_of(simulation, "StockReserved")
+        simulation.say(simulation.undone(undo, orders.make("StockReleased")))
+    assert orders.stands(simulation) in ("CANCELLED", "COMPENSATED", "FAILED")
+    view = flow_view(simulation.flow)
+    assert [run.status for run in view.step_runs if run.step == "discount"] == [StepRunStatus.STEP_RUN_STATUS_ABANDONED]
+    assert not view.expectations
+    assert not view.escalations
+    assert not [approval for approval in view.approvals if approval.status == ApprovalStatus.APPROVAL_STATUS_PENDING]

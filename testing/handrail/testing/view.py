@@ -11,7 +11,7 @@ from handrail.mesh import envelope
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Escalation, Flow, Proposal, ProposalState, RunState, StepRun
-from handrail.mesh.fold import fold, pinned_version, status
+from handrail.mesh.fold import fold, is_final, pinned_version, status
 from handrail.mesh.streams import FLOW
 from handrail.mesh.subjects import flow_filter
 from handrail.mesh.template import Template
@@ -68,8 +68,8 @@ class FlowView:
 
     @property
     def owed(self) -> list[StepRun]:
-        """The step runs that somebody still owes."""
-        return [run for run in self.flow.runs.values() if run.state is RunState.OWED]
+        """The step runs that somebody still owes; none once the flow is over."""
+        return [] if is_final(self.flow) else [run for run in self.flow.runs.values() if run.state is RunState.OWED]
 
     @property
     def approvals(self) -> list[Proposal]:

@@ -7,7 +7,7 @@ from handrail.coordinator.views.divergences import divergence_view
 from handrail.coordinator.views.expectations import expectations
 from handrail.mesh.envelope import Unreadable, timestamp
 from handrail.mesh.flow import Effect, Escalation, Flow, Migration, ProposalState, RunState, StepRun
-from handrail.mesh.fold import status
+from handrail.mesh.fold import is_final, status
 from handrail.mesh.fold.migration import why_not
 from handrail.mesh.template import Template
 from handrail.v1 import flow_service_pb2 as pb
@@ -15,6 +15,7 @@ from handrail.v1.decision_pb2 import FlowStatus
 
 _COMPLETED = FlowStatus.FLOW_STATUS_COMPLETED
 _ESCALATED = FlowStatus.FLOW_STATUS_ESCALATED
+_AWAITED = frozenset({RunState.OWED, RunState.BACKOFF})
 
 
 def flow_view(flow: Flow, unfit: frozenset[str] = frozenset()) -> pb.Flow:
@@ -72,7 +73,8 @@ def flow_summary(flow: Flow) -> pb.Flow:
 
 
 def run_view(flow: Flow, run: StepRun) -> pb.StepRun:
-    """One run of a step of the flow."""
+    """One run of a step of the flow. Nobody owes anything in a flow that is over."""
+    name = "ABANDONED" if run.state in _AWAITED and is_final(flow) else run.state.name
     return pb.StepRun(
         step=run.step.name,
         agent=run.step.agent,
@@ -80,7 +82,7 @@ def run_view(flow: Flow, run: StepRun) -> pb.StepRun:
         run=run.run,
         attempt=run.attempt,
         max_attempts=run.budget,
-        status=pb.StepRunStatus.Value(f"STEP_RUN_STATUS_{run.state.name}"),
+        status=pb.StepRunStatus.Value(f"STEP_RUN_STATUS_{name}"),
         trigger_time=timestamp(run.trigger.time),
         end_time=None if run.ended is None else timestamp(run.ended),
         output_ids=[run.outputs[index] for index in sorted(run.outputs)],

@@ -47,6 +47,8 @@ class _StepRunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepRun
     """Its effects were undone."""
     STEP_RUN_STATUS_SUPERSEDED: _StepRunStatus.ValueType  # 7
     """What triggered it was undone or is to be done again."""
+    STEP_RUN_STATUS_ABANDONED: _StepRunStatus.ValueType  # 8
+    """The flow was over before it answered: nobody waits for it any more. A late answer with an effect still counts."""
 
 class StepRunStatus(_StepRunStatus, metaclass=_StepRunStatusEnumTypeWrapper):
     """StepRunStatus is where a step run stands."""
@@ -67,6 +69,8 @@ STEP_RUN_STATUS_UNDONE: StepRunStatus.ValueType  # 6
 """Its effects were undone."""
 STEP_RUN_STATUS_SUPERSEDED: StepRunStatus.ValueType  # 7
 """What triggered it was undone or is to be done again."""
+STEP_RUN_STATUS_ABANDONED: StepRunStatus.ValueType  # 8
+"""The flow was over before it answered: nobody waits for it any more. A late answer with an effect still counts."""
 Global___StepRunStatus: _TypeAlias = StepRunStatus  # noqa: Y015
 
 class _EffectStatus:
