@@ -99,7 +99,7 @@ async def test_a_fold_that_breaks_for_one_flow_in_a_hundred_keeps_no_other_flow_
         else:
             assert became == [None]
     (trouble,) = house.replica.troubles
-    assert (trouble.loop, trouble.about, trouble.expected) == ("track", poisoned, False)
+    assert (trouble.loop, trouble.about, trouble.error) == ("track", poisoned, "BUG")
     assert "a bug in the fold" in trouble.text
 
 

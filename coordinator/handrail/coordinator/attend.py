@@ -77,6 +77,10 @@ class Attendant:
                 flow, before = await self._read(flow_type, flow_id, since, at_least)
             return await self.settle(flow, now, before=before, since=since)
 
+    def forget(self) -> None:
+        """Drop what is remembered: the stream is not the one that it was."""
+        self._recent.clear()
+
     async def settle(self, flow: Flow, now: datetime, *, before: Mapping[str, datetime], since: int) -> Flow:
         """Decide until nothing is due, then turn the timers `before` the messages from `since` on into those wanted."""
         self._recent.pop(flow.flow_id, None)

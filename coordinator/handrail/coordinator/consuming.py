@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Coroutine
 
 from handrail.coordinator.handling import Guard, Held
-from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.bus import Bus, Delivery, Pull
 
 IN_FLIGHT = 64
 """Deliveries of a durable that one replica works on at a time; the broker keeps the rest."""
@@ -25,11 +25,19 @@ class Consumer:
         self._durable = durable
         self._handle = handle
         self._held = Held()
+        self._pull: Pull | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be consumed at the moment; empty where it can."""
+        return self._pull.problem if self._pull is not None else ""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until `stopping` is set, then finish what was begun."""
-        pull = await self._bus.pull(self._stream, self._durable, in_flight=IN_FLIGHT, on_delivery=self._begin)
+        self._pull = pull = await self._bus.pull(
+            self._stream, self._durable, in_flight=IN_FLIGHT, on_delivery=self._begin
+        )
         keeping = asyncio.create_task(self._held.keep(), name=f"keep {self._durable}")
         try:
             await stopping.wait()

@@ -22,5 +22,9 @@ class Finished:
         if len(self._young) >= _GENERATION:
             self._old, self._young = self._young, set()
 
+    def clear(self) -> None:
+        """Nothing is known of any flow any more."""
+        self._young, self._old = set(), set()
+
     def __contains__(self, last_sequence: int) -> bool:
         return last_sequence in self._young or last_sequence in self._old

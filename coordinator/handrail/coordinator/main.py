@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from handrail.coordinator.health import keep_health
+from handrail.coordinator.health import Health
 from handrail.coordinator.leases import DEFAULT_TTL
 from handrail.coordinator.replica import Replica
 from handrail.coordinator.server import Server, ServerSettings
+from handrail.coordinator.supervise import keep_running
 from handrail.coordinator.sweep import DEFAULT_INTERVAL
 from handrail.mesh import telemetry
 from handrail.mesh.bus import Bus, BusSettings
@@ -44,8 +45,8 @@ class CoordinatorSettings:
 async def run_coordinator(settings: CoordinatorSettings, *, on_ready: Callable[[int], None] | None = None) -> None:
     """Run a coordinator until SIGTERM or SIGINT; `on_ready` is told the port it listens on.
 
-    Raises HandrailError: BROKER_UNAVAILABLE, BROKER_TOO_OLD, FOREIGN_STREAM, BROKER_PERMISSION; OSError where the
-    address is taken.
+    Raises HandrailError: BROKER_UNAVAILABLE, BROKER_TOO_OLD, FOREIGN_STREAM, STREAM_LOST, BROKER_PERMISSION; OSError
+    where the address is taken.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -80,7 +81,9 @@ async def _serve(
             running = tasks.create_task(replica.run(stopping), name="replica")
             lost = tasks.create_task(_end_with(bus, stopping), name="connection")
             await server.set_serving(True)
-            tasks.create_task(keep_health(bus, server, stopping), name="health")
+            diagnosis = replica.diagnosis()
+            health = Health(bus, server, diagnosis)
+            tasks.create_task(keep_running("health", health.keep, stopping, replica.troubles), name="health")
             log.info("serving on port %d", port)
             if on_ready is not None:
                 on_ready(port)

@@ -37,6 +37,10 @@ class Streams:
     timer_created: str
     timer_sequence: int
 
+    def flow_replaced(self, before: Streams) -> bool:
+        """Whether FLOW is another stream than before, or has lost messages since."""
+        return self.flow_created != before.flow_created or self.flow_sequence < before.flow_sequence
+
     def why_not_behind(self, mark: Mark) -> str:
         """Why these are not the streams of the mark, some messages later; empty where they are."""
         if not mark.flow_created:

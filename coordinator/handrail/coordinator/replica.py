@@ -10,6 +10,7 @@ from handrail.coordinator.alarms import Alarms
 from handrail.coordinator.attend import Attendant
 from handrail.coordinator.consuming import Consumer
 from handrail.coordinator.deciding import Deciding
+from handrail.coordinator.diagnosis import Diagnosis
 from handrail.coordinator.due import Due
 from handrail.coordinator.finished import Finished
 from handrail.coordinator.handling import Guard
@@ -74,7 +75,7 @@ class Replica:
         )
 
     async def prepare(self, *, replicas: int) -> None:
-        """Create or check streams and durables; FOREIGN_STREAM, BROKER_TOO_OLD."""
+        """Create or check streams and durables; FOREIGN_STREAM, STREAM_LOST, BROKER_TOO_OLD."""
         await ensure_streams(self.bus, replicas=replicas)
         await self.catalog.refresh()
         await ensure_durables(self.bus, self.catalog.all())
@@ -95,6 +96,27 @@ class Replica:
         async with asyncio.TaskGroup() as tasks:
             for name, run in loops.items():
                 tasks.create_task(keep_running(name, run, stopping, self.troubles), name=name)
+
+    def diagnosis(self) -> Diagnosis:
+        """What looks for what is wrong with this replica and its broker."""
+        return Diagnosis(
+            self.bus,
+            self.catalog,
+            self.leases,
+            self.troubles,
+            refused_pulls=self.refused_pulls,
+            forget=self.forget,
+        )
+
+    def refused_pulls(self) -> dict[str, str]:
+        """The durables that the broker does not let this replica consume, and why not."""
+        problems = {DECIDE: self._deciding.problem, DUE: self._due.problem, TRACK: self._tracking.problem}
+        return {name: problem for name, problem in problems.items() if problem}
+
+    def forget(self) -> None:
+        """Drop what is remembered of flows: the stream is not the one that it was."""
+        self.attendant.forget()
+        self.finished.clear()
 
     async def _keep_catalog(self, stopping: asyncio.Event) -> None:
         """Look for templates that other replicas stored."""

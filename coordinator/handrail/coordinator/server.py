@@ -9,15 +9,17 @@ from pathlib import Path
 
 import grpc.aio
 from grpc_channelz.v1 import channelz, channelz_pb2
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from handrail.coordinator import reflection
 from handrail.coordinator.audit import RefusalAudit
 from handrail.coordinator.auth import TokenVerifier
 from handrail.coordinator.call_span import Tracing
+from handrail.coordinator.diagnosis import Findings
 from handrail.coordinator.finding import Finder
 from handrail.coordinator.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard
+from handrail.coordinator.health_service import HealthService
 from handrail.coordinator.interceptor import Around, Interceptors
 from handrail.coordinator.reflection import Reflection
 from handrail.coordinator.replaying import Replays
@@ -55,8 +57,6 @@ _LONGER = {
 
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ class Server:
     def __init__(self, replica: Replica, settings: ServerSettings) -> None:
         self._settings = settings
         self._drain = Drain()
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = HealthService(SERVICES)
         arounds: list[Around] = [
             Tracing(),
             ErrorGuard(),
@@ -114,8 +114,11 @@ class Server:
 
     async def set_serving(self, serving: bool) -> None:
         """Say whether broker and streams are there; for every service alike."""
-        for name in ("", *SERVICES):
-            await self._health.set(name, _SERVING if serving else _NOT_SERVING)
+        await self.tell({} if serving else {"start": "streams and durables are not there yet"})
+
+    async def tell(self, findings: Findings) -> None:
+        """Say which parts are broken; see `diagnosis`."""
+        await self._health.tell(findings)
 
     async def drain(self) -> None:
         """End in order: health flips, watches end, calls under way get the grace to finish, and no more are taken."""

@@ -17,7 +17,7 @@ from handrail.coordinator.finished import Finished
 from handrail.coordinator.handling import Guard, Held, quarantine_void, raise_again
 from handrail.coordinator.troubles import Troubles
 from handrail.mesh import envelope, streams
-from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.bus import Bus, Delivery, Pull
 from handrail.mesh.durables import TRACK
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.fold import fold, is_complete, pinned_version
@@ -78,10 +78,16 @@ class Tracking:
         self._finished = finished
         self._collected: list[Delivery] = []
         self._held = Held()
+        self._pull: Pull | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be consumed at the moment; empty where it can."""
+        return self._pull.problem if self._pull is not None else ""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until `stopping` is set, then handle what was collected."""
-        pull = await self._bus.pull(streams.FLOW, TRACK, in_flight=IN_FLIGHT, on_delivery=self._collect)
+        self._pull = pull = await self._bus.pull(streams.FLOW, TRACK, in_flight=IN_FLIGHT, on_delivery=self._collect)
         keeping = asyncio.create_task(self._held.keep(), name=f"keep {TRACK}")
         try:
             while not stopping.is_set():

@@ -15,6 +15,9 @@ from handrail.mesh.errors import HandrailError
 
 log = logging.getLogger(__name__)
 
+BUG = "BUG"
+"""Stands for an exception that nobody raised on purpose."""
+
 _KEPT = 1000
 """Troubles that are remembered; what comes on top is logged and counted like any other."""
 
@@ -23,8 +26,8 @@ _KEPT = 1000
 class Trouble:
     """What failed and did not succeed since: `about` is a flow id, or empty where the whole loop is meant.
 
-    `expected` tells a refusal that Handrail raises on purpose (a broker that is away, a flow that another replica
-    holds) from a bug.
+    `error` is the reason of an error that Handrail raises on purpose (a broker that is away, a flow that another
+    replica holds), or `BUG`.
     """
 
     loop: str
@@ -32,7 +35,7 @@ class Trouble:
     text: str
     since: datetime
     times: int
-    expected: bool
+    error: str
 
 
 class Troubles:
@@ -46,19 +49,19 @@ class Troubles:
 
     def failed(self, loop: str, about: str, error: BaseException) -> Trouble:
         """Take note of a failure. A bug is logged with its traceback, the first time and each tenth time."""
-        expected = isinstance(error, HandrailError)
+        reason = error.reason_name if isinstance(error, HandrailError) else BUG
         text = error.text if isinstance(error, HandrailError) else f"{type(error).__name__}: {error}"
         before = self._open.get((loop, about))
         trouble = (
-            Trouble(loop, about, text, datetime.now(UTC), 1, expected)
+            Trouble(loop, about, text, datetime.now(UTC), 1, reason)
             if before is None
-            else replace(before, text=text, times=before.times + 1, expected=expected)
+            else replace(before, text=text, times=before.times + 1, error=reason)
         )
         if before is not None or len(self._open) < _KEPT:
             self._open[loop, about] = trouble
-        telemetry.count("failures", loop=loop, error=error.reason_name if isinstance(error, HandrailError) else "BUG")
+        telemetry.count("failures", loop=loop, error=reason)
         subject = f"{loop}: flow {about}" if about else loop
-        if expected:
+        if reason != BUG:
             log.info("%s is tried again (failed %d times): %s", subject, trouble.times, text)
         elif trouble.times % 10 == 1:
             log.error("%s failed %d times and is tried again", subject, trouble.times, exc_info=error)

@@ -94,11 +94,24 @@ async def ensure_durables(bus: Bus, templates: Iterable[Template]) -> None:
     activation holds a lease around this, and every start-up adds what is missing. Raises what `Bus.request_json`
     raises.
     """
-    for durable, subjects in coordinator_filters().items():
-        await _ensure(bus, FLOW, durable, subjects)
-    await _ensure(bus, TIMER, DUE, frozenset({"due.>"}))
-    for agent, subjects in agent_filters(templates).items():
-        await _ensure(bus, FLOW, agent_durable(agent), subjects)
+    for stream, durable, subjects in _wanted(templates):
+        await _ensure(bus, stream, durable, subjects)
+
+
+async def missing_durables(bus: Bus, templates: Iterable[Template]) -> list[str]:
+    """The durables that `ensure_durables` would create or add subjects to; raises what `Bus.request_json` raises."""
+    return [
+        durable
+        for stream, durable, subjects in _wanted(templates)
+        if (info := await _info_of(bus, stream, durable)) is None or not subjects <= _filters_of(info["config"])
+    ]
+
+
+def _wanted(templates: Iterable[Template]) -> Iterable[tuple[str, str, frozenset[str]]]:
+    """Stream, durable and subjects of each durable there is to be."""
+    yield from ((FLOW, durable, subjects) for durable, subjects in coordinator_filters().items())
+    yield TIMER, DUE, frozenset({"due.>"})
+    yield from ((FLOW, agent_durable(agent), subjects) for agent, subjects in agent_filters(templates).items())
 
 
 async def agent_states(bus: Bus, templates: Iterable[Template]) -> list[DurableState]:

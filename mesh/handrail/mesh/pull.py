@@ -127,6 +127,11 @@ class Pull:
         return max(0.0, self._requests[-1] - _GRACE - self._loop.time()) + _TICK if self._requests else 0.0
 
     @property
+    def problem(self) -> str:
+        """Why the broker serves no request of ours, for people; empty while it does."""
+        return self._problem
+
+    @property
     def unsettled(self) -> int:
         """Deliveries handed out and neither acked, naked nor terminated."""
         return self._unsettled
@@ -194,6 +199,7 @@ class Pull:
 
     def _on_status(self, message: Message) -> None:
         if status(message) == _HEARTBEAT_STATUS:
+            self._problem = ""
             return
         unserved = parse_headers(message.block).get("Nats-Pending-Messages")
         if unserved is not None:

@@ -142,14 +142,43 @@ def stream_configs() -> dict[str, _Config]:
 async def ensure_streams(bus: Bus, *, replicas: int = 1, limits: FlowLimits | None = None) -> None:
     """Create what is missing, upgrade what is ours, refuse what is not.
 
-    Raises BROKER_TOO_OLD, FOREIGN_STREAM with what differs, and what `Bus.request_json` raises.
+    Raises BROKER_TOO_OLD, FOREIGN_STREAM with what differs, STREAM_LOST where everything but FLOW is there, and what
+    `Bus.request_json` raises.
     """
     await require_server(bus)
+    await _refuse_a_lost_flow_stream(bus)
     for name, wanted in stream_configs().items():
         config = {"name": name, **wanted, "num_replicas": replicas}
         if name == FLOW and limits is not None:
             config |= _limits(limits)
         await _ensure(bus, config)
+
+
+RECREATED = frozenset({TIMER, QUARANTINE, LEASES})
+"""Streams that may be made anew while their flows go on: timers are armed again by the sweep, leases are taken again,
+and what is broken is put into quarantine again when it is delivered again."""
+
+
+async def what_is_wrong(bus: Bus) -> dict[str, str]:
+    """The streams that are not as they have to be, by name; an empty text where one is not there at all.
+
+    Raises what `Bus.request_json` raises.
+    """
+    wrong: dict[str, str] = {}
+    for name, wanted in stream_configs().items():
+        actual = await _config_of(bus, name)
+        if actual is None:
+            wrong[name] = ""
+        elif differing := differences(wanted, actual):
+            wrong[name] = f"stream {name} is not as it has to be ({', '.join(differing)}): restart a coordinator"
+    return wrong
+
+
+async def ensure_stream(bus: Bus, name: str, *, like: str) -> None:
+    """Create one stream with as many replicas as another has; raises what `ensure_streams` raises."""
+    other = await _config_of(bus, like)
+    replicas = int(other["num_replicas"]) if other else 1
+    await _ensure(bus, {"name": name, **stream_configs()[name], "num_replicas": replicas})
 
 
 async def require_server(bus: Bus) -> None:
@@ -195,6 +224,19 @@ async def _ensure(bus: Bus, wanted: dict[str, Any]) -> None:
     except ApiError as error:
         raise _foreign(name, differing, error.description) from error
     _logger.info("stream %s upgraded: %s", name, ", ".join(differing))
+
+
+async def _refuse_a_lost_flow_stream(bus: Bus) -> None:
+    """FLOW is made before all others: where templates are stored it was there, and its flows are lost with it."""
+    if await _config_of(bus, FLOW) is not None:
+        return
+    if await _config_of(bus, TEMPLATE) is not None and await bus.last(TEMPLATE, "template.>") is not None:
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_STREAM_LOST,
+            f"stream {FLOW} is gone, and with it all flows: restore it from a backup, or delete stream {TEMPLATE}, "
+            "too, to begin with nothing",
+            stream=FLOW,
+        )
 
 
 async def _create(bus: Bus, wanted: dict[str, Any]) -> _Config:

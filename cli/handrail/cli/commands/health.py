@@ -21,6 +21,12 @@ from handrail.mesh.settings import bus_settings
 from handrail.mesh.streams import FLOW
 from handrail.mesh.workers import live_workers
 
+# The stubs are older than the message.
+_ListRequest = health_pb2.HealthListRequest  # type: ignore[attr-defined]
+
+_PARTS = "handrail.part."
+"""Before the names of parts in what `Health.List` answers: docs/operations.md has them."""
+
 
 def fill(parser: argparse.ArgumentParser) -> None:
     """Give the command's parser its arguments."""
@@ -62,7 +68,23 @@ def _coordinator(arguments: argparse.Namespace) -> Exit:
     with grpc.insecure_channel(address) as channel:
         if serves(channel, timeout):
             return Exit.OK
+        broken = _broken_parts(channel, timeout)
+    if broken:
+        raise CommandError(f"{address} is not healthy: {', '.join(broken)}; its log says more")
     raise CommandError(f"{address} does not serve", Exit.UNREACHABLE)
+
+
+def _broken_parts(channel: grpc.Channel, timeout: timedelta) -> list[str]:
+    """What the coordinator behind a channel finds broken; empty where it does not answer."""
+    try:
+        answer = HealthStub(channel).List(_ListRequest(), timeout=timeout.total_seconds())  # type: ignore[attr-defined]
+    except grpc.RpcError:
+        return []
+    return sorted(
+        name.removeprefix(_PARTS)
+        for name, each in answer.statuses.items()
+        if name.startswith(_PARTS) and each.status != health_pb2.HealthCheckResponse.SERVING
+    )
 
 
 def serves(channel: grpc.Channel, timeout: timedelta) -> bool:

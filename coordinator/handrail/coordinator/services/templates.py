@@ -11,6 +11,7 @@ from grpc.aio import ServicerContext
 from handrail.coordinator import fitness
 from handrail.coordinator.answering import caller_request
 from handrail.coordinator.auth import current_caller
+from handrail.coordinator.diagnosis import ACTIVATION_LEASE
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.pages import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
 from handrail.coordinator.replaying import Replays
@@ -32,7 +33,6 @@ from handrail.v1.template_pb2 import Severity, StoredTemplate
 from handrail.v1.template_service_pb2_grpc import TemplateServiceServicer
 
 _DEFAULT_PAGE = 50
-_LEASE = "duty.templates"
 _Context = ServicerContext[object, object]
 
 
@@ -86,7 +86,7 @@ class TemplateService(TemplateServiceServicer):
         unfit = await fitness.unfit_agents(self._bus, template)
         if not request.force and not self._catalog.is_repeated(asked):
             fitness.require_fit(template, unfit)
-        async with self._leases.hold(_LEASE):
+        async with self._leases.hold(ACTIVATION_LEASE):
             await self._catalog.refresh_from_leader()
             await ensure_durables(self._bus, self._catalog.all())
             sequence, activation = await self._catalog.activate(

@@ -106,6 +106,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such quarantined message."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 41
     """The server drains and takes no new calls."""
+    ERROR_REASON_STREAM_LOST: _ErrorReason.ValueType  # 70
+    """A stream that held what can't be made again is gone."""
     ERROR_REASON_PROPOSER_MAY_NOT_VOTE: _ErrorReason.ValueType  # 80
     """Whoever proposed it may not vote on it."""
     ERROR_REASON_AMBIGUOUS_NAME: _ErrorReason.ValueType  # 81
@@ -204,6 +206,8 @@ ERROR_REASON_QUARANTINE_NOT_FOUND: ErrorReason.ValueType  # 40
 """No such quarantined message."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 41
 """The server drains and takes no new calls."""
+ERROR_REASON_STREAM_LOST: ErrorReason.ValueType  # 70
+"""A stream that held what can't be made again is gone."""
 ERROR_REASON_PROPOSER_MAY_NOT_VOTE: ErrorReason.ValueType  # 80
 """Whoever proposed it may not vote on it."""
 ERROR_REASON_AMBIGUOUS_NAME: ErrorReason.ValueType  # 81

@@ -1,0 +1,164 @@
+"""Health tells the truth: what is broken is named, and what can be made anew without a loss is made anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from grpc_health.v1 import health_pb2
+
+from handrail.coordinator.health import Health
+from handrail.coordinator.replica import Replica
+from handrail.mesh.bus import ApiError, Bus
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.streams import FLOW, TIMER, ensure_streams
+from handrail.v1.error_reason_pb2 import ErrorReason
+from tests.support import flows
+from tests.support.api import Api, running_api
+from tests.support.mesh import Mesh, eventually
+
+# The stubs are older than these messages.
+ListRequest = health_pb2.HealthListRequest  # type: ignore[attr-defined]
+ListResponse = health_pb2.HealthListResponse  # type: ignore[attr-defined]
+
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.fixture
+async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+    """The refund."""
+    mesh = Mesh(bus, catalog)
+    await mesh.put(flows.template())
+    return mesh
+
+
+@asynccontextmanager
+async def watched(bus: Bus, folder: Path) -> AsyncIterator[tuple[Api, Health]]:
+    """A coordinator that serves, and its health, which looks when it is told to."""
+    async with running_api(bus, folder) as api:
+        yield api, Health(bus, api.server, api.replica.diagnosis())
+
+
+async def broken(api: Api) -> set[str]:
+    """The parts that the health service names; what is asked for by load balancers agrees."""
+    list_them = api.channel.unary_unary(
+        "/grpc.health.v1.Health/List",
+        request_serializer=ListRequest.SerializeToString,
+        response_deserializer=ListResponse.FromString,
+    )
+    answer = await list_them(ListRequest())
+    down = {name for name, each in answer.statuses.items() if each.status == NOT_SERVING}
+    parts = {name.removeprefix("handrail.part.") for name in down if name.startswith("handrail.part.")}
+    assert ("" in down) == bool(parts)
+    return parts
+
+
+async def delete(bus: Bus, what: str) -> None:
+    """Delete a stream, or a durable: `FLOW`, `FLOW.track`."""
+    kind = "CONSUMER" if "." in what else "STREAM"
+    await bus.request_json(f"$JS.API.{kind}.DELETE.{what}")
+
+
+async def test_a_flow_stream_that_is_gone_is_told_and_never_made_anew(mesh: Mesh, tmp_path: Path) -> None:
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        await health.look(thorough=True)
+        assert await broken(api) == set()
+        await delete(mesh.bus, FLOW)
+        await health.look(thorough=True)
+        assert await broken(api) == {"stream.FLOW"}
+        with pytest.raises(ApiError):
+            await mesh.bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
+    with pytest.raises(HandrailError, match="stream FLOW is gone") as refused:
+        await Replica(mesh.bus, holder="t").prepare(replicas=1)
+    assert refused.value.reason == ErrorReason.ERROR_REASON_STREAM_LOST
+
+
+async def test_timers_that_are_gone_are_made_anew_with_their_durable(mesh: Mesh, tmp_path: Path) -> None:
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        await delete(mesh.bus, TIMER)
+        await health.look(thorough=True)
+        assert await broken(api) == set()
+        entry = flows.start()
+        await mesh.bus.publish(entry.address.subject, entry.body)
+        await eventually(lambda: mesh.messages(TIMER), lambda armed: armed > 0)
+        info = await mesh.bus.request_json("$JS.API.CONSUMER.INFO.TIMER.due")
+        assert info["config"]["filter_subjects"] == ["due.>"]
+
+
+@pytest.mark.parametrize("durable", ["track", "agent-enrichment"])
+async def test_a_durable_that_is_gone_is_made_anew_and_delivers_everything(
+    mesh: Mesh, tmp_path: Path, durable: str
+) -> None:
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        await delete(mesh.bus, f"FLOW.{durable}")
+        entry = flows.start()
+        await mesh.bus.publish(entry.address.subject, entry.body)
+        await health.look(thorough=True)
+        assert await broken(api) == set()
+        info = await mesh.bus.request_json(f"$JS.API.CONSUMER.INFO.FLOW.{durable}")
+        assert info["config"]["deliver_policy"] == "all"
+        if durable == "track":
+            await eventually(lambda: mesh.messages(TIMER), lambda armed: armed > 0)
+        else:
+            assert info["num_pending"] == 1
+
+
+async def test_a_loop_that_breaks_again_and_again_is_named_until_it_goes_well(mesh: Mesh, tmp_path: Path) -> None:
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        for _ in range(3):
+            api.replica.troubles.failed("sweep", "", ZeroDivisionError("a bug"))
+        api.replica.troubles.failed("track", flows.FLOW_ID, ZeroDivisionError("a bug"))
+        await health.look(thorough=True)
+        assert await broken(api) == {"loop.sweep"}, "one flow's bug takes no replica out of service"
+        api.replica.troubles.succeeded("sweep")
+        await health.look(thorough=False)
+        assert await broken(api) == set()
+
+
+async def test_a_refused_permission_is_told(mesh: Mesh, tmp_path: Path) -> None:
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        error = HandrailError(ErrorReason.ERROR_REASON_BROKER_PERMISSION, "the broker refuses timer.x")
+        api.replica.troubles.failed("track", flows.FLOW_ID, error)
+        await health.look(thorough=True)
+        assert await broken(api) == {"permission"}
+
+
+async def test_a_lag_that_grows_at_every_look_is_told(mesh: Mesh, tmp_path: Path) -> None:
+    async with running_api(mesh.bus, tmp_path, decides=False) as api:
+        health = Health(mesh.bus, api.server, api.replica.diagnosis())
+        for look in range(6):
+            entries = [flows.start(f"{look * 500 + number:032x}") for number in range(500)]
+            await asyncio.gather(*(mesh.bus.publish(each.address.subject, each.body) for each in entries))
+            assert await broken(api) == set()
+            await health.look(thorough=True)
+        assert await broken(api) == {"lag.track"}
+
+
+async def test_a_stream_that_was_restored_makes_a_replica_forget_what_it_knew(mesh: Mesh) -> None:
+    replica = Replica(mesh.bus, holder="t")
+    replica.finished.add(3)
+    diagnosis = replica.diagnosis()
+    await diagnosis.examine()
+    assert 3 in replica.finished
+    for stream in (FLOW, "TEMPLATE"):
+        await delete(mesh.bus, stream)
+    await ensure_streams(mesh.bus)
+    await diagnosis.examine()
+    assert 3 not in replica.finished
+
+
+async def test_an_examination_ends_where_the_broker_is_away(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = Replica(mesh.bus, holder="t")
+    request_json = mesh.bus.request_json
+
+    async def soon(subject: str, *args: object, **options: object) -> object:
+        return await request_json(subject, timeout=timedelta(seconds=0.2))
+
+    monkeypatch.setattr(mesh.bus, "request_json", soon)
+    await mesh.bus.close()
+    assert set(await replica.diagnosis().examine()) == {"broker"}
