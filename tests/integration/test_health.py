@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from grpc_health.v1 import health_pb2
 
+from handrail.cli.main import main
 from handrail.coordinator.health import Health
 from handrail.coordinator.replica import Replica
 from handrail.mesh.bus import ApiError, Bus
@@ -58,19 +59,29 @@ async def broken(api: Api) -> set[str]:
     return parts
 
 
+async def command(api: Api) -> int:
+    """What `handrail health coordinator` exits with."""
+    return await asyncio.to_thread(main, ["health", "coordinator", "--address", api.address])
+
+
 async def delete(bus: Bus, what: str) -> None:
     """Delete a stream, or a durable: `FLOW`, `FLOW.track`."""
     kind = "CONSUMER" if "." in what else "STREAM"
     await bus.request_json(f"$JS.API.{kind}.DELETE.{what}")
 
 
-async def test_a_flow_stream_that_is_gone_is_told_and_never_made_anew(mesh: Mesh, tmp_path: Path) -> None:
+async def test_a_flow_stream_that_is_gone_is_told_and_never_made_anew(
+    mesh: Mesh, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with watched(mesh.bus, tmp_path) as (api, health):
         await health.look(thorough=True)
         assert await broken(api) == set()
+        assert await command(api) == 0
         await delete(mesh.bus, FLOW)
         await health.look(thorough=True)
         assert await broken(api) == {"stream.FLOW"}
+        assert await command(api) == 1
+        assert "stream.FLOW" in capsys.readouterr().err
         with pytest.raises(ApiError):
             await mesh.bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
     with pytest.raises(HandrailError, match="stream FLOW is gone") as refused:
