@@ -20,7 +20,7 @@ from handrail.mesh.catalog import Catalog
 from handrail.mesh.durables import DECIDE, DUE, TRACK, ensure_durables, missing_durables
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.jsapi import CONSUMER_NOT_FOUND
-from handrail.mesh.streams import FLOW, RECREATED, TIMER, ensure_stream, what_is_wrong
+from handrail.mesh.streams import FLOW, IRREPLACEABLE, TIMER, ensure_stream, what_is_wrong
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 log = logging.getLogger(__name__)
@@ -86,9 +86,9 @@ class Diagnosis:
         return findings | self._loops()
 
     async def _streams(self) -> Findings:
-        """Streams that are gone or not as they should be. Those that hold nothing but what is made again come back."""
+        """Streams that are gone or not as they should be. Those that flows can go on without are made anew."""
         wrong = await what_is_wrong(self._bus)
-        for name in [name for name, text in wrong.items() if not text and name in RECREATED]:
+        for name in [name for name, text in wrong.items() if not text and name not in IRREPLACEABLE]:
             await ensure_stream(self._bus, name, like=FLOW)
             log.error("stream %s was gone; it is made anew, and was empty at first", name)
             del wrong[name]

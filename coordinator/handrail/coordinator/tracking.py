@@ -38,24 +38,26 @@ FlowKey = tuple[str, str]
 class _Batch:
     """What was collected of one flow: each message once, in stream order, and every delivery of it."""
 
+    __slots__ = ("deliveries", "history")
+
     def __init__(self) -> None:
-        self.messages: dict[int, Recorded] = {}
+        self.history: list[Recorded] = []
         self.deliveries: list[Delivery] = []
 
     def add(self, delivery: Delivery, recorded: Recorded) -> None:
-        """One more delivery; the broker may hand out the same message twice."""
-        self.messages[recorded.sequence] = recorded
+        """One more delivery."""
+        self.history.append(recorded)
         self.deliveries.append(delivery)
 
-    @property
-    def history(self) -> list[Recorded]:
-        """The messages in stream order."""
-        return [self.messages[sequence] for sequence in sorted(self.messages)]
+    def put_in_order(self) -> None:
+        """The broker hands messages out in any order, and after a while without an ack the same one again."""
+        once = {recorded.sequence: recorded for recorded in self.history}
+        self.history = [once[sequence] for sequence in sorted(once)]
 
     @property
     def last(self) -> Recorded:
         """The newest message."""
-        return self.messages[max(self.messages)]
+        return self.history[-1]
 
 
 class Tracking:
@@ -132,6 +134,8 @@ class Tracking:
                 await self._guard.run(TRACK, [delivery], raise_again(error))
                 continue
             batches[recorded.address.flow_type, recorded.address.flow_id].add(delivery, recorded)
+        for batch in batches.values():
+            batch.put_in_order()
         return batches
 
     def _seems_finished(self, key: FlowKey, batch: _Batch) -> bool:
@@ -178,7 +182,7 @@ class Tracking:
 
     async def _track(self, key: FlowKey, batch: _Batch) -> None:
         flow = await self._attendant.attend(
-            *key, since=min(batch.messages), at_least=batch.last.sequence, now=batch.last.time
+            *key, since=batch.history[0].sequence, at_least=batch.last.sequence, now=batch.last.time
         )
         for delivery in {each.sequence: each for each in batch.deliveries}.values():
             await quarantine_void(self._bus, delivery, flow)

@@ -142,11 +142,11 @@ def stream_configs() -> dict[str, _Config]:
 async def ensure_streams(bus: Bus, *, replicas: int = 1, limits: FlowLimits | None = None) -> None:
     """Create what is missing, upgrade what is ours, refuse what is not.
 
-    Raises BROKER_TOO_OLD, FOREIGN_STREAM with what differs, STREAM_LOST where everything but FLOW is there, and what
+    Raises BROKER_TOO_OLD, FOREIGN_STREAM with what differs, STREAM_LOST where FLOW or TEMPLATE is gone, and what
     `Bus.request_json` raises.
     """
     await require_server(bus)
-    await _refuse_a_lost_flow_stream(bus)
+    await _refuse_a_loss(bus)
     for name, wanted in stream_configs().items():
         config = {"name": name, **wanted, "num_replicas": replicas}
         if name == FLOW and limits is not None:
@@ -154,9 +154,9 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1, limits: FlowLimits | No
         await _ensure(bus, config)
 
 
-RECREATED = frozenset({TIMER, QUARANTINE, LEASES})
-"""Streams that may be made anew while their flows go on: timers are armed again by the sweep, leases are taken again,
-and what is broken is put into quarantine again when it is delivered again."""
+IRREPLACEABLE = frozenset({FLOW, TEMPLATE})
+"""Streams that are never made anew where they were lost: flows, and what they are judged by, are nowhere else. The sweep
+arms all timers again; keys in use are known by the first events in FLOW, too."""
 
 
 async def what_is_wrong(bus: Bus) -> dict[str, str]:
@@ -226,16 +226,16 @@ async def _ensure(bus: Bus, wanted: dict[str, Any]) -> None:
     _logger.info("stream %s upgraded: %s", name, ", ".join(differing))
 
 
-async def _refuse_a_lost_flow_stream(bus: Bus) -> None:
-    """FLOW is made before all others: where templates are stored it was there, and its flows are lost with it."""
-    if await _config_of(bus, FLOW) is not None:
-        return
-    if await _config_of(bus, TEMPLATE) is not None and await bus.last(TEMPLATE, "template.>") is not None:
+async def _refuse_a_loss(bus: Bus) -> None:
+    """Streams are made together: where one of these holds something, the other was there, and is lost."""
+    gone = [name for name in sorted(IRREPLACEABLE) if await _config_of(bus, name) is None]
+    kept = [name for name in sorted(IRREPLACEABLE - set(gone)) if await bus.last(name, ">") is not None]
+    if gone and kept:
         raise HandrailError(
             ErrorReason.ERROR_REASON_STREAM_LOST,
-            f"stream {FLOW} is gone, and with it all flows: restore it from a backup, or delete stream {TEMPLATE}, "
-            "too, to begin with nothing",
-            stream=FLOW,
+            f"stream {gone[0]} is gone, and {kept[0]} is not: restore it from a backup; or delete {kept[0]}, too, to "
+            "begin with nothing",
+            stream=gone[0],
         )
 
 
