@@ -155,8 +155,8 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1, limits: FlowLimits | No
 
 
 IRREPLACEABLE = frozenset({FLOW, TEMPLATE})
-"""Streams that are never made anew where they were lost: flows, and what they are judged by, are nowhere else. The sweep
-arms all timers again; keys in use are known by the first events in FLOW, too."""
+"""Streams that are never made anew where they were lost: flows, and what they are judged by, are nowhere else. Timers
+are armed again by the sweep, and keys in use are known by the first events in FLOW, too."""
 
 
 async def what_is_wrong(bus: Bus) -> dict[str, str]:
@@ -228,8 +228,9 @@ async def _ensure(bus: Bus, wanted: dict[str, Any]) -> None:
 
 async def _refuse_a_loss(bus: Bus) -> None:
     """Streams are made together: where one of these holds something, the other was there, and is lost."""
-    gone = [name for name in sorted(IRREPLACEABLE) if await _config_of(bus, name) is None]
-    kept = [name for name in sorted(IRREPLACEABLE - set(gone)) if await bus.last(name, ">") is not None]
+    infos = {name: await _info_of(bus, name) for name in sorted(IRREPLACEABLE)}
+    gone = [name for name, info in infos.items() if info is None]
+    kept = [name for name, info in infos.items() if info is not None and info["state"]["messages"]]
     if gone and kept:
         raise HandrailError(
             ErrorReason.ERROR_REASON_STREAM_LOST,
@@ -256,14 +257,17 @@ async def _create(bus: Bus, wanted: dict[str, Any]) -> _Config:
 
 
 async def _config_of(bus: Bus, name: str) -> _Config | None:
+    info = await _info_of(bus, name)
+    return None if info is None else info["config"]
+
+
+async def _info_of(bus: Bus, name: str) -> dict[str, Any] | None:
     try:
-        info = await bus.request_json(f"$JS.API.STREAM.INFO.{name}")
+        return await bus.request_json(f"$JS.API.STREAM.INFO.{name}")
     except ApiError as error:
         if error.code == STREAM_NOT_FOUND:
             return None
         raise
-    config: _Config = info["config"]
-    return config
 
 
 async def _taken(bus: Bus, name: str, subjects: Sequence[str]) -> HandrailError:
