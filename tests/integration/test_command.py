@@ -148,6 +148,23 @@ def test_a_flow_is_planned_and_compensated(dev: Dev) -> None:
     assert dev.text("olga", "flow", "plan", flow).splitlines()[-1].split()[0] == "undone"
 
 
+def test_a_command_is_asked_again_with_its_id_and_done_once(dev: Dev) -> None:
+    request_id = str(uuid.uuid4())
+    data = chargeback(9000, id_="cb-again")
+    begin = ("olga", "flow", "start", "refund", "--data", data, "--request-id", request_id)
+    flow = dev.text(*begin).strip()
+    assert dev.text(*begin).strip() == flow
+    approval_of(dev, flow)
+    cancel = ("olga", "flow", "cancel", flow, "--reason", "enough", "--request-id", request_id)
+    refused = dev.run(*cancel)
+    assert refused.returncode == 1
+    assert "(REQUEST_ID_REUSED)" in refused.stderr
+    cancel = (*cancel[:-1], str(uuid.uuid4()))
+    assert dev.text(*cancel) == dev.text(*cancel)
+    reached = dev.run("olga", "flow", "cancel", flow, "--reason", "enough", "--address", "127.0.0.1:1")
+    assert "to ask for the same again: --request-id" in reached.stderr
+
+
 def test_a_flow_goes_back_to_a_step_and_a_person_resolves_it(dev: Dev) -> None:
     flow = start(dev, 9000)
     approval_of(dev, flow)

@@ -68,6 +68,12 @@ class BehindBus(Bus):
         page = await self.direct_get(stream, multi_last=[subject_filter], timeout=timeout)
         return page.messages[-1] if page.messages else None
 
+    async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
+        """As of where the replica is."""
+        message = await super().by_sequence(stream, sequence, timeout=timeout)
+        page = self._cut(Page((message,) if message else ()))
+        return page.messages[0] if page.messages else None
+
     def _cut(self, page: Page) -> Page:
         if not self._left:
             return page

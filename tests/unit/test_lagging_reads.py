@@ -14,12 +14,14 @@ from handrail.mesh.catalog import Catalog
 from handrail.mesh.envelope import pack
 from handrail.mesh.errors import HandrailError, WrongSequence
 from handrail.mesh.flow import ProposalState
+from handrail.mesh.scanner import Scanner
 from handrail.mesh.store import FlowStore
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import COORDINATOR, Kind
+from handrail.mesh.subjects import COORDINATOR, Kind, quarantine_subject
 from handrail.mesh.template import Template
 from handrail.testing.hosting import HostedCoordinator
 from handrail.v1.decision_pb2 import FlowStatus
+from handrail.v1.failure_pb2 import Quarantined
 from handrail.v1.flow_service_pb2 import PublishEventRequest
 from payments.v1.payments_pb2 import Risk
 from tests.support import flows
@@ -180,3 +182,16 @@ async def test_a_store_that_is_told_nothing_reads_what_a_replica_has(installatio
     started = await installation.start(flows.template(gated=True), source="detection")
     installation.bus.lag(reads=1)
     assert await FlowStore(installation.bus, installation.catalog).read("refund", started.flow_id) == []
+
+
+async def test_a_message_is_not_said_to_be_missing_from_quarantine_before_the_leader_was_asked(
+    installation: Installation,
+) -> None:
+    bus = installation.bus
+    record = Quarantined(detail="broken").SerializeToString()
+    sequence = await bus.publish(quarantine_subject("refund", FLOW_ID, "coordinator", "a" * 32), record)
+    scanner = Scanner(bus, installation.store)
+    bus.lag(reads=2)
+    assert (await scanner.quarantined_message(sequence)).message.detail == "broken"
+    with pytest.raises(HandrailError, match=f"no quarantined message {sequence + 1}"):
+        await scanner.quarantined_message(sequence + 1)

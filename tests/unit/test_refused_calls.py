@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 
 from handrail.agents import Agent
 from handrail.coordinator.answering import caller_request
-from handrail.coordinator.auth import Caller
+from handrail.coordinator.audit import RefusalAudit
+from handrail.coordinator.auth import Caller, set_caller
+from handrail.coordinator.interceptor import Call
 from handrail.coordinator.publishing import Publishing
-from handrail.mesh import ids
+from handrail.mesh import ids, telemetry
 from handrail.mesh.envelope import pack
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
@@ -18,7 +22,7 @@ from handrail.mesh.streams import FLOW
 from handrail.testing import FlowView, World
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.flow_service_pb2 import PublishEventRequest
+from handrail.v1.flow_service_pb2 import CancelFlowRequest, PublishEventRequest
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived
 from tests.support.agents import CHAIN, enriched, received, template
 
@@ -152,3 +156,30 @@ async def test_p6_a_name_that_is_nobodys_or_kept_for_agents_gets_no_access(name:
         ErrorReason.ERROR_REASON_AMBIGUOUS_NAME,
         ErrorReason.ERROR_REASON_UNAUTHENTICATED,
     )
+
+
+async def test_what_is_refused_is_logged_in_one_line_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    counted: list[tuple[str, int, object]] = []
+
+    class Counting:
+        def add(self, name: str, amount: int, attributes: object) -> None:
+            counted.append((name, amount, attributes))
+
+        def close(self) -> None:
+            """Nothing is left to send."""
+
+    async def serve(method: str) -> None:
+        set_caller(Caller("mallory"))
+        call = Call(f"/handrail.v1.FlowService/{method}", {}, streams=False, context=cast("Any", None))
+        async with RefusalAudit().around(CancelFlowRequest(), call):
+            raise HandrailError(ErrorReason.ERROR_REASON_MISSING_ROLE, "no\nlonger \x1b[31m")
+
+    telemetry.use_counters(Counting())
+    try:
+        for method in ("CancelFlow", "GetFlow"):
+            with pytest.raises(HandrailError):
+                await asyncio.create_task(serve(method))
+    finally:
+        telemetry.use_counters(None)
+    assert counted == [("refusals", 1, {"rpc": "CancelFlow", "reason": "MISSING_ROLE"})]
+    assert caplog.messages == ["refused: mallory asked for CancelFlow: no\\nlonger \\x1b[31m (MISSING_ROLE)"]

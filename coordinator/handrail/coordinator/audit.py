@@ -1,4 +1,4 @@
-"""The audit of refusals: what callers may not do, or what could not count, goes to the log, never into a flow."""
+"""The audit of refusals: what callers may not do, or what could not count, is logged and counted, never recorded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 
 from handrail.coordinator.auth import caller_if_known
 from handrail.coordinator.interceptor import Call, Request
+from handrail.mesh import telemetry
 from handrail.mesh.errors import HandrailError
 from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
 
@@ -29,7 +30,7 @@ CHANGING = frozenset(
 
 
 class RefusalAudit:
-    """Logs every refusal of an RPC that would change something: who asked for what, and why it was refused."""
+    """Logs and counts every refusal of an RPC that would change something: who asked for what, and why not."""
 
     @asynccontextmanager
     async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
@@ -38,7 +39,7 @@ class RefusalAudit:
             yield
         except HandrailError as error:
             if call.method in CHANGING:
-                _record(call.method, error)
+                _record(call.method.rpartition("/")[2], error)
             raise
 
 
@@ -47,10 +48,11 @@ def _record(method: str, error: HandrailError) -> None:
     log.warning(
         "refused: %s asked for %s: %s (%s)",
         _shown(caller.subject) if caller is not None else "somebody unknown",
-        method.rpartition("/")[2],
+        method,
         _shown(error.text),
         error.reason_name,
     )
+    telemetry.count("refusals", rpc=method, reason=error.reason_name)
 
 
 def _shown(text: str) -> str:

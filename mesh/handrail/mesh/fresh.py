@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from handrail.mesh.bus import Bus, Page
+from handrail.mesh.bus import Bus, Page, RawMessage
 from handrail.mesh.direct import READ_TIMEOUT
 from handrail.mesh.errors import BrokerUnavailable
+
+PATIENCE = timedelta(seconds=2)
+"""How long a replica may take to get a message that the leader has."""
 
 FIRST_BACKOFF = 0.02
 LAST_BACKOFF = 0.5
@@ -19,6 +22,21 @@ async def newest(bus: Bus, stream: str, subject_filter: str) -> int:
     """The sequence of the newest message that matches, as the stream's leader has it now; 0 where there is none."""
     message = await bus.last_on_leader(stream, subject_filter)
     return 0 if message is None else message.sequence
+
+
+async def by_sequence(
+    bus: Bus, stream: str, sequence: int, *, subject_filter: str, patience: timedelta = PATIENCE
+) -> RawMessage | None:
+    """The message at this very sequence; None where the leader has nothing that new, or no replica has it in time."""
+    message = await bus.by_sequence(stream, sequence)
+    if message is not None or sequence > await newest(bus, stream, subject_filter):
+        return message
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience.total_seconds()
+    while message is None and loop.time() < deadline:
+        await asyncio.sleep(FIRST_BACKOFF)
+        message = await bus.by_sequence(stream, sequence)
+    return message
 
 
 async def read(

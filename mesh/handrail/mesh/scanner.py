@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from handrail.mesh import ids, walk
+from handrail.mesh import fresh, ids, walk
 from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.envelope import Recorded, Unreadable, decode, timestamp
 from handrail.mesh.errors import HandrailError
@@ -133,7 +133,7 @@ class Scanner:
 
     async def quarantined_message(self, quarantine_id: int) -> QuarantinedMessage:
         """One message in quarantine; QUARANTINE_NOT_FOUND."""
-        message = await self._bus.by_sequence(QUARANTINE, quarantine_id)
+        message = await fresh.by_sequence(self._bus, QUARANTINE, quarantine_id, subject_filter="quarantine.>")
         if message is None:
             raise HandrailError(
                 ErrorReason.ERROR_REASON_QUARANTINE_NOT_FOUND,
