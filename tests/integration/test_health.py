@@ -19,9 +19,11 @@ from handrail.mesh.catalog import Catalog
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 from handrail.v1.error_reason_pb2 import ErrorReason
+from tests.conftest import Connect
 from tests.support import flows
 from tests.support.api import Api, running_api
 from tests.support.mesh import Mesh, eventually
+from tests.support.nats_server import NatsServer
 
 # The stubs are older than these messages.
 ListRequest = health_pb2.HealthListRequest  # type: ignore[attr-defined]
@@ -131,12 +133,29 @@ async def test_a_loop_that_breaks_again_and_again_is_named_until_it_goes_well(me
         assert await broken(api) == set()
 
 
-async def test_a_refused_permission_is_told(mesh: Mesh, tmp_path: Path) -> None:
-    async with watched(mesh.bus, tmp_path) as (api, health):
-        error = HandrailError(ErrorReason.ERROR_REASON_BROKER_PERMISSION, "the broker refuses timer.x")
-        api.replica.troubles.failed("track", flows.FLOW_ID, error)
-        await health.look(thorough=True)
-        assert await broken(api) == {"permission"}
+@pytest.mark.parametrize(
+    "denied, part", [("timer.>", "permission"), ("$JS.API.CONSUMER.MSG.NEXT.FLOW.decide", "durable.decide")]
+)
+async def test_a_permission_that_is_lost_is_told(
+    nats_server: NatsServer, connect: Connect, tmp_path: Path, denied: str, part: str
+) -> None:
+    async with await Bus.connect(nats_server.settings()) as bus:
+        await ensure_streams(bus)
+        await Mesh(bus, Catalog(bus)).put(flows.template())
+    refusal = f'permissions {{ publish {{ deny: ["{denied}"] }} }}'
+    nats_server.stop()
+    nats_server.write_config(accounts=f"authorization {{ users: [ {{ user: u, password: p, {refusal} }} ] }}")
+    nats_server.start()
+    bus = await connect(nats_server.settings(user="u", password="p"))
+    async with watched(bus, tmp_path) as (api, health):
+        entry = flows.start()
+        await bus.publish(entry.address.subject, entry.body)
+
+        async def told() -> set[str]:
+            await health.look(thorough=True)
+            return await broken(api)
+
+        assert await eventually(told, bool) == {part}
 
 
 async def test_a_lag_that_grows_at_every_look_is_told(mesh: Mesh, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from handrail.coordinator.alarms import known_sequence
 from handrail.mesh import walk
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
@@ -32,29 +33,33 @@ class Overdue:
         self._grace = grace
         self._rests_until = 0.0
 
-    async def flows(self) -> set[FlowKey]:
-        """Type and id of each flow with an overdue timer; raises BROKER_UNAVAILABLE."""
+    async def flows(self) -> dict[FlowKey, int]:
+        """Type and id of each flow with an overdue timer, and the sequence that it has at least reached, if known.
+
+        Raises BROKER_UNAVAILABLE.
+        """
         loop = asyncio.get_running_loop()
         late = datetime.now(UTC) - self._grace
         found = await self._fired(late)
         if loop.time() >= self._rests_until:
             began_at = loop.time()
-            found |= await self._not_fired(late)
+            found = await self._not_fired(late) | found
             self._rests_until = loop.time() + _RESTS * (loop.time() - began_at)
         return found
 
-    async def _fired(self, late: datetime) -> set[FlowKey]:
-        found: set[FlowKey] = set()
+    async def _fired(self, late: datetime) -> dict[FlowKey, int]:
+        found: dict[FlowKey, int] = {}
         seen = 0
         async for message in walk.oldest_first(self._bus, TIMER, "due.>"):
             seen += 1
             if message.time > late or seen > _FIRED_AT_MOST:
                 break
-            found |= _flow_of(message.subject)
+            for key in _flow_of(message.subject):
+                found[key] = max(found.get(key, 0), known_sequence(message.body))
         return found
 
-    async def _not_fired(self, late: datetime) -> set[FlowKey]:
-        found: set[FlowKey] = set()
+    async def _not_fired(self, late: datetime) -> dict[FlowKey, int]:
+        found: dict[FlowKey, int] = {}
         latest = int(late.timestamp() * 1000)
         async with scan(self._bus, TIMER, "timer.>", subjects_only=True) as scanning:
             async for page in scanning.pages():
@@ -62,7 +67,7 @@ class Overdue:
                     # A timer's name ends with the time it is due, in milliseconds.
                     due = stored.subject.rpartition("-")[2]
                     if due.isdigit() and int(due) < latest and stored.time < late:
-                        found |= _flow_of("due" + stored.subject.removeprefix("timer"))
+                        found |= dict.fromkeys(_flow_of("due" + stored.subject.removeprefix("timer")), 0)
         return found
 
 

@@ -105,8 +105,8 @@ class Sweep:
         What fails for one flow is contained: it is left to the next sweep. Raises BROKER_UNAVAILABLE.
         """
         self._attended = 0
-        for flow_type, flow_id in await self._overdue.flows():
-            await self._attend(flow_type, flow_id, 0)
+        for (flow_type, flow_id), sequence in (await self._overdue.flows()).items():
+            await self._attend(flow_type, flow_id, sequence)
         mark = await read_mark(self._bus)
         streams = await read_streams(self._bus)
         why = "it was asked for" if self._everything else streams.why_not_behind(mark)
