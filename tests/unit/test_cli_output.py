@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handrail.cli.commands.quarantine import hex_dump
-from handrail.cli.output import Output, clean, columns, cut, time
+from handrail.cli.output import Output, columns, cut, time
 from handrail.cli.words import choice_of, choice_word, choices, is_final, spelled, status, word
 from handrail.v1.decision_pb2 import Choice, FlowStatus
 
@@ -37,9 +37,18 @@ def test_json_keeps_every_character(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == '{"a": "\\n"}\n'
 
 
-@given(st.text())
-def test_nothing_that_a_terminal_acts_on_is_printed(text: str) -> None:
-    assert clean(text).isprintable()
+def test_no_form_of_output_has_what_a_terminal_acts_on(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[31m\x07\x9b\x7f\u200b\u202e\u2028\u2066\U000e0041é 東\n"
+    for output in (Output("table"), Output("json")):
+        output.text(hostile)
+        output.document({hostile: [hostile]})
+        output.line({"text": hostile})
+        output.table(("A", "B"), [(hostile, hostile)])
+        output.fields([("name", hostile)])
+        output.remark(hostile)
+    printed = "".join(capsys.readouterr())
+    assert printed.replace("\n", "").isprintable()
+    assert "é 東" in printed
 
 
 def test_text_from_elsewhere_can_not_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,6 +61,16 @@ def test_every_cell_of_a_column_begins_at_the_same_place(rows: list[list[str]]) 
     width = max(len(row[0]) for row in rows) + 2
     for line, row in zip(columns(rows), rows, strict=True):
         assert line[width:] == row[1].rstrip()
+
+
+def test_a_long_cell_of_a_table_is_cut_and_a_remark_says_where_the_rest_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Output("table").table(("A", "B"), [("a" * 5000, 1), ("short", "b" * 161)])
+    told = capsys.readouterr()
+    assert max(map(len, told.out.splitlines())) == 160 + 2 + 160
+    assert told.out.count("…") == 2
+    assert told.err == "handrail: … stands for text that is cut; --output json has all of it\n"
+    Output("table").table(("A", "B"), [("a" * 160, 1)])
+    assert "…" not in "".join(capsys.readouterr())
 
 
 def test_long_text_is_cut() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from demos.stage.story import Story, StoryHandler
 from handrail.cli.dev.processes import StartError
 from handrail.cli.exits import CommandError
+from handrail.mesh.printable import clean, clean_lines
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 """Exit statuses: every flow ended as it must; one did not, or nothing could be run; Ctrl-C."""
@@ -53,10 +54,11 @@ def _status(run: Callable[[Path, Story], bool], folder: Path, leaves: Sequence[s
         folder.mkdir(parents=True, exist_ok=True)
         return OK if run(folder, story) else FAILED
     except OSError as error:
-        print(f"demo: {error.filename}: {error.strerror}" if error.filename else f"demo: {error}", file=sys.stderr)
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"demo: {clean(text)}", file=sys.stderr)
         return FAILED
     except (StartError, CommandError) as error:
-        print(f"demo: {error}", file=sys.stderr)
+        print(f"demo: {clean_lines(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
+from handrail.mesh.printable import clean
+
 
 class Story:
     """Prints lines with the seconds since it began."""
@@ -24,12 +26,11 @@ class Story:
     def tell(self, text: str) -> None:
         """Print a line as it happens; what the input holds of control characters is shown, not obeyed."""
         self._told = time.monotonic()
-        shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-        print(f"{self.elapsed:6.1f} s  {shown}", flush=True)
+        print(f"{self.elapsed:6.1f} s  {clean(text)}", flush=True)
 
     def show(self, lines: Iterable[str]) -> None:
         """Print lines without a time."""
-        print("\n".join(lines), flush=True)
+        print("\n".join(map(clean, lines)), flush=True)
 
 
 class StoryHandler(logging.Handler):

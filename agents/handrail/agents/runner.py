@@ -31,9 +31,10 @@ from handrail.agents.supervisor import (
     Supervisor,
 )
 from handrail.agents.worker import Worker
-from handrail.mesh import telemetry
+from handrail.mesh import logs, telemetry
 from handrail.mesh.bus_settings import BusSettings
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.printable import clean, clean_lines
 from handrail.mesh.settings import SettingError, Settings, bus_settings
 
 _logger = logging.getLogger(__name__)
@@ -76,20 +77,20 @@ def _why_not_imported(module_name: str, error: Exception) -> str:
 def run_here(agent: Agent, settings: BusSettings | None = None) -> int:
     """Run one worker in this process until SIGTERM or SIGINT (a second one ends it at once); return an exit status."""
     if not logging.getLogger().handlers:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        logs.configure()
     telemetry.configure(agent.name)
     abandoned = 0
     try:
         abandoned = uvloop.run(_run(agent, settings or bus_settings(Settings.of_process(), agent.name)))
     except SettingError as error:
-        print(f"agent {agent.name}: {error}", file=sys.stderr)
+        print(f"agent {agent.name}: {clean(str(error))}", file=sys.stderr)
         return BAD_DECLARATION
     except DeclarationError as error:
         for problem in error.problems:
-            print(f"agent {agent.name}: {problem}", file=sys.stderr)
+            print(f"agent {agent.name}: {clean(problem)}", file=sys.stderr)
         return BAD_DECLARATION
     except HandrailError as error:
-        print(f"agent {agent.name}: {error.text}", file=sys.stderr)
+        print(f"agent {agent.name}: {clean(error.text)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return FAILED
@@ -168,7 +169,7 @@ def main(arguments: list[str]) -> int:
     try:
         agent = find_agent(arguments[0])
     except DeclarationError as error:
-        print(error, file=sys.stderr)
+        print(clean_lines(str(error)), file=sys.stderr)
         status = BAD_DECLARATION
     else:
         # Where a handler's C code crashes, its place is printed at least.

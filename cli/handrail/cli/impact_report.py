@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from handrail.cli.output import clean, columns
+from handrail.cli.output import columns
 from handrail.cli.usage import Usage, agent_line
 from handrail.mesh.contract_change import Level
 from handrail.mesh.contract_impact import Hit, Impact, Known
+from handrail.mesh.printable import clean
 
 Version = tuple[str, int]
 """A flow type and a version."""

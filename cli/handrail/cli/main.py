@@ -10,6 +10,7 @@ from importlib import import_module, metadata
 
 from handrail.cli.exits import CommandError, Exit, of_error
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.printable import clean_lines
 from handrail.mesh.settings import SettingError
 
 _COMMANDS = {
@@ -75,7 +76,7 @@ def _flushed(code: Exit) -> Exit:
 
 
 def _complain(error: CommandError) -> int:
-    print(f"handrail: {error.text}", file=sys.stderr)
+    print(f"handrail: {clean_lines(error.text)}", file=sys.stderr)
     return error.code
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC
 from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from handrail.mesh.printable import clean, json_text
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """A JSON value."""
 
 _GAP = "  "
+_WIDEST = 160
+"""Characters of a cell of a table: a longer one would push the others out of sight."""
+
+_CUT = "handrail: … stands for text that is cut; --output json has all of it"
 
 
 class Output:
@@ -23,24 +29,31 @@ class Output:
 
     def document(self, value: object) -> None:
         """One JSON document, indented."""
-        print(json.dumps(value, ensure_ascii=False, indent=2))
+        print(json_text(value, indent=2))
 
     def line(self, value: object) -> None:
         """One JSON document on one line, at once: for streams."""
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        print(json_text(value), flush=True)
 
     def text(self, text: str) -> None:
         """A line for people, at once; control characters are shown, not sent to the terminal."""
         print(clean(text), flush=True)
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "") -> None:
-        """Rows below headers, in columns; `empty` where there are none."""
-        cells = [[clean(str(cell)) for cell in row] for row in rows]
-        if not cells and empty:
+        """Rows below headers, in columns; `empty` where there are none. Long cells are cut, and a remark says so."""
+        whole = [[clean(str(cell)) for cell in row] for row in rows]
+        if not whole and empty:
             print(empty)
             return
+        cells = [[cut(cell, _WIDEST) for cell in row] for row in whole]
         for line in columns([list(headers), *cells]):
             print(line)
+        if cells != whole:
+            self.remark(_CUT)
+
+    def remark(self, text: str) -> None:
+        """A line for people on standard error, beside what standard output has for scripts."""
+        print(clean(text), file=sys.stderr, flush=True)
 
     def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
         """Names and values, one a line; what has no value is left out."""
@@ -56,11 +69,6 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def clean(text: str) -> str:
-    """Text from elsewhere, safe for a terminal: control characters and line ends come as escapes."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
 def time(stamp: Timestamp) -> str:
     """A time in UTC to the millisecond; empty where there is none."""
     if not stamp.seconds and not stamp.nanos:
@@ -69,5 +77,5 @@ def time(stamp: Timestamp) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """Text that is no longer than this."""
+    """Text that is no longer than this; an ellipsis stands for the rest."""
     return text if len(text) <= length else text[: length - 1] + "…"

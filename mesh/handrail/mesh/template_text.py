@@ -15,6 +15,8 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+from handrail.mesh.printable import clean
+
 _WIDTH = 120
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
@@ -72,17 +74,12 @@ def _with_notes(text: str, path: str, indent: int, notes: Notes) -> Iterator[str
         yield from _comment(note, indent)
         yield line
     else:
-        yield f"{line} # {_clean(note)}" if note else line
+        yield f"{line} # {clean(note)}" if note else line
 
 
 def _comment(note: str, indent: int) -> list[str]:
-    lines = textwrap.wrap(_clean(note), _WIDTH - indent - 2, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(clean(note), _WIDTH - indent - 2, break_long_words=False, break_on_hyphens=False)
     return [f"{' ' * indent}# {line}" for line in lines]
-
-
-def _clean(note: str) -> str:
-    """Notes have text from elsewhere in them: no character of it ends the comment or moves the cursor."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in note)
 
 
 def _flow(message: Message) -> str:
@@ -122,4 +119,5 @@ def _text(text: str, *, inside: bool) -> str:
     except yaml.YAMLError:
         pass
     quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf)
-    return quoted.strip()
+    # YAML would let through what turns the direction of writing.
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted.strip())

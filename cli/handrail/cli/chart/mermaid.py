@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from handrail.cli.chart.model import Chart, Kind
-from handrail.cli.output import clean
+from handrail.mesh.printable import clean
 
 _SHAPES = {
     Kind.START: ("([", "])"),

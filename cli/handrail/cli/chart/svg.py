@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from handrail.cli.chart.layout import Layout, Point, Size, layout
 from handrail.cli.chart.model import Chart, Kind, Node
-from handrail.cli.output import clean
+from handrail.mesh.printable import clean
 
 _LINE = 16.0
 _MARGIN = 24.0

@@ -9,7 +9,7 @@ from handrail.agents.errors import DeclarationError
 from handrail.agents.runner import find_agent, run_here, run_workers
 from handrail.cli.arguments import AGENT, add_settings, settings_of
 from handrail.cli.exits import CommandError, Exit
-from handrail.cli.logs import configure_logging
+from handrail.mesh import logs
 from handrail.mesh import settings as table
 from handrail.mesh.settings import Settings, bus_settings
 
@@ -30,7 +30,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> Exit:
     settings = settings_of(arguments)
-    configure_logging(settings)
+    logs.configure(settings.value(table.LOG_LEVEL).upper())
     workers = settings.value(table.WORKERS)
     try:
         agent = find_agent(arguments.path)

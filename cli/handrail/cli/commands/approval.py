@@ -11,14 +11,14 @@ from handrail.cli.arguments import CALLER, add_request_id, add_settings, positiv
 from handrail.cli.client import pages
 from handrail.cli.commands.flow_show import votes
 from handrail.cli.exits import Exit
-from handrail.cli.output import Output, cut, time
+from handrail.cli.output import Output, time
 from handrail.cli.session import Session, session
 from handrail.cli.words import approval_status
+from handrail.mesh.printable import json_text
 from handrail.v1 import approval_service_pb2 as pb
 from handrail.v1.flow_service_pb2 import Approval
 
 _DEFAULT_LIMIT = 50
-_SHOWN = 80
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +82,7 @@ def _row(approval: Approval) -> tuple[object, ...]:
         approval_status(approval),
         f"{sum(vote.approve for vote in approval.votes)}/{quorum}",
         time(approval.expire_time),
-        cut(_data(approval), _SHOWN),
+        _data(approval),
     )
 
 
@@ -158,7 +158,7 @@ def _print(output: Output, approval: Approval) -> None:
 def _data(approval: Approval) -> str:
     data = _opened(approval)
     data.pop("@type", None)
-    return json.dumps(data, ensure_ascii=False)
+    return json_text(data)
 
 
 def _opened(approval: Approval) -> dict[str, object]:

@@ -9,9 +9,9 @@ import uvloop
 
 from handrail.cli.arguments import COORDINATOR, add_settings, settings_of
 from handrail.cli.exits import CommandError, Exit
-from handrail.cli.logs import configure_logging
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
 from handrail.coordinator.server import ServerSettings
+from handrail.mesh import logs
 from handrail.mesh import settings as table
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.settings import Settings, bus_settings
@@ -28,7 +28,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> Exit:
     settings = settings_of(arguments)
     wanted = coordinator_settings(settings)
-    configure_logging(settings)
+    logs.configure(settings.value(table.LOG_LEVEL).upper())
     host = wanted.server.address.rpartition(":")[0]
     try:
         uvloop.run(run_coordinator(wanted, on_ready=lambda port: print(f"serving on {host}:{port}", flush=True)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import shlex
 import shutil
 import signal
@@ -22,8 +21,8 @@ from handrail.cli.dev.people import APPROVERS, OPERATOR, VIEWER
 from handrail.cli.dev.processes import StartError
 from handrail.cli.dev.stack import DevOptions, DevStack
 from handrail.cli.exits import CommandError, Exit
-from handrail.cli.logs import FORMAT
 from handrail.cli.output import Output
+from handrail.mesh import logs
 from handrail.mesh.permissions import ADMIN
 
 _POLL_SECONDS = 0.2
@@ -59,7 +58,7 @@ def _port(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> Exit:
-    logging.basicConfig(level=logging.INFO, format=FORMAT, force=True)
+    logs.configure()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())

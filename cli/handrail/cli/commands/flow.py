@@ -55,14 +55,11 @@ def _start(arguments: argparse.Namespace) -> Exit:
         if asked.output.is_json:
             asked.output.document(plain(started))
         else:
-            asked.output.text(f"{started.flow_id}{_before(started)}")
+            asked.output.text(started.flow_id)
+        if started.already_started:
+            data = ", with other data, which stand" if started.different_data else ""
+            asked.output.remark(f"handrail: flow {started.flow_id} was started before{data}")
     return Exit.OK
-
-
-def _before(started: pb.StartFlowResponse) -> str:
-    if not started.already_started:
-        return ""
-    return " was started before" + (", with other data, which stand" if started.different_data else "")
 
 
 def _text(argument: str) -> str:

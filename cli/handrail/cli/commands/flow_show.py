@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -12,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from handrail.cli.arguments import CALLER, Parsers, add_settings, moment, positive
 from handrail.cli.client import pages
 from handrail.cli.exits import Exit
-from handrail.cli.output import Output, cut, time
+from handrail.cli.output import Output, time
 from handrail.cli.session import Session, session
 from handrail.cli.words import (
     approval_status,
@@ -25,11 +24,11 @@ from handrail.cli.words import (
     run_status,
     status_of,
 )
+from handrail.mesh.printable import json_text
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.event_pb2 import RecordedEvent
 
 _ALL = 100_000
-_SHOWN = 160
 
 
 def add(verbs: Parsers) -> None:
@@ -170,7 +169,7 @@ def row(asked: Session, recorded: RecordedEvent) -> tuple[object, ...]:
     event = recorded.event
     data = asked.to_json(event.data, event.flow_type, event.template_version)
     data.pop("@type", None)
-    text = f"void: {recorded.void_reason}" if recorded.void_reason else json.dumps(data, ensure_ascii=False)
+    void = f"void: {recorded.void_reason}; " if recorded.void_reason else ""
     step = f"{event.step}/{event.attempt}" if event.attempt else event.step
     return (
         recorded.sequence,
@@ -179,7 +178,7 @@ def row(asked: Session, recorded: RecordedEvent) -> tuple[object, ...]:
         recorded.agent,
         step,
         recorded.type,
-        cut(text, _SHOWN),
+        f"{void}{json_text(data)}",
     )
 
 

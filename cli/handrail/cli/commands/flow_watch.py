@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time as clock
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings
 from handrail.cli.commands.flow_show import opened
 from handrail.cli.exits import CommandError, Exit
-from handrail.cli.output import cut, time
+from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
 from handrail.cli.words import is_final, kind, status
 from handrail.mesh import settings as table
+from handrail.mesh.printable import json_text
 from handrail.v1 import flow_service_pb2 as pb
 
 _PAUSE = 0.5
-_SHOWN = 100
 
 
 def add(verbs: Parsers) -> None:
@@ -94,8 +93,7 @@ class _Watch:
         data = self._asked.to_json(event.data, event.flow_type, event.template_version)
         data.pop("@type", None)
         void = f" void: {recorded.void_reason}" if recorded.void_reason else ""
-        shown = cut(json.dumps(data, ensure_ascii=False), _SHOWN)
         output.text(
             f"{time(recorded.time)} {recorded.sequence} {kind(recorded.kind):10} {recorded.agent:14} {recorded.type} "
-            f"{shown}{void} [{status(response.status)}]"
+            f"{json_text(data)}{void} [{status(response.status)}]"
         )

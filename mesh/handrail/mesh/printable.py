@@ -1,0 +1,33 @@
+"""Text from elsewhere as a terminal and a log may have it: control characters, line ends and characters that turn the
+direction of writing are shown as escapes, never sent. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+
+
+def clean(text: str) -> str:
+    """One line: whatever Unicode does not call printable comes as an escape, line ends too."""
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def clean_lines(text: str) -> str:
+    """The same for a text of several lines."""
+    return "\n".join(map(clean, text.split("\n")))
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """A value as JSON that any parser reads back unchanged. Characters that are not printable come as `\\u202e`."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    # A line end in the text is the layout's: in a string it is an escape already.
+    return "".join(each if each.isprintable() or each == "\n" else _json_escape(each) for each in text)
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
