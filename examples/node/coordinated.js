@@ -3,7 +3,7 @@
 //
 // A delivery is a hint that the flow may want something. What it wants, GetFlow says.
 import { flows, handrail, status, templates, typesOf, verdict } from "./coordinator.js";
-import { connectAs, pull } from "./deliveries.js";
+import { connectAs, pull, shown } from "./deliveries.js";
 import { effectKey, undoKey } from "./ids.js";
 import { AGENT, PAID, pay, REVERSED, STEP, takeBack } from "./ledger.js";
 
@@ -68,7 +68,7 @@ async function publish(work, data) {
     await flows.PublishEvent({ ...work, output_index: 0, output_total: 1, data });
   } catch (error) {
     if (!OVERTAKEN.has(error.code)) throw error;
-    console.warn(`flow ${work.flow_id}: dropped: ${JSON.stringify(error.details)}`);
+    console.warn(`flow ${shown(work.flow_id)}: dropped: ${shown(error.details)}`);
   }
 }
 

@@ -10,6 +10,10 @@ const LONGEST_DELAY_MS = 60_000;
 export const connectAs = (agent) =>
   connect({ servers: NATS, user: agent, pass: password(), inboxPrefix: `_INBOX_${agent}`, maxReconnectAttempts: -1 });
 
+// What a stranger chose is never printed raw: it could move the cursor, or pass for a line of its own.
+export const shown = (text) =>
+  JSON.stringify(String(text)).replace(/[^ -~]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 // Handle deliveries until a signal. What `handle` throws hands the delivery back, for longer each time.
 export async function pull(connection, agent, handle) {
   const consumer = await jetstream(connection).consumers.get("FLOW", `agent-${agent}`);
@@ -45,8 +49,7 @@ async function settle(message, handle, third) {
     await handle(message);
     message.ack();
   } catch (error) {
-    // A name that a stranger chose is never printed raw.
-    console.warn(`${JSON.stringify(message.subject)} is handed back: ${JSON.stringify(String(error.message))}`);
+    console.warn(`${shown(message.subject)} is handed back: ${shown(error.message)}`);
     message.nak(Math.min(250 * 2 ** message.info.deliveryCount, LONGEST_DELAY_MS));
   } finally {
     clearInterval(working);
