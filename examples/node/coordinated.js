@@ -3,39 +3,48 @@
 //
 // A delivery is a hint that the flow may want something. What it wants, GetFlow says.
 import { flows, handrail, status, templates, typesOf, verdict } from "./coordinator.js";
-import { connectAs, pull, shown } from "./deliveries.js";
+import { connectAs, pull, shown, stored } from "./deliveries.js";
 import { effectKey, undoKey } from "./ids.js";
 import { AGENT, PAID, pay, REVERSED, STEP, takeBack } from "./ledger.js";
 
 const OVERTAKEN = new Set([status.FAILED_PRECONDITION, status.ALREADY_EXISTS]);
 const BROKEN = new Set([status.INVALID_ARGUMENT, status.PERMISSION_DENIED]);
+const connection = await connectAs(AGENT);
 
 async function handle(message) {
   const [, flow_type, flow_id, kind] = message.subject.split(".");
   const { flow } = await flows.GetFlow({ flow_id });
   if (flow.last_sequence < message.seq) throw new Error("the flow was read as it stood before the delivery");
-  const event = handrail["handrail.v1.Event"].deserialize(message.data);
+  const event = decode(message.data);
 
   if (kind === "undo") {
     const effect = flow.effects.find((each) => each.event_id === event.root && each.agent === AGENT);
     if (effect?.status !== "EFFECT_STATUS_UNDOING") return;
     const { step, root, run, attempt } = event;
     const work = { flow_type, flow_id, step, root, run, attempt, undo_of: root };
-    await perform(work, flow, event, undoKey(flow_id, root), takeBack, REVERSED);
+    await perform(work, flow, await whole(event, effect.sequence), undoKey(flow_id, root), takeBack, REVERSED);
     return;
   }
   const redelivered = message.info.deliveryCount > 1;
   for (const run of flow.step_runs.filter((each) => each.agent === AGENT && each.step === STEP)) {
-    // A command names its attempt. A fact is what the run was triggered with; its id alone does not say so, for a message
-    // that does not count may have the same one.
+    // A command names its attempt. A fact is what the run was triggered with; its id alone does not say so, for a
+    // message that does not count may have the same one.
     const isMeant = kind === "retry" ? event.root === run.root : run.input_sequences.includes(message.seq);
     if (!isMeant) continue;
     const wanted = kind === "retry" ? event : { run: 0, attempt: 1 };
     const work = { flow_type, flow_id, step: STEP, root: run.root, run: wanted.run, attempt: wanted.attempt };
     const todo = verdict(flow, run, wanted, redelivered);
-    if (todo === "run") await perform(work, flow, event, effectKey(flow_id, STEP, run.root, run.run), pay, PAID);
+    if (todo === "run") {
+      const input = await whole(event, run.input_sequences[0]);
+      await perform(work, flow, input, effectKey(flow_id, STEP, run.root, run.run), pay, PAID);
+    }
     if (todo === "not started") await publish(work, any(handrail, "handrail.v1.StepNotStarted", {}));
   }
+}
+
+// The event, or what a command that was too large for its data is about.
+async function whole(event, sequence) {
+  return event.data.value.length ? event : decode(await stored(connection, sequence));
 }
 
 async function perform(work, flow, event, key, handler, answerType) {
@@ -72,6 +81,7 @@ async function publish(work, data) {
   }
 }
 
+const decode = (bytes) => handrail["handrail.v1.Event"].deserialize(bytes);
 const any = (types, name, value) => ({ type_url: `type.googleapis.com/${name}`, value: types[name].serialize(value) });
 
 // The domain's messages, as the flow's version of the template has them.
@@ -82,4 +92,4 @@ async function domain(name, version) {
   return known.get(key);
 }
 
-await pull(await connectAs(AGENT), AGENT, handle);
+await pull(connection, AGENT, handle);

@@ -1,5 +1,5 @@
 // Pulling from an agent's durable, which the coordinator made: so many at a time, each acked when all of it is stored.
-import { jetstream } from "@nats-io/jetstream";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 
 import { NATS, password } from "./settings.js";
@@ -13,6 +13,12 @@ export const connectAs = (agent) =>
 // What a stranger chose is never printed raw: it could move the cursor, or pass for a line of its own.
 export const shown = (text) =>
   JSON.stringify(String(text)).replace(/[^ -~]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+// The bytes of what is stored in FLOW at this sequence: for a command that came without its data, being too large.
+export async function stored(connection, sequence) {
+  const manager = await jetstreamManager(connection, { checkAPI: false });
+  return (await manager.direct.getMessage("FLOW", { seq: sequence })).data;
+}
 
 // Handle deliveries until a signal. What `handle` throws hands the delivery back, for longer each time.
 export async function pull(connection, agent, handle) {

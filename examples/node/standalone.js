@@ -1,14 +1,14 @@
 // An agent that publishes for itself: it runs while no coordinator does. What the coordinator would check, it checks
 // itself, in the order of the checklist in docs/wire.md. It asks the coordinator only where a message does not tell.
-import { create, fromBinary, fromJson, toJson } from "@bufbuild/protobuf";
+import { fromBinary, fromJson, toJson } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
 import { jetstreamManager } from "@nats-io/jetstream";
 
 import { flows, verdict } from "./coordinator.js";
-import { connectAs, pull } from "./deliveries.js";
+import { connectAs, pull, stored } from "./deliveries.js";
 import { effectKey, failureId, outcomeId, undoFailureId, undoKey, undoneId } from "./ids.js";
 import { AGENT, PAID, pay, REVERSED, STEP, takeBack } from "./ledger.js";
-import { any, IRREVERSIBLE, Malformed, ours, read, Store, Templates, typeOf } from "./wire.js";
+import { any, decode, IRREVERSIBLE, Malformed, NO_EFFECT, ours, read, Store, Templates, typeOf } from "./wire.js";
 
 const GIVE_UP = 5; // deliveries of a message whose flow or version nobody has stored
 const REFRESH_MS = 2_000;
@@ -65,7 +65,8 @@ async function handle(message) {
     const effect = flow.effects.find((each) => each.event_id === event.root && each.agent === AGENT);
     if (effect?.status !== "EFFECT_STATUS_UNDOING") return;
     const { root, run, attempt } = event;
-    return perform({ ...addressed(event, now), root, run, attempt, causationId: root }, now, event, { undo: true });
+    const work = { ...addressed(event, now), root, run, attempt, causationId: root };
+    return perform(work, now, await whole(event, effect.sequence), { undo: true });
   }
   for (const run of flow.step_runs.filter((each) => each.agent === AGENT && each.step === STEP)) {
     const isMeant = kind === "retry" ? event.root === run.root : run.input_sequences.includes(message.seq);
@@ -74,9 +75,14 @@ async function handle(message) {
     const attempt = { root: run.root, run: wanted.run, attempt: wanted.attempt, causationId: event.causationId };
     const work = { ...addressed(event, now), ...attempt };
     const todo = verdict(flow, run, wanted, redelivered);
-    if (todo === "run") await perform(work, now, event);
+    if (todo === "run") await perform(work, now, await whole(event, run.input_sequences[0]));
     if (todo === "not started") await store.answer("failure", work, idOfFailure(work), ours("StepNotStarted", {}));
   }
+}
+
+// The event, or what a command that was too large for its data is about.
+async function whole(event, sequence) {
+  return event.data.value.length ? event : decode(await stored(connection, sequence));
 }
 
 const addressed = ({ flowType, flowId }, { template }) => ({
@@ -95,7 +101,8 @@ function needsLook({ event, kind, type, agent }, { template }, message, redelive
   return (
     redelivered || looked.has(event.flowId) || !["event", "released"].includes(kind) || !speaks ||
     step.effect === IRREVERSIBLE || step.afterAll.length > 0 || age > Number(step.timeout.seconds) * 1000 ||
-    (kind === "event" && templates.isGated(event.flowType, type))
+    (kind === "event" && templates.isGated(event.flowType, type)) ||
+    (step.effect !== NO_EFFECT && templates.isRuled(event.flowType, type))
   );
 }
 
@@ -124,7 +131,8 @@ async function perform(work, { template, registry }, event, { undo = false } = {
 }
 
 async function fail(work, undo, errorClass, text, how) {
-  const failed = { errorClass: errorClass.slice(0, 256), text: text.slice(0, 4096), undoOf: undo ? work.root : "", ...how };
+  const undoOf = undo ? work.root : "";
+  const failed = { errorClass: errorClass.slice(0, 256), text: text.slice(0, 4096), undoOf, ...how };
   await store.answer("failure", work, idOfFailure(work, undo), ours("StepFailed", failed));
 }
 

@@ -17,9 +17,10 @@ const REASONS = handrail.getEnum("handrail.v1.ErrorReason");
 const DIVERGENCES = handrail.getEnum("handrail.v1.DivergenceKind");
 const EFFECTS = handrail.getEnum("handrail.v1.Effect");
 const value = (kind, name) => kind.values.find((each) => each.name === name).number;
-export const IRREVERSIBLE = value(EFFECTS, "EFFECT_IRREVERSIBLE");
+export const [NO_EFFECT, IRREVERSIBLE] = ["EFFECT_NONE", "EFFECT_IRREVERSIBLE"].map((name) => value(EFFECTS, name));
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
+export const decode = (bytes) => fromBinary(schema("Event"), bytes);
 export const typeOf = (data) => data.typeUrl.split("/").pop();
 export const any = (type, message) => ({
   $typeName: "google.protobuf.Any", typeUrl: `type.googleapis.com/${type.typeName}`, value: toBinary(type, message),
@@ -35,7 +36,7 @@ export function read(message) {
   }
   let event;
   try {
-    event = fromBinary(schema("Event"), message.data);
+    event = decode(message.data);
   } catch (error) {
     throw new Malformed("MALFORMED", `the body is no handrail.v1.Event: ${error.message}`);
   }
@@ -44,7 +45,7 @@ export function read(message) {
   if (said.join(" ") !== [flowType, flowId, speaker, eventId, type].join(" ")) {
     throw new Malformed("WRONG_ADDRESS", "the body says otherwise than its subject");
   }
-  if (expectedId(kind, event) !== eventId) throw new Malformed("WRONG_EVENT_ID", "the id does not follow from the body");
+  if (expectedId(kind, event) !== eventId) throw new Malformed("WRONG_EVENT_ID", "the id does not follow");
   return { kind, type, event, agent };
 }
 
@@ -85,8 +86,15 @@ export class Templates {
   }
 
   isGated(flowType, type) {
-    const known = [...this.versions.values()].filter(({ template }) => template.name === flowType);
-    return known.some(({ template }) => template.gates.some((gate) => gate.on === type));
+    return this.#named(flowType).some(({ gates }) => gates.some((gate) => gate.on === type));
+  }
+
+  isRuled(flowType, type) {
+    return this.#named(flowType).some(({ rules }) => rules.some((rule) => rule.on.includes(type)));
+  }
+
+  #named(flowType) {
+    return [...this.versions.values()].map(({ template }) => template).filter(({ name }) => name === flowType);
   }
 }
 
@@ -141,7 +149,7 @@ export class Store {
       } catch (error) {
         ignoreTaken(error);
       }
-      for await (const { data } of await this.#held(filter)) return fromBinary(schema("Event"), data);
+      for await (const { data } of await this.#held(filter)) return decode(data);
       await sleep(50); // the copy that was there died with its leader, or this replica lags
     }
   }
@@ -151,7 +159,8 @@ export class Store {
   }
 
   #publish(kind, event, expect) {
-    const subject = `flow.${event.flowType}.${event.flowId}.${kind}.${this.agent}.${event.eventId}.${typeOf(event.data)}`;
+    const { flowType, flowId, eventId, data } = event;
+    const subject = `flow.${flowType}.${flowId}.${kind}.${this.agent}.${eventId}.${typeOf(data)}`;
     return this.js.publish(subject, toBinary(schema("Event"), event), { expect, retries: 3 });
   }
 }
