@@ -90,14 +90,14 @@ def test_a_proto_that_does_not_compile_is_a_finding_of_the_check(project: Path) 
     assert "breaking" not in done.stdout
     code, text = complaint("impact", "--against", "main")
     assert code == Exit.USAGE
-    assert "the contracts don't compile: proto/payments/v1/payments.proto:104:" in text
+    assert "the contracts don't compile: proto/payments/v1/payments.proto:122:" in text
 
 
 def test_a_removed_field_names_agents_template_and_gates(project: Path) -> None:
     edit(project / PAYMENTS, RISK, "")
     template = project / "agents/demos/payments/refund.yaml"
-    rule = "rules: [{name: risky, on: [payments.v1.ChargebackEnriched], when: event.risk > 2, then: ESCALATE}]\n"
-    template.write_text(template.read_text() + rule)
+    rule = "  - {name: risky, on: [payments.v1.ChargebackEnriched], when: event.risk > 2, then: ESCALATE}\n"
+    template.write_text(template.read_text().replace("gates:\n", f"{rule}gates:\n"))
     done = impact("--against", "main", "--output", "json")
     assert done.returncode == 1
     report = json.loads(done.stdout)

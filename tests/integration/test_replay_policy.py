@@ -41,13 +41,14 @@ from tests.support.recorded_refunds import REFUND, record, refund_template
 
 REFUNDS = 10_000
 
-CHANGED = """
+GATE = """
   - name: medium_refund
     on: payments.v1.SmallRefundGranted
     when: event.amount.units >= 500
     approvers: {roles: [finance], quorum: 1}
     expires_after: 14400s
-rules:
+"""
+RULES = """\
   - name: tiny
     on: [payments.v1.ChargebackEnriched]
     when: event.amount.units < 3
@@ -73,7 +74,8 @@ rules:
 
 def changed(milliseconds: int = 1000) -> str:
     """The demo's template with other thresholds: 1,500 for large refunds, a new gate from 500 on, and four rules."""
-    return REFUND.read_text().replace("version: 1", "version: 2").replace(">= 1000", ">= 1500") + CHANGED % milliseconds
+    text = REFUND.read_text().replace("version: 1", "version: 2").replace(">= 1000", ">= 1500") + GATE
+    return text.replace("gates:\n", f"{RULES % milliseconds}gates:\n", 1)
 
 
 @dataclass
