@@ -86,7 +86,7 @@ def test_a_proto_that_does_not_compile_is_a_finding_of_the_check(project: Path) 
     edit(project / PAYMENTS, r"^message RefundPaid \{", "message {")
     done = handrail("contracts", "check")
     assert done.returncode == 1
-    assert f"lint: {PAYMENTS}:104:" in done.stdout
+    assert f"lint: {PAYMENTS}:122:" in done.stdout
     assert "breaking" not in done.stdout
     code, text = complaint("impact", "--against", "main")
     assert code == Exit.USAGE

@@ -73,9 +73,9 @@ RULES = """\
 
 
 def changed(milliseconds: int = 1000) -> str:
-    """The demo's template with other thresholds: 1,500 for large refunds, a new gate from 500 on, and four rules."""
+    """The demo's template with a threshold of 1,500 for large refunds, a new gate from 500 on, and four other rules."""
     text = REFUND.read_text().replace("version: 1", "version: 2").replace(">= 1000", ">= 1500") + GATE
-    return text.replace("gates:\n", f"{RULES % milliseconds}gates:\n", 1)
+    return f"{text[: text.index('rules:')]}rules:\n{RULES % milliseconds}{text[text.index('gates:') :]}"
 
 
 @dataclass
