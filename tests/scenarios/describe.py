@@ -160,14 +160,25 @@ def _credited(flow: Flow, recorded: Recorded) -> str:
         f"{clock(from_timestamp(each.start_time))} to {clock(from_timestamp(each.end_time))}"
         for each in message.absences
     )
-    what = message.what
-    name = {
+    name = _due(flow, message.what)
+    return f"coordinator was away from {away}: {name} has until {clock(from_timestamp(message.until))}"
+
+
+def _queued(flow: Flow, recorded: Recorded) -> str:
+    message = pb.StepQueued.FromString(recorded.event.data.value)
+    what, until = _due(flow, message.what), clock(from_timestamp(message.until))
+    if message.handed_out:
+        return f"coordinator: {what} has left the queue, and has until {until}"
+    return f"coordinator: {what} is not begun, and waits until {until}"
+
+
+def _due(flow: Flow, what: pb.Deadline) -> str:
+    return {
         pb.DeadlineKind.DEADLINE_KIND_STEP: what.step,
         pb.DeadlineKind.DEADLINE_KIND_UNDO: f"the undo of {_type_of(flow, what.subject_id)}",
         pb.DeadlineKind.DEADLINE_KIND_APPROVAL: f"the answer to gate {what.gate}",
         pb.DeadlineKind.DEADLINE_KIND_FLOW: "the flow",
     }[what.kind]
-    return f"coordinator was away from {away}: {name} has until {clock(from_timestamp(message.until))}"
 
 
 def _until(message: pb.StepTimedOut) -> str:
@@ -235,6 +246,7 @@ _DECISIONS: dict[str, Callable[[Flow, Recorded], str]] = {
     "ApprovalGiven": _given,
     "ApprovalRefused": _refused,
     "StepTimedOut": _timed_out,
+    "StepQueued": _queued,
     "TimeCredited": _credited,
     "FlowHalted": _halted,
     "FlowResumed": _resumed,

@@ -22,6 +22,9 @@ several effects, the one that message 7 reported.
     retry PERSON STEP                        resolve PERSON CAUSE CHOICE
     wait 5m                                  coordinator off|on
     migrate PERSON NUMBER                    move the flow to that version
+    busy AGENT                               it is at work elsewhere, and is handed nothing new
+    gone AGENT                               it is handed nothing, and is not at work
+    back AGENT                               it is handed what waits
 """
 
 from __future__ import annotations
@@ -70,6 +73,9 @@ class Story:
             "resolve": self._resolve,
             "wait": lambda words: self._now.wait(_duration(words.plain[0])),
             "coordinator": self._coordinator,
+            "busy": lambda words: self._now.take_nothing(words.plain[0]),
+            "gone": lambda words: self._now.take_nothing(words.plain[0], idle=timedelta.max),
+            "back": lambda words: self._now.hand_out(words.plain[0]),
             "migrate": lambda words: self._say(self._now.migrate(int(words.plain[1]), words.plain[0])),
         }
 

@@ -4,6 +4,7 @@ and the coordinator's real decisions. Everything goes over the wire's bytes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +19,7 @@ from handrail.mesh.envelope import Entry, Recorded, pack, type_of
 from handrail.mesh.flow import Effect, Flow, Proposal, ProposalState, StepRun
 from handrail.mesh.fold import begin, evolve, fold, is_final
 from handrail.mesh.fold.attempts import next_run
+from handrail.mesh.queue import Queue
 from handrail.mesh.subjects import COORDINATOR, Address, Kind
 from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import (
@@ -52,6 +54,7 @@ class Simulation:
         self.flow_id = flow_id
         self.now = BEGINNING
         self.absences: list[Absence] = []
+        self.queues: dict[str, Queue] = {}
         self._away_since: datetime | None = None
         self.history: list[Recorded] = []
         self.flow: Flow = begin(template)
@@ -110,7 +113,7 @@ class Simulation:
         if not self.coordinator:
             return
         for _ in range(_DECISIONS):
-            entry = decide(self.flow, self.now, self.absences)
+            entry = decide(self.flow, self.now, self.absences, self.queues)
             if entry is None:
                 assert not [name for name, due in timers(self.flow).items() if due <= self.now], "a timer that is hot"
                 return
@@ -130,6 +133,14 @@ class Simulation:
             self.settle()
             assert len(self.history) > before, "a timer fired, and nothing was due"
         self.now = target
+
+    def take_nothing(self, agent: str, *, idle: timedelta = timedelta()) -> None:
+        """An agent is handed nothing new from here on. While it is `idle` for no time it is at work."""
+        self.queues[agent] = Queue(len(self.history), idle=idle)
+
+    def hand_out(self, agent: str) -> None:
+        """An agent is handed what waited for it, and what comes."""
+        self.queues[agent] = Queue(sys.maxsize)
 
     def next_timer(self) -> datetime | None:
         """When the coordinator looks at the flow again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -16,6 +16,7 @@ from handrail.coordinator.handling import Guard
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.presence import Presence, Present
+from handrail.coordinator.queues import AgentQueues
 from handrail.coordinator.tracking import Tracking
 from handrail.coordinator.troubles import Troubles
 from handrail.mesh.bus import Page, RawMessage
@@ -26,6 +27,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.jsapi import API_TIMEOUT
 from handrail.mesh.permissions import matches
 from handrail.mesh.publish import PUBLISH_TIMEOUT
+from handrail.mesh.queue import Queues
 from handrail.mesh.store import FlowStore
 from handrail.mesh.streams import FLOW
 from handrail.testing.memory import MemoryBus, MemoryDelivery
@@ -113,13 +115,21 @@ class AlwaysThere(Presence):
         return Present(self._stepped.now)
 
 
+class NothingQueued(AgentQueues):
+    """What is due was handed out long ago."""
+
+    async def of(self, agents: Iterable[str]) -> Queues:
+        """None of them was looked at."""
+        return {}
+
+
 class SteppedReplica:
     """What of a replica handles messages and what people ask for."""
 
     def __init__(self, bus: SteppedBus, catalog: Catalog, leases: Leases) -> None:
         self.store = FlowStore(bus, catalog)
         self.troubles = Troubles()
-        self.attendant = Attendant(self.store, Alarms(bus), leases, AlwaysThere(bus))
+        self.attendant = Attendant(self.store, Alarms(bus), leases, AlwaysThere(bus), NothingQueued(bus))
         self.interventions = Interventions(self.store, self.attendant)
         self.guard = Guard(bus, self.troubles)
         self.tracking = Tracking(bus, self.store, self.attendant, self.guard, self.troubles, Finished())

@@ -107,6 +107,42 @@ async def test_p8_a_crash_before_the_publish_runs_the_handler_again_under_the_sa
     assert chain.book.balance == 250
 
 
+@pytest.mark.parametrize("late, began", [(timedelta(seconds=7.5), 0), (timedelta(seconds=7.6), 1)])
+async def test_a_handler_that_begins_late_says_so_first_and_a_punctual_one_says_nothing(
+    late: timedelta, began: int
+) -> None:
+    """A quarter of the 30 s that the step may take is late: its time runs from there."""
+    chain = Chain()
+    async with World(templates=[template()], agents=chain.agents) as world:
+        world.stop_agent("enrichment")
+        flow = await begun(world)
+        await world.advance(late)
+        await world.start_agent("enrichment")
+        assert flow.status == "COMPLETED"
+        assert [progress.began for progress in flow.recorded(StepProgress)] == [True] * began
+
+
+async def test_p7_what_no_thread_is_free_for_is_told_to_the_flow_and_handed_back() -> None:
+    agent = Agent("enrichment")
+
+    @agent.on(ChargebackReceived)
+    def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        return enriched()
+
+    soon = "effect: NONE\n    timeout: 0.1s"
+    async with World(
+        templates=[template(CHAIN, ("effect: NONE\n    timeout: 30s", soon))], agents=[*Chain().agents[1:], agent]
+    ) as world:
+        taken = world._threads.place()
+        await taken.take()
+        flow = await begun(world)
+        assert [progress.waiting for progress in flow.recorded(StepProgress)] == [True]
+        assert [run.state for run in flow.flow.runs.values()] == [RunState.OWED]
+        taken.give_up()
+        await world.advance(timedelta(seconds=1))
+        assert flow.status == "COMPLETED"
+
+
 async def test_p3_a_lost_ack_does_not_run_a_step_that_is_done() -> None:
     chain = Chain()
     async with World(templates=[template()], agents=chain.agents) as world:

@@ -144,6 +144,10 @@ SENTENCES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
         [("then: ESCALATE", "then: FAIL")],
         ["When rule dear trips, the flow ends as failed; before, the flow is held and a person is asked."],
     ),
+    "a step that may wait": (
+        [("timeout: 3600s", "timeout: 3600s\n    start_within: 90s")],
+        ["Step send may wait 90 s until it is begun; before, while its agent is at work."],
+    ),
     "a slower step": ([("timeout: 3600s", "timeout: 90s")], ["Step send may take 90 s instead of 1 h."]),
     "more attempts": (
         [("max_attempts: 3", "max_attempts: 4")],

@@ -218,6 +218,7 @@ PLANTED = [
     ("HR027", "gates[0].when", [("event.price > 100", "event.price")]),
     ("HR027", "rules[0].when", [("flow.counts['shop.v1.Missed']", "flow.counts['shop.v1.Mist']")]),
     ("HR028", "steps[0].timeout", [("timeout: 5s", "timeout: 3601s")]),
+    ("HR028", "steps[0].start_within", [("timeout: 5s", "timeout: 5s\n    start_within: 3601s")]),
     ("HR028", "gates[0].expires_after", [("expires_after: 60s", "expires_after: 7200s")]),
     ("HR031", "steps[3].after_all[1]", [("emits: [shop.v1.Priced]", "emits: [shop.v1.Priced, shop.v1.Packed]")]),
     ("HR031", "steps[3].after_all[1]", [("after: [shop.v1.Planned]\n    emits: [shop.v1.Priced]", PRICED_IF_MISSED)]),

@@ -77,6 +77,12 @@ class Agent:
         return tuple(self._handlers)
 
     @property
+    def in_hand(self) -> int:
+        """How many deliveries a worker takes at a time: no more than it can begin. What waits, waits at the broker."""
+        plain = all(not handler.asynchronous for handler in self._handlers)
+        return min(self.concurrency, self.threads) if plain and self._handlers else self.concurrency
+
+    @property
     def sources(self) -> Sequence[Source]:
         """What runs beside the handlers."""
         return tuple(self._sources)

@@ -110,12 +110,25 @@ class Attempt:
         return self._entry(Kind.FAILURE, self._failure_id(), pack(StepNotStarted(text=text[:TEXT_LIMIT])), moment)
 
     def progress(
-        self, counter: int, note: str, *, moment: Moment, began: bool = False, handed_back: bool = False
+        self,
+        counter: int,
+        note: str,
+        *,
+        moment: Moment,
+        began: bool = False,
+        handed_back: bool = False,
+        waiting: bool = False,
     ) -> Entry:
-        """The n-th durable heartbeat of the attempt: it goes on, or its handler `began`, or was `handed_back`."""
+        """The n-th durable heartbeat of the attempt: it goes on; its handler `began`, or was `handed_back`; or it is
+        `waiting`, and no handler was begun.
+        """
         event_id = ids.progress_id(self.flow_id, self.step.name, self.root, self.run, self.attempt, counter)
         message = StepProgress(
-            counter=counter, note=_encodable(note)[:_NOTE_LIMIT], began=began, handed_back=handed_back
+            counter=counter,
+            note=_encodable(note)[:_NOTE_LIMIT],
+            began=began,
+            handed_back=handed_back,
+            waiting=waiting,
         )
         return self._entry(Kind.PROGRESS, event_id, pack(message), moment)
 

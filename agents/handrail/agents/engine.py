@@ -42,6 +42,9 @@ _LONGEST_DELAY = timedelta(minutes=5)
 _BUSY_DELAY = timedelta(seconds=1)
 _QUICK_DELAY, _QUICK = timedelta(milliseconds=250), 6
 
+_LATE = 0.25
+"""The part of its time after which an attempt begins late, and which it waits for room in a worker."""
+
 _POISON_TEXT = "its handler was begun again and again, at last alone, and came to no end: it may kill its process"
 
 _BAD_ANSWER = (
@@ -100,7 +103,8 @@ class Engine:
             delivery.nak()
         except Postponed as postponed:
             delay = _delay_after(postponed, delivery.delivered)
-            _logger.warning("%s; handed back for %g s", postponed, delay.total_seconds())
+            level = logging.INFO if isinstance(postponed, Busy) else logging.WARNING
+            _logger.log(level, "%s; handed back for %g s", postponed, delay.total_seconds())
             delivery.nak(delay)
         except Exception:
             # A fault of the SDK, or of what it stands on: the message is kept, and the fault is seen.
@@ -156,7 +160,7 @@ class Engine:
         ) as span:
             parent = span.span_id
             try:
-                answer = await self._call(work, span)
+                answer = await self._begin(work, span)
             except HandlerEnded as ended:
                 span.fail(ended.why)
                 if ended.halted:
@@ -194,8 +198,20 @@ class Engine:
                 parent=parent,
             )
 
+    async def _begin(self, work: _Work, span: Span) -> list[Message]:
+        """Call the handler where there is room for it; where there is none for long, say that it is not begun."""
+        try:
+            return await self._call(work, span)
+        except Busy as busy:
+            await self._outcomes.waiting(work.attempt)
+            busy.at_most = work.attempt.timeout * _LATE
+            raise
+
     async def _call(self, work: _Work, span: Span) -> list[Message]:
-        """Call the handler, beside the others or alone; a start that is not the first is recorded before it happens."""
+        """Call the handler, beside the others or alone.
+
+        A start that is late, or not the first, is recorded before it happens: the attempt's time runs from there.
+        """
         attempt, handler, delivery = work.attempt, work.handler, work.delivery
         if handler.validate_inbound:
             arguments.check_inputs(attempt.template.contracts, attempt.inputs)
@@ -215,7 +231,9 @@ class Engine:
                 _logger.warning(
                     "%s: begun before and not heard of again; now it runs alone", attempt.label, extra=_about(attempt)
                 )
-            if attempt.on_record:
+            if not handler.asynchronous:
+                await place.take(within=attempt.timeout * _LATE)
+            if attempt.on_record or self._mesh.now() - delivery.time > attempt.timeout * _LATE:
                 heartbeats = await self._outcomes.began(attempt)
                 running.deadline = self._mesh.now() + attempt.timeout
             if handler.context_name:
@@ -231,6 +249,7 @@ class Engine:
                 await self._outcomes.handed_back(attempt, heartbeats)
             raise
         finally:
+            place.give_up()
             seat.leave()
 
     async def _refuse(self, attempt: Attempt, unfit: UnfitInput, delivery: Delivery, parent: str) -> None:
@@ -303,7 +322,7 @@ def _delay_for_others(delivered: int) -> timedelta:
 def _delay_after(postponed: Postponed, delivered: int) -> timedelta:
     match postponed:
         case Busy():
-            return _BUSY_DELAY
+            return min(_BUSY_DELAY, postponed.at_most)
         case NoHandler():
             return _delay_for_others(delivered)
         case _:

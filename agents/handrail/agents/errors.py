@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 
 class NonRetryable(Exception):
@@ -45,7 +46,12 @@ class Postponed(Exception):
 
 
 class Busy(Postponed):
-    """This worker has something to run that nothing may run beside."""
+    """This worker has no room: its threads are taken, or it has something to run that nothing may run beside.
+
+    `at_most` bounds how long the delivery is handed back for.
+    """
+
+    at_most: timedelta = timedelta.max
 
 
 class NoHandler(Postponed):

@@ -97,17 +97,33 @@ class Outcomes:
         except HandrailError as error:
             _logger.warning("%s: that it was handed back is not recorded: %s", attempt.label, error.text)
 
+    async def waiting(self, attempt: Attempt) -> None:
+        """Record that a worker which has the attempt does not begin it, for want of room."""
+        try:
+            await self._progress(attempt, attempt.starts.counter, waiting=True)
+        except HandrailError as error:
+            _logger.warning("%s: that it waits is not recorded: %s", attempt.label, error.text)
+
     async def heartbeat(self, attempt: Attempt, counter: int, note: str) -> int:
         """Store a durable heartbeat, the first after the `counter`-th that is free; returns which one it is."""
         return await self._progress(attempt, counter, note)
 
     async def _progress(
-        self, attempt: Attempt, counter: int, note: str = "", *, began: bool = False, handed_back: bool = False
+        self,
+        attempt: Attempt,
+        counter: int,
+        note: str = "",
+        *,
+        began: bool = False,
+        handed_back: bool = False,
+        waiting: bool = False,
     ) -> int:
         while True:
             counter += 1
             moment = self._moment(telemetry.current_span_id())
-            entry = attempt.progress(counter, note, moment=moment, began=began, handed_back=handed_back)
+            entry = attempt.progress(
+                counter, note, moment=moment, began=began, handed_back=handed_back, waiting=waiting
+            )
             try:
                 await self._mesh.publish(entry.address.subject, entry.body, headers=telemetry.headers())
             except AlreadyStored:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TypeVar
+
+from handrail.agents.errors import Busy
 
 T = TypeVar("T")
 
@@ -21,9 +24,15 @@ class Place:
         self._places = places
         self._held = False
 
-    async def take(self) -> None:
-        """Wait for a place."""
-        await self._places.acquire()
+    async def take(self, *, within: timedelta | None = None) -> None:
+        """Wait for a place, unless it is held; `Busy` where none is free in time: another worker may have one."""
+        if self._held:
+            return
+        try:
+            async with asyncio.timeout(None if within is None else within.total_seconds()):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Busy("all threads of this worker are taken") from None
         self._held = True
 
     def give_up(self) -> None:

@@ -203,7 +203,7 @@ class _Pulling:
             self._pull = await self._bus.pull(
                 FLOW,
                 agent_durable(self._agent.name),
-                in_flight=self._agent.concurrency,
+                in_flight=self._agent.in_hand,
                 on_delivery=self._desk.take,
                 on_problem=self._on_problem,
             )

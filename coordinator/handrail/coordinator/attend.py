@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 
 from handrail.coordinator import entries
 from handrail.coordinator.alarms import Alarms
-from handrail.coordinator.decide import decide
+from handrail.coordinator.decide import agents_due, decide
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.presence import Presence, Present
+from handrail.coordinator.queues import AgentQueues
 from handrail.coordinator.timers import timers
 from handrail.mesh import telemetry
 from handrail.mesh.envelope import Entry
@@ -51,11 +52,14 @@ class Attendant:
     what came since. That saves work and decides nothing: every append names the sequence it is based on.
     """
 
-    def __init__(self, store: FlowStore, alarms: Alarms, leases: Leases, presence: Presence) -> None:
+    def __init__(
+        self, store: FlowStore, alarms: Alarms, leases: Leases, presence: Presence, queues: AgentQueues
+    ) -> None:
         self._store = store
         self._alarms = alarms
         self._leases = leases
         self._presence = presence
+        self._queues = queues
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
         self._recent: OrderedDict[str, _Attended] = OrderedDict()
 
@@ -108,7 +112,7 @@ class Attendant:
         return flow, timers(await self._store.fold(flow_type, flow_id, earlier)) if earlier else {}
 
     async def _decide(self, flow: Flow, present: Present) -> tuple[Flow, bool]:
-        entry = decide(flow, *present)
+        entry = await self._next(flow, present)
         if entry is None:
             return flow, False
         if entry.address.message_type not in _MORE_WILL_FOLLOW:
@@ -155,8 +159,13 @@ class Attendant:
                     what = entry.address.message_type
                     log.info("flow %s: %s at %d is void: %s", flow.flow_id, what, sequence, void.text)
                     return flow, True
-            entry = decide(flow, *present)
+            entry = await self._next(flow, present)
         return flow, False
+
+    async def _next(self, flow: Flow, present: Present) -> Entry | None:
+        """What `decide` says, once the queues are looked at in which something may wait that is due."""
+        queues = await self._queues.of(agents_due(flow, present.time))
+        return decide(flow, present.time, present.absences, queues)
 
     @asynccontextmanager
     async def turn(self, flow_id: str) -> AsyncIterator[None]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from handrail.coordinator import approve, entries, undo
 from handrail.mesh.absence import Absence, disturbing, moved
 from handrail.mesh.envelope import Entry
 from handrail.mesh.flow import Flow, RunState, StepRun, Wish
-from handrail.mesh.fold import credit, halts, matters, resuming, settled
+from handrail.mesh.fold import deadlines, halts, matters, resuming, settled
+from handrail.mesh.queue import Queue, Queues, Wait
 from handrail.mesh.template import Consequence
 from handrail.v1.decision_pb2 import Choice, FlowResumed, HaltMode, RuleAction, RuleTripped
 
@@ -23,6 +25,8 @@ _HALT_OF_CHOICE = {
     Choice.CHOICE_FAIL: HaltMode.HALT_MODE_FAIL,
 }
 
+_NO_QUEUES: Queues = MappingProxyType({})
+
 _ACTION_OF_RULE = {
     Consequence.ESCALATE: RuleAction.RULE_ACTION_ESCALATE,
     Consequence.COMPENSATE: RuleAction.RULE_ACTION_COMPENSATE,
@@ -31,22 +35,43 @@ _ACTION_OF_RULE = {
 }
 
 
-def decide(flow: Flow, now: datetime, absences: Sequence[Absence] = ()) -> Entry | None:
+def decide(flow: Flow, now: datetime, absences: Sequence[Absence] = (), queues: Queues = _NO_QUEUES) -> Entry | None:
     """The next message to append, or None when nothing is due at `now`.
 
-    `absences` are the times in which no coordinator was there: what is due for them alone is given time first.
+    `absences` are the times in which no coordinator was there, `queues` those of the agents whose attempts are due:
+    what is due for the one alone, or is in the other, is given time first.
     """
     if flow.first is None or flow.closed:
         return None
-    return _first(_OF_STATE, flow, now) or _credit(flow, now, absences) or _first(_OF_TIME, flow, now)
+    return _first(_OF_STATE, flow, now) or _give_time(flow, now, absences, queues) or _first(_OF_TIME, flow, now)
 
 
-def _credit(flow: Flow, now: datetime, absences: Sequence[Absence]) -> Entry | None:
-    if not absences:
+def agents_due(flow: Flow, now: datetime) -> frozenset[str]:
+    """The agents whose attempts are due at `now`: whether those are in a queue is to be known first."""
+    late = [run.step.agent for run in flow.runs.values() if run.state is RunState.OWED and run.deadline <= now]
+    late += [e.step.agent for e in flow.effects.values() if e.deadline is not None and e.deadline <= now]
+    return frozenset(late)
+
+
+def _give_time(flow: Flow, now: datetime, absences: Sequence[Absence], queues: Queues) -> Entry | None:
+    if not absences and not queues:
         return None
-    for what, clock in credit.watched(flow):
-        if clock.due <= now and (until := moved(clock, absences, now)) is not None:
-            return entries.time_credited(flow, what, disturbing(clock, absences), until, now)
+    for each in deadlines.watched(flow):
+        clock, wait = each.clock, each.wait
+        if clock.due > now:
+            continue
+        if (until := moved(clock, absences, now)) is not None:
+            return entries.time_credited(flow, each, disturbing(clock, absences), until, now)
+        if wait is not None and wait.agent in queues and (entry := _wait(flow, each, wait, queues[wait.agent], now)):
+            return entry
+    return None
+
+
+def _wait(flow: Flow, due: deadlines.Watched, wait: Wait, queue: Queue, now: datetime) -> Entry | None:
+    if wait.in_queue(queue) and (until := wait.next_look(now)) > due.clock.due:
+        return entries.step_queued(flow, due, until, now)
+    if wait.may_have_left(queue):
+        return entries.step_queued(flow, due, wait.last_look(now), now, handed_out=True)
     return None
 
 

@@ -14,17 +14,18 @@ from handrail.mesh.envelope import COMMANDS, Entry, Recorded, pack, timestamp, t
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Effect, Flow, Proposal, StepRun
 from handrail.mesh.fold import halts
+from handrail.mesh.fold.deadlines import Watched
 from handrail.mesh.fold.matters import Matter
 from handrail.mesh.subjects import COORDINATOR, Address, Kind
 from handrail.v1.decision_pb2 import (
     ApprovalRequested,
-    Deadline,
     Escalated,
     FlowClosed,
     FlowHalted,
     FlowStatus,
     GateRequest,
     HaltMode,
+    StepQueued,
     StepTimedOut,
     TimeCredited,
 )
@@ -118,13 +119,22 @@ def undo_timed_out(flow: Flow, effect: Effect, deadline: datetime, now: datetime
     return decision(flow, message, about=effect.subject, now=now, step=effect.step.name)
 
 
-def time_credited(flow: Flow, what: Deadline, absences: Iterable[Absence], until: datetime, now: datetime) -> Entry:
+def time_credited(flow: Flow, due: Watched, absences: Iterable[Absence], until: datetime, now: datetime) -> Entry:
     """A deadline that fell due is moved, because nobody was there for a time."""
-    message = TimeCredited(what=what, until=timestamp(until))
+    message = TimeCredited(what=due.what, until=timestamp(until))
     for absence in absences:
         message.absences.add(start_time=timestamp(absence.start), end_time=timestamp(absence.end))
-    about = f"{what.kind}:{what.step}:{what.subject_id}:{what.gate}"
-    return decision(flow, message, about=about, now=now, step=what.step)
+    return decision(flow, message, about=_deadline(due), now=now, step=due.step)
+
+
+def step_queued(flow: Flow, due: Watched, until: datetime, now: datetime, *, handed_out: bool = False) -> Entry:
+    """The deadline of an attempt is moved, because nobody has begun it, or somebody may be about to."""
+    message = StepQueued(what=due.what, until=timestamp(until), handed_out=handed_out)
+    return decision(flow, message, about=_deadline(due), now=now, step=due.step)
+
+
+def _deadline(due: Watched) -> str:
+    return f"{due.kind}:{due.step}:{due.subject_id}:{due.gate}"
 
 
 def halted(

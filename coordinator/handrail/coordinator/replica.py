@@ -18,6 +18,7 @@ from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import DEFAULT_TTL, Leases
 from handrail.coordinator.presence import Presence
 from handrail.coordinator.publishing import Publishing
+from handrail.coordinator.queues import AgentQueues
 from handrail.coordinator.supervise import keep_running, pause
 from handrail.coordinator.sweep import DEFAULT_INTERVAL, Sweep
 from handrail.coordinator.tracking import Tracking
@@ -54,7 +55,7 @@ class Replica:
         self.store = FlowStore(bus, self.catalog)
         self.leases = Leases(LeaseBucket(bus), holder=holder, ttl=lease_ttl)
         self._presence = Presence(bus, absent_after=absent_after)
-        self.attendant = Attendant(self.store, Alarms(bus), self.leases, self._presence)
+        self.attendant = Attendant(self.store, Alarms(bus), self.leases, self._presence, AgentQueues(bus))
         self.interventions = Interventions(self.store, self.attendant)
         self.publishing = Publishing(bus, self.catalog, self.store)
         self.troubles = Troubles()

@@ -163,6 +163,11 @@ def check_times(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
     deadline = proto.deadline.ToTimedelta()
     times = [(f"steps[{index}].timeout", step.timeout) for index, step in enumerate(proto.steps)]
     times += [
+        (f"steps[{index}].start_within", step.start_within)
+        for index, step in enumerate(proto.steps)
+        if step.HasField("start_within")
+    ]
+    times += [
         (f"gates[{index}].expires_after", gate.expires_after)
         for index, gate in enumerate(proto.gates)
         if gate.on_expiry != pb.EXPIRY_ACTION_WAIT

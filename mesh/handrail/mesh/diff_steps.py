@@ -90,6 +90,10 @@ def _messages(most: int | None) -> str:
     return "one message" if most == 1 else f"up to {number(most)} messages"
 
 
+def _waits(step: StepSpec) -> str:
+    return spoken(step.start_within) if step.start_within else "while its agent is at work"
+
+
 class _Compared:
     """A step that both templates have."""
 
@@ -110,6 +114,9 @@ class _Compared:
             )
         if old.timeout != new.timeout:
             yield self._change("timeout", f"{step} may take {spoken(new.timeout)} instead of {spoken(old.timeout)}.")
+        if old.start_within != new.start_within:
+            now, before = _waits(new), _waits(old)
+            yield self._change("start_within", f"{step} may wait {now} until it is begun; before, {before}.")
         yield from self._retries("retry", step, old.retry, new.retry)
         if old.on_failure != new.on_failure:
             now, before = _ON_FAILURE[new.on_failure][0], _ON_FAILURE[old.on_failure][1]

@@ -40,6 +40,7 @@ _ASK_FOR_MORE = (
     decisions.FlowResumed,
     decisions.Resolved,
     decisions.RuleTripped,
+    decisions.StepQueued,
     decisions.StepReopened,
     decisions.StepTimedOut,
     decisions.TimeCredited,

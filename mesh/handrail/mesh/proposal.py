@@ -89,6 +89,16 @@ class Proposal:
         asks = tuple(replace(ask, credit=timedelta(), counted_from=None) for ask in self.asks)
         return replace(self, asks=asks, state=ProposalState.PENDING, requested_at=time)
 
+    def moved_expiry(self, gate: str, now: datetime, until: datetime) -> Proposal:
+        """The same with the request of one gate expiring at `until`; absences count against it from `now` on."""
+        asks = tuple(
+            replace(ask, credit=ask.credit + (until - due), counted_from=now)
+            if ask.gate.name == gate and (due := self.expiry(ask)) is not None
+            else ask
+            for ask in self.asks
+        )
+        return replace(self, asks=asks)
+
     def expired_ask(self, now: datetime) -> Ask | None:
         """The first gate whose request has expired by `now`, of a proposal that people were asked about."""
         if self.state is not ProposalState.PENDING:

@@ -122,6 +122,8 @@ class StepSpec:
     on_failure: FailurePolicy
     undo: UndoSpec | None
     max_outputs: int | None = None
+    start_within: timedelta | None = None
+    """How long an attempt may wait to be begun; None: as long as its agent is at work and the flow has time."""
 
     def allows(self, outputs: int) -> bool:
         """Whether one run may answer with so many messages."""
@@ -259,6 +261,7 @@ def step_spec(step: pb.Step, facts: frozenset[str], contracts: Contracts) -> Ste
         on_failure=_FAILURE_POLICIES[step.on_failure],
         undo=_undo(step.undo) if step.HasField("undo") else None,
         max_outputs=step.max_outputs or None,
+        start_within=step.start_within.ToTimedelta() if step.HasField("start_within") else None,
     )
 
 

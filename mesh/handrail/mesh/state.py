@@ -41,6 +41,9 @@ class StepRun:
     have had their effect without saying so (timed out, or the handler killed its process): until an outcome comes, or a
     person accepts that there is none. What a later attempt says, it says for itself alone. `counted_from` is from when
     absences count against the deadline; None: from `since`.
+
+    `asked` is the stream position of the message that the agent is handed for the current attempt. `queued` is set once
+    that was found in the agent's queue, `begun` once a worker said that it began it, or has had time to say so.
     """
 
     step: StepSpec
@@ -61,6 +64,9 @@ class StepRun:
     unknown: frozenset[int] = frozenset()
     counted_from: datetime | None = None
     starts: Starts = NO_STARTS
+    asked: int = 0
+    queued: bool = False
+    begun: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -110,9 +116,9 @@ class EffectState(Enum):
 class Effect:
     """What a step changed outside the stream, reported by `recorded`, and how its undo goes.
 
-    `attempt` is the current undo attempt, 0 before the first; while it runs there is a `deadline`, against which
-    absences count from `counted_from` on; before the next one there is a `retry_at`. An `orphan` came from a run that
-    had been superseded: it is undone whatever the flow does.
+    `attempt` is the current undo attempt, 0 before the first, asked for at `since`; while it runs there is a
+    `deadline`, before the next one a `retry_at`. An `orphan` came from a run that had been superseded: it is undone
+    whatever the flow does. `counted_from`, `asked`, `queued` and `begun` are as those of a step run.
     """
 
     recorded: Recorded
@@ -121,6 +127,10 @@ class Effect:
     orphan: bool = False
     attempt: int = 0
     budget: int = 1
+    asked: int = 0
+    since: datetime | None = None
+    queued: bool = False
+    begun: bool = False
     deadline: datetime | None = None
     counted_from: datetime | None = None
     retry_at: datetime | None = None

@@ -20,6 +20,7 @@ from handrail.coordinator.handling import Guard, quarantine_void
 from handrail.coordinator.interventions import Interventions
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.presence import Presence, Present
+from handrail.coordinator.queues import AgentQueues
 from handrail.coordinator.troubles import Troubles
 from handrail.mesh import envelope
 from handrail.mesh.absence import ABSENT_AFTER, Absence
@@ -27,6 +28,7 @@ from handrail.mesh.accounts import HINTS
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.durables import agent_filters, coordinator_filters
 from handrail.mesh.permissions import matches
+from handrail.mesh.queue import Queues
 from handrail.mesh.store import FlowStore
 from handrail.mesh.subjects import parse_due
 from handrail.mesh.template import Template
@@ -155,6 +157,16 @@ class _WorldsPresence(Presence):
         self.since = None
 
 
+class _NoQueues(AgentQueues):
+    """Whoever runs is handed everything at once, and whoever does not is not at work."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def of(self, agents: Iterable[str]) -> Queues:
+        return {}
+
+
 class HostedCoordinator:
     """One replica of the coordinator, without its servers."""
 
@@ -164,7 +176,7 @@ class HostedCoordinator:
         self._presence = _WorldsPresence(bus)
         self.catalog = Catalog(bus)
         self.store = FlowStore(bus, self.catalog)
-        self._attendant = Attendant(self.store, Alarms(bus), _NoLeases(), self._presence)
+        self._attendant = Attendant(self.store, Alarms(bus), _NoLeases(), self._presence, _NoQueues())
         self.interventions = Interventions(self.store, self._attendant)
         self._guard = Guard(bus, Troubles())
         filters = coordinator_filters()

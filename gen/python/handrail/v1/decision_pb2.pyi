@@ -653,6 +653,42 @@ class TimeCredited(_message.Message):
 Global___TimeCredited: _TypeAlias = TimeCredited  # noqa: Y015
 
 @_typing.final
+class StepQueued(_message.Message):
+    """StepQueued moves the deadline of an attempt, at a step or an undo, that no worker of its agent has begun: it waits in the
+    queue, and the time that it may take runs from when it is begun.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    HANDED_OUT_FIELD_NUMBER: _builtins.int
+    handed_out: _builtins.bool
+    """handed_out is set where a worker has it, which has not said yet that it began it: it is looked at once more, and no more."""
+    @_builtins.property
+    def what(self) -> Global___Deadline:
+        """what was due."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """until is when it is looked at again; it is due then, unless it is begun before."""
+
+    def __init__(
+        self,
+        *,
+        what: Global___Deadline | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        handed_out: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handed_out", b"handed_out", "until", b"until", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepQueued: _TypeAlias = StepQueued  # noqa: Y015
+
+@_typing.final
 class FlowHalted(_message.Message):
     """FlowHalted stops the flow: no forward step starts any more."""
 

@@ -175,6 +175,7 @@ class StepProgress(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     BEGAN_FIELD_NUMBER: _builtins.int
     HANDED_BACK_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     counter: _builtins.int
     """counter grows with each heartbeat of the attempt, from 1."""
     note: _builtins.str
@@ -185,6 +186,8 @@ class StepProgress(_message.Message):
     """handed_back is set where a handler that had begun was ended by its worker, which stops or gave the attempt up: it did not
     kill its process. It moves no deadline.
     """
+    waiting: _builtins.bool
+    """waiting is set where no handler was begun: the worker that has the attempt has no room for it, and hands it back."""
     def __init__(
         self,
         *,
@@ -192,10 +195,11 @@ class StepProgress(_message.Message):
         note: _builtins.str = ...,
         began: _builtins.bool = ...,
         handed_back: _builtins.bool = ...,
+        waiting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["began", b"began", "counter", b"counter", "handed_back", b"handed_back", "note", b"note"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began", b"began", "counter", b"counter", "handed_back", b"handed_back", "note", b"note", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

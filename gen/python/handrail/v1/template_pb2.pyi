@@ -303,6 +303,7 @@ class Step(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
     UNDO_FIELD_NUMBER: _builtins.int
+    START_WITHIN_FIELD_NUMBER: _builtins.int
     MAX_OUTPUTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is unique in the template."""
@@ -330,7 +331,7 @@ class Step(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """timeout runs from trigger to outcome, waiting in the queue included."""
+        """timeout is how long an attempt may take from when it is begun."""
 
     @_builtins.property
     def retry(self) -> Global___Retry:
@@ -339,6 +340,12 @@ class Step(_message.Message):
     @_builtins.property
     def undo(self) -> Global___Undo:
         """undo is how the step's outputs are undone; required for UNDOABLE."""
+
+    @_builtins.property
+    def start_within(self) -> _duration_pb2.Duration:
+        """start_within is how long an attempt may wait to be begun, whether its agent is at work or not; where it is missing, as long
+        as its agent is at work, at most until the flow's deadline.
+        """
 
     def __init__(
         self,
@@ -353,11 +360,12 @@ class Step(_message.Message):
         retry: Global___Retry | None = ...,
         on_failure: Global___FailureAction.ValueType = ...,
         undo: Global___Undo | None = ...,
+        start_within: _duration_pb2.Duration | None = ...,
         max_outputs: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry", "timeout", b"timeout", "undo", b"undo"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry", "start_within", b"start_within", "timeout", b"timeout", "undo", b"undo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "after_all", b"after_all", "agent", b"agent", "effect", b"effect", "emits", b"emits", "max_outputs", b"max_outputs", "name", b"name", "on_failure", b"on_failure", "retry", b"retry", "timeout", b"timeout", "undo", b"undo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "after_all", b"after_all", "agent", b"agent", "effect", b"effect", "emits", b"emits", "max_outputs", b"max_outputs", "name", b"name", "on_failure", b"on_failure", "retry", b"retry", "start_within", b"start_within", "timeout", b"timeout", "undo", b"undo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from handrail.mesh.envelope import Recorded, from_timestamp
 from handrail.mesh.flow import Flow, RunState, StepRun, Void
-from handrail.mesh.fold import approvals, compensation
+from handrail.mesh.fold import approvals, compensation, deadlines
 from handrail.mesh.starts import NO_STARTS, Starts
 from handrail.v1.decision_pb2 import StepReopened, StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -43,7 +43,10 @@ def apply_failure(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def apply_progress(flow: Flow, recorded: Recorded) -> Void | None:
-    """A heartbeat moves the deadline of the running attempt; one that hands back moves nothing."""
+    """A heartbeat moves the deadline of the running attempt; one that hands back moves nothing.
+
+    One that says that the attempt waits moves it no further than it may wait.
+    """
     if recorded.type != _PROGRESS:
         return Void(f"{recorded.type} is no heartbeat", ErrorReason.ERROR_REASON_WRONG_AGENT, _WRONG_TYPE)
     if compensation.is_being_undone(flow, recorded):
@@ -56,11 +59,16 @@ def apply_progress(flow: Flow, recorded: Recorded) -> Void | None:
     if progress.handed_back:
         flow.runs[run.key] = replace(run, starts=run.starts.handed_back())
         return None
+    due = recorded.time + run.step.timeout
+    if progress.waiting:
+        due = max(run.deadline, min(due, deadlines.wait_of_run(flow, run).until))
     flow.runs[run.key] = replace(
         run,
-        deadline=recorded.time + run.step.timeout,
+        deadline=due,
         counted_from=recorded.time,
         starts=run.starts.progressed(progress),
+        queued=progress.waiting,
+        begun=not progress.waiting,
     )
     return None
 
@@ -106,6 +114,9 @@ def apply_retry(flow: Flow, recorded: Recorded) -> Void | None:
         since=recorded.time,
         deadline=recorded.time + run.step.timeout,
         counted_from=None,
+        asked=recorded.sequence,
+        queued=False,
+        begun=False,
         retry_at=None,
         ended=None,
         starts=run.starts.next_attempt(),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from handrail.mesh.envelope import Recorded, from_timestamp
 from handrail.mesh.flow import Effect, EffectState, Flow, RunState, Void
+from handrail.mesh.fold import deadlines
 from handrail.mesh.template import STEP_COMPLETED, UndoSpec
 from handrail.v1.decision_pb2 import StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -35,7 +36,11 @@ def apply_undo(flow: Flow, recorded: Recorded) -> Void | None:
         state=EffectState.UNDOING,
         attempt=event.attempt,
         deadline=recorded.time + effect.step.undo.timeout,
-        counted_from=recorded.time,
+        since=recorded.time,
+        asked=recorded.sequence,
+        queued=False,
+        begun=False,
+        counted_from=None,
         retry_at=None,
         starts=effect.starts.next_attempt(),
     )
@@ -99,11 +104,16 @@ def undo_progressed(flow: Flow, recorded: Recorded) -> Void | None:
     if progress.handed_back:
         flow.effects[recorded.event.root] = replace(effect, starts=effect.starts.handed_back())
         return None
+    due = recorded.time + _undo(effect).timeout
+    if progress.waiting and effect.deadline is not None:
+        due = max(effect.deadline, min(due, deadlines.wait_of_undo(flow, effect).until))
     flow.effects[recorded.event.root] = replace(
         effect,
-        deadline=recorded.time + _undo(effect).timeout,
+        deadline=due,
         counted_from=recorded.time,
         starts=effect.starts.progressed(progress),
+        queued=progress.waiting,
+        begun=not progress.waiting,
     )
     return None
 

@@ -38,6 +38,7 @@ def _begin_run(flow: Flow, step: StepSpec, root: str, recorded: Recorded, inputs
         since=recorded.time,
         deadline=recorded.time + step.timeout,
         budget=step.retry.max_attempts,
+        asked=recorded.sequence,
     )
 
 

@@ -1,0 +1,142 @@
+"""Queue time and run time are two things: a healthy agent with more to do than it can do at once fails nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from handrail.agents import Agent
+from handrail.coordinator.replica import Replica
+from handrail.mesh.bus import Bus
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.template import Template, load_yaml
+from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified
+from tests.support import flows
+from tests.support.mesh import Mesh, eventually, name_of_status, workers
+from tests.support.nats_server import NatsServer
+
+FLOWS = 40
+WORK = 0.1
+"""Seconds that one takes: 40 are 4 s of work, where each may take 1.5."""
+
+TEMPLATE = """
+name: refund
+version: 1
+starts_with: [payments.v1.ChargebackReceived]
+started_by: [detection]
+completes_with: [payments.v1.ChargebackEnriched]
+deadline: 600s
+steps:
+  - {name: enrich, agent: enrichment, after: [payments.v1.ChargebackReceived],
+     emits: [payments.v1.ChargebackEnriched], effect: IRREVERSIBLE, timeout: 1.5s, on_failure: FAIL}
+"""
+
+
+@pytest.fixture
+async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+    mesh = Mesh(bus, catalog)
+    contracts = Contracts.from_messages([ChargebackReceived, ChargebackEnriched, CustomerNotified])
+    await mesh.put(Template.compile(load_yaml(TEMPLATE), contracts))
+    return mesh
+
+
+@asynccontextmanager
+async def coordinating(bus: Bus) -> AsyncIterator[None]:
+    replica, stopping = Replica(bus, holder="test"), asyncio.Event()
+    await replica.prepare(replicas=1)
+    work = asyncio.create_task(replica.run(stopping))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await work
+
+
+def one_at_a_time() -> Agent:
+    agent = Agent("enrichment", concurrency=1)
+
+    @agent.on(ChargebackReceived)
+    async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        await asyncio.sleep(WORK)
+        return flows.enrichment()
+
+    return agent
+
+
+def one_thread() -> Agent:
+    agent = Agent("enrichment", threads=1)
+
+    @agent.on(ChargebackReceived)
+    def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        time.sleep(WORK)
+        return flows.enrichment()
+
+    return agent
+
+
+def one_thread_and_a_full_desk() -> Agent:
+    """It takes a hundred at a time, for a handler that is not plain: what has no thread is handed back."""
+    agent = one_thread()
+
+    @agent.undoes(ChargebackEnriched)
+    async def never(event: ChargebackEnriched) -> None:
+        return None
+
+    return agent
+
+
+def silent() -> Agent:
+    agent = Agent("enrichment", grace=timedelta())
+
+    @agent.on(ChargebackReceived)
+    async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    return agent
+
+
+def ids() -> list[str]:
+    return [f"{number:032x}" for number in range(1, FLOWS + 1)]
+
+
+async def begin(bus: Bus, flow_ids: list[str]) -> None:
+    entries = [flows.start(flow_id) for flow_id in flow_ids]
+    await asyncio.gather(*(bus.publish(entry.address.subject, entry.body) for entry in entries))
+
+
+@pytest.mark.parametrize("agent", [one_at_a_time, one_thread, one_thread_and_a_full_desk])
+async def test_p7_more_work_than_fits_into_its_timeout_fails_nothing_at_an_agent_that_does_it(
+    mesh: Mesh, nats_server: NatsServer, agent: object
+) -> None:
+    assert callable(agent)
+    async with coordinating(mesh.bus), workers(nats_server.settings, [agent()]):
+        await begin(mesh.bus, ids())
+
+        async def over() -> Counter[str]:
+            return Counter([name_of_status(await mesh.flow(flow_id)) for flow_id in ids()])
+
+        ended = await eventually(over, lambda status: not status["RUNNING"])
+    assert ended == {"COMPLETED": FLOWS}
+
+
+async def test_p7_what_was_begun_and_is_silent_times_out_in_its_time(mesh: Mesh, nats_server: NatsServer) -> None:
+    async with coordinating(mesh.bus), workers(nats_server.settings, [silent()]):
+        await begin(mesh.bus, ids()[:1])
+        flow = await mesh.until_status(ids()[0], "FAILED")
+    run = next(iter(flow.runs.values()))
+    assert run.ended is not None
+    assert 1.5 <= (run.ended - run.since).total_seconds() < 10
+
+
+async def test_p7_nothing_waits_for_an_agent_of_which_no_worker_lives(mesh: Mesh) -> None:
+    async with coordinating(mesh.bus):
+        await begin(mesh.bus, ids()[:1])
+        await mesh.until_status(ids()[0], "FAILED")
