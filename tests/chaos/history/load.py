@@ -17,7 +17,12 @@ from handrail.mesh.bus import Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.envelope import pack
 from handrail.mesh.errors import HandrailError
-from handrail.v1.approval_service_pb2 import ApproveProposalRequest, ListApprovalsRequest, RejectProposalRequest
+from handrail.v1.approval_service_pb2 import (
+    ApproveProposalRequest,
+    ListApprovalsRequest,
+    ListApprovalsResponse,
+    RejectProposalRequest,
+)
 from handrail.v1.decision_pb2 import Choice, FlowStatus
 from handrail.v1.flow_service_pb2 import (
     Approval,
@@ -76,11 +81,14 @@ class Load:
 
     async def open_flows(self) -> list[Flow]:
         """What has not come to its end, as the installation lists it."""
+        return [flow for flow in await self._all(FlowStatus.FLOW_STATUS_UNSPECIFIED) if flow.status not in FINAL]
+
+    async def _all(self, status: FlowStatus.ValueType) -> list[Flow]:
         found: list[Flow] = []
         token = ""
         while True:
-            page = await self._listed(ListFlowsRequest(page_size=_SHOWN, page_token=token))
-            found += [flow for flow in page.flows if flow.status not in FINAL]
+            page = await self._listed(ListFlowsRequest(status=status, page_size=_SHOWN, page_token=token))
+            found += page.flows
             token = page.next_page_token
             if not token:
                 return found
@@ -164,9 +172,16 @@ class Load:
             await asyncio.sleep(_LOOK)
 
     async def _answer(self) -> None:
-        request = ListApprovalsRequest(page_size=_SHOWN)
-        page = await self._callers.ask("anna", "finance", lambda at, how: at.approvals.ListApprovals(request, **how))
-        await asyncio.gather(*map(self._vote, page.approvals))
+        token = ""
+        while True:
+            page = await self._waiting(ListApprovalsRequest(page_size=_SHOWN, page_token=token))
+            await asyncio.gather(*map(self._vote, page.approvals))
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def _waiting(self, request: ListApprovalsRequest) -> ListApprovalsResponse:
+        return await self._callers.ask("anna", "finance", lambda at, how: at.approvals.ListApprovals(request, **how))
 
     async def _vote(self, approval: Approval) -> None:
         proposed = ChargebackReceived.FromString(approval.data.value)
@@ -174,10 +189,11 @@ class Load:
         for voter, yes in (("anna", True), ("ben", lot is not Lot.REFUSED)):
             if (approval.approval_id, voter) in self._voted:
                 continue
-            self._voted.add((approval.approval_id, voter))
-            await self._say(approval, voter, yes=yes)
+            if await self._say(approval, voter, yes=yes):
+                self._voted.add((approval.approval_id, voter))
 
-    async def _say(self, approval: Approval, voter: str, *, yes: bool) -> None:
+    async def _say(self, approval: Approval, voter: str, *, yes: bool) -> bool:
+        """Vote; whether it was acknowledged. What was not is said again at the next look."""
         seen: dict[str, Any] = {"approval_id": approval.approval_id, "digest": approval.digest}
 
         def call(at: Door, how: Options) -> Awaitable[object]:
@@ -186,14 +202,14 @@ class Load:
             return at.approvals.RejectProposal(RejectProposalRequest(**seen), **how)
 
         op = acknowledged.APPROVE if yes else acknowledged.REJECT
-        await self._callers.change(
-            op, voter, "finance", call, flow_id=approval.flow_id, subject=approval.approval_id, tries=8
+        told = await self._callers.change(
+            op, voter, "finance", call, flow_id=approval.flow_id, subject=approval.approval_id, tries=2
         )
+        return told is not None
 
     async def _resolve(self) -> None:
-        request = ListFlowsRequest(page_size=_SHOWN, status=FlowStatus.FLOW_STATUS_ESCALATED)
-        page = await self._listed(request)
-        await asyncio.gather(*(self._resolve_one(flow.flow_id) for flow in page.flows))
+        escalated = await self._all(FlowStatus.FLOW_STATUS_ESCALATED)
+        await asyncio.gather(*(self._resolve_one(flow.flow_id) for flow in escalated))
 
     async def _resolve_one(self, flow_id: str) -> None:
         asked = GetFlowRequest(flow_id=flow_id)
