@@ -45,7 +45,9 @@ from tests.chaos.history.story import FLOW_TYPE, LARGE, SMALL, Lot, draw, lot_of
 KEYED, TWICE, BY_AGENT = 0.6, 0.1, 0.05
 """Shares of flows: begun by key; of these, on two coordinators at once; by an agent and a person at once."""
 
-_LOOK = 1.0
+_APPROVALS, _ESCALATIONS = 2.0, 8.0
+"""Seconds between two looks of people. A list by status has the coordinator fold every flow."""
+
 _PREFERRED = (Choice.CHOICE_RETRY, Choice.CHOICE_RESUME, Choice.CHOICE_EXTEND, Choice.CHOICE_COMPENSATE)
 _SHOWN = 500
 
@@ -77,7 +79,9 @@ class Load:
 
     async def people(self, stopping: asyncio.Event) -> None:
         """Approvers and operators at their desks."""
-        await asyncio.gather(*(self._at_desk(look, stopping) for look in (self._answer, self._resolve)))
+        await asyncio.gather(
+            self._at_desk(self._answer, _APPROVALS, stopping), self._at_desk(self._resolve, _ESCALATIONS, stopping)
+        )
 
     async def open_flows(self) -> list[Flow]:
         """What has not come to its end, as the installation lists it."""
@@ -163,13 +167,13 @@ class Load:
             flow_id=flow_id,
         )  # fmt: skip
 
-    async def _at_desk(self, look: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+    async def _at_desk(self, look: Callable[[], Awaitable[None]], every: float, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             try:
                 await look()
             except grpc.aio.AioRpcError as error:
                 self._callers.history.errors[f"look {error.code().name}"] += 1
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(every)
 
     async def _answer(self) -> None:
         token = ""

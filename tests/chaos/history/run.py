@@ -102,7 +102,7 @@ async def _settle(load: Load, site: Site, patience: timedelta) -> None:
                 return
         except grpc.aio.AioRpcError:
             pass
-        await asyncio.sleep(1)
+        await asyncio.sleep(3)
 
 
 async def _judge(site: Site, load: Load, callers: Callers, grace: timedelta) -> tuple[Check, list[Finding]]:
