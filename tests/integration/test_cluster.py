@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from handrail.coordinator.overdue import Overdue
 from handrail.mesh.bus import Bus, Delivery
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.durables import ensure_durables
@@ -143,6 +144,10 @@ async def test_p2_an_append_counts_once_on_every_replica(buses: list[Bus]) -> No
         sequences = {answer for answer in answers if isinstance(answer, int)}
         assert len(sequences) == 1
         assert all(isinstance(answer, int | WrongSequence) for answer in answers)
+
+
+async def test_p7_overdue_timers_are_found_in_a_replicated_queue(cluster_bus: Bus) -> None:
+    assert await Overdue(cluster_bus).flows() == {}
 
 
 async def test_consuming_goes_on_when_the_leader_of_the_durable_moves(cluster_bus: Bus) -> None:

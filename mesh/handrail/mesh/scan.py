@@ -121,9 +121,11 @@ class Scan:
             "deliver_policy": "all",
         }
         if self._subjects_only:
-            # A work queue takes no consumer that does not acknowledge, or begins elsewhere than at the first message.
-            # This one never acknowledges: nothing is taken from the queue.
+            # A work queue takes no consumer that does not acknowledge, begins elsewhere than at the first message, or
+            # has another number of replicas than the stream (0: as many). This one never acknowledges: nothing is
+            # taken from the queue.
             config |= {"ack_policy": "explicit", "max_ack_pending": -1, "max_deliver": 1, "headers_only": True}
+            config["num_replicas"] = 0
         elif self._last:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1}
         elif self._since is not None:
