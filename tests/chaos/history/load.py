@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc.aio
@@ -23,15 +23,12 @@ from handrail.v1.approval_service_pb2 import (
     ListApprovalsResponse,
     RejectProposalRequest,
 )
-from handrail.v1.decision_pb2 import Choice, FlowStatus
+from handrail.v1.decision_pb2 import Choice
 from handrail.v1.flow_service_pb2 import (
     Approval,
     CancelFlowRequest,
     CompensateFlowRequest,
-    Flow,
     GetFlowRequest,
-    ListFlowsRequest,
-    ListFlowsResponse,
     ResolveEscalationRequest,
     StartFlowRequest,
     StartFlowResponse,
@@ -45,8 +42,11 @@ from tests.chaos.history.story import FLOW_TYPE, LARGE, SMALL, Lot, draw, lot_of
 KEYED, TWICE, BY_AGENT = 0.6, 0.1, 0.05
 """Shares of flows: begun by key; of these, on two coordinators at once; by an agent and a person at once."""
 
-_APPROVALS, _ESCALATIONS = 2.0, 8.0
-"""Seconds between two looks of people. A list by status has the coordinator fold every flow."""
+_APPROVALS, _ESCALATIONS = 2.0, 3.0
+"""Seconds between two looks of people."""
+
+_LOOKS = 30
+"""Flows that operators look at each time. They don't list by status: that folds every flow."""
 
 _PREFERRED = (Choice.CHOICE_RETRY, Choice.CHOICE_RESUME, Choice.CHOICE_EXTEND, Choice.CHOICE_COMPENSATE)
 _SHOWN = 500
@@ -60,6 +60,7 @@ class Load:
         self._callers = callers
         self._chance = chance
         self._voted: set[tuple[str, str]] = set()
+        self._open: set[str] = set()
         self._number = 0
         self._under_way: set[asyncio.Task[None]] = set()
         self.lots: dict[str, Lot] = {}
@@ -83,22 +84,9 @@ class Load:
             self._at_desk(self._answer, _APPROVALS, stopping), self._at_desk(self._resolve, _ESCALATIONS, stopping)
         )
 
-    async def open_flows(self) -> list[Flow]:
-        """What has not come to its end, as the installation lists it."""
-        return [flow for flow in await self._all(FlowStatus.FLOW_STATUS_UNSPECIFIED) if flow.status not in FINAL]
-
-    async def _all(self, status: FlowStatus.ValueType) -> list[Flow]:
-        found: list[Flow] = []
-        token = ""
-        while True:
-            page = await self._listed(ListFlowsRequest(status=status, page_size=_SHOWN, page_token=token))
-            found += page.flows
-            token = page.next_page_token
-            if not token:
-                return found
-
-    async def _listed(self, request: ListFlowsRequest) -> ListFlowsResponse:
-        return await self._callers.ask("olga", "operator", lambda at, how: at.flows.ListFlows(request, **how))
+    def know(self, flow_ids: Iterable[str]) -> None:
+        """Flows that operators are to look after, whoever began them."""
+        self._open.update(flow_ids)
 
     async def _one(self) -> None:
         self._number += 1
@@ -109,6 +97,7 @@ class Load:
         if not flow_id:
             return
         self.lots[flow_id] = lot
+        self._open.add(flow_id)
         if lot is Lot.CANCEL:
             await asyncio.sleep(self._chance.choice((0, 0.05, 0.1, 0.2, 0.5, 3)) * self._chance.random())
             await self._cancel(flow_id)
@@ -212,23 +201,21 @@ class Load:
         return told is not None
 
     async def _resolve(self) -> None:
-        escalated = await self._all(FlowStatus.FLOW_STATUS_ESCALATED)
-        await asyncio.gather(*(self._resolve_one(flow.flow_id) for flow in escalated))
+        looked_at = self._chance.sample(sorted(self._open), min(_LOOKS, len(self._open)))
+        await asyncio.gather(*map(self._resolve_one, looked_at))
 
     async def _resolve_one(self, flow_id: str) -> None:
         asked = GetFlowRequest(flow_id=flow_id)
         flow = (await self._callers.ask("olga", "operator", lambda at, how: at.flows.GetFlow(asked, **how))).flow
+        if flow.status in FINAL:
+            self._open.discard(flow_id)
         for matter in flow.escalations:
             choice = next((each for each in _PREFERRED if each in matter.choices), matter.choices[0])
-            request = ResolveEscalationRequest(
-                flow_id=flow_id, escalation_id=matter.escalation_id, choice=choice, reason="looked at"
-            )
+            await self._say_of(flow_id, matter.escalation_id, choice)
 
-            def call(
-                at: Door, how: Mapping[str, Any], request: ResolveEscalationRequest = request
-            ) -> Awaitable[object]:
-                return at.flows.ResolveEscalation(request, **how)
-
-            await self._callers.change(
-                acknowledged.RESOLVE, "olga", "operator", call, flow_id=flow_id, subject=matter.escalation_id, tries=2
-            )
+    async def _say_of(self, flow_id: str, matter: str, choice: Choice.ValueType) -> None:
+        request = ResolveEscalationRequest(flow_id=flow_id, escalation_id=matter, choice=choice, reason="looked at")
+        await self._callers.change(
+            acknowledged.RESOLVE, "olga", "operator", lambda at, how: at.flows.ResolveEscalation(request, **how),
+            flow_id=flow_id, subject=matter, tries=2,
+        )  # fmt: skip

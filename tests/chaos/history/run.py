@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import grpc.aio
-
 from handrail.cli.client import Client
 from handrail.cli.commands import verify
 from handrail.cli.verify.check import Check
@@ -92,16 +90,16 @@ async def conduct(how: Conduct, folder: Path, tell: Callable[[str], None]) -> Re
 
 
 async def _settle(load: Load, site: Site, patience: timedelta) -> None:
-    """Wait until the installation lists no flow as open, or patience has run out: then the checker says who hangs."""
+    """Wait until every flow has ended, or patience has run out: then the checker says which wait, and which hang."""
     for address in site.addresses:
         await site.serving(address)
     deadline = time.monotonic() + patience.total_seconds()
     while time.monotonic() < deadline:
-        try:
-            if not await load.open_flows():
-                return
-        except grpc.aio.AioRpcError:
-            pass
+        check = await verify.read(site.settings)
+        check.judge()
+        if not check.open_flows:
+            return
+        load.know(check.open_flows)
         await asyncio.sleep(3)
 
 
@@ -123,13 +121,6 @@ async def _judge(site: Site, load: Load, callers: Callers, grace: timedelta) -> 
         for call in calls
         if "incident" in call.detail
     ]
-    # The load is over and everybody answered: a flow that is open still is not waiting for anything that will come.
-    known = {each.flow_id for each in findings if each.breach is Breach.HUNG}
-    findings += [
-        Finding(Breach.HUNG, "the load is over, and it has come to no end", "refund", flow_id)
-        for flow_id in check.open_flows
-        if flow_id not in known
-    ]
     return check, findings
 
 
@@ -150,7 +141,8 @@ def report(how: Conduct, result: Result) -> list[str]:
     rows += [(each.kind, each.number, each.middle, each.longest) for each in result.recovered]
     lines += [*table(rows), ""]
     figures = counted(result.findings)
-    lines += table([("acked", *figures), (sum(result.acknowledged.values()), *figures.values())])
+    waiting = len(result.check.open_flows) - figures[Breach.HUNG]
+    lines += table([("acked", "waiting", *figures), (sum(result.acknowledged.values()), waiting, *figures.values())])
     return lines
 
 
