@@ -12,9 +12,9 @@ from handrail.agents import Agent
 from handrail.mesh.workers import live_workers
 from handrail.v1 import template_service_pb2 as templates
 from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
-from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, Risk
+from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, Risk, SmallRefundGranted
 from tests.promises.conftest import Build
-from tests.promises.house import House
+from tests.promises.house import House, name_of
 from tests.promises.team import REFUND, Team, claim
 from tests.support.agents import template
 from tests.support.flows import stored
@@ -71,6 +71,38 @@ async def test_an_activation_that_is_asked_for_again_is_answered_as_it_was_whoev
             request.request_id = str(uuid.uuid4())
             with pytest.raises(grpc.aio.AioRpcError, match="of enrichment no live worker fits"):
                 await stub.ActivateTemplate(request, metadata=people.by("olga"))
+
+
+async def test_p7_what_only_workers_of_the_other_kind_have_waits_past_its_timeout_and_is_done_in_the_end(
+    build: Build,
+) -> None:
+    house, new = await build(), Agent("refunds")
+
+    @new.on(ChargebackReceived)
+    async def grant(event: ChargebackReceived) -> SmallRefundGranted:
+        return SmallRefundGranted(
+            chargeback_id=event.chargeback_id, account_id=event.account_id, amount=event.amount, email="kim@example.com"
+        )
+
+    granted = "emits: [payments.v1.SmallRefundGranted, payments.v1.LargeRefundGranted]\n    effect: NONE\n    timeout: "
+    soon = template(
+        REFUND,
+        ("version: 1", "version: 2"),
+        ("after: [payments.v1.ChargebackEnriched]", "after: [payments.v1.ChargebackReceived]"),
+        (f"{granted}600s", f"{granted}0.5s\n    retry: {{max_attempts: 1}}"),
+    )
+    await house.mesh.catalog.put(stored(soon))
+    async with house.coordinator() as people, house.working(Team().agents):
+        request = templates.ActivateTemplateRequest(name="refund", version=2, force=True)
+        await TemplateServiceStub(people.api.channel).ActivateTemplate(request, metadata=people.by("olga"))
+        started = await people.start(claim())
+        # Each of these messages says that the step waits: four times its timeout pass at least.
+        waiting = await people.until(started.flow_id, lambda flow: flow.message_count > 8)
+        assert name_of(waiting.status) == "RUNNING"
+        [run] = [run for run in waiting.step_runs if run.step == "grant"]
+        assert (run.attempt, run.last_error) == (1, "")
+        async with house.working([new]):
+            await people.until_status(started.flow_id, "COMPLETED")
 
 
 async def test_p7_a_handler_that_never_returns_gives_its_slot_to_other_flows(build: Build) -> None:

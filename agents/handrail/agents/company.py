@@ -33,6 +33,16 @@ class Company:
         self._loners = 0
         self._changed = asyncio.Event()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether one that runs alone is there, or waits for the others to be done."""
+        return self._loners > 0
+
+    def sit(self) -> Seat:
+        """A seat at once, for one that runs beside others, where the company is not closed."""
+        self._running += 1
+        return Seat(self._one_leaves)
+
     async def join(self, *, alone: bool) -> Seat:
         """Wait until this one may run: one that runs `alone` until the others are done, the others until it is.
 
@@ -46,16 +56,20 @@ class Company:
                     await self._until(lambda: self._loners == 0)
             except TimeoutError:
                 raise Busy("a handler that may have killed its process runs alone in this worker") from None
+        if not alone:
+            return self.sit()
         self._running += 1
-        return Seat(self._alone_leaves if alone else self._one_leaves)
+        return Seat(self._alone_leaves)
 
     def _one_leaves(self) -> None:
         self._running -= 1
-        self._tell()
+        if self._loners:
+            self._tell()
 
     def _alone_leaves(self) -> None:
         self._loners -= 1
-        self._one_leaves()
+        self._running -= 1
+        self._tell()
 
     async def _join_alone(self) -> None:
         self._loners += 1

@@ -57,7 +57,7 @@ _BAD_ANSWER = (
 """What is wrong with an answer itself; anything else is the broker's, and passes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Work:
     """An attempt to make now. `sole` where its delivery asks for nothing else."""
 
@@ -138,13 +138,23 @@ class Engine:
         elif task.verdict is Verdict.ANSWER_NOT_STARTED:
             await self._outcomes.not_started(attempt, "the flow is halted")
         else:
-            handler = self._handler(attempt)
+            try:
+                handler = self._handler(attempt)
+            except NoHandler as unfit:
+                await self._leave_to_others(attempt, unfit)
+                raise
             if attempt.starts.is_poison:
                 await self._outcomes.failed(
                     attempt, POISON, _POISON_TEXT, retryable=True, outcome_unknown=_unknown(attempt)
                 )
             else:
                 await self._run(_Work(attempt, handler, recorded, delivery, sole))
+
+    async def _leave_to_others(self, attempt: Attempt, unfit: NoHandler) -> None:
+        """Workers of this kind don't begin it: say so before its time is up, and hand it back for no longer."""
+        unfit.at_most = attempt.timeout * _LATE
+        if attempt.deadline - self._mesh.now() < attempt.timeout / 2:
+            await self._outcomes.waiting(attempt)
 
     async def _run(self, work: _Work) -> None:
         attempt = work.attempt
@@ -216,7 +226,8 @@ class Engine:
         if handler.validate_inbound:
             arguments.check_inputs(attempt.template.contracts, attempt.inputs)
         filled = arguments.event_arguments(handler, attempt.inputs)
-        seat = await self._company.join(alone=attempt.starts.alone)
+        alone = attempt.starts.alone
+        seat = await self._company.join(alone=alone) if alone or self._company.is_closed else self._company.sit()
         place, heartbeats = self._threads.place(), attempt.starts.counter
 
         def release() -> None:
@@ -227,7 +238,7 @@ class Engine:
 
         running = Running(attempt, handler, self._mesh.now(), delivery.sequence, release)
         try:
-            if attempt.starts.alone:
+            if alone:
                 _logger.warning(
                     "%s: begun before and not heard of again; now it runs alone", attempt.label, extra=_about(attempt)
                 )
@@ -240,10 +251,16 @@ class Engine:
                 filled[handler.context_name] = Context(
                     running, delivery, self._mesh, self._outcomes, span, heartbeats=heartbeats
                 )
-            with self.overseer.over(running):
+            self.overseer.begin(running)
+            try:
                 return await invoke(
                     handler, filled, retries=self._retries, patience=self._patience, threads=self._threads, place=place
                 )
+            except asyncio.CancelledError:
+                running.raise_if_ended()
+                raise  # the worker stops
+            finally:
+                self.overseer.end(running)
         except (asyncio.CancelledError, Stopping, HandlerEnded):
             if heartbeats > attempt.starts.counter:
                 await self._outcomes.handed_back(attempt, heartbeats)
@@ -324,7 +341,7 @@ def _delay_after(postponed: Postponed, delivered: int) -> timedelta:
         case Busy():
             return min(_BUSY_DELAY, postponed.at_most)
         case NoHandler():
-            return _delay_for_others(delivered)
+            return min(_delay_for_others(delivered), postponed.at_most)
         case _:
             return _delay(delivered)
 

@@ -42,16 +42,16 @@ class Stopping(Exception):
 
 
 class Postponed(Exception):
-    """This worker can't handle a delivery; another one may, or a later one."""
-
-
-class Busy(Postponed):
-    """This worker has no room: its threads are taken, or it has something to run that nothing may run beside.
+    """This worker can't handle a delivery; another one may, or a later one.
 
     `at_most` bounds how long the delivery is handed back for.
     """
 
     at_most: timedelta = timedelta.max
+
+
+class Busy(Postponed):
+    """This worker has no room: its threads are taken, or it has something to run that nothing may run beside."""
 
 
 class NoHandler(Postponed):

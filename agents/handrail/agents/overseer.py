@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from handrail.agents.attempt import Attempt
@@ -42,10 +41,13 @@ class Running:
     the handler holds of the worker: its delivery, its thread, its place among the others.
     """
 
-    __slots__ = (
-        *("_cancelled", "_told", "at_least", "attempt", "deadline", "ended", "handler", "look_at", "release"),
-        *("released", "since", "task", "told_at"),
-    )
+    # Defaults, set only where something is out of the ordinary: one of these is made for every call of a handler.
+    look_at: datetime | None = None
+    told_at: datetime | None = None
+    ended: HandlerEnded | None = None
+    released = False
+    _told = False
+    _cancelled: threading.Event | None = None
 
     def __init__(
         self, attempt: Attempt, handler: Handler, since: datetime, at_least: int, release: Callable[[], None]
@@ -57,12 +59,6 @@ class Running:
         self.at_least = at_least
         self.release = release
         self.task = asyncio.current_task()
-        self.look_at: datetime | None = None
-        self.told_at: datetime | None = None
-        self.ended: HandlerEnded | None = None
-        self.released = False
-        self._told = False
-        self._cancelled: threading.Event | None = None
 
     @property
     def cancelled(self) -> threading.Event:
@@ -78,6 +74,12 @@ class Running:
         self._told = True
         if self._cancelled is not None:
             self._cancelled.set()
+
+    def raise_if_ended(self) -> None:
+        """Raise HandlerEnded where the handler was cancelled because it need not go on, and for nothing else."""
+        task = self.task if self.handler.asynchronous else None
+        if self.ended is not None and task is not None and task.cancelling() == 1:
+            raise self.ended from None
 
     @property
     def due(self) -> datetime:
@@ -101,22 +103,17 @@ class Overseer:
         self.tell: Callable[[], None] | None = None
         """Told when a handler gets stuck, and when a stuck one ends."""
 
-    @contextmanager
-    def over(self, running: Running) -> Iterator[None]:
-        """While a handler runs. Raises HandlerEnded where it was cancelled because it need not go on."""
+    def begin(self, running: Running) -> None:
+        """A handler is called next."""
         self._running.add(running)
-        try:
-            yield
-        except asyncio.CancelledError:
-            ours = running.ended is not None and running.handler.asynchronous
-            if ours and running.task is not None and running.task.cancelling() == 1 and running.ended is not None:
-                raise running.ended from None
-            raise  # the worker stops
-        finally:
-            self._running.discard(running)
+
+    def end(self, running: Running) -> None:
+        """It returned, raised, or was cancelled."""
+        self._running.discard(running)
+        if running.ended is not None:
             if running.released:
                 self._changed()
-            if running.ended is not None and running.handler.asynchronous and running.task is not None:
+            if running.handler.asynchronous and running.task is not None:
                 running.task.uncancel()
 
     @property
