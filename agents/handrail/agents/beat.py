@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from contextlib import suppress
 
 from handrail.agents.bindings import Bindings
 from handrail.agents.desk import Desk
@@ -48,10 +49,10 @@ class Beat:
                 if error.text != self._refusal:
                     self._refusal = error.text
                     _logger.warning("this worker can't say that it is there: %s", error.text)
-            try:
-                await asyncio.wait_for(self._wake.wait(), BEAT.total_seconds())
-            except TimeoutError:
-                continue
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT.total_seconds()):
+                    await self._wake.wait()
 
     def _state(self) -> WorkerState:
         agent = self._bindings.agent

@@ -26,6 +26,7 @@ from handrail.mesh.template import Template
 
 _logger = logging.getLogger(__name__)
 
+_CANCEL_AGAIN = 0.5
 _POLL = 2.0
 _REMIND = 30.0
 """Seconds: how often new templates are looked for, and how often a worker that waits for one says so."""
@@ -116,9 +117,11 @@ class Worker:
                 for each in done:
                     each.result()
         finally:
-            for each in pending:
-                each.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+            # Again and again: what is in the middle of a call that fails may take a cancellation for that failure.
+            while pending:
+                for each in pending:
+                    each.cancel()
+                _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN)
         if not self._stop.is_set():
             raise BrokerUnavailable(f"the broker closed the connection of agent {self._agent.name} for good")
 
