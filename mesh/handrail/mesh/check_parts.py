@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import NamedTuple, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError, PolicyError
@@ -20,6 +23,9 @@ from handrail.v1 import template_pb2 as pb
 MAX_EXPRESSIONS = 200
 """How many expressions a template can have, a rule counted for each event it looks at: each takes milliseconds to
 compile, and a coordinator compiles all of them when it starts."""
+
+MAX_DURATION = timedelta(days=366)
+"""What every duration of a template is bounded by, whichever field it stands in."""
 
 
 class NamedType(NamedTuple):
@@ -48,9 +54,28 @@ def named_types(proto: pb.FlowTemplate) -> Iterator[NamedType]:
 
 
 def check_contract(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
-    """The rules in the template's own contract."""
+    """The rules in the template's own contract, and the one bound on all its durations."""
+    told: set[str] = set()
     for violation in contracts.violations(proto):
+        told.add(violation.field)
         yield finding("HR001", violation.field, f"{violation.text} [{violation.rule}]")
+    for path, duration in _durations(proto, ""):
+        if duration.seconds > MAX_DURATION.total_seconds() and path not in told:
+            yield finding("HR001", path, f"{duration.seconds:,} seconds are more than {MAX_DURATION.days} days")
+
+
+def _durations(message: Message, path: str) -> Iterator[tuple[str, Duration]]:
+    """Every duration in a message, and its path."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        parts = [(f"[{index}]", each) for index, each in enumerate(value)] if field.is_repeated else [("", value)]
+        for index, part in parts:
+            at = f"{path}.{field.name}{index}" if path else f"{field.name}{index}"
+            if isinstance(part, Duration):
+                yield at, part
+            else:
+                yield from _durations(part, at)
 
 
 def check_size(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from handrail.mesh.contracts import Contracts
@@ -63,6 +65,14 @@ class Consequence(StrEnum):
     COMPENSATE = "COMPENSATE"
     FAIL = "FAIL"
     COMPLETE = "COMPLETE"
+
+
+LONGEST = timedelta(days=36_525)
+"""A hundred years. The check bounds durations to 366 days; a template that was stored before it did may say more, and
+its flows are to be read and ended all the same: a date takes no more than the year 9999.
+"""
+
+_FASTEST = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +266,7 @@ def step_spec(step: pb.Step, facts: frozenset[str], contracts: Contracts) -> Ste
         joins=joins,
         emits=emits_of(step),
         effect=_EFFECTS[step.effect],
-        timeout=step.timeout.ToTimedelta(),
+        timeout=bounded(step.timeout),
         retry=_retry(step.retry),
         on_failure=_FAILURE_POLICIES[step.on_failure],
         undo=_undo(step.undo) if step.HasField("undo") else None,
@@ -277,7 +287,7 @@ def gate_spec(gate: pb.Gate, terms: Terms) -> GateSpec:
         quorum=gate.approvers.quorum or 1,
         not_the_requester=gate.approvers.not_the_requester,
         requester_field=gate.approvers.requester_field,
-        expires_after=None if waits or not gate.HasField("expires_after") else gate.expires_after.ToTimedelta(),
+        expires_after=None if waits or not gate.HasField("expires_after") else bounded(gate.expires_after),
         on_expiry=_EXPIRY_POLICIES[gate.on_expiry],
         on_reject=_REJECT_POLICIES[gate.on_reject],
     )
@@ -292,16 +302,26 @@ def rule_spec(rule: pb.Rule, terms: Terms) -> RuleSpec:
 
 def _undo(undo: pb.Undo) -> UndoSpec:
     emits = frozenset(undo.emits) | {STEP_COMPLETED}
-    return UndoSpec(timeout=undo.timeout.ToTimedelta(), retry=_retry(undo.retry), emits=emits)
+    return UndoSpec(timeout=bounded(undo.timeout), retry=_retry(undo.retry), emits=emits)
 
 
 def _retry(retry: pb.Retry) -> RetrySpec:
     default = RetrySpec()
     return RetrySpec(
         max_attempts=retry.max_attempts or default.max_attempts,
-        initial_backoff=retry.initial_backoff.ToTimedelta()
+        initial_backoff=bounded(retry.initial_backoff)
         if retry.HasField("initial_backoff")
         else default.initial_backoff,
-        multiplier=retry.multiplier or default.multiplier,
-        max_backoff=retry.max_backoff.ToTimedelta() if retry.HasField("max_backoff") else default.max_backoff,
+        multiplier=_growth(retry.multiplier) or default.multiplier,
+        max_backoff=bounded(retry.max_backoff) if retry.HasField("max_backoff") else default.max_backoff,
     )
+
+
+def bounded(duration: Duration) -> timedelta:
+    """A duration as it is reckoned with: from none to LONGEST, whatever a template of an earlier day says."""
+    nanoseconds = duration.seconds * 10**9 + duration.nanos
+    return timedelta(microseconds=min(max(nanoseconds // 1000, 0), LONGEST // timedelta(microseconds=1)))
+
+
+def _growth(multiplier: float) -> float:
+    return min(max(multiplier, 0.0), _FASTEST) if math.isfinite(multiplier) else _FASTEST
