@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 
 from handrail.mesh.bus import Bus, Delivery
 from handrail.mesh.durables import agent_durable
-from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
+from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
 from handrail.mesh.permissions import durable, render, users
 from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.subjects import Address, Kind, activation_subject, template_subject, timer_subject
@@ -297,8 +297,10 @@ async def test_the_coordinator_can_not_delete_what_happened_p6(house: House) -> 
 
 async def test_wrong_credentials_are_refused(server: NatsServer) -> None:
     for user, wrong in (("refunds", password("ledger")), ("nobody", "x"), ("", "")):
-        with pytest.raises((BrokerPermission, BrokerUnavailable)):
+        with pytest.raises(WrongCredentials) as refusal:
             await Bus.connect(server.settings("refunds", user=user, password=wrong))
+        assert ("knows no user" if user else "has nothing to connect") in refusal.value.text
+        assert refusal.value.reason_name == "BROKER_PERMISSION"
 
 
 async def test_a_reload_lets_a_new_agent_in_and_leaves_the_others_alone(tmp_path: Path) -> None:

@@ -400,3 +400,19 @@ def test_after_a_silent_attempt_the_next_start_is_on_record() -> None:
     to_next_timer(simulation)
     assert run_of(simulation, "reserve").attempt == 3
     assert starts(simulation).alone
+
+
+def test_a_step_that_answers_wrongly_is_not_said_to_be_silent() -> None:
+    """At once, and when its time is out; a later attempt is judged by what it says itself."""
+    simulation = begun()
+    broken = emit(simulation, "reserve", "StockReserved", units=-1)
+    refused = run_of(simulation, "reserve").refused
+    assert refused.startswith(
+        f"its answer at {broken.sequence} does not count: shop.v1.StockReserved breaks its contract"
+    )
+    simulation.wait(timedelta(seconds=30))
+    assert run_of(simulation, "reserve").last_error == f"no outcome within 30 s; {refused}"
+    to_next_timer(simulation)
+    assert (run_of(simulation, "reserve").attempt, run_of(simulation, "reserve").refused) == (2, "")
+    to_next_timer(simulation)
+    assert run_of(simulation, "reserve").last_error == "no outcome within 30 s"

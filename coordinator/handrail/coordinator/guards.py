@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 from handrail.coordinator.access import ACCESS, require
 from handrail.coordinator.auth import TokenVerifier, set_caller, unauthenticated
 from handrail.coordinator.deadlines import set_deadline
-from handrail.coordinator.interceptor import Call, Request
+from handrail.coordinator.interceptor import Call, MalformedRequest, Request, malformed
 from handrail.coordinator.status import to_status
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
@@ -100,7 +100,7 @@ class DeadlineGuard:
 
 
 class ContractGuard:
-    """Refuses a request that breaks the rules in its contract, with every field and rule."""
+    """Refuses a request that can't be read, or breaks the rules in its contract, with every field and rule."""
 
     def __init__(self) -> None:
         self._contracts = Contracts.from_descriptor_set(b"")
@@ -108,6 +108,8 @@ class ContractGuard:
     @asynccontextmanager
     async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
         """See `Around`."""
+        if isinstance(request, MalformedRequest):
+            raise malformed(request)
         if isinstance(request, Message):
             self._contracts.validate(request)
         yield

@@ -7,15 +7,17 @@ async context manager that is entered before the handler runs and left when it i
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from handrail.mesh.errors import HandrailError
+from handrail.v1.error_reason_pb2 import ErrorReason
 
 Request: TypeAlias = object
 """The request message; of an RPC that streams requests, their iterator."""
@@ -37,6 +39,14 @@ class Call:
     streams: bool
     context: Context
     error: HandrailError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedRequest:
+    """Stands for a request whose bytes are no message of its type: `ContractGuard` refuses it."""
+
+    size: int
+    error: str
 
 
 class Around(Protocol):
@@ -68,9 +78,11 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
         shape = (handler.request_streaming, handler.response_streaming)
         name = f"{'stream' if shape[0] else 'unary'}_{'stream' if shape[1] else 'unary'}"
         behaviour: Behaviour = getattr(handler, name)
+        if handler.request_streaming:
+            behaviour = _refusing(behaviour)
         serve = self._streaming(behaviour, method) if handler.response_streaming else self._unary(behaviour, method)
         make: Callable[..., Handler] = getattr(grpc, f"{name}_rpc_method_handler")
-        return make(serve, handler.request_deserializer, handler.response_serializer)
+        return make(serve, _lenient(handler.request_deserializer), handler.response_serializer)
 
     def _unary(self, behaviour: Behaviour, method: str) -> Behaviour:
         async def serve(request: Request, context: Context) -> object:
@@ -100,6 +112,51 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
     async def _enter(self, stack: AsyncExitStack, request: Request, call: Call) -> None:
         for around in self._arounds:
             await stack.enter_async_context(around.around(request, call))
+
+
+def _lenient(deserializer: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
+    """What a deserializer raises is told by grpc.aio as UNKNOWN, «Unexpected …», and logged with all of its stack."""
+    if deserializer is None:
+        return None
+
+    def read(data: bytes) -> object:
+        try:
+            return deserializer(data)
+        except DecodeError as error:
+            return MalformedRequest(len(data), str(error))
+
+    return read
+
+
+def _refusing(behaviour: Behaviour) -> Behaviour:
+    """A handler of many requests, of which one that can't be read ends the call."""
+
+    async def readable(requests: AsyncIterator[object]) -> AsyncIterator[object]:
+        async for request in requests:
+            if isinstance(request, MalformedRequest):
+                raise malformed(request)
+            yield request
+
+    if inspect.isasyncgenfunction(behaviour):
+
+        async def answers(requests: AsyncIterator[object], context: Context) -> AsyncGenerator[object, None]:
+            async for answer in behaviour(readable(requests), context):
+                yield answer
+
+        return answers
+
+    async def serve(requests: AsyncIterator[object], context: Context) -> object:
+        return await behaviour(readable(requests), context)
+
+    return serve
+
+
+def malformed(request: MalformedRequest) -> HandrailError:
+    """The error for a request that can't be read."""
+    return HandrailError(
+        ErrorReason.ERROR_REASON_MALFORMED,
+        f"the {request.size} bytes of the request are no message of its type: {request.error}",
+    )
 
 
 def _metadata(context: Context) -> dict[str, str]:

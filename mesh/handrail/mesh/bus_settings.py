@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from handrail.mesh.errors import BrokerPermission
+from handrail.mesh.errors import WrongCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class BusSettings:
         return self.inbox_prefix or f"_INBOX_{self.name}"
 
     def credentials(self) -> tuple[ssl.SSLContext | None, str | None]:
-        """What TLS needs and the nkey's seed; BrokerPermission names the file that can't be used."""
+        """What TLS needs and the nkey's seed; WrongCredentials names the file that can't be used."""
         files = (self.tls_ca, self.tls_cert, self.tls_key, self.nkey_seed_file)
         path: Path | None = None
         try:
@@ -46,7 +46,10 @@ class BusSettings:
             seed = self.nkey_seed_file.read_text().strip() if self.nkey_seed_file else None
             return self._tls(), seed
         except (OSError, ValueError) as error:
-            raise BrokerPermission(f"user «{self.user or self.name}»", f"{path} can't be used: {error}") from error
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise WrongCredentials(
+                f"{self.name} can't connect to the broker: {path}, which it is to connect with, can't be used: {why}"
+            ) from error
 
     def _tls(self) -> ssl.SSLContext | None:
         if self.tls_ca is None:

@@ -21,7 +21,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from handrail.mesh.bus_settings import BusSettings
-from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
+from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
 from handrail.mesh.inbox import Answer, Inbox
 from handrail.mesh.outbox import Outbox
 from handrail.mesh.wire import TOO_LARGE, Client, Message
@@ -199,9 +199,22 @@ class Connection:
         if error is not None:
             return BrokerUnavailable(f"can't connect to {servers}: {error}")
         if self._shut_out.is_set():
-            return BrokerPermission(f"user «{self.settings.user or self.settings.name}» at {servers}", self._last_error)
+            return self._wrong_credentials(servers)
         waited = self.settings.connect_timeout.total_seconds()
         return BrokerUnavailable(f"can't connect to {servers} within {waited:g} s: {self._last_error or 'no answer'}")
+
+    def _wrong_credentials(self, servers: str) -> WrongCredentials:
+        settings = self.settings
+        if not settings.password and settings.nkey_seed_file is None and settings.tls_cert is None:
+            return WrongCredentials(
+                f"{settings.name} has nothing to connect to {servers} with, and the broker asks for it: give a "
+                "password (HANDRAIL_NATS_PASSWORD_FILE, HANDRAIL_NATS_PASSWORD) or an nkey (HANDRAIL_NATS_NKEY_FILE)"
+            )
+        return WrongCredentials(
+            f'the broker at {servers} knows no user "{settings.user or settings.name}" with these credentials '
+            f"({self._last_error}): compare them with what its configuration was generated from, and reload it "
+            "where it is older (handrail nats-permissions)"
+        )
 
     async def _on_error(self, error: Exception) -> None:
         text = str(error) or type(error).__name__

@@ -8,6 +8,7 @@ HandrailError                 what happened, with a reason from `handrail.v1.Err
 ├── TooLarge                  the message is larger than the broker takes
 ├── BrokerUnavailable         no answer from the broker
 ├── BrokerPermission          the broker refuses the subject
+│   └── WrongCredentials      there is nothing to connect with, or the broker does not take it
 ├── PolicyError               a CEL expression can't be compiled or evaluated
 └── TemplateRefused           the flow type-check has findings
 """
@@ -126,6 +127,13 @@ class BrokerPermission(HandrailError):
             "generate its permissions anew from the stored templates (handrail nats-permissions) and reload",
             subject=subject,
         )
+
+
+class WrongCredentials(BrokerPermission):
+    """What there is to connect with can't be used, or the broker does not take it. No permission is missing."""
+
+    def __init__(self, text: str) -> None:
+        HandrailError.__init__(self, ErrorReason.ERROR_REASON_BROKER_PERMISSION, text)
 
 
 class PolicyError(HandrailError):

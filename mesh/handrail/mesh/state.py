@@ -40,7 +40,7 @@ class StepRun:
     `attempt` is the current or last one, `budget` the number of attempts allowed. `unknown` are the attempts that may
     have had their effect without saying so (timed out, or the handler killed its process): until an outcome comes, or a
     person accepts that there is none. What a later attempt says, it says for itself alone. `counted_from` is from when
-    absences count against the deadline; None: from `since`.
+    absences count against the deadline; None: from `since`. `refused`: why an answer of the current attempt is void.
 
     `asked` is the stream position of the message that the agent is handed for the current attempt. `queued` is set once
     that was found in the agent's queue, `begun` once a worker said that it began it, or has had time to say so.
@@ -61,6 +61,7 @@ class StepRun:
     output_total: int = 0
     ended: datetime | None = None
     last_error: str = ""
+    refused: str = ""
     unknown: frozenset[int] = frozenset()
     counted_from: datetime | None = None
     starts: Starts = NO_STARTS

@@ -86,7 +86,7 @@ def run_view(flow: Flow, run: StepRun) -> pb.StepRun:
         trigger_time=timestamp(run.trigger.time),
         end_time=None if run.ended is None else timestamp(run.ended),
         output_ids=[run.outputs[index] for index in sorted(run.outputs)],
-        last_error=run.last_error,
+        last_error=run.refused or run.last_error,
         # A decision that triggers is no fact: it is the trigger itself.
         input_sequences=[flow.facts.get(event_id, run.trigger).sequence for event_id in run.inputs],
         outcome_unknown=bool(run.unknown),

@@ -120,6 +120,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists every reason that an error of the API (`google.rpc.ErrorInfo.reason`, domain `handrail`) or a
     quarantined message can carry.
+
+    In texts that programs read, `google.rpc.ErrorInfo.reason` and the type of a `PreconditionFailure`, a reason is the
+    value's name without the prefix `ERROR_REASON_`: `FLOW_NOT_FOUND`. That is what AIP-193 asks for, a name in
+    UPPER_SNAKE_CASE that is unique within its domain. In a field of this enum, as in `Quarantined.reason`, JSON has the
+    whole name.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0

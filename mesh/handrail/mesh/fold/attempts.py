@@ -73,6 +73,15 @@ def apply_progress(flow: Flow, recorded: Recorded) -> Void | None:
     return None
 
 
+def note_refused(flow: Flow, recorded: Recorded, void: Void) -> None:
+    """Remember of an answer that does not count, so that who looks at the step is not told of silence alone."""
+    event = recorded.event
+    run = flow.runs.get((event.step, event.root))
+    if run is None or run.state is not RunState.OWED or run.run != event.run or run.step.agent != recorded.agent:
+        return
+    flow.runs[run.key] = replace(run, refused=f"its answer at {recorded.sequence} does not count: {void.text}")
+
+
 def apply_timed_out(flow: Flow, recorded: Recorded) -> Void | None:
     """The coordinator found an attempt past its deadline; void if an outcome or a heartbeat came first."""
     timed_out = StepTimedOut.FromString(recorded.event.data.value)
@@ -91,7 +100,7 @@ def apply_timed_out(flow: Flow, recorded: Recorded) -> Void | None:
     flow.runs[run.key] = _after_failure(
         run,
         recorded.time,
-        f"no outcome within {run.step.timeout.total_seconds():g} s",
+        f"no outcome within {run.step.timeout.total_seconds():g} s" + (f"; {run.refused}" if run.refused else ""),
         retryable=True,
         outcome_unknown=True,
         starts=run.starts.timed_out(),
@@ -111,6 +120,7 @@ def apply_retry(flow: Flow, recorded: Recorded) -> Void | None:
         run,
         state=RunState.OWED,
         attempt=event.attempt,
+        refused="",
         since=recorded.time,
         deadline=recorded.time + run.step.timeout,
         counted_from=None,

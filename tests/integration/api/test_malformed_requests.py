@@ -1,0 +1,69 @@
+"""Bytes that are no request are refused like any other request that is wrong, whatever the kind of the RPC."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from tests.support.api import Api, bearer, refused
+
+GARBAGE = b"\xff\xff\xff"
+
+
+def as_is(data: bytes) -> bytes:
+    return data
+
+
+@pytest.mark.parametrize("method", ["FlowService/GetFlow", "FlowService/StartFlow", "ApprovalService/ListApprovals"])
+async def test_a_malformed_request_is_an_invalid_argument(
+    api: Api, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    call: Any = api.channel.unary_unary(f"/handrail.v1.{method}", request_serializer=as_is, response_deserializer=as_is)
+    refusal = await refused(call(GARBAGE, metadata=bearer(api.token("stan", "starter"))))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED")
+    assert "the 3 bytes of the request are no message of its type" in refusal.status.message
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_who_is_not_known_is_told_that_first(api: Api) -> None:
+    call: Any = api.channel.unary_unary(
+        "/handrail.v1.FlowService/GetFlow", request_serializer=as_is, response_deserializer=as_is
+    )
+    assert (await refused(call(GARBAGE))).code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_malformed_request_of_a_watch_is_an_invalid_argument(api: Api) -> None:
+    rpc: Any = api.channel.unary_stream(
+        "/handrail.v1.FlowService/WatchFlow", request_serializer=as_is, response_deserializer=as_is
+    )
+    refusal = await refused(rpc(GARBAGE, metadata=bearer(api.token("vera"))).read())
+    assert (refusal.code, refusal.status.code) == (grpc.StatusCode.INVALID_ARGUMENT, 3)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_a_malformed_message_among_many_is_an_invalid_argument(api: Api, version: str) -> None:
+    rpc: Any = api.channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=as_is,
+        response_deserializer=as_is,
+    )
+    call = rpc()
+    await call.write(GARBAGE)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_all_services_are_listed_with_their_health(api: Api) -> None:
+    rpc: Any = api.channel.unary_unary(
+        "/grpc.health.v1.Health/List",
+        request_serializer=as_is,
+        response_deserializer=health_pb2.HealthListResponse.FromString,  # type: ignore[attr-defined]
+    )
+    statuses = (await rpc(b"")).statuses
+    assert {"", "handrail.v1.FlowService", "handrail.v1.QuarantineService"} <= set(statuses)
+    assert {each.status for each in statuses.values()} == {health_pb2.HealthCheckResponse.SERVING}
