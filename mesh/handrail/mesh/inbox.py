@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from os import urandom
 from typing import Protocol
 
@@ -34,7 +35,8 @@ class Inbox:
     """Who waits for which reply. `subject` is what to subscribe to."""
 
     def __init__(self, prefix: str) -> None:
-        self._prefix = f"{prefix}.{urandom(8).hex()}."
+        self._tokens = _tokens()
+        self._prefix = f"{prefix}.{next(self._tokens)}."
         self._waiting: dict[str, Waiting] = {}
 
     @property
@@ -48,7 +50,7 @@ class Inbox:
         Nobody can guess it: the broker sends an answer to whatever reply subject a request names, so that another
         agent's request could have its answer sent here.
         """
-        reply = self._prefix + urandom(8).hex()
+        reply = self._prefix + next(self._tokens)
         self._waiting[reply] = waiting
         return reply
 
@@ -58,7 +60,7 @@ class Inbox:
 
     def new_prefix(self) -> str:
         """A subject prefix that nothing else uses, for a subscription beside this inbox."""
-        return self._prefix + urandom(8).hex()
+        return self._prefix + next(self._tokens)
 
     def take(self, message: Message) -> None:
         """Hand a reply to whoever waits for it."""
@@ -90,6 +92,13 @@ class Inbox:
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             each.refused(error)
+
+
+def _tokens() -> Iterator[str]:
+    """Tokens of 64 random bits, many for one call of the system."""
+    while True:
+        pool = urandom(4096).hex()
+        yield from (pool[at : at + 16] for at in range(0, len(pool), 16))
 
 
 class Answer:
