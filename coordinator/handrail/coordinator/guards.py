@@ -18,8 +18,9 @@ from handrail.coordinator.auth import TokenVerifier, set_caller, unauthenticated
 from handrail.coordinator.deadlines import set_deadline
 from handrail.coordinator.interceptor import Call, MalformedRequest, Request, malformed
 from handrail.coordinator.status import to_status
+from handrail.mesh import times
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.errors import HandrailError
+from handrail.mesh.errors import ContractViolation, HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 _logger = logging.getLogger(__name__)
@@ -111,7 +112,9 @@ class ContractGuard:
         if isinstance(request, MalformedRequest):
             raise malformed(request)
         if isinstance(request, Message):
-            self._contracts.validate(request)
+            broken = (*self._contracts.violations(request), *times.violations(request))
+            if broken:
+                raise ContractViolation(request.DESCRIPTOR.full_name, broken)
         yield
 
 

@@ -7,9 +7,8 @@ from datetime import timedelta
 from typing import NamedTuple, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 
+from handrail.mesh import times
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError, PolicyError
 from handrail.mesh.expression import COUNTS, FACTS, PROPOSALS, cut, nearest
@@ -17,7 +16,7 @@ from handrail.mesh.field_rules import excludes_infinity
 from handrail.mesh.findings import finding
 from handrail.mesh.permissions import RESERVED
 from handrail.mesh.policy import Policy
-from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED, Terms
+from handrail.mesh.specs import APPROVAL_REFUSED, STEP_COMPLETED, Terms, bounded
 from handrail.v1 import template_pb2 as pb
 
 MAX_EXPRESSIONS = 200
@@ -59,23 +58,9 @@ def check_contract(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.
     for violation in contracts.violations(proto):
         told.add(violation.field)
         yield finding("HR001", violation.field, f"{violation.text} [{violation.rule}]")
-    for path, duration in _durations(proto, ""):
+    for path, duration in times.within(proto):
         if duration.seconds > MAX_DURATION.total_seconds() and path not in told:
             yield finding("HR001", path, f"{duration.seconds:,} seconds are more than {MAX_DURATION.days} days")
-
-
-def _durations(message: Message, path: str) -> Iterator[tuple[str, Duration]]:
-    """Every duration in a message, and its path."""
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        parts = [(f"[{index}]", each) for index, each in enumerate(value)] if field.is_repeated else [("", value)]
-        for index, part in parts:
-            at = f"{path}.{field.name}{index}" if path else f"{field.name}{index}"
-            if isinstance(part, Duration):
-                yield at, part
-            else:
-                yield from _durations(part, at)
 
 
 def check_size(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
@@ -185,25 +170,29 @@ def check_own_type(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.
 
 def check_times(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
     """Times that are longer than the whole flow may take."""
-    deadline = proto.deadline.ToTimedelta()
-    times = [(f"steps[{index}].timeout", step.timeout) for index, step in enumerate(proto.steps)]
-    times += [
+    deadline = bounded(proto.deadline)
+    bounds = [(f"steps[{index}].timeout", step.timeout) for index, step in enumerate(proto.steps)]
+    bounds += [
         (f"steps[{index}].start_within", step.start_within)
         for index, step in enumerate(proto.steps)
         if step.HasField("start_within")
     ]
-    times += [
+    bounds += [
         (f"gates[{index}].expires_after", gate.expires_after)
         for index, gate in enumerate(proto.gates)
         if gate.on_expiry != pb.EXPIRY_ACTION_WAIT
     ]
-    for path, duration in times:
-        if proto.HasField("deadline") and duration.ToTimedelta() > deadline:
+    for path, duration in bounds:
+        if proto.HasField("deadline") and bounded(duration) > deadline:
             yield finding(
                 "HR028",
                 path,
-                f"{duration.ToJsonString()} is longer than the flow may take ({proto.deadline.ToJsonString()})",
+                f"{_seconds(bounded(duration))} is longer than the flow may take ({_seconds(deadline)})",
             )
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"{duration.total_seconds():.12g}s"
 
 
 def _condition(path: str, policy: Policy, contracts: Contracts) -> Iterator[pb.Finding]:

@@ -271,7 +271,7 @@ def step_spec(step: pb.Step, facts: frozenset[str], contracts: Contracts) -> Ste
         on_failure=_FAILURE_POLICIES[step.on_failure],
         undo=_undo(step.undo) if step.HasField("undo") else None,
         max_outputs=step.max_outputs or None,
-        start_within=step.start_within.ToTimedelta() if step.HasField("start_within") else None,
+        start_within=bounded(step.start_within) if step.HasField("start_within") else None,
     )
 
 

@@ -7,8 +7,15 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 
+from handrail.v1 import flow_service_pb2 as flow_pb
+from handrail.v1 import template_service_pb2 as template_pb
+from handrail.v1.template_pb2 import FlowTemplate
 from tests.support.api import Api, bearer, refused
 
 GARBAGE = b"\xff\xff\xff"
@@ -67,3 +74,35 @@ async def test_all_services_are_listed_with_their_health(api: Api) -> None:
     statuses = (await rpc(b"")).statuses
     assert {"", "handrail.v1.FlowService", "handrail.v1.QuarantineService"} <= set(statuses)
     assert {each.status for each in statuses.values()} == {health_pb2.HealthCheckResponse.SERVING}
+
+
+@pytest.mark.parametrize("seconds", [2**62, -(2**62), 253_402_300_800, -62_135_596_801])
+async def test_a_time_that_is_none_is_an_invalid_argument(api: Api, seconds: int) -> None:
+    moment = Timestamp(seconds=seconds)
+    requests: dict[str, Message] = {
+        "FlowService/GetFlow": flow_pb.GetFlowRequest(flow_id="a" * 32, as_of_time=moment),
+        "FlowService/ListDivergences": flow_pb.ListDivergencesRequest(since=moment),
+        "TemplateService/ReplayPolicy": template_pb.ReplayPolicyRequest(since=moment, until=moment),
+    }
+    for method, request in requests.items():
+        streams = method.endswith("ReplayPolicy")
+        kind = api.channel.unary_stream if streams else api.channel.unary_unary
+        rpc: Any = kind(f"/handrail.v1.{method}", request_serializer=as_is, response_deserializer=as_is)
+        call = rpc(request.SerializeToString(), metadata=bearer(api.token("olga", "operator")))
+        refusal = await refused(call.read() if streams else call)
+        assert (method, refusal.code) == (method, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+async def test_a_duration_that_is_none_is_an_invalid_argument(api: Api) -> None:
+    template = FlowTemplate(name="a", version=1, deadline=Duration(seconds=2**62))
+    template.steps.add(name="s", agent="a", timeout=Duration(seconds=1, nanos=-1))
+    call = api.call(
+        "TemplateService/CheckTemplate",
+        template_pb.CheckTemplateRequest(template=template),
+        template_pb.CheckTemplateResponse,
+        metadata=bearer(api.token("olga", "operator")),
+    )
+    refusal = await refused(call)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONTRACT_VIOLATION")
+    named = {each.field for each in refusal.detail(error_details_pb2.BadRequest).field_violations}
+    assert {"template.deadline", "template.steps[0].timeout"} <= named
