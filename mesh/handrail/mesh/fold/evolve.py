@@ -143,7 +143,8 @@ def _apply(flow: Flow, recorded: Recorded, versions: Versions) -> None:
     flow.void[recorded.sequence] = void
     if recorded.agent != COORDINATOR and (void.reason or recorded.kind in _OUTCOMES):
         divergences.add(flow, recorded, void.text, divergences.kind_of(void))
-        attempts.note_refused(flow, recorded, void)
+        if recorded.kind in _OUTCOMES:
+            attempts.note_refused(flow, recorded, void)
 
 
 def _judge(flow: Flow, recorded: Recorded, versions: Versions) -> Void | None:
