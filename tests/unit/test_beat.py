@@ -1,0 +1,33 @@
+"""What a worker says of itself, until it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from handrail.agents.beat import Beat
+from handrail.agents.desk import Desk
+from handrail.agents.threads import Threads
+from handrail.mesh.streams import WORKER
+from handrail.testing import World
+from handrail.testing.hosting import HostedAgent
+from handrail.v1.worker_pb2 import WorkerState
+from tests.support.agents import Chain, template
+
+
+async def test_a_worker_says_what_it_fits_and_stops_even_where_it_was_just_told_to_speak() -> None:
+    ledger = Chain().ledger
+    async with World(templates=[template()]) as world:
+        hosted = HostedAgent(ledger, world.bus, Threads(1))
+        await hosted.learn([template()])
+        desk = Desk(hosted.engine, timedelta(seconds=30))
+        beat = Beat(hosted.bindings, hosted.mesh, hosted.engine.overseer, desk)
+        speaking = asyncio.ensure_future(beat.run())
+        await asyncio.sleep(0.01)
+        [said] = world.bus.messages[WORKER]
+        [version] = WorkerState.FromString(said.body).versions
+        assert (version.flow_type, version.version, version.problem) == ("refund", 1, "")
+        beat.tell()
+        speaking.cancel()
+        await asyncio.wait({speaking}, timeout=5)
+        assert speaking.cancelled()
