@@ -23,9 +23,10 @@ Change = Callable[[FileDescriptorProto], None]
 
 
 def refund() -> pb.FlowTemplate:
-    """The demo's template with a rule that looks at the risk."""
+    """The demo's template with a rule that looks at the risk instead of its own."""
     copy = pb.FlowTemplate()
     copy.CopyFrom(REFUND)
+    del copy.rules[:]
     copy.rules.add(
         name="risky",
         on=["payments.v1.RefundPaid"],
