@@ -59,6 +59,9 @@ steps:
 ACK_WAIT = 1_500_000_000
 """Nanoseconds: what a killed process had in its hands comes again sooner than in an installation."""
 
+# What npm has to fetch may take its time: that is no fault of the agents'.
+pytestmark = pytest.mark.timeout(600)
+
 KINDS = ("coordinated.js", "standalone.js")
 
 

@@ -32,7 +32,7 @@ def installed(folder: Path) -> Path:
         pytest.skip(text)
     target = folder / "node"
     shutil.copytree(EXAMPLES, target, ignore=shutil.ignore_patterns("node_modules"))
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    command = [npm, "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", "--loglevel=error"]
     done = subprocess.run(command, cwd=target, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return target
