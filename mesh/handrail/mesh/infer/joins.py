@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice, product
+from itertools import combinations, islice, product
 
 from handrail.mesh import ids
 from handrail.mesh.envelope import Recorded
@@ -41,12 +41,22 @@ class Explainer:
         return ()
 
     def _guesses(self, step: str, there: _Counts, last: str) -> Iterator[_Counts]:
-        """Numbers of facts by type, the likely ones first: what is known of the step, all there are, then any."""
+        """Numbers of facts by type, the likely ones first: what is known of the step, all of a few types, then any."""
         for types in self._known.get(step, ()):
             if types <= there.keys():
                 yield from _combined({name: range(there[name], 0, -1) for name in types}, there, last)
-        yield from _combined({name: (there[name], 0) for name in there}, there, last)
+        yield from _all_of_few(there, last)
         yield from _combined({name: range(there[name], -1, -1) for name in there}, there, last)
+
+
+def _all_of_few(there: _Counts, last: str) -> Iterator[_Counts]:
+    """All facts of some types, few types first: a join of a long flow waits for few of what came before it."""
+    others = [name for name in there if name != last]
+    for size in range(len(there) + 1):
+        for names in combinations(others, size):
+            counts = {name: there[name] for name in there if name in names or name == last}
+            if counts:
+                yield counts
 
 
 def _combined(choices: Mapping[str, Iterable[int]], there: _Counts, last: str) -> Iterator[_Counts]:
