@@ -106,15 +106,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such quarantined message."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 41
     """The server drains and takes no new calls."""
-    ERROR_REASON_STREAM_LOST: _ErrorReason.ValueType  # 70
+    ERROR_REASON_STREAM_LOST: _ErrorReason.ValueType  # 42
     """A stream that held what can't be made again is gone."""
-    ERROR_REASON_PROPOSER_MAY_NOT_VOTE: _ErrorReason.ValueType  # 80
+    ERROR_REASON_PROPOSER_MAY_NOT_VOTE: _ErrorReason.ValueType  # 43
     """Whoever proposed it may not vote on it."""
-    ERROR_REASON_AMBIGUOUS_NAME: _ErrorReason.ValueType  # 81
+    ERROR_REASON_AMBIGUOUS_NAME: _ErrorReason.ValueType  # 44
     """The name mixes letters of scripts that look alike: nobody could tell who it is."""
-    ERROR_REASON_CONSENT_NEEDED: _ErrorReason.ValueType  # 82
+    ERROR_REASON_CONSENT_NEEDED: _ErrorReason.ValueType  # 45
     """A step would run a second time though what it did stands; the request has to name it."""
-    ERROR_REASON_WORKERS_DO_NOT_FIT: _ErrorReason.ValueType  # 90
+    ERROR_REASON_WORKERS_DO_NOT_FIT: _ErrorReason.ValueType  # 46
     """Agents have live workers, and none of them fits the version that is to be activated."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -211,14 +211,14 @@ ERROR_REASON_QUARANTINE_NOT_FOUND: ErrorReason.ValueType  # 40
 """No such quarantined message."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 41
 """The server drains and takes no new calls."""
-ERROR_REASON_STREAM_LOST: ErrorReason.ValueType  # 70
+ERROR_REASON_STREAM_LOST: ErrorReason.ValueType  # 42
 """A stream that held what can't be made again is gone."""
-ERROR_REASON_PROPOSER_MAY_NOT_VOTE: ErrorReason.ValueType  # 80
+ERROR_REASON_PROPOSER_MAY_NOT_VOTE: ErrorReason.ValueType  # 43
 """Whoever proposed it may not vote on it."""
-ERROR_REASON_AMBIGUOUS_NAME: ErrorReason.ValueType  # 81
+ERROR_REASON_AMBIGUOUS_NAME: ErrorReason.ValueType  # 44
 """The name mixes letters of scripts that look alike: nobody could tell who it is."""
-ERROR_REASON_CONSENT_NEEDED: ErrorReason.ValueType  # 82
+ERROR_REASON_CONSENT_NEEDED: ErrorReason.ValueType  # 45
 """A step would run a second time though what it did stands; the request has to name it."""
-ERROR_REASON_WORKERS_DO_NOT_FIT: ErrorReason.ValueType  # 90
+ERROR_REASON_WORKERS_DO_NOT_FIT: ErrorReason.ValueType  # 46
 """Agents have live workers, and none of them fits the version that is to be activated."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
