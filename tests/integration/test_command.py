@@ -190,7 +190,11 @@ def test_a_flow_is_cancelled_with_or_without_its_effects(dev: Dev) -> None:
 def test_a_finished_step_is_done_again(dev: Dev) -> None:
     flow = start(dev, 40)
     dev.text("vera", "flow", "watch", flow)
-    dev.text("olga", "flow", "retry", flow, "notify", "--reason", "the letter got lost")
+    again = ("flow", "retry", flow, "notify", "--reason", "the letter got lost")
+    asked = dev.run("olga", *again)
+    assert asked.returncode == 1
+    assert "(CONSENT_NEEDED)" in asked.stderr
+    dev.text("olga", *again, "--run-again", "notify")
     wait_for(
         lambda: [r["run"] for r in dev.json("vera", "flow", "show", flow)["stepRuns"] if r.get("run")] == [1],
         "a new run",

@@ -116,7 +116,9 @@ def test_a_condition_that_can_not_be_taken_is_refused_at_its_place(
     assert check(path, "--output", "json") == 1
     found = json.loads(capsys.readouterr().out)["findings"]
     (finding,) = [each for each in found if each["path"] == "gates[0].when"]
-    line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("    when:"))
+    lines = path.read_text().splitlines()
+    gates = lines.index("gates:")
+    line = next(number for number, text in enumerate(lines, 1) if number > gates and text.startswith("    when:"))
     assert (finding["line"], finding["column"]) == (line, 5)
     assert why in finding["text"] + CODES[finding["code"]].title
 
