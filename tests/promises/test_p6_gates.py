@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,7 +204,7 @@ async def test_p6_the_gated_type_as_a_plain_event_is_void_kept_apart_and_nobody_
             assert (kept.subject, kept.body) == (entry.address.subject, entry.body)
         await careless.mesh.until_settled("ledger")
         after = await careless.mesh.flow(flow_id)
-        assert after.runs == flow.runs
+        assert {key: replace(run, refused="") for key, run in after.runs.items()} == flow.runs
         assert [divergence.agent for divergence in after.divergences] == ["refunds"]
     assert not team.book.calls
 
