@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -216,8 +216,7 @@ async def _ensure(bus: Bus, wanted: dict[str, Any]) -> None:
     differing = differences(wanted, actual)
     if not differing:
         return
-    upgradable = _OWNER in actual.get("metadata", {}) or set(differing) <= {"num_replicas", "max_bytes", "max_msgs"}
-    if not upgradable:
+    if not _is_ours(actual, differing):
         raise _foreign(name, differing)
     try:
         await bus.request_json(f"$JS.API.STREAM.UPDATE.{name}", {**actual, **wanted, "metadata": actual["metadata"]})
@@ -226,11 +225,16 @@ async def _ensure(bus: Bus, wanted: dict[str, Any]) -> None:
     _logger.info("stream %s upgraded: %s", name, ", ".join(differing))
 
 
+def _is_ours(actual: _Config, differing: Iterable[str]) -> bool:
+    """Whether Handrail made a stream, or somebody made it for Handrail."""
+    return _OWNER in actual.get("metadata", {}) or set(differing) <= {"num_replicas", "max_bytes", "max_msgs"}
+
+
 async def _refuse_a_loss(bus: Bus) -> None:
     """Streams are made together: where one of these holds something, the other was there, and is lost."""
     infos = {name: await _info_of(bus, name) for name in sorted(IRREPLACEABLE)}
     gone = [name for name, info in infos.items() if info is None]
-    kept = [name for name, info in infos.items() if info is not None and info["state"]["messages"]]
+    kept = [name for name, info in infos.items() if info is not None and _holds_ours(name, info)]
     if gone and kept:
         raise HandrailError(
             ErrorReason.ERROR_REASON_STREAM_LOST,
@@ -254,6 +258,11 @@ async def _create(bus: Bus, wanted: dict[str, Any]) -> _Config:
     _logger.info("stream %s created", name)
     config: _Config = created["config"]
     return config
+
+
+def _holds_ours(name: str, info: dict[str, Any]) -> bool:
+    config: _Config = info["config"]
+    return bool(info["state"]["messages"]) and _is_ours(config, differences(stream_configs()[name], config))
 
 
 async def _config_of(bus: Bus, name: str) -> _Config | None:
