@@ -593,6 +593,10 @@ def test_health_tells_what_does_its_work(dev: Dev) -> None:
 def test_tokens_are_made_with_the_keys_of_a_folder(dev: Dev, tmp_path: Path) -> None:
     env = {"HANDRAIL_ADDRESS": dev.ready["address"]}
     keys = dev.folder / "keys"
+    for nobody in ("", "agent/ledger", "\u0430nna", "\u200b"):
+        refused = handrail("token", nobody, "--keys", keys)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "the token's «sub»" in refused.stderr
     made = handrail("token", "zoe", "--keys", keys, "--role", "viewer")
     assert handrail("quarantine", "list", env={**env, "HANDRAIL_TOKEN": made.stdout.strip()}).returncode == 0
     out = tmp_path / "token"

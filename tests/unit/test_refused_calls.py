@@ -130,6 +130,7 @@ async def test_p6_who_proposed_does_not_vote_and_is_on_record(world: World) -> N
     assert (proposal.recorded.event.request.caller, proposal.recorded.event.request.rpc) == ("mallory", "PublishEvent")
     for name in ("Mallory", "mallory", " MALLORY"):
         assert await refused(world, flow, Caller(name, FINANCE)) == "PROPOSER_MAY_NOT_VOTE"
+    assert await refused(world, flow, Caller("carl", FINANCE, agent="enrichment")) == "PROPOSER_MAY_NOT_VOTE"
     await vote(world, flow, Caller("anna", FINANCE))
     await vote(world, flow, Caller("ben", FINANCE))
     await world.settle()
@@ -148,10 +149,10 @@ def test_a_call_is_the_same_whatever_its_id_and_however_its_callers_name_is_writ
 
 @pytest.mark.parametrize("name", ["\u0430nna", "agent/x", "Agent/ledger", " agent/x", "\u200b"])
 async def test_p6_a_name_that_is_nobodys_or_kept_for_agents_gets_no_access(name: str) -> None:
-    from handrail.coordinator.auth import _caller_of
+    from handrail.coordinator.auth import caller_of
 
     with pytest.raises(HandrailError) as refusal:
-        _caller_of({"sub": name})
+        caller_of({"sub": name})
     assert refusal.value.reason in (
         ErrorReason.ERROR_REASON_AMBIGUOUS_NAME,
         ErrorReason.ERROR_REASON_UNAUTHENTICATED,

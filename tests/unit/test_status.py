@@ -6,8 +6,10 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
+from handrail.cli.exits import Exit, of_error
 from handrail.coordinator.status import CODES, to_status
 from handrail.mesh.errors import ContractViolation, FieldViolation, HandrailError, TemplateRefused
+from handrail.mesh.jsapi import STREAM_NOT_FOUND, ApiError
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import Finding, Severity
 
@@ -69,3 +71,9 @@ def test_what_does_not_fit_is_counted() -> None:
     status = to_status(ERRORS["many fields"])
     violations = error_details_pb2.BadRequest.FromString(status.details[1].value).field_violations
     assert violations[-1].description == f"and {501 - len(violations)} more"
+
+
+def test_a_stream_that_is_gone_is_said_to_be_and_a_command_could_not_look() -> None:
+    gone = ApiError("$JS.API.STREAM.INFO.FLOW", STREAM_NOT_FOUND, "stream not found")
+    assert gone.reason == ErrorReason.ERROR_REASON_STREAM_LOST
+    assert of_error(gone).code is Exit.NOT_FOUND

@@ -85,7 +85,7 @@ class TokenVerifier:
 
         Raises `HandrailError`: TOKEN_EXPIRED, or UNAUTHENTICATED with what is wrong with it.
         """
-        return _caller_of(self._claims(token))
+        return caller_of(self._claims(token))
 
     def _claims(self, token: str) -> dict[str, object]:
         for key in self._keys:
@@ -125,7 +125,8 @@ def _read_public_key(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def _caller_of(claims: dict[str, object]) -> Caller:
+def caller_of(claims: dict[str, object]) -> Caller:
+    """Who a token's claims name; UNAUTHENTICATED, or AMBIGUOUS_NAME, where they name nobody that is let in."""
     subject, roles, agent = claims["sub"], claims.get("roles", []), claims.get("agent", "")
     if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT or not subject.isprintable():
         raise unauthenticated(f"the token's «sub» is no text of 1 to {MAX_SUBJECT} printable characters")

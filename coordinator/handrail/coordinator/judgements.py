@@ -36,7 +36,8 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str) -> Entry | int:
     """A vote, or where the caller's stands; APPROVAL_NOT_FOUND, APPROVAL_CLOSED, DIGEST_MISMATCH, MISSING_ROLE,
-    REQUESTER_MAY_NOT_VOTE, and ALREADY_VOTED where the caller's vote that counted was another one."""
+    REQUESTER_MAY_NOT_VOTE, PROPOSER_MAY_NOT_VOTE (who speaks for the agent that proposed it is barred, too), and
+    ALREADY_VOTED where the caller's vote that counted was another one."""
     proposal = flow.proposals.get(approval_id)
     if proposal is None:
         raise refusal(ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND, flow, f"it has no proposal {approval_id}")
@@ -46,6 +47,9 @@ def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: 
     refused = judge_vote(proposal, caller.subject, caller.roles, digest)
     if refused is not None:
         raise refusal(refused.reason, flow, refused.text)
+    if caller.agent and caller.agent == proposal.recorded.agent:
+        text = f"{caller.subject} speaks for {caller.agent}, which proposed it, and may not vote on it"
+        raise refusal(ErrorReason.ERROR_REASON_PROPOSER_MAY_NOT_VOTE, flow, text)
     return _vote(flow, proposal, digest=digest, approve=approve, comment=comment, caller=caller)
 
 

@@ -37,7 +37,9 @@ class ApiError(HandrailError):
     def __init__(self, subject: str, code: int, description: str) -> None:
         self.code = code
         self.description = description
-        super().__init__(ErrorReason.ERROR_REASON_INTERNAL, f"the broker refuses {subject}: {description} ({code})")
+        lost = code == STREAM_NOT_FOUND
+        reason = ErrorReason.ERROR_REASON_STREAM_LOST if lost else ErrorReason.ERROR_REASON_INTERNAL
+        super().__init__(reason, f"the broker refuses {subject}: {description} ({code})")
 
 
 async def request_json(

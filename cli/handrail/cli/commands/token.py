@@ -7,7 +7,9 @@ from pathlib import Path
 
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.private_files import write_private
+from handrail.coordinator.auth import caller_of
 from handrail.coordinator.tokens import ensure_keys, mint
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.settings import duration
 
 
@@ -35,6 +37,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> Exit:
     try:
+        # A token that no coordinator lets in is refused here, not at its first call.
+        caller_of({"sub": arguments.subject, "roles": arguments.roles, "agent": arguments.agent})
         keys = ensure_keys(arguments.keys)
         token = mint(
             keys.private,
@@ -49,6 +53,8 @@ def _run(arguments: argparse.Namespace) -> Exit:
             write_private(arguments.out, token + "\n")
     except OSError as error:
         raise CommandError(f"{error.filename or arguments.keys}: {error.strerror}") from None
+    except HandrailError as error:
+        raise CommandError(error.text) from None
     except ValueError as error:
         raise CommandError(str(error)) from None
     return Exit.OK
