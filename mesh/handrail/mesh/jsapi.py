@@ -24,8 +24,8 @@ SUBJECTS_OVERLAP = 10065
 CONSUMER_NOT_FOUND = 10014
 MESSAGE_NOT_FOUND = 10037
 
-_TRANSIENT = (10008, 10009, 10015)
-"""The cluster has no leader, or is busy."""
+_TRANSIENT = (10005, 10008, 10009, 10015)
+"""The cluster has not heard of enough of its servers yet, has no leader, or is busy."""
 
 _SILENCE = timedelta(seconds=4)
 _BACKOFF = 0.2
