@@ -16,6 +16,7 @@ from handrail.mesh.streams import FLOW, TEMPLATE
 from tests.integration.api.test_story import Library, message
 from tests.support import loans
 from tests.support.api import Api, running_api
+from tests.support.waiting import eventually
 
 
 class TwoDesks(Library):
@@ -39,10 +40,16 @@ class TwoDesks(Library):
         return first
 
     async def stored(self) -> list[int]:
-        """How many messages there are."""
+        """How many messages there are, once the coordinators have added what follows from them."""
         bus = self._api.replica.bus
+        await eventually(self._is_settled)
         infos = [await bus.request_json(f"$JS.API.STREAM.INFO.{stream}") for stream in (FLOW, TEMPLATE)]
         return [int(info["state"]["messages"]) for info in infos]
+
+    async def _is_settled(self) -> bool:
+        bus = self._api.replica.bus
+        infos = [await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{durable}") for durable in ("decide", "track")]
+        return not any(info["num_pending"] or info["num_ack_pending"] for info in infos)
 
 
 @pytest.fixture

@@ -27,6 +27,9 @@ from tests.conftest import Connect
 from tests.support.api import Api, bearer, refused, running_api
 from tests.support.nats_server import NatsServer
 
+NO_FLOW = "ab" * 16
+"""The flow that is asked for: there is none."""
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -64,7 +67,7 @@ def get_flow(channel: grpc.aio.Channel, token: str, **options: Any) -> Any:
         request_serializer=GetFlowRequest.SerializeToString,
         response_deserializer=GetFlowResponse.FromString,
     )
-    return rpc(GetFlowRequest(flow_id="ab" * 16), metadata=bearer(token), **options)
+    return rpc(GetFlowRequest(flow_id=NO_FLOW), metadata=bearer(token), **options)
 
 
 @asynccontextmanager
@@ -161,10 +164,11 @@ async def test_a_drain_lets_calls_under_way_finish_and_flips_health(
     async with running_api(bus, tmp_path) as api:
         entered, released, ask = asyncio.Event(), asyncio.Event(), bus.last_on_leader
 
-        async def slow(*arguments: Any, **options: Any) -> Any:
-            entered.set()
-            await released.wait()
-            return await ask(*arguments, **options)
+        async def slow(stream: str, subject_filter: str, **options: Any) -> Any:
+            if NO_FLOW in subject_filter:
+                entered.set()
+                await released.wait()
+            return await ask(stream, subject_filter, **options)
 
         monkeypatch.setattr(bus, "last_on_leader", slow)
         watch = watch_health(api.channel)
