@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import gc
 import importlib
 import logging
 import os
@@ -31,7 +30,7 @@ from handrail.agents.supervisor import (
     Supervisor,
 )
 from handrail.agents.worker import Worker
-from handrail.mesh import logs, telemetry
+from handrail.mesh import collector, logs, telemetry
 from handrail.mesh.bus_settings import BusSettings
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.printable import clean, clean_lines
@@ -143,14 +142,8 @@ async def _run(agent: Agent, settings: BusSettings) -> int:
 
 
 async def _calm_collector(worker: Worker) -> None:
-    """Have the garbage collector look at what is new, and not so often, once everything long-lived is there.
-
-    What a delivery allocates goes by reference counting; looking for cycles in it cost 20 % of a busy worker's CPU.
-    """
     await worker.ready.wait()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
+    collector.calm()
 
 
 def _once(loop: asyncio.AbstractEventLoop, descriptor: int, stop: Callable[[], None]) -> Callable[[], None]:

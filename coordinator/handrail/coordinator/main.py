@@ -17,7 +17,7 @@ from handrail.coordinator.replica import Replica
 from handrail.coordinator.server import Server, ServerSettings
 from handrail.coordinator.supervise import keep_running
 from handrail.coordinator.sweep import DEFAULT_INTERVAL
-from handrail.mesh import telemetry
+from handrail.mesh import collector, telemetry
 from handrail.mesh.bus import Bus, BusSettings
 from handrail.mesh.errors import BrokerUnavailable
 
@@ -85,6 +85,7 @@ async def _serve(
             health = Health(bus, server, diagnosis)
             tasks.create_task(keep_running("health", health.keep, stopping, replica.troubles), name="health")
             log.info("serving on port %d", port)
+            collector.calm()
             if on_ready is not None:
                 on_ready(port)
             await stopping.wait()
