@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from nats.aio.msg import Msg
 
 from handrail.mesh.bus import Bus, Delivery
 from handrail.mesh.durables import agent_durable
@@ -18,6 +17,7 @@ from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailEr
 from handrail.mesh.permissions import durable, render, users
 from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.subjects import Address, Kind, activation_subject, template_subject, timer_subject
+from handrail.mesh.wire import Message
 from handrail.v1.template_pb2 import FlowTemplate, Gate, Step, Undo
 from tests.support.nats_server import NatsCluster, NatsServer, running_cluster, running_server
 from tests.support.waiting import eventually
@@ -148,7 +148,7 @@ async def consume(bus: Bus, *, expected: int) -> None:
 
 
 async def test_an_agent_hears_of_halted_flows(house: House) -> None:
-    halted: asyncio.Queue[Msg] = asyncio.Queue()
+    halted: asyncio.Queue[Message] = asyncio.Queue()
     ledger = await house.connect("ledger")
     await ledger.subscribe("flow.*.*.decision.coordinator.*.handrail.v1.FlowHalted", halted.put_nowait)
     await ledger.connection.flush(SOON)

@@ -3,7 +3,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nats.aio.client import Client
 
 from handrail.mesh.delivery import Delivery, place
 from handrail.mesh.direct import parse_time
@@ -25,7 +24,7 @@ class Replies:
 
 
 def delivery(reply: str, replies: Replies | None = None) -> Delivery:
-    message = Message(_client=Client(), subject="flow.refund.F", reply=reply, data=b"body")
+    message = Message(subject="flow.refund.F", reply=reply, data=b"body")
     handed_out = place(reply)
     assert handed_out is not None
     return Delivery(replies or Replies(), message, handed_out)

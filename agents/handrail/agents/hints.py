@@ -8,12 +8,11 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from nats.aio.msg import Msg
-
 from handrail.mesh.accounts import HINTS
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW
+from handrail.mesh.wire import Message
 
 _logger = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ class Hints:
     tell: Callable[[str], None] | None = None
     """Told of each flow as it is heard of."""
 
-    def heard(self, message: Msg) -> None:
+    def heard(self, message: Message) -> None:
         """A `FlowHalted` or `FlowMigrated` was published."""
         self.add(message.subject)
 

@@ -17,7 +17,6 @@ from contextlib import suppress
 from datetime import timedelta
 
 import nats.errors
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from handrail.mesh.bus_settings import BusSettings
@@ -135,7 +134,7 @@ class Connection:
         """
 
         try:
-            subscription = await self._subscribe(subject, on_message)
+            subscription = await self.client.listen(subject, on_message)
             # The broker answers in order: a refusal comes before the answer to this.
             await self.flush(_FLUSH)
         except (nats.errors.Error, TimeoutError) as error:
@@ -175,16 +174,9 @@ class Connection:
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a float works and the stub says int
         )
-        await self._subscribe(self.inbox.subject, self.inbox.take)
+        await self.client.listen(self.inbox.subject, self.inbox.take)
         self._connected.set()
         self._writer = asyncio.create_task(self._outbox.write(), name=f"outbox of {settings.name}")
-
-    async def _subscribe(self, subject: str, on_message: Callable[[Message], None]) -> Subscription:
-        async def deliver(message: Msg) -> None:
-            assert isinstance(message, Message)
-            on_message(message)
-
-        return await self.client.subscribe(subject, cb=deliver)
 
     async def _give_up(self, connecting: asyncio.Task[None]) -> None:
         self._closing = True

@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 import nats.errors
-from nats.aio.client import Client
 
 from handrail.mesh.errors import BrokerUnavailable, HandrailError, TooLarge
+from handrail.mesh.wire import Client, publish_line
+
+_AT_ONCE = 256
+"""Messages that are written in one go."""
 
 _Outgoing = tuple[str, bytes, str, dict[str, str] | None]
 
@@ -44,21 +47,27 @@ class Outbox:
             await self._filled.wait()
             self._filled.clear()
             while self._messages:
-                batch, self._messages = self._messages, []
-                await self._write_batch(batch)
+                await self._connected.wait()
+                batch, self._messages = self._messages[:_AT_ONCE], self._messages[_AT_ONCE:]
+                try:
+                    await self._client.send(self._encoded(batch))
+                except nats.errors.OutboundBufferLimitError:
+                    # The connection went and nats-py's own buffer is full: keep the rest until it is back.
+                    self._messages[:0] = batch
+                    self._connected.clear()
+                except nats.errors.Error as error:
+                    for subject, _, reply, _ in batch:
+                        self._on_refused(reply, BrokerUnavailable(f"can't send on {subject}: {error}"))
             self._drained.set()
 
-    async def _write_batch(self, batch: list[_Outgoing]) -> None:
-        for position, (subject, body, reply, headers) in enumerate(batch):
-            try:
-                await self._connected.wait()
-                await self._client.publish(subject, body, reply, headers)
-            except nats.errors.OutboundBufferLimitError:
-                # The connection went and nats-py's own buffer is full: keep the rest until it is back.
-                self._messages[:0] = batch[position:]
-                self._connected.clear()
-                return
-            except nats.errors.MaxPayloadError:
+    def _encoded(self, batch: list[_Outgoing]) -> bytes:
+        lines = []
+        for subject, body, reply, headers in batch:
+            if len(body) > self._client.max_payload:
                 self._on_refused(reply, TooLarge(subject, len(body), self._client.max_payload))
-            except nats.errors.Error as error:
+                continue
+            try:
+                lines.append(publish_line(subject, reply, body, headers))
+            except nats.errors.BadSubjectError as error:
                 self._on_refused(reply, BrokerUnavailable(f"can't send on {subject}: {error}"))
+        return b"".join(lines)

@@ -103,7 +103,7 @@ class Publisher:
         if connection.closed.is_set():
             self._loop.call_soon(on_stored, BrokerUnavailable(connection.why_not_connected))
             return
-        if len(subject.encode()) > _LONGEST_SUBJECT:
+        if len(subject) > _LONGEST_SUBJECT // 4 and len(subject.encode()) > _LONGEST_SUBJECT:
             self._loop.call_soon(on_stored, _too_long(subject))
             return
         if (too_large := self._too_large(pending)) is not None:
@@ -120,7 +120,11 @@ class Publisher:
         return len(self._pending)
 
     def _too_large(self, pending: _Pending) -> TooLarge | None:
-        limit = self._connection.max_payload - (ROOM if _SAID_AGAIN.match(pending.subject) else 0)
+        limit = self._connection.max_payload
+        if pending.size <= limit - ROOM:
+            return None
+        if _SAID_AGAIN.match(pending.subject):
+            limit -= ROOM
         return TooLarge(pending.subject, pending.size, limit) if pending.size > limit else None
 
     def settle(self, pending: _Pending, outcome: int | HandrailError) -> None:
