@@ -42,8 +42,8 @@ _LONGEST_DELAY = timedelta(minutes=5)
 _BUSY_DELAY = timedelta(seconds=1)
 _QUICK_DELAY, _QUICK = timedelta(milliseconds=250), 6
 
-_LATE = 0.25
-"""The part of its time after which an attempt begins late, and which it waits for room in a worker."""
+_PARTS = 4
+"""An attempt begins late after one part in so many of its time, and waits as long for room in a worker."""
 
 _POISON_TEXT = "its handler was begun again and again, at last alone, and came to no end: it may kill its process"
 
@@ -152,7 +152,7 @@ class Engine:
 
     async def _leave_to_others(self, attempt: Attempt, unfit: NoHandler) -> None:
         """Workers of this kind don't begin it: say so before its time is up, and hand it back for no longer."""
-        unfit.at_most = attempt.timeout * _LATE
+        unfit.at_most = attempt.timeout / _PARTS
         if attempt.deadline - self._mesh.now() < attempt.timeout / 2:
             await self._outcomes.waiting(attempt)
 
@@ -214,7 +214,7 @@ class Engine:
             return await self._call(work, span)
         except Busy as busy:
             await self._outcomes.waiting(work.attempt)
-            busy.at_most = work.attempt.timeout * _LATE
+            busy.at_most = work.attempt.timeout / _PARTS
             raise
 
     async def _call(self, work: _Work, span: Span) -> list[Message]:
@@ -236,15 +236,16 @@ class Engine:
             if work.sole:
                 delivery.ack()
 
-        running = Running(attempt, handler, self._mesh.now(), delivery.sequence, release)
         try:
             if alone:
                 _logger.warning(
                     "%s: begun before and not heard of again; now it runs alone", attempt.label, extra=_about(attempt)
                 )
             if not handler.asynchronous:
-                await place.take(within=attempt.timeout * _LATE)
-            if attempt.on_record or self._mesh.now() - delivery.time > attempt.timeout * _LATE:
+                await place.take(within=attempt.timeout / _PARTS)
+            now = self._mesh.now()
+            running = Running(attempt, handler, now, delivery.sequence, release)
+            if attempt.on_record or now - work.recorded.time > attempt.timeout / _PARTS:
                 heartbeats = await self._outcomes.began(attempt)
                 running.deadline = self._mesh.now() + attempt.timeout
             if handler.context_name:

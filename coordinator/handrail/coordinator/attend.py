@@ -107,9 +107,8 @@ class Attendant:
     async def _read(self, flow_type: str, flow_id: str, since: int, at_least: int) -> tuple[Flow, dict[str, datetime]]:
         """The flow, and the timers it wanted before the messages from `since` on."""
         history = await self._store.read(flow_type, flow_id, at_least=at_least)
-        flow = await self._store.fold(flow_type, flow_id, history)
-        earlier = [recorded for recorded in history if recorded.sequence < since]
-        return flow, timers(await self._store.fold(flow_type, flow_id, earlier)) if earlier else {}
+        earlier, flow = await self._store.fold_in_two(flow_type, flow_id, history, since=since)
+        return flow, timers(earlier) if earlier is not None else {}
 
     async def _decide(self, flow: Flow, present: Present) -> tuple[Flow, bool]:
         entry = await self._next(flow, present)

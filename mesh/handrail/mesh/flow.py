@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
@@ -27,6 +27,7 @@ from handrail.mesh.state import (
     Wish,
 )
 from handrail.mesh.template import EffectKind, StepSpec, Template
+from handrail.mesh.values import replace
 from handrail.v1.decision_pb2 import FlowStatus, HaltMode
 
 __all__ = [

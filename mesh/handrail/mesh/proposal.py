@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.template import GateSpec
+from handrail.mesh.values import replace
 
 
 class ProposalState(Enum):

@@ -6,8 +6,9 @@ whatever else was in a process that died had its delivery spent too. Only what t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from handrail.mesh.values import replace
 from handrail.v1.failure_pb2 import StepProgress
 
 POISON = "Poison"

@@ -91,6 +91,18 @@ class FlowStore:
         versions = await self.versions_in(flow_type, history)
         return _with_malformed(fold(template, history, versions), history)
 
+    async def fold_in_two(
+        self, flow_type: str, flow_id: str, history: Sequence[Recorded], *, since: int
+    ) -> tuple[Flow | None, Flow]:
+        """As `fold`, and before it the flow as it was before sequence `since`; None where it had not begun."""
+        earlier = [recorded for recorded in history if recorded.sequence < since]
+        if not earlier:
+            return None, await self.fold(flow_type, flow_id, history)
+        template = await self.pinned_template(flow_type, history)
+        versions = await self.versions_in(flow_type, history)
+        before = fold(template, earlier, versions)
+        return before, _with_malformed(advance(before, history[len(earlier) :], versions), history)
+
     async def versions_in(self, flow_type: str, history: Sequence[Recorded]) -> Versions:
         """The versions that these messages move their flow to; TEMPLATE_NOT_FOUND."""
         moved = [migrated for recorded in history if (migrated := migration_of(recorded)) is not None]

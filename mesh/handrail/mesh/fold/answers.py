@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import EffectState, Escalation, Flow, Void, Wish
 from handrail.mesh.fold import attempts, compensation
+from handrail.mesh.values import replace
 from handrail.v1.decision_pb2 import Choice, EscalationCause, Resolved
 from handrail.v1.error_reason_pb2 import ErrorReason
 

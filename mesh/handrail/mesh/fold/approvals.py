@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 
 from google.protobuf.message import Message
@@ -16,6 +15,7 @@ from handrail.mesh.flow_facts import FlowFacts
 from handrail.mesh.fold import rules, triggers
 from handrail.mesh.identity import canonical, same, why_ambiguous
 from handrail.mesh.template import ExpiryPolicy, GateSpec, RejectPolicy
+from handrail.mesh.values import replace
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested, Choice
 from handrail.v1.error_reason_pb2 import ErrorReason
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from handrail.mesh.envelope import Recorded, from_timestamp
 from handrail.mesh.flow import Flow, RunState, StepRun, Void
 from handrail.mesh.fold import approvals, compensation, deadlines
 from handrail.mesh.starts import NO_STARTS, Starts
+from handrail.mesh.values import replace
 from handrail.v1.decision_pb2 import StepReopened, StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import DivergenceKind, StepFailed, StepNotStarted, StepProgress

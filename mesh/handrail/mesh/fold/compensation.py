@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from handrail.mesh.envelope import Recorded, from_timestamp
 from handrail.mesh.flow import Effect, EffectState, Flow, RunState, Void
 from handrail.mesh.fold import deadlines
 from handrail.mesh.template import STEP_COMPLETED, UndoSpec
+from handrail.mesh.values import replace
 from handrail.v1.decision_pb2 import StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import DivergenceKind, StepFailed, StepProgress

@@ -6,7 +6,7 @@ One list serves two: the coordinator moves what is on it, the fold holds a move 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,6 +16,7 @@ from handrail.mesh.envelope import Recorded, from_timestamp, timestamp
 from handrail.mesh.flow import Effect, Flow, Proposal, ProposalState, RunState, StepRun, Void
 from handrail.mesh.fold import matters
 from handrail.mesh.queue import Wait
+from handrail.mesh.values import replace
 from handrail.v1 import decision_pb2 as pb
 
 _OVER = Void("what it gives time to is over, or is not due")

@@ -7,7 +7,7 @@ open escalation that is no longer on it has settled itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from handrail.mesh import ids
@@ -26,6 +26,7 @@ from handrail.mesh.fold import halts, rules
 from handrail.mesh.fold.status import is_complete, owes_nothing
 from handrail.mesh.state import attempts
 from handrail.mesh.template import Consequence, ExpiryPolicy, FailurePolicy
+from handrail.mesh.values import replace
 from handrail.v1.decision_pb2 import Choice, Escalated, EscalationCause
 
 _END_IT = (Choice.CHOICE_COMPENSATE, Choice.CHOICE_CANCEL, Choice.CHOICE_FAIL)

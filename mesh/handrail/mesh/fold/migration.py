@@ -7,7 +7,6 @@ new version says what follows. Proposals that nobody has decided on are evaluate
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
@@ -18,6 +17,7 @@ from handrail.mesh.fold import approvals, rules, triggers
 from handrail.mesh.fold.status import is_final
 from handrail.mesh.subjects import COORDINATOR, Kind
 from handrail.mesh.template import APPROVAL_REFUSED, EffectKind, StepSpec, Template
+from handrail.mesh.values import replace
 from handrail.v1.decision_pb2 import FlowMigrated
 from handrail.v1.error_reason_pb2 import ErrorReason
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from handrail.mesh import ids
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import Effect, EffectState, Flow, ProposalState, RunState, StepRun, Void
@@ -11,6 +9,7 @@ from handrail.mesh.fold import approvals, divergences
 from handrail.mesh.fold.triggers import add_fact
 from handrail.mesh.subjects import COORDINATOR
 from handrail.mesh.template import STEP_COMPLETED, EffectKind, StepSpec, Template
+from handrail.mesh.values import replace
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import DivergenceKind

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import Flow, Requested, Void
 from handrail.mesh.subjects import COORDINATOR
+from handrail.mesh.values import replace
 from handrail.v1.event_pb2 import CallerRequest
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import Flow, Proposal, ProposalState, RunState, StepRun, Void
 from handrail.mesh.fold import approvals, attempts
+from handrail.mesh.values import replace
 from handrail.v1.decision_pb2 import Choice
 from handrail.v1.error_reason_pb2 import ErrorReason
 

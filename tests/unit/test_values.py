@@ -1,0 +1,34 @@
+"""A copy of a frozen value is the one that `dataclasses.replace` makes, for every class that is copied."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from handrail.mesh import flow, proposal, starts, state
+from handrail.mesh.values import replace
+
+CLASSES = sorted(
+    {
+        kind
+        for module in (flow, proposal, starts, state)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and hasattr(kind, "__slots__")
+    },
+    key=lambda kind: kind.__qualname__,
+)
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_a_copy_is_the_one_that_the_standard_library_makes(kind: type) -> None:
+    names = [field.name for field in dataclasses.fields(kind)]
+    value = kind(**{name: f"old {name}" for name in names})
+    for name in names:
+        assert replace(value, **{name: "new"}) == dataclasses.replace(value, **{name: "new"})
+    assert value == kind(**{name: f"old {name}" for name in names}), "the value itself stays as it was"
+
+
+def test_a_field_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(TypeError, match="Starts has no field 'opened'"):
+        replace(starts.NO_STARTS, opened=1)
