@@ -108,6 +108,10 @@ async def test_an_id_stands_for_one_request(library: TwoDesks, tmp_path: Path) -
     assert "REQUEST_ID_REUSED" in await library.refused("stan", "FlowService/StartFlow", other)
     elses = await Library.call(library, "olga", "FlowService/StartFlow", other)
     assert elses["flowId"] != begun["flowId"], "an id is its caller's"
+    keyed = [await Library.call(library, "stan", "FlowService/StartFlow", {**start, "key": key}) for key in ("a", "b")]
+    assert len({begun["flowId"], *(each["flowId"] for each in keyed)}) == 3, "an id stands for a call with its key"
+    other = {**other, "key": "a"}
+    assert "REQUEST_ID_REUSED" in await library.refused("stan", "FlowService/StartFlow", other)
 
     put = {**loans.put_request(tmp_path, version=2), "requestId": str(uuid.uuid4())}
     await Library.call(library, "olga", "TemplateService/PutTemplate", put)

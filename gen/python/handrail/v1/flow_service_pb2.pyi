@@ -716,7 +716,10 @@ class StartFlowRequest(_message.Message):
     key: _builtins.str
     """key is the business key: the same key gives the same flow. Empty: a new flow."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was. An id stands for a
+    call together with its flow_type and key: the same id with another of them, or once with a key and once without, starts
+    another flow. An id that began a flow is refused with other data for the same flow_type and key: REQUEST_ID_REUSED.
+    """
     @_builtins.property
     def data(self) -> _any_pb2.Any:
         """data is the first event."""
