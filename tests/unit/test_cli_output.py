@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,6 +15,9 @@ from handrail.cli.commands.quarantine import hex_dump
 from handrail.cli.output import Output, columns, cut, time
 from handrail.cli.words import choice_of, choice_word, choices, is_final, spelled, status, word
 from handrail.v1.decision_pb2 import Choice, FlowStatus
+from tests.support.dev import HANDRAIL, environment
+
+REFUND = str(Path(__file__).parents[2] / "agents" / "demos" / "payments" / "refund.yaml")
 
 
 def test_a_table_has_columns(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,3 +108,22 @@ def test_bytes_are_shown_in_hex_with_their_characters() -> None:
         "000010  00                                               .",
     ]
     assert hex_dump(b"") == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize(
+    "command, unbuffered",
+    [(["template", "graph", REFUND], ""), (["template", "graph", REFUND], "1"), (["token", "--help"], "")],
+)
+def test_output_that_finds_no_room_is_told_in_one_line(command: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*HANDRAIL, *command],
+            env=environment(PYTHONUNBUFFERED=unbuffered),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    line = "handrail: can't write: No space left on device; make room, or write the output elsewhere\n"
+    assert (done.returncode, done.stderr) == (1, line)

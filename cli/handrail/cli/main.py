@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,13 +31,16 @@ _COMMANDS = {
 }
 """Each has a module in `commands`, imported when it is called: what the others need takes its time to load."""
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Where output can't be written; no mistake of ours."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; wrong arguments end the process with Exit.USAGE."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    parsed = parser(words[:1]).parse_args(words)
-    run: Callable[[argparse.Namespace], Exit] = parsed.run
     try:
+        parsed = _parsed(words)
+        run: Callable[[argparse.Namespace], Exit] = parsed.run
         return _flushed(run(parsed))
     except CommandError as error:
         return _complain(error)
@@ -47,9 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone, `handrail flow list | head`; nothing is left to say, not at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone, `handrail flow list | head`; nothing is left to say.
+        _drop_output()
         return Exit.OK
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        _drop_output()
+        return _complain(CommandError(f"can't write: {error.strerror}; make room, or write the output elsewhere"))
 
 
 def parser(filled: Sequence[str] = tuple(_COMMANDS)) -> argparse.ArgumentParser:
@@ -69,8 +78,21 @@ def parser(filled: Sequence[str] = tuple(_COMMANDS)) -> argparse.ArgumentParser:
     return whole
 
 
+def _parsed(words: list[str]) -> argparse.Namespace:
+    try:
+        return parser(words[:1]).parse_args(words)
+    except SystemExit:
+        sys.stdout.flush()  # the help that was asked for
+        raise
+
+
+def _drop_output() -> None:
+    """Have nobody complain at exit about what can't be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _flushed(code: Exit) -> Exit:
-    """The code, once what was printed is out: a closed pipe shows here and not when the interpreter ends."""
+    """The code, once what was printed is out: what stops it (a closed pipe, a full disk) shows here, not at exit."""
     sys.stdout.flush()
     return code
 
