@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -325,6 +326,21 @@ def test_a_package_that_an_image_does_not_hold_is_noted(project: Path) -> None:
     assert "package shop.v1: gen/released.binpb does not hold it, so nothing of it can break" in done.stdout
 
 
+def test_protos_that_were_not_fetched_are_told_once_each_with_what_fetches_them(project: Path) -> None:
+    shutil.rmtree(project / "proto/buf")
+    for parts in ((), ("--only", "breaking")):
+        done = handrail("contracts", "check", *parts)
+        assert done.returncode == Exit.FAILED
+        finding, count = done.stdout.splitlines()
+        assert 'imported file does not exist: import "buf/validate/validate.proto" (' in finding
+        assert "protos import it); if it is a third-party proto, fetch it with: make protos [COMPILE]" in finding
+        assert count.endswith(" protos checked: 1 finding")
+    shutil.rmtree(project / "proto/google")
+    done = handrail("contracts", "check", "--output", "json")
+    texts = [each["text"] for each in json.loads(done.stdout)["findings"]]
+    assert ["validate.proto" in texts[0], "money.proto" in texts[1], len(texts)] == [True, True, 2]
+
+
 SHOP = """syntax = "proto3";
 package shop.v1;
 
@@ -357,4 +373,5 @@ def test_a_small_project_of_ones_own_needs_nothing_but_its_protos(
     edit(proto, "// Asked", 'import "buf/validate/validate.proto";\n\n// Asked')
     code, text = complaint("impact", "--against", "main")
     assert code == Exit.USAGE
-    assert 'shop.proto:4:1: imported file does not exist: import "buf/validate/validate.proto"; are the third' in text
+    assert 'shop.proto:4:1: imported file does not exist: import "buf/validate/validate.proto"; if it is' in text
+    assert "or name its module under deps in buf.yaml and fetch it with: buf dep update" in text

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,13 +74,28 @@ class Buf:
         raise CommandError(f"the contracts don't compile: {found[0]}{more}", Exit.USAGE)
 
     def _explained(self, output: bytes) -> tuple[BufFinding, ...]:
-        """The findings in buf's output. Of an import that is not there buf does not say which: its line does."""
-        return tuple(
-            replace(found, text=f"{found.text}: {self._line(found)}; are the third-party protos fetched?")
-            if found.text == _MISSING
-            else found
-            for found in _findings(output)
-        )
+        """The findings in buf's output. Where imports are missing, each is told once, and nothing else: all that uses
+        them fails too. Buf does not say which import it is: its line does."""
+        found = tuple(_findings(output))
+        missing: dict[str, list[BufFinding]] = defaultdict(list)
+        for each in found:
+            if each.text == _MISSING:
+                missing[self._line(each)].append(each)
+        return tuple(self._missing(line, places) for line, places in missing.items()) or found
+
+    def _missing(self, line: str, places: Sequence[BufFinding]) -> BufFinding:
+        others = f" ({len(places)} protos import it)" if len(places) > 1 else ""
+        return replace(places[0], text=f"{_MISSING}: {line}{others}; if it is a third-party proto, {self._fetching()}")
+
+    def _fetching(self) -> str:
+        """What fetches third-party protos here."""
+        try:
+            rules = (self._folder / "Makefile").read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            rules = ""
+        if re.search(r"^protos\b[^=\n]*:(?!=)", rules, re.MULTILINE):
+            return "fetch it with: make protos"
+        return f"put it beside yours, or name its module under deps in {CONFIG} and fetch it with: buf dep update"
 
     def _line(self, found: BufFinding) -> str:
         try:

@@ -52,8 +52,12 @@ def _check(arguments: argparse.Namespace) -> Exit:
             output.text(f"{check}: {found}")
         if skipped:
             output.text(skipped)
-        output.text(f"{len(buf.proto_files())} protos checked: {len(findings) or 'no'} findings")
+        output.text(f"{len(buf.proto_files())} protos checked: {_counted(len(findings))}")
     return Exit.FAILED if findings else Exit.OK
+
+
+def _counted(findings: int) -> str:
+    return "1 finding" if findings == 1 else f"{findings or 'no'} findings"
 
 
 def _released(asked: Path | None) -> tuple[Path | None, str]:
