@@ -66,6 +66,13 @@ async def command(api: Api) -> int:
     return await asyncio.to_thread(main, ["health", "coordinator", "--address", api.address])
 
 
+async def agent_complaint(server: NatsServer, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `handrail health agent enrichment` says where it exits with 1."""
+    code = await asyncio.to_thread(main, ["health", "agent", "enrichment", "--nats", server.url])
+    assert code == 1
+    return capsys.readouterr().err
+
+
 async def delete(bus: Bus, what: str) -> None:
     """Delete a stream, or a durable: `FLOW`, `FLOW.track`."""
     kind = "CONSUMER" if "." in what else "STREAM"
@@ -119,6 +126,24 @@ async def test_a_durable_that_is_gone_is_made_anew_and_delivers_everything(
             await eventually(lambda: mesh.messages(TIMER), lambda armed: armed > 0)
         else:
             assert info["num_pending"] == 1
+
+
+async def test_the_command_tells_why_an_agent_has_no_durable(
+    nats_server: NatsServer, bus: Bus, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mesh = Mesh(bus, catalog)
+    told = await agent_complaint(nats_server, capsys)
+    assert "enrichment has no durable: no stored template has a step of it" in told
+    await catalog.put(flows.stored(flows.template()))
+    told = await agent_complaint(nats_server, capsys)
+    assert told.endswith("activate one of those that are stored: refund@1\n")
+    await mesh.put(flows.template())
+    assert "no worker of enrichment asks for work" in await agent_complaint(nats_server, capsys)
+    await delete(bus, "FLOW.agent-enrichment")
+    told = await agent_complaint(nats_server, capsys)
+    assert "it was deleted, for refund@1, which was activated, has a step of it" in told
+    await delete(bus, FLOW)
+    assert "enrichment has no durable: stream not found" in await agent_complaint(nats_server, capsys)
 
 
 async def test_a_loop_that_breaks_again_and_again_is_named_until_it_goes_well(mesh: Mesh, tmp_path: Path) -> None:

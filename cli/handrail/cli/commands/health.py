@@ -16,6 +16,9 @@ from handrail.cli.arguments import add_settings, settings_of
 from handrail.cli.exits import CommandError, Exit
 from handrail.mesh import settings as table
 from handrail.mesh.bus import ApiError, Bus
+from handrail.mesh.catalog import Catalog
+from handrail.mesh.durables import agent_filters
+from handrail.mesh.jsapi import CONSUMER_NOT_FOUND
 from handrail.mesh.permissions import durable
 from handrail.mesh.settings import bus_settings
 from handrail.mesh.streams import FLOW
@@ -117,6 +120,26 @@ async def _seen(name: str, settings: table.Settings) -> tuple[bool, list[str]]:
         try:
             info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{durable(name)}", timeout=timeout)
         except ApiError as error:
-            raise CommandError(f"{name} has no durable: {error.description}; activate its template") from None
+            why = await _why_no_durable(bus, name, error)
+            raise CommandError(f"{name} has no durable: {why}") from None
         workers = await live_workers(bus, [name])
     return bool(info.get("num_waiting") or info.get("num_ack_pending")), workers[name].stuck
+
+
+async def _why_no_durable(bus: Bus, name: str, error: ApiError) -> str:
+    """Why the broker has no durable of this agent, and what to do: an activation makes the durable."""
+    if error.code != CONSUMER_NOT_FOUND:
+        return f"{error.description}; a coordinator makes what is missing, or says in its log why it does not"
+    catalog = Catalog(bus)
+    await catalog.refresh()
+    stored = [each for each in catalog.all() if name in agent_filters([each])]
+    if not stored:
+        return "no stored template has a step of it, so there is no work to ask for; store and activate one that has"
+    for template in stored:
+        if any(each.version == template.version for each in catalog.activations(template.name)):
+            return (
+                f"it was deleted, for {template.name}@{template.version}, which was activated, has a step of it; a "
+                "coordinator makes it anew within ten seconds: start one, or see in its log why it does not"
+            )
+    named = ", ".join(f"{each.name}@{each.version}" for each in stored)
+    return f"no template with a step of it was ever activated; activate one of those that are stored: {named}"
