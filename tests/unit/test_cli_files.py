@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.struct_pb2 import Struct
 
 from handrail.cli.dev.package import load_package, merged
-from handrail.cli.dev.processes import StartError
+from handrail.cli.dev.processes import Child, StartError, wait_until
 from handrail.cli.exits import CommandError, Exit
 from handrail.cli.private_files import ensure_passwords, write_private
 from handrail.cli.templates import read_contracts, read_template
@@ -99,3 +99,19 @@ def test_a_package_that_declares_something_else_is_refused(
 ) -> None:
     with pytest.raises(StartError, match="odd"):
         load_package(package(monkeypatch, "odd", **declared))
+
+
+def test_of_a_process_that_ended_only_its_own_last_words_are_told(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "child.log"
+    log.parent.mkdir()
+    log.write_text("what was said before\n")
+    child = Child("child", [sys.executable, "-c", "import os; print('this is', os.getpid())"], log=log)
+    for _ in range(2):
+        child.start()
+        with pytest.raises(StartError) as ended:
+            wait_until(lambda: False, child, seconds=30)
+        assert str(ended.value) == f"child ended at once: this is {child.pid} (log: {log})"
+    silent = Child("silent", [sys.executable, "-c", ""], log=log)
+    silent.start()
+    assert silent.ended_within(30)
+    assert silent.last_words() == "it wrote nothing"

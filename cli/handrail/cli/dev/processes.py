@@ -45,6 +45,7 @@ class Child:
         self._environment = dict(os.environ if environment is None else environment)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_begins_at = 0
 
     def start(self) -> None:
         """Start it; StartError where the program can't be run."""
@@ -53,6 +54,7 @@ class Child:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.log.open("ab") as log:
+                self._log_begins_at = log.tell()
                 self._process = self._spawn(log)
         except OSError as error:
             raise StartError(f"{self.name} can't be started: {error}") from None
@@ -95,14 +97,14 @@ class Child:
         return not self.is_running
 
     def last_words(self, lines: int = 3) -> str:
-        """The end of its log, on one line."""
+        """The end of what it wrote to its log since it was started, on one line."""
         try:
             with self.log.open("rb") as log:
-                log.seek(max(0, self.log.stat().st_size - 4096))
+                log.seek(max(self._log_begins_at, self.log.stat().st_size - 4096))
                 text = log.read().decode(errors="replace")
         except OSError:
             return ""
-        return " | ".join(text.strip().splitlines()[-lines:])
+        return " | ".join(text.strip().splitlines()[-lines:]) or "it wrote nothing"
 
     def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
