@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from handrail.cli.main import main
 from handrail.coordinator.health import Health
 from handrail.coordinator.replica import Replica
+from handrail.mesh import telemetry
 from handrail.mesh.bus import ApiError, Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.errors import HandrailError
@@ -73,6 +74,11 @@ async def agent_complaint(server: NatsServer, capsys: pytest.CaptureFixture[str]
     return capsys.readouterr().err
 
 
+async def refused(api: Api) -> set[str]:
+    """The durables that the replica can't consume."""
+    return set(api.replica.refused_pulls())
+
+
 async def delete(bus: Bus, what: str) -> None:
     """Delete a stream, or a durable: `FLOW`, `FLOW.track`."""
     kind = "CONSUMER" if "." in what else "STREAM"
@@ -96,6 +102,55 @@ async def test_a_flow_stream_that_is_gone_is_told_and_never_made_anew(
     with pytest.raises(HandrailError, match="stream FLOW is gone") as refused:
         await Replica(mesh.bus, holder="t").prepare(replicas=1)
     assert refused.value.reason == ErrorReason.ERROR_REASON_STREAM_LOST
+
+
+class Counting:
+    """Keeps what was counted."""
+
+    def __init__(self) -> None:
+        self.counted: list[tuple[str, int, object]] = []
+
+    def add(self, name: str, amount: int, attributes: object) -> None:
+        """Add to a counter."""
+        self.counted.append((name, amount, attributes))
+
+    def close(self) -> None:
+        """Nothing is left to send."""
+
+
+async def test_what_the_coordinator_can_not_consume_makes_it_look_before_its_time(
+    mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handrail.coordinator.health._PROBE_EVERY", timedelta(seconds=0.05))
+    monkeypatch.setattr("handrail.coordinator.health._EXAMINED_EACH", 1_000_000)
+    counting, stopping = Counting(), asyncio.Event()
+    telemetry.use_counters(counting)
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        keeping = asyncio.create_task(health.keep(stopping))
+        try:
+            for durable in ("FLOW.track", "TIMER.due"):
+                info = f"$JS.API.CONSUMER.INFO.{durable}"
+                created = (await mesh.bus.request_json(info))["created"]
+                await delete(mesh.bus, durable)
+
+                async def made_anew(info: str = info, created: str = created) -> bool:
+                    try:
+                        return bool((await mesh.bus.request_json(info))["created"] != created)
+                    except ApiError:
+                        return False
+
+                await eventually(made_anew, bool)
+                await eventually(lambda: refused(api), lambda names: not names)
+            assert counting.counted == [
+                ("made_anew", 1, {"part": "durable.track"}),
+                ("made_anew", 1, {"part": "durable.due"}),
+            ]
+            await delete(mesh.bus, FLOW)
+            await eventually(lambda: broken(api), lambda parts: parts == {"stream.FLOW"})
+        finally:
+            telemetry.use_counters(None)
+            stopping.set()
+            await keeping
 
 
 async def test_timers_that_are_gone_are_made_anew_with_their_durable(mesh: Mesh, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from handrail.coordinator.leases import Leases
 from handrail.coordinator.marks import Streams, read_streams
 from handrail.coordinator.troubles import Troubles
+from handrail.mesh import telemetry
 from handrail.mesh.bus import ApiError, Bus
 from handrail.mesh.catalog import Catalog
 from handrail.mesh.durables import DECIDE, DUE, TRACK, ensure_durables, missing_durables
@@ -69,6 +70,11 @@ class Diagnosis:
         self._streams_seen: Streams | None = None
         self._backlogs: dict[str, deque[int]] = {name: deque(maxlen=_SAMPLES) for name in _OF_THE_COORDINATOR}
 
+    @property
+    def is_refused_anew(self) -> bool:
+        """Whether a durable can't be consumed that could be at the last look."""
+        return bool(self._refused_pulls().keys() - self._refused_before)
+
     async def examine(self) -> Findings:
         """What is wrong now, by part; empty where all is well. Raises nothing that the broker answers."""
         findings: Findings = {}
@@ -90,6 +96,7 @@ class Diagnosis:
         wrong = await what_is_wrong(self._bus)
         for name in [name for name, text in wrong.items() if not text and name not in IRREPLACEABLE]:
             await ensure_stream(self._bus, name, like=FLOW)
+            telemetry.count("made_anew", part=f"stream.{name}")
             log.error("stream %s was gone; it is made anew, and was empty at first", name)
             del wrong[name]
         return {
@@ -114,6 +121,8 @@ class Diagnosis:
                 await ensure_durables(self._bus, self._catalog.all())
         except HandrailError as error:
             return {f"durable.{name}": f"durable {name} is gone or lacks subjects: {error.text}" for name in missing}
+        for name in missing:
+            telemetry.count("made_anew", part=f"durable.{name}")
         log.error("durables %s were gone or lacked subjects; they are made anew", ", ".join(missing))
         return {}
 

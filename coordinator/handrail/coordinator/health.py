@@ -22,7 +22,8 @@ _EXAMINED_EACH = 5
 
 
 class Health:
-    """Asks the broker for the stream every two seconds, and looks at everything every ten."""
+    """Asks the broker for the stream every two seconds, and looks at everything every ten; sooner
+    where a durable can't be consumed any more."""
 
     def __init__(self, bus: Bus, server: Server, diagnosis: Diagnosis) -> None:
         self._bus = bus
@@ -33,10 +34,12 @@ class Health:
 
     async def keep(self, stopping: asyncio.Event) -> None:
         """Say what comes of it, until `stopping` is set."""
-        number = 0
+        probes = 0
         while not stopping.is_set():
-            await self.look(thorough=number % _EXAMINED_EACH == 0)
-            number += 1
+            if self._diagnosis.is_refused_anew:
+                probes = 0  # and the next look in its time, for a leader may be being elected
+            await self.look(thorough=probes % _EXAMINED_EACH == 0)
+            probes += 1
             await pause(stopping, _PROBE_EVERY)
 
     async def look(self, *, thorough: bool) -> None:
