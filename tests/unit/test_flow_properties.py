@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 
 from google.protobuf.any_pb2 import Any
@@ -81,8 +81,10 @@ def check_closed(flow: Flow) -> None:
 
 
 def essence(flow: Flow) -> dict[str, object]:
-    """A flow without what merely says that there was one more message."""
-    return {field.name: getattr(flow, field.name) for field in fields(flow) if field.name not in _BOOKKEEPING}
+    """A flow without what merely says that there was one more message, and that it does not count."""
+    found = {field.name: getattr(flow, field.name) for field in fields(flow) if field.name not in _BOOKKEEPING}
+    found["runs"] = {key: replace(run, refused="") for key, run in flow.runs.items()}
+    return found
 
 
 def finish(wanderer: Wanderer) -> None:
