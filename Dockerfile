@@ -7,6 +7,7 @@ RUN python -m venv /build && \
     /build/bin/pip install --quiet --no-cache-dir --require-hashes --requirement requirements.lock
 COPY pyproject.toml ./
 COPY mesh mesh
+COPY analysis analysis
 COPY agents agents
 COPY coordinator coordinator
 COPY cli cli

@@ -11,11 +11,12 @@ from google.protobuf.any_pb2 import Any
 from google.type.money_pb2 import Money
 
 from handrail.cli.dev.stack import DevStack
-from handrail.mesh import ids, streams
+from handrail.mesh import streams
 from handrail.mesh.bus import Bus, BusSettings, Delivery
-from handrail.mesh.envelope import decode, pack
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.subjects import COORDINATOR, Address, Kind, parse
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import decode, pack
+from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind, parse
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from handrail.v1.decision_pb2 import ApprovalRequested

@@ -18,8 +18,8 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.streams import ensure_streams
+from handrail.mesh.streams.catalog import Catalog
 from handrail.v1 import template_service_pb2 as pb
 from tests.integration.test_replay_policy import changed, replayed
 from tests.support.api import running_api

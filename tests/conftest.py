@@ -12,9 +12,9 @@ import pytest
 from hypothesis import settings
 
 from handrail.mesh.bus import Bus, BusSettings
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.store import FlowStore
 from handrail.mesh.streams import ensure_streams
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
 from tests.support.nats_server import NatsCluster, NatsServer, running_cluster, running_server
 
 # A loaded machine is no bug: examples are bounded by their number, never by the time one takes.

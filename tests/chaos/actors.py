@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 
-from handrail.mesh import ids
 from handrail.mesh.bus import Bus
-from handrail.mesh.envelope import pack
 from handrail.mesh.errors import AlreadyStored
 from handrail.mesh.flow import Effect, EffectState, Flow, RunState, StepRun
-from handrail.mesh.store import FlowStore
-from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import EffectKind
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import StepFailed, StepNotStarted
 

@@ -12,10 +12,10 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
+from handrail.coordinator.api.server import ServerSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
-from handrail.coordinator.server import ServerSettings
 from handrail.mesh.bus import BusSettings
-from handrail.mesh.connection import Connection
+from handrail.mesh.bus.connection import Connection
 
 CRASHED = 77
 """The exit code of a coordinator that crashed on purpose."""

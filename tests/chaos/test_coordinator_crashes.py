@@ -14,19 +14,18 @@ import grpc
 import grpc.aio
 import pytest
 
-from handrail.coordinator.tokens import KeyFiles, ensure_keys, mint
-from handrail.mesh import durables, starting
+from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.envelope import pack
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import status
-from handrail.mesh.store import FlowStore
-from handrail.mesh.streams import FLOW, TIMER, ensure_streams
-from handrail.mesh.subjects import Kind
+from handrail.mesh.streams import FLOW, TIMER, durables, ensure_streams, start_flow
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
-from handrail.mesh.template_yaml import load_yaml
+from handrail.mesh.template.yaml_reader import load_yaml
+from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import FlowStatus
 from payments.v1 import payments_pb2 as payments
 from tests.chaos.actors import Agents
@@ -95,7 +94,7 @@ class Stage:
         coordinator = CoordinatorProcess(self.server.url, self.keys.public, crash_after=crash_after)
         port = await coordinator.ready()
         script = story.script()
-        started = await starting.start(
+        started = await start_flow.start(
             self.bus,
             await self.store.catalog.template(story.name, 1),
             source="detection",

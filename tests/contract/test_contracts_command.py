@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from handrail.cli.exits import Exit
+from handrail.cli.exit_codes import Exit
 from tests.contract.scratch import clone, commit, edit, git
 from tests.support.dev import handrail
 

@@ -14,10 +14,10 @@ from random import Random
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from handrail.mesh.contract_change import Level
-from handrail.mesh.contract_diff import diff
-from handrail.mesh.contract_set import ContractSet
-from handrail.mesh.descriptors import KNOWN, file_proto
+from handrail.analysis.compat.change import Level
+from handrail.analysis.compat.contract_set import ContractSet
+from handrail.analysis.compat.diff import diff
+from handrail.mesh.contracts.descriptors import KNOWN, file_proto
 from tests.support.mutations import messages, mutate, require
 
 CASES = 400

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from handrail.cli.exits import Exit
+from handrail.analysis.compat.change import REMEDIES
+from handrail.cli.exit_codes import Exit
 from handrail.cli.main import parser
 from handrail.mesh import settings
-from handrail.mesh.contract_change import REMEDIES
 from handrail.v1.decision_pb2 import Choice, EscalationCause
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.contract.source import ROOT

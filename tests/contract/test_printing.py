@@ -59,4 +59,4 @@ def test_logging_is_configured_in_one_place(root: str) -> None:
         for module in modules(root)
         if any(_calls(ast.parse(module.path.read_text()), "basicConfig"))
     ]
-    assert places == (["mesh/handrail/mesh/logs.py"] if root == "mesh" else [])
+    assert places == (["mesh/handrail/mesh/telemetry/logs.py"] if root == "mesh" else [])

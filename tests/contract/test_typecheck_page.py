@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from grpc_tools import protoc
 
+from handrail.analysis.check.codes import CODES
 from handrail.cli.templates import findings_of
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.findings import CODES
 from handrail.v1.template_pb2 import Severity
 from tests.contract.source import ROOT
 

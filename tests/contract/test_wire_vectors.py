@@ -10,10 +10,10 @@ from typing import TypeAlias
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from handrail.mesh import ids, subjects
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.durables import DECIDE, TRACK, coordinator_filters
-from handrail.mesh.specs import Terms, rule_spec
+from handrail.mesh.streams.durables import DECIDE, TRACK, coordinator_filters
+from handrail.mesh.template.specs import Terms, rule_spec
+from handrail.mesh.wire import ids, subjects
 from handrail.v1.event_pb2 import Event
 from handrail.v1.template_pb2 import Rule
 from payments.v1.payments_pb2 import ChargebackEnriched

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from handrail.mesh.bus import Bus, Delivery
-from handrail.mesh.durables import DECIDE, DUE, TRACK, agent_durable
 from handrail.mesh.permissions import render, users
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
-from handrail.mesh.subjects import timer_subject
+from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, agent_durable
+from handrail.mesh.wire.subjects import timer_subject
 from handrail.v1.template_pb2 import FlowTemplate, Step
 from tests.support.nats_server import NatsServer, running_server
 from tests.support.raw_client import raw_client

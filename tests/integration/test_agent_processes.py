@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from handrail.mesh import ids
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.flow import Flow
-from handrail.mesh.subjects import Kind
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.subjects import Kind
 from tests.support.agents import CHAIN, template
 from tests.support.mesh import Mesh
 from tests.support.nats_server import NatsServer

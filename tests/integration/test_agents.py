@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from handrail.agents import Agent, Context, DeclarationError
-from handrail.agents.hints import Hints, HintWatch
+from handrail.agents.halted_flows import Hints, HintWatch
 from handrail.agents.worker import Worker
-from handrail.mesh import ids, permissions, starting
+from handrail.mesh import permissions
 from handrail.mesh.bus import Bus, BusSettings
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import pack
 from handrail.mesh.errors import BrokerUnavailable
-from handrail.mesh.streams import ensure_streams
-from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.streams import ensure_streams, start_flow
+from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from handrail.v1.failure_pb2 import Divergence, DivergenceKind
 from payments.v1.payments_pb2 import (
@@ -47,7 +48,7 @@ def mesh(bus: Bus, catalog: Catalog) -> Mesh:
 async def begin(mesh: Mesh, *, key: str = "", chargeback_id: str = "cb-1", as_agent: str = "detection") -> str:
     """Begin a refund as the agent detection would, or the coordinator; its flow id."""
     active = await mesh.catalog.active("refund")
-    started = await starting.start(mesh.bus, active, source=as_agent, data=pack(received(chargeback_id)), key=key)
+    started = await start_flow.start(mesh.bus, active, source=as_agent, data=pack(received(chargeback_id)), key=key)
     return started.flow_id
 
 
@@ -147,7 +148,7 @@ async def test_p1_a_fan_out_is_joined_once_however_many_workers_race(mesh: Mesh,
         event = received()
         event.amount.units = 10
         flows = [
-            (await starting.start(mesh.bus, active, source="detection", data=pack(event))).flow_id for _ in range(10)
+            (await start_flow.start(mesh.bus, active, source="detection", data=pack(event))).flow_id for _ in range(10)
         ]
         for flow_id in flows:
             flow = await mesh.until_status(flow_id, "COMPLETED")

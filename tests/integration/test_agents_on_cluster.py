@@ -8,8 +8,8 @@ import pytest
 
 from handrail.agents import Agent
 from handrail.mesh.bus import Bus, BusSettings
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.catalog import Catalog
 from tests.support.agents import Chain, received, template
 from tests.support.mesh import Mesh, name_of_status, workers
 from tests.support.nats_server import NatsCluster

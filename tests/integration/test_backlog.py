@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from handrail.coordinator import handling
+from handrail.coordinator.reconcile import settle
 from handrail.coordinator.replica import Replica
-from handrail.mesh import ids, store
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
+from handrail.mesh.streams import flow_store
+from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.v1.template_pb2 import FlowTemplate
 from tests.support import flows
 from tests.support.mesh import Mesh, eventually, name_of_status
@@ -46,7 +47,7 @@ async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
 @asynccontextmanager
 async def running(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replica]:
     """A replica whose deliveries come again after a second without an ack."""
-    monkeypatch.setattr(handling, "ACK_WAIT", timedelta(seconds=1))
+    monkeypatch.setattr(settle, "ACK_WAIT", timedelta(seconds=1))
     replica = Replica(bus, holder="test", sweep_interval=timedelta(hours=1))
     await replica.prepare(replicas=1)
     for stream, durable in (("FLOW", "track"), ("FLOW", "decide"), ("TIMER", "due")):
@@ -104,13 +105,13 @@ async def test_p7_a_flow_that_breaks_the_fold_keeps_no_other_from_its_end(
         return fold(template, history, *more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "fold", broken)
-        patched.setattr(handling, "_FIRST_WAIT_AFTER_A_BUG", timedelta(seconds=0.1))
+        patched.setattr(flow_store, "fold", broken)
+        patched.setattr(settle, "_FIRST_WAIT_AFTER_A_BUG", timedelta(seconds=0.1))
         async with running(mesh.bus, monkeypatch) as replica:
             await store_all(mesh.bus, [flows.start(each) for each in everyone])
             await eventually(lambda: mesh.messages(), lambda number: number >= 3 * 99 + 1, within=60)
             await until(lambda: looked >= 3)
             assert {(each.about, each.error) for each in replica.troubles} == {(poisoned, "BUG")}
-            patched.setattr(store, "fold", fold)
+            patched.setattr(flow_store, "fold", fold)
             await eventually(lambda: mesh.messages(), lambda number: number >= 3 * 100, within=60)
             await until(lambda: not list(replica.troubles))

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import TEMPLATE
+from handrail.mesh.streams.catalog import Catalog
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support import flows
 

@@ -7,15 +7,15 @@ from functools import partial
 
 import pytest
 
-from handrail.coordinator.overdue import Overdue
+from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
+from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.mesh.bus import Bus, Delivery
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.durables import ensure_durables
 from handrail.mesh.errors import AlreadyStored, WrongSequence
-from handrail.mesh.kv import LeaseBucket
-from handrail.mesh.store import FlowStore
 from handrail.mesh.streams import FLOW, ensure_streams
-from handrail.mesh.subjects import flow_filter
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import ensure_durables
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.wire.subjects import flow_filter
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from tests.conftest import Connect
 from tests.support import flows

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from handrail.cli.buf import Buf
-from handrail.cli.exits import Exit
+from handrail.cli.exit_codes import Exit
 from handrail.mesh.bus import Bus
 from handrail.mesh.contracts import Contracts, pack
-from handrail.mesh.durables import agent_durable
 from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.durables import agent_durable
 from handrail.mesh.template import Template, load_yaml
 from handrail.v1 import flow_service_pb2, template_service_pb2
 from tests.contract.scratch import clone, commit, edit, git, make

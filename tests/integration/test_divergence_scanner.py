@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from handrail.mesh import divergence_scanner
+from handrail.coordinator.lists import divergences
+from handrail.coordinator.lists.divergences import DivergenceScanner, Seen
+from handrail.coordinator.lists.flows import Listing
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.divergence_scanner import DivergenceScanner, Seen
-from handrail.mesh.scanner import Listing
-from handrail.mesh.store import FlowStore
 from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.v1.failure_pb2 import DivergenceKind
 from tests.support import flows
 
@@ -85,7 +85,7 @@ async def test_one_in_a_flow_that_never_began_is_found_and_what_can_not_be_read_
 async def test_a_page_that_looked_at_enough_comes_short_with_more_behind_it(
     bus: Bus, scanner: DivergenceScanner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(divergence_scanner, "EXAMINED", 5)
+    monkeypatch.setattr(divergences, "EXAMINED", 5)
     await diverging(bus, 1)
     for number in (2, 3):
         await happy(bus, number)

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from handrail.mesh.bus import Bus, Delivery
-from handrail.mesh.durables import DECIDE, DUE, TRACK, agent_filters, coordinator_filters, ensure_durables
 from handrail.mesh.streams import FLOW, TIMER
+from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, agent_filters, coordinator_filters, ensure_durables
 from tests.conftest import Connect
 from tests.support import flows
 from tests.support.nats_server import NatsServer

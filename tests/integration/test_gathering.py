@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from handrail.coordinator.gathering import Flow, Gathering
-from handrail.mesh import ids
+from handrail.coordinator.replay.bulk_read import scan
+from handrail.coordinator.replay.flow_assembly import Flow, Gathering
 from handrail.mesh.bus import Bus
-from handrail.mesh.scan import scan
 from handrail.mesh.streams import FLOW
+from handrail.mesh.wire import ids
 from tests.support import flows
 from tests.support.nats_server import NatsServer
 from tests.support.raw_client import raw_client

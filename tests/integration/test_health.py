@@ -12,13 +12,13 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from handrail.cli.main import main
-from handrail.coordinator.health import Health
+from handrail.coordinator.api.health import Health
 from handrail.coordinator.replica import Replica
 from handrail.mesh import telemetry
 from handrail.mesh.bus import ApiError, Bus
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
+from handrail.mesh.streams.catalog import Catalog
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.conftest import Connect
 from tests.support import flows
@@ -121,8 +121,8 @@ class Counting:
 async def test_what_the_coordinator_can_not_consume_makes_it_look_before_its_time(
     mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handrail.coordinator.health._PROBE_EVERY", timedelta(seconds=0.05))
-    monkeypatch.setattr("handrail.coordinator.health._EXAMINED_EACH", 1_000_000)
+    monkeypatch.setattr("handrail.coordinator.api.health._PROBE_EVERY", timedelta(seconds=0.05))
+    monkeypatch.setattr("handrail.coordinator.api.health._EXAMINED_EACH", 1_000_000)
     counting, stopping = Counting(), asyncio.Event()
     telemetry.use_counters(counting)
     async with watched(mesh.bus, tmp_path) as (api, health):

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from handrail.mesh import walk
+from handrail.coordinator.replay.bulk_read import scan
 from handrail.mesh.bus import Bus, Delivery
-from handrail.mesh.durables import agent_durable
 from handrail.mesh.permissions import render, users
-from handrail.mesh.scan import scan
-from handrail.mesh.streams import FLOW, ensure_streams
-from handrail.mesh.subjects import filter_for
+from handrail.mesh.streams import FLOW, ensure_streams, stream_walk
+from handrail.mesh.streams.durables import agent_durable
+from handrail.mesh.wire.subjects import filter_for
 from handrail.v1.template_pb2 import FlowTemplate, Step
 from tests.support.hostile import FORMS, TOKENS
 from tests.support.nats_server import NatsServer, running_server
@@ -72,7 +71,7 @@ async def by_multi_last(bus: Bus) -> list[Place]:
 
 
 async def by_batches(bus: Bus) -> list[Place]:
-    return [(message.sequence, message.body) async for message in walk.oldest_first(bus, FLOW, "flow.>")]
+    return [(message.sequence, message.body) async for message in stream_walk.oldest_first(bus, FLOW, "flow.>")]
 
 
 async def by_single_batches(bus: Bus) -> list[Place]:
@@ -86,7 +85,7 @@ async def by_single_batches(bus: Bus) -> list[Place]:
 
 
 async def backwards(bus: Bus) -> list[Place]:
-    return [(message.sequence, message.body) async for message in walk.newest_first(bus, FLOW, ["flow.>"])][::-1]
+    return [(message.sequence, message.body) async for message in stream_walk.newest_first(bus, FLOW, ["flow.>"])][::-1]
 
 
 async def by_sequence(bus: Bus) -> list[Place]:

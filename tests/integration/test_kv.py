@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from handrail.coordinator.reconcile.lease_bucket import Entry, LeaseBucket
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import WrongSequence
-from handrail.mesh.kv import Entry, LeaseBucket
 from handrail.mesh.streams import LEASES
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer

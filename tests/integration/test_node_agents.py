@@ -16,14 +16,14 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from buf.validate import validate_pb2
-from handrail.mesh import ids
 from handrail.mesh.bus import Bus
 from handrail.mesh.contracts import Contracts, pack
-from handrail.mesh.envelope import Entry
 from handrail.mesh.permissions import render, users
 from handrail.mesh.streams import FLOW, ensure_streams
-from handrail.mesh.subjects import Address, Kind
 from handrail.mesh.template import Template, load_yaml
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1 import template_service_pb2
 from handrail.v1.decision_pb2 import FlowStatus

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from handrail.mesh.bus import Bus, Delivery
-from handrail.mesh.durables import agent_durable
+from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
 from handrail.mesh.permissions import durable, render, users
 from handrail.mesh.streams import FLOW, ensure_streams
-from handrail.mesh.subjects import Address, Kind, activation_subject, template_subject, timer_subject
-from handrail.mesh.wire import Message
+from handrail.mesh.streams.durables import agent_durable
+from handrail.mesh.wire.subjects import Address, Kind, activation_subject, template_subject, timer_subject
 from handrail.v1.template_pb2 import FlowTemplate, Gate, Step, Undo
 from tests.support.nats_server import NatsCluster, NatsServer, running_cluster, running_server
 from tests.support.waiting import eventually

@@ -12,20 +12,20 @@ from datetime import timedelta
 import pytest
 
 from handrail.agents import Agent
-from handrail.coordinator.auth import Caller
-from handrail.coordinator.presence import Presence
+from handrail.coordinator.api.auth import Caller
+from handrail.coordinator.reconcile.presence import Presence
 from handrail.coordinator.replica import Replica
-from handrail.mesh.absence import Absence
 from handrail.mesh.bus import Bus, BusSettings, RawMessage
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.durables import ensure_durables
-from handrail.mesh.envelope import from_timestamp
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.flow import Flow, ProposalState
+from handrail.mesh.flow.absence import Absence
 from handrail.mesh.streams import ABSENCE, LEASES
-from handrail.mesh.subjects import Kind
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import ensure_durables
 from handrail.mesh.template import Template, load_yaml
+from handrail.mesh.wire.envelope import from_timestamp
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import Absence as AbsenceMessage
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified, Risk
 from tests.support import flows

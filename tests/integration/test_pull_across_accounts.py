@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from handrail.mesh.bus import Bus, Delivery, Pull
-from handrail.mesh.durables import ensure_durables
 from handrail.mesh.permissions import render, users
 from handrail.mesh.streams import FLOW, ensure_streams
+from handrail.mesh.streams.durables import ensure_durables
 from tests.conftest import Connect
 from tests.support import flows
 from tests.support.nats_server import NatsServer, running_server

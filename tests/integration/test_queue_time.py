@@ -14,8 +14,8 @@ import pytest
 from handrail.agents import Agent
 from handrail.coordinator.replica import Replica
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.contracts import Contracts
+from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template, load_yaml
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified
 from tests.support import flows

@@ -15,8 +15,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.streams import ensure_streams
+from handrail.mesh.streams.catalog import Catalog
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.decision_pb2 import (
     RULE_ACTION_COMPENSATE,

@@ -9,20 +9,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from handrail.coordinator.alarms import Alarms
-from handrail.coordinator.leases import Leases
+from handrail.coordinator.decide.timers import timers
+from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
+from handrail.coordinator.reconcile.leases import Leases
+from handrail.coordinator.reconcile.timer_schedule import Alarms
 from handrail.coordinator.replica import Replica
-from handrail.coordinator.timers import timers
-from handrail.mesh import ids
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.envelope import Entry
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, StepRun
-from handrail.mesh.kv import LeaseBucket
 from handrail.mesh.streams import TIMER
+from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template, load_yaml
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry
 from handrail.v1.error_reason_pb2 import ErrorReason
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified
 from tests.support import flows

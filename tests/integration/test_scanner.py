@@ -5,18 +5,17 @@ from typing import Any
 
 import pytest
 
-from handrail.mesh import quarantine
+from handrail.coordinator.lists.flows import Asked, Listing, Scanner, readable
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import Entry, Unreadable
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, ProposalState
 from handrail.mesh.fold import status
-from handrail.mesh.scanner import Asked, Listing, Scanner, readable
-from handrail.mesh.store import FlowStore
-from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import Kind
-from handrail.mesh.walk import newest_first, oldest_first
+from handrail.mesh.streams import FLOW, quarantine
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.stream_walk import newest_first, oldest_first
+from handrail.mesh.wire.envelope import Entry, Unreadable
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRequested, FlowStatus, GateRequest
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support import flows

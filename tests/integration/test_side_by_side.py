@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from handrail.agents import Agent, Context
-from handrail.mesh import starting
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import pack
+from handrail.mesh.streams import start_flow
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.wire.envelope import pack
 from payments.v1.payments_pb2 import (
     ChargebackReceived,
     RefundPaid,
@@ -72,7 +72,7 @@ class NewKind:
 async def begin(mesh: Mesh, count: int = FLOWS) -> list[str]:
     """Begin flows of the version that is active."""
     active = await mesh.catalog.active("refund")
-    begun = (starting.start(mesh.bus, active, source="detection", data=pack(received())) for _ in range(count))
+    begun = (start_flow.start(mesh.bus, active, source="detection", data=pack(received())) for _ in range(count))
     return [each.flow_id for each in await asyncio.gather(*begun)]
 
 

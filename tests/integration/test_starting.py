@@ -8,13 +8,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from handrail.mesh import ids, starting
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import Entry, pack
-from handrail.mesh.streams import ensure_streams
-from handrail.mesh.subjects import COORDINATOR, Address, Kind
+from handrail.mesh.streams import ensure_streams, start_flow
+from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, pack
+from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind
 from handrail.v1.event_pb2 import Event
 from payments.v1.payments_pb2 import ChargebackEnriched
 from tests.support import flows
@@ -52,10 +52,10 @@ def squatter(version: int) -> Entry:
     )
 
 
-async def start(mesh: Mesh) -> starting.Started:
+async def start(mesh: Mesh) -> start_flow.Started:
     """Start the flow of the key, as the coordinator does."""
     template = await mesh.catalog.active("refund")
-    return await starting.start(
+    return await start_flow.start(
         mesh.bus, template, source=COORDINATOR, data=pack(flows.received()), key=KEY, requester="olga"
     )
 
@@ -100,11 +100,11 @@ async def test_p3_on_three_servers_an_agent_and_the_api_begin_one_flow_of_a_key(
     mesh = Mesh(contenders[0], catalog)
     await mesh.put(flows.template())
 
-    async def begin(bus: BehindBus, key: str, source: str) -> starting.Started:
+    async def begin(bus: BehindBus, key: str, source: str) -> start_flow.Started:
         bus.lag(reads=4)
         template: Template = await catalog.active("refund")
         requester = "olga" if source == COORDINATOR else ""
-        return await starting.start(
+        return await start_flow.start(
             bus, template, source=source, data=pack(flows.received()), key=key, requester=requester
         )
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from handrail.mesh import ids
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import Entry
 from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
-from handrail.mesh.store import FlowStore
-from handrail.mesh.subjects import Kind
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from handrail.v1.error_reason_pb2 import ErrorReason
 from payments.v1.payments_pb2 import Risk

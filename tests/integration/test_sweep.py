@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from handrail.coordinator.finished import Finished
-from handrail.coordinator.marks import read_mark
-from handrail.coordinator.overdue import Overdue
+from handrail.coordinator.reconcile.finished import Finished
+from handrail.coordinator.reconcile.overdue import Overdue
+from handrail.coordinator.reconcile.sweep import Sweep
+from handrail.coordinator.reconcile.sweep_marks import read_mark
 from handrail.coordinator.replica import Replica
-from handrail.coordinator.sweep import Sweep
-from handrail.mesh import ids, store
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
-from handrail.mesh.streams import TIMER, ensure_streams
+from handrail.mesh.streams import TIMER, ensure_streams, flow_store
+from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from tests.support import flows
 from tests.support.mesh import Mesh, eventually, name_of_status
@@ -113,7 +113,7 @@ async def test_flows_that_are_over_are_left_alone(mesh: Mesh, house: House, monk
         folded.append(args)
         return fold(*args)
 
-    monkeypatch.setattr(store, "fold", counted)
+    monkeypatch.setattr(flow_store, "fold", counted)
     assert await house.sweep().sweep() == 0
     assert len(folded) == 1, "what this replica folded already is not folded again"
 
@@ -153,7 +153,7 @@ async def test_a_flow_that_cannot_be_attended_to_is_left_and_looked_at_again(
         return fold(template, history, *more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "fold", broken)
+        patched.setattr(flow_store, "fold", broken)
         assert await house.sweep().sweep() == 2
         assert await house.armed() == {another("two")}
     (trouble,) = house.replica.troubles

@@ -12,15 +12,15 @@ from google.protobuf.source_context_pb2 import SourceContext
 
 from handrail.coordinator.replica import Replica
 from handrail.mesh.bus import Bus
+from handrail.mesh.bus.publish import ROOM
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.envelope import Entry
 from handrail.mesh.errors import TooLarge
 from handrail.mesh.flow import RunState
 from handrail.mesh.fold import status
-from handrail.mesh.publish import ROOM
-from handrail.mesh.store import FlowStore
-from handrail.mesh.subjects import Kind
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import EscalationCause, FlowStatus
 from payments.v1.payments_pb2 import CustomerNotified
 from tests.conftest import Connect

@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from handrail.mesh import ids
+from handrail.mesh.wire import ids
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest, ListApprovalsRequest
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from handrail.v1.decision_pb2 import FlowStatus

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from handrail.mesh import ids
+from handrail.mesh.wire import ids
 from tests.support.dev import running_dev, wait_for
 
 PROCESSES = {"detection", "enrichment", "refunds", "ledger", "notification", "coordinator"}

@@ -11,11 +11,11 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.type.money_pb2 import Money
 
-from handrail.mesh import ids
-from handrail.mesh.envelope import TYPE_URL, pack
 from handrail.mesh.permissions import User
-from handrail.mesh.subjects import Address, Kind
 from handrail.mesh.template import STEP_COMPLETED, Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import TYPE_URL, pack
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1 import failure_pb2 as failure
 from handrail.v1.event_pb2 import Event
 from payments.v1 import payments_pb2 as payments

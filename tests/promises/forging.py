@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
-from handrail.mesh.envelope import Entry, pack
 from handrail.mesh.flow import Flow
+from handrail.mesh.wire.envelope import Entry, pack
 from handrail.v1.failure_pb2 import Quarantined, StepFailed, StepProgress
 from tests.promises.house import House, People
 from tests.support.mesh import eventually

@@ -17,12 +17,12 @@ from google.protobuf.message import Message
 
 from handrail.agents import Agent
 from handrail.agents.worker import Worker
-from handrail.mesh import permissions, starting
+from handrail.mesh import permissions
 from handrail.mesh.bus import Bus, BusSettings
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import pack
-from handrail.mesh.streams import ensure_streams
+from handrail.mesh.streams import ensure_streams, start_flow
+from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import pack
 from handrail.v1 import approval_service_pb2 as approvals
 from handrail.v1 import flow_service_pb2 as flows
 from handrail.v1 import quarantine_service_pb2 as quarantine
@@ -102,7 +102,7 @@ class House:
 
     async def start(self, data: Message, *, by: str = "detection", key: str = "") -> str:
         """Begin a flow as this agent would; its flow id."""
-        started = await starting.start(self.mesh.bus, self.template, source=by, data=pack(data), key=key)
+        started = await start_flow.start(self.mesh.bus, self.template, source=by, data=pack(data), key=key)
         return started.flow_id
 
     async def deliver_again_soon(self) -> None:

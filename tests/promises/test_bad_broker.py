@@ -16,11 +16,11 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from handrail.coordinator.tokens import ensure_keys
+from handrail.coordinator.api.dev_tokens import ensure_keys
 from handrail.mesh.bus import Bus, BusSettings
-from handrail.mesh.envelope import pack
 from handrail.mesh.errors import HandrailError, StreamFull
 from handrail.mesh.streams import ensure_streams
+from handrail.mesh.wire.envelope import pack
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest
 from handrail.v1.flow_service_pb2 import StartFlowRequest
 from tests.conftest import Connect

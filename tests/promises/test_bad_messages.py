@@ -12,13 +12,14 @@ from collections import Counter
 
 import pytest
 
-from handrail.mesh import ids, permissions
-from handrail.mesh.accounts import AGENTS
+from handrail.mesh import permissions
+from handrail.mesh.bus.publish import ROOM
 from handrail.mesh.errors import HandrailError, TooLarge
 from handrail.mesh.permissions import User
-from handrail.mesh.publish import ROOM
+from handrail.mesh.permissions.accounts import AGENTS
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import key_subject
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.subjects import key_subject
 from handrail.v1 import approval_service_pb2 as approvals
 from handrail.v1 import flow_service_pb2 as flows
 from handrail.v1.error_reason_pb2 import ErrorReason

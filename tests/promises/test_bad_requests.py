@@ -17,9 +17,9 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from handrail.mesh import ids
-from handrail.mesh.envelope import pack
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
 from handrail.v1 import approval_service_pb2 as approvals
 from handrail.v1 import failure_pb2 as failure
 from handrail.v1 import template_service_pb2 as templates

@@ -6,9 +6,9 @@ import asyncio
 from collections import defaultdict
 
 from handrail.agents import Context
-from handrail.mesh.envelope import Recorded, decode
 from handrail.mesh.fold import fold
 from handrail.mesh.streams import FLOW
+from handrail.mesh.wire.envelope import Recorded, decode
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived
 from tests.promises.conftest import Build
 from tests.promises.house import House

@@ -12,9 +12,9 @@ from collections import Counter
 import pytest
 
 from handrail.agents import Agent, Context
-from handrail.mesh import ids
 from handrail.mesh.bus import Delivery
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import Choice, EscalationCause
 from handrail.v1.event_pb2 import Kind as RecordedKind
 from handrail.v1.flow_service_pb2 import EffectStatus, StepRunStatus

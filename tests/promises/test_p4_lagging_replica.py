@@ -11,11 +11,11 @@ from typing import TypeVar
 import pytest
 
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.direct import Page
+from handrail.mesh.bus.direct_get import Page
 from handrail.mesh.errors import BrokerUnavailable
-from handrail.mesh.store import FlowStore
 from handrail.mesh.streams import FLOW, ensure_streams
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
 from tests.support import flows
 from tests.support.lagging import Wires, lagging_cluster
 from tests.support.mesh import eventually

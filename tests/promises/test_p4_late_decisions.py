@@ -10,10 +10,10 @@ from datetime import timedelta
 
 import pytest
 
-from handrail.coordinator import entries
-from handrail.mesh.envelope import Entry
+from handrail.coordinator.decide import messages
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
+from handrail.mesh.wire.envelope import Entry
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalRefused, FlowStatus, HaltMode
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support.fingerprint import fingerprint
@@ -82,11 +82,11 @@ def heartbeat(simulation: Simulation) -> Entry:
 
 
 def time_out(simulation: Simulation) -> Entry:
-    return entries.step_timed_out(simulation.flow, run_of(simulation, "reserve"), simulation.now)
+    return messages.step_timed_out(simulation.flow, run_of(simulation, "reserve"), simulation.now)
 
 
 def again(simulation: Simulation) -> Entry:
-    return entries.retry(simulation.flow, run_of(simulation, "reserve"), simulation.now)
+    return messages.retry(simulation.flow, run_of(simulation, "reserve"), simulation.now)
 
 
 def yes(simulation: Simulation) -> Entry:
@@ -105,11 +105,11 @@ def expiry(simulation: Simulation) -> Entry:
         cause=ApprovalCause.APPROVAL_CAUSE_EXPIRY,
         proposal=proposal.recorded.event.data,
     )
-    return entries.decision(simulation.flow, refusal, about=refusal.proposal_id, now=simulation.now)
+    return messages.decision(simulation.flow, refusal, about=refusal.proposal_id, now=simulation.now)
 
 
 def release(simulation: Simulation) -> Entry:
-    return entries.release(proposal_of(simulation))
+    return messages.release(proposal_of(simulation))
 
 
 def cancel(simulation: Simulation) -> Entry:
@@ -121,13 +121,13 @@ def undone(simulation: Simulation) -> Entry:
 
 
 def undo_time_out(simulation: Simulation) -> Entry:
-    return entries.undo_timed_out(
+    return messages.undo_timed_out(
         simulation.flow, effect_of(simulation, "StockReserved"), simulation.now, simulation.now
     )
 
 
 def end(simulation: Simulation) -> Entry:
-    return entries.closed(simulation.flow, FlowStatus.FLOW_STATUS_CANCELLED, "so", simulation.now)
+    return messages.closed(simulation.flow, FlowStatus.FLOW_STATUS_CANCELLED, "so", simulation.now)
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,15 @@ from typing import Any
 import pytest
 
 from handrail.coordinator.decide import decide
-from handrail.mesh import starting
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import Entry, Recorded, pack
 from handrail.mesh.errors import AlreadyStored
 from handrail.mesh.flow import Flow, ProposalState, RunState, StepRun
 from handrail.mesh.fold import begin, evolve, fold, is_final, status
-from handrail.mesh.store import FlowStore, History
-from handrail.mesh.streams import FLOW, ensure_streams
-from handrail.mesh.subjects import Kind
+from handrail.mesh.streams import FLOW, ensure_streams, start_flow
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore, History
+from handrail.mesh.wire.envelope import Entry, Recorded, pack
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.approval_service_pb2 import (
     ApproveProposalRequest,
     ApproveProposalResponse,
@@ -144,7 +143,7 @@ class Race:
         """Race until the flow is over; some are compensated after that."""
         active = await self._house.readers[0].catalog.active("refund")
         bus = self._house.buses[self._number % 3]
-        started = await starting.start(bus, active, source="detection", data=pack(received(f"cb-{self._number}")))
+        started = await start_flow.start(bus, active, source="detection", data=pack(received(f"cb-{self._number}")))
         self.flow_id = self._ghost.flow_id = started.flow_id
         while True:
             reader = self._random.choice(self._house.readers)

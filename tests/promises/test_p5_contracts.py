@@ -16,9 +16,9 @@ from google.rpc import error_details_pb2
 
 from buf.validate import validate_pb2
 from handrail.agents import Agent, Context
-from handrail.mesh import ids
-from handrail.mesh.envelope import Entry, pack
 from handrail.mesh.errors import ContractViolation
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, pack
 from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import Quarantined, StepFailed, StepProgress

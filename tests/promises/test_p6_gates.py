@@ -16,8 +16,8 @@ from demos.payments.book import Book
 from demos.payments.settings import LEDGER
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import BrokerPermission
-from handrail.mesh.subjects import Kind
 from handrail.mesh.template import Template, load_yaml
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import Approval
 from payments.v1.payments_pb2 import LargeRefundGranted, RefundPaid, SmallRefundGranted

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from handrail.agents import Context, NonRetryable
-from handrail.mesh import ids
-from handrail.mesh.envelope import from_timestamp, pack
-from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import from_timestamp, pack
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1.decision_pb2 import Choice, EscalationCause
 from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import StepProgress

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from handrail.agents import Agent
-from handrail.mesh.workers import live_workers
+from handrail.mesh.streams.workers import live_workers
 from handrail.v1 import template_service_pb2 as templates
 from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, Risk, SmallRefundGranted

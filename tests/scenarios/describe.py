@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from handrail.coordinator.timers import timers
-from handrail.mesh.envelope import Recorded, from_timestamp
+from handrail.coordinator.decide.timers import timers
 from handrail.mesh.flow import Effect, EffectState, Flow, ProposalState, RunState
 from handrail.mesh.fold import is_final, status
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire.envelope import Recorded, from_timestamp
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1 import decision_pb2 as pb
 from handrail.v1.failure_pb2 import StepFailed
 from tests.support.simulation import BEGINNING

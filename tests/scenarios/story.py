@@ -38,9 +38,9 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.flow import Effect, Flow, Proposal, RunState, StepRun
-from handrail.mesh.subjects import COORDINATOR, Kind
+from handrail.mesh.wire.envelope import Entry, Recorded
+from handrail.mesh.wire.subjects import COORDINATOR, Kind
 from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode
 from tests.scenarios.describe import line, short, standing
 from tests.support import orders

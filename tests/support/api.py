@@ -18,9 +18,9 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
+from handrail.coordinator.api.server import Server, ServerSettings
 from handrail.coordinator.replica import Replica
-from handrail.coordinator.server import Server, ServerSettings
-from handrail.coordinator.tokens import KeyFiles, ensure_keys, mint
 from handrail.mesh.bus import Bus
 
 GRPCURL = Path(sys.executable).with_name("grpcurl")

@@ -16,14 +16,14 @@ from enum import Enum
 from google.protobuf.message import Message
 
 from handrail.mesh.bus import Bus, BusSettings
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import status
-from handrail.mesh.store import FlowStore
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import parse
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import GateSpec, StepSpec, Template
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import parse
 from handrail.v1.decision_pb2 import FlowStatus
 
 

@@ -10,11 +10,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.type.money_pb2 import Money
 
-from handrail.mesh import ids
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.envelope import Entry, pack
-from handrail.mesh.subjects import COORDINATOR, Address, Kind
 from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, pack
+from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind
 from handrail.v1.event_pb2 import Event
 from handrail.v1.template_pb2 import (
     EFFECT_IRREVERSIBLE,

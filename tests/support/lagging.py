@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from handrail.mesh.bus import Bus, Page, RawMessage
-from handrail.mesh.direct import READ_TIMEOUT
+from handrail.mesh.bus.direct_get import READ_TIMEOUT
 from handrail.testing.memory import MemoryBus
 from tests.support.nats_server import FreePorts, NatsCluster, NatsServer
 from tests.support.waiting import until

@@ -11,11 +11,11 @@ from typing import TypeVar
 from handrail.agents import Agent
 from handrail.agents.worker import Worker
 from handrail.mesh.bus import Bus, BusSettings
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.durables import ensure_durables
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import status
-from handrail.mesh.store import FlowStore
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import ensure_durables
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import FlowStatus
 from tests.support.flows import stored

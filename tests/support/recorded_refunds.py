@@ -19,20 +19,14 @@ from google.protobuf.message import Message
 from google.type.money_pb2 import Money
 
 from demos.payments import MESSAGES
-from handrail.mesh import ids
 from handrail.mesh.bus import Bus
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.envelope import Entry, pack
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.subjects import COORDINATOR, Address, Kind
 from handrail.mesh.template import Template, load_yaml
-from handrail.v1.decision_pb2 import (
-    APPROVAL_CAUSE_VOTE,
-    ApprovalGiven,
-    ApprovalRefused,
-    ApprovalRequested,
-    GateRequest,
-)
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, pack
+from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind
+from handrail.v1.decision_pb2 import APPROVAL_CAUSE_VOTE, ApprovalGiven, ApprovalRefused, ApprovalRequested, GateRequest
 from handrail.v1.event_pb2 import Event
 from payments.v1.payments_pb2 import (
     OUTCOME_REFUNDED,

@@ -10,18 +10,17 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.message import Message
 
-from handrail.coordinator import entries
-from handrail.coordinator.decide import decide
-from handrail.coordinator.timers import timers
-from handrail.mesh import envelope, ids
-from handrail.mesh.absence import ABSENT_AFTER, Absence
-from handrail.mesh.envelope import Entry, Recorded, pack, type_of
+from handrail.coordinator.decide import decide, messages
+from handrail.coordinator.decide.timers import timers
 from handrail.mesh.flow import Effect, Flow, Proposal, ProposalState, StepRun
+from handrail.mesh.flow.absence import ABSENT_AFTER, Absence
+from handrail.mesh.flow.queue import Queue
 from handrail.mesh.fold import begin, evolve, fold, is_final
 from handrail.mesh.fold.attempts import next_run
-from handrail.mesh.queue import Queue
-from handrail.mesh.subjects import COORDINATOR, Address, Kind
 from handrail.mesh.template import Template
+from handrail.mesh.wire import envelope, ids
+from handrail.mesh.wire.envelope import Entry, Recorded, pack, type_of
+from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind
 from handrail.v1.decision_pb2 import (
     ApprovalCause,
     ApprovalGiven,
@@ -230,28 +229,28 @@ class Simulation:
         vote.proposal_id, vote.digest = proposal.recorded.event_id, digest or proposal.digest
         vote.voter, vote.cause = voter, ApprovalCause.APPROVAL_CAUSE_VOTE
         vote.roles.extend(roles)
-        return entries.decision(self.flow, vote, about=f"{vote.proposal_id}:{voter}", now=self.now)
+        return messages.decision(self.flow, vote, about=f"{vote.proposal_id}:{voter}", now=self.now)
 
     def halt(
         self, mode: HaltMode.ValueType, by: str, reason: str, *, to_step: str = "", keep_effects: bool = False
     ) -> Entry:
         """A person halts the flow."""
-        return entries.halted(self.flow, mode, reason, self.now, by=by, to_step=to_step, keep_effects=keep_effects)
+        return messages.halted(self.flow, mode, reason, self.now, by=by, to_step=to_step, keep_effects=keep_effects)
 
     def migrate(self, version: int, by: str) -> Entry:
         """A person moves the flow to another version."""
         message = FlowMigrated(from_version=self.template.version, to_version=version, by=by, reason="as agreed")
-        return entries.decision(self.flow, message, about=str(version), now=self.now)
+        return messages.decision(self.flow, message, about=str(version), now=self.now)
 
     def reopen(self, run: StepRun, by: str) -> Entry:
         """A person has a step done again."""
         message = StepReopened(step=run.step.name, root=run.root, run=next_run(run), by=by)
-        return entries.decision(self.flow, message, about=run.root, now=self.now, step=run.step.name, root=run.root)
+        return messages.decision(self.flow, message, about=run.root, now=self.now, step=run.step.name, root=run.root)
 
     def resolve(self, escalation_id: str, choice: Choice.ValueType, by: str, reason: str = "as agreed") -> Entry:
         """A person answers an escalation."""
         message = Resolved(escalation_id=escalation_id, choice=choice, by=by, reason=reason)
-        return entries.decision(self.flow, message, about=escalation_id, now=self.now)
+        return messages.decision(self.flow, message, about=escalation_id, now=self.now)
 
     def _of_attempt(self, run: StepRun, message: Message, agent: str = "") -> Event:
         event_id = ids.attempt_id("failure", self.flow_id, run.step.name, run.root, run.run, run.attempt)

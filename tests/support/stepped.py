@@ -8,28 +8,28 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from handrail.coordinator.alarms import Alarms
-from handrail.coordinator.attend import Attendant
-from handrail.coordinator.deciding import Deciding
-from handrail.coordinator.finished import Finished
-from handrail.coordinator.handling import Guard
-from handrail.coordinator.interventions import Interventions
-from handrail.coordinator.leases import Leases
-from handrail.coordinator.presence import Presence, Present
-from handrail.coordinator.queues import AgentQueues
-from handrail.coordinator.tracking import Tracking
-from handrail.coordinator.troubles import Troubles
+from handrail.coordinator.reconcile.agent_queues import AgentQueues
+from handrail.coordinator.reconcile.decide_consumer import Deciding
+from handrail.coordinator.reconcile.finished import Finished
+from handrail.coordinator.reconcile.leases import Leases
+from handrail.coordinator.reconcile.operator_actions import Interventions
+from handrail.coordinator.reconcile.presence import Presence, Present
+from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.settle import Guard
+from handrail.coordinator.reconcile.timer_schedule import Alarms
+from handrail.coordinator.reconcile.track_consumer import Tracking
+from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import Page, RawMessage
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.direct import READ_TIMEOUT
-from handrail.mesh.durables import DECIDE, TRACK, coordinator_filters
+from handrail.mesh.bus.api import API_TIMEOUT
+from handrail.mesh.bus.direct_get import READ_TIMEOUT
+from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.jsapi import API_TIMEOUT
+from handrail.mesh.flow.queue import Queues
 from handrail.mesh.permissions import matches
-from handrail.mesh.publish import PUBLISH_TIMEOUT
-from handrail.mesh.queue import Queues
-from handrail.mesh.store import FlowStore
 from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import DECIDE, TRACK, coordinator_filters
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.testing.memory import MemoryBus, MemoryDelivery
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support.interleaving import Stage

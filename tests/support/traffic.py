@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from handrail.mesh.envelope import Recorded
+from handrail.analysis.infer import Traffic
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import status
-from handrail.mesh.infer import Traffic
+from handrail.mesh.wire.envelope import Recorded
 from handrail.testing import FlowView
 from handrail.v1.template_pb2 import FlowTemplate
 from tests.support.simulation import Simulation

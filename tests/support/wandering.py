@@ -12,9 +12,9 @@ from google.protobuf.message import Message
 from hypothesis import strategies as st
 
 from handrail.coordinator.decide import decide
-from handrail.mesh.envelope import Entry
 from handrail.mesh.flow import Effect, Escalation, Flow, Proposal, ProposalState, RunState, StepRun
 from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import Entry
 from handrail.v1.decision_pb2 import Choice, HaltMode
 from handrail.v1.failure_pb2 import StepCompleted
 from tests.support.random_templates import REQUESTER, TYPES, full_name, message

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.mesh.absence import AT_LEAST, Absence, Clock, disturbing, moved
+from handrail.mesh.flow.absence import AT_LEAST, Absence, Clock, disturbing, moved
 from tests.support.simulation import BEGINNING
 
 TIMEOUT = timedelta(seconds=60)

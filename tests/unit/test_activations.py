@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.mesh.activations import logged, version_before
+from handrail.mesh.template.activations import logged, version_before
 from handrail.v1.template_pb2 import Activation
 
 

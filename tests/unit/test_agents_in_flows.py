@@ -11,7 +11,7 @@ import pytest
 from handrail.agents import Agent, Context, DeclarationError, NonRetryable, QuickRetries
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, RunState
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire.subjects import Kind
 from handrail.testing import FlowView, World
 from handrail.v1.failure_pb2 import StepCompleted, StepFailed, StepNotStarted, StepProgress
 from payments.v1.payments_pb2 import (

@@ -9,11 +9,11 @@ import pytest
 from google.protobuf.message import Message
 
 from handrail.agents import Agent, Context
-from handrail.coordinator.auth import Caller
-from handrail.mesh import ids
-from handrail.mesh.envelope import pack
+from handrail.coordinator.api.auth import Caller
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, StreamFull, TooLarge
-from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.testing import FlowView, World
 from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import Divergence, DivergenceKind, StepFailed

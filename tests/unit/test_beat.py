@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from handrail.agents.beat import Beat
-from handrail.agents.desk import Desk
+from handrail.agents.in_flight import Desk
 from handrail.agents.threads import Threads
 from handrail.mesh.streams import WORKER
 from handrail.testing import World

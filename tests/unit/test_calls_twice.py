@@ -16,17 +16,17 @@ from typing import Any, cast
 import pytest
 from google.protobuf.message import Message
 
-from handrail.coordinator.auth import Caller, set_caller
-from handrail.coordinator.finding import Finder
-from handrail.coordinator.publishing import Publishing
-from handrail.coordinator.services.approvals import ApprovalService
-from handrail.coordinator.services.flows import FlowService
-from handrail.mesh import ids
+from handrail.coordinator.api.auth import Caller, set_caller
+from handrail.coordinator.api.flow_lookup import Finder
+from handrail.coordinator.api.publish_event import Publishing
+from handrail.coordinator.api.services.approvals import ApprovalService
+from handrail.coordinator.api.services.flows import FlowService
 from handrail.mesh.bus import Page
-from handrail.mesh.envelope import pack
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, RunState
 from handrail.mesh.streams import FLOW
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
 from handrail.testing.hosting import HostedCoordinator
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest, RejectProposalRequest
 from handrail.v1.decision_pb2 import Choice

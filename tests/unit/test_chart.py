@@ -13,10 +13,10 @@ from google.protobuf.json_format import ParseDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handrail.cli.chart.layout import GAP, Layout, Size, layout
-from handrail.cli.chart.mermaid import escaped, mermaid
-from handrail.cli.chart.model import Chart, Edge, Kind, Node, chart_of
-from handrail.cli.chart.svg import svg
+from handrail.analysis.chart.layout import GAP, Layout, Size, layout
+from handrail.analysis.chart.mermaid import escaped, mermaid
+from handrail.analysis.chart.model import Chart, Edge, Kind, Node, chart_of
+from handrail.analysis.chart.svg import svg
 from handrail.cli.templates import read_template
 from handrail.v1 import template_pb2 as pb
 from tests.support.random_templates import Spec, specs

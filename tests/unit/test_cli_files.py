@@ -13,7 +13,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from handrail.cli.dev.package import load_package, merged
 from handrail.cli.dev.processes import Child, StartError, wait_until
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.private_files import ensure_passwords, write_private
 from handrail.cli.templates import read_contracts, read_template
 from handrail.mesh.contracts import descriptor_set_for

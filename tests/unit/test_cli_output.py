@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handrail.cli.commands.quarantine import hex_dump
+from handrail.cli.enum_words import choice_of, choice_word, choices, is_final, spelled, status, word
 from handrail.cli.output import Output, columns, cut, time
-from handrail.cli.words import choice_of, choice_word, choices, is_final, spelled, status, word
 from handrail.v1.decision_pb2 import Choice, FlowStatus
 from tests.support.dev import HANDRAIL, environment
 

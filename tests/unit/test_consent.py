@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from handrail.agents import Agent
-from handrail.coordinator.views import compensation_plan
+from handrail.coordinator.api.views import compensation_plan
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW
 from handrail.testing import FlowView, World

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from handrail.coordinator import supervise, tracking
-from handrail.coordinator.handling import Held
-from handrail.coordinator.supervise import keep_running
-from handrail.coordinator.troubles import Troubles
-from handrail.mesh import ids, store, telemetry
+from handrail.coordinator.reconcile import supervise, track_consumer
+from handrail.coordinator.reconcile.settle import Held
+from handrail.coordinator.reconcile.supervise import keep_running
+from handrail.coordinator.reconcile.troubles import Troubles
+from handrail.mesh import telemetry
 from handrail.mesh.bus import RawMessage
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import Entry, Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.fold import fold
-from handrail.mesh.streams import FLOW, QUARANTINE
+from handrail.mesh.streams import FLOW, QUARANTINE, flow_store
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.testing.memory import MemoryDelivery
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support import flows
@@ -85,7 +86,7 @@ async def test_a_fold_that_breaks_for_one_flow_in_a_hundred_keeps_no_other_flow_
 ) -> None:
     everyone = ids_of(100)
     poisoned = everyone[42]
-    for module in (tracking, store):
+    for module in (track_consumer, flow_store):
         monkeypatch.setattr(module, "fold", broken_for(poisoned))
     # Half of the flows are complete, and folded from what was delivered; half have to be read.
     entries = [flows.start(each) for each in everyone] + [flows.enriched(each) for each in everyone]
@@ -109,7 +110,7 @@ async def test_a_complete_flow_that_cannot_be_folded_is_contained_too(
     entries = [flows.start(), flows.enriched(), flows.notified()]
     messages = await house.publish(entries)
     with monkeypatch.context() as broken:
-        for module in (tracking, store):
+        for module in (track_consumer, flow_store):
             broken.setattr(module, "fold", broken_for(flows.FLOW_ID))
         await house.replica.tracking.handle([house.delivery(message) for message in messages])
         assert all(became[0] is not None for became in house.settled.values())
@@ -131,7 +132,7 @@ async def test_what_is_handed_out_twice_at_once_counts_once_and_is_settled_twice
 async def test_a_message_that_fails_again_and_again_comes_less_and_less_often(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "fold", broken_for(flows.FLOW_ID))
+    monkeypatch.setattr(flow_store, "fold", broken_for(flows.FLOW_ID))
     (message,) = await house.publish([flows.start()])
     for delivered in (1, 2, 3, 30):
         await house.replica.tracking.handle([house.delivery(message, delivered)])

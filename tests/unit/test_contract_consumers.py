@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from handrail.mesh.contract_consumers import Consumer, parse, unknown, uses
-from handrail.mesh.contract_set import ContractSet
+from handrail.analysis.compat.consumers import Consumer, parse, unknown, uses
+from handrail.analysis.compat.contract_set import ContractSet
 from handrail.mesh.errors import HandrailError
 from tests.contract.source import ROOT
 

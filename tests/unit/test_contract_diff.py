@@ -15,11 +15,11 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 from buf.validate import validate_pb2
-from handrail.mesh.contract_change import REMEDIES, Change, Level
-from handrail.mesh.contract_diff import diff
-from handrail.mesh.contract_impact import impacts
-from handrail.mesh.contract_set import ContractSet
-from handrail.mesh.descriptors import KNOWN, file_proto
+from handrail.analysis.compat.change import REMEDIES, Change, Level
+from handrail.analysis.compat.contract_set import ContractSet
+from handrail.analysis.compat.diff import diff
+from handrail.analysis.compat.impact import impacts
+from handrail.mesh.contracts.descriptors import KNOWN, file_proto
 from handrail.mesh.errors import HandrailError
 from tests.contract.source import ROOT
 from tests.support.shop import message, shop_file

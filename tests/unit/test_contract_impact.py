@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
-from handrail.mesh.contract_diff import diff
-from handrail.mesh.contract_impact import Hit, Impact, Known, impacts
-from handrail.mesh.contract_set import ContractSet
+from handrail.analysis.compat.contract_set import ContractSet
+from handrail.analysis.compat.diff import diff
+from handrail.analysis.compat.impact import Hit, Impact, Known, impacts
 from handrail.mesh.contracts import descriptor_set_for
-from handrail.mesh.template_yaml import load_yaml
+from handrail.mesh.template.yaml_reader import load_yaml
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.event_pb2 import Event
 from payments.v1 import payments_pb2

@@ -7,12 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from handrail.coordinator import entries
-from handrail.coordinator.decide import decide
-from handrail.mesh import ids
-from handrail.mesh.envelope import check_agreement, from_timestamp
+from handrail.coordinator.decide import decide, messages
 from handrail.mesh.fold import fold
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import check_agreement, from_timestamp
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import ApprovalRefused, ApprovalRequested, Escalated, FlowHalted, HaltMode, RuleTripped
 from tests.support.orders import (
     begun,
@@ -223,6 +222,6 @@ def test_an_answer_that_is_repeated_changes_nothing_more(times: int) -> None:
 
 def test_a_persons_decision_is_built_as_the_coordinators_are() -> None:
     simulation = begun()
-    halted = entries.halted(simulation.flow, HaltMode.HALT_MODE_CANCEL, "no", simulation.now, by="ola")
+    halted = messages.halted(simulation.flow, HaltMode.HALT_MODE_CANCEL, "no", simulation.now, by="ola")
     check_agreement(halted.address, halted.event)
     assert FlowHalted.FromString(halted.event.data.value).by == "ola"

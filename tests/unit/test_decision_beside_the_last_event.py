@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from handrail.coordinator.auth import Caller
+from handrail.coordinator.api.auth import Caller
 from handrail.coordinator.decide import decide
-from handrail.coordinator.timers import timers
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.durables import DECIDE, TRACK
-from handrail.mesh.envelope import Entry
+from handrail.coordinator.decide.timers import timers
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import status
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import DECIDE, TRACK
 from handrail.mesh.template import Template, load_yaml
+from handrail.mesh.wire.envelope import Entry
 from handrail.v1.decision_pb2 import FlowStatus
 from tests.support import orders
 from tests.support.flows import stored

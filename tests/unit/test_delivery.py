@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.mesh.delivery import Delivery, place
-from handrail.mesh.direct import parse_time
-from handrail.mesh.wire import Message
+from handrail.mesh.bus.delivery import Delivery, place
+from handrail.mesh.bus.direct_get import parse_time
+from handrail.mesh.bus.protocol import Message
 
 
 class Replies:

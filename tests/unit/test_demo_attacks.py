@@ -14,9 +14,9 @@ from google.type.money_pb2 import Money
 from demos.payments import MESSAGES, TEMPLATES, detection, enrichment, ledger, notification, refunds, settings
 from demos.payments.book import Book
 from demos.payments.outbox import Outbox
-from handrail.mesh import ids
-from handrail.mesh.envelope import pack
-from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.testing import FlowView, World, load_template
 from handrail.v1.event_pb2 import Event
 from payments.v1.payments_pb2 import (

@@ -21,7 +21,7 @@ from demos.compliance.installed import Environment
 from demos.compliance.plan import Ending, Plan, Tampering, draw_copies
 from demos.compliance.register import check_name
 from demos.compliance.report import check_table, outcome_table, register_table
-from handrail.mesh.envelope import pack
+from handrail.mesh.wire.envelope import pack
 from handrail.v1.decision_pb2 import Choice, Escalated, FlowStatus
 from handrail.v1.event_pb2 import Event, RecordedEvent
 from tests.support.distributions import METADATA, install

@@ -1,5 +1,5 @@
-from handrail.mesh.durables import DECIDE, TRACK, agent_durable, agent_filters, coordinator_filters
 from handrail.mesh.permissions import matches
+from handrail.mesh.streams.durables import DECIDE, TRACK, agent_durable, agent_filters, coordinator_filters
 from handrail.mesh.template import APPROVAL_REFUSED
 from handrail.v1.template_pb2 import Step
 from tests.support import flows

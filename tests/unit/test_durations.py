@@ -12,13 +12,13 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handrail.analysis.check.part_checks import MAX_DURATION
+from handrail.analysis.check.typecheck import check
+from handrail.coordinator.api.views import flow_view
 from handrail.coordinator.decide import decide
-from handrail.coordinator.timers import timers
-from handrail.coordinator.views import flow_view
-from handrail.mesh.check_parts import MAX_DURATION
-from handrail.mesh.specs import LONGEST, RetrySpec, bounded
+from handrail.coordinator.decide.timers import timers
 from handrail.mesh.template import Template
-from handrail.mesh.typecheck import check
+from handrail.mesh.template.specs import LONGEST, RetrySpec, bounded
 from handrail.v1.decision_pb2 import HaltMode
 from handrail.v1.template_pb2 import FlowTemplate
 from tests.support.orders import contracts, effect_of, emit, load, make, run_of

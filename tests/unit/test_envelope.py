@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.coordinator import entries
-from handrail.mesh import envelope
-from handrail.mesh.envelope import Entry
+from handrail.coordinator.decide import messages
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire import envelope
+from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support.orders import begun, effect_of, granted, make, proposal_of, reserved, run_of
 
@@ -117,7 +117,7 @@ def test_a_command_is_spoken_by_the_coordinator_to_the_agent() -> None:
     simulation = reserved()
     simulation.coordinator = False
     simulation.say(simulation.failed(run_of(simulation, "discount"), "no"))
-    command = entries.retry(simulation.flow, run_of(simulation, "discount"), simulation.now)
+    command = messages.retry(simulation.flow, run_of(simulation, "discount"), simulation.now)
     assert (command.address.agent, command.event.source) == ("sales", "coordinator")
     command.event.source = "sales"
     with pytest.raises(HandrailError, match="source"):

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handrail.coordinator.decide import decide
-from handrail.coordinator.timers import timers
-from handrail.mesh.envelope import TYPE_URL, Recorded
+from handrail.coordinator.decide.timers import timers
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import begin, evolve, fold, is_final, status
-from handrail.mesh.subjects import Address, Kind
 from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import TYPE_URL, Recorded
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1 import decision_pb2
 from handrail.v1.decision_pb2 import FlowClosed, FlowStatus
 from handrail.v1.event_pb2 import Event

@@ -8,18 +8,11 @@ from typing import Any
 
 import pytest
 
-from handrail.coordinator import entries
-from handrail.coordinator.decide import decide
-from handrail.mesh.envelope import Entry, pack
+from handrail.coordinator.decide import decide, messages
 from handrail.mesh.flow import Ask, ProposalState
 from handrail.mesh.fold.approvals import judge_vote
-from handrail.v1.decision_pb2 import (
-    ApprovalCause,
-    ApprovalGiven,
-    ApprovalRefused,
-    ApprovalRequested,
-    HaltMode,
-)
+from handrail.mesh.wire.envelope import Entry, pack
+from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested, HaltMode
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support.orders import begun, emit, granted, make, proposal_of, reserved, run_of, stands, types, void_of
 from tests.support.simulation import Simulation
@@ -29,7 +22,7 @@ HOURS = timedelta(hours=1)
 
 
 def decision(simulation: Simulation, message: ApprovalGiven | ApprovalRefused | ApprovalRequested) -> Entry:
-    return entries.decision(simulation.flow, message, about="test", now=simulation.now)
+    return messages.decision(simulation.flow, message, about="test", now=simulation.now)
 
 
 def ask_of(simulation: Simulation) -> Ask:

@@ -6,10 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from handrail.coordinator import entries
-from handrail.coordinator.decide import decide
+from handrail.coordinator.decide import decide, messages
 from handrail.mesh.flow import ProposalState, RunState, Verdict
-from handrail.mesh.starts import NO_STARTS, POISON, Starts
+from handrail.mesh.flow.starts import NO_STARTS, POISON, Starts
 from handrail.v1.decision_pb2 import HaltMode
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support.orders import begun, emit, granted, make, paid, proposal_of, reserved, run_of, stands, types, void_of
@@ -93,7 +92,7 @@ def test_p4_a_time_out_of_an_attempt_whose_heartbeat_came_first_is_void() -> Non
 
 def test_p4_a_time_out_by_a_clock_that_runs_ahead_is_void() -> None:
     simulation = begun()
-    early = entries.step_timed_out(simulation.flow, run_of(simulation, "reserve"), simulation.now + timedelta(hours=1))
+    early = messages.step_timed_out(simulation.flow, run_of(simulation, "reserve"), simulation.now + timedelta(hours=1))
     assert void_of(simulation, early) is not None
     assert run_of(simulation, "reserve").state is RunState.OWED
 
@@ -102,10 +101,10 @@ def test_p4_a_retry_is_taken_once() -> None:
     simulation = begun()
     simulation.coordinator = False
     simulation.say(simulation.failed(run_of(simulation, "reserve"), "no"))
-    retry = entries.retry(simulation.flow, run_of(simulation, "reserve"), simulation.now)
+    retry = messages.retry(simulation.flow, run_of(simulation, "reserve"), simulation.now)
     simulation.store(retry)
     retry.event.attempt = 2
-    again = entries.retry(simulation.flow, run_of(simulation, "reserve"), simulation.now)
+    again = messages.retry(simulation.flow, run_of(simulation, "reserve"), simulation.now)
     assert void_of(simulation, again) is not None, "attempt 2 runs"
     assert run_of(simulation, "reserve").attempt == 2
 

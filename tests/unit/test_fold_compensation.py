@@ -6,11 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from handrail.coordinator import entries
-from handrail.coordinator.decide import decide
-from handrail.mesh.envelope import Entry
+from handrail.coordinator.decide import decide, messages
 from handrail.mesh.flow import EffectState, RunState
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import Choice, CompensationStarted, HaltMode
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import StepCompleted
@@ -49,7 +48,7 @@ def test_the_plan_is_recorded_once_and_before_the_first_undo() -> None:
         effect_of(simulation, name).recorded.event_id for name in ("PaymentTaken", "StockReserved")
     ]
     assert types(simulation).index("CompensationStarted") < types(simulation).index("PaymentTaken", 7)
-    again = entries.decision(simulation.flow, CompensationStarted(), about="", now=simulation.now)
+    again = messages.decision(simulation.flow, CompensationStarted(), about="", now=simulation.now)
     assert void_of(simulation, again) is not None
 
 
@@ -165,9 +164,9 @@ def test_p4_a_time_out_of_an_undo_by_a_clock_that_runs_ahead_is_void() -> None:
 
 def test_p4_an_undo_is_commanded_once_an_attempt() -> None:
     simulation = compensating()
-    stale = entries.undo(simulation.flow, effect_of(simulation, "PaymentTaken"), simulation.now)
+    stale = messages.undo(simulation.flow, effect_of(simulation, "PaymentTaken"), simulation.now)
     assert void_of(simulation, stale) is not None, "an attempt runs"
-    other = entries.undo(simulation.flow, effect_of(simulation, "StockReserved"), simulation.now)
+    other = messages.undo(simulation.flow, effect_of(simulation, "StockReserved"), simulation.now)
     simulation.coordinator = False
     simulation.say(simulation.undone(effect_of(simulation, "StockReserved"), StepCompleted()))
     assert void_of(simulation, other) is not None, "it is undone"
@@ -175,7 +174,7 @@ def test_p4_an_undo_is_commanded_once_an_attempt() -> None:
 
 def test_p4_an_undo_that_was_decided_for_a_flow_that_goes_on_is_void() -> None:
     simulation = reserved()
-    undo = entries.undo(simulation.flow, effect_of(simulation, "StockReserved"), simulation.now)
+    undo = messages.undo(simulation.flow, effect_of(simulation, "StockReserved"), simulation.now)
     assert void_of(simulation, undo) is not None
     assert effect_of(simulation, "StockReserved").state is EffectState.DONE
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handrail.coordinator.decide import decide
-from handrail.coordinator.timers import timers
-from handrail.mesh.absence import ABSENT_AFTER
-from handrail.mesh.envelope import Entry, from_timestamp, pack, timestamp
+from handrail.coordinator.decide.timers import timers
 from handrail.mesh.flow import RunState
+from handrail.mesh.flow.absence import ABSENT_AFTER
+from handrail.mesh.wire.envelope import Entry, from_timestamp, pack, timestamp
 from handrail.v1.decision_pb2 import Choice, HaltMode, StepTimedOut, TimeCredited
 from tests.support.orders import begun, effect_of, emit, granted, paid, proposal_of, reserved, run_of, types, void_of
 from tests.support.random_templates import Spec, compiled, specs

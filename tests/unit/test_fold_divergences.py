@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.mesh import ids
-from handrail.mesh.envelope import Entry
 from handrail.mesh.fold import begin, evolve
-from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1.decision_pb2 import FlowClosed
 from handrail.v1.failure_pb2 import Divergence, DivergenceKind, StepCompleted
 from tests.support.orders import begun, emit, load, make, reserved, run_of

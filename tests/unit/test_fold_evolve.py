@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from google.protobuf.message import Message
 
-from handrail.coordinator import entries
-from handrail.mesh import ids
-from handrail.mesh.envelope import Entry, pack, type_of
+from handrail.coordinator.decide import messages
 from handrail.mesh.fold import begin, evolve, fold, pinned_version
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, pack, type_of
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import CompensationStarted
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import Divergence, DivergenceKind, StepFailed, StepProgress
@@ -70,11 +70,11 @@ def test_a_message_that_claims_another_version_is_void() -> None:
 def test_before_its_first_event_everything_is_void() -> None:
     simulation, other = Simulation(begun().template), begun()
     simulation.coordinator = False
-    decision = entries.decision(other.flow, CompensationStarted(), about="", now=other.now)
+    decision = messages.decision(other.flow, CompensationStarted(), about="", now=other.now)
     assert void_of(simulation, decision) is not None
     assert void_of(simulation, other.outcome(run_of(other, "reserve"), make("StockReserved", units=2))) is not None
     assert void_of(simulation, other.failed(run_of(other, "reserve"), "no")) is not None
-    assert void_of(simulation, entries.retry(other.flow, run_of(other, "reserve"), other.now)) is not None
+    assert void_of(simulation, messages.retry(other.flow, run_of(other, "reserve"), other.now)) is not None
     assert stands(simulation) == "UNSPECIFIED"
     assert void_of(simulation, other.start(make("OrderPlaced"), requester="kim")) is None
 
@@ -129,7 +129,7 @@ def test_p5_a_message_that_no_contract_knows_is_void() -> None:
 
 def test_p6_only_the_coordinator_decides() -> None:
     simulation = begun()
-    entry = entries.decision(simulation.flow, CompensationStarted(), about="", now=simulation.now)
+    entry = messages.decision(simulation.flow, CompensationStarted(), about="", now=simulation.now)
     entry.event.source = "warehouse"
     void = void_of(simulation, Entry(entry.address._replace(agent="warehouse"), entry.event))
     assert void is not None
@@ -138,7 +138,7 @@ def test_p6_only_the_coordinator_decides() -> None:
 
 def test_a_decision_that_nobody_knows_is_void() -> None:
     simulation = begun()
-    entry = entries.decision(simulation.flow, make("StockReserved"), about="", now=simulation.now)
+    entry = messages.decision(simulation.flow, make("StockReserved"), about="", now=simulation.now)
     void = void_of(simulation, entry)
     assert void is not None
     assert "no decision known" in void.text
@@ -170,7 +170,7 @@ def test_what_is_late_is_no_divergence_and_what_is_out_of_line_is() -> None:
 
 def test_what_a_coordinator_does_too_late_is_no_agents_divergence() -> None:
     simulation = reserved()
-    late = entries.undo(simulation.flow, next(iter(simulation.flow.effects.values())), simulation.now)
+    late = messages.undo(simulation.flow, next(iter(simulation.flow.effects.values())), simulation.now)
     assert void_of(simulation, late) is not None
     assert simulation.flow.divergences == ()
 

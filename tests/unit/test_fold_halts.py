@@ -7,12 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from handrail.coordinator import entries
-from handrail.coordinator.decide import decide
-from handrail.mesh.envelope import Entry
+from handrail.coordinator.decide import decide, messages
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import halts, is_complete, settled
 from handrail.mesh.fold.halts import may_halt
+from handrail.mesh.wire.envelope import Entry
 from handrail.v1.decision_pb2 import Choice, FlowClosed, FlowHalted, FlowStatus, HaltMode, RuleTripped
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import StepCompleted
@@ -89,7 +88,7 @@ def test_which_halts_change_anything(make: Callable[[], Simulation], allowed: se
 )
 def test_a_halt_that_makes_no_sense_is_void(message: FlowHalted) -> None:
     simulation = reserved()
-    assert void_of(simulation, entries.decision(simulation.flow, message, about="", now=simulation.now)) is not None
+    assert void_of(simulation, messages.decision(simulation.flow, message, about="", now=simulation.now)) is not None
     assert simulation.flow.halt is None
 
 
@@ -107,18 +106,18 @@ def test_p4_a_halt_for_a_failure_that_settled_itself_is_void() -> None:
 
 def test_p4_a_halt_that_the_template_asks_for_is_taken_once() -> None:
     simulation = begun(risk=9)
-    again = entries.halted(simulation.flow, HOLD, "again", simulation.now)
+    again = messages.halted(simulation.flow, HOLD, "again", simulation.now)
     assert void_of(simulation, again) is not None
     escalation = next(iter(simulation.flow.escalations))
     simulation.say(simulation.resolve(escalation, Choice.CHOICE_RESUME, "ola"))
-    late = entries.halted(simulation.flow, HOLD, "late", simulation.now)
+    late = messages.halted(simulation.flow, HOLD, "late", simulation.now)
     assert void_of(simulation, late) is not None, "the rule has been answered"
 
 
 def test_a_person_may_halt_without_a_reason_in_the_template() -> None:
     simulation = reserved()
     assert void_of(simulation, simulation.halt(CANCEL, "ola", "just so")) is None
-    assert void_of(simulation, entries.halted(simulation.flow, FAIL, "nobody said so", simulation.now)) is not None
+    assert void_of(simulation, messages.halted(simulation.flow, FAIL, "nobody said so", simulation.now)) is not None
 
 
 def test_a_halt_that_comes_twice_is_refused() -> None:
@@ -154,7 +153,7 @@ def test_going_back_has_its_floor_from_the_moment_of_the_halt() -> None:
 def test_a_flow_closes_with_what_follows_from_its_halt_alone() -> None:
     simulation = undoing()
     for status in (FlowStatus.FLOW_STATUS_COMPENSATED, FlowStatus.FLOW_STATUS_FAILED):
-        early = entries.closed(simulation.flow, status, "early", simulation.now)
+        early = messages.closed(simulation.flow, status, "early", simulation.now)
         assert void_of(simulation, early) is not None
     assert not simulation.flow.closed
     assert settled(simulation.flow) is None
@@ -162,7 +161,7 @@ def test_a_flow_closes_with_what_follows_from_its_halt_alone() -> None:
 
 def test_a_running_flow_is_not_closed_by_decision() -> None:
     simulation = sent()
-    closing = entries.decision(
+    closing = messages.decision(
         simulation.flow,
         FlowClosed(status=FlowStatus.FLOW_STATUS_COMPLETED),
         about="",
@@ -174,7 +173,7 @@ def test_a_running_flow_is_not_closed_by_decision() -> None:
 
 def test_a_flow_is_closed_once() -> None:
     simulation = failed()
-    again = entries.closed(simulation.flow, FlowStatus.FLOW_STATUS_FAILED, "again", simulation.now)
+    again = messages.closed(simulation.flow, FlowStatus.FLOW_STATUS_FAILED, "again", simulation.now)
     assert void_of(simulation, again) is not None
 
 
@@ -227,7 +226,7 @@ def test_an_answer_on_its_way_is_not_lost_to_a_hold() -> None:
     simulation.say(simulation.resolve(next(iter(simulation.flow.escalations)), Choice.CHOICE_CANCEL, "ola"))
     emit(simulation, "reserve", "StockReserved", units=60)
     simulation.store(tripped(simulation))
-    simulation.store(entries.halted(simulation.flow, HOLD, "look", simulation.now))
+    simulation.store(messages.halted(simulation.flow, HOLD, "look", simulation.now))
     assert simulation.flow.is_held
     simulation.coordinator = True
     simulation.settle()
@@ -237,4 +236,4 @@ def test_an_answer_on_its_way_is_not_lost_to_a_hold() -> None:
 def tripped(simulation: Simulation) -> Entry:
     trip = simulation.flow.trips["risky"]
     message = RuleTripped(rule="risky", sequence=trip.sequence)
-    return entries.decision(simulation.flow, message, about="risky", now=simulation.now)
+    return messages.decision(simulation.flow, message, about="risky", now=simulation.now)

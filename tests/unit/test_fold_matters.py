@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from handrail.coordinator import entries
-from handrail.coordinator.decide import decide
+from handrail.coordinator.decide import decide, messages
 from handrail.mesh.flow import EffectState, ProposalState, RunState
-from handrail.mesh.fold import matters
+from handrail.mesh.fold import escalations
 from handrail.v1.decision_pb2 import Choice, Escalated, EscalationCause, HaltMode, Resolved
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import StepCompleted
@@ -67,7 +66,7 @@ def test_a_matter_is_raised_once() -> None:
     simulation = failed()
     assert causes(simulation) == ["STEP_FAILED"]
     again = Escalated.FromString(simulation.history[-1].event.data.value)
-    entry = entries.decision(simulation.flow, again, about="again", now=simulation.now)
+    entry = messages.decision(simulation.flow, again, about="again", now=simulation.now)
     assert void_of(simulation, entry) is not None
 
 
@@ -308,10 +307,10 @@ def test_resuming_waits_for_an_effect_that_came_late() -> None:
 
 
 def test_nothing_waits_for_a_person_in_a_flow_that_has_not_begun_or_is_closed() -> None:
-    assert list(matters.matters(Simulation(begun().template).flow, begun().now)) == []
+    assert list(escalations.matters(Simulation(begun().template).flow, begun().now)) == []
     simulation = failed()
     resolve(simulation, "STEP_FAILED", "FAIL")
-    assert list(matters.matters(simulation.flow, simulation.now)) == []
+    assert list(escalations.matters(simulation.flow, simulation.now)) == []
 
 
 def test_a_resolution_of_a_closed_matter_says_so() -> None:
@@ -319,6 +318,6 @@ def test_a_resolution_of_a_closed_matter_says_so() -> None:
     escalation = next(iter(simulation.flow.escalations))
     resolve(simulation, "STEP_FAILED", "CANCEL")
     late = Resolved(escalation_id=escalation, choice=Choice.CHOICE_FAIL, by="eva")
-    void = void_of(simulation, entries.decision(simulation.flow, late, about="late", now=simulation.now))
+    void = void_of(simulation, messages.decision(simulation.flow, late, about="late", now=simulation.now))
     assert void is not None
     assert void.reason == ErrorReason.ERROR_REASON_ESCALATION_NOT_FOUND

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from handrail.coordinator import entries
-from handrail.mesh.envelope import Entry
+from handrail.coordinator.decide import messages
 from handrail.mesh.flow import EffectState, ProposalState, RunState
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import HaltMode
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import StepCompleted
@@ -178,7 +178,7 @@ def test_p6_a_release_has_the_very_bytes_that_were_proposed() -> None:
 def test_p6_a_release_before_the_quorum_is_void() -> None:
     simulation = granted(30)
     simulation.say(simulation.vote(proposal_of(simulation), "ann", ["sales_lead"]))
-    assert void_of(simulation, entries.release(proposal_of(simulation))) is not None
+    assert void_of(simulation, messages.release(proposal_of(simulation))) is not None
     assert proposal_of(simulation).state is ProposalState.PENDING
 
 
@@ -186,7 +186,7 @@ def test_a_release_that_was_decided_before_the_flow_was_halted_is_void() -> None
     simulation = reserved(risky__on=("shop.v1.StockReserved",), risky__when="true")
     simulation.coordinator = False
     emit(simulation, "discount", "DiscountGranted", percent=5)
-    assert void_of(simulation, entries.release(proposal_of(simulation))) is not None
+    assert void_of(simulation, messages.release(proposal_of(simulation))) is not None
     assert proposal_of(simulation).state is ProposalState.EVALUATED
 
 

@@ -7,12 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from handrail.coordinator import entries
-from handrail.coordinator.decide import agents_due, decide
-from handrail.mesh.envelope import Entry, pack, timestamp
+from handrail.coordinator.decide import agents_due, decide, messages
 from handrail.mesh.flow import RunState
+from handrail.mesh.flow.queue import JUST_NOW, Queue
 from handrail.mesh.fold.deadlines import watched
-from handrail.mesh.queue import JUST_NOW, Queue
+from handrail.mesh.wire.envelope import Entry, pack, timestamp
 from handrail.v1.decision_pb2 import HaltMode, StepQueued, StepTimedOut
 from tests.support.orders import begun, effect_of, emit, granted, reserved, run_of, sent, types, void_of
 from tests.support.simulation import Simulation
@@ -168,7 +167,7 @@ def test_a_second_look_after_the_second_is_void() -> None:
     simulation.settle()
     simulation.now += JUST_NOW
     due = next(iter(watched(simulation.flow)))
-    again = entries.step_queued(simulation.flow, due, simulation.now + JUST_NOW, simulation.now, handed_out=True)
+    again = messages.step_queued(simulation.flow, due, simulation.now + JUST_NOW, simulation.now, handed_out=True)
     assert void_of(simulation, again) is not None
 
 

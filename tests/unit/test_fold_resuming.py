@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from handrail.coordinator import entries
+from handrail.coordinator.decide import messages
 from handrail.mesh.flow import EffectState, ProposalState, RunState
 from handrail.v1.decision_pb2 import Choice, FlowResumed, HaltMode
 from handrail.v1.failure_pb2 import StepCompleted
@@ -69,7 +69,7 @@ def test_what_went_silent_on_hold_is_asked_for_again_and_not_held_against_the_ag
 
 def test_p4_a_resumption_that_nobody_asked_for_is_void() -> None:
     simulation = begun(risk=9)
-    entry = entries.decision(simulation.flow, FlowResumed(by="ola"), about="", now=simulation.now)
+    entry = messages.decision(simulation.flow, FlowResumed(by="ola"), about="", now=simulation.now)
     assert void_of(simulation, entry) is not None
     assert simulation.flow.is_held
 
@@ -78,8 +78,8 @@ def test_p4_a_flow_is_resumed_once() -> None:
     simulation = begun(risk=9)
     simulation.coordinator = False
     resume(simulation)
-    entry = entries.decision(simulation.flow, FlowResumed(by="ola"), about="", now=simulation.now)
-    again = entries.decision(simulation.flow, FlowResumed(by="ola"), about="again", now=simulation.now)
+    entry = messages.decision(simulation.flow, FlowResumed(by="ola"), about="", now=simulation.now)
+    again = messages.decision(simulation.flow, FlowResumed(by="ola"), about="again", now=simulation.now)
     simulation.store(entry)
     assert void_of(simulation, again) is not None
 

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from handrail.coordinator import entries
-from handrail.mesh import ids
-from handrail.mesh.envelope import pack
+from handrail.coordinator.decide import messages
 from handrail.mesh.flow import RunState
 from handrail.mesh.fold import evolve, fold
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
 from handrail.v1.decision_pb2 import Choice, HaltMode, RuleTripped
 from handrail.v1.event_pb2 import Event
 from tests.support.orders import begun, emit, make, paid, reserved, run_of, sent, stands, types, void_of
@@ -190,7 +190,7 @@ def test_no_rule_trips_in_a_flow_that_is_ending() -> None:
 def test_p4_a_trip_is_recorded_once_and_for_the_event_it_tripped_at() -> None:
     simulation = begun(risk=9)
     for trip in (RuleTripped(rule="risky", sequence=1), RuleTripped(rule="other")):
-        entry = entries.decision(simulation.flow, trip, about=trip.rule, now=simulation.now)
+        entry = messages.decision(simulation.flow, trip, about=trip.rule, now=simulation.now)
         assert void_of(simulation, entry) is not None
     assert types(simulation).count("RuleTripped") == 3
 

@@ -9,11 +9,11 @@ from google.protobuf.any_pb2 import Any
 from google.type.money_pb2 import Money
 
 from handrail.agents import Agent, Context
-from handrail.coordinator.auth import Caller
-from handrail.mesh import ids
-from handrail.mesh.envelope import pack
+from handrail.coordinator.api.auth import Caller
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.testing import World
 from handrail.v1.decision_pb2 import ApprovalRefused
 from handrail.v1.error_reason_pb2 import ErrorReason

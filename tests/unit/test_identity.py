@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.mesh.identity import canonical, same, why_ambiguous
+from handrail.mesh.wire.identity import canonical, same, why_ambiguous
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.mesh import ids
+from handrail.mesh.wire import ids
 
 FLOW = "0123456789abcdef" * 2
 texts = st.text(max_size=20)

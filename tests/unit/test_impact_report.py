@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
+from handrail.analysis.compat.change import Change, Level
+from handrail.analysis.compat.impact import Hit, Impact, Known, Part, Reading
 from handrail.cli.impact_report import Report, as_markdown, as_text
 from handrail.cli.usage import Running, Usage
-from handrail.mesh.contract_change import Change, Level
-from handrail.mesh.contract_impact import Hit, Impact, Known, Part, Reading
-from handrail.mesh.envelope import timestamp
+from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.template_pb2 import FlowTemplate
 from handrail.v1.template_service_pb2 import UnboundedFlow, UnboundedReason, VersionUsage
 

@@ -11,13 +11,13 @@ import pytest
 from google.type.money_pb2 import Money
 
 from demos.payments import MESSAGES, TEMPLATES, detection, enrichment, ledger, notification, refunds, settings
+from handrail.analysis.check.typecheck import check
+from handrail.analysis.infer import Traffic, infer
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.infer import Traffic, infer
-from handrail.mesh.subjects import Kind
-from handrail.mesh.template_text import to_text
-from handrail.mesh.template_yaml import load_yaml
-from handrail.mesh.typecheck import check
+from handrail.mesh.template.yaml_reader import load_yaml
+from handrail.mesh.template.yaml_writer import to_text
+from handrail.mesh.wire.subjects import Kind
 from handrail.testing import FlowView, World, load_template
 from handrail.v1.template_pb2 import (
     EFFECT_NONE,

@@ -11,7 +11,7 @@ from compliance.v1.compliance_pb2 import DistributionFound
 from demos.compliance import MESSAGES, TEMPLATES, licences, names, register, settings
 from demos.compliance.copies import tamper
 from demos.compliance.installed import Installed
-from handrail.mesh.infer import infer
+from handrail.analysis.infer import infer
 from handrail.testing import FlowView, World, load_template
 from handrail.v1.decision_pb2 import Choice
 from handrail.v1.template_pb2 import EFFECT_UNDOABLE

@@ -7,12 +7,12 @@ from hashlib import sha256
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from handrail.analysis.infer import infer
 from handrail.mesh.flow import RunState, StepRun
-from handrail.mesh.infer import infer
-from handrail.mesh.specs import APPROVAL_REFUSED
 from handrail.mesh.template import Template
-from handrail.mesh.template_text import to_text
-from handrail.mesh.template_yaml import load_yaml
+from handrail.mesh.template.specs import APPROVAL_REFUSED
+from handrail.mesh.template.yaml_reader import load_yaml
+from handrail.mesh.template.yaml_writer import to_text
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.template_pb2 import Severity
 from tests.support import random_templates, sound_templates

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demos.research import MESSAGES, TEMPLATES, settings
-from handrail.mesh.infer import infer
+from handrail.analysis.infer import infer
 from handrail.testing import World, load_template
 from research.v1.research_pb2 import ResearchRequested
 from tests.support.traffic import structure, traffic_of

@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 import pytest
 from google.protobuf.any_pb2 import Any
 
-from handrail.coordinator.auth import Caller
-from handrail.coordinator.publishing import Published, Publishing
-from handrail.mesh import ids, starting
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import pack
+from handrail.coordinator.api.auth import Caller
+from handrail.coordinator.api.publish_event import Published, Publishing
+from handrail.coordinator.lists.flows import Scanner
 from handrail.mesh.errors import HandrailError, WrongSequence
 from handrail.mesh.flow import ProposalState
-from handrail.mesh.scanner import Scanner
-from handrail.mesh.store import FlowStore
-from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import COORDINATOR, Kind, quarantine_subject
+from handrail.mesh.streams import FLOW, start_flow
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.subjects import COORDINATOR, Kind, quarantine_subject
 from handrail.testing.hosting import HostedCoordinator
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.failure_pb2 import Quarantined
@@ -49,9 +49,9 @@ class Installation:
         await self.catalog.put(flows.stored(template))
         await self.catalog.activate(template.name, template.version, by="olga", reason="", now=NOW)
 
-    async def start(self, template: Template, *, source: str, data: Any | None = None) -> starting.Started:
+    async def start(self, template: Template, *, source: str, data: Any | None = None) -> start_flow.Started:
         """Start the flow of the key."""
-        return await starting.start(
+        return await start_flow.start(
             self.bus,
             template,
             source=source,

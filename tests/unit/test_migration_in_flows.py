@@ -8,7 +8,7 @@ import pytest
 
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.fold import migration_of
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire.subjects import Kind
 from handrail.testing import FlowView, World
 from handrail.v1.decision_pb2 import FlowMigrated
 from handrail.v1.error_reason_pb2 import ErrorReason

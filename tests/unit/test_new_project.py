@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handrail.cli.exits import CommandError
+from handrail.cli.exit_codes import CommandError
 from handrail.cli.project.scaffold import FILES, check_name, write
 from tests.support.dev import handrail
 

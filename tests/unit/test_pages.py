@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.coordinator.pages import (
+from handrail.coordinator.api.paging import (
     MAX_PAGE_BYTES,
     MAX_PAGE_SIZE,
     cursor_of,
@@ -16,8 +16,8 @@ from handrail.coordinator.pages import (
     page_token,
     sequence_of,
 )
+from handrail.coordinator.lists.flows import Listed, Listing
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.scanner import Listed, Listing
 from handrail.v1.flow_service_pb2 import Flow
 
 

@@ -12,11 +12,11 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct
 
-from handrail.coordinator.views.approvals import MAX_TOGETHER_BYTES, fitted
+from handrail.coordinator.api.views.approvals import MAX_TOGETHER_BYTES, fitted
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.envelope import pack
+from handrail.mesh.contracts.payload_json import MAX_DEPTH
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.payload_json import MAX_DEPTH
+from handrail.mesh.wire.envelope import pack
 from handrail.v1.flow_service_pb2 import Approval
 
 CONTRACTS = Contracts.from_descriptor_set(b"")
@@ -70,7 +70,7 @@ def test_any_depth_is_refused_and_can_be_shown(levels: int) -> None:
 
 
 def test_what_flat_types_hold_is_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handrail.mesh.payload_json._parts", None)
+    monkeypatch.setattr("handrail.mesh.contracts.payload_json._parts", None)
     assert CONTRACTS.decode(pack(Duration(seconds=9))) == Duration(seconds=9)
 
 

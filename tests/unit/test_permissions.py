@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.mesh import accounts, permissions
+from handrail.mesh import permissions
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.permissions import User, matches, render, users
-from handrail.mesh.subjects import Address, Kind, activation_subject, template_subject, timer_subject
+from handrail.mesh.permissions import User, accounts, matches, render, users
+from handrail.mesh.wire.subjects import Address, Kind, activation_subject, template_subject, timer_subject
 from handrail.v1.template_pb2 import FlowTemplate, Gate, Step, Undo
 
 FLOW_ID, EVENT_ID = "a" * 32, "b" * 32

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from handrail.mesh.places import Place, Places
-from handrail.mesh.template_yaml import read_yaml
+from handrail.mesh.template.source_positions import Place, Places
+from handrail.mesh.template.yaml_reader import read_yaml
 from handrail.v1.template_pb2 import Finding
 
 TEXT = """\

@@ -14,10 +14,10 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handrail.mesh.conditions.expression import MAX_LENGTH, Expression
+from handrail.mesh.conditions.policy import MOST_FACTS, Count, Policy
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError, PolicyError
-from handrail.mesh.expression import MAX_LENGTH, Expression
-from handrail.mesh.policy import MOST_FACTS, Count, Policy
 from tests.support.shop import shop
 
 ASKED, GRANTED = "shop.v1.Asked", "shop.v1.Granted"

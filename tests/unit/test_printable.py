@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.mesh.logs import Lines
 from handrail.mesh.printable import clean, clean_lines, json_text
-from handrail.mesh.template_text import to_text
+from handrail.mesh.telemetry.logs import Lines
+from handrail.mesh.template.yaml_writer import to_text
 from handrail.v1.template_pb2 import FlowTemplate
 
 HOSTILE = "\x1b]0;pwn\x07\x9b31m\u202e\u2066\u200b\n2026-01-01 INFO all is well"

@@ -1,7 +1,7 @@
 import pytest
 
+from handrail.mesh.bus.publish import read_ack
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, StreamFull, TooLarge, WrongSequence
-from handrail.mesh.publish import read_ack
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 

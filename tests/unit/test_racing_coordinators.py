@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handrail.coordinator.decide import decide
-from handrail.mesh.envelope import Entry
 from handrail.mesh.flow import Effect, Flow, RunState, StepRun
 from handrail.mesh.fold import is_final, status
+from handrail.mesh.wire.envelope import Entry
 from handrail.v1.decision_pb2 import Choice
 from handrail.v1.failure_pb2 import StepCompleted
 from tests.support.random_templates import REQUESTER, Spec, compiled, message, specs

@@ -9,16 +9,17 @@ from typing import Any, cast
 import pytest
 
 from handrail.agents import Agent
-from handrail.coordinator.answering import caller_request
-from handrail.coordinator.audit import RefusalAudit
-from handrail.coordinator.auth import Caller, set_caller
-from handrail.coordinator.interceptor import Call
-from handrail.coordinator.publishing import Publishing
-from handrail.mesh import ids, telemetry
-from handrail.mesh.envelope import pack
+from handrail.coordinator.api.audit import RefusalAudit
+from handrail.coordinator.api.auth import Caller, set_caller
+from handrail.coordinator.api.interceptors import Call
+from handrail.coordinator.api.publish_event import Publishing
+from handrail.coordinator.reconcile.repeated_calls import caller_request
+from handrail.mesh import telemetry
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.streams import FLOW
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
 from handrail.testing import FlowView, World
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -149,7 +150,7 @@ def test_a_call_is_the_same_whatever_its_id_and_however_its_callers_name_is_writ
 
 @pytest.mark.parametrize("name", ["\u0430nna", "agent/x", "Agent/ledger", " agent/x", "\u200b"])
 async def test_p6_a_name_that_is_nobodys_or_kept_for_agents_gets_no_access(name: str) -> None:
-    from handrail.coordinator.auth import caller_of
+    from handrail.coordinator.api.auth import caller_of
 
     with pytest.raises(HandrailError) as refusal:
         caller_of({"sub": name})

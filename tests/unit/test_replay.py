@@ -9,17 +9,17 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handrail.analysis.replay.changes import GateChange, RuleChange, changes
+from handrail.analysis.replay.differences import differences
+from handrail.analysis.replay.observed import observe
+from handrail.analysis.replay.reasons import values_read
+from handrail.analysis.replay.regular import try_regular
+from handrail.analysis.replay.replayer import Replayer, Span
+from handrail.analysis.replay.stored import Stored
+from handrail.analysis.replay.trial import Trial
 from handrail.mesh.flow import RunState
-from handrail.mesh.replay.changes import GateChange, RuleChange, changes
-from handrail.mesh.replay.differences import differences
-from handrail.mesh.replay.observed import observe
-from handrail.mesh.replay.reasons import values_read
-from handrail.mesh.replay.regular import try_regular
-from handrail.mesh.replay.replayer import Replayer, Span
-from handrail.mesh.replay.stored import Stored
-from handrail.mesh.replay.trial import Trial
-from handrail.mesh.specs import Consequence
 from handrail.mesh.template import Template
+from handrail.mesh.template.specs import Consequence
 from handrail.v1.decision_pb2 import HaltMode
 from tests.support.random_templates import Spec, compiled, full_name, message, revisions, specs
 from tests.support.simulation import BEGINNING, Simulation

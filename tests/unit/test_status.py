@@ -6,10 +6,10 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from handrail.cli.exits import Exit, of_error
-from handrail.coordinator.status import CODES, to_status
+from handrail.cli.exit_codes import Exit, of_error
+from handrail.coordinator.api.error_status import CODES, to_status
+from handrail.mesh.bus.api import STREAM_NOT_FOUND, ApiError
 from handrail.mesh.errors import ContractViolation, FieldViolation, HandrailError, TemplateRefused
-from handrail.mesh.jsapi import STREAM_NOT_FOUND, ApiError
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import Finding, Severity
 

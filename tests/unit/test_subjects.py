@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.mesh import subjects
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.subjects import Address, Kind, parse, parse_due
+from handrail.mesh.wire import subjects
+from handrail.mesh.wire.subjects import Address, Kind, parse, parse_due
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 FLOW = "0123456789abcdef" * 2

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from handrail.mesh import telemetry
-from handrail.mesh.tracing import FlowIdGenerator, OtelRecorder
+from handrail.mesh.telemetry.otel import FlowIdGenerator, OtelRecorder
 
 FLOW_ID = "0123456789abcdef" * 2
 

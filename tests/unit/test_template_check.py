@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from handrail.analysis.check.typecheck import CODES
 from handrail.cli.main import main
-from handrail.mesh.typecheck import CODES
 from tests.support.shop import set_of, shop_file
 from tests.unit.test_template_yaml import REFUND
 

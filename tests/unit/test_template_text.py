@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demos.payments import TEMPLATES
-from handrail.mesh.template_text import to_text
-from handrail.mesh.template_yaml import load_yaml
+from handrail.mesh.template.yaml_reader import load_yaml
+from handrail.mesh.template.yaml_writer import to_text
 from handrail.v1.template_pb2 import FlowTemplate, Gate
 from tests.support.random_templates import Spec, specs
 from tests.support.sound_templates import parsed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.template import load_yaml
-from handrail.mesh.template_yaml import MAX_BYTES, MAX_DEPTH
+from handrail.mesh.template.yaml_reader import MAX_BYTES, MAX_DEPTH
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
 

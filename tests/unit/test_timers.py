@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from handrail.coordinator.timers import timers
-from handrail.mesh.subjects import timer_subject
+from handrail.coordinator.decide.timers import timers
+from handrail.mesh.wire.subjects import timer_subject
 from handrail.v1.decision_pb2 import Choice, HaltMode
 from tests.support.orders import (
     begun,

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buf.validate import validate_pb2
+from handrail.analysis.check.typecheck import CODES, check
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.template import APPROVAL_REFUSED, Template, load_yaml
-from handrail.mesh.typecheck import CODES, check
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
 from payments.v1 import payments_pb2

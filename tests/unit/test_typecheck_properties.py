@@ -9,9 +9,9 @@ from random import Random
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from handrail.mesh.bounds import Bounds
-from handrail.mesh.graph import FlowGraph
-from handrail.mesh.typecheck import check
+from handrail.analysis.check.bounds import Bounds
+from handrail.analysis.check.graph import FlowGraph
+from handrail.analysis.check.typecheck import check
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
 from tests.support.random_templates import Spec

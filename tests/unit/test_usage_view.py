@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from handrail.agents import Agent
-from handrail.coordinator.views.usage import EXAMPLES, version_usages, why_unbounded
-from handrail.mesh.envelope import from_timestamp
+from handrail.coordinator.api.views.usage import EXAMPLES, version_usages, why_unbounded
+from handrail.mesh.wire.envelope import from_timestamp
 from handrail.testing import World
 from handrail.v1.template_service_pb2 import UnboundedReason as Reason
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, RefundPaid, RefundReversed

@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
-from handrail.mesh import flow, proposal, starts, state
-from handrail.mesh.values import replace
+from handrail.mesh import flow
+from handrail.mesh.flow import proposal, starts, state
+from handrail.mesh.flow.values import replace
 
 CLASSES = sorted(
     {

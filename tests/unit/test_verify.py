@@ -14,10 +14,10 @@ from handrail.cli.verify.check import Check
 from handrail.cli.verify.finding import Breach, Finding, counted
 from handrail.cli.verify.plan import Plan
 from handrail.cli.verify.record import Stored
-from handrail.coordinator.views import flow_view
-from handrail.mesh.envelope import Entry, pack
+from handrail.coordinator.api.views import flow_view
 from handrail.mesh.flow import RunState
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire.envelope import Entry, pack
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import ApprovalGiven, FlowStatus, HaltMode
 from handrail.v1.failure_pb2 import StepCompleted
 from handrail.v1.flow_service_pb2 import Flow

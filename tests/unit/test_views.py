@@ -9,9 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 
-from handrail.coordinator import entries
-from handrail.coordinator.decide import decide
-from handrail.coordinator.views import (
+from handrail.coordinator.api.views import (
     approval_view,
     approvals,
     compensation_plan,
@@ -20,14 +18,15 @@ from handrail.coordinator.views import (
     flow_summary,
     flow_view,
 )
-from handrail.mesh import ids
+from handrail.coordinator.decide import decide, messages
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.envelope import Entry, Recorded, from_timestamp, pack
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import EffectState, ProposalState, RunState
 from handrail.mesh.fold import begin, evolve
-from handrail.mesh.subjects import Address, Kind
 from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, Recorded, from_timestamp, pack
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1.decision_pb2 import ApprovalGiven, Choice, FlowStatus, HaltMode
 from handrail.v1.event_pb2 import Event
 from handrail.v1.event_pb2 import Kind as KindView
@@ -93,7 +92,7 @@ class Story:
     def halted(self, **options: Any) -> None:
         """A person has the flow compensated."""
         mode = HaltMode.HALT_MODE_COMPENSATE
-        self.add(entries.halted(self.flow, mode, "a mistake", self.now, by="olga", **options))
+        self.add(messages.halted(self.flow, mode, "a mistake", self.now, by="olga", **options))
 
 
 def test_an_agent_owes_an_outcome_by_a_time_or_a_person_is_asked() -> None:

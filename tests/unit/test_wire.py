@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.errors import ProtocolError
 
-from handrail.mesh.direct import read_stored
-from handrail.mesh.wire import Message, Parser, description, parse_headers, status
+from handrail.mesh.bus.direct_get import read_stored
+from handrail.mesh.bus.protocol import Message, Parser, description, parse_headers, status
 
 TOKEN = st.binary(min_size=1, max_size=12).filter(lambda token: not set(token) & set(b" \t\r\n"))
 

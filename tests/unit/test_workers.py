@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from handrail.coordinator.fitness import require_fit, waits_for_nobody
-from handrail.mesh import workers
+from handrail.coordinator.api.worker_fitness import require_fit, waits_for_nobody
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.workers import Fit, Workers, live_workers
+from handrail.mesh.streams import workers
+from handrail.mesh.streams.workers import Fit, Workers, live_workers
 from handrail.testing import World
 from handrail.v1.template_service_pb2 import UnfitAgent
 from handrail.v1.worker_pb2 import WorkerState, WorkerVersion

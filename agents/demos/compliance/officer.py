@@ -7,7 +7,7 @@ from demos.compliance.history import History
 from demos.stage.board import Board
 from demos.stage.story import Story
 from handrail.cli.client import Client
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.v1.decision_pb2 import Choice, FlowStatus
 from handrail.v1.flow_service_pb2 import GetFlowRequest, ResolveEscalationRequest
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from handrail.cli.client import Client
-from handrail.mesh.ids import flow_id_from_key
+from handrail.mesh.wire.ids import flow_id_from_key
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.flow_service_pb2 import Flow, GetFlowRequest, ListFlowsRequest
 

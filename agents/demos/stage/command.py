@@ -11,7 +11,7 @@ from pathlib import Path
 
 from demos.stage.story import Story, StoryHandler
 from handrail.cli.dev.processes import StartError
-from handrail.cli.exits import CommandError
+from handrail.cli.exit_codes import CommandError
 from handrail.mesh.printable import clean, clean_lines
 
 OK, FAILED, INTERRUPTED = 0, 1, 130

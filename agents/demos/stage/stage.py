@@ -11,7 +11,7 @@ from demos.stage.story import Story
 from handrail.cli.client import Client
 from handrail.cli.dev.package import load_package
 from handrail.cli.dev.stack import DevOptions, DevStack
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 
 LOOK_EVERY = 0.3
 LONG_SILENCE = 5.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from demos.stage.story import Story
 from handrail.cli.client import Client
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.v1.decision_pb2 import FlowClosed, FlowHalted, FlowStatus
 from handrail.v1.event_pb2 import Kind, RecordedEvent
 from handrail.v1.failure_pb2 import StepFailed

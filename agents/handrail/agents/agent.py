@@ -12,15 +12,15 @@ from google.protobuf.message import Message
 from handrail.agents.errors import AgentNotRunning, DeclarationError
 from handrail.agents.handlers import Function, Handler, Purpose, read_handler
 from handrail.agents.invoke import QuickRetries
-from handrail.mesh.envelope import pack
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import RESERVED
-from handrail.mesh.subjects import NAME
+from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.subjects import NAME
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
     from handrail.agents.ports import Mesh
-    from handrail.mesh.bus_settings import BusSettings
+    from handrail.mesh.bus.bus_settings import BusSettings
 
 F = TypeVar("F", bound=Function)
 

@@ -10,9 +10,9 @@ from google.protobuf.message import DecodeError, Message
 from handrail.agents.attempt import Attempt
 from handrail.agents.handlers import Handler
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.envelope import Recorded, pack
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.template import STEP_COMPLETED
+from handrail.mesh.wire.envelope import Recorded, pack
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import StepCompleted
 

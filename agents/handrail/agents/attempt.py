@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from google.protobuf.any_pb2 import Any
 
-from handrail.mesh import ids
-from handrail.mesh.envelope import Entry, Recorded, pack, timestamp, type_of
-from handrail.mesh.starts import NO_STARTS, Starts
-from handrail.mesh.subjects import Address, Kind
+from handrail.mesh.flow.starts import NO_STARTS, Starts
 from handrail.mesh.template import StepSpec, Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, Recorded, pack, timestamp, type_of
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import Divergence, DivergenceKind, StepFailed, StepNotStarted, StepProgress
 

@@ -8,11 +8,11 @@ import uuid
 from contextlib import suppress
 
 from handrail.agents.bindings import Bindings
-from handrail.agents.desk import Desk
+from handrail.agents.in_flight import Desk
 from handrail.agents.live import LiveMesh
 from handrail.agents.overseer import Overseer
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.workers import BEAT
+from handrail.mesh.streams.workers import BEAT
 from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
 
 _logger = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from handrail.agents.handlers import Handler, Purpose
-from handrail.mesh.envelope import Recorded
-from handrail.mesh.subjects import COORDINATOR
 from handrail.mesh.template import APPROVAL_REFUSED, STEP_COMPLETED, EffectKind, StepSpec, Template
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import COORDINATOR
 
 
 @dataclass(frozen=True, slots=True)

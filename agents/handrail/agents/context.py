@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
 
-from handrail.agents.patience import PASSES
+from handrail.agents.broker_retry import PASSES
 from handrail.mesh.flow import Flow
 from handrail.mesh.telemetry import Span
 

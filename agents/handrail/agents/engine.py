@@ -13,27 +13,27 @@ from handrail.agents import arguments
 from handrail.agents.arguments import UnfitInput
 from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings
+from handrail.agents.broker_retry import Patience
 from handrail.agents.company import Company
 from handrail.agents.context import Context
 from handrail.agents.errors import Busy, HandlerFailed, NoHandler, Postponed, Stopping
+from handrail.agents.halted_flows import Hints
 from handrail.agents.handlers import Handler
-from handrail.agents.hints import Hints
 from handrail.agents.invoke import QuickRetries, invoke
 from handrail.agents.outcomes import Outcomes
 from handrail.agents.overseer import HandlerEnded, Overseer, Running
-from handrail.agents.patience import Patience
 from handrail.agents.plan import Task
 from handrail.agents.planner import Planner
 from handrail.agents.ports import Delivery, Mesh
 from handrail.agents.threads import Threads
 from handrail.mesh import telemetry
-from handrail.mesh.envelope import Recorded, decode
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Verdict, Void
-from handrail.mesh.starts import POISON
-from handrail.mesh.subjects import Kind
+from handrail.mesh.flow.starts import POISON
 from handrail.mesh.telemetry import Span
 from handrail.mesh.template import EffectKind
+from handrail.mesh.wire.envelope import Recorded, decode
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 _logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from datetime import timedelta
 
 from google.protobuf.message import Message
 
+from handrail.agents.broker_retry import Patience
 from handrail.agents.errors import HandlerFailed, OutcomeUnknown
 from handrail.agents.handlers import Handler
-from handrail.agents.patience import Patience
 from handrail.agents.threads import Place, Threads
 from handrail.agents.transport import Sent, sent
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.any_pb2 import Any
 
-from handrail.mesh import quarantine, starting, workers
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import Recorded
-from handrail.mesh.starting import Started
-from handrail.mesh.store import FlowStore
+from handrail.mesh.streams import quarantine, start_flow, workers
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.start_flow import Started
 from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import Recorded
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.worker_pb2 import WorkerState
 
@@ -42,7 +42,7 @@ class LiveMesh:
 
     async def start(self, template: Template, *, source: str, data: Any, key: str) -> Started:
         """Store the first event of a flow, once per key."""
-        return await starting.start(
+        return await start_flow.start(
             self._bus, template, source=source, data=data, key=key, template_of=self.templates.template
         )
 

@@ -9,13 +9,13 @@ from datetime import timedelta
 from google.protobuf.any_pb2 import Any
 
 from handrail.agents.attempt import Attempt, Moment, differs
-from handrail.agents.patience import Patience
+from handrail.agents.broker_retry import Patience
 from handrail.agents.ports import Mesh
 from handrail.mesh import telemetry
-from handrail.mesh.envelope import Entry, Recorded, type_of
 from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
 from handrail.mesh.flow import EffectState
-from handrail.mesh.subjects import outcome_filter
+from handrail.mesh.wire.envelope import Entry, Recorded, type_of
+from handrail.mesh.wire.subjects import outcome_filter
 from handrail.v1.failure_pb2 import DivergenceKind
 
 _logger = logging.getLogger(__name__)

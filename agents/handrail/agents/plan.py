@@ -7,9 +7,9 @@ from datetime import datetime
 
 from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings, Bound
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import Flow, Verdict, Void
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from handrail.agents import plan
 from handrail.agents.bindings import Bindings, Bound
+from handrail.agents.broker_retry import Patience
 from handrail.agents.errors import Postponed
-from handrail.agents.hints import Hints
-from handrail.agents.patience import Patience
+from handrail.agents.halted_flows import Hints
 from handrail.agents.plan import Plan
 from handrail.agents.ports import Mesh
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Void
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 _DELIVERIES_WITHOUT_TEMPLATE = 5

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from google.protobuf.any_pb2 import Any
 
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import Flow
-from handrail.mesh.starting import Started
+from handrail.mesh.streams.start_flow import Started
 from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import Recorded
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 
@@ -84,7 +84,7 @@ class Mesh(Protocol):
 
 
 class Delivery(Protocol):
-    """One message handed out to the agent; `handrail.mesh.pull.Delivery` is one."""
+    """One message handed out to the agent; `handrail.mesh.bus.pull.Delivery` is one."""
 
     @property
     def subject(self) -> str:

@@ -30,11 +30,12 @@ from handrail.agents.supervisor import (
     Supervisor,
 )
 from handrail.agents.worker import Worker
-from handrail.mesh import collector, logs, telemetry
-from handrail.mesh.bus_settings import BusSettings
+from handrail.mesh import collector, telemetry
+from handrail.mesh.bus.bus_settings import BusSettings
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.printable import clean, clean_lines
 from handrail.mesh.settings import SettingError, Settings, bus_settings
+from handrail.mesh.telemetry import logs
 
 _logger = logging.getLogger(__name__)
 

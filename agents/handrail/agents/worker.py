@@ -10,18 +10,18 @@ from contextlib import suppress
 from handrail.agents.agent import Agent
 from handrail.agents.beat import Beat
 from handrail.agents.bindings import Bindings
-from handrail.agents.desk import Desk
+from handrail.agents.broker_retry import PASSES, Patience
 from handrail.agents.engine import Engine
 from handrail.agents.errors import DeclarationError
-from handrail.agents.hints import Hints, HintWatch
+from handrail.agents.halted_flows import Hints, HintWatch
+from handrail.agents.in_flight import Desk
 from handrail.agents.live import LiveMesh
-from handrail.agents.patience import PASSES, Patience
 from handrail.agents.threads import Threads
 from handrail.agents.watchdog import Watchdog
 from handrail.mesh.bus import Bus, BusSettings, Pull
-from handrail.mesh.durables import ACK_WAIT, agent_durable
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.durables import ACK_WAIT, agent_durable
 from handrail.mesh.template import Template
 
 _logger = logging.getLogger(__name__)

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from handrail.analysis.compat.contract_set import ContractSet
+from handrail.analysis.compat.impact import Known
 from handrail.cli import git
 from handrail.cli.buf import CONFIG, Buf
 from handrail.cli.client import Client
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.templates import read_descriptors
-from handrail.mesh import descriptors
-from handrail.mesh.contract_impact import Known
-from handrail.mesh.contract_set import ContractSet
+from handrail.mesh.contracts import descriptors
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.template_yaml import load_yaml
+from handrail.mesh.template.yaml_reader import load_yaml
 from handrail.v1.template_pb2 import StoredTemplate
 
 _TEMPLATE = re.compile(r"^starts_with\s*:", re.MULTILINE)

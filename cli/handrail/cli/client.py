@@ -14,7 +14,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from handrail.cli.exits import CommandError, Exit, of_call
+from handrail.cli.exit_codes import CommandError, Exit, of_call
 from handrail.mesh import settings as table
 from handrail.mesh.settings import Settings
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub

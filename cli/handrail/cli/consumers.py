@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from handrail.analysis.compat.consumers import Consumer, parse, unknown
+from handrail.analysis.compat.contract_set import ContractSet
 from handrail.cli.buf import BufFinding
-from handrail.cli.exits import CommandError, Exit
-from handrail.mesh.contract_consumers import Consumer, parse, unknown
-from handrail.mesh.contract_set import ContractSet
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.mesh.errors import HandrailError
 
 CONSUMERS = Path("contracts/consumers.yaml")

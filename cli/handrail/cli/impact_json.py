@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from handrail.analysis.compat.consumers import Use
+from handrail.analysis.compat.impact import Hit, Impact, Part
 from handrail.cli.impact_report import Report, drains
 from handrail.cli.output import Json
 from handrail.cli.usage import Usage
-from handrail.mesh.contract_consumers import Use
-from handrail.mesh.contract_impact import Hit, Impact, Part
 
 
 def as_json(report: Report) -> dict[str, Json]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from handrail.analysis.compat.change import Level
+from handrail.analysis.compat.impact import Hit, Impact, Known
 from handrail.cli.output import columns
 from handrail.cli.usage import Usage, agent_line
-from handrail.mesh.contract_change import Level
-from handrail.mesh.contract_impact import Hit, Impact, Known
 from handrail.mesh.printable import clean
 
 Version = tuple[str, int]

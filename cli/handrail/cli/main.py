@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 
-from handrail.cli.exits import CommandError, Exit, of_error
+from handrail.cli.exit_codes import CommandError, Exit, of_error
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.printable import clean_lines
 from handrail.mesh.settings import SettingError

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from handrail.analysis.compat.change import Level
+from handrail.analysis.compat.contract_set import ContractSet
+from handrail.analysis.compat.diff import diff
 from handrail.cli.baseline import read_image
 from handrail.cli.buf import BufFinding
-from handrail.mesh.contract_change import Level
-from handrail.mesh.contract_diff import diff
-from handrail.mesh.contract_set import ContractSet
 
 _RELEASE = "release it in the commit that says why (buf build --exclude-source-info -o {image})"
 

@@ -7,8 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
+from handrail.analysis.check.typecheck import CODES, Code
 from handrail.cli.output import Json
-from handrail.mesh.typecheck import CODES, Code
 from handrail.v1.template_pb2 import Finding, Severity
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

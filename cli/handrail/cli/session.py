@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from handrail.cli.arguments import settings_of
 from handrail.cli.client import Client
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Json, Output
 from handrail.mesh import settings as table
 from handrail.mesh.contracts import Contracts, pack

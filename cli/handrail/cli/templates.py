@@ -12,14 +12,14 @@ from types import ModuleType
 
 from google.protobuf.message import Message
 
-from handrail.cli.exits import CommandError, Exit
+from handrail.analysis.check import typecheck
+from handrail.analysis.check.codes import finding
+from handrail.cli.enum_words import word
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output
-from handrail.cli.words import word
-from handrail.mesh import typecheck
 from handrail.mesh.contracts import Contracts, descriptor_set_for
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.findings import finding
-from handrail.mesh.template_yaml import load_yaml, read_yaml
+from handrail.mesh.template.yaml_reader import load_yaml, read_yaml
 from handrail.v1.template_pb2 import Finding, FlowTemplate, Severity
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")

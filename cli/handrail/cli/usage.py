@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from handrail.cli.session import Session
-from handrail.mesh.envelope import from_timestamp
+from handrail.mesh.wire.envelope import from_timestamp
 from handrail.v1.template_service_pb2 import (
     AgentUsage,
     GetTemplateUsageRequest,

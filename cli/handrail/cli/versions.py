@@ -6,7 +6,7 @@ import argparse
 from typing import NamedTuple
 
 from handrail.cli.arguments import positive
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 
 
 class Version(NamedTuple):

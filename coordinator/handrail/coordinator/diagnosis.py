@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from handrail.coordinator.leases import Leases
-from handrail.coordinator.marks import Streams, read_streams
-from handrail.coordinator.troubles import Troubles
+from handrail.coordinator.reconcile.leases import Leases
+from handrail.coordinator.reconcile.sweep_marks import Streams, read_streams
+from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh import telemetry
 from handrail.mesh.bus import ApiError, Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.durables import DECIDE, DUE, TRACK, ensure_durables, missing_durables
+from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
-from handrail.mesh.jsapi import CONSUMER_NOT_FOUND
 from handrail.mesh.streams import FLOW, IRREPLACEABLE, TIMER, ensure_stream, what_is_wrong
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, ensure_durables, missing_durables
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from handrail.coordinator.health import Health
-from handrail.coordinator.leases import DEFAULT_TTL
+from handrail.coordinator.api.health import Health
+from handrail.coordinator.api.server import Server, ServerSettings
+from handrail.coordinator.reconcile.leases import DEFAULT_TTL
+from handrail.coordinator.reconcile.supervise import keep_running
+from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL
 from handrail.coordinator.replica import Replica
-from handrail.coordinator.server import Server, ServerSettings
-from handrail.coordinator.supervise import keep_running
-from handrail.coordinator.sweep import DEFAULT_INTERVAL
 from handrail.mesh import collector, telemetry
 from handrail.mesh.bus import Bus, BusSettings
 from handrail.mesh.errors import BrokerUnavailable

@@ -6,30 +6,30 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from handrail.coordinator.alarms import Alarms
-from handrail.coordinator.attend import Attendant
-from handrail.coordinator.consuming import Consumer
-from handrail.coordinator.deciding import Deciding
+from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.diagnosis import Diagnosis
-from handrail.coordinator.due import Due
-from handrail.coordinator.finished import Finished
-from handrail.coordinator.handling import Guard
-from handrail.coordinator.interventions import Interventions
-from handrail.coordinator.leases import DEFAULT_TTL, Leases
-from handrail.coordinator.presence import Presence
-from handrail.coordinator.publishing import Publishing
-from handrail.coordinator.queues import AgentQueues
-from handrail.coordinator.supervise import keep_running, pause
-from handrail.coordinator.sweep import DEFAULT_INTERVAL, Sweep
-from handrail.coordinator.tracking import Tracking
-from handrail.coordinator.troubles import Troubles
-from handrail.mesh.absence import ABSENT_AFTER
+from handrail.coordinator.reconcile.agent_queues import AgentQueues
+from handrail.coordinator.reconcile.consuming import Consumer
+from handrail.coordinator.reconcile.decide_consumer import Deciding
+from handrail.coordinator.reconcile.due_consumer import Due
+from handrail.coordinator.reconcile.finished import Finished
+from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
+from handrail.coordinator.reconcile.leases import DEFAULT_TTL, Leases
+from handrail.coordinator.reconcile.operator_actions import Interventions
+from handrail.coordinator.reconcile.presence import Presence
+from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.settle import Guard
+from handrail.coordinator.reconcile.supervise import keep_running, pause
+from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL, Sweep
+from handrail.coordinator.reconcile.timer_schedule import Alarms
+from handrail.coordinator.reconcile.track_consumer import Tracking
+from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.durables import DECIDE, DUE, TRACK, ensure_durables
-from handrail.mesh.kv import LeaseBucket
-from handrail.mesh.store import FlowStore
+from handrail.mesh.flow.absence import ABSENT_AFTER
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, ensure_durables
+from handrail.mesh.streams.flow_store import FlowStore
 
 log = logging.getLogger(__name__)
 

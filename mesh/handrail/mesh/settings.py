@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from handrail.mesh.bus_settings import BusSettings
+from handrail.mesh.bus.bus_settings import BusSettings
 from handrail.mesh.permissions import inbox_prefix
 
 T = TypeVar("T")

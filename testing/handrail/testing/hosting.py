@@ -9,29 +9,29 @@ from typing import Literal
 
 from handrail.agents import Agent
 from handrail.agents.bindings import Bindings
+from handrail.agents.broker_retry import Patience
 from handrail.agents.engine import Engine
-from handrail.agents.hints import Hints
+from handrail.agents.halted_flows import Hints
 from handrail.agents.live import LiveMesh
-from handrail.agents.patience import Patience
 from handrail.agents.threads import Threads
-from handrail.coordinator.alarms import Alarms
-from handrail.coordinator.attend import Attendant
-from handrail.coordinator.handling import Guard, quarantine_void
-from handrail.coordinator.interventions import Interventions
-from handrail.coordinator.leases import Leases
-from handrail.coordinator.presence import Presence, Present
-from handrail.coordinator.queues import AgentQueues
-from handrail.coordinator.troubles import Troubles
-from handrail.mesh import envelope
-from handrail.mesh.absence import ABSENT_AFTER, Absence
-from handrail.mesh.accounts import HINTS
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.durables import agent_filters, coordinator_filters
+from handrail.coordinator.reconcile.agent_queues import AgentQueues
+from handrail.coordinator.reconcile.leases import Leases
+from handrail.coordinator.reconcile.operator_actions import Interventions
+from handrail.coordinator.reconcile.presence import Presence, Present
+from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.settle import Guard, quarantine_void
+from handrail.coordinator.reconcile.timer_schedule import Alarms
+from handrail.coordinator.reconcile.troubles import Troubles
+from handrail.mesh.flow.absence import ABSENT_AFTER, Absence
+from handrail.mesh.flow.queue import Queues
 from handrail.mesh.permissions import matches
-from handrail.mesh.queue import Queues
-from handrail.mesh.store import FlowStore
-from handrail.mesh.subjects import parse_due
+from handrail.mesh.permissions.accounts import HINTS
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import agent_filters, coordinator_filters
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
+from handrail.mesh.wire import envelope
+from handrail.mesh.wire.subjects import parse_due
 from handrail.testing.memory import MemoryBus, MemoryDelivery
 
 CrashPoint = Literal["publish", "ack"]

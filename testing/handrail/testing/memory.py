@@ -9,11 +9,11 @@ from typing import Any
 
 from handrail.mesh import streams
 from handrail.mesh.bus import Bus, Delivery, Page, RawMessage
-from handrail.mesh.direct import READ_TIMEOUT
+from handrail.mesh.bus.api import API_TIMEOUT
+from handrail.mesh.bus.direct_get import READ_TIMEOUT
+from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
 from handrail.mesh.errors import AlreadyStored, WrongSequence
-from handrail.mesh.jsapi import API_TIMEOUT
 from handrail.mesh.permissions import matches
-from handrail.mesh.publish import PUBLISH_TIMEOUT
 
 _STREAM_OF = {
     "flow": streams.FLOW,

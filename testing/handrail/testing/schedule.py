@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from handrail.mesh.bus import RawMessage
-from handrail.mesh.durables import ACK_WAIT
 from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.durables import ACK_WAIT
 from handrail.testing.hosting import HostedAgent, HostedCoordinator
 from handrail.testing.memory import MemoryBus, MemoryDelivery
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 
+from handrail.analysis.check.typecheck import check
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import TemplateRefused
 from handrail.mesh.template import Template
-from handrail.mesh.template_yaml import read_yaml
-from handrail.mesh.typecheck import check
+from handrail.mesh.template.yaml_reader import read_yaml
 from handrail.v1.template_pb2 import Severity
 
 

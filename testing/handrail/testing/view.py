@@ -7,14 +7,14 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from handrail.mesh import envelope
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Escalation, Flow, Proposal, ProposalState, RunState, StepRun
 from handrail.mesh.fold import fold, is_final, pinned_version, status
 from handrail.mesh.streams import FLOW
-from handrail.mesh.subjects import flow_filter
 from handrail.mesh.template import Template
+from handrail.mesh.wire import envelope
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import flow_filter
 from handrail.testing.memory import MemoryBus
 from handrail.v1.decision_pb2 import FlowStatus
 

@@ -9,13 +9,13 @@ from google.protobuf.message import Message
 
 from handrail.agents import Agent, DeclarationError
 from handrail.agents.threads import Threads
-from handrail.coordinator.auth import Caller
-from handrail.mesh import ids, starting
-from handrail.mesh.envelope import pack
+from handrail.coordinator.api.auth import Caller
 from handrail.mesh.flow import Proposal
-from handrail.mesh.streams import QUARANTINE
-from handrail.mesh.subjects import COORDINATOR
+from handrail.mesh.streams import QUARANTINE, start_flow
 from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.testing.hosting import CrashPoint, HostedAgent, HostedCoordinator
 from handrail.testing.memory import MemoryBus
 from handrail.testing.schedule import Schedule
@@ -83,7 +83,7 @@ class World:
     ) -> FlowView:
         """Begin a flow: as the agent `by`, or through the coordinator in the name of `requester`."""
         template = await self.coordinator.catalog.active(flow_type)
-        started = await starting.start(
+        started = await start_flow.start(
             self.bus, template, source=by or COORDINATOR, data=pack(event), key=key, requester=requester
         )
         await self.settle()

@@ -12,11 +12,11 @@ import grpc.aio
 
 from handrail.cli.verify import acknowledged
 from handrail.cli.verify.waiting import FINAL
-from handrail.mesh import starting
 from handrail.mesh.bus import Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.envelope import pack
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.streams import start_flow
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.wire.envelope import pack
 from handrail.v1.approval_service_pb2 import (
     ApproveProposalRequest,
     ListApprovalsRequest,
@@ -134,7 +134,7 @@ class Load:
         try:
             async with await Bus.connect(self._site.settings) as bus:
                 template = await Catalog(bus).template(FLOW_TYPE, 1)
-                started = await starting.start(bus, template, source="detection", data=pack(data), key=name)
+                started = await start_flow.start(bus, template, source="detection", data=pack(data), key=name)
         except HandrailError:
             return ""
         return started.flow_id

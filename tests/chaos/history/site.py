@@ -18,12 +18,11 @@ import grpc.aio
 
 from handrail.cli.commands.health import serves
 from handrail.cli.dev.processes import Child, stop
-from handrail.coordinator.tokens import KeyFiles, ensure_keys, mint
-from handrail.mesh import durables
+from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
 from handrail.mesh.bus import Bus, BusSettings
-from handrail.mesh.catalog import Catalog
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.streams import FLOW, TIMER, ensure_streams
+from handrail.mesh.streams import FLOW, TIMER, durables, ensure_streams
+from handrail.mesh.streams.catalog import Catalog
 from tests.chaos.history import book
 from tests.chaos.history.story import FLOW_TYPE, template
 from tests.support.flows import stored

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.template import Template
-from handrail.mesh.template_yaml import load_yaml
+from handrail.mesh.template.yaml_reader import load_yaml
 from handrail.v1.decision_pb2 import FlowStatus
 from tests.support.agents import MESSAGES
 

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from google.protobuf.message_factory import GetMessageClass
 
-from handrail.coordinator.access import ACCESS, Access
-from handrail.coordinator.server import SERVICES
-from handrail.coordinator.tokens import ensure_keys, mint
+from handrail.coordinator.api.access import ACCESS, Access
+from handrail.coordinator.api.dev_tokens import ensure_keys, mint
+from handrail.coordinator.api.server import SERVICES
 from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
 from handrail.v1.flow_service_pb2 import ListFlowsRequest, ListFlowsResponse
 from handrail.v1.quarantine_service_pb2 import ListQuarantinedRequest, ListQuarantinedResponse

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from handrail.mesh import ids
 from handrail.mesh.bus import Bus
 from handrail.mesh.streams import FLOW, TEMPLATE
+from handrail.mesh.wire import ids
 from tests.integration.api.test_story import Library, message
 from tests.support import loans
 from tests.support.api import Api, running_api

@@ -12,9 +12,9 @@ from google.protobuf.struct_pb2 import Struct
 
 from handrail.mesh.bus import Bus
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.payload_json import MAX_DEPTH
-from handrail.mesh.subjects import Kind
+from handrail.mesh.contracts.payload_json import MAX_DEPTH
 from handrail.mesh.template import Template
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1 import approval_service_pb2 as approvals_pb
 from handrail.v1 import flow_service_pb2 as pb
 from payments.v1.payments_pb2 import CustomerNotified

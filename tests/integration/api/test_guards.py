@@ -10,10 +10,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from handrail.coordinator.call_span import Tracing
-from handrail.coordinator.deadlines import time_left
-from handrail.coordinator.guards import ContractGuard, DeadlineGuard, ErrorGuard
-from handrail.coordinator.interceptor import Around, Interceptors
+from handrail.coordinator.api.deadlines import time_left
+from handrail.coordinator.api.guards import ContractGuard, DeadlineGuard, ErrorGuard
+from handrail.coordinator.api.interceptors import Around, Interceptors
+from handrail.coordinator.api.rpc_tracing import Tracing
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse

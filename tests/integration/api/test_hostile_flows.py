@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handrail.mesh.bus import Bus
-from handrail.mesh.subjects import Kind
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1 import approval_service_pb2 as approvals_pb
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.decision_pb2 import FlowStatus

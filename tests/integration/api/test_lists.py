@@ -8,8 +8,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from handrail.mesh import quarantine
 from handrail.mesh.bus import Bus
+from handrail.mesh.streams import quarantine
 from handrail.v1 import quarantine_service_pb2 as quarantine_pb
 from handrail.v1.approval_service_pb2 import ListApprovalsRequest, ListApprovalsResponse
 from handrail.v1.decision_pb2 import FlowStatus

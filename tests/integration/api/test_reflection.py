@@ -2,7 +2,7 @@
 
 import pytest
 
-from handrail.coordinator.server import SERVICES
+from handrail.coordinator.api.server import SERVICES
 from tests.support.api import Api
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from handrail.mesh import ids
+from handrail.mesh.wire import ids
 from tests.support import loans
 from tests.support.api import Api
 

@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from handrail.mesh import telemetry
-from handrail.mesh.envelope import pack
-from handrail.mesh.tracing import FlowIdGenerator, OtelRecorder
+from handrail.mesh.telemetry.otel import FlowIdGenerator, OtelRecorder
+from handrail.mesh.wire.envelope import pack
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse, StartFlowRequest, StartFlowResponse
 from payments.v1.payments_pb2 import ChargebackReceived
 from tests.support import flows

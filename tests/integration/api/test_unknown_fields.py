@@ -8,8 +8,8 @@ from typing import Any
 from google.protobuf import any_pb2
 from google.protobuf.json_format import MessageToDict
 
-from handrail.mesh import ids
-from handrail.mesh.envelope import pack
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
 from handrail.v1 import approval_service_pb2 as approvals
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1 import template_service_pb2

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from handrail.mesh import ids
-from handrail.mesh.durables import agent_durable
-from handrail.mesh.envelope import from_timestamp, pack
 from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.durables import agent_durable
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import from_timestamp, pack
 from handrail.v1 import flow_service_pb2, template_service_pb2
 from handrail.v1.template_pb2 import ExpiryAction, RejectAction
 from handrail.v1.template_service_pb2 import UnboundedReason

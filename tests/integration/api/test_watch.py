@@ -11,8 +11,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from handrail.coordinator.finding import Finder
-from handrail.coordinator.watching import Drain, Watcher
+from handrail.coordinator.api.flow_lookup import Finder
+from handrail.coordinator.api.watch import Drain, Watcher
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import render, users

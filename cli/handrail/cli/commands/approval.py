@@ -10,10 +10,10 @@ from google.protobuf.json_format import MessageToDict
 from handrail.cli.arguments import CALLER, add_request_id, add_settings, positive
 from handrail.cli.client import pages
 from handrail.cli.commands.flow_show import votes
-from handrail.cli.exits import Exit
+from handrail.cli.enum_words import approval_status
+from handrail.cli.exit_codes import Exit
 from handrail.cli.output import Output, time
 from handrail.cli.session import Session, session
-from handrail.cli.words import approval_status
 from handrail.mesh.printable import json_text
 from handrail.v1 import approval_service_pb2 as pb
 from handrail.v1.flow_service_pb2 import Approval

@@ -13,7 +13,7 @@ from handrail.cli.arguments import Parsers, add_form, form_of
 from handrail.cli.baseline import build_project
 from handrail.cli.buf import CONFIG, FOUND, Buf, BufFinding
 from handrail.cli.consumers import unknown_names
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output
 from handrail.cli.released import release_findings
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from handrail.cli.arguments import Parsers
-from handrail.cli.exits import CommandError, Exit
-from handrail.mesh.descriptors import KNOWN, file_proto
+from handrail.cli.exit_codes import CommandError, Exit
+from handrail.mesh.contracts.descriptors import KNOWN, file_proto
 
 
 def fill(verbs: Parsers) -> None:

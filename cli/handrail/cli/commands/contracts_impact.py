@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from handrail.analysis.compat.change import Change, Level
+from handrail.analysis.compat.contract_set import ContractSet
+from handrail.analysis.compat.diff import diff
+from handrail.analysis.compat.impact import Impact, Known, impacts
 from handrail.cli.arguments import Parsers, add_form, add_settings, form_of, positive, settings_of
 from handrail.cli.baseline import (
     Baseline,
@@ -20,7 +24,7 @@ from handrail.cli.baseline import (
 )
 from handrail.cli.commands.template import listed
 from handrail.cli.consumers import read_consumers
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.impact_json import as_json
 from handrail.cli.impact_report import Report, as_markdown, as_text
 from handrail.cli.output import Output
@@ -28,10 +32,6 @@ from handrail.cli.session import Session, session
 from handrail.cli.templates import read_template
 from handrail.cli.usage import Usage, read_usage
 from handrail.mesh import settings as table
-from handrail.mesh.contract_change import Change, Level
-from handrail.mesh.contract_diff import diff
-from handrail.mesh.contract_impact import Impact, Known, impacts
-from handrail.mesh.contract_set import ContractSet
 from handrail.v1.template_pb2 import StoredTemplate
 
 LIVE = "LIVE"

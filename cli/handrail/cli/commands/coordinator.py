@@ -8,14 +8,14 @@ from datetime import timedelta
 import uvloop
 
 from handrail.cli.arguments import COORDINATOR, add_settings, settings_of
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
+from handrail.coordinator.api.server import ServerSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
-from handrail.coordinator.server import ServerSettings
-from handrail.mesh import logs
 from handrail.mesh import settings as table
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.settings import Settings, bus_settings
-from handrail.mesh.subjects import COORDINATOR as NAME
+from handrail.mesh.telemetry import logs
+from handrail.mesh.wire.subjects import COORDINATOR as NAME
 
 
 def fill(parser: argparse.ArgumentParser) -> None:

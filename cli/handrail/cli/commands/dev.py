@@ -20,10 +20,10 @@ from handrail.cli.dev.package import load_package, merged
 from handrail.cli.dev.people import APPROVERS, OPERATOR, VIEWER
 from handrail.cli.dev.processes import StartError
 from handrail.cli.dev.stack import DevOptions, DevStack
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output
-from handrail.mesh import logs
 from handrail.mesh.permissions import ADMIN
+from handrail.mesh.telemetry import logs
 
 _POLL_SECONDS = 0.2
 _NATS_PORT = 4222

@@ -9,10 +9,10 @@ from pathlib import Path
 from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, positive
 from handrail.cli.client import pages
 from handrail.cli.commands import flow_act, flow_divergences, flow_show, flow_watch
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.enum_words import status_of, word
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import time
 from handrail.cli.session import plain, session
-from handrail.cli.words import status_of, word
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.decision_pb2 import FlowStatus
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings
-from handrail.cli.exits import Exit
+from handrail.cli.enum_words import choice_of, choices, effect_status, spelled, status_of
+from handrail.cli.exit_codes import Exit
 from handrail.cli.session import Session, plain, session
-from handrail.cli.words import choice_of, choices, effect_status, spelled, status_of
 from handrail.v1 import flow_service_pb2 as pb
 
 

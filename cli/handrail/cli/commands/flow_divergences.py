@@ -8,10 +8,10 @@ from datetime import datetime
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings, positive, since
 from handrail.cli.client import pages
-from handrail.cli.exits import Exit
+from handrail.cli.enum_words import divergence
+from handrail.cli.exit_codes import Exit
 from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
-from handrail.cli.words import divergence
 from handrail.v1 import flow_service_pb2 as pb
 
 _DEFAULT_LIMIT = 50

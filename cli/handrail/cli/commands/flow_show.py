@@ -10,10 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings, moment, positive
 from handrail.cli.client import pages
-from handrail.cli.exits import Exit
-from handrail.cli.output import Output, time
-from handrail.cli.session import Session, session
-from handrail.cli.words import (
+from handrail.cli.enum_words import (
     approval_status,
     cause,
     choice_word,
@@ -24,6 +21,9 @@ from handrail.cli.words import (
     run_status,
     status_of,
 )
+from handrail.cli.exit_codes import Exit
+from handrail.cli.output import Output, time
+from handrail.cli.session import Session, session
 from handrail.mesh.printable import json_text
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.event_pb2 import RecordedEvent

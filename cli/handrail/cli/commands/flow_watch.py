@@ -7,10 +7,10 @@ import time as clock
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings
 from handrail.cli.commands.flow_show import opened
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.enum_words import is_final, kind, status
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
-from handrail.cli.words import is_final, kind, status
 from handrail.mesh import settings as table
 from handrail.mesh.printable import json_text
 from handrail.v1 import flow_service_pb2 as pb

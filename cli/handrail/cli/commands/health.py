@@ -13,16 +13,16 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from handrail.cli.arguments import add_settings, settings_of
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.mesh import settings as table
 from handrail.mesh.bus import ApiError, Bus
-from handrail.mesh.catalog import Catalog
-from handrail.mesh.durables import agent_filters
-from handrail.mesh.jsapi import CONSUMER_NOT_FOUND
+from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
 from handrail.mesh.permissions import durable
 from handrail.mesh.settings import bus_settings
 from handrail.mesh.streams import FLOW
-from handrail.mesh.workers import live_workers
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import agent_filters
+from handrail.mesh.streams.workers import live_workers
 
 # The stubs are older than the message.
 _ListRequest = health_pb2.HealthListRequest  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from handrail.cli.arguments import CALLER, add_settings
 from handrail.cli.commands.template import listed as listed_templates
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.private_files import ensure_passwords, write_private
 from handrail.cli.session import Session, session
 from handrail.cli.templates import read_template

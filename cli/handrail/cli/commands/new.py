@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from handrail.cli.exits import Exit
+from handrail.cli.exit_codes import Exit
 from handrail.cli.project.scaffold import write
 
 

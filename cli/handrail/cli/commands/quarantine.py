@@ -6,10 +6,10 @@ import argparse
 
 from handrail.cli.arguments import CALLER, add_settings, positive
 from handrail.cli.client import pages
-from handrail.cli.exits import Exit
+from handrail.cli.enum_words import word
+from handrail.cli.exit_codes import Exit
 from handrail.cli.output import time
 from handrail.cli.session import plain, session
-from handrail.cli.words import word
 from handrail.v1 import quarantine_service_pb2 as pb
 from handrail.v1.error_reason_pb2 import ErrorReason
 

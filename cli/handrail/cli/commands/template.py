@@ -15,7 +15,7 @@ from handrail.cli.commands.template_check import fill_check
 from handrail.cli.commands.template_infer import fill_infer
 from handrail.cli.commands.template_migrate import fill_migrate
 from handrail.cli.commands.template_replay import fill_replay
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
 from handrail.cli.templates import (
@@ -28,7 +28,7 @@ from handrail.cli.templates import (
     read_template,
 )
 from handrail.cli.versions import Version, add_version, version_of
-from handrail.mesh.template_text import to_text
+from handrail.mesh.template.yaml_writer import to_text
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.template_pb2 import FlowTemplate
 

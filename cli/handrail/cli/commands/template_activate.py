@@ -6,11 +6,11 @@ import argparse
 
 from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, positive
 from handrail.cli.client import pages
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output, time
 from handrail.cli.session import Session, plain, session
 from handrail.cli.versions import Version, add_version, version_of
-from handrail.mesh.activations import version_before
+from handrail.mesh.template.activations import version_before
 from handrail.v1 import template_service_pb2 as pb
 
 RELOAD = (

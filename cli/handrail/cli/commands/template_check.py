@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from handrail.cli.arguments import Parsers, settings_of
-from handrail.cli.exits import Exit
+from handrail.cli.exit_codes import Exit
 from handrail.cli.output import Output
 from handrail.cli.sarif import sarif
 from handrail.cli.session import plain

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from handrail.analysis.diff.template_diff import Change, diff
 from handrail.cli.arguments import CALLER, Parsers, add_settings
-from handrail.cli.exits import Exit
+from handrail.cli.exit_codes import Exit
 from handrail.cli.output import Output
 from handrail.cli.session import session
-from handrail.cli.sources import add_sources, templates_of
+from handrail.cli.template_sources import add_sources, templates_of
 from handrail.mesh.template import Template
-from handrail.mesh.template_diff import Change, diff
 
 
 def add(verbs: Parsers) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from handrail.analysis.chart.mermaid import mermaid
+from handrail.analysis.chart.model import chart_of
+from handrail.analysis.chart.svg import svg
 from handrail.cli.arguments import CALLER, Parsers, add_settings
-from handrail.cli.chart.mermaid import mermaid
-from handrail.cli.chart.model import chart_of
-from handrail.cli.chart.svg import svg
-from handrail.cli.exits import Exit
+from handrail.cli.exit_codes import Exit
 from handrail.cli.session import session
-from handrail.cli.sources import METAVAR, source
+from handrail.cli.template_sources import METAVAR, source
 from handrail.cli.templates import read_template
 from handrail.mesh import settings as table
 from handrail.v1.template_pb2 import FlowTemplate

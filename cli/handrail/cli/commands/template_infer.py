@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+from handrail.analysis.infer import Traffic, infer
 from handrail.cli.arguments import CALLER, Parsers, add_settings, positive, since
 from handrail.cli.client import pages
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.session import Session, plain, session
-from handrail.mesh.envelope import Recorded, from_timestamp
-from handrail.mesh.infer import Traffic, infer
-from handrail.mesh.subjects import Address, Kind
-from handrail.mesh.template_text import to_text
+from handrail.mesh.template.yaml_writer import to_text
+from handrail.mesh.wire.envelope import Recorded, from_timestamp
+from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.event_pb2 import Kind as KindView
 from handrail.v1.event_pb2 import RecordedEvent

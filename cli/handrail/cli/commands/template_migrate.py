@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.enum_words import is_final
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output
 from handrail.cli.session import Session, session
-from handrail.cli.words import is_final
 from handrail.v1 import flow_service_pb2 as pb
 
 _PAGE = 200

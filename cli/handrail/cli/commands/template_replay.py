@@ -12,19 +12,12 @@ from pathlib import Path
 from google.protobuf.message import Message
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings, since
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.enum_words import word
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output
 from handrail.cli.session import Session, plain, session
-from handrail.cli.templates import (
-    findings_of,
-    is_error,
-    needed,
-    print_findings,
-    read_contracts,
-    read_template,
-)
-from handrail.cli.words import word
-from handrail.mesh.envelope import timestamp
+from handrail.cli.templates import findings_of, is_error, needed, print_findings, read_contracts, read_template
+from handrail.mesh.wire.envelope import timestamp
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.private_files import write_private
-from handrail.coordinator.auth import caller_of
-from handrail.coordinator.tokens import ensure_keys, mint
+from handrail.coordinator.api.auth import caller_of
+from handrail.coordinator.api.dev_tokens import ensure_keys, mint
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.settings import duration
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from handrail.cli.arguments import CALLER, add_settings, settings_of
 from handrail.cli.client import Client
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output
 from handrail.cli.verify.acknowledged import Call, parse
 from handrail.cli.verify.check import Check

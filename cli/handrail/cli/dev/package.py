@@ -10,7 +10,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
 
 from handrail.cli.dev.processes import StartError
-from handrail.cli.exits import CommandError
+from handrail.cli.exit_codes import CommandError
 from handrail.cli.templates import import_from_here, read_messages, read_template
 from handrail.mesh.contracts import descriptor_set_for
 from handrail.v1.template_pb2 import FlowTemplate

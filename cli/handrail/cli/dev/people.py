@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from handrail.cli.private_files import write_private
-from handrail.coordinator.tokens import KeyFiles, ensure_keys, mint
+from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
 
 APPROVERS = ("anna", "ben")
 """Two approvers, so that two of them can agree. They hold FINANCE and every role that a gate of the templates names."""

@@ -24,8 +24,8 @@ from handrail.cli.dev.package import Package
 from handrail.cli.dev.people import OPERATOR, VIEWER, People
 from handrail.cli.dev.processes import Child, StartError, free_port, require_free, stop, wait_until
 from handrail.cli.dev.registry import Stored, activate_templates
-from handrail.cli.exits import CommandError, Exit
-from handrail.mesh.subjects import COORDINATOR
+from handrail.cli.exit_codes import CommandError, Exit
+from handrail.mesh.wire.subjects import COORDINATOR
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 
 _TAKEN = frozenset({"buf", "google", "handrail", "proto", "tests"})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 from handrail.cli.client import Client
-from handrail.cli.exits import CommandError, Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.verify.record import Stored
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import BrokerUnavailable

@@ -7,15 +7,15 @@ from datetime import datetime
 
 from google.protobuf.message import Message
 
-from handrail.mesh import ids
-from handrail.mesh.envelope import Recorded, type_of
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import Ask, Ballot, Flow, Proposal, ProposalState, Void
-from handrail.mesh.flow_facts import FlowFacts
+from handrail.mesh.flow.facts import FlowFacts
+from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import rules, triggers
-from handrail.mesh.identity import canonical, same, why_ambiguous
 from handrail.mesh.template import ExpiryPolicy, GateSpec, RejectPolicy
-from handrail.mesh.values import replace
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Recorded, type_of
+from handrail.mesh.wire.identity import canonical, same, why_ambiguous
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested, Choice
 from handrail.v1.error_reason_pb2 import ErrorReason
 

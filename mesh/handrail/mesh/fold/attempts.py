@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from handrail.mesh.envelope import Recorded, from_timestamp
 from handrail.mesh.flow import Flow, RunState, StepRun, Void
+from handrail.mesh.flow.starts import NO_STARTS, Starts
+from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import approvals, compensation, deadlines
-from handrail.mesh.starts import NO_STARTS, Starts
-from handrail.mesh.values import replace
+from handrail.mesh.wire.envelope import Recorded, from_timestamp
 from handrail.v1.decision_pb2 import StepReopened, StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import DivergenceKind, StepFailed, StepNotStarted, StepProgress

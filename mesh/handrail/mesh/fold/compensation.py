@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from handrail.mesh.envelope import Recorded, from_timestamp
 from handrail.mesh.flow import Effect, EffectState, Flow, RunState, Void
+from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import deadlines
 from handrail.mesh.template import STEP_COMPLETED, UndoSpec
-from handrail.mesh.values import replace
+from handrail.mesh.wire.envelope import Recorded, from_timestamp
 from handrail.v1.decision_pb2 import StepTimedOut
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import DivergenceKind, StepFailed, StepProgress

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from handrail.mesh.absence import Absence, Clock, moved
-from handrail.mesh.envelope import Recorded, from_timestamp, timestamp
 from handrail.mesh.flow import Effect, Flow, Proposal, ProposalState, RunState, StepRun, Void
-from handrail.mesh.fold import matters
-from handrail.mesh.queue import Wait
-from handrail.mesh.values import replace
+from handrail.mesh.flow.absence import Absence, Clock, moved
+from handrail.mesh.flow.queue import Wait
+from handrail.mesh.flow.values import replace
+from handrail.mesh.fold import escalations
+from handrail.mesh.wire.envelope import Recorded, from_timestamp, timestamp
 from handrail.v1 import decision_pb2 as pb
 
 _OVER = Void("what it gives time to is over, or is not due")
@@ -59,7 +59,7 @@ def watched(flow: Flow) -> Iterator[Watched]:
             yield _of_undo(flow, effect, effect.deadline)
     for proposal in flow.proposals.values():
         yield from _of_proposal(proposal)
-    if matters.waits_for_deadline(flow):
+    if escalations.waits_for_deadline(flow):
         clock = Clock(flow.counted_from or flow.start_time, flow.deadline)
         yield Watched(kind=pb.DeadlineKind.DEADLINE_KIND_FLOW, clock=clock)
 

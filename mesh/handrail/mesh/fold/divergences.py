@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import Divergence, Flow, Void
 from handrail.mesh.fold.status import is_final
+from handrail.mesh.wire.envelope import Recorded
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import Divergence as DivergenceMessage
 from handrail.v1.failure_pb2 import DivergenceKind

@@ -7,26 +7,26 @@ from types import MappingProxyType
 
 from google.protobuf.message import DecodeError
 
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Void
 from handrail.mesh.fold import (
-    answers,
     approvals,
     attempts,
     compensation,
     deadlines,
     divergences,
+    escalations,
     halts,
-    matters,
     migration,
     outcomes,
     requests,
-    resuming,
+    resolutions,
+    resume,
     rules,
 )
-from handrail.mesh.subjects import COORDINATOR, Kind
 from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import COORDINATOR, Kind
 from handrail.v1.decision_pb2 import (
     ApprovalGiven,
     ApprovalRefused,
@@ -75,10 +75,10 @@ _DECISIONS: dict[str, Rule] = {
     StepReopened.DESCRIPTOR.full_name: attempts.apply_reopened,
     CompensationStarted.DESCRIPTOR.full_name: compensation.apply_started,
     FlowHalted.DESCRIPTOR.full_name: halts.apply_halted,
-    FlowResumed.DESCRIPTOR.full_name: resuming.apply_resumed,
+    FlowResumed.DESCRIPTOR.full_name: resume.apply_resumed,
     RuleTripped.DESCRIPTOR.full_name: rules.apply_tripped,
-    Escalated.DESCRIPTOR.full_name: matters.apply_escalated,
-    Resolved.DESCRIPTOR.full_name: answers.apply_resolved,
+    Escalated.DESCRIPTOR.full_name: escalations.apply_escalated,
+    Resolved.DESCRIPTOR.full_name: resolutions.apply_resolved,
     FlowClosed.DESCRIPTOR.full_name: halts.apply_closed,
 }
 
@@ -138,7 +138,7 @@ def _apply(flow: Flow, recorded: Recorded, versions: Versions) -> None:
     if recorded.event.HasField("request"):
         requests.apply(flow, recorded, void)
     if void is None:
-        matters.drop_settled(flow, recorded.time)
+        escalations.drop_settled(flow, recorded.time)
         return
     flow.void[recorded.sequence] = void
     if recorded.agent != COORDINATOR and (void.reason or recorded.kind in _OUTCOMES):

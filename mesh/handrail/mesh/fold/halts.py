@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import MESSAGE_LIMIT, Divergence, Flow, Halt, RunState, Void
 from handrail.mesh.fold import approvals, rules, status
 from handrail.mesh.template import Consequence, FailurePolicy, RejectPolicy
+from handrail.mesh.wire.envelope import Recorded
 from handrail.v1.decision_pb2 import FlowClosed, FlowHalted, FlowStatus, HaltMode
 from handrail.v1.error_reason_pb2 import ErrorReason
 

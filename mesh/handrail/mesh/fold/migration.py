@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 
 from google.protobuf.message import DecodeError
 
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Effect, Flow, Migration, ProposalState, StepRun, Void
+from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import approvals, rules, triggers
 from handrail.mesh.fold.status import is_final
-from handrail.mesh.subjects import COORDINATOR, Kind
 from handrail.mesh.template import APPROVAL_REFUSED, EffectKind, StepSpec, Template
-from handrail.mesh.values import replace
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import COORDINATOR, Kind
 from handrail.v1.decision_pb2 import FlowMigrated
 from handrail.v1.error_reason_pb2 import ErrorReason
 

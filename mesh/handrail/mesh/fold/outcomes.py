@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from handrail.mesh import ids
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import Effect, EffectState, Flow, ProposalState, RunState, StepRun, Void
+from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import approvals, divergences
 from handrail.mesh.fold.triggers import add_fact
-from handrail.mesh.subjects import COORDINATOR
 from handrail.mesh.template import STEP_COMPLETED, EffectKind, StepSpec, Template
-from handrail.mesh.values import replace
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import DivergenceKind

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.flow import Flow, Requested, Void
-from handrail.mesh.subjects import COORDINATOR
-from handrail.mesh.values import replace
+from handrail.mesh.flow.values import replace
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.event_pb2 import CallerRequest
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from handrail.mesh import expression
-from handrail.mesh.envelope import Recorded
+from handrail.mesh.conditions import expression
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import Flow, Trip, Void
-from handrail.mesh.flow_facts import FlowFacts
+from handrail.mesh.flow.facts import FlowFacts
+from handrail.mesh.flow.values import replace
 from handrail.mesh.template import RuleSpec
-from handrail.mesh.values import replace
+from handrail.mesh.wire.envelope import Recorded
 from handrail.v1.decision_pb2 import RuleInputs, RuleTripped
 
 

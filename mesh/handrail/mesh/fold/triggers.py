@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from handrail.mesh import ids
-from handrail.mesh.envelope import Recorded
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import Flow, StepRun
-from handrail.mesh.flow_facts import Latest
+from handrail.mesh.flow.facts import Latest
 from handrail.mesh.fold import rules
 from handrail.mesh.template import StepSpec
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Recorded
 
 
 def add_fact(flow: Flow, recorded: Recorded) -> None:

@@ -1,0 +1,85 @@
+"""Which flows to look at before anything starts, as far as a worker knows: those that were halted, or moved to another
+version. Heard as it happens, and read from the stream after every gap."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from handrail.mesh.bus import Bus
+from handrail.mesh.bus.protocol import Message
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions.accounts import HINTS
+from handrail.mesh.streams import FLOW
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Hints:
+    """The flows that are known to be halted or moved. On a hit the flow is read, and the fold decides."""
+
+    flow_ids: set[str] = field(default_factory=set)
+    tell: Callable[[str], None] | None = None
+    """Told of each flow as it is heard of."""
+
+    def heard(self, message: Message) -> None:
+        """A `FlowHalted` or `FlowMigrated` was published."""
+        self.add(message.subject)
+
+    def add(self, subject: str) -> None:
+        """Take up the flow of a subject."""
+        tokens = subject.split(".", 3)
+        if len(tokens) == 4:
+            self.flow_ids.add(tokens[2])
+            if self.tell is not None:
+                self.tell(tokens[2])
+
+
+class HintWatch:
+    """Keeps `Hints` true: `start` before the first pull."""
+
+    def __init__(self, bus: Bus, hints: Hints, flow_types: Callable[[], Iterable[str]]) -> None:
+        self._bus = bus
+        self._hints = hints
+        self._flow_types = flow_types
+        self._reloading: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen, then read what was decided before; in this order nothing falls in between."""
+        for hint in HINTS:
+            await self._bus.subscribe(hint, self._hints.heard)
+        await self.load()
+        self._bus.connection.on_reconnected.append(self._reload)
+
+    async def load(self) -> None:
+        """Read which flows were halted or moved so far."""
+        for flow_type in self._flow_types():
+            for hint in HINTS:
+                await self._load(hint.replace("flow.*.", f"flow.{flow_type}.", 1))
+
+    async def _load(self, subjects: str) -> None:
+        offset = 0
+        while True:
+            query = {"subjects_filter": subjects, "offset": offset}
+            info = await self._bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}", query)
+            page = info["state"].get("subjects") or {}
+            for subject in page:
+                self._hints.add(subject)
+            offset += len(page)
+            if not page or offset >= int(info.get("total", 0)):
+                return
+
+    def _reload(self) -> None:
+        """What was decided while the connection was gone was not heard."""
+        task = asyncio.create_task(self._load_again(), name="flows to look at")
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
+
+    async def _load_again(self) -> None:
+        try:
+            await self.load()
+        except HandrailError as error:
+            _logger.warning("can't read which flows are halted: %s; the coordinator still guards them", error.text)

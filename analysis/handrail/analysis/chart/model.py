@@ -1,0 +1,194 @@
+"""A template as a chart: what there is to draw, and what follows on what. Nothing of it says where."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from enum import StrEnum
+
+from handrail.analysis.check.graph import goes_on
+from handrail.analysis.diff.phrases import Names, enumerated, people, spoken
+from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED, emits_of
+from handrail.v1 import template_pb2 as pb
+from handrail.v1.decision_pb2 import RuleAction
+
+_LINE = 38
+_LINES = 3
+
+
+class Kind(StrEnum):
+    """What a node stands for."""
+
+    START = "start"
+    EVENT = "event"
+    JOIN = "join"
+    STEP = "step"
+    UNDOABLE = "undoable"
+    IRREVERSIBLE = "irreversible"
+    GATE = "gate"
+    RULE = "rule"
+    COMPLETED = "completed"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Something to draw: its lines, the first one being its name, and what a pointer resting on it is told."""
+
+    key: str
+    kind: Kind
+    lines: tuple[str, ...]
+    tip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What follows on what. `aside`: not the way of a flow on which all goes well."""
+
+    source: str
+    target: str
+    aside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Nodes and edges, in the order of the template."""
+
+    title: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+
+def chart_of(template: pb.FlowTemplate) -> Chart:
+    """The chart of a template."""
+    return _Charting(template).chart()
+
+
+class _Charting:
+    def __init__(self, template: pb.FlowTemplate) -> None:
+        self._template = template
+        self._nodes: dict[str, Node] = {}
+        self._edges: dict[Edge, None] = {}
+        triggers = [(*step.after, *(join.type for join in step.after_all)) for step in template.steps]
+        self._waited = set(template.completes_with).union(*triggers, *(rule.on for rule in template.rules))
+        self._types = self._waited.union(template.starts_with, *map(emits_of, template.steps))
+        self._names = Names(self._types)
+
+    def chart(self) -> Chart:
+        self._start()
+        for step in self._template.steps:
+            self._step(step)
+        for gate in self._template.gates:
+            self._gate(gate)
+        for rule in self._template.rules:
+            self._rule(rule)
+        for message_type in self._template.completes_with:
+            self._link(self._fact(message_type), self._node("completed", Kind.COMPLETED, "completed"))
+        title = f"{self._template.name}@{self._template.version}"
+        return Chart(title, tuple(self._nodes.values()), tuple(self._edges))
+
+    def _start(self) -> None:
+        template = self._template
+        starters = f"by {enumerated(template.started_by, 'or')}, or a person" if template.started_by else "by a person"
+        limit = [f"to be done in {spoken(template.deadline.ToTimedelta())}"] if template.HasField("deadline") else []
+        start = self._node("start", Kind.START, template.name, *_wrapped(starters), *limit)
+        for message_type in template.starts_with:
+            self._link(start, self._event(message_type))
+
+    def _step(self, step: pb.Step) -> None:
+        kinds = {pb.EFFECT_UNDOABLE: Kind.UNDOABLE, pb.EFFECT_IRREVERSIBLE: Kind.IRREVERSIBLE}
+        kind = kinds.get(step.effect, Kind.STEP)
+        attempts = step.retry.max_attempts or 1
+        within = spoken(step.timeout.ToTimedelta())
+        lines = [f"agent {step.agent}", f"{within}, {attempts} attempts" if attempts > 1 else within]
+        if step.HasField("undo"):
+            lines.append(f"can be undone in {spoken(step.undo.timeout.ToTimedelta())}")
+        elif kind is Kind.IRREVERSIBLE:
+            lines.append("can't be undone")
+        node = self._node(f"step {step.name}", kind, step.name, *lines)
+        if step.after_all:
+            join = self._join(step)
+            self._link(join, node)
+        for message_type in step.after:
+            self._link(self._fact(message_type), node)
+        for message_type in step.emits or [STEP_COMPLETED]:
+            if message_type != STEP_COMPLETED or message_type in self._waited:
+                self._link(node, self._event(message_type))
+
+    def _join(self, step: pb.Step) -> str:
+        several = [
+            f"{self._short(' '.join(join.count.split()))} of {self._names.short(join.type)}"
+            for join in step.after_all
+            if join.count.strip() not in ("", "1")
+        ]
+        lines = [line for each in several for line in _wrapped(each)]
+        node = self._node(f"join {step.name}", Kind.JOIN, "all of these", *lines, tip=", ".join(several))
+        for join in step.after_all:
+            self._link(self._fact(join.type), node)
+        return node
+
+    def _gate(self, gate: pb.Gate) -> None:
+        condition = " ".join(gate.when.split())
+        voters = f"{people(gate.approvers.quorum or 1)} of {enumerated(gate.approvers.roles, 'or')}"
+        lines = [*_wrapped(f"if {self._short(condition)}" if condition else "always"), *_wrapped(voters)]
+        if gate.HasField("expires_after"):
+            lines.append(f"in {spoken(gate.expires_after.ToTimedelta())}")
+        node = self._node(f"gate {gate.name}", Kind.GATE, gate.name, *lines, tip=f"{condition or 'always'}: {voters}")
+        before = [each for each in self._template.gates if each.on == gate.on]
+        first = before.index(gate)
+        self._link(f"gate {before[first - 1].name}" if first else self._event(gate.on), node)
+        if goes_on(gate):
+            if APPROVAL_REFUSED in self._waited:
+                self._link(node, self._event(APPROVAL_REFUSED), aside=True)
+        else:
+            undone = gate.on_reject == pb.REJECT_ACTION_COMPENSATE
+            self._link(node, self._end("effects undone" if undone else "failed"), aside=True)
+
+    def _rule(self, rule: pb.Rule) -> None:
+        condition = " ".join(rule.when.split())
+        node = self._node(
+            f"rule {rule.name}", Kind.RULE, rule.name, *_wrapped(f"if {self._short(condition)}"), tip=condition
+        )
+        for message_type in rule.on:
+            self._link(self._fact(message_type), node, aside=True)
+        if rule.then == RuleAction.RULE_ACTION_COMPLETE:
+            end = self._node("completed", Kind.COMPLETED, "completed")
+        else:
+            ends = {RuleAction.RULE_ACTION_COMPENSATE: "effects undone", RuleAction.RULE_ACTION_FAIL: "failed"}
+            end = self._end(ends.get(rule.then, "held, a person is asked"))
+        self._link(node, end, aside=True)
+
+    def _short(self, expression: str) -> str:
+        """An expression with the template's messages by their short names."""
+        for message_type in sorted(self._types, key=len, reverse=True):
+            expression = expression.replace(f"'{message_type}'", f"'{self._names.short(message_type)}'")
+        return expression
+
+    def _end(self, text: str) -> str:
+        return self._node(f"end {text}", Kind.ENDED, text)
+
+    def _event(self, message_type: str) -> str:
+        """A message as it is published: a proposal, where gates are on it."""
+        name = self._names.short(message_type)
+        return self._node(f"event {message_type}", Kind.EVENT, _cut(name, 2 * _LINE), tip=message_type)
+
+    def _fact(self, message_type: str) -> str:
+        """Where a message counts: behind its gates."""
+        gates = [gate for gate in self._template.gates if gate.on == message_type]
+        return f"gate {gates[-1].name}" if gates else self._event(message_type)
+
+    def _node(self, key: str, kind: Kind, *lines: str, tip: str = "") -> str:
+        self._nodes.setdefault(key, Node(key, kind, lines, tip))
+        return key
+
+    def _link(self, source: str, target: str, *, aside: bool = False) -> None:
+        self._edges.setdefault(Edge(source, target, aside))
+
+
+def _wrapped(text: str) -> list[str]:
+    """Text in lines of bearable length, the last one cut where there would be too many."""
+    return textwrap.wrap(text, _LINE, max_lines=_LINES, placeholder=" …", break_on_hyphens=False)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,0 +1,1 @@
+"""What changes from one template to another, in sentences."""

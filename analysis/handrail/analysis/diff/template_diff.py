@@ -1,0 +1,56 @@
+"""What changes for flows from one template to another, in sentences. It compares meaning, not spelling: a default that
+is written out, or another order of steps, is no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from handrail.analysis.diff.contracts import contract_changes
+from handrail.analysis.diff.gates import gate_changes, rule_changes
+from handrail.analysis.diff.pairs import Change
+from handrail.analysis.diff.phrases import Names, spoken
+from handrail.analysis.diff.steps import step_changes
+from handrail.mesh.template import Template
+
+__all__ = ["Change", "diff"]
+
+_SETS = (
+    ("starts_with", "A flow may begin with {}.", "No flow begins with {} any more."),
+    ("started_by", "Agent {} may begin flows.", "Agent {} may begin no more flows."),
+    ("completes_with", "{} completes a flow.", "{} completes no flow any more."),
+)
+_DIVERGENCE = {
+    True: "A divergence holds the flow, and a person is asked; before, it was recorded and the flow went on.",
+    False: "A divergence is recorded, and the flow goes on; before, the flow was held and a person was asked.",
+}
+
+
+def diff(old: Template, new: Template) -> list[Change]:
+    """The changes, in the order of the template's parts and its contracts last; empty where flows can't tell."""
+    names = Names(old.message_types | new.message_types)
+    return [
+        *_flow_changes(old, new, names),
+        *step_changes(old, new, names),
+        *gate_changes(old, new, names),
+        *rule_changes(old, new, names),
+        *contract_changes(old, new),
+    ]
+
+
+def _flow_changes(old: Template, new: Template, names: Names) -> Iterator[Change]:
+    if old.name != new.name:
+        yield Change("name", f"They are templates of two flow types: {old.name} and {new.name}.")
+    for path, begun, ended in _SETS:
+        was, now = (frozenset[str](getattr(template, path)) for template in (old, new))
+        yield from (Change(path, begun.format(names.short(each))) for each in sorted(now - was))
+        yield from (Change(path, ended.format(names.short(each))) for each in sorted(was - now))
+    if old.deadline != new.deadline:
+        text = f"A flow may take {spoken(new.deadline)} instead of {spoken(old.deadline)} before a person is asked."
+        yield Change("deadline", text)
+    if old.parallel_undo != new.parallel_undo:
+        order = ("the newest first, one after the other", "all at once")
+        text = f"Effects are undone {order[new.parallel_undo]}; before, {order[old.parallel_undo]}."
+        yield Change("compensation_order", text)
+    if old.asks_on_divergence != new.asks_on_divergence:
+        yield Change("on_divergence", _DIVERGENCE[new.asks_on_divergence])

@@ -1,0 +1,91 @@
+"""Changes: the verdicts in which two trials of one flow differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from handrail.analysis.replay.trial import Asked, Trial, Tripped
+from handrail.mesh.template.specs import Consequence
+from handrail.mesh.wire.envelope import Recorded
+from handrail.v1.template_service_pb2 import PolicyVerdict
+
+_TRIPS = {
+    Consequence.ESCALATE: PolicyVerdict.POLICY_VERDICT_ESCALATES,
+    Consequence.COMPENSATE: PolicyVerdict.POLICY_VERDICT_COMPENSATES,
+    Consequence.FAIL: PolicyVerdict.POLICY_VERDICT_FAILS,
+    Consequence.COMPLETE: PolicyVerdict.POLICY_VERDICT_COMPLETES,
+}
+
+
+class GateChange(NamedTuple):
+    """A message that a gate asks about by one of two templates."""
+
+    gate: str
+    recorded: Recorded
+    then: Asked | None
+    now: Asked | None
+
+
+class RuleChange(NamedTuple):
+    """A rule that trips by one of two templates, or by both, otherwise: at another event, or with another end."""
+
+    rule: str
+    recorded: Recorded
+    then: Tripped | None
+    now: Tripped | None
+
+
+Change = GateChange | RuleChange
+
+
+def changes(then: Trial, now: Trial) -> Iterator[Change]:
+    """Gates and rules go by their names: one that is renamed is one that is gone and one that is new."""
+    for key in [*then.asked, *(key for key in now.asked if key not in then.asked)]:
+        before, after = then.asked.get(key), now.asked.get(key)
+        if before is None or after is None:
+            either = before or after
+            assert either is not None
+            yield GateChange(key[0], either.recorded, before, after)
+    tripped_then, tripped_now = _by_name(then), _by_name(now)
+    for rule in [*tripped_then, *(rule for rule in tripped_now if rule not in tripped_then)]:
+        old, new = tripped_then.get(rule), tripped_now.get(rule)
+        if old is None or new is None or _way(old) != _way(new):
+            tripped = new or old
+            assert tripped is not None
+            yield RuleChange(rule, tripped.recorded, old, new)
+
+
+def gate_verdict(trial: Trial, gate: str, recorded: Recorded, asked: Asked | None) -> PolicyVerdict.ValueType:
+    """What a gate of this trial's template said to a message."""
+    if asked is not None:
+        return PolicyVerdict.POLICY_VERDICT_ASKS
+    if all(each.name != gate for each in trial.template.gates_on(recorded.type)):
+        return PolicyVerdict.POLICY_VERDICT_ABSENT
+    end = trial.end
+    if end is not None and end.recorded.sequence < recorded.sequence:
+        return PolicyVerdict.POLICY_VERDICT_NOT_REACHED
+    return PolicyVerdict.POLICY_VERDICT_PASSES
+
+
+def rule_verdict(trial: Trial, rule: str, recorded: Recorded, tripped: Tripped | None) -> PolicyVerdict.ValueType:
+    """What a rule of this trial's template said at a fact at which the other's tripped."""
+    if tripped is not None:
+        return _TRIPS[tripped.rule.then]
+    if rule not in trial.template.rules:
+        return PolicyVerdict.POLICY_VERDICT_ABSENT
+    end = trial.end
+    if end is not None and end.recorded.sequence <= recorded.sequence:
+        return PolicyVerdict.POLICY_VERDICT_NOT_REACHED
+    return PolicyVerdict.POLICY_VERDICT_RESTS
+
+
+def _by_name(trial: Trial) -> dict[str, Tripped]:
+    found: dict[str, Tripped] = {}
+    for tripped in trial.tripped.values():
+        found.setdefault(tripped.rule.name, tripped)
+    return found
+
+
+def _way(tripped: Tripped) -> tuple[str, Consequence]:
+    return tripped.recorded.event_id, tripped.rule.then

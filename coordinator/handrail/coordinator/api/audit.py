@@ -1,0 +1,60 @@
+"""The audit of refusals: what callers may not do, or what could not count, is logged and counted, never recorded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from handrail.coordinator.api.auth import caller_if_known
+from handrail.coordinator.api.interceptors import Call, Request
+from handrail.mesh import telemetry
+from handrail.mesh.errors import HandrailError
+from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
+
+log = logging.getLogger(__name__)
+
+_LONGEST = 400
+"""Characters of a refusal's text that the log gets."""
+
+CHANGING = frozenset(
+    f"/{service.full_name}/{method.name}"
+    for module in (flow_service_pb2, approval_service_pb2, template_service_pb2, quarantine_service_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if method.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS
+)
+"""The RPCs that change something, by their full paths."""
+
+
+class RefusalAudit:
+    """Logs and counts every refusal of an RPC that would change something: who asked for what, and why not."""
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        try:
+            yield
+        except HandrailError as error:
+            if call.method in CHANGING:
+                _record(call.method.rpartition("/")[2], error)
+            raise
+
+
+def _record(method: str, error: HandrailError) -> None:
+    caller = caller_if_known()
+    log.warning(
+        "refused: %s asked for %s: %s (%s)",
+        _shown(caller.subject) if caller is not None else "somebody unknown",
+        method,
+        _shown(error.text),
+        error.reason_name,
+    )
+    telemetry.count("refusals", rpc=method, reason=error.reason_name)
+
+
+def _shown(text: str) -> str:
+    """A text in one line, with what can't be shown spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONGEST])

@@ -1,0 +1,145 @@
+"""Who calls: bearer tokens (JWT, EdDSA) and the identity they prove.
+
+A token is signed by whoever runs the installation; the coordinator holds public keys alone. Claims: `sub` (the person
+or program), `roles`, optionally `agent` (which agent the bearer speaks for), `iss`, `aud`, `exp`, and `nbf` where there
+is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.wire.identity import canonical, why_ambiguous
+from handrail.mesh.wire.subjects import COORDINATOR, NAME
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+ISSUER = "handrail"
+"""The `iss` that a token must have."""
+
+AUDIENCE = "handrail"
+"""The `aud` that a token must have."""
+
+ALGORITHM = "EdDSA"
+"""The one algorithm accepted, whatever a token's header says (RFC 8725, section 3.1)."""
+
+LEEWAY = timedelta(seconds=5)
+"""How far the clocks of issuer and coordinator may differ."""
+
+MAX_SUBJECT = 256
+"""Characters of an identity: as many as `handrail.v1.Event.requester` takes."""
+
+_REQUIRED = ["sub", "exp", "iss", "aud"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified identity. `agent` is the agent it may speak for; empty for people."""
+
+    subject: str
+    roles: frozenset[str] = frozenset()
+    agent: str = ""
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def current_caller() -> Caller:
+    """The verified caller of the RPC being served; LookupError outside of one."""
+    return _caller.get()
+
+
+def caller_if_known() -> Caller | None:
+    """The verified caller of the RPC being served; None where nobody was verified."""
+    return _caller.get(None)
+
+
+def set_caller(caller: Caller) -> None:
+    """Remember the caller for the rest of this RPC, which runs in a task, and so in a context, of its own."""
+    _caller.set(caller)
+
+
+class TokenVerifier:
+    """Verifies bearer tokens by any of several public keys, so that keys can be changed without a gap."""
+
+    def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
+        self._keys = tuple(keys)
+        if not self._keys:
+            raise ValueError("at least one public key is needed to verify tokens")
+
+    @classmethod
+    def from_files(cls, paths: Iterable[Path]) -> TokenVerifier:
+        """Read public keys in PEM form; ValueError names a file that holds none, OSError one that can't be read."""
+        return cls(_read_public_key(path) for path in paths)
+
+    def verify(self, token: str) -> Caller:
+        """The identity that a token proves.
+
+        Raises `HandrailError`: TOKEN_EXPIRED, or UNAUTHENTICATED with what is wrong with it.
+        """
+        return caller_of(self._claims(token))
+
+    def _claims(self, token: str) -> dict[str, object]:
+        for key in self._keys:
+            try:
+                return jwt.decode(
+                    token,
+                    key,
+                    algorithms=[ALGORITHM],
+                    issuer=ISSUER,
+                    audience=AUDIENCE,
+                    leeway=LEEWAY,
+                    options={"require": _REQUIRED},
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.ExpiredSignatureError:
+                raise HandrailError(
+                    ErrorReason.ERROR_REASON_TOKEN_EXPIRED, "the bearer token has expired; get a new one"
+                ) from None
+            except jwt.InvalidTokenError as error:
+                raise unauthenticated(f"the bearer token is refused: {error}") from None
+        raise unauthenticated("the bearer token is signed by none of the keys known here")
+
+
+def unauthenticated(text: str) -> HandrailError:
+    """The error for a call whose caller is not known."""
+    return HandrailError(ErrorReason.ERROR_REASON_UNAUTHENTICATED, text)
+
+
+def _read_public_key(path: Path) -> Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} holds no public key in PEM form: {error}") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError(f"{path} holds no Ed25519 public key")
+    return key
+
+
+def caller_of(claims: dict[str, object]) -> Caller:
+    """Who a token's claims name; UNAUTHENTICATED, or AMBIGUOUS_NAME, where they name nobody that is let in."""
+    subject, roles, agent = claims["sub"], claims.get("roles", []), claims.get("agent", "")
+    if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT or not subject.isprintable():
+        raise unauthenticated(f"the token's «sub» is no text of 1 to {MAX_SUBJECT} printable characters")
+    ambiguous = why_ambiguous(subject)
+    if ambiguous:
+        raise HandrailError(ErrorReason.ERROR_REASON_AMBIGUOUS_NAME, f"the token's «sub» names nobody: {ambiguous}")
+    if not canonical(subject):
+        raise unauthenticated("the token's «sub» has no character that can be seen")
+    # Flows that an agent begins have the requester agent/<name>: no person may pass for one.
+    if canonical(subject).startswith("agent/"):
+        raise unauthenticated("the token's «sub» begins with agent/, which is kept for agents on the bus")
+    if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
+        raise unauthenticated("the token's «roles» is no list of texts")
+    if not isinstance(agent, str) or (agent and (not NAME.fullmatch(agent) or agent == COORDINATOR)):
+        raise unauthenticated("the token's «agent» is no name of an agent")
+    return Caller(subject, frozenset(roles), agent)

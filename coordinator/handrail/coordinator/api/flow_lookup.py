@@ -1,0 +1,151 @@
+"""Finding a flow of which only an id is known, and reading it so that the caller's own writes are in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from handrail.coordinator.api.deadlines import time_left
+from handrail.mesh.bus import Bus, RawMessage
+from handrail.mesh.bus.api import API_TIMEOUT
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow
+from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.flow_store import FlowStore, History
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Recorded, decode
+from handrail.mesh.wire.subjects import COORDINATOR, Kind, parse
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A flow that was looked for, and a sequence that reading it has to reach."""
+
+    flow_type: str
+    flow_id: str
+    sequence: int
+
+
+class Finder:
+    """Asks the stream's leader where things are, and then any replica for what is there, at least as new."""
+
+    def __init__(self, bus: Bus, store: FlowStore) -> None:
+        self._bus = bus
+        self._store = store
+
+    async def flow(self, flow_id: str) -> Found:
+        """A flow and its newest message; FLOW_NOT_FOUND.
+
+        Its type is the one of its first event: whatever else was published under its id hides nothing.
+        """
+        newest, begun = await asyncio.gather(
+            self._newest(f"flow.*.{flow_id}.>"),
+            self._subjects(f"flow.*.{flow_id}.{Kind.EVENT}.*.{ids.start_id(flow_id)}.>"),
+        )
+        if newest is None:
+            raise no_flow(flow_id)
+        found = _found(newest)
+        flow_type = self._begun(begun) or found.flow_type
+        if flow_type == found.flow_type:
+            return found
+        newest = await self._newest(f"flow.{flow_type}.{flow_id}.>")
+        if newest is None:
+            raise no_flow(flow_id)
+        return _found(newest)
+
+    async def proposal(self, event_id: str) -> Found:
+        """The flow of the proposal with this id; APPROVAL_NOT_FOUND.
+
+        The id follows from the flow: what bears it elsewhere can't be read as a proposal.
+        """
+        proposals = f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>"
+        newest = await self._newest(proposals)
+        if newest is not None and _is_readable(newest):
+            return _found(newest)
+        for subject in await self._subjects(proposals) if newest is not None else ():
+            message = await self._newest(subject)
+            if message is not None and _is_readable(message):
+                return _found(message)
+        raise no_approval(event_id)
+
+    async def history(self, flow_id: str) -> History:
+        """The messages of a flow in stream order; FLOW_NOT_FOUND."""
+        found = await self.flow(flow_id)
+        return await self._store.read(found.flow_type, flow_id, at_least=found.sequence)
+
+    async def fold(self, flow_id: str, history: Sequence[Recorded]) -> Flow:
+        """Fold what `history` gave, or part of it; FLOW_NOT_FOUND where it is empty, TEMPLATE_NOT_FOUND."""
+        if not history:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_FLOW_NOT_FOUND,
+                f"flow {flow_id} has no readable message, or had none yet at that moment",
+                flow_id=flow_id,
+            )
+        return await self._store.fold(history[0].address.flow_type, flow_id, history)
+
+    async def load(self, flow_id: str) -> Flow:
+        """A flow as it stands; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND."""
+        return await self.fold(flow_id, await self.history(flow_id))
+
+    async def load_as_of(self, flow_id: str, *, sequence: int = 0, time: datetime | None = None) -> Flow:
+        """A flow as it stood at a sequence, or a time, or both; FLOW_NOT_FOUND where it had not begun."""
+        if not sequence and time is None:
+            return await self.load(flow_id)
+        history = await self.history(flow_id)
+        return await self.fold(flow_id, [recorded for recorded in history if _is_within(recorded, sequence, time)])
+
+    def _begun(self, subjects: Sequence[str]) -> str:
+        """The type of flow that one of these subjects may begin; empty where none may."""
+        for subject in subjects:
+            try:
+                address = parse(subject)
+            except HandrailError:
+                continue
+            versions = self._store.catalog.versions(address.flow_type)
+            if any(
+                address.message_type in each.starts_with and address.agent in (COORDINATOR, *each.started_by)
+                for each in versions
+            ):
+                return address.flow_type
+        return ""
+
+    async def _newest(self, subject_filter: str) -> RawMessage | None:
+        return await self._bus.last_on_leader(FLOW, subject_filter, timeout=time_left(API_TIMEOUT))
+
+    async def _subjects(self, subject_filter: str) -> Sequence[str]:
+        answer = await self._bus.request_json(
+            f"$JS.API.STREAM.INFO.{FLOW}", {"subjects_filter": subject_filter}, timeout=time_left(API_TIMEOUT)
+        )
+        return tuple(answer["state"].get("subjects") or ())
+
+
+def no_flow(flow_id: str) -> HandrailError:
+    """The error for a flow that is not there."""
+    return HandrailError(ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, f"there is no flow {flow_id}", flow_id=flow_id)
+
+
+def no_approval(approval_id: str) -> HandrailError:
+    """The error for an approval that is not there."""
+    return HandrailError(
+        ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND, f"there is no approval {approval_id}", approval_id=approval_id
+    )
+
+
+def _is_within(recorded: Recorded, sequence: int, time: datetime | None) -> bool:
+    return (not sequence or recorded.sequence <= sequence) and (time is None or recorded.time <= time)
+
+
+def _found(message: RawMessage) -> Found:
+    _, flow_type, flow_id, _ = message.subject.split(".", 3)
+    return Found(flow_type, flow_id, message.sequence)
+
+
+def _is_readable(message: RawMessage) -> bool:
+    try:
+        decode(message.subject, message.body, sequence=message.sequence, time=message.time)
+    except HandrailError:
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""What guards every RPC, outermost first: its errors, its caller, its deadline, its contract."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from secrets import token_hex
+
+import grpc.aio
+from google.protobuf.message import Message
+from grpc_status import rpc_status
+
+from handrail.coordinator.api.access import ACCESS, require
+from handrail.coordinator.api.auth import TokenVerifier, set_caller, unauthenticated
+from handrail.coordinator.api.deadlines import set_deadline
+from handrail.coordinator.api.error_status import to_status
+from handrail.coordinator.api.interceptors import Call, MalformedRequest, Request, malformed
+from handrail.mesh.contracts import Contracts, well_known
+from handrail.mesh.errors import ContractViolation, HandrailError
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_logger = logging.getLogger(__name__)
+
+_BEARER = "bearer "
+
+
+class ErrorGuard:
+    """Turns errors into rich statuses. One not raised on purpose is logged under an id; the caller sees only the id."""
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        try:
+            yield
+        except HandrailError as error:
+            await _abort(call, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            incident = token_hex(8)
+            _logger.exception("incident %s: %s failed unexpectedly", incident, call.method)
+            text = f"something unexpected happened; the coordinator's log has it as incident {incident}"
+            await _abort(call, HandrailError(ErrorReason.ERROR_REASON_INTERNAL, text, incident=incident))
+
+
+class AuthGuard:
+    """Asks for a bearer token and for the role that the method needs; remembers the caller for the handler."""
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        access = ACCESS.get(call.method)
+        if access is None or not access.open:
+            caller = self._verifier.verify(_bearer_token(call))
+            require(call.method, caller)
+            set_caller(caller)
+        yield
+
+
+class DeadlineGuard:
+    """Bounds every call that has one answer: by the caller's deadline, or by a default where there is none.
+
+    `longer` has the defaults of methods that take longer, by full path. A stream lasts as long as its caller wants it.
+    What is left of the time covers everything the handler waits for (`deadlines.time_left`).
+    """
+
+    def __init__(self, *, default: timedelta, floor: timedelta, longer: Mapping[str, timedelta]) -> None:
+        self._default = default
+        self._floor = floor.total_seconds()
+        self._longer = longer
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        if call.streams:
+            yield
+            return
+        # None where the caller set no deadline, whatever the stub says.
+        left: float | None = call.context.time_remaining()
+        default = self._longer.get(call.method, self._default)
+        seconds = default.total_seconds() if left is None else left
+        if seconds < self._floor:
+            raise _too_late(call, f"its deadline leaves {seconds:.3f} s, at least {self._floor:.3f} s are needed")
+        set_deadline(seconds)
+        scope = asyncio.timeout(seconds)
+        try:
+            async with scope:
+                yield
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            why = f"not done after {seconds:.1f} s; what it began may have been recorded: read before you repeat it"
+            raise _too_late(call, why) from None
+
+
+class ContractGuard:
+    """Refuses a request that can't be read, or breaks the rules in its contract, with every field and rule."""
+
+    def __init__(self) -> None:
+        self._contracts = Contracts.from_descriptor_set(b"")
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        if isinstance(request, MalformedRequest):
+            raise malformed(request)
+        if isinstance(request, Message):
+            broken = (*self._contracts.violations(request), *well_known.violations(request))
+            if broken:
+                raise ContractViolation(request.DESCRIPTOR.full_name, broken)
+        yield
+
+
+def _bearer_token(call: Call) -> str:
+    header = call.metadata.get("authorization", "")
+    if not header:
+        raise unauthenticated("no token: send the metadata «authorization: Bearer …»")
+    if not header.lower().startswith(_BEARER):
+        raise unauthenticated("the metadata «authorization» is not «Bearer» and a token")
+    return header[len(_BEARER) :].strip()
+
+
+async def _abort(call: Call, error: HandrailError) -> None:
+    call.error = error
+    await call.context.abort_with_status(rpc_status.to_status(to_status(error)))  # type: ignore[attr-defined]
+
+
+def _too_late(call: Call, why: str) -> HandrailError:
+    name = call.method.rpartition("/")[2]
+    return HandrailError(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, f"{name}: {why}", method=call.method)

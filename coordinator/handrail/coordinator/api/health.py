@@ -1,0 +1,68 @@
+"""Health as load balancers see it, and as `handrail health` tells it: not serving while any part is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from handrail.coordinator.api.server import Server
+from handrail.coordinator.diagnosis import Diagnosis, Findings
+from handrail.coordinator.reconcile.supervise import pause
+from handrail.mesh.bus import Bus
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.streams import FLOW
+
+log = logging.getLogger(__name__)
+
+_PROBE_EVERY = timedelta(seconds=2)
+_PROBE_TIMEOUT = timedelta(seconds=2)
+_EXAMINED_EACH = 5
+"""Probes to one thorough look."""
+
+
+class Health:
+    """Asks the broker for the stream every two seconds, and looks at everything every ten; sooner
+    where a durable can't be consumed any more."""
+
+    def __init__(self, bus: Bus, server: Server, diagnosis: Diagnosis) -> None:
+        self._bus = bus
+        self._server = server
+        self._diagnosis = diagnosis
+        self._found: Findings = {}
+        self._thorough: Findings = {}
+
+    async def keep(self, stopping: asyncio.Event) -> None:
+        """Say what comes of it, until `stopping` is set."""
+        probes = 0
+        while not stopping.is_set():
+            if self._diagnosis.is_refused_anew:
+                probes = 0  # and the next look in its time, for a leader may be being elected
+            await self.look(thorough=probes % _EXAMINED_EACH == 0)
+            probes += 1
+            await pause(stopping, _PROBE_EVERY)
+
+    async def look(self, *, thorough: bool) -> None:
+        """Look once, and tell what changed."""
+        findings = await self._probe()
+        if not findings and (thorough or self._thorough):
+            # What was broken is looked at again at once, so that it is healthy as soon as it is mended.
+            self._thorough = await self._diagnosis.examine()
+        findings = findings or self._thorough
+        if findings == self._found:
+            return
+        for part, text in findings.items():
+            if self._found.get(part) != text:
+                log.warning("not healthy: %s: %s", part, text)
+        for part in self._found.keys() - findings.keys():
+            log.warning("healthy again: %s", part)
+        self._found = findings
+        await self._server.tell(findings)
+
+    async def _probe(self) -> Findings:
+        try:
+            await self._bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}", timeout=_PROBE_TIMEOUT)
+        except HandrailError as error:
+            if error.reason_name == "BROKER_UNAVAILABLE":
+                return {"broker": error.text}
+        return {}

@@ -1,0 +1,64 @@
+"""The span of the call being served: in its caller's trace, with links to the flows it is about."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+import grpc.aio
+
+from handrail.coordinator.api.error_status import CODES
+from handrail.coordinator.api.interceptors import Call, Request
+from handrail.mesh import telemetry
+from handrail.mesh.flow import Flow
+from handrail.mesh.telemetry import NO_SPAN, Span
+
+_span: ContextVar[Span] = ContextVar("call_span", default=NO_SPAN)
+
+# The other codes say what the caller did; the server did its part well.
+# https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
+_FAULTS = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+
+
+def link_flow(flow: Flow) -> None:
+    """Link the call's span to the trace of a flow."""
+    _span.get().link_flow(flow.flow_id, flow.first.event.span_id if flow.first is not None else "")
+
+
+def link_flow_id(flow_id: str, span_id: str) -> None:
+    """The same where the flow was not read: `span_id` is the span that published its first event."""
+    _span.get().link_flow(flow_id, span_id)
+
+
+class Tracing:
+    """Gives every call a span."""
+
+    @asynccontextmanager
+    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+        """See `Around`."""
+        aborted: grpc.aio.AbortError | None = None
+        with telemetry.rpc_span(call.method.lstrip("/"), call.metadata) as span:
+            _span.set(span)
+            try:
+                yield
+            except grpc.aio.AbortError as error:
+                # Raised again outside of the span, which would record it as an exception: it only ends the call.
+                aborted = error
+            if call.error is not None:
+                code = CODES[call.error.reason]
+                span.set("status", code.name)
+                span.set("reason", call.error.reason_name)
+                if code in _FAULTS:
+                    span.fail(call.error.reason_name)
+        if aborted is not None:
+            raise aborted

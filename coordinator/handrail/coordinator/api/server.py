@@ -1,0 +1,184 @@
+"""The coordinator's gRPC face: one server with its services, its guards, its limits, and an orderly end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import grpc.aio
+from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+
+from handrail.coordinator.api import reflection
+from handrail.coordinator.api.audit import RefusalAudit
+from handrail.coordinator.api.auth import TokenVerifier
+from handrail.coordinator.api.flow_lookup import Finder
+from handrail.coordinator.api.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard
+from handrail.coordinator.api.health_service import HealthService
+from handrail.coordinator.api.interceptors import Around, Interceptors
+from handrail.coordinator.api.reflection import Reflection
+from handrail.coordinator.api.rpc_tracing import Tracing
+from handrail.coordinator.api.services.approvals import ApprovalService
+from handrail.coordinator.api.services.flows import FlowService
+from handrail.coordinator.api.services.quarantine import QuarantineService
+from handrail.coordinator.api.services.templates import TemplateService
+from handrail.coordinator.api.watch import Drain, Watcher
+from handrail.coordinator.diagnosis import Findings
+from handrail.coordinator.lists.divergences import DivergenceScanner
+from handrail.coordinator.lists.flows import Scanner
+from handrail.coordinator.replay.replay_job import Replays
+from handrail.coordinator.replica import Replica
+from handrail.mesh.streams.catalog import Catalog
+from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
+from handrail.v1.approval_service_pb2_grpc import add_ApprovalServiceServicer_to_server
+from handrail.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
+from handrail.v1.quarantine_service_pb2_grpc import add_QuarantineServiceServicer_to_server
+from handrail.v1.template_service_pb2_grpc import add_TemplateServiceServicer_to_server
+
+SERVICES = tuple(
+    service.full_name
+    for module in (flow_service_pb2, approval_service_pb2, template_service_pb2, quarantine_service_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+"""The services of the API."""
+
+MAX_REQUEST_BYTES = 1 << 20
+"""As much as the broker takes in one message by default; a template with 900,000 bytes of contracts fits."""
+
+_LONGER = {
+    # It changes the durables of every agent before it records anything.
+    "/handrail.v1.TemplateService/ActivateTemplate": timedelta(seconds=30),
+    # It folds up to 500 flows.
+    "/handrail.v1.TemplateService/GetTemplateUsage": timedelta(seconds=30),
+}
+
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Where the server listens and what it allows.
+
+    `address` is host and port; port 0 takes a free one. `public_keys` are files in PEM form, with the keys of whoever
+    may sign bearer tokens. `grace` is what calls under way get at the end.
+    """
+
+    address: str
+    public_keys: tuple[Path, ...]
+    reflection: bool = True
+    channelz: bool = True
+    default_deadline: timedelta = timedelta(seconds=5)
+    shortest_deadline: timedelta = timedelta(milliseconds=5)
+    max_concurrent_calls: int = 1000
+    grace: timedelta = timedelta(seconds=10)
+
+
+class Server:
+    """Serves a replica's flows. Not healthy until `set_serving` says so."""
+
+    def __init__(self, replica: Replica, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._drain = Drain()
+        self._health = HealthService(SERVICES)
+        arounds: list[Around] = [
+            Tracing(),
+            ErrorGuard(),
+            RefusalAudit(),
+            AuthGuard(TokenVerifier.from_files(settings.public_keys)),
+            DeadlineGuard(default=settings.default_deadline, floor=settings.shortest_deadline, longer=_LONGER),
+            ContractGuard(),
+        ]
+        self._server = grpc.aio.server(
+            interceptors=[Interceptors(arounds)],
+            options=_options(),
+            maximum_concurrent_rpcs=settings.max_concurrent_calls,
+        )
+        self._add_services(replica)
+        self._add_tools(replica.catalog)
+
+    async def start(self) -> int:
+        """Listen, and return the port; OSError where it is taken or can't be bound."""
+        try:
+            port = self._server.add_insecure_port(self._settings.address)
+        except RuntimeError as error:
+            raise OSError(
+                f"can't listen on {self._settings.address}: the port is taken, or no address of this host"
+            ) from error
+        await self.set_serving(False)
+        await self._server.start()
+        return port
+
+    async def set_serving(self, serving: bool) -> None:
+        """Say whether broker and streams are there; for every service alike."""
+        await self.tell({} if serving else {"start": "streams and durables are not there yet"})
+
+    async def tell(self, findings: Findings) -> None:
+        """Say which parts are broken; see `diagnosis`."""
+        await self._health.tell(findings)
+
+    async def drain(self) -> None:
+        """End in order: health flips, watches end, calls under way get the grace to finish, and no more are taken."""
+        await self._health.enter_graceful_shutdown()
+        self._drain.begin()
+        await self._server.stop(self._settings.grace.total_seconds())
+
+    def _add_services(self, replica: Replica) -> None:
+        finder = Finder(replica.bus, replica.store)
+        scanner = Scanner(replica.bus, replica.store)
+        flows = FlowService(
+            finder=finder,
+            catalog=replica.catalog,
+            scanner=scanner,
+            divergences=DivergenceScanner(replica.bus, replica.store),
+            watcher=Watcher(replica.bus, replica.store, self._drain),
+            publishing=replica.publishing,
+            interventions=replica.interventions,
+            bus=replica.bus,
+        )
+        approvals = ApprovalService(finder=finder, scanner=scanner, interventions=replica.interventions)
+        replays = Replays(replica.bus, replica.catalog, self._drain)
+        templates = TemplateService(replica.bus, replica.catalog, replica.leases, scanner, replays)
+        add_FlowServiceServicer_to_server(flows, self._server)
+        add_ApprovalServiceServicer_to_server(approvals, self._server)
+        add_TemplateServiceServicer_to_server(templates, self._server)
+        add_QuarantineServiceServicer_to_server(QuarantineService(scanner), self._server)
+
+    def _add_tools(self, catalog: Catalog) -> None:
+        served = [*SERVICES, _HEALTH]
+        add_HealthServicer_to_server(self._health, self._server)
+        if self._settings.channelz:
+            served.append(_CHANNELZ)
+            channelz.add_channelz_servicer(self._server)  # type: ignore[arg-type]
+        if self._settings.reflection:
+            served += reflection.SERVICES
+            handlers = Reflection(served, lambda: _stored_contracts(catalog)).handlers()
+            self._server.add_generic_rpc_handlers(handlers)
+
+
+def _options() -> Sequence[tuple[str, int]]:
+    return (
+        ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        # Without this a second server on the same port would start, and take half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # Clients connect anew now and then, so that they spread over the replicas again.
+        ("grpc.max_connection_age_ms", 600_000),
+        ("grpc.max_connection_age_grace_ms", 30_000),
+    )
+
+
+def _stored_contracts(catalog: Catalog) -> list[bytes]:
+    """The contracts of the stored templates: active versions first, then the newest."""
+    templates = sorted(
+        catalog.all(),
+        key=lambda template: (template.version == catalog.active_version(template.name), template.version),
+        reverse=True,
+    )
+    return [template.descriptor_set for template in templates]

@@ -1,0 +1,88 @@
+"""ApprovalService: people answer proposals. The voter is the verified caller: no request names one."""
+
+from __future__ import annotations
+
+from grpc.aio import ServicerContext
+
+from handrail.coordinator.api.auth import current_caller
+from handrail.coordinator.api.flow_lookup import Finder, no_approval
+from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
+from handrail.coordinator.api.rpc_tracing import link_flow
+from handrail.coordinator.api.views import approval_view, asks_people, unreadable_approval
+from handrail.coordinator.lists.flows import Asked, Scanner
+from handrail.coordinator.reconcile.operator_actions import Interventions
+from handrail.coordinator.reconcile.repeated_calls import caller_request
+from handrail.mesh.flow import Flow
+from handrail.mesh.wire.envelope import Unreadable
+from handrail.v1 import approval_service_pb2 as pb
+from handrail.v1.approval_service_pb2_grpc import ApprovalServiceServicer
+from handrail.v1.flow_service_pb2 import Approval
+
+_Context = ServicerContext[object, object]
+_DEFAULT_PAGE = 50
+
+
+class ApprovalService(ApprovalServiceServicer):
+    """An approval is a proposal that asked people; its id is the proposal's event id."""
+
+    def __init__(self, *, finder: Finder, scanner: Scanner, interventions: Interventions) -> None:
+        self._finder = finder
+        self._scanner = scanner
+        self._interventions = interventions
+
+    async def ListApprovals(self, request: pb.ListApprovalsRequest, context: _Context) -> pb.ListApprovalsResponse:
+        """One page, oldest first."""
+        listing = ("approvals", request.flow_type, request.include_closed)
+        found = await self._scanner.approvals(
+            flow_type=request.flow_type,
+            include_closed=request.include_closed,
+            cursor=sequence_of(request.page_token, *listing),
+            size=page_size(request.page_size, _DEFAULT_PAGE),
+        )
+        approvals, cursor = page_of(found, _listed)
+        return pb.ListApprovalsResponse(approvals=approvals, next_page_token=page_token(cursor, *listing))
+
+    async def GetApproval(self, request: pb.GetApprovalRequest, context: _Context) -> pb.GetApprovalResponse:
+        """One approval; APPROVAL_NOT_FOUND."""
+        found = await self._finder.proposal(request.approval_id)
+        flow = await self._finder.load(found.flow_id)
+        return pb.GetApprovalResponse(approval=_approval(flow, request.approval_id))
+
+    async def ApproveProposal(
+        self, request: pb.ApproveProposalRequest, context: _Context
+    ) -> pb.ApproveProposalResponse:
+        """Vote yes in the caller's name."""
+        approval = await self._vote(request, approve=True)
+        return pb.ApproveProposalResponse(approval=approval)
+
+    async def RejectProposal(self, request: pb.RejectProposalRequest, context: _Context) -> pb.RejectProposalResponse:
+        """Vote no in the caller's name."""
+        approval = await self._vote(request, approve=False)
+        return pb.RejectProposalResponse(approval=approval)
+
+    async def _vote(self, request: pb.ApproveProposalRequest | pb.RejectProposalRequest, *, approve: bool) -> Approval:
+        caller = current_caller()
+        found = await self._finder.proposal(request.approval_id)
+        flow = await self._interventions.vote(
+            found.flow_type,
+            found.flow_id,
+            approval_id=request.approval_id,
+            digest=request.digest,
+            approve=approve,
+            comment=request.comment,
+            caller=caller,
+            request=caller_request(request, caller),
+        )
+        return _approval(flow, request.approval_id)
+
+
+def _listed(item: Asked | Unreadable) -> Approval:
+    return unreadable_approval(item) if isinstance(item, Unreadable) else approval_view(item.flow, item.proposal)
+
+
+def _approval(flow: Flow, approval_id: str) -> Approval:
+    proposal = flow.proposals.get(approval_id)
+    if proposal is None or not asks_people(proposal):
+        raise no_approval(approval_id)
+    link_flow(flow)
+    return approval_view(flow, proposal)

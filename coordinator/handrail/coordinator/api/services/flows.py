@@ -1,0 +1,276 @@
+"""FlowService: starts flows, shows them, and lets a person step in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from grpc.aio import ServicerContext
+
+from handrail.coordinator.api.auth import current_caller
+from handrail.coordinator.api.flow_lookup import Finder, Found
+from handrail.coordinator.api.paging import fitting, page_of, page_size, page_token, sequence_of
+from handrail.coordinator.api.publish_event import Publishing
+from handrail.coordinator.api.rpc_tracing import link_flow, link_flow_id
+from handrail.coordinator.api.views import (
+    compensation_plan,
+    divergence_counts,
+    divergence_view,
+    event_view,
+    flow_view,
+    listed_flow,
+    migration_plan,
+)
+from handrail.coordinator.api.watch import Watcher
+from handrail.coordinator.api.worker_fitness import waits_for_nobody
+from handrail.coordinator.lists.divergences import EXAMINED, DivergenceScanner, Seen
+from handrail.coordinator.lists.flows import Scanner, readable
+from handrail.coordinator.reconcile.operator_actions import Interventions
+from handrail.coordinator.reconcile.repeated_calls import caller_request
+from handrail.mesh.bus import Bus
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow
+from handrail.mesh.fold import is_final
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.wire.envelope import from_timestamp
+from handrail.v1 import flow_service_pb2 as pb
+from handrail.v1.event_pb2 import Kind
+from handrail.v1.flow_service_pb2_grpc import FlowServiceServicer
+
+_logger = logging.getLogger(__name__)
+
+_Context = ServicerContext[object, object]
+_DEFAULT_EVENTS = 100
+_DEFAULT_FLOWS = 50
+_DEFAULT_DIVERGENCES = 50
+
+
+class FlowService(FlowServiceServicer):
+    """Finds the flow, has the right part do the work, and shows the flow as it stands afterwards."""
+
+    def __init__(
+        self,
+        *,
+        finder: Finder,
+        catalog: Catalog,
+        scanner: Scanner,
+        divergences: DivergenceScanner,
+        watcher: Watcher,
+        publishing: Publishing,
+        interventions: Interventions,
+        bus: Bus,
+    ) -> None:
+        self._finder = finder
+        self._catalog = catalog
+        self._scanner = scanner
+        self._divergences = divergences
+        self._watcher = watcher
+        self._publishing = publishing
+        self._interventions = interventions
+        self._bus = bus
+
+    async def StartFlow(self, request: pb.StartFlowRequest, context: _Context) -> pb.StartFlowResponse:
+        """Begin a flow in the caller's name."""
+        started = await self._publishing.start(request, current_caller())
+        link_flow_id(started.flow_id, started.span_id)
+        return pb.StartFlowResponse(
+            flow_id=started.flow_id,
+            event_id=started.event_id,
+            sequence=started.sequence,
+            already_started=started.already_started,
+            different_data=not started.same,
+        )
+
+    async def PublishEvent(self, request: pb.PublishEventRequest, context: _Context) -> pb.PublishEventResponse:
+        """Publish an outcome for the caller's agent."""
+        published = await self._publishing.publish(request, current_caller())
+        return pb.PublishEventResponse(
+            event_id=published.event_id,
+            sequence=published.sequence,
+            kind=Kind.Value(f"KIND_{published.kind.name}"),
+            already_stored=published.already_stored,
+        )
+
+    async def GetFlow(self, request: pb.GetFlowRequest, context: _Context) -> pb.GetFlowResponse:
+        """A flow as it stands, or stood."""
+        time = from_timestamp(request.as_of_time) if request.HasField("as_of_time") else None
+        flow = await self._finder.load_as_of(request.flow_id, sequence=request.as_of_sequence, time=time)
+        link_flow(flow)
+        as_it_stood = request.as_of_sequence or time is not None
+        unfit = frozenset[str]() if as_it_stood else await self._unfit(flow)
+        return pb.GetFlowResponse(flow=flow_view(flow, unfit))
+
+    async def _unfit(self, flow: Flow) -> frozenset[str]:
+        """The agents that the flow waits for and that have nobody for its version; a hint, so it may be left out."""
+        try:
+            return await waits_for_nobody(self._bus, flow)
+        except HandrailError as error:
+            _logger.warning("flow %s: can't tell whether a live worker fits: %s", flow.flow_id, error.text)
+            return frozenset()
+
+    async def ListFlowEvents(self, request: pb.ListFlowEventsRequest, context: _Context) -> pb.ListFlowEventsResponse:
+        """One page of a flow's events, in stream order."""
+        listing = ("events", request.flow_id)
+        after = sequence_of(request.page_token, *listing)
+        history = await self._finder.history(request.flow_id)
+        flow = await self._finder.fold(request.flow_id, history)
+        link_flow(flow)
+        rest = [each for each in history.everything() if each.sequence > after]
+        views = (event_view(each, flow.void.get(each.sequence)) for each in rest)
+        page = fitting(views, page_size(request.page_size, _DEFAULT_EVENTS))
+        cursor = page[-1].sequence if len(page) < len(rest) else 0
+        return pb.ListFlowEventsResponse(events=page, next_page_token=page_token(cursor, *listing))
+
+    async def WatchFlow(self, request: pb.WatchFlowRequest, context: _Context) -> AsyncIterator[pb.WatchFlowResponse]:
+        """The flow's events as they are stored."""
+        found = await self._finder.flow(request.flow_id)
+        async with aclosing(self._watcher.watch(found, request.after_sequence)) as responses:
+            async for response in responses:
+                yield response
+
+    async def ListFlows(self, request: pb.ListFlowsRequest, context: _Context) -> pb.ListFlowsResponse:
+        """One page of flows, newest first."""
+        listing = ("flows", request.flow_type, request.status)
+        found = await self._scanner.flows(
+            flow_type=request.flow_type,
+            status=request.status,
+            cursor=sequence_of(request.page_token, *listing),
+            size=page_size(request.page_size, _DEFAULT_FLOWS),
+        )
+        flows, cursor = page_of(found, listed_flow)
+        return pb.ListFlowsResponse(flows=flows, next_page_token=page_token(cursor, *listing))
+
+    async def ListDivergences(
+        self, request: pb.ListDivergencesRequest, context: _Context
+    ) -> pb.ListDivergencesResponse:
+        """One page of divergences, newest first, or their counts."""
+        since = from_timestamp(request.since) if request.HasField("since") else None
+        listing = ("divergences", request.flow_type, request.agent, since, request.count_only)
+        found = await self._divergences.page(
+            flow_type=request.flow_type,
+            agent=request.agent,
+            since=since,
+            cursor=sequence_of(request.page_token, *listing),
+            size=EXAMINED if request.count_only else page_size(request.page_size, _DEFAULT_DIVERGENCES),
+        )
+        if request.count_only:
+            counts = divergence_counts(_listed(row.item) for row in found.rows)
+            return pb.ListDivergencesResponse(counts=counts, next_page_token=page_token(found.next_cursor, *listing))
+        divergences, cursor = page_of(found, _listed)
+        return pb.ListDivergencesResponse(divergences=divergences, next_page_token=page_token(cursor, *listing))
+
+    async def PlanCompensation(
+        self, request: pb.PlanCompensationRequest, context: _Context
+    ) -> pb.PlanCompensationResponse:
+        """What CompensateFlow would do."""
+        flow = await self._finder.load(request.flow_id)
+        link_flow(flow)
+        return compensation_plan(flow, request.to_step)
+
+    async def CompensateFlow(self, request: pb.CompensateFlowRequest, context: _Context) -> pb.CompensateFlowResponse:
+        """Halt a flow and undo its effects."""
+        caller = current_caller()
+        flow = await self._interventions.compensate(
+            *await self._address(request.flow_id),
+            reason=request.reason,
+            to_step=request.to_step,
+            etag=request.etag,
+            run_again=request.run_again,
+            caller=caller,
+            request=caller_request(request, caller),
+        )
+        return pb.CompensateFlowResponse(flow=_linked_view(flow))
+
+    async def CancelFlow(self, request: pb.CancelFlowRequest, context: _Context) -> pb.CancelFlowResponse:
+        """Cancel a flow."""
+        caller = current_caller()
+        flow = await self._interventions.cancel(
+            *await self._address(request.flow_id),
+            reason=request.reason,
+            keep_effects=request.keep_effects,
+            etag=request.etag,
+            caller=caller,
+            request=caller_request(request, caller),
+        )
+        return pb.CancelFlowResponse(flow=_linked_view(flow))
+
+    async def RetryStep(self, request: pb.RetryStepRequest, context: _Context) -> pb.RetryStepResponse:
+        """Have a step done again."""
+        caller = current_caller()
+        flow = await self._interventions.retry_step(
+            *await self._address(request.flow_id),
+            step=request.step,
+            root=request.root,
+            reason=request.reason,
+            etag=request.etag,
+            run_again=request.run_again,
+            caller=caller,
+            request=caller_request(request, caller),
+        )
+        return pb.RetryStepResponse(flow=_linked_view(flow))
+
+    async def PlanMigration(self, request: pb.PlanMigrationRequest, context: _Context) -> pb.PlanMigrationResponse:
+        """One page of running flows, and whether each can move."""
+        listing = ("migration", request.flow_type, request.from_version, request.to_version)
+        target = await self._catalog.template(request.flow_type, request.to_version)
+
+        def runs_elsewhere(flow: Flow) -> bool:
+            version = flow.template.version
+            return version != request.to_version and request.from_version in (0, version) and not is_final(flow)
+
+        found = await self._scanner.flows(
+            flow_type=request.flow_type,
+            where=runs_elsewhere,
+            cursor=sequence_of(request.page_token, *listing),
+            size=page_size(request.page_size, _DEFAULT_FLOWS),
+        )
+        flows, cursor = page_of(readable(found), lambda flow: migration_plan(flow, target))
+        return pb.PlanMigrationResponse(flows=flows, next_page_token=page_token(cursor, *listing))
+
+    async def MigrateFlow(self, request: pb.MigrateFlowRequest, context: _Context) -> pb.MigrateFlowResponse:
+        """Move a flow to another version."""
+        caller = current_caller()
+        flow = await self._interventions.migrate(
+            *await self._address(request.flow_id),
+            to_version=request.to_version,
+            reason=request.reason,
+            etag=request.etag,
+            caller=caller,
+            request=caller_request(request, caller),
+        )
+        return pb.MigrateFlowResponse(flow=_linked_view(flow))
+
+    async def ResolveEscalation(
+        self, request: pb.ResolveEscalationRequest, context: _Context
+    ) -> pb.ResolveEscalationResponse:
+        """Answer an open escalation."""
+        caller = current_caller()
+        flow = await self._interventions.resolve(
+            *await self._address(request.flow_id),
+            escalation_id=request.escalation_id,
+            choice=request.choice,
+            reason=request.reason,
+            etag=request.etag,
+            run_again=request.run_again,
+            caller=caller,
+            request=caller_request(request, caller),
+        )
+        return pb.ResolveEscalationResponse(flow=_linked_view(flow))
+
+    async def _address(self, flow_id: str) -> tuple[str, str]:
+        """Type and id of a flow; FLOW_NOT_FOUND."""
+        found: Found = await self._finder.flow(flow_id)
+        return found.flow_type, flow_id
+
+
+def _listed(seen: Seen) -> pb.ListedDivergence:
+    return pb.ListedDivergence(
+        flow_id=seen.flow_id, flow_type=seen.flow_type, divergence=divergence_view(seen.divergence)
+    )
+
+
+def _linked_view(flow: Flow) -> pb.Flow:
+    """The flow as the API shows it; the call's span is linked to its trace."""
+    link_flow(flow)
+    return flow_view(flow)

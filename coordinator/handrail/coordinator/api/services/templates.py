@@ -1,0 +1,192 @@
+"""TemplateService: checks, stores and activates flow templates."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+from grpc.aio import ServicerContext
+
+from handrail.analysis.check.typecheck import check
+from handrail.coordinator.api import worker_fitness
+from handrail.coordinator.api.auth import current_caller
+from handrail.coordinator.api.paging import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
+from handrail.coordinator.api.views import version_usages
+from handrail.coordinator.diagnosis import ACTIVATION_LEASE
+from handrail.coordinator.lists.flows import Scanner, readable
+from handrail.coordinator.reconcile.leases import Leases
+from handrail.coordinator.reconcile.repeated_calls import caller_request
+from handrail.coordinator.replay.replay_job import Replays
+from handrail.mesh import permissions
+from handrail.mesh.bus import Bus
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.errors import HandrailError, TemplateRefused
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import DurableState, agent_states, ensure_durables
+from handrail.mesh.template import Template
+from handrail.mesh.template.activations import logged
+from handrail.mesh.wire.envelope import timestamp
+from handrail.v1 import template_service_pb2 as pb
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.template_pb2 import Severity, StoredTemplate
+from handrail.v1.template_service_pb2_grpc import TemplateServiceServicer
+
+_DEFAULT_PAGE = 50
+_Context = ServicerContext[object, object]
+
+
+class TemplateService(TemplateServiceServicer):
+    """Puts the flow type-check before the catalog."""
+
+    def __init__(self, bus: Bus, catalog: Catalog, leases: Leases, scanner: Scanner, replays: Replays) -> None:
+        self._bus = bus
+        self._catalog = catalog
+        self._leases = leases
+        self._scanner = scanner
+        self._replays = replays
+
+    async def CheckTemplate(self, request: pb.CheckTemplateRequest, context: _Context) -> pb.CheckTemplateResponse:
+        """The findings, errors first."""
+        contracts = Contracts.from_descriptor_set(request.descriptors)
+        return pb.CheckTemplateResponse(findings=check(request.template, contracts))
+
+    async def PutTemplate(self, request: pb.PutTemplateRequest, context: _Context) -> pb.PutTemplateResponse:
+        """Check and store a version; TEMPLATE_REFUSED, TEMPLATE_EXISTS."""
+        contracts = Contracts.from_descriptor_set(request.descriptors)
+        findings = check(request.template, contracts)
+        if any(finding.severity == Severity.SEVERITY_ERROR for finding in findings):
+            raise TemplateRefused(request.template.name, findings)
+        # Names that the check lets pass and the broker's configuration can't hold are refused before they are stored.
+        permissions.users([request.template])
+        descriptors = Template.compile(request.template, contracts).descriptor_set
+        # Compiled from what will be stored: nothing gets into the stream that can't be read back.
+        template = Template.compile(request.template, Contracts.from_descriptor_set(descriptors))
+        caller = current_caller()
+        stored = StoredTemplate(
+            template=request.template,
+            descriptors=descriptors,
+            digest=template.digest,
+            put_by=caller.subject,
+            put_time=timestamp(datetime.now(UTC)),
+            request=caller_request(request, caller),
+        )
+        is_new = await self._catalog.put(stored)
+        return pb.PutTemplateResponse(digest=template.digest, findings=findings, already_stored=not is_new)
+
+    async def ActivateTemplate(
+        self, request: pb.ActivateTemplateRequest, context: _Context
+    ) -> pb.ActivateTemplateResponse:
+        """Update the durables, then record the activation; TEMPLATE_NOT_FOUND, FLOW_BUSY during another activation,
+        WORKERS_DO_NOT_FIT unless forced."""
+        template = await self._catalog.template(request.name, request.version)
+        caller = current_caller()
+        asked = caller_request(request, caller)
+        await self._catalog.refresh_from_leader()
+        unfit = await worker_fitness.unfit_agents(self._bus, template)
+        if not request.force and not self._catalog.is_repeated(asked):
+            worker_fitness.require_fit(template, unfit)
+        async with self._leases.hold(ACTIVATION_LEASE):
+            await self._catalog.refresh_from_leader()
+            await ensure_durables(self._bus, self._catalog.all())
+            sequence, activation = await self._catalog.activate(
+                request.name,
+                request.version,
+                by=caller.subject,
+                reason=request.reason,
+                now=datetime.now(UTC),
+                request=asked,
+            )
+        before = [each.proto for each in self._catalog.activated_before(sequence)]
+        changed = permissions.users(before) != permissions.users([*before, template.proto])
+        return pb.ActivateTemplateResponse(activation=activation, permissions_changed=changed, unfit_agents=unfit)
+
+    async def GetTemplate(self, request: pb.GetTemplateRequest, context: _Context) -> pb.GetTemplateResponse:
+        """A version, or the active one; TEMPLATE_NOT_FOUND, FLOW_TYPE_NOT_FOUND."""
+        await self._catalog.refresh_from_leader()
+        version = request.version or (await self._catalog.active(request.name)).version
+        await self._catalog.template(request.name, version)
+        active = version == self._catalog.active_version(request.name)
+        return pb.GetTemplateResponse(stored=self._catalog.stored(request.name, version), active=active)
+
+    async def ListTemplates(self, request: pb.ListTemplatesRequest, context: _Context) -> pb.ListTemplatesResponse:
+        """One page, by name and version."""
+        listing = ("templates", request.name)
+        cursor = cursor_of(request.page_token, *listing)
+        await self._catalog.refresh_from_leader()
+        wanted = self._catalog.versions(request.name) if request.name else self._catalog.all()
+        rest = [template for template in wanted if _key(template) > cursor]
+        page = fitting(map(self._summary, rest), page_size(request.page_size, _DEFAULT_PAGE))
+        last = _key(rest[len(page) - 1]) if len(page) < len(rest) else ""
+        return pb.ListTemplatesResponse(templates=page, next_page_token=page_token(last, *listing))
+
+    async def ListActivations(
+        self, request: pb.ListActivationsRequest, context: _Context
+    ) -> pb.ListActivationsResponse:
+        """One page, newest first; TEMPLATE_NOT_FOUND where no version of that name is stored."""
+        listing = ("activations", request.name)
+        below = sequence_of(request.page_token, *listing)
+        await self._catalog.refresh_from_leader()
+        if not self._catalog.versions(request.name):
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
+                f"no template {request.name} is stored; stored are: {', '.join(self._catalog.names()) or 'none'}",
+                template=request.name,
+            )
+        log = [each for each in logged(self._catalog.activations(request.name)) if not below or each.number < below]
+        page = fitting(reversed(log), page_size(request.page_size, _DEFAULT_PAGE))
+        last = page[-1].number if len(page) < len(log) else 0
+        return pb.ListActivationsResponse(activations=page, next_page_token=page_token(last, *listing))
+
+    async def GetTemplateUsage(
+        self, request: pb.GetTemplateUsageRequest, context: _Context
+    ) -> pb.GetTemplateUsageResponse:
+        """The running flows of each version among one page of flows, newest first; on the first page the agents."""
+        listing = ("usage", request.name)
+        cursor = sequence_of(request.page_token, *listing)
+        size = page_size(request.page_size, MAX_PAGE_SIZE)
+        found = await self._scanner.flows(flow_type=request.name, cursor=cursor, size=size)
+        templates = self._catalog.versions(request.name) if request.name else self._catalog.all()
+        active = frozenset((name, self._catalog.active_version(name)) for name in self._catalog.names())
+        agents = [] if cursor else await agent_states(self._bus, templates)
+        flows = (row.item for row in readable(found).rows)
+        return pb.GetTemplateUsageResponse(
+            versions=version_usages(templates, flows, active=active, now=datetime.now(UTC)),
+            agents=map(_agent_usage, agents),
+            flows_examined=len(found.rows),
+            next_page_token=page_token(found.next_cursor, *listing),
+        )
+
+    async def ReplayPolicy(
+        self, request: pb.ReplayPolicyRequest, context: _Context
+    ) -> AsyncGenerator[pb.ReplayPolicyResponse, None]:
+        """Check the template, and try it on recorded flows; TEMPLATE_REFUSED, FLOW_TYPE_NOT_FOUND."""
+        async with aclosing(self._replays.asked(request)) as responses:
+            async for response in responses:
+                yield response
+
+    def _summary(self, template: Template) -> pb.TemplateSummary:
+        stored = self._catalog.stored(template.name, template.version) or StoredTemplate()
+        return pb.TemplateSummary(
+            name=template.name,
+            version=template.version,
+            active=template.version == self._catalog.active_version(template.name),
+            digest=stored.digest,
+            put_by=stored.put_by,
+        )
+
+
+def _agent_usage(state: DurableState) -> pb.AgentUsage:
+    return pb.AgentUsage(
+        agent=state.agent,
+        durable=state.durable,
+        filter_subjects=sorted(state.filters),
+        pending=state.pending,
+        ack_pending=state.ack_pending,
+        waiting_pulls=state.waiting_pulls,
+    )
+
+
+def _key(template: Template) -> str:
+    """Orders templates by name and version, as text."""
+    return f"{template.name} {template.version:010d}"

@@ -1,0 +1,25 @@
+"""A folded flow as the API shows it. Pure: what is not in the flow is not in the view."""
+
+from handrail.coordinator.api.views.approvals import approval_view, asks_people, unreadable_approval
+from handrail.coordinator.api.views.divergences import divergence_counts, divergence_view
+from handrail.coordinator.api.views.events import event_view
+from handrail.coordinator.api.views.expectations import expectations
+from handrail.coordinator.api.views.flows import flow_summary, flow_view, listed_flow, migration_plan
+from handrail.coordinator.api.views.plan import compensation_plan
+from handrail.coordinator.api.views.usage import version_usages
+
+__all__ = [
+    "approval_view",
+    "asks_people",
+    "compensation_plan",
+    "divergence_counts",
+    "divergence_view",
+    "event_view",
+    "expectations",
+    "flow_summary",
+    "flow_view",
+    "listed_flow",
+    "migration_plan",
+    "unreadable_approval",
+    "version_usages",
+]

@@ -1,0 +1,110 @@
+"""Proposals that ask people, as the API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.struct_pb2 import Struct
+
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Ask, Flow, Proposal, ProposalState
+from handrail.mesh.wire.envelope import Unreadable, timestamp
+from handrail.v1.decision_pb2 import GateRequest
+from handrail.v1.flow_service_pb2 import Approval, ApprovalStatus, Vote
+
+MAX_JSON_BYTES = 1 << 20
+"""What a proposal may take as JSON in an answer, of which gRPC clients take 4 MiB by default."""
+
+MAX_TOGETHER_BYTES = 2 << 20
+"""What all approvals of a flow take in an answer about the flow, their data included."""
+
+STATUS = {
+    ProposalState.EVALUATED: ApprovalStatus.APPROVAL_STATUS_PENDING,
+    ProposalState.PENDING: ApprovalStatus.APPROVAL_STATUS_PENDING,
+    ProposalState.APPROVED: ApprovalStatus.APPROVAL_STATUS_APPROVED,
+    ProposalState.RELEASED: ApprovalStatus.APPROVAL_STATUS_APPROVED,
+    ProposalState.REJECTED: ApprovalStatus.APPROVAL_STATUS_REJECTED,
+    ProposalState.EXPIRED: ApprovalStatus.APPROVAL_STATUS_EXPIRED,
+    ProposalState.WITHDRAWN: ApprovalStatus.APPROVAL_STATUS_WITHDRAWN,
+}
+"""Where an approval stands, by the state of its proposal."""
+
+
+def asks_people(proposal: Proposal) -> bool:
+    """Whether people were asked about a proposal: then it is an approval."""
+    return proposal.requested_at is not None
+
+
+def approval_view(flow: Flow, proposal: Proposal) -> Approval:
+    """A proposal with who has to approve it, who did, and the digest that a vote has to name."""
+    event = proposal.recorded.event
+    view = Approval(
+        approval_id=proposal.recorded.event_id,
+        flow_id=flow.flow_id,
+        flow_type=flow.flow_type,
+        step=event.step,
+        agent=proposal.recorded.agent,
+        type=proposal.recorded.type,
+        data=event.data,
+        digest=proposal.digest,
+        status=STATUS[proposal.state],
+        gates=[_gate(proposal, ask) for ask in proposal.asks],
+        votes=[
+            Vote(voter=ballot.voter, approve=ballot.approve, comment=ballot.comment, time=timestamp(ballot.time))
+            for ballot in proposal.ballots
+        ],
+        data_json=_opened(flow, event.data),
+    )
+    if proposal.requested_at is not None:
+        view.request_time.CopyFrom(timestamp(proposal.requested_at))
+    if proposal.expires_at is not None:
+        view.expire_time.CopyFrom(timestamp(proposal.expires_at))
+    return view
+
+
+def unreadable_approval(item: Unreadable) -> Approval:
+    """An approval of a list that can't be read says so, without a status."""
+    why = ParseDict({"@error": f"it can't be read: {item.why}"}, Struct())
+    return Approval(approval_id=item.proposal_id, flow_id=item.flow_id, flow_type=item.flow_type, data_json=why)
+
+
+def fitted(approvals: Iterable[Approval]) -> Iterator[Approval]:
+    """Approvals for one answer: where they would not fit, the later ones come without their data."""
+    space = MAX_TOGETHER_BYTES
+    for approval in approvals:
+        space -= approval.ByteSize()
+        if space < 0:
+            approval.data_json.CopyFrom(_not_opened(approval.data, "left out for its size; GetApproval has it"))
+            approval.data.ClearField("value")
+        yield approval
+
+
+def _opened(flow: Flow, data: Any) -> Struct:
+    """The proposal as JSON; why not, where it has no such form, or one that is too large to be shown."""
+    try:
+        opened = ParseDict(flow.template.contracts.to_json(data), Struct())
+        size = opened.ByteSize()
+    except (HandrailError, ParseError, ValueError, TypeError, RecursionError) as error:
+        return _not_opened(data, f"it can't be shown as JSON, its bytes are in data: {error}")
+    if size > MAX_JSON_BYTES:
+        return _not_opened(data, f"as JSON it takes {size} bytes, more than {MAX_JSON_BYTES}; its bytes are in data")
+    return opened
+
+
+def _not_opened(data: Any, why: str) -> Struct:
+    return ParseDict({"@type": data.type_url, "@error": why}, Struct())
+
+
+def _gate(proposal: Proposal, ask: Ask) -> GateRequest:
+    due = proposal.expiry(ask)
+    return GateRequest(
+        gate=ask.gate.name,
+        roles=sorted(ask.gate.roles),
+        quorum=ask.gate.quorum,
+        not_the_requester=ask.gate.not_the_requester,
+        requester=ask.requester if ask.gate.not_the_requester else "",
+        expire_time=None if due is None else timestamp(due),
+        reason=ask.reason,
+    )

@@ -1,0 +1,38 @@
+"""Events as the API shows them."""
+
+from __future__ import annotations
+
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Void
+from handrail.mesh.wire.envelope import Malformed, Recorded, timestamp
+from handrail.mesh.wire.subjects import parse
+from handrail.v1.event_pb2 import Kind, RecordedEvent
+
+
+def event_view(recorded: Recorded | Malformed, void: Void | None = None) -> RecordedEvent:
+    """An event as the stream holds it, and why the fold ignores it, where it does.
+
+    One that can't be read has no `event`; kind, agent and type are those of its subject, as far as that can be read.
+    """
+    if isinstance(recorded, Malformed):
+        return _malformed_view(recorded)
+    return RecordedEvent(
+        sequence=recorded.sequence,
+        time=timestamp(recorded.time),
+        kind=Kind.Value(f"KIND_{recorded.kind.name}"),
+        agent=recorded.agent,
+        type=recorded.type,
+        event=recorded.event,
+        void_reason=void.text if void else "",
+    )
+
+
+def _malformed_view(malformed: Malformed) -> RecordedEvent:
+    view = RecordedEvent(sequence=malformed.sequence, time=timestamp(malformed.time), void_reason=malformed.error.text)
+    try:
+        address = parse(malformed.subject)
+    except HandrailError:
+        return view
+    view.kind = Kind.Value(f"KIND_{address.kind.name}")
+    view.agent, view.type = address.agent, address.message_type
+    return view

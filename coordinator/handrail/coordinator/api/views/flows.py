@@ -1,0 +1,145 @@
+"""Flows as the API shows them."""
+
+from __future__ import annotations
+
+from handrail.coordinator.api.views.approvals import approval_view, asks_people, fitted
+from handrail.coordinator.api.views.divergences import divergence_view
+from handrail.coordinator.api.views.expectations import expectations
+from handrail.mesh.flow import Effect, Escalation, Flow, Migration, ProposalState, RunState, StepRun
+from handrail.mesh.fold import is_final, status
+from handrail.mesh.fold.migration import why_not
+from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import Unreadable, timestamp
+from handrail.v1 import flow_service_pb2 as pb
+from handrail.v1.decision_pb2 import FlowStatus
+
+_COMPLETED = FlowStatus.FLOW_STATUS_COMPLETED
+_ESCALATED = FlowStatus.FLOW_STATUS_ESCALATED
+_AWAITED = frozenset({RunState.OWED, RunState.BACKOFF})
+
+
+def flow_view(flow: Flow, unfit: frozenset[str] = frozenset()) -> pb.Flow:
+    """A flow with all there is to know; `unfit` are agents of which no live worker fits its version."""
+    view = flow_summary(flow)
+    view.step_runs.extend(run_view(flow, run) for run in flow.runs.values())
+    view.expectations.extend(expectations(flow, unfit))
+    approvals = (approval_view(flow, proposal) for proposal in flow.proposals.values() if asks_people(proposal))
+    view.approvals.extend(fitted(approvals))
+    view.escalations.extend(map(_escalation, flow.escalations.values()))
+    view.effects.extend(map(effect_view, flow.effects.values()))
+    view.divergences.extend(map(divergence_view, flow.divergences))
+    view.migrations.extend(map(_migration, flow.migrations))
+    return view
+
+
+def listed_flow(item: Flow | Unreadable) -> pb.Flow:
+    """A flow of a list; one that can't be read says so, without a status."""
+    if isinstance(item, Flow):
+        return flow_summary(item)
+    return pb.Flow(flow_id=item.flow_id, flow_type=item.flow_type, status_reason=f"it can't be read: {item.why}")
+
+
+def migration_plan(flow: Flow, target: Template) -> pb.MigrationPlan:
+    """Whether a flow can move to a version as it stands."""
+    return pb.MigrationPlan(
+        flow_id=flow.flow_id,
+        version=flow.template.version,
+        status=status(flow),
+        reasons=why_not(flow, target),
+        etag=flow.etag,
+    )
+
+
+def flow_summary(flow: Flow) -> pb.Flow:
+    """A flow as a list shows it: where it stands and why, without its parts."""
+    view = pb.Flow(
+        flow_id=flow.flow_id,
+        flow_type=flow.flow_type,
+        template_version=flow.template.version,
+        status=status(flow),
+        status_reason=_status_reason(flow),
+        requester=flow.requester,
+        last_sequence=flow.last_sequence,
+        etag=flow.etag,
+        message_count=flow.message_count,
+    )
+    if flow.first is not None:
+        view.start_time.CopyFrom(timestamp(flow.start_time))
+    if flow.last_time is not None:
+        view.update_time.CopyFrom(timestamp(flow.last_time))
+    if flow.halt is not None:
+        view.halt_mode = flow.halt.mode
+    return view
+
+
+def run_view(flow: Flow, run: StepRun) -> pb.StepRun:
+    """One run of a step of the flow. Nobody owes anything in a flow that is over."""
+    name = "ABANDONED" if run.state in _AWAITED and is_final(flow) else run.state.name
+    return pb.StepRun(
+        step=run.step.name,
+        agent=run.step.agent,
+        root=run.root,
+        run=run.run,
+        attempt=run.attempt,
+        max_attempts=run.budget,
+        status=pb.StepRunStatus.Value(f"STEP_RUN_STATUS_{name}"),
+        trigger_time=timestamp(run.trigger.time),
+        end_time=None if run.ended is None else timestamp(run.ended),
+        output_ids=[run.outputs[index] for index in sorted(run.outputs)],
+        last_error=run.refused or run.last_error,
+        # A decision that triggers is no fact: it is the trigger itself.
+        input_sequences=[flow.facts.get(event_id, run.trigger).sequence for event_id in run.inputs],
+        outcome_unknown=bool(run.unknown),
+    )
+
+
+def effect_view(effect: Effect) -> pb.FlowEffect:
+    """One effect, and where its undo stands."""
+    return pb.FlowEffect(
+        event_id=effect.recorded.event_id,
+        type=effect.recorded.type,
+        step=effect.step.name,
+        agent=effect.step.agent,
+        status=pb.EffectStatus.Value(f"EFFECT_STATUS_{effect.state.name}"),
+        sequence=effect.recorded.sequence,
+    )
+
+
+def _escalation(escalation: Escalation) -> pb.OpenEscalation:
+    return pb.OpenEscalation(
+        escalation_id=escalation.escalation_id,
+        cause=escalation.cause,
+        reason=escalation.reason,
+        step=escalation.step,
+        subject_id=escalation.subject_id,
+        choices=escalation.choices,
+        open_time=timestamp(escalation.opened),
+    )
+
+
+def _migration(migration: Migration) -> pb.FlowMigration:
+    return pb.FlowMigration(
+        from_version=migration.from_version,
+        to_version=migration.to_version,
+        by=migration.by,
+        reason=migration.reason,
+        time=timestamp(migration.time),
+        sequence=migration.sequence,
+    )
+
+
+def _status_reason(flow: Flow) -> str:
+    """Why it stands where it does; empty while it runs well, or when it did what it was for."""
+    if flow.closed:
+        return flow.closed_reason
+    if flow.first is None or status(flow) == _COMPLETED:
+        return ""
+    if flow.escalations and status(flow) == _ESCALATED:
+        return "; ".join(escalation.reason for escalation in flow.escalations.values())
+    if flow.halt is not None:
+        return flow.halt.reason
+    waiting = [p.recorded.type for p in flow.proposals.values() if p.state is ProposalState.PENDING]
+    if waiting:
+        return f"{', '.join(waiting)} needs approval"
+    failing = [run for run in flow.runs.values() if run.state is RunState.BACKOFF]
+    return "; ".join(f"step {run.step.name} failed and is tried again: {run.last_error}" for run in failing)

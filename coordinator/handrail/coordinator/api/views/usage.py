@@ -1,0 +1,57 @@
+"""Which stored versions flows run on, as the API shows it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from handrail.mesh.flow import Flow, ProposalState
+from handrail.mesh.fold.status import is_final
+from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import timestamp
+from handrail.v1.template_service_pb2 import UnboundedFlow, UnboundedReason, VersionUsage
+
+EXAMPLES = 20
+"""How many flows without a bound one page names for a version."""
+
+
+def version_usages(
+    templates: Iterable[Template], flows: Iterable[Flow], *, active: frozenset[tuple[str, int]], now: datetime
+) -> list[VersionUsage]:
+    """Each version with those of the flows that run on it, in the order of the templates."""
+    running: defaultdict[tuple[str, int], list[Flow]] = defaultdict(list)
+    for flow in flows:
+        if not is_final(flow):
+            running[flow.flow_type, flow.template.version].append(flow)
+    return [_usage(each, running[key], key in active, now) for each in templates for key in [(each.name, each.version)]]
+
+
+def why_unbounded(flow: Flow, now: datetime) -> UnboundedReason.ValueType:
+    """Why nothing says when a running flow will be done; UNSPECIFIED where its deadline does."""
+    if flow.escalations:
+        return UnboundedReason.UNBOUNDED_REASON_ESCALATED
+    if flow.is_halted:
+        return UnboundedReason.UNBOUNDED_REASON_HALTED
+    if flow.deadline <= now:
+        return UnboundedReason.UNBOUNDED_REASON_OVERDUE
+    if any(each.state is ProposalState.PENDING and each.expires_at is None for each in flow.proposals.values()):
+        return UnboundedReason.UNBOUNDED_REASON_WAITING_APPROVAL
+    return UnboundedReason.UNBOUNDED_REASON_UNSPECIFIED
+
+
+def _usage(template: Template, flows: Sequence[Flow], active: bool, now: datetime) -> VersionUsage:
+    reasons = {flow.flow_id: why_unbounded(flow, now) for flow in flows}
+    unbounded = [flow for flow in flows if reasons[flow.flow_id]]
+    bounded = [flow.deadline for flow in flows if not reasons[flow.flow_id]]
+    return VersionUsage(
+        name=template.name,
+        version=template.version,
+        active=active,
+        deadline=template.proto.deadline,
+        running_flows=len(flows),
+        oldest_start_time=timestamp(min(flow.start_time for flow in flows)) if flows else None,
+        latest_deadline=timestamp(max(bounded)) if bounded else None,
+        unbounded_flows=len(unbounded),
+        examples=[UnboundedFlow(flow_id=flow.flow_id, reason=reasons[flow.flow_id]) for flow in unbounded[:EXAMPLES]],
+    )

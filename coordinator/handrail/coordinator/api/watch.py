@@ -1,0 +1,145 @@
+"""Following a flow: every message once, in stream order, soon after it was stored.
+
+The stream alone says what there is: a watch reads it from where it left off. A subscription to the flow's subjects
+only says when to look; it may miss a message, or come before the message is stored, and nothing is lost by either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from handrail.coordinator.api.flow_lookup import Found
+from handrail.coordinator.api.views import event_view
+from handrail.mesh.bus import Bus
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow
+from handrail.mesh.fold import begin, evolve, status
+from handrail.mesh.streams.flow_store import FlowStore, take_malformed
+from handrail.mesh.wire.envelope import Malformed
+from handrail.mesh.wire.subjects import flow_filter
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.flow_service_pb2 import WatchFlowResponse
+
+CHECKPOINT = timedelta(seconds=15)
+"""A quiet watch says at least this often that it is alive, and from where to resume."""
+
+_SOON = 0.01
+_SELDOM = 5.0
+
+
+class Drain:
+    """Says that this server is about to end; streams end themselves then."""
+
+    def __init__(self) -> None:
+        self._begun = asyncio.Event()
+
+    def begin(self) -> None:
+        """From now on."""
+        self._begun.set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has begun."""
+        return self._begun.is_set()
+
+    async def wait(self) -> None:
+        """Until it begins."""
+        await self._begun.wait()
+
+
+class Watcher:
+    """Makes watches."""
+
+    def __init__(self, bus: Bus, store: FlowStore, drain: Drain, *, checkpoint: timedelta = CHECKPOINT) -> None:
+        self._bus = bus
+        self._store = store
+        self._drain = drain
+        self._checkpoint = checkpoint.total_seconds()
+
+    async def watch(self, found: Found, after: int) -> AsyncGenerator[WatchFlowResponse, None]:
+        """The messages of a flow behind sequence `after`, as they come; checkpoints in between. DRAINING at the end."""
+        flow_type, flow_id = found.flow_type, found.flow_id
+        loop = asyncio.get_running_loop()
+        async with self._hints(flow_type, flow_id) as hint:
+            progress = _Progress(after)
+            at_least, pause, alive_at = found.sequence, _SOON, 0.0
+            while True:
+                hint.clear()
+                for response in await self._news(flow_type, flow_id, progress, at_least):
+                    yield response
+                    pause, alive_at = _SOON, 0.0
+                at_least = progress.sequence
+                if self._drain.begun:
+                    raise _draining(flow_id, progress.sequence)
+                # The first time after news at once: the client has all there is, and knows from where to go on.
+                if loop.time() >= alive_at:
+                    yield progress.checkpoint()
+                    alive_at = loop.time() + self._checkpoint
+                pause = await self._pause(hint, pause, alive_at - loop.time())
+
+    async def _news(self, flow_type: str, flow_id: str, progress: _Progress, at_least: int) -> list[WatchFlowResponse]:
+        history = await self._store.read(flow_type, flow_id, at_least=at_least)
+        if progress.flow is None and history:
+            progress.flow = begin(await self._store.pinned_template(flow_type, history))
+        versions = await self._store.versions_in(flow_type, history)
+        news = []
+        for recorded in history.everything():
+            if progress.flow is None or recorded.sequence <= progress.flow.last_sequence:
+                continue
+            if isinstance(recorded, Malformed):
+                take_malformed(progress.flow, recorded)
+            else:
+                progress.flow = evolve(progress.flow, recorded, versions)
+            if recorded.sequence > progress.sequence:
+                progress.sequence = recorded.sequence
+                event = event_view(recorded, progress.flow.void.get(recorded.sequence))
+                news.append(WatchFlowResponse(event=event, status=status(progress.flow), sequence=recorded.sequence))
+        return news
+
+    async def _pause(self, hint: asyncio.Event, pause: float, until_checkpoint: float) -> float:
+        """Wait for a hint, the drain, or the end of the pause; return the next pause, short after a hint."""
+        waits = [asyncio.create_task(hint.wait()), asyncio.create_task(self._drain.wait())]
+        try:
+            await asyncio.wait(
+                waits, timeout=max(0.0, min(pause, until_checkpoint)), return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return _SOON if hint.is_set() else min(pause * 2, _SELDOM)
+
+    @asynccontextmanager
+    async def _hints(self, flow_type: str, flow_id: str) -> AsyncIterator[asyncio.Event]:
+        hint = asyncio.Event()
+        subscription = await self._bus.subscribe(flow_filter(flow_type, flow_id), lambda _: hint.set())
+        try:
+            yield hint
+        finally:
+            await subscription.unsubscribe()
+
+
+class _Progress:
+    """How far a watch is: the flow folded so far, and the sequence to resume from."""
+
+    def __init__(self, sequence: int) -> None:
+        self.sequence = sequence
+        self.flow: Flow | None = None
+
+    def checkpoint(self) -> WatchFlowResponse:
+        """Nothing new, and from where to go on."""
+        checkpoint = WatchFlowResponse(sequence=self.sequence)
+        if self.flow is not None:
+            checkpoint.status = status(self.flow)
+        return checkpoint
+
+
+def _draining(flow_id: str, sequence: int) -> HandrailError:
+    return HandrailError(
+        ErrorReason.ERROR_REASON_DRAINING,
+        f"this server drains; watch flow {flow_id} again, after sequence {sequence}",
+        flow_id=flow_id,
+        sequence=str(sequence),
+    )

@@ -1,0 +1,77 @@
+"""What the coordinator appends about proposals: releases, requests to people, and answers that nobody gave. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from handrail.coordinator.decide import messages
+from handrail.mesh.flow import Ask, Flow, Proposal, ProposalState, Wish
+from handrail.mesh.fold.approvals import may_be_released
+from handrail.mesh.template import ExpiryPolicy
+from handrail.mesh.wire.envelope import Entry
+from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused
+
+
+def proposals(flow: Flow, now: datetime) -> Entry | None:
+    """The next message about a proposal, or None."""
+    return next((e for proposal in flow.proposals.values() if (e := _proposal(flow, proposal, now)) is not None), None)
+
+
+def rejection(flow: Flow, wish: Wish, now: datetime) -> Entry:
+    """Refuse a proposal as a person resolved."""
+    proposal = flow.proposals[wish.subject_id]
+    cause = ApprovalCause.APPROVAL_CAUSE_RESOLUTION
+    return _refusal(flow, proposal, cause, now, voter=wish.by, why=wish.reason)
+
+
+def _proposal(flow: Flow, proposal: Proposal, now: datetime) -> Entry | None:
+    if may_be_released(proposal):
+        return None if flow.is_halted else messages.release(proposal)
+    if proposal.state is ProposalState.EVALUATED and not proposal.nobody_qualifies:
+        return messages.approval_requested(flow, proposal, now)
+    expired = proposal.expired_ask(now)
+    return None if expired is None else _expired(flow, proposal, expired, now)
+
+
+def _expired(flow: Flow, proposal: Proposal, ask: Ask, now: datetime) -> Entry | None:
+    event_id = proposal.recorded.event_id
+    cause = ApprovalCause.APPROVAL_CAUSE_EXPIRY
+    match ask.gate.on_expiry:
+        case ExpiryPolicy.REJECT:
+            why = f"gate {ask.gate.name} rejects when nobody answers"
+            return _refusal(flow, proposal, cause, now, why=why)
+        case ExpiryPolicy.APPROVE:
+            message = ApprovalGiven(
+                proposal_id=event_id,
+                digest=proposal.digest,
+                cause=cause,
+                comment=f"gate {ask.gate.name} approves when nobody answers",
+            )
+            return messages.decision(
+                flow, message, about=f"{event_id}:expiry", now=now, step=proposal.recorded.event.step
+            )
+        case _:
+            # Where a person is asked instead, it is a matter like any other.
+            return None
+
+
+def _refusal(
+    flow: Flow,
+    proposal: Proposal,
+    cause: ApprovalCause.ValueType,
+    now: datetime,
+    *,
+    voter: str = "",
+    why: str,
+) -> Entry:
+    event = proposal.recorded.event
+    message = ApprovalRefused(
+        proposal_id=event.event_id,
+        digest=proposal.digest,
+        voter=voter,
+        comment=why,
+        cause=cause,
+        proposal=event.data,
+    )
+    about = f"{event.event_id}:{ApprovalCause.Name(cause)}"
+    return messages.decision(flow, message, about=about, now=now, step=event.step)

@@ -1,0 +1,147 @@
+"""`decide`: what the coordinator appends next to a flow as it stands, or None. Pure: `now` is an argument.
+
+Asked again after every append until it answers None; a crash in between is harmless, because the same gap is found
+again. The fold knows what a flow is waiting for, and holds void what it was not; `decide` puts it on record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from types import MappingProxyType
+
+from handrail.coordinator.decide import approvals, messages, undos
+from handrail.mesh.flow import Flow, RunState, StepRun, Wish
+from handrail.mesh.flow.absence import Absence, disturbing, moved
+from handrail.mesh.flow.queue import Queue, Queues, Wait
+from handrail.mesh.fold import deadlines, escalations, halts, resume, settled
+from handrail.mesh.template import Consequence
+from handrail.mesh.wire.envelope import Entry
+from handrail.v1.decision_pb2 import Choice, FlowResumed, HaltMode, RuleAction, RuleTripped
+
+_HALT_OF_CHOICE = {
+    Choice.CHOICE_COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
+    Choice.CHOICE_CANCEL: HaltMode.HALT_MODE_CANCEL,
+    Choice.CHOICE_FAIL: HaltMode.HALT_MODE_FAIL,
+}
+
+_NO_QUEUES: Queues = MappingProxyType({})
+
+_ACTION_OF_RULE = {
+    Consequence.ESCALATE: RuleAction.RULE_ACTION_ESCALATE,
+    Consequence.COMPENSATE: RuleAction.RULE_ACTION_COMPENSATE,
+    Consequence.FAIL: RuleAction.RULE_ACTION_FAIL,
+    Consequence.COMPLETE: RuleAction.RULE_ACTION_COMPLETE,
+}
+
+
+def decide(flow: Flow, now: datetime, absences: Sequence[Absence] = (), queues: Queues = _NO_QUEUES) -> Entry | None:
+    """The next message to append, or None when nothing is due at `now`.
+
+    `absences` are the times in which no coordinator was there, `queues` those of the agents whose attempts are due:
+    what is due for the one alone, or is in the other, is given time first.
+    """
+    if flow.first is None or flow.closed:
+        return None
+    return _first(_OF_STATE, flow, now) or _give_time(flow, now, absences, queues) or _first(_OF_TIME, flow, now)
+
+
+def agents_due(flow: Flow, now: datetime) -> frozenset[str]:
+    """The agents whose attempts are due at `now`: whether those are in a queue is to be known first."""
+    late = [run.step.agent for run in flow.runs.values() if run.state is RunState.OWED and run.deadline <= now]
+    late += [e.step.agent for e in flow.effects.values() if e.deadline is not None and e.deadline <= now]
+    return frozenset(late)
+
+
+def _give_time(flow: Flow, now: datetime, absences: Sequence[Absence], queues: Queues) -> Entry | None:
+    if not absences and not queues:
+        return None
+    for each in deadlines.watched(flow):
+        clock, wait = each.clock, each.wait
+        if clock.due > now:
+            continue
+        if (until := moved(clock, absences, now)) is not None:
+            return messages.time_credited(flow, each, disturbing(clock, absences), until, now)
+        if wait is not None and wait.agent in queues and (entry := _wait(flow, each, wait, queues[wait.agent], now)):
+            return entry
+    return None
+
+
+def _wait(flow: Flow, due: deadlines.Watched, wait: Wait, queue: Queue, now: datetime) -> Entry | None:
+    if wait.in_queue(queue) and (until := wait.next_look(now)) > due.clock.due:
+        return messages.step_queued(flow, due, until, now)
+    if wait.may_have_left(queue):
+        return messages.step_queued(flow, due, wait.last_look(now), now, handed_out=True)
+    return None
+
+
+def _trip(flow: Flow, now: datetime) -> Entry | None:
+    trip = next((trip for trip in flow.trips.values() if not trip.recorded), None)
+    if trip is None:
+        return None
+    message = RuleTripped(
+        rule=trip.rule,
+        event_id=trip.event_id,
+        sequence=trip.sequence,
+        then=_ACTION_OF_RULE[trip.then],
+        detail=trip.detail,
+        rule_digest=trip.digest,
+        inputs=trip.inputs,
+    )
+    return messages.decision(flow, message, about=trip.rule, now=now)
+
+
+def _wish(flow: Flow, now: datetime) -> Entry | None:
+    wish = flow.wish
+    if wish is None:
+        return None
+    if wish.choice == Choice.CHOICE_REJECT:
+        return approvals.rejection(flow, wish, now)
+    if wish.choice == Choice.CHOICE_RESUME:
+        return _resume(flow, wish, now)
+    return messages.halted(flow, _HALT_OF_CHOICE[wish.choice], wish.reason, now, by=wish.by)
+
+
+def _resume(flow: Flow, wish: Wish, now: datetime) -> Entry | None:
+    if not resume.may_resume(flow):
+        return None
+    return messages.decision(flow, FlowResumed(by=wish.by, reason=wish.reason), about="", now=now)
+
+
+def _halt(flow: Flow, now: datetime) -> Entry | None:
+    due = halts.due(flow)
+    return None if due is None else messages.halted(flow, due.mode, due.reason, now)
+
+
+def _close(flow: Flow, now: datetime) -> Entry | None:
+    final = settled(flow)
+    if final is None or flow.halt is None:
+        return None
+    return messages.closed(flow, final, flow.halt.reason, now)
+
+
+def _attempts(flow: Flow, now: datetime) -> Entry | None:
+    return next((entry for run in flow.awaited_runs() if (entry := _attempt(flow, run, now)) is not None), None)
+
+
+def _attempt(flow: Flow, run: StepRun, now: datetime) -> Entry | None:
+    match run.state:
+        case RunState.OWED if now >= run.deadline:
+            return messages.step_timed_out(flow, run, now)
+        case RunState.BACKOFF if run.retry_at is not None and now >= run.retry_at:
+            return messages.retry(flow, run, now)
+    return None
+
+
+def _matter(flow: Flow, now: datetime) -> Entry | None:
+    matter = escalations.due(flow, now)
+    return None if matter is None else messages.escalated(flow, matter, now)
+
+
+_Question = Callable[[Flow, datetime], Entry | None]
+_OF_STATE: tuple[_Question, ...] = (_trip, _wish, _halt, _close)
+_OF_TIME: tuple[_Question, ...] = (approvals.proposals, _attempts, undos.undos, _matter)
+
+
+def _first(questions: tuple[_Question, ...], flow: Flow, now: datetime) -> Entry | None:
+    return next((entry for ask in questions if (entry := ask(flow, now)) is not None), None)

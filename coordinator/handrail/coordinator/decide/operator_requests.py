@@ -1,0 +1,228 @@
+"""What people ask of a flow, judged by the flow as it stands: the decision to record, or why there is none. Pure.
+
+Each raises HandrailError where it may not be made. Where what is asked for is there already, it returns the position in
+the stream up to which the flow shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from datetime import UTC, datetime
+
+from handrail.coordinator.api.auth import Caller
+from handrail.coordinator.decide import messages
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Effect, Flow, Proposal, StepRun, Void
+from handrail.mesh.fold import Versions, evolve, is_final, status
+from handrail.mesh.fold.approvals import ballot_of, judge_vote
+from handrail.mesh.fold.attempts import next_run
+from handrail.mesh.fold.halts import may_halt
+from handrail.mesh.fold.migration import why_not as why_not_migrate
+from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import Entry, Recorded
+from handrail.v1.decision_pb2 import (
+    ApprovalCause,
+    ApprovalGiven,
+    ApprovalRefused,
+    Choice,
+    FlowMigrated,
+    FlowStatus,
+    HaltMode,
+    Resolved,
+    StepReopened,
+)
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+
+def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str) -> Entry | int:
+    """A vote, or where the caller's stands; APPROVAL_NOT_FOUND, APPROVAL_CLOSED, DIGEST_MISMATCH, MISSING_ROLE,
+    REQUESTER_MAY_NOT_VOTE, PROPOSER_MAY_NOT_VOTE (who speaks for the agent that proposed it is barred, too), and
+    ALREADY_VOTED where the caller's vote that counted was another one."""
+    proposal = flow.proposals.get(approval_id)
+    if proposal is None:
+        raise refusal(ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND, flow, f"it has no proposal {approval_id}")
+    ballot = ballot_of(proposal, caller.subject)
+    if ballot is not None and (ballot.approve, proposal.digest) == (approve, digest):
+        return ballot.sequence
+    refused = judge_vote(proposal, caller.subject, caller.roles, digest)
+    if refused is not None:
+        raise refusal(refused.reason, flow, refused.text)
+    if caller.agent and caller.agent == proposal.recorded.agent:
+        text = f"{caller.subject} speaks for {caller.agent}, which proposed it, and may not vote on it"
+        raise refusal(ErrorReason.ERROR_REASON_PROPOSER_MAY_NOT_VOTE, flow, text)
+    return _vote(flow, proposal, digest=digest, approve=approve, comment=comment, caller=caller)
+
+
+def compensation(
+    flow: Flow, caller: Caller, *, reason: str, to_step: str, etag: str, run_again: Iterable[str] = ()
+) -> Entry:
+    """A halt that undoes effects, all or back to a step; WRONG_STATUS, STEP_NOT_FOUND, ETAG_MISMATCH, and
+    CONSENT_NEEDED where steps would run a second time that `run_again` does not name."""
+    _require_etag(flow, etag)
+    floor = flow.sequence_of_step(to_step) if to_step else 0
+    if to_step and not floor:
+        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"no fact of a step «{to_step}» is there")
+    consented = frozenset(run_again)
+    entry = _halt(flow, HaltMode.HALT_MODE_COMPENSATE, reason, caller, to_step=to_step, run_again=consented)
+    if to_step:
+        _require_consent(flow, flow.effects_that_stay(floor), consented)
+    return entry
+
+
+def cancelling(flow: Flow, caller: Caller, *, reason: str, keep_effects: bool, etag: str) -> Entry:
+    """A halt that ends the flow CANCELLED; WRONG_STATUS, ETAG_MISMATCH."""
+    _require_etag(flow, etag)
+    return _halt(flow, HaltMode.HALT_MODE_CANCEL, reason, caller, keep_effects=keep_effects)
+
+
+def retrying(
+    flow: Flow, caller: Caller, *, step: str, root: str, reason: str, etag: str, run_again: Iterable[str] = ()
+) -> Entry:
+    """A step done again; STEP_NOT_FOUND, WRONG_STATUS, ETAG_MISMATCH, CONSENT_NEEDED."""
+    _require_etag(flow, etag)
+    if flow.is_halted:
+        raise refusal(ErrorReason.ERROR_REASON_WRONG_STATUS, flow, "it is halted; no forward step starts any more")
+    run = _run(flow, step, root)
+    outputs = (flow.effects.get(event_id) for event_id in run.outputs.values())
+    _require_consent(flow, [effect for effect in outputs if effect is not None and effect.stays], frozenset(run_again))
+    message = StepReopened(step=run.step.name, root=run.root, run=next_run(run), by=caller.subject, reason=reason)
+    return messages.decision(
+        flow, message, about=f"{run.step.name}:{run.root}", now=moment(flow), step=run.step.name, root=run.root
+    )
+
+
+def answer(
+    flow: Flow,
+    caller: Caller,
+    *,
+    escalation_id: str,
+    choice: Choice.ValueType,
+    reason: str,
+    etag: str,
+    run_again: Iterable[str] = (),
+) -> Entry:
+    """An answer to an open escalation; ESCALATION_NOT_FOUND, CHOICE_NOT_OFFERED, ETAG_MISMATCH, CONSENT_NEEDED."""
+    _require_etag(flow, etag)
+    wanted = escalation_id or (next(iter(flow.escalations)) if len(flow.escalations) == 1 else "")
+    escalation = flow.escalations.get(wanted)
+    if escalation is None:
+        open_ones = ", ".join(flow.escalations) or "none"
+        raise refusal(
+            ErrorReason.ERROR_REASON_ESCALATION_NOT_FOUND,
+            flow,
+            f"no such escalation is open; open: {open_ones}",
+        )
+    if choice not in escalation.choices:
+        offered = ", ".join(Choice.Name(c).removeprefix("CHOICE_") for c in escalation.choices)
+        raise refusal(ErrorReason.ERROR_REASON_CHOICE_NOT_OFFERED, flow, f"it offers {offered}")
+    consented = frozenset(run_again)
+    if choice == Choice.CHOICE_RESUME and flow.halt is not None and flow.halt.to_step:
+        # What became known since it was halted was in nobody's plan.
+        _require_consent(flow, flow.effects_that_stay(flow.halt.floor), consented | flow.halt.run_again)
+    message = Resolved(
+        escalation_id=wanted, choice=choice, by=caller.subject, reason=reason, run_again=sorted(consented)
+    )
+    return messages.decision(flow, message, about=wanted, now=moment(flow))
+
+
+def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag: str) -> Entry | int:
+    """A move to another version; WRONG_STATUS with every reason why it can't move, ETAG_MISMATCH."""
+    if flow.template.version == target.version:
+        return flow.last_sequence
+    _require_etag(flow, etag)
+    reasons = why_not_migrate(flow, target)
+    if reasons:
+        text = f"it can't move to version {target.version}: {'; '.join(reasons)}"
+        raise refusal(ErrorReason.ERROR_REASON_WRONG_STATUS, flow, text)
+    message = FlowMigrated(
+        from_version=flow.template.version,
+        to_version=target.version,
+        by=caller.subject,
+        reason=reason,
+    )
+    return messages.decision(flow, message, about=str(target.version), now=moment(flow))
+
+
+def moment(flow: Flow) -> datetime:
+    """The broker's clock, as the flow last saw it: this replica's own could run ahead of the one that judges."""
+    return flow.last_time or datetime.now(UTC)
+
+
+def why_void(flow: Flow, entry: Entry, versions: Versions) -> Void | None:
+    """Why the flow would not count this decision; None where it would."""
+    recorded = Recorded(entry.address, entry.event, flow.last_sequence + 1, moment(flow))
+    return evolve(flow, recorded, versions).void.get(recorded.sequence)
+
+
+def _vote(flow: Flow, proposal: Proposal, *, digest: str, approve: bool, comment: str, caller: Caller) -> Entry:
+    event_id = proposal.recorded.event_id
+    refused = proposal.recorded.event.data
+    vote = ApprovalGiven() if approve else ApprovalRefused(proposal=refused)
+    vote.proposal_id, vote.digest, vote.comment = event_id, digest, comment
+    vote.voter, vote.cause = caller.subject, ApprovalCause.APPROVAL_CAUSE_VOTE
+    vote.roles.extend(sorted(caller.roles))
+    step = proposal.recorded.event.step
+    return messages.decision(flow, vote, about=f"{event_id}:{caller.subject}", now=moment(flow), step=step)
+
+
+def _halt(
+    flow: Flow,
+    mode: HaltMode.ValueType,
+    reason: str,
+    caller: Caller,
+    *,
+    to_step: str = "",
+    keep_effects: bool = False,
+    run_again: Iterable[str] = (),
+) -> Entry:
+    if not may_halt(flow, mode) or (mode == HaltMode.HALT_MODE_CANCEL and is_final(flow)):
+        standing = FlowStatus.Name(status(flow)).removeprefix("FLOW_STATUS_")
+        raise refusal(ErrorReason.ERROR_REASON_WRONG_STATUS, flow, f"it is {standing}")
+    return messages.halted(
+        flow,
+        mode,
+        reason,
+        moment(flow),
+        by=caller.subject,
+        to_step=to_step,
+        keep_effects=keep_effects,
+        run_again=run_again,
+    )
+
+
+def _require_consent(flow: Flow, effects: Iterable[Effect], consented: Set[str]) -> None:
+    """Raise CONSENT_NEEDED unless each step is named that would run a second time though what it did stands."""
+    missing = sorted({effect.step.name for effect in effects} - consented)
+    if missing:
+        names = ", ".join(missing)
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_CONSENT_NEEDED,
+            f"flow {flow.flow_id}: what was done by {names} stands, and would be done a second time; "
+            f"if that is meant, name in run_again: {names}",
+            steps=names,
+            flow_id=flow.flow_id,
+        )
+
+
+def _require_etag(flow: Flow, etag: str) -> None:
+    if etag and etag != flow.etag:
+        raise refusal(
+            ErrorReason.ERROR_REASON_ETAG_MISMATCH, flow, f"it changed since etag {etag} was read; it is {flow.etag}"
+        )
+
+
+def _run(flow: Flow, step: str, root: str) -> StepRun:
+    runs = [run for run in flow.runs.values() if run.step.name == step and root in ("", run.root)]
+    if len(runs) == 1:
+        return runs[0]
+    if not runs:
+        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"no run of step «{step}» is there")
+    roots = ", ".join(run.root for run in runs)
+    raise refusal(
+        ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"step «{step}» has several runs; name one by its root: {roots}"
+    )
+
+
+def refusal(reason: ErrorReason.ValueType, flow: Flow, text: str) -> HandrailError:
+    """Why this may not be done to this flow."""
+    return HandrailError(reason, f"flow {flow.flow_id}: {text}", flow_id=flow.flow_id, flow_type=flow.flow_type)

@@ -1,0 +1,259 @@
+"""Lists read straight from the streams: slow but true, and nothing has to be kept beside them.
+
+A list goes on from a cursor, which is a sequence of the stream it reads. Messages of a stream never move, so a page
+is not upset by what is stored meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from handrail.mesh.bus import Bus, RawMessage, fresh_read
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow, Proposal, ProposalState
+from handrail.mesh.fold import status as status_of
+from handrail.mesh.streams import FLOW, QUARANTINE, stream_walk
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Recorded, Unreadable, decode, timestamp
+from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind, parse
+from handrail.v1.decision_pb2 import ApprovalRequested, FlowStatus
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.failure_pb2 import Quarantined
+from handrail.v1.quarantine_service_pb2 import QuarantinedMessage
+
+_logger = logging.getLogger(__name__)
+
+EXAMINED = 1000
+"""How many flows one page looks at; a page of a rare status may come short, with more behind it."""
+
+_APPROVAL_REQUESTED = ApprovalRequested.DESCRIPTOR.full_name
+_AT_ONCE = 16
+
+Item = TypeVar("Item")
+ItemOf = TypeVar("ItemOf", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[ItemOf]):
+    """One item of a list; the list goes on from `cursor` behind it."""
+
+    item: ItemOf
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[ItemOf]):
+    """One page. `next_cursor` is 0 at the end of the list."""
+
+    rows: tuple[Listed[ItemOf], ...]
+    next_cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A proposal that asked for people, and the flow as it stands."""
+
+    flow: Flow
+    proposal: Proposal
+
+
+class Scanner:
+    """Every call also raises what reading the streams raises."""
+
+    def __init__(self, bus: Bus, store: FlowStore) -> None:
+        self._bus = bus
+        self._store = store
+
+    async def flows(
+        self,
+        *,
+        size: int,
+        cursor: int = 0,
+        flow_type: str = "",
+        status: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED,
+        where: Callable[[Flow], bool] = lambda flow: True,
+    ) -> Listing[Flow | Unreadable]:
+        """Flows by the time they began, newest first; of one type, with one status, of which `where` holds.
+
+        Those that can't be read have no status, and `where` is not asked.
+        """
+        await self._store.catalog.refresh()
+        rows: list[Listed[Flow | Unreadable]] = []
+        examined = 0
+        async for some in chunks(self._starts(flow_type, below=cursor), _AT_ONCE):
+            flows = await asyncio.gather(*(self._flow(address, sequence) for address, sequence in some))
+            for (_, sequence), flow in zip(some, flows, strict=True):
+                examined += 1
+                if isinstance(flow, Unreadable):
+                    fits = not status
+                else:
+                    fits = flow is not None and (not status or status_of(flow) == status) and where(flow)
+                if flow is not None and fits:
+                    rows.append(Listed(flow, sequence))
+                if len(rows) == size or examined == EXAMINED:
+                    return Listing(tuple(rows), sequence)
+        return Listing(tuple(rows), 0)
+
+    async def approvals(
+        self, *, size: int, cursor: int = 0, flow_type: str = "", include_closed: bool = False
+    ) -> Listing[Asked | Unreadable]:
+        """Proposals that wait for people, by the time they were asked, oldest first; all that ever asked if
+        `include_closed`.
+        """
+        rows: list[Listed[Asked | Unreadable]] = []
+        examined = 0
+        subject_filter = f"flow.{flow_type or '*'}.*.{Kind.DECISION}.{COORDINATOR}.*.{_APPROVAL_REQUESTED}"
+        async for message in stream_walk.oldest_first(self._bus, FLOW, subject_filter, after=cursor):
+            examined += 1
+            asked = await self._asked(message)
+            if asked is not None and (
+                isinstance(asked, Unreadable) or include_closed or asked.proposal.state is ProposalState.PENDING
+            ):
+                rows.append(Listed(asked, message.sequence))
+            if len(rows) == size or examined == EXAMINED:
+                return Listing(tuple(rows), message.sequence)
+        return Listing(tuple(rows), 0)
+
+    async def quarantined(self, *, size: int, cursor: int = 0, flow_type: str = "") -> Listing[QuarantinedMessage]:
+        """Messages in quarantine, oldest first."""
+        rows: list[Listed[QuarantinedMessage]] = []
+        kept = f"quarantine.{flow_type or '*'}.>"
+        async for message in stream_walk.oldest_first(self._bus, QUARANTINE, kept, after=cursor):
+            rows.append(Listed(_quarantined(message), message.sequence))
+            if len(rows) == size:
+                return Listing(tuple(rows), message.sequence)
+        return Listing(tuple(rows), 0)
+
+    async def quarantined_message(self, quarantine_id: int) -> QuarantinedMessage:
+        """One message in quarantine; QUARANTINE_NOT_FOUND."""
+        message = await fresh_read.by_sequence(self._bus, QUARANTINE, quarantine_id, subject_filter="quarantine.>")
+        if message is None:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_QUARANTINE_NOT_FOUND,
+                f"there is no quarantined message {quarantine_id}",
+                quarantine_id=str(quarantine_id),
+            )
+        return _quarantined(message)
+
+    async def _flow(self, address: Address, at_least: int) -> Flow | Unreadable | None:
+        try:
+            flow = await self._store.load(address.flow_type, address.flow_id, at_least=at_least)
+        except Exception as error:
+            if isinstance(error, HandrailError) and error.reason == ErrorReason.ERROR_REASON_FLOW_NOT_FOUND:
+                return None  # nothing of it can be read: quarantine has it
+            return unreadable(address, error)
+        # Its first event does not count: quarantine has it, and there is no flow.
+        return flow if flow.first is not None else None
+
+    async def _asked(self, message: RawMessage) -> Asked | Unreadable | None:
+        request = _readable(message)
+        if request is None:
+            return None
+        try:
+            return await self._asked_by(request)
+        except Exception as error:
+            return unreadable(request.address, error, proposal_id=_proposal_of(request))
+
+    async def _asked_by(self, request: Recorded) -> Asked | None:
+        address = request.address
+        history = await self._store.read(address.flow_type, address.flow_id, at_least=request.sequence)
+        flow = await self._store.fold(address.flow_type, address.flow_id, history)
+        proposal_id = _proposal_of(request)
+        proposal = flow.proposals.get(proposal_id)
+        if proposal is None or proposal.requested_at is None:
+            return None
+        # It may be asked again with a new expiry: its place in the list is where it asked first.
+        asked = (r for r in history if r.type == _APPROVAL_REQUESTED and r.sequence not in flow.void)
+        first = next((r for r in asked if _proposal_of(r) == proposal_id), None)
+        return Asked(flow, proposal) if first is not None and first.sequence == request.sequence else None
+
+    async def _starts(self, flow_type: str, *, below: int) -> AsyncIterator[tuple[Address, int]]:
+        """First events of flows with their sequences, newest first."""
+        filters = sorted(
+            {
+                f"flow.{template.name}.*.{Kind.EVENT}.*.*.{message_type}"
+                for template in self._store.catalog.all()
+                if not flow_type or template.name == flow_type
+                for message_type in template.starts_with
+            }
+        )
+        async for message in stream_walk.newest_first(self._bus, FLOW, filters, below=below):
+            try:
+                address = parse(message.subject)
+            except HandrailError:
+                continue
+            if address.event_id == ids.start_id(address.flow_id):
+                yield address, message.sequence
+
+
+def readable(listing: Listing[Flow | Unreadable]) -> Listing[Flow]:
+    """A page of flows without those that can't be read."""
+    rows = tuple(Listed(row.item, row.cursor) for row in listing.rows if isinstance(row.item, Flow))
+    return Listing(rows, listing.next_cursor)
+
+
+def unreadable(address: Address, error: Exception, *, proposal_id: str = "") -> Unreadable:
+    """What a list shows in place of a flow that it met an error with; that the broker is away is raised again."""
+    if isinstance(error, HandrailError):
+        if error.reason == ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE:
+            raise error
+        _logger.warning("flow %s can't be listed: %s", address.flow_id, error.text)
+        return Unreadable(address.flow_type, address.flow_id, error.text, proposal_id)
+    _logger.error("flow %s can't be listed", address.flow_id, exc_info=error)
+    return Unreadable(address.flow_type, address.flow_id, f"unexpected: {type(error).__name__}", proposal_id)
+
+
+async def chunks(items: AsyncIterator[Item], size: int) -> AsyncIterator[list[Item]]:
+    """The items in lists of this size; the last one may be shorter."""
+    chunk: list[Item] = []
+    async for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _readable(message: RawMessage) -> Recorded | None:
+    try:
+        return decode(message.subject, message.body, sequence=message.sequence, time=message.time)
+    except HandrailError:
+        return None  # quarantined by whoever it was delivered to
+
+
+def _proposal_of(request: Recorded) -> str:
+    asked = ApprovalRequested()
+    try:
+        request.event.data.Unpack(asked)
+    except DecodeError:
+        return ""
+    return asked.proposal_id
+
+
+def _quarantined(message: RawMessage) -> QuarantinedMessage:
+    _, flow_type, flow_id, _, event_id = (message.subject.split(".") + [""] * 5)[:5]
+    try:
+        kept = Quarantined.FromString(message.body)
+    except DecodeError:
+        kept = Quarantined(
+            reason=ErrorReason.ERROR_REASON_MALFORMED,
+            detail="what is in quarantine is itself no handrail.v1.Quarantined",
+            subject=message.subject,
+            body=message.body,
+        )
+    return QuarantinedMessage(
+        quarantine_id=message.sequence,
+        time=timestamp(message.time),
+        flow_type=flow_type,
+        flow_id=flow_id,
+        event_id=event_id,
+        message=kept,
+    )

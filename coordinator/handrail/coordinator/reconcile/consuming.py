@@ -1,0 +1,55 @@
+"""Consuming a durable, many deliveries at a time, each contained: one that fails disturbs no other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+
+from handrail.coordinator.reconcile.settle import Guard, Held
+from handrail.mesh.bus import Bus, Delivery, Pull
+
+IN_FLIGHT = 64
+"""Deliveries of a durable that one replica works on at a time; the broker keeps the rest."""
+
+Handle = Callable[[Delivery], Coroutine[None, None, None]]
+
+
+class Consumer:
+    """Feeds the deliveries of one durable to `handle`."""
+
+    def __init__(self, bus: Bus, guard: Guard, *, stream: str, durable: str, handle: Handle) -> None:
+        self._bus = bus
+        self._guard = guard
+        self._stream = stream
+        self._durable = durable
+        self._handle = handle
+        self._held = Held()
+        self._pull: Pull | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be consumed at the moment; empty where it can."""
+        return self._pull.problem if self._pull is not None else ""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Consume until `stopping` is set, then finish what was begun."""
+        self._pull = pull = await self._bus.pull(
+            self._stream, self._durable, in_flight=IN_FLIGHT, on_delivery=self._begin
+        )
+        keeping = asyncio.create_task(self._held.keep(), name=f"keep {self._durable}")
+        try:
+            await stopping.wait()
+        finally:
+            await pull.stop()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+
+    def _begin(self, delivery: Delivery) -> None:
+        self._held.add(delivery)
+        task = asyncio.create_task(self._guard.run(self._durable, [delivery], self._handle(delivery)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

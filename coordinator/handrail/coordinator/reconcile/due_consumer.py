@@ -1,0 +1,36 @@
+"""The durable `due`: timers that fired."""
+
+from __future__ import annotations
+
+import logging
+
+from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.settle import is_hopeless
+from handrail.coordinator.reconcile.timer_schedule import known_sequence
+from handrail.mesh.bus import Delivery
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.wire.subjects import parse_due
+
+log = logging.getLogger(__name__)
+
+
+class Due:
+    """Has each flow attended to that a timer fired for."""
+
+    def __init__(self, attendant: Attendant) -> None:
+        self._attendant = attendant
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Attend to the flow of one timer, as it is at least as new as when the timer was armed.
+
+        Raises what `Attendant.attend` raises; a flow that is gone is no error.
+        """
+        due = parse_due(delivery.subject)
+        try:
+            await self._attendant.attend(
+                due.flow_type, due.flow_id, since=0, at_least=known_sequence(delivery.body), now=delivery.time
+            )
+        except HandrailError as error:
+            if not is_hopeless(error, delivery.delivered):
+                raise
+            log.warning("timer %s has no flow any more: %s", delivery.subject, error.text)

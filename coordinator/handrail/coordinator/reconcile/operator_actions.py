@@ -1,0 +1,251 @@
+"""What people ask of a flow: votes, compensation, cancelling, retries, answers to escalations.
+
+Each is one recorded decision, judged by the fold like any other; then the flow is attended to until nothing is left to
+decide. What would not count is refused before it is recorded. A call that comes again, with the same request id, is
+answered as it was the first time; so is a vote that its voter repeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from handrail.coordinator.api.auth import Caller
+from handrail.coordinator.decide import operator_requests
+from handrail.coordinator.decide.timers import timers
+from handrail.coordinator.reconcile import repeated_calls
+from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.mesh.errors import HandrailError, WrongSequence
+from handrail.mesh.flow import Flow, Void
+from handrail.mesh.fold import NO_VERSIONS, Versions
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.identity import canonical
+from handrail.v1.decision_pb2 import Choice
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.event_pb2 import CallerRequest
+
+_IN_FLIGHT = 0.05
+"""Seconds to wait for a message that the leader has taken and not stored yet."""
+
+_TRIES = 20
+"""How often a decision is made anew because the flow moved on while it was being recorded."""
+
+Judge = Callable[[Flow], Entry | int]
+"""Builds the decision for a flow as it stands, or says where it stands already; raises where it may not be made."""
+
+
+class Interventions:
+    """Records what people decide. Every method returns the flow as it stands afterwards.
+
+    `request` is the call as it is recorded (`answering.caller_request`); None for who asks from within this process.
+    Each raises FLOW_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED, BROKER_UNAVAILABLE and what its judgement raises.
+    """
+
+    def __init__(self, store: FlowStore, attendant: Attendant) -> None:
+        self._store = store
+        self._attendant = attendant
+
+    async def vote(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        approval_id: str,
+        digest: str,
+        approve: bool,
+        comment: str,
+        caller: Caller,
+        request: CallerRequest | None = None,
+    ) -> Flow:
+        """Vote on a proposal in the caller's name; see `judgements.vote`, and APPROVAL_CLOSED, DIGEST_MISMATCH."""
+
+        def judge(flow: Flow) -> Entry | int:
+            return operator_requests.vote(
+                flow, caller, approval_id=approval_id, digest=digest, approve=approve, comment=comment
+            )
+
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
+
+    async def compensate(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        reason: str,
+        to_step: str,
+        etag: str,
+        run_again: Iterable[str] = (),
+        caller: Caller,
+        request: CallerRequest | None = None,
+    ) -> Flow:
+        """Halt a flow and undo its effects, all or back to a step; see `judgements.compensation`."""
+
+        def judge(flow: Flow) -> Entry:
+            return operator_requests.compensation(
+                flow, caller, reason=reason, to_step=to_step, etag=etag, run_again=run_again
+            )
+
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
+
+    async def cancel(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        reason: str,
+        keep_effects: bool,
+        etag: str,
+        caller: Caller,
+        request: CallerRequest | None = None,
+    ) -> Flow:
+        """Halt a flow, undo its effects unless they are to be kept, and end it CANCELLED; see
+        `judgements.cancelling`."""
+
+        def judge(flow: Flow) -> Entry:
+            return operator_requests.cancelling(flow, caller, reason=reason, keep_effects=keep_effects, etag=etag)
+
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
+
+    async def retry_step(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        step: str,
+        root: str,
+        reason: str,
+        etag: str,
+        run_again: Iterable[str] = (),
+        caller: Caller,
+        request: CallerRequest | None = None,
+    ) -> Flow:
+        """Have a step done again; see `judgements.retrying`."""
+
+        def judge(flow: Flow) -> Entry:
+            return operator_requests.retrying(
+                flow, caller, step=step, root=root, reason=reason, etag=etag, run_again=run_again
+            )
+
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
+
+    async def resolve(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        escalation_id: str,
+        choice: Choice.ValueType,
+        reason: str,
+        etag: str,
+        run_again: Iterable[str] = (),
+        caller: Caller,
+        request: CallerRequest | None = None,
+    ) -> Flow:
+        """Answer an open escalation; see `judgements.answer`."""
+
+        def judge(flow: Flow) -> Entry:
+            return operator_requests.answer(
+                flow, caller, escalation_id=escalation_id, choice=choice, reason=reason, etag=etag, run_again=run_again
+            )
+
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
+
+    async def migrate(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        to_version: int,
+        reason: str,
+        etag: str,
+        caller: Caller,
+        request: CallerRequest | None = None,
+    ) -> Flow:
+        """Move a flow to another version; see `judgements.migrating`, and TEMPLATE_NOT_FOUND."""
+        target = await self._store.catalog.template(flow_type, to_version)
+
+        def judge(flow: Flow) -> Entry | int:
+            return operator_requests.migrating(flow, target, caller, reason=reason, etag=etag)
+
+        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller), {target.version: target})
+
+    async def _record(
+        self,
+        flow_type: str,
+        flow_id: str,
+        judge: Judge,
+        request: CallerRequest,
+        versions: Versions = NO_VERSIONS,
+    ) -> Flow:
+        async with self._attendant.turn(flow_id):
+            flow = await self._store.load_newest(flow_type, flow_id)
+            for _ in range(_TRIES):
+                judged = _judged(flow, judge, request)
+                if isinstance(judged, int):
+                    return await self._as_answered(flow, judged)
+                entry = repeated_calls.stamped(flow, judged, request)
+                _refuse(flow, operator_requests.why_void(flow, entry, versions))
+                try:
+                    sequence, after = await self._attendant.append(flow, entry)
+                except WrongSequence as refused:
+                    flow = await self._moved_on(flow, refused)
+                    continue
+                void = after.void.get(sequence)
+                if void is None:
+                    return await self._settle(flow, after)
+                # An agent's message slipped in between: it may have settled what was asked for.
+                judged = _judged(after, judge, request)
+                if isinstance(judged, int):
+                    return await self._as_answered(after, judged)
+                _refuse(after, void)
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_ETAG_MISMATCH,
+            f"flow {flow_id} moved on {_TRIES} times while the decision was being recorded; try again",
+        )
+
+    async def _as_answered(self, flow: Flow, sequence: int) -> Flow:
+        """The flow as the call was answered that had the message at this position recorded."""
+        if sequence == flow.last_sequence:
+            return flow
+        history = await self._store.read(flow.flow_type, flow.flow_id, at_least=flow.last_sequence)
+        end = repeated_calls.end_of_answer(history, sequence)
+        shown = [recorded for recorded in history if recorded.sequence <= end]
+        return await self._store.fold(flow.flow_type, flow.flow_id, shown)
+
+    async def _moved_on(self, flow: Flow, refused: WrongSequence) -> Flow:
+        """The flow with what the refusal of an append named; a message in flight to its replicas takes a moment."""
+        named = refused.last_sequence or 0
+        if named <= flow.last_sequence:
+            await asyncio.sleep(_IN_FLIGHT)
+            named = await self._store.newest(flow.flow_type, flow.flow_id)
+        return await self._store.catch_up(flow, at_least=named)
+
+    async def _settle(self, before: Flow, after: Flow) -> Flow:
+        """Attend to what follows. Where another replica is at it already, it will see to it: the decision is in the
+        stream."""
+        try:
+            return await self._attendant.settle(
+                after, operator_requests.moment(after), before=timers(before), since=before.last_sequence + 1
+            )
+        except HandrailError as error:
+            if error.reason != ErrorReason.ERROR_REASON_FLOW_BUSY:
+                raise
+            return await self._store.load(after.flow_type, after.flow_id, at_least=after.last_sequence)
+
+
+def _unnamed(caller: Caller) -> CallerRequest:
+    """What is recorded of a caller who asks from within this process."""
+    return CallerRequest(caller=canonical(caller.subject))
+
+
+def _judged(flow: Flow, judge: Judge, request: CallerRequest) -> Entry | int:
+    """What is to be recorded, or the position at which it is: by the same call, or by whoever asked for the same."""
+    earlier = repeated_calls.recorded_before(flow, request)
+    return judge(flow) if earlier is None else earlier.sequence
+
+
+def _refuse(flow: Flow, void: Void | None) -> None:
+    """Refuse what would not count, or does not."""
+    if void is not None:
+        raise operator_requests.refusal(void.reason or ErrorReason.ERROR_REASON_WRONG_STATUS, flow, void.text)

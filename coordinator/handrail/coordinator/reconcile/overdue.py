@@ -1,0 +1,78 @@
+"""Timers that are long overdue: flows whose timer the broker did not fire, or nobody handled."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from handrail.coordinator.reconcile.timer_schedule import known_sequence
+from handrail.coordinator.replay.bulk_read import scan
+from handrail.mesh.bus import Bus
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.streams import TIMER, stream_walk
+from handrail.mesh.wire.subjects import parse_due
+
+GRACE = timedelta(minutes=1)
+"""How late a timer may be before somebody looks; the broker fires within 0.25 s, 6 s over an election."""
+
+_FIRED_AT_MOST = 5000
+"""Fired timers that one look takes up; under a storm the durable `due` is at them anyway."""
+
+_RESTS = 50
+"""How many times as long as it took a look rests: the pending timers are walked one by one, 15 µs each."""
+
+FlowKey = tuple[str, str]
+
+
+class Overdue:
+    """Looks for overdue timers, at most a fiftieth of the time."""
+
+    def __init__(self, bus: Bus, *, grace: timedelta = GRACE) -> None:
+        self._bus = bus
+        self._grace = grace
+        self._rests_until = 0.0
+
+    async def flows(self) -> dict[FlowKey, int]:
+        """Type and id of each flow with an overdue timer, and the sequence that it has at least reached, if known.
+
+        Raises BROKER_UNAVAILABLE.
+        """
+        loop = asyncio.get_running_loop()
+        late = datetime.now(UTC) - self._grace
+        found = await self._fired(late)
+        if loop.time() >= self._rests_until:
+            began_at = loop.time()
+            found = await self._not_fired(late) | found
+            self._rests_until = loop.time() + _RESTS * (loop.time() - began_at)
+        return found
+
+    async def _fired(self, late: datetime) -> dict[FlowKey, int]:
+        found: dict[FlowKey, int] = {}
+        seen = 0
+        async for message in stream_walk.oldest_first(self._bus, TIMER, "due.>"):
+            seen += 1
+            if message.time > late or seen > _FIRED_AT_MOST:
+                break
+            for key in _flow_of(message.subject):
+                found[key] = max(found.get(key, 0), known_sequence(message.body))
+        return found
+
+    async def _not_fired(self, late: datetime) -> dict[FlowKey, int]:
+        found: dict[FlowKey, int] = {}
+        latest = int(late.timestamp() * 1000)
+        async with scan(self._bus, TIMER, "timer.>", subjects_only=True) as scanning:
+            async for page in scanning.pages():
+                for stored in page:
+                    # A timer's name ends with the time it is due, in milliseconds.
+                    due = stored.subject.rpartition("-")[2]
+                    if due.isdigit() and int(due) < latest and stored.time < late:
+                        found |= dict.fromkeys(_flow_of("due" + stored.subject.removeprefix("timer")), 0)
+        return found
+
+
+def _flow_of(subject: str) -> set[FlowKey]:
+    try:
+        due = parse_due(subject)
+    except HandrailError:
+        return set()
+    return {(due.flow_type, due.flow_id)}

@@ -1,0 +1,94 @@
+"""Calls that come again: what a call is recorded as, whether it was recorded before, and how it was answered. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import sha256
+
+from google.protobuf.message import Message
+
+from handrail.coordinator.api.auth import Caller
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow, Requested
+from handrail.mesh.fold import requests
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import COMMANDS, Entry, Recorded, from_timestamp
+from handrail.mesh.wire.identity import canonical
+from handrail.mesh.wire.subjects import COORDINATOR, Kind
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.event_pb2 import CallerRequest, Event
+
+_ID = "request_id"
+_SUFFIX = "Request"
+
+
+def caller_request(request: Message, caller: Caller) -> CallerRequest:
+    """What is recorded of a call: its id, who called, which method, and the digest of all else that was asked."""
+    rest = type(request)()
+    rest.CopyFrom(request)
+    request_id = str(getattr(request, _ID))
+    rest.ClearField(_ID)
+    return CallerRequest(
+        id=request_id.lower(),
+        caller=canonical(caller.subject),
+        rpc=request.DESCRIPTOR.name.removesuffix(_SUFFIX),
+        digest=sha256(rest.SerializeToString(deterministic=True)).hexdigest(),
+    )
+
+
+def recorded_before(flow: Flow, request: CallerRequest, *, agent: str = "") -> Requested | None:
+    """What the same call had recorded; None where this is its first try, or none counted.
+
+    REQUEST_ID_REUSED where the id was used for something else.
+    """
+    known = requests.find(flow, request, agent=agent)
+    if known is None or not known.sequence:
+        return None
+    if (known.rpc, known.digest) != (request.rpc, request.digest):
+        raise reused(request, f"flow {flow.flow_id}: {known.rpc} recorded at {known.sequence}", flow_id=flow.flow_id)
+    return known
+
+
+def reused(request: CallerRequest, what: str, **metadata: str) -> HandrailError:
+    """The error for a request id that was used for something else before."""
+    return HandrailError(
+        ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
+        f"request id {request.id} was used before for another request ({what}); take a new id for each request",
+        **metadata,
+    )
+
+
+def stamped(flow: Flow, entry: Entry, request: CallerRequest) -> Entry:
+    """The entry with the call that it comes of. The call's id gives the event's: the same call is stored once."""
+    event = Event()
+    event.CopyFrom(entry.event)
+    event.request.CopyFrom(request)
+    if not request.id:
+        return Entry(entry.address, event)
+    known = requests.find(flow, request)
+    voids = 0 if known is None else known.voids
+    event.event_id = ids.requested_id(flow.flow_id, request.caller, request.id, voids)
+    return Entry(entry.address._replace(event_id=event.event_id), event)
+
+
+def end_of_answer(history: Sequence[Recorded], sequence: int) -> int:
+    """The position up to which a call recorded at `sequence` is answered: with what the coordinator decided on it."""
+    end, since = sequence, None
+    for recorded in history:
+        if recorded.sequence == sequence:
+            since = recorded.time
+        elif recorded.sequence > sequence:
+            if since is None or not _follows(recorded, since):
+                break
+            end = recorded.sequence
+    return end
+
+
+def _follows(recorded: Recorded, since: datetime) -> bool:
+    """Whether a message is what the coordinator decided on one that was stored at this time."""
+    if recorded.kind is Kind.RELEASED:
+        return True
+    if recorded.kind not in COMMANDS and recorded.agent != COORDINATOR:
+        return False
+    return not recorded.event.HasField("request") and from_timestamp(recorded.event.time) == since

@@ -1,0 +1,157 @@
+"""Handling deliveries: what becomes of them when the work on them fails. Nothing that is raised gets past here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from datetime import timedelta
+
+from handrail.coordinator.reconcile.troubles import Troubles
+from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.flow import Flow
+from handrail.mesh.streams import quarantine
+from handrail.mesh.streams.durables import ACK_WAIT
+from handrail.mesh.wire.subjects import COORDINATOR
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_FIRST_WAIT = timedelta(milliseconds=500)
+_LONGEST_WAIT = timedelta(seconds=10)
+"""How long a message waits that met a held lease, or a broker that does not answer: it doubles up to this."""
+
+_FIRST_WAIT_AFTER_A_BUG = timedelta(seconds=2)
+_LONGEST_WAIT_AFTER_A_BUG = timedelta(minutes=5)
+"""How long a message waits whose handling broke unexpectedly: it will most likely break again."""
+
+_HOPELESS = frozenset(
+    {
+        ErrorReason.ERROR_REASON_MALFORMED,
+        ErrorReason.ERROR_REASON_WRONG_ADDRESS,
+        ErrorReason.ERROR_REASON_WRONG_EVENT_ID,
+    }
+)
+"""Reasons that trying again does not change: the message goes into quarantine."""
+
+_NOT_THERE = frozenset(
+    {
+        ErrorReason.ERROR_REASON_FLOW_TYPE_NOT_FOUND,
+        ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
+        ErrorReason.ERROR_REASON_FLOW_NOT_FOUND,
+    }
+)
+"""Reasons that a replica of a stream gives, too, that lags: hopeless only after some tries."""
+
+_TRIES = 4
+
+
+def is_hopeless(error: HandrailError, delivered: int) -> bool:
+    """Whether a message that was handed out so often, and failed so, need not be tried again."""
+    return error.reason in _HOPELESS or (error.reason in _NOT_THERE and delivered >= _TRIES)
+
+
+def is_given_up(error: HandrailError) -> bool:
+    """Whether messages of a flow that fails so are put into quarantine, sooner or later."""
+    return is_hopeless(error, _TRIES)
+
+
+class Guard:
+    """Contains the work on deliveries: acknowledges them, quarantines them, or has them come again later."""
+
+    def __init__(self, bus: Bus, troubles: Troubles) -> None:
+        self._bus = bus
+        self._troubles = troubles
+
+    async def run(self, loop: str, deliveries: Sequence[Delivery], work: Awaitable[None]) -> None:
+        """Await the work of a loop on some deliveries of one flow. Raises nothing but a cancellation.
+
+        What failed comes again after a wait that grows with how often it was handed out, and counts as a trouble of its
+        flow until it succeeds.
+        """
+        about = _about(deliveries[0])
+        delivered = max(delivery.delivered for delivery in deliveries)
+        try:
+            try:
+                await work
+            except HandrailError as error:
+                if not is_hopeless(error, delivered):
+                    raise
+                for delivery in deliveries:
+                    await _quarantine(self._bus, delivery, error.reason, error.text)
+        except HandrailError as error:
+            self._troubles.failed(loop, about, error)
+            _again(deliveries, _growing(_FIRST_WAIT, _LONGEST_WAIT, delivered))
+        except Exception as error:
+            self._troubles.failed(loop, about, error)
+            _again(deliveries, _growing(_FIRST_WAIT_AFTER_A_BUG, _LONGEST_WAIT_AFTER_A_BUG, delivered))
+        else:
+            self._troubles.succeeded(loop, about)
+            for delivery in deliveries:
+                delivery.ack()
+
+
+class Held:
+    """Deliveries that are not settled yet, and may wait for longer than the broker does: it is told so in time."""
+
+    def __init__(self) -> None:
+        self._held: set[Delivery] = set()
+
+    def add(self, delivery: Delivery) -> None:
+        """One more."""
+        self._held.add(delivery)
+
+    async def keep(self) -> None:
+        """Say at a third of the broker's wait that each of them is being worked on, for as long as this runs."""
+        while True:
+            await asyncio.sleep(ACK_WAIT.total_seconds() / 3)
+            self.tell()
+
+    def tell(self) -> None:
+        """Say it now."""
+        self._held = {delivery for delivery in self._held if not delivery.settled}
+        for delivery in self._held:
+            delivery.in_progress()
+
+
+async def raise_again(error: Exception) -> None:
+    """The work on a delivery that could not even be read."""
+    raise error
+
+
+async def quarantine_void(bus: Bus, delivery: Delivery, flow: Flow) -> None:
+    """Put a message into quarantine that the fold found to break its contract, or whose flow never began."""
+    if f".{COORDINATOR}." in delivery.subject:
+        return
+    void = flow.void.get(delivery.sequence)
+    if void is not None and void.reason:
+        await _quarantine(bus, delivery, void.reason, void.text)
+    elif flow.first is None:
+        text = f"no flow {flow.flow_id} has begun"
+        await _quarantine(bus, delivery, ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, text)
+
+
+def _about(delivery: Delivery) -> str:
+    """The flow's id, as the subject has it."""
+    tokens = delivery.subject.split(".", 3)
+    return tokens[2][:32] if len(tokens) > 2 else ""
+
+
+def _growing(first: timedelta, longest: timedelta, delivered: int) -> timedelta:
+    doublings = min(delivered - 1, 16)
+    return min(first * (1 << doublings), longest)
+
+
+def _again(deliveries: Sequence[Delivery], delay: timedelta) -> None:
+    for delivery in deliveries:
+        delivery.nak(delay)
+
+
+async def _quarantine(bus: Bus, delivery: Delivery, reason: ErrorReason.ValueType, detail: str) -> None:
+    await quarantine.put(
+        bus,
+        subject=delivery.subject,
+        body=delivery.body,
+        sequence=delivery.sequence,
+        reason=reason,
+        detail=detail,
+        reporter=COORDINATOR,
+    )

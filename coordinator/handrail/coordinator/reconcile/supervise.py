@@ -1,0 +1,43 @@
+"""Keeping a loop of the process alive: one that breaks is begun again, and the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from handrail.coordinator.reconcile.troubles import Troubles
+
+_FIRST_WAIT = timedelta(seconds=0.5)
+_LONGEST_WAIT = timedelta(seconds=15)
+_STEADY = timedelta(seconds=20)
+"""How long a loop has to run until what broke it before is taken to be over."""
+
+Run = Callable[[asyncio.Event], Awaitable[None]]
+
+
+async def keep_running(name: str, run: Run, stopping: asyncio.Event, troubles: Troubles) -> None:
+    """Run a loop until `stopping` is set. Raises nothing but a cancellation; a loop that breaks is a trouble."""
+    loop = asyncio.get_running_loop()
+    wait = _FIRST_WAIT
+    while not stopping.is_set():
+        steady = loop.call_later(_STEADY.total_seconds(), troubles.succeeded, name)
+        began_at = loop.time()
+        try:
+            await run(stopping)
+            return
+        except Exception as error:
+            troubles.failed(name, "", error)
+        finally:
+            steady.cancel()
+        if loop.time() - began_at > _STEADY.total_seconds():
+            wait = _FIRST_WAIT
+        await pause(stopping, wait)
+        wait = min(wait * 2, _LONGEST_WAIT)
+
+
+async def pause(stopping: asyncio.Event, duration: timedelta) -> None:
+    """Wait so long, or until `stopping` is set."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), duration.total_seconds())

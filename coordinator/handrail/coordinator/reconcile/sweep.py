@@ -1,0 +1,208 @@
+"""The sweep finds what every other safety net missed: flows that are not over and that nobody looks at.
+
+It looks at the flows of timers that are long overdue, and walks over what is new in the stream, two minutes behind: a
+flow that it did not fold whole and find over is attended to, whatever messages it holds. Everything is walked over
+only where nothing is known (the first time), or streams were restored or made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from handrail.analysis.replay.stored import Stored, decode
+from handrail.coordinator.reconcile.finished import Finished
+from handrail.coordinator.reconcile.leases import Leases
+from handrail.coordinator.reconcile.overdue import Overdue
+from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.settle import is_given_up
+from handrail.coordinator.reconcile.supervise import pause
+from handrail.coordinator.reconcile.sweep_marks import Mark, read_mark, read_streams, write_mark
+from handrail.coordinator.reconcile.troubles import Troubles
+from handrail.coordinator.replay.bulk_read import scan
+from handrail.mesh.bus import Bus
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.fold import is_final
+from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.flow_store import FlowStore, History
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.subjects import parse
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+log = logging.getLogger(__name__)
+
+DEFAULT_INTERVAL = timedelta(minutes=1)
+
+LAG = timedelta(minutes=2)
+"""How far behind the stream's end it stays. What is younger is in the hands of `track`, `decide` and `due`; and the
+broker syncs to disk every two minutes: whatever a power failure takes with it is walked over again."""
+
+_WINDOW = 20_000
+"""Messages that are taken together: most flows are whole within."""
+
+_PAUSE_PER_FLOW = timedelta(milliseconds=2)
+"""A sweep is in no hurry: it leaves the broker to the agents."""
+
+_LEFT_AT_MOST = 1000
+"""Flows that can't be attended to and are remembered; with more of them the sweep does not go on."""
+
+_LOOP = "sweep"
+
+_Left = tuple[str, str, int]
+"""A flow that could not be attended to: its type, its id, and its newest sequence."""
+
+
+class Sweep:
+    """One replica at a time looks for flows that were missed."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: FlowStore,
+        attendant: Attendant,
+        leases: Leases,
+        troubles: Troubles,
+        *,
+        finished: Finished,
+        interval: timedelta = DEFAULT_INTERVAL,
+        lag: timedelta = LAG,
+        everything: bool = False,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._attendant = attendant
+        self._leases = leases
+        self._troubles = troubles
+        self._finished = finished
+        self._interval = interval
+        self._lag = lag
+        self._everything = everything
+        self._overdue = Overdue(bus)
+        self._attended = 0
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Sweep at each interval until `stopping` is set."""
+        while not stopping.is_set():
+            await pause(stopping, self._interval)
+            if stopping.is_set():
+                return
+            try:
+                async with self._leases.hold("duty.sweep"):
+                    await self.sweep()
+            except HandrailError as error:
+                if error.reason != ErrorReason.ERROR_REASON_FLOW_BUSY:
+                    raise
+                log.debug("no sweep this time: %s", error.text)
+            self._troubles.succeeded(_LOOP)
+
+    async def sweep(self) -> int:
+        """Attend to every flow that may have been missed; returns how many those were.
+
+        What fails for one flow is contained: it is left to the next sweep. Raises BROKER_UNAVAILABLE.
+        """
+        self._attended = 0
+        for (flow_type, flow_id), sequence in (await self._overdue.flows()).items():
+            await self._attend(flow_type, flow_id, sequence)
+        mark = await read_mark(self._bus)
+        streams = await read_streams(self._bus)
+        why = "it was asked for" if self._everything else streams.why_not_behind(mark)
+        if why and streams.flow_sequence:
+            log.info("all flows are looked at: %s", why)
+        left = await self._attend_all(mark.left)
+        sequence = 0 if why else mark.sequence
+        async for window in self._windows(sequence):
+            left |= await self._look_at(window)
+            if len(left) > _LEFT_AT_MOST:
+                raise HandrailError(
+                    ErrorReason.ERROR_REASON_INTERNAL,
+                    f"more than {_LEFT_AT_MOST} flows can't be attended to: the sweep waits at {sequence}",
+                )
+            sequence = window[-1].sequence
+            if not why:
+                await write_mark(self._bus, _marked(mark, sequence, left))
+        self._everything = False
+        after = Mark(
+            sequence=sequence,
+            flow_created=streams.flow_created,
+            timer_created=streams.timer_created,
+            timer_sequence=streams.timer_sequence,
+            left=tuple(sorted(left)),
+        )
+        if after != mark:
+            await write_mark(self._bus, after)
+        return self._attended
+
+    async def _windows(self, after: int) -> AsyncIterator[list[Stored]]:
+        """What the stream holds behind a sequence, but for the newest, in stream order."""
+        horizon = int((datetime.now(UTC) - self._lag).timestamp() * 1_000_000)
+        window: list[Stored] = []
+        async with scan(self._bus, FLOW, "flow.>", after=after) as scanning:
+            async for page in scanning.pages():
+                old = [stored for stored in page if stored.micros <= horizon]
+                window += old
+                if len(window) >= _WINDOW:
+                    yield window
+                    window = []
+                if len(old) < len(page):
+                    break
+        if window:
+            yield window
+
+    async def _look_at(self, window: Iterable[Stored]) -> set[_Left]:
+        """Attend to the flows of a window that are not over; those that could not be."""
+        flows: dict[tuple[str, str], list[Stored]] = defaultdict(list)
+        for stored in window:
+            try:
+                address = parse(stored.subject)
+            except HandrailError:
+                continue  # `track` or `decide` has put it into quarantine
+            flows[address.flow_type, address.flow_id].append(stored)
+        missed = [(*key, messages[-1].sequence) for key, messages in flows.items() if not await self._is_over(messages)]
+        return await self._attend_all(missed)
+
+    async def _is_over(self, messages: Sequence[Stored]) -> bool:
+        """Whether these messages are a whole flow, and it is over."""
+        if messages[-1].sequence in self._finished:
+            return True
+        try:
+            history = [decode(stored) for stored in messages]
+            first = history[0]
+            if first.event_id != ids.start_id(first.event.flow_id):
+                return False
+            flow = await self._store.fold(first.address.flow_type, first.address.flow_id, History(history))
+        except Exception as error:
+            # Whatever it is, it comes up again, and is told, where the flow is attended to.
+            log.debug("flow of %s can't be folded from the walk: %s", messages[0].subject, error)
+            return False
+        return is_final(flow)
+
+    async def _attend_all(self, flows: Iterable[_Left]) -> set[_Left]:
+        left = set()
+        for flow_type, flow_id, sequence in flows:
+            if not await self._attend(flow_type, flow_id, sequence):
+                left.add((flow_type, flow_id, sequence))
+            await asyncio.sleep(_PAUSE_PER_FLOW.total_seconds())
+        return left
+
+    async def _attend(self, flow_type: str, flow_id: str, at_least: int) -> bool:
+        self._attended += 1
+        try:
+            await self._attendant.attend(flow_type, flow_id, since=0, at_least=at_least, now=datetime.now(UTC))
+        except HandrailError as error:
+            if is_given_up(error):
+                return True
+            self._troubles.failed(_LOOP, flow_id, error)
+            return False
+        except Exception as error:
+            self._troubles.failed(_LOOP, flow_id, error)
+            return False
+        self._troubles.succeeded(_LOOP, flow_id)
+        return True
+
+
+def _marked(mark: Mark, sequence: int, left: Iterable[_Left]) -> Mark:
+    return replace(mark, sequence=sequence, left=tuple(sorted(left)))

@@ -1,0 +1,70 @@
+"""Alarms: timers armed and cleared as scheduled messages in the broker, which keeps them over any crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from handrail.mesh import streams
+from handrail.mesh.bus import Bus
+from handrail.mesh.wire.subjects import due_subject, timer_subject
+
+_AT_ONCE = 32
+
+_LONGEST_SEQUENCE = 20
+"""Digits; a sequence has 64 bits."""
+
+
+class Alarms:
+    """Arms and clears the timers of flows. Both can be repeated without harm."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def change(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        before: Mapping[str, datetime],
+        after: Mapping[str, datetime],
+        last_sequence: int,
+    ) -> None:
+        """Arm what is wanted now and was not before, then clear what is no longer wanted.
+
+        `last_sequence` is the flow's: whoever handles the timer reads at least that much of it.
+        """
+        new = [name for name in after if name not in before]
+        gone = [name for name in before if name not in after]
+        for start in range(0, len(new), _AT_ONCE):
+            names = new[start : start + _AT_ONCE]
+            await asyncio.gather(*(self._arm(flow_type, flow_id, name, after[name], last_sequence) for name in names))
+        for name in gone:
+            await self._clear(flow_type, flow_id, name)
+
+    async def _arm(self, flow_type: str, flow_id: str, name: str, due: datetime, last_sequence: int) -> None:
+        await self._bus.publish(
+            timer_subject(flow_type, flow_id, name),
+            str(last_sequence).encode(),
+            headers={
+                "Nats-Schedule": f"@at {_rounded_up(due)}",
+                "Nats-Schedule-Target": due_subject(flow_type, flow_id, name),
+            },
+        )
+
+    async def _clear(self, flow_type: str, flow_id: str, name: str) -> None:
+        await self._bus.request_json(
+            f"$JS.API.STREAM.PURGE.{streams.TIMER}", {"filter": timer_subject(flow_type, flow_id, name)}
+        )
+
+
+def known_sequence(body: bytes) -> int:
+    """The sequence that the flow of a timer had reached when it was armed; 0 where the timer does not say."""
+    return int(body) if body.isdigit() and len(body) < _LONGEST_SEQUENCE else 0
+
+
+def _rounded_up(due: datetime) -> str:
+    """RFC 3339 with milliseconds, never earlier than `due`: a timer that fires early would find nothing to do."""
+    up = due + timedelta(microseconds=-due.microsecond % 1000)
+    return up.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

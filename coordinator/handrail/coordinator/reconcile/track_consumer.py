@@ -1,0 +1,189 @@
+"""The durable `track`: facts and heartbeats. Arms and clears timers, and looks for tripped rules and stranded flows.
+
+It lags on purpose: the messages of a moment are taken together per flow, and a flow that began and ended within the
+lag costs no read of its own and no timer at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+
+from handrail.coordinator.reconcile.finished import Finished
+from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.settle import Guard, Held, quarantine_void, raise_again
+from handrail.coordinator.reconcile.troubles import Troubles
+from handrail.mesh import streams
+from handrail.mesh.bus import Bus, Delivery, Pull
+from handrail.mesh.fold import fold, is_complete, pinned_version
+from handrail.mesh.streams.durables import TRACK
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.wire import envelope
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import Kind
+
+LAG = timedelta(milliseconds=250)
+"""How long messages are collected. The broker fires timers every 250 ms at best, so nothing is lost by it."""
+
+IN_FLIGHT = 4096
+
+_AT_ONCE = 32
+
+FlowKey = tuple[str, str]
+"""Type and id of a flow."""
+
+
+class _Batch:
+    """What was collected of one flow: each message once, in stream order, and every delivery of it."""
+
+    __slots__ = ("deliveries", "history")
+
+    def __init__(self) -> None:
+        self.history: list[Recorded] = []
+        self.deliveries: list[Delivery] = []
+
+    def add(self, delivery: Delivery, recorded: Recorded) -> None:
+        """One more delivery."""
+        self.history.append(recorded)
+        self.deliveries.append(delivery)
+
+    def put_in_order(self) -> None:
+        """The broker hands messages out in any order, and after a while without an ack the same one again."""
+        once = {recorded.sequence: recorded for recorded in self.history}
+        self.history = [once[sequence] for sequence in sorted(once)]
+
+    @property
+    def last(self) -> Recorded:
+        """The newest message."""
+        return self.history[-1]
+
+
+class Tracking:
+    """Takes the deliveries of `track` together per flow."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: FlowStore,
+        attendant: Attendant,
+        guard: Guard,
+        troubles: Troubles,
+        finished: Finished,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._attendant = attendant
+        self._guard = guard
+        self._troubles = troubles
+        self._finished = finished
+        self._collected: list[Delivery] = []
+        self._held = Held()
+        self._pull: Pull | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be consumed at the moment; empty where it can."""
+        return self._pull.problem if self._pull is not None else ""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Consume until `stopping` is set, then handle what was collected."""
+        self._pull = pull = await self._bus.pull(streams.FLOW, TRACK, in_flight=IN_FLIGHT, on_delivery=self._collect)
+        keeping = asyncio.create_task(self._held.keep(), name=f"keep {TRACK}")
+        try:
+            while not stopping.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), LAG.total_seconds())
+                await self._handle_collected()
+        finally:
+            await pull.stop()
+            await self._handle_collected()
+            keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+
+    def _collect(self, delivery: Delivery) -> None:
+        self._held.add(delivery)
+        self._collected.append(delivery)
+
+    async def _handle_collected(self) -> None:
+        collected, self._collected[:] = list(self._collected), []
+        await self.handle(collected)
+
+    async def handle(self, deliveries: Sequence[Delivery]) -> None:
+        """Settle each of these deliveries. What fails for one flow is contained there."""
+        batches = await self._by_flow(deliveries)
+        finished = {key: batch for key, batch in batches.items() if self._seems_finished(key, batch)}
+        for key in await self._undecided(finished):
+            batch = batches.pop(key)
+            self._finished.add(batch.last.sequence)
+            for delivery in batch.deliveries:
+                delivery.ack()
+        slots = asyncio.Semaphore(_AT_ONCE)
+        await asyncio.gather(*(self._with_slot(slots, key, batch) for key, batch in batches.items()))
+
+    async def _by_flow(self, deliveries: Iterable[Delivery]) -> dict[FlowKey, _Batch]:
+        batches: dict[FlowKey, _Batch] = defaultdict(_Batch)
+        for delivery in deliveries:
+            try:
+                recorded = envelope.decode(
+                    delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time
+                )
+            except Exception as error:
+                await self._guard.run(TRACK, [delivery], raise_again(error))
+                continue
+            batches[recorded.address.flow_type, recorded.address.flow_id].add(delivery, recorded)
+        for batch in batches.values():
+            batch.put_in_order()
+        return batches
+
+    def _seems_finished(self, key: FlowKey, batch: _Batch) -> bool:
+        """Whether this batch alone shows that the flow began and completed, and nothing in it is void.
+
+        Unless a decision stands between its messages. A batch that can't be folded is left to be read, and fails there
+        if it has to.
+        """
+        flow_type, _ = key
+        history = batch.history
+        first = history[0]
+        if first.event.step or first.kind is not Kind.EVENT:
+            return False
+        template = self._store.known_template(flow_type, pinned_version(history))
+        if template is None or not any(recorded.type in template.completes_with for recorded in history):
+            return False
+        try:
+            flow = fold(template, history)
+            return is_complete(flow) and not flow.void and not flow.trips
+        except Exception as error:
+            self._troubles.failed(TRACK, first.event.flow_id, error)
+            return False
+
+    async def _undecided(self, finished: Mapping[FlowKey, _Batch]) -> list[FlowKey]:
+        """Those of the flows in which nobody decided anything: their batch is all there is to fold.
+
+        Whoever appends a decision reads the flow afterwards; here the flow's end is known, and decisions are read
+        afterwards. So one of the two sees what the other wrote, whichever came first. One read for all of them.
+        """
+        if not finished:
+            return []
+        newest = max((batch.last for batch in finished.values()), key=lambda recorded: recorded.sequence)
+        try:
+            decided = await self._store.decided(finished, behind=newest)
+        except Exception as error:
+            self._troubles.failed(TRACK, "", error)
+            return []
+        self._troubles.succeeded(TRACK)
+        return [key for key in finished if key not in decided]
+
+    async def _with_slot(self, slots: asyncio.Semaphore, key: FlowKey, batch: _Batch) -> None:
+        async with slots:
+            await self._guard.run(TRACK, batch.deliveries, self._track(key, batch))
+
+    async def _track(self, key: FlowKey, batch: _Batch) -> None:
+        flow = await self._attendant.attend(
+            *key, since=batch.history[0].sequence, at_least=batch.last.sequence, now=batch.last.time
+        )
+        for delivery in {each.sequence: each for each in batch.deliveries}.values():
+            await quarantine_void(self._bus, delivery, flow)

@@ -1,0 +1,171 @@
+"""Gathering: messages of a stream, which come in any order of flows, sorted into whole flows.
+
+What is held is bounded, however long the stream is: where it grows too much, the oldest flows are completed by reading
+what the stream has of them further on, and given out. What comes of them later is not taken up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+
+from handrail.analysis.replay.stored import Stored
+from handrail.mesh.bus import Bus, RawMessage, TooManySubjects
+from handrail.mesh.bus.direct_get import READ_TIMEOUT
+from handrail.mesh.errors import BrokerUnavailable
+from handrail.mesh.streams import FLOW
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.subjects import Kind, filter_for, flow_filter
+
+HELD_BYTES = 64 << 20
+"""Memory that the open flows may take, about."""
+
+TOGETHER = 128
+"""Flows that are read with one request: of eight messages each on the average, or the request is split."""
+
+_OVERHEAD = 400
+"""Bytes that a message takes besides its body, about."""
+_PAUSE = 0.05
+
+Flow = list[Stored]
+
+
+class Gathering:
+    """The open flows of one type: those that began in what was taken up. `newest` is the last message that counts."""
+
+    def __init__(self, bus: Bus, flow_type: str, *, newest: RawMessage, held: int = HELD_BYTES) -> None:
+        self._bus = bus
+        self._flow_type = flow_type
+        self._newest = _stored(newest)
+        self._bound = held
+        self._held = 0
+        self._open: dict[str, Flow] = {}
+        self._first = 0
+        self._position = 0
+        self._given_out = False
+
+    async def take(self, page: Sequence[Stored], *, is_first_ever: bool) -> None:
+        """Take up the next messages. Those of flows that did not begin in what was taken up are dropped.
+
+        `is_first_ever` says that the stream has nothing before the first page.
+        """
+        self._first = self._first or page[0].sequence
+        begun = self._sorted(page)
+        if self._given_out or not is_first_ever:
+            await self._complete(begun, before=page[0])
+
+    def _sorted(self, page: Iterable[Stored]) -> list[str]:
+        """Put each message to its flow; the ids of the flows that begin here, or seem to."""
+        begun = []
+        for stored in page:
+            tokens = stored.subject.split(".", 6)
+            flow_id = tokens[2]
+            flow = self._open.get(flow_id)
+            if flow is None:
+                if not _may_begin(tokens):
+                    continue
+                flow = self._open[flow_id] = []
+                begun.append(flow_id)
+            flow.append(stored)
+            self._held += _size(stored)
+            self._position = stored.sequence
+        return begun
+
+    async def _complete(self, flow_ids: Sequence[str], *, before: Stored) -> None:
+        """Put before each flow that seems to begin what the stream has of it already.
+
+        A second first event is void, and its flow began earlier: before what was taken up, or in it, and then it was
+        given out.
+        """
+        for some in _pieces(flow_ids):
+            for earlier in await self._read(some, from_sequence=0, up_to=before):
+                if earlier.sequence == before.sequence:
+                    continue
+                tokens = earlier.subject.split(".", 6)
+                flow = self._open.get(tokens[2])
+                if flow is None:
+                    continue
+                if earlier.sequence >= self._first and _may_begin(tokens):
+                    self._held -= sum(map(_size, self._open.pop(tokens[2])))
+                    continue
+                flow.append(earlier)
+                flow.sort(key=lambda stored: stored.sequence)
+                self._held += _size(earlier)
+
+    async def overflow(self) -> list[Flow]:
+        """The oldest flows, whole, where more is held than may be."""
+        given: list[Flow] = []
+        while self._held > self._bound and self._open:
+            self._given_out = True
+            oldest = [flow_id for flow_id, _ in zip(self._open, range(TOGETHER), strict=False)]
+            flows = {flow_id: self._open.pop(flow_id) for flow_id in oldest}
+            self._held -= sum(sum(map(_size, flow)) for flow in flows.values())
+            for later in await self._read(oldest, from_sequence=self._position + 1, up_to=self._newest):
+                flows[later.subject.split(".", 3)[2]].append(later)
+            given += flows.values()
+        return given
+
+    def rest(self) -> Iterator[Flow]:
+        """The flows that are open at the end."""
+        flows, self._open, self._held = self._open, {}, 0
+        yield from flows.values()
+
+    async def _read(self, flow_ids: Sequence[str], *, from_sequence: int, up_to: Stored) -> list[Stored]:
+        """The messages of these flows between a sequence and a message, which is known, in stream order.
+
+        That one is asked for, too: a replica that does not give it lags behind, and is asked again.
+        """
+        if from_sequence > up_to.sequence:
+            return []
+        filters = [*(flow_filter(self._flow_type, flow_id) for flow_id in flow_ids), filter_for(up_to.subject)]
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + READ_TIMEOUT.total_seconds()
+        while True:
+            try:
+                page = await self._bus.direct_get(
+                    FLOW, multi_last=filters, from_seq=from_sequence, up_to_seq=up_to.sequence
+                )
+            except TooManySubjects:
+                return await self._read_apart(flow_ids, from_sequence=from_sequence, up_to=up_to)
+            if page.messages and page.messages[-1].sequence == up_to.sequence:
+                wanted = set(flow_ids)
+                return [_stored(each) for each in page.messages if each.subject.split(".", 3)[2] in wanted]
+            if loop.time() > deadline:
+                raise BrokerUnavailable(f"no replica of stream {FLOW} answers with sequence {up_to.sequence}")
+            await asyncio.sleep(_PAUSE)
+
+    async def _read_apart(self, flow_ids: Sequence[str], *, from_sequence: int, up_to: Stored) -> list[Stored]:
+        if len(flow_ids) > 1:
+            half = len(flow_ids) // 2
+            first = await self._read(flow_ids[:half], from_sequence=from_sequence, up_to=up_to)
+            return first + await self._read(flow_ids[half:], from_sequence=from_sequence, up_to=up_to)
+        only = flow_filter(self._flow_type, flow_ids[0])
+        newest = await self._bus.last_on_leader(FLOW, only)
+        last = min(up_to.sequence, newest.sequence if newest else 0)
+        found: list[Stored] = []
+        while from_sequence <= last:
+            page = await self._bus.read_forward(FLOW, only, from_sequence=from_sequence, limit=1000)
+            found += [_stored(message) for message in page.messages if message.sequence <= last]
+            if page.messages:
+                from_sequence = page.messages[-1].sequence + 1
+            else:
+                await asyncio.sleep(_PAUSE)
+        return found
+
+
+def _may_begin(tokens: Sequence[str]) -> bool:
+    """Whether a subject is that of a flow's first event, whoever publishes it."""
+    return len(tokens) > 5 and tokens[3] == Kind.EVENT and tokens[5] == ids.start_id(tokens[2])
+
+
+def _size(stored: Stored) -> int:
+    return len(stored.body) + _OVERHEAD
+
+
+def _stored(message: RawMessage) -> Stored:
+    return Stored.of(message.subject, message.body, sequence=message.sequence, time=message.time)
+
+
+def _pieces(flow_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(flow_ids), TOGETHER):
+        yield flow_ids[start : start + TOGETHER]

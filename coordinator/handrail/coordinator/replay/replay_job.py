@@ -1,0 +1,199 @@
+"""What-if on recorded flows: reads them from the stream, has them replayed, and tells what comes of it as it comes.
+
+It only reads. One replay runs at a time on each replica: it takes as many cores as it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import timedelta
+
+from handrail.analysis.check.typecheck import check
+from handrail.analysis.replay.replayer import Span
+from handrail.analysis.replay.tally import Tally
+from handrail.coordinator.api.watch import Drain
+from handrail.coordinator.replay.bulk_read import scan
+from handrail.coordinator.replay.flow_assembly import Flow, Gathering
+from handrail.coordinator.replay.processes import Workers, workers
+from handrail.mesh.bus import Bus, RawMessage
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.errors import HandrailError, TemplateRefused
+from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import from_timestamp
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.template_pb2 import Severity, StoredTemplate
+from handrail.v1.template_service_pb2 import ReplayDifference, ReplayPolicyRequest, ReplayPolicyResponse, ReplayProgress
+
+LONGEST = timedelta(minutes=30)
+"""After this a replay is given up: some ten million flows."""
+
+_DIFFERENCES = 100
+_BATCH = 200
+"""Flows handed to a process at a time."""
+_PROGRESS = 0.2
+
+Responses = AsyncGenerator[ReplayPolicyResponse, None]
+
+
+class Replays:
+    """Runs replays, one after the other."""
+
+    def __init__(self, bus: Bus, catalog: Catalog, drain: Drain) -> None:
+        self._bus = bus
+        self._catalog = catalog
+        self._drain = drain
+        self._turn = asyncio.Lock()
+
+    async def asked(self, request: ReplayPolicyRequest) -> Responses:
+        """What a request asks for: its template has to pass the type-check, TEMPLATE_REFUSED.
+
+        Without contracts of its own it is read by those that are stored with the active version, or the newest one.
+        """
+        contracts = await self._contracts(request)
+        findings = check(request.template, contracts)
+        if any(finding.severity == Severity.SEVERITY_ERROR for finding in findings):
+            raise TemplateRefused(request.template.name, findings)
+        span = Span(
+            from_timestamp(request.since) if request.HasField("since") else None,
+            from_timestamp(request.until) if request.HasField("until") else None,
+        )
+        changed = Template.compile(request.template, contracts)
+        async with aclosing(self.replay(changed, span, limit=request.max_differences or _DIFFERENCES)) as responses:
+            async for response in responses:
+                yield response
+
+    async def _contracts(self, request: ReplayPolicyRequest) -> Contracts:
+        if request.descriptors:
+            return Contracts.from_descriptor_set(request.descriptors)
+        await self._catalog.refresh()
+        name = request.template.name
+        versions = self._catalog.versions(name)
+        if not versions:
+            raise _unknown(name)
+        active = self._catalog.get(name, self._catalog.active_version(name))
+        return (active or versions[-1]).contracts
+
+    async def replay(self, changed: Template, span: Span, *, limit: int) -> Responses:
+        """Progress now and then, at most `limit` differences, and the summary at the end.
+
+        Flows are taken as the stream has them when the replay begins. FLOW_TYPE_NOT_FOUND where no version of the type
+        is stored, DRAINING, DEADLINE_EXCEEDED after half an hour.
+        """
+        yield ReplayPolicyResponse(progress=ReplayProgress())
+        async with self._turn:
+            # First the end, then the versions: whatever is read was recorded under one of them.
+            newest = await self._bus.last_on_leader(FLOW, f"flow.{changed.name}.>")
+            await self._catalog.refresh()
+            versions = [_stored(template) for template in self._catalog.versions(changed.name)]
+            if not versions:
+                raise _unknown(changed.name)
+            tally = Tally()
+            if newest is not None and (span.since is None or span.since <= newest.time):
+                with workers(_stored(changed), versions, span) as processes:
+                    run = _Run(self._bus, changed.name, span, newest, limit, processes, self._drain)
+                    async for response in run.responses():
+                        yield response
+                    tally = run.tally
+            yield ReplayPolicyResponse(summary=tally.summary(changed))
+
+
+class _Run:
+    """One replay under way: what was read and what came back."""
+
+    def __init__(
+        self, bus: Bus, flow_type: str, span: Span, newest: RawMessage, limit: int, processes: Workers, drain: Drain
+    ) -> None:
+        self._bus = bus
+        self._flow_type = flow_type
+        self._span = span
+        self._up_to = newest.sequence
+        self._left = limit
+        self._processes = processes
+        self._drain = drain
+        self._gathering = Gathering(bus, flow_type, newest=newest)
+        self._working: deque[asyncio.Task[tuple[Tally, list[bytes]]]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._first = 0
+        self._read = 0
+        self._told_at = 0.0
+        self._ends_at = self._loop.time() + LONGEST.total_seconds()
+        self.tally = Tally()
+
+    async def responses(self) -> Responses:
+        """Progress and differences, until all flows are replayed."""
+        try:
+            async with scan(
+                self._bus, FLOW, f"flow.{self._flow_type}.>", since=self._span.since, up_to=self._up_to
+            ) as reading:
+                async for page in reading.pages():
+                    self._may_go_on()
+                    self._read += len(page)
+                    self._first = self._first or page[0].sequence
+                    await self._gathering.take(page, is_first_ever=self._span.since is None)
+                    async for response in self._replay(await self._gathering.overflow()):
+                        yield response
+                    if self._loop.time() - self._told_at > _PROGRESS:
+                        yield self._progress(page[-1].sequence)
+            async for response in self._replay(list(self._gathering.rest())):
+                yield response
+            while self._working:
+                self._may_go_on()
+                for response in await self._oldest():
+                    yield response
+            yield self._progress(self._up_to)
+        finally:
+            for task in self._working:
+                task.cancel()
+
+    async def _replay(self, flows: list[Flow]) -> Responses:
+        """Hand flows to the processes; what came back meanwhile. Never more under way than keeps them busy."""
+        for start in range(0, len(flows), _BATCH):
+            batch = flows[start : start + _BATCH]
+            self._working.append(self._loop.create_task(self._processes.replay(batch, self._left)))
+            if len(self._working) > 2 * self._processes.number:
+                self._may_go_on()
+                for response in await self._oldest():
+                    yield response
+                if self._loop.time() - self._told_at > _PROGRESS:
+                    yield self._progress(self._up_to)
+
+    async def _oldest(self) -> list[ReplayPolicyResponse]:
+        tally, differences = await self._working.popleft()
+        self.tally.add(tally)
+        told = differences[: self._left]
+        self._left -= len(told)
+        return [ReplayPolicyResponse(difference=ReplayDifference.FromString(each)) for each in told]
+
+    def _progress(self, sequence: int) -> ReplayPolicyResponse:
+        self._told_at = self._loop.time()
+        share = (sequence - self._first + 1) / max(1, self._up_to - self._first + 1)
+        progress = ReplayProgress(flows=self.tally.flows, messages=self._read, share=min(1.0, share))
+        return ReplayPolicyResponse(progress=progress)
+
+    def _may_go_on(self) -> None:
+        if self._drain.begun:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_DRAINING, "this server drains; ask for the replay again, of another one"
+            )
+        if self._loop.time() > self._ends_at:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED,
+                f"the replay is not done after {LONGEST.total_seconds() / 60:.0f} min; take a shorter span of time",
+            )
+
+
+def _stored(template: Template) -> StoredTemplate:
+    return StoredTemplate(template=template.proto, descriptors=template.descriptor_set)
+
+
+def _unknown(flow_type: str) -> HandrailError:
+    return HandrailError(
+        ErrorReason.ERROR_REASON_FLOW_TYPE_NOT_FOUND,
+        f"no version of flow type {flow_type} is stored: there is nothing to replay",
+        flow_type=flow_type,
+    )

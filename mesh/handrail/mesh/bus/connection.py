@@ -1,0 +1,256 @@
+"""One connection to the broker: nats-py's client, and around it what every exchange over JetStream needs.
+
+- Sending never waits (see `outbox`). Whoever would send the same again later asks `connected` first.
+- One permanent inbox takes every reply (see `inbox`).
+- A publish that the broker refuses for want of permission is told to whoever waits for its reply, at once. The
+  protocol itself says nothing to the publisher: the refusal arrives on the side, with nothing but the subject.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+
+import nats.errors
+from nats.aio.subscription import Subscription
+
+from handrail.mesh.bus.bus_settings import BusSettings
+from handrail.mesh.bus.protocol import TOO_LARGE, Client, Message
+from handrail.mesh.bus.reply_inbox import Answer, Inbox
+from handrail.mesh.bus.send_buffer import Outbox
+from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
+
+__all__ = ["BusSettings", "Connection"]
+
+_logger = logging.getLogger(__name__)
+
+_REFUSED = re.compile(r'permissions violation for (?P<what>publish|subscription) to "(?P<subject>[^"]*)"')
+_SHUT_OUT = ("authorization violation", "authentication")
+_FLUSH = timedelta(seconds=10)
+
+
+class Connection:
+    """See the module. `open` connects; after `close`, or after the broker shut us out, `closed` is set."""
+
+    def __init__(self, settings: BusSettings) -> None:
+        self.settings = settings
+        self.client = Client()
+        self.inbox = Inbox(settings.inbox)
+        self.closed = asyncio.Event()
+        self.on_reconnected: list[Callable[[], None]] = []
+        self.called_too_large = False
+        """Whether the broker closed the connection over the size of a message, and nobody has looked for it yet."""
+        self._connected = asyncio.Event()
+        self._outbox = Outbox(self.client, self._connected, self.inbox.refuse)
+        self._writer: asyncio.Task[None] | None = None
+        self._refused_subscriptions: set[str] = set()
+        self._shut_out = asyncio.Event()
+        self._closing = False
+        self._last_error = ""
+
+    @classmethod
+    async def open(cls, settings: BusSettings) -> Connection:
+        """Connect; BrokerUnavailable or BrokerPermission says which servers were tried and what they answered."""
+        self = cls(settings)
+        tls, nkey_seed = settings.credentials()
+        connecting = asyncio.create_task(self._connect(tls, nkey_seed))
+        shut_out = asyncio.create_task(self._shut_out.wait())
+        try:
+            timeout = settings.connect_timeout.total_seconds()
+            await asyncio.wait({connecting, shut_out}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done() and connecting.exception() is None:
+                return self
+            raise self._not_connected(connecting.exception() if connecting.done() else None)
+        finally:
+            shut_out.cancel()
+            if self._writer is None:
+                await self._give_up(connecting)
+
+    async def close(self) -> None:
+        """Send what is left, then close. Whoever still waits is told so."""
+        self._closing = True
+        if self.connected:
+            with suppress(nats.errors.Error, TimeoutError, OSError):
+                await self.flush(timedelta(seconds=2))
+        await self.client.close()
+        await self._end()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there at the moment."""
+        return self._connected.is_set()
+
+    @property
+    def why_not_connected(self) -> str:
+        """What to tell whoever finds the broker away."""
+        state = "closed" if self.closed.is_set() else "down"
+        return f"the connection to {', '.join(self.settings.servers)} is {state} ({self._last_error or 'no error yet'})"
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message that the broker takes, in bytes, headers included."""
+        return self.client.max_payload
+
+    @property
+    def server_version(self) -> str:
+        """The version of the server that we are connected to: `2.15.1`."""
+        version = self.client.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
+
+    async def ready(self) -> None:
+        """Wait until the broker is there; BrokerUnavailable where it will not be."""
+        if self.closed.is_set():
+            raise BrokerUnavailable(self.why_not_connected)
+        await self._connected.wait()
+
+    def send(self, subject: str, body: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
+        """Send without waiting. What goes wrong later is told to whoever waits for `reply`, or logged."""
+        self._outbox.put(subject, body, reply, headers)
+
+    async def request(self, subject: str, body: bytes, *, timeout: timedelta) -> Message:
+        """Send and await one reply; the raw reply may have a status. BrokerUnavailable when none comes in time."""
+        answer = Answer(subject)
+        reply = self.inbox.expect(answer)
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                await self.ready()
+                self.send(subject, body, reply=reply)
+                return await answer.future
+        except TimeoutError:
+            why = "" if self.connected else f": {self.why_not_connected}"
+            raise BrokerUnavailable(f"no answer to {subject} within {timeout.total_seconds():g} s{why}") from None
+        finally:
+            self.inbox.forget(reply)
+
+    async def subscribe(self, subject: str, on_message: Callable[[Message], None]) -> Subscription:
+        """A core subscription whose messages go to a plain function, one after the other.
+
+        Raises BrokerPermission, and BrokerUnavailable where the broker does not take it in time.
+        """
+
+        try:
+            subscription = await self.client.listen(subject, on_message)
+            # The broker answers in order: a refusal comes before the answer to this.
+            await self.flush(_FLUSH)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerUnavailable(f"can't subscribe to {subject}: {error!r}") from error
+        if subject.lower() in self._refused_subscriptions:
+            self._refused_subscriptions.discard(subject.lower())
+            await subscription.unsubscribe()
+            raise BrokerPermission(subject)
+        return subscription
+
+    async def flush(self, timeout: timedelta) -> None:
+        """Wait until the broker has everything sent so far; TimeoutError."""
+        async with asyncio.timeout(timeout.total_seconds()):
+            await self._outbox.drained()
+            # nats-py's PING overtakes what its own writer still holds; by the answer that is written, and the second
+            # one comes behind it.
+            await self.client.flush()
+            await self.client.flush()
+
+    async def _connect(self, tls: ssl.SSLContext | None, nkey_seed: str | None) -> None:
+        settings = self.settings
+        await self.client.connect(
+            list(settings.servers),
+            name=settings.name,
+            user=settings.user or None,
+            password=settings.password or None,
+            nkeys_seed_str=nkey_seed,
+            tls=tls,
+            inbox_prefix=settings.inbox,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=self._end,
+            connect_timeout=2,
+            ping_interval=5,
+            max_outstanding_pings=2,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a float works and the stub says int
+        )
+        await self.client.listen(self.inbox.subject, self.inbox.take)
+        self._connected.set()
+        self._writer = asyncio.create_task(self._outbox.write(), name=f"outbox of {settings.name}")
+
+    async def _give_up(self, connecting: asyncio.Task[None]) -> None:
+        self._closing = True
+        connecting.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await connecting
+        with suppress(AssertionError):  # nats-py's way to say that it never began
+            await self.client.close()
+
+    def _not_connected(self, error: BaseException | None) -> HandrailError:
+        servers = ", ".join(self.settings.servers)
+        if error is not None:
+            return BrokerUnavailable(f"can't connect to {servers}: {error}")
+        if self._shut_out.is_set():
+            return self._wrong_credentials(servers)
+        waited = self.settings.connect_timeout.total_seconds()
+        return BrokerUnavailable(f"can't connect to {servers} within {waited:g} s: {self._last_error or 'no answer'}")
+
+    def _wrong_credentials(self, servers: str) -> WrongCredentials:
+        settings = self.settings
+        if not settings.password and settings.nkey_seed_file is None and settings.tls_cert is None:
+            return WrongCredentials(
+                f"{settings.name} has nothing to connect to {servers} with, and the broker asks for it: give a "
+                "password (HANDRAIL_NATS_PASSWORD_FILE, HANDRAIL_NATS_PASSWORD) or an nkey (HANDRAIL_NATS_NKEY_FILE)"
+            )
+        return WrongCredentials(
+            f'the broker at {servers} knows no user "{settings.user or settings.name}" with these credentials '
+            f"({self._last_error}): compare them with what its configuration was generated from, and reload it "
+            "where it is older (handrail nats-permissions)"
+        )
+
+    async def _on_error(self, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        self.called_too_large = self.called_too_large or TOO_LARGE in text
+        refused = _REFUSED.search(text)
+        if refused is not None:
+            self._on_refused(refused["what"], refused["subject"], text)
+            return
+        if self.connected:
+            log = _logger.warning
+        else:
+            log = _logger.debug if text == self._last_error else _logger.info
+            if any(phrase in text.lower() for phrase in _SHUT_OUT):
+                self._shut_out.set()
+        self._last_error = text
+        expected = isinstance(error, nats.errors.Error | OSError | TimeoutError)
+        log("bus of %s: %s", self.settings.name, text, exc_info=None if expected else error)
+
+    def _on_refused(self, what: str, subject: str, text: str) -> None:
+        if what == "subscription":
+            self._refused_subscriptions.add(subject)
+        elif not self.inbox.refuse_subject(subject):
+            _logger.error("bus of %s: %s", self.settings.name, text)
+
+    async def _on_disconnected(self) -> None:
+        self._connected.clear()
+
+    async def _on_reconnected(self) -> None:
+        self._connected.set()
+        _logger.info("bus of %s: connected again", self.settings.name)
+        for callback in self.on_reconnected:
+            callback()
+
+    async def _end(self) -> None:
+        if self.closed.is_set():
+            return
+        self.closed.set()
+        self._connected.clear()
+        if self._writer is not None:
+            self._writer.cancel()
+        if self._closing:
+            self._last_error = "by us"
+        else:
+            # nats-py gives up for good where the broker refuses who we are, and tells it to nobody.
+            self._last_error = str(self.client.last_error or "by the broker")
+            _logger.error("bus of %s: shut out: %s", self.settings.name, self._last_error)
+        self.inbox.refuse_all(BrokerUnavailable(self.why_not_connected))

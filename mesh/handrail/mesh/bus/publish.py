@@ -1,0 +1,276 @@
+"""Publishing to a stream: the message goes out with a reply subject, and the broker's answer is handed to a function.
+
+No future, no task and, for the usual answer, no JSON per message: about 13 µs of CPU against 40 to 140 with
+`js.publish`. Every stream here is write-once or takes expectations, so sending a message again is harmless; it is sent
+again after a reconnect, after silence, and where the broker says «not now». A copy that was stored before its answer
+got lost then shows as AlreadyStored or WrongSequence: look for the own message before giving up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from handrail.mesh.bus.connection import Connection
+from handrail.mesh.bus.protocol import Message, size, status
+from handrail.mesh.bus.reply_inbox import NO_RESPONDERS
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, StreamFull, TooLarge, WrongSequence
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+PUBLISH_TIMEOUT = timedelta(seconds=15)
+"""A leader election of a replicated stream takes 4 to 9 seconds; less than this means little across one."""
+
+EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
+
+_LONGEST_SUBJECT = 3_900
+"""Bytes. A server closes the connection for good at a protocol line of more than 4,096 (its `max_control_line`), in
+which the reply subject and the sizes have to fit too."""
+
+ROOM = 1_024
+"""Bytes. What may have to be said again, an event by a retry or an undo of it, a proposal by its release, has to leave
+so much room: the coordinator's envelope around the same data takes up to 250 bytes more, the headers that say which
+state of the flow it is based on some 250 (names of 63 letters counted).
+"""
+
+_SAID_AGAIN = re.compile(r"flow\.[^.]*\.[^.]*\.(?:event|proposal)\.")
+
+_STORED = re.compile(rb'\{"stream":\s?"[^"]*",\s?"seq":\s?(\d+)\}')
+_LAST_SEQUENCE = re.compile(r"wrong last sequence: (\d+)")
+
+_SILENCE = 3.0
+"""Seconds without an answer after which a message is sent again."""
+_FIRST_BACKOFF = 0.05
+_LAST_BACKOFF = 1.0
+_TICK = 0.1
+
+# Codes of the JetStream API (nats-server, server/errors.json).
+_TOO_MANY_REQUESTS = 10167
+_UNAVAILABLE = 10008
+_NO_RESOURCES = (10023, 10028, 10047)
+_MESSAGE_TOO_LARGE = 10054
+_WRONG_SEQUENCE = (10071, 10164)
+_STORE_FAILED = 10077
+
+Stored = Callable[[int | HandrailError], None]
+"""Told once per publish: the sequence in the stream, or what went wrong."""
+
+
+class Publisher:
+    """Messages that were sent and not yet answered."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._pending: dict[str, _Pending] = {}
+        self._ticking: asyncio.TimerHandle | None = None
+        connection.on_reconnected.append(self._send_all_again)
+
+    def publish(
+        self,
+        subject: str,
+        body: bytes,
+        on_stored: Stored,
+        *,
+        expected_sequence: int | None = None,
+        expected_filter: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: timedelta = PUBLISH_TIMEOUT,
+    ) -> None:
+        """Send; `on_stored` is called once, from the event loop, never from within this call.
+
+        With `expected_sequence`, the broker stores the message only if that is the last sequence on `expected_filter`
+        (where missing: on `subject`).
+        """
+        if expected_sequence is not None:
+            headers = {**(headers or {}), EXPECTED_SEQUENCE: str(expected_sequence)}
+            if expected_filter is not None:
+                headers[EXPECTED_SUBJECT] = expected_filter
+        now = self._loop.time()
+        pending = _Pending(self, subject, body, headers, on_stored, now + timeout.total_seconds(), now + _SILENCE)
+        connection = self._connection
+        if connection.closed.is_set():
+            self._loop.call_soon(on_stored, BrokerUnavailable(connection.why_not_connected))
+            return
+        if len(subject) > _LONGEST_SUBJECT // 4 and len(subject.encode()) > _LONGEST_SUBJECT:
+            self._loop.call_soon(on_stored, _too_long(subject))
+            return
+        if (too_large := self._too_large(pending)) is not None:
+            self._loop.call_soon(on_stored, too_large)
+            return
+        pending.reply = reply = connection.inbox.expect(pending)
+        self._pending[reply] = pending
+        if connection.connected:  # otherwise it goes out with the others when the broker is back
+            connection.send(subject, body, reply=reply, headers=headers)
+        if self._ticking is None:
+            self._ticking = self._loop.call_later(_TICK, self._tick)
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def _too_large(self, pending: _Pending) -> TooLarge | None:
+        limit = self._connection.max_payload
+        if pending.size <= limit - ROOM:
+            return None
+        if _SAID_AGAIN.match(pending.subject):
+            limit -= ROOM
+        return TooLarge(pending.subject, pending.size, limit) if pending.size > limit else None
+
+    def settle(self, pending: _Pending, outcome: int | HandrailError) -> None:
+        """Hand the outcome on and forget the message."""
+        if self._pending.pop(pending.reply, None) is not None:
+            self._connection.inbox.forget(pending.reply)
+            pending.on_stored(outcome)
+
+    def retry(self, pending: _Pending) -> None:
+        """Have it sent again after a backoff."""
+        pending.send_again_at = self._loop.time() + pending.backoff
+        pending.backoff = min(pending.backoff * 2, _LAST_BACKOFF)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for pending in list(self._pending.values()):
+            if now >= pending.deadline:
+                self.settle(pending, BrokerUnavailable(f"publish on {pending.subject} gave up: {self._why(pending)}"))
+            elif now >= pending.send_again_at and self._connection.connected:
+                self._send_again(pending, now)
+        self._ticking = self._loop.call_later(_TICK, self._tick) if self._pending else None
+
+    def _why(self, pending: _Pending) -> str:
+        if not self._connection.connected:
+            return self._connection.why_not_connected
+        return pending.problem or "no answer from the broker; it may be stored or not"
+
+    def _send_all_again(self) -> None:
+        now = self._loop.time()
+        before = len(self)
+        for pending in list(self._pending.values()):
+            self._send_again(pending, now)
+        if self._connection.called_too_large and self._pending and len(self) == before:
+            # The broker does not say which one it was. Where none is larger than it says it takes, the largest was.
+            largest = max(self._pending.values(), key=lambda pending: pending.size)
+            self.settle(largest, TooLarge(largest.subject, largest.size, self._connection.max_payload))
+        self._connection.called_too_large = False
+
+    def _send_again(self, pending: _Pending, now: float) -> None:
+        if (too_large := self._too_large(pending)) is not None:
+            self.settle(pending, too_large)
+            return
+        pending.send_again_at = now + _SILENCE
+        self._connection.send(pending.subject, pending.body, reply=pending.reply, headers=pending.headers)
+
+
+class _Pending:
+    """One message that was sent and not yet answered."""
+
+    __slots__ = (
+        "backoff",
+        "body",
+        "deadline",
+        "headers",
+        "on_stored",
+        "problem",
+        "publisher",
+        "reply",
+        "send_again_at",
+        "size",
+        "subject",
+    )
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str] | None,
+        on_stored: Stored,
+        deadline: float,
+        send_again_at: float,
+    ) -> None:
+        self.publisher = publisher
+        self.subject = subject
+        self.body = body
+        self.headers = headers
+        self.size = size(body, headers)
+        self.on_stored = on_stored
+        self.deadline = deadline
+        self.send_again_at = send_again_at
+        self.backoff = _FIRST_BACKOFF
+        self.reply = ""
+        self.problem = ""
+
+    def answered(self, message: Message) -> None:
+        stored = _STORED.fullmatch(message.data)
+        if stored is not None:
+            self.publisher.settle(self, int(stored[1]))
+        elif status(message) == NO_RESPONDERS:
+            self.problem = "no stream takes this subject, or its leader is being elected"
+            self.publisher.retry(self)
+        else:
+            self._answered_otherwise(message)
+
+    def _answered_otherwise(self, message: Message) -> None:
+        outcome = read_ack(self.subject, message.data)
+        if isinstance(outcome, _NotNow):
+            self.problem = outcome.text
+            self.publisher.retry(self)
+        else:
+            self.publisher.settle(self, outcome)
+
+    def refused(self, error: HandrailError) -> None:
+        self.publisher.settle(self, error)
+
+
+def _too_long(subject: str) -> HandrailError:
+    return HandrailError(
+        ErrorReason.ERROR_REASON_WRONG_ADDRESS,
+        f"the subject «{subject[:80]}…» is longer than the broker takes: {len(subject.encode())} bytes",
+    )
+
+
+class _NotNow(BrokerUnavailable):
+    """The broker asks to try again."""
+
+
+def read_ack(subject: str, data: bytes) -> int | HandrailError:
+    """The sequence of an acknowledgement, or the error it stands for."""
+    try:
+        answer: dict[str, Any] = json.loads(data)
+        error = answer.get("error")
+        if error is None:
+            return int(answer["seq"])
+        code, text = int(error.get("err_code", 0)), str(error.get("description", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return HandrailError(
+            ErrorReason.ERROR_REASON_INTERNAL,
+            f"the broker's answer to a publish on {subject} can't be read: {data[:200]!r}",
+        )
+    return _publish_error(subject, str(answer.get("stream", "")), code, text)
+
+
+def _publish_error(subject: str, stream: str, code: int, text: str) -> HandrailError:
+    if code == _STORE_FAILED:
+        # The same code says «already there» and «full»; only the text tells them apart.
+        if "per subject" in text:
+            return AlreadyStored(subject)
+        return StreamFull(stream, text)
+    if code in _WRONG_SEQUENCE:
+        last = _LAST_SEQUENCE.search(text)
+        return WrongSequence(subject, int(last[1]) if last else None)
+    if code in _NO_RESOURCES:
+        return StreamFull(stream, text)
+    if code == _MESSAGE_TOO_LARGE:
+        return HandrailError(
+            ErrorReason.ERROR_REASON_TOO_LARGE, f"stream {stream} refuses {subject}: {text}", subject=subject
+        )
+    if code in (_UNAVAILABLE, _TOO_MANY_REQUESTS):
+        return _NotNow(text)
+    return HandrailError(
+        ErrorReason.ERROR_REASON_INTERNAL,
+        f"the broker refuses the publish on {subject}: {text} ({code})",
+        subject=subject,
+    )

@@ -1,0 +1,217 @@
+"""Policies: the conditions of gates and rules, and the counts of joins, in CEL.
+
+They are typed against the contracts when they are parsed, and fail closed when they are evaluated: what is not plainly
+true or false raises `PolicyError`, and whoever asked has to ask a person.
+
+    event                                     the message at hand
+    flow.first                                the flow's first event
+    flow.latest['payments.v1.RefundPaid']     the newest fact of that type; an error where there is none
+    flow.counts['payments.v1.RefundPaid']     how many facts of that type there are, 0 where there is none
+    flow.facts['payments.v1.RefundPaid']      all of them, in stream order; an error where there are more than 300
+    flow.proposals['payments.v1.RefundPaid']  those that were proposed before, and are neither facts nor refused
+    flow.elapsed                              the time from the flow's first event to the event at hand
+    latest['payments.v1.RefundPaid']          as flow.latest (counts of joins)
+
+A rule is evaluated at a fact, which is among the facts then; a gate at a proposal, which is not. Beyond plain CEL there
+is `list.sum()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from handrail.mesh.conditions.expression import (
+    COUNTS,
+    ELAPSED,
+    EVENT,
+    FACTS,
+    FIRST,
+    FLOW_TABLES,
+    LATEST,
+    Expression,
+    Value,
+    cut,
+)
+from handrail.mesh.conditions.finite import NumberRead
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.errors import PolicyError
+
+MOST_FACTS = 300
+"""How many facts of one type a condition looks at, at most: the engine takes 6 microseconds for each, and a condition
+may be evaluated as often as there are facts. Beyond it the condition can't be evaluated."""
+
+
+class FlowView(Protocol):
+    """What a condition may know of the flow, at the place of the event at hand."""
+
+    @property
+    def first(self) -> Message:
+        """The first event."""
+
+    @property
+    def elapsed(self) -> timedelta:
+        """The time from the first event to the one at hand."""
+
+    def count(self, message_type: str) -> int:
+        """How many facts of a type there are."""
+
+    def latest(self, message_type: str) -> Message | None:
+        """The newest fact of a type, if there is one."""
+
+    def facts(self, message_type: str) -> Sequence[Message]:
+        """All facts of a type, in stream order."""
+
+    def proposals(self, message_type: str) -> Sequence[Message]:
+        """The undecided proposals of a type, in stream order, without the event at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A condition, compiled for each message type that it may be asked about."""
+
+    text: str
+    _expressions: Mapping[tuple[str, str], Expression]
+
+    @classmethod
+    def parse(
+        cls,
+        text: str,
+        *,
+        event_types: Collection[str],
+        contracts: Contracts,
+        fact_types: Collection[str] = (),
+        first_types: Collection[str] = (),
+    ) -> Policy:
+        """Compile a condition for each of the types that `event` may have.
+
+        `fact_types` are the types that `flow.latest` and the like may name, `first_types` those that `flow.first` may
+        have. Raises `PolicyError` with the place where the condition does not type-check for one of the types, or is no
+        bool.
+        """
+        expressions: dict[tuple[str, str], Expression] = {}
+        for event_type in event_types:
+            for first_type in first_types or ("",):
+                expression = Expression.compile(
+                    text,
+                    contracts=contracts,
+                    event_type=event_type,
+                    first_type=first_type,
+                    tables=FLOW_TABLES,
+                    types=fact_types,
+                )
+                if expression.type != "BOOL":
+                    raise PolicyError(f"«{cut(text)}» is of type {expression.type}; a condition has to be of type BOOL")
+                if FIRST not in expression.names:
+                    expressions[event_type, ""] = expression
+                    break
+                expressions[event_type, first_type] = expression
+        return cls(text, expressions)
+
+    def reads(self, event_type: str) -> Iterator[tuple[str, str]]:
+        """What the condition looks up where `event` is of this type: table (`flow.counts`, …) and message type."""
+        found = (expression.facts for (asked, _), expression in self._expressions.items() if asked == event_type)
+        return ((fact.table, fact.message_type) for fact in next(found, ()))
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether it reads the flow's first event."""
+        return any(FIRST in expression.names for expression in self._expressions.values())
+
+    @property
+    def numbers(self) -> Iterator[NumberRead]:
+        """The fields of doubles that it reads."""
+        return iter(dict.fromkeys(each for expression in self._expressions.values() for each in expression.numbers))
+
+    @property
+    def problem(self) -> str:
+        """Why it can't be evaluated, though it type-checks; empty where it can."""
+        return next((expression.problem for expression in self._expressions.values() if expression.problem), "")
+
+    def allows(self, *, event: Message | None, flow: FlowView) -> bool:
+        """Whether the condition holds.
+
+        Raises `PolicyError` for all that is not plainly true or false: an error of evaluation, a number that is not
+        finite, an event of a type that the condition was not parsed for, a fact that is not there.
+        """
+        expression = None if event is None else self._expression(event.DESCRIPTOR.full_name, flow)
+        if event is None or expression is None:
+            what = "nothing" if event is None else event.DESCRIPTOR.full_name
+            raise PolicyError(f"«{cut(self.text)}» was asked about {what}, for which it is not meant")
+        values: dict[str, Value] = {EVENT: event}
+        if ELAPSED in expression.names:
+            values[ELAPSED] = flow.elapsed
+        if FIRST in expression.names:
+            values[FIRST] = flow.first
+        for fact in expression.facts:
+            value = _look_up(flow, fact.table, fact.message_type)
+            if value is not None:
+                values[fact.variable] = value
+        answer = expression.evaluate(values)
+        if answer is True or answer is False:
+            return answer
+        raise PolicyError(f"«{cut(self.text)}» gave {answer!r}, which is neither true nor false")
+
+    def _expression(self, event_type: str, flow: FlowView) -> Expression | None:
+        plain = self._expressions.get((event_type, ""))
+        if plain is not None or not self.reads_first:
+            return plain
+        return self._expressions.get((event_type, flow.first.DESCRIPTOR.full_name))
+
+
+def _look_up(flow: FlowView, table: str, message_type: str) -> Value | None:
+    if table == COUNTS:
+        return flow.count(message_type)
+    if table == LATEST:
+        return flow.latest(message_type)
+    found = flow.facts(message_type) if table == FACTS else flow.proposals(message_type)
+    if len(found) > MOST_FACTS:
+        raise PolicyError(f"there are {len(found):,} {message_type}; a condition looks at {MOST_FACTS} at most")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many messages of one type a join waits for: a number, or an expression over the newest facts."""
+
+    text: str
+    fixed: int | None
+    """The number, where it does not depend on the flow."""
+    _expression: Expression | None
+
+    @classmethod
+    def parse(cls, text: str, *, latest_types: Collection[str], contracts: Contracts) -> Count:
+        """Compile a count; an empty text is 1.
+
+        `latest_types` are the types that `latest` may name. Raises `PolicyError` where it is no whole number.
+        """
+        number = text.strip() or "1"
+        if number.isascii() and number.isdecimal() and len(number) < 10:
+            return cls(text, int(number), None)
+        expression = Expression.compile(
+            text, contracts=contracts, event_type=None, tables=("latest",), types=latest_types
+        )
+        if expression.type not in ("INT", "UINT"):
+            raise PolicyError(f"«{cut(text)}» is of type {expression.type}; a count has to be of type INT or UINT")
+        return cls(text, None, expression)
+
+    @property
+    def latest_types(self) -> frozenset[str]:
+        """The message types of which there has to be a fact before the number can be told."""
+        return frozenset(fact.message_type for fact in self._expression.facts) if self._expression else frozenset()
+
+    def evaluate(self, latest: Mapping[str, Message]) -> int:
+        """The number, given the newest fact of each type; `PolicyError` where it can't be told, or is negative."""
+        if self._expression is None:
+            return self.fixed or 0
+        values = {
+            fact.variable: latest[fact.message_type] for fact in self._expression.facts if fact.message_type in latest
+        }
+        answer = self._expression.evaluate(values)
+        if isinstance(answer, bool) or not isinstance(answer, int) or answer < 0:
+            raise PolicyError(f"«{cut(self.text)}» gave {answer!r}, which is no count")
+        return answer

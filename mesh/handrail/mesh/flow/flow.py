@@ -1,0 +1,233 @@
+"""A flow as the fold sees it: plain values, no clock, no I/O.
+
+`Flow` is the only value that is copied; everything in it is frozen and replaced whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from handrail.mesh.flow.proposal import Ask, Ballot, Proposal, ProposalState
+from handrail.mesh.flow.state import (
+    Divergence,
+    Effect,
+    EffectState,
+    Escalation,
+    Halt,
+    Migration,
+    Requested,
+    RunState,
+    StepRun,
+    Trip,
+    Void,
+    Wish,
+)
+from handrail.mesh.flow.values import replace
+from handrail.mesh.template import EffectKind, StepSpec, Template
+from handrail.mesh.wire.envelope import Recorded
+from handrail.v1.decision_pb2 import FlowStatus, HaltMode
+
+__all__ = [
+    "MESSAGE_LIMIT",
+    "Ask",
+    "Ballot",
+    "Divergence",
+    "Effect",
+    "EffectState",
+    "Escalation",
+    "Flow",
+    "Halt",
+    "Migration",
+    "Proposal",
+    "ProposalState",
+    "Requested",
+    "RunState",
+    "StepRun",
+    "Trip",
+    "Verdict",
+    "Void",
+    "Wish",
+]
+
+MESSAGE_LIMIT = 900
+"""Messages after which a flow escalates: direct reads of one flow end at 1,024 subjects."""
+
+
+class Verdict(Enum):
+    """What an agent does with a delivery, once it has folded the flow."""
+
+    RUN = auto()
+    DROP = auto()
+    ANSWER_NOT_STARTED = auto()
+
+
+@dataclass(slots=True)
+class Flow:
+    """One flow, folded up to `last_sequence`.
+
+    `facts` are the events and released proposals that count, in stream order. `escalations` are the matters that wait
+    for a person; `escalated` has their ids and those of the matters that were answered. Treat it as a value: only the
+    fold changes it, on a copy of its own.
+    """
+
+    template: Template
+    flow_id: str = ""
+    requester: str = ""
+    first: Recorded | None = None
+    last_sequence: int = 0
+    last_time: datetime | None = None
+    last_span_id: str = ""
+    message_count: int = 0
+    facts: dict[str, Recorded] = field(default_factory=dict)
+    facts_by_type: dict[str, tuple[Recorded, ...]] = field(default_factory=dict)
+    runs: dict[tuple[str, str], StepRun] = field(default_factory=dict)
+    joined: frozenset[str] = frozenset()
+    proposals: dict[str, Proposal] = field(default_factory=dict)
+    effects: dict[str, Effect] = field(default_factory=dict)
+    halt: Halt | None = None
+    compensation_started: bool = False
+    escalations: dict[str, Escalation] = field(default_factory=dict)
+    escalated: frozenset[str] = frozenset()
+    trips: dict[str, Trip] = field(default_factory=dict)
+    wish: Wish | None = None
+    closed: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED
+    closed_reason: str = ""
+    credit: timedelta = timedelta()
+    """By how much its deadline was moved, for times in which no coordinator was there."""
+    counted_from: datetime | None = None
+    """From when absences count against its deadline; None: from its start."""
+    divergences: tuple[Divergence, ...] = ()
+    looked_at: int = 0
+    """The stream position up to which a person has looked at the divergences that ask for one."""
+    migrations: tuple[Migration, ...] = ()
+    former_steps: Mapping[str, StepSpec] = field(default_factory=dict)
+    """Steps of versions that the flow has left and that its version has not; by name."""
+    requests: Mapping[tuple[str, str, str], Requested] = field(default_factory=dict)
+    """Calls that had something recorded, by the agent they spoke for, the caller and the request id."""
+    void: dict[int, Void] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The versions that it is, or was, pinned to: a message that was under way may claim any of them."""
+        return frozenset({self.template.version, *(migration.from_version for migration in self.migrations)})
+
+    @property
+    def flow_type(self) -> str:
+        """The template's name."""
+        return self.template.name
+
+    @property
+    def start_time(self) -> datetime:
+        """When its first event was stored; only of a flow that has begun."""
+        if self.first is None:
+            raise ValueError("the flow has no event yet")
+        return self.first.time
+
+    @property
+    def deadline(self) -> datetime:
+        """When the flow as a whole is to be done; only of a flow that has begun."""
+        return self.start_time + self.template.deadline + self.credit
+
+    @property
+    def etag(self) -> str:
+        """Changes with every message of the flow."""
+        return f"{self.last_sequence:x}"
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether no forward step starts any more: by a recorded halt, by a rule, or a divergence."""
+        return self.halt is not None or self.diverged is not None or any(not t.settled for t in self.trips.values())
+
+    @property
+    def diverged(self) -> Divergence | None:
+        """The first divergence that a person has yet to look at."""
+        return next((each for each in self.divergences if each.asks and each.sequence > self.looked_at), None)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is halted for a person to look at, and may yet go on as if nothing had been."""
+        return self.halt is not None and self.halt.mode == HaltMode.HALT_MODE_HOLD
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it goes on, at once or when a person lets it: votes count, requests expire, rules trip."""
+        return self.halt is None or self.is_held
+
+    @property
+    def is_undoing(self) -> bool:
+        """Whether its effects are being undone."""
+        return (
+            self.halt is not None
+            and self.halt.mode in (HaltMode.HALT_MODE_COMPENSATE, HaltMode.HALT_MODE_CANCEL)
+            and not self.halt.keep_effects
+        )
+
+    def copy(self) -> Flow:
+        """A flow that can change without changing this one."""
+        return replace(
+            self,
+            facts=dict(self.facts),
+            facts_by_type=dict(self.facts_by_type),
+            runs=dict(self.runs),
+            proposals=dict(self.proposals),
+            effects=dict(self.effects),
+            escalations=dict(self.escalations),
+            trips=dict(self.trips),
+            void=dict(self.void),
+        )
+
+    def runs_triggered_by(self, event_id: str) -> Iterator[StepRun]:
+        """The step runs that the delivery of this event starts; for a join, only its last input does."""
+        return (run for run in self.runs.values() if run.trigger.event_id == event_id)
+
+    def verdict(self, *, step: str, root: str, run: int, attempt: int, may_have_started: bool) -> Verdict:
+        """What to do with a delivery for an attempt of a step run.
+
+        `may_have_started` is true for a redelivery. In a halted flow a step that may have started, in this attempt or
+        an earlier one, runs again under its key, so that its outcome is known and can be undone; another one is
+        answered with StepNotStarted, even where its time was up meanwhile.
+        """
+        wanted = self.runs.get((step, root))
+        if wanted is None or wanted.run != run:
+            return Verdict.DROP
+        current = wanted.state is RunState.OWED and wanted.attempt == attempt
+        if not self.is_halted:
+            return Verdict.RUN if current else Verdict.DROP
+        if current and (may_have_started or wanted.unknown) and wanted.step.effect is not EffectKind.NONE:
+            return Verdict.RUN
+        if current or (attempt in wanted.unknown and not may_have_started):
+            return Verdict.ANSWER_NOT_STARTED
+        return Verdict.DROP
+
+    def wants_undo(self, event_id: str, attempt: int) -> bool:
+        """Whether the undo of this event, in this attempt, is still owed."""
+        effect = self.effects.get(event_id)
+        return effect is not None and effect.deadline is not None and effect.attempt == attempt
+
+    def undo_targets(self) -> list[Effect]:
+        """The effects that are to be undone as the flow stands, newest first."""
+        floor = self.halt.floor if self.halt is not None and self.is_undoing else self.last_sequence
+        wanted = [e for e in self.effects.values() if e.stands and (e.orphan or e.recorded.sequence > floor)]
+        return sorted(wanted, key=lambda effect: effect.recorded.sequence, reverse=True)
+
+    def effects_that_stay(self, floor: int) -> list[Effect]:
+        """The effects behind a position in the stream that no compensation takes back, in stream order.
+
+        Once the flow goes on from there, their steps run again, and have them a second time.
+        """
+        return [e for e in self.effects.values() if e.stays and not e.orphan and e.recorded.sequence > floor]
+
+    def sequence_of_step(self, step: str) -> int:
+        """The stream position of the newest fact of a step; 0 if it has none."""
+        return max((r.sequence for r in self.facts.values() if r.event.step == step), default=0)
+
+    def open_outcomes(self) -> list[StepRun]:
+        """The step runs that may have had an effect that nobody knows of yet."""
+        return [run for run in self.runs.values() if run.may_have_effect]
+
+    def awaited_runs(self) -> list[StepRun]:
+        """The step runs whose attempts are watched and repeated; in a halted flow only where an effect is at stake."""
+        return self.open_outcomes() if self.is_halted else list(self.runs.values())

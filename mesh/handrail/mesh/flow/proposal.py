@@ -1,0 +1,120 @@
+"""Proposals: events that want through their gates, and who has voted on them. Frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from handrail.mesh.flow.values import replace
+from handrail.mesh.template import GateSpec
+from handrail.mesh.wire.envelope import Recorded
+
+
+class ProposalState(Enum):
+    """Where a proposal stands."""
+
+    EVALUATED = auto()
+    PENDING = auto()
+    APPROVED = auto()
+    REJECTED = auto()
+    EXPIRED = auto()
+    RELEASED = auto()
+    WITHDRAWN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One gate that asks for people: why, who may not vote, and who voted yes.
+
+    `credit` is by how much its expiry was moved, for times in which no coordinator was there. Those count from
+    `counted_from` on; None: from the request.
+    """
+
+    gate: GateSpec
+    reason: str
+    requester: str = ""
+    voters: frozenset[str] = frozenset()
+    passed: bool = False
+    credit: timedelta = timedelta()
+    counted_from: datetime | None = None
+
+    @property
+    def nobody_qualifies(self) -> bool:
+        """Whether the gate bars a requester that can't be told."""
+        return self.gate.not_the_requester and not self.requester
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One vote that counted, and its place in the stream."""
+
+    voter: str
+    approve: bool
+    comment: str
+    time: datetime
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An event that wants through its gates. `asks` are the gates whose condition holds, or can't be evaluated."""
+
+    recorded: Recorded
+    asks: tuple[Ask, ...]
+    digest: str
+    state: ProposalState = ProposalState.EVALUATED
+    ballots: tuple[Ballot, ...] = ()
+    requested_at: datetime | None = None
+    refused_by: Recorded | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is neither a fact nor refused nor withdrawn."""
+        return self.state in _UNDECIDED
+
+    @property
+    def nobody_qualifies(self) -> bool:
+        """Whether one of its gates can't be passed, because who asked can't be told."""
+        return any(ask.nobody_qualifies for ask in self.asks)
+
+    def expiry(self, ask: Ask) -> datetime | None:
+        """When this gate's request expires; None if never, or not asked yet."""
+        after = ask.gate.expires_after
+        if self.requested_at is None or after is None or ask.passed:
+            return None
+        return self.requested_at + after + ask.credit
+
+    def asked_again(self, time: datetime) -> Proposal:
+        """The same with the time that people have starting over."""
+        asks = tuple(replace(ask, credit=timedelta(), counted_from=None) for ask in self.asks)
+        return replace(self, asks=asks, state=ProposalState.PENDING, requested_at=time)
+
+    def moved_expiry(self, gate: str, now: datetime, until: datetime) -> Proposal:
+        """The same with the request of one gate expiring at `until`; absences count against it from `now` on."""
+        asks = tuple(
+            replace(ask, credit=ask.credit + (until - due), counted_from=now)
+            if ask.gate.name == gate and (due := self.expiry(ask)) is not None
+            else ask
+            for ask in self.asks
+        )
+        return replace(self, asks=asks)
+
+    def expired_ask(self, now: datetime) -> Ask | None:
+        """The first gate whose request has expired by `now`, of a proposal that people were asked about."""
+        if self.state is not ProposalState.PENDING:
+            return None
+        return next((ask for ask in self.asks if (due := self.expiry(ask)) is not None and due <= now), None)
+
+    @property
+    def next_expiry(self) -> datetime | None:
+        """When somebody has to look at it again; None where nobody was asked, or was asked without an end."""
+        return self.expires_at if self.state is ProposalState.PENDING else None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The first expiry among the gates that still ask."""
+        return min((due for ask in self.asks if (due := self.expiry(ask)) is not None), default=None)
+
+
+_UNDECIDED = frozenset({ProposalState.EVALUATED, ProposalState.PENDING, ProposalState.APPROVED, ProposalState.EXPIRED})

@@ -1,0 +1,251 @@
+"""The templates: every stored version, and which one new flows begin with, as the TEMPLATE stream has them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from handrail.mesh.bus import Bus, RawMessage, fresh_read
+from handrail.mesh.bus.direct_get import READ_TIMEOUT
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
+from handrail.mesh.streams.streams import TEMPLATE
+from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import timestamp
+from handrail.mesh.wire.subjects import activation_subject, template_subject
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.event_pb2 import CallerRequest
+from handrail.v1.template_pb2 import Activation, StoredTemplate
+
+_logger = logging.getLogger(__name__)
+
+_EVERYTHING = "template.>"
+_PAGE = 200
+
+
+class Activated(NamedTuple):
+    """An entry of a log of activations, and its position in the stream."""
+
+    sequence: int
+    activation: Activation
+
+
+class Catalog:
+    """What is stored, read once and then as it grows. Look-ups of `get` and `versions` cost nothing; `template` and
+    `active` read the stream where they don't find what they are asked for.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._stored: dict[tuple[str, int], StoredTemplate] = {}
+        self._compiled: dict[tuple[str, int], Template] = {}
+        self._activations: dict[str, dict[int, Activated]] = {}
+        self._requests: dict[tuple[str, str], CallerRequest] = {}
+        self._unusable: dict[str, HandrailError] = {}
+        self._next_sequence = 1
+        self._refreshing = asyncio.Lock()
+
+    async def refresh_from_leader(self) -> None:
+        """Read all that the stream's leader has now: for what a write or a refusal rests on."""
+        newest, _ = await asyncio.gather(fresh_read.newest(self._bus, TEMPLATE, _EVERYTHING), self.refresh())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + READ_TIMEOUT.total_seconds()
+        backoff = fresh_read.FIRST_BACKOFF
+        while self._next_sequence <= newest:
+            if loop.time() > deadline:
+                raise BrokerUnavailable(
+                    f"no replica of the stream {TEMPLATE} answers with sequence {newest}; the last one knew "
+                    f"{self._next_sequence - 1}"
+                )
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, fresh_read.LAST_BACKOFF)
+            await self.refresh()
+
+    async def refresh(self) -> bool:
+        """Read what was stored since the last time; whether there was anything. The replica that answers may lag."""
+        async with self._refreshing:
+            began_at = self._next_sequence
+            while True:
+                page = await self._bus.read_forward(
+                    TEMPLATE, _EVERYTHING, from_sequence=self._next_sequence, limit=_PAGE
+                )
+                for message in page.messages:
+                    self._take(message)
+                    self._next_sequence = message.sequence + 1
+                if not page.pending:
+                    return self._next_sequence > began_at
+
+    def get(self, name: str, version: int) -> Template | None:
+        """A version that is known already, or None; never reads."""
+        return self._compiled.get((name, version))
+
+    def names(self) -> tuple[str, ...]:
+        """The flow types known so far."""
+        return tuple(sorted({name for name, _ in self._stored}))
+
+    def versions(self, name: str) -> tuple[Template, ...]:
+        """The versions of a flow type known so far, oldest first."""
+        return tuple(template for template in self.all() if template.name == name)
+
+    def all(self) -> tuple[Template, ...]:
+        """All versions known so far, by name and version."""
+        return tuple(self._compiled[key] for key in sorted(self._compiled))
+
+    def stored(self, name: str, version: int) -> StoredTemplate | None:
+        """A version as it is stored, if it is known already; never reads."""
+        return self._stored.get((name, version))
+
+    def activations(self, name: str) -> tuple[Activation, ...]:
+        """The log of activations known so far, oldest first."""
+        log = self._activations.get(name, {})
+        return tuple(log[number].activation for number in sorted(log))
+
+    def activated_before(self, sequence: int) -> tuple[Template, ...]:
+        """The versions that were active at some time before this position in the stream, as far as known."""
+        return tuple(
+            template
+            for template in self.all()
+            if any(
+                each.sequence < sequence and each.activation.version == template.version
+                for each in self._activations.get(template.name, {}).values()
+            )
+        )
+
+    def is_repeated(self, request: CallerRequest | None) -> bool:
+        """Whether the same call was recorded, as far as known; REQUEST_ID_REUSED where its id was for another one."""
+        if request is None or not request.id:
+            return False
+        known = self._requests.get((request.caller, request.id))
+        if known is not None and known != request:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
+                f"request id {request.id} was used before for another request ({known.rpc}); take a new id for each "
+                "request",
+            )
+        return known is not None
+
+    def active_version(self, name: str) -> int:
+        """The version that new flows begin with, as far as known; 0 if there is none."""
+        log = self.activations(name)
+        return log[-1].version if log else 0
+
+    async def template(self, name: str, version: int) -> Template:
+        """A version; TEMPLATE_NOT_FOUND if there is none, MALFORMED if what is stored can't be used."""
+        if (name, version) not in self._compiled:
+            await self.refresh()
+        if (name, version) not in self._compiled:
+            await self.refresh_from_leader()
+        template = self.get(name, version)
+        if template is None:
+            raise self._unusable.get(template_subject(name, version)) or HandrailError(
+                ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
+                f"no template {name} version {version} is stored",
+                template=name,
+                version=str(version),
+            )
+        return template
+
+    async def active(self, name: str, *, from_leader: bool = False) -> Template:
+        """The version that new flows begin with; FLOW_TYPE_NOT_FOUND if there is none.
+
+        A replica of the stream is asked, which may lag; the leader where `from_leader` says so, or none is active.
+        """
+        if from_leader:
+            await self.refresh_from_leader()
+        else:
+            await self.refresh()
+        if not self.active_version(name):
+            await self.refresh_from_leader()
+        version = self.active_version(name)
+        if not version:
+            known = ", ".join(known for known in self.names() if self.active_version(known))
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_FLOW_TYPE_NOT_FOUND,
+                f"no version of flow type {name} is active; active are: {known or 'none'}",
+                flow_type=name,
+            )
+        return await self.template(name, version)
+
+    async def put(self, stored: StoredTemplate) -> bool:
+        """Store a version; False where the same content was there, by another call. TEMPLATE_EXISTS where other content
+        is, REQUEST_ID_REUSED where the call's id was used for another one.
+        """
+        name, version = stored.template.name, stored.template.version
+        if stored.request.id:
+            await self.refresh_from_leader()
+            if self.is_repeated(stored.request):
+                return True
+        try:
+            await self._bus.publish(template_subject(name, version), stored.SerializeToString())
+        except AlreadyStored:
+            await self.refresh_from_leader()
+            present = self.stored(name, version)
+            if present is not None and present.digest == stored.digest:
+                return self.is_repeated(stored.request)
+            free = 1 + max([version, *(number for known, number in self._stored if known == name)])
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_TEMPLATE_EXISTS,
+                f"template {name} version {version} is stored with other content, and a version never changes; store "
+                f"the new one as version {free}",
+                template=name,
+                version=str(version),
+                free=str(free),
+            ) from None
+        await self.template(name, version)
+        return True
+
+    async def activate(
+        self, name: str, version: int, *, by: str, reason: str, now: datetime, request: CallerRequest | None = None
+    ) -> Activated:
+        """Record that new flows begin with this version; the activation that is in force already, or that the same call
+        recorded before, is returned as it is.
+
+        Update the durables first. TEMPLATE_NOT_FOUND if the version is not stored, REQUEST_ID_REUSED where the call's
+        id was used for another one.
+        """
+        await self.template(name, version)
+        activation = Activation(version=version, by=by, reason=reason, time=timestamp(now), request=request)
+        while True:
+            await self.refresh_from_leader()
+            recorded = self._activations.get(name, {})
+            log = [recorded[number] for number in sorted(recorded)]
+            if request is not None and self.is_repeated(request):
+                return next(each for each in log if each.activation.request == request)
+            if log and log[-1].activation.version == version:
+                return log[-1]
+            try:
+                await self._bus.publish(
+                    activation_subject(name, len(log) + 1), activation.SerializeToString(), expected_sequence=0
+                )
+            except (AlreadyStored, WrongSequence):
+                continue  # somebody was faster, or the answer to our own got lost: the log tells
+
+    def _take(self, message: RawMessage) -> None:
+        """Take up one message of the stream. One that can't be read must not hide the others."""
+        tokens = message.subject.split(".")
+        try:
+            if len(tokens) == 4 and tokens[2] == "active":
+                activation = Activation.FromString(message.body)
+                self._activations.setdefault(tokens[1], {})[int(tokens[3])] = Activated(message.sequence, activation)
+                self._take_request(activation.request)
+                return
+            stored = StoredTemplate.FromString(message.body)
+            template = Template.compile(stored.template, Contracts.from_descriptor_set(stored.descriptors))
+            if message.subject != template_subject(template.name, template.version):
+                raise ValueError(f"it is {template.name} version {template.version}")
+        except (DecodeError, ValueError, HandrailError) as error:
+            text = f"the TEMPLATE stream holds {message.subject}, which can't be used: {error}"
+            _logger.error("%s", text)
+            self._unusable[message.subject] = HandrailError(ErrorReason.ERROR_REASON_MALFORMED, text)
+            return
+        self._stored[template.name, template.version] = stored
+        self._compiled[template.name, template.version] = template
+        self._take_request(stored.request)
+
+    def _take_request(self, request: CallerRequest) -> None:
+        if request.id:
+            self._requests.setdefault((request.caller, request.id), request)

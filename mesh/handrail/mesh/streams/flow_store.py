@@ -1,0 +1,310 @@
+"""Flows in the FLOW stream: reading one whole, folding it, appending to it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
+
+from handrail.mesh.bus import Bus, RawMessage, TooManySubjects, fresh_read
+from handrail.mesh.bus.direct_get import READ_TIMEOUT
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
+from handrail.mesh.flow import Flow, Void
+from handrail.mesh.fold import Versions, advance, fold, migration_of, pinned_version
+from handrail.mesh.fold.outcomes import why_not_first
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.stream_walk import oldest_first
+from handrail.mesh.streams.streams import FLOW
+from handrail.mesh.template import Template
+from handrail.mesh.wire import envelope
+from handrail.mesh.wire.envelope import Entry, Malformed, Recorded
+from handrail.mesh.wire.subjects import Kind, flow_filter, is_text, outcome_filter
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+OUTCOME_PATIENCE = timedelta(seconds=2)
+"""How long an outcome that is said to be there, and is not to be seen, is looked for."""
+
+_SUBJECTS_PER_READ = 512
+
+
+class History(list[Recorded]):
+    """A flow's messages in stream order. `malformed` are those that can't be read."""
+
+    def __init__(self, messages: Iterable[Recorded] = (), malformed: Iterable[Malformed] = ()) -> None:
+        super().__init__(messages)
+        self.malformed = tuple(malformed)
+
+    @property
+    def last_sequence(self) -> int:
+        """The position of its newest message, readable or not; 0 where it is empty."""
+        readable = self[-1].sequence if self else 0
+        return max(readable, *(each.sequence for each in self.malformed[-1:]), 0)
+
+    def everything(self) -> list[Recorded | Malformed]:
+        """All messages in stream order, those that can't be read among them."""
+        return sorted((*self, *self.malformed), key=lambda each: each.sequence)
+
+
+class FlowStore:
+    """Reads and appends. Every read may be answered by a replica that lags: say what you know with `at_least`."""
+
+    def __init__(self, bus: Bus, catalog: Catalog) -> None:
+        self._bus = bus
+        self.catalog = catalog
+
+    def known_template(self, name: str, version: int) -> Template | None:
+        """A template that is known already; never reads."""
+        return self.catalog.get(name, version)
+
+    async def read(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        after: int = 0,
+        at_least: int = 0,
+        up_to: int | None = None,
+        timeout: timedelta = READ_TIMEOUT,
+    ) -> History:
+        """The messages of a flow, in stream order, empty if there are none.
+
+        Reads again until the answer holds everything up to sequence `at_least`. `after` leaves out what is up to that
+        sequence, `up_to` what is newer.
+        Raises BrokerUnavailable after `timeout`.
+        """
+        messages = await self._read_raw(flow_filter(flow_type, flow_id), after, at_least, timeout)
+        newest = up_to if up_to is not None else sys.maxsize
+        return _decoded([message for message in messages if after < message.sequence <= newest])
+
+    async def fold(self, flow_type: str, flow_id: str, history: Sequence[Recorded]) -> Flow:
+        """Fold a flow's messages with the template that its first event pins; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
+
+        Messages of a `History` that can't be read are void in it. They count for `last_sequence`, so that a decision
+        can be appended behind them.
+        """
+        if not history:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, f"there is no {flow_type} flow {flow_id}", flow_id=flow_id
+            )
+        template = await self.pinned_template(flow_type, history)
+        versions = await self.versions_in(flow_type, history)
+        return _with_malformed(fold(template, history, versions), history)
+
+    async def fold_in_two(
+        self, flow_type: str, flow_id: str, history: Sequence[Recorded], *, since: int
+    ) -> tuple[Flow | None, Flow]:
+        """As `fold`, and before it the flow as it was before sequence `since`; None where it had not begun."""
+        earlier = [recorded for recorded in history if recorded.sequence < since]
+        if not earlier:
+            return None, await self.fold(flow_type, flow_id, history)
+        template = await self.pinned_template(flow_type, history)
+        versions = await self.versions_in(flow_type, history)
+        before = fold(template, earlier, versions)
+        return before, _with_malformed(advance(before, history[len(earlier) :], versions), history)
+
+    async def versions_in(self, flow_type: str, history: Sequence[Recorded]) -> Versions:
+        """The versions that these messages move their flow to; TEMPLATE_NOT_FOUND."""
+        moved = [migrated for recorded in history if (migrated := migration_of(recorded)) is not None]
+        return {each.to_version: await self.catalog.template(flow_type, each.to_version) for each in moved}
+
+    async def pinned_template(self, flow_type: str, history: Sequence[Recorded]) -> Template:
+        """The version that a flow is pinned to: the one in its first event, which only who may start it can have
+        published; TEMPLATE_NOT_FOUND.
+
+        Where there is no such event, the version that the flow's oldest message claims.
+        """
+        for recorded in history:
+            if recorded.kind is not Kind.EVENT or recorded.event.step:
+                continue
+            version = recorded.event.template_version
+            template = self.catalog.get(flow_type, version)
+            if template is None:
+                await self.catalog.refresh()
+                template = self.catalog.get(flow_type, version)
+            if template is not None and why_not_first(template, recorded) is None:
+                return template
+        return await self.catalog.template(flow_type, pinned_version(history))
+
+    async def load(self, flow_type: str, flow_id: str, *, at_least: int = 0, up_to: int | None = None) -> Flow:
+        """Read and fold a flow; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND."""
+        return await self.fold(flow_type, flow_id, await self.read(flow_type, flow_id, at_least=at_least, up_to=up_to))
+
+    async def load_newest(self, flow_type: str, flow_id: str) -> Flow:
+        """Read and fold a flow with all that the stream's leader has of it now; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
+
+        For what a write or a refusal rests on. The leader is asked while a replica is read: it costs no time.
+        """
+        newest, history = await asyncio.gather(self.newest(flow_type, flow_id), self.read(flow_type, flow_id))
+        if newest > history.last_sequence:
+            history = await self.read(flow_type, flow_id, at_least=newest)
+        return await self.fold(flow_type, flow_id, history)
+
+    async def newest(self, flow_type: str, flow_id: str) -> int:
+        """The sequence of a flow's newest message on the stream's leader; 0 where it has none."""
+        return await fresh_read.newest(self._bus, FLOW, flow_filter(flow_type, flow_id))
+
+    async def catch_up(self, flow: Flow, *, at_least: int) -> Flow:
+        """The flow with what came since it was folded, and that holds everything up to sequence `at_least`.
+
+        What a read did not show is newer than all it showed: a replica answers with everything up to where it is.
+        """
+        news = await self.read(flow.flow_type, flow.flow_id, after=flow.last_sequence, at_least=at_least)
+        versions = await self.versions_in(flow.flow_type, news)
+        return _with_malformed(advance(flow, news, versions), news)
+
+    async def append(self, flow: Flow, entry: Entry) -> int:
+        """Append a message decided on `flow`, unless the flow moved on since; return its sequence.
+
+        A message of the same id and data that is there already (the answer to an earlier try got lost, or another
+        replica decided the same) counts as appended. Raises WrongSequence where the flow moved on, with the sequence
+        that a read has to reach before anything else is decided, and what `Bus.publish` raises.
+        """
+        try:
+            return await self._bus.publish(
+                entry.address.subject,
+                entry.body,
+                expected_sequence=flow.last_sequence,
+                expected_filter=flow_filter(flow.flow_type, flow.flow_id),
+            )
+        except (AlreadyStored, WrongSequence) as refusal:
+            own = await self._on_leader(entry.address.subject)
+            if own is not None and own.event.data == entry.event.data:
+                return own.sequence
+            named = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
+            last_sequence = named or await self.newest(flow.flow_type, flow.flow_id)
+            raise WrongSequence(entry.address.subject, last_sequence) from refusal
+
+    async def decided(
+        self, flows: Collection[tuple[str, str]], *, behind: Recorded, timeout: timedelta = READ_TIMEOUT
+    ) -> frozenset[tuple[str, str]]:
+        """Those of these flows, by type and id, in which a decision stands; as of `behind`, a message that is stored,
+        or newer.
+
+        A subject that nothing matches costs the broker about a microsecond, so this is far cheaper than reading them.
+        Raises TooManySubjects where there are more than 1,024 decisions, and BrokerUnavailable after `timeout`.
+        """
+        found: set[tuple[str, str]] = set()
+        asked = list(flows)
+        for start in range(0, len(asked), _SUBJECTS_PER_READ):
+            filters = [
+                f"flow.{flow_type}.{flow_id}.{Kind.DECISION}.>"
+                for flow_type, flow_id in asked[start:][:_SUBJECTS_PER_READ]
+            ]
+            # Found on every replica that knows that much of the stream.
+            page = await fresh_read.read(
+                self._bus, FLOW, [*filters, behind.address.subject], at_least=behind.sequence, timeout=timeout
+            )
+            tokens = (message.subject.split(".", 4) for message in page.messages)
+            found |= {(each[1], each[2]) for each in tokens if each[3] == Kind.DECISION}
+        return frozenset(found)
+
+    async def stored_outcome(
+        self, flow_type: str, flow_id: str, agent: str, event_id: str, *, patience: timedelta = OUTCOME_PATIENCE
+    ) -> Recorded | None:
+        """The outcome that the stream holds under this id, whatever its kind and type; the first one where there are
+        several.
+
+        For the confirmation of an «already there»: reads again for `patience`, then None. On a replicated stream that
+        means that the first copy died in flight with its leader: publish again.
+        """
+        subject_filter = outcome_filter(flow_type, flow_id, agent, event_id)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience.total_seconds()
+        backoff = fresh_read.FIRST_BACKOFF
+        while True:
+            page = await self._bus.direct_get(FLOW, multi_last=[subject_filter])
+            history = _decoded(page.messages)
+            found = history[0] if history else await self._on_leader(subject_filter)
+            if found is not None or loop.time() + backoff > deadline:
+                return found
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, fresh_read.LAST_BACKOFF)
+
+    async def _on_leader(self, subject_filter: str) -> Recorded | None:
+        message = await self._bus.last_on_leader(FLOW, subject_filter)
+        history = _decoded([message] if message else [])
+        return history[0] if history else None
+
+    async def _read_raw(
+        self, subject_filter: str, after: int, at_least: int, timeout: timedelta
+    ) -> Sequence[RawMessage]:
+        try:
+            page = await fresh_read.read(
+                self._bus, FLOW, [subject_filter], at_least=at_least, after=after, timeout=timeout
+            )
+        except TooManySubjects:
+            return await self._read_in_parts(subject_filter, timeout)
+        return page.messages
+
+    async def _read_in_parts(self, subject_filter: str, timeout: timedelta) -> Sequence[RawMessage]:
+        """A flow of more than SUBJECT_LIMIT messages: the leader lists its subjects, which are read some at a time.
+
+        Subjects are write-once, so what was listed does not change while it is read. Splitting by kind would only
+        move the limit: one kind alone can pass it. A subject that is not UTF-8 is listed under another name, by which
+        it can't be read: then the broker goes through the stream.
+        """
+        subjects = await self._subjects(subject_filter, timeout)
+        messages: list[RawMessage] = []
+        if not all(map(is_text, subjects)):
+            return [message async for message in oldest_first(self._bus, FLOW, subject_filter)]
+        for start in range(0, len(subjects), _SUBJECTS_PER_READ):
+            some = subjects[start : start + _SUBJECTS_PER_READ]
+            messages += await self._read_all(some, timeout)
+        return sorted(messages, key=lambda message: message.sequence)
+
+    async def _read_all(self, subjects: Sequence[str], timeout: timedelta) -> Sequence[RawMessage]:
+        """The messages on these very subjects, from a replica that has all of them."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout.total_seconds()
+        while True:
+            page = await self._bus.direct_get(FLOW, multi_last=subjects)
+            if len(page.messages) == len(subjects):
+                return page.messages
+            if loop.time() > deadline:
+                raise BrokerUnavailable(
+                    f"{subjects[0]}: no replica has all of the flow's messages; the last one knew {page.up_to_sequence}"
+                )
+            await asyncio.sleep(fresh_read.FIRST_BACKOFF)
+
+    async def _subjects(self, subject_filter: str, timeout: timedelta) -> list[str]:
+        subjects: list[str] = []
+        total = 1
+        while len(subjects) < total:
+            info = await self._bus.request_json(
+                f"$JS.API.STREAM.INFO.{FLOW}",
+                {"subjects_filter": subject_filter, "offset": len(subjects)},
+                timeout=timeout,
+            )
+            listed = info["state"].get("subjects") or {}
+            total = int(info.get("total", len(listed)))
+            if not listed:
+                break
+            subjects += listed
+        return subjects
+
+
+def _with_malformed(flow: Flow, history: Sequence[Recorded]) -> Flow:
+    for each in history.malformed if isinstance(history, History) else ():
+        take_malformed(flow, each)
+    return flow
+
+
+def take_malformed(flow: Flow, malformed: Malformed) -> None:
+    """Have a flow know of a message that can't be read: it is void, and decisions are appended behind it."""
+    flow.void[malformed.sequence] = Void(malformed.error.text, malformed.error.reason)
+    flow.last_sequence = max(flow.last_sequence, malformed.sequence)
+    flow.message_count += 1
+
+
+def _decoded(messages: Sequence[RawMessage]) -> History:
+    recorded: list[Recorded] = []
+    malformed: list[Malformed] = []
+    for message in messages:
+        try:
+            recorded.append(
+                envelope.decode(message.subject, message.body, sequence=message.sequence, time=message.time)
+            )
+        except HandrailError as error:
+            malformed.append(Malformed(message.subject, message.sequence, message.time, error))
+    return History(recorded, malformed)

@@ -1,0 +1,265 @@
+"""Starting a flow: its first event, stored once, for agents and for the coordinator alike."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from google.protobuf.any_pb2 import Any
+
+from handrail.mesh import telemetry
+from handrail.mesh.bus import Bus, RawMessage, fresh_read
+from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
+from handrail.mesh.fold.outcomes import why_not_first
+from handrail.mesh.streams import streams
+from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Recorded, decode, timestamp, type_of
+from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind, key_subject
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.event_pb2 import CallerRequest, Event
+
+TemplateOf = Callable[[str, int], Awaitable[Template]]
+"""Gives a stored version of a flow type; TEMPLATE_NOT_FOUND."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Which flow it is. `already_started` is true where the key had begun it before, by another call; `same` where with
+    the same data. `span_id` is the span that published the first event, where one was recorded."""
+
+    flow_id: str
+    event_id: str
+    sequence: int
+    already_started: bool
+    same: bool = True
+    span_id: str = ""
+
+
+async def start(
+    bus: Bus,
+    template: Template,
+    *,
+    source: str,
+    data: Any,
+    key: str = "",
+    requester: str = "",
+    request: CallerRequest | None = None,
+    template_of: TemplateOf | None = None,
+) -> Started:
+    """Publish the first event of a flow of this template's version.
+
+    With a key the flow id follows from it, and the use of the key is recorded first, where it outlives the flow's
+    events: a second start gives the same flow. Without one it follows from the call, where `request` has an id; the
+    same call again is answered as the first. `template_of` tells whether a flow of another version has begun.
+    Raises HandrailError: CONTRACT_VIOLATION, UNKNOWN_MESSAGE_TYPE where no such flow starts with this message,
+    REQUEST_ID_REUSED where the call's id began a flow with other data, and what publishing raises.
+    """
+    now = datetime.now(UTC)
+    flow_id = _flow_id(template.name, key, request, now)
+    event = Event(
+        event_id=ids.start_id(flow_id),
+        source=source,
+        flow_type=template.name,
+        flow_id=flow_id,
+        template_version=template.version,
+        output_total=1,
+        time=timestamp(now),
+        data=data,
+        requester=requester,
+        request=request,
+    )
+    first = _Start(bus, template, event, template_of)
+    try:
+        _check(template, data)
+    except HandrailError:
+        # It may have been right when the same call came first.
+        earlier = await first.answered_before()
+        if earlier is None:
+            raise
+        return earlier
+    with telemetry.span("start", flow_id=flow_id, flow_type=template.name, agent=source) as span:
+        event.span_id = span.span_id
+        started = await first.store(key)
+        if started.span_id != event.span_id:
+            span.discard()  # a flow has one root
+    return started
+
+
+def _flow_id(flow_type: str, key: str, request: CallerRequest | None, now: datetime) -> str:
+    if key:
+        return ids.flow_id_from_key(flow_type, key)
+    if request is not None and request.id:
+        return ids.flow_id_from_request(flow_type, request.caller, request.id)
+    return ids.new_flow_id(now, os.urandom(10))
+
+
+def _check(template: Template, data: Any) -> None:
+    name = type_of(data)
+    if name not in template.starts_with:
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_UNKNOWN_MESSAGE_TYPE,
+            f"no {template.name} starts with {name or 'a message without a type'}; "
+            f"it starts with {', '.join(sorted(template.starts_with))}",
+            type=name,
+        )
+    template.contracts.validate(template.contracts.decode(data))
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What stands where a first event would: up to `sequence`, and the first event itself where it is among it."""
+
+    sequence: int
+    started: Started | None
+
+
+class _Start:
+    """One first event on its way into the stream."""
+
+    def __init__(self, bus: Bus, template: Template, event: Event, template_of: TemplateOf | None) -> None:
+        self._bus = bus
+        self._template = template
+        self._template_of = template_of
+        self._event = event
+        # Two sources, or two types, may begin the flow of one key: the same expectation lets one of them.
+        self._place = f"flow.{event.flow_type}.{event.flow_id}.{Kind.EVENT.value}.*.{event.event_id}.>"
+        self._subject = Address(
+            event.flow_type, event.flow_id, Kind.EVENT, event.source, event.event_id, type_of(event.data)
+        ).subject
+
+    async def store(self, key: str) -> Started:
+        """Store it, or find what is stored in its place."""
+        if key:
+            earlier = await self._earlier(key)
+            return earlier or await self._store_once()
+        if self._event.request.id:
+            return await self._store_once()
+        return self._stored_at(await self._publish(None))
+
+    async def answered_before(self) -> Started | None:
+        """What the same call began; None where it began nothing, or can't be recognised."""
+        if not self._event.request.id:
+            return None
+        started = (await self._taken(0)).started
+        return None if started is None or started.already_started else started
+
+    async def _store_once(self) -> Started:
+        """Store it where nothing has begun the flow. What an agent put there that may not begin it is in nobody's way;
+        what is in flight to the replicas is waited for."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PUBLISH_TIMEOUT.total_seconds()
+        backoff, expected = fresh_read.FIRST_BACKOFF, 0
+        while True:
+            try:
+                return self._stored_at(await self._publish(expected))
+            except (AlreadyStored, WrongSequence) as refusal:
+                named = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
+                taken = await self._taken(named or 0)
+                if taken.started is not None:
+                    return taken.started
+                if taken.sequence > expected:
+                    expected = taken.sequence
+                    continue
+                if loop.time() + backoff > deadline:
+                    raise BrokerUnavailable(f"{self._subject} was refused, and nothing is stored there") from refusal
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, fresh_read.LAST_BACKOFF)
+
+    async def _publish(self, expected_sequence: int | None) -> int:
+        return await self._bus.publish(
+            self._subject,
+            self._event.SerializeToString(),
+            expected_sequence=expected_sequence,
+            expected_filter=None if expected_sequence is None else self._place,
+            headers=telemetry.headers(),
+        )
+
+    def _stored_at(self, sequence: int) -> Started:
+        event = self._event
+        return Started(event.flow_id, event.event_id, sequence, already_started=False, span_id=event.span_id)
+
+    async def _earlier(self, key: str) -> Started | None:
+        """What an earlier use of the key began; None where this is the first, or the first did not get further than
+        the key."""
+        event = self._event
+        subject = key_subject(event.flow_type, ids.key_hash(event.flow_type, key))
+        try:
+            await self._bus.publish(subject, event.flow_id.encode())
+        except AlreadyStored:
+            pass
+        else:
+            return None
+        taken = await self._taken(0)
+        if taken.started is not None:
+            return taken.started
+        record = await self._bus.last_on_leader(streams.KEY, subject)
+        if record is None or datetime.now(UTC) - record.time < self._template.deadline:
+            return None
+        # The flow's events have aged out of the stream, which keeps them longer than a flow can last; the key is still
+        # used.
+        return Started(event.flow_id, event.event_id, 0, already_started=True, same=False)
+
+    async def _taken(self, named: int) -> _Taken:
+        """What the leader has in the event's place, and at least what a refusal named."""
+        newest = max(named, await fresh_read.newest(self._bus, streams.FLOW, self._place))
+        if not newest:
+            return _Taken(0, None)
+        page = await fresh_read.read(self._bus, streams.FLOW, [self._place], at_least=newest)
+        for message in page.messages:
+            recorded = _readable(message)
+            if recorded is not None and await self._begins(recorded):
+                return _Taken(newest, self._begun_by(recorded))
+        if any(message.subject == self._subject for message in page.messages):
+            raise AlreadyStored(self._subject)
+        return _Taken(page.messages[-1].sequence if page.messages else 0, None)
+
+    async def _begins(self, recorded: Recorded) -> bool:
+        """Whether a message is the flow's first event, by the version that it claims."""
+        version, template = recorded.event.template_version, self._template
+        if recorded.event.step:
+            return False
+        if version != template.version and self._template_of is not None:
+            try:
+                template = await self._template_of(template.name, version)
+            except HandrailError as error:
+                if error.reason != ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND:
+                    raise
+                return False
+        return why_not_first(template, recorded) is None
+
+    def _begun_by(self, stored: Recorded) -> Started:
+        wanted = self._event
+        is_ours = self._is_ours(stored)
+        if is_ours and stored.event.request != wanted.request:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
+                f"request id {wanted.request.id} began flow {wanted.flow_id} with another request; "
+                "take a new id for each request",
+                flow_id=wanted.flow_id,
+            )
+        return Started(
+            wanted.flow_id,
+            wanted.event_id,
+            stored.sequence,
+            # Where it is our own to the last byte, only the answer to it was lost.
+            already_started=not is_ours and stored.event != wanted,
+            same=stored.event.data == wanted.data,
+            span_id=stored.event.span_id,
+        )
+
+    def _is_ours(self, stored: Recorded) -> bool:
+        """Whether a call with our call's id began the flow; only the coordinator tells of calls."""
+        ours, theirs = self._event.request, stored.event.request
+        return bool(ours.id) and stored.agent == COORDINATOR and (ours.caller, ours.id) == (theirs.caller, theirs.id)
+
+
+def _readable(message: RawMessage) -> Recorded | None:
+    try:
+        return decode(message.subject, message.body, sequence=message.sequence, time=message.time)
+    except HandrailError:
+        return None

@@ -1,0 +1,315 @@
+"""The streams: created, checked and upgraded by one idempotent call at start-up.
+
+- FLOW: what happens; write-once subjects, nothing is ever changed or deleted
+- TIMER: message schedules and what they become when due; a stream of its own, because one that takes schedules can be
+  wiped by anybody who may publish to it
+- TEMPLATE: template versions and activations
+- QUARANTINE: messages that break their contract
+- KEY: business keys in use; outlives the flow's events
+- ABSENCE: times in which no coordinator was there; the oldest give way
+- KV_leases: the leases and the coordinators' sign of presence, a key-value bucket
+- WORKER: what live workers say of themselves; in memory, for half a minute
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from handrail.mesh.bus import ApiError, Bus
+from handrail.mesh.bus.api import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, SUBJECTS_OVERLAP
+from handrail.mesh.errors import HandrailError
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+_logger = logging.getLogger(__name__)
+
+FLOW = "FLOW"
+TIMER = "TIMER"
+TEMPLATE = "TEMPLATE"
+QUARANTINE = "QUARANTINE"
+KEY = "KEY"
+ABSENCE = "ABSENCE"
+WORKER = "WORKER"
+LEASES_BUCKET = "leases"
+LEASES = f"KV_{LEASES_BUCKET}"
+
+ABSENCES_KEPT = 256
+"""More than that within the longest deadline is no installation that anybody watches over."""
+
+NEEDED_VERSION = "2.14"
+NEEDED_API_LEVEL = 4
+"""The level that JetStream reports from that version on (2.12: 3, 2.14: 4, 2.15: 5)."""
+
+_OWNER = "handrail"
+"""Key of the streams' metadata that says they are ours."""
+
+_Config = Mapping[str, Any]
+
+# What a stream of ours has unless it says otherwise. Each of these would let somebody change or hide what is recorded.
+_PLAIN: _Config = {
+    "storage": "file",
+    "retention": "limits",
+    "max_age": 0,
+    "allow_direct": True,
+    "sealed": False,
+    "no_ack": False,
+    "deny_delete": False,
+    "deny_purge": False,
+    "allow_rollup_hdrs": False,
+    "allow_msg_ttl": False,
+    "allow_msg_schedules": False,
+    "allow_atomic": False,
+    "allow_msg_counter": False,
+    "discard": "old",
+    "discard_new_per_subject": False,
+    "max_msgs_per_subject": -1,
+    "mirror": None,
+    "sources": None,
+    "subject_transform": None,
+    "republish": None,
+}
+
+_WRITE_ONCE: _Config = {
+    **_PLAIN,
+    "max_msgs_per_subject": 1,
+    "discard": "new",
+    "discard_new_per_subject": True,
+    "deny_delete": True,
+    "deny_purge": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FlowLimits:
+    """Limits of the FLOW stream; at them publishers get STREAM_FULL. None: as it is, without a limit at first."""
+
+    max_bytes: int | None = None
+    max_messages: int | None = None
+
+
+def stream_configs() -> dict[str, _Config]:
+    """What each stream has to be, by name, in the terms of the JetStream API."""
+    return {
+        FLOW: {**_WRITE_ONCE, "subjects": ["flow.>"]},
+        TIMER: {
+            **_PLAIN,
+            "subjects": ["due.>", "timer.>"],
+            "retention": "workqueue",
+            "allow_msg_schedules": True,
+            # The server forces this one on where schedules are allowed.
+            "allow_rollup_hdrs": True,
+        },
+        TEMPLATE: {**_WRITE_ONCE, "subjects": ["template.>"]},
+        # A person may discard a message, so this one allows deletes.
+        QUARANTINE: {**_WRITE_ONCE, "subjects": ["quarantine.>"], "deny_delete": False},
+        KEY: {**_WRITE_ONCE, "subjects": ["key.>"]},
+        # Bounded, so the oldest give way: each is written with the expectation that there is none on its subject.
+        ABSENCE: {
+            **_PLAIN,
+            "subjects": ["absence.>"],
+            "max_msgs": ABSENCES_KEPT,
+            "max_msgs_per_subject": 1,
+            "deny_delete": True,
+            "deny_purge": True,
+            # They are read from the leader.
+            "allow_direct": False,
+        },
+        LEASES: {
+            **_PLAIN,
+            "subjects": [f"$KV.{LEASES_BUCKET}.>"],
+            "max_msgs_per_subject": 1,
+            "discard": "new",
+            "deny_delete": True,
+            "allow_rollup_hdrs": True,
+            "allow_msg_ttl": True,
+            "subject_delete_marker_ttl": int(timedelta(seconds=1) / timedelta(microseconds=1)) * 1000,
+            # Leases are read from the leader.
+            "allow_direct": False,
+        },
+        WORKER: {
+            **_PLAIN,
+            "subjects": ["worker.>"],
+            "storage": "memory",
+            "max_msgs_per_subject": 1,
+            "max_age": int(timedelta(seconds=30) / timedelta(microseconds=1)) * 1000,
+        },
+    }
+
+
+async def ensure_streams(bus: Bus, *, replicas: int = 1, limits: FlowLimits | None = None) -> None:
+    """Create what is missing, upgrade what is ours, refuse what is not.
+
+    Raises BROKER_TOO_OLD, FOREIGN_STREAM with what differs, STREAM_LOST where FLOW or TEMPLATE is gone, and what
+    `Bus.request_json` raises.
+    """
+    await require_server(bus)
+    await _refuse_a_loss(bus)
+    for name, wanted in stream_configs().items():
+        config = {"name": name, **wanted, "num_replicas": replicas}
+        if name == FLOW and limits is not None:
+            config |= _limits(limits)
+        await _ensure(bus, config)
+
+
+IRREPLACEABLE = frozenset({FLOW, TEMPLATE})
+"""Streams that are never made anew where they were lost: flows, and what they are judged by, are nowhere else. Timers
+are armed again by the sweep, and keys in use are known by the first events in FLOW, too."""
+
+
+async def what_is_wrong(bus: Bus) -> dict[str, str]:
+    """The streams that are not as they have to be, by name; an empty text where one is not there at all.
+
+    Raises what `Bus.request_json` raises.
+    """
+    wrong: dict[str, str] = {}
+    for name, wanted in stream_configs().items():
+        actual = await _config_of(bus, name)
+        if actual is None:
+            wrong[name] = ""
+        elif differing := differences(wanted, actual):
+            wrong[name] = f"stream {name} is not as it has to be ({', '.join(differing)}): restart a coordinator"
+    return wrong
+
+
+async def ensure_stream(bus: Bus, name: str, *, like: str) -> None:
+    """Create one stream with as many replicas as another has; raises what `ensure_streams` raises."""
+    other = await _config_of(bus, like)
+    replicas = int(other["num_replicas"]) if other else 1
+    await _ensure(bus, {"name": name, **stream_configs()[name], "num_replicas": replicas})
+
+
+async def require_server(bus: Bus) -> None:
+    """Raise BROKER_TOO_OLD unless the server has what Handrail uses."""
+    info = await bus.request_json("$JS.API.INFO")
+    check_level(int(info.get("api", {}).get("level", 0)), bus.server_version)
+
+
+def check_level(level: int, version: str) -> None:
+    """Raise BROKER_TOO_OLD for an API level below the one needed."""
+    if level < NEEDED_API_LEVEL:
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_BROKER_TOO_OLD,
+            f"nats-server {version} (JetStream API level {level}) is too old: Handrail needs {NEEDED_VERSION} or newer "
+            f"(level {NEEDED_API_LEVEL})",
+            version=version,
+            needed=NEEDED_VERSION,
+        )
+
+
+def differences(wanted: _Config, actual: _Config) -> dict[str, tuple[Any, Any]]:
+    """What differs, as field -> (wanted, actual). The server leaves out what is off or empty."""
+    return {
+        field: (value, actual.get(field))
+        for field, value in wanted.items()
+        if _normal(value) != _normal(actual.get(field))
+    }
+
+
+async def _ensure(bus: Bus, wanted: dict[str, Any]) -> None:
+    name = wanted["name"]
+    actual = await _config_of(bus, name)
+    if actual is None:
+        actual = await _create(bus, wanted)
+    differing = differences(wanted, actual)
+    if not differing:
+        return
+    if not _is_ours(actual, differing):
+        raise _foreign(name, differing)
+    try:
+        await bus.request_json(f"$JS.API.STREAM.UPDATE.{name}", {**actual, **wanted, "metadata": actual["metadata"]})
+    except ApiError as error:
+        raise _foreign(name, differing, error.description) from error
+    _logger.info("stream %s upgraded: %s", name, ", ".join(differing))
+
+
+def _is_ours(actual: _Config, differing: Iterable[str]) -> bool:
+    """Whether Handrail made a stream, or somebody made it for Handrail."""
+    return _OWNER in actual.get("metadata", {}) or set(differing) <= {"num_replicas", "max_bytes", "max_msgs"}
+
+
+async def _refuse_a_loss(bus: Bus) -> None:
+    """Streams are made together: where one of these holds something, the other was there, and is lost."""
+    infos = {name: await _info_of(bus, name) for name in sorted(IRREPLACEABLE)}
+    gone = [name for name, info in infos.items() if info is None]
+    kept = [name for name, info in infos.items() if info is not None and _holds_ours(name, info)]
+    if gone and kept:
+        raise HandrailError(
+            ErrorReason.ERROR_REASON_STREAM_LOST,
+            f"stream {gone[0]} is gone, and {kept[0]} is not: restore it from a backup; or delete {kept[0]}, too, to "
+            "begin with nothing",
+            stream=gone[0],
+        )
+
+
+async def _create(bus: Bus, wanted: dict[str, Any]) -> _Config:
+    name = wanted["name"]
+    try:
+        created = await bus.request_json(f"$JS.API.STREAM.CREATE.{name}", {**wanted, "metadata": {_OWNER: "1"}})
+    except ApiError as error:
+        if error.code == SUBJECTS_OVERLAP:
+            raise await _taken(bus, name, wanted["subjects"]) from error
+        if error.code != STREAM_NAME_IN_USE:
+            raise
+        # Somebody else was faster.
+        return await _config_of(bus, name) or {}
+    _logger.info("stream %s created", name)
+    config: _Config = created["config"]
+    return config
+
+
+def _holds_ours(name: str, info: dict[str, Any]) -> bool:
+    config: _Config = info["config"]
+    return bool(info["state"]["messages"]) and _is_ours(config, differences(stream_configs()[name], config))
+
+
+async def _config_of(bus: Bus, name: str) -> _Config | None:
+    info = await _info_of(bus, name)
+    return None if info is None else info["config"]
+
+
+async def _info_of(bus: Bus, name: str) -> dict[str, Any] | None:
+    try:
+        return await bus.request_json(f"$JS.API.STREAM.INFO.{name}")
+    except ApiError as error:
+        if error.code == STREAM_NOT_FOUND:
+            return None
+        raise
+
+
+async def _taken(bus: Bus, name: str, subjects: Sequence[str]) -> HandrailError:
+    others: set[str] = set()
+    for subject in subjects:
+        answer = await bus.request_json("$JS.API.STREAM.NAMES", {"subject": subject})
+        others.update(answer.get("streams") or ())
+    listed = ", ".join(sorted(others - {name}))
+    return HandrailError(
+        ErrorReason.ERROR_REASON_FOREIGN_STREAM,
+        f"stream {name} can't be created: stream {listed} takes {', '.join(subjects)} already; "
+        "move it away, or give Handrail an account of its own",
+        stream=listed,
+    )
+
+
+def _limits(limits: FlowLimits) -> dict[str, int]:
+    given = {"max_bytes": limits.max_bytes, "max_msgs": limits.max_messages}
+    return {field: value for field, value in given.items() if value is not None}
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, list):
+        return sorted(value) or None
+    return value or None
+
+
+def _foreign(name: str, differing: Mapping[str, tuple[Any, Any]], detail: str = "") -> HandrailError:
+    listed = "; ".join(f"{field} is {actual!r}, not {wanted!r}" for field, (wanted, actual) in differing.items())
+    return HandrailError(
+        ErrorReason.ERROR_REASON_FOREIGN_STREAM,
+        f"stream {name} exists and is not Handrail's: {listed}{f' ({detail})' if detail else ''}; "
+        "move it away, or give Handrail an account of its own",
+        stream=name,
+        fields=",".join(differing),
+    )

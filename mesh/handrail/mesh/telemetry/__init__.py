@@ -1,0 +1,39 @@
+"""Tracing, counting and logs: close to free where nothing is exported."""
+
+from handrail.mesh.telemetry.recorder import (
+    NO_SPAN,
+    Attribute,
+    Counters,
+    NoSpan,
+    Recorder,
+    Span,
+    configure,
+    count,
+    current_span_id,
+    headers,
+    is_recording,
+    rpc_span,
+    shutdown,
+    span,
+    use,
+    use_counters,
+)
+
+__all__ = [
+    "NO_SPAN",
+    "Attribute",
+    "Counters",
+    "NoSpan",
+    "Recorder",
+    "Span",
+    "configure",
+    "count",
+    "current_span_id",
+    "headers",
+    "is_recording",
+    "rpc_span",
+    "shutdown",
+    "span",
+    "use",
+    "use_counters",
+]

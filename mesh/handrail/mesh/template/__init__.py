@@ -1,0 +1,39 @@
+"""Templates, compiled: typed and indexed for the fold, the SDK and the coordinator; and their YAML."""
+
+from handrail.mesh.template.template import (
+    APPROVAL_REFUSED,
+    STEP_COMPLETED,
+    Consequence,
+    EffectKind,
+    ExpiryPolicy,
+    FailurePolicy,
+    GateSpec,
+    JoinSpec,
+    RejectPolicy,
+    RetrySpec,
+    RuleSpec,
+    StepSpec,
+    Template,
+    UndoSpec,
+    fact_types,
+    load_yaml,
+)
+
+__all__ = [
+    "APPROVAL_REFUSED",
+    "STEP_COMPLETED",
+    "Consequence",
+    "EffectKind",
+    "ExpiryPolicy",
+    "FailurePolicy",
+    "GateSpec",
+    "JoinSpec",
+    "RejectPolicy",
+    "RetrySpec",
+    "RuleSpec",
+    "StepSpec",
+    "Template",
+    "UndoSpec",
+    "fact_types",
+    "load_yaml",
+]
