@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from handrail.coordinator.replay.bulk_read import scan
+from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.replay.flow_assembly import Flow, Gathering
 from handrail.mesh.bus import Bus
 from handrail.mesh.streams import FLOW

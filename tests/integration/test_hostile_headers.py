@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from handrail.coordinator.replay.bulk_read import scan
+from handrail.coordinator.lists.bulk_read import scan
 from handrail.mesh.bus import Bus, Delivery
 from handrail.mesh.permissions import render, users
 from handrail.mesh.streams import FLOW, ensure_streams, stream_walk

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from handrail.agents import Agent
-from handrail.coordinator.api.auth import Caller
+from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.reconcile.presence import Presence
 from handrail.coordinator.replica import Replica
 from handrail.mesh.bus import Bus, BusSettings, RawMessage

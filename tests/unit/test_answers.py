@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from handrail.agents import Agent, Context
-from handrail.coordinator.api.auth import Caller
+from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, StreamFull, TooLarge
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import pack

@@ -16,11 +16,12 @@ from typing import Any, cast
 import pytest
 from google.protobuf.message import Message
 
-from handrail.coordinator.api.auth import Caller, set_caller
+from handrail.coordinator.api.auth import set_caller
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.services.approvals import ApprovalService
 from handrail.coordinator.api.services.flows import FlowService
+from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.bus import Page
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, RunState

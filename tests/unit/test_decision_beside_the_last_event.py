@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from handrail.coordinator.api.auth import Caller
 from handrail.coordinator.decide import decide
+from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.timers import timers
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow

@@ -9,7 +9,7 @@ from google.protobuf.any_pb2 import Any
 from google.type.money_pb2 import Money
 
 from handrail.agents import Agent, Context
-from handrail.coordinator.api.auth import Caller
+from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import pack

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from google.protobuf.any_pb2 import Any
 
-from handrail.coordinator.api.auth import Caller
 from handrail.coordinator.api.publish_event import Published, Publishing
+from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.lists.flows import Scanner
 from handrail.mesh.errors import HandrailError, WrongSequence
 from handrail.mesh.flow import ProposalState

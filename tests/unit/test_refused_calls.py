@@ -10,9 +10,10 @@ import pytest
 
 from handrail.agents import Agent
 from handrail.coordinator.api.audit import RefusalAudit
-from handrail.coordinator.api.auth import Caller, set_caller
+from handrail.coordinator.api.auth import set_caller
 from handrail.coordinator.api.interceptors import Call
 from handrail.coordinator.api.publish_event import Publishing
+from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh import telemetry
 from handrail.mesh.errors import HandrailError

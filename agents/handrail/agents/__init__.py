@@ -11,8 +11,9 @@ if __name__ == "__main__":
     agent.run()
 """
 
-from handrail.agents.agent import Agent, StartedFlow
+from handrail.agents.agent import Agent
 from handrail.agents.context import Context
+from handrail.agents.declaration import StartedFlow
 from handrail.agents.errors import AgentNotRunning, DeclarationError, NonRetryable, OutcomeUnknown
 from handrail.agents.invoke import QuickRetries
 

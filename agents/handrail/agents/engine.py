@@ -244,7 +244,14 @@ class Engine:
             if not handler.asynchronous:
                 await place.take(within=attempt.timeout / _PARTS)
             now = self._mesh.now()
-            running = Running(attempt, handler, now, delivery.sequence, release)
+            running = Running(
+                attempt,
+                now,
+                release,
+                at_least=delivery.sequence,
+                name=handler.name,
+                asynchronous=handler.asynchronous,
+            )
             if attempt.on_record or now - work.recorded.time > attempt.timeout / _PARTS:
                 heartbeats = await self._outcomes.began(attempt)
                 running.deadline = self._mesh.now() + attempt.timeout

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from handrail.agents.attempt import Attempt
-from handrail.agents.handlers import Handler
 from handrail.agents.ports import Mesh
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, RunState
@@ -50,10 +49,18 @@ class Running:
     _cancelled: threading.Event | None = None
 
     def __init__(
-        self, attempt: Attempt, handler: Handler, since: datetime, at_least: int, release: Callable[[], None]
+        self,
+        attempt: Attempt,
+        since: datetime,
+        release: Callable[[], None],
+        *,
+        at_least: int,
+        name: str,
+        asynchronous: bool,
     ) -> None:
         self.attempt = attempt
-        self.handler = handler
+        self.name = name
+        self.asynchronous = asynchronous
         self.since = since
         self.deadline = attempt.deadline
         self.at_least = at_least
@@ -77,7 +84,7 @@ class Running:
 
     def raise_if_ended(self) -> None:
         """Raise HandlerEnded where the handler was cancelled because it need not go on, and for nothing else."""
-        task = self.task if self.handler.asynchronous else None
+        task = self.task if self.asynchronous else None
         if self.ended is not None and task is not None and task.cancelling() == 1:
             raise self.ended from None
 
@@ -88,9 +95,9 @@ class Running:
 
     def describe(self, now: datetime) -> str:
         """For the log and for people: which handler, in which flow, for how long."""
-        kind = "async" if self.handler.asynchronous else "plain"
+        kind = "async" if self.asynchronous else "plain"
         seconds = (now - self.since).total_seconds()
-        return f"{kind} handler {self.handler.name} ({self.attempt.label}), at work for {seconds:.0f} s"
+        return f"{kind} handler {self.name} ({self.attempt.label}), at work for {seconds:.0f} s"
 
 
 class Overseer:
@@ -113,7 +120,7 @@ class Overseer:
         if running.ended is not None:
             if running.released:
                 self._changed()
-            if running.handler.asynchronous and running.task is not None:
+            if running.asynchronous and running.task is not None:
                 running.task.uncancel()
 
     @property
@@ -172,7 +179,7 @@ class Overseer:
             return  # it came to its end while its flow was read
         running.told_at, running.ended = now, why
         running.tell()
-        if running.handler.asynchronous and running.task is not None:
+        if running.asynchronous and running.task is not None:
             running.task.cancel()
 
     def _give_up(self, running: Running, now: datetime) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import uvloop
 
-from handrail.agents.agent import Agent
+from handrail.agents.declaration import Declaration
 from handrail.agents.errors import DeclarationError
 from handrail.agents.supervisor import (
     BAD_DECLARATION,
@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def find_agent(path: str) -> Agent:
+def find_agent(path: str) -> Declaration:
     """The agent that `module:name` names. The working folder is on the path.
 
     Raises:
@@ -62,7 +62,7 @@ def find_agent(path: str) -> Agent:
     except Exception as error:
         raise DeclarationError([_why_not_imported(module_name, error)]) from error
     agent = getattr(module, name, None)
-    if not isinstance(agent, Agent):
+    if not isinstance(agent, Declaration):
         raise DeclarationError([f"module {module_name} has no Agent called {name}"])
     return agent
 
@@ -74,7 +74,7 @@ def _why_not_imported(module_name: str, error: Exception) -> str:
     return f"module {module_name} can't be imported: {type(error).__name__}: {error}{where}"
 
 
-def run_here(agent: Agent, settings: BusSettings | None = None) -> int:
+def run_here(agent: Declaration, settings: BusSettings | None = None) -> int:
     """Run one worker in this process until SIGTERM or SIGINT (a second one ends it at once); return an exit status."""
     if not logging.getLogger().handlers:
         logs.configure()
@@ -112,7 +112,7 @@ def run_workers(path: str, *, workers: int, environment: Mapping[str, str] | Non
     return Supervisor(path, workers, dict(os.environ if environment is None else environment)).run()
 
 
-async def _run(agent: Agent, settings: BusSettings) -> int:
+async def _run(agent: Declaration, settings: BusSettings) -> int:
     """Run a worker until a signal; returns how many handlers it left at work."""
     worker = Worker(agent, settings, sources=not os.environ.get(WITHOUT_SOURCES))
     running = asyncio.ensure_future(worker.run())

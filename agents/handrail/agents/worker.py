@@ -7,10 +7,10 @@ import logging
 from collections.abc import Awaitable
 from contextlib import suppress
 
-from handrail.agents.agent import Agent
 from handrail.agents.beat import Beat
 from handrail.agents.bindings import Bindings
 from handrail.agents.broker_retry import PASSES, Patience
+from handrail.agents.declaration import Declaration
 from handrail.agents.engine import Engine
 from handrail.agents.errors import DeclarationError
 from handrail.agents.halted_flows import Hints, HintWatch
@@ -35,7 +35,7 @@ _REMIND = 30.0
 class Worker:
     """Runs an agent in this process. `sources` says whether this worker is the one that runs the agent's sources."""
 
-    def __init__(self, agent: Agent, settings: BusSettings, *, sources: bool = True) -> None:
+    def __init__(self, agent: Declaration, settings: BusSettings, *, sources: bool = True) -> None:
         self._agent = agent
         self._settings = settings
         self._sources = agent.sources if sources else ()
@@ -194,7 +194,7 @@ class Worker:
 class _Pulling:
     """The pull on the agent's durable, begun once a template has a step for the agent."""
 
-    def __init__(self, agent: Agent, bus: Bus, desk: Desk) -> None:
+    def __init__(self, agent: Declaration, bus: Bus, desk: Desk) -> None:
         self._agent = agent
         self._bus = bus
         self._desk = desk
@@ -220,7 +220,7 @@ class _Pulling:
         _logger.warning("agent %s gets no deliveries: %s", self._agent.name, problem.text)
 
 
-def _has_steps(agent: Agent, template: Template) -> bool:
+def _has_steps(agent: Declaration, template: Template) -> bool:
     return any(step.agent == agent.name for step in template.steps.values())
 
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.diagnosis import Diagnosis
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
 from handrail.coordinator.reconcile.consuming import Consumer
@@ -57,7 +56,6 @@ class Replica:
         self._presence = Presence(bus, absent_after=absent_after)
         self.attendant = Attendant(self.store, Alarms(bus), self.leases, self._presence, AgentQueues(bus))
         self.interventions = Interventions(self.store, self.attendant)
-        self.publishing = Publishing(bus, self.catalog, self.store)
         self.troubles = Troubles()
         self.finished = Finished()
         guard = Guard(bus, self.troubles)

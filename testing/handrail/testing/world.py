@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from handrail.agents import Agent, DeclarationError
 from handrail.agents.threads import Threads
-from handrail.coordinator.api.auth import Caller
+from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.flow import Proposal
 from handrail.mesh.streams import QUARANTINE, start_flow
 from handrail.mesh.template import Template

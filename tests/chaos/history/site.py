@@ -16,8 +16,8 @@ from pathlib import Path
 
 import grpc.aio
 
-from handrail.cli.commands.health import serves
 from handrail.cli.dev.processes import Child, stop
+from handrail.cli.probe import serves
 from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
 from handrail.mesh.bus import Bus, BusSettings
 from handrail.mesh.errors import HandrailError

@@ -1,1 +1,1 @@
-"""The flow type-check: what would strand a flow, bypass a gate or surprise people, found before a template is stored."""
+"""The flow type-check: finds, before a template is stored, what would strand a flow or bypass a gate."""

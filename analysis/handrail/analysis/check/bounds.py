@@ -1,6 +1,6 @@
 """How much a template makes possible: how many facts of each type a flow can hold, and how many messages.
 
-Computed over the graph of the template (`handrail.analysis.check.graph`), on the upper side: every way is taken at once. Three
+Computed over the `graph` of the template, on the upper side: every way is taken at once. Three
 things bound a number: an event begins one run of each step that waits for it, a join runs once, and a rule ends or
 holds the flow once it has counted enough. How many messages one run of a step fans out into is told by its
 `max_outputs`, or by the join that counts them: a number, or a field whose contract says how large it may be.

@@ -1,8 +1,8 @@
 """The flow type-check: finds, before a template is stored, what would strand a flow, bypass a gate or surprise people.
 
 It looks at the template and the contracts of the messages it names, and at nothing else; so it runs in CI as well as in
-the coordinator. What it says of the flow as a whole is about what may happen (`handrail.analysis.check.graph`), and how often
-(`handrail.analysis.check.bounds`); that a step fans out into several messages of one type is told by the join that counts them.
+the coordinator. What it says of the flow as a whole is about what may happen (`graph`), and how often
+(`bounds`); that a step fans out into several messages of one type is told by the join that counts them.
 """
 
 from __future__ import annotations

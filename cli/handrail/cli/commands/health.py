@@ -14,6 +14,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from handrail.cli.arguments import add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.probe import serves
 from handrail.mesh import settings as table
 from handrail.mesh.bus import ApiError, Bus
 from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
@@ -88,18 +89,6 @@ def _broken_parts(channel: grpc.Channel, timeout: timedelta) -> list[str]:
         for name, each in answer.statuses.items()
         if name.startswith(_PARTS) and each.status != health_pb2.HealthCheckResponse.SERVING
     )
-
-
-def serves(channel: grpc.Channel, timeout: timedelta) -> bool:
-    """Whether the coordinator behind a channel is there and serves."""
-    request = health_pb2.HealthCheckRequest()
-    try:
-        answer: health_pb2.HealthCheckResponse = HealthStub(channel).Check(  # type: ignore[attr-defined]
-            request, timeout=timeout.total_seconds()
-        )
-    except grpc.RpcError:
-        return False
-    return answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def _agent(arguments: argparse.Namespace) -> Exit:

@@ -18,13 +18,13 @@ from typing import IO
 import grpc
 
 from handrail.cli.client import Client
-from handrail.cli.commands.health import serves
 from handrail.cli.dev.broker import Broker
 from handrail.cli.dev.package import Package
 from handrail.cli.dev.people import OPERATOR, VIEWER, People
 from handrail.cli.dev.processes import Child, StartError, free_port, require_free, stop, wait_until
 from handrail.cli.dev.registry import Stored, activate_templates
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.probe import serves
 from handrail.mesh.wire.subjects import COORDINATOR
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.wire.identity import canonical, why_ambiguous
 from handrail.mesh.wire.subjects import COORDINATOR, NAME
@@ -38,15 +38,6 @@ MAX_SUBJECT = 256
 """Characters of an identity: as many as `handrail.v1.Event.requester` takes."""
 
 _REQUIRED = ["sub", "exp", "iss", "aud"]
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """A verified identity. `agent` is the agent it may speak for; empty for people."""
-
-    subject: str
-    roles: frozenset[str] = frozenset()
-    agent: str = ""
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
-from handrail.coordinator.api.auth import Caller
+from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.reconcile.repeated_calls import caller_request, recorded_before
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence

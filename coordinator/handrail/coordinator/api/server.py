@@ -19,14 +19,16 @@ from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard
 from handrail.coordinator.api.health_service import HealthService
 from handrail.coordinator.api.interceptors import Around, Interceptors
+from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.reflection import Reflection
 from handrail.coordinator.api.rpc_tracing import Tracing
 from handrail.coordinator.api.services.approvals import ApprovalService
 from handrail.coordinator.api.services.flows import FlowService
 from handrail.coordinator.api.services.quarantine import QuarantineService
 from handrail.coordinator.api.services.templates import TemplateService
-from handrail.coordinator.api.watch import Drain, Watcher
+from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.diagnosis import Findings
+from handrail.coordinator.drain import Drain
 from handrail.coordinator.lists.divergences import DivergenceScanner
 from handrail.coordinator.lists.flows import Scanner
 from handrail.coordinator.replay.replay_job import Replays
@@ -135,7 +137,7 @@ class Server:
             scanner=scanner,
             divergences=DivergenceScanner(replica.bus, replica.store),
             watcher=Watcher(replica.bus, replica.store, self._drain),
-            publishing=replica.publishing,
+            publishing=Publishing(replica.bus, replica.catalog, replica.store),
             interventions=replica.interventions,
             bus=replica.bus,
         )

@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from handrail.coordinator.api.flow_lookup import Found
 from handrail.coordinator.api.views import event_view
+from handrail.coordinator.drain import Drain
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
@@ -28,26 +29,6 @@ CHECKPOINT = timedelta(seconds=15)
 
 _SOON = 0.01
 _SELDOM = 5.0
-
-
-class Drain:
-    """Says that this server is about to end; streams end themselves then."""
-
-    def __init__(self) -> None:
-        self._begun = asyncio.Event()
-
-    def begin(self) -> None:
-        """From now on."""
-        self._begun.set()
-
-    @property
-    def begun(self) -> bool:
-        """Whether it has begun."""
-        return self._begun.is_set()
-
-    async def wait(self) -> None:
-        """Until it begins."""
-        await self._begun.wait()
 
 
 class Watcher:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from datetime import UTC, datetime
 
-from handrail.coordinator.api.auth import Caller
 from handrail.coordinator.decide import messages
+from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Effect, Flow, Proposal, StepRun, Void
 from handrail.mesh.fold import Versions, evolve, is_final, status

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from handrail.coordinator.api.auth import Caller
 from handrail.coordinator.decide import operator_requests
+from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.timers import timers
 from handrail.coordinator.reconcile import repeated_calls
 from handrail.coordinator.reconcile.reconciler import Attendant

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.reconcile.timer_schedule import known_sequence
-from handrail.coordinator.replay.bulk_read import scan
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import TIMER, stream_walk

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from google.protobuf.message import Message
 
-from handrail.coordinator.api.auth import Caller
+from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Requested
 from handrail.mesh.fold import requests

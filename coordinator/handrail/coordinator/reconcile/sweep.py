@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from handrail.analysis.replay.stored import Stored, decode
+from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.overdue import Overdue
@@ -23,7 +24,6 @@ from handrail.coordinator.reconcile.settle import is_given_up
 from handrail.coordinator.reconcile.supervise import pause
 from handrail.coordinator.reconcile.sweep_marks import Mark, read_mark, read_streams, write_mark
 from handrail.coordinator.reconcile.troubles import Troubles
-from handrail.coordinator.replay.bulk_read import scan
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.fold import is_final

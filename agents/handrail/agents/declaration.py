@@ -1,0 +1,167 @@
+"""What an agent reacts to, declared; and what it can do while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import Message
+
+from handrail.agents.errors import AgentNotRunning, DeclarationError
+from handrail.agents.handlers import Function, Handler, Purpose, read_handler
+from handrail.agents.invoke import QuickRetries
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions import RESERVED
+from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.subjects import NAME
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+if TYPE_CHECKING:
+    from handrail.agents.ports import Mesh
+
+F = TypeVar("F", bound=Function)
+
+Source = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class StartedFlow:
+    """A flow that was begun. `already_started` is true where its key had begun it before."""
+
+    flow_id: str
+    already_started: bool
+
+
+class Declaration:
+    """An agent's name, its handlers and how it runs them: see `Agent`."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        concurrency: int = 100,
+        threads: int = 16,
+        validate_inbound: bool = False,
+        quick_retries: QuickRetries | None = None,
+        grace: timedelta = timedelta(seconds=20),
+    ) -> None:
+        if not NAME.fullmatch(name) or name in RESERVED:
+            raise DeclarationError(
+                [
+                    f"«{name}» is no name for an agent: lower-case letters, digits, - and _, beginning with a letter, "
+                    f"and none of {', '.join(sorted(RESERVED))}"
+                ]
+            )
+        self.name = name
+        self.concurrency = concurrency
+        self.threads = threads
+        self.grace = grace
+        self.quick_retries = quick_retries or QuickRetries()
+        self._validate_inbound = validate_inbound
+        self._handlers: list[Handler] = []
+        self._sources: list[Source] = []
+        self._mesh: Mesh | None = None
+
+    @property
+    def handlers(self) -> Sequence[Handler]:
+        """What was declared."""
+        return tuple(self._handlers)
+
+    @property
+    def in_hand(self) -> int:
+        """How many deliveries a worker takes at a time: no more than it can begin. What waits, waits at the broker."""
+        plain = all(not handler.asynchronous for handler in self._handlers)
+        return min(self.concurrency, self.threads) if plain and self._handlers else self.concurrency
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """What runs beside the handlers."""
+        return tuple(self._sources)
+
+    def on(
+        self, *events: type[Message], step: str = "", flow_type: str = "", validate_inbound: bool | None = None
+    ) -> Callable[[F], F]:
+        """The decorated function handles each of these events, one at a time.
+
+        It takes the event and, if it wants, a `Context`; it returns a message, several, or nothing, as annotated.
+        `step` and `flow_type` say which step it is for, where several wait for the same event.
+        """
+        return self._declare(Purpose.STEP, events, step, flow_type, validate_inbound)
+
+    def on_all(
+        self, *events: type[Message], step: str = "", flow_type: str = "", validate_inbound: bool | None = None
+    ) -> Callable[[F], F]:
+        """The decorated function handles these events together, once all are there: a join.
+
+        Each event has a parameter of its own, told by its annotation: `Invoice`, or `list[Finding]` where several are
+        counted.
+        """
+        return self._declare(Purpose.JOIN, events, step, flow_type, validate_inbound)
+
+    def undoes(
+        self, *events: type[Message], step: str = "", flow_type: str = "", validate_inbound: bool | None = None
+    ) -> Callable[[F], F]:
+        """The decorated function undoes what a step did that reported one of these events.
+
+        It may be called for work that was undone before, under the same idempotency key: then it has nothing to do.
+        """
+        return self._declare(Purpose.UNDO, events, step, flow_type, validate_inbound)
+
+    def source(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """The decorated async function runs beside the handlers, from the start: where flows come from.
+
+        Of several workers only one runs it. When it ends the agent goes on; when it raises the agent stops with its
+        error.
+        """
+        self._sources.append(function)
+        return function
+
+    async def start_flow(self, flow_type: str, event: Message, *, key: str = "") -> StartedFlow:
+        """Begin a flow of the active version with its first event.
+
+        With a `key` the flow is begun once, however often this is called: the same key gives the same flow. Raises
+        AgentNotRunning, and HandrailError: FLOW_TYPE_NOT_FOUND, WRONG_AGENT where the template does not list this
+        agent in `started_by`, UNKNOWN_MESSAGE_TYPE where no such flow starts with this event, CONTRACT_VIOLATION with
+        field and rule, STREAM_FULL, BROKER_UNAVAILABLE. With a key it can be called again after any of them.
+        """
+        if self._mesh is None:
+            raise AgentNotRunning(f"agent {self.name} is not running: begin flows from a source or a handler")
+        template = await self._mesh.templates.active(flow_type)
+        if self.name not in template.started_by:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_WRONG_AGENT,
+                f"agent {self.name} may not start {flow_type}: version {template.version} lists "
+                f"{', '.join(sorted(template.started_by)) or 'nobody'} in started_by",
+                agent=self.name,
+            )
+        started = await self._mesh.start(template, source=self.name, data=pack(event), key=key)
+        return StartedFlow(started.flow_id, started.already_started)
+
+    def attach(self, mesh: Mesh | None) -> None:
+        """Give the agent the mesh it runs on; whoever runs it does so."""
+        self._mesh = mesh
+
+    def _declare(
+        self,
+        purpose: Purpose,
+        events: tuple[type[Message], ...],
+        step: str,
+        flow_type: str,
+        validate_inbound: bool | None,
+    ) -> Callable[[F], F]:
+        def declare(function: F) -> F:
+            self._handlers.append(
+                read_handler(
+                    function,
+                    purpose,
+                    events,
+                    step=step,
+                    flow_type=flow_type,
+                    validate_inbound=self._validate_inbound if validate_inbound is None else validate_inbound,
+                )
+            )
+            return function
+
+        return declare

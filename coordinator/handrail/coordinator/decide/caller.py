@@ -1,0 +1,14 @@
+"""Who asks: what a verified token says of its bearer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified identity. `agent` is the agent it may speak for; empty for people."""
+
+    subject: str
+    roles: frozenset[str] = frozenset()
+    agent: str = ""
