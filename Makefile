@@ -18,7 +18,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo dev test check format lint types imports drift breaking gen protos release-image bench chaos mutants lock clean
+.PHONY: help setup demo dev test check format lint types imports drift breaking picture gen protos release-image bench chaos mutants lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ types: $(STAMP)
 
 imports: $(STAMP)
 	@$(BIN)/python -m pytest --quiet --no-header tests/contract/test_imports.py tests/contract/test_layout.py
+
+picture: $(STAMP) ## draw the rooms of the house and their arrows from the imports: docs/rooms.svg
+	@$(BIN)/python -m docs.picture $(ARGS)
 
 bench: $(STAMP) ## measure flows per second and CPU per flow beside the bare broker
 	@$(BIN)/python bench/run.py $(ARGS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from handrail.agents import Agent, Context, DeclarationError
-from handrail.agents.halted_flows import Hints, HintWatch
+from handrail.agents.halted_flows import HaltedFlows, HaltWatch
 from handrail.agents.worker import Worker
 from handrail.mesh import permissions
 from handrail.mesh.bus import Bus, BusSettings
@@ -419,8 +419,8 @@ async def test_p7_flows_halted_before_a_worker_starts_are_known_to_it_before_its
     flow_id = await begin(mesh)
     halt = decision(FlowHalted(mode=HaltMode.HALT_MODE_CANCEL, reason="test"), flow_id=flow_id)
     await mesh.bus.publish(halt.address.subject, halt.body)
-    hints = Hints()
-    watch = HintWatch(mesh.bus, hints, mesh.catalog.names)
+    hints = HaltedFlows()
+    watch = HaltWatch(mesh.bus, hints, mesh.catalog.names)
     await watch.start()
     assert hints.flow_ids == {flow_id}
     other = "f" * 32

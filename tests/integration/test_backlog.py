@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from handrail.coordinator.reconcile import settle
-from handrail.coordinator.replica import Replica
+from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import Bus
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold

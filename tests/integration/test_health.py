@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from handrail.cli.main import main
 from handrail.coordinator.api.health import Health
-from handrail.coordinator.replica import Replica
+from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh import telemetry
 from handrail.mesh.bus import ApiError, Bus
 from handrail.mesh.errors import HandrailError

@@ -14,7 +14,7 @@ import pytest
 from handrail.agents import Agent
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.reconcile.presence import Presence
-from handrail.coordinator.replica import Replica
+from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import Bus, BusSettings, RawMessage
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import BrokerUnavailable
@@ -185,7 +185,7 @@ async def test_p7_an_outage_of_everything_undoes_nothing_and_lets_no_approval_ex
     nats_server.start()
     async with coordinating(nats_server) as replica, workers(nats_server.settings, agents()):
         proposal = next(iter((await mesh.flow(asked)).proposals.values()))
-        await replica.interventions.vote(
+        await replica.operator_actions.vote(
             "refund",
             asked,
             approval_id=proposal.recorded.event_id,

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from handrail.agents import Agent
-from handrail.coordinator.replica import Replica
+from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import Bus
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.streams.catalog import Catalog

@@ -12,8 +12,8 @@ import pytest
 from handrail.coordinator.decide.timers import timers
 from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
 from handrail.coordinator.reconcile.leases import Leases
-from handrail.coordinator.reconcile.timer_schedule import Alarms
-from handrail.coordinator.replica import Replica
+from handrail.coordinator.reconcile.replica import Replica
+from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.mesh.bus import Bus
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
@@ -110,11 +110,11 @@ async def test_p2_a_silent_step_is_retried_and_then_put_before_a_person(mesh: Me
 async def test_timers_that_are_armed_twice_are_one(mesh: Mesh) -> None:
     sequence = await publish(mesh.bus, flows.start())
     flow = await mesh.store.load("refund", flows.FLOW_ID, at_least=sequence)
-    alarms, wanted = Alarms(mesh.bus), timers(flow)
+    timer_schedule, wanted = TimerSchedule(mesh.bus), timers(flow)
     for _ in range(2):
-        await alarms.change("refund", flow.flow_id, before={}, after=wanted, last_sequence=sequence)
+        await timer_schedule.change("refund", flow.flow_id, before={}, after=wanted, last_sequence=sequence)
     assert len(await armed(mesh.bus)) == len(wanted)
-    await alarms.change("refund", flow.flow_id, before=wanted, after={}, last_sequence=sequence)
+    await timer_schedule.change("refund", flow.flow_id, before=wanted, after={}, last_sequence=sequence)
     assert not await armed(mesh.bus)
 
 
@@ -122,7 +122,7 @@ async def test_a_message_that_was_attended_to_is_not_read_again(mesh: Mesh, monk
     replica = Replica(mesh.bus, holder="test")
     await replica.catalog.refresh()
     sequence = await publish(mesh.bus, flows.start())
-    attend = replica.attendant.attend
+    attend = replica.reconciler.reconcile
     now = datetime.now(UTC)
     first = await attend("refund", flows.FLOW_ID, since=sequence, at_least=sequence, now=now)
     reads: list[object] = []
@@ -134,7 +134,7 @@ async def test_a_message_that_was_attended_to_is_not_read_again(mesh: Mesh, monk
 async def test_what_came_since_is_read_on_from_where_the_flow_was_left(mesh: Mesh) -> None:
     replica = Replica(mesh.bus, holder="test")
     await replica.catalog.refresh()
-    attend = replica.attendant.attend
+    attend = replica.reconciler.reconcile
     now = datetime.now(UTC)
     begun = await publish(mesh.bus, flows.start())
     await attend("refund", flows.FLOW_ID, since=begun, at_least=begun, now=now)

@@ -10,9 +10,9 @@ import pytest
 
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.overdue import Overdue
+from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.sweep import Sweep
 from handrail.coordinator.reconcile.sweep_marks import read_mark
-from handrail.coordinator.replica import Replica
 from handrail.mesh.bus import Bus
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
@@ -50,7 +50,7 @@ class House:
         return Sweep(
             self.bus,
             replica.store,
-            replica.attendant,
+            replica.reconciler,
             replica.leases,
             replica.troubles,
             finished=self.finished,
@@ -170,7 +170,9 @@ async def test_flows_are_found_whose_timers_are_long_overdue(mesh: Mesh, house: 
         (flows.FLOW_ID, past, datetime.fromtimestamp(1, UTC)),
         (another("two"), later, datetime.now(UTC) + timedelta(hours=1)),
     ):
-        await house.replica.attendant._alarms.change("refund", flow_id, before={}, after={name: due}, last_sequence=7)
+        await house.replica.reconciler._timer_schedule.change(
+            "refund", flow_id, before={}, after={name: due}, last_sequence=7
+        )
     await eventually(lambda: house.armed(), lambda left: left == {another("two")})
     assert await Overdue(mesh.bus).flows() == {}, "nothing is a minute late"
     assert await Overdue(mesh.bus, grace=NONE).flows() == {("refund", flows.FLOW_ID): 7}

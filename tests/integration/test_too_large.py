@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.api_pb2 import Mixin
 from google.protobuf.source_context_pb2 import SourceContext
 
-from handrail.coordinator.replica import Replica
+from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import Bus
 from handrail.mesh.bus.publish import ROOM
 from handrail.mesh.contracts import Contracts

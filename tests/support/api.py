@@ -20,7 +20,7 @@ from grpc_status import rpc_status
 
 from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
 from handrail.coordinator.api.server import Server, ServerSettings
-from handrail.coordinator.replica import Replica
+from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import Bus
 
 GRPCURL = Path(sys.executable).with_name("grpcurl")

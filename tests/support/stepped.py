@@ -9,15 +9,15 @@ from functools import lru_cache
 from typing import Any
 
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
-from handrail.coordinator.reconcile.decide_consumer import Deciding
+from handrail.coordinator.reconcile.decide_consumer import DecideConsumer
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.leases import Leases
-from handrail.coordinator.reconcile.operator_actions import Interventions
+from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence, Present
-from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard
-from handrail.coordinator.reconcile.timer_schedule import Alarms
-from handrail.coordinator.reconcile.track_consumer import Tracking
+from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
+from handrail.coordinator.reconcile.track_consumer import TrackConsumer
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import Page, RawMessage
 from handrail.mesh.bus.api import API_TIMEOUT
@@ -129,11 +129,11 @@ class SteppedReplica:
     def __init__(self, bus: SteppedBus, catalog: Catalog, leases: Leases) -> None:
         self.store = FlowStore(bus, catalog)
         self.troubles = Troubles()
-        self.attendant = Attendant(self.store, Alarms(bus), leases, AlwaysThere(bus), NothingQueued(bus))
-        self.interventions = Interventions(self.store, self.attendant)
+        self.reconciler = Reconciler(self.store, TimerSchedule(bus), leases, AlwaysThere(bus), NothingQueued(bus))
+        self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.guard = Guard(bus, self.troubles)
-        self.tracking = Tracking(bus, self.store, self.attendant, self.guard, self.troubles, Finished())
-        self._deciding = Deciding(bus, self.attendant)
+        self.tracking = TrackConsumer(bus, self.store, self.reconciler, self.guard, self.troubles, Finished())
+        self._deciding = DecideConsumer(bus, self.reconciler)
 
     async def decide(self, delivery: MemoryDelivery) -> None:
         """Handle a delivery of `decide`."""

@@ -174,7 +174,7 @@ async def test_p8_an_answer_for_a_flow_that_was_halted_meanwhile_is_a_divergence
         await twin_answers(world, ctx, "ledger", paid())
         flow = world.flow("refund", ctx.flow_id)
         # The handler's own effect comes after the undo: nobody but the SDK can know.
-        await world.coordinator.interventions.cancel(
+        await world.coordinator.operator_actions.cancel(
             "refund", flow.flow_id, reason="", keep_effects=False, etag="", caller=OPERATOR
         )
         return paid()

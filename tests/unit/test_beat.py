@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from handrail.agents.beat import Beat
-from handrail.agents.in_flight import Desk
+from handrail.agents.in_flight import InFlight
 from handrail.agents.threads import Threads
 from handrail.mesh.streams import WORKER
 from handrail.testing import World
@@ -20,7 +20,7 @@ async def test_a_worker_says_what_it_fits_and_stops_even_where_it_was_just_told_
     async with World(templates=[template()]) as world:
         hosted = HostedAgent(ledger, world.bus, Threads(1))
         await hosted.learn([template()])
-        desk = Desk(hosted.engine, timedelta(seconds=30))
+        desk = InFlight(hosted.engine, timedelta(seconds=30))
         beat = Beat(hosted.bindings, hosted.mesh, hosted.engine.overseer, desk)
         speaking = asyncio.ensure_future(beat.run())
         await asyncio.sleep(0.01)

@@ -106,10 +106,10 @@ class Replica:
             divergences=nothing,
             watcher=nothing,
             publishing=Publishing(bus, self.host.catalog, self.host.store),
-            interventions=self.host.interventions,
+            operator_actions=self.host.operator_actions,
             bus=bus,
         )
-        approvals = ApprovalService(finder=finder, scanner=nothing, interventions=self.host.interventions)
+        approvals = ApprovalService(finder=finder, scanner=nothing, operator_actions=self.host.operator_actions)
         self._services = (flows, approvals)
 
     async def call(self, caller: Caller, request: Message) -> bytes:
@@ -168,7 +168,7 @@ class Callers:
         """The flow, with all decided that is due, as a replica does on each message."""
         host = self.chance.choice(self.replicas).host
         self.bus.now += timedelta(seconds=self.chance.choice([0, 0, 2, 40]))
-        return await host._attendant.attend("refund", self.flow_id, since=0, at_least=0, now=self.bus.now)
+        return await host._reconciler.reconcile("refund", self.flow_id, since=0, at_least=0, now=self.bus.now)
 
     async def twice(self, caller: Caller, request: Any) -> None:
         """Make a call, twice: one after the other, or both at once."""

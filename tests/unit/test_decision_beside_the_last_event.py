@@ -45,14 +45,14 @@ Ask = Callable[[SteppedReplica], Awaitable[Flow]]
 
 async def cancel(replica: SteppedReplica) -> Flow:
     """Cancel the order."""
-    return await replica.interventions.cancel(
+    return await replica.operator_actions.cancel(
         "order", FLOW_ID, reason="", keep_effects=False, etag="", caller=Caller("ola")
     )
 
 
 async def compensate(replica: SteppedReplica) -> Flow:
     """Undo the order."""
-    return await replica.interventions.compensate(
+    return await replica.operator_actions.compensate(
         "order", FLOW_ID, reason="", to_step="", etag="", caller=Caller("ola")
     )
 

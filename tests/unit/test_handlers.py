@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from handrail.agents import Context, DeclarationError
-from handrail.agents.handlers import Function, Handler, Purpose, read_handler
+from handrail.agents.handler import Function, Handler, Purpose
+from handrail.agents.read_handler import read_handler
 from payments.v1.payments_pb2 import (
     ChargebackEnriched,
     ChargebackReceived,

@@ -239,7 +239,7 @@ async def test_a_refusal_that_came_too_late_is_dropped_and_breaks_no_contract() 
         [asked] = flow.approvals
         await world.approve(flow, voter="anna", roles=["finance"])
         with pytest.raises(HandrailError, match="released"):
-            await world.coordinator.interventions.vote(
+            await world.coordinator.operator_actions.vote(
                 "refund",
                 flow.flow_id,
                 approval_id=asked.recorded.event_id,

@@ -97,7 +97,7 @@ async def test_p3_a_flow_that_another_version_began_is_not_begun_again(installat
 async def test_a_flow_that_was_just_begun_is_found_by_who_steps_in(installation: Installation) -> None:
     started = await installation.start(flows.template(gated=True), source="detection")
     installation.bus.lag(reads=READS)
-    flow = await installation.coordinator.interventions.cancel(
+    flow = await installation.coordinator.operator_actions.cancel(
         "refund", started.flow_id, reason="", keep_effects=False, etag="", caller=Caller("olga")
     )
     assert flow.closed == FlowStatus.FLOW_STATUS_CANCELLED
@@ -107,13 +107,13 @@ async def test_a_vote_is_judged_on_what_the_leader_has(installation: Installatio
     started = await installation.start(flows.template(gated=True), source="detection")
     proposed = flows.enriched(started.flow_id, kind=Kind.PROPOSAL)
     sequence = await installation.bus.publish(proposed.address.subject, proposed.body)
-    flow = await installation.coordinator._attendant.attend(
+    flow = await installation.coordinator._reconciler.reconcile(
         "refund", started.flow_id, since=sequence, at_least=sequence, now=NOW
     )
     proposal = flow.proposals[proposed.address.event_id]
     assert proposal.state is ProposalState.PENDING
     installation.bus.lag(as_of=sequence, reads=READS)
-    flow = await installation.coordinator.interventions.vote(
+    flow = await installation.coordinator.operator_actions.vote(
         "refund",
         started.flow_id,
         approval_id=proposed.address.event_id,

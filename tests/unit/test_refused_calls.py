@@ -54,7 +54,7 @@ async def world() -> AsyncIterator[World]:
 async def vote(world: World, flow: FlowView, caller: Caller, *, digest: str = "", approve: bool = True) -> Flow:
     """Vote on the flow's one proposal."""
     (proposal,) = flow.flow.proposals.values()
-    return await world.coordinator.interventions.vote(
+    return await world.coordinator.operator_actions.vote(
         flow.flow_type,
         flow.flow_id,
         approval_id=proposal.recorded.event_id,

@@ -8,7 +8,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError, Message
 
 from handrail.agents.attempt import Attempt
-from handrail.agents.handlers import Handler
+from handrail.agents.handler import Handler
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.template import STEP_COMPLETED

@@ -8,7 +8,7 @@ import uuid
 from contextlib import suppress
 
 from handrail.agents.bindings import Bindings
-from handrail.agents.in_flight import Desk
+from handrail.agents.in_flight import InFlight
 from handrail.agents.live import LiveMesh
 from handrail.agents.overseer import Overseer
 from handrail.mesh.errors import HandrailError
@@ -25,7 +25,7 @@ _STUCK = 100
 class Beat:
     """Says that a worker is there: every ten seconds, and at once after `tell`."""
 
-    def __init__(self, bindings: Bindings, mesh: LiveMesh, overseer: Overseer, desk: Desk) -> None:
+    def __init__(self, bindings: Bindings, mesh: LiveMesh, overseer: Overseer, desk: InFlight) -> None:
         self._bindings = bindings
         self._mesh = mesh
         self._overseer = overseer

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from handrail.agents.handlers import Handler, Purpose
+from handrail.agents.handler import Handler, Purpose
 from handrail.mesh.template import APPROVAL_REFUSED, STEP_COMPLETED, EffectKind, StepSpec, Template
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import COORDINATOR

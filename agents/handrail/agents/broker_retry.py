@@ -23,7 +23,7 @@ PASSES = (StreamFull, BrokerUnavailable, BrokerPermission)
 """What passes without the flow's doing: room is made, the broker comes back, permissions are reloaded."""
 
 
-class Patience:
+class BrokerRetry:
     """Tries again, with growing waits, until it works; after `stop`, gives up with `Stopping`."""
 
     def __init__(self, mesh: Mesh) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf.message import Message
 
 from handrail.agents.errors import AgentNotRunning, DeclarationError
-from handrail.agents.handlers import Function, Handler, Purpose, read_handler
+from handrail.agents.handler import Function, Handler, Purpose
 from handrail.agents.invoke import QuickRetries
+from handrail.agents.read_handler import read_handler
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import RESERVED
 from handrail.mesh.wire.envelope import pack

@@ -13,12 +13,12 @@ from handrail.agents import arguments
 from handrail.agents.arguments import UnfitInput
 from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings
-from handrail.agents.broker_retry import Patience
+from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.company import Company
 from handrail.agents.context import Context
 from handrail.agents.errors import Busy, HandlerFailed, NoHandler, Postponed, Stopping
-from handrail.agents.halted_flows import Hints
-from handrail.agents.handlers import Handler
+from handrail.agents.halted_flows import HaltedFlows
+from handrail.agents.handler import Handler
 from handrail.agents.invoke import QuickRetries, invoke
 from handrail.agents.outcomes import Outcomes
 from handrail.agents.overseer import HandlerEnded, Overseer, Running
@@ -76,8 +76,8 @@ class Engine:
         *,
         bindings: Bindings,
         mesh: Mesh,
-        patience: Patience,
-        hints: Hints,
+        patience: BrokerRetry,
+        hints: HaltedFlows,
         retries: QuickRetries,
         threads: Threads,
     ) -> None:

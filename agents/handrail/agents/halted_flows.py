@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Hints:
+class HaltedFlows:
     """The flows that are known to be halted or moved. On a hit the flow is read, and the fold decides."""
 
     flow_ids: set[str] = field(default_factory=set)
@@ -38,10 +38,10 @@ class Hints:
                 self.tell(tokens[2])
 
 
-class HintWatch:
-    """Keeps `Hints` true: `start` before the first pull."""
+class HaltWatch:
+    """Keeps `HaltedFlows` true: `start` before the first pull."""
 
-    def __init__(self, bus: Bus, hints: Hints, flow_types: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, bus: Bus, hints: HaltedFlows, flow_types: Callable[[], Iterable[str]]) -> None:
         self._bus = bus
         self._hints = hints
         self._flow_types = flow_types

@@ -22,7 +22,7 @@ class _InHand:
     again: list[Delivery] = field(default_factory=list)
 
 
-class Desk:
+class InFlight:
     """Hands deliveries to an engine. `ack_wait` is how long the broker waits for an ack before it delivers again."""
 
     def __init__(self, engine: Engine, ack_wait: timedelta) -> None:

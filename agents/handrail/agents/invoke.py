@@ -11,9 +11,9 @@ from datetime import timedelta
 
 from google.protobuf.message import Message
 
-from handrail.agents.broker_retry import Patience
+from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.errors import HandlerFailed, OutcomeUnknown
-from handrail.agents.handlers import Handler
+from handrail.agents.handler import Handler
 from handrail.agents.threads import Place, Threads
 from handrail.agents.transport import Sent, sent
 
@@ -46,7 +46,7 @@ async def invoke(
     arguments: Mapping[str, object],
     *,
     retries: QuickRetries,
-    patience: Patience,
+    patience: BrokerRetry,
     threads: Threads,
     place: Place,
 ) -> list[Message]:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from google.protobuf.any_pb2 import Any
 
 from handrail.agents.attempt import Attempt, Moment, differs
-from handrail.agents.broker_retry import Patience
+from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.ports import Mesh
 from handrail.mesh import telemetry
 from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
@@ -28,7 +28,7 @@ _UNDONE = frozenset({EffectState.UNDOING, EffectState.UNDONE, EffectState.UNDONE
 class Outcomes:
     """Publishes what an agent has to say about its attempts. What the broker can't take at the moment is waited for."""
 
-    def __init__(self, mesh: Mesh, patience: Patience) -> None:
+    def __init__(self, mesh: Mesh, patience: BrokerRetry) -> None:
         self._mesh = mesh
         self._patience = patience
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from handrail.agents import plan
 from handrail.agents.bindings import Bindings, Bound
-from handrail.agents.broker_retry import Patience
+from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.errors import Postponed
-from handrail.agents.halted_flows import Hints
+from handrail.agents.halted_flows import HaltedFlows
 from handrail.agents.plan import Plan
 from handrail.agents.ports import Mesh
 from handrail.mesh.errors import HandrailError
@@ -22,7 +22,7 @@ _NO_TEMPLATE = (ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND, ErrorReason.ERROR_R
 class Planner:
     """Plans for one agent. Most messages need no look at their flow: they are planned without a single read."""
 
-    def __init__(self, bindings: Bindings, mesh: Mesh, patience: Patience, hints: Hints) -> None:
+    def __init__(self, bindings: Bindings, mesh: Mesh, patience: BrokerRetry, hints: HaltedFlows) -> None:
         self._agent = bindings.agent
         self._bindings = bindings
         self._mesh = mesh

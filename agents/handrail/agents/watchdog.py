@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from types import CodeType, FrameType
 
-from handrail.agents.handlers import Handler
+from handrail.agents.handler import Handler
 
 _logger = logging.getLogger(__name__)
 

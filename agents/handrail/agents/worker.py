@@ -9,12 +9,12 @@ from contextlib import suppress
 
 from handrail.agents.beat import Beat
 from handrail.agents.bindings import Bindings
-from handrail.agents.broker_retry import PASSES, Patience
+from handrail.agents.broker_retry import PASSES, BrokerRetry
 from handrail.agents.declaration import Declaration
 from handrail.agents.engine import Engine
 from handrail.agents.errors import DeclarationError
-from handrail.agents.halted_flows import Hints, HintWatch
-from handrail.agents.in_flight import Desk
+from handrail.agents.halted_flows import HaltedFlows, HaltWatch
+from handrail.agents.in_flight import InFlight
 from handrail.agents.live import LiveMesh
 from handrail.agents.threads import Threads
 from handrail.agents.watchdog import Watchdog
@@ -68,8 +68,8 @@ class Worker:
                 self._agent.attach(None)
 
     async def _serve(self, bus: Bus, mesh: LiveMesh) -> None:
-        agent, hints, patience = self._agent, Hints(), Patience(mesh)
-        await HintWatch(bus, hints, mesh.templates.names).start()
+        agent, hints, patience = self._agent, HaltedFlows(), BrokerRetry(mesh)
+        await HaltWatch(bus, hints, mesh.templates.names).start()
         threads = Threads(agent.threads, agent.name)
         engine = Engine(
             bindings=self._bindings,
@@ -82,7 +82,7 @@ class Worker:
         hints.tell = engine.overseer.heard
         watchdog = Watchdog(agent.handlers)
         watchdog.start()
-        desk = Desk(engine, ACK_WAIT)
+        desk = InFlight(engine, ACK_WAIT)
         beat = Beat(self._bindings, mesh, engine.overseer, desk)
         engine.overseer.tell = beat.tell
         pulling = _Pulling(agent, bus, desk)
@@ -194,7 +194,7 @@ class Worker:
 class _Pulling:
     """The pull on the agent's durable, begun once a template has a step for the agent."""
 
-    def __init__(self, agent: Declaration, bus: Bus, desk: Desk) -> None:
+    def __init__(self, agent: Declaration, bus: Bus, desk: InFlight) -> None:
         self._agent = agent
         self._bus = bus
         self._desk = desk

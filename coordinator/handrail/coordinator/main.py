@@ -14,9 +14,9 @@ from datetime import timedelta
 from handrail.coordinator.api.health import Health
 from handrail.coordinator.api.server import Server, ServerSettings
 from handrail.coordinator.reconcile.leases import DEFAULT_TTL
+from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL
-from handrail.coordinator.replica import Replica
 from handrail.mesh import collector, telemetry
 from handrail.mesh.bus import Bus, BusSettings
 from handrail.mesh.errors import BrokerUnavailable

@@ -1,4 +1,4 @@
-"""What runs in a World: agents by the SDK's own engine, and the coordinator's own attendant, fed by hand."""
+"""What runs in a World: agents by the SDK's own engine, and the coordinator's own reconciler, fed by hand."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Literal
 
 from handrail.agents import Agent
 from handrail.agents.bindings import Bindings
-from handrail.agents.broker_retry import Patience
+from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.engine import Engine
-from handrail.agents.halted_flows import Hints
+from handrail.agents.halted_flows import HaltedFlows
 from handrail.agents.live import LiveMesh
 from handrail.agents.threads import Threads
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
 from handrail.coordinator.reconcile.leases import Leases
-from handrail.coordinator.reconcile.operator_actions import Interventions
+from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence, Present
-from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard, quarantine_void
-from handrail.coordinator.reconcile.timer_schedule import Alarms
+from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.flow.absence import ABSENT_AFTER, Absence
 from handrail.mesh.flow.queue import Queues
@@ -85,8 +85,8 @@ class HostedAgent:
         self.running = True
         self.mesh = MemoryMesh(bus)
         self.bindings = Bindings(agent.name, agent.handlers)
-        self.hints = Hints()
-        self.patience = Patience(self.mesh)
+        self.hints = HaltedFlows()
+        self.patience = BrokerRetry(self.mesh)
         self.engine = Engine(
             bindings=self.bindings,
             mesh=self.mesh,
@@ -176,8 +176,8 @@ class HostedCoordinator:
         self._presence = _WorldsPresence(bus)
         self.catalog = Catalog(bus)
         self.store = FlowStore(bus, self.catalog)
-        self._attendant = Attendant(self.store, Alarms(bus), _NoLeases(), self._presence, _NoQueues())
-        self.interventions = Interventions(self.store, self._attendant)
+        self._reconciler = Reconciler(self.store, TimerSchedule(bus), _NoLeases(), self._presence, _NoQueues())
+        self.operator_actions = OperatorActions(self.store, self._reconciler)
         self._guard = Guard(bus, Troubles())
         filters = coordinator_filters()
         self._filters = frozenset[str]().union(*filters.values())
@@ -202,12 +202,12 @@ class HostedCoordinator:
     async def due(self, subject: str) -> None:
         """Attend to the flow of a timer that fired."""
         due = parse_due(subject)
-        await self._attendant.attend(due.flow_type, due.flow_id, since=0, at_least=0, now=self._bus.now)
+        await self._reconciler.reconcile(due.flow_type, due.flow_id, since=0, at_least=0, now=self._bus.now)
 
     async def _attend(self, delivery: MemoryDelivery) -> None:
         recorded = envelope.decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
         address = recorded.address
-        flow = await self._attendant.attend(
+        flow = await self._reconciler.reconcile(
             address.flow_type, address.flow_id, since=delivery.sequence, at_least=delivery.sequence, now=self._bus.now
         )
         await quarantine_void(self._bus, delivery, flow)

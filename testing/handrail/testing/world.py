@@ -123,7 +123,7 @@ class World:
         run_again: Iterable[str] = (),
     ) -> None:
         """Have the flow's effects undone, all or back to a step; steps in `run_again` may run a second time."""
-        await self.coordinator.interventions.compensate(
+        await self.coordinator.operator_actions.compensate(
             flow.flow_type,
             flow.flow_id,
             reason=reason,
@@ -138,7 +138,7 @@ class World:
         self, flow: FlowView, *, by: str = "operator", reason: str = "", keep_effects: bool = False
     ) -> None:
         """Cancel the flow."""
-        await self.coordinator.interventions.cancel(
+        await self.coordinator.operator_actions.cancel(
             flow.flow_type,
             flow.flow_id,
             reason=reason,
@@ -152,7 +152,7 @@ class World:
         self, flow: FlowView, version: int, *, by: str = "operator", reason: str = "", request_id: str = ""
     ) -> None:
         """Move the flow to another version of its template; raises WRONG_STATUS with the reasons why it can't move."""
-        await self.coordinator.interventions.migrate(
+        await self.coordinator.operator_actions.migrate(
             flow.flow_type,
             flow.flow_id,
             to_version=version,
@@ -167,7 +167,7 @@ class World:
         self, flow: FlowView, step: str, *, by: str = "operator", root: str = "", run_again: Iterable[str] = ()
     ) -> None:
         """Have a step done again."""
-        await self.coordinator.interventions.retry_step(
+        await self.coordinator.operator_actions.retry_step(
             flow.flow_type,
             flow.flow_id,
             step=step,
@@ -183,7 +183,7 @@ class World:
         self, flow: FlowView, choice: Choice.ValueType, *, by: str = "operator", run_again: Iterable[str] = ()
     ) -> None:
         """Answer the one open escalation of the flow."""
-        await self.coordinator.interventions.resolve(
+        await self.coordinator.operator_actions.resolve(
             flow.flow_type,
             flow.flow_id,
             escalation_id="",
@@ -245,7 +245,7 @@ class World:
         waiting: list[Proposal] = flow.approvals
         if len(waiting) != 1:
             raise ValueError(f"flow {flow.flow_id} has {len(waiting)} approvals that wait, not one")
-        await self.coordinator.interventions.vote(
+        await self.coordinator.operator_actions.vote(
             flow.flow_type,
             flow.flow_id,
             approval_id=waiting[0].recorded.event_id,

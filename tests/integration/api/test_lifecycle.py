@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2
 from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
 from handrail.coordinator.api.server import SERVICES, Server, ServerSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
-from handrail.coordinator.replica import Replica
+from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import Bus, BusSettings
 from handrail.mesh.errors import HandrailError
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse

@@ -13,7 +13,7 @@ import pytest
 
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.watch import Watcher
-from handrail.coordinator.drain import Drain
+from handrail.coordinator.reconcile.drain import Drain
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import render, users

@@ -7,7 +7,7 @@ import logging
 from datetime import timedelta
 
 from handrail.coordinator.api.server import Server
-from handrail.coordinator.diagnosis import Diagnosis, Findings
+from handrail.coordinator.reconcile.diagnosis import Diagnosis, Findings
 from handrail.coordinator.reconcile.supervise import pause
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError

@@ -27,12 +27,12 @@ from handrail.coordinator.api.services.flows import FlowService
 from handrail.coordinator.api.services.quarantine import QuarantineService
 from handrail.coordinator.api.services.templates import TemplateService
 from handrail.coordinator.api.watch import Watcher
-from handrail.coordinator.diagnosis import Findings
-from handrail.coordinator.drain import Drain
 from handrail.coordinator.lists.divergences import DivergenceScanner
 from handrail.coordinator.lists.flows import Scanner
+from handrail.coordinator.reconcile.diagnosis import Findings
+from handrail.coordinator.reconcile.drain import Drain
+from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.replay.replay_job import Replays
-from handrail.coordinator.replica import Replica
 from handrail.mesh.streams.catalog import Catalog
 from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
 from handrail.v1.approval_service_pb2_grpc import add_ApprovalServiceServicer_to_server
@@ -138,10 +138,10 @@ class Server:
             divergences=DivergenceScanner(replica.bus, replica.store),
             watcher=Watcher(replica.bus, replica.store, self._drain),
             publishing=Publishing(replica.bus, replica.catalog, replica.store),
-            interventions=replica.interventions,
+            operator_actions=replica.operator_actions,
             bus=replica.bus,
         )
-        approvals = ApprovalService(finder=finder, scanner=scanner, interventions=replica.interventions)
+        approvals = ApprovalService(finder=finder, scanner=scanner, operator_actions=replica.operator_actions)
         replays = Replays(replica.bus, replica.catalog, self._drain)
         templates = TemplateService(replica.bus, replica.catalog, replica.leases, scanner, replays)
         add_FlowServiceServicer_to_server(flows, self._server)

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from handrail.coordinator.api.flow_lookup import Found
 from handrail.coordinator.api.views import event_view
-from handrail.coordinator.drain import Drain
+from handrail.coordinator.reconcile.drain import Drain
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow

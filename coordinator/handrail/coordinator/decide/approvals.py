@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from handrail.coordinator.decide import messages
-from handrail.mesh.flow import Ask, Flow, Proposal, ProposalState, Wish
+from handrail.mesh.flow import Ask, Flow, PendingResolution, Proposal, ProposalState
 from handrail.mesh.fold.approvals import may_be_released
 from handrail.mesh.template import ExpiryPolicy
 from handrail.mesh.wire.envelope import Entry
@@ -17,7 +17,7 @@ def proposals(flow: Flow, now: datetime) -> Entry | None:
     return next((e for proposal in flow.proposals.values() if (e := _proposal(flow, proposal, now)) is not None), None)
 
 
-def rejection(flow: Flow, wish: Wish, now: datetime) -> Entry:
+def rejection(flow: Flow, wish: PendingResolution, now: datetime) -> Entry:
     """Refuse a proposal as a person resolved."""
     proposal = flow.proposals[wish.subject_id]
     cause = ApprovalCause.APPROVAL_CAUSE_RESOLUTION

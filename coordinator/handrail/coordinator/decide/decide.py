@@ -11,7 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from handrail.coordinator.decide import approvals, messages, undos
-from handrail.mesh.flow import Flow, RunState, StepRun, Wish
+from handrail.mesh.flow import Flow, PendingResolution, RunState, StepRun
 from handrail.mesh.flow.absence import Absence, disturbing, moved
 from handrail.mesh.flow.queue import Queue, Queues, Wait
 from handrail.mesh.fold import deadlines, escalations, halts, resume, settled
@@ -102,7 +102,7 @@ def _wish(flow: Flow, now: datetime) -> Entry | None:
     return messages.halted(flow, _HALT_OF_CHOICE[wish.choice], wish.reason, now, by=wish.by)
 
 
-def _resume(flow: Flow, wish: Wish, now: datetime) -> Entry | None:
+def _resume(flow: Flow, wish: PendingResolution, now: datetime) -> Entry | None:
     if not resume.may_resume(flow):
         return None
     return messages.decision(flow, FlowResumed(by=wish.by, reason=wish.reason), about="", now=now)

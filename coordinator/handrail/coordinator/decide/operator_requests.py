@@ -7,7 +7,7 @@ the stream up to which the flow shows it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
-from datetime import UTC, datetime
+from datetime import datetime
 
 from handrail.coordinator.decide import messages
 from handrail.coordinator.decide.caller import Caller
@@ -144,8 +144,13 @@ def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag
 
 
 def moment(flow: Flow) -> datetime:
-    """The broker's clock, as the flow last saw it: this replica's own could run ahead of the one that judges."""
-    return flow.last_time or datetime.now(UTC)
+    """The broker's clock, as the flow last saw it: this replica's own could run ahead of the one that judges.
+
+    ValueError for a flow without a message: there is nothing to ask of it.
+    """
+    if flow.last_time is None:
+        raise ValueError("a flow without a message has no time")
+    return flow.last_time
 
 
 def why_void(flow: Flow, entry: Entry, versions: Versions) -> Void | None:

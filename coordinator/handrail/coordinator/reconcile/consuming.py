@@ -15,7 +15,7 @@ IN_FLIGHT = 64
 Handle = Callable[[Delivery], Coroutine[None, None, None]]
 
 
-class Consumer:
+class DurableConsumer:
     """Feeds the deliveries of one durable to `handle`."""
 
     def __init__(self, bus: Bus, guard: Guard, *, stream: str, durable: str, handle: Handle) -> None:

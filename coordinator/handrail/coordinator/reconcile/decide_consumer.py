@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import quarantine_void
 from handrail.mesh.bus import Bus, Delivery
 from handrail.mesh.wire import envelope
 
 
-class Deciding:
+class DecideConsumer:
     """Has each flow attended to that a message of `decide` is about."""
 
-    def __init__(self, bus: Bus, attendant: Attendant) -> None:
+    def __init__(self, bus: Bus, reconciler: Reconciler) -> None:
         self._bus = bus
-        self._attendant = attendant
+        self._reconciler = reconciler
 
     async def handle(self, delivery: Delivery) -> None:
-        """Attend to the flow of one message. Raises what `Attendant.attend` raises, and MALFORMED."""
+        """Attend to the flow of one message. Raises what `Reconciler.reconcile` raises, and MALFORMED."""
         recorded = envelope.decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
         flow_type, flow_id = recorded.address.flow_type, recorded.address.flow_id
-        flow = await self._attendant.attend(
+        flow = await self._reconciler.reconcile(
             flow_type, flow_id, since=delivery.sequence, at_least=delivery.sequence, now=delivery.time
         )
         await quarantine_void(self._bus, delivery, flow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import is_hopeless
 from handrail.coordinator.reconcile.timer_schedule import known_sequence
 from handrail.mesh.bus import Delivery
@@ -14,20 +14,20 @@ from handrail.mesh.wire.subjects import parse_due
 log = logging.getLogger(__name__)
 
 
-class Due:
+class DueConsumer:
     """Has each flow attended to that a timer fired for."""
 
-    def __init__(self, attendant: Attendant) -> None:
-        self._attendant = attendant
+    def __init__(self, reconciler: Reconciler) -> None:
+        self._reconciler = reconciler
 
     async def handle(self, delivery: Delivery) -> None:
         """Attend to the flow of one timer, as it is at least as new as when the timer was armed.
 
-        Raises what `Attendant.attend` raises; a flow that is gone is no error.
+        Raises what `Reconciler.reconcile` raises; a flow that is gone is no error.
         """
         due = parse_due(delivery.subject)
         try:
-            await self._attendant.attend(
+            await self._reconciler.reconcile(
                 due.flow_type, due.flow_id, since=0, at_least=known_sequence(delivery.body), now=delivery.time
             )
         except HandrailError as error:

@@ -14,7 +14,7 @@ from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.timers import timers
 from handrail.coordinator.reconcile import repeated_calls
-from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.mesh.errors import HandrailError, WrongSequence
 from handrail.mesh.flow import Flow, Void
 from handrail.mesh.fold import NO_VERSIONS, Versions
@@ -35,16 +35,16 @@ Judge = Callable[[Flow], Entry | int]
 """Builds the decision for a flow as it stands, or says where it stands already; raises where it may not be made."""
 
 
-class Interventions:
+class OperatorActions:
     """Records what people decide. Every method returns the flow as it stands afterwards.
 
     `request` is the call as it is recorded (`answering.caller_request`); None for who asks from within this process.
     Each raises FLOW_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED, BROKER_UNAVAILABLE and what its judgement raises.
     """
 
-    def __init__(self, store: FlowStore, attendant: Attendant) -> None:
+    def __init__(self, store: FlowStore, reconciler: Reconciler) -> None:
         self._store = store
-        self._attendant = attendant
+        self._reconciler = reconciler
 
     async def vote(
         self,
@@ -58,7 +58,7 @@ class Interventions:
         caller: Caller,
         request: CallerRequest | None = None,
     ) -> Flow:
-        """Vote on a proposal in the caller's name; see `judgements.vote`, and APPROVAL_CLOSED, DIGEST_MISMATCH."""
+        """Vote on a proposal in the caller's name; see `operator_requests.vote`. APPROVAL_CLOSED, DIGEST_MISMATCH."""
 
         def judge(flow: Flow) -> Entry | int:
             return operator_requests.vote(
@@ -79,7 +79,7 @@ class Interventions:
         caller: Caller,
         request: CallerRequest | None = None,
     ) -> Flow:
-        """Halt a flow and undo its effects, all or back to a step; see `judgements.compensation`."""
+        """Halt a flow and undo its effects, all or back to a step; see `operator_requests.compensation`."""
 
         def judge(flow: Flow) -> Entry:
             return operator_requests.compensation(
@@ -100,7 +100,7 @@ class Interventions:
         request: CallerRequest | None = None,
     ) -> Flow:
         """Halt a flow, undo its effects unless they are to be kept, and end it CANCELLED; see
-        `judgements.cancelling`."""
+        `operator_requests.cancelling`."""
 
         def judge(flow: Flow) -> Entry:
             return operator_requests.cancelling(flow, caller, reason=reason, keep_effects=keep_effects, etag=etag)
@@ -120,7 +120,7 @@ class Interventions:
         caller: Caller,
         request: CallerRequest | None = None,
     ) -> Flow:
-        """Have a step done again; see `judgements.retrying`."""
+        """Have a step done again; see `operator_requests.retrying`."""
 
         def judge(flow: Flow) -> Entry:
             return operator_requests.retrying(
@@ -142,7 +142,7 @@ class Interventions:
         caller: Caller,
         request: CallerRequest | None = None,
     ) -> Flow:
-        """Answer an open escalation; see `judgements.answer`."""
+        """Answer an open escalation; see `operator_requests.answer`."""
 
         def judge(flow: Flow) -> Entry:
             return operator_requests.answer(
@@ -162,7 +162,7 @@ class Interventions:
         caller: Caller,
         request: CallerRequest | None = None,
     ) -> Flow:
-        """Move a flow to another version; see `judgements.migrating`, and TEMPLATE_NOT_FOUND."""
+        """Move a flow to another version; see `operator_requests.migrating`, and TEMPLATE_NOT_FOUND."""
         target = await self._store.catalog.template(flow_type, to_version)
 
         def judge(flow: Flow) -> Entry | int:
@@ -178,7 +178,7 @@ class Interventions:
         request: CallerRequest,
         versions: Versions = NO_VERSIONS,
     ) -> Flow:
-        async with self._attendant.turn(flow_id):
+        async with self._reconciler.turn(flow_id):
             flow = await self._store.load_newest(flow_type, flow_id)
             for _ in range(_TRIES):
                 judged = _judged(flow, judge, request)
@@ -187,7 +187,7 @@ class Interventions:
                 entry = repeated_calls.stamped(flow, judged, request)
                 _refuse(flow, operator_requests.why_void(flow, entry, versions))
                 try:
-                    sequence, after = await self._attendant.append(flow, entry)
+                    sequence, after = await self._reconciler.append(flow, entry)
                 except WrongSequence as refused:
                     flow = await self._moved_on(flow, refused)
                     continue
@@ -225,7 +225,7 @@ class Interventions:
         """Attend to what follows. Where another replica is at it already, it will see to it: the decision is in the
         stream."""
         try:
-            return await self._attendant.settle(
+            return await self._reconciler.settle(
                 after, operator_requests.moment(after), before=timers(before), since=before.last_sequence + 1
             )
         except HandrailError as error:

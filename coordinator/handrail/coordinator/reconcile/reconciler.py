@@ -15,7 +15,7 @@ from handrail.coordinator.decide.timers import timers
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
 from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.presence import Presence, Present
-from handrail.coordinator.reconcile.timer_schedule import Alarms
+from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.mesh import telemetry
 from handrail.mesh.errors import TooLarge, WrongSequence
 from handrail.mesh.flow import Flow
@@ -33,7 +33,7 @@ _MORE_WILL_FOLLOW = frozenset(
 broker calls to save nothing."""
 
 _REMEMBERED = 512
-"""Flows that an attendant remembers; one of ten messages takes some 50 kB."""
+"""Flows that an reconciler remembers; one of ten messages takes some 50 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class _Attended:
     flow: Flow
 
 
-class Attendant:
+class Reconciler:
     """Brings a flow to where nothing is left to decide. Safe to run on any replica, at any time, twice.
 
     It remembers the flows it attended to last: a message that was there then needs nothing more, and a later one only
@@ -52,17 +52,17 @@ class Attendant:
     """
 
     def __init__(
-        self, store: FlowStore, alarms: Alarms, leases: Leases, presence: Presence, queues: AgentQueues
+        self, store: FlowStore, timer_schedule: TimerSchedule, leases: Leases, presence: Presence, queues: AgentQueues
     ) -> None:
         self._store = store
-        self._alarms = alarms
+        self._timer_schedule = timer_schedule
         self._leases = leases
         self._presence = presence
         self._queues = queues
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
         self._recent: OrderedDict[str, _Attended] = OrderedDict()
 
-    async def attend(self, flow_type: str, flow_id: str, *, since: int, at_least: int, now: datetime) -> Flow:
+    async def reconcile(self, flow_type: str, flow_id: str, *, since: int, at_least: int, now: datetime) -> Flow:
         """Decide what is due at `now` in a flow that holds at least sequence `at_least`, and set its timers.
 
         Only timers that the messages from `since` on changed: earlier ones had their own handling; 0 sets all. Raises
@@ -94,7 +94,7 @@ class Attendant:
         # What is due already and led to nothing waits for something else; unless a decision was overtaken: then it is
         # tried again.
         after = {name: due for name, due in timers(flow).items() if due > now or overtaken}
-        await self._alarms.change(
+        await self._timer_schedule.change(
             flow.flow_type, flow.flow_id, before=before, after=after, last_sequence=flow.last_sequence
         )
         if not overtaken:

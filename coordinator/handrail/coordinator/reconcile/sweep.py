@@ -19,7 +19,7 @@ from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.overdue import Overdue
-from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import is_given_up
 from handrail.coordinator.reconcile.supervise import pause
 from handrail.coordinator.reconcile.sweep_marks import Mark, read_mark, read_streams, write_mark
@@ -63,7 +63,7 @@ class Sweep:
         self,
         bus: Bus,
         store: FlowStore,
-        attendant: Attendant,
+        reconciler: Reconciler,
         leases: Leases,
         troubles: Troubles,
         *,
@@ -74,7 +74,7 @@ class Sweep:
     ) -> None:
         self._bus = bus
         self._store = store
-        self._attendant = attendant
+        self._reconciler = reconciler
         self._leases = leases
         self._troubles = troubles
         self._finished = finished
@@ -191,7 +191,7 @@ class Sweep:
     async def _attend(self, flow_type: str, flow_id: str, at_least: int) -> bool:
         self._attended += 1
         try:
-            await self._attendant.attend(flow_type, flow_id, since=0, at_least=at_least, now=datetime.now(UTC))
+            await self._reconciler.reconcile(flow_type, flow_id, since=0, at_least=at_least, now=datetime.now(UTC))
         except HandrailError as error:
             if is_given_up(error):
                 return True

@@ -1,4 +1,4 @@
-"""Alarms: timers armed and cleared as scheduled messages in the broker, which keeps them over any crash."""
+"""TimerSchedule: timers armed and cleared as scheduled messages in the broker, which keeps them over any crash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_SEQUENCE = 20
 """Digits; a sequence has 64 bits."""
 
 
-class Alarms:
+class TimerSchedule:
     """Arms and clears the timers of flows. Both can be repeated without harm."""
 
     def __init__(self, bus: Bus) -> None:

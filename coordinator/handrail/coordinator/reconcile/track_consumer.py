@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from handrail.coordinator.reconcile.finished import Finished
-from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard, Held, quarantine_void, raise_again
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh import streams
@@ -61,21 +61,21 @@ class _Batch:
         return self.history[-1]
 
 
-class Tracking:
+class TrackConsumer:
     """Takes the deliveries of `track` together per flow."""
 
     def __init__(
         self,
         bus: Bus,
         store: FlowStore,
-        attendant: Attendant,
+        reconciler: Reconciler,
         guard: Guard,
         troubles: Troubles,
         finished: Finished,
     ) -> None:
         self._bus = bus
         self._store = store
-        self._attendant = attendant
+        self._reconciler = reconciler
         self._guard = guard
         self._troubles = troubles
         self._finished = finished
@@ -182,7 +182,7 @@ class Tracking:
             await self._guard.run(TRACK, batch.deliveries, self._track(key, batch))
 
     async def _track(self, key: FlowKey, batch: _Batch) -> None:
-        flow = await self._attendant.attend(
+        flow = await self._reconciler.reconcile(
             *key, since=batch.history[0].sequence, at_least=batch.last.sequence, now=batch.last.time
         )
         for delivery in {each.sequence: each for each in batch.deliveries}.values():

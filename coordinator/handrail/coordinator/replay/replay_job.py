@@ -14,8 +14,8 @@ from datetime import timedelta
 from handrail.analysis.check.typecheck import check
 from handrail.analysis.replay.replayer import Span
 from handrail.analysis.replay.tally import Tally
-from handrail.coordinator.drain import Drain
 from handrail.coordinator.lists.bulk_read import scan
+from handrail.coordinator.reconcile.drain import Drain
 from handrail.coordinator.replay.flow_assembly import Flow, Gathering
 from handrail.coordinator.replay.processes import Workers, workers
 from handrail.mesh.bus import Bus, RawMessage

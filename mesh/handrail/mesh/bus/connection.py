@@ -21,8 +21,8 @@ from nats.aio.subscription import Subscription
 
 from handrail.mesh.bus.bus_settings import BusSettings
 from handrail.mesh.bus.protocol import TOO_LARGE, Client, Message
-from handrail.mesh.bus.reply_inbox import Answer, Inbox
-from handrail.mesh.bus.send_buffer import Outbox
+from handrail.mesh.bus.reply_inbox import Answer, ReplyInbox
+from handrail.mesh.bus.send_buffer import SendBuffer
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
 
 __all__ = ["BusSettings", "Connection"]
@@ -40,13 +40,13 @@ class Connection:
     def __init__(self, settings: BusSettings) -> None:
         self.settings = settings
         self.client = Client()
-        self.inbox = Inbox(settings.inbox)
+        self.inbox = ReplyInbox(settings.inbox)
         self.closed = asyncio.Event()
         self.on_reconnected: list[Callable[[], None]] = []
         self.called_too_large = False
         """Whether the broker closed the connection over the size of a message, and nobody has looked for it yet."""
         self._connected = asyncio.Event()
-        self._outbox = Outbox(self.client, self._connected, self.inbox.refuse)
+        self._outbox = SendBuffer(self.client, self._connected, self.inbox.refuse)
         self._writer: asyncio.Task[None] | None = None
         self._refused_subscriptions: set[str] = set()
         self._shut_out = asyncio.Event()

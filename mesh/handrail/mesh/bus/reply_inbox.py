@@ -31,7 +31,7 @@ class Waiting(Protocol):
         """No reply will come."""
 
 
-class Inbox:
+class ReplyInbox:
     """Who waits for which reply. `subject` is what to subscribe to."""
 
     def __init__(self, prefix: str) -> None:

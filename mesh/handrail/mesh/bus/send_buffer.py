@@ -16,7 +16,7 @@ _AT_ONCE = 256
 _Outgoing = tuple[str, bytes, str, dict[str, str] | None]
 
 
-class Outbox:
+class SendBuffer:
     """`connected` is set while the broker is there; `on_refused` is told the reply subject of what can't be sent."""
 
     def __init__(

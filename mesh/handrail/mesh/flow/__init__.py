@@ -11,15 +11,15 @@ from handrail.mesh.flow.flow import (
     Flow,
     Halt,
     Migration,
+    PendingResolution,
     Proposal,
     ProposalState,
     Requested,
+    RuleTrip,
     RunState,
     StepRun,
-    Trip,
     Verdict,
     Void,
-    Wish,
 )
 
 __all__ = [
@@ -33,13 +33,13 @@ __all__ = [
     "Flow",
     "Halt",
     "Migration",
+    "PendingResolution",
     "Proposal",
     "ProposalState",
     "Requested",
+    "RuleTrip",
     "RunState",
     "StepRun",
-    "Trip",
     "Verdict",
     "Void",
-    "Wish",
 ]

@@ -18,12 +18,12 @@ from handrail.mesh.flow.state import (
     Escalation,
     Halt,
     Migration,
+    PendingResolution,
     Requested,
+    RuleTrip,
     RunState,
     StepRun,
-    Trip,
     Void,
-    Wish,
 )
 from handrail.mesh.flow.values import replace
 from handrail.mesh.template import EffectKind, StepSpec, Template
@@ -41,15 +41,15 @@ __all__ = [
     "Flow",
     "Halt",
     "Migration",
+    "PendingResolution",
     "Proposal",
     "ProposalState",
     "Requested",
+    "RuleTrip",
     "RunState",
     "StepRun",
-    "Trip",
     "Verdict",
     "Void",
-    "Wish",
 ]
 
 MESSAGE_LIMIT = 900
@@ -91,8 +91,8 @@ class Flow:
     compensation_started: bool = False
     escalations: dict[str, Escalation] = field(default_factory=dict)
     escalated: frozenset[str] = frozenset()
-    trips: dict[str, Trip] = field(default_factory=dict)
-    wish: Wish | None = None
+    trips: dict[str, RuleTrip] = field(default_factory=dict)
+    wish: PendingResolution | None = None
     closed: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED
     closed_reason: str = ""
     credit: timedelta = timedelta()

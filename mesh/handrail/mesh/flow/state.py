@@ -187,7 +187,7 @@ class Escalation:
 
 
 @dataclass(frozen=True, slots=True)
-class Trip:
+class RuleTrip:
     """A rule that became true at an event: the flow is halted from there on, whether the coordinator saw it or not.
 
     `recorded` once the decision says so, `settled` once its consequence is recorded too. `digest` names the wording of
@@ -206,7 +206,7 @@ class Trip:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PendingResolution:
     """What a person's resolution asks the coordinator to record next."""
 
     choice: Choice.ValueType

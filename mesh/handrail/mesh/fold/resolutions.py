@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handrail.mesh.flow import EffectState, Escalation, Flow, Void, Wish
+from handrail.mesh.flow import EffectState, Escalation, Flow, PendingResolution, Void
 from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import attempts, compensation
 from handrail.mesh.wire.envelope import Recorded
@@ -47,7 +47,7 @@ def apply_resolved(flow: Flow, recorded: Recorded) -> Void | None:
     if resolved.choice not in _BY_COORDINATOR:
         _carry_out(flow, escalation, resolved.choice, recorded)
     elif resolved.choice != Choice.CHOICE_RESUME or _lifts_halt(flow, escalation):
-        flow.wish = Wish(resolved.choice, resolved.by, resolved.reason, _about(escalation))
+        flow.wish = PendingResolution(resolved.choice, resolved.by, resolved.reason, _about(escalation))
     return None
 
 

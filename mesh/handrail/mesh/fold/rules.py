@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from handrail.mesh.conditions import expression
 from handrail.mesh.errors import PolicyError
-from handrail.mesh.flow import Flow, Trip, Void
+from handrail.mesh.flow import Flow, RuleTrip, Void
 from handrail.mesh.flow.facts import FlowFacts
 from handrail.mesh.flow.values import replace
 from handrail.mesh.template import RuleSpec
@@ -27,7 +27,7 @@ def evaluate(flow: Flow, recorded: Recorded) -> None:
         except PolicyError as error:
             tripped, detail = True, f"it can't be evaluated: {error.text}"
         if tripped:
-            flow.trips[rule.name] = Trip(
+            flow.trips[rule.name] = RuleTrip(
                 rule=rule.name,
                 event_id=recorded.event_id,
                 sequence=recorded.sequence,
@@ -51,7 +51,7 @@ def apply_tripped(flow: Flow, recorded: Recorded) -> Void | None:
     return None
 
 
-def outstanding(flow: Flow) -> Trip | None:
+def outstanding(flow: Flow) -> RuleTrip | None:
     """The first trip whose consequence is still to be recorded."""
     return next((trip for trip in flow.trips.values() if not trip.settled), None)
 
@@ -62,7 +62,7 @@ def settle_all(flow: Flow) -> None:
         flow.trips[trip.rule] = replace(trip, settled=True)
 
 
-def reason(trip: Trip) -> str:
+def reason(trip: RuleTrip) -> str:
     """What a person is told of a trip."""
     return f"rule {trip.rule} tripped: {trip.detail}"
 

@@ -1,5 +1,6 @@
 """Tracing, counting and logs: close to free where nothing is exported."""
 
+from handrail.mesh.telemetry.configure import configure
 from handrail.mesh.telemetry.recorder import (
     NO_SPAN,
     Attribute,
@@ -7,10 +8,10 @@ from handrail.mesh.telemetry.recorder import (
     NoSpan,
     Recorder,
     Span,
-    configure,
     count,
     current_span_id,
     headers,
+    is_counting,
     is_recording,
     rpc_span,
     shutdown,
@@ -30,6 +31,7 @@ __all__ = [
     "count",
     "current_span_id",
     "headers",
+    "is_counting",
     "is_recording",
     "rpc_span",
     "shutdown",

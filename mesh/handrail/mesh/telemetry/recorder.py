@@ -12,15 +12,12 @@ Counters (`count`) go to OpenTelemetry's metrics: `failures`, by `loop` and `err
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol
 
 Attribute = str | int | float | bool
-
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 class Span(Protocol):
@@ -80,29 +77,6 @@ _recorder: Recorder | None = None
 _counters: Counters | None = None
 
 
-def configure(service: str) -> bool:
-    """Start to record, if the environment asks for it; whether it does.
-
-    It does when OTEL_EXPORTER_OTLP_ENDPOINT (or its TRACES form) is set and neither OTEL_SDK_DISABLED=true nor
-    OTEL_TRACES_EXPORTER=none takes it back. `service` is the service's name unless OTEL_SERVICE_NAME gives one; the
-    exporter speaks gRPC unless OTEL_EXPORTER_OTLP_PROTOCOL says http/protobuf. All else (headers, certificates,
-    batches, sampler) is read by OpenTelemetry itself. Call it once per process, after a fork.
-
-    Counters are exported where OTEL_EXPORTER_OTLP_METRICS_ENDPOINT says, or with OTEL_METRICS_EXPORTER=otlp: what takes
-    traces need not take metrics.
-    """
-    if _counters is None and _metrics_wanted(os.environ):
-        from handrail.mesh.telemetry.otel_metrics import exporting_counters
-
-        use_counters(exporting_counters(service))
-    if _recorder is None and _wanted(os.environ):
-        # Imported only where it is wanted: OpenTelemetry's SDK takes a tenth of a second.
-        from handrail.mesh.telemetry.otel import exporting_recorder
-
-        use(exporting_recorder(service))
-    return _recorder is not None
-
-
 def use(recorder: Recorder | None) -> None:
     """Record with this recorder from now on; None: record nothing."""
     global _recorder
@@ -129,6 +103,11 @@ def shutdown() -> None:
 def is_recording() -> bool:
     """Whether spans are recorded in this process."""
     return _recorder is not None
+
+
+def is_counting() -> bool:
+    """Whether counters are exported from this process."""
+    return _counters is not None
 
 
 def span(name: str, *, flow_id: str, parent: str = "", **attributes: Attribute) -> AbstractContextManager[Span]:
@@ -191,18 +170,3 @@ class NoSpan:
 
 
 NO_SPAN = NoSpan()
-
-
-def _wanted(environment: Mapping[str, str]) -> bool:
-    return (
-        environment.get("OTEL_SDK_DISABLED", "").lower() != "true"
-        and environment.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"
-        and any(environment.get(name) for name in _ENDPOINTS)
-    )
-
-
-def _metrics_wanted(environment: Mapping[str, str]) -> bool:
-    exporter = environment.get("OTEL_METRICS_EXPORTER", "")
-    return environment.get("OTEL_SDK_DISABLED", "").lower() != "true" and (
-        exporter == "otlp" or (bool(environment.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")) and exporter != "none")
-    )

@@ -10,7 +10,7 @@ from handrail.coordinator.api.paging import page_of, page_size, page_token, sequ
 from handrail.coordinator.api.rpc_tracing import link_flow
 from handrail.coordinator.api.views import approval_view, asks_people, unreadable_approval
 from handrail.coordinator.lists.flows import Asked, Scanner
-from handrail.coordinator.reconcile.operator_actions import Interventions
+from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.flow import Flow
 from handrail.mesh.wire.envelope import Unreadable
@@ -25,10 +25,10 @@ _DEFAULT_PAGE = 50
 class ApprovalService(ApprovalServiceServicer):
     """An approval is a proposal that asked people; its id is the proposal's event id."""
 
-    def __init__(self, *, finder: Finder, scanner: Scanner, interventions: Interventions) -> None:
+    def __init__(self, *, finder: Finder, scanner: Scanner, operator_actions: OperatorActions) -> None:
         self._finder = finder
         self._scanner = scanner
-        self._interventions = interventions
+        self._operator_actions = operator_actions
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: _Context) -> pb.ListApprovalsResponse:
         """One page, oldest first."""
@@ -63,7 +63,7 @@ class ApprovalService(ApprovalServiceServicer):
     async def _vote(self, request: pb.ApproveProposalRequest | pb.RejectProposalRequest, *, approve: bool) -> Approval:
         caller = current_caller()
         found = await self._finder.proposal(request.approval_id)
-        flow = await self._interventions.vote(
+        flow = await self._operator_actions.vote(
             found.flow_type,
             found.flow_id,
             approval_id=request.approval_id,

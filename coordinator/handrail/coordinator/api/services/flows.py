@@ -26,7 +26,7 @@ from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.api.worker_fitness import waits_for_nobody
 from handrail.coordinator.lists.divergences import EXAMINED, DivergenceScanner, Seen
 from handrail.coordinator.lists.flows import Scanner, readable
-from handrail.coordinator.reconcile.operator_actions import Interventions
+from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
@@ -58,7 +58,7 @@ class FlowService(FlowServiceServicer):
         divergences: DivergenceScanner,
         watcher: Watcher,
         publishing: Publishing,
-        interventions: Interventions,
+        operator_actions: OperatorActions,
         bus: Bus,
     ) -> None:
         self._finder = finder
@@ -67,7 +67,7 @@ class FlowService(FlowServiceServicer):
         self._divergences = divergences
         self._watcher = watcher
         self._publishing = publishing
-        self._interventions = interventions
+        self._operator_actions = operator_actions
         self._bus = bus
 
     async def StartFlow(self, request: pb.StartFlowRequest, context: _Context) -> pb.StartFlowResponse:
@@ -171,7 +171,7 @@ class FlowService(FlowServiceServicer):
     async def CompensateFlow(self, request: pb.CompensateFlowRequest, context: _Context) -> pb.CompensateFlowResponse:
         """Halt a flow and undo its effects."""
         caller = current_caller()
-        flow = await self._interventions.compensate(
+        flow = await self._operator_actions.compensate(
             *await self._address(request.flow_id),
             reason=request.reason,
             to_step=request.to_step,
@@ -185,7 +185,7 @@ class FlowService(FlowServiceServicer):
     async def CancelFlow(self, request: pb.CancelFlowRequest, context: _Context) -> pb.CancelFlowResponse:
         """Cancel a flow."""
         caller = current_caller()
-        flow = await self._interventions.cancel(
+        flow = await self._operator_actions.cancel(
             *await self._address(request.flow_id),
             reason=request.reason,
             keep_effects=request.keep_effects,
@@ -198,7 +198,7 @@ class FlowService(FlowServiceServicer):
     async def RetryStep(self, request: pb.RetryStepRequest, context: _Context) -> pb.RetryStepResponse:
         """Have a step done again."""
         caller = current_caller()
-        flow = await self._interventions.retry_step(
+        flow = await self._operator_actions.retry_step(
             *await self._address(request.flow_id),
             step=request.step,
             root=request.root,
@@ -231,7 +231,7 @@ class FlowService(FlowServiceServicer):
     async def MigrateFlow(self, request: pb.MigrateFlowRequest, context: _Context) -> pb.MigrateFlowResponse:
         """Move a flow to another version."""
         caller = current_caller()
-        flow = await self._interventions.migrate(
+        flow = await self._operator_actions.migrate(
             *await self._address(request.flow_id),
             to_version=request.to_version,
             reason=request.reason,
@@ -246,7 +246,7 @@ class FlowService(FlowServiceServicer):
     ) -> pb.ResolveEscalationResponse:
         """Answer an open escalation."""
         caller = current_caller()
-        flow = await self._interventions.resolve(
+        flow = await self._operator_actions.resolve(
             *await self._address(request.flow_id),
             escalation_id=request.escalation_id,
             choice=request.choice,

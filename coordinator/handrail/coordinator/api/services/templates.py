@@ -13,8 +13,8 @@ from handrail.coordinator.api import worker_fitness
 from handrail.coordinator.api.auth import current_caller
 from handrail.coordinator.api.paging import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
 from handrail.coordinator.api.views import version_usages
-from handrail.coordinator.diagnosis import ACTIVATION_LEASE
 from handrail.coordinator.lists.flows import Scanner, readable
+from handrail.coordinator.reconcile.diagnosis import ACTIVATION_LEASE
 from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.coordinator.replay.replay_job import Replays

@@ -6,22 +6,22 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from handrail.coordinator.diagnosis import Diagnosis
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
-from handrail.coordinator.reconcile.consuming import Consumer
-from handrail.coordinator.reconcile.decide_consumer import Deciding
-from handrail.coordinator.reconcile.due_consumer import Due
+from handrail.coordinator.reconcile.consuming import DurableConsumer
+from handrail.coordinator.reconcile.decide_consumer import DecideConsumer
+from handrail.coordinator.reconcile.diagnosis import Diagnosis
+from handrail.coordinator.reconcile.due_consumer import DueConsumer
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
 from handrail.coordinator.reconcile.leases import DEFAULT_TTL, Leases
-from handrail.coordinator.reconcile.operator_actions import Interventions
+from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence
-from handrail.coordinator.reconcile.reconciler import Attendant
+from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard
 from handrail.coordinator.reconcile.supervise import keep_running, pause
 from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL, Sweep
-from handrail.coordinator.reconcile.timer_schedule import Alarms
-from handrail.coordinator.reconcile.track_consumer import Tracking
+from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
+from handrail.coordinator.reconcile.track_consumer import TrackConsumer
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import Bus
 from handrail.mesh.flow.absence import ABSENT_AFTER
@@ -54,18 +54,20 @@ class Replica:
         self.store = FlowStore(bus, self.catalog)
         self.leases = Leases(LeaseBucket(bus), holder=holder, ttl=lease_ttl)
         self._presence = Presence(bus, absent_after=absent_after)
-        self.attendant = Attendant(self.store, Alarms(bus), self.leases, self._presence, AgentQueues(bus))
-        self.interventions = Interventions(self.store, self.attendant)
+        self.reconciler = Reconciler(self.store, TimerSchedule(bus), self.leases, self._presence, AgentQueues(bus))
+        self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.troubles = Troubles()
         self.finished = Finished()
         guard = Guard(bus, self.troubles)
-        self._deciding = Consumer(bus, guard, stream=FLOW, durable=DECIDE, handle=Deciding(bus, self.attendant).handle)
-        self._due = Consumer(bus, guard, stream=TIMER, durable=DUE, handle=Due(self.attendant).handle)
-        self._tracking = Tracking(bus, self.store, self.attendant, guard, self.troubles, self.finished)
+        self._deciding = DurableConsumer(
+            bus, guard, stream=FLOW, durable=DECIDE, handle=DecideConsumer(bus, self.reconciler).handle
+        )
+        self._due = DurableConsumer(bus, guard, stream=TIMER, durable=DUE, handle=DueConsumer(self.reconciler).handle)
+        self._tracking = TrackConsumer(bus, self.store, self.reconciler, guard, self.troubles, self.finished)
         self._sweep = Sweep(
             bus,
             self.store,
-            self.attendant,
+            self.reconciler,
             self.leases,
             self.troubles,
             finished=self.finished,
@@ -114,7 +116,7 @@ class Replica:
 
     def forget(self) -> None:
         """Drop what is remembered of flows: the stream is not the one that it was."""
-        self.attendant.forget()
+        self.reconciler.forget()
         self.finished.clear()
 
     async def _keep_catalog(self, stopping: asyncio.Event) -> None:
