@@ -26,7 +26,7 @@ from handrail.v1.decision_pb2 import ApprovalRequested, FlowMigrated, FlowStatus
 from handrail.v1.event_pb2 import Kind
 from payments.v1 import payments_pb2
 from tests.support.dev import HANDRAIL, environment, wait_for
-from tests.unit.test_template_yaml import REFUND
+from tests.unit.mesh.template.test_yaml_reader import REFUND
 
 FLOWS = 500
 THRESHOLD = 10

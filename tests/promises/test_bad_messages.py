@@ -1,8 +1,8 @@
 """Bad input over the broker: what an agent may publish, and what is wrong with it, goes into quarantine with its bytes;
 nobody stops, no flow is harmed, nothing gets lost.
 
-What agents themselves do with such messages is in tests/unit/test_hostile_messages.py; what the broker does not let
-them publish in tests/integration/test_permissions.py.
+What agents themselves do with such messages is in tests/unit/agents/test_hostile_messages.py; what the broker does not
+let them publish in tests/integration/test_permissions.py.
 """
 
 from __future__ import annotations

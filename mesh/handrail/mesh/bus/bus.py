@@ -1,10 +1,10 @@
 """The bus: everything that the rest of Handrail does with the broker.
 
-- `connection`: nats-py's client, sending without waiting (`outbox`), one `inbox`, refusals told at once
+- `connection`: nats-py's client, sending without waiting (`send_buffer`), one `reply_inbox`, refusals told at once
 - `publish`: publishing to a stream, with expectations
 - `pull`: consuming a durable; `delivery` is one message of it
 - `direct_get`: reading from a stream
-- `jsapi`: the JetStream API
+- `api`: the JetStream API
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One connection to the broker: nats-py's client, and around it what every exchange over JetStream needs.
 
-- Sending never waits (see `outbox`). Whoever would send the same again later asks `connected` first.
-- One permanent inbox takes every reply (see `inbox`).
+- Sending never waits (see `send_buffer`). Whoever would send the same again later asks `connected` first.
+- One permanent inbox takes every reply (see `reply_inbox`).
 - A publish that the broker refuses for want of permission is told to whoever waits for its reply, at once. The
   protocol itself says nothing to the publisher: the refusal arrives on the side, with nothing but the subject.
 """

@@ -44,7 +44,7 @@ class Message:
 def status(message: Message) -> str:
     """The status in the first line of a reply, such as `503`; empty where there is none.
 
-    For replies that the broker makes up. What it says for a stored message is for `direct` and `delivery` to find.
+    For replies that the broker makes up. What it says for a stored message is for `direct_get` and `delivery` to find.
     """
     found = _STATUS.match(message.block)
     return found[1].decode() if found else ""

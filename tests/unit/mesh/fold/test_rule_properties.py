@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from handrail.mesh.fold import advance, begin
 from handrail.v1.decision_pb2 import RuleTripped
 from tests.support.random_templates import Spec, compiled, specs
-from tests.unit.test_flow_properties import wander
+from tests.unit.mesh.fold.test_flow_properties import wander
 
 _TRIPPED = RuleTripped.DESCRIPTOR.full_name
 

@@ -20,7 +20,7 @@ from tests.support.random_templates import REQUESTER, Spec, specs
 from tests.support.simulation import Simulation
 from tests.support.sound_templates import parsed, sound_specs
 from tests.support.traffic import structure, traffic_of
-from tests.unit.test_flow_properties import wander
+from tests.unit.mesh.fold.test_flow_properties import wander
 
 _FLOWS = 6
 

@@ -17,7 +17,7 @@ from handrail.v1.decision_pb2 import Choice
 from handrail.v1.template_pb2 import EFFECT_UNDOABLE
 from tests.support.distributions import METADATA, install
 from tests.support.traffic import structure, traffic_of
-from tests.unit.test_demo_compliance_agents import A_WHILE, AGENTS, NO_LICENCE, two_failures
+from tests.unit.demos.test_compliance_agents import A_WHILE, AGENTS, NO_LICENCE, two_failures
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
 from payments.v1 import payments_pb2
 from tests.support.shop import set_of, shop_file
-from tests.unit.test_template_yaml import REFUND
+from tests.unit.mesh.template.test_yaml_reader import REFUND
 
 SOUND = """\
 name: order

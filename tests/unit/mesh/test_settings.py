@@ -13,7 +13,7 @@ from handrail.cli.main import parser
 from handrail.mesh import settings as table
 from handrail.mesh.settings import Setting, SettingError, Settings, bus_settings, duration
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def every_setting() -> list[Setting[object]]:

@@ -23,7 +23,7 @@ from handrail.v1.failure_pb2 import StepNotStarted, StepProgress
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, RefundPaid
 from tests.support.agents import Chain, enriched, paid, template
 from tests.support.waiting import until
-from tests.unit.test_agents_in_flows import begun
+from tests.unit.agents.test_agents_in_flows import begun
 
 TIMEOUT = timedelta(seconds=30)
 

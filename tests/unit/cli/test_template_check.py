@@ -10,7 +10,7 @@ import pytest
 from handrail.analysis.check.typecheck import CODES
 from handrail.cli.main import main
 from tests.support.shop import set_of, shop_file
-from tests.unit.test_template_yaml import REFUND
+from tests.unit.mesh.template.test_yaml_reader import REFUND
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.template_pb2 import FlowTemplate
 from tests.support.random_templates import Spec, compiled, specs
 from tests.support.wandering import Wanderer
-from tests.unit.test_flow_properties import finish, wander
+from tests.unit.mesh.fold.test_flow_properties import finish, wander
 
 
 def second_reading(spec: Spec, wanderer: Wanderer) -> Account:

@@ -11,7 +11,7 @@ from handrail.analysis.infer import infer
 from handrail.testing import World, load_template
 from research.v1.research_pb2 import ResearchRequested
 from tests.support.traffic import structure, traffic_of
-from tests.unit.test_demo_research_agents import AGENTS
+from tests.unit.demos.test_research_agents import AGENTS
 
 
 async def test_the_research_template_is_found_in_its_own_traffic(

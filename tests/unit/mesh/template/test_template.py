@@ -27,7 +27,7 @@ from handrail.mesh.template import (
 from handrail.v1 import template_pb2 as pb
 from payments.v1 import payments_pb2
 from tests.support.shop import shop
-from tests.unit.test_template_yaml import REFUND
+from tests.unit.mesh.template.test_yaml_reader import REFUND
 
 CONTRACTS = Contracts.from_messages([payments_pb2.RefundPaid])
 REFUND_PROTO = load_yaml(REFUND.read_text())

@@ -19,7 +19,7 @@ from handrail.cli.templates import read_contracts, read_template
 from handrail.mesh.contracts import descriptor_set_for
 from payments.v1.payments_pb2 import ChargebackReceived
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REFUND = ROOT / "agents" / "demos" / "payments" / "refund.yaml"
 
 

@@ -16,7 +16,7 @@ from handrail.mesh.template.yaml_reader import MAX_BYTES, MAX_DEPTH
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
 
-REFUND = Path(__file__).parents[2] / "agents" / "demos" / "payments" / "refund.yaml"
+REFUND = Path(__file__).parents[4] / "agents" / "demos" / "payments" / "refund.yaml"
 
 TEMPLATE = """\
 name: refund

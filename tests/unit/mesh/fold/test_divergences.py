@@ -16,7 +16,7 @@ from handrail.v1.decision_pb2 import FlowClosed
 from handrail.v1.failure_pb2 import Divergence, DivergenceKind, StepCompleted
 from tests.support.orders import begun, emit, load, make, reserved, run_of
 from tests.support.simulation import Simulation
-from tests.unit.test_flow_properties import anything
+from tests.unit.mesh.fold.test_flow_properties import anything
 
 
 def _in_another_version(simulation: Simulation) -> Entry:

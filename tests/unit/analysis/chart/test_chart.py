@@ -21,7 +21,7 @@ from handrail.cli.templates import read_template
 from handrail.v1 import template_pb2 as pb
 from tests.support.random_templates import Spec, specs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 REFUND = read_template(ROOT / "agents" / "demos" / "payments" / "refund.yaml")
 
 SVG = "{http://www.w3.org/2000/svg}"

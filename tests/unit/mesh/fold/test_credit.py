@@ -18,7 +18,7 @@ from handrail.v1.decision_pb2 import Choice, HaltMode, StepTimedOut, TimeCredite
 from tests.support.orders import begun, effect_of, emit, granted, paid, proposal_of, reserved, run_of, types, void_of
 from tests.support.random_templates import Spec, compiled, specs
 from tests.support.simulation import Simulation
-from tests.unit.test_flow_properties import wander
+from tests.unit.mesh.fold.test_flow_properties import wander
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
 
