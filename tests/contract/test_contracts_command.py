@@ -191,7 +191,7 @@ def test_an_image_that_is_none_is_refused(project: Path, content: bytes) -> None
 @pytest.mark.parametrize(
     "arguments,text",
     [
-        (("impact", "--against", "nowhere"), "«nowhere» is neither a file nor a git ref here"),
+        (("impact", "--against", "nowhere"), '"nowhere" is neither a file nor a git ref here'),
         (("impact", "--against", "--help~1"), "expected one argument"),
         (("impact", "--against", "main", "--contracts", "no.such.module"), "no.such.module can't be imported"),
         (("impact", "--against", "main", "--contracts", "nope.binpb"), "nope.binpb can't be"),

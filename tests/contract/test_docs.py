@@ -89,7 +89,7 @@ def test_its_commands_are_there(page: Path) -> None:
                 continue
             known = commands(parser())
             for word in found[1].split()[:2]:
-                assert word in known, f"{page.name}: «{line.strip()}» has no command {word}"
+                assert word in known, f'{page.name}: "{line.strip()}" has no command {word}'
                 known = commands(known[word])
                 if not known:
                     break

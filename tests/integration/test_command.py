@@ -254,13 +254,13 @@ EXITS = {
         "neither a duration such as 30m, 24h or 7d",
     ),
     "a time before all calendars": (["flow", "divergences", "--since", "99999999999h"], 2, "longer ago than"),
-    "a version that is none": (["template", "show", "refund@one"], 2, "«one» is no whole number from 1"),
+    "a version that is none": (["template", "show", "refund@one"], 2, '"one" is no whole number from 1'),
     "no version": (["template", "activate", "refund"], 2, "which version of refund? refund@VERSION says it"),
     "a template that nobody stored": (["template", "log", "dance"], 4, "(TEMPLATE_NOT_FOUND)"),
     "a rollback without a reason": (["template", "rollback", "refund"], 2, "--reason"),
     "a choice that is none": (["flow", "resolve", NOBODY, "dance", "--reason", "x"], 2, "invalid choice"),
-    "a limit that is none": (["flow", "list", "--limit", "0"], 2, "«0» is no whole number from 1"),
-    "a time that is none": (["flow", "show", NOBODY, "--as-of-time", "noon"], 2, "«noon» is no time such as"),
+    "a limit that is none": (["flow", "list", "--limit", "0"], 2, '"0" is no whole number from 1'),
+    "a time that is none": (["flow", "show", NOBODY, "--as-of-time", "noon"], 2, '"noon" is no time such as'),
     "no reason": (["flow", "cancel", NOBODY], 2, "--reason"),
     "a time-out that is none": (["flow", "list", "--timeout", "soon"], 2, "no duration"),
     "no subcommand": (["flow"], 2, "required"),
@@ -596,7 +596,7 @@ def test_tokens_are_made_with_the_keys_of_a_folder(dev: Dev, tmp_path: Path) -> 
     for nobody in ("", "agent/ledger", "\u0430nna", "\u200b"):
         refused = handrail("token", nobody, "--keys", keys)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert "the token's «sub»" in refused.stderr
+        assert 'the token\'s "sub"' in refused.stderr
     made = handrail("token", "zoe", "--keys", keys, "--role", "viewer")
     assert handrail("quarantine", "list", env={**env, "HANDRAIL_TOKEN": made.stdout.strip()}).returncode == 0
     out = tmp_path / "token"

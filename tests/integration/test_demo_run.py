@@ -81,7 +81,7 @@ def write_input(path: Path, random: Random) -> list[Claim]:
         currency = random.choice(("EUR", "USD", "JPY"))
         amount = {"currency_code": currency, "units": random.choice((units, str(units))), "nanos": nanos}
         claims.append(Claim(id_, account, currency, Fraction(units) + Fraction(nanos, 10**9)))
-        lines.append(json.dumps({"chargeback_id": id_, "account_id": account, "amount": amount, "reason": "a «b»"}))
+        lines.append(json.dumps({"chargeback_id": id_, "account_id": account, "amount": amount, "reason": 'a "b"'}))
         if random.random() < 0.1:
             lines.append(random.choice(("", "{", "null", '{"chargeback_id": "x"}', lines[-1], lines[0][:-1])))
     path.write_text("\n".join(lines), "utf-8")

@@ -236,7 +236,7 @@ async def test_p3_nothing_is_lost_or_stored_twice_when_the_broker_is_killed_unde
     nats_server.start()
     await until(lambda: len(outcomes.told) == len(subjects), within=60)
     assert not outcomes.twice
-    # «Already there» is one whose first answer got lost; it is in the stream.
+    # "Already there" is one whose first answer got lost; it is in the stream.
     assert all(isinstance(outcome, int | AlreadyStored) for outcome in outcomes.told.values())
     sequences = [outcome for outcome in outcomes.told.values() if isinstance(outcome, int)]
     assert len(set(sequences)) == len(sequences)

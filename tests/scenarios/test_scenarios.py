@@ -25,7 +25,7 @@ def retold(text: str) -> Iterator[str]:
         yield line
         if not line or line.startswith("#"):
             continue
-        assert next(lines, None) == _RULE, f"after «{line}» comes {_RULE}"
+        assert next(lines, None) == _RULE, f'after "{line}" comes {_RULE}'
         yield _RULE
         yield from story.tell(line).splitlines()
         yield ""

@@ -71,7 +71,7 @@ steps:
 def template(text: str = CHAIN, *changes: tuple[str, str]) -> Template:
     """A template, with pieces of its text replaced."""
     for old, new in changes:
-        assert old in text, f"the template has no «{old}»"
+        assert old in text, f'the template has no "{old}"'
         text = text.replace(old, new)
     return Template.compile(load_yaml(text), Contracts.from_messages(MESSAGES))
 

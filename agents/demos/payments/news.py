@@ -32,7 +32,7 @@ class News:
                 small += 1
                 if self._small + small > ONE_BY_ONE:
                     continue
-            told = f"{letter.to} is told: «{letter.text}»" if letter is not None else "its customer is told nothing"
+            told = f'{letter.to} is told: "{letter.text}"' if letter is not None else "its customer is told nothing"
             ending = FlowStatus.Name(status).removeprefix("FLOW_STATUS_").lower()
             self._story.tell(f"{id_}: {amount}: {ending}; {told}")
         self._small += small

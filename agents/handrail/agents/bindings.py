@@ -171,7 +171,7 @@ class _Binder:
         for join in step.joins:
             if join.type not in several and join.count.fixed != 1:
                 self._problem(
-                    f"step {step.name} waits for «{join.count.text}» of {join.type}; handler {handler.name} takes one: "
+                    f'step {step.name} waits for "{join.count.text}" of {join.type}; handler {handler.name} takes one: '
                     f"annotate list[{_short(join.type)}]"
                 )
 

@@ -51,7 +51,7 @@ class Declaration:
         if not NAME.fullmatch(name) or name in RESERVED:
             raise DeclarationError(
                 [
-                    f"«{name}» is no name for an agent: lower-case letters, digits, - and _, beginning with a letter, "
+                    f'"{name}" is no name for an agent: lower-case letters, digits, - and _, beginning with a letter, '
                     f"and none of {', '.join(sorted(RESERVED))}"
                 ]
             )

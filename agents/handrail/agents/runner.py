@@ -50,7 +50,7 @@ def find_agent(path: str) -> Declaration:
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
-        raise DeclarationError([f"«{path}» is not module:agent, e.g. demos.payments.ledger:agent"])
+        raise DeclarationError([f'"{path}" is not module:agent, e.g. demos.payments.ledger:agent'])
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

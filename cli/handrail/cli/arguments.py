@@ -83,7 +83,7 @@ def form_of(arguments: argparse.Namespace) -> str:
 def positive(text: str) -> int:
     """A whole number from 1, for argparse."""
     if not (text.isascii() and text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"«{text}» is no whole number from 1")
+        raise argparse.ArgumentTypeError(f'"{text}" is no whole number from 1')
     return int(text)
 
 
@@ -92,7 +92,7 @@ def moment(text: str) -> datetime:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"«{text}» is no time such as 2026-11-22T21:00:00Z") from None
+        raise argparse.ArgumentTypeError(f'"{text}" is no time such as 2026-11-22T21:00:00Z') from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
@@ -102,14 +102,14 @@ def since(text: str) -> datetime:
         days = re.fullmatch(r"([0-9]{1,6})d", text)
         return datetime.now(UTC) - (timedelta(days=int(days[1])) if days else table.duration(text))
     except OverflowError:
-        raise argparse.ArgumentTypeError(f"«{text}» is longer ago than calendars go back") from None
+        raise argparse.ArgumentTypeError(f'"{text}" is longer ago than calendars go back') from None
     except ValueError:
         pass
     try:
         return moment(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
-            f"«{text}» is neither a duration such as 30m, 24h or 7d nor a time such as 2026-11-22T21:00:00Z"
+            f'"{text}" is neither a duration such as 30m, 24h or 7d nor a time such as 2026-11-22T21:00:00Z'
         ) from None
 
 

@@ -18,7 +18,7 @@ def extract(ref: str, target: Path) -> None:
     commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if commit.returncode:
         raise CommandError(
-            f"«{ref}» is neither a file nor a git ref here; in a shallow clone fetch it first: git fetch origin {ref}",
+            f'"{ref}" is neither a file nor a git ref here; in a shallow clone fetch it first: git fetch origin {ref}',
             Exit.USAGE,
         )
     archive = _git("archive", "--format=tar", commit.stdout.decode().strip())

@@ -163,7 +163,7 @@ def _of_hit(hit: Hit) -> Iterator[tuple[str, str]]:
 
 def _first(problem: str) -> str:
     """The first of the errors of an expression, without the expression itself."""
-    return problem.rpartition("»: ")[2].partition("; ")[0]
+    return problem.rpartition('": ')[2].partition("; ")[0]
 
 
 def _title(hit: Hit) -> str:

@@ -23,7 +23,7 @@ def version(text: str) -> Version:
     """NAME or NAME@VERSION, for argparse."""
     name, at, number = text.partition("@")
     if not name:
-        raise argparse.ArgumentTypeError(f"«{text}» names no template: NAME@VERSION, such as refund@2")
+        raise argparse.ArgumentTypeError(f'"{text}" names no template: NAME@VERSION, such as refund@2')
     return Version(name, positive(number) if at else 0)
 
 

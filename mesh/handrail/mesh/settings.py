@@ -81,7 +81,7 @@ def duration(text: str) -> timedelta:
     """`15s`, `500ms`, `2m`, `1.5h`."""
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise ValueError(f"«{text}» is no duration such as 500ms, 15s, 2m or 1.5h")
+        raise ValueError(f'"{text}" is no duration such as 500ms, 15s, 2m or 1.5h')
     return float(found[1]) * _UNITS[found[2]]
 
 
@@ -91,7 +91,7 @@ def at_least(smallest: timedelta) -> Callable[[str], timedelta]:
     def parse(text: str) -> timedelta:
         value = duration(text)
         if value < smallest:
-            raise ValueError(f"«{text}» is less than {smallest.total_seconds():g} s")
+            raise ValueError(f'"{text}" is less than {smallest.total_seconds():g} s')
         return value
 
     return parse
@@ -102,7 +102,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in words:
-            raise ValueError(f"«{text}» is none of {', '.join(words)}")
+            raise ValueError(f'"{text}" is none of {", ".join(words)}')
         return text
 
     return parse
@@ -111,7 +111,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 def count(text: str) -> int:
     """A whole number from 1."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise ValueError(f"«{text}» is no whole number from 1")
+        raise ValueError(f'"{text}" is no whole number from 1')
     return int(text)
 
 
@@ -130,7 +130,7 @@ def servers(text: str) -> tuple[str, ...]:
     found = listed(text)
     for each in found:
         if not re.fullmatch(r"(nats|tls|ws|wss)://\S+", each):
-            raise ValueError(f"«{each}» is no address such as nats://host:4222")
+            raise ValueError(f'"{each}" is no address such as nats://host:4222')
     if not found:
         raise ValueError("an address such as nats://host:4222 is needed")
     return found
@@ -140,7 +140,7 @@ def host_and_port(text: str) -> str:
     """`host:port`."""
     host, colon, port = text.rpartition(":")
     if not host or not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"«{text}» is no address such as 127.0.0.1:7070")
+        raise ValueError(f'"{text}" is no address such as 127.0.0.1:7070')
     return text
 
 

@@ -69,7 +69,7 @@ def report(usage: Usage | None) -> Report:
     known = Known(FlowTemplate(name="refund", version=1), "a|b.yaml")
     part = Part("asking", "ask", "shop.v1.Asked")
     reading = Reading(
-        "gate", "look", "event.who == 'a' ||\n\tevent.who < 'c'", "«event.who»: line 1: no who; line 2: no who"
+        "gate", "look", "event.who == 'a' ||\n\tevent.who < 'c'", '"event.who": line 1: no who; line 2: no who'
     )
     hit = Hit(known, ("shop.v1.Asked",), (), (part,), (), (), (), ("look",), (reading,))
     return Report("main", [Impact(change, ("shop.v1.Asked",), (), (hit,), False)], [known], usage, [])

@@ -51,7 +51,7 @@ def test_warnings_fail_only_where_asked_to(warned: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     "text, line, why",
     [
-        ("name: refund\nvision: 1\n", 2, "there is no field «vision»; did you mean version?"),
+        ("name: refund\nvision: 1\n", 2, 'there is no field "vision"; did you mean version?'),
         ("name: refund\nversion: 1\nversion: 2\n", 3, "field version is there twice"),
         ("steps: &a [*a]\n", 1, "anchors and aliases are not part of a template"),
         ("", 1, "there is no template in this file"),

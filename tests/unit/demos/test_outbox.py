@@ -21,10 +21,10 @@ def send(outbox: Outbox, key: str = "key", text: str = "Your refund is on its wa
 
 
 def test_a_message_is_one_line_of_json(path: Path) -> None:
-    letter = send(Outbox(path), text="two\nlines, «quoted»")
+    letter = send(Outbox(path), text='two\nlines, "quoted"')
     (line,) = path.read_text("utf-8").splitlines()
     assert json.loads(line)["message_id"] == letter.message_id
-    assert json.loads(line)["text"] == "two\nlines, «quoted»"
+    assert json.loads(line)["text"] == 'two\nlines, "quoted"'
 
 
 def test_p8_the_same_key_writes_one_message(path: Path) -> None:

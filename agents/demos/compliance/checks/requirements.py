@@ -42,7 +42,7 @@ class Requirement:
         """
         match = _REQUIREMENT.fullmatch(text.strip())
         if match is None:
-            raise ValueError(f"«{text}» is no requirement")
+            raise ValueError(f'"{text}" is no requirement')
         return cls(normalized(match["name"]), (match["specifiers"] or "").strip(), (match["marker"] or "").strip())
 
     def is_wanted(self, variables: Mapping[str, str]) -> bool:
@@ -81,13 +81,13 @@ def _evaluate(marker: str, variables: Mapping[str, str]) -> bool:
     while at < len(marker):
         match = _TOKEN.match(marker, at)
         if match is None or match.lastgroup is None:
-            raise ValueError(f"«{marker}» is no marker")
+            raise ValueError(f'"{marker}" is no marker')
         tokens.append((match.lastgroup, match[match.lastgroup]))
         at = match.end()
     tokens.reverse()
     value = _Reader(tokens, variables).either(DEPTH)
     if tokens:
-        raise ValueError(f"«{marker}» is no marker: «{tokens[-1][1]}» is out of place")
+        raise ValueError(f'"{marker}" is no marker: "{tokens[-1][1]}" is out of place')
     return value
 
 
@@ -150,5 +150,5 @@ def _compare(left: str, operator: str, right: str, *, by_version: bool) -> bool:
     if by_version:
         return satisfies(left, operator + right)
     if operator not in ("==", "!="):
-        raise ValueError(f"a marker compares «{left}» by {operator}, which is for versions")
+        raise ValueError(f'a marker compares "{left}" by {operator}, which is for versions')
     return (left == right) == (operator == "==")

@@ -63,12 +63,12 @@ def parse(text: str) -> Expression:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            raise ValueError(f"«{text}» is no licence expression: «{text[at]}» has no place in one")
+            raise ValueError(f'"{text}" is no licence expression: "{text[at]}" has no place in one')
         tokens.append(match[1] or match[2])
         at = match.end()
     expression, rest = _either(tokens, DEPTH)
     if rest:
-        raise ValueError(f"«{text}» is no licence expression: «{rest[0]}» is out of place")
+        raise ValueError(f'"{text}" is no licence expression: "{rest[0]}" is out of place')
     return expression
 
 

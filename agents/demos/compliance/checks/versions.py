@@ -41,7 +41,7 @@ class Version:
         """
         match = _VERSION.fullmatch(text.strip())
         if match is None:
-            raise ValueError(f"«{text}» is no version")
+            raise ValueError(f'"{text}" is no version')
         pre = match["pre"].lower() if match["pre"] else ""
         has_post = match["post"] or match["implicit_post"]
         parts = re.split(r"[-_.]", match["local"].lower()) if match["local"] else []
@@ -111,7 +111,7 @@ def satisfies(version: str, specifiers: str) -> bool:
 def _meets(text: str, specifier: str) -> bool:
     match = _SPECIFIER.fullmatch(specifier)
     if match is None:
-        raise ValueError(f"«{specifier}» is no version specifier")
+        raise ValueError(f'"{specifier}" is no version specifier')
     operator, wanted_text = match["operator"], match["version"]
     if operator == "===":
         return text.strip().lower() == wanted_text.lower()
@@ -127,7 +127,7 @@ def _meets(text: str, specifier: str) -> bool:
     match operator:
         case "~=":
             if len(wanted.release) < 2:
-                raise ValueError(f"«{specifier}» needs two numbers at least")
+                raise ValueError(f'"{specifier}" needs two numbers at least')
             return public >= wanted and version.starts_with(wanted.release[:-1], wanted.epoch)
         case "<=":
             return public <= wanted

@@ -1,7 +1,7 @@
 """A layered layout: every node on a layer below what leads to it, layers ordered so that few edges cross, and nodes
 above each other where edges can be straight.
 
-The method of K. Sugiyama, S. Tagawa and M. Toda, «Methods for visual understanding of hierarchical system structures»
+The method of K. Sugiyama, S. Tagawa and M. Toda, "Methods for visual understanding of hierarchical system structures"
 (IEEE Transactions on Systems, Man and Cybernetics, 1981), with the horizontal places found by least squares.
 """
 

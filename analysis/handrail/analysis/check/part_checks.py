@@ -197,7 +197,7 @@ def _seconds(duration: timedelta) -> str:
 def _condition(path: str, policy: Policy, contracts: Contracts) -> Iterator[pb.Finding]:
     """What is to be said of a condition that compiles."""
     if policy.problem:
-        yield finding("HR027", path, f"«{cut(policy.text)}»: {policy.problem}")
+        yield finding("HR027", path, f'"{cut(policy.text)}": {policy.problem}')
     for read in policy.numbers:
         definition = cast("Descriptor | None", contracts.message_class(read.message_type).DESCRIPTOR)
         field = definition.fields_by_name.get(read.field) if definition else None

@@ -90,7 +90,7 @@ class FieldDiff:
             text = f"field {old.name} was in {_oneof(before)}, and is in {_oneof(after)}"
             yield self._change(old, "FIELD_ONEOF", Level.BREAKING_WIRE, text)
         if old.default_value != new.default_value:
-            text = f"the default of {old.name} was «{old.default_value}», and is «{new.default_value}»"
+            text = f'the default of {old.name} was "{old.default_value}", and is "{new.default_value}"'
             yield self._change(old, "FIELD_DEFAULT", Level.BREAKING_WIRE, text)
         for option in _OPTIONS:
             was, now = _option(old.options, option), _option(new.options, option)

@@ -142,4 +142,4 @@ def _shown(rule: Rule | None) -> str:
         return f"[{', '.join(sorted(map(str, rule)))}]"
     if isinstance(rule, bool):
         return str(rule).lower()
-    return f"«{rule}»" if isinstance(rule, str) else str(rule)
+    return f'"{rule}"' if isinstance(rule, str) else str(rule)

@@ -135,7 +135,7 @@ def _asks(old: GateSpec, new: GateSpec) -> str:
 
 
 class _Moved(NamedTuple):
-    """A threshold that moved: «from 500 on», «from 1000 on», «more often»."""
+    """A threshold that moved: "from 500 on", "from 1000 on", "more often"."""
 
     now: str
     before: str
@@ -170,4 +170,4 @@ def _requester(gate: GateSpec) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f"«{' '.join(text.split())}»"
+    return f'"{" ".join(text.split())}"'

@@ -42,7 +42,7 @@ def enumerated(words: Iterable[str], conjunction: str = "and") -> str:
 
 
 def article(word: str) -> str:
-    """The word with «a» or «an» before it, as far as its first letter tells."""
+    """The word with "a" or "an" before it, as far as its first letter tells."""
     return f"{'an' if word[:1] in 'AEIOUaeiou' else 'a'} {word}"
 
 

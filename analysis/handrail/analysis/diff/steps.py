@@ -89,7 +89,7 @@ def _joined(counts: dict[str, str], names: Names) -> str:
 def _times_of(count: str, name: str) -> str:
     if count == "1":
         return article(name)
-    return f"{number(int(count))} {name}" if count.isdecimal() else f"as many {name} as «{count}» says"
+    return f"{number(int(count))} {name}" if count.isdecimal() else f'as many {name} as "{count}" says'
 
 
 def _messages(most: int | None) -> str:

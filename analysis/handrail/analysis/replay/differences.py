@@ -68,7 +68,7 @@ def _gate_reason(trial: Trial, change: GateChange, asked: Asked | None) -> str:
         case verdict:
             holds = "holds" if verdict == PolicyVerdict.POLICY_VERDICT_ASKS else "does not hold"
             values = values_read(gate.when, recorded, trial.template.contracts, facts)
-            return f"«{cut(gate.when.text)}» {holds}{_with(values)}"
+            return f'"{cut(gate.when.text)}" {holds}{_with(values)}'
 
 
 def _rule_reason(trial: Trial, change: RuleChange, tripped: Tripped | None) -> str:
@@ -77,7 +77,7 @@ def _rule_reason(trial: Trial, change: RuleChange, tripped: Tripped | None) -> s
         if tripped.error:
             return f"it trips{where}, for it can't be evaluated: {tripped.error}"
         values = values_read(tripped.rule.when, tripped.recorded, trial.template.contracts, tripped.facts)
-        return f"«{cut(tripped.rule.when.text)}» holds{where}{_with(values)}"
+        return f'"{cut(tripped.rule.when.text)}" holds{where}{_with(values)}'
     match rule_verdict(trial, change.rule, change.recorded, tripped):
         case PolicyVerdict.POLICY_VERDICT_ABSENT:
             return "no such rule"
@@ -87,7 +87,7 @@ def _rule_reason(trial: Trial, change: RuleChange, tripped: Tripped | None) -> s
     if change.recorded.type not in rule.on:
         return f"it is not evaluated at {change.recorded.type}"
     values = values_read(rule.when, change.recorded, trial.template.contracts, _facts(change))
-    return f"«{cut(rule.when.text)}» does not hold{_with(values)}"
+    return f'"{cut(rule.when.text)}" does not hold{_with(values)}'
 
 
 def _facts(change: Change) -> Facts | None:

@@ -53,7 +53,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"«{text}» is no port from 0 to 65535")
+        raise argparse.ArgumentTypeError(f'"{text}" is no port from 0 to 65535')
     return int(text)
 
 

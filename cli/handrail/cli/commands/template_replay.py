@@ -57,7 +57,7 @@ def fill_replay(verbs: Parsers) -> None:
 
 def _limit(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= _MOST):
-        raise argparse.ArgumentTypeError(f"«{text}» is no whole number from 1 to {_MOST}")
+        raise argparse.ArgumentTypeError(f'"{text}" is no whole number from 1 to {_MOST}')
     return int(text)
 
 

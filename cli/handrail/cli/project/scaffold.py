@@ -35,17 +35,17 @@ def check_name(name: str) -> None:
     """CommandError where it can't be the name of a flow type, a proto package and a Python package at once."""
     if not _NAME.fullmatch(name):
         raise CommandError(
-            f"«{name}» is no name for a project: up to 40 small letters, digits and _, a letter first, such as loans",
+            f'"{name}" is no name for a project: up to 40 small letters, digits and _, a letter first, such as loans',
             Exit.USAGE,
         )
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
-        raise CommandError(f"«{name}» is a word of Python's own: choose another name", Exit.USAGE)
+        raise CommandError(f'"{name}" is a word of Python\'s own: choose another name', Exit.USAGE)
     if (
         name in {"buf", "google", "handrail", "proto", "tests"}
         or name in sys.stdlib_module_names
         or _is_installed(name)
     ):
-        raise CommandError(f"«{name}» is the name of a Python package already: choose another one", Exit.USAGE)
+        raise CommandError(f'"{name}" is the name of a Python package already: choose another one', Exit.USAGE)
 
 
 def _is_installed(name: str) -> bool:

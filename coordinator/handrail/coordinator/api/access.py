@@ -100,7 +100,7 @@ def require(method: str, caller: Caller) -> None:
     if access is None:
         raise _missing(method, caller, "nobody may call it")
     if access.agent and not caller.agent:
-        raise _missing(method, caller, "it needs a token with an «agent» claim")
+        raise _missing(method, caller, 'it needs a token with an "agent" claim')
     if access.roles and not access.roles & caller.roles:
         raise _missing(method, caller, f"it needs the role {' or '.join(sorted(access.roles))}")
 

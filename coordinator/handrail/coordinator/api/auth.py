@@ -120,17 +120,17 @@ def caller_of(claims: dict[str, object]) -> Caller:
     """Who a token's claims name; UNAUTHENTICATED, or AMBIGUOUS_NAME, where they name nobody that is let in."""
     subject, roles, agent = claims["sub"], claims.get("roles", []), claims.get("agent", "")
     if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT or not subject.isprintable():
-        raise unauthenticated(f"the token's «sub» is no text of 1 to {MAX_SUBJECT} printable characters")
+        raise unauthenticated(f'the token\'s "sub" is no text of 1 to {MAX_SUBJECT} printable characters')
     ambiguous = why_ambiguous(subject)
     if ambiguous:
-        raise HandrailError(ErrorReason.ERROR_REASON_AMBIGUOUS_NAME, f"the token's «sub» names nobody: {ambiguous}")
+        raise HandrailError(ErrorReason.ERROR_REASON_AMBIGUOUS_NAME, f'the token\'s "sub" names nobody: {ambiguous}')
     if not canonical(subject):
-        raise unauthenticated("the token's «sub» has no character that can be seen")
+        raise unauthenticated('the token\'s "sub" has no character that can be seen')
     # Flows that an agent begins have the requester agent/<name>: no person may pass for one.
     if canonical(subject).startswith("agent/"):
-        raise unauthenticated("the token's «sub» begins with agent/, which is kept for agents on the bus")
+        raise unauthenticated('the token\'s "sub" begins with agent/, which is kept for agents on the bus')
     if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
-        raise unauthenticated("the token's «roles» is no list of texts")
+        raise unauthenticated('the token\'s "roles" is no list of texts')
     if not isinstance(agent, str) or (agent and (not NAME.fullmatch(agent) or agent == COORDINATOR)):
-        raise unauthenticated("the token's «agent» is no name of an agent")
+        raise unauthenticated('the token\'s "agent" is no name of an agent')
     return Caller(subject, frozenset(roles), agent)

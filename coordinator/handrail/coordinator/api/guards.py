@@ -120,9 +120,9 @@ class ContractGuard:
 def _bearer_token(call: Call) -> str:
     header = call.metadata.get("authorization", "")
     if not header:
-        raise unauthenticated("no token: send the metadata «authorization: Bearer …»")
+        raise unauthenticated('no token: send the metadata "authorization: Bearer …"')
     if not header.lower().startswith(_BEARER):
-        raise unauthenticated("the metadata «authorization» is not «Bearer» and a token")
+        raise unauthenticated('the metadata "authorization" is not "Bearer" and a token')
     return header[len(_BEARER) :].strip()
 
 

@@ -115,7 +115,7 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
 
 
 def _lenient(deserializer: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
-    """What a deserializer raises is told by grpc.aio as UNKNOWN, «Unexpected …», and logged with all of its stack."""
+    """What a deserializer raises is told by grpc.aio as UNKNOWN, "Unexpected …", and logged with all of its stack."""
     if deserializer is None:
         return None
 

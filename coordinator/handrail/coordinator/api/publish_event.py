@@ -146,7 +146,7 @@ def _own_step(flow: Flow, request: PublishEventRequest, caller: Caller) -> StepS
     if step is None:
         raise HandrailError(
             ErrorReason.ERROR_REASON_STEP_NOT_FOUND,
-            f"flow {flow.flow_id}: {flow.flow_type} has no step «{request.step}»",
+            f'flow {flow.flow_id}: {flow.flow_type} has no step "{request.step}"',
             step=request.step,
         )
     name = envelope.type_of(request.data)

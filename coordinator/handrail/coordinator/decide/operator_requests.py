@@ -61,7 +61,7 @@ def compensation(
     _require_etag(flow, etag)
     floor = flow.sequence_of_step(to_step) if to_step else 0
     if to_step and not floor:
-        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"no fact of a step «{to_step}» is there")
+        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f'no fact of a step "{to_step}" is there')
     consented = frozenset(run_again)
     entry = _halt(flow, HaltMode.HALT_MODE_COMPENSATE, reason, caller, to_step=to_step, run_again=consented)
     if to_step:
@@ -221,10 +221,10 @@ def _run(flow: Flow, step: str, root: str) -> StepRun:
     if len(runs) == 1:
         return runs[0]
     if not runs:
-        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"no run of step «{step}» is there")
+        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f'no run of step "{step}" is there')
     roots = ", ".join(run.root for run in runs)
     raise refusal(
-        ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f"step «{step}» has several runs; name one by its root: {roots}"
+        ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f'step "{step}" has several runs; name one by its root: {roots}'
     )
 
 

@@ -2,7 +2,7 @@
 
 No future, no task and, for the usual answer, no JSON per message: about 13 µs of CPU against 40 to 140 with
 `js.publish`. Every stream here is write-once or takes expectations, so sending a message again is harmless; it is sent
-again after a reconnect, after silence, and where the broker says «not now». A copy that was stored before its answer
+again after a reconnect, after silence, and where the broker says "not now". A copy that was stored before its answer
 got lost then shows as AlreadyStored or WrongSequence: look for the own message before giving up.
 """
 
@@ -228,7 +228,7 @@ class _Pending:
 def _too_long(subject: str) -> HandrailError:
     return HandrailError(
         ErrorReason.ERROR_REASON_WRONG_ADDRESS,
-        f"the subject «{subject[:80]}…» is longer than the broker takes: {len(subject.encode())} bytes",
+        f'the subject "{subject[:80]}…" is longer than the broker takes: {len(subject.encode())} bytes',
     )
 
 
@@ -254,7 +254,7 @@ def read_ack(subject: str, data: bytes) -> int | HandrailError:
 
 def _publish_error(subject: str, stream: str, code: int, text: str) -> HandrailError:
     if code == _STORE_FAILED:
-        # The same code says «already there» and «full»; only the text tells them apart.
+        # The same code says "already there" and "full"; only the text tells them apart.
         if "per subject" in text:
             return AlreadyStored(subject)
         return StreamFull(stream, text)

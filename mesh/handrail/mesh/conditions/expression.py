@@ -119,7 +119,7 @@ class Expression:
         try:
             compiled = environment.compile(source)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise PolicyError(f"«{cut(text)}»: {_explain(str(error), tables)}") from None
+            raise PolicyError(f'"{cut(text)}": {_explain(str(error), tables)}') from None
         value_type, problem = compiled.return_type().name(), ""
         numbers, names = tuple[NumberRead, ...](), frozenset[str]()
         try:
@@ -138,14 +138,14 @@ class Expression:
         of any other type.
         """
         if self.problem:
-            raise PolicyError(f"«{cut(self.text)}» can't be evaluated: {self.problem}")
+            raise PolicyError(f'"{cut(self.text)}" can\'t be evaluated: {self.problem}')
         try:
             answer = self._compiled.eval(data=values)
             value = answer.value()
         except Exception as error:  # whatever the engine raises: an expression it can't evaluate has no answer
-            raise PolicyError(f"«{cut(self.text)}» can't be evaluated: {error}") from error
+            raise PolicyError(f'"{cut(self.text)}" can\'t be evaluated: {error}') from error
         if answer.type().name() != self.type:
-            raise PolicyError(f"«{cut(self.text)}» can't be evaluated: {self._restore(str(value))}")
+            raise PolicyError(f'"{cut(self.text)}" can\'t be evaluated: {self._restore(str(value))}')
         return value
 
     def _restore(self, text: str) -> str:
@@ -180,7 +180,7 @@ def _facts(text: str, tables: Collection[str], types: Collection[str]) -> tuple[
         message_type = match["type"]
         if message_type not in types:
             place = _position(text, match.start())
-            raise PolicyError(f"{place}: the flow has no fact «{cut(message_type)}»{nearest(message_type, types)}")
+            raise PolicyError(f'{place}: the flow has no fact "{cut(message_type)}"{nearest(message_type, types)}')
         fact = facts.setdefault((table, message_type), Fact(table, message_type, f"_{len(facts)}"))
         return fact.variable + re.sub(r"[^\n]", " ", match[0][len(fact.variable) :])
 

@@ -105,7 +105,7 @@ class Policy:
                     types=fact_types,
                 )
                 if expression.type != "BOOL":
-                    raise PolicyError(f"«{cut(text)}» is of type {expression.type}; a condition has to be of type BOOL")
+                    raise PolicyError(f'"{cut(text)}" is of type {expression.type}; a condition has to be of type BOOL')
                 if FIRST not in expression.names:
                     expressions[event_type, ""] = expression
                     break
@@ -141,7 +141,7 @@ class Policy:
         expression = None if event is None else self._expression(event.DESCRIPTOR.full_name, flow)
         if event is None or expression is None:
             what = "nothing" if event is None else event.DESCRIPTOR.full_name
-            raise PolicyError(f"«{cut(self.text)}» was asked about {what}, for which it is not meant")
+            raise PolicyError(f'"{cut(self.text)}" was asked about {what}, for which it is not meant')
         values: dict[str, Value] = {EVENT: event}
         if ELAPSED in expression.names:
             values[ELAPSED] = flow.elapsed
@@ -154,7 +154,7 @@ class Policy:
         answer = expression.evaluate(values)
         if answer is True or answer is False:
             return answer
-        raise PolicyError(f"«{cut(self.text)}» gave {answer!r}, which is neither true nor false")
+        raise PolicyError(f'"{cut(self.text)}" gave {answer!r}, which is neither true nor false')
 
     def _expression(self, event_type: str, flow: FlowView) -> Expression | None:
         plain = self._expressions.get((event_type, ""))
@@ -196,7 +196,7 @@ class Count:
             text, contracts=contracts, event_type=None, tables=("latest",), types=latest_types
         )
         if expression.type not in ("INT", "UINT"):
-            raise PolicyError(f"«{cut(text)}» is of type {expression.type}; a count has to be of type INT or UINT")
+            raise PolicyError(f'"{cut(text)}" is of type {expression.type}; a count has to be of type INT or UINT')
         return cls(text, None, expression)
 
     @property
@@ -213,5 +213,5 @@ class Count:
         }
         answer = self._expression.evaluate(values)
         if isinstance(answer, bool) or not isinstance(answer, int) or answer < 0:
-            raise PolicyError(f"«{cut(self.text)}» gave {answer!r}, which is no count")
+            raise PolicyError(f'"{cut(self.text)}" gave {answer!r}, which is no count')
         return answer

@@ -157,7 +157,7 @@ class Contracts:
         except KeyError:
             raise HandrailError(
                 ErrorReason.ERROR_REASON_UNKNOWN_MESSAGE_TYPE,
-                f"there is no message type «{full_name}» in the contracts",
+                f'there is no message type "{full_name}" in the contracts',
                 type=full_name,
             ) from None
         return found

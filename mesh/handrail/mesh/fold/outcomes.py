@@ -113,7 +113,7 @@ def _run_of(flow: Flow, recorded: Recorded) -> StepRun | Void:
     step = flow.template.steps.get(event.step)
     if step is None:
         return Void(
-            f"{flow.flow_type} has no step «{event.step}»",
+            f'{flow.flow_type} has no step "{event.step}"',
             ErrorReason.ERROR_REASON_WRONG_AGENT,
             DivergenceKind.DIVERGENCE_KIND_UNKNOWN_STEP,
         )

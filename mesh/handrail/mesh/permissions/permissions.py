@@ -200,7 +200,7 @@ def _require_agent(name: str) -> None:
     if name in RESERVED:
         raise HandrailError(
             ErrorReason.ERROR_REASON_TEMPLATE_REFUSED,
-            f"no agent may be called «{name}»: the broker has a user of that name with other permissions",
+            f'no agent may be called "{name}": the broker has a user of that name with other permissions',
             agent=name,
         )
 
@@ -209,6 +209,6 @@ def _require(value: str, pattern: re.Pattern[str], label: str) -> None:
     if not pattern.fullmatch(value):
         raise HandrailError(
             ErrorReason.ERROR_REASON_TEMPLATE_REFUSED,
-            f"the {label} «{value[:80]}» can't be part of a subject: correct the template",
+            f'the {label} "{value[:80]}" can\'t be part of a subject: correct the template',
             name=value[:80],
         )

@@ -205,7 +205,7 @@ class FlowStore:
         """The outcome that the stream holds under this id, whatever its kind and type; the first one where there are
         several.
 
-        For the confirmation of an «already there»: reads again for `patience`, then None. On a replicated stream that
+        For the confirmation of an "already there": reads again for `patience`, then None. On a replicated stream that
         means that the first copy died in flight with its leader: publish again.
         """
         subject_filter = outcome_filter(flow_type, flow_id, agent, event_id)

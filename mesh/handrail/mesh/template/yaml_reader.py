@@ -105,7 +105,7 @@ def _fill(message: Message, node: Node, path: str, places: Places) -> None:
         if field is None:
             known = [field.name for field in definition.fields]
             hint = nearest(name, known) or f"; there are {', '.join(known)}"
-            raise _malformed(key.start_mark, path, f"there is no field «{cut(name)}»{hint}")
+            raise _malformed(key.start_mark, path, f'there is no field "{cut(name)}"{hint}')
         if field.number in seen:
             raise _malformed(key.start_mark, path, f"field {field.name} is there twice")
         seen.add(field.number)
@@ -144,14 +144,14 @@ def _scalar(field: FieldDescriptor, node: Node, path: str) -> str | int | float 
         return _enum(field.enum_type, text, node, path)
     if field.type == FieldDescriptor.TYPE_BOOL:
         if text not in ("true", "false"):
-            raise _malformed(node.start_mark, path, f"«{cut(text)}» is neither true nor false")
+            raise _malformed(node.start_mark, path, f'"{cut(text)}" is neither true nor false')
         return text == "true"
     if field.type == FieldDescriptor.TYPE_UINT32:
         if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= 2**32:
-            raise _malformed(node.start_mark, path, f"«{cut(text)}» is no whole number from 0 to {2**32 - 1:,}")
+            raise _malformed(node.start_mark, path, f'"{cut(text)}" is no whole number from 0 to {2**32 - 1:,}')
         return int(text)
     if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
-        raise _malformed(node.start_mark, path, f"«{cut(text)}» is no number")
+        raise _malformed(node.start_mark, path, f'"{cut(text)}" is no number')
     return float(text)
 
 
@@ -160,7 +160,7 @@ def _enum(enum: EnumDescriptor, text: str, node: Node, path: str) -> int:
     value = enum.values_by_name.get(text) or enum.values_by_name.get(prefix + text)
     if value is None:
         known = [value.name.removeprefix(prefix) for value in enum.values if value.number]
-        raise _malformed(node.start_mark, path, f"«{cut(text)}» is none of {', '.join(known)}")
+        raise _malformed(node.start_mark, path, f'"{cut(text)}" is none of {", ".join(known)}')
     return value.number
 
 
@@ -169,7 +169,7 @@ def _duration(text: str, node: Node, path: str) -> Duration:
     try:
         duration.FromJsonString(text)
     except ValueError:
-        raise _malformed(node.start_mark, path, f"«{cut(text)}» is no duration; seconds, like 30s or 0.5s") from None
+        raise _malformed(node.start_mark, path, f'"{cut(text)}" is no duration; seconds, like 30s or 0.5s') from None
     return duration
 
 

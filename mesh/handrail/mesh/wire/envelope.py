@@ -141,8 +141,8 @@ def check_agreement(address: Address, event: Event) -> None:
     if expected is not None and expected != event.event_id:
         raise HandrailError(
             ErrorReason.ERROR_REASON_WRONG_EVENT_ID,
-            f"flow {address.flow_id}: event id {event.event_id} does not follow from step «{event.step}», "
-            f"root «{event.root}», run {event.run}, index {event.output_index}; it would be {expected}",
+            f'flow {address.flow_id}: event id {event.event_id} does not follow from step "{event.step}", '
+            f'root "{event.root}", run {event.run}, index {event.output_index}; it would be {expected}',
         )
 
 
@@ -157,7 +157,7 @@ def _disagreement(address: Address, event: Event, speaker: str, data_type: str) 
     field, said, addressed = next(pair for pair in pairs if pair[1] != pair[2])
     return HandrailError(
         ErrorReason.ERROR_REASON_WRONG_ADDRESS,
-        f"flow {address.flow_id}: the body says {field} «{said[:80]}», its subject «{addressed}»",
+        f'flow {address.flow_id}: the body says {field} "{said[:80]}", its subject "{addressed}"',
         field=field,
     )
 

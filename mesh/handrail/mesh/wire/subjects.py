@@ -84,14 +84,14 @@ def _misaddressed(subject: str) -> HandrailError:
         return _wrong(subject, "it is not flow.<type>.<id>.<kind>.<agent>.<event id>.<message>")
     _, flow_type, flow_id, kind, agent, event_id, message_type = tokens
     if kind not in _KINDS:
-        return _wrong(subject, f"there is no kind «{_cut(kind)}»")
+        return _wrong(subject, f'there is no kind "{_cut(kind)}"')
     for label, value in (("flow type", flow_type), ("agent", agent)):
         if not NAME.fullmatch(value):
-            return _wrong(subject, f"the {label} «{_cut(value)}» is not lower-case letters, digits, - and _")
+            return _wrong(subject, f'the {label} "{_cut(value)}" is not lower-case letters, digits, - and _')
     for label, value in (("flow id", flow_id), ("event id", event_id)):
         if not IDENTIFIER.fullmatch(value):
-            return _wrong(subject, f"the {label} «{_cut(value)}» is not 32 hex digits")
-    return _wrong(subject, f"«{_cut(message_type)}» is no message name")
+            return _wrong(subject, f'the {label} "{_cut(value)}" is not 32 hex digits')
+    return _wrong(subject, f'"{_cut(message_type)}" is no message name')
 
 
 def flow_filter(flow_type: str, flow_id: str) -> str:
@@ -181,7 +181,7 @@ def _timer_token(timer: str) -> str:
 
 def _require_name(subject: str, label: str, value: str) -> None:
     if not NAME.fullmatch(value):
-        raise _wrong(subject, f"the {label} «{_cut(value)}» is not lower-case letters, digits, - and _")
+        raise _wrong(subject, f'the {label} "{_cut(value)}" is not lower-case letters, digits, - and _')
 
 
 def _cut(text: str) -> str:
@@ -192,5 +192,5 @@ def _cut(text: str) -> str:
 
 def _wrong(subject: str, why: str) -> HandrailError:
     return HandrailError(
-        ErrorReason.ERROR_REASON_WRONG_ADDRESS, f"subject «{_cut(subject)}»: {why}", subject=_cut(subject)
+        ErrorReason.ERROR_REASON_WRONG_ADDRESS, f'subject "{_cut(subject)}": {why}', subject=_cut(subject)
     )

@@ -69,7 +69,7 @@ CONTRACTS = shop(**dict.fromkeys(TYPES, FIELDS))
 def order(*changes: tuple[str, str], contracts: Contracts = CONTRACTS) -> Template:
     text = ORDER
     for old, new in changes:
-        assert text.count(old) == 1, f"«{old}» is there {text.count(old)} times"
+        assert text.count(old) == 1, f'"{old}" is there {text.count(old)} times'
         text = text.replace(old, new)
     return Template.compile(load_yaml(text), contracts)
 
@@ -88,23 +88,23 @@ SENTENCES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
         [(">= 1000", ">= 500")],
         [
             "Gate large asks two people of finance from 500 on instead of 1000, so more often "
-            "(«event.cents >= 500»; was: «event.cents >= 1000»)."
+            '("event.cents >= 500"; was: "event.cents >= 1000").'
         ],
     ),
     "a higher threshold of a rule": (
         [("> 5000", "> 9000")],
         [
             "Rule dear trips above 9000 instead of 5000, so less often "
-            "(«event.cents > 9000»; was: «event.cents > 5000»)."
+            '("event.cents > 9000"; was: "event.cents > 5000").'
         ],
     ),
     "another condition": (
         [("when: event.cents >= 1000", "when: event.who == 'kim'")],
-        ["Gate large asks two people of finance only when «event.who == 'kim'» (was: when «event.cents >= 1000»)."],
+        ['Gate large asks two people of finance only when "event.who == \'kim\'" (was: when "event.cents >= 1000").'],
     ),
     "no condition": (
         [("    when: event.cents >= 1000\n", "")],
-        ["Gate large asks two people of finance always (was: only when «event.cents >= 1000»)."],
+        ['Gate large asks two people of finance always (was: only when "event.cents >= 1000").'],
     ),
     "a limit on answers": (
         [("    effect: NONE\n    timeout: 30s", "    effect: NONE\n    max_outputs: 1\n    timeout: 30s")],
@@ -138,7 +138,7 @@ SENTENCES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     ),
     "a rule that is gone": (
         [(ORDER[ORDER.index("rules:") :], "")],
-        ["Rule dear is gone (it was: at each Priced with «event.cents > 5000»): such flows are no longer held."],
+        ['Rule dear is gone (it was: at each Priced with "event.cents > 5000"): such flows are no longer held.'],
     ),
     "a rule that does something else": (
         [("then: ESCALATE", "then: FAIL")],

@@ -210,7 +210,7 @@ def test_a_difference_names_the_values_and_what_was_recorded() -> None:
     )
     assert observed is not None
     [difference] = differences(observed)
-    assert "«event.n > 4» holds with event.n = 5; now: «event.n > 9» does not hold" in difference.reason
+    assert '"event.n > 4" holds with event.n = 5; now: "event.n > 9" does not hold' in difference.reason
     assert difference.recorded == "a proposal, pending"
 
 

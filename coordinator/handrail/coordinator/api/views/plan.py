@@ -17,7 +17,7 @@ def compensation_plan(flow: Flow, to_step: str) -> PlanCompensationResponse:
     if to_step and not floor:
         raise HandrailError(
             ErrorReason.ERROR_REASON_STEP_NOT_FOUND,
-            f"flow {flow.flow_id} has no fact of step «{to_step}» to go back to",
+            f'flow {flow.flow_id} has no fact of step "{to_step}" to go back to',
             step=to_step,
             flow_id=flow.flow_id,
         )
