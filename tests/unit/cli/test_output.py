@@ -17,7 +17,7 @@ from handrail.cli.output import Output, columns, cut, time
 from handrail.v1.decision_pb2 import Choice, FlowStatus
 from tests.support.dev import HANDRAIL, environment
 
-REFUND = str(Path(__file__).parents[2] / "agents" / "demos" / "payments" / "refund.yaml")
+REFUND = str(Path(__file__).parents[3] / "agents" / "demos" / "payments" / "refund.yaml")
 
 
 def test_a_table_has_columns(capsys: pytest.CaptureFixture[str]) -> None:
