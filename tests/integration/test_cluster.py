@@ -200,6 +200,7 @@ async def test_p3_nothing_is_lost_or_stored_twice_when_the_leader_is_killed_unde
 async def test_a_lease_is_kept_while_its_leader_dies(nats_cluster: NatsCluster, cluster_bus: Bus) -> None:
     bucket = LeaseBucket(cluster_bus)
     revision = await bucket.acquire("duty.sweep", b"a", ttl=timedelta(minutes=5))
+    assert revision is not None
     info = await cluster_bus.request_json("$JS.API.STREAM.INFO.KV_leases")
     nats_cluster.named(info["cluster"]["leader"]).kill()
     renewed = await _renewed(bucket, revision)

@@ -7,11 +7,14 @@ whose expiry has left a marker. A lease's token is the sequence of its last writ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import WrongSequence
 from handrail.mesh.streams import LEASES, LEASES_BUCKET
+
+_TRIES = 3
+"""The first finds a lease or a marker, the second what another replica just took, the third a broker that refuses."""
 
 _MARKERS = frozenset({"Nats-Marker-Reason", "KV-Operation"})
 
@@ -24,39 +27,52 @@ class Entry:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the leader has under a key. A marker says that a lease was released, or ran out."""
+
+    entry: Entry
+    written: datetime
+    is_marker: bool
+
+
 class LeaseBucket:
     """The bucket `leases`. Every call also raises what `Bus.publish` and `Bus.request_json` raise."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def acquire(self, key: str, holder: bytes, *, ttl: timedelta) -> int:
+    async def acquire(self, key: str, holder: bytes, *, ttl: timedelta) -> int | None:
         """Take the lease and return its revision; WrongSequence while somebody else holds it.
 
-        `ttl` is at least one second. `holder` must be this replica's own: finding it there means that an earlier try
-        of this very call was stored and only its answer got lost.
+        None where nobody holds it and the broker refuses it again and again: after the loss of a leader it may refuse
+        writes on a key, or leave a lease there for minutes after its time. A lease that was not renewed for twice its
+        time to live is taken over. `ttl` is at least one second, and the same for all replicas. `holder` must be this
+        replica's own: finding it there means that an earlier try of this very call was stored and only its answer got
+        lost.
         """
-        try:
-            return await self._write(key, holder, ttl, expected=0)
-        except WrongSequence as refusal:
-            last = await self._last(key)
-            if last is None:
-                raise  # it went away in between; the next try gets it
-            entry, is_marker = last
-            if not is_marker:
-                if entry.value == holder:
-                    return entry.revision
-                raise refusal
-        return await self._write(key, holder, ttl, expected=entry.revision)
+        expected = 0
+        for _ in range(_TRIES):
+            try:
+                return await self._write(key, holder, ttl, expected=expected)
+            except WrongSequence:
+                found = await self._last(key)
+                if found is not None and not found.is_marker:
+                    if found.entry.value == holder:
+                        return found.entry.revision
+                    if datetime.now(UTC) - found.written < 2 * ttl:
+                        raise
+                expected = found.entry.revision if found is not None else 0
+        return None
 
     async def renew(self, key: str, holder: bytes, revision: int, *, ttl: timedelta) -> int:
         """Prolong the lease and return its new revision; WrongSequence where it is lost."""
         try:
             return await self._write(key, holder, ttl, expected=revision)
         except WrongSequence:
-            last = await self._last(key)
-            if last is not None and last[0].value == holder and last[0].revision > revision and not last[1]:
-                return last[0].revision  # written; only the answer got lost
+            entry = await self.entry(key)
+            if entry is not None and entry.value == holder and entry.revision > revision:
+                return entry.revision  # written; only the answer got lost
             raise
 
     async def release(self, key: str, revision: int) -> None:
@@ -69,19 +85,19 @@ class LeaseBucket:
 
     async def entry(self, key: str) -> Entry | None:
         """Who holds the lease now, or None."""
-        last = await self._last(key)
-        return None if last is None or last[1] else last[0]
+        found = await self._last(key)
+        return None if found is None or found.is_marker else found.entry
 
     async def _write(self, key: str, holder: bytes, ttl: timedelta, *, expected: int) -> int:
         headers = {"Nats-TTL": f"{int(ttl / timedelta(milliseconds=1))}ms"}
         return await self._bus.publish(_subject(key), holder, expected_sequence=expected, headers=headers)
 
-    async def _last(self, key: str) -> tuple[Entry, bool] | None:
-        """The entry and whether it is a marker, from the leader."""
+    async def _last(self, key: str) -> _Found | None:
         message = await self._bus.last_on_leader(LEASES, _subject(key))
         if message is None:
             return None
-        return Entry(message.body, message.sequence), not _MARKERS.isdisjoint(message.headers)
+        is_marker = not _MARKERS.isdisjoint(message.headers)
+        return _Found(Entry(message.body, message.sequence), message.time, is_marker)
 
 
 def _subject(key: str) -> str:

@@ -32,13 +32,20 @@ class Leases:
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
-        """Hold a lease for the time of the block; FLOW_BUSY if another replica has it."""
+        """Hold a lease for the time of the block; FLOW_BUSY if another replica has it.
+
+        Where the broker gives it to nobody the block runs without: a lease saves work, and nothing rests on it.
+        """
         try:
             revision = await self._bucket.acquire(key, self._holder, ttl=self._ttl)
         except WrongSequence as error:
             raise HandrailError(
                 ErrorReason.ERROR_REASON_FLOW_BUSY, f"another replica holds {key}; try again shortly", key=key
             ) from error
+        if revision is None:
+            log.warning("lease %s: nobody holds it, and the broker refuses it; going on without", key)
+            yield
+            return
         held = _Held(self._bucket, key, self._holder, revision, self._ttl)
         renewal = asyncio.create_task(held.keep(), name=f"lease {key}")
         try:
