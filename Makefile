@@ -43,7 +43,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "$(CURDIR)" > $@
 
 lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock; ARGS=--upgrade takes the newest
-	@$(LOCK) $(ARGS) --group dev --output-file requirements.lock
+	@$(LOCK) $(ARGS) --extra demos --group dev --output-file requirements.lock
 	@$(LOCK) --constraint requirements.lock --output-file requirements-runtime.lock
 
 # Contracts. Third-party protos are fetched, not committed; buf finds its plugins on PATH.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from demos.compliance.checks.record import Entry, recorded
-from demos.compliance.checks.requirements import Requirement, variables_here
+from demos.compliance.checks.requirements import needed_here
 from demos.compliance.installed import Environment, Installed
 
 LARGEST = 80
@@ -22,8 +22,7 @@ def can_be_copied(installed: Installed) -> bool:
     """Whether a copy of it would be whole: it is small, all in site-packages, and needs nothing else."""
     entries = [entry for entry in recorded(installed) if not entry.is_cache]
     inside = all(not entry.path.startswith(("/", "..")) for entry in entries)
-    needed = (Requirement.parse(str(line)) for line in installed.metadata().get_all("Requires-Dist") or ())
-    alone = not any(each.is_wanted(variables_here()) for each in needed)
+    alone = not any(needed_here(str(line)) for line in installed.metadata().get_all("Requires-Dist") or ())
     return inside and alone and len(entries) <= LARGEST and any(map(_is_code, entries))
 
 

@@ -1,6 +1,6 @@
 """The check of licences: what a distribution says of its licence, against a policy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from demos.compliance.checks import spdx
-from demos.compliance.checks.spdx import Expression, Joined, Licence, Verdict
+from demos.compliance.checks.spdx import Verdict
 from demos.compliance.findings import Findings
 from demos.compliance.installed import Installed, Unreadable
 
@@ -49,17 +49,18 @@ class Policy:
         return cls(verdicts)
 
     def judge(self, id_: str) -> Verdict:
-        """The verdict on one licence."""
-        return self.verdicts.get(id_.lower(), Verdict.UNKNOWN)
+        """The verdict on one licence; with an exception that the policy does not name, on the licence without it."""
+        bare = id_.partition(" WITH ")[0]
+        return self.verdicts.get(id_.lower(), self.verdicts.get(bare.lower(), Verdict.UNKNOWN))
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A licence that a distribution claims, and where."""
+    """What a distribution claims of its licence, where, and the policy's verdict on it."""
 
     source: str
-    expression: Expression
     text: str
+    verdict: Verdict
 
 
 def check(installed: Installed, policy: Policy) -> Findings:
@@ -75,7 +76,7 @@ def check(installed: Installed, policy: Policy) -> Findings:
         findings.failure("LICENCE_MISSING", "", "nothing says in a known way under which licence it is")
         return findings
     where = f"{claim.text} ({claim.source})"
-    match claim.expression.judged(policy.judge):
+    match claim.verdict:
         case Verdict.ALLOWED:
             pass
         case Verdict.UNKNOWN:
@@ -92,19 +93,26 @@ def _claims(installed: Installed, metadata: Message, policy: Policy, findings: F
     expression = str(metadata.get("License-Expression", "")).strip()
     if expression:
         try:
-            yield Claim("License-Expression", spdx.parse(expression), expression)
+            yield Claim("License-Expression", expression, spdx.verdict(expression, policy.judge))
         except ValueError as error:
             findings.note("LICENCE_EXPRESSION", "License-Expression", str(error))
     field = str(metadata.get("License", "")).strip()
     id_ = spdx.id_of_name(field) or spdx.id_of_text(field) or field
-    if id_ and policy.judge(id_) is not Verdict.UNKNOWN:
-        yield Claim("License", Licence(id_), id_)
+    if id_.lower() in policy.verdicts:
+        yield Claim("License", id_, policy.judge(id_))
     ids = [spdx.CLASSIFIERS[name] for name in _classifiers(metadata) if name in spdx.CLASSIFIERS]
     if ids:
-        yield Claim("classifiers", Joined(choice=False, parts=tuple(map(Licence, ids))), " AND ".join(ids))
-    yield from _files(installed, metadata)
+        yield _all_of("classifiers", ids, policy)
+    texts = _files(installed, metadata)
+    if texts:
+        yield _all_of(", ".join(texts.values()), texts, policy)
     if field:
-        yield Claim("License", Licence(field), field)
+        yield Claim("License", field, policy.judge(field))
+
+
+def _all_of(source: str, ids: Collection[str], policy: Policy) -> Claim:
+    """Several licences that all hold: the worst decides."""
+    return Claim(source, " AND ".join(ids), max(map(policy.judge, ids)))
 
 
 def _classifiers(metadata: Message) -> Iterator[str]:
@@ -114,8 +122,8 @@ def _classifiers(metadata: Message) -> Iterator[str]:
             yield parts[-1]
 
 
-def _files(installed: Installed, metadata: Message) -> Iterator[Claim]:
-    """The licences whose texts are in the distribution's licence files, all of them."""
+def _files(installed: Installed, metadata: Message) -> dict[str, str]:
+    """The licences whose texts are in the distribution's licence files, and the file of each."""
     found: dict[str, str] = {}
     for name in metadata.get_all("License-File") or ():
         for path in (f"licenses/{name}", str(name)):
@@ -125,6 +133,4 @@ def _files(installed: Installed, metadata: Message) -> Iterator[Claim]:
                 continue
             if id_:
                 found.setdefault(id_, str(name))
-    if found:
-        parts = tuple(map(Licence, found))
-        yield Claim(", ".join(found.values()), Joined(choice=False, parts=parts), " AND ".join(found))
+    return found

@@ -5,8 +5,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from email.message import Message
 
-from demos.compliance.checks.requirements import Requirement, variables_here
-from demos.compliance.checks.versions import Version, satisfies
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from demos.compliance.checks.requirements import needed_here
 from demos.compliance.findings import Findings
 from demos.compliance.installed import UNKNOWN_VERSION, Environment, Installed, Unreadable, normalized
 
@@ -63,7 +65,7 @@ def _complete(installed: Installed, metadata: Message, findings: Findings) -> No
 def _same_version(one: str, other: str) -> bool:
     """Whether two versions are the same; a folder's name has `_` for `-`."""
     try:
-        return Version.parse(one) == Version.parse(other.replace("_", "-"))
+        return Version(one) == Version(other.replace("_", "-"))
     except ValueError:
         return one.replace("-", "_") == other.replace("-", "_")
 
@@ -72,7 +74,7 @@ def _for_this_python(metadata: Message, findings: Findings) -> None:
     wanted = str(metadata.get("Requires-Python", "")).strip()
     here = platform.python_version()
     try:
-        if not satisfies(here, wanted):
+        if not SpecifierSet(wanted).contains(Version(here), prereleases=True):
             findings.failure("WRONG_PYTHON", "Requires-Python", f"it is for Python {wanted}, and this is {here}")
     except ValueError as error:
         findings.note("NOT_JUDGED", "Requires-Python", str(error))
@@ -80,15 +82,17 @@ def _for_this_python(metadata: Message, findings: Findings) -> None:
 
 def _dependency(line: str, others: Mapping[str, set[str]], findings: Findings) -> None:
     try:
-        requirement = Requirement.parse(line)
-        if not requirement.is_wanted(variables_here()):
+        requirement = needed_here(line)
+        if requirement is None:
             return
-        found = others.get(requirement.name, set())
+        name = normalized(requirement.name)
+        found = others.get(name, set())
         if not found:
-            findings.failure("DEPENDENCY_MISSING", requirement.name, f"it needs {line}, which is not installed")
-        elif not any(satisfies(version, requirement.specifiers) for version in found):
-            versions = ", ".join(sorted(found))
-            findings.failure("DEPENDENCY_VERSION", requirement.name, f"it needs {line}, and {versions} is installed")
+            findings.failure("DEPENDENCY_MISSING", name, f"it needs {line}, which is not installed")
+        elif not any(requirement.specifier.contains(version, prereleases=True) for version in found):
+            # A version that can't be read has no place in the order, and is not judged.
+            versions = ", ".join(sorted(found, key=Version))
+            findings.failure("DEPENDENCY_VERSION", name, f"it needs {line}, and {versions} is installed")
     except ValueError as error:
         findings.note("NOT_JUDGED", "Requires-Dist", str(error))
 

@@ -1,12 +1,15 @@
-"""Licences by their SPDX ids: expressions of them, and the ids that other ways of naming a licence mean.
+"""Licences by their SPDX ids: verdicts on expressions of them, and the ids that other ways of naming a licence mean.
 
 https://packaging.python.org/en/latest/specifications/license-expression/
 """
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
+
+from boolean.boolean import Expression
+from license_expression import LicenseSymbol, LicenseWithExceptionSymbol, Licensing
+
+_LICENSING = Licensing()
 
 
 class Verdict(IntEnum):
@@ -18,88 +21,29 @@ class Verdict(IntEnum):
     DENIED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """One licence of an expression, with its exception where it has one."""
-
-    id: str
-
-    def judged(self, by: Callable[[str], Verdict]) -> Verdict:
-        """The verdict; a licence with an exception that the policy does not name is judged without it."""
-        whole = by(self.id)
-        bare = self.id.partition(" WITH ")[0]
-        return by(bare) if whole is Verdict.UNKNOWN else whole
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """Several licences: all of them hold, or one of them may be chosen."""
-
-    choice: bool
-    parts: tuple["Expression", ...]
-
-    def judged(self, by: Callable[[str], Verdict]) -> Verdict:
-        """The best verdict of those that may be chosen from; the worst of those that all hold."""
-        verdicts = [part.judged(by) for part in self.parts]
-        return min(verdicts) if self.choice else max(verdicts)
-
-
-Expression = Licence | Joined
-
-DEPTH = 20
-"""Nested brackets; more are no expression that a person wrote."""
-
-_TOKEN = re.compile(r"\s*(?:([()])|([A-Za-z0-9.+:-]+))\s*")
-
-
-def parse(text: str) -> Expression:
-    """Read an SPDX licence expression.
+def verdict(text: str, by: Callable[[str], Verdict]) -> Verdict:
+    """The verdict on an SPDX licence expression: the best of a choice, the worst of those that all hold.
 
     Raises:
-        ValueError: where it is none.
+        ValueError: where it is none; says why.
     """
-    tokens: list[str] = []
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise ValueError(f'"{text}" is no licence expression: "{text[at]}" has no place in one')
-        tokens.append(match[1] or match[2])
-        at = match.end()
-    expression, rest = _either(tokens, DEPTH)
-    if rest:
-        raise ValueError(f'"{text}" is no licence expression: "{rest[0]}" is out of place')
-    return expression
+    try:
+        return _verdict(_LICENSING.parse(text, simple=True), by)
+    except Exception as error:  # the library raises IndexError, AssertionError and RecursionError too
+        why = " ".join(str(error).split())
+        raise ValueError(f'"{text}" is no licence expression: {why}') from error
 
 
-def _either(tokens: list[str], depth: int) -> tuple[Expression, list[str]]:
-    return _joined(tokens, "OR", lambda rest: _joined(rest, "AND", lambda rest: _licence(rest, depth)))
-
-
-def _joined(
-    tokens: list[str], operator: str, part: Callable[[list[str]], tuple[Expression, list[str]]]
-) -> tuple[Expression, list[str]]:
-    first, rest = part(tokens)
-    parts = [first]
-    while rest and rest[0].upper() == operator:
-        following, rest = part(rest[1:])
-        parts.append(following)
-    return (first if len(parts) == 1 else Joined(operator == "OR", tuple(parts))), rest
-
-
-def _licence(tokens: list[str], depth: int) -> tuple[Expression, list[str]]:
-    if not tokens or tokens[0].upper() in ("AND", "OR", "WITH", ")"):
-        raise ValueError("a licence is missing in an expression")
-    if tokens[0] == "(":
-        if not depth:
-            raise ValueError(f"a licence expression has more than {DEPTH} brackets in each other")
-        inner, rest = _either(tokens[1:], depth - 1)
-        if not rest or rest[0] != ")":
-            raise ValueError("a bracket of a licence expression is not closed")
-        return inner, rest[1:]
-    if len(tokens) > 2 and tokens[1].upper() == "WITH":
-        return Licence(f"{tokens[0]} WITH {tokens[2]}"), tokens[3:]
-    return Licence(tokens[0]), tokens[1:]
+def _verdict(expression: Expression | None, by: Callable[[str], Verdict]) -> Verdict:
+    match expression:
+        case LicenseSymbol():
+            return by(expression.key)
+        case LicenseWithExceptionSymbol():
+            return by(f"{expression.license_symbol.key} WITH {expression.exception_symbol.key}")
+        case None:
+            raise ValueError("it is empty")
+    verdicts = [_verdict(part, by) for part in expression.args]
+    return min(verdicts) if isinstance(expression, _LICENSING.OR) else max(verdicts)
 
 
 CLASSIFIERS = {
