@@ -45,9 +45,9 @@ class LeaseBucket:
     async def acquire(self, key: str, holder: bytes, *, ttl: timedelta) -> int | None:
         """Take the lease and return its revision; WrongSequence while somebody else holds it.
 
-        None where nobody holds it and the broker refuses it again and again: after the loss of a leader it may refuse
-        writes on a key, or leave a lease there for minutes after its time. A lease that was not renewed for twice its
-        time to live is taken over. `ttl` is at least one second, and the same for all replicas. `holder` must be this
+        None where nobody holds it and the broker refuses it again and again. A lease that was not renewed for twice its
+        time to live is taken over: a server that is killed brings leases back that were released, and may keep them for
+        minutes. `ttl` is at least one second, and the same for all replicas. `holder` must be this
         replica's own: finding it there means that an earlier try of this very call was stored and only its answer got
         lost.
         """
