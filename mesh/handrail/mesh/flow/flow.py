@@ -188,7 +188,7 @@ class Flow:
 
         `may_have_started` is true for a redelivery. In a halted flow a step that may have started, in this attempt or
         an earlier one, runs again under its key, so that its outcome is known and can be undone; another one is
-        answered with StepNotStarted, even where its time was up meanwhile.
+        answered with StepNotStarted, even where its time was up meanwhile. So is one that `never_begins`.
         """
         wanted = self.runs.get((step, root))
         if wanted is None or wanted.run != run:
@@ -196,11 +196,20 @@ class Flow:
         current = wanted.state is RunState.OWED and wanted.attempt == attempt
         if not self.is_halted:
             return Verdict.RUN if current else Verdict.DROP
+        if current and self.never_begins(wanted):
+            return Verdict.ANSWER_NOT_STARTED
         if current and (may_have_started or wanted.unknown) and wanted.step.effect is not EffectKind.NONE:
             return Verdict.RUN
         if current or (attempt in wanted.unknown and not may_have_started):
             return Verdict.ANSWER_NOT_STARTED
         return Verdict.DROP
+
+    def never_begins(self, run: StepRun) -> bool:
+        """Whether no worker begins this run as the flow stands: its effect can't be undone, and the fact that triggered
+        it came when the flow was halted. Workers look at the flow before they begin such a step.
+        """
+        irreversible = run.step.effect is EffectKind.IRREVERSIBLE
+        return self.halt is not None and irreversible and run.trigger.sequence > self.halt.since
 
     def wants_undo(self, event_id: str, attempt: int) -> bool:
         """Whether the undo of this event, in this attempt, is still owed."""

@@ -160,7 +160,8 @@ class Halt:
     """Why no forward step starts any more.
 
     `floor` is the stream position of the step to compensate back to: what came after it is undone. 0 undoes all.
-    `run_again` are the steps that a person lets run a second time, though what they did stands.
+    `run_again` are the steps that a person lets run a second time, though what they did stands. `since` is the stream
+    position from which on the flow has been halted without a break: that of the first of several halts in a row.
     """
 
     mode: HaltMode.ValueType
@@ -169,6 +170,7 @@ class Halt:
     to_step: str
     keep_effects: bool
     recorded: Recorded
+    since: int
     floor: int = 0
     run_again: frozenset[str] = frozenset()
 

@@ -102,7 +102,7 @@ def apply_timed_out(flow: Flow, recorded: Recorded) -> Void | None:
         recorded.time,
         f"no outcome within {run.step.timeout.total_seconds():g} s" + (f"; {run.refused}" if run.refused else ""),
         retryable=True,
-        outcome_unknown=True,
+        outcome_unknown=not flow.never_begins(run),
         starts=run.starts.timed_out(),
     )
     return None

@@ -88,6 +88,7 @@ def apply_halted(flow: Flow, recorded: Recorded) -> Void | None:
         halted.to_step,
         halted.keep_effects,
         recorded,
+        recorded.sequence if flow.halt is None else flow.halt.since,
         flow.sequence_of_step(halted.to_step) if halted.to_step else 0,
         frozenset(halted.run_again),
     )

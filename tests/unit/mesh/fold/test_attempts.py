@@ -272,6 +272,29 @@ def test_p8_a_retry_in_a_halted_flow_runs_where_an_earlier_attempt_may_have_star
     assert verdict(known, "pay", 2) is Verdict.ANSWER_NOT_STARTED
 
 
+def test_p8_what_can_not_be_undone_and_was_triggered_in_a_halted_flow_is_never_begun() -> None:
+    """A payment that was under way when the flow was cancelled comes in: the parcel it leads to is not sent, although
+    the worker that was handed it is silent.
+    """
+    simulation = granted()
+    simulation.coordinator = False
+    simulation.say(simulation.halt(CANCEL, "ola", "no"))
+    emit(simulation, "pay", "PaymentTaken", amount=95)
+    assert verdict(simulation, "send", 1, may_have_started=True) is Verdict.ANSWER_NOT_STARTED
+    simulation.coordinator = True
+    simulation.wait(run_of(simulation, "send").step.timeout + timedelta(seconds=1))
+    assert run_of(simulation, "send").attempt == 1, "nobody is asked to try again"
+    assert not run_of(simulation, "send").unknown
+    assert not simulation.flow.escalations
+    assert simulation.flow.effects[run_of(simulation, "send").root].attempt == 1, "the payment is taken back"
+
+
+def test_p8_what_can_not_be_undone_runs_again_where_it_may_have_begun_before_the_halt() -> None:
+    simulation = paid()
+    simulation.say(simulation.halt(CANCEL, "ola", "no"))
+    assert verdict(simulation, "send", 1, may_have_started=True) is Verdict.RUN
+
+
 def test_a_step_without_effect_never_runs_in_a_halted_flow() -> None:
     simulation = reserved()
     simulation.say(simulation.halt(CANCEL, "ola", "no"))
