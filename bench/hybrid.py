@@ -12,7 +12,7 @@ from google.type.money_pb2 import Money
 
 from handrail.cli.dev.stack import DevStack
 from handrail.mesh import streams
-from handrail.mesh.bus import Bus, BusSettings, Delivery
+from handrail.mesh.bus import BusSettings, Delivery, NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import decode, pack
@@ -50,7 +50,7 @@ class Hybrid:
         settings = BusSettings(
             servers=(stack.nats_url,), name=COORDINATOR, user=COORDINATOR, password=stack.broker.password(COORDINATOR)
         )
-        self._bus = await Bus.connect(settings)
+        self._bus = await NatsBus.connect(settings)
         await self._bus.request_json(
             f"$JS.API.CONSUMER.CREATE.{streams.FLOW}.bench",
             {

@@ -17,7 +17,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams import ensure_streams
 from handrail.mesh.streams.catalog import Catalog
 from handrail.v1 import template_service_pb2 as pb
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 async def _measure(server: NatsServer, folder: Path, options: argparse.Namespace) -> None:
-    async with await Bus.connect(server.settings()) as bus:
+    async with await NatsBus.connect(server.settings()) as bus:
         await ensure_streams(bus)
         await Catalog(bus).put(stored(refund_template()))
         messages = await record(bus, options.flows, seed=1)

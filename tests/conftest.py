@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.streams import ensure_streams
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
@@ -21,7 +21,7 @@ from tests.support.nats_server import NatsCluster, NatsServer, running_cluster, 
 settings.register_profile("handrail", deadline=None)
 settings.load_profile("handrail")
 
-Connect = Callable[[BusSettings], Awaitable[Bus]]
+Connect = Callable[[BusSettings], Awaitable[NatsBus]]
 
 
 @pytest.fixture
@@ -36,14 +36,14 @@ async def connect() -> AsyncIterator[Connect]:
     """Connects buses that are closed when the test ends."""
     async with AsyncExitStack() as stack:
 
-        async def open_bus(wanted: BusSettings) -> Bus:
-            return await stack.enter_async_context(await Bus.connect(wanted))
+        async def open_bus(wanted: BusSettings) -> NatsBus:
+            return await stack.enter_async_context(await NatsBus.connect(wanted))
 
         yield open_bus
 
 
 @pytest.fixture
-async def bus(nats_server: NatsServer, connect: Connect) -> Bus:
+async def bus(nats_server: NatsServer, connect: Connect) -> NatsBus:
     """A bus of the coordinator's on `nats_server`, with the streams there."""
     bus = await connect(nats_server.settings("coordinator"))
     await ensure_streams(bus)
@@ -51,13 +51,13 @@ async def bus(nats_server: NatsServer, connect: Connect) -> Bus:
 
 
 @pytest.fixture
-def catalog(bus: Bus) -> Catalog:
+def catalog(bus: NatsBus) -> Catalog:
     """The catalog on `bus`, empty at first."""
     return Catalog(bus)
 
 
 @pytest.fixture
-def store(bus: Bus, catalog: Catalog) -> FlowStore:
+def store(bus: NatsBus, catalog: Catalog) -> FlowStore:
     """The flows on `bus`."""
     return FlowStore(bus, catalog)
 
@@ -77,7 +77,7 @@ async def nats_cluster(shared_cluster: NatsCluster) -> NatsCluster:
 
 
 @pytest.fixture
-async def cluster_bus(nats_cluster: NatsCluster, connect: Connect) -> Bus:
+async def cluster_bus(nats_cluster: NatsCluster, connect: Connect) -> NatsBus:
     """A bus of the coordinator's on the cluster, with the streams there, each on three servers."""
     bus = await connect(nats_cluster.settings("coordinator"))
     await ensure_streams(bus, replicas=3)

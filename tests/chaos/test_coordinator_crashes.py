@@ -15,7 +15,7 @@ import grpc.aio
 import pytest
 
 from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import Bus, NatsBus
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import status
@@ -163,7 +163,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 @pytest.fixture
 async def stage(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    async with await Bus.connect(server.settings("coordinator")) as bus:
+    async with await NatsBus.connect(server.settings("coordinator")) as bus:
         await ensure_streams(bus)
         catalog = Catalog(bus)
         keys = ensure_keys(tmp_path_factory.getbasetemp() / "keys")

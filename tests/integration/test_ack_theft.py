@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.permissions import render, users
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, agent_durable
@@ -60,7 +60,7 @@ FORMS = {"v1": "", "v2": "feature_flags { js_ack_fc_v2: true }"}
 
 
 @asynccontextmanager
-async def house(folder: Path, form: str, *, may_all: str = "") -> AsyncIterator[tuple[NatsServer, Bus]]:
+async def house(folder: Path, form: str, *, may_all: str = "") -> AsyncIterator[tuple[NatsServer, NatsBus]]:
     """A broker with the durables of everybody, two messages in each, and a bus of the coordinator's."""
     accounts = configuration(may_all=may_all)
     with running_server(folder / "nats", accounts=accounts, extra=FORMS[form]) as server:
@@ -81,8 +81,8 @@ async def house(folder: Path, form: str, *, may_all: str = "") -> AsyncIterator[
 FILTERS = {FLOW: "flow.>", TIMER: "due.>"}
 
 
-async def connect(server: NatsServer, user: str) -> Bus:
-    return await Bus.connect(server.settings(user, user=user, password=f"secret-of-{user}"))
+async def connect(server: NatsServer, user: str) -> NatsBus:
+    return await NatsBus.connect(server.settings(user, user=user, password=f"secret-of-{user}"))
 
 
 async def take(server: NatsServer, place: Place) -> Delivery:
@@ -97,7 +97,7 @@ async def take(server: NatsServer, place: Place) -> Delivery:
     return got[0]
 
 
-async def pending(bus: Bus, place: Place) -> int:
+async def pending(bus: NatsBus, place: Place) -> int:
     """How many messages of a durable are handed out and not settled."""
     info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{place[0]}.{place[1]}")
     return int(info["num_ack_pending"])
@@ -145,7 +145,9 @@ async def test_whatever_an_agent_may_publish_timers_are_out_of_its_accounts_reac
         await all_is_as_it_was(server, bus, [TIMERS], [taken])
 
 
-async def all_is_as_it_was(server: NatsServer, bus: Bus, places: Sequence[Place], taken: Sequence[Delivery]) -> None:
+async def all_is_as_it_was(
+    server: NatsServer, bus: NatsBus, places: Sequence[Place], taken: Sequence[Delivery]
+) -> None:
     for place, delivery in zip(places, taken, strict=True):
         assert (place, await pending(bus, place)) == (place, 1)
         following = await take(server, place)

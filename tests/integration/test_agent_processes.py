@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.flow import Flow
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.wire import ids
@@ -29,7 +29,7 @@ LONG = ("effect: UNDOABLE\n    timeout: 30s", "effect: UNDOABLE\n    timeout: 36
 
 
 @pytest.fixture
-def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
     """A mesh on a server of the test's own."""
     return Mesh(bus, catalog)
 

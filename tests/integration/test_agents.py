@@ -14,7 +14,7 @@ from handrail.agents import Agent, Context, DeclarationError
 from handrail.agents.halted_flows import HaltedFlows, HaltWatch
 from handrail.agents.worker import Worker
 from handrail.mesh import permissions
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.streams import ensure_streams, start_flow
 from handrail.mesh.streams.catalog import Catalog
@@ -40,7 +40,7 @@ from tests.support.waiting import until
 
 
 @pytest.fixture
-def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
     """A mesh on a server of the test's own."""
     return Mesh(bus, catalog)
 
@@ -478,7 +478,7 @@ async def test_p6_an_agent_without_permission_says_so_and_goes_on_once_it_has_it
         def settings(user: str) -> BusSettings:
             return server.settings(user, user=user, password=user)
 
-        async with await Bus.connect(settings("coordinator")) as bus:
+        async with await NatsBus.connect(settings("coordinator")) as bus:
             await ensure_streams(bus)
             mesh = Mesh(bus, Catalog(bus))
             await mesh.put(complete)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from handrail.agents import Agent
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from tests.support.agents import Chain, received, template
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 async def test_p3_p8_flows_end_with_each_fact_and_each_payment_once_though_the_leader_is_killed(
-    nats_cluster: NatsCluster, cluster_bus: Bus
+    nats_cluster: NatsCluster, cluster_bus: NatsBus
 ) -> None:
     chain, detection = Chain(), Agent("detection")
     mesh = Mesh(cluster_bus, Catalog(cluster_bus))

@@ -12,7 +12,7 @@ import pytest
 
 from handrail.coordinator.reconcile import settle
 from handrail.coordinator.reconcile.replica import Replica
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
 from handrail.mesh.streams import flow_store
@@ -37,7 +37,7 @@ def impatient() -> Template:
 
 
 @pytest.fixture
-async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
     """The refund, and a broker that waits no longer than a second for an ack."""
     mesh = Mesh(bus, catalog)
     await mesh.put(impatient())
@@ -45,7 +45,7 @@ async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
 
 
 @asynccontextmanager
-async def running(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replica]:
+async def running(bus: NatsBus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replica]:
     """A replica whose deliveries come again after a second without an ack."""
     monkeypatch.setattr(settle, "ACK_WAIT", timedelta(seconds=1))
     replica = Replica(bus, holder="test", sweep_interval=timedelta(hours=1))
@@ -64,12 +64,12 @@ async def running(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Re
         await work
 
 
-async def store_all(bus: Bus, entries: list[Entry]) -> None:
+async def store_all(bus: NatsBus, entries: list[Entry]) -> None:
     """Publish all at once."""
     await asyncio.gather(*(bus.publish(entry.address.subject, entry.body) for entry in entries))
 
 
-async def left(bus: Bus, stream: str, durable: str) -> int:
+async def left(bus: NatsBus, stream: str, durable: str) -> int:
     """What a durable has still to deliver or to see settled."""
     info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
     assert not info.get("num_redelivered"), f"{durable} hands out again what is being worked on"

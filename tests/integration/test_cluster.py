@@ -9,7 +9,7 @@ import pytest
 
 from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
 from handrail.coordinator.reconcile.overdue import Overdue
-from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.errors import AlreadyStored, WrongSequence
 from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
@@ -27,25 +27,25 @@ ELECTION = timedelta(seconds=60)
 pytestmark = pytest.mark.timeout(240)
 
 
-async def leader(bus: Bus) -> str:
+async def leader(bus: NatsBus) -> str:
     info = await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}", timeout=ELECTION)
     return str(info["cluster"]["leader"])
 
 
 @pytest.fixture
-async def buses(nats_cluster: NatsCluster, cluster_bus: Bus, connect: Connect) -> list[Bus]:
+async def buses(nats_cluster: NatsCluster, cluster_bus: NatsBus, connect: Connect) -> list[NatsBus]:
     """One connection to each server."""
     return [await connect(server.settings("coordinator")) for server in nats_cluster.servers]
 
 
-async def test_streams_are_replicated_and_checked_again(cluster_bus: Bus) -> None:
+async def test_streams_are_replicated_and_checked_again(cluster_bus: NatsBus) -> None:
     await ensure_streams(cluster_bus, replicas=3)
     info = await cluster_bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
     assert info["config"]["num_replicas"] == 3
     assert len(info["cluster"]["replicas"]) == 2
 
 
-async def test_p3_of_publishers_at_all_servers_one_is_stored(buses: list[Bus]) -> None:
+async def test_p3_of_publishers_at_all_servers_one_is_stored(buses: list[NatsBus]) -> None:
     for attempt in range(60):
         answers = await asyncio.gather(
             *(each.publish(f"flow.refund.{attempt}", b"") for each in (*buses, *buses)), return_exceptions=True
@@ -54,7 +54,7 @@ async def test_p3_of_publishers_at_all_servers_one_is_stored(buses: list[Bus]) -
         assert sum(isinstance(answer, AlreadyStored) for answer in answers) == 5
 
 
-async def test_p3_of_different_outcomes_one_is_stored_and_all_find_it(buses: list[Bus]) -> None:
+async def test_p3_of_different_outcomes_one_is_stored_and_all_find_it(buses: list[NatsBus]) -> None:
     stores = [FlowStore(each, Catalog(each)) for each in buses]
     for attempt in range(60):
         flow_id = f"{attempt:032x}"
@@ -85,7 +85,7 @@ async def test_p3_of_different_outcomes_one_is_stored_and_all_find_it(buses: lis
         assert None not in found
 
 
-async def test_p4_of_two_decisions_on_the_same_state_one_is_stored(buses: list[Bus]) -> None:
+async def test_p4_of_two_decisions_on_the_same_state_one_is_stored(buses: list[NatsBus]) -> None:
     for attempt in range(60):
         flow_id = f"{attempt:032x}"
         last = await buses[0].publish(f"flow.refund.{flow_id}.event", b"")
@@ -104,7 +104,7 @@ async def test_p4_of_two_decisions_on_the_same_state_one_is_stored(buses: list[B
         assert sum(isinstance(answer, int) for answer in answers) == 1
 
 
-async def test_p4_a_read_is_never_older_than_what_the_reader_knows(buses: list[Bus]) -> None:
+async def test_p4_a_read_is_never_older_than_what_the_reader_knows(buses: list[NatsBus]) -> None:
     stores = [FlowStore(each, Catalog(each)) for each in buses]
     for attempt in range(200):
         flow_id = f"{attempt:032x}"
@@ -116,7 +116,7 @@ async def test_p4_a_read_is_never_older_than_what_the_reader_knows(buses: list[B
         assert [[recorded.sequence for recorded in history] for history in histories] == [[sequence]] * 6
 
 
-async def test_a_large_flow_is_read_whole_from_every_server(buses: list[Bus]) -> None:
+async def test_a_large_flow_is_read_whole_from_every_server(buses: list[NatsBus]) -> None:
     subjects = [f"flow.refund.{flows.FLOW_ID}.progress.flood.{number:032x}.x.v1.Noise" for number in range(1500)]
     sequences = await asyncio.gather(*(buses[0].publish(subject, b"") for subject in subjects))
     for each in buses:
@@ -125,7 +125,7 @@ async def test_a_large_flow_is_read_whole_from_every_server(buses: list[Bus]) ->
         assert len(history.malformed) == 1500
 
 
-async def test_p2_an_append_counts_once_on_every_replica(buses: list[Bus]) -> None:
+async def test_p2_an_append_counts_once_on_every_replica(buses: list[NatsBus]) -> None:
     catalogs = [Catalog(each) for each in buses]
     await catalogs[0].put(flows.stored(flows.template()))
     stores = [FlowStore(each, catalog) for each, catalog in zip(buses, catalogs, strict=True)]
@@ -146,11 +146,11 @@ async def test_p2_an_append_counts_once_on_every_replica(buses: list[Bus]) -> No
         assert all(isinstance(answer, int | WrongSequence) for answer in answers)
 
 
-async def test_p7_overdue_timers_are_found_in_a_replicated_queue(cluster_bus: Bus) -> None:
+async def test_p7_overdue_timers_are_found_in_a_replicated_queue(cluster_bus: NatsBus) -> None:
     assert await Overdue(cluster_bus).flows() == {}
 
 
-async def test_consuming_goes_on_when_the_leader_of_the_durable_moves(cluster_bus: Bus) -> None:
+async def test_consuming_goes_on_when_the_leader_of_the_durable_moves(cluster_bus: NatsBus) -> None:
     await ensure_durables(cluster_bus, [flows.template()])
     seen: set[str] = set()
 
@@ -168,7 +168,7 @@ async def test_consuming_goes_on_when_the_leader_of_the_durable_moves(cluster_bu
 
 
 async def test_p3_nothing_is_lost_or_stored_twice_when_the_leader_is_killed_under_load(
-    nats_cluster: NatsCluster, cluster_bus: Bus
+    nats_cluster: NatsCluster, cluster_bus: NatsBus
 ) -> None:
     await ensure_durables(cluster_bus, [flows.template()])
     delivered: Counter[str] = Counter()
@@ -197,7 +197,7 @@ async def test_p3_nothing_is_lost_or_stored_twice_when_the_leader_is_killed_unde
     await pull.stop()
 
 
-async def test_a_lease_is_kept_while_its_leader_dies(nats_cluster: NatsCluster, cluster_bus: Bus) -> None:
+async def test_a_lease_is_kept_while_its_leader_dies(nats_cluster: NatsCluster, cluster_bus: NatsBus) -> None:
     bucket = LeaseBucket(cluster_bus)
     revision = await bucket.acquire("duty.sweep", b"a", ttl=timedelta(minutes=5))
     assert revision is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from tests.support import flows, loans
 from tests.support.dev import HANDRAIL, Dev, environment, handrail, handrail_process, running_dev, wait_for
 
@@ -487,7 +487,7 @@ async def test_quarantined_messages_are_shown_with_their_bytes(dev: Dev) -> None
         user="enrichment",
         password=(Path(dev.ready["credentials"]) / "enrichment" / "password").read_text().strip(),
     )
-    async with await Bus.connect(agent) as bus:
+    async with await NatsBus.connect(agent) as bus:
         await bus.publish(
             f"flow.refund.{NOBODY}.event.enrichment.{NOBODY}.payments.v1.ChargebackEnriched", b"\x1b[31mno event"
         )
@@ -530,7 +530,7 @@ async def test_divergences_are_listed_and_counted(dev: Dev) -> None:
         password=(Path(dev.ready["credentials"]) / "notification" / "password").read_text().strip(),
     )
     stray = flows.notified(flow)
-    async with await Bus.connect(agent) as bus:
+    async with await NatsBus.connect(agent) as bus:
         await bus.publish(stray.address.subject, stray.body)
     listed = dev.json("vera", "flow", "divergences", "--agent", "notification", "--since", "1h")["divergences"]
     assert [(each["flowId"], each["divergence"]["kind"]) for each in listed] == [

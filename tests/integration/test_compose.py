@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from handrail.cli.dev.processes import Child, stop
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from tests.support.compose import SERVERS, Compose
 from tests.support.dev import wait_for
 
@@ -106,7 +106,7 @@ def test_everything_starts_and_is_healthy(house: House) -> None:
 async def test_the_streams_have_three_replicas(house: House) -> None:
     password = (house.compose.volume("credentials") / "admin" / "password").read_text().strip()
     url = f"nats://127.0.0.1:{house.compose.ports['nats1', '4222']}"
-    async with await Bus.connect(BusSettings(servers=(url,), name="admin", user="admin", password=password)) as bus:
+    async with await NatsBus.connect(BusSettings(servers=(url,), name="admin", user="admin", password=password)) as bus:
         info = await bus.request_json("$JS.API.STREAM.INFO.FLOW")
     assert info["config"]["num_replicas"] == 3
     assert {info["cluster"]["leader"], *(each["name"] for each in info["cluster"]["replicas"])} == set(SERVERS)

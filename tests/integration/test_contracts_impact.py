@@ -16,7 +16,7 @@ import pytest
 
 from handrail.cli.buf import Buf
 from handrail.cli.exit_codes import Exit
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.contracts import Contracts, pack
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.durables import agent_durable
@@ -35,7 +35,7 @@ FLOWS = 12
 
 
 @pytest.fixture
-async def api(bus: Bus, tmp_path: Path) -> AsyncIterator[Api]:
+async def api(bus: NatsBus, tmp_path: Path) -> AsyncIterator[Api]:
     async with running_api(bus, tmp_path / "coordinator") as api:
         yield api
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.streams import FLOW, TIMER
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, agent_filters, coordinator_filters, ensure_durables
 from tests.conftest import Connect
@@ -12,16 +12,16 @@ from tests.support.nats_server import NatsServer
 from tests.support.waiting import until
 
 
-async def config(bus: Bus, stream: str, durable: str) -> dict[str, Any]:
+async def config(bus: NatsBus, stream: str, durable: str) -> dict[str, Any]:
     answer: dict[str, Any] = (await bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}"))["config"]
     return answer
 
 
-async def filters(bus: Bus, durable: str) -> set[str]:
+async def filters(bus: NatsBus, durable: str) -> set[str]:
     return set((await config(bus, FLOW, durable))["filter_subjects"])
 
 
-async def test_one_call_makes_every_durable(bus: Bus) -> None:
+async def test_one_call_makes_every_durable(bus: NatsBus) -> None:
     await ensure_durables(bus, [flows.template(gated=True)])
     for agent, subjects in agent_filters([flows.template(gated=True)]).items():
         assert await filters(bus, f"agent-{agent}") == subjects
@@ -30,7 +30,7 @@ async def test_one_call_makes_every_durable(bus: Bus) -> None:
     assert (await config(bus, TIMER, DUE))["filter_subjects"] == ["due.>"]
 
 
-async def test_filters_are_only_ever_added(bus: Bus) -> None:
+async def test_filters_are_only_ever_added(bus: NatsBus) -> None:
     await ensure_durables(bus, [flows.template("refund")])
     await ensure_durables(bus, [flows.template("audit")])
     both = agent_filters([flows.template("refund"), flows.template("audit")])["enrichment"]
@@ -40,14 +40,14 @@ async def test_filters_are_only_ever_added(bus: Bus) -> None:
     assert await config(bus, FLOW, "agent-enrichment") == before
 
 
-async def test_replicas_that_start_at_once_agree(nats_server: NatsServer, bus: Bus, connect: Connect) -> None:
+async def test_replicas_that_start_at_once_agree(nats_server: NatsServer, bus: NatsBus, connect: Connect) -> None:
     buses = [bus, *[await connect(nats_server.settings(f"coordinator{number}")) for number in range(3)]]
     templates = [flows.template("refund"), flows.template("audit")]
     await asyncio.gather(*(ensure_durables(each, templates) for each in buses))
     assert await filters(bus, "agent-enrichment") == agent_filters(templates)["enrichment"]
 
 
-async def test_an_addition_loses_nothing_that_is_under_way(bus: Bus) -> None:
+async def test_an_addition_loses_nothing_that_is_under_way(bus: NatsBus) -> None:
     await ensure_durables(bus, [flows.template("refund")])
     seen: list[Delivery] = []
 
@@ -67,7 +67,7 @@ async def test_an_addition_loses_nothing_that_is_under_way(bus: Bus) -> None:
     await pull.stop()
 
 
-async def test_a_durable_delivers_what_was_stored_before_it_was_there(bus: Bus) -> None:
+async def test_a_durable_delivers_what_was_stored_before_it_was_there(bus: NatsBus) -> None:
     entry = flows.start()
     await bus.publish(entry.address.subject, entry.body)
     await ensure_durables(bus, [flows.template()])

@@ -6,7 +6,7 @@ import pytest
 
 from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.replay.flow_assembly import Flow, Gathering
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams import FLOW
 from handrail.mesh.wire import ids
 from tests.support import flows
@@ -17,7 +17,7 @@ from tests.support.recorded_refunds import record
 EVERY = "flow.refund.>"
 
 
-async def gathered(bus: Bus, held: int, *, is_first_ever: bool, after: int = 0, size: int = 40) -> list[Flow]:
+async def gathered(bus: NatsBus, held: int, *, is_first_ever: bool, after: int = 0, size: int = 40) -> list[Flow]:
     """The flows that a gathering gives out, in pages of forty messages, or of `size`."""
     newest = await bus.last_on_leader(FLOW, EVERY)
     assert newest is not None
@@ -34,7 +34,7 @@ async def gathered(bus: Bus, held: int, *, is_first_ever: bool, after: int = 0, 
 
 
 @pytest.mark.parametrize("is_first_ever", [True, False])
-async def test_each_flow_comes_once_and_whole_however_little_is_held(bus: Bus, *, is_first_ever: bool) -> None:
+async def test_each_flow_comes_once_and_whole_however_little_is_held(bus: NatsBus, *, is_first_ever: bool) -> None:
     stored = await record(bus, 400, seed=5)
     every = await gathered(bus, 1 << 30, is_first_ever=is_first_ever)
     few = await gathered(bus, 60_000, is_first_ever=is_first_ever)
@@ -43,7 +43,7 @@ async def test_each_flow_comes_once_and_whole_however_little_is_held(bus: Bus, *
     assert sorted(few) == sorted(every)
 
 
-async def test_a_second_first_event_begins_no_flow_that_began_before(bus: Bus) -> None:
+async def test_a_second_first_event_begins_no_flow_that_began_before(bus: NatsBus) -> None:
     first = flows.start()
     await bus.publish(first.address.subject, first.body)
     begun = await bus.last_on_leader(FLOW, EVERY)
@@ -59,7 +59,7 @@ async def test_a_second_first_event_begins_no_flow_that_began_before(bus: Bus) -
 
 @pytest.mark.parametrize("is_first_ever", [True, False])
 async def test_a_message_whose_subject_is_no_text_may_be_the_newest(
-    bus: Bus, nats_server: NatsServer, *, is_first_ever: bool
+    bus: NatsBus, nats_server: NatsServer, *, is_first_ever: bool
 ) -> None:
     stored = await record(bus, 40, seed=5)
     async with raw_client(nats_server.url) as agent:

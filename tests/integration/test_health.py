@@ -15,7 +15,7 @@ from handrail.cli.main import main
 from handrail.coordinator.api.health import Health
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh import telemetry
-from handrail.mesh.bus import ApiError, Bus
+from handrail.mesh.bus import ApiError, NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
@@ -34,7 +34,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @pytest.fixture
-async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
     """The refund."""
     mesh = Mesh(bus, catalog)
     await mesh.put(flows.template())
@@ -42,7 +42,7 @@ async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
 
 
 @asynccontextmanager
-async def watched(bus: Bus, folder: Path) -> AsyncIterator[tuple[Api, Health]]:
+async def watched(bus: NatsBus, folder: Path) -> AsyncIterator[tuple[Api, Health]]:
     """A coordinator that serves, and its health, which looks when it is told to."""
     async with running_api(bus, folder) as api:
         yield api, Health(bus, api.server, api.replica.diagnosis())
@@ -79,7 +79,7 @@ async def refused(api: Api) -> set[str]:
     return set(api.replica.refused_pulls())
 
 
-async def delete(bus: Bus, what: str) -> None:
+async def delete(bus: NatsBus, what: str) -> None:
     """Delete a stream, or a durable: `FLOW`, `FLOW.track`."""
     kind = "CONSUMER" if "." in what else "STREAM"
     await bus.request_json(f"$JS.API.{kind}.DELETE.{what}")
@@ -184,7 +184,7 @@ async def test_a_durable_that_is_gone_is_made_anew_and_delivers_everything(
 
 
 async def test_the_command_tells_why_an_agent_has_no_durable(
-    nats_server: NatsServer, bus: Bus, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+    nats_server: NatsServer, bus: NatsBus, catalog: Catalog, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mesh = Mesh(bus, catalog)
     told = await agent_complaint(nats_server, capsys)
@@ -219,7 +219,7 @@ async def test_a_loop_that_breaks_again_and_again_is_named_until_it_goes_well(me
 async def test_a_permission_that_is_lost_is_told(
     nats_server: NatsServer, connect: Connect, tmp_path: Path, denied: str, part: str
 ) -> None:
-    async with await Bus.connect(nats_server.settings()) as bus:
+    async with await NatsBus.connect(nats_server.settings()) as bus:
         await ensure_streams(bus)
         await Mesh(bus, Catalog(bus)).put(flows.template())
     refusal = f'permissions {{ publish {{ deny: ["{denied}"] }} }}'

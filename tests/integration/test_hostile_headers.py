@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from handrail.coordinator.lists.bulk_read import scan
-from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.permissions import render, users
 from handrail.mesh.streams import FLOW, ensure_streams, stream_walk
 from handrail.mesh.streams.durables import agent_durable
@@ -26,7 +26,7 @@ FLOW_ID = "a" * 32
 LAST = f"flow.refund.{FLOW_ID}.event.refunds.{'f' * 32}.shop.v1.Granted"
 
 Place = tuple[int, bytes]
-Reader = Callable[[Bus], Awaitable[list[Place]]]
+Reader = Callable[[NatsBus], Awaitable[list[Place]]]
 
 
 def template() -> FlowTemplate:
@@ -42,7 +42,7 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 @pytest.fixture
-async def bus(server: NatsServer) -> AsyncIterator[Bus]:
+async def bus(server: NatsServer) -> AsyncIterator[NatsBus]:
     """The coordinator's bus, with the streams and the agent's durable there."""
     async with await connect(server, "coordinator") as bus:
         await ensure_streams(bus)
@@ -60,21 +60,21 @@ async def agent(server: NatsServer) -> AsyncIterator[RawClient]:
         yield client
 
 
-async def connect(server: NatsServer, user: str) -> Bus:
-    return await Bus.connect(server.settings(user, user=user, password=f"secret-of-{user}"))
+async def connect(server: NatsServer, user: str) -> NatsBus:
+    return await NatsBus.connect(server.settings(user, user=user, password=f"secret-of-{user}"))
 
 
-async def by_multi_last(bus: Bus) -> list[Place]:
+async def by_multi_last(bus: NatsBus) -> list[Place]:
     page = await bus.direct_get(FLOW, multi_last=["flow.>"])
     assert page.up_to_sequence == page.messages[-1].sequence
     return [(message.sequence, message.body) for message in page.messages]
 
 
-async def by_batches(bus: Bus) -> list[Place]:
+async def by_batches(bus: NatsBus) -> list[Place]:
     return [(message.sequence, message.body) async for message in stream_walk.oldest_first(bus, FLOW, "flow.>")]
 
 
-async def by_single_batches(bus: Bus) -> list[Place]:
+async def by_single_batches(bus: NatsBus) -> list[Place]:
     found: list[Place] = []
     pending = 1
     while pending:
@@ -84,30 +84,30 @@ async def by_single_batches(bus: Bus) -> list[Place]:
     return found
 
 
-async def backwards(bus: Bus) -> list[Place]:
+async def backwards(bus: NatsBus) -> list[Place]:
     return [(message.sequence, message.body) async for message in stream_walk.newest_first(bus, FLOW, ["flow.>"])][::-1]
 
 
-async def by_sequence(bus: Bus) -> list[Place]:
+async def by_sequence(bus: NatsBus) -> list[Place]:
     found: list[Place] = []
     while (message := await bus.by_sequence(FLOW, len(found) + 1)) is not None:
         found.append((message.sequence, message.body))
     return found
 
 
-async def by_subject(bus: Bus) -> list[Place]:
+async def by_subject(bus: NatsBus) -> list[Place]:
     page = await bus.direct_get(FLOW, multi_last=["flow.>"])
     found = [await bus.last(FLOW, filter_for(message.subject)) for message in page.messages]
     return [(message.sequence, message.body) for message in found if message is not None]
 
 
-async def on_the_leader(bus: Bus) -> list[Place]:
+async def on_the_leader(bus: NatsBus) -> list[Place]:
     page = await bus.direct_get(FLOW, multi_last=["flow.>"])
     found = [await bus.last_on_leader(FLOW, filter_for(message.subject)) for message in page.messages]
     return [(message.sequence, message.body) for message in found if message is not None]
 
 
-async def by_pull(bus: Bus) -> list[Place]:
+async def by_pull(bus: NatsBus) -> list[Place]:
     found: list[Delivery] = []
 
     def on_delivery(delivery: Delivery) -> None:
@@ -120,7 +120,7 @@ async def by_pull(bus: Bus) -> list[Place]:
     return [(delivery.sequence, delivery.body) for delivery in found]
 
 
-async def by_scan(bus: Bus) -> list[Place]:
+async def by_scan(bus: NatsBus) -> list[Place]:
     last = await bus.last(FLOW, LAST)
     assert last is not None
     async with scan(bus, FLOW, "flow.>", up_to=last.sequence) as scanning:
@@ -144,7 +144,7 @@ OTHERS: dict[str, Reader] = {
 
 @pytest.mark.parametrize("empty", [True, False], ids=["empty", "with a body"])
 async def test_no_header_changes_what_a_reader_finds(
-    server: NatsServer, bus: Bus, agent: RawClient, empty: bool
+    server: NatsServer, bus: NatsBus, agent: RawClient, empty: bool
 ) -> None:
     for number, headers in enumerate(FORMS.values()):
         subject = f"flow.refund.{FLOW_ID}.event.refunds.{number:032x}.shop.v1.Granted"
@@ -155,7 +155,7 @@ async def test_no_header_changes_what_a_reader_finds(
         await all_find(stored, agents_bus, EVERYBODY)
 
 
-async def test_no_subject_stops_a_reader(server: NatsServer, bus: Bus, agent: RawClient) -> None:
+async def test_no_subject_stops_a_reader(server: NatsServer, bus: NatsBus, agent: RawClient) -> None:
     for token in TOKENS.values():
         subjects = (
             b"flow.refund.%b.event.refunds.%b.shop.v1.Granted" % (token, b"b" * 32),
@@ -181,6 +181,6 @@ async def everything(agent: RawClient, *, up_to: int) -> list[Place]:
     return found
 
 
-async def all_find(stored: list[Place], bus: Bus, readers: dict[str, Reader]) -> None:
+async def all_find(stored: list[Place], bus: NatsBus, readers: dict[str, Reader]) -> None:
     for name, reader in readers.items():
         assert (name, await asyncio.wait_for(reader(bus), 60)) == (name, stored)

@@ -16,7 +16,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from buf.validate import validate_pb2
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import Bus, NatsBus
 from handrail.mesh.contracts import Contracts, pack
 from handrail.mesh.permissions import render, users
 from handrail.mesh.streams import FLOW, ensure_streams
@@ -216,7 +216,7 @@ async def benches(folder: Path, node: Path) -> AsyncIterator[Bench]:
     with running_server(folder / "nats", accounts=accounts) as server:
         coordinator = server.settings("coordinator", user="coordinator", password="secret-of-coordinator")
         refunds = server.settings("refunds", user="refunds", password="secret-of-refunds")
-        async with await Bus.connect(coordinator) as bus, await Bus.connect(refunds) as other:
+        async with await NatsBus.connect(coordinator) as bus, await NatsBus.connect(refunds) as other:
             await ensure_streams(bus)
             async with running_api(bus, folder / "coordinator") as api:
                 bench = Bench(api, bus, other, folder, node, server.url)

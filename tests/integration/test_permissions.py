@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
 from handrail.mesh.permissions import durable, render, users
@@ -76,13 +76,13 @@ class House:
                 f"$JS.API.CONSUMER.CREATE.{FLOW}.{agent_durable(agent)}", {"stream_name": FLOW, "config": config}
             )
 
-    async def connect(self, user: str, *, node: int = 0) -> Bus:
+    async def connect(self, user: str, *, node: int = 0) -> NatsBus:
         server = self.broker.servers[node] if isinstance(self.broker, NatsCluster) else self.broker
-        bus = await Bus.connect(server.settings(user, user=user, password=password(user)))
+        bus = await NatsBus.connect(server.settings(user, user=user, password=password(user)))
         self._stack.push_async_callback(bus.close)
         return bus
 
-    async def connect_once_allowed(self, user: str) -> Bus:
+    async def connect_once_allowed(self, user: str) -> NatsBus:
         """The same for a user whom a reload is about to bring."""
         async with asyncio.timeout(20):
             while True:
@@ -132,7 +132,7 @@ async def test_an_agent_does_its_part(house: House) -> None:
     await consume(refunds, expected=1)
 
 
-async def consume(bus: Bus, *, expected: int) -> None:
+async def consume(bus: NatsBus, *, expected: int) -> None:
     """Pull and ack what the agent's durable holds, and see the broker forget it."""
     arrived: asyncio.Queue[Delivery] = asyncio.Queue()
     pull = await bus.pull(FLOW, agent_durable(bus.name), in_flight=10, on_delivery=arrived.put_nowait)
@@ -298,7 +298,7 @@ async def test_the_coordinator_can_not_delete_what_happened_p6(house: House) -> 
 async def test_wrong_credentials_are_refused(server: NatsServer) -> None:
     for user, wrong in (("refunds", password("ledger")), ("nobody", "x"), ("", "")):
         with pytest.raises(WrongCredentials) as refusal:
-            await Bus.connect(server.settings("refunds", user=user, password=wrong))
+            await NatsBus.connect(server.settings("refunds", user=user, password=wrong))
         assert ("knows no user" if user else "has nothing to connect") in refusal.value.text
         assert refusal.value.reason_name == "BROKER_PERMISSION"
 

@@ -15,7 +15,7 @@ from handrail.agents import Agent
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.reconcile.presence import Presence
 from handrail.coordinator.reconcile.replica import Replica
-from handrail.mesh.bus import Bus, BusSettings, RawMessage
+from handrail.mesh.bus import BusSettings, NatsBus, RawMessage
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.flow import Flow, ProposalState
@@ -35,7 +35,7 @@ from tests.support.nats_server import NatsServer
 SOON = timedelta(seconds=0.4)
 """What counts as an absence here, so that nobody has to wait for fifteen seconds."""
 
-Connect = Callable[[BusSettings], Awaitable[Bus]]
+Connect = Callable[[BusSettings], Awaitable[NatsBus]]
 
 TEMPLATE = """
 name: refund
@@ -61,7 +61,7 @@ async def silence(for_: timedelta = SOON * 2) -> None:
     await asyncio.sleep(for_.total_seconds())
 
 
-async def recorded(bus: Bus) -> tuple[int, Absence]:
+async def recorded(bus: NatsBus) -> tuple[int, Absence]:
     """How many absences were ever recorded, and the last one."""
     message = await bus.last_on_leader(ABSENCE, "absence.>")
     assert message is not None
@@ -69,18 +69,18 @@ async def recorded(bus: Bus) -> tuple[int, Absence]:
     return message.sequence, Absence(from_timestamp(said.start_time), from_timestamp(said.end_time))
 
 
-async def beat(bus: Bus) -> RawMessage:
+async def beat(bus: NatsBus) -> RawMessage:
     """The last sign of presence."""
     message = await bus.last_on_leader(LEASES, "$KV.leases.presence")
     assert message is not None
     return message
 
 
-async def test_the_first_sign_ever_follows_no_absence(bus: Bus) -> None:
+async def test_the_first_sign_ever_follows_no_absence(bus: NatsBus) -> None:
     assert (await Presence(bus, absent_after=SOON).present()).absences == ()
 
 
-async def test_a_silence_is_on_record_once_with_the_brokers_times_and_everybody_knows(bus: Bus) -> None:
+async def test_a_silence_is_on_record_once_with_the_brokers_times_and_everybody_knows(bus: NatsBus) -> None:
     await Presence(bus, absent_after=SOON).present()
     before = await beat(bus)
     await silence()
@@ -93,7 +93,7 @@ async def test_a_silence_is_on_record_once_with_the_brokers_times_and_everybody_
     assert await recorded(bus) == (1, absence)
 
 
-async def test_who_was_paused_beside_another_was_not_missed(bus: Bus) -> None:
+async def test_who_was_paused_beside_another_was_not_missed(bus: NatsBus) -> None:
     paused = Presence(bus, absent_after=SOON)
     await paused.present()
     for _ in range(6):
@@ -102,7 +102,7 @@ async def test_who_was_paused_beside_another_was_not_missed(bus: Bus) -> None:
     assert (await paused.present()).absences == ()
 
 
-async def test_an_absence_that_nobody_lived_to_record_is_recorded_by_the_next(bus: Bus) -> None:
+async def test_an_absence_that_nobody_lived_to_record_is_recorded_by_the_next(bus: NatsBus) -> None:
     class Dies(Presence):
         async def _record(self, gap: Absence) -> None:
             raise BrokerUnavailable("killed before it could record the gap")
@@ -116,7 +116,7 @@ async def test_an_absence_that_nobody_lived_to_record_is_recorded_by_the_next(bu
     assert absence.start == start
 
 
-async def test_nobody_is_there_where_timers_are_not_handled(bus: Bus, catalog: Catalog) -> None:
+async def test_nobody_is_there_where_timers_are_not_handled(bus: NatsBus, catalog: Catalog) -> None:
     """The process alone is no presence: without the durable nothing that fired is handed out."""
     presence, stopping = Presence(bus, absent_after=SOON), asyncio.Event()
     running = asyncio.create_task(presence.run(stopping))
@@ -131,7 +131,7 @@ async def test_nobody_is_there_where_timers_are_not_handled(bus: Bus, catalog: C
 @asynccontextmanager
 async def coordinating(server: NatsServer) -> AsyncIterator[Replica]:
     """A coordinator of its own connection, for as long as the block runs."""
-    async with await Bus.connect(server.settings("coordinator")) as bus:
+    async with await NatsBus.connect(server.settings("coordinator")) as bus:
         replica = Replica(bus, holder="test", absent_after=SOON)
         await replica.prepare(replicas=1)
         work = asyncio.create_task(replica.run(asyncio.Event()))
@@ -167,7 +167,7 @@ def is_asked(flow: Flow) -> bool:
 
 
 async def test_p7_an_outage_of_everything_undoes_nothing_and_lets_no_approval_expire(
-    bus: Bus, catalog: Catalog, nats_server: NatsServer
+    bus: NatsBus, catalog: Catalog, nats_server: NatsServer
 ) -> None:
     """Down for longer than every time-out, expiry and deadline: server, coordinator and agents."""
     mesh, waiting, asked = Mesh(bus, catalog), "a" * 32, "b" * 32

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import (
     AlreadyStored,
     BrokerPermission,
@@ -40,7 +40,7 @@ ACCOUNTS = accounts("flow.refund.*.event.ledger.>")
 
 
 async def test_p3_of_many_publishers_on_one_subject_one_is_stored(
-    nats_server: NatsServer, bus: Bus, connect: Connect
+    nats_server: NatsServer, bus: NatsBus, connect: Connect
 ) -> None:
     others = [await connect(nats_server.settings(f"agent{number}")) for number in range(5)]
     for attempt in range(50):
@@ -52,7 +52,7 @@ async def test_p3_of_many_publishers_on_one_subject_one_is_stored(
         assert sum(isinstance(answer, AlreadyStored) for answer in answers) == 5
 
 
-async def test_p3_of_different_outcomes_with_expectation_zero_one_is_stored(bus: Bus) -> None:
+async def test_p3_of_different_outcomes_with_expectation_zero_one_is_stored(bus: NatsBus) -> None:
     for attempt in range(50):
         answers = await asyncio.gather(
             *(
@@ -70,7 +70,7 @@ async def test_p3_of_different_outcomes_with_expectation_zero_one_is_stored(bus:
         assert sum(isinstance(answer, WrongSequence) for answer in answers) == 2
 
 
-async def test_a_refused_expectation_tells_the_last_sequence(bus: Bus) -> None:
+async def test_a_refused_expectation_tells_the_last_sequence(bus: NatsBus) -> None:
     first = await bus.publish("flow.refund.f.a", b"", expected_sequence=0, expected_filter="flow.refund.f.>")
     second = await bus.publish("flow.refund.f.b", b"", expected_sequence=first, expected_filter="flow.refund.f.>")
     with pytest.raises(WrongSequence) as refusal:
@@ -78,27 +78,27 @@ async def test_a_refused_expectation_tells_the_last_sequence(bus: Bus) -> None:
     assert refusal.value.last_sequence == second
 
 
-async def test_headers_are_stored(bus: Bus) -> None:
+async def test_headers_are_stored(bus: NatsBus) -> None:
     await bus.publish("flow.refund.f.a", b"", headers={"traceparent": "00-aa-bb-01"})
     message = await bus.last(FLOW, "flow.refund.f.a")
     assert message is not None
     assert message.headers["traceparent"] == "00-aa-bb-01"
 
 
-async def test_a_message_larger_than_the_broker_takes_is_refused_before_it_is_sent(bus: Bus) -> None:
+async def test_a_message_larger_than_the_broker_takes_is_refused_before_it_is_sent(bus: NatsBus) -> None:
     with pytest.raises(TooLarge) as refusal:
         await bus.publish("flow.refund.f.a", b"x" * (bus.connection.max_payload + 1))
     assert refusal.value.metadata["limit"] == str(bus.connection.max_payload)
     assert await bus.publish("flow.refund.f.a", b"x" * bus.connection.max_payload) == 1
 
 
-async def test_a_subject_that_is_none_is_refused_and_the_rest_goes_on(bus: Bus) -> None:
+async def test_a_subject_that_is_none_is_refused_and_the_rest_goes_on(bus: NatsBus) -> None:
     with pytest.raises(HandrailError, match="can't send"):
         await bus.publish("flow.refund.with space\r\nPUB x 0\r\n", b"")
     assert await bus.publish("flow.refund.f.a", b"") == 1
 
 
-async def test_a_full_stream_refuses_and_goes_on_when_there_is_room(bus: Bus) -> None:
+async def test_a_full_stream_refuses_and_goes_on_when_there_is_room(bus: NatsBus) -> None:
     await ensure_streams(bus, limits=FlowLimits(max_messages=3))
     for number in range(3):
         await bus.publish(f"flow.refund.{number}", b"kept")
@@ -112,7 +112,7 @@ async def test_a_full_stream_refuses_and_goes_on_when_there_is_room(bus: Bus) ->
     assert len((await bus.direct_get(FLOW, multi_last=["flow.>"])).messages) == 4
 
 
-async def test_a_stream_full_of_bytes_refuses(bus: Bus) -> None:
+async def test_a_stream_full_of_bytes_refuses(bus: NatsBus) -> None:
     await ensure_streams(bus, limits=FlowLimits(max_bytes=4096))
     answers = [await _outcome(bus, f"flow.refund.{number}", b"x" * 1000) for number in range(10)]
     stored = [answer for answer in answers if isinstance(answer, int)]
@@ -120,7 +120,7 @@ async def test_a_stream_full_of_bytes_refuses(bus: Bus) -> None:
     assert all(isinstance(answer, StreamFull) for answer in answers[len(stored) :])
 
 
-async def _outcome(bus: Bus, subject: str, body: bytes) -> int | HandrailError:
+async def _outcome(bus: NatsBus, subject: str, body: bytes) -> int | HandrailError:
     try:
         return await bus.publish(subject, body)
     except HandrailError as error:
@@ -131,7 +131,7 @@ async def test_p6_a_publish_without_permission_is_refused_at_once(tmp_path_facto
     with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:
         coordinator = server.settings("coordinator", user="coordinator", password="secret")
         ledger = server.settings("ledger", user="ledger", password="secret")
-        async with await Bus.connect(coordinator) as admin, await Bus.connect(ledger) as agent:
+        async with await NatsBus.connect(coordinator) as admin, await NatsBus.connect(ledger) as agent:
             await ensure_streams(admin)
             # Without the correlation of refusals this would end in a time-out, a day later than the test's.
             with pytest.raises(BrokerPermission) as refusal:
@@ -143,7 +143,7 @@ async def test_p6_a_publish_without_permission_is_refused_at_once(tmp_path_facto
 async def test_a_subscription_without_permission_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:
         ledger = server.settings("ledger", user="ledger", password="secret")
-        async with await Bus.connect(ledger) as agent:
+        async with await NatsBus.connect(ledger) as agent:
             with pytest.raises(BrokerPermission, match=r"flow\.>"):
                 await agent.subscribe("flow.>", lambda _: None)
 
@@ -153,7 +153,7 @@ async def test_only_the_refused_of_many_publishes_fail(tmp_path_factory: pytest.
     with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:
         coordinator = server.settings("coordinator", user="coordinator", password="secret")
         ledger = server.settings("ledger", user="ledger", password="secret")
-        async with await Bus.connect(coordinator) as admin, await Bus.connect(ledger) as agent:
+        async with await NatsBus.connect(coordinator) as admin, await NatsBus.connect(ledger) as agent:
             await ensure_streams(admin)
             allowed = [f"flow.refund.{number}.event.ledger.i.T" for number in range(100)]
             refused = [f"flow.refund.{number}.event.Other.i.T" for number in range(100)]
@@ -169,7 +169,7 @@ async def test_permissions_that_are_added_later_count_at_once(tmp_path_factory: 
     with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:
         coordinator = server.settings("coordinator", user="coordinator", password="secret")
         ledger = server.settings("ledger", user="ledger", password="secret")
-        async with await Bus.connect(coordinator) as admin, await Bus.connect(ledger) as agent:
+        async with await NatsBus.connect(coordinator) as admin, await NatsBus.connect(ledger) as agent:
             await ensure_streams(admin)
             server.write_config(accounts=accounts("flow.refund.*.event.ledger.>", "flow.audit.*.event.ledger.>"))
             server.reload()
@@ -184,7 +184,7 @@ async def test_permissions_that_are_added_later_count_at_once(tmp_path_factory: 
 async def test_a_user_that_is_shut_out_is_told_so(tmp_path_factory: pytest.TempPathFactory) -> None:
     with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:
         ledger = server.settings("ledger", user="ledger", password="secret")
-        async with await Bus.connect(ledger) as agent:
+        async with await NatsBus.connect(ledger) as agent:
             publishing = asyncio.create_task(agent.publish("flow.refund.F.event.ledger.i.T", b"", timeout=SOON))
             server.write_config(accounts=accounts(password="another"))
             server.reload()
@@ -201,16 +201,16 @@ async def test_wrong_credentials_are_refused_without_waiting(tmp_path_factory: p
     with running_server(tmp_path_factory.mktemp("nats"), accounts=ACCOUNTS) as server:
         settings = server.settings("ledger", user="ledger", password="wrong")
         with pytest.raises(BrokerPermission, match="ledger"):
-            await Bus.connect(settings)
+            await NatsBus.connect(settings)
 
 
 async def test_a_broker_that_is_not_there_is_unavailable() -> None:
     settings = BusSettings(servers=("nats://127.0.0.1:1",), name="ledger", connect_timeout=timedelta(milliseconds=300))
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1 within"):
-        await Bus.connect(settings)
+        await NatsBus.connect(settings)
 
 
-async def test_a_subject_that_no_stream_takes_is_tried_until_the_timeout(bus: Bus) -> None:
+async def test_a_subject_that_no_stream_takes_is_tried_until_the_timeout(bus: NatsBus) -> None:
     with pytest.raises(BrokerUnavailable, match="no stream takes this subject"):
         await bus.publish("nowhere.at.all", b"", timeout=timedelta(milliseconds=300))
 
@@ -224,7 +224,7 @@ async def test_a_stream_that_comes_in_time_takes_the_message(nats_server: NatsSe
 
 
 async def test_p3_nothing_is_lost_or_stored_twice_when_the_broker_is_killed_under_load(
-    nats_server: NatsServer, bus: Bus
+    nats_server: NatsServer, bus: NatsBus
 ) -> None:
     outcomes = Outcomes()
     subjects = [f"flow.refund.{number}" for number in range(4000)]
@@ -244,7 +244,9 @@ async def test_p3_nothing_is_lost_or_stored_twice_when_the_broker_is_killed_unde
     assert info["state"]["messages"] == len(subjects)
 
 
-async def test_a_publish_while_the_broker_is_away_is_stored_when_it_is_back(nats_server: NatsServer, bus: Bus) -> None:
+async def test_a_publish_while_the_broker_is_away_is_stored_when_it_is_back(
+    nats_server: NatsServer, bus: NatsBus
+) -> None:
     nats_server.kill()
     publishing = asyncio.create_task(bus.publish("flow.refund.f.a", b"", timeout=SOON))
     await until(lambda: not bus.connection.client.is_connected)
@@ -252,13 +254,15 @@ async def test_a_publish_while_the_broker_is_away_is_stored_when_it_is_back(nats
     assert await publishing == 1
 
 
-async def test_a_broker_that_stays_away_is_unavailable(nats_server: NatsServer, bus: Bus) -> None:
+async def test_a_broker_that_stays_away_is_unavailable(nats_server: NatsServer, bus: NatsBus) -> None:
     nats_server.kill()
     with pytest.raises(BrokerUnavailable):
         await bus.publish("flow.refund.f.a", b"", timeout=timedelta(milliseconds=300))
 
 
-async def test_an_answer_that_got_lost_in_a_silent_broker_is_asked_for_again(nats_server: NatsServer, bus: Bus) -> None:
+async def test_an_answer_that_got_lost_in_a_silent_broker_is_asked_for_again(
+    nats_server: NatsServer, bus: NatsBus
+) -> None:
     nats_server.pause()
     publishing = asyncio.create_task(bus.publish("flow.refund.f.a", b"", timeout=SOON))
     await asyncio.sleep(0)
@@ -266,7 +270,7 @@ async def test_an_answer_that_got_lost_in_a_silent_broker_is_asked_for_again(nat
     assert await publishing == 1
 
 
-async def test_what_waits_when_the_bus_closes_is_told_so(bus: Bus) -> None:
+async def test_what_waits_when_the_bus_closes_is_told_so(bus: NatsBus) -> None:
     outcomes = Outcomes()
     bus.publish_nowait("nowhere.at.all", b"", outcomes.of("a"), timeout=timedelta(days=1))
     await bus.close()
@@ -275,7 +279,7 @@ async def test_what_waits_when_the_bus_closes_is_told_so(bus: Bus) -> None:
         await bus.publish("flow.refund.f.b", b"")
 
 
-async def test_the_reasons_of_errors_are_those_of_the_api(bus: Bus) -> None:
+async def test_the_reasons_of_errors_are_those_of_the_api(bus: NatsBus) -> None:
     await bus.publish("flow.refund.f.a", b"")
     with pytest.raises(HandrailError) as refusal:
         await bus.publish("nowhere", b"", timeout=timedelta(milliseconds=100))

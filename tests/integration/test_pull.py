@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.streams import FLOW
 from tests.conftest import Connect
@@ -14,12 +14,12 @@ from tests.support.nats_server import NatsServer
 from tests.support.waiting import eventually, until
 
 
-async def make_durable(bus: Bus, name: str = "agent-a", **config: Any) -> None:
+async def make_durable(bus: NatsBus, name: str = "agent-a", **config: Any) -> None:
     wanted = {"durable_name": name, "ack_policy": "explicit", "max_ack_pending": -1, **config}
     await bus.request_json(f"$JS.API.CONSUMER.CREATE.{FLOW}.{name}", {"stream_name": FLOW, "config": wanted})
 
 
-async def publish(bus: Bus, number: int, first: int = 0) -> None:
+async def publish(bus: NatsBus, number: int, first: int = 0) -> None:
     await asyncio.gather(*(bus.publish(f"flow.t.{n}", b"%d" % n) for n in range(first, first + number)))
 
 
@@ -27,7 +27,7 @@ def _at_least(counts: Counter[int], number: int) -> bool:
     return len(counts) >= number
 
 
-async def all_settled(bus: Bus, name: str = "agent-a") -> None:
+async def all_settled(bus: NatsBus, name: str = "agent-a") -> None:
     async def nothing_left() -> bool:
         info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{name}")
         return not info["num_ack_pending"] and not info["num_pending"]
@@ -35,7 +35,7 @@ async def all_settled(bus: Bus, name: str = "agent-a") -> None:
     await eventually(nothing_left)
 
 
-async def test_every_message_is_delivered_once_and_acked(bus: Bus) -> None:
+async def test_every_message_is_delivered_once_and_acked(bus: NatsBus) -> None:
     await make_durable(bus)
     await publish(bus, 2000)
     seen: list[Delivery] = []
@@ -55,7 +55,7 @@ async def test_every_message_is_delivered_once_and_acked(bus: Bus) -> None:
     await all_settled(bus)
 
 
-async def test_no_more_than_in_flight_are_unsettled(bus: Bus) -> None:
+async def test_no_more_than_in_flight_are_unsettled(bus: NatsBus) -> None:
     await make_durable(bus)
     await publish(bus, 200)
     held: list[Delivery] = []
@@ -75,7 +75,7 @@ async def test_no_more_than_in_flight_are_unsettled(bus: Bus) -> None:
     await pull.stop()
 
 
-async def test_times_of_deliveries_and_reads_agree_to_the_microsecond(bus: Bus) -> None:
+async def test_times_of_deliveries_and_reads_agree_to_the_microsecond(bus: NatsBus) -> None:
     await make_durable(bus)
     await publish(bus, 100)
     times: dict[int, datetime] = {}
@@ -91,7 +91,7 @@ async def test_times_of_deliveries_and_reads_agree_to_the_microsecond(bus: Bus) 
     await pull.stop()
 
 
-async def test_a_nak_delivers_again_and_counts(bus: Bus) -> None:
+async def test_a_nak_delivers_again_and_counts(bus: NatsBus) -> None:
     await make_durable(bus)
     await publish(bus, 1)
     seen: list[Delivery] = []
@@ -112,7 +112,7 @@ async def test_a_nak_delivers_again_and_counts(bus: Bus) -> None:
     await all_settled(bus)
 
 
-async def test_a_settled_delivery_stays_settled(bus: Bus) -> None:
+async def test_a_settled_delivery_stays_settled(bus: NatsBus) -> None:
     await make_durable(bus)
     await publish(bus, 3)
     seen: list[Delivery] = []
@@ -127,7 +127,7 @@ async def test_a_settled_delivery_stays_settled(bus: Bus) -> None:
     await all_settled(bus)
 
 
-async def test_term_ends_a_delivery_and_tells_why(bus: Bus) -> None:
+async def test_term_ends_a_delivery_and_tells_why(bus: NatsBus) -> None:
     await make_durable(bus)
     await publish(bus, 1)
     advisories: list[bytes] = []
@@ -141,7 +141,7 @@ async def test_term_ends_a_delivery_and_tells_why(bus: Bus) -> None:
     await all_settled(bus)
 
 
-async def test_in_progress_keeps_a_delivery_from_coming_again(bus: Bus) -> None:
+async def test_in_progress_keeps_a_delivery_from_coming_again(bus: NatsBus) -> None:
     await make_durable(bus, ack_wait=500_000_000)
     await publish(bus, 2)
     seen: list[Delivery] = []
@@ -161,7 +161,7 @@ async def test_in_progress_keeps_a_delivery_from_coming_again(bus: Bus) -> None:
     await pull.stop()
 
 
-async def test_stopping_hands_back_what_was_not_begun(bus: Bus) -> None:
+async def test_stopping_hands_back_what_was_not_begun(bus: NatsBus) -> None:
     await make_durable(bus)
     await publish(bus, 500)
     seen: list[Delivery] = []
@@ -184,7 +184,7 @@ async def test_stopping_hands_back_what_was_not_begun(bus: Bus) -> None:
     assert not {delivery.sequence for delivery in seen} & {delivery.sequence for delivery in others}
 
 
-async def test_two_workers_share_a_durable(nats_server: NatsServer, bus: Bus, connect: Connect) -> None:
+async def test_two_workers_share_a_durable(nats_server: NatsServer, bus: NatsBus, connect: Connect) -> None:
     await make_durable(bus)
     await publish(bus, 1000)
     counts: Counter[int] = Counter()
@@ -201,7 +201,7 @@ async def test_two_workers_share_a_durable(nats_server: NatsServer, bus: Bus, co
         await pull.stop()
 
 
-async def test_a_missing_durable_is_reported_and_waited_for(bus: Bus) -> None:
+async def test_a_missing_durable_is_reported_and_waited_for(bus: NatsBus) -> None:
     seen: list[Delivery] = []
     problems: list[HandrailError] = []
     await publish(bus, 3)
@@ -214,7 +214,7 @@ async def test_a_missing_durable_is_reported_and_waited_for(bus: Bus) -> None:
     await pull.stop()
 
 
-async def test_a_deleted_durable_is_reported_and_waited_for(bus: Bus) -> None:
+async def test_a_deleted_durable_is_reported_and_waited_for(bus: NatsBus) -> None:
     seen: list[Delivery] = []
     problems: list[HandrailError] = []
     await make_durable(bus)
@@ -228,7 +228,7 @@ async def test_a_deleted_durable_is_reported_and_waited_for(bus: Bus) -> None:
     await pull.stop()
 
 
-async def test_consuming_goes_on_after_the_broker_was_killed(nats_server: NatsServer, bus: Bus) -> None:
+async def test_consuming_goes_on_after_the_broker_was_killed(nats_server: NatsServer, bus: NatsBus) -> None:
     await make_durable(bus, ack_wait=1_000_000_000)
     await publish(bus, 1000)
     counts: Counter[int] = Counter()
@@ -248,7 +248,7 @@ async def test_consuming_goes_on_after_the_broker_was_killed(nats_server: NatsSe
     await pull.stop()
 
 
-async def test_consuming_goes_on_when_the_broker_was_silent_for_a_while(nats_server: NatsServer, bus: Bus) -> None:
+async def test_consuming_goes_on_when_the_broker_was_silent_for_a_while(nats_server: NatsServer, bus: NatsBus) -> None:
     await make_durable(bus)
     await publish(bus, 1)
     seen: list[Delivery] = []

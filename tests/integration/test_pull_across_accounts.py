@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
-from handrail.mesh.bus import Bus, Delivery, Pull
+from handrail.mesh.bus import Delivery, NatsBus, Pull
 from handrail.mesh.permissions import render, users
 from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.streams.durables import ensure_durables
@@ -52,7 +52,7 @@ def configuration() -> str:
     return render(templates, {user.name: "secret" for user in users(templates)})
 
 
-async def connect_both(server: NatsServer, connect: Connect) -> tuple[Bus, Bus]:
+async def connect_both(server: NatsServer, connect: Connect) -> tuple[NatsBus, NatsBus]:
     coordinator = await connect(server.settings("coordinator", user="coordinator", password="secret"))
     await ensure_streams(coordinator)
     await ensure_durables(coordinator, [flows.template()])

@@ -13,7 +13,7 @@ import pytest
 
 from handrail.agents import Agent
 from handrail.coordinator.reconcile.replica import Replica
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template, load_yaml
@@ -40,7 +40,7 @@ steps:
 
 
 @pytest.fixture
-async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
     mesh = Mesh(bus, catalog)
     contracts = Contracts.from_messages([ChargebackReceived, ChargebackEnriched, CustomerNotified])
     await mesh.put(Template.compile(load_yaml(TEMPLATE), contracts))
@@ -48,7 +48,7 @@ async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
 
 
 @asynccontextmanager
-async def coordinating(bus: Bus) -> AsyncIterator[None]:
+async def coordinating(bus: NatsBus) -> AsyncIterator[None]:
     replica, stopping = Replica(bus, holder="test"), asyncio.Event()
     await replica.prepare(replicas=1)
     work = asyncio.create_task(replica.run(stopping))
@@ -107,7 +107,7 @@ def ids() -> list[str]:
     return [f"{number:032x}" for number in range(1, FLOWS + 1)]
 
 
-async def begin(bus: Bus, flow_ids: list[str]) -> None:
+async def begin(bus: NatsBus, flow_ids: list[str]) -> None:
     entries = [flows.start(flow_id) for flow_id in flow_ids]
     await asyncio.gather(*(bus.publish(entry.address.subject, entry.body) for entry in entries))
 

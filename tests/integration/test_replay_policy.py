@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import Bus, NatsBus
 from handrail.mesh.streams import ensure_streams
 from handrail.mesh.streams.catalog import Catalog
 from handrail.v1 import template_service_pb2 as pb
@@ -175,7 +175,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """A server with the refunds and the template that they were recorded under."""
 
     async def fill(server: NatsServer) -> None:
-        async with await Bus.connect(server.settings()) as bus:
+        async with await NatsBus.connect(server.settings()) as bus:
             await ensure_streams(bus)
             await Catalog(bus).put(stored(refund_template()))
             await record(bus, REFUNDS, seed=7)
@@ -196,7 +196,7 @@ async def test_what_if_counts_what_a_brute_force_script_counts_and_writes_nothin
     starts = sorted(flow.messages[0][3] for flow in flows.values())
     since, until = starts[REFUNDS // 4], starts[3 * REFUNDS // 4]
     async with (
-        await Bus.connect(recorded.settings()) as bus,
+        await NatsBus.connect(recorded.settings()) as bus,
         running_api(bus, tmp_path, decides=False) as api,
     ):
         before = await streams(bus)
@@ -268,7 +268,7 @@ def stamp(micros: int) -> Timestamp:
 async def test_a_template_that_does_not_pass_its_check_is_refused(recorded: NatsServer, tmp_path: Path) -> None:
     template = refund_template().proto
     template.gates[0].when = "event.amount.cents > 1"
-    async with await Bus.connect(recorded.settings()) as bus, running_api(bus, tmp_path, decides=False) as api:
+    async with await NatsBus.connect(recorded.settings()) as bus, running_api(bus, tmp_path, decides=False) as api:
         refusal = await refused(first(api, pb.ReplayPolicyRequest(template=template)))
         assert refusal.reason == "TEMPLATE_REFUSED"
         template = refund_template().proto

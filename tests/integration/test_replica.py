@@ -14,7 +14,7 @@ from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
 from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, StepRun
@@ -46,7 +46,7 @@ steps:
 
 
 @pytest.fixture
-async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
     """The refund with a first step that times out soon."""
     mesh = Mesh(bus, catalog)
     contracts = Contracts.from_messages([ChargebackReceived, ChargebackEnriched, CustomerNotified])
@@ -55,7 +55,7 @@ async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
 
 
 @asynccontextmanager
-async def running(bus: Bus) -> AsyncIterator[Replica]:
+async def running(bus: NatsBus) -> AsyncIterator[Replica]:
     """A replica for as long as the block runs; its sweep never comes by itself."""
     replica = Replica(bus, holder="test", sweep_interval=timedelta(hours=1))
     await replica.prepare(replicas=1)
@@ -68,12 +68,12 @@ async def running(bus: Bus) -> AsyncIterator[Replica]:
         await work
 
 
-async def publish(bus: Bus, entry: Entry) -> int:
+async def publish(bus: NatsBus, entry: Entry) -> int:
     """Store a message as its agent would."""
     return await bus.publish(entry.address.subject, entry.body)
 
 
-async def armed(bus: Bus) -> set[str]:
+async def armed(bus: NatsBus) -> set[str]:
     """The timers that the broker holds."""
     info = await bus.request_json(f"$JS.API.STREAM.INFO.{TIMER}", {"subjects_filter": "timer.>"})
     return set(info["state"].get("subjects") or {})
@@ -144,7 +144,7 @@ async def test_what_came_since_is_read_on_from_where_the_flow_was_left(mesh: Mes
     assert not any("enrich-" in name for name in await armed(mesh.bus))
 
 
-async def test_a_lease_held_by_another_replica_makes_the_flow_busy_until_it_is_given_back(bus: Bus) -> None:
+async def test_a_lease_held_by_another_replica_makes_the_flow_busy_until_it_is_given_back(bus: NatsBus) -> None:
     ours, theirs = (Leases(LeaseBucket(bus), holder=name, ttl=timedelta(seconds=2)) for name in ("a", "b"))
     async with ours.hold("flow.refund.x"):
         with pytest.raises(HandrailError, match="another replica") as refused:
@@ -155,7 +155,7 @@ async def test_a_lease_held_by_another_replica_makes_the_flow_busy_until_it_is_g
         pass
 
 
-async def test_a_lease_is_renewed_for_as_long_as_it_is_held(bus: Bus) -> None:
+async def test_a_lease_is_renewed_for_as_long_as_it_is_held(bus: NatsBus) -> None:
     bucket = LeaseBucket(bus)
     async with Leases(bucket, holder="a", ttl=timedelta(seconds=1)).hold("duty.sweep"):
         first = await bucket.entry("duty.sweep")
@@ -164,7 +164,7 @@ async def test_a_lease_is_renewed_for_as_long_as_it_is_held(bus: Bus) -> None:
         assert renewed is not None
 
 
-async def tracked(bus: Bus) -> int:
+async def tracked(bus: NatsBus) -> int:
     """What `track` has still to handle."""
     info = await bus.request_json("$JS.API.CONSUMER.INFO.FLOW.track")
     return int(info["num_pending"]) + int(info["num_ack_pending"])

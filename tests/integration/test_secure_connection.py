@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer, running_server
@@ -111,9 +111,9 @@ async def test_without_a_certificate_or_with_another_nkey_there_is_no_connection
         good = settings(server, authority, seed)
         # What is left of the refusal depends on when the server closes: its alert, or a broken pipe.
         with pytest.raises((BrokerUnavailable, BrokerPermission)):
-            await Bus.connect(replace(good, tls_cert=None, tls_key=None))
+            await NatsBus.connect(replace(good, tls_cert=None, tls_key=None))
         with pytest.raises(BrokerPermission):
-            await Bus.connect(replace(good, nkey_seed_file=other))
+            await NatsBus.connect(replace(good, nkey_seed_file=other))
 
 
 async def test_a_file_that_is_not_there_is_named(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -123,17 +123,17 @@ async def test_a_file_that_is_not_there_is_named(nats_server: NatsServer, tmp_pa
         replace(nats_server.settings(), nkey_seed_file=missing),
     ):
         with pytest.raises(BrokerPermission, match=r"missing, which .*, can't be used: No such file"):
-            await Bus.connect(settings)
+            await NatsBus.connect(settings)
 
 
 async def test_a_file_that_is_no_certificate_is_named(nats_server: NatsServer, tmp_path: Path) -> None:
     garbage = tmp_path / "garbage.pem"
     garbage.write_text("no certificate")
     with pytest.raises(BrokerPermission, match=r"garbage\.pem, which it is to connect with, can't be used"):
-        await Bus.connect(replace(nats_server.settings(), tls_ca=garbage))
+        await NatsBus.connect(replace(nats_server.settings(), tls_ca=garbage))
 
 
 async def test_an_address_that_is_none_is_an_error_of_ours() -> None:
     for address in ("", "ftp://127.0.0.1:1", "nats://127.0.0.1:not-a-port"):
         with pytest.raises(BrokerUnavailable):
-            await Bus.connect(BusSettings(servers=(address,), name="x", connect_timeout=timedelta(seconds=1)))
+            await NatsBus.connect(BusSettings(servers=(address,), name="x", connect_timeout=timedelta(seconds=1)))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from handrail.agents import Agent, Context
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams import start_flow
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.wire.envelope import pack
@@ -34,7 +34,7 @@ NEW = template(
 
 
 @pytest.fixture
-def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
     """A mesh on a server of the test's own."""
     return Mesh(bus, catalog)
 

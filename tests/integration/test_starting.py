@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams import ensure_streams, start_flow
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
@@ -18,7 +18,7 @@ from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind
 from handrail.v1.event_pb2 import Event
 from payments.v1.payments_pb2 import ChargebackEnriched
 from tests.support import flows
-from tests.support.lagging import BehindBus
+from tests.support.lagging import BehindNatsBus
 from tests.support.mesh import Mesh, name_of_status
 from tests.support.nats_server import NatsCluster
 
@@ -26,7 +26,7 @@ KEY = "c-1"
 
 
 @pytest.fixture
-async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
     """The refund of two steps, stored and active."""
     mesh = Mesh(bus, catalog)
     await mesh.put(flows.template())
@@ -83,24 +83,26 @@ RACES = 12
 
 
 @pytest.fixture
-async def contenders(nats_cluster: NatsCluster) -> AsyncIterator[list[BehindBus]]:
+async def contenders(nats_cluster: NatsCluster) -> AsyncIterator[list[BehindNatsBus]]:
     """Four connections to three servers, whose reads are answered by replicas that lag."""
     async with AsyncExitStack() as stack:
-        buses: list[BehindBus] = []
+        buses: list[BehindNatsBus] = []
         for number in range(4):
             settings = nats_cluster.servers[number % 3].settings("coordinator")
-            bus = BehindBus((await stack.enter_async_context(await Bus.connect(settings))).connection)
+            bus = BehindNatsBus((await stack.enter_async_context(await NatsBus.connect(settings))).connection)
             buses.append(bus)
         await ensure_streams(buses[0], replicas=3)
         yield buses
 
 
-async def test_p3_on_three_servers_an_agent_and_the_api_begin_one_flow_of_a_key(contenders: list[BehindBus]) -> None:
+async def test_p3_on_three_servers_an_agent_and_the_api_begin_one_flow_of_a_key(
+    contenders: list[BehindNatsBus],
+) -> None:
     catalog = Catalog(contenders[0])
     mesh = Mesh(contenders[0], catalog)
     await mesh.put(flows.template())
 
-    async def begin(bus: BehindBus, key: str, source: str) -> start_flow.Started:
+    async def begin(bus: BehindNatsBus, key: str, source: str) -> start_flow.Started:
         bus.lag(reads=4)
         template: Template = await catalog.active("refund")
         requester = "olga" if source == COORDINATOR else ""

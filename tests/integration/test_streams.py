@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import (
     ABSENCE,
@@ -25,16 +25,16 @@ from tests.support.nats_server import NatsServer
 
 
 @pytest.fixture
-async def empty(nats_server: NatsServer, connect: Connect) -> Bus:
+async def empty(nats_server: NatsServer, connect: Connect) -> NatsBus:
     return await connect(nats_server.settings())
 
 
-async def config(bus: Bus, stream: str) -> dict[str, Any]:
+async def config(bus: NatsBus, stream: str) -> dict[str, Any]:
     answer: dict[str, Any] = (await bus.request_json(f"$JS.API.STREAM.INFO.{stream}"))["config"]
     return answer
 
 
-async def refused(bus: Bus, operation: str, payload: dict[str, Any]) -> bool:
+async def refused(bus: NatsBus, operation: str, payload: dict[str, Any]) -> bool:
     try:
         await bus.request_json(operation, payload)
     except HandrailError:
@@ -42,13 +42,13 @@ async def refused(bus: Bus, operation: str, payload: dict[str, Any]) -> bool:
     return False
 
 
-async def test_one_call_creates_every_stream(empty: Bus) -> None:
+async def test_one_call_creates_every_stream(empty: NatsBus) -> None:
     await ensure_streams(empty)
     names = (await empty.request_json("$JS.API.STREAM.NAMES"))["streams"]
     assert set(names) == {FLOW, TIMER, TEMPLATE, QUARANTINE, KEY, ABSENCE, LEASES, WORKER}
 
 
-async def test_a_second_call_changes_nothing(empty: Bus) -> None:
+async def test_a_second_call_changes_nothing(empty: NatsBus) -> None:
     await ensure_streams(empty)
     await empty.publish("flow.refund.f", b"kept")
     before = [await config(empty, name) for name in (FLOW, TIMER, LEASES)]
@@ -62,7 +62,7 @@ async def test_replicas_that_start_at_once_agree(nats_server: NatsServer, connec
     await asyncio.gather(*(ensure_streams(bus) for bus in buses))
 
 
-async def test_what_is_recorded_can_be_neither_deleted_nor_purged(bus: Bus) -> None:
+async def test_what_is_recorded_can_be_neither_deleted_nor_purged(bus: NatsBus) -> None:
     sequence = await bus.publish("flow.refund.f", b"kept")
     assert await refused(bus, f"$JS.API.STREAM.MSG.DELETE.{FLOW}", {"seq": sequence})
     assert await refused(bus, f"$JS.API.STREAM.PURGE.{FLOW}", {})
@@ -72,7 +72,7 @@ async def test_what_is_recorded_can_be_neither_deleted_nor_purged(bus: Bus) -> N
     assert await bus.by_sequence(FLOW, sequence) is not None
 
 
-async def test_a_foreign_stream_is_refused_with_what_differs(empty: Bus) -> None:
+async def test_a_foreign_stream_is_refused_with_what_differs(empty: NatsBus) -> None:
     await empty.request_json(f"$JS.API.STREAM.CREATE.{FLOW}", {"name": FLOW, "subjects": ["orders.>"]})
     with pytest.raises(HandrailError, match=r"subjects is \['orders\.>'\], not \['flow\.>'\]") as refusal:
         await ensure_streams(empty)
@@ -81,21 +81,21 @@ async def test_a_foreign_stream_is_refused_with_what_differs(empty: Bus) -> None
     assert (await config(empty, FLOW))["subjects"] == ["orders.>"]
 
 
-async def test_a_foreign_stream_on_our_subjects_is_refused(empty: Bus) -> None:
+async def test_a_foreign_stream_on_our_subjects_is_refused(empty: NatsBus) -> None:
     await empty.request_json("$JS.API.STREAM.CREATE.OTHER", {"name": "OTHER", "subjects": ["flow.>"]})
     with pytest.raises(HandrailError, match="stream OTHER takes flow") as refusal:
         await ensure_streams(empty)
     assert refusal.value.reason == ErrorReason.ERROR_REASON_FOREIGN_STREAM
 
 
-async def test_a_stream_of_ours_that_was_tampered_with_is_put_right(bus: Bus) -> None:
+async def test_a_stream_of_ours_that_was_tampered_with_is_put_right(bus: NatsBus) -> None:
     tampered = {**await config(bus, QUARANTINE), "discard": "old", "discard_new_per_subject": False}
     await bus.request_json(f"$JS.API.STREAM.UPDATE.{QUARANTINE}", tampered)
     await ensure_streams(bus)
     assert (await config(bus, QUARANTINE))["discard_new_per_subject"] is True
 
 
-async def test_settings_that_are_an_operators_are_left_alone(bus: Bus) -> None:
+async def test_settings_that_are_an_operators_are_left_alone(bus: NatsBus) -> None:
     tuned = {**await config(bus, FLOW), "max_bytes": 1 << 30, "description": "the flows", "compression": "s2"}
     await bus.request_json(f"$JS.API.STREAM.UPDATE.{FLOW}", tuned)
     await ensure_streams(bus)
@@ -103,13 +103,13 @@ async def test_settings_that_are_an_operators_are_left_alone(bus: Bus) -> None:
     assert (after["max_bytes"], after["description"], after["compression"]) == (1 << 30, "the flows", "s2")
 
 
-async def test_limits_are_set_and_changed(bus: Bus) -> None:
+async def test_limits_are_set_and_changed(bus: NatsBus) -> None:
     await ensure_streams(bus, limits=FlowLimits(max_bytes=1 << 20, max_messages=10))
     await ensure_streams(bus, limits=FlowLimits(max_messages=20))
     after = await config(bus, FLOW)
     assert (after["max_bytes"], after["max_msgs"]) == (1 << 20, 20)
 
 
-async def test_more_replicas_than_servers_are_refused(empty: Bus) -> None:
+async def test_more_replicas_than_servers_are_refused(empty: NatsBus) -> None:
     with pytest.raises(HandrailError, match="replicas"):
         await ensure_streams(empty, replicas=3)

@@ -13,7 +13,7 @@ from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.sweep import Sweep
 from handrail.coordinator.reconcile.sweep_marks import read_mark
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
 from handrail.mesh.streams import TIMER, ensure_streams, flow_store
@@ -29,7 +29,7 @@ NONE = timedelta()
 
 
 @pytest.fixture
-async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
+async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
     """The refund."""
     mesh = Mesh(bus, catalog)
     await mesh.put(flows.template())
@@ -39,7 +39,7 @@ async def mesh(bus: Bus, catalog: Catalog) -> Mesh:
 class House:
     """A replica whose loops do not run: nobody but the sweep looks at a flow."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: NatsBus) -> None:
         self.bus = bus
         self.replica = Replica(bus, holder="test")
         self.finished = Finished()

@@ -11,7 +11,7 @@ from google.protobuf.api_pb2 import Mixin
 from google.protobuf.source_context_pb2 import SourceContext
 
 from handrail.coordinator.reconcile.replica import Replica
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.bus.publish import ROOM
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import TooLarge
@@ -33,7 +33,7 @@ from tests.support.waiting import eventually
 LIMIT = 1 << 20
 
 
-async def test_headers_count(bus: Bus) -> None:
+async def test_headers_count(bus: NatsBus) -> None:
     headers = {"traceparent": "00-aa-bb-01"}
     with pytest.raises(TooLarge) as refusal:
         await bus.publish("flow.refund.f.a", b"x" * (LIMIT - 10), headers=headers)
@@ -44,7 +44,7 @@ async def test_headers_count(bus: Bus) -> None:
 
 
 @pytest.mark.parametrize("kind", ["event", "proposal"])
-async def test_what_may_be_said_again_leaves_room_for_it(bus: Bus, kind: str) -> None:
+async def test_what_may_be_said_again_leaves_room_for_it(bus: NatsBus, kind: str) -> None:
     with pytest.raises(TooLarge):
         await bus.publish(f"flow.refund.f.{kind}.a.b.c", b"x" * (LIMIT - ROOM + 1))
     assert await bus.publish(f"flow.refund.f.{kind}.a.b.c", b"x" * (LIMIT - ROOM)) == 1
@@ -67,7 +67,7 @@ async def test_what_the_broker_calls_too_large_is_not_sent_again_and_the_rest_go
         assert bus.connection.max_payload == 4096
 
 
-async def publish_until_refused(bus: Bus, subject: str, body: bytes) -> None:
+async def publish_until_refused(bus: NatsBus, subject: str, body: bytes) -> None:
     """Publish again and again: a reload takes effect a moment later."""
     while True:
         await bus.publish(subject, body)
@@ -93,7 +93,7 @@ def template() -> Template:
 
 
 @pytest.fixture
-async def replica(bus: Bus) -> AsyncIterator[Replica]:
+async def replica(bus: NatsBus) -> AsyncIterator[Replica]:
     """A running coordinator."""
     replica = Replica(bus, holder="test")
     await replica.prepare(replicas=1)
@@ -127,7 +127,7 @@ async def test_a_flow_whose_release_does_not_fit_waits_for_a_person_and_says_why
 
 @pytest.mark.usefixtures("replica")
 async def test_a_command_that_would_be_too_large_comes_without_the_data_that_the_flow_has(
-    bus: Bus, nats_server: NatsServer, store: FlowStore
+    bus: NatsBus, nats_server: NatsServer, store: FlowStore
 ) -> None:
     entry = filled(lambda text: flows.start(message=SourceContext(file_name=text)))
     async with raw_client(nats_server.url) as agent:

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from handrail.agents import Agent
 from handrail.agents.worker import Worker
 from handrail.mesh import permissions
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.streams import ensure_streams, start_flow
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
@@ -57,9 +57,9 @@ class House:
         """How this user connects."""
         return self.server.settings(user, user=user, password=password(user))
 
-    async def connect(self, user: str) -> Bus:
+    async def connect(self, user: str) -> NatsBus:
         """A bus of this user's, closed when the test ends."""
-        return await self._stack.enter_async_context(await Bus.connect(self.settings(user)))
+        return await self._stack.enter_async_context(await NatsBus.connect(self.settings(user)))
 
     @asynccontextmanager
     async def working(self, agents: Iterable[Agent], *, of_each: int = 1) -> AsyncIterator[list[Worker]]:
@@ -71,7 +71,7 @@ class House:
     async def coordinator(self, **settings: Any) -> AsyncIterator[People]:
         """A coordinator that decides and serves for as long as the block runs."""
         async with (
-            await Bus.connect(self.settings("coordinator")) as bus,
+            await NatsBus.connect(self.settings("coordinator")) as bus,
             running_api(bus, self.folder, **settings) as api,
         ):
             yield People(api)

@@ -17,7 +17,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from handrail.coordinator.api.dev_tokens import ensure_keys
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import HandrailError, StreamFull
 from handrail.mesh.streams import ensure_streams
 from handrail.mesh.wire.envelope import pack
@@ -53,7 +53,7 @@ def complaint(ended: subprocess.CompletedProcess[str]) -> str:
 async def test_a_server_too_old_is_refused_with_the_version_needed(version: str, level: int | None) -> None:
     async with (
         serving(version, api_level=level) as url,
-        await Bus.connect(BusSettings(servers=(url,), name="coordinator")) as bus,
+        await NatsBus.connect(BusSettings(servers=(url,), name="coordinator")) as bus,
     ):
         with pytest.raises(HandrailError, match=f"nats-server {version} .* needs 2.14 or newer") as refusal:
             await ensure_streams(bus)

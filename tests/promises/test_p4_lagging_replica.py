@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import Bus, NatsBus
 from handrail.mesh.bus.direct_get import Page
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.streams import FLOW, ensure_streams
@@ -35,8 +35,8 @@ async def test_p4_what_a_replica_has_not_got_yet_is_waited_for(tmp_path: Path) -
     async with lagging_cluster(tmp_path) as (cluster, wires):
         await cluster.restore()
         async with (
-            await Bus.connect(cluster.servers[0].settings("coordinator")) as writer,
-            await Bus.connect(cluster.servers[2].settings("coordinator")) as reader,
+            await NatsBus.connect(cluster.servers[0].settings("coordinator")) as writer,
+            await NatsBus.connect(cluster.servers[2].settings("coordinator")) as reader,
         ):
             await ensure_streams(writer, replicas=3)
             await lead_elsewhere(writer, cluster)

@@ -21,7 +21,7 @@ from grpc_status import rpc_status
 from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
 from handrail.coordinator.api.server import Server, ServerSettings
 from handrail.coordinator.reconcile.replica import Replica
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 
 GRPCURL = Path(sys.executable).with_name("grpcurl")
 
@@ -118,7 +118,7 @@ async def refused(call: Any) -> Refusal:
 
 @asynccontextmanager
 async def running_api(
-    bus: Bus,
+    bus: NatsBus,
     folder: Path,
     *,
     more_keys: tuple[Path, ...] = (),

@@ -15,7 +15,7 @@ from enum import Enum
 
 from google.protobuf.message import Message
 
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import status
 from handrail.mesh.streams import FLOW
@@ -61,7 +61,7 @@ def _plain(value: object) -> object:
 
 
 async def _all_flows(server: str) -> dict[str, str]:
-    async with await Bus.connect(BusSettings(servers=(server,), name="reader")) as bus:
+    async with await NatsBus.connect(BusSettings(servers=(server,), name="reader")) as bus:
         store = FlowStore(bus, Catalog(bus))
         info = await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}", {"subjects_filter": "flow.>"})
         subjects = info["state"].get("subjects") or {}

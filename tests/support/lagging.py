@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from handrail.mesh.bus import Bus, Page, RawMessage
+from handrail.mesh.bus import Bus, NatsBus, Page, RawMessage
 from handrail.mesh.bus.direct_get import READ_TIMEOUT
 from handrail.testing.memory import MemoryBus
 from tests.support.nats_server import FreePorts, NatsCluster, NatsServer
@@ -20,8 +20,8 @@ from tests.support.waiting import until
 _CHUNK = 1 << 16
 
 
-class BehindBus(Bus):
-    """A bus whose direct reads are answered by a replica that has not got some messages yet.
+class Behind(Bus):
+    """To be mixed into a bus: its direct reads are answered by a replica that has not got some messages yet.
 
     `lag` says as of where, and how many reads get such an answer; then the replica has caught up. What goes to the
     leader (publishes, reads on the leader) is answered by the leader.
@@ -49,7 +49,7 @@ class BehindBus(Bus):
         timeout: timedelta = READ_TIMEOUT,
     ) -> Page:
         """As of where the replica is."""
-        page = await super().direct_get(
+        page = await super().direct_get(  # type: ignore[safe-super]  # the bus's that this is mixed into
             stream, multi_last=multi_last, from_seq=from_seq, up_to_seq=up_to_seq, timeout=timeout
         )
         return self._cut(page)
@@ -58,7 +58,7 @@ class BehindBus(Bus):
         self, stream: str, subject_filter: str, *, from_sequence: int, limit: int, timeout: timedelta = READ_TIMEOUT
     ) -> Page:
         """As of where the replica is."""
-        page = await super().read_forward(
+        page = await super().read_forward(  # type: ignore[safe-super]
             stream, subject_filter, from_sequence=from_sequence, limit=limit, timeout=timeout
         )
         return self._cut(page)
@@ -70,7 +70,7 @@ class BehindBus(Bus):
 
     async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """As of where the replica is."""
-        message = await super().by_sequence(stream, sequence, timeout=timeout)
+        message = await super().by_sequence(stream, sequence, timeout=timeout)  # type: ignore[safe-super]
         page = self._cut(Page((message,) if message else ()))
         return page.messages[0] if page.messages else None
 
@@ -82,7 +82,11 @@ class BehindBus(Bus):
         return replace(page, messages=known, up_to_sequence=min(page.up_to_sequence, self._as_of), pending=0)
 
 
-class BehindMemoryBus(BehindBus, MemoryBus):
+class BehindNatsBus(Behind, NatsBus):
+    """A server whose replica lags."""
+
+
+class BehindMemoryBus(Behind, MemoryBus):
     """The same in memory."""
 
 

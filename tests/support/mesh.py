@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from handrail.agents import Agent
 from handrail.agents.worker import Worker
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import status
 from handrail.mesh.streams.catalog import Catalog
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class Mesh:
     """What a test does with flows besides running agents."""
 
-    def __init__(self, bus: Bus, catalog: Catalog) -> None:
+    def __init__(self, bus: NatsBus, catalog: Catalog) -> None:
         self.bus = bus
         self.catalog = catalog
         self.store = FlowStore(bus, catalog)

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from tests.support.waiting import until
 
 BINARY = Path(sys.executable).with_name("nats-server")
@@ -204,7 +204,7 @@ class NatsCluster:
         """Start what was killed, wait until the cluster has a leader and all its servers, and delete all streams."""
         for server in self.servers:
             server.ensure_running()
-        async with await Bus.connect(self.settings("admin")) as bus:
+        async with await NatsBus.connect(self.settings("admin")) as bus:
             names = await bus.request_json("$JS.API.STREAM.NAMES", timeout=_ELECTION)
             for name in names["streams"] or ():
                 await bus.request_json(f"$JS.API.STREAM.DELETE.{name}", timeout=_ELECTION)
@@ -218,8 +218,8 @@ class NatsCluster:
 
 @contextmanager
 def running_cluster(folder: Path, *, accounts: str = "") -> Iterator[NatsCluster]:
-    """A cluster of three for as long as the block runs. Connect and use JetStream once `Bus.connect` and a first call
-    succeed: the election of its first leader takes a second or two.
+    """A cluster of three for as long as the block runs. Connect and use JetStream once `NatsBus.connect` and a first
+    call succeed: the election of its first leader takes a second or two.
     """
     ports = FreePorts(6)
     clients, routes = ports.numbers[:3], ports.numbers[3:]

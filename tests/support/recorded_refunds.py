@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from google.type.money_pb2 import Money
 
 from demos.payments import MESSAGES
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.template import Template, load_yaml
@@ -57,7 +57,7 @@ def refund_template(text: str | None = None) -> Template:
     return Template.compile(load_yaml(text if text is not None else REFUND.read_text()), contracts)
 
 
-async def record(bus: Bus, number: int, *, seed: int, at_once: int = 0) -> int:
+async def record(bus: NatsBus, number: int, *, seed: int, at_once: int = 0) -> int:
     """Store so many refunds, `at_once` of them interleaved (0: all); return the number of messages."""
     draw = Random(seed)
     histories = [_history(f"cb-{seed}-{number}", draw) for number in range(number)]
@@ -75,7 +75,7 @@ class _Flow:
     sequence: int = 0
 
 
-async def _store(bus: Bus, histories: Sequence[Sequence[Build]]) -> int:
+async def _store(bus: NatsBus, histories: Sequence[Sequence[Build]]) -> int:
     waiting = [_Flow(iter(history)) for history in histories]
     stored = 0
     while waiting:
@@ -85,7 +85,7 @@ async def _store(bus: Bus, histories: Sequence[Sequence[Build]]) -> int:
     return stored
 
 
-async def _store_next(bus: Bus, flows: Sequence[_Flow]) -> int:
+async def _store_next(bus: NatsBus, flows: Sequence[_Flow]) -> int:
     """Store the next message of each flow; those that have none are marked by sequence 0."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     left = 1

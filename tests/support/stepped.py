@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
 from handrail.coordinator.reconcile.decide_consumer import DecideConsumer
@@ -19,7 +19,7 @@ from handrail.coordinator.reconcile.settle import Guard
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.track_consumer import TrackConsumer
 from handrail.coordinator.reconcile.troubles import Troubles
-from handrail.mesh.bus import Page, RawMessage
+from handrail.mesh.bus import NatsBus, Page, RawMessage
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.bus.direct_get import READ_TIMEOUT
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
@@ -132,7 +132,9 @@ class SteppedReplica:
         self.reconciler = Reconciler(self.store, TimerSchedule(bus), leases, AlwaysThere(bus), NothingQueued(bus))
         self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.guard = Guard(bus, self.troubles)
-        self.tracking = TrackConsumer(bus, self.store, self.reconciler, self.guard, self.troubles, Finished())
+        # Deliveries are handed to it here: it pulls none.
+        no_pull = cast("NatsBus", bus)
+        self.tracking = TrackConsumer(no_pull, self.store, self.reconciler, self.guard, self.troubles, Finished())
         self._deciding = DecideConsumer(bus, self.reconciler)
 
     async def decide(self, delivery: MemoryDelivery) -> None:

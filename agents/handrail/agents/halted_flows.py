@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions.accounts import HINTS
@@ -41,7 +41,7 @@ class HaltedFlows:
 class HaltWatch:
     """Keeps `HaltedFlows` true: `start` before the first pull."""
 
-    def __init__(self, bus: Bus, hints: HaltedFlows, flow_types: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, bus: NatsBus, hints: HaltedFlows, flow_types: Callable[[], Iterable[str]]) -> None:
         self._bus = bus
         self._hints = hints
         self._flow_types = flow_types

@@ -18,7 +18,7 @@ from handrail.agents.in_flight import InFlight
 from handrail.agents.live import LiveMesh
 from handrail.agents.threads import Threads
 from handrail.agents.watchdog import Watchdog
-from handrail.mesh.bus import Bus, BusSettings, Pull
+from handrail.mesh.bus import BusSettings, NatsBus, Pull
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.durables import ACK_WAIT, agent_durable
@@ -56,7 +56,7 @@ class Worker:
         Raises DeclarationError where the handlers don't fit the active templates, HandrailError where the broker
         can't be reached or shuts the agent out, and what a source raises.
         """
-        async with await Bus.connect(self._settings) as bus:
+        async with await NatsBus.connect(self._settings) as bus:
             mesh = LiveMesh(bus)
             self._agent.attach(mesh)
             try:
@@ -67,7 +67,7 @@ class Worker:
             finally:
                 self._agent.attach(None)
 
-    async def _serve(self, bus: Bus, mesh: LiveMesh) -> None:
+    async def _serve(self, bus: NatsBus, mesh: LiveMesh) -> None:
         agent, hints, patience = self._agent, HaltedFlows(), BrokerRetry(mesh)
         await HaltWatch(bus, hints, mesh.templates.names).start()
         threads = Threads(agent.threads, agent.name)
@@ -107,7 +107,7 @@ class Worker:
             threads.shutdown()
             _logger.info("agent %s has stopped", agent.name)
 
-    async def _until_stopped(self, bus: Bus, *beside: Awaitable[None]) -> None:
+    async def _until_stopped(self, bus: NatsBus, *beside: Awaitable[None]) -> None:
         """Run what belongs beside the handlers until the worker is asked to stop; raises what any of it raises."""
         ends: set[asyncio.Future[object]] = {_task(self._stop.wait()), _task(bus.closed.wait())}
         pending = ends | {_task(each) for each in beside}
@@ -194,7 +194,7 @@ class Worker:
 class _Pulling:
     """The pull on the agent's durable, begun once a template has a step for the agent."""
 
-    def __init__(self, agent: Declaration, bus: Bus, desk: InFlight) -> None:
+    def __init__(self, agent: Declaration, bus: NatsBus, desk: InFlight) -> None:
         self._agent = agent
         self._bus = bus
         self._desk = desk

@@ -18,7 +18,7 @@ from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL
 from handrail.mesh import collector, telemetry
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import BrokerUnavailable
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ async def run_coordinator(settings: CoordinatorSettings, *, on_ready: Callable[[
 
 
 async def _serve(
-    bus: Bus, settings: CoordinatorSettings, stopping: asyncio.Event, on_ready: Callable[[int], None] | None
+    bus: NatsBus, settings: CoordinatorSettings, stopping: asyncio.Event, on_ready: Callable[[int], None] | None
 ) -> None:
     replica = Replica(
         bus,
@@ -99,13 +99,13 @@ async def _serve(
         raise BrokerUnavailable("the broker ended the connection for good; see the log for why")
 
 
-async def _connect(settings: CoordinatorSettings, stopping: asyncio.Event) -> Bus | None:
+async def _connect(settings: CoordinatorSettings, stopping: asyncio.Event) -> NatsBus | None:
     """The bus, as soon as the broker answers; None if told to stop first."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + settings.connect_timeout.total_seconds()
     while not stopping.is_set():
         try:
-            return await Bus.connect(settings.bus)
+            return await NatsBus.connect(settings.bus)
         except BrokerUnavailable as error:
             if loop.time() > deadline:
                 raise
@@ -114,6 +114,6 @@ async def _connect(settings: CoordinatorSettings, stopping: asyncio.Event) -> Bu
     return None
 
 
-async def _end_with(bus: Bus, stopping: asyncio.Event) -> None:
+async def _end_with(bus: NatsBus, stopping: asyncio.Event) -> None:
     await bus.closed.wait()
     stopping.set()

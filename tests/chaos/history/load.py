@@ -12,7 +12,7 @@ import grpc.aio
 
 from handrail.cli.verify import acknowledged
 from handrail.cli.verify.waiting import FINAL
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import start_flow
 from handrail.mesh.streams.catalog import Catalog
@@ -132,7 +132,7 @@ class Load:
 
     async def _start_by_agent(self, name: str, data: ChargebackReceived) -> str:
         try:
-            async with await Bus.connect(self._site.settings) as bus:
+            async with await NatsBus.connect(self._site.settings) as bus:
                 template = await Catalog(bus).template(FLOW_TYPE, 1)
                 started = await start_flow.start(bus, template, source="detection", data=pack(data), key=name)
         except HandrailError:

@@ -19,7 +19,7 @@ import grpc.aio
 from handrail.cli.dev.processes import Child, stop
 from handrail.cli.probe import serves
 from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import Bus, BusSettings, NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW, TIMER, durables, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
@@ -75,7 +75,7 @@ class Site:
     async def prepare(self) -> None:
         """Store the flow type, and start everything."""
         book.create(self.book)
-        async with await Bus.connect(self.settings) as bus:
+        async with await NatsBus.connect(self.settings) as bus:
             await _until(lambda: ensure_streams(bus, replicas=self.size.servers))
             catalog = Catalog(bus)
             flow_type = template(int(self.size.timeout.total_seconds()))
@@ -91,7 +91,7 @@ class Site:
 
     async def leader(self) -> NatsServer:
         """The server that leads the stream FLOW."""
-        async with await Bus.connect(self.settings) as bus:
+        async with await NatsBus.connect(self.settings) as bus:
             info = await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
         name = (info.get("cluster") or {}).get("leader")
         return next((server for server in self.servers if server.name == name), self.servers[0])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams import FLOW, TEMPLATE
 from handrail.mesh.wire import ids
 from tests.integration.api.test_story import Library, message
@@ -53,7 +53,7 @@ class TwoDesks(Library):
 
 
 @pytest.fixture
-async def library(api: Api, bus: Bus, tmp_path: Path) -> AsyncIterator[TwoDesks]:
+async def library(api: Api, bus: NatsBus, tmp_path: Path) -> AsyncIterator[TwoDesks]:
     """Two coordinators with one set of keys."""
     async with running_api(bus, tmp_path, holder="other") as other:
         yield TwoDesks(api, other)

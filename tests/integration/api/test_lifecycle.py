@@ -20,7 +20,7 @@ from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
 from handrail.coordinator.api.server import SERVICES, Server, ServerSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
 from handrail.coordinator.reconcile.replica import Replica
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse
 from tests.conftest import Connect
@@ -52,7 +52,7 @@ async def until_health(channel: grpc.aio.Channel, wanted: int) -> None:
     call.cancel()
 
 
-async def until_pulling(bus: Bus) -> None:
+async def until_pulling(bus: NatsBus) -> None:
     """Until the coordinator waits for messages on each of its durables: it has begun."""
     for stream, durable in (("FLOW", "decide"), ("FLOW", "track"), ("TIMER", "due")):
         while True:
@@ -86,7 +86,7 @@ async def running(bus: BusSettings, keys: KeyFiles) -> AsyncIterator[grpc.aio.Ch
     await task
 
 
-async def test_every_service_is_unhealthy_until_the_streams_are_there(bus: Bus, tmp_path: Path) -> None:
+async def test_every_service_is_unhealthy_until_the_streams_are_there(bus: NatsBus, tmp_path: Path) -> None:
     keys = ensure_keys(tmp_path)
     server = Server(Replica(bus, holder="t"), ServerSettings(address="127.0.0.1:0", public_keys=(keys.public,)))
     port = await server.start()
@@ -136,13 +136,13 @@ async def test_no_broker_is_a_clear_error(tmp_path: Path) -> None:
     assert caught.value.reason_name == "BROKER_UNAVAILABLE"
 
 
-async def test_a_taken_port_is_a_clear_error(api: Api, bus: Bus, tmp_path: Path) -> None:
+async def test_a_taken_port_is_a_clear_error(api: Api, bus: NatsBus, tmp_path: Path) -> None:
     settings = ServerSettings(address=api.address, public_keys=(api.keys.public,))
     with pytest.raises(OSError, match=f"can't listen on {api.address}: the port is taken"):
         await Server(Replica(bus, holder="second"), settings).start()
 
 
-async def test_a_file_without_a_public_key_is_a_clear_error(bus: Bus, tmp_path: Path) -> None:
+async def test_a_file_without_a_public_key_is_a_clear_error(bus: NatsBus, tmp_path: Path) -> None:
     keys = ensure_keys(tmp_path)
     for wrong in (keys.private, Path(__file__)):
         with pytest.raises(ValueError, match="holds no"):
@@ -159,7 +159,7 @@ def watch_health(channel: grpc.aio.Channel) -> Any:
 
 
 async def test_a_drain_lets_calls_under_way_finish_and_flips_health(
-    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bus: NatsBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running_api(bus, tmp_path) as api:
         entered, released, ask = asyncio.Event(), asyncio.Event(), bus.last_on_leader
@@ -186,7 +186,7 @@ async def test_a_drain_lets_calls_under_way_finish_and_flips_health(
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_calls_beyond_the_bound_are_shed(bus: Bus, tmp_path: Path) -> None:
+async def test_calls_beyond_the_bound_are_shed(bus: NatsBus, tmp_path: Path) -> None:
     async with running_api(bus, tmp_path, max_concurrent_calls=1) as api:
         occupied = watch_health(api.channel)
         await occupied.read()

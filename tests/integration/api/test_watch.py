@@ -14,7 +14,7 @@ import pytest
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.reconcile.drain import Drain
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import render, users
 from handrail.v1.decision_pb2 import FlowStatus
@@ -34,7 +34,7 @@ async def api(api: Api) -> Api:
     return api
 
 
-async def publish(bus: Bus, *entries: Any) -> list[int]:
+async def publish(bus: NatsBus, *entries: Any) -> list[int]:
     return [await bus.publish(entry.address.subject, entry.body) for entry in entries]
 
 
@@ -57,7 +57,7 @@ async def next_event(call: Any) -> WatchFlowResponse:
             return response
 
 
-async def test_what_was_stored_comes_first_and_then_what_is_stored_live(api: Api, bus: Bus) -> None:
+async def test_what_was_stored_comes_first_and_then_what_is_stored_live(api: Api, bus: NatsBus) -> None:
     (first,) = await publish(bus, flows.start())
     call = watch(api)
     seen = await next_event(call)
@@ -72,14 +72,14 @@ async def test_what_was_stored_comes_first_and_then_what_is_stored_live(api: Api
     assert live[-1].status == FlowStatus.FLOW_STATUS_COMPLETED
 
 
-async def test_a_watch_resumes_behind_a_sequence(api: Api, bus: Bus) -> None:
+async def test_a_watch_resumes_behind_a_sequence(api: Api, bus: NatsBus) -> None:
     _, second, third = await publish(bus, flows.start(), flows.enriched(), flows.notified())
     call = watch(api, after=second)
     seen = await next_event(call)
     assert (seen.sequence, seen.status) == (third, FlowStatus.FLOW_STATUS_COMPLETED)
 
 
-async def test_a_message_that_does_not_count_says_why(api: Api, bus: Bus) -> None:
+async def test_a_message_that_does_not_count_says_why(api: Api, bus: NatsBus) -> None:
     await publish(bus, flows.start(), flows.notified())
     call = watch(api)
     await next_event(call)
@@ -91,7 +91,7 @@ async def test_watching_a_flow_that_is_not_there_is_refused(api: Api) -> None:
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "FLOW_NOT_FOUND")
 
 
-async def test_nothing_is_lost_or_repeated_while_many_publish(api: Api, bus: Bus) -> None:
+async def test_nothing_is_lost_or_repeated_while_many_publish(api: Api, bus: NatsBus) -> None:
     # 60 messages that do not count, by several publishers at once, around the time that the watch begins.
     await publish(bus, flows.start())
     others = [flows.decision(ChargebackReceived(), about=str(number)) for number in range(60)]
@@ -103,7 +103,7 @@ async def test_nothing_is_lost_or_repeated_while_many_publish(api: Api, bus: Bus
     assert seen == sorted(sequence for (sequence,) in stored)
 
 
-async def test_a_watch_that_is_cancelled_leaves_no_subscription(api: Api, bus: Bus) -> None:
+async def test_a_watch_that_is_cancelled_leaves_no_subscription(api: Api, bus: NatsBus) -> None:
     await publish(bus, flows.start())
     before = len(bus.connection.client._subs)
     call = watch(api)
@@ -113,7 +113,7 @@ async def test_a_watch_that_is_cancelled_leaves_no_subscription(api: Api, bus: B
     await until(lambda: len(bus.connection.client._subs) == before)
 
 
-async def test_a_quiet_watch_says_that_it_is_alive(api: Api, bus: Bus) -> None:
+async def test_a_quiet_watch_says_that_it_is_alive(api: Api, bus: NatsBus) -> None:
     (first,) = await publish(bus, flows.start())
     store = api.replica.store
     watcher = Watcher(bus, store, Drain(), checkpoint=timedelta(milliseconds=50))
@@ -128,7 +128,7 @@ async def test_a_quiet_watch_says_that_it_is_alive(api: Api, bus: Bus) -> None:
     assert {response.status for response in seen} == {FlowStatus.FLOW_STATUS_RUNNING}
 
 
-async def test_a_missed_hint_only_delays(api: Api, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missed_hint_only_delays(api: Api, bus: NatsBus, monkeypatch: pytest.MonkeyPatch) -> None:
     class NoHints:
         async def unsubscribe(self) -> None:
             pass
@@ -144,7 +144,7 @@ async def test_a_missed_hint_only_delays(api: Api, bus: Bus, monkeypatch: pytest
     assert (await next_event(call)).sequence == second
 
 
-async def test_a_drain_ends_a_watch_with_where_to_resume(bus: Bus, tmp_path: Path) -> None:
+async def test_a_drain_ends_a_watch_with_where_to_resume(bus: NatsBus, tmp_path: Path) -> None:
     async with running_api(bus, tmp_path) as api:
         await api.replica.catalog.put(flows.stored(flows.template()))
         (first,) = await publish(bus, flows.start())
@@ -163,14 +163,14 @@ async def test_a_drain_ends_a_watch_with_where_to_resume(bus: Bus, tmp_path: Pat
         await draining
 
 
-async def test_a_watch_of_a_flow_that_lost_its_template_says_so(bus: Bus, tmp_path: Path) -> None:
+async def test_a_watch_of_a_flow_that_lost_its_template_says_so(bus: NatsBus, tmp_path: Path) -> None:
     async with running_api(bus, tmp_path) as api:
         await publish(bus, flows.start())
         refusal = await refused(watch(api).read())
         assert refusal.reason == "TEMPLATE_NOT_FOUND"
 
 
-async def test_the_finder_tells_what_is_not_there(bus: Bus, store: Any) -> None:
+async def test_the_finder_tells_what_is_not_there(bus: NatsBus, store: Any) -> None:
     with pytest.raises(HandrailError) as caught:
         await Finder(bus, store).flow(flows.FLOW_ID)
     assert caught.value.reason_name == "FLOW_NOT_FOUND"

@@ -16,7 +16,7 @@ from handrail.cli.arguments import add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.probe import serves
 from handrail.mesh import settings as table
-from handrail.mesh.bus import ApiError, Bus
+from handrail.mesh.bus import ApiError, Bus, NatsBus
 from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
 from handrail.mesh.permissions import durable
 from handrail.mesh.settings import bus_settings
@@ -105,7 +105,7 @@ def _agent(arguments: argparse.Namespace) -> Exit:
 async def _seen(name: str, settings: table.Settings) -> tuple[bool, list[str]]:
     """Whether a worker's request is open at the agent's durable, or work is in a worker's hands; and what is stuck."""
     timeout = settings.value(table.TIMEOUT)
-    async with await Bus.connect(bus_settings(settings, name)) as bus:
+    async with await NatsBus.connect(bus_settings(settings, name)) as bus:
         try:
             info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{durable(name)}", timeout=timeout)
         except ApiError as error:

@@ -19,7 +19,7 @@ from handrail.cli.verify.installation import listed, shown, stored
 from handrail.cli.verify.plan import read_plans
 from handrail.cli.verify.waiting import FINAL, GRACE
 from handrail.mesh import settings as table
-from handrail.mesh.bus import Bus, BusSettings
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.permissions import VIEWER
 from handrail.mesh.settings import bus_settings, duration
 
@@ -60,7 +60,7 @@ def _verify(arguments: argparse.Namespace) -> Exit:
 
 async def read(settings: BusSettings) -> Check:
     """Everything that the streams hold at the moment."""
-    async with await Bus.connect(settings) as bus:
+    async with await NatsBus.connect(settings) as bus:
         check = Check(read_plans([each async for each in stored(bus, "TEMPLATE")]))
         async for each in stored(bus, "FLOW"):
             check.take(each)

@@ -14,7 +14,7 @@ from datetime import timedelta
 from handrail.coordinator.api.flow_lookup import Found
 from handrail.coordinator.api.views import event_view
 from handrail.coordinator.reconcile.drain import Drain
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import begin, evolve, status
@@ -34,7 +34,7 @@ _SELDOM = 5.0
 class Watcher:
     """Makes watches."""
 
-    def __init__(self, bus: Bus, store: FlowStore, drain: Drain, *, checkpoint: timedelta = CHECKPOINT) -> None:
+    def __init__(self, bus: NatsBus, store: FlowStore, drain: Drain, *, checkpoint: timedelta = CHECKPOINT) -> None:
         self._bus = bus
         self._store = store
         self._drain = drain

@@ -17,7 +17,7 @@ from typing import Any
 from nats.aio.subscription import Subscription
 
 from handrail.analysis.replay.stored import Stored
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.bus.delivery import place
 from handrail.mesh.bus.protocol import Message, parse_headers
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
@@ -37,7 +37,7 @@ class Scan:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: NatsBus,
         stream: str,
         subject_filter: str,
         *,
@@ -185,7 +185,7 @@ class Scan:
 
 @asynccontextmanager
 async def scan(
-    bus: Bus,
+    bus: NatsBus,
     stream: str,
     subject_filter: str,
     *,

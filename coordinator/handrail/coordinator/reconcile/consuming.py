@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Coroutine
 
 from handrail.coordinator.reconcile.settle import Guard, Held
-from handrail.mesh.bus import Bus, Delivery, Pull
+from handrail.mesh.bus import Delivery, NatsBus, Pull
 
 IN_FLIGHT = 64
 """Deliveries of a durable that one replica works on at a time; the broker keeps the rest."""
@@ -18,7 +18,7 @@ Handle = Callable[[Delivery], Coroutine[None, None, None]]
 class DurableConsumer:
     """Feeds the deliveries of one durable to `handle`."""
 
-    def __init__(self, bus: Bus, guard: Guard, *, stream: str, durable: str, handle: Handle) -> None:
+    def __init__(self, bus: NatsBus, guard: Guard, *, stream: str, durable: str, handle: Handle) -> None:
         self._bus = bus
         self._guard = guard
         self._stream = stream

@@ -16,7 +16,7 @@ from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.sweep_marks import Streams, read_streams
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh import telemetry
-from handrail.mesh.bus import ApiError, Bus
+from handrail.mesh.bus import ApiError, NatsBus
 from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.streams import FLOW, IRREPLACEABLE, TIMER, ensure_stream, what_is_wrong
@@ -52,7 +52,7 @@ class Diagnosis:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: NatsBus,
         catalog: Catalog,
         leases: Leases,
         troubles: Troubles,

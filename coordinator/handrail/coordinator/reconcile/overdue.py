@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.reconcile.timer_schedule import known_sequence
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import TIMER, stream_walk
 from handrail.mesh.wire.subjects import parse_due
@@ -27,7 +27,7 @@ FlowKey = tuple[str, str]
 class Overdue:
     """Looks for overdue timers, at most a fiftieth of the time."""
 
-    def __init__(self, bus: Bus, *, grace: timedelta = GRACE) -> None:
+    def __init__(self, bus: NatsBus, *, grace: timedelta = GRACE) -> None:
         self._bus = bus
         self._grace = grace
         self._rests_until = 0.0

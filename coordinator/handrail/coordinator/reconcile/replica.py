@@ -23,7 +23,7 @@ from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL, Sweep
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.track_consumer import TrackConsumer
 from handrail.coordinator.reconcile.troubles import Troubles
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.flow.absence import ABSENT_AFTER
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
@@ -41,7 +41,7 @@ class Replica:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: NatsBus,
         *,
         holder: str,
         lease_ttl: timedelta = DEFAULT_TTL,

@@ -24,7 +24,7 @@ from handrail.coordinator.reconcile.settle import is_given_up
 from handrail.coordinator.reconcile.supervise import pause
 from handrail.coordinator.reconcile.sweep_marks import Mark, read_mark, read_streams, write_mark
 from handrail.coordinator.reconcile.troubles import Troubles
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.fold import is_final
 from handrail.mesh.streams import FLOW
@@ -61,7 +61,7 @@ class Sweep:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: NatsBus,
         store: FlowStore,
         reconciler: Reconciler,
         leases: Leases,

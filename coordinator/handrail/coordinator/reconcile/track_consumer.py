@@ -17,7 +17,7 @@ from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard, Held, quarantine_void, raise_again
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh import streams
-from handrail.mesh.bus import Bus, Delivery, Pull
+from handrail.mesh.bus import Delivery, NatsBus, Pull
 from handrail.mesh.fold import fold, is_complete, pinned_version
 from handrail.mesh.streams.durables import TRACK
 from handrail.mesh.streams.flow_store import FlowStore
@@ -66,7 +66,7 @@ class TrackConsumer:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: NatsBus,
         store: FlowStore,
         reconciler: Reconciler,
         guard: Guard,

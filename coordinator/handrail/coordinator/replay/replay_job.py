@@ -18,7 +18,7 @@ from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.reconcile.drain import Drain
 from handrail.coordinator.replay.flow_assembly import Flow, Gathering
 from handrail.coordinator.replay.processes import Workers, workers
-from handrail.mesh.bus import Bus, RawMessage
+from handrail.mesh.bus import NatsBus, RawMessage
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError, TemplateRefused
 from handrail.mesh.streams import FLOW
@@ -43,7 +43,7 @@ Responses = AsyncGenerator[ReplayPolicyResponse, None]
 class Replays:
     """Runs replays, one after the other."""
 
-    def __init__(self, bus: Bus, catalog: Catalog, drain: Drain) -> None:
+    def __init__(self, bus: NatsBus, catalog: Catalog, drain: Drain) -> None:
         self._bus = bus
         self._catalog = catalog
         self._drain = drain
@@ -106,7 +106,7 @@ class _Run:
     """One replay under way: what was read and what came back."""
 
     def __init__(
-        self, bus: Bus, flow_type: str, span: Span, newest: RawMessage, limit: int, processes: Workers, drain: Drain
+        self, bus: NatsBus, flow_type: str, span: Span, newest: RawMessage, limit: int, processes: Workers, drain: Drain
     ) -> None:
         self._bus = bus
         self._flow_type = flow_type

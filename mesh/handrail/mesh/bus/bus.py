@@ -1,71 +1,20 @@
-"""The bus: everything that the rest of Handrail does with the broker.
-
-- `connection`: nats-py's client, sending without waiting (`send_buffer`), one `reply_inbox`, refusals told at once
-- `publish`: publishing to a stream, with expectations
-- `pull`: consuming a durable; `delivery` is one message of it
-- `direct_get`: reading from a stream
-- `api`: the JetStream API
-"""
+"""The bus: all that the rest of Handrail does with the streams. `NatsBus` is the broker, the tests' is in memory."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
-from nats.aio.subscription import Subscription
-
-from handrail.mesh.bus import api, direct_get
-from handrail.mesh.bus.api import API_TIMEOUT, ApiError
-from handrail.mesh.bus.bus_settings import BusSettings
-from handrail.mesh.bus.connection import Connection
-from handrail.mesh.bus.delivery import Delivery
-from handrail.mesh.bus.direct_get import READ_TIMEOUT, Page, RawMessage, TooManySubjects
-from handrail.mesh.bus.protocol import Message
-from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, Publisher, Stored
-from handrail.mesh.bus.pull import Pull
-from handrail.mesh.errors import HandrailError
-
-__all__ = ["ApiError", "Bus", "BusSettings", "Delivery", "Page", "Pull", "RawMessage", "TooManySubjects"]
+from handrail.mesh.bus.api import API_TIMEOUT
+from handrail.mesh.bus.direct_get import READ_TIMEOUT, Page, RawMessage
+from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
 
 
-class Bus:
-    """A connection to the broker with all that is done over it. Make one with `connect`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._publisher = Publisher(connection)
-
-    @classmethod
-    async def connect(cls, settings: BusSettings) -> Bus:
-        """Connect. BrokerUnavailable where nobody answers in time, BrokerPermission for refused credentials."""
-        return cls(await Connection.open(settings))
-
-    async def close(self) -> None:
-        """Send what is left and close."""
-        await self.connection.close()
-
-    async def __aenter__(self) -> Bus:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    @property
-    def name(self) -> str:
-        """Who is connected: the agent's name, `coordinator`, …"""
-        return self.connection.settings.name
-
-    @property
-    def server_version(self) -> str:
-        """The version of the server that we are connected to."""
-        return self.connection.server_version
-
-    @property
-    def closed(self) -> asyncio.Event:
-        """Set once the connection is gone for good: closed by us, or the broker shut us out."""
-        return self.connection.closed
+class Bus(Protocol):
+    """Stores messages in streams and reads them. tests/integration/test_bus_conformance.py says how each call behaves,
+    and runs on every bus there is.
+    """
 
     async def publish(
         self,
@@ -83,73 +32,6 @@ class Bus:
         Raises AlreadyStored, WrongSequence, StreamFull, TooLarge, BrokerPermission, and BrokerUnavailable after
         `timeout`: then it may be stored or not.
         """
-        stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        def on_stored(outcome: int | HandrailError) -> None:
-            if stored.done():
-                return
-            if isinstance(outcome, HandrailError):
-                stored.set_exception(outcome)
-            else:
-                stored.set_result(outcome)
-
-        self._publisher.publish(
-            subject,
-            body,
-            on_stored,
-            expected_sequence=expected_sequence,
-            expected_filter=expected_filter,
-            headers=headers,
-            timeout=timeout,
-        )
-        return await stored
-
-    def publish_nowait(
-        self,
-        subject: str,
-        body: bytes,
-        on_stored: Stored,
-        *,
-        expected_sequence: int | None = None,
-        expected_filter: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: timedelta = PUBLISH_TIMEOUT,
-    ) -> None:
-        """The same without a future: `on_stored` is told the sequence or the error, once, from the event loop."""
-        self._publisher.publish(
-            subject,
-            body,
-            on_stored,
-            expected_sequence=expected_sequence,
-            expected_filter=expected_filter,
-            headers=headers,
-            timeout=timeout,
-        )
-
-    async def pull(
-        self,
-        stream: str,
-        durable: str,
-        *,
-        in_flight: int,
-        on_delivery: Callable[[Delivery], None],
-        on_problem: Callable[[HandrailError], None] | None = None,
-    ) -> Pull:
-        """Consume a durable: `on_delivery` gets each message; never more than `in_flight` are unsettled.
-
-        It goes on over reconnects and leader elections. `on_problem` is told when the durable is missing or may not be
-        pulled; asking goes on.
-        """
-        pull = Pull(
-            self.connection,
-            stream=stream,
-            durable=durable,
-            in_flight=in_flight,
-            on_delivery=on_delivery,
-            on_problem=on_problem,
-        )
-        await pull.start()
-        return pull
 
     async def direct_get(
         self,
@@ -165,12 +47,6 @@ class Bus:
         `from_seq` leaves out what is older, `up_to_seq` what is newer. Raises TooManySubjects beyond 1,024. On a
         replicated stream the answer may lag: compare `up_to_sequence` with what you know.
         """
-        request: dict[str, Any] = {"multi_last": list(multi_last)}
-        if from_seq:
-            request["seq"] = from_seq
-        if up_to_seq is not None:
-            request["up_to_seq"] = up_to_seq
-        return await direct_get.read(self.connection, stream, request, timeout=timeout)
 
     async def read_forward(
         self, stream: str, subject_filter: str, *, from_sequence: int, limit: int, timeout: timedelta = READ_TIMEOUT
@@ -179,31 +55,19 @@ class Bus:
 
         The broker walks the stream message by message: for lists, never for one flow.
         """
-        request = {"next_by_subj": subject_filter, "seq": max(1, from_sequence), "batch": limit}
-        return await direct_get.read(self.connection, stream, request, timeout=timeout)
 
     async def last(self, stream: str, subject_filter: str, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """The newest message that matches, or None."""
-        page = await direct_get.read(self.connection, stream, {"last_by_subj": subject_filter}, timeout=timeout)
-        return page.messages[0] if page.messages else None
 
     async def last_on_leader(
         self, stream: str, subject_filter: str, *, timeout: timedelta = API_TIMEOUT
     ) -> RawMessage | None:
         """The same as the stream's leader has it: never stale, and dearer."""
-        return await api.last_on_leader(self.connection, stream, subject_filter, timeout=timeout)
 
     async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """The message at this very sequence, or None."""
-        page = await direct_get.read(self.connection, stream, {"seq": sequence}, timeout=timeout)
-        return page.messages[0] if page.messages else None
 
     async def request_json(
         self, api_subject: str, payload: Mapping[str, Any] | None = None, *, timeout: timedelta = API_TIMEOUT
     ) -> dict[str, Any]:
         """Ask the JetStream API; ApiError for what it refuses. It may be asked twice."""
-        return await api.request_json(self.connection, api_subject, payload, timeout=timeout)
-
-    async def subscribe(self, subject: str, on_message: Callable[[Message], None]) -> Subscription:
-        """A core subscription: what is published while connected, and may be lost. For hints only."""
-        return await self.connection.subscribe(subject, on_message)

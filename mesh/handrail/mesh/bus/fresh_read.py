@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from handrail.mesh.bus.bus import Bus, Page, RawMessage
-from handrail.mesh.bus.direct_get import READ_TIMEOUT
+from handrail.mesh.bus.bus import Bus
+from handrail.mesh.bus.direct_get import READ_TIMEOUT, Page, RawMessage
 from handrail.mesh.errors import BrokerUnavailable
 
 PATIENCE = timedelta(seconds=2)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from handrail.mesh.bus import ApiError, Bus
+from handrail.mesh.bus import ApiError, NatsBus
 from handrail.mesh.bus.api import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, SUBJECTS_OVERLAP
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -139,7 +139,7 @@ def stream_configs() -> dict[str, _Config]:
     }
 
 
-async def ensure_streams(bus: Bus, *, replicas: int = 1, limits: FlowLimits | None = None) -> None:
+async def ensure_streams(bus: NatsBus, *, replicas: int = 1, limits: FlowLimits | None = None) -> None:
     """Create what is missing, upgrade what is ours, refuse what is not.
 
     Raises BROKER_TOO_OLD, FOREIGN_STREAM with what differs, STREAM_LOST where FLOW or TEMPLATE is gone, and what
@@ -159,7 +159,7 @@ IRREPLACEABLE = frozenset({FLOW, TEMPLATE})
 are armed again by the sweep, and keys in use are known by the first events in FLOW, too."""
 
 
-async def what_is_wrong(bus: Bus) -> dict[str, str]:
+async def what_is_wrong(bus: NatsBus) -> dict[str, str]:
     """The streams that are not as they have to be, by name; an empty text where one is not there at all.
 
     Raises what `Bus.request_json` raises.
@@ -174,14 +174,14 @@ async def what_is_wrong(bus: Bus) -> dict[str, str]:
     return wrong
 
 
-async def ensure_stream(bus: Bus, name: str, *, like: str) -> None:
+async def ensure_stream(bus: NatsBus, name: str, *, like: str) -> None:
     """Create one stream with as many replicas as another has; raises what `ensure_streams` raises."""
     other = await _config_of(bus, like)
     replicas = int(other["num_replicas"]) if other else 1
     await _ensure(bus, {"name": name, **stream_configs()[name], "num_replicas": replicas})
 
 
-async def require_server(bus: Bus) -> None:
+async def require_server(bus: NatsBus) -> None:
     """Raise BROKER_TOO_OLD unless the server has what Handrail uses."""
     info = await bus.request_json("$JS.API.INFO")
     check_level(int(info.get("api", {}).get("level", 0)), bus.server_version)
@@ -208,7 +208,7 @@ def differences(wanted: _Config, actual: _Config) -> dict[str, tuple[Any, Any]]:
     }
 
 
-async def _ensure(bus: Bus, wanted: dict[str, Any]) -> None:
+async def _ensure(bus: NatsBus, wanted: dict[str, Any]) -> None:
     name = wanted["name"]
     actual = await _config_of(bus, name)
     if actual is None:
@@ -230,7 +230,7 @@ def _is_ours(actual: _Config, differing: Iterable[str]) -> bool:
     return _OWNER in actual.get("metadata", {}) or set(differing) <= {"num_replicas", "max_bytes", "max_msgs"}
 
 
-async def _refuse_a_loss(bus: Bus) -> None:
+async def _refuse_a_loss(bus: NatsBus) -> None:
     """Streams are made together: where one of these holds something, the other was there, and is lost."""
     infos = {name: await _info_of(bus, name) for name in sorted(IRREPLACEABLE)}
     gone = [name for name, info in infos.items() if info is None]
@@ -244,7 +244,7 @@ async def _refuse_a_loss(bus: Bus) -> None:
         )
 
 
-async def _create(bus: Bus, wanted: dict[str, Any]) -> _Config:
+async def _create(bus: NatsBus, wanted: dict[str, Any]) -> _Config:
     name = wanted["name"]
     try:
         created = await bus.request_json(f"$JS.API.STREAM.CREATE.{name}", {**wanted, "metadata": {_OWNER: "1"}})
@@ -265,12 +265,12 @@ def _holds_ours(name: str, info: dict[str, Any]) -> bool:
     return bool(info["state"]["messages"]) and _is_ours(config, differences(stream_configs()[name], config))
 
 
-async def _config_of(bus: Bus, name: str) -> _Config | None:
+async def _config_of(bus: NatsBus, name: str) -> _Config | None:
     info = await _info_of(bus, name)
     return None if info is None else info["config"]
 
 
-async def _info_of(bus: Bus, name: str) -> dict[str, Any] | None:
+async def _info_of(bus: NatsBus, name: str) -> dict[str, Any] | None:
     try:
         return await bus.request_json(f"$JS.API.STREAM.INFO.{name}")
     except ApiError as error:
@@ -279,7 +279,7 @@ async def _info_of(bus: Bus, name: str) -> dict[str, Any] | None:
         raise
 
 
-async def _taken(bus: Bus, name: str, subjects: Sequence[str]) -> HandrailError:
+async def _taken(bus: NatsBus, name: str, subjects: Sequence[str]) -> HandrailError:
     others: set[str] = set()
     for subject in subjects:
         answer = await bus.request_json("$JS.API.STREAM.NAMES", {"subject": subject})
