@@ -9,10 +9,11 @@ from contextlib import suppress
 
 from handrail.agents.bindings import Bindings
 from handrail.agents.in_flight import InFlight
-from handrail.agents.live import LiveMesh
 from handrail.agents.overseer import Overseer
+from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.streams.workers import BEAT
+from handrail.mesh.streams import workers
+from handrail.mesh.streams.catalog import Catalog
 from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
 
 _logger = logging.getLogger(__name__)
@@ -25,9 +26,10 @@ _STUCK = 100
 class Beat:
     """Says that a worker is there: every ten seconds, and at once after `tell`."""
 
-    def __init__(self, bindings: Bindings, mesh: LiveMesh, overseer: Overseer, desk: InFlight) -> None:
+    def __init__(self, bus: Bus, *, catalog: Catalog, bindings: Bindings, overseer: Overseer, desk: InFlight) -> None:
+        self._bus = bus
+        self._catalog = catalog
         self._bindings = bindings
-        self._mesh = mesh
         self._overseer = overseer
         self._desk = desk
         self._worker = uuid.uuid4().hex
@@ -43,7 +45,7 @@ class Beat:
         while True:
             self._wake.clear()
             try:
-                await self._mesh.announce(self._bindings.agent, self._worker, self._state())
+                await workers.announce(self._bus, self._bindings.agent, self._worker, self._state())
                 self._refusal = ""
             except HandrailError as error:
                 if error.text != self._refusal:
@@ -51,13 +53,13 @@ class Beat:
                     _logger.warning("this worker can't say that it is there: %s", error.text)
             # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
             with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT.total_seconds()):
+                async with asyncio.timeout(workers.BEAT.total_seconds()):
                     await self._wake.wait()
 
     def _state(self) -> WorkerState:
         agent = self._bindings.agent
         state = WorkerState(stuck=[text[:_TEXT] for text in self._overseer.stuck[:_STUCK]], in_hand=self._desk.in_hand)
-        for template in self._mesh.templates.all():
+        for template in self._catalog.all():
             if any(step.agent == agent for step in template.steps.values()):
                 problem = next(iter(self._bindings.of(template).problems), "")
                 state.versions.append(

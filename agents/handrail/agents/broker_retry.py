@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
+from handrail.agents.clock import Clock
 from handrail.agents.errors import Stopping
-from handrail.agents.ports import Mesh
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, StreamFull
 
 T = TypeVar("T")
@@ -26,8 +26,8 @@ PASSES = (StreamFull, BrokerUnavailable, BrokerPermission)
 class BrokerRetry:
     """Tries again, with growing waits, until it works; after `stop`, gives up with `Stopping`."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -48,7 +48,7 @@ class BrokerRetry:
         """Wait, unless the worker stops: then `Stopping`."""
         if self._stopping.is_set():
             raise Stopping
-        waiting = asyncio.ensure_future(self._mesh.sleep(duration))
+        waiting = asyncio.ensure_future(self._clock.sleep(duration))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -16,9 +16,11 @@ from handrail.mesh.flow import Flow
 from handrail.mesh.telemetry import Span
 
 if TYPE_CHECKING:
+    from handrail.agents.clock import Clock
     from handrail.agents.outcomes import Outcomes
     from handrail.agents.overseer import Running
-    from handrail.agents.ports import Delivery, Mesh
+    from handrail.mesh.bus import Delivery
+    from handrail.mesh.streams.flow_store import FlowStore
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -30,18 +32,27 @@ class Context:
     """One attempt, as its handler sees it."""
 
     __slots__ = (
-        *("_attempt", "_counter", "_delivery", "_last_heartbeat", "_logger", "_loop", "_mesh", "_outcomes", "_running"),
-        "_thread",
+        *("_attempt", "_clock", "_counter", "_delivery", "_last_heartbeat", "_logger", "_loop", "_outcomes"),
+        *("_running", "_store", "_thread"),
         "span",
     )
 
     def __init__(
-        self, running: Running, delivery: Delivery, mesh: Mesh, outcomes: Outcomes, span: Span, *, heartbeats: int
+        self,
+        running: Running,
+        delivery: Delivery,
+        *,
+        store: FlowStore,
+        clock: Clock,
+        outcomes: Outcomes,
+        span: Span,
+        heartbeats: int,
     ) -> None:
         self._attempt = running.attempt
         self._running = running
         self._delivery = delivery
-        self._mesh = mesh
+        self._store = store
+        self._clock = clock
         self._outcomes = outcomes
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -108,7 +119,7 @@ class Context:
 
     async def flow(self) -> Flow:
         """The flow so far, at least up to the event at hand: one read from the broker."""
-        return await self._mesh.load(self.flow_type, self.flow_id, at_least=self._delivery.sequence)
+        return await self._store.load(self.flow_type, self.flow_id, at_least=self._delivery.sequence)
 
     async def latest(self, message: type[M]) -> M | None:
         """The flow's newest fact of this type, or None."""
@@ -122,13 +133,13 @@ class Context:
         does not flood it. `note` says how far the work is, for people.
         """
         self._delivery.in_progress()
-        now = self._mesh.now()
+        now = self._clock.now()
         if self._last_heartbeat is not None and now - self._last_heartbeat < self._attempt.timeout / 3:
             return
         self._last_heartbeat = now
         try:
             self._counter = await self._outcomes.heartbeat(self._attempt, self._counter, note)
-            self._running.deadline = self._mesh.now() + self._attempt.timeout
+            self._running.deadline = self._clock.now() + self._attempt.timeout
         except PASSES as error:
             self.logger.warning("heartbeat not recorded: %s", error.text)
 

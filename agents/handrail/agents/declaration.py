@@ -15,12 +15,14 @@ from handrail.agents.invoke import QuickRetries
 from handrail.agents.read_handler import read_handler
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import RESERVED
+from handrail.mesh.streams import start_flow
 from handrail.mesh.wire.envelope import pack
 from handrail.mesh.wire.subjects import NAME
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
-    from handrail.agents.ports import Mesh
+    from handrail.mesh.bus import Bus
+    from handrail.mesh.streams.catalog import Catalog
 
 F = TypeVar("F", bound=Function)
 
@@ -63,7 +65,7 @@ class Declaration:
         self._validate_inbound = validate_inbound
         self._handlers: list[Handler] = []
         self._sources: list[Source] = []
-        self._mesh: Mesh | None = None
+        self._attached: tuple[Bus, Catalog] | None = None
 
     @property
     def handlers(self) -> Sequence[Handler]:
@@ -127,9 +129,10 @@ class Declaration:
         agent in `started_by`, UNKNOWN_MESSAGE_TYPE where no such flow starts with this event, CONTRACT_VIOLATION with
         field and rule, STREAM_FULL, BROKER_UNAVAILABLE. With a key it can be called again after any of them.
         """
-        if self._mesh is None:
+        if self._attached is None:
             raise AgentNotRunning(f"agent {self.name} is not running: begin flows from a source or a handler")
-        template = await self._mesh.templates.active(flow_type)
+        bus, catalog = self._attached
+        template = await catalog.active(flow_type)
         if self.name not in template.started_by:
             raise HandrailError(
                 ErrorReason.ERROR_REASON_WRONG_AGENT,
@@ -137,12 +140,18 @@ class Declaration:
                 f"{', '.join(sorted(template.started_by)) or 'nobody'} in started_by",
                 agent=self.name,
             )
-        started = await self._mesh.start(template, source=self.name, data=pack(event), key=key)
+        started = await start_flow.start(
+            bus, template, source=self.name, data=pack(event), key=key, template_of=catalog.template
+        )
         return StartedFlow(started.flow_id, started.already_started)
 
-    def attach(self, mesh: Mesh | None) -> None:
-        """Give the agent the mesh it runs on; whoever runs it does so."""
-        self._mesh = mesh
+    def attach(self, bus: Bus, catalog: Catalog) -> None:
+        """Give the agent what it begins flows with; whoever runs it does so."""
+        self._attached = bus, catalog
+
+    def detach(self) -> None:
+        """It does not run any more."""
+        self._attached = None
 
     def _declare(
         self,

@@ -14,6 +14,7 @@ from handrail.agents.arguments import UnfitInput
 from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings
 from handrail.agents.broker_retry import BrokerRetry
+from handrail.agents.clock import Clock
 from handrail.agents.company import Company
 from handrail.agents.context import Context
 from handrail.agents.errors import Busy, HandlerFailed, NoHandler, Postponed, Stopping
@@ -24,12 +25,14 @@ from handrail.agents.outcomes import Outcomes
 from handrail.agents.overseer import HandlerEnded, Overseer, Running
 from handrail.agents.plan import Task
 from handrail.agents.planner import Planner
-from handrail.agents.ports import Delivery, Mesh
 from handrail.agents.threads import Threads
 from handrail.mesh import telemetry
+from handrail.mesh.bus import Bus, Delivery
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Verdict, Void
 from handrail.mesh.flow.starts import POISON
+from handrail.mesh.streams import quarantine
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.telemetry import Span
 from handrail.mesh.template import EffectKind
 from handrail.mesh.wire.envelope import Recorded, decode
@@ -69,13 +72,15 @@ class _Work:
 
 
 class Engine:
-    """Handles the deliveries of one agent and settles each. What it needs around it is behind `Mesh`."""
+    """Handles the deliveries of one agent and settles each."""
 
     def __init__(
         self,
         *,
         bindings: Bindings,
-        mesh: Mesh,
+        bus: Bus,
+        store: FlowStore,
+        clock: Clock,
         patience: BrokerRetry,
         hints: HaltedFlows,
         retries: QuickRetries,
@@ -83,14 +88,16 @@ class Engine:
     ) -> None:
         self._agent = bindings.agent
         self._bindings = bindings
-        self._mesh = mesh
+        self._bus = bus
+        self._store = store
+        self._clock = clock
         self._patience = patience
-        self._outcomes = Outcomes(mesh, patience)
-        self._planner = Planner(bindings, mesh, patience, hints)
+        self._outcomes = Outcomes(bus, store=store, clock=clock, patience=patience)
+        self._planner = Planner(bindings, store=store, clock=clock, patience=patience, hints=hints)
         self._retries = retries
         self._threads = threads
         self._company = Company()
-        self.overseer = Overseer(mesh)
+        self.overseer = Overseer(store, clock)
 
     async def handle(self, delivery: Delivery) -> None:
         """Do what a delivery asks for, then ack it; hand it back where that can't be done here or now."""
@@ -153,7 +160,7 @@ class Engine:
     async def _leave_to_others(self, attempt: Attempt, unfit: NoHandler) -> None:
         """Workers of this kind don't begin it: say so before its time is up, and hand it back for no longer."""
         unfit.at_most = attempt.timeout / _PARTS
-        if attempt.deadline - self._mesh.now() < attempt.timeout / 2:
+        if attempt.deadline - self._clock.now() < attempt.timeout / 2:
             await self._outcomes.waiting(attempt)
 
     async def _run(self, work: _Work) -> None:
@@ -243,7 +250,7 @@ class Engine:
                 )
             if not handler.asynchronous:
                 await place.take(within=attempt.timeout / _PARTS)
-            now = self._mesh.now()
+            now = self._clock.now()
             running = Running(
                 attempt,
                 now,
@@ -254,10 +261,16 @@ class Engine:
             )
             if attempt.on_record or now - work.recorded.time > attempt.timeout / _PARTS:
                 heartbeats = await self._outcomes.began(attempt)
-                running.deadline = self._mesh.now() + attempt.timeout
+                running.deadline = self._clock.now() + attempt.timeout
             if handler.context_name:
                 filled[handler.context_name] = Context(
-                    running, delivery, self._mesh, self._outcomes, span, heartbeats=heartbeats
+                    running,
+                    delivery,
+                    store=self._store,
+                    clock=self._clock,
+                    outcomes=self._outcomes,
+                    span=span,
+                    heartbeats=heartbeats,
                 )
             self.overseer.begin(running)
             try:
@@ -283,7 +296,8 @@ class Engine:
         body = delivery.body if broken.sequence == delivery.sequence else broken.event.SerializeToString()
         text = f"its input {broken.type} (event {broken.event_id}) is quarantined: {unfit.text}"
         await self._patience.insist(
-            lambda: self._mesh.quarantine(
+            lambda: quarantine.put(
+                self._bus,
                 subject=broken.address.subject,
                 body=body,
                 sequence=broken.sequence,
@@ -310,7 +324,8 @@ class Engine:
 
     async def _quarantine(self, delivery: Delivery, reason: ErrorReason.ValueType, detail: str) -> None:
         await self._patience.insist(
-            lambda: self._mesh.quarantine(
+            lambda: quarantine.put(
+                self._bus,
                 subject=delivery.subject,
                 body=delivery.body,
                 sequence=delivery.sequence,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from handrail.agents.engine import Engine
-from handrail.agents.ports import Delivery
+from handrail.mesh.bus import Delivery
 
 _AFTERWARDS = 5.0
 """Seconds that cancelled handlers have to clean up."""

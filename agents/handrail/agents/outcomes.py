@@ -10,10 +10,12 @@ from google.protobuf.any_pb2 import Any
 
 from handrail.agents.attempt import Attempt, Moment, differs
 from handrail.agents.broker_retry import BrokerRetry
-from handrail.agents.ports import Mesh
+from handrail.agents.clock import Clock
 from handrail.mesh import telemetry
+from handrail.mesh.bus import Bus
 from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
 from handrail.mesh.flow import EffectState
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire.envelope import Entry, Recorded, type_of
 from handrail.mesh.wire.subjects import outcome_filter
 from handrail.v1.failure_pb2 import DivergenceKind
@@ -28,8 +30,10 @@ _UNDONE = frozenset({EffectState.UNDOING, EffectState.UNDONE, EffectState.UNDONE
 class Outcomes:
     """Publishes what an agent has to say about its attempts. What the broker can't take at the moment is waited for."""
 
-    def __init__(self, mesh: Mesh, patience: BrokerRetry) -> None:
-        self._mesh = mesh
+    def __init__(self, bus: Bus, *, store: FlowStore, clock: Clock, patience: BrokerRetry) -> None:
+        self._bus = bus
+        self._store = store
+        self._clock = clock
         self._patience = patience
 
     async def answer(self, attempt: Attempt, outputs: Sequence[Any], *, single_type: bool, parent: str) -> None:
@@ -44,7 +48,7 @@ class Outcomes:
                 "publish", flow_id=attempt.flow_id, parent=parent, step=attempt.step.name, message_type=type_of(data)
             ) as span:
                 entry = attempt.outcome(data, index=index, total=len(outputs), moment=self._moment(span.span_id))
-                stored = await self._store(entry, first_of_any=not single_type)
+                stored = await self._publish(entry, first_of_any=not single_type)
             if stored is None or stored.event == entry.event:
                 continue
             if differs(stored.event, entry.event):
@@ -79,12 +83,12 @@ class Outcomes:
                 outcome_unknown=outcome_unknown,
                 moment=self._moment(span.span_id),
             )
-            await self._store(entry, first_of_any=True)
+            await self._publish(entry, first_of_any=True)
 
     async def not_started(self, attempt: Attempt, text: str) -> None:
         """Answer for a handler that is not run, because the flow is halted."""
         _logger.info("%s: not started: %s", attempt.label, text, extra={"flow_id": attempt.flow_id})
-        await self._store(attempt.not_started(text, moment=self._moment("")), first_of_any=True)
+        await self._publish(attempt.not_started(text, moment=self._moment("")), first_of_any=True)
 
     async def began(self, attempt: Attempt) -> int:
         """Record that the handler is called next; returns which of the attempt's heartbeats that is."""
@@ -125,12 +129,12 @@ class Outcomes:
                 counter, note, moment=moment, began=began, handed_back=handed_back, waiting=waiting
             )
             try:
-                await self._mesh.publish(entry.address.subject, entry.body, headers=telemetry.headers())
+                await self._bus.publish(entry.address.subject, entry.body, headers=telemetry.headers())
             except AlreadyStored:
                 continue  # an earlier start of this attempt got as far
             return counter
 
-    async def _store(self, entry: Entry, *, first_of_any: bool) -> Recorded | None:
+    async def _publish(self, entry: Entry, *, first_of_any: bool) -> Recorded | None:
         """Store a message; None, or what the stream holds under its id already.
 
         With `first_of_any` a message of another type or kind under the same id counts as the first one too.
@@ -142,7 +146,7 @@ class Outcomes:
         )
 
         async def publish() -> int:
-            return await self._mesh.publish(
+            return await self._bus.publish(
                 subject, body, expected_sequence=sequence, expected_filter=filter_, headers=headers
             )
 
@@ -151,7 +155,7 @@ class Outcomes:
                 await self._patience.insist(publish)
             except (AlreadyStored, WrongSequence):
                 stored = await self._patience.insist(
-                    lambda: self._mesh.stored_outcome(*address[:2], address.agent, address.event_id)
+                    lambda: self._store.stored_outcome(*address[:2], address.agent, address.event_id)
                 )
                 if stored is not None:
                     return stored
@@ -162,7 +166,7 @@ class Outcomes:
 
     async def _came_late(self, attempt: Attempt, entry: Entry) -> bool:
         """Whether the handler worked for a flow that was halted, or whose effect had been undone, in the meantime."""
-        flow = await self._patience.insist(lambda: self._mesh.load(attempt.template.name, attempt.flow_id))
+        flow = await self._patience.insist(lambda: self._store.load(attempt.template.name, attempt.flow_id))
         effect = flow.effects.get(entry.event.event_id)
         return flow.is_halted or (effect is not None and effect.state in _UNDONE)
 
@@ -179,7 +183,7 @@ class Outcomes:
             stored.type,
             extra={"flow_id": attempt.flow_id},
         )
-        await self._store(entry, first_of_any=False)
+        await self._publish(entry, first_of_any=False)
 
     def _moment(self, span_id: str) -> Moment:
-        return Moment(self._mesh.now(), span_id)
+        return Moment(self._clock.now(), span_id)

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from handrail.agents.attempt import Attempt
-from handrail.agents.ports import Mesh
+from handrail.agents.clock import Clock
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, RunState
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import EffectKind
 
 _logger = logging.getLogger(__name__)
@@ -103,8 +104,9 @@ class Running:
 class Overseer:
     """The handlers of one worker."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
+    def __init__(self, store: FlowStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
         self._running: set[Running] = set()
         self._heard: set[str] = set()
         self.tell: Callable[[], None] | None = None
@@ -126,7 +128,7 @@ class Overseer:
     @property
     def stuck(self) -> list[str]:
         """The handlers that go on though their attempts are over, for people."""
-        now = self._mesh.now()
+        now = self._clock.now()
         return [running.describe(now) for running in self._running if running.released]
 
     def heard(self, flow_id: str) -> None:
@@ -141,7 +143,7 @@ class Overseer:
 
     async def look_around(self) -> None:
         """Look after each handler that is past its deadline, or of whose flow something was heard."""
-        now, heard = self._mesh.now(), self._heard
+        now, heard = self._clock.now(), self._heard
         self._heard = set()
         for running in list(self._running):
             if running.told_at is None:
@@ -153,7 +155,7 @@ class Overseer:
     async def _look(self, running: Running, now: datetime) -> None:
         attempt = running.attempt
         try:
-            flow = await self._mesh.load(attempt.template.name, attempt.flow_id, at_least=running.at_least)
+            flow = await self._store.load(attempt.template.name, attempt.flow_id, at_least=running.at_least)
         except HandrailError as error:
             _logger.warning("%s: can't see whether it is to go on: %s", attempt.label, error.text)
             running.look_at = now + _LATER

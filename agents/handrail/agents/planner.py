@@ -5,12 +5,13 @@ from __future__ import annotations
 from handrail.agents import plan
 from handrail.agents.bindings import Bindings, Bound
 from handrail.agents.broker_retry import BrokerRetry
+from handrail.agents.clock import Clock
 from handrail.agents.errors import Postponed
 from handrail.agents.halted_flows import HaltedFlows
 from handrail.agents.plan import Plan
-from handrail.agents.ports import Mesh
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Void
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -22,10 +23,14 @@ _NO_TEMPLATE = (ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND, ErrorReason.ERROR_R
 class Planner:
     """Plans for one agent. Most messages need no look at their flow: they are planned without a single read."""
 
-    def __init__(self, bindings: Bindings, mesh: Mesh, patience: BrokerRetry, hints: HaltedFlows) -> None:
+    def __init__(
+        self, bindings: Bindings, *, store: FlowStore, clock: Clock, patience: BrokerRetry, hints: HaltedFlows
+    ) -> None:
         self._agent = bindings.agent
         self._bindings = bindings
-        self._mesh = mesh
+        self._store = store
+        self._catalog = store.catalog
+        self._clock = clock
         self._patience = patience
         self._hints = hints
 
@@ -43,7 +48,7 @@ class Planner:
                 bound,
                 self._bindings,
                 delivered=delivered,
-                now=self._mesh.now(),
+                now=self._clock.now(),
                 hinted=address.flow_id in self._hints.flow_ids,
             ):
                 return plan.direct(recorded, bound)
@@ -64,15 +69,15 @@ class Planner:
                 return plan.triggered(flow, recorded, agent=self._agent, delivered=delivered)
 
     async def _bound(self, flow_type: str, version: int) -> Bound | None:
-        template = self._mesh.templates.get(flow_type, version)
+        template = self._catalog.get(flow_type, version)
         if template is None:
-            await self._patience.insist(self._mesh.templates.refresh)
-            self._bindings.learn(self._mesh.templates.all())
-            template = self._mesh.templates.get(flow_type, version)
+            await self._patience.insist(self._catalog.refresh)
+            self._bindings.learn(self._catalog.all())
+            template = self._catalog.get(flow_type, version)
         return None if template is None else self._bindings.of(template)
 
     async def _load(self, recorded: Recorded) -> Flow:
         address = recorded.address
         return await self._patience.insist(
-            lambda: self._mesh.load(address.flow_type, address.flow_id, at_least=recorded.sequence)
+            lambda: self._store.load(address.flow_type, address.flow_id, at_least=recorded.sequence)
         )

@@ -10,18 +10,20 @@ from contextlib import suppress
 from handrail.agents.beat import Beat
 from handrail.agents.bindings import Bindings
 from handrail.agents.broker_retry import PASSES, BrokerRetry
+from handrail.agents.clock import Clock
 from handrail.agents.declaration import Declaration
 from handrail.agents.engine import Engine
 from handrail.agents.errors import DeclarationError
 from handrail.agents.halted_flows import HaltedFlows, HaltWatch
 from handrail.agents.in_flight import InFlight
-from handrail.agents.live import LiveMesh
 from handrail.agents.threads import Threads
 from handrail.agents.watchdog import Watchdog
 from handrail.mesh.bus import BusSettings, NatsBus, Pull
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import ACK_WAIT, agent_durable
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
 
 _logger = logging.getLogger(__name__)
@@ -57,23 +59,26 @@ class Worker:
         can't be reached or shuts the agent out, and what a source raises.
         """
         async with await NatsBus.connect(self._settings) as bus:
-            mesh = LiveMesh(bus)
-            self._agent.attach(mesh)
+            catalog = Catalog(bus)
+            self._agent.attach(bus, catalog)
             try:
-                await self._until_named(mesh)
+                await self._until_named(catalog)
                 if not self._stop.is_set():
-                    self._check(mesh)
-                    await self._serve(bus, mesh)
+                    self._check(catalog)
+                    await self._serve(bus, catalog)
             finally:
-                self._agent.attach(None)
+                self._agent.detach()
 
-    async def _serve(self, bus: NatsBus, mesh: LiveMesh) -> None:
-        agent, hints, patience = self._agent, HaltedFlows(), BrokerRetry(mesh)
-        await HaltWatch(bus, hints, mesh.templates.names).start()
+    async def _serve(self, bus: NatsBus, catalog: Catalog) -> None:
+        agent, hints, clock = self._agent, HaltedFlows(), Clock()
+        patience = BrokerRetry(clock)
+        await HaltWatch(bus, hints, catalog.names).start()
         threads = Threads(agent.threads, agent.name)
         engine = Engine(
             bindings=self._bindings,
-            mesh=mesh,
+            bus=bus,
+            store=FlowStore(bus, catalog),
+            clock=clock,
             patience=patience,
             hints=hints,
             retries=agent.quick_retries,
@@ -83,11 +88,11 @@ class Worker:
         watchdog = Watchdog(agent.handlers)
         watchdog.start()
         desk = InFlight(engine, ACK_WAIT)
-        beat = Beat(self._bindings, mesh, engine.overseer, desk)
+        beat = Beat(bus, catalog=catalog, bindings=self._bindings, overseer=engine.overseer, desk=desk)
         engine.overseer.tell = beat.tell
         pulling = _Pulling(agent, bus, desk)
         try:
-            await pulling.begin_if_named(mesh.templates.all())
+            await pulling.begin_if_named(catalog.all())
             _logger.info("agent %s is ready", agent.name)
             self.ready.set()
             await self._until_stopped(
@@ -95,7 +100,7 @@ class Worker:
                 desk.heartbeats(),
                 engine.overseer.watch(),
                 beat.run(),
-                self._learn(mesh, pulling, beat),
+                self._learn(catalog, pulling, beat),
                 *(source() for source in self._sources),
             )
         finally:
@@ -125,13 +130,13 @@ class Worker:
         if not self._stop.is_set():
             raise BrokerUnavailable(f"the broker closed the connection of agent {self._agent.name} for good")
 
-    async def _until_named(self, mesh: LiveMesh) -> None:
+    async def _until_named(self, catalog: Catalog) -> None:
         """Wait until a stored template names the agent."""
         remind_at = 0.0
         loop = asyncio.get_running_loop()
         while not self._stop.is_set():
-            await self._refresh(mesh)
-            templates = mesh.templates.all()
+            await self._refresh(catalog)
+            templates = catalog.all()
             if any(_has_steps(self._agent, t) or self._agent.name in t.started_by for t in templates):
                 return
             if loop.time() >= remind_at:
@@ -140,34 +145,34 @@ class Worker:
                     "agent %s is in no stored template (there are %s); it waits for one that names it: "
                     "handrail template put FILE, then handrail template activate NAME@VERSION",
                     self._agent.name,
-                    ", ".join(mesh.templates.names()) or "none",
+                    ", ".join(catalog.names()) or "none",
                 )
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _POLL)
 
-    async def _learn(self, mesh: LiveMesh, pulling: _Pulling, beat: Beat) -> None:
+    async def _learn(self, catalog: Catalog, pulling: _Pulling, beat: Beat) -> None:
         """Take up templates that are stored while the worker runs."""
         while True:
             await asyncio.sleep(_POLL)
             try:
-                if await self._refresh(mesh):
+                if await self._refresh(catalog):
                     beat.tell()
-                    await pulling.begin_if_named(mesh.templates.all())
-                    self._check(mesh)
+                    await pulling.begin_if_named(catalog.all())
+                    self._check(catalog)
             except DeclarationError as error:
                 _logger.error("agent %s has to be deployed anew: %s", self._agent.name, error)
 
-    async def _refresh(self, mesh: LiveMesh) -> bool:
+    async def _refresh(self, catalog: Catalog) -> bool:
         """Look for new templates; whether there are any. A broker that does not answer is asked again next time."""
         try:
-            new = await mesh.templates.refresh()
+            new = await catalog.refresh()
         except PASSES as error:
             _logger.warning("agent %s can't read the templates: %s", self._agent.name, error.text)
             return False
-        self._bindings.learn(mesh.templates.all())
+        self._bindings.learn(catalog.all())
         return new
 
-    def _check(self, mesh: LiveMesh) -> None:
+    def _check(self, catalog: Catalog) -> None:
         """Check the handlers against the versions of each flow type in which the agent has steps.
 
         One that fits none of them is of no use: DeclarationError, with what does not fit the version that new flows
@@ -175,9 +180,9 @@ class Worker:
         activation or a rollback both are needed until the last flow is done.
         """
         problems: list[str] = []
-        for name in mesh.templates.names():
-            versions = [each for each in mesh.templates.versions(name) if _has_steps(self._agent, each)]
-            active = mesh.templates.active_version(name)
+        for name in catalog.names():
+            versions = [each for each in catalog.versions(name) if _has_steps(self._agent, each)]
+            active = catalog.active_version(name)
             fits = any(not self._bindings.of(each).problems for each in versions)
             for template in versions:
                 found = self._bindings.of(template).problems

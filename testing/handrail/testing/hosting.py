@@ -10,9 +10,9 @@ from typing import Literal
 from handrail.agents import Agent
 from handrail.agents.bindings import Bindings
 from handrail.agents.broker_retry import BrokerRetry
+from handrail.agents.clock import Clock
 from handrail.agents.engine import Engine
 from handrail.agents.halted_flows import HaltedFlows
-from handrail.agents.live import LiveMesh
 from handrail.agents.threads import Threads
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
 from handrail.coordinator.reconcile.leases import Leases
@@ -22,6 +22,7 @@ from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard, quarantine_void
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.troubles import Troubles
+from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
 from handrail.mesh.flow.absence import ABSENT_AFTER, Absence
 from handrail.mesh.flow.queue import Queues
 from handrail.mesh.permissions import matches
@@ -38,28 +39,24 @@ CrashPoint = Literal["publish", "ack"]
 
 
 class ProcessDied(BaseException):
-    """Stands for SIGKILL. Whoever catches it can do nothing more: see `MemoryMesh.dead`."""
+    """Stands for SIGKILL. Whoever catches it can do nothing more: see `MortalBus.dead`."""
 
 
-class MemoryMesh(LiveMesh):
-    """The agents' mesh on a MemoryBus. `crash` is where the agent's process dies next; `dead` is set
-    until a new one takes its place."""
+class MortalBus:
+    """What a process has of a MemoryBus: its own way to it, on which it may die.
+
+    `crash` is where it dies next; `dead` is set until a new process takes its place.
+    """
 
     def __init__(self, bus: MemoryBus) -> None:
-        super().__init__(bus)
-        self._memory = bus
+        self._publish = bus.publish
+        self.direct_get, self.read_forward = bus.direct_get, bus.read_forward
+        self.last, self.last_on_leader, self.by_sequence = bus.last, bus.last_on_leader, bus.by_sequence
+        self.request_json = bus.request_json
         self.crash: CrashPoint | None = None
         self.dead = False
-        self.publish = self._publish  # type: ignore[assignment]  # the same, and it may crash
 
-    def now(self) -> datetime:
-        """The World's clock."""
-        return self._memory.now
-
-    async def sleep(self, duration: timedelta) -> None:
-        """The clock moves only when the test says so: quick retries are made at once."""
-
-    async def _publish(
+    async def publish(
         self,
         subject: str,
         body: bytes,
@@ -67,14 +64,35 @@ class MemoryMesh(LiveMesh):
         expected_sequence: int | None = None,
         expected_filter: str | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout: timedelta = PUBLISH_TIMEOUT,
     ) -> int:
+        """Store a message, unless the process dies over it."""
         if self.dead or self.crash == "publish":
             # Whoever catches it is dead all the same: nothing gets out any more.
             self.crash, self.dead = None, True
             raise ProcessDied
-        return await self._memory.publish(
-            subject, body, expected_sequence=expected_sequence, expected_filter=expected_filter, headers=headers
+        return await self._publish(
+            subject,
+            body,
+            expected_sequence=expected_sequence,
+            expected_filter=expected_filter,
+            headers=headers,
+            timeout=timeout,
         )
+
+
+class WorldClock(Clock):
+    """The World's clock."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self._bus = bus
+
+    def now(self) -> datetime:
+        """What the test made it."""
+        return self._bus.now
+
+    async def sleep(self, duration: timedelta) -> None:
+        """It moves only when the test says so: quick retries are made at once."""
 
 
 class HostedAgent:
@@ -83,13 +101,18 @@ class HostedAgent:
     def __init__(self, agent: Agent, bus: MemoryBus, threads: Threads) -> None:
         self.agent = agent
         self.running = True
-        self.mesh = MemoryMesh(bus)
+        self.bus = MortalBus(bus)
+        self.catalog = Catalog(self.bus)
+        self.store = FlowStore(self.bus, self.catalog)
+        clock = WorldClock(bus)
         self.bindings = Bindings(agent.name, agent.handlers)
         self.hints = HaltedFlows()
-        self.patience = BrokerRetry(self.mesh)
+        self.patience = BrokerRetry(clock)
         self.engine = Engine(
             bindings=self.bindings,
-            mesh=self.mesh,
+            bus=self.bus,
+            store=self.store,
+            clock=clock,
             patience=self.patience,
             hints=self.hints,
             retries=agent.quick_retries,
@@ -100,8 +123,8 @@ class HostedAgent:
     async def learn(self, templates: Iterable[Template]) -> list[str]:
         """Take up the templates; returns what does not fit."""
         templates = tuple(templates)
-        await self.mesh.templates.refresh()
-        known = self.mesh.templates.all()
+        await self.catalog.refresh()
+        known = self.catalog.all()
         self.bindings.learn(known)
         self._filters = agent_filters(templates).get(self.agent.name, frozenset())
         return [problem for template in known for problem in self.bindings.of(template).problems]
@@ -117,15 +140,15 @@ class HostedAgent:
 
     async def handle(self, delivery: MemoryDelivery) -> None:
         """Handle a delivery; one that the process dies over stays unsettled."""
-        if self.mesh.crash == "ack":
-            self.mesh.crash = None
+        if self.bus.crash == "ack":
+            self.bus.crash = None
             delivery.lose_answer()
         try:
             await self.engine.handle(delivery)
         except ProcessDied:
             return
         finally:
-            self.mesh.dead = False
+            self.bus.dead = False
 
 
 class _NoLeases(Leases):

@@ -54,12 +54,12 @@ class World:
             await self._put(template)
         await self._learn()
         for hosted in self._agents.values():
-            hosted.agent.attach(hosted.mesh)
+            hosted.agent.attach(hosted.bus, hosted.catalog)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for hosted in self._agents.values():
-            hosted.agent.attach(None)
+            hosted.agent.detach()
         self._threads.shutdown()
 
     @property
@@ -209,7 +209,7 @@ class World:
         (everything is stored, the message comes again). A new process is there at once; the message comes again when
         the broker's wait for the ack is over.
         """
-        self._agents[name].mesh.crash = at
+        self._agents[name].bus.crash = at
 
     def stop_coordinator(self) -> None:
         """No coordinator runs any more."""

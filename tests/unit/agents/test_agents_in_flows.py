@@ -542,8 +542,8 @@ async def test_deliveries_that_began_no_handler_make_no_poison() -> None:
     async with World(templates=[LONG], agents=chain.agents) as world:
         world.crash_agent("ledger", "publish")
         flow = await begun(world)
-        mesh = world._agents["ledger"].mesh
-        load, left = mesh.load, 12
+        store = world._agents["ledger"].store
+        load, left = store.load, 12
 
         async def timing_out(flow_type: str, flow_id: str, *, at_least: int = 0, up_to: int | None = None) -> Flow:
             nonlocal left
@@ -552,7 +552,7 @@ async def test_deliveries_that_began_no_handler_make_no_poison() -> None:
                 raise TimeoutError("no answer to a read")
             return await load(flow_type, flow_id, at_least=at_least, up_to=up_to)
 
-        mesh.load = timing_out
+        store.load = timing_out  # type: ignore[method-assign]
         await world.advance(timedelta(hours=2))
         assert left < 0
         assert flow.recorded(StepFailed) == []

@@ -205,11 +205,11 @@ class Refusing:
     """A publish that is refused a few times before it works."""
 
     def __init__(self, world: World, agent: str, error: HandrailError, times: int) -> None:
-        self.mesh = world._agents[agent].mesh
+        bus = world._agents[agent].bus
         self.error = error
         self.left = times
-        self.store = self.mesh.publish
-        self.mesh.publish = self.publish  # type: ignore[assignment]
+        self.store = bus.publish
+        bus.publish = self.publish  # type: ignore[assignment]
 
     async def publish(
         self,

@@ -21,7 +21,9 @@ async def test_a_worker_says_what_it_fits_and_stops_even_where_it_was_just_told_
         hosted = HostedAgent(ledger, world.bus, Threads(1))
         await hosted.learn([template()])
         desk = InFlight(hosted.engine, timedelta(seconds=30))
-        beat = Beat(hosted.bindings, hosted.mesh, hosted.engine.overseer, desk)
+        beat = Beat(
+            hosted.bus, catalog=hosted.catalog, bindings=hosted.bindings, overseer=hosted.engine.overseer, desk=desk
+        )
         speaking = asyncio.ensure_future(beat.run())
         await asyncio.sleep(0.01)
         [said] = world.bus.messages[WORKER]
