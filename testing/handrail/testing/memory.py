@@ -8,36 +8,43 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from handrail.mesh import streams
-from handrail.mesh.bus import Bus, Delivery, Page, RawMessage
+from handrail.mesh.bus import Bus, Delivery, Page, RawMessage, TooManySubjects
 from handrail.mesh.bus.api import API_TIMEOUT
-from handrail.mesh.bus.direct_get import READ_TIMEOUT
-from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
-from handrail.mesh.errors import AlreadyStored, WrongSequence
+from handrail.mesh.bus.direct_get import READ_TIMEOUT, SUBJECT_LIMIT
+from handrail.mesh.bus.protocol import header_block, is_subject, size
+from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, why_not_sent
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, WrongSequence
 from handrail.mesh.permissions import matches
 
-_STREAM_OF = {
+_WRITE_ONCE = {
     "flow": streams.FLOW,
     "template": streams.TEMPLATE,
     "quarantine": streams.QUARANTINE,
     "key": streams.KEY,
-    "worker": streams.WORKER,
 }
+_NEWEST_COUNTS = {"timer": streams.TIMER, "worker": streams.WORKER}
+_STREAM_OF = _WRITE_ONCE | _NEWEST_COUNTS
+"""First word of a subject -> its stream. In some a subject takes one message, in others the newest on it stays."""
+
+_MAX_PAYLOAD = 1 << 20
+"""Bytes of a message that a nats-server takes, unless it is told otherwise."""
+
 _SCHEDULE = "Nats-Schedule"
 _TARGET = "Nats-Schedule-Target"
+_INFO = "$JS.API.STREAM.INFO."
 _PURGE_TIMERS = f"$JS.API.STREAM.PURGE.{streams.TIMER}"
 
 
 class MemoryBus(Bus):
     """A `Bus` without a broker: the catalog, the store and the coordinator's parts run on it as they are.
 
-    Subjects are write-once, expectations hold, timers fire when the clock gets there. What needs a connection
-    (consuming, subscribing) is not here: the World hands messages out itself.
+    It is never full, and refuses nobody. Timers fire when the clock gets there. What needs a connection (consuming,
+    subscribing) is not here: the World hands messages out itself.
     """
 
     def __init__(self, now: datetime) -> None:
         self.now = now
         self.messages: dict[str, list[RawMessage]] = defaultdict(list)
-        self.timers: dict[str, tuple[datetime, str]] = {}
         self._sequences: dict[str, int] = defaultdict(int)
         self._subjects: dict[str, set[str]] = defaultdict(set)
         self._of_flow: dict[str, list[RawMessage]] = defaultdict(list)
@@ -53,26 +60,22 @@ class MemoryBus(Bus):
         timeout: timedelta = PUBLISH_TIMEOUT,
     ) -> int:
         """Store a message at the present time; refusals as the broker's."""
-        headers = headers or {}
-        if subject.startswith("timer."):
-            due = datetime.fromisoformat(headers[_SCHEDULE].removeprefix("@at "))
-            self.timers[subject] = (due, headers[_TARGET])
-            return 0
-        stream = _STREAM_OF[subject.partition(".")[0]]
+        refusal = why_not_sent(subject, size(body, headers), _MAX_PAYLOAD)
+        if refusal is not None:
+            raise refusal
+        stream = _STREAM_OF.get(subject.partition(".")[0])
+        if stream is None or not is_subject(subject):
+            raise BrokerUnavailable(f"can't send on {subject}: no stream takes it")
         if expected_sequence is not None:
             matching = self.matching(stream, expected_filter or subject)
             last = matching[-1].sequence if matching else 0
             if last != expected_sequence:
                 raise WrongSequence(subject, last)
         if subject in self._subjects[stream]:
-            raise AlreadyStored(subject)
-        self._subjects[stream].add(subject)
-        self._sequences[stream] += 1
-        message = RawMessage(subject, body, self._sequences[stream], self.now)
-        self.messages[stream].append(message)
-        if stream == streams.FLOW and subject.count(".") > 2:
-            self._of_flow[subject.split(".", 3)[2]].append(message)
-        return message.sequence
+            if stream not in _NEWEST_COUNTS.values():
+                raise AlreadyStored(subject)
+            self._remove(stream, subject)
+        return self._store(stream, subject, body, headers)
 
     async def direct_get(
         self,
@@ -84,18 +87,20 @@ class MemoryBus(Bus):
         timeout: timedelta = READ_TIMEOUT,
     ) -> Page:
         """The messages that match, in stream order."""
-        found = {m.sequence: m for pattern in multi_last for m in self.matching(stream, pattern)}
         newest = self._sequences[stream] if up_to_seq is None else up_to_seq
-        wanted = [found[sequence] for sequence in sorted(found) if from_seq <= sequence <= newest]
-        return Page(tuple(wanted), up_to_sequence=self._sequences[stream])
+        found = {m.sequence: m for pattern in multi_last for m in self.matching(stream, pattern)}
+        known = [sequence for sequence in sorted(found) if sequence <= newest]
+        if len(known) > SUBJECT_LIMIT:
+            raise TooManySubjects(stream, multi_last)
+        wanted = tuple(found[sequence] for sequence in known if sequence >= from_seq)
+        return Page(wanted, up_to_sequence=newest if known else 0)
 
     async def read_forward(
         self, stream: str, subject_filter: str, *, from_sequence: int, limit: int, timeout: timedelta = READ_TIMEOUT
     ) -> Page:
         """A page of the messages that match, oldest first."""
         matching = [m for m in self.matching(stream, subject_filter) if m.sequence >= from_sequence]
-        page = tuple(matching[:limit])
-        return Page(page, up_to_sequence=self._sequences[stream], pending=len(matching) - len(page))
+        return Page(tuple(matching[:limit]), pending=len(matching[limit:]))
 
     async def last(self, stream: str, subject_filter: str, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """The newest message that matches."""
@@ -116,13 +121,24 @@ class MemoryBus(Bus):
     async def request_json(
         self, api_subject: str, payload: Mapping[str, Any] | None = None, *, timeout: timedelta = API_TIMEOUT
     ) -> dict[str, Any]:
-        """Clears timers; the one request to the JetStream API that the coordinator's core makes."""
-        if api_subject != _PURGE_TIMERS:
-            raise NotImplementedError(f"there is no {api_subject} in memory")
-        gone = [subject for subject in self.timers if matches(str((payload or {})["filter"]), subject)]
-        for subject in gone:
-            del self.timers[subject]
-        return {"purged": len(gone)}
+        """Clears timers, and lists a stream's subjects: what the core asks of the JetStream API."""
+        if api_subject == _PURGE_TIMERS:
+            gone = self.matching(streams.TIMER, str((payload or {})["filter"]))
+            for message in gone:
+                self._remove(streams.TIMER, message.subject)
+            return {"purged": len(gone)}
+        if api_subject.startswith(_INFO):
+            return self._info(api_subject.removeprefix(_INFO), payload or {})
+        raise NotImplementedError(f"there is no {api_subject} in memory")
+
+    @property
+    def timers(self) -> dict[str, tuple[datetime, str]]:
+        """The armed timers: subject -> when it is due, and the `due` subject it arrives on."""
+        armed = {message.subject: message.headers for message in self.messages[streams.TIMER]}
+        return {
+            subject: (datetime.fromisoformat(headers[_SCHEDULE].removeprefix("@at ")), headers[_TARGET])
+            for subject, headers in armed.items()
+        }
 
     def next_timer(self) -> datetime | None:
         """When the next timer is due."""
@@ -130,16 +146,40 @@ class MemoryBus(Bus):
 
     def fire(self) -> list[str]:
         """Take the timers that are due, and return the `due` subjects they arrive on."""
-        ripe = sorted(subject for subject, (due, _) in self.timers.items() if due <= self.now)
-        return [self.timers.pop(subject)[1] for subject in ripe]
+        timers = self.timers
+        ripe = sorted(subject for subject, (due, _) in timers.items() if due <= self.now)
+        for subject in ripe:
+            self._remove(streams.TIMER, subject)
+        return [timers[subject][1] for subject in ripe]
 
     def matching(self, stream: str, pattern: str) -> list[RawMessage]:
         """The messages of a stream whose subjects match, in stream order."""
         candidates = self.messages[stream]
         tokens = pattern.split(".", 3)
-        if stream == streams.FLOW and len(tokens) > 3 and tokens[2] != "*":
+        if stream == streams.FLOW and len(tokens) > 3 and tokens[2] not in ("*", ">"):
             candidates = self._of_flow.get(tokens[2], [])
         return [message for message in candidates if matches(pattern, message.subject)]
+
+    def _store(self, stream: str, subject: str, body: bytes, headers: Mapping[str, str] | None) -> int:
+        self._subjects[stream].add(subject)
+        self._sequences[stream] += 1
+        message = RawMessage(subject, body, self._sequences[stream], self.now, header_block(headers))
+        self.messages[stream].append(message)
+        if stream == streams.FLOW and subject.count(".") > 2:
+            self._of_flow[subject.split(".", 3)[2]].append(message)
+        return message.sequence
+
+    def _remove(self, stream: str, subject: str) -> None:
+        self._subjects[stream].discard(subject)
+        self.messages[stream] = [message for message in self.messages[stream] if message.subject != subject]
+
+    def _info(self, stream: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        state: dict[str, Any] = {"messages": len(self.messages[stream]), "last_seq": self._sequences[stream]}
+        if "subjects_filter" not in query:
+            return {"state": state}
+        subjects = [message.subject for message in self.matching(stream, str(query["subjects_filter"]))]
+        listed = dict.fromkeys(subjects[int(query.get("offset", 0)) :], 1)
+        return {"state": state | {"subjects": listed}, "total": len(subjects)}
 
 
 class MemoryDelivery(Delivery):

@@ -81,14 +81,26 @@ _NOT_IN_A_SUBJECT = re.compile(r"[\s\x00]")
 _NO_LINE_ENDS = str.maketrans({"\r": " ", "\n": " "})
 
 
+def is_subject(text: str) -> bool:
+    """Whether the protocol would read the text as one subject."""
+    return bool(text) and _NOT_IN_A_SUBJECT.search(text) is None
+
+
+def header_block(headers: Mapping[str, str] | None) -> bytes:
+    """Headers as the protocol has them; empty where there are none."""
+    if not headers:
+        return b""
+    lines = [f"{name}: {value.translate(_NO_LINE_ENDS)}\r\n" for name, value in headers.items()]
+    return f"NATS/1.0\r\n{''.join(lines)}\r\n".encode()
+
+
 def publish_line(subject: str, reply: str, body: bytes, headers: Mapping[str, str] | None) -> bytes:
     """A message as the protocol has it; BadSubjectError where a subject would be read as something else."""
-    if not subject or _NOT_IN_A_SUBJECT.search(subject) or _NOT_IN_A_SUBJECT.search(reply):
+    if not is_subject(subject) or _NOT_IN_A_SUBJECT.search(reply):
         raise BadSubjectError
-    if not headers:
+    head = header_block(headers)
+    if not head:
         return b"%b %d\r\n%b\r\n" % (f"PUB {subject} {reply}".encode(), len(body), body)
-    lines = [f"{name}: {value.translate(_NO_LINE_ENDS)}\r\n" for name, value in headers.items()]
-    head = f"NATS/1.0\r\n{''.join(lines)}\r\n".encode()
     sizes = len(head), len(head) + len(body)
     return b"%b %d %d\r\n%b%b\r\n" % (f"HPUB {subject} {reply}".encode(), *sizes, head, body)
 

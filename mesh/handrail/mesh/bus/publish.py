@@ -96,11 +96,8 @@ class Publisher:
         if connection.closed.is_set():
             self._loop.call_soon(on_stored, BrokerUnavailable(connection.why_not_connected))
             return
-        if len(subject) > _LONGEST_SUBJECT // 4 and len(subject.encode()) > _LONGEST_SUBJECT:
-            self._loop.call_soon(on_stored, _too_long(subject))
-            return
-        if (too_large := self._too_large(pending)) is not None:
-            self._loop.call_soon(on_stored, too_large)
+        if (refusal := why_not_sent(subject, pending.size, connection.max_payload)) is not None:
+            self._loop.call_soon(on_stored, refusal)
             return
         pending.reply = reply = connection.inbox.expect(pending)
         self._pending[reply] = pending
@@ -111,14 +108,6 @@ class Publisher:
 
     def __len__(self) -> int:
         return len(self._pending)
-
-    def _too_large(self, pending: _Pending) -> TooLarge | None:
-        limit = self._connection.max_payload
-        if pending.size <= limit - ROOM:
-            return None
-        if _SAID_AGAIN.match(pending.subject):
-            limit -= ROOM
-        return TooLarge(pending.subject, pending.size, limit) if pending.size > limit else None
 
     def settle(self, pending: _Pending, outcome: int | HandrailError) -> None:
         """Hand the outcome on and forget the message."""
@@ -157,8 +146,8 @@ class Publisher:
         self._connection.called_too_large = False
 
     def _send_again(self, pending: _Pending, now: float) -> None:
-        if (too_large := self._too_large(pending)) is not None:
-            self.settle(pending, too_large)
+        if (refusal := why_not_sent(pending.subject, pending.size, self._connection.max_payload)) is not None:
+            self.settle(pending, refusal)
             return
         pending.send_again_at = now + _SILENCE
         self._connection.send(pending.subject, pending.body, reply=pending.reply, headers=pending.headers)
@@ -223,6 +212,16 @@ class _Pending:
 
     def refused(self, error: HandrailError) -> None:
         self.publisher.settle(self, error)
+
+
+def why_not_sent(subject: str, size: int, max_payload: int) -> HandrailError | None:
+    """Why a message of so many bytes is not even sent, to a broker that takes `max_payload`; None where it is."""
+    if len(subject) > _LONGEST_SUBJECT // 4 and len(subject.encode()) > _LONGEST_SUBJECT:
+        return _too_long(subject)
+    if size <= max_payload - ROOM:
+        return None
+    limit = max_payload - ROOM if _SAID_AGAIN.match(subject) else max_payload
+    return TooLarge(subject, size, limit) if size > limit else None
 
 
 def _too_long(subject: str) -> HandrailError:

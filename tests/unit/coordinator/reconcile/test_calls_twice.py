@@ -81,12 +81,6 @@ class Jittery(BehindMemoryBus):
         await self._wait()
         return await super().direct_get(stream, **options)
 
-    async def request_json(self, api_subject: str, payload: Any = None, **options: Any) -> dict[str, Any]:
-        """Lists subjects, too, as the leader has them."""
-        if api_subject != f"$JS.API.STREAM.INFO.{FLOW}":
-            return await super().request_json(api_subject, payload, **options)
-        return {"state": {"subjects": {m.subject: 1 for m in self.matching(FLOW, payload["subjects_filter"])}}}
-
     async def _wait(self) -> None:
         for _ in range(self.chance.randrange(3)):
             await asyncio.sleep(0)
