@@ -11,7 +11,7 @@ from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
 from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.errors import AlreadyStored, WrongSequence
-from handrail.mesh.streams import FLOW, ensure_streams
+from handrail.mesh.streams import FLOW, ensure_streams, outcomes
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import ensure_durables
 from handrail.mesh.streams.flow_store import FlowStore
@@ -55,7 +55,6 @@ async def test_p3_of_publishers_at_all_servers_one_is_stored(buses: list[NatsBus
 
 
 async def test_p3_of_different_outcomes_one_is_stored_and_all_find_it(buses: list[NatsBus]) -> None:
-    stores = [FlowStore(each, Catalog(each)) for each in buses]
     for attempt in range(60):
         flow_id = f"{attempt:032x}"
         entries = [
@@ -79,7 +78,7 @@ async def test_p3_of_different_outcomes_one_is_stored_and_all_find_it(buses: lis
         assert sum(isinstance(answer, int) for answer in answers) == 1
         assert sum(isinstance(answer, WrongSequence) for answer in answers) == 2
         found = await asyncio.gather(
-            *(store.stored_outcome("refund", flow_id, "enrichment", event_id) for store in stores)
+            *(outcomes.stored(bus, entry.address) for bus, entry in zip(buses, entries, strict=True))
         )
         assert len({each.type for each in found if each is not None}) == 1
         assert None not in found

@@ -7,6 +7,7 @@ import pytest
 
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
+from handrail.mesh.streams import outcomes
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire import ids
@@ -140,26 +141,26 @@ async def test_p4_a_flow_that_moved_on_takes_no_decision(bus: Bus, store: FlowSt
     assert refusal.value.last_sequence == moved
 
 
-async def test_p3_a_stored_outcome_is_found_whatever_its_type(bus: Bus, store: FlowStore) -> None:
+async def test_p3_a_stored_outcome_is_found_whatever_its_type(bus: Bus) -> None:
     await publish(bus, flows.start(), flows.enriched(message=flows.enrichment(Risk.RISK_HIGH)))
     other = flows.enriched(message=flows.received(), kind=Kind.PROPOSAL)
     with pytest.raises(AlreadyStored):
         await publish(bus, flows.enriched())
-    found = await store.stored_outcome("refund", FLOW_ID, "enrichment", other.address.event_id)
+    found = await outcomes.stored(bus, other.address)
     assert found is not None
     assert found.type == flows.ENRICHED
     assert found.event.data != flows.enriched().event.data
 
 
-async def test_the_outcome_of_a_released_proposal_is_the_proposal(bus: Bus, store: FlowStore) -> None:
+async def test_the_outcome_of_a_released_proposal_is_the_proposal(bus: Bus) -> None:
     await publish(bus, flows.start(), flows.enriched(kind=Kind.PROPOSAL), flows.enriched(kind=Kind.RELEASED))
-    found = await store.stored_outcome("refund", FLOW_ID, "enrichment", flows.enriched().address.event_id)
+    found = await outcomes.stored(bus, flows.enriched().address)
     assert found is not None
     assert found.kind is Kind.PROPOSAL
 
 
-async def test_an_outcome_that_is_not_there_is_none(store: FlowStore) -> None:
-    assert await store.stored_outcome("refund", FLOW_ID, "enrichment", "e" * 32) is None
+async def test_an_outcome_that_is_not_there_is_none(bus: Bus) -> None:
+    assert await outcomes.stored(bus, flows.enriched().address) is None
 
 
 @pytest.mark.usefixtures("with_template")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from google.protobuf.any_pb2 import Any
-
 from handrail.mesh.flow.starts import NO_STARTS, Starts
-from handrail.mesh.template import StepSpec, Template
+from handrail.mesh.flow.work import Moment, Work
 from handrail.mesh.wire import ids
-from handrail.mesh.wire.envelope import Entry, Recorded, pack, timestamp, type_of
-from handrail.mesh.wire.subjects import Address, Kind
+from handrail.mesh.wire.envelope import Entry, Recorded, pack, type_of
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import Divergence, DivergenceKind, StepFailed, StepNotStarted, StepProgress
 
@@ -22,35 +20,19 @@ _NOTE_LIMIT = 1024
 _CLASS_LIMIT = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What an event says of its making: the publisher's clock, and the span, if one is recorded."""
-
-    time: datetime
-    span_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt(Work):
     """What is to be done now: one attempt at a step run, or (with `undo_of`) at undoing one of its effects.
 
-    `cause` is the id of the event it answers; `inputs` are the facts that the handler gets: one, or those of a join.
-    `may_have_started` is set where an earlier delivery may have run the handler already. `starts` is what the flow
-    knows of earlier starts, and `on_record` is set where this one is to be recorded too. `deadline` is when its time is
-    up as the flow stood; `in_halted_flow` is set where it runs though the flow is halted, so that its outcome is known.
+    `inputs` are the facts that the handler gets: one, or those of a join. `may_have_started` is set where an earlier
+    delivery may have run the handler already. `starts` is what the flow knows of earlier starts, and `on_record` is set
+    where this one is to be recorded too. `deadline` is when its time is up as the flow stood; `in_halted_flow` is set
+    where it runs though the flow is halted, so that its outcome is known.
     """
 
-    template: Template
-    flow_id: str
-    step: StepSpec
-    root: str
-    run: int
-    attempt: int
-    cause: str
     inputs: tuple[Recorded, ...]
     deadline: datetime
     may_have_started: bool = False
-    undo_of: str = ""
     starts: Starts = NO_STARTS
     on_record: bool = False
     in_halted_flow: bool = False
@@ -80,18 +62,6 @@ class Attempt:
         what = f"undo of {self.undo_of} by step {self.step.name}" if self.undo_of else f"step {self.step.name}"
         return f"flow {self.flow_id}: {what}, attempt {self.attempt}"
 
-    def outcome(self, data: Any, *, index: int, total: int, moment: Moment) -> Entry:
-        """One output: a fact, a proposal where the flow's version gates the type, or the report of an undo."""
-        name = type_of(data)
-        if self.undo_of:
-            kind, event_id = Kind.UNDONE, ids.undone_id(self.flow_id, self.undo_of)
-        else:
-            kind = Kind.PROPOSAL if self.template.gates_on(name) else Kind.EVENT
-            event_id = ids.outcome_id(self.flow_id, self.step.name, self.root, self.run, index)
-        entry = self._entry(kind, event_id, data, moment)
-        entry.event.output_index, entry.event.output_total = index, total
-        return entry
-
     def failed(
         self, error_class: str, text: str, *, retryable: bool, outcome_unknown: bool = False, moment: Moment
     ) -> Entry:
@@ -103,11 +73,11 @@ class Attempt:
             undo_of=self.undo_of,
             outcome_unknown=outcome_unknown,
         )
-        return self._entry(Kind.FAILURE, self._failure_id(), pack(message), moment)
+        return self.outcome(pack(message), moment=moment)
 
     def not_started(self, text: str, *, moment: Moment) -> Entry:
         """The flow is halted and the handler did not run: nothing has to be undone."""
-        return self._entry(Kind.FAILURE, self._failure_id(), pack(StepNotStarted(text=text[:TEXT_LIMIT])), moment)
+        return self.outcome(pack(StepNotStarted(text=text[:TEXT_LIMIT])), moment=moment)
 
     def progress(
         self,
@@ -122,7 +92,6 @@ class Attempt:
         """The n-th durable heartbeat of the attempt: it goes on; its handler `began`, or was `handed_back`; or it is
         `waiting`, and no handler was begun.
         """
-        event_id = ids.progress_id(self.flow_id, self.step.name, self.root, self.run, self.attempt, counter)
         message = StepProgress(
             counter=counter,
             note=_encodable(note)[:_NOTE_LIMIT],
@@ -130,7 +99,7 @@ class Attempt:
             handed_back=handed_back,
             waiting=waiting,
         )
-        return self._entry(Kind.PROGRESS, event_id, pack(message), moment)
+        return self.outcome(pack(message), moment=moment)
 
     def divergence(self, kind: DivergenceKind.ValueType, *, stored: Event, refused: Event, moment: Moment) -> Entry:
         """What the stream can't show: an answer that it refused, or one that came for undone or halted work."""
@@ -144,30 +113,7 @@ class Attempt:
             refused_digest=digest,
         )
         event_id = ids.divergence_id(self.flow_id, refused.event_id, digest)
-        return self._entry(Kind.DIVERGENCE, event_id, pack(message), moment)
-
-    def _failure_id(self) -> str:
-        kind = "undo-failure" if self.undo_of else Kind.FAILURE.value
-        return ids.attempt_id(kind, self.flow_id, self.step.name, self.root, self.run, self.attempt)
-
-    def _entry(self, kind: Kind, event_id: str, data: Any, moment: Moment) -> Entry:
-        template = self.template
-        event = Event(
-            event_id=event_id,
-            source=self.step.agent,
-            flow_type=template.name,
-            flow_id=self.flow_id,
-            template_version=template.version,
-            step=self.step.name,
-            root=self.root,
-            run=self.run,
-            attempt=self.attempt,
-            causation_id=self.cause,
-            span_id=moment.span_id,
-            time=timestamp(moment.time),
-            data=data,
-        )
-        return Entry(Address(template.name, self.flow_id, kind, self.step.agent, event_id, type_of(data)), event)
+        return self.entry(Kind.DIVERGENCE, event_id, pack(message), moment)
 
 
 def differs(stored: Event, answer: Event) -> bool:

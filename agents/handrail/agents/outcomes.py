@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
 
 from google.protobuf.any_pb2 import Any
 
-from handrail.agents.attempt import Attempt, Moment, differs
+from handrail.agents.attempt import Attempt, differs
 from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.clock import Clock
 from handrail.mesh import telemetry
 from handrail.mesh.bus import Bus
-from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
+from handrail.mesh.errors import AlreadyStored, HandrailError
 from handrail.mesh.flow import EffectState
+from handrail.mesh.flow.work import Moment
+from handrail.mesh.streams import outcomes
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire.envelope import Entry, Recorded, type_of
-from handrail.mesh.wire.subjects import outcome_filter
 from handrail.v1.failure_pb2 import DivergenceKind
 
 _logger = logging.getLogger(__name__)
-
-_AGAIN = timedelta(milliseconds=50)
 
 _UNDONE = frozenset({EffectState.UNDOING, EffectState.UNDONE, EffectState.UNDONE_BY_HAND})
 
@@ -139,30 +137,11 @@ class Outcomes:
 
         With `first_of_any` a message of another type or kind under the same id counts as the first one too.
         """
-        address = entry.address
-        subject, body, headers = address.subject, entry.body, telemetry.headers()
-        sequence, filter_ = (
-            (0, outcome_filter(*address[:2], address.agent, address.event_id)) if first_of_any else (None, None)
+        headers = telemetry.headers()
+        stored = await self._patience.insist(
+            lambda: outcomes.store(self._bus, entry, first_of_any=first_of_any, headers=headers)
         )
-
-        async def publish() -> int:
-            return await self._bus.publish(
-                subject, body, expected_sequence=sequence, expected_filter=filter_, headers=headers
-            )
-
-        while True:
-            try:
-                await self._patience.insist(publish)
-            except (AlreadyStored, WrongSequence):
-                stored = await self._patience.insist(
-                    lambda: self._store.stored_outcome(*address[:2], address.agent, address.event_id)
-                )
-                if stored is not None:
-                    return stored
-                # The first copy died in flight with its leader.
-                await self._patience.pause(_AGAIN)
-            else:
-                return None
+        return stored if isinstance(stored, Recorded) else None
 
     async def _came_late(self, attempt: Attempt, entry: Entry) -> bool:
         """Whether the handler worked for a flow that was halted, or whose effect had been undone, in the meantime."""

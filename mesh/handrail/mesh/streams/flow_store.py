@@ -13,17 +13,15 @@ from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError
 from handrail.mesh.flow import Flow, Void
 from handrail.mesh.fold import Versions, advance, fold, migration_of, pinned_version
 from handrail.mesh.fold.outcomes import why_not_first
+from handrail.mesh.streams import outcomes
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.stream_walk import oldest_first
 from handrail.mesh.streams.streams import FLOW
 from handrail.mesh.template import Template
 from handrail.mesh.wire import envelope
 from handrail.mesh.wire.envelope import Entry, Malformed, Recorded
-from handrail.mesh.wire.subjects import Kind, flow_filter, is_text, outcome_filter
+from handrail.mesh.wire.subjects import Kind, flow_filter, is_text
 from handrail.v1.error_reason_pb2 import ErrorReason
-
-OUTCOME_PATIENCE = timedelta(seconds=2)
-"""How long an outcome that is said to be there, and is not to be seen, is looked for."""
 
 _SUBJECTS_PER_READ = 512
 
@@ -168,7 +166,7 @@ class FlowStore:
                 expected_filter=flow_filter(flow.flow_type, flow.flow_id),
             )
         except (AlreadyStored, WrongSequence) as refusal:
-            own = await self._on_leader(entry.address.subject)
+            own = await outcomes.on_leader(self._bus, entry.address.subject)
             if own is not None and own.event.data == entry.event.data:
                 return own.sequence
             named = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
@@ -198,33 +196,6 @@ class FlowStore:
             tokens = (message.subject.split(".", 4) for message in page.messages)
             found |= {(each[1], each[2]) for each in tokens if each[3] == Kind.DECISION}
         return frozenset(found)
-
-    async def stored_outcome(
-        self, flow_type: str, flow_id: str, agent: str, event_id: str, *, patience: timedelta = OUTCOME_PATIENCE
-    ) -> Recorded | None:
-        """The outcome that the stream holds under this id, whatever its kind and type; the first one where there are
-        several.
-
-        For the confirmation of an "already there": reads again for `patience`, then None. On a replicated stream that
-        means that the first copy died in flight with its leader: publish again.
-        """
-        subject_filter = outcome_filter(flow_type, flow_id, agent, event_id)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience.total_seconds()
-        backoff = fresh_read.FIRST_BACKOFF
-        while True:
-            page = await self._bus.direct_get(FLOW, multi_last=[subject_filter])
-            history = _decoded(page.messages)
-            found = history[0] if history else await self._on_leader(subject_filter)
-            if found is not None or loop.time() + backoff > deadline:
-                return found
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, fresh_read.LAST_BACKOFF)
-
-    async def _on_leader(self, subject_filter: str) -> Recorded | None:
-        message = await self._bus.last_on_leader(FLOW, subject_filter)
-        history = _decoded([message] if message else [])
-        return history[0] if history else None
 
     async def _read_raw(
         self, subject_filter: str, after: int, at_least: int, timeout: timedelta

@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 from google.protobuf.any_pb2 import Any
 
 from handrail.mesh import telemetry
-from handrail.mesh.bus import Bus, RawMessage, fresh_read
+from handrail.mesh.bus import Bus, fresh_read
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams import streams
+from handrail.mesh.streams.outcomes import readable
 from handrail.mesh.template import Template
 from handrail.mesh.wire import ids
-from handrail.mesh.wire.envelope import Recorded, decode, timestamp, type_of
+from handrail.mesh.wire.envelope import Recorded, timestamp, type_of
 from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind, key_subject
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import CallerRequest, Event
@@ -211,7 +212,7 @@ class _Start:
             return _Taken(0, None)
         page = await fresh_read.read(self._bus, streams.FLOW, [self._place], at_least=newest)
         for message in page.messages:
-            recorded = _readable(message)
+            recorded = readable(message)
             if recorded is not None and await self._begins(recorded):
                 return _Taken(newest, self._begun_by(recorded))
         if any(message.subject == self._subject for message in page.messages):
@@ -256,10 +257,3 @@ class _Start:
         """Whether a call with our call's id began the flow; only the coordinator tells of calls."""
         ours, theirs = self._event.request, stored.event.request
         return bool(ours.id) and stored.agent == COORDINATOR and (ours.caller, ours.id) == (theirs.caller, theirs.id)
-
-
-def _readable(message: RawMessage) -> Recorded | None:
-    try:
-        return decode(message.subject, message.body, sequence=message.sequence, time=message.time)
-    except HandrailError:
-        return None

@@ -1,0 +1,95 @@
+"""One attempt at a step run or at an undo, as its messages name it: what each says of itself follows from the work and
+from the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from google.protobuf.any_pb2 import Any
+
+from handrail.mesh.template import StepSpec, Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry, timestamp, type_of
+from handrail.mesh.wire.subjects import Address, Kind
+from handrail.v1.event_pb2 import Event
+from handrail.v1.failure_pb2 import StepFailed, StepNotStarted, StepProgress
+
+FAILURES = frozenset({StepFailed.DESCRIPTOR.full_name, StepNotStarted.DESCRIPTOR.full_name})
+PROGRESS = StepProgress.DESCRIPTOR.full_name
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What an event says of its making: the publisher's clock, and the span, if one is recorded."""
+
+    time: datetime
+    span_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One attempt at a step run, or (with `undo_of`, which is its root, too) at undoing one of its effects.
+
+    `cause` is the id of the event it answers.
+    """
+
+    template: Template
+    flow_id: str
+    step: StepSpec
+    root: str
+    run: int
+    attempt: int
+    cause: str
+    undo_of: str = ""
+
+    def outcome(self, data: Any, *, moment: Moment, index: int = 0, total: int = 0) -> Entry:
+        """What comes of it, as a message: a fact, a proposal where the flow's version gates the type, the report of an
+        undo, a failure, or a sign that it goes on.
+        """
+        kind = self._kind(type_of(data))
+        entry = self.entry(kind, self._event_id(kind, data, index), data, moment)
+        entry.event.output_index, entry.event.output_total = index, total
+        return entry
+
+    def entry(self, kind: Kind, event_id: str, data: Any, moment: Moment) -> Entry:
+        """A message about it, of this kind and id."""
+        template = self.template
+        event = Event(
+            event_id=event_id,
+            source=self.step.agent,
+            flow_type=template.name,
+            flow_id=self.flow_id,
+            template_version=template.version,
+            step=self.step.name,
+            root=self.root,
+            run=self.run,
+            attempt=self.attempt,
+            causation_id=self.cause,
+            span_id=moment.span_id,
+            time=timestamp(moment.time),
+            data=data,
+        )
+        return Entry(Address(template.name, self.flow_id, kind, self.step.agent, event_id, type_of(data)), event)
+
+    def _kind(self, name: str) -> Kind:
+        if name in FAILURES:
+            return Kind.FAILURE
+        if name == PROGRESS:
+            return Kind.PROGRESS
+        if self.undo_of:
+            return Kind.UNDONE
+        return Kind.PROPOSAL if self.template.gates_on(name) else Kind.EVENT
+
+    def _event_id(self, kind: Kind, data: Any, index: int) -> str:
+        run = self.flow_id, self.step.name, self.root, self.run
+        match kind:
+            case Kind.UNDONE:
+                return ids.undone_id(self.flow_id, self.undo_of)
+            case Kind.FAILURE:
+                return ids.attempt_id("undo-failure" if self.undo_of else kind.value, *run, self.attempt)
+            case Kind.PROGRESS:
+                return ids.progress_id(*run, self.attempt, StepProgress.FromString(data.value).counter)
+            case _:
+                return ids.outcome_id(*run, index)
