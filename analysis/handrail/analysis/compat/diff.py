@@ -7,7 +7,7 @@ Requests of RPCs come from clients that nobody can see: a rule that refuses some
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from google.protobuf.descriptor_pb2 import (
@@ -22,22 +22,11 @@ from handrail.analysis.compat import validation as contract_rules
 from handrail.analysis.compat.change import Change, Level
 from handrail.analysis.compat.contract_set import ContractSet, Defined, Definition, is_real_oneof
 from handrail.analysis.compat.enums import value_changes
-from handrail.analysis.compat.fields import FieldDiff, pairs
+from handrail.analysis.compat.fields import FieldDiff, one_line, pairs
 from handrail.analysis.compat.validation import Rules
 
-_WIRE, _SOURCE, _TIGHTENED, _FINE = (
-    Level.BREAKING_WIRE,
-    Level.BREAKING_SOURCE,
-    Level.TIGHTENED,
-    Level.COMPATIBLE,
-)
-_RULE_LEVELS = {
-    "RULE_ADDED": _TIGHTENED,
-    "RULE_TIGHTENED": _TIGHTENED,
-    "RULE_CHANGED": _TIGHTENED,
-    "RULE_LOOSENED": _FINE,
-    "RULE_REMOVED": _FINE,
-}
+_WIRE, _SOURCE, _TIGHTENED, _FINE = Level.BREAKING_WIRE, Level.BREAKING_SOURCE, Level.TIGHTENED, Level.COMPATIBLE
+_WIDER_RULES = frozenset({"RULE_LOOSENED", "RULE_REMOVED"})
 _SILENT_OPTIONS = frozenset({"deprecated", "java_generate_equals_and_hash", "map_entry", "allow_alias"})
 
 
@@ -119,7 +108,7 @@ class _Diff:
         for text in _changed_options(old.proto.options, new.proto.options):
             yield Change(name, "", "MESSAGE_OPTION", _WIRE, file, text)
         yield from _reserved(name, file, old.proto, new.proto)
-        kept = _numbers((each.start, each.end) for each in new.proto.extension_range)
+        kept = {(each.start, each.end) for each in new.proto.extension_range}
         for each in old.proto.extension_range:
             if (each.start, each.end) not in kept:
                 text = f"extension range {each.start} to {each.end - 1} is gone"
@@ -127,15 +116,15 @@ class _Diff:
         yield from self._rules(name, file, old.proto, new.proto)
 
     def _rules(self, name: str, file: str, old: DescriptorProto, new: DescriptorProto) -> Iterator[Change]:
-        yield from rule_changes(name, "", file, contract_rules.message_rules(old), contract_rules.message_rules(new))
+        yield from _rule_changes(name, "", file, contract_rules.message_rules(old), contract_rules.message_rules(new))
         before = {oneof.name: contract_rules.oneof_rules(oneof) for oneof in old.oneof_decl}
         for oneof in new.oneof_decl:
             rules = contract_rules.oneof_rules(oneof)
-            yield from rule_changes(name, oneof.name, file, before.get(oneof.name, {}), rules)
+            yield from _rule_changes(name, oneof.name, file, before.get(oneof.name, {}), rules)
         for was, field in pairs(old, new):
             if was is not None and field is not None:
                 rules, now = contract_rules.field_rules(was), contract_rules.field_rules(field)
-                yield from rule_changes(name, was.name, file, rules, now)
+                yield from _rule_changes(name, was.name, file, rules, now)
 
     def _enum(
         self, name: str, old: Defined[EnumDescriptorProto], new: Defined[EnumDescriptorProto]
@@ -173,10 +162,10 @@ class _Diff:
             yield Change(name, added, "RPC_ADDED", _FINE, file, f"RPC {added} is new")
 
 
-def rule_changes(name: str, member: str, file: str, before: Rules, after: Rules) -> Iterator[Change]:
+def _rule_changes(name: str, member: str, file: str, before: Rules, after: Rules) -> Iterator[Change]:
     """The changes between the validation rules of one field, oneof or message."""
     for code, text in contract_rules.compare(before, after):
-        yield Change(name, member, code, _RULE_LEVELS[code], file, text)
+        yield Change(name, member, code, _FINE if code in _WIDER_RULES else _TIGHTENED, file, text)
 
 
 def _is_map_entry(defined: Defined[Definition]) -> bool:
@@ -187,7 +176,7 @@ def _is_map_entry(defined: Defined[Definition]) -> bool:
 def _reserved(
     name: str, file: str, old: DescriptorProto | EnumDescriptorProto, new: DescriptorProto | EnumDescriptorProto
 ) -> Iterator[Change]:
-    kept = _numbers((each.start, each.end) for each in new.reserved_range)
+    kept = [(each.start, each.end) for each in new.reserved_range]
     # The end of a message's range is not in it, that of an enum's is.
     beyond = 1 if isinstance(old, DescriptorProto) else 0
     for each in old.reserved_range:
@@ -198,21 +187,13 @@ def _reserved(
         yield Change(name, "", "RESERVED_REMOVED", _SOURCE, file, f"the name {gone} is no longer reserved")
 
 
-def _numbers(ranges: Iterable[tuple[int, int]]) -> frozenset[tuple[int, int]]:
-    return frozenset(ranges)
-
-
 def _changed_options(old: Message, new: Message) -> Iterator[str]:
     for option in old.DESCRIPTOR.fields:
         if option.name in _SILENT_OPTIONS or option.is_repeated:
             continue
         was, now = getattr(old, option.name), getattr(new, option.name)
         if was != now:
-            yield f"option {option.name} was {_one_line(was)}, and is {_one_line(now)}"
-
-
-def _one_line(value: object) -> str:
-    return " ".join(str(value).split()) or "not set"
+            yield f"option {option.name} was {one_line(was)}, and is {one_line(now)}"
 
 
 def _dialect(file: FileDescriptorProto) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FieldOptions
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 from handrail.analysis.compat import validation
 from handrail.analysis.compat.change import Change, Level
@@ -93,7 +93,7 @@ class FieldDiff:
             text = f'the default of {old.name} was "{old.default_value}", and is "{new.default_value}"'
             yield self._change(old, "FIELD_DEFAULT", Level.BREAKING_WIRE, text)
         for option in _OPTIONS:
-            was, now = _option(old.options, option), _option(new.options, option)
+            was, now = one_line(getattr(old.options, option)), one_line(getattr(new.options, option))
             if was != now:
                 level = Level.BREAKING_WIRE if option == "features" else Level.BREAKING_SOURCE
                 text = f"option {option} of {old.name} was {was}, and is {now}"
@@ -168,5 +168,6 @@ def _oneof(name: str) -> str:
     return f"oneof {name}" if name else "no oneof"
 
 
-def _option(options: FieldOptions, name: str) -> str:
-    return " ".join(str(getattr(options, name)).split()) or "not set"
+def one_line(option: object) -> str:
+    """The value of an option as text without line breaks."""
+    return " ".join(str(option).split()) or "not set"
