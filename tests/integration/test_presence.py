@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from handrail.agents import Agent
 from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.operator_requests import vote
 from handrail.coordinator.reconcile.presence import Presence
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import BusSettings, NatsBus, RawMessage
@@ -185,15 +187,8 @@ async def test_p7_an_outage_of_everything_undoes_nothing_and_lets_no_approval_ex
     nats_server.start()
     async with coordinating(nats_server) as replica, workers(nats_server.settings, agents()):
         proposal = next(iter((await mesh.flow(asked)).proposals.values()))
-        await replica.operator_actions.vote(
-            "refund",
-            asked,
-            approval_id=proposal.recorded.event_id,
-            digest=proposal.digest,
-            approve=True,
-            comment="",
-            caller=Caller("ann", frozenset({"finance"})),
-        )
+        yes = partial(vote, approval_id=proposal.recorded.event_id, digest=proposal.digest, approve=True)
+        await replica.operator_actions.record("refund", asked, yes, caller=Caller("ann", frozenset({"finance"})))
         for flow_id in (waiting, asked):
             await mesh.until_status(flow_id, "COMPLETED")
     for flow_id in (waiting, asked):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from google.protobuf.message import Message
 
 from handrail.agents import Agent, DeclarationError
 from handrail.agents.threads import Threads
+from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.flow import Proposal
+from handrail.mesh.fold import NO_VERSIONS, Versions
 from handrail.mesh.streams import QUARANTINE, start_flow
 from handrail.mesh.template import Template
-from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import pack
 from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.testing.hosting import CrashPoint, HostedAgent, HostedCoordinator
@@ -23,6 +26,7 @@ from handrail.testing.view import FlowView
 from handrail.v1.decision_pb2 import Choice
 from handrail.v1.event_pb2 import CallerRequest
 from handrail.v1.failure_pb2 import Quarantined
+from handrail.v1.flow_service_pb2 import MigrateFlowRequest
 from handrail.v1.template_pb2 import StoredTemplate
 
 BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
@@ -123,77 +127,39 @@ class World:
         run_again: Iterable[str] = (),
     ) -> None:
         """Have the flow's effects undone, all or back to a step; steps in `run_again` may run a second time."""
-        await self.coordinator.operator_actions.compensate(
-            flow.flow_type,
-            flow.flow_id,
-            reason=reason,
-            to_step=to_step,
-            etag="",
-            run_again=run_again,
-            caller=Caller(by),
-        )
-        await self.settle()
+        judge = partial(operator_requests.compensation, reason=reason, to_step=to_step, run_again=run_again)
+        await self._record(flow, judge, Caller(by))
 
     async def cancel(
         self, flow: FlowView, *, by: str = "operator", reason: str = "", keep_effects: bool = False
     ) -> None:
         """Cancel the flow."""
-        await self.coordinator.operator_actions.cancel(
-            flow.flow_type,
-            flow.flow_id,
-            reason=reason,
-            keep_effects=keep_effects,
-            etag="",
-            caller=Caller(by),
-        )
-        await self.settle()
+        judge = partial(operator_requests.cancelling, reason=reason, keep_effects=keep_effects)
+        await self._record(flow, judge, Caller(by))
 
     async def migrate(
         self, flow: FlowView, version: int, *, by: str = "operator", reason: str = "", request_id: str = ""
     ) -> None:
         """Move the flow to another version of its template; raises WRONG_STATUS with the reasons why it can't move."""
-        await self.coordinator.operator_actions.migrate(
-            flow.flow_type,
-            flow.flow_id,
-            to_version=version,
-            reason=reason,
-            etag="",
-            caller=Caller(by),
-            request=_request("MigrateFlow", by, request_id, f"{version}:{reason}"),
-        )
-        await self.settle()
+        target = await self.coordinator.catalog.template(flow.flow_type, version)
+        judge = partial(operator_requests.migrating, target=target, reason=reason)
+        asked = MigrateFlowRequest(flow_id=flow.flow_id, to_version=version, reason=reason, request_id=request_id)
+        caller = Caller(by)
+        await self._record(flow, judge, caller, request=caller_request(asked, caller), versions={version: target})
 
     async def retry_step(
         self, flow: FlowView, step: str, *, by: str = "operator", root: str = "", run_again: Iterable[str] = ()
     ) -> None:
         """Have a step done again."""
-        await self.coordinator.operator_actions.retry_step(
-            flow.flow_type,
-            flow.flow_id,
-            step=step,
-            root=root,
-            reason="",
-            etag="",
-            run_again=run_again,
-            caller=Caller(by),
-        )
-        await self.settle()
+        judge = partial(operator_requests.retrying, step=step, root=root, run_again=run_again)
+        await self._record(flow, judge, Caller(by))
 
     async def resolve(
         self, flow: FlowView, choice: Choice.ValueType, *, by: str = "operator", run_again: Iterable[str] = ()
     ) -> None:
         """Answer the one open escalation of the flow."""
-        await self.coordinator.operator_actions.resolve(
-            flow.flow_type,
-            flow.flow_id,
-            escalation_id="",
-            choice=choice,
-            reason="",
-            etag="",
-            run_again=run_again,
-            caller=Caller(by),
-        )
-        await self.settle()
+        judge = partial(operator_requests.answer, choice=choice, run_again=run_again)
+        await self._record(flow, judge, Caller(by))
 
     def stop_agent(self, name: str) -> None:
         """No worker of this agent runs any more: what is for it waits."""
@@ -245,20 +211,25 @@ class World:
         waiting: list[Proposal] = flow.approvals
         if len(waiting) != 1:
             raise ValueError(f"flow {flow.flow_id} has {len(waiting)} approvals that wait, not one")
-        await self.coordinator.operator_actions.vote(
-            flow.flow_type,
-            flow.flow_id,
+        judge = partial(
+            operator_requests.vote,
             approval_id=waiting[0].recorded.event_id,
             digest=waiting[0].digest,
             approve=approve,
             comment=comment,
-            caller=Caller(voter, frozenset(roles)),
+        )
+        await self._record(flow, judge, Caller(voter, frozenset(roles)))
+
+    async def _record(
+        self,
+        flow: FlowView,
+        judge: operator_requests.Judge,
+        caller: Caller,
+        *,
+        request: CallerRequest | None = None,
+        versions: Versions = NO_VERSIONS,
+    ) -> None:
+        await self.coordinator.operator_actions.record(
+            flow.flow_type, flow.flow_id, judge, caller=caller, request=request, versions=versions
         )
         await self.settle()
-
-
-def _request(rpc: str, by: str, request_id: str, asked: str) -> CallerRequest | None:
-    """The call as the coordinator records it."""
-    if not request_id:
-        return None
-    return CallerRequest(id=request_id, caller=by, rpc=rpc, digest=ids.content_digest(asked.encode()))

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from handrail.agents import Agent, Context
+from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, StreamFull, TooLarge
 from handrail.mesh.wire import ids
@@ -174,8 +175,8 @@ async def test_p8_an_answer_for_a_flow_that_was_halted_meanwhile_is_a_divergence
         await twin_answers(world, ctx, "ledger", paid())
         flow = world.flow("refund", ctx.flow_id)
         # The handler's own effect comes after the undo: nobody but the SDK can know.
-        await world.coordinator.operator_actions.cancel(
-            "refund", flow.flow_id, reason="", keep_effects=False, etag="", caller=OPERATOR
+        await world.coordinator.operator_actions.record(
+            "refund", flow.flow_id, operator_requests.cancelling, caller=OPERATOR
         )
         return paid()
 

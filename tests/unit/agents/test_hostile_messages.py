@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from google.protobuf.any_pb2 import Any
 from google.type.money_pb2 import Money
 
 from handrail.agents import Agent, Context
+from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.wire import ids
@@ -238,16 +240,10 @@ async def test_a_refusal_that_came_too_late_is_dropped_and_breaks_no_contract() 
         flow = await world.start("refund", received(), key="cb-1")
         [asked] = flow.approvals
         await world.approve(flow, voter="anna", roles=["finance"])
+        no = partial(operator_requests.vote, approval_id=asked.recorded.event_id, digest=asked.digest, approve=False)
+        ben = Caller("ben", frozenset({"finance"}))
         with pytest.raises(HandrailError, match="released"):
-            await world.coordinator.operator_actions.vote(
-                "refund",
-                flow.flow_id,
-                approval_id=asked.recorded.event_id,
-                digest=asked.digest,
-                approve=False,
-                comment="",
-                caller=Caller("ben", frozenset({"finance"})),
-            )
+            await world.coordinator.operator_actions.record("refund", flow.flow_id, no, caller=ben)
         await world.settle()
         assert flow.status == "COMPLETED"
         assert not world.quarantined

@@ -6,7 +6,7 @@ the stream up to which the flow shows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from datetime import datetime
 
 from handrail.coordinator.decide import messages
@@ -33,8 +33,11 @@ from handrail.v1.decision_pb2 import (
 )
 from handrail.v1.error_reason_pb2 import ErrorReason
 
+Judge = Callable[[Flow, Caller], Entry | int]
+"""One of these requests with its fields filled in, to be judged by a flow in the name of a caller."""
 
-def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str) -> Entry | int:
+
+def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str = "") -> Entry | int:
     """A vote, or where the caller's stands; APPROVAL_NOT_FOUND, APPROVAL_CLOSED, DIGEST_MISMATCH, MISSING_ROLE,
     REQUESTER_MAY_NOT_VOTE, PROPOSER_MAY_NOT_VOTE (who speaks for the agent that proposed it is barred, too), and
     ALREADY_VOTED where the caller's vote that counted was another one."""
@@ -54,7 +57,7 @@ def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: 
 
 
 def compensation(
-    flow: Flow, caller: Caller, *, reason: str, to_step: str, etag: str, run_again: Iterable[str] = ()
+    flow: Flow, caller: Caller, *, reason: str = "", to_step: str = "", etag: str = "", run_again: Iterable[str] = ()
 ) -> Entry:
     """A halt that undoes effects, all or back to a step; WRONG_STATUS, STEP_NOT_FOUND, ETAG_MISMATCH, and
     CONSENT_NEEDED where steps would run a second time that `run_again` does not name."""
@@ -69,14 +72,21 @@ def compensation(
     return entry
 
 
-def cancelling(flow: Flow, caller: Caller, *, reason: str, keep_effects: bool, etag: str) -> Entry:
+def cancelling(flow: Flow, caller: Caller, *, reason: str = "", keep_effects: bool = False, etag: str = "") -> Entry:
     """A halt that ends the flow CANCELLED; WRONG_STATUS, ETAG_MISMATCH."""
     _require_etag(flow, etag)
     return _halt(flow, HaltMode.HALT_MODE_CANCEL, reason, caller, keep_effects=keep_effects)
 
 
 def retrying(
-    flow: Flow, caller: Caller, *, step: str, root: str, reason: str, etag: str, run_again: Iterable[str] = ()
+    flow: Flow,
+    caller: Caller,
+    *,
+    step: str,
+    root: str = "",
+    reason: str = "",
+    etag: str = "",
+    run_again: Iterable[str] = (),
 ) -> Entry:
     """A step done again; STEP_NOT_FOUND, WRONG_STATUS, ETAG_MISMATCH, CONSENT_NEEDED."""
     _require_etag(flow, etag)
@@ -95,10 +105,10 @@ def answer(
     flow: Flow,
     caller: Caller,
     *,
-    escalation_id: str,
     choice: Choice.ValueType,
-    reason: str,
-    etag: str,
+    escalation_id: str = "",
+    reason: str = "",
+    etag: str = "",
     run_again: Iterable[str] = (),
 ) -> Entry:
     """An answer to an open escalation; ESCALATION_NOT_FOUND, CHOICE_NOT_OFFERED, ETAG_MISMATCH, CONSENT_NEEDED."""
@@ -125,7 +135,7 @@ def answer(
     return messages.decision(flow, message, about=wanted, now=moment(flow))
 
 
-def migrating(flow: Flow, target: Template, caller: Caller, *, reason: str, etag: str) -> Entry | int:
+def migrating(flow: Flow, caller: Caller, *, target: Template, reason: str = "", etag: str = "") -> Entry | int:
     """A move to another version; WRONG_STATUS with every reason why it can't move, ETAG_MISMATCH."""
     if flow.template.version == target.version:
         return flow.last_sequence

@@ -8,10 +8,10 @@ answered as it was the first time; so is a vote that its voter repeats.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
 
 from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.operator_requests import Judge
 from handrail.coordinator.decide.timers import timers
 from handrail.coordinator.reconcile import repeated_calls
 from handrail.coordinator.reconcile.reconciler import Reconciler
@@ -21,7 +21,6 @@ from handrail.mesh.fold import NO_VERSIONS, Versions
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.identity import canonical
-from handrail.v1.decision_pb2 import Choice
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import CallerRequest
 
@@ -31,160 +30,39 @@ _IN_FLIGHT = 0.05
 _TRIES = 20
 """How often a decision is made anew because the flow moved on while it was being recorded."""
 
-Judge = Callable[[Flow], Entry | int]
-"""Builds the decision for a flow as it stands, or says where it stands already; raises where it may not be made."""
-
 
 class OperatorActions:
-    """Records what people decide. Every method returns the flow as it stands afterwards.
-
-    `request` is the call as it is recorded (`answering.caller_request`); None for who asks from within this process.
-    Each raises FLOW_NOT_FOUND, ETAG_MISMATCH, REQUEST_ID_REUSED, BROKER_UNAVAILABLE and what its judgement raises.
-    """
+    """Records what people decide."""
 
     def __init__(self, store: FlowStore, reconciler: Reconciler) -> None:
         self._store = store
         self._reconciler = reconciler
 
-    async def vote(
-        self,
-        flow_type: str,
-        flow_id: str,
-        *,
-        approval_id: str,
-        digest: str,
-        approve: bool,
-        comment: str,
-        caller: Caller,
-        request: CallerRequest | None = None,
-    ) -> Flow:
-        """Vote on a proposal in the caller's name; see `operator_requests.vote`. APPROVAL_CLOSED, DIGEST_MISMATCH."""
-
-        def judge(flow: Flow) -> Entry | int:
-            return operator_requests.vote(
-                flow, caller, approval_id=approval_id, digest=digest, approve=approve, comment=comment
-            )
-
-        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
-
-    async def compensate(
-        self,
-        flow_type: str,
-        flow_id: str,
-        *,
-        reason: str,
-        to_step: str,
-        etag: str,
-        run_again: Iterable[str] = (),
-        caller: Caller,
-        request: CallerRequest | None = None,
-    ) -> Flow:
-        """Halt a flow and undo its effects, all or back to a step; see `operator_requests.compensation`."""
-
-        def judge(flow: Flow) -> Entry:
-            return operator_requests.compensation(
-                flow, caller, reason=reason, to_step=to_step, etag=etag, run_again=run_again
-            )
-
-        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
-
-    async def cancel(
-        self,
-        flow_type: str,
-        flow_id: str,
-        *,
-        reason: str,
-        keep_effects: bool,
-        etag: str,
-        caller: Caller,
-        request: CallerRequest | None = None,
-    ) -> Flow:
-        """Halt a flow, undo its effects unless they are to be kept, and end it CANCELLED; see
-        `operator_requests.cancelling`."""
-
-        def judge(flow: Flow) -> Entry:
-            return operator_requests.cancelling(flow, caller, reason=reason, keep_effects=keep_effects, etag=etag)
-
-        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
-
-    async def retry_step(
-        self,
-        flow_type: str,
-        flow_id: str,
-        *,
-        step: str,
-        root: str,
-        reason: str,
-        etag: str,
-        run_again: Iterable[str] = (),
-        caller: Caller,
-        request: CallerRequest | None = None,
-    ) -> Flow:
-        """Have a step done again; see `operator_requests.retrying`."""
-
-        def judge(flow: Flow) -> Entry:
-            return operator_requests.retrying(
-                flow, caller, step=step, root=root, reason=reason, etag=etag, run_again=run_again
-            )
-
-        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
-
-    async def resolve(
-        self,
-        flow_type: str,
-        flow_id: str,
-        *,
-        escalation_id: str,
-        choice: Choice.ValueType,
-        reason: str,
-        etag: str,
-        run_again: Iterable[str] = (),
-        caller: Caller,
-        request: CallerRequest | None = None,
-    ) -> Flow:
-        """Answer an open escalation; see `operator_requests.answer`."""
-
-        def judge(flow: Flow) -> Entry:
-            return operator_requests.answer(
-                flow, caller, escalation_id=escalation_id, choice=choice, reason=reason, etag=etag, run_again=run_again
-            )
-
-        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller))
-
-    async def migrate(
-        self,
-        flow_type: str,
-        flow_id: str,
-        *,
-        to_version: int,
-        reason: str,
-        etag: str,
-        caller: Caller,
-        request: CallerRequest | None = None,
-    ) -> Flow:
-        """Move a flow to another version; see `operator_requests.migrating`, and TEMPLATE_NOT_FOUND."""
-        target = await self._store.catalog.template(flow_type, to_version)
-
-        def judge(flow: Flow) -> Entry | int:
-            return operator_requests.migrating(flow, target, caller, reason=reason, etag=etag)
-
-        return await self._record(flow_type, flow_id, judge, request or _unnamed(caller), {target.version: target})
-
-    async def _record(
+    async def record(
         self,
         flow_type: str,
         flow_id: str,
         judge: Judge,
-        request: CallerRequest,
+        *,
+        caller: Caller,
+        request: CallerRequest | None = None,
         versions: Versions = NO_VERSIONS,
     ) -> Flow:
+        """Record what `judge` makes of the flow in the caller's name, and attend to what follows; the flow as it stands
+        afterwards.
+
+        `request` is the call as it is recorded (`repeated_calls.caller_request`); None for who asks from within this
+        process. `versions` are the templates that the flow may move to. Raises FLOW_NOT_FOUND, ETAG_MISMATCH,
+        REQUEST_ID_REUSED, BROKER_UNAVAILABLE and what `judge` raises.
+        """
+        call = request or CallerRequest(caller=canonical(caller.subject))
         async with self._reconciler.turn(flow_id):
             flow = await self._store.load_newest(flow_type, flow_id)
             for _ in range(_TRIES):
-                judged = _judged(flow, judge, request)
+                judged = _judged(flow, judge, caller, call)
                 if isinstance(judged, int):
                     return await self._as_answered(flow, judged)
-                entry = repeated_calls.stamped(flow, judged, request)
+                entry = repeated_calls.stamped(flow, judged, call)
                 _refuse(flow, operator_requests.why_void(flow, entry, versions))
                 try:
                     sequence, after = await self._reconciler.append(flow, entry)
@@ -195,7 +73,7 @@ class OperatorActions:
                 if void is None:
                     return await self._settle(flow, after)
                 # An agent's message slipped in between: it may have settled what was asked for.
-                judged = _judged(after, judge, request)
+                judged = _judged(after, judge, caller, call)
                 if isinstance(judged, int):
                     return await self._as_answered(after, judged)
                 _refuse(after, void)
@@ -234,15 +112,10 @@ class OperatorActions:
             return await self._store.load(after.flow_type, after.flow_id, at_least=after.last_sequence)
 
 
-def _unnamed(caller: Caller) -> CallerRequest:
-    """What is recorded of a caller who asks from within this process."""
-    return CallerRequest(caller=canonical(caller.subject))
-
-
-def _judged(flow: Flow, judge: Judge, request: CallerRequest) -> Entry | int:
+def _judged(flow: Flow, judge: Judge, caller: Caller, call: CallerRequest) -> Entry | int:
     """What is to be recorded, or the position at which it is: by the same call, or by whoever asked for the same."""
-    earlier = repeated_calls.recorded_before(flow, request)
-    return judge(flow) if earlier is None else earlier.sequence
+    earlier = repeated_calls.recorded_before(flow, call)
+    return judge(flow, caller) if earlier is None else earlier.sequence
 
 
 def _refuse(flow: Flow, void: Void | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from handrail.coordinator.api.audit import RefusalAudit
 from handrail.coordinator.api.auth import set_caller
 from handrail.coordinator.api.interceptors import Call
 from handrail.coordinator.api.publish_event import Publishing
+from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh import telemetry
@@ -54,15 +56,13 @@ async def world() -> AsyncIterator[World]:
 async def vote(world: World, flow: FlowView, caller: Caller, *, digest: str = "", approve: bool = True) -> Flow:
     """Vote on the flow's one proposal."""
     (proposal,) = flow.flow.proposals.values()
-    return await world.coordinator.operator_actions.vote(
-        flow.flow_type,
-        flow.flow_id,
+    judge = partial(
+        operator_requests.vote,
         approval_id=proposal.recorded.event_id,
         digest=digest or proposal.digest,
         approve=approve,
-        comment="",
-        caller=caller,
     )
+    return await world.coordinator.operator_actions.record(flow.flow_type, flow.flow_id, judge, caller=caller)
 
 
 async def refused(world: World, flow: FlowView, caller: Caller, **how: object) -> str:

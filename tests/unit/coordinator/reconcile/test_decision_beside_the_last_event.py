@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from handrail.coordinator.decide import decide
+from handrail.coordinator.decide import decide, operator_requests
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.timers import timers
 from handrail.mesh.errors import HandrailError
@@ -45,16 +45,12 @@ Ask = Callable[[SteppedReplica], Awaitable[Flow]]
 
 async def cancel(replica: SteppedReplica) -> Flow:
     """Cancel the order."""
-    return await replica.operator_actions.cancel(
-        "order", FLOW_ID, reason="", keep_effects=False, etag="", caller=Caller("ola")
-    )
+    return await replica.operator_actions.record("order", FLOW_ID, operator_requests.cancelling, caller=Caller("ola"))
 
 
 async def compensate(replica: SteppedReplica) -> Flow:
     """Undo the order."""
-    return await replica.operator_actions.compensate(
-        "order", FLOW_ID, reason="", to_step="", etag="", caller=Caller("ola")
-    )
+    return await replica.operator_actions.record("order", FLOW_ID, operator_requests.compensation, caller=Caller("ola"))
 
 
 class Order:

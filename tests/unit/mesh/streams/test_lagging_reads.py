@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from google.protobuf.any_pb2 import Any
 
 from handrail.coordinator.api.publish_event import Published, Publishing
+from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.lists.flows import Scanner
 from handrail.mesh.errors import HandrailError, WrongSequence
@@ -97,8 +99,8 @@ async def test_p3_a_flow_that_another_version_began_is_not_begun_again(installat
 async def test_a_flow_that_was_just_begun_is_found_by_who_steps_in(installation: Installation) -> None:
     started = await installation.start(flows.template(gated=True), source="detection")
     installation.bus.lag(reads=READS)
-    flow = await installation.coordinator.operator_actions.cancel(
-        "refund", started.flow_id, reason="", keep_effects=False, etag="", caller=Caller("olga")
+    flow = await installation.coordinator.operator_actions.record(
+        "refund", started.flow_id, operator_requests.cancelling, caller=Caller("olga")
     )
     assert flow.closed == FlowStatus.FLOW_STATUS_CANCELLED
 
@@ -113,14 +115,9 @@ async def test_a_vote_is_judged_on_what_the_leader_has(installation: Installatio
     proposal = flow.proposals[proposed.address.event_id]
     assert proposal.state is ProposalState.PENDING
     installation.bus.lag(as_of=sequence, reads=READS)
-    flow = await installation.coordinator.operator_actions.vote(
-        "refund",
-        started.flow_id,
-        approval_id=proposed.address.event_id,
-        digest=proposal.digest,
-        approve=True,
-        comment="",
-        caller=Caller("anna", frozenset({"finance"})),
+    yes = partial(operator_requests.vote, approval_id=proposed.address.event_id, digest=proposal.digest, approve=True)
+    flow = await installation.coordinator.operator_actions.record(
+        "refund", started.flow_id, yes, caller=Caller("anna", frozenset({"finance"}))
     )
     assert flow.proposals[proposed.address.event_id].state is ProposalState.RELEASED
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from grpc.aio import ServicerContext
 
 from handrail.coordinator.api.auth import current_caller
@@ -9,6 +11,7 @@ from handrail.coordinator.api.flow_lookup import Finder, no_approval
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.rpc_tracing import link_flow
 from handrail.coordinator.api.views import approval_view, asks_people, unreadable_approval
+from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.lists.flows import Asked, Scanner
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.repeated_calls import caller_request
@@ -63,15 +66,15 @@ class ApprovalService(ApprovalServiceServicer):
     async def _vote(self, request: pb.ApproveProposalRequest | pb.RejectProposalRequest, *, approve: bool) -> Approval:
         caller = current_caller()
         found = await self._finder.proposal(request.approval_id)
-        flow = await self._operator_actions.vote(
-            found.flow_type,
-            found.flow_id,
+        judge = partial(
+            operator_requests.vote,
             approval_id=request.approval_id,
             digest=request.digest,
             approve=approve,
             comment=request.comment,
-            caller=caller,
-            request=caller_request(request, caller),
+        )
+        flow = await self._operator_actions.record(
+            found.flow_type, found.flow_id, judge, caller=caller, request=caller_request(request, caller)
         )
         return _approval(flow, request.approval_id)
 

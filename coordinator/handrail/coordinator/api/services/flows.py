@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 
+from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
 from handrail.coordinator.api.auth import current_caller
@@ -24,6 +26,8 @@ from handrail.coordinator.api.views import (
 )
 from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.api.worker_fitness import waits_for_nobody
+from handrail.coordinator.decide import operator_requests
+from handrail.coordinator.decide.operator_requests import Judge
 from handrail.coordinator.lists.divergences import EXAMINED, DivergenceScanner, Seen
 from handrail.coordinator.lists.flows import Scanner, readable
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
@@ -31,7 +35,7 @@ from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import is_final
+from handrail.mesh.fold import NO_VERSIONS, Versions, is_final
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.wire.envelope import from_timestamp
 from handrail.v1 import flow_service_pb2 as pb
@@ -170,45 +174,36 @@ class FlowService(FlowServiceServicer):
 
     async def CompensateFlow(self, request: pb.CompensateFlowRequest, context: _Context) -> pb.CompensateFlowResponse:
         """Halt a flow and undo its effects."""
-        caller = current_caller()
-        flow = await self._operator_actions.compensate(
-            *await self._address(request.flow_id),
+        found = await self._finder.flow(request.flow_id)
+        judge = partial(
+            operator_requests.compensation,
             reason=request.reason,
             to_step=request.to_step,
             etag=request.etag,
             run_again=request.run_again,
-            caller=caller,
-            request=caller_request(request, caller),
         )
-        return pb.CompensateFlowResponse(flow=_linked_view(flow))
+        return pb.CompensateFlowResponse(flow=await self._recorded(found, request, judge))
 
     async def CancelFlow(self, request: pb.CancelFlowRequest, context: _Context) -> pb.CancelFlowResponse:
         """Cancel a flow."""
-        caller = current_caller()
-        flow = await self._operator_actions.cancel(
-            *await self._address(request.flow_id),
-            reason=request.reason,
-            keep_effects=request.keep_effects,
-            etag=request.etag,
-            caller=caller,
-            request=caller_request(request, caller),
+        found = await self._finder.flow(request.flow_id)
+        judge = partial(
+            operator_requests.cancelling, reason=request.reason, keep_effects=request.keep_effects, etag=request.etag
         )
-        return pb.CancelFlowResponse(flow=_linked_view(flow))
+        return pb.CancelFlowResponse(flow=await self._recorded(found, request, judge))
 
     async def RetryStep(self, request: pb.RetryStepRequest, context: _Context) -> pb.RetryStepResponse:
         """Have a step done again."""
-        caller = current_caller()
-        flow = await self._operator_actions.retry_step(
-            *await self._address(request.flow_id),
+        found = await self._finder.flow(request.flow_id)
+        judge = partial(
+            operator_requests.retrying,
             step=request.step,
             root=request.root,
             reason=request.reason,
             etag=request.etag,
             run_again=request.run_again,
-            caller=caller,
-            request=caller_request(request, caller),
         )
-        return pb.RetryStepResponse(flow=_linked_view(flow))
+        return pb.RetryStepResponse(flow=await self._recorded(found, request, judge))
 
     async def PlanMigration(self, request: pb.PlanMigrationRequest, context: _Context) -> pb.PlanMigrationResponse:
         """One page of running flows, and whether each can move."""
@@ -230,47 +225,44 @@ class FlowService(FlowServiceServicer):
 
     async def MigrateFlow(self, request: pb.MigrateFlowRequest, context: _Context) -> pb.MigrateFlowResponse:
         """Move a flow to another version."""
-        caller = current_caller()
-        flow = await self._operator_actions.migrate(
-            *await self._address(request.flow_id),
-            to_version=request.to_version,
-            reason=request.reason,
-            etag=request.etag,
-            caller=caller,
-            request=caller_request(request, caller),
-        )
-        return pb.MigrateFlowResponse(flow=_linked_view(flow))
+        found = await self._finder.flow(request.flow_id)
+        target = await self._catalog.template(found.flow_type, request.to_version)
+        judge = partial(operator_requests.migrating, target=target, reason=request.reason, etag=request.etag)
+        return pb.MigrateFlowResponse(flow=await self._recorded(found, request, judge, {target.version: target}))
 
     async def ResolveEscalation(
         self, request: pb.ResolveEscalationRequest, context: _Context
     ) -> pb.ResolveEscalationResponse:
         """Answer an open escalation."""
-        caller = current_caller()
-        flow = await self._operator_actions.resolve(
-            *await self._address(request.flow_id),
+        found = await self._finder.flow(request.flow_id)
+        judge = partial(
+            operator_requests.answer,
             escalation_id=request.escalation_id,
             choice=request.choice,
             reason=request.reason,
             etag=request.etag,
             run_again=request.run_again,
+        )
+        return pb.ResolveEscalationResponse(flow=await self._recorded(found, request, judge))
+
+    async def _recorded(
+        self, found: Found, request: Message, judge: Judge, versions: Versions = NO_VERSIONS
+    ) -> pb.Flow:
+        """Have the caller's decision recorded, and link the call's span to the flow's trace; the flow afterwards."""
+        caller = current_caller()
+        flow = await self._operator_actions.record(
+            found.flow_type,
+            found.flow_id,
+            judge,
             caller=caller,
             request=caller_request(request, caller),
+            versions=versions,
         )
-        return pb.ResolveEscalationResponse(flow=_linked_view(flow))
-
-    async def _address(self, flow_id: str) -> tuple[str, str]:
-        """Type and id of a flow; FLOW_NOT_FOUND."""
-        found: Found = await self._finder.flow(flow_id)
-        return found.flow_type, flow_id
+        link_flow(flow)
+        return flow_view(flow)
 
 
 def _listed(seen: Seen) -> pb.ListedDivergence:
     return pb.ListedDivergence(
         flow_id=seen.flow_id, flow_type=seen.flow_type, divergence=divergence_view(seen.divergence)
     )
-
-
-def _linked_view(flow: Flow) -> pb.Flow:
-    """The flow as the API shows it; the call's span is linked to its trace."""
-    link_flow(flow)
-    return flow_view(flow)
