@@ -14,12 +14,12 @@ from handrail.mesh.bus import Bus
 from handrail.mesh.errors import AlreadyStored
 from handrail.mesh.flow import Effect, EffectState, Flow, RunState, StepRun
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.template import EffectKind
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import pack
 from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import StepFailed, StepNotStarted
+from handrail.v1.template_pb2 import EFFECT_NONE
 
 Answer = Callable[[StepRun], Message | None]
 """What an agent answers to an attempt: an outcome, a StepFailed, or None for silence."""
@@ -70,7 +70,7 @@ class Agents:
         if message is None:
             return
         kind, index_id = _kind_and_id(flow, run, message)
-        if kind in (Kind.EVENT, Kind.PROPOSAL) and run.step.effect is not EffectKind.NONE:
+        if kind in (Kind.EVENT, Kind.PROPOSAL) and run.step.effect != EFFECT_NONE:
             self._script.effects[ids.idempotency_key(flow.flow_id, run.step.name, run.root, run.run)] += 1
         await self._publish(
             flow, kind, run.step.agent, index_id, message, step=run.step.name, root=run.root, run=run.run,

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from handrail.agents.handler import Handler, Purpose
-from handrail.mesh.template import APPROVAL_REFUSED, STEP_COMPLETED, EffectKind, StepSpec, Template
+from handrail.mesh.template import APPROVAL_REFUSED, STEP_COMPLETED, StepSpec, Template
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import COORDINATOR
+from handrail.v1.template_pb2 import EFFECT_IRREVERSIBLE, EFFECT_NONE, EFFECT_UNDOABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,10 @@ def bind(agent: str, handlers: Sequence[Handler], template: Template) -> Bound:
 def _route(agent: str, template: Template, message_type: str) -> Route:
     steps = tuple(step for step in template.triggered_by(message_type) if step.agent == agent)
     joins = tuple(step for step in template.joins_on(message_type) if step.agent == agent)
-    irreversible = any(step.effect is EffectKind.IRREVERSIBLE for step in steps)
+    irreversible = any(step.effect == EFFECT_IRREVERSIBLE for step in steps)
     fold_first = bool(joins) or irreversible or message_type == APPROVAL_REFUSED
     patience = min((step.timeout for step in (*steps, *joins)), default=timedelta.max)
-    has_effect = any(step.effect is not EffectKind.NONE for step in steps)
+    has_effect = any(step.effect != EFFECT_NONE for step in steps)
     return Route(steps, joins, fold_first, has_effect, patience)
 
 
@@ -147,7 +148,7 @@ class _Binder:
             handler = self._find(Purpose.STEP, step, message_type, f"@agent.on({_short(message_type)})")
             if handler is not None and self._can_answer(handler, step, step.emits):
                 self.steps[step.name, message_type] = handler
-        if step.effect is EffectKind.UNDOABLE and step.undo is not None:
+        if step.effect == EFFECT_UNDOABLE and step.undo is not None:
             for message_type in sorted(step.emits | self._nothing(step)):
                 handler = self._find(Purpose.UNDO, step, message_type, f"@agent.undoes({_short(message_type)})")
                 if handler is not None and self._can_answer(handler, step, step.undo.emits):

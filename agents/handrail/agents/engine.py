@@ -34,10 +34,10 @@ from handrail.mesh.flow.starts import POISON
 from handrail.mesh.streams import quarantine
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.telemetry import Span
-from handrail.mesh.template import EffectKind
 from handrail.mesh.wire.envelope import Recorded, decode
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.template_pb2 import EFFECT_NONE
 
 _logger = logging.getLogger(__name__)
 
@@ -370,7 +370,7 @@ def _delay_after(postponed: Postponed, delivered: int) -> timedelta:
 
 
 def _unknown(attempt: Attempt) -> bool:
-    return not attempt.undo_of and attempt.step.effect is not EffectKind.NONE
+    return not attempt.undo_of and attempt.step.effect != EFFECT_NONE
 
 
 def _about(attempt: Attempt) -> dict[str, str]:

@@ -17,7 +17,7 @@ from handrail.agents.clock import Clock
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, RunState
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.template import EffectKind
+from handrail.v1.template_pb2 import EFFECT_NONE
 
 _logger = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ class Overseer:
             self._end(running, now, HandlerEnded("its attempt was over before the handler was done", halted=False))
             return
         halted = not (flow.goes_on or attempt.undo_of or attempt.in_halted_flow)
-        if halted and attempt.step.effect is EffectKind.NONE:
+        if halted and attempt.step.effect == EFFECT_NONE:
             self._end(running, now, HandlerEnded("the flow is halted", halted=True))
             return
         if halted:

@@ -10,27 +10,29 @@ from typing import NamedTuple
 from handrail.analysis.diff.pairs import Change, pair
 from handrail.analysis.diff.phrases import Names, enumerated, people, spoken
 from handrail.mesh.template import Template
-from handrail.mesh.template.specs import Consequence, ExpiryPolicy, GateSpec, RejectPolicy, RuleSpec
+from handrail.mesh.template.specs import GateSpec, RuleSpec
+from handrail.v1.decision_pb2 import RuleAction
+from handrail.v1.template_pb2 import ExpiryAction, RejectAction
 
 _THRESHOLD = re.compile(r"\s*(?P<what>[^<>=!&|?]+?)\s*(?P<sign>>=|<=|>|<)\s*(?P<limit>[0-9]+(?:\.[0-9]+)?)\s*")
 _FROM = {">=": "from {} on", ">": "above {}", "<=": "up to {}", "<": "below {}"}
 
 _ON_EXPIRY = {
-    ExpiryPolicy.REJECT: ("it counts as refused", "it counted as refused"),
-    ExpiryPolicy.APPROVE: ("it counts as approved", "it counted as approved"),
-    ExpiryPolicy.ESCALATE: ("a person is asked what to do", "a person was asked what to do"),
-    ExpiryPolicy.WAIT: ("it waits for ever", "it waited for ever"),
+    ExpiryAction.EXPIRY_ACTION_REJECT: ("it counts as refused", "it counted as refused"),
+    ExpiryAction.EXPIRY_ACTION_APPROVE: ("it counts as approved", "it counted as approved"),
+    ExpiryAction.EXPIRY_ACTION_ESCALATE: ("a person is asked what to do", "a person was asked what to do"),
+    ExpiryAction.EXPIRY_ACTION_WAIT: ("it waits for ever", "it waited for ever"),
 }
 _ON_REJECT = {
-    RejectPolicy.CONTINUE: ("the flow goes on with the refusal", "the flow went on with the refusal"),
-    RejectPolicy.COMPENSATE: ("the flow's effects are undone", "the flow's effects were undone"),
-    RejectPolicy.FAIL: ("the flow ends as failed", "the flow ended as failed"),
+    RejectAction.REJECT_ACTION_CONTINUE: ("the flow goes on with the refusal", "the flow went on with the refusal"),
+    RejectAction.REJECT_ACTION_COMPENSATE: ("the flow's effects are undone", "the flow's effects were undone"),
+    RejectAction.REJECT_ACTION_FAIL: ("the flow ends as failed", "the flow ended as failed"),
 }
 _THEN = {
-    Consequence.ESCALATE: ("the flow is held and a person is asked", "such flows are no longer held"),
-    Consequence.COMPENSATE: ("the flow's effects are undone", "such flows' effects are no longer undone"),
-    Consequence.FAIL: ("the flow ends as failed", "such flows no longer end as failed"),
-    Consequence.COMPLETE: ("the flow ends as completed", "such flows no longer end as completed"),
+    RuleAction.RULE_ACTION_ESCALATE: ("the flow is held and a person is asked", "such flows are no longer held"),
+    RuleAction.RULE_ACTION_COMPENSATE: ("the flow's effects are undone", "such flows' effects are no longer undone"),
+    RuleAction.RULE_ACTION_FAIL: ("the flow ends as failed", "such flows no longer end as failed"),
+    RuleAction.RULE_ACTION_COMPLETE: ("the flow ends as completed", "such flows no longer end as completed"),
 }
 
 

@@ -10,28 +10,27 @@ from handrail.analysis.diff.phrases import Names, article, enumerated, number, s
 from handrail.mesh.template import Template
 from handrail.mesh.template.specs import (
     STEP_COMPLETED,
-    EffectKind,
-    FailurePolicy,
     JoinSpec,
     RetrySpec,
     StepSpec,
     UndoSpec,
 )
+from handrail.v1.template_pb2 import Effect, FailureAction
 
 _DOES = {
-    EffectKind.NONE: "It changes nothing outside.",
-    EffectKind.UNDOABLE: "What it does can be undone.",
-    EffectKind.IRREVERSIBLE: "What it does can't be undone.",
+    Effect.EFFECT_NONE: "It changes nothing outside.",
+    Effect.EFFECT_UNDOABLE: "What it does can be undone.",
+    Effect.EFFECT_IRREVERSIBLE: "What it does can't be undone.",
 }
 _EFFECT = {
-    EffectKind.NONE: "is declared to change nothing outside",
-    EffectKind.UNDOABLE: "is declared to do what can be undone",
-    EffectKind.IRREVERSIBLE: "is declared to do what can't be undone",
+    Effect.EFFECT_NONE: "is declared to change nothing outside",
+    Effect.EFFECT_UNDOABLE: "is declared to do what can be undone",
+    Effect.EFFECT_IRREVERSIBLE: "is declared to do what can't be undone",
 }
 _ON_FAILURE = {
-    FailurePolicy.ESCALATE: ("a person is asked", "a person was asked"),
-    FailurePolicy.COMPENSATE: ("the flow's effects are undone", "the flow's effects were undone"),
-    FailurePolicy.FAIL: ("the flow ends as failed", "the flow ended as failed"),
+    FailureAction.FAILURE_ACTION_ESCALATE: ("a person is asked", "a person was asked"),
+    FailureAction.FAILURE_ACTION_COMPENSATE: ("the flow's effects are undone", "the flow's effects were undone"),
+    FailureAction.FAILURE_ACTION_FAIL: ("the flow ends as failed", "the flow ended as failed"),
 }
 
 

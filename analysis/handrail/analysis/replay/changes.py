@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from handrail.analysis.replay.trial import Asked, Trial, Tripped
-from handrail.mesh.template.specs import Consequence
 from handrail.mesh.wire.envelope import Recorded
+from handrail.v1.decision_pb2 import RuleAction
 from handrail.v1.template_service_pb2 import PolicyVerdict
 
 _TRIPS = {
-    Consequence.ESCALATE: PolicyVerdict.POLICY_VERDICT_ESCALATES,
-    Consequence.COMPENSATE: PolicyVerdict.POLICY_VERDICT_COMPENSATES,
-    Consequence.FAIL: PolicyVerdict.POLICY_VERDICT_FAILS,
-    Consequence.COMPLETE: PolicyVerdict.POLICY_VERDICT_COMPLETES,
+    RuleAction.RULE_ACTION_ESCALATE: PolicyVerdict.POLICY_VERDICT_ESCALATES,
+    RuleAction.RULE_ACTION_COMPENSATE: PolicyVerdict.POLICY_VERDICT_COMPENSATES,
+    RuleAction.RULE_ACTION_FAIL: PolicyVerdict.POLICY_VERDICT_FAILS,
+    RuleAction.RULE_ACTION_COMPLETE: PolicyVerdict.POLICY_VERDICT_COMPLETES,
 }
 
 
@@ -87,5 +87,5 @@ def _by_name(trial: Trial) -> dict[str, Tripped]:
     return found
 
 
-def _way(tripped: Tripped) -> tuple[str, Consequence]:
+def _way(tripped: Tripped) -> tuple[str, RuleAction.ValueType]:
     return tripped.recorded.event_id, tripped.rule.then

@@ -8,24 +8,17 @@ from typing import NamedTuple
 
 from handrail.analysis.replay.trial import Trial
 from handrail.mesh.template import Template
-from handrail.mesh.template.specs import Consequence
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
 
 _MOST_ERRORS = 100
 _LONGEST_ERROR = 300
 
-_ACTIONS = {
-    Consequence.ESCALATE: RuleAction.RULE_ACTION_ESCALATE,
-    Consequence.COMPENSATE: RuleAction.RULE_ACTION_COMPENSATE,
-    Consequence.FAIL: RuleAction.RULE_ACTION_FAIL,
-    Consequence.COMPLETE: RuleAction.RULE_ACTION_COMPLETE,
-}
 _ENDED = {
-    Consequence.ESCALATE: "escalated",
-    Consequence.COMPENSATE: "compensated",
-    Consequence.FAIL: "failed",
-    Consequence.COMPLETE: "completed",
+    RuleAction.RULE_ACTION_ESCALATE: "escalated",
+    RuleAction.RULE_ACTION_COMPENSATE: "compensated",
+    RuleAction.RULE_ACTION_FAIL: "failed",
+    RuleAction.RULE_ACTION_COMPLETE: "completed",
 }
 
 
@@ -50,10 +43,10 @@ class Tally:
         """By side (`then`, `now`) and what happened to the flow."""
         self.gates: Counter[tuple[str, str]] = Counter()
         """By side and gate."""
-        self.rules: Counter[tuple[str, str, Consequence]] = Counter()
+        self.rules: Counter[tuple[str, str, RuleAction.ValueType]] = Counter()
         """By side, rule and consequence."""
         self.gate_errors: Counter[tuple[str, str]] = Counter()
-        self.rule_errors: Counter[tuple[str, str, Consequence]] = Counter()
+        self.rule_errors: Counter[tuple[str, str, RuleAction.ValueType]] = Counter()
         self.errors: Counter[Error] = Counter()
 
     def count(self, then: Trial, now: Trial, *, messages: int, differences: int) -> None:
@@ -129,11 +122,12 @@ class Tally:
                 unevaluated_now=self.gate_errors["now", gate],
             )
 
-    def _rules(self, named: Iterable[tuple[str, Consequence]]) -> Iterator[pb.ReplayedRule]:
-        for rule, then in sorted({*named, *((rule, then) for _, rule, then in self.rules)}):
+    def _rules(self, named: Iterable[tuple[str, RuleAction.ValueType]]) -> Iterator[pb.ReplayedRule]:
+        ways = {*named, *((rule, then) for _, rule, then in self.rules)}
+        for rule, then in sorted(ways, key=lambda way: (way[0], RuleAction.Name(way[1]))):
             yield pb.ReplayedRule(
                 rule=rule,
-                action=_ACTIONS[then],
+                action=then,
                 tripped_then=self.rules["then", rule, then],
                 tripped_now=self.rules["now", rule, then],
                 unevaluated_then=self.rule_errors["then", rule, then],

@@ -17,11 +17,12 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Proposal
 from handrail.mesh.flow.facts import FlowFacts
 from handrail.mesh.template import Template
-from handrail.mesh.template.specs import Consequence, GateSpec, RuleSpec
+from handrail.mesh.template.specs import GateSpec, RuleSpec
 from handrail.mesh.wire.envelope import Recorded
+from handrail.v1.decision_pb2 import RULE_ACTION_COMPENSATE, RULE_ACTION_COMPLETE, RULE_ACTION_FAIL
 
-ENDS = frozenset({Consequence.COMPENSATE, Consequence.FAIL, Consequence.COMPLETE})
-"""Consequences after which no gate and no rule of the flow is evaluated any more."""
+ENDS = frozenset({RULE_ACTION_COMPENSATE, RULE_ACTION_FAIL, RULE_ACTION_COMPLETE})
+"""Actions after which no gate and no rule of the flow is evaluated any more."""
 
 
 class Facts(NamedTuple):

@@ -7,9 +7,9 @@ from datetime import datetime
 from handrail.coordinator.decide import messages
 from handrail.mesh.flow import Ask, Flow, PendingResolution, Proposal, ProposalState
 from handrail.mesh.fold.approvals import may_be_released
-from handrail.mesh.template import ExpiryPolicy
 from handrail.mesh.wire.envelope import Entry
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused
+from handrail.v1.template_pb2 import ExpiryAction
 
 
 def proposals(flow: Flow, now: datetime) -> Entry | None:
@@ -37,10 +37,10 @@ def _expired(flow: Flow, proposal: Proposal, ask: Ask, now: datetime) -> Entry |
     event_id = proposal.recorded.event_id
     cause = ApprovalCause.APPROVAL_CAUSE_EXPIRY
     match ask.gate.on_expiry:
-        case ExpiryPolicy.REJECT:
+        case ExpiryAction.EXPIRY_ACTION_REJECT:
             why = f"gate {ask.gate.name} rejects when nobody answers"
             return _refusal(flow, proposal, cause, now, why=why)
-        case ExpiryPolicy.APPROVE:
+        case ExpiryAction.EXPIRY_ACTION_APPROVE:
             message = ApprovalGiven(
                 proposal_id=event_id,
                 digest=proposal.digest,

@@ -15,9 +15,8 @@ from handrail.mesh.flow import Flow, PendingResolution, RunState, StepRun
 from handrail.mesh.flow.absence import Absence, disturbing, moved
 from handrail.mesh.flow.queue import Queue, Queues, Wait
 from handrail.mesh.fold import deadlines, escalations, halts, resume, settled
-from handrail.mesh.template import Consequence
 from handrail.mesh.wire.envelope import Entry
-from handrail.v1.decision_pb2 import Choice, FlowResumed, HaltMode, RuleAction, RuleTripped
+from handrail.v1.decision_pb2 import Choice, FlowResumed, HaltMode, RuleTripped
 
 _HALT_OF_CHOICE = {
     Choice.CHOICE_COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
@@ -26,13 +25,6 @@ _HALT_OF_CHOICE = {
 }
 
 _NO_QUEUES: Queues = MappingProxyType({})
-
-_ACTION_OF_RULE = {
-    Consequence.ESCALATE: RuleAction.RULE_ACTION_ESCALATE,
-    Consequence.COMPENSATE: RuleAction.RULE_ACTION_COMPENSATE,
-    Consequence.FAIL: RuleAction.RULE_ACTION_FAIL,
-    Consequence.COMPLETE: RuleAction.RULE_ACTION_COMPLETE,
-}
 
 
 def decide(flow: Flow, now: datetime, absences: Sequence[Absence] = (), queues: Queues = _NO_QUEUES) -> Entry | None:
@@ -83,7 +75,7 @@ def _trip(flow: Flow, now: datetime) -> Entry | None:
         rule=trip.rule,
         event_id=trip.event_id,
         sequence=trip.sequence,
-        then=_ACTION_OF_RULE[trip.then],
+        then=trip.then,
         detail=trip.detail,
         rule_digest=trip.digest,
         inputs=trip.inputs,

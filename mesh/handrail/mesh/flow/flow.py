@@ -26,9 +26,10 @@ from handrail.mesh.flow.state import (
     Void,
 )
 from handrail.mesh.flow.values import replace
-from handrail.mesh.template import EffectKind, StepSpec, Template
+from handrail.mesh.template import StepSpec, Template
 from handrail.mesh.wire.envelope import Recorded
 from handrail.v1.decision_pb2 import FlowStatus, HaltMode
+from handrail.v1.template_pb2 import EFFECT_IRREVERSIBLE, EFFECT_NONE
 
 __all__ = [
     "MESSAGE_LIMIT",
@@ -198,7 +199,7 @@ class Flow:
             return Verdict.RUN if current else Verdict.DROP
         if current and self.never_begins(wanted):
             return Verdict.ANSWER_NOT_STARTED
-        if current and (may_have_started or wanted.unknown) and wanted.step.effect is not EffectKind.NONE:
+        if current and (may_have_started or wanted.unknown) and wanted.step.effect != EFFECT_NONE:
             return Verdict.RUN
         if current or (attempt in wanted.unknown and not may_have_started):
             return Verdict.ANSWER_NOT_STARTED
@@ -208,7 +209,7 @@ class Flow:
         """Whether no worker begins this run as the flow stands: its effect can't be undone, and the fact that triggered
         it came when the flow was halted. Workers look at the flow before they begin such a step.
         """
-        irreversible = run.step.effect is EffectKind.IRREVERSIBLE
+        irreversible = run.step.effect == EFFECT_IRREVERSIBLE
         return self.halt is not None and irreversible and run.trigger.sequence > self.halt.since
 
     def wants_undo(self, event_id: str, attempt: int) -> bool:

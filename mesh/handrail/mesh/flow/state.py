@@ -8,12 +8,13 @@ from datetime import datetime
 from enum import Enum, auto
 
 from handrail.mesh.flow.starts import NO_STARTS, Starts
-from handrail.mesh.template import Consequence, EffectKind, StepSpec
+from handrail.mesh.template import StepSpec
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind
-from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode, RuleInputs
+from handrail.v1.decision_pb2 import Choice, EscalationCause, HaltMode, RuleAction, RuleInputs
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import DivergenceKind
+from handrail.v1.template_pb2 import EFFECT_NONE
 
 
 def attempts(number: int) -> str:
@@ -93,7 +94,7 @@ class StepRun:
     @property
     def may_have_effect(self) -> bool:
         """Whether an effect may have happened that nobody knows of yet."""
-        if self.step.effect is EffectKind.NONE:
+        if self.step.effect == EFFECT_NONE:
             return False
         return self.state is RunState.OWED or (bool(self.unknown) and self.state in (RunState.BACKOFF, RunState.FAILED))
 
@@ -200,7 +201,7 @@ class RuleTrip:
     event_id: str
     sequence: int
     detail: str
-    then: Consequence
+    then: RuleAction.ValueType
     digest: str
     inputs: RuleInputs
     recorded: bool = False

@@ -12,12 +12,13 @@ from handrail.mesh.flow import Ask, Ballot, Flow, Proposal, ProposalState, Void
 from handrail.mesh.flow.facts import FlowFacts
 from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import rules, triggers
-from handrail.mesh.template import ExpiryPolicy, GateSpec, RejectPolicy
+from handrail.mesh.template import GateSpec
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded, type_of
 from handrail.mesh.wire.identity import canonical, same, why_ambiguous
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested, Choice
 from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.template_pb2 import EXPIRY_ACTION_APPROVE, EXPIRY_ACTION_REJECT, ExpiryAction, RejectAction
 
 
 def evaluate(flow: Flow, recorded: Recorded) -> Proposal:
@@ -47,10 +48,10 @@ def may_be_released(proposal: Proposal) -> bool:
     return proposal.state is ProposalState.EVALUATED and not proposal.asks
 
 
-def rejected_with(flow: Flow, policy: RejectPolicy) -> Proposal | None:
+def rejected_with(flow: Flow, action: RejectAction.ValueType) -> Proposal | None:
     """A rejected proposal one of whose asking gates has this consequence, if there is one."""
     for proposal in flow.proposals.values():
-        if proposal.state is ProposalState.REJECTED and any(ask.gate.on_reject is policy for ask in proposal.asks):
+        if proposal.state is ProposalState.REJECTED and any(ask.gate.on_reject == action for ask in proposal.asks):
             return proposal
     return None
 
@@ -93,7 +94,7 @@ def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
     ballots = proposal.ballots
     match vote.cause:
         case ApprovalCause.APPROVAL_CAUSE_EXPIRY:
-            if not any(_expired(proposal, ask, ExpiryPolicy.REJECT, recorded.time) for ask in proposal.asks):
+            if not any(_expired(proposal, ask, EXPIRY_ACTION_REJECT, recorded.time) for ask in proposal.asks):
                 return Void("no gate that rejects on expiry has expired")
         case ApprovalCause.APPROVAL_CAUSE_RESOLUTION:
             if not _rejection_is_wished(flow, proposal):
@@ -161,7 +162,7 @@ def ask_anew(flow: Flow, proposal: Proposal) -> None:
 
 def _approve_expired(flow: Flow, proposal: Proposal, now: datetime) -> Void | None:
     asks = tuple(
-        replace(ask, passed=True) if _expired(proposal, ask, ExpiryPolicy.APPROVE, now) else ask
+        replace(ask, passed=True) if _expired(proposal, ask, EXPIRY_ACTION_APPROVE, now) else ask
         for ask in proposal.asks
     )
     if asks == proposal.asks:
@@ -194,9 +195,9 @@ def _is_proposer(proposal: Proposal, voter: str) -> bool:
     return bool(caller) and same(caller, voter)
 
 
-def _expired(proposal: Proposal, ask: Ask, policy: ExpiryPolicy, now: datetime) -> bool:
+def _expired(proposal: Proposal, ask: Ask, action: ExpiryAction.ValueType, now: datetime) -> bool:
     due = proposal.expiry(ask)
-    return proposal.state is ProposalState.PENDING and due is not None and ask.gate.on_expiry is policy and now >= due
+    return proposal.state is ProposalState.PENDING and due is not None and ask.gate.on_expiry == action and now >= due
 
 
 def _rejection_is_wished(flow: Flow, proposal: Proposal) -> bool:

@@ -15,10 +15,10 @@ from handrail.mesh.flow.state import attempts
 from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import halts, rules
 from handrail.mesh.fold.status import is_complete, owes_nothing
-from handrail.mesh.template import Consequence, ExpiryPolicy, FailurePolicy
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded
-from handrail.v1.decision_pb2 import Choice, Escalated, EscalationCause
+from handrail.v1.decision_pb2 import RULE_ACTION_ESCALATE, Choice, Escalated, EscalationCause
+from handrail.v1.template_pb2 import EXPIRY_ACTION_ESCALATE, FAILURE_ACTION_ESCALATE
 
 _END_IT = (Choice.CHOICE_COMPENSATE, Choice.CHOICE_CANCEL, Choice.CHOICE_FAIL)
 
@@ -139,7 +139,7 @@ def _of_hold(flow: Flow) -> Iterator[Matter]:
     if flow.halt is None or not flow.is_held:
         return
     for trip in flow.trips.values():
-        if trip.recorded and trip.then is Consequence.ESCALATE:
+        if trip.recorded and trip.then == RULE_ACTION_ESCALATE:
             yield Matter(
                 EscalationCause.ESCALATION_CAUSE_RULE,
                 rules.reason(trip),
@@ -185,12 +185,12 @@ def _of_proposals(flow: Flow, now: datetime) -> Iterator[Matter]:
 
 def _expired_to_a_person(proposal: Proposal, now: datetime) -> bool:
     ask = proposal.expired_ask(now)
-    return proposal.state is ProposalState.EXPIRED or (ask is not None and ask.gate.on_expiry is ExpiryPolicy.ESCALATE)
+    return proposal.state is ProposalState.EXPIRED or (ask is not None and ask.gate.on_expiry == EXPIRY_ACTION_ESCALATE)
 
 
 def _of_failures(flow: Flow) -> Iterator[Matter]:
     for run in flow.runs.values():
-        if run.state is RunState.FAILED and run.step.on_failure is FailurePolicy.ESCALATE:
+        if run.state is RunState.FAILED and run.step.on_failure == FAILURE_ACTION_ESCALATE:
             yield Matter(
                 EscalationCause.ESCALATION_CAUSE_STEP_FAILED,
                 run.failure,

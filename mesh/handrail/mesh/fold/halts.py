@@ -6,24 +6,24 @@ from typing import NamedTuple
 
 from handrail.mesh.flow import MESSAGE_LIMIT, Divergence, Flow, Halt, RunState, Void
 from handrail.mesh.fold import approvals, rules, status
-from handrail.mesh.template import Consequence, FailurePolicy, RejectPolicy
 from handrail.mesh.wire.envelope import Recorded
-from handrail.v1.decision_pb2 import FlowClosed, FlowHalted, FlowStatus, HaltMode
+from handrail.v1.decision_pb2 import FlowClosed, FlowHalted, FlowStatus, HaltMode, RuleAction
 from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.template_pb2 import FailureAction, RejectAction
 
 _OF_RULE = {
-    Consequence.ESCALATE: HaltMode.HALT_MODE_HOLD,
-    Consequence.COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
-    Consequence.FAIL: HaltMode.HALT_MODE_FAIL,
-    Consequence.COMPLETE: HaltMode.HALT_MODE_COMPLETE,
+    RuleAction.RULE_ACTION_ESCALATE: HaltMode.HALT_MODE_HOLD,
+    RuleAction.RULE_ACTION_COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
+    RuleAction.RULE_ACTION_FAIL: HaltMode.HALT_MODE_FAIL,
+    RuleAction.RULE_ACTION_COMPLETE: HaltMode.HALT_MODE_COMPLETE,
 }
 _OF_REJECTION = {
-    RejectPolicy.COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
-    RejectPolicy.FAIL: HaltMode.HALT_MODE_FAIL,
+    RejectAction.REJECT_ACTION_COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
+    RejectAction.REJECT_ACTION_FAIL: HaltMode.HALT_MODE_FAIL,
 }
 _OF_FAILURE = {
-    FailurePolicy.COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
-    FailurePolicy.FAIL: HaltMode.HALT_MODE_FAIL,
+    FailureAction.FAILURE_ACTION_COMPENSATE: HaltMode.HALT_MODE_COMPENSATE,
+    FailureAction.FAILURE_ACTION_FAIL: HaltMode.HALT_MODE_FAIL,
 }
 _UNDO = (HaltMode.HALT_MODE_COMPENSATE, HaltMode.HALT_MODE_CANCEL)
 

@@ -15,9 +15,10 @@ from handrail.mesh.flow import Effect, Flow, Migration, ProposalState, StepRun, 
 from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import approvals, rules, triggers
 from handrail.mesh.fold.status import is_final
-from handrail.mesh.template import APPROVAL_REFUSED, EffectKind, StepSpec, Template
+from handrail.mesh.template import APPROVAL_REFUSED, StepSpec, Template
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import COORDINATOR, Kind
+from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import FlowMigrated
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -88,8 +89,9 @@ def _of_run(flow: Flow, run: StepRun, target: Template) -> Iterator[str]:
         return
     if step.agent != run.step.agent:
         yield f"{about}, and belongs to agent {step.agent} in version {target.version}"
-    if step.effect is not run.step.effect:
-        yield f"{about}, and its effect is {step.effect} in version {target.version}"
+    if step.effect != run.step.effect:
+        effect = pb.Effect.Name(step.effect).removeprefix("EFFECT_")
+        yield f"{about}, and its effect is {effect} in version {target.version}"
     if run.trigger.type not in step.waits_for:
         yield f"{about} after {run.trigger.type}, which version {target.version} does not wait for"
     if not step.allows(run.output_total):
@@ -112,7 +114,7 @@ def _of_effects(flow: Flow, target: Template) -> Iterator[str]:
 
 def _undoes(step: StepSpec | None, effect: Effect) -> bool:
     undo = effect.step.undo
-    if step is None or step.agent != effect.step.agent or step.effect is not EffectKind.UNDOABLE:
+    if step is None or step.agent != effect.step.agent or step.effect != pb.EFFECT_UNDOABLE:
         return False
     return step.undo is not None and (undo is None or undo.emits <= step.undo.emits)
 

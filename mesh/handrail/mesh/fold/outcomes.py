@@ -6,13 +6,14 @@ from handrail.mesh.flow import Effect, EffectState, Flow, ProposalState, RunStat
 from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import approvals, divergences
 from handrail.mesh.fold.triggers import add_fact
-from handrail.mesh.template import STEP_COMPLETED, EffectKind, StepSpec, Template
+from handrail.mesh.template import STEP_COMPLETED, StepSpec, Template
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import DivergenceKind
+from handrail.v1.template_pb2 import EFFECT_NONE, EFFECT_UNDOABLE
 
 AGENT_IDENTITY = "agent/"
 """Prefix of the requester of a flow that an agent began: no person has such a name."""
@@ -190,7 +191,7 @@ def _add_orphan(flow: Flow, step: StepSpec, recorded: Recorded) -> Void | None:
     text = "it came for a run that had been superseded"
     if step.name not in flow.template.steps:
         text = f"version {flow.template.version} has no step {step.name}"
-    if step.effect is EffectKind.NONE:
+    if step.effect == EFFECT_NONE:
         return Void(text, divergence=_LATE)
     _add_effect(flow, step, recorded, orphan=True)
     divergences.add(flow, recorded, f"{text}; its effect is dealt with", _LATE, asks=False)
@@ -198,9 +199,9 @@ def _add_orphan(flow: Flow, step: StepSpec, recorded: Recorded) -> Void | None:
 
 
 def _add_effect(flow: Flow, step: StepSpec, recorded: Recorded, *, orphan: bool) -> None:
-    if step.effect is EffectKind.NONE:
+    if step.effect == EFFECT_NONE:
         return
-    undoable = step.effect is EffectKind.UNDOABLE and step.undo is not None
+    undoable = step.effect == EFFECT_UNDOABLE and step.undo is not None
     flow.effects[recorded.event_id] = Effect(
         recorded,
         step,

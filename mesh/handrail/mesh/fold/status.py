@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from handrail.mesh.flow import Flow, ProposalState
 from handrail.mesh.fold import approvals, rules
-from handrail.mesh.template import RejectPolicy
 from handrail.v1.decision_pb2 import FlowStatus, HaltMode
+from handrail.v1.template_pb2 import REJECT_ACTION_COMPENSATE, REJECT_ACTION_FAIL
 
 _FINAL = frozenset(
     {
@@ -54,8 +54,8 @@ def owes_nothing(flow: Flow) -> bool:
     return (
         not any(run.is_open for run in flow.runs.values())
         and not any(proposal.undecided for proposal in flow.proposals.values())
-        and approvals.rejected_with(flow, RejectPolicy.COMPENSATE) is None
-        and approvals.rejected_with(flow, RejectPolicy.FAIL) is None
+        and approvals.rejected_with(flow, REJECT_ACTION_COMPENSATE) is None
+        and approvals.rejected_with(flow, REJECT_ACTION_FAIL) is None
         and not any(effect.orphan and effect.stands for effect in flow.effects.values())
         and rules.outstanding(flow) is None
         and flow.diverged is None

@@ -7,8 +7,9 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import StrEnum
+from typing import TypeVar
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
@@ -24,55 +25,14 @@ APPROVAL_REFUSED = ApprovalRefused.DESCRIPTOR.full_name
 STEP_COMPLETED = StepCompleted.DESCRIPTOR.full_name
 """The outcome of a step that emits nothing."""
 
-
-class EffectKind(StrEnum):
-    """What a step changes outside the stream."""
-
-    NONE = "NONE"
-    UNDOABLE = "UNDOABLE"
-    IRREVERSIBLE = "IRREVERSIBLE"
-
-
-class FailurePolicy(StrEnum):
-    """What happens to the flow when a step has no attempt left."""
-
-    ESCALATE = "ESCALATE"
-    COMPENSATE = "COMPENSATE"
-    FAIL = "FAIL"
-
-
-class ExpiryPolicy(StrEnum):
-    """What happens to a proposal that nobody answers."""
-
-    REJECT = "REJECT"
-    APPROVE = "APPROVE"
-    ESCALATE = "ESCALATE"
-    WAIT = "WAIT"
-
-
-class RejectPolicy(StrEnum):
-    """What happens to the flow when a proposal is refused."""
-
-    CONTINUE = "CONTINUE"
-    COMPENSATE = "COMPENSATE"
-    FAIL = "FAIL"
-
-
-class Consequence(StrEnum):
-    """What happens to the flow when a rule trips."""
-
-    ESCALATE = "ESCALATE"
-    COMPENSATE = "COMPENSATE"
-    FAIL = "FAIL"
-    COMPLETE = "COMPLETE"
-
-
 LONGEST = timedelta(days=36_525)
 """A hundred years. The check bounds durations to 366 days; a template that was stored before it did may say more, and
 its flows are to be read and ended all the same: a date takes no more than the year 9999.
 """
 
 _FASTEST = 100.0
+
+_Value = TypeVar("_Value", bound=int)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +86,10 @@ class StepSpec:
     after: frozenset[str]
     joins: tuple[JoinSpec, ...]
     emits: frozenset[str]
-    effect: EffectKind
+    effect: pb.Effect.ValueType
     timeout: timedelta
     retry: RetrySpec
-    on_failure: FailurePolicy
+    on_failure: pb.FailureAction.ValueType
     undo: UndoSpec | None
     max_outputs: int | None = None
     start_within: timedelta | None = None
@@ -157,8 +117,8 @@ class GateSpec:
     not_the_requester: bool
     requester_field: str
     expires_after: timedelta | None
-    on_expiry: ExpiryPolicy
-    on_reject: RejectPolicy
+    on_expiry: pb.ExpiryAction.ValueType
+    on_reject: pb.RejectAction.ValueType
 
     def requester(self, proposal: Message) -> str:
         """The text in the proposal's `requester_field`; empty where the gate names no field, or the field is empty."""
@@ -175,43 +135,8 @@ class RuleSpec:
     name: str
     on: frozenset[str]
     when: Policy
-    then: Consequence
+    then: RuleAction.ValueType
     digest: str
-
-
-_FAILURE_POLICIES = {
-    pb.FAILURE_ACTION_UNSPECIFIED: FailurePolicy.ESCALATE,
-    pb.FAILURE_ACTION_ESCALATE: FailurePolicy.ESCALATE,
-    pb.FAILURE_ACTION_COMPENSATE: FailurePolicy.COMPENSATE,
-    pb.FAILURE_ACTION_FAIL: FailurePolicy.FAIL,
-}
-_EXPIRY_POLICIES = {
-    pb.EXPIRY_ACTION_UNSPECIFIED: ExpiryPolicy.REJECT,
-    pb.EXPIRY_ACTION_REJECT: ExpiryPolicy.REJECT,
-    pb.EXPIRY_ACTION_APPROVE: ExpiryPolicy.APPROVE,
-    pb.EXPIRY_ACTION_ESCALATE: ExpiryPolicy.ESCALATE,
-    pb.EXPIRY_ACTION_WAIT: ExpiryPolicy.WAIT,
-}
-_REJECT_POLICIES = {
-    pb.REJECT_ACTION_UNSPECIFIED: RejectPolicy.CONTINUE,
-    pb.REJECT_ACTION_CONTINUE: RejectPolicy.CONTINUE,
-    pb.REJECT_ACTION_COMPENSATE: RejectPolicy.COMPENSATE,
-    pb.REJECT_ACTION_FAIL: RejectPolicy.FAIL,
-}
-# A template without an effect or a consequence breaks its contract; where one gets here, the careful reading.
-_EFFECTS = {
-    pb.EFFECT_UNSPECIFIED: EffectKind.IRREVERSIBLE,
-    pb.EFFECT_NONE: EffectKind.NONE,
-    pb.EFFECT_UNDOABLE: EffectKind.UNDOABLE,
-    pb.EFFECT_IRREVERSIBLE: EffectKind.IRREVERSIBLE,
-}
-_CONSEQUENCES = {
-    RuleAction.RULE_ACTION_UNSPECIFIED: Consequence.ESCALATE,
-    RuleAction.RULE_ACTION_ESCALATE: Consequence.ESCALATE,
-    RuleAction.RULE_ACTION_COMPENSATE: Consequence.COMPENSATE,
-    RuleAction.RULE_ACTION_FAIL: Consequence.FAIL,
-    RuleAction.RULE_ACTION_COMPLETE: Consequence.COMPLETE,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,10 +190,11 @@ def step_spec(step: pb.Step, facts: frozenset[str], contracts: Contracts) -> Ste
         after=frozenset(step.after),
         joins=joins,
         emits=emits_of(step),
-        effect=_EFFECTS[step.effect],
+        # A template without an effect or a rule's action breaks its contract; where one gets here, the careful reading.
+        effect=_defined(pb.Effect.DESCRIPTOR, step.effect, pb.EFFECT_IRREVERSIBLE),
         timeout=bounded(step.timeout),
         retry=_retry(step.retry),
-        on_failure=_FAILURE_POLICIES[step.on_failure],
+        on_failure=_defined(pb.FailureAction.DESCRIPTOR, step.on_failure, pb.FAILURE_ACTION_ESCALATE),
         undo=_undo(step.undo) if step.HasField("undo") else None,
         max_outputs=step.max_outputs or None,
         start_within=bounded(step.start_within) if step.HasField("start_within") else None,
@@ -288,8 +214,8 @@ def gate_spec(gate: pb.Gate, terms: Terms) -> GateSpec:
         not_the_requester=gate.approvers.not_the_requester,
         requester_field=gate.approvers.requester_field,
         expires_after=None if waits or not gate.HasField("expires_after") else bounded(gate.expires_after),
-        on_expiry=_EXPIRY_POLICIES[gate.on_expiry],
-        on_reject=_REJECT_POLICIES[gate.on_reject],
+        on_expiry=_defined(pb.ExpiryAction.DESCRIPTOR, gate.on_expiry, pb.EXPIRY_ACTION_REJECT),
+        on_reject=_defined(pb.RejectAction.DESCRIPTOR, gate.on_reject, pb.REJECT_ACTION_CONTINUE),
     )
 
 
@@ -297,7 +223,15 @@ def rule_spec(rule: pb.Rule, terms: Terms) -> RuleSpec:
     """A rule."""
     when = terms.parse(rule.when, rule.on)
     digest = hashlib.sha256(rule.SerializeToString(deterministic=True)).hexdigest()
-    return RuleSpec(name=rule.name, on=frozenset(rule.on), when=when, then=_CONSEQUENCES[rule.then], digest=digest)
+    then = _defined(RuleAction.DESCRIPTOR, rule.then, RuleAction.RULE_ACTION_ESCALATE)
+    return RuleSpec(name=rule.name, on=frozenset(rule.on), when=when, then=then, digest=digest)
+
+
+def _defined(enum: EnumDescriptor, value: _Value, default: _Value) -> _Value:
+    """The value, or `default` where none is given; ValueError for one that this contract does not have."""
+    if value not in enum.values_by_number:
+        raise ValueError(f"{enum.full_name} has no value {value}")
+    return value or default
 
 
 def _undo(undo: pb.Undo) -> UndoSpec:

@@ -19,8 +19,7 @@ from handrail.analysis.replay.stored import Stored
 from handrail.analysis.replay.trial import Trial
 from handrail.mesh.flow import RunState
 from handrail.mesh.template import Template
-from handrail.mesh.template.specs import Consequence
-from handrail.v1.decision_pb2 import HaltMode
+from handrail.v1.decision_pb2 import HaltMode, RuleAction
 from tests.support.random_templates import Spec, compiled, full_name, message, revisions, specs
 from tests.support.simulation import BEGINNING, Simulation
 from tests.support.wandering import Wanderer
@@ -199,7 +198,7 @@ def test_a_rule_with_another_consequence_is_a_difference_and_with_the_same_none(
     [change] = changes(*told.under(spec(rules=[rule(T1, "event.n > 0", "FAIL")], version=2)))
     assert isinstance(change, RuleChange)
     assert change.now is not None
-    assert change.now.rule.then is Consequence.FAIL
+    assert change.now.rule.then == RuleAction.RULE_ACTION_FAIL
     assert not list(changes(*told.under(spec(rules=[rule(T1, "event.n > 0", "ESCALATE")], version=2))))
 
 

@@ -15,16 +15,12 @@ from handrail.mesh.errors import HandrailError, PolicyError
 from handrail.mesh.template import (
     APPROVAL_REFUSED,
     STEP_COMPLETED,
-    Consequence,
-    EffectKind,
-    ExpiryPolicy,
-    FailurePolicy,
-    RejectPolicy,
     RetrySpec,
     Template,
     load_yaml,
 )
 from handrail.v1 import template_pb2 as pb
+from handrail.v1.decision_pb2 import RuleAction
 from payments.v1 import payments_pb2
 from tests.support.shop import shop
 from tests.unit.mesh.template.test_yaml_reader import REFUND
@@ -80,7 +76,7 @@ def test_steps_are_found_by_what_they_emit() -> None:
 def test_gates_are_found_by_what_they_guard() -> None:
     (gate,) = TEMPLATE.gates_on("payments.v1.LargeRefundGranted")
     assert (gate.name, gate.roles, gate.quorum) == ("large_refund", frozenset({"finance"}), 2)
-    assert (gate.expires_after, gate.on_expiry) == (timedelta(hours=4), ExpiryPolicy.REJECT)
+    assert (gate.expires_after, gate.on_expiry) == (timedelta(hours=4), pb.EXPIRY_ACTION_REJECT)
     assert gate.not_the_requester
     assert TEMPLATE.gates_on("payments.v1.SmallRefundGranted") == ()
 
@@ -89,7 +85,7 @@ def test_joins_and_rules_are_found_by_their_events() -> None:
     template = Template.compile(load_yaml(SHOP), SHOP_CONTRACTS)
     assert [step.name for step in template.joins_on("shop.v1.Part")] == ["merge"]
     assert template.triggered_by("shop.v1.Part") == ()
-    assert [rule.then for rule in template.rules_on("shop.v1.Done")] == [Consequence.FAIL]
+    assert [rule.then for rule in template.rules_on("shop.v1.Done")] == [RuleAction.RULE_ACTION_FAIL]
     (join,) = template.steps["merge"].joins
     assert join.count.evaluate({"shop.v1.Asked": SHOP_CONTRACTS.message_class("shop.v1.Asked")(parts=4)}) == 4
     assert template.steps["merge"].waits_for == {"shop.v1.Part"}
@@ -109,14 +105,31 @@ def test_what_a_template_leaves_out_is_filled_in() -> None:
         multiplier=2.0,
         max_backoff=timedelta(seconds=60),
     )
-    assert (step.effect, step.on_failure, step.undo) == (EffectKind.NONE, FailurePolicy.ESCALATE, None)
-    assert (gate.quorum, gate.on_reject, gate.when) == (1, RejectPolicy.CONTINUE, None)
+    assert (step.effect, step.on_failure, step.undo) == (pb.EFFECT_NONE, pb.FAILURE_ACTION_ESCALATE, None)
+    assert (gate.quorum, gate.on_reject, gate.when) == (1, pb.REJECT_ACTION_CONTINUE, None)
     assert not template.parallel_undo
 
 
 def test_a_gate_that_waits_has_no_expiry() -> None:
     gate = Template.compile(load_yaml(SHOP), SHOP_CONTRACTS).gates["any"]
-    assert (gate.on_expiry, gate.expires_after) == (ExpiryPolicy.WAIT, None)
+    assert (gate.on_expiry, gate.expires_after) == (pb.EXPIRY_ACTION_WAIT, None)
+
+
+@pytest.mark.parametrize(
+    "part, field, enum",
+    [
+        ("steps", "effect", "Effect"),
+        ("steps", "on_failure", "FailureAction"),
+        ("gates", "on_expiry", "ExpiryAction"),
+        ("gates", "on_reject", "RejectAction"),
+        ("rules", "then", "RuleAction"),
+    ],
+)
+def test_a_value_of_a_later_contract_is_not_taken_for_another(part: str, field: str, enum: str) -> None:
+    proto = load_yaml(SHOP)
+    setattr(getattr(proto, part)[0], field, 99)
+    with pytest.raises(ValueError, match=rf"^handrail\.v1\.{enum} has no value 99$"):
+        Template.compile(proto, SHOP_CONTRACTS)
 
 
 def test_a_gate_reads_the_requester_from_the_proposal() -> None:

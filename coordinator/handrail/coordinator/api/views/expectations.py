@@ -8,22 +8,22 @@ from datetime import datetime
 from handrail.coordinator.api.access import OPERATOR
 from handrail.mesh.flow import Ask, Effect, EffectState, Escalation, Flow, Proposal, ProposalState, RunState, StepRun
 from handrail.mesh.fold import is_final
-from handrail.mesh.template import ExpiryPolicy, FailurePolicy
 from handrail.mesh.wire.envelope import timestamp
 from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.decision_pb2 import Choice
 from handrail.v1.flow_service_pb2 import Expectation
+from handrail.v1.template_pb2 import ExpiryAction, FailureAction
 
 _WHEN_FAILED = {
-    FailurePolicy.ESCALATE: "a person is asked",
-    FailurePolicy.COMPENSATE: "the flow's effects are undone",
-    FailurePolicy.FAIL: "the flow ends as failed",
+    FailureAction.FAILURE_ACTION_ESCALATE: "a person is asked",
+    FailureAction.FAILURE_ACTION_COMPENSATE: "the flow's effects are undone",
+    FailureAction.FAILURE_ACTION_FAIL: "the flow ends as failed",
 }
 _WHEN_EXPIRED = {
-    ExpiryPolicy.REJECT: "it counts as refused",
-    ExpiryPolicy.APPROVE: "it counts as approved",
-    ExpiryPolicy.ESCALATE: "a person is asked",
-    ExpiryPolicy.WAIT: "the flow waits",
+    ExpiryAction.EXPIRY_ACTION_REJECT: "it counts as refused",
+    ExpiryAction.EXPIRY_ACTION_APPROVE: "it counts as approved",
+    ExpiryAction.EXPIRY_ACTION_ESCALATE: "a person is asked",
+    ExpiryAction.EXPIRY_ACTION_WAIT: "the flow waits",
 }
 
 
@@ -79,7 +79,7 @@ def _of_gate(proposal: Proposal, ask: Ask) -> Expectation:
         due_time=None if due is None else timestamp(due),
         step=proposal.recorded.event.step,
         subject_id=proposal.recorded.event_id,
-        otherwise=_WHEN_EXPIRED[ask.gate.on_expiry if due is not None else ExpiryPolicy.WAIT],
+        otherwise=_WHEN_EXPIRED[ask.gate.on_expiry if due is not None else ExpiryAction.EXPIRY_ACTION_WAIT],
     )
 
 
