@@ -23,6 +23,11 @@ PAGES = sorted(
         *ROOT.glob("agents/demos/*/README.md"),
     ]
 )
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+COMMAND = re.compile(r"(?:^|[`$( ])handrail ((?:[a-z-]+ ?)+)")
+TARGET = re.compile(r"^make ([a-z-]+)", re.MULTILINE)
+SETTING = re.compile(r"\bHANDRAIL_[A-Z_]+\b")
+REASON = re.compile(r"\(([A-Z]+(?:_[A-Z]+)+)\)")
 OPERATIONS = ROOT / "docs" / "operations.md"
 
 Commands = Mapping[str, argparse.ArgumentParser]
@@ -67,9 +72,18 @@ def names(enum: object, prefix: str) -> list[str]:
     return [key.removeprefix(prefix) for key in keys[1:]]
 
 
+def test_the_pages_hold_what_is_looked_for() -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    for pattern in (LINK, SETTING, REASON):
+        assert pattern.search(text), pattern.pattern
+    code = "\n".join(code for page in PAGES for code in code_of(page))
+    for pattern in (COMMAND, TARGET):
+        assert pattern.search(code), pattern.pattern
+
+
 @pages()
 def test_its_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    for target in LINK.findall(page.read_text()):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
@@ -84,7 +98,7 @@ def test_its_links_lead_somewhere(page: Path) -> None:
 def test_its_commands_are_there(page: Path) -> None:
     for code in code_of(page):
         for line in code.splitlines():
-            found = re.search(r"(?:^|[`$( ])handrail ((?:[a-z-]+ ?)+)", line)
+            found = COMMAND.search(line)
             if found is None:
                 continue
             known = commands(parser())
@@ -99,21 +113,21 @@ def test_its_commands_are_there(page: Path) -> None:
 def test_its_make_targets_are_there(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     for code in code_of(page):
-        for target in re.findall(r"^make ([a-z-]+)", code, re.MULTILINE):
+        for target in TARGET.findall(code):
             assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE), f"{page.name}: make {target}"
 
 
 @pages()
 def test_its_settings_are_there(page: Path) -> None:
     known = {each.env for each in vars(settings).values() if isinstance(each, settings.Setting)}
-    for variable in re.findall(r"\bHANDRAIL_[A-Z_]+\b", page.read_text()):
+    for variable in SETTING.findall(page.read_text()):
         assert variable in known, f"{page.name} names {variable}"
 
 
 @pages()
 def test_the_reasons_it_names_are_there(page: Path) -> None:
     reasons = set(names(ErrorReason, "ERROR_REASON_"))
-    for reason in re.findall(r"\(([A-Z]+(?:_[A-Z]+)+)\)", page.read_text()):
+    for reason in REASON.findall(page.read_text()):
         causes = names(EscalationCause, "ESCALATION_CAUSE_")
         choices = names(Choice, "CHOICE_")
         assert reason in {*reasons, *causes, *choices}, f"{page.name} names {reason}"

@@ -18,6 +18,7 @@ def test_a_mutant_still_applies(mutant: Mutant) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_tests_that_have_to_notice_a_mutant_exist(mutant: Mutant) -> None:
+    assert mutant.tests
     for test in mutant.tests:
         path, _, name = test.partition("::")
         code = "\n".join(file.read_text() for file in _files(path))

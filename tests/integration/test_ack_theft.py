@@ -180,3 +180,4 @@ async def test_an_agent_answers_its_own_deliveries_in_every_way(tmp_path: Path, 
 
         await eventually(settled)
         await pull.stop()
+    assert seen == {(1, 1), (1, 2), (1, 3), (2, 1)}, "what is settled comes no more"

@@ -177,7 +177,9 @@ async def test_workers_are_gone_when_their_supervisor_is_killed(mesh: Mesh, run:
     await mesh.until_messages(100)
     supervisor.kill()
     supervisor.wait()
-    await until(lambda: not any(alive(int(pid)) for pid in lines(folder, "workers")))
+    workers = {int(pid) for pid in lines(folder, "workers")}
+    assert workers
+    await until(lambda: not any(map(alive, workers)))
 
 
 async def test_a_worker_that_is_asked_to_stop_ends_with_status_0(mesh: Mesh, run: Run, folder: Path) -> None:

@@ -34,9 +34,9 @@ from payments.v1.payments_pb2 import (
 )
 from tests.support.agents import AMOUNT, CHAIN, Chain, enriched, notified, paid, received, template
 from tests.support.flows import decision
-from tests.support.mesh import Mesh, eventually, workers
+from tests.support.mesh import Mesh, workers
 from tests.support.nats_server import NatsServer, running_server
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 
 @pytest.fixture
@@ -78,6 +78,7 @@ async def test_p1_flows_begun_while_an_agent_was_away_are_done_when_it_comes_bac
         await eventually(lambda: mesh.unsettled("enrichment"), lambda waiting: waiting == 1)
     async with workers(nats_server.settings, chain.agents):
         await mesh.until_status(flow_id, "COMPLETED")
+    assert chain.outbox == [flow_id]
 
 
 async def test_p3_racing_starts_by_the_same_key_begin_one_flow(mesh: Mesh, nats_server: NatsServer) -> None:
@@ -328,7 +329,8 @@ async def test_a_version_that_is_no_longer_active_may_be_left_behind(mesh: Mesh,
     newer = template(CHAIN, ("version: 1", "version: 2"))
     await mesh.put(older, newer)
     async with workers(nats_server.settings, chain.agents):
-        await mesh.until_status(await begin(mesh), "COMPLETED")
+        flow = await mesh.until_status(await begin(mesh), "COMPLETED")
+    assert flow.template.version == 2
 
 
 async def test_a_version_that_is_activated_while_workers_run_is_taken_up(mesh: Mesh, nats_server: NatsServer) -> None:

@@ -22,8 +22,8 @@ from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.v1.template_pb2 import FlowTemplate
 from tests.support import flows
-from tests.support.mesh import Mesh, eventually, name_of_status
-from tests.support.waiting import until
+from tests.support.mesh import Mesh, name_of_status
+from tests.support.waiting import eventually, until
 
 NUMBER = 400
 

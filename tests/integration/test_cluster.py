@@ -164,6 +164,7 @@ async def test_consuming_goes_on_when_the_leader_of_the_durable_moves(cluster_bu
         await until(partial(seen.__contains__, entry.address.subject))
         await cluster_bus.request_json(f"$JS.API.CONSUMER.LEADER.STEPDOWN.{FLOW}.agent-enrichment", timeout=ELECTION)
     await pull.stop()
+    assert len(seen) == 4
 
 
 async def test_p3_nothing_is_lost_or_stored_twice_when_the_leader_is_killed_under_load(

@@ -148,4 +148,4 @@ def test_another_name_does_as_well(installed: Path, tmp_path: Path) -> None:
     shell.folder = tmp_path / name
     shell.run("handrail contracts generate proto --out .")
     shell.run(f"handrail template check --strict {name}/{name}.yaml --contracts {name}")
-    shell.run("python -m pytest -q")
+    assert re.search(r"^\d+ passed", shell.run("python -m pytest -q").stdout, re.MULTILINE)

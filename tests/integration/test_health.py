@@ -23,8 +23,9 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.conftest import Connect
 from tests.support import flows
 from tests.support.api import Api, running_api
-from tests.support.mesh import Mesh, eventually
+from tests.support.mesh import Mesh
 from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
 
 # The stubs are older than these messages.
 ListRequest = health_pb2.HealthListRequest  # type: ignore[attr-defined]

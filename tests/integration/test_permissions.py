@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,12 +85,15 @@ class House:
 
     async def connect_once_allowed(self, user: str) -> NatsBus:
         """The same for a user whom a reload is about to bring."""
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    return await self.connect(user)
-                except (BrokerPermission, BrokerUnavailable):
-                    await asyncio.sleep(0.05)
+
+        async def attempt() -> NatsBus | None:
+            with suppress(BrokerPermission, BrokerUnavailable):
+                return await self.connect(user)
+            return None
+
+        bus = await eventually(attempt)
+        assert bus is not None
+        return bus
 
     async def subjects(self) -> set[str]:
         """What the FLOW stream holds."""
@@ -138,12 +142,10 @@ async def consume(bus: NatsBus, *, expected: int) -> None:
     pull = await bus.pull(FLOW, agent_durable(bus.name), in_flight=10, on_delivery=arrived.put_nowait)
     for _ in range(expected):
         (await asyncio.wait_for(arrived.get(), 10)).ack()
-    async with asyncio.timeout(10):
-        while True:
-            info = await bus.request_json(f"$JS.API.CONSUMER.INFO.FLOW.{agent_durable(bus.name)}")
-            if info["num_ack_pending"] == 0 and info["ack_floor"]["consumer_seq"] == expected:
-                break
-            await asyncio.sleep(0.02)
+    await eventually(
+        partial(bus.request_json, f"$JS.API.CONSUMER.INFO.FLOW.{agent_durable(bus.name)}"),
+        lambda info: info["num_ack_pending"] == 0 and info["ack_floor"]["consumer_seq"] == expected,
+    )
     await pull.stop()
 
 

@@ -31,8 +31,9 @@ from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import Absence as AbsenceMessage
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified, Risk
 from tests.support import flows
-from tests.support.mesh import Mesh, eventually, workers
+from tests.support.mesh import Mesh, workers
 from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
 
 SOON = timedelta(seconds=0.4)
 """What counts as an absence here, so that nobody has to wait for fifteen seconds."""

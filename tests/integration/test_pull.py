@@ -222,7 +222,9 @@ async def test_a_deleted_durable_is_reported_and_waited_for(bus: NatsBus) -> Non
     pull = await bus.pull(FLOW, "agent-a", in_flight=5, on_delivery=seen.append, on_problem=problems.append)
     await until(lambda: len(seen) == 1)
     await bus.request_json(f"$JS.API.CONSUMER.DELETE.{FLOW}.agent-a")
-    await until(lambda: problems)
+    problem = await until(lambda: problems and problems[0])
+    assert isinstance(problem, BrokerUnavailable)
+    assert "FLOW/agent-a" in problem.text
     await make_durable(bus)
     await until(lambda: len(seen) == 2)
     await pull.stop()
@@ -246,6 +248,7 @@ async def test_consuming_goes_on_after_the_broker_was_killed(nats_server: NatsSe
     await publish(bus, 1, first=1000)
     await until(lambda: len(counts) == 1001)
     await pull.stop()
+    assert set(counts) == set(range(1, 1002))
 
 
 async def test_consuming_goes_on_when_the_broker_was_silent_for_a_while(nats_server: NatsServer, bus: NatsBus) -> None:
@@ -261,3 +264,4 @@ async def test_consuming_goes_on_when_the_broker_was_silent_for_a_while(nats_ser
     await publish(bus, 3, first=1)
     await until(lambda: len({delivery.sequence for delivery in seen}) == 4)
     await pull.stop()
+    assert {delivery.sequence for delivery in seen} == {1, 2, 3, 4}

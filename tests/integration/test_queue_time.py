@@ -15,12 +15,14 @@ from handrail.agents import Agent
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.contracts import Contracts
+from handrail.mesh.flow import RunState
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template, load_yaml
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified
 from tests.support import flows
-from tests.support.mesh import Mesh, eventually, name_of_status, workers
+from tests.support.mesh import Mesh, name_of_status, workers
 from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
 
 FLOWS = 40
 WORK = 0.1
@@ -139,4 +141,5 @@ async def test_p7_what_was_begun_and_is_silent_times_out_in_its_time(mesh: Mesh,
 async def test_p7_nothing_waits_for_an_agent_of_which_no_worker_lives(mesh: Mesh) -> None:
     async with coordinating(mesh.bus):
         await begin(mesh.bus, ids()[:1])
-        await mesh.until_status(ids()[0], "FAILED")
+        flow = await mesh.until_status(ids()[0], "FAILED")
+    assert [run.state for run in flow.runs.values()] == [RunState.FAILED]

@@ -26,7 +26,8 @@ from handrail.mesh.wire.envelope import Entry
 from handrail.v1.error_reason_pb2 import ErrorReason
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified
 from tests.support import flows
-from tests.support.mesh import Mesh, eventually
+from tests.support.mesh import Mesh
+from tests.support.waiting import eventually
 
 BUSY = ErrorReason.ERROR_REASON_FLOW_BUSY
 

@@ -21,8 +21,9 @@ from payments.v1.payments_pb2 import (
     SmallRefundGranted,
 )
 from tests.support.agents import AMOUNT, CHAIN, Chain, paid, received, template
-from tests.support.mesh import Mesh, eventually, workers
+from tests.support.mesh import Mesh, workers
 from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
 
 FLOWS = 6
 

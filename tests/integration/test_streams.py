@@ -23,10 +23,16 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer
 
+STREAMS = {FLOW, TIMER, TEMPLATE, QUARANTINE, KEY, ABSENCE, LEASES, WORKER}
+
 
 @pytest.fixture
 async def empty(nats_server: NatsServer, connect: Connect) -> NatsBus:
     return await connect(nats_server.settings())
+
+
+async def names(bus: NatsBus) -> set[str]:
+    return set((await bus.request_json("$JS.API.STREAM.NAMES"))["streams"])
 
 
 async def config(bus: NatsBus, stream: str) -> dict[str, Any]:
@@ -44,8 +50,7 @@ async def refused(bus: NatsBus, operation: str, payload: dict[str, Any]) -> bool
 
 async def test_one_call_creates_every_stream(empty: NatsBus) -> None:
     await ensure_streams(empty)
-    names = (await empty.request_json("$JS.API.STREAM.NAMES"))["streams"]
-    assert set(names) == {FLOW, TIMER, TEMPLATE, QUARANTINE, KEY, ABSENCE, LEASES, WORKER}
+    assert await names(empty) == STREAMS
 
 
 async def test_a_second_call_changes_nothing(empty: NatsBus) -> None:
@@ -60,6 +65,7 @@ async def test_a_second_call_changes_nothing(empty: NatsBus) -> None:
 async def test_replicas_that_start_at_once_agree(nats_server: NatsServer, connect: Connect) -> None:
     buses = [await connect(nats_server.settings(f"coordinator{number}")) for number in range(4)]
     await asyncio.gather(*(ensure_streams(bus) for bus in buses))
+    assert await names(buses[0]) == STREAMS
 
 
 async def test_what_is_recorded_can_be_neither_deleted_nor_purged(bus: NatsBus) -> None:

@@ -23,7 +23,8 @@ from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from tests.support import flows
-from tests.support.mesh import Mesh, eventually, name_of_status
+from tests.support.mesh import Mesh, name_of_status
+from tests.support.waiting import eventually
 
 NONE = timedelta()
 

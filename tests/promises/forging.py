@@ -8,8 +8,8 @@ from handrail.mesh.flow import Flow
 from handrail.mesh.wire.envelope import Entry, pack
 from handrail.v1.failure_pb2 import Quarantined, StepFailed, StepProgress
 from tests.promises.house import House, People
-from tests.support.mesh import eventually
 from tests.support.simulation import Simulation
+from tests.support.waiting import eventually
 
 
 def ghost(flow: Flow) -> Simulation:

@@ -31,8 +31,9 @@ from handrail.v1.decision_pb2 import Choice, FlowStatus
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
 from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from tests.support.api import Api, bearer, running_api
-from tests.support.mesh import Mesh, eventually, workers
+from tests.support.mesh import Mesh, workers
 from tests.support.nats_server import NatsServer, running_server
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 

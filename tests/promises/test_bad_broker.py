@@ -29,8 +29,8 @@ from tests.promises.old_server import serving
 from tests.promises.team import LARGE, Team, claim
 from tests.support.api import Refusal, refused
 from tests.support.dev import handrail_process
-from tests.support.mesh import eventually
 from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
 
 
 async def coordinator_on(url: str, folder: Path) -> subprocess.CompletedProcess[str]:

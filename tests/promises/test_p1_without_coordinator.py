@@ -14,7 +14,8 @@ from tests.promises.conftest import Build
 from tests.promises.house import House
 from tests.promises.team import LARGE, Team, claim
 from tests.support.agents import CHAIN, Chain, received, template
-from tests.support.mesh import eventually, name_of_status
+from tests.support.mesh import name_of_status
+from tests.support.waiting import eventually
 
 PATIENT = (CHAIN, ("timeout: 30s", "timeout: 3000s"), ("timeout: 60s", "timeout: 3000s"))
 """A step that waits for a quarter of its timeout says when it begins. Here none does, on a slow machine either."""

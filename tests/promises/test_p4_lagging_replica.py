@@ -18,8 +18,8 @@ from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from tests.support import flows
 from tests.support.lagging import Wires, lagging_cluster
-from tests.support.mesh import eventually
 from tests.support.nats_server import NatsCluster
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from tests.promises.house import House, name_of
 from tests.promises.team import REFUND, Team, claim
 from tests.support.agents import template
 from tests.support.flows import stored
-from tests.support.mesh import eventually
+from tests.support.waiting import eventually
 
 NEW = template(
     REFUND,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 from handrail.agents import Agent
 from handrail.agents.worker import Worker
@@ -19,9 +18,7 @@ from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
 from handrail.v1.decision_pb2 import FlowStatus
 from tests.support.flows import stored
-from tests.support.waiting import PATIENCE
-
-T = TypeVar("T")
+from tests.support.waiting import PATIENCE, eventually
 
 
 class Mesh:
@@ -85,17 +82,6 @@ class Mesh:
 def name_of_status(flow: Flow) -> str:
     """`COMPLETED`, …"""
     return FlowStatus.Name(status(flow)).removeprefix("FLOW_STATUS_")
-
-
-async def eventually(
-    read: Callable[[], Awaitable[T]], condition: Callable[[T], bool], *, within: float = PATIENCE
-) -> T:
-    """Read until the condition holds; AssertionError with what was read last."""
-    deadline = asyncio.get_running_loop().time() + within
-    while not condition(value := await read()):
-        assert asyncio.get_running_loop().time() < deadline, f"it did not come to pass: {value!r:.2000}"
-        await asyncio.sleep(0.02)
-    return value
 
 
 @asynccontextmanager

@@ -22,12 +22,15 @@ async def until(condition: Callable[[], T], *, within: float = PATIENCE) -> T:
     return value
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], *, within: float = PATIENCE) -> None:
-    """Wait until what the condition asks comes true; AssertionError after `within` seconds."""
+async def eventually(
+    read: Callable[[], Awaitable[T]], condition: Callable[[T], object] = bool, *, within: float = PATIENCE
+) -> T:
+    """Read until the condition holds and return what was read; AssertionError with what was read last."""
     deadline = asyncio.get_running_loop().time() + within
-    while not await condition():
-        assert asyncio.get_running_loop().time() < deadline, "the condition did not come true in time"
+    while not condition(value := await read()):
+        assert asyncio.get_running_loop().time() < deadline, f"it did not come to pass: {value!r:.2000}"
         await asyncio.sleep(0.02)
+    return value
 
 
 class Outcomes:

@@ -18,6 +18,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse
 from tests.support.api import EOF, refused
+from tests.support.waiting import until
 
 FLOW_ID = "ab" * 16
 Handler = Callable[[Any, Any], Any]
@@ -168,5 +169,6 @@ async def test_a_cancelled_call_ends_its_handler(serve: Serve) -> None:
 
     call = many(await serve(handler))
     await began.wait()
-    call.cancel()
-    await ended.wait()
+    assert call.cancel()
+    await until(ended.is_set)
+    assert call.cancelled()

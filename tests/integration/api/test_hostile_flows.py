@@ -88,11 +88,11 @@ async def test_people_act_on_a_flow_with_messages_that_nobody_can_read(api: Api,
     await ask(api, "FlowService/CancelFlow", pb.CancelFlowRequest(flow_id=RUNNING, reason="x"), pb.CancelFlowResponse)
 
     # Nobody answers for the step that the release set off: undoing waits for it.
-    async def both_taken_up() -> bool:
-        wanted = [FlowStatus.FLOW_STATUS_COMPENSATING, FlowStatus.FLOW_STATUS_CANCELLED]
-        return [(await flow(api, each)).status for each in (ASKED, RUNNING)] == wanted
+    async def both() -> list[FlowStatus.ValueType]:
+        return [(await flow(api, each)).status for each in (ASKED, RUNNING)]
 
-    await eventually(both_taken_up)
+    taken_up = [FlowStatus.FLOW_STATUS_COMPENSATING, FlowStatus.FLOW_STATUS_CANCELLED]
+    assert await eventually(both, lambda found: found == taken_up)
 
 
 async def test_every_list_goes_on_and_shows_what_can_not_be_read(api: Api, bus: Bus, hostile: int) -> None:

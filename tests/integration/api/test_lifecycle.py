@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse
 from tests.conftest import Connect
 from tests.support.api import Api, bearer, refused, running_api
 from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
 
 NO_FLOW = "ab" * 16
 """The flow that is asked for: there is none."""
@@ -55,10 +57,8 @@ async def until_health(channel: grpc.aio.Channel, wanted: int) -> None:
 async def until_pulling(bus: NatsBus) -> None:
     """Until the coordinator waits for messages on each of its durables: it has begun."""
     for stream, durable in (("FLOW", "decide"), ("FLOW", "track"), ("TIMER", "due")):
-        while True:
-            info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
-            if info["num_waiting"]:
-                break
+        asked = partial(bus.request_json, f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
+        await eventually(asked, lambda info: info["num_waiting"])
 
 
 def get_flow(channel: grpc.aio.Channel, token: str, **options: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from handrail.mesh.wire import ids
 from tests.support import loans
 from tests.support.api import Api
+from tests.support.waiting import eventually
 
 NOT_FOUND = 64 + 5
 
@@ -69,11 +69,11 @@ class Library:
 
     async def flow(self, flow_id: str, status: str = "") -> dict[str, Any]:
         """The flow; with a status, once it has that."""
-        while True:
-            flow: dict[str, Any] = (await self.call("lisa", "FlowService/GetFlow", {"flowId": flow_id}))["flow"]
-            if status in ("", flow["status"].removeprefix("FLOW_STATUS_")):
-                return flow
-            await asyncio.sleep(0.02)
+
+        async def get() -> dict[str, Any]:
+            return dict((await self.call("lisa", "FlowService/GetFlow", {"flowId": flow_id}))["flow"])
+
+        return await eventually(get, lambda flow: status in ("", flow["status"].removeprefix("FLOW_STATUS_")))
 
     async def approval(self, flow_id: str) -> dict[str, Any]:
         """The approval that the flow waits for."""

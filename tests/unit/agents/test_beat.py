@@ -13,6 +13,7 @@ from handrail.testing import World
 from handrail.testing.hosting import HostedAgent
 from handrail.v1.worker_pb2 import WorkerState
 from tests.support.agents import Chain, template
+from tests.support.waiting import until
 
 
 async def test_a_worker_says_what_it_fits_and_stops_even_where_it_was_just_told_to_speak() -> None:
@@ -25,7 +26,7 @@ async def test_a_worker_says_what_it_fits_and_stops_even_where_it_was_just_told_
             hosted.bus, catalog=hosted.catalog, bindings=hosted.bindings, overseer=hosted.engine.overseer, desk=desk
         )
         speaking = asyncio.ensure_future(beat.run())
-        await asyncio.sleep(0.01)
+        await until(lambda: world.bus.messages[WORKER])
         [said] = world.bus.messages[WORKER]
         [version] = WorkerState.FromString(said.body).versions
         assert (version.flow_type, version.version, version.problem) == ("refund", 1, "")

@@ -61,4 +61,6 @@ async def test_one_that_gives_up_waiting_to_be_alone_holds_up_nobody() -> None:
     await rest()
     waiting.cancel()
     await rest()
-    await together.join(alone=False)
+    other = asyncio.ensure_future(together.join(alone=False))
+    await rest()
+    assert other.done()

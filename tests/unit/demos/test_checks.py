@@ -8,7 +8,7 @@ import hypothesis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.v1.compliance_pb2 import Check
+from compliance.v1.compliance_pb2 import Check, CheckCompleted
 from demos.compliance import MESSAGES, settings
 from demos.compliance.answers import answer
 from demos.compliance.checks import binaries, integrity, licences, metadata, names
@@ -69,3 +69,5 @@ def test_nothing_that_is_installed_makes_a_check_fail_to_answer(
             said += answer(installed, check, look(installed))
         for message in said:
             CONTRACTS.validate(message)
+        outcomes = [message.check for message in said if isinstance(message, CheckCompleted)]
+        assert outcomes == [Check.CHECK_INTEGRITY, *CHECKS]

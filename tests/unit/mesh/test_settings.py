@@ -31,7 +31,7 @@ def test_a_flag_comes_before_the_environment_and_that_before_the_default() -> No
 
 @pytest.mark.parametrize("setting", every_setting(), ids=lambda setting: setting.env)
 def test_every_default_can_be_used(setting: Setting[object]) -> None:
-    Settings({}, {}).value(setting)
+    assert Settings({}, {}).value(setting) == setting.parse(setting.default)
 
 
 @pytest.mark.parametrize("setting", every_setting(), ids=lambda setting: setting.env)

@@ -166,9 +166,10 @@ def test_a_rule_that_was_taken_back_hits_no_condition() -> None:
         for each in message(file, "ChargebackEnriched").field:
             each.ClearField("options")
 
-    for impact in hits(loosen):
-        assert not impact.change.level
-        assert all(not found.readings for found in impact.hits)
+    found = hits(loosen)
+    assert found
+    assert [impact.change.level for impact in found if impact.change.level] == []
+    assert [hit.readings for impact in found for hit in impact.hits if hit.readings] == []
 
 
 def test_templates_are_told_apart_by_where_they_were_found() -> None:

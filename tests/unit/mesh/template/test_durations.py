@@ -21,7 +21,7 @@ from handrail.mesh.template import Template
 from handrail.mesh.template.specs import LONGEST, RetrySpec, bounded
 from handrail.v1.decision_pb2 import HaltMode
 from handrail.v1.template_pb2 import FlowTemplate
-from tests.support.orders import contracts, effect_of, emit, load, make, run_of
+from tests.support.orders import contracts, effect_of, emit, load, make, run_of, stands
 from tests.support.simulation import Simulation
 
 PROTOBUFS_LIMIT = 315_576_000_000
@@ -96,6 +96,7 @@ def test_a_flow_of_any_stored_template_is_read_undone_and_ended(seconds: int, mu
         simulation.say(simulation.halt(HaltMode.HALT_MODE_CANCEL, "ola", "no"))
         simulation.say(simulation.undo_failed(effect_of(simulation, "StockReserved"), "no"))
     looked_at(simulation)
+    assert stands(simulation) == ("COMPENSATING" if seconds > 0 else "ESCALATED")
 
 
 def looked_at(simulation: Simulation) -> None:
