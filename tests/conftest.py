@@ -15,6 +15,7 @@ from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.streams import ensure_streams
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
+from tests.support.mesh import Mesh
 from tests.support.nats_server import NatsCluster, NatsServer, running_cluster, running_server
 
 # A loaded machine is no bug: examples are bounded by their number, never by the time one takes.
@@ -54,6 +55,12 @@ async def bus(nats_server: NatsServer, connect: Connect) -> NatsBus:
 def catalog(bus: NatsBus) -> Catalog:
     """The catalog on `bus`, empty at first."""
     return Catalog(bus)
+
+
+@pytest.fixture
+def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
+    """Templates and flows on `bus`; nothing is stored at first."""
+    return Mesh(bus, catalog)
 
 
 @pytest.fixture

@@ -9,17 +9,18 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 import grpc
 import grpc.aio
 import pytest
 
 from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
-from handrail.mesh.bus import Bus, NatsBus
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import status
-from handrail.mesh.streams import FLOW, TIMER, durables, ensure_streams, start_flow
+from handrail.mesh.streams import durables, ensure_streams, start_flow
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
@@ -33,6 +34,7 @@ from tests.chaos.crashing import CRASHED, CoordinatorProcess
 from tests.chaos.stories import STORIES, Act, People, Story
 from tests.support import waiting
 from tests.support.flows import stored
+from tests.support.mesh import COORDINATORS, Mesh
 from tests.support.nats_server import NatsServer, running_server
 
 MESSAGES = (
@@ -85,7 +87,7 @@ class Stage:
     """A server with the story's template on it, and everything that outlives a coordinator."""
 
     server: NatsServer
-    bus: Bus
+    bus: NatsBus
     store: FlowStore
     keys: KeyFiles
 
@@ -176,12 +178,8 @@ async def _put(stage: Stage, story: Story) -> None:
         await stage.store.catalog.put(stored(template))
     await durables.ensure_durables(stage.bus, stage.store.catalog.all())
     # Half a minute until a lost delivery comes again is right for people, not for hundreds of crashes.
-    for stream, durable in ((FLOW, durables.DECIDE), (FLOW, durables.TRACK), (TIMER, durables.DUE)):
-        info = await stage.bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
-        config = {**info["config"], "ack_wait": 300_000_000}
-        await stage.bus.request_json(
-            f"$JS.API.CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": config}
-        )
+    for durable in COORDINATORS:
+        await Mesh(stage.bus, stage.store.catalog).set_ack_wait(durable, timedelta(seconds=0.3))
 
 
 @pytest.mark.timeout(1800)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from handrail.mesh.bus import Delivery, NatsBus
-from handrail.mesh.permissions import render, users
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, agent_durable
 from handrail.mesh.wire.subjects import timer_subject
-from handrail.v1.template_pb2 import FlowTemplate, Step
+from handrail.v1.template_pb2 import Step
+from tests.support.accounts import asked_and_granted, configuration, connect, password
 from tests.support.nats_server import NatsServer, running_server
 from tests.support.raw_client import raw_client
 from tests.support.waiting import eventually, until
@@ -32,26 +32,16 @@ LONGEST = 14
 """Tokens of the longest subject tried."""
 
 
-def template() -> FlowTemplate:
-    return FlowTemplate(
-        name="refund",
-        version=1,
-        starts_with=["shop.v1.Asked"],
-        started_by=["desk"],
-        steps=[
-            Step(name="grant", agent="refunds", after=["shop.v1.Asked"], emits=["shop.v1.Granted"]),
-            Step(name="pay", agent="ledger", after=["shop.v1.Granted"], emits=["shop.v1.Paid"]),
-        ],
-    )
+TEMPLATE = asked_and_granted(Step(name="pay", agent="ledger", after=["shop.v1.Granted"], emits=["shop.v1.Paid"]))
 
 
-def configuration(*, may_all: str = "") -> str:
-    """The broker's users; `may_all` may publish everything that its account lets through."""
-    text = render([template()], {user.name: f"secret-of-{user.name}" for user in users([template()])})
+def boundless(user_name: str) -> str:
+    """The broker's users; this one may publish everything that its account lets through."""
+    text = configuration(TEMPLATE)
     accounts = json.loads(text[text.index("{") :])
     for account in accounts.values():
         for user in account["users"]:
-            if user["user"] == may_all:
+            if user["user"] == user_name:
                 user["permissions"]["publish"]["allow"] = [">"]
     return f"accounts: {json.dumps(accounts)}"
 
@@ -62,8 +52,7 @@ FORMS = {"v1": "", "v2": "feature_flags { js_ack_fc_v2: true }"}
 @asynccontextmanager
 async def house(folder: Path, form: str, *, may_all: str = "") -> AsyncIterator[tuple[NatsServer, NatsBus]]:
     """A broker with the durables of everybody, two messages in each, and a bus of the coordinator's."""
-    accounts = configuration(may_all=may_all)
-    with running_server(folder / "nats", accounts=accounts, extra=FORMS[form]) as server:
+    with running_server(folder / "nats", accounts=boundless(may_all), extra=FORMS[form]) as server:
         async with await connect(server, "coordinator") as bus:
             await ensure_streams(bus)
             for stream, durable in (OWN, *OTHERS):
@@ -79,10 +68,6 @@ async def house(folder: Path, form: str, *, may_all: str = "") -> AsyncIterator[
 
 
 FILTERS = {FLOW: "flow.>", TIMER: "due.>"}
-
-
-async def connect(server: NatsServer, user: str) -> NatsBus:
-    return await NatsBus.connect(server.settings(user, user=user, password=f"secret-of-{user}"))
 
 
 async def take(server: NatsServer, place: Place) -> Delivery:
@@ -121,7 +106,7 @@ def answers_to(delivery: Delivery) -> set[str]:
 
 async def attack(server: NatsServer, victims: Sequence[Delivery]) -> list[bytes]:
     """Everything that `refunds` can say about the deliveries of others; what it got for it."""
-    async with raw_client(server.url, user="refunds", password="secret-of-refunds") as thief:
+    async with raw_client(server.url, user="refunds", password=password("refunds")) as thief:
         for victim in victims:
             for subject, verb in product(sorted(answers_to(victim)), VERBS):
                 thief.send(subject, verb, reply=STOLEN)

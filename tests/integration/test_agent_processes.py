@@ -5,33 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from handrail.mesh.bus import NatsBus
 from handrail.mesh.flow import Flow
-from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.subjects import Kind
 from tests.support.agents import CHAIN, template
 from tests.support.mesh import Mesh
 from tests.support.nats_server import NatsServer
+from tests.support.processes import worker_process
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 LONG = ("effect: UNDOABLE\n    timeout: 30s", "effect: UNDOABLE\n    timeout: 3600s")
-
-
-@pytest.fixture
-def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
-    """A mesh on a server of the test's own."""
-    return Mesh(bus, catalog)
 
 
 @pytest.fixture
@@ -43,34 +35,21 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-Run = Callable[..., subprocess.Popen[bytes]]
+Process = subprocess.Popen[bytes]
+Run = Callable[..., Process]
 
 
 @pytest.fixture
 def run(nats_server: NatsServer, folder: Path) -> Iterator[Run]:
     """Starts processes that run an agent; they are gone when the test ends."""
-    running: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as stack:
 
-    def start(agent: str, *, workers: int = 1, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        path = f"tests.support.chain_agents:{agent}"
-        several = f"from handrail.agents.runner import run_workers; exit(run_workers({path!r}, workers={workers}))"
-        command = ["-m", "handrail.agents.runner", path] if workers == 1 else ["-c", several]
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("HANDRAIL_", "OTEL_"))}
-        with (folder / f"{agent}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=ROOT,
-                env={**plain, "HANDRAIL_NATS": nats_server.url, "CHAIN_FOLDER": str(folder), **(environment or {})},
-                stdout=log,
-                stderr=log,
-            )
-        running.append(process)
-        return process
+        def start(agent: str, *, workers: int = 1, environment: Mapping[str, str] | None = None) -> Process:
+            path, log = f"tests.support.chain_agents:{agent}", folder / f"{agent}.log"
+            traced = {"CHAIN_FOLDER": str(folder), **(environment or {})}
+            return stack.enter_context(worker_process(nats_server, path, log=log, environment=traced, workers=workers))
 
-    yield start
-    for process in running:
-        process.kill()
-        process.wait()
+        yield start
 
 
 def lines(folder: Path, name: str) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,9 @@ import pytest
 from handrail.agents import Agent, Context, DeclarationError
 from handrail.agents.halted_flows import HaltedFlows, HaltWatch
 from handrail.agents.worker import Worker
-from handrail.mesh import permissions
-from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.streams import ensure_streams, start_flow
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.template import Template
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import pack
 from handrail.mesh.wire.subjects import Address, Kind
@@ -32,17 +30,12 @@ from payments.v1.payments_pb2 import (
     RefundReversed,
     SmallRefundGranted,
 )
+from tests.support.accounts import as_user, configuration, connect, guarded_server
 from tests.support.agents import AMOUNT, CHAIN, Chain, enriched, notified, paid, received, template
 from tests.support.flows import decision
 from tests.support.mesh import Mesh, workers
-from tests.support.nats_server import NatsServer, running_server
+from tests.support.nats_server import NatsServer
 from tests.support.waiting import eventually, until
-
-
-@pytest.fixture
-def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
-    """A mesh on a server of the test's own."""
-    return Mesh(bus, catalog)
 
 
 async def begin(mesh: Mesh, *, key: str = "", chargeback_id: str = "cb-1", as_agent: str = "detection") -> str:
@@ -475,27 +468,18 @@ async def test_p6_an_agent_without_permission_says_so_and_goes_on_once_it_has_it
 
     complete = template()
     emits = ("emits: [payments.v1.ChargebackEnriched]", "emits: [payments.v1.LargeRefundGranted]")
-    with running_server(tmp_path / "nats", accounts=accounts(template(CHAIN, emits))) as server:
-
-        def settings(user: str) -> BusSettings:
-            return server.settings(user, user=user, password=user)
-
-        async with await NatsBus.connect(settings("coordinator")) as bus:
+    with guarded_server(tmp_path / "nats", template(CHAIN, emits).proto) as server:
+        async with await connect(server, "coordinator") as bus:
             await ensure_streams(bus)
             mesh = Mesh(bus, Catalog(bus))
             await mesh.put(complete)
-            async with workers(settings, [agent]):
+            async with workers(partial(as_user, server), [agent]):
                 flow_id = await begin(mesh, as_agent="coordinator")
                 await until(lambda: "the broker refuses flow.refund." in caplog.text)
                 assert f"flow.refund.{flow_id}.event.enrichment." in caplog.text
                 assert "handrail nats-permissions" in caplog.text
-                server.write_config(accounts=accounts(complete))
+                server.write_config(accounts=configuration(complete.proto))
                 server.reload()
                 await mesh.until(flow_id, lambda flow: len(flow.facts) == 2)
                 assert await mesh.messages() == 2
     assert calls == 1
-
-
-def accounts(of: Template) -> str:
-    """The generated configuration, with each user's name for a password."""
-    return permissions.render([of.proto], {user.name: user.name for user in permissions.users([of.proto])})

@@ -13,6 +13,7 @@ from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.v1.failure_pb2 import DivergenceKind
 from tests.support import flows
+from tests.support.mesh import publish
 
 
 @pytest.fixture
@@ -27,17 +28,14 @@ def flow_id(number: int) -> str:
 
 
 async def happy(bus: Bus, number: int, *, flow_type: str = "refund") -> None:
-    for entry in (flows.start, flows.enriched, flows.notified):
-        stored = entry(flow_id(number), flow_type=flow_type)
-        await bus.publish(stored.address.subject, stored.body)
+    messages = (flows.start, flows.enriched, flows.notified)
+    await publish(bus, *(entry(flow_id(number), flow_type=flow_type) for entry in messages))
 
 
 async def diverging(bus: Bus, number: int, *, flow_type: str = "refund") -> int:
     """A flow whose customer is told before anybody knows who it is."""
-    entry = flows.start(flow_id(number), flow_type=flow_type)
-    await bus.publish(entry.address.subject, entry.body)
-    entry = flows.notified(flow_id(number), flow_type=flow_type)
-    return await bus.publish(entry.address.subject, entry.body)
+    entries = [entry(flow_id(number), flow_type=flow_type) for entry in (flows.start, flows.notified)]
+    return await publish(bus, *entries)
 
 
 def numbers(listing: Listing[Seen]) -> list[int]:
@@ -74,9 +72,9 @@ async def test_one_in_a_flow_that_never_began_is_found_and_what_can_not_be_read_
     bus: Bus, scanner: DivergenceScanner
 ) -> None:
     stray = flows.enriched(flow_id(7))
-    await bus.publish(stray.address.subject, stray.body)
+    await publish(bus, stray)
     unknown = flows.start(flow_id(8), flow_type="dance")
-    await bus.publish(unknown.address.subject, unknown.body)
+    await publish(bus, unknown)
     await bus.publish(f"flow.refund.{flow_id(9)}.event.enrichment.x.{flows.ENRICHED}", b"")
     await bus.publish(flows.start(flow_id(10)).address.subject, b"\xff")
     assert numbers(await scanner.page(size=9)) == [7]

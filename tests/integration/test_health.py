@@ -23,7 +23,7 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.conftest import Connect
 from tests.support import flows
 from tests.support.api import Api, running_api
-from tests.support.mesh import Mesh
+from tests.support.mesh import Mesh, publish, publish_at_once
 from tests.support.nats_server import NatsServer
 from tests.support.waiting import eventually
 
@@ -35,9 +35,8 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @pytest.fixture
-async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
+async def mesh(mesh: Mesh) -> Mesh:
     """The refund."""
-    mesh = Mesh(bus, catalog)
     await mesh.put(flows.template())
     return mesh
 
@@ -159,10 +158,9 @@ async def test_timers_that_are_gone_are_made_anew_with_their_durable(mesh: Mesh,
         await delete(mesh.bus, TIMER)
         await health.look(thorough=True)
         assert await broken(api) == set()
-        entry = flows.start()
-        await mesh.bus.publish(entry.address.subject, entry.body)
+        await publish(mesh.bus, flows.start())
         await eventually(lambda: mesh.messages(TIMER), lambda armed: armed > 0)
-        info = await mesh.bus.request_json("$JS.API.CONSUMER.INFO.TIMER.due")
+        info = await mesh.durable("due")
         assert info["config"]["filter_subjects"] == ["due.>"]
 
 
@@ -172,8 +170,7 @@ async def test_a_durable_that_is_gone_is_made_anew_and_delivers_everything(
 ) -> None:
     async with watched(mesh.bus, tmp_path) as (api, health):
         await delete(mesh.bus, f"FLOW.{durable}")
-        entry = flows.start()
-        await mesh.bus.publish(entry.address.subject, entry.body)
+        await publish(mesh.bus, flows.start())
         await health.look(thorough=True)
         assert await broken(api) == set()
         info = await mesh.bus.request_json(f"$JS.API.CONSUMER.INFO.FLOW.{durable}")
@@ -229,8 +226,7 @@ async def test_a_permission_that_is_lost_is_told(
     nats_server.start()
     bus = await connect(nats_server.settings(user="u", password="p"))
     async with watched(bus, tmp_path) as (api, health):
-        entry = flows.start()
-        await bus.publish(entry.address.subject, entry.body)
+        await publish(bus, flows.start())
 
         async def told() -> set[str]:
             await health.look(thorough=True)
@@ -243,8 +239,7 @@ async def test_a_lag_that_grows_at_every_look_is_told(mesh: Mesh, tmp_path: Path
     async with running_api(mesh.bus, tmp_path, decides=False) as api:
         health = Health(mesh.bus, api.server, api.replica.diagnosis())
         for look in range(6):
-            entries = [flows.start(f"{look * 500 + number:032x}") for number in range(500)]
-            await asyncio.gather(*(mesh.bus.publish(each.address.subject, each.body) for each in entries))
+            await publish_at_once(mesh.bus, (flows.start(f"{look * 500 + number:032x}") for number in range(500)))
             assert await broken(api) == set()
             await health.look(thorough=True)
         assert await broken(api) == {"lag.track"}

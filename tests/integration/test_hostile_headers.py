@@ -12,13 +12,12 @@ import pytest
 
 from handrail.coordinator.lists.bulk_read import scan
 from handrail.mesh.bus import Delivery, NatsBus
-from handrail.mesh.permissions import render, users
 from handrail.mesh.streams import FLOW, ensure_streams, stream_walk
 from handrail.mesh.streams.durables import agent_durable
 from handrail.mesh.wire.subjects import filter_for
-from handrail.v1.template_pb2 import FlowTemplate, Step
+from tests.support.accounts import asked_and_granted, connect, guarded_server, password
 from tests.support.hostile import FORMS, TOKENS
-from tests.support.nats_server import NatsServer, running_server
+from tests.support.nats_server import NatsServer
 from tests.support.raw_client import RawClient, raw_client
 from tests.support.waiting import until
 
@@ -29,15 +28,9 @@ Place = tuple[int, bytes]
 Reader = Callable[[NatsBus], Awaitable[list[Place]]]
 
 
-def template() -> FlowTemplate:
-    grant = Step(name="grant", agent="refunds", after=["shop.v1.Asked"], emits=["shop.v1.Granted"])
-    return FlowTemplate(name="refund", version=1, starts_with=["shop.v1.Asked"], started_by=["desk"], steps=[grant])
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsServer]:
-    passwords = {user.name: f"secret-of-{user.name}" for user in users([template()])}
-    with running_server(tmp_path / "nats", accounts=render([template()], passwords)) as running:
+    with guarded_server(tmp_path / "nats", asked_and_granted()) as running:
         yield running
 
 
@@ -56,12 +49,8 @@ async def bus(server: NatsServer) -> AsyncIterator[NatsBus]:
 @pytest.fixture
 async def agent(server: NatsServer) -> AsyncIterator[RawClient]:
     """The agent `refunds`, with its own permissions and no client library."""
-    async with raw_client(server.url, user="refunds", password="secret-of-refunds") as client:
+    async with raw_client(server.url, user="refunds", password=password("refunds")) as client:
         yield client
-
-
-async def connect(server: NatsServer, user: str) -> NatsBus:
-    return await NatsBus.connect(server.settings(user, user=user, password=f"secret-of-{user}"))
 
 
 async def by_multi_last(bus: NatsBus) -> list[Place]:

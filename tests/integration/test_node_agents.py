@@ -8,7 +8,8 @@ import json
 from base64 import b64decode
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,22 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from buf.validate import validate_pb2
-from handrail.mesh.bus import Bus, NatsBus
 from handrail.mesh.contracts import Contracts, pack
-from handrail.mesh.permissions import render, users
-from handrail.mesh.streams import FLOW, ensure_streams
+from handrail.mesh.streams import FLOW
 from handrail.mesh.template import Template, load_yaml
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.subjects import Address, Kind
-from handrail.v1 import flow_service_pb2 as pb
-from handrail.v1 import template_service_pb2
-from handrail.v1.decision_pb2 import FlowStatus
+from handrail.v1 import flow_service_pb2
 from handrail.v1.event_pb2 import Event
 from payments.v1 import payments_pb2
 from payments.v1.payments_pb2 import ChargebackReceived, LargeRefundGranted, SmallRefundGranted
-from tests.support.api import Api, bearer, running_api
-from tests.support.nats_server import running_server
+from tests.support.accounts import password
+from tests.support.house import House, building
+from tests.support.mesh import publish
 from tests.support.node import DESCRIPTORS, NodeAgent, installed, running
-from tests.support.waiting import eventually, until
+from tests.support.people import People
+from tests.support.waiting import until
 
 TEMPLATE = """
 name: refund
@@ -56,8 +55,8 @@ steps:
     timeout: 600s
     undo: {timeout: 600s, emits: [payments.v1.RefundReversed]}
 """
-ACK_WAIT = 1_500_000_000
-"""Nanoseconds: what a killed process had in its hands comes again sooner than in an installation."""
+ACK_WAIT = timedelta(seconds=1.5)
+"""What a killed process had in its hands comes again sooner than in an installation."""
 
 # What npm has to fetch may take its time: that is no fault of the agents'.
 pytestmark = pytest.mark.timeout(600)
@@ -72,20 +71,21 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Bench:
-    """A broker with its permissions, a coordinator, the ledger's bank, and calls in everybody's name."""
+    """An installation with a coordinator, the ledger as a process of the examples, and its bank."""
 
-    def __init__(self, api: Api, bus: Bus, refunds: Bus, folder: Path, node: Path, url: str) -> None:
-        self.api, self.bus, self._refunds = api, bus, refunds
-        self._node, self._folder = node, folder
-        (folder / "password").write_text("secret-of-ledger\n")
-        (folder / "token").write_text(api.token("ledger", agent="ledger"))
+    def __init__(self, house: House, people: People, node: Path) -> None:
+        self.house, self.people, self._node = house, people, node
+        folder = house.folder
+        (folder / "password").write_text(f"{password('ledger')}\n")
+        (folder / "token").write_text(people.api.token("ledger", agent="ledger"))
+        self._books = folder / "books"
         self._environment = {
-            "NATS_URL": url,
+            "NATS_URL": house.server.url,
             "NATS_PASSWORD_FILE": str(folder / "password"),
-            "HANDRAIL_ADDRESS": api.address,
+            "HANDRAIL_ADDRESS": people.api.address,
             "HANDRAIL_TOKEN_FILE": str(folder / "token"),
             "HANDRAIL_DESCRIPTORS": str(DESCRIPTORS),
-            "BANK_FOLDER": str(folder / "books"),
+            "BANK_FOLDER": str(self._books),
         }
 
     def agent(self, kind: str, *, bank_delay_ms: int = 0) -> AbstractContextManager[NodeAgent]:
@@ -94,52 +94,38 @@ class Bench:
 
     def booked(self) -> Counter[str]:
         """What the bank booked, by kind."""
-        return Counter(json.loads(path.read_text())["kind"] for path in (self._folder / "books").glob("*.json"))
+        return Counter(json.loads(path.read_text())["kind"] for path in self._books.glob("*.json"))
 
     async def put(self, template: Template) -> None:
-        """Store and activate a version, with a short wait for acks."""
-        operator = bearer(self.api.token("olga", "operator"))
-        put = template_service_pb2.PutTemplateRequest(template=template.proto, descriptors=template.descriptor_set)
-        await self.api.call(
-            "TemplateService/PutTemplate", put, template_service_pb2.PutTemplateResponse, metadata=operator
-        )
-        named = template_service_pb2.ActivateTemplateRequest(name=template.name, version=template.version)
-        response = template_service_pb2.ActivateTemplateResponse
-        await self.api.call("TemplateService/ActivateTemplate", named, response, metadata=operator)
-        await self.durable()
+        """Store and activate a version; what a killed process had in its hands comes again soon."""
+        await self.house.mesh.put(template)
+        await self.house.mesh.set_ack_wait("ledger", ACK_WAIT)
 
-    async def durable(self, *, anew: bool = False) -> None:
-        """Give the ledger's durable a short wait for acks; `anew` has everything delivered again."""
-        info = await self.bus.request_json("$JS.API.CONSUMER.INFO.FLOW.agent-ledger")
-        config = {**info["config"], "ack_wait": ACK_WAIT}
-        if anew:
-            await self.bus.request_json("$JS.API.CONSUMER.DELETE.FLOW.agent-ledger")
-        await self.bus.request_json(
-            "$JS.API.CONSUMER.CREATE.FLOW.agent-ledger", {"stream_name": FLOW, "config": config, "action": ""}
-        )
+    async def deliver_everything_again(self) -> None:
+        """Make the ledger's durable anew."""
+        durable = "FLOW.agent-ledger"
+        config = (await self.house.mesh.durable("ledger"))["config"]
+        await self.house.mesh.bus.request_json(f"$JS.API.CONSUMER.DELETE.{durable}")
+        request = {"stream_name": FLOW, "config": config, "action": ""}
+        await self.house.mesh.bus.request_json(f"$JS.API.CONSUMER.CREATE.{durable}", request)
 
-    async def settled(self) -> bool:
-        """Whether the ledger's durable has nothing left to deliver, and nothing under way."""
-        info = await self.bus.request_json("$JS.API.CONSUMER.INFO.FLOW.agent-ledger")
-        return bool(info["num_pending"] == info["num_ack_pending"] == 0)
+    async def settled(self) -> None:
+        """Wait until the ledger's durable has nothing left to deliver, and nothing under way."""
+        await self.house.mesh.until_settled("ledger")
 
     async def start(self, number: int) -> str:
         """Begin a flow; returns its id."""
         received = ChargebackReceived(chargeback_id=f"cb-{number}", account_id="acc-1")
         received.amount.currency_code, received.amount.units = "EUR", 40
-        request = pb.StartFlowRequest(flow_type="refund", key=f"cb-{number}", data=pack(received))
-        operator = bearer(self.api.token("olga", "operator"))
-        started = await self.api.call("FlowService/StartFlow", request, pb.StartFlowResponse, metadata=operator)
-        return str(started.flow_id)
+        return (await self.people.start(received, key=f"cb-{number}")).flow_id
 
     async def grant(self, flow_id: str) -> None:
         """Grant a small refund, for the agent that may."""
-        token = bearer(self.api.token("refunds", agent="refunds"))
-        request = pb.PublishEventRequest(
+        request = flow_service_pb2.PublishEventRequest(
             flow_id=flow_id, flow_type="refund", step="grant", root=ids.start_id(flow_id), attempt=1, output_total=1,
             data=pack(granted(SmallRefundGranted, 40)),
         )  # fmt: skip
-        await self.api.call("FlowService/PublishEvent", request, pb.PublishEventResponse, metadata=token)
+        await self.people.flows.PublishEvent(request, metadata=self.people.by("refunds", agent="refunds"))
 
     async def say(self, flow_id: str, grant: SmallRefundGranted | LargeRefundGranted, *, version: int) -> None:
         """Publish a grant on the bus, as a program of the agent's may that expects nothing of what is there."""
@@ -151,37 +137,12 @@ class Bench:
         event.time.GetCurrentTime()
         name = grant.DESCRIPTOR.full_name
         entry = Entry(Address("refund", flow_id, Kind.EVENT, "refunds", event.event_id, name), event)
-        await self._refunds.publish(entry.address.subject, entry.body)
-
-    async def cancel(self, flow_id: str) -> None:
-        """Cancel a flow, and undo what it did."""
-        request = pb.CancelFlowRequest(flow_id=flow_id, reason="changed our mind")
-        operator = bearer(self.api.token("olga", "operator"))
-        await self.api.call("FlowService/CancelFlow", request, pb.CancelFlowResponse, metadata=operator)
-
-    async def flow(self, flow_id: str) -> pb.Flow:
-        """The flow as it stands."""
-        viewer = bearer(self.api.token("vera", "viewer"))
-        answer = await self.api.call(
-            "FlowService/GetFlow", pb.GetFlowRequest(flow_id=flow_id), pb.GetFlowResponse, metadata=viewer
-        )
-        return answer.flow  # type: ignore[no-any-return]
-
-    async def until(self, flow_id: str, status: FlowStatus.ValueType) -> pb.Flow:
-        """Wait until the flow has this status."""
-
-        async def there() -> bool:
-            return (await self.flow(flow_id)).status == status
-
-        await eventually(there)
-        return await self.flow(flow_id)
+        await publish(await self.house.connect("refunds"), entry)
 
     async def types(self, flow_id: str) -> list[tuple[str, bool]]:
         """The messages of a flow by short name, and whether they count."""
-        viewer = bearer(self.api.token("vera", "viewer"))
-        request = pb.ListFlowEventsRequest(flow_id=flow_id)
-        listed = await self.api.call("FlowService/ListFlowEvents", request, pb.ListFlowEventsResponse, metadata=viewer)
-        return [(each.event.data.type_url.rpartition(".")[2], not each.void_reason) for each in listed.events]
+        listed = await self.people.events(flow_id)
+        return [(each.event.data.type_url.rpartition(".")[2], not each.void_reason) for each in listed]
 
 
 def granted(kind: type[Any], units: int) -> Any:
@@ -209,25 +170,11 @@ def template(*, version: int = 1, longest_transfer_id: int = 0) -> Template:
     return Template.compile(proto, Contracts.from_descriptor_set(descriptors.SerializeToString()))
 
 
-@asynccontextmanager
-async def benches(folder: Path, node: Path) -> AsyncIterator[Bench]:
-    first = template()
-    accounts = render([first.proto], {user.name: f"secret-of-{user.name}" for user in users([first.proto])})
-    with running_server(folder / "nats", accounts=accounts) as server:
-        coordinator = server.settings("coordinator", user="coordinator", password="secret-of-coordinator")
-        refunds = server.settings("refunds", user="refunds", password="secret-of-refunds")
-        async with await NatsBus.connect(coordinator) as bus, await NatsBus.connect(refunds) as other:
-            await ensure_streams(bus)
-            async with running_api(bus, folder / "coordinator") as api:
-                bench = Bench(api, bus, other, folder, node, server.url)
-                await bench.put(first)
-                yield bench
-
-
 @pytest.fixture
 async def bench(tmp_path: Path, node: Path) -> AsyncIterator[Bench]:
-    async with benches(tmp_path, node) as bench:
-        yield bench
+    async with building(tmp_path, template()) as house, house.coordinator() as people:
+        await house.mesh.set_ack_wait("ledger", ACK_WAIT)
+        yield Bench(house, people, node)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -244,8 +191,8 @@ async def test_killed_again_and_again_every_flow_is_paid_once(bench: Bench, kind
     with bench.agent(kind) as agent:
         await agent.ready()
         for flow_id in flow_ids:
-            await bench.until(flow_id, FlowStatus.FLOW_STATUS_COMPLETED)
-        await eventually(bench.settled)
+            await bench.people.until_status(flow_id, "COMPLETED")
+        await bench.settled()
     assert bench.booked() == {"refund": len(flow_ids)}
     for flow_id in flow_ids:
         found = await bench.types(flow_id)
@@ -257,11 +204,11 @@ async def test_killed_again_and_again_every_flow_is_paid_once(bench: Bench, kind
 async def test_a_flow_that_was_cancelled_before_the_agent_began_is_not_paid(bench: Bench, kind: str) -> None:
     flow_id = await bench.start(1)
     await bench.grant(flow_id)
-    await bench.cancel(flow_id)
+    await bench.people.cancel(flow_id)
     with bench.agent(kind) as agent:
         await agent.ready()
-        await bench.until(flow_id, FlowStatus.FLOW_STATUS_CANCELLED)
-        await eventually(bench.settled)
+        await bench.people.until_status(flow_id, "CANCELLED")
+        await bench.settled()
     assert bench.booked() == {}
 
 
@@ -272,11 +219,11 @@ async def test_a_payment_under_way_when_process_and_flow_ended_is_known_and_take
     with bench.agent(kind, bank_delay_ms=60_000) as agent:
         await until(lambda: bench.booked()["refund"])
         agent.kill()
-    await bench.cancel(flow_id)
+    await bench.people.cancel(flow_id)
     with bench.agent(kind) as agent:
         await agent.ready()
-        await bench.until(flow_id, FlowStatus.FLOW_STATUS_CANCELLED)
-        await eventually(bench.settled)
+        await bench.people.until_status(flow_id, "CANCELLED")
+        await bench.settled()
     assert bench.booked() == {"refund": 1, "reversal": 1}
     assert ("RefundReversed", True) in await bench.types(flow_id)
 
@@ -289,13 +236,13 @@ async def test_what_is_delivered_again_after_it_was_done_is_not_done_again(bench
     with bench.agent(kind) as agent:
         await agent.ready()
         for flow_id in flow_ids:
-            await bench.until(flow_id, FlowStatus.FLOW_STATUS_COMPLETED)
-        await eventually(bench.settled)
+            await bench.people.until_status(flow_id, "COMPLETED")
+        await bench.settled()
     before = [await bench.types(flow_id) for flow_id in flow_ids]
-    await bench.durable(anew=True)
+    await bench.deliver_everything_again()
     with bench.agent(kind) as agent:
         await agent.ready()
-        await eventually(bench.settled)
+        await bench.settled()
     assert bench.booked() == {"refund": len(flow_ids)}
     assert [await bench.types(flow_id) for flow_id in flow_ids] == before
 
@@ -308,8 +255,8 @@ async def test_an_answer_that_breaks_the_flows_contract_takes_no_place_and_is_to
     await bench.grant(flow_id)
     with bench.agent(kind) as agent:
         await agent.ready()
-        flow = await bench.until(flow_id, FlowStatus.FLOW_STATUS_ESCALATED)
-        await eventually(bench.settled)
+        flow = await bench.people.until_status(flow_id, "ESCALATED")
+        await bench.settled()
     assert [name for name, _ in await bench.types(flow_id)].count("RefundPaid") == 0
     (pay,) = [run for run in flow.step_runs if run.step == "pay"]
     assert (pay.outcome_unknown, "transfer_id" in pay.last_error) == (True, True)
@@ -322,12 +269,12 @@ async def test_a_message_that_does_not_count_is_not_taken_for_the_one_whose_id_i
     await bench.say(flow_id, granted(SmallRefundGranted, 40), version=1)
     with bench.agent(kind) as agent:
         await agent.ready()
-        flow = await bench.until(flow_id, FlowStatus.FLOW_STATUS_COMPLETED)
-        await eventually(bench.settled)
+        flow = await bench.people.until_status(flow_id, "COMPLETED")
+        await bench.settled()
     assert bench.booked() == {"refund": 1}
     (pay,) = [run for run in flow.step_runs if run.step == "pay"]
     (paid,) = [each for each in flow.effects if each.event_id in pay.output_ids]
-    stored = await bench.bus.request_json(f"$JS.API.STREAM.MSG.GET.{FLOW}", {"seq": paid.sequence})
+    stored = await bench.house.mesh.bus.request_json(f"$JS.API.STREAM.MSG.GET.{FLOW}", {"seq": paid.sequence})
     assert amount_of(stored["message"]["data"]) == 40
 
 

@@ -15,12 +15,13 @@ import pytest
 from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
-from handrail.mesh.permissions import durable, render, users
+from handrail.mesh.permissions import durable
 from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.streams.durables import agent_durable
 from handrail.mesh.wire.subjects import Address, Kind, activation_subject, template_subject, timer_subject
-from handrail.v1.template_pb2 import FlowTemplate, Gate, Step, Undo
-from tests.support.nats_server import NatsCluster, NatsServer, running_cluster, running_server
+from handrail.v1.template_pb2 import FlowTemplate, Step, Undo
+from tests.support.accounts import asked_and_granted, configuration, connect, guarded_server, password
+from tests.support.nats_server import NatsCluster, NatsServer, running_cluster
 from tests.support.waiting import eventually
 
 FLOW_ID, EVENT_ID, OTHER_ID = "a" * 32, "b" * 32, "c" * 32
@@ -29,28 +30,12 @@ SOON = timedelta(seconds=5)
 
 def template(version: int = 1, *, reviewed: bool = False) -> FlowTemplate:
     """A refund: refunds proposes, ledger pays; `reviewed` adds an agent."""
-    steps = [
-        Step(name="grant", agent="refunds", after=["shop.v1.Asked"], emits=["shop.v1.Granted", "shop.v1.Small"]),
-        Step(name="pay", agent="ledger", after=["shop.v1.Granted"], emits=["shop.v1.Paid"], undo=Undo()),
-    ]
-    if reviewed:
-        steps.append(Step(name="review", agent="review", after=["shop.v1.Paid"], emits=["shop.v1.Reviewed"]))
-    return FlowTemplate(
-        name="refund",
-        version=version,
-        starts_with=["shop.v1.Asked"],
-        started_by=["desk"],
-        steps=steps,
-        gates=[Gate(name="large", on="shop.v1.Granted")],
-    )
-
-
-def configuration(*templates: FlowTemplate) -> str:
-    return render(templates, {user.name: password(user.name) for user in users(templates)})
-
-
-def password(user: str) -> str:
-    return f"secret-of-{user}"
+    pay = Step(name="pay", agent="ledger", after=["shop.v1.Granted"], emits=["shop.v1.Paid"], undo=Undo())
+    review = Step(name="review", agent="review", after=["shop.v1.Paid"], emits=["shop.v1.Reviewed"])
+    made = asked_and_granted(pay, *[review] * reviewed, version=version)
+    made.steps[0].emits.append("shop.v1.Small")
+    made.gates.add(name="large", on="shop.v1.Granted")
+    return made
 
 
 def subject(kind: Kind, agent: str, message: str, *, event_id: str = EVENT_ID) -> str:
@@ -58,7 +43,8 @@ def subject(kind: Kind, agent: str, message: str, *, event_id: str = EVENT_ID) -
 
 
 class House:
-    """A broker with the streams and two durables, and connections as any of its users."""
+    """A broker, or three, with the streams and two durables that take what is gated, and connections as any user: no
+    template is stored, because what an agent may do is up to the broker alone."""
 
     def __init__(self, broker: NatsServer | NatsCluster, stack: AsyncExitStack) -> None:
         self.broker = broker
@@ -79,7 +65,7 @@ class House:
 
     async def connect(self, user: str, *, node: int = 0) -> NatsBus:
         server = self.broker.servers[node] if isinstance(self.broker, NatsCluster) else self.broker
-        bus = await NatsBus.connect(server.settings(user, user=user, password=password(user)))
+        bus = await connect(server, user)
         self._stack.push_async_callback(bus.close)
         return bus
 
@@ -103,7 +89,7 @@ class House:
 
 @pytest.fixture(params=["", "feature_flags { js_ack_fc_v2: true }"], ids=["ack-v1", "ack-v2"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NatsServer]:
-    with running_server(tmp_path / "nats", accounts=configuration(template()), extra=request.param) as running:
+    with guarded_server(tmp_path / "nats", template(), extra=request.param) as running:
         yield running
 
 
@@ -306,7 +292,7 @@ async def test_wrong_credentials_are_refused(server: NatsServer) -> None:
 
 
 async def test_a_reload_lets_a_new_agent_in_and_leaves_the_others_alone(tmp_path: Path) -> None:
-    with running_server(tmp_path, accounts=configuration(template())) as server:
+    with guarded_server(tmp_path, template()) as server:
         async with AsyncExitStack() as stack:
             house = House(server, stack)
             await house.prepare(replicas=1)

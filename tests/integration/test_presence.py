@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,20 +17,20 @@ from handrail.coordinator.decide.operator_requests import vote
 from handrail.coordinator.reconcile.presence import Presence
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import BusSettings, NatsBus, RawMessage
-from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.flow import Flow, ProposalState
 from handrail.mesh.flow.absence import Absence
 from handrail.mesh.streams import ABSENCE, LEASES
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import ensure_durables
-from handrail.mesh.template import Template, load_yaml
 from handrail.mesh.wire.envelope import from_timestamp
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import Absence as AbsenceMessage
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified, Risk
 from tests.support import flows
-from tests.support.mesh import Mesh, workers
+from tests.support.agents import template
+from tests.support.coordinator import coordinating
+from tests.support.mesh import Mesh, publish, workers
 from tests.support.nats_server import NatsServer
 from tests.support.waiting import eventually
 
@@ -132,18 +131,13 @@ async def test_nobody_is_there_where_timers_are_not_handled(bus: NatsBus, catalo
 
 
 @asynccontextmanager
-async def coordinating(server: NatsServer) -> AsyncIterator[Replica]:
+async def killed(server: NatsServer) -> AsyncIterator[Replica]:
     """A coordinator of its own connection, for as long as the block runs."""
-    async with await NatsBus.connect(server.settings("coordinator")) as bus:
-        replica = Replica(bus, holder="test", absent_after=SOON)
-        await replica.prepare(replicas=1)
-        work = asyncio.create_task(replica.run(asyncio.Event()))
-        try:
-            yield replica
-        finally:
-            work.cancel()  # it is killed: it says no farewell
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+    async with (
+        await NatsBus.connect(server.settings("coordinator")) as bus,
+        coordinating(bus, is_killed=True, absent_after=SOON) as replica,
+    ):
+        yield replica
 
 
 def agents() -> list[Agent]:
@@ -170,23 +164,19 @@ def is_asked(flow: Flow) -> bool:
 
 
 async def test_p7_an_outage_of_everything_undoes_nothing_and_lets_no_approval_expire(
-    bus: NatsBus, catalog: Catalog, nats_server: NatsServer
+    mesh: Mesh, nats_server: NatsServer
 ) -> None:
     """Down for longer than every time-out, expiry and deadline: server, coordinator and agents."""
-    mesh, waiting, asked = Mesh(bus, catalog), "a" * 32, "b" * 32
-    contracts = Contracts.from_messages([ChargebackReceived, ChargebackEnriched, CustomerNotified])
-    await mesh.put(Template.compile(load_yaml(TEMPLATE), contracts))
-    async with coordinating(nats_server):
-        for flow_id in (asked, waiting):
-            entry = flows.start(flow_id)
-            await bus.publish(entry.address.subject, entry.body)
-        entry = flows.enriched(asked, kind=Kind.PROPOSAL, message=flows.enrichment(Risk.RISK_HIGH))
-        await bus.publish(entry.address.subject, entry.body)
+    waiting, asked = "a" * 32, "b" * 32
+    await mesh.put(template(TEMPLATE))
+    async with killed(nats_server):
+        proposed = flows.enriched(asked, kind=Kind.PROPOSAL, message=flows.enrichment(Risk.RISK_HIGH))
+        await publish(mesh.bus, flows.start(asked), flows.start(waiting), proposed)
         await mesh.until(asked, is_asked)
     nats_server.kill()
     await silence(timedelta(seconds=5))
     nats_server.start()
-    async with coordinating(nats_server) as replica, workers(nats_server.settings, agents()):
+    async with killed(nats_server) as replica, workers(nats_server.settings, agents()):
         proposal = next(iter((await mesh.flow(asked)).proposals.values()))
         yes = partial(vote, approval_id=proposal.recorded.event_id, digest=proposal.digest, approve=True)
         await replica.operator_actions.record("refund", asked, yes, caller=Caller("ann", frozenset({"finance"})))

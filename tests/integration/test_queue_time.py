@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 
 from handrail.agents import Agent
-from handrail.coordinator.reconcile.replica import Replica
-from handrail.mesh.bus import NatsBus
-from handrail.mesh.contracts import Contracts
 from handrail.mesh.flow import RunState
-from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.template import Template, load_yaml
-from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified
+from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived
 from tests.support import flows
-from tests.support.mesh import Mesh, name_of_status, workers
+from tests.support.agents import template
+from tests.support.coordinator import coordinating
+from tests.support.mesh import Mesh, name_of_status, publish, publish_at_once, workers
 from tests.support.nats_server import NatsServer
 from tests.support.waiting import eventually
 
@@ -42,23 +37,9 @@ steps:
 
 
 @pytest.fixture
-async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
-    mesh = Mesh(bus, catalog)
-    contracts = Contracts.from_messages([ChargebackReceived, ChargebackEnriched, CustomerNotified])
-    await mesh.put(Template.compile(load_yaml(TEMPLATE), contracts))
+async def mesh(mesh: Mesh) -> Mesh:
+    await mesh.put(template(TEMPLATE))
     return mesh
-
-
-@asynccontextmanager
-async def coordinating(bus: NatsBus) -> AsyncIterator[None]:
-    replica, stopping = Replica(bus, holder="test"), asyncio.Event()
-    await replica.prepare(replicas=1)
-    work = asyncio.create_task(replica.run(stopping))
-    try:
-        yield
-    finally:
-        stopping.set()
-        await work
 
 
 def one_at_a_time() -> Agent:
@@ -109,18 +90,13 @@ def ids() -> list[str]:
     return [f"{number:032x}" for number in range(1, FLOWS + 1)]
 
 
-async def begin(bus: NatsBus, flow_ids: list[str]) -> None:
-    entries = [flows.start(flow_id) for flow_id in flow_ids]
-    await asyncio.gather(*(bus.publish(entry.address.subject, entry.body) for entry in entries))
-
-
 @pytest.mark.parametrize("agent", [one_at_a_time, one_thread, one_thread_and_a_full_desk])
 async def test_p7_more_work_than_fits_into_its_timeout_fails_nothing_at_an_agent_that_does_it(
     mesh: Mesh, nats_server: NatsServer, agent: object
 ) -> None:
     assert callable(agent)
     async with coordinating(mesh.bus), workers(nats_server.settings, [agent()]):
-        await begin(mesh.bus, ids())
+        await publish_at_once(mesh.bus, map(flows.start, ids()))
 
         async def over() -> Counter[str]:
             return Counter([name_of_status(await mesh.flow(flow_id)) for flow_id in ids()])
@@ -131,7 +107,7 @@ async def test_p7_more_work_than_fits_into_its_timeout_fails_nothing_at_an_agent
 
 async def test_p7_what_was_begun_and_is_silent_times_out_in_its_time(mesh: Mesh, nats_server: NatsServer) -> None:
     async with coordinating(mesh.bus), workers(nats_server.settings, [silent()]):
-        await begin(mesh.bus, ids()[:1])
+        await publish(mesh.bus, flows.start(ids()[0]))
         flow = await mesh.until_status(ids()[0], "FAILED")
     run = next(iter(flow.runs.values()))
     assert run.ended is not None
@@ -140,6 +116,6 @@ async def test_p7_what_was_begun_and_is_silent_times_out_in_its_time(mesh: Mesh,
 
 async def test_p7_nothing_waits_for_an_agent_of_which_no_worker_lives(mesh: Mesh) -> None:
     async with coordinating(mesh.bus):
-        await begin(mesh.bus, ids()[:1])
+        await publish(mesh.bus, flows.start(ids()[0]))
         flow = await mesh.until_status(ids()[0], "FAILED")
     assert [run.state for run in flow.runs.values()] == [RunState.FAILED]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -15,86 +13,43 @@ from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.mesh.bus import NatsBus
-from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, StepRun
 from handrail.mesh.streams import TIMER
-from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.template import Template, load_yaml
 from handrail.mesh.wire import ids
-from handrail.mesh.wire.envelope import Entry
 from handrail.v1.error_reason_pb2 import ErrorReason
-from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified
 from tests.support import flows
-from tests.support.mesh import Mesh
+from tests.support.coordinator import coordinating
+from tests.support.mesh import Mesh, publish
 from tests.support.waiting import eventually
 
 BUSY = ErrorReason.ERROR_REASON_FLOW_BUSY
 
-TEMPLATE = """
-name: refund
-version: 1
-starts_with: [payments.v1.ChargebackReceived]
-started_by: [detection]
-completes_with: [payments.v1.CustomerNotified]
-deadline: 3600s
-steps:
-  - {name: enrich, agent: enrichment, after: [payments.v1.ChargebackReceived],
-     emits: [payments.v1.ChargebackEnriched], effect: NONE, timeout: 0.3s, retry: {max_attempts: 2}}
-  - {name: notify, agent: notification, after: [payments.v1.ChargebackEnriched],
-     emits: [payments.v1.CustomerNotified], effect: IRREVERSIBLE, timeout: 30s}
-"""
-
 
 @pytest.fixture
-async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
+async def mesh(mesh: Mesh) -> Mesh:
     """The refund with a first step that times out soon."""
-    mesh = Mesh(bus, catalog)
-    contracts = Contracts.from_messages([ChargebackReceived, ChargebackEnriched, CustomerNotified])
-    await mesh.put(Template.compile(load_yaml(TEMPLATE), contracts))
+    await mesh.put(flows.template(timeout=timedelta(seconds=0.3), attempts=2))
     return mesh
 
 
-@asynccontextmanager
-async def running(bus: NatsBus) -> AsyncIterator[Replica]:
-    """A replica for as long as the block runs; its sweep never comes by itself."""
-    replica = Replica(bus, holder="test", sweep_interval=timedelta(hours=1))
-    await replica.prepare(replicas=1)
-    stopping = asyncio.Event()
-    work = asyncio.create_task(replica.run(stopping))
-    try:
-        yield replica
-    finally:
-        stopping.set()
-        await work
-
-
-async def publish(bus: NatsBus, entry: Entry) -> int:
-    """Store a message as its agent would."""
-    return await bus.publish(entry.address.subject, entry.body)
-
-
-async def armed(bus: NatsBus) -> set[str]:
-    """The timers that the broker holds."""
-    info = await bus.request_json(f"$JS.API.STREAM.INFO.{TIMER}", {"subjects_filter": "timer.>"})
-    return set(info["state"].get("subjects") or {})
+running = partial(coordinating, sweep_interval=timedelta(hours=1))
+"""A replica for as long as the block runs; its sweep never comes by itself."""
 
 
 async def test_a_step_that_begins_is_given_a_timer_and_its_end_clears_it(mesh: Mesh) -> None:
     async with running(mesh.bus):
-        await publish(mesh.bus, flows.start())
-        await publish(mesh.bus, flows.enriched())
-        waiting = await eventually(lambda: armed(mesh.bus), lambda names: any("notify" in name for name in names))
+        await publish(mesh.bus, flows.start(), flows.enriched())
+        waiting = await eventually(mesh.armed, lambda names: any("notify" in name for name in names))
         assert any("deadline" in name for name in waiting)
         await publish(mesh.bus, flows.notified())
-        await eventually(lambda: armed(mesh.bus), lambda names: not names)
+        await eventually(mesh.armed, lambda names: not names)
 
 
 async def test_p1_a_flow_that_ends_within_the_lag_costs_no_timer_and_no_message(mesh: Mesh) -> None:
-    for entry in (flows.start(), flows.enriched(), flows.notified()):
-        await publish(mesh.bus, entry)
+    await publish(mesh.bus, flows.start(), flows.enriched(), flows.notified())
     async with running(mesh.bus):
-        await eventually(lambda: tracked(mesh.bus), lambda left: left == 0)
+        await mesh.until_settled("track")
         assert await mesh.messages() == 3
         info = await mesh.bus.request_json(f"$JS.API.STREAM.INFO.{TIMER}")
         assert info["state"]["last_seq"] == 0
@@ -114,9 +69,9 @@ async def test_timers_that_are_armed_twice_are_one(mesh: Mesh) -> None:
     timer_schedule, wanted = TimerSchedule(mesh.bus), timers(flow)
     for _ in range(2):
         await timer_schedule.change("refund", flow.flow_id, before={}, after=wanted, last_sequence=sequence)
-    assert len(await armed(mesh.bus)) == len(wanted)
+    assert len(await mesh.armed()) == len(wanted)
     await timer_schedule.change("refund", flow.flow_id, before=wanted, after={}, last_sequence=sequence)
-    assert not await armed(mesh.bus)
+    assert not await mesh.armed()
 
 
 async def test_a_message_that_was_attended_to_is_not_read_again(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +97,7 @@ async def test_what_came_since_is_read_on_from_where_the_flow_was_left(mesh: Mes
     later = await publish(mesh.bus, flows.enriched())
     flow = await attend("refund", flows.FLOW_ID, since=later, at_least=later, now=now)
     assert flow == await replica.store.load("refund", flows.FLOW_ID)
-    assert not any("enrich-" in name for name in await armed(mesh.bus))
+    assert not any("enrich-" in name for name in await mesh.armed())
 
 
 async def test_a_lease_held_by_another_replica_makes_the_flow_busy_until_it_is_given_back(bus: NatsBus) -> None:
@@ -163,12 +118,6 @@ async def test_a_lease_is_renewed_for_as_long_as_it_is_held(bus: NatsBus) -> Non
         assert first is not None
         renewed = await eventually(lambda: bucket.entry("duty.sweep"), lambda entry: entry != first)
         assert renewed is not None
-
-
-async def tracked(bus: NatsBus) -> int:
-    """What `track` has still to handle."""
-    info = await bus.request_json("$JS.API.CONSUMER.INFO.FLOW.track")
-    return int(info["num_pending"]) + int(info["num_ack_pending"])
 
 
 def _first_run(flow: Flow) -> StepRun:

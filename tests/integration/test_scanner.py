@@ -14,11 +14,12 @@ from handrail.mesh.streams import FLOW, quarantine
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.stream_walk import newest_first, oldest_first
-from handrail.mesh.wire.envelope import Entry, Unreadable
+from handrail.mesh.wire.envelope import Unreadable
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRequested, FlowStatus, GateRequest
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support import flows
+from tests.support.mesh import publish
 
 
 @pytest.fixture
@@ -28,13 +29,6 @@ def scanner(bus: Bus, store: FlowStore) -> Scanner:
 
 def flow_id(number: int) -> str:
     return f"{number:032x}"
-
-
-async def publish(bus: Bus, *entries: Entry) -> int:
-    sequence = 0
-    for entry in entries:
-        sequence = await bus.publish(entry.address.subject, entry.body)
-    return sequence
 
 
 async def put(catalog: Catalog, *names: str, gated: bool = False) -> None:

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from handrail.agents import Agent, Context
-from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams import start_flow
-from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.wire.envelope import pack
 from payments.v1.payments_pb2 import (
     ChargebackReceived,
@@ -32,12 +30,6 @@ OLD = template()
 NEW = template(
     CHAIN.replace("payments.v1.ChargebackEnriched", "payments.v1.SmallRefundGranted"), ("version: 1", "version: 2")
 )
-
-
-@pytest.fixture
-def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
-    """A mesh on a server of the test's own."""
-    return Mesh(bus, catalog)
 
 
 @dataclass

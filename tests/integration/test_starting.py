@@ -19,16 +19,15 @@ from handrail.v1.event_pb2 import Event
 from payments.v1.payments_pb2 import ChargebackEnriched
 from tests.support import flows
 from tests.support.lagging import BehindNatsBus
-from tests.support.mesh import Mesh, name_of_status
+from tests.support.mesh import Mesh, name_of_status, publish
 from tests.support.nats_server import NatsCluster
 
 KEY = "c-1"
 
 
 @pytest.fixture
-async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
+async def mesh(mesh: Mesh) -> Mesh:
     """The refund of two steps, stored and active."""
-    mesh = Mesh(bus, catalog)
     await mesh.put(flows.template())
     return mesh
 
@@ -69,7 +68,7 @@ async def test_p3_a_key_begins_one_flow(mesh: Mesh) -> None:
 @pytest.mark.parametrize("version", [1, 99], ids=["a known version", "an unknown version"])
 async def test_p7_an_agent_that_may_not_start_a_flow_does_not_keep_others_from_it(mesh: Mesh, version: int) -> None:
     taken = squatter(version)
-    await mesh.bus.publish(taken.address.subject, taken.body)
+    await publish(mesh.bus, taken)
     started = await start(mesh)
     assert not started.already_started
     flow = await mesh.flow(started.flow_id)

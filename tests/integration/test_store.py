@@ -18,6 +18,7 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from payments.v1.payments_pb2 import Risk
 from tests.support import flows
 from tests.support.flows import FLOW_ID
+from tests.support.mesh import publish
 from tests.support.nats_server import NatsServer
 from tests.support.raw_client import raw_client
 
@@ -25,13 +26,6 @@ from tests.support.raw_client import raw_client
 @pytest.fixture
 async def with_template(catalog: Catalog) -> None:
     await catalog.put(flows.stored(flows.template()))
-
-
-async def publish(bus: Bus, *entries: Entry) -> int:
-    sequence = 0
-    for entry in entries:
-        sequence = await bus.publish(entry.address.subject, entry.body)
-    return sequence
 
 
 def halt(reason: str, based_on: int) -> Entry:

@@ -13,26 +13,23 @@ from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.sweep import Sweep
 from handrail.coordinator.reconcile.sweep_marks import read_mark
-from handrail.mesh.bus import NatsBus
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
 from handrail.mesh.streams import TIMER, ensure_streams, flow_store
-from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from tests.support import flows
-from tests.support.mesh import Mesh, name_of_status
+from tests.support.mesh import Mesh, name_of_status, publish
 from tests.support.waiting import eventually
 
 NONE = timedelta()
 
 
 @pytest.fixture
-async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
+async def mesh(mesh: Mesh) -> Mesh:
     """The refund."""
-    mesh = Mesh(bus, catalog)
     await mesh.put(flows.template())
     return mesh
 
@@ -40,16 +37,16 @@ async def mesh(bus: NatsBus, catalog: Catalog) -> Mesh:
 class House:
     """A replica whose loops do not run: nobody but the sweep looks at a flow."""
 
-    def __init__(self, bus: NatsBus) -> None:
-        self.bus = bus
-        self.replica = Replica(bus, holder="test")
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.replica = Replica(mesh.bus, holder="test")
         self.finished = Finished()
 
     def sweep(self, *, lag: timedelta = NONE) -> Sweep:
         """A sweep that looks at everything up to `lag` ago."""
         replica = self.replica
         return Sweep(
-            self.bus,
+            self.mesh.bus,
             replica.store,
             replica.reconciler,
             replica.leases,
@@ -60,18 +57,17 @@ class House:
 
     async def publish(self, *entries: Entry) -> int:
         """Store messages; the last one's sequence."""
-        return [await self.bus.publish(entry.address.subject, entry.body) for entry in entries][-1]
+        return await publish(self.mesh.bus, *entries)
 
     async def armed(self) -> set[str]:
         """The flows that the broker holds timers of."""
-        info = await self.bus.request_json(f"$JS.API.STREAM.INFO.{TIMER}", {"subjects_filter": "timer.>"})
-        return {subject.split(".")[2] for subject in info["state"].get("subjects") or {}}
+        return {subject.split(".")[2] for subject in await self.mesh.armed()}
 
 
 @pytest.fixture
 async def house(mesh: Mesh) -> House:
     """With the refund known."""
-    house = House(mesh.bus)
+    house = House(mesh)
     await house.replica.catalog.refresh()
     return house
 

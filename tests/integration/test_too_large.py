@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from handrail.v1.decision_pb2 import EscalationCause, FlowStatus
 from payments.v1.payments_pb2 import CustomerNotified
 from tests.conftest import Connect
 from tests.support import flows
+from tests.support.coordinator import coordinating
 from tests.support.nats_server import NatsServer, running_server
 from tests.support.raw_client import raw_client
 from tests.support.simulation import Simulation
@@ -95,14 +95,9 @@ def template() -> Template:
 @pytest.fixture
 async def replica(bus: NatsBus) -> AsyncIterator[Replica]:
     """A running coordinator."""
-    replica = Replica(bus, holder="test")
-    await replica.prepare(replicas=1)
-    await replica.catalog.put(flows.stored(template()))
-    stopping = asyncio.Event()
-    running = asyncio.create_task(replica.run(stopping))
-    yield replica
-    stopping.set()
-    await running
+    async with coordinating(bus) as replica:
+        await replica.catalog.put(flows.stored(template()))
+        yield replica
 
 
 @pytest.mark.usefixtures("replica")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from handrail.mesh.template import Template
-from tests.promises.house import House, building
 from tests.promises.team import REFUND
 from tests.support.agents import template
+from tests.support.house import House, building
 
 Build = Callable[..., Awaitable[House]]
 

@@ -7,7 +7,8 @@ from google.protobuf.message import Message
 from handrail.mesh.flow import Flow
 from handrail.mesh.wire.envelope import Entry, pack
 from handrail.v1.failure_pb2 import Quarantined, StepFailed, StepProgress
-from tests.promises.house import House, People
+from tests.support.house import House
+from tests.support.people import People
 from tests.support.simulation import Simulation
 from tests.support.waiting import eventually
 

@@ -24,11 +24,11 @@ from handrail.mesh.wire.envelope import pack
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest
 from handrail.v1.flow_service_pb2 import StartFlowRequest
 from tests.conftest import Connect
-from tests.promises.house import House
 from tests.promises.old_server import serving
 from tests.promises.team import LARGE, Team, claim
 from tests.support.api import Refusal, refused
 from tests.support.dev import handrail_process
+from tests.support.house import House
 from tests.support.nats_server import NatsServer
 from tests.support.waiting import eventually
 
@@ -126,7 +126,7 @@ async def test_a_message_waits_for_room_in_quarantine(house: House) -> None:
             subject = f"flow.refund.{number:032x}.failure.ledger.{number:032x}.handrail.v1.StepFailed"
             await ledger.publish(subject, body)
         await eventually(people.quarantined, lambda kept: len(kept) == 1)
-        assert await house.unsettled("FLOW", "decide") >= 4
+        assert await house.mesh.unsettled("decide") >= 4
         await house.set_limit("QUARANTINE", -1)
         await house.until_quiet()
         assert {each.message.body for each in await people.quarantined()} == bodies

@@ -25,8 +25,9 @@ from handrail.v1 import flow_service_pb2 as flows
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import Quarantined
 from tests.promises.bad_messages import Bad, Forger, writable
-from tests.promises.house import House, People, name_of
 from tests.promises.team import LARGE, Team, claim
+from tests.support.house import House
+from tests.support.people import People, name_of
 from tests.support.waiting import until
 
 

@@ -28,10 +28,11 @@ from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
 from payments.v1.payments_pb2 import ChargebackReceived, SmallRefundGranted
 from tests.promises.bad_messages import SAMPLES
 from tests.promises.conftest import Build
-from tests.promises.house import House, People
 from tests.promises.team import LARGE, REFUND, Team, claim, money
 from tests.support.api import refused
 from tests.support.dev import handrail
+from tests.support.house import House
+from tests.support.people import People
 
 Command = Callable[..., Awaitable[subprocess.CompletedProcess[str]]]
 

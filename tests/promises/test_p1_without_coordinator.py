@@ -11,9 +11,9 @@ from handrail.mesh.streams import FLOW
 from handrail.mesh.wire.envelope import Recorded, decode
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived
 from tests.promises.conftest import Build
-from tests.promises.house import House
 from tests.promises.team import LARGE, Team, claim
 from tests.support.agents import CHAIN, Chain, received, template
+from tests.support.house import House
 from tests.support.mesh import name_of_status
 from tests.support.waiting import eventually
 
@@ -97,7 +97,7 @@ async def test_p1_timeouts_retries_and_approvals_resume_when_a_coordinator_is_ba
         late = await house.start(claim("late", units=LARGE))
         happy = await house.start(claim("happy"))
         await house.mesh.until_status(happy, "COMPLETED")
-        await eventually(lambda: house.unsettled("TIMER", "due"), lambda fired: fired >= 2)
+        await eventually(lambda: house.mesh.unsettled("due"), lambda fired: fired >= 2)
         assert {name_of_status(await house.mesh.flow(flow)) for flow in (lost, failing, late)} == {"RUNNING"}
         async with house.coordinator() as people:
             await people.until_status(lost, "COMPLETED")

@@ -25,9 +25,9 @@ from payments.v1.payments_pb2 import (
     RefundReversed,
     SmallRefundGranted,
 )
-from tests.promises.house import House
 from tests.promises.team import SMALL, Team, claim, granted
 from tests.support.api import refused
+from tests.support.house import House
 from tests.support.mesh import name_of_status
 
 WORKING = ("enrichment", "refunds", "ledger", "notification")

@@ -55,6 +55,7 @@ from tests.support.fingerprint import fingerprint
 from tests.support.mesh import Mesh, name_of_status
 from tests.support.nats_server import NatsCluster
 from tests.support.simulation import Simulation
+from tests.support.waiting import PATIENCE
 
 FLOWS = 10
 
@@ -274,7 +275,7 @@ class Race:
         metadata = bearer(api.token(person, role))
 
         async def call() -> Refusal | None:
-            done = asyncio.ensure_future(api.call(method, request, answer, metadata=metadata))
+            done = asyncio.ensure_future(api.call(method, request, answer, metadata=metadata, timeout=PATIENCE))
             try:
                 return await refused(done)
             except AssertionError:

@@ -34,9 +34,10 @@ from payments.v1.payments_pb2 import (
     SmallRefundGranted,
 )
 from tests.promises.forging import ghost, outcome, publish, quarantined
-from tests.promises.house import House, People
 from tests.promises.team import LARGE, SMALL, Team, claim, granted, money
 from tests.support.api import Refusal, bearer, refused
+from tests.support.house import House
+from tests.support.people import People
 from tests.support.simulation import Simulation
 
 NONSENSE = "x. >*" * 2_000

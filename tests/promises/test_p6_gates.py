@@ -23,11 +23,12 @@ from handrail.v1.flow_service_pb2 import Approval
 from payments.v1.payments_pb2 import LargeRefundGranted, RefundPaid, SmallRefundGranted
 from tests.promises.conftest import Build
 from tests.promises.forging import ghost, outcome, publish, quarantined
-from tests.promises.house import House, name_of
 from tests.promises.team import LARGE, REFUND, Team, claim, money
 from tests.support.agents import template
 from tests.support.api import refused
+from tests.support.house import House
 from tests.support.nats_server import NatsServer
+from tests.support.people import name_of
 from tests.support.shop import shop
 
 WHEN = "when: event.amount.units >= 1000"

@@ -17,8 +17,9 @@ from handrail.v1.failure_pb2 import StepProgress
 from handrail.v1.flow_service_pb2 import EffectStatus, Expectation, Flow, OpenEscalation, StepRunStatus
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived
 from tests.promises.conftest import Build
-from tests.promises.house import House, People, name_of
 from tests.promises.team import LARGE, Team, claim
+from tests.support.house import House
+from tests.support.people import People, name_of
 from tests.support.waiting import until
 
 SOON = ("timeout: 600s\n    retry: {max_attempts: 2", "timeout: 1s\n    retry: {max_attempts: 2")

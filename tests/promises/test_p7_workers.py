@@ -14,10 +14,11 @@ from handrail.v1 import template_service_pb2 as templates
 from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, Risk, SmallRefundGranted
 from tests.promises.conftest import Build
-from tests.promises.house import House, name_of
 from tests.promises.team import REFUND, Team, claim
 from tests.support.agents import template
 from tests.support.flows import stored
+from tests.support.house import House
+from tests.support.people import name_of
 from tests.support.waiting import eventually
 
 NEW = template(

@@ -14,8 +14,9 @@ from demos.payments.book import Book
 from demos.payments.settings import LEDGER
 from handrail.v1.flow_service_pb2 import Flow, StepRun, StepRunStatus
 from tests.promises.conftest import Build
-from tests.promises.house import House, People
 from tests.promises.team import Team, claim
+from tests.support.house import House
+from tests.support.people import People
 from tests.support.waiting import until
 
 IMPATIENT = ("timeout: 601s\n    retry: {max_attempts: 2", "timeout: 1s\n    retry: {max_attempts: 9")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
 from handrail.coordinator.api.server import Server, ServerSettings
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import NatsBus
+from tests.support.coordinator import running
 
 GRPCURL = Path(sys.executable).with_name("grpcurl")
 
@@ -134,15 +135,12 @@ async def running_api(
     keys = ensure_keys(folder / "keys")
     replica = Replica(bus, holder=holder, lease_ttl=timedelta(seconds=2))
     await replica.prepare(replicas=replicas)
-    stopping = asyncio.Event()
     server = Server(replica, ServerSettings(address="127.0.0.1:0", public_keys=(keys.public, *more_keys), **settings))
     port = await server.start()
     await server.set_serving(True)
-    running = asyncio.create_task(replica.run(stopping) if decides else stopping.wait())
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Api(replica, server, f"127.0.0.1:{port}", keys, channel)
-    finally:
-        await server.drain()
-        stopping.set()
-        await running
+    async with running(replica) if decides else nullcontext():
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield Api(replica, server, f"127.0.0.1:{port}", keys, channel)
+        finally:
+            await server.drain()

@@ -5,6 +5,7 @@ contracts.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -53,9 +54,17 @@ def told() -> CustomerNotified:
     return CustomerNotified(chargeback_id="cb-1", outcome=Outcome.OUTCOME_REFUNDED, message_id="m-1")
 
 
-def template(name: str = "refund", version: int = 1, *, gated: bool = False, extra: Iterable[Step] = ()) -> Template:
+def template(
+    name: str = "refund",
+    version: int = 1,
+    *,
+    gated: bool = False,
+    extra: Iterable[Step] = (),
+    timeout: timedelta = timedelta(seconds=30),
+    attempts: int = 0,
+) -> Template:
     """Two steps and `extra` ones; `gated` puts a gate of role finance, with a quorum of one, before the enriched
-    chargeback.
+    chargeback. `timeout` and `attempts` are those of the first step.
     """
     proto = FlowTemplate(
         name=name,
@@ -71,7 +80,6 @@ def template(name: str = "refund", version: int = 1, *, gated: bool = False, ext
                 after=[RECEIVED],
                 emits=[ENRICHED],
                 effect=EFFECT_NONE,
-                timeout=Duration(seconds=30),
             ),
             Step(
                 name="notify",
@@ -83,6 +91,9 @@ def template(name: str = "refund", version: int = 1, *, gated: bool = False, ext
             ),
         ],
     )
+    proto.steps[0].timeout.FromTimedelta(timeout)
+    if attempts:
+        proto.steps[0].retry.max_attempts = attempts
     proto.steps.extend(extra)
     if gated:
         approvers = Approvers(roles=["finance"], quorum=1)

@@ -1,5 +1,7 @@
 """Every order in which some actors can do what they do, one call of the broker after the other.
 
+It knows neither brokers nor coordinators: `stepped` gives it calls to order.
+
 Stateless model checking: a scenario is run again and again, each time with another choice of who goes on at some call.
 All schedules with up to a given number of preemptions are tried (an actor that could go on has to wait, or a process
 dies); most races need no more than two.

@@ -1,4 +1,9 @@
-"""A mesh on a real server: streams, templates and durables there, workers started and stopped with the test."""
+"""A mesh on a real server: streams, templates and durables there, workers started and stopped with the test.
+
+The kit for tests on real servers, part by part: `nats_server` and `accounts` are the broker, without and with
+permissions; `mesh` is this; `coordinator` decides, `api` serves too, `people` call it; `processes` are workers of their
+own; `house` is all of it together.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +11,30 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 from handrail.agents import Agent
 from handrail.agents.worker import Worker
-from handrail.mesh.bus import BusSettings, NatsBus
+from handrail.mesh.bus import Bus, BusSettings, NatsBus
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import status
+from handrail.mesh.streams import FLOW, TIMER
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.durables import ensure_durables
+from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, agent_durable, ensure_durables
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import Entry
 from handrail.v1.decision_pb2 import FlowStatus
 from tests.support.flows import stored
 from tests.support.waiting import PATIENCE, eventually
+
+COORDINATORS = {DECIDE: FLOW, TRACK: FLOW, DUE: TIMER}
+"""The durables that wake coordinators up, and their streams."""
+
+
+def _place(of: str) -> tuple[str, str]:
+    return (COORDINATORS[of], of) if of in COORDINATORS else (FLOW, agent_durable(of))
 
 
 class Mesh:
@@ -52,16 +68,35 @@ class Mesh:
         """Read a refund until it has this status: `COMPLETED`."""
         return await self.until(flow_id, lambda flow: name_of_status(flow) == wanted, within=within)
 
-    async def unsettled(self, agent: str) -> int:
-        """How many deliveries the agent's durable has handed out, or has still to hand out."""
-        info = await self.bus.request_json(f"$JS.API.CONSUMER.INFO.FLOW.agent-{agent}")
+    async def durable(self, of: str) -> dict[str, Any]:
+        """What the broker says of the durable of an agent, or of one that wakes coordinators up."""
+        stream, durable = _place(of)
+        return await self.bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
+
+    async def unsettled(self, of: str) -> int:
+        """How many deliveries a durable has handed out, or has still to hand out."""
+        info = await self.durable(of)
         return int(info["num_ack_pending"]) + int(info["num_pending"])
 
-    async def until_settled(self, agent: str) -> None:
-        """Wait until the agent has settled everything there is for it."""
-        await eventually(lambda: self.unsettled(agent), lambda left: left == 0)
+    async def until_settled(self, *of: str) -> None:
+        """Wait until everything there is for these durables, one after the other, has been settled."""
+        for each in of:
+            await eventually(partial(self.unsettled, each), lambda left: left == 0)
 
-    async def messages(self, stream: str = "FLOW") -> int:
+    async def set_ack_wait(self, of: str, wait: timedelta) -> None:
+        """Have the broker deliver a durable's messages again after `wait`."""
+        stream, durable = _place(of)
+        config = {**(await self.durable(of))["config"], "ack_wait": int(wait / timedelta(microseconds=1)) * 1000}
+        await self.bus.request_json(
+            f"$JS.API.CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": config}
+        )
+
+    async def armed(self) -> set[str]:
+        """The subjects of the timers that the broker holds."""
+        info = await self.bus.request_json(f"$JS.API.STREAM.INFO.{TIMER}", {"subjects_filter": "timer.>"})
+        return set(info["state"].get("subjects") or {})
+
+    async def messages(self, stream: str = FLOW) -> int:
         """How many messages a stream holds."""
         info = await self.bus.request_json(f"$JS.API.STREAM.INFO.{stream}")
         return int(info["state"]["messages"])
@@ -70,13 +105,18 @@ class Mesh:
         """Wait until the FLOW stream holds so many messages."""
         await eventually(self.messages, lambda there: there >= number, within=within)
 
-    async def set_ack_wait(self, agent: str, wait: timedelta) -> None:
-        """Have the broker deliver the agent's messages again after `wait`."""
-        info = await self.bus.request_json(f"$JS.API.CONSUMER.INFO.FLOW.agent-{agent}")
-        config = {**info["config"], "ack_wait": int(wait / timedelta(microseconds=1)) * 1000}
-        await self.bus.request_json(
-            f"$JS.API.CONSUMER.CREATE.FLOW.agent-{agent}", {"stream_name": "FLOW", "config": config}
-        )
+
+async def publish(bus: Bus, *entries: Entry) -> int:
+    """Store messages one after the other, as who sends them would; the last one's sequence."""
+    sequence = 0
+    for entry in entries:
+        sequence = await bus.publish(entry.address.subject, entry.body)
+    return sequence
+
+
+async def publish_at_once(bus: Bus, entries: Iterable[Entry]) -> None:
+    """Store messages in any order."""
+    await asyncio.gather(*(bus.publish(entry.address.subject, entry.body) for entry in entries))
 
 
 def name_of_status(flow: Flow) -> str:

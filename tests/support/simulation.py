@@ -1,5 +1,8 @@
 """One flow in memory: a stream that is write-once, a clock that moves when told to, agents and people as the test says,
 and the coordinator's real decisions. Everything goes over the wire's bytes.
+
+It stays beside the kit of servers and workers, and beside `handrail.testing`: no broker, no event loop and no shell
+is in it. So a test says each message by itself, those that no agent would send too, and tries thousands of flows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Replicas of the coordinator in memory; a `Stage` says in which order their calls of the broker are made."""
+"""Replicas of the coordinator in memory; a `Stage` says in which order their calls of the broker are made.
+
+The broker is that of `handrail.testing`, which makes each call at once. Here a call waits for its turn, so that every
+order of the calls of several replicas can be tried, which no real server offers.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import grpc.aio
@@ -19,13 +19,13 @@ import grpc.aio
 from handrail.cli.dev.processes import Child, stop
 from handrail.cli.probe import serves
 from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
-from handrail.mesh.bus import Bus, BusSettings, NatsBus
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.streams import FLOW, TIMER, durables, ensure_streams
+from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
 from tests.chaos.history import book
-from tests.chaos.history.story import FLOW_TYPE, template
-from tests.support.flows import stored
+from tests.chaos.history.story import template
+from tests.support.mesh import COORDINATORS, Mesh
 from tests.support.nats_server import FreePorts, NatsServer, running_cluster, running_server
 
 ROOT = Path(__file__).parents[3]
@@ -77,13 +77,10 @@ class Site:
         book.create(self.book)
         async with await NatsBus.connect(self.settings) as bus:
             await _until(lambda: ensure_streams(bus, replicas=self.size.servers))
-            catalog = Catalog(bus)
-            flow_type = template(int(self.size.timeout.total_seconds()))
-            await catalog.put(stored(flow_type))
-            await catalog.refresh()
-            await durables.ensure_durables(bus, catalog.all())
-            await catalog.activate(FLOW_TYPE, 1, by="olga", reason="it begins", now=datetime.now(UTC))
-            await self._set_ack_wait(bus)
+            mesh = Mesh(bus, Catalog(bus))
+            await mesh.put(template(int(self.size.timeout.total_seconds())))
+            for durable in (*COORDINATORS, "desk", "ledger"):
+                await mesh.set_ack_wait(durable, self.size.ack_wait)
         for child in (*self.coordinators, *self.workers):
             child.start()
         for address in self.addresses:
@@ -122,20 +119,6 @@ class Site:
             for child in (*self.coordinators, *self.workers)
             if not child.is_running
         ]
-
-    async def _set_ack_wait(self, bus: Bus) -> None:
-        for stream, durable in (
-            (FLOW, durables.DECIDE),
-            (FLOW, durables.TRACK),
-            (TIMER, durables.DUE),
-            (FLOW, "agent-desk"),
-            (FLOW, "agent-ledger"),
-        ):
-            info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
-            config = {**info["config"], "ack_wait": int(self.size.ack_wait.total_seconds()) * 1_000_000_000}
-            await bus.request_json(
-                f"$JS.API.CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": config}
-            )
 
     def _coordinator(self, number: int) -> Child:
         return self._child(

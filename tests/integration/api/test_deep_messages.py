@@ -20,6 +20,7 @@ from handrail.v1 import flow_service_pb2 as pb
 from payments.v1.payments_pb2 import CustomerNotified
 from tests.support import flows
 from tests.support.api import Api, bearer
+from tests.support.mesh import publish
 from tests.support.waiting import eventually
 
 
@@ -65,8 +66,7 @@ async def test_lists_go_on_beside_what_is_too_deep_or_too_large(api: Api, bus: B
         flow_type = "wide" if flow_id == wide else "deep"
         first = flows.start(flow_id, flow_type=flow_type, message=SourceContext(file_name="a"))
         proposal = flows.enriched(flow_id, flow_type=flow_type, kind=Kind.PROPOSAL, message=message)
-        for entry in (first, proposal):
-            await bus.publish(entry.address.subject, entry.body)
+        await publish(bus, first, proposal)
 
     async def all_that_fit_ask() -> bool:
         return set(await asked(api)) == {fits, wide}

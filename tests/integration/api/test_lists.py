@@ -27,6 +27,7 @@ from handrail.v1.flow_service_pb2 import (
 )
 from tests.support import flows
 from tests.support.api import Api, bearer, refused
+from tests.support.mesh import publish
 
 
 @pytest.fixture
@@ -34,10 +35,6 @@ async def api(api: Api) -> Api:
     """A coordinator that knows the small flow type of these tests, gated as version 2 of another name."""
     await api.replica.catalog.put(flows.stored(flows.template()))
     return api
-
-
-async def publish(bus: Bus, *entries: Any) -> list[int]:
-    return [await bus.publish(entry.address.subject, entry.body) for entry in entries]
 
 
 async def ask(api: Api, method: str, request: Any, answer: Any) -> Any:
@@ -92,7 +89,7 @@ async def test_a_token_of_another_listing_is_refused(api: Api, bus: Bus) -> None
 
 
 async def test_events_are_listed_in_stream_order_page_by_page(api: Api, bus: Bus) -> None:
-    stored = await publish(bus, flows.start(), flows.enriched(), flows.notified())
+    stored = [await publish(bus, entry) for entry in (flows.start(), flows.enriched(), flows.notified())]
     request = ListFlowEventsRequest(flow_id=flows.FLOW_ID, page_size=2)
     listed = await all_pages(api, "FlowService/ListFlowEvents", request, ListFlowEventsResponse, "events")
     assert [each.sequence for each in listed] == stored

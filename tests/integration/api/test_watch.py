@@ -16,14 +16,14 @@ from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.reconcile.drain import Drain
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.permissions import render, users
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.flow_service_pb2 import WatchFlowRequest, WatchFlowResponse
 from payments.v1.payments_pb2 import ChargebackReceived
 from tests.conftest import Connect
 from tests.support import flows
+from tests.support.accounts import as_user, guarded_server
 from tests.support.api import EOF, Api, bearer, refused, running_api
-from tests.support.nats_server import running_server
+from tests.support.mesh import publish
 from tests.support.waiting import until
 
 
@@ -32,10 +32,6 @@ async def api(api: Api) -> Api:
     """A coordinator that knows the small flow type of these tests."""
     await api.replica.catalog.put(flows.stored(flows.template()))
     return api
-
-
-async def publish(bus: NatsBus, *entries: Any) -> list[int]:
-    return [await bus.publish(entry.address.subject, entry.body) for entry in entries]
 
 
 def watch(api: Api, *, after: int = 0, flow_id: str = flows.FLOW_ID) -> Any:
@@ -58,7 +54,7 @@ async def next_event(call: Any) -> WatchFlowResponse:
 
 
 async def test_what_was_stored_comes_first_and_then_what_is_stored_live(api: Api, bus: NatsBus) -> None:
-    (first,) = await publish(bus, flows.start())
+    first = await publish(bus, flows.start())
     call = watch(api)
     seen = await next_event(call)
     assert (seen.sequence, seen.status) == (first, FlowStatus.FLOW_STATUS_RUNNING)
@@ -66,14 +62,14 @@ async def test_what_was_stored_comes_first_and_then_what_is_stored_live(api: Api
 
     checkpoint = await call.read()
     assert (checkpoint.HasField("event"), checkpoint.sequence) == (False, first)
-    later = await publish(bus, flows.enriched(), flows.notified())
+    later = [await publish(bus, entry) for entry in (flows.enriched(), flows.notified())]
     live = [await next_event(call), await next_event(call)]
     assert [response.sequence for response in live] == later
     assert live[-1].status == FlowStatus.FLOW_STATUS_COMPLETED
 
 
 async def test_a_watch_resumes_behind_a_sequence(api: Api, bus: NatsBus) -> None:
-    _, second, third = await publish(bus, flows.start(), flows.enriched(), flows.notified())
+    _, second, third = [await publish(bus, entry) for entry in (flows.start(), flows.enriched(), flows.notified())]
     call = watch(api, after=second)
     seen = await next_event(call)
     assert (seen.sequence, seen.status) == (third, FlowStatus.FLOW_STATUS_COMPLETED)
@@ -100,7 +96,7 @@ async def test_nothing_is_lost_or_repeated_while_many_publish(api: Api, bus: Nat
     await next_event(call)
     stored = await before + await asyncio.gather(*(publish(bus, entry) for entry in others[30:]))
     seen = [(await next_event(call)).sequence for _ in others]
-    assert seen == sorted(sequence for (sequence,) in stored)
+    assert seen == sorted(stored)
 
 
 async def test_a_watch_that_is_cancelled_leaves_no_subscription(api: Api, bus: NatsBus) -> None:
@@ -114,7 +110,7 @@ async def test_a_watch_that_is_cancelled_leaves_no_subscription(api: Api, bus: N
 
 
 async def test_a_quiet_watch_says_that_it_is_alive(api: Api, bus: NatsBus) -> None:
-    (first,) = await publish(bus, flows.start())
+    first = await publish(bus, flows.start())
     store = api.replica.store
     watcher = Watcher(bus, store, Drain(), checkpoint=timedelta(milliseconds=50))
     found = await Finder(bus, store).flow(flows.FLOW_ID)
@@ -140,14 +136,14 @@ async def test_a_missed_hint_only_delays(api: Api, bus: NatsBus, monkeypatch: py
     monkeypatch.setattr(bus, "subscribe", deaf)
     call = watch(api)
     await next_event(call)
-    (second,) = await publish(bus, flows.enriched())
+    second = await publish(bus, flows.enriched())
     assert (await next_event(call)).sequence == second
 
 
 async def test_a_drain_ends_a_watch_with_where_to_resume(bus: NatsBus, tmp_path: Path) -> None:
     async with running_api(bus, tmp_path) as api:
         await api.replica.catalog.put(flows.stored(flows.template()))
-        (first,) = await publish(bus, flows.start())
+        first = await publish(bus, flows.start())
         call = watch(api)
         await next_event(call)
         draining = asyncio.create_task(api.server.drain())
@@ -179,10 +175,9 @@ async def test_the_finder_tells_what_is_not_there(bus: NatsBus, store: Any) -> N
 async def test_a_watch_hears_of_what_an_agent_publishes_from_its_own_account(tmp_path: Path, connect: Connect) -> None:
     # With the generated permissions agents are in an account of their own; the coordinator's hints must get across.
     template = flows.template()
-    passwords = {user.name: "secret" for user in users([template.proto])}
-    with running_server(tmp_path / "nats", accounts=render([template.proto], passwords)) as server:
-        bus = await connect(server.settings("coordinator", user="coordinator", password="secret"))
-        agent = await connect(server.settings("detection", user="detection", password="secret"))
+    with guarded_server(tmp_path / "nats", template.proto) as server:
+        bus = await connect(as_user(server, "coordinator"))
+        agent = await connect(as_user(server, "detection"))
         async with running_api(bus, tmp_path) as api:
             await api.replica.catalog.put(flows.stored(template))
             await publish(agent, flows.start())
@@ -191,8 +186,8 @@ async def test_a_watch_hears_of_what_an_agent_publishes_from_its_own_account(tmp
             await call.read()  # the checkpoint: everything there is was sent
             heard = asyncio.Event()
             subscription = await bus.subscribe(f"flow.*.{flows.FLOW_ID}.>", lambda _: heard.set())
-            enrichment = await connect(server.settings("enrichment", user="enrichment", password="secret"))
-            (second,) = await publish(enrichment, flows.enriched())
+            enrichment = await connect(as_user(server, "enrichment"))
+            second = await publish(enrichment, flows.enriched())
             assert (await next_event(call)).sequence == second
             await heard.wait()
             await subscription.unsubscribe()

@@ -13,30 +13,20 @@ from handrail.mesh import permissions
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import User, accounts, matches, render, users
 from handrail.mesh.wire.subjects import Address, Kind, activation_subject, template_subject, timer_subject
-from handrail.v1.template_pb2 import FlowTemplate, Gate, Step, Undo
+from handrail.v1.template_pb2 import FlowTemplate, Step, Undo
+from tests.support.accounts import asked_and_granted
 
 FLOW_ID, EVENT_ID = "a" * 32, "b" * 32
 RESERVED_KINDS = (Kind.RELEASED, Kind.RETRY, Kind.UNDO, Kind.DECISION)
 
 
 def refund(version: int = 1, *, gated: bool = True) -> FlowTemplate:
-    return FlowTemplate(
-        name="refund",
-        version=version,
-        starts_with=["shop.v1.Asked"],
-        started_by=["desk"],
-        steps=[
-            Step(name="grant", agent="refunds", after=["shop.v1.Asked"], emits=["shop.v1.Granted"]),
-            Step(
-                name="pay",
-                agent="ledger",
-                after=["shop.v1.Granted"],
-                emits=["shop.v1.Paid"],
-                undo=Undo(emits=["shop.v1.Reversed"]),
-            ),
-        ],
-        gates=[Gate(name="large", on="shop.v1.Granted")] if gated else [],
-    )
+    undo = Undo(emits=["shop.v1.Reversed"])
+    pay = Step(name="pay", agent="ledger", after=["shop.v1.Granted"], emits=["shop.v1.Paid"], undo=undo)
+    template = asked_and_granted(pay, version=version)
+    if gated:
+        template.gates.add(name="large", on="shop.v1.Granted")
+    return template
 
 
 def user(name: str, *templates: FlowTemplate) -> User:

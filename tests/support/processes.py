@@ -1,0 +1,37 @@
+"""Agents as worker processes of their own, with no settings but those of the test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.nats_server import NatsServer
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def worker_process(
+    server: NatsServer, path: str, *, log: Path, environment: Mapping[str, str], workers: int = 1
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of the agent `module:agent`, or a supervisor of several, killed when the block ends."""
+    several = f"from handrail.agents.runner import run_workers; exit(run_workers({path!r}, workers={workers}))"
+    command = ["-m", "handrail.agents.runner", path] if workers == 1 else ["-c", several]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("HANDRAIL_", "OTEL_"))}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**plain, "HANDRAIL_NATS": server.url, **environment},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
