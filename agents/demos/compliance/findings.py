@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 from compliance.v1.compliance_pb2 import Finding, Severity
+from handrail.mesh.printable import clean, shortened
 
 LIMIT = 20
 SUBJECT_LIMIT = 300
@@ -54,13 +55,9 @@ class Findings:
         self._count += 1
         if len(self._kept[severity]) < LIMIT:
             finding = Finding(
-                code=code, severity=severity, subject=_clean(subject, SUBJECT_LIMIT), text=_clean(text, TEXT_LIMIT)
+                code=code,
+                severity=severity,
+                subject=shortened(clean(subject), SUBJECT_LIMIT),
+                text=shortened(clean(text), TEXT_LIMIT),
             )
             self._kept[severity].append(finding)
-
-
-def _clean(text: str, limit: int) -> str:
-    """Text without what is not Unicode or controls a terminal, and no longer than it may be."""
-    valid = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    printable = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in valid)
-    return printable if len(printable) <= limit else printable[: limit - 1] + "…"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from contextlib import suppress
 
 from handrail.agents.bindings import Bindings
 from handrail.agents.in_flight import InFlight
@@ -14,6 +13,7 @@ from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import workers
 from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.waiting import pause
 from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
 
 _logger = logging.getLogger(__name__)
@@ -51,10 +51,7 @@ class Beat:
                 if error.text != self._refusal:
                     self._refusal = error.text
                     _logger.warning("this worker can't say that it is there: %s", error.text)
-            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(workers.BEAT.total_seconds()):
-                    await self._wake.wait()
+            await pause(self._wake, workers.BEAT)
 
     def _state(self) -> WorkerState:
         agent = self._bindings.agent

@@ -13,6 +13,7 @@ from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions.accounts import HINTS
 from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.stream_walk import listed_subjects
 
 _logger = logging.getLogger(__name__)
 
@@ -58,19 +59,9 @@ class HaltWatch:
         """Read which flows were halted or moved so far."""
         for flow_type in self._flow_types():
             for hint in HINTS:
-                await self._load(hint.replace("flow.*.", f"flow.{flow_type}.", 1))
-
-    async def _load(self, subjects: str) -> None:
-        offset = 0
-        while True:
-            query = {"subjects_filter": subjects, "offset": offset}
-            info = await self._bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}", query)
-            page = info["state"].get("subjects") or {}
-            for subject in page:
-                self._hints.add(subject)
-            offset += len(page)
-            if not page or offset >= int(info.get("total", 0)):
-                return
+                decided = hint.replace("flow.*.", f"flow.{flow_type}.", 1)
+                for subject in await listed_subjects(self._bus, FLOW, decided):
+                    self._hints.add(subject)
 
     def _reload(self) -> None:
         """What was decided while the connection was gone was not heard."""

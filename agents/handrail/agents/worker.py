@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from contextlib import suppress
+from datetime import timedelta
 
 from handrail.agents.beat import Beat
 from handrail.agents.bindings import Bindings
@@ -25,13 +25,15 @@ from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import ACK_WAIT, agent_durable
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
+from handrail.mesh.waiting import pause
 
 _logger = logging.getLogger(__name__)
 
 _CANCEL_AGAIN = 0.5
-_POLL = 2.0
 _REMIND = 30.0
-"""Seconds: how often new templates are looked for, and how often a worker that waits for one says so."""
+"""Seconds; a worker that waits for a template that names it says so as often as this."""
+_POLL = timedelta(seconds=2)
+"""How often new templates are looked for."""
 
 
 class Worker:
@@ -147,13 +149,12 @@ class Worker:
                     self._agent.name,
                     ", ".join(catalog.names()) or "none",
                 )
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _POLL)
+            await pause(self._stop, _POLL)
 
     async def _learn(self, catalog: Catalog, pulling: _Pulling, beat: Beat) -> None:
         """Take up templates that are stored while the worker runs."""
         while True:
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL.total_seconds())
             try:
                 if await self._refresh(catalog):
                     beat.tell()

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from handrail.mesh.printable import clean, json_text
+from handrail.mesh.printable import clean, json_text, shortened
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """A JSON value."""
@@ -45,7 +45,7 @@ class Output:
         if not whole and empty:
             print(empty)
             return
-        cells = [[cut(cell, _WIDEST) for cell in row] for row in whole]
+        cells = [[shortened(cell, _WIDEST) for cell in row] for row in whole]
         for line in columns([list(headers), *cells]):
             print(line)
         if cells != whole:
@@ -74,8 +74,3 @@ def time(stamp: Timestamp) -> str:
     if not stamp.seconds and not stamp.nanos:
         return ""
     return stamp.ToDatetime(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
-
-
-def cut(text: str, length: int) -> str:
-    """Text that is no longer than this; an ellipsis stands for the rest."""
-    return text if len(text) <= length else text[: length - 1] + "…"

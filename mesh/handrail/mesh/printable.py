@@ -17,6 +17,16 @@ def clean_lines(text: str) -> str:
     return "\n".join(map(clean, text.split("\n")))
 
 
+def shortened(text: str, length: int) -> str:
+    """A text that is no longer than this; an ellipsis stands for the rest."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def cut(text: str, length: int = 120) -> str:
+    """A text on one line, shortened for an error."""
+    return shortened(" ".join(text.split()), length)
+
+
 def json_text(value: object, *, indent: int | None = None) -> str:
     """A value as JSON that any parser reads back unchanged. Characters that are not printable come as `\\u202e`."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from handrail.cli.commands.quarantine import hex_dump
 from handrail.cli.enum_words import choice_of, choice_word, choices, is_final, spelled, status, word
-from handrail.cli.output import Output, columns, cut, time
+from handrail.cli.output import Output, columns, time
 from handrail.v1.decision_pb2 import Choice, FlowStatus
 from tests.support.dev import HANDRAIL, environment
 
@@ -76,11 +76,6 @@ def test_a_long_cell_of_a_table_is_cut_and_a_remark_says_where_the_rest_is(capsy
     assert told.err == "handrail: … stands for text that is cut; --output json has all of it\n"
     Output("table").table(("A", "B"), [("a" * 160, 1)])
     assert "…" not in "".join(capsys.readouterr())
-
-
-def test_long_text_is_cut() -> None:
-    assert cut("abcdef", 4) == "abc…"
-    assert cut("abcd", 4) == "abcd"
 
 
 def test_times_are_in_utc_to_the_millisecond() -> None:

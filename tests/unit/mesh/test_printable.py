@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handrail.mesh.printable import clean, clean_lines, json_text
+from handrail.mesh.printable import clean, clean_lines, cut, json_text, shortened
 from handrail.mesh.telemetry.logs import Lines
 from handrail.mesh.template.yaml_writer import to_text
 from handrail.v1.template_pb2 import FlowTemplate
@@ -28,6 +28,12 @@ def test_a_line_is_printable(text: str) -> None:
 def test_what_is_printable_stays_as_it_is() -> None:
     assert clean("Zürich, 東京 🎉 a\\b") == "Zürich, 東京 🎉 a\\b"
     assert json_text({"town": "Zürich 🎉"}) == '{"town": "Zürich 🎉"}'
+
+
+def test_long_text_is_shortened_with_an_ellipsis() -> None:
+    assert shortened("ab\ndef", 4) == "ab\n…"
+    assert shortened("abcd", 4) == "abcd"
+    assert cut("ab\n  def", 4) == "ab …"
 
 
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda inner: st.dictionaries(st.text(), inner)))

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from handrail.analysis.check.graph import goes_on
 from handrail.analysis.diff.phrases import Names, enumerated, people, spoken
+from handrail.mesh.printable import shortened
 from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED, emits_of
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
@@ -170,7 +171,7 @@ class _Charting:
     def _event(self, message_type: str) -> str:
         """A message as it is published: a proposal, where gates are on it."""
         name = self._names.short(message_type)
-        return self._node(f"event {message_type}", Kind.EVENT, _cut(name, 2 * _LINE), tip=message_type)
+        return self._node(f"event {message_type}", Kind.EVENT, shortened(name, 2 * _LINE), tip=message_type)
 
     def _fact(self, message_type: str) -> str:
         """Where a message counts: behind its gates."""
@@ -188,7 +189,3 @@ class _Charting:
 def _wrapped(text: str) -> list[str]:
     """Text in lines of bearable length, the last one cut where there would be too many."""
     return textwrap.wrap(text, _LINE, max_lines=_LINES, placeholder=" …", break_on_hyphens=False)
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"

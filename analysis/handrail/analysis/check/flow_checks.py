@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from handrail.analysis.check.bounds import Bounds
 from handrail.analysis.check.codes import finding
 from handrail.analysis.check.graph import FlowGraph, goes_on
-from handrail.mesh.conditions.expression import cut
 from handrail.mesh.conditions.policy import Count
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import MESSAGE_LIMIT
+from handrail.mesh.printable import cut
 from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED, emits_of, fact_types
 from handrail.v1 import template_pb2 as pb
 

@@ -9,12 +9,13 @@ from typing import NamedTuple, cast
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from handrail.analysis.check.codes import finding
-from handrail.mesh.conditions.expression import COUNTS, FACTS, PROPOSALS, cut, nearest
+from handrail.mesh.conditions.expression import COUNTS, FACTS, PROPOSALS, nearest
 from handrail.mesh.conditions.policy import Policy
 from handrail.mesh.contracts import Contracts, well_known
 from handrail.mesh.contracts.field_rules import excludes_infinity
 from handrail.mesh.errors import HandrailError, PolicyError
 from handrail.mesh.permissions import RESERVED
+from handrail.mesh.printable import cut
 from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED, Terms, bounded
 from handrail.v1 import template_pb2 as pb
 

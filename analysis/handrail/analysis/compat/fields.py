@@ -10,6 +10,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from handrail.analysis.compat import validation
 from handrail.analysis.compat.change import Change, Level
 from handrail.analysis.compat.contract_set import ContractSet, Defined, is_real_oneof
+from handrail.mesh.contracts.json_names import json_name
 from handrail.mesh.errors import HandrailError
 
 _SAME_BYTES = (
@@ -137,14 +138,6 @@ def spelled(field: FieldDescriptorProto) -> str:
     """The type of a field as a contract spells it."""
     name = field.type_name.removeprefix(".") or FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
     return f"repeated {name}" if field.label == _REPEATED else name
-
-
-def json_name(field: FieldDescriptorProto) -> str:
-    """The name of a field in JSON, which some compilers leave to be derived."""
-    if field.json_name:
-        return field.json_name
-    head, *tail = field.name.split("_")
-    return head + "".join(word[:1].upper() + word[1:] for word in tail)
 
 
 def oneof_of(message: DescriptorProto, field: FieldDescriptorProto) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from handrail.analysis.infer.notes import Notes, times
 from handrail.analysis.infer.traffic import Traffic
-from handrail.mesh.conditions.expression import cut
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.printable import cut
 from handrail.mesh.template.specs import Terms
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleTripped

@@ -8,9 +8,9 @@ from handrail.analysis.replay.changes import Change, GateChange, RuleChange, cha
 from handrail.analysis.replay.observed import Observed
 from handrail.analysis.replay.reasons import values_read
 from handrail.analysis.replay.trial import Asked, Facts, Trial, Tripped
-from handrail.mesh.conditions.expression import cut
 from handrail.mesh.flow import Flow, Proposal, ProposalState
 from handrail.mesh.fold import status
+from handrail.mesh.printable import cut
 from handrail.mesh.wire.envelope import Recorded, timestamp
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.template_service_pb2 import PolicyVerdict, ReplayDifference

@@ -14,8 +14,10 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.flow_store import FlowStore, History
+from handrail.mesh.streams.outcomes import readable
+from handrail.mesh.streams.stream_walk import listed_subjects
 from handrail.mesh.wire import ids
-from handrail.mesh.wire.envelope import Recorded, decode
+from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import COORDINATOR, Kind, parse
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -63,11 +65,11 @@ class Finder:
         """
         proposals = f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>"
         newest = await self._newest(proposals)
-        if newest is not None and _is_readable(newest):
+        if newest is not None and readable(newest) is not None:
             return _found(newest)
         for subject in await self._subjects(proposals) if newest is not None else ():
             message = await self._newest(subject)
-            if message is not None and _is_readable(message):
+            if message is not None and readable(message) is not None:
                 return _found(message)
         raise no_approval(event_id)
 
@@ -116,10 +118,7 @@ class Finder:
         return await self._bus.last_on_leader(FLOW, subject_filter, timeout=time_left(API_TIMEOUT))
 
     async def _subjects(self, subject_filter: str) -> Sequence[str]:
-        answer = await self._bus.request_json(
-            f"$JS.API.STREAM.INFO.{FLOW}", {"subjects_filter": subject_filter}, timeout=time_left(API_TIMEOUT)
-        )
-        return tuple(answer["state"].get("subjects") or ())
+        return await listed_subjects(self._bus, FLOW, subject_filter, timeout=time_left(API_TIMEOUT))
 
 
 def no_flow(flow_id: str) -> HandrailError:
@@ -141,11 +140,3 @@ def _is_within(recorded: Recorded, sequence: int, time: datetime | None) -> bool
 def _found(message: RawMessage) -> Found:
     _, flow_type, flow_id, _ = message.subject.split(".", 3)
     return Found(flow_type, flow_id, message.sequence)
-
-
-def _is_readable(message: RawMessage) -> bool:
-    try:
-        decode(message.subject, message.body, sequence=message.sequence, time=message.time)
-    except HandrailError:
-        return False
-    return True

@@ -8,10 +8,10 @@ from datetime import timedelta
 
 from handrail.coordinator.api.server import Server
 from handrail.coordinator.reconcile.diagnosis import Diagnosis, Findings
-from handrail.coordinator.reconcile.supervise import pause
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW
+from handrail.mesh.waiting import pause
 
 log = logging.getLogger(__name__)
 

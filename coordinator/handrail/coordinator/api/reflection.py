@@ -20,6 +20,8 @@ from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from handrail.mesh.contracts import json_names
+
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """The names under which reflection is served."""
 
@@ -37,8 +39,7 @@ class Files:
         self._symbols: dict[str, str] = {}
         self._extensions: dict[tuple[str, int], str] = {}
         for proto in protos:
-            for message in proto.message_type:
-                _name_for_json(message)
+            json_names.fill_in(proto.message_type)
             self._files[proto.name] = proto
             self._symbols.update(dict.fromkeys(_symbols(proto), proto.name))
             for extension in proto.extension:
@@ -180,16 +181,6 @@ def _as_v1(alpha: FileDescriptorProto) -> FileDescriptorProto:
             method.input_type = method.input_type.replace(".v1alpha.", ".v1.")
             method.output_type = method.output_type.replace(".v1alpha.", ".v1.")
     return proto
-
-
-def _name_for_json(message: DescriptorProto) -> None:
-    """Fill in the fields' JSON names, which descriptors of a running Python leave out: clients then print others."""
-    for field in message.field:
-        if not field.json_name:
-            first, *rest = field.name.split("_")
-            field.json_name = first + "".join(part[:1].upper() + part[1:] for part in rest)
-    for nested in message.nested_type:
-        _name_for_json(nested)
 
 
 def _symbols(proto: FileDescriptorProto) -> Iterable[str]:

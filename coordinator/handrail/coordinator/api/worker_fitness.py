@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -11,6 +10,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, RunState
 from handrail.mesh.streams.workers import Fit, Workers, agents_of, live_workers
 from handrail.mesh.template import Template
+from handrail.mesh.waiting import Patience
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_service_pb2 import UnfitAgent
 
@@ -24,15 +24,13 @@ async def unfit_agents(bus: Bus, template: Template) -> list[UnfitAgent]:
 
     Raises what `Bus.direct_get` raises.
     """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + _PATIENCE.total_seconds()
+    patience = Patience(_PATIENCE, first=_AGAIN, longest=_AGAIN)
     while True:
         workers = await live_workers(bus, agents_of(template))
         asked = [each for each in workers.values() if each.states]
         undecided = [each for each in asked if each.fit(template.name, template.version) is Fit.UNKNOWN]
-        if not undecided or loop.time() >= until:
+        if not undecided or not await patience.wait():
             return list(_unfit(asked, template.name, template.version))
-        await asyncio.sleep(_AGAIN.total_seconds())
 
 
 def require_fit(template: Template, unfit: Iterable[UnfitAgent]) -> None:

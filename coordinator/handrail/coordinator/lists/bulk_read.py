@@ -21,6 +21,7 @@ from handrail.mesh.bus import NatsBus
 from handrail.mesh.bus.delivery import place
 from handrail.mesh.bus.protocol import Message, parse_headers
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
+from handrail.mesh.waiting import pause
 
 PAGE = 1000
 """Messages asked for at a time. Two requests are open at once: one is read while the other is on its way."""
@@ -28,7 +29,7 @@ PAGE = 1000
 _PAGE_BYTES = 8 << 20
 _EXPIRES = 5.0
 _INACTIVE = 30.0
-_SILENCE = 2.0
+_SILENCE = timedelta(seconds=2)
 _PATIENCE = timedelta(seconds=30)
 
 
@@ -78,9 +79,7 @@ class Scan:
             if not self._complete:
                 self._ask()
                 self._arrived.clear()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_SILENCE):
-                        await self._arrived.wait()
+                await pause(self._arrived, _SILENCE)
             page, self._buffer = self._buffer, []
             if page:
                 heard_at = loop.time()

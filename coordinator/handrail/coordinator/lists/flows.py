@@ -18,10 +18,10 @@ from handrail.mesh.bus import Bus, RawMessage, fresh_read
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Proposal, ProposalState
 from handrail.mesh.fold import status as status_of
-from handrail.mesh.streams import FLOW, QUARANTINE, stream_walk
+from handrail.mesh.streams import FLOW, QUARANTINE, outcomes, stream_walk
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire import ids
-from handrail.mesh.wire.envelope import Recorded, Unreadable, decode, timestamp
+from handrail.mesh.wire.envelope import Recorded, Unreadable, timestamp
 from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind, parse
 from handrail.v1.decision_pb2 import ApprovalRequested, FlowStatus
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -153,7 +153,7 @@ class Scanner:
         return flow if flow.first is not None else None
 
     async def _asked(self, message: RawMessage) -> Asked | Unreadable | None:
-        request = _readable(message)
+        request = outcomes.readable(message)
         if request is None:
             return None
         try:
@@ -220,13 +220,6 @@ async def chunks(items: AsyncIterator[Item], size: int) -> AsyncIterator[list[It
             chunk = []
     if chunk:
         yield chunk
-
-
-def _readable(message: RawMessage) -> Recorded | None:
-    try:
-        return decode(message.subject, message.body, sequence=message.sequence, time=message.time)
-    except HandrailError:
-        return None  # quarantined by whoever it was delivered to
 
 
 def _proposal_of(request: Recorded) -> str:

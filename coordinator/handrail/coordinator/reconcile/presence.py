@@ -23,6 +23,7 @@ from handrail.mesh.bus.api import MESSAGE_NOT_FOUND
 from handrail.mesh.errors import HandrailError, WrongSequence
 from handrail.mesh.flow.absence import ABSENT_AFTER, Absence
 from handrail.mesh.streams.durables import DUE
+from handrail.mesh.waiting import pause
 from handrail.mesh.wire.envelope import from_timestamp, timestamp
 from handrail.v1 import decision_pb2 as pb
 
@@ -73,8 +74,7 @@ class Presence:
                         await self._beat()
             except HandrailError as error:
                 log.warning("no sign of presence this time: %s", error.text)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), self._absent_after.total_seconds() / 3)
+            await pause(stopping, self._absent_after / 3)
 
     async def _timers_are_handled(self) -> bool:
         """Whether every timer that fired was handed out, or more of them than the last time."""

@@ -18,7 +18,7 @@ from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard
-from handrail.coordinator.reconcile.supervise import keep_running, pause
+from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL, Sweep
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.track_consumer import TrackConsumer
@@ -29,6 +29,7 @@ from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, ensure_durables
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.waiting import pause
 
 log = logging.getLogger(__name__)
 

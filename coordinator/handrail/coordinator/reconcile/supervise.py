@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from handrail.coordinator.reconcile.troubles import Troubles
+from handrail.mesh.waiting import pause
 
 _FIRST_WAIT = timedelta(seconds=0.5)
 _LONGEST_WAIT = timedelta(seconds=15)
@@ -35,9 +35,3 @@ async def keep_running(name: str, run: Run, stopping: asyncio.Event, troubles: T
             wait = _FIRST_WAIT
         await pause(stopping, wait)
         wait = min(wait * 2, _LONGEST_WAIT)
-
-
-async def pause(stopping: asyncio.Event, duration: timedelta) -> None:
-    """Wait so long, or until `stopping` is set."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), duration.total_seconds())

@@ -21,7 +21,6 @@ from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import is_given_up
-from handrail.coordinator.reconcile.supervise import pause
 from handrail.coordinator.reconcile.sweep_marks import Mark, read_mark, read_streams, write_mark
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import NatsBus
@@ -29,6 +28,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.fold import is_final
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.flow_store import FlowStore, History
+from handrail.mesh.waiting import pause
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.subjects import parse
 from handrail.v1.error_reason_pb2 import ErrorReason

@@ -21,6 +21,7 @@ from handrail.mesh.bus import Delivery, NatsBus, Pull
 from handrail.mesh.fold import fold, is_complete, pinned_version
 from handrail.mesh.streams.durables import TRACK
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.waiting import pause
 from handrail.mesh.wire import envelope
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind
@@ -94,8 +95,7 @@ class TrackConsumer:
         keeping = asyncio.create_task(self._held.keep(), name=f"keep {TRACK}")
         try:
             while not stopping.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), LAG.total_seconds())
+                await pause(stopping, LAG)
                 await self._handle_collected()
         finally:
             await pull.stop()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 
 from handrail.analysis.replay.stored import Stored
 from handrail.mesh.bus import Bus, RawMessage, TooManySubjects
 from handrail.mesh.bus.direct_get import READ_TIMEOUT
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.streams import FLOW
+from handrail.mesh.waiting import Patience
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.subjects import Kind, filter_for, flow_filter
 
@@ -25,7 +27,7 @@ TOGETHER = 128
 
 _OVERHEAD = 400
 """Bytes that a message takes besides its body, about."""
-_PAUSE = 0.05
+_PAUSE = timedelta(seconds=0.05)
 
 Flow = list[Stored]
 
@@ -118,8 +120,7 @@ class Gathering:
         if from_sequence > up_to.sequence:
             return []
         filters = [*(flow_filter(self._flow_type, flow_id) for flow_id in flow_ids), filter_for(up_to.subject)]
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + READ_TIMEOUT.total_seconds()
+        patience = Patience(READ_TIMEOUT, first=_PAUSE, longest=_PAUSE)
         while True:
             try:
                 page = await self._bus.direct_get(
@@ -130,9 +131,8 @@ class Gathering:
             if page.messages and page.messages[-1].sequence == up_to.sequence:
                 wanted = set(flow_ids)
                 return [_stored(each) for each in page.messages if each.subject.split(".", 3)[2] in wanted]
-            if loop.time() > deadline:
+            if not await patience.wait():
                 raise BrokerUnavailable(f"no replica of stream {FLOW} answers with sequence {up_to.sequence}")
-            await asyncio.sleep(_PAUSE)
 
     async def _read_apart(self, flow_ids: Sequence[str], *, from_sequence: int, up_to: Stored) -> list[Stored]:
         if len(flow_ids) > 1:
@@ -149,7 +149,7 @@ class Gathering:
             if page.messages:
                 from_sequence = page.messages[-1].sequence + 1
             else:
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_PAUSE.total_seconds())
         return found
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
 from handrail.mesh.bus.bus import Bus
 from handrail.mesh.bus.direct_get import READ_TIMEOUT, Page, RawMessage
 from handrail.mesh.errors import BrokerUnavailable
+from handrail.mesh.waiting import FIRST_WAIT, Patience
 
 PATIENCE = timedelta(seconds=2)
 """How long a replica may take to get a message that the leader has."""
-
-FIRST_BACKOFF = 0.02
-LAST_BACKOFF = 0.5
-"""Seconds between two looks at replicas that lag: the first wait, and the longest."""
 
 
 async def newest(bus: Bus, stream: str, subject_filter: str) -> int:
@@ -31,10 +27,8 @@ async def by_sequence(
     message = await bus.by_sequence(stream, sequence)
     if message is not None or sequence > await newest(bus, stream, subject_filter):
         return message
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience.total_seconds()
-    while message is None and loop.time() < deadline:
-        await asyncio.sleep(FIRST_BACKOFF)
+    looks = Patience(patience, longest=FIRST_WAIT)
+    while message is None and await looks.wait():
         message = await bus.by_sequence(stream, sequence)
     return message
 
@@ -52,18 +46,15 @@ async def read(
 
     Asks again until one does. Raises BrokerUnavailable after `timeout`, TooManySubjects as `Bus.direct_get` does.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout.total_seconds()
-    backoff = FIRST_BACKOFF
+    patience = Patience(timeout)
     while True:
-        left = timedelta(seconds=max(0.0, deadline - loop.time()))
-        page = await bus.direct_get(stream, multi_last=filters, from_seq=after + 1 if after else 0, timeout=left)
+        page = await bus.direct_get(
+            stream, multi_last=filters, from_seq=after + 1 if after else 0, timeout=patience.left
+        )
         if max(page.up_to_sequence, *(message.sequence for message in page.messages[-1:]), 0) >= at_least:
             return page
-        if loop.time() + backoff > deadline:
+        if not await patience.wait():
             raise BrokerUnavailable(
                 f"{filters[0]}: no replica of the stream answers with sequence {at_least}; the last one knew "
                 f"{page.up_to_sequence}"
             )
-        await asyncio.sleep(backoff)
-        backoff = min(backoff * 2, LAST_BACKOFF)

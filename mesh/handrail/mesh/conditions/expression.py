@@ -25,6 +25,7 @@ from handrail.mesh.conditions.finite import CHECK, SUM, NumberRead, check, guard
 from handrail.mesh.conditions.syntax import Tree
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import PolicyError
+from handrail.mesh.printable import cut
 from handrail.v1.failure_pb2 import StepCompleted
 
 MAX_LENGTH = 10_000
@@ -154,12 +155,6 @@ class Expression:
             missing = f'No value with name "{fact.variable}" found in Activation'
             text = text.replace(missing, f"the flow has no {fact.message_type} yet")
         return cut(_STATUS.sub("", text), 500)
-
-
-def cut(text: str, length: int = 120) -> str:
-    """A text on one line, shortened for an error."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -35,11 +35,11 @@ from handrail.mesh.conditions.expression import (
     LATEST,
     Expression,
     Value,
-    cut,
 )
 from handrail.mesh.conditions.finite import NumberRead
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import PolicyError
+from handrail.mesh.printable import cut
 
 MOST_FACTS = 300
 """How many facts of one type a condition looks at, at most: the engine takes 6 microseconds for each, and a condition

@@ -17,6 +17,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto,
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 
+from handrail.mesh.contracts import json_names
 from handrail.mesh.errors import HandrailError
 from handrail.v1 import decision_pb2, event_pb2, failure_pb2, template_pb2
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -56,7 +57,7 @@ def file_proto(file: FileDescriptor) -> FileDescriptorProto:
     """The definition of a file as a message, with the JSON names that some compilers leave to be derived."""
     proto = FileDescriptorProto()
     file.CopyToProto(proto)
-    _name_for_json(proto.message_type)
+    json_names.fill_in(proto.message_type)
     return proto
 
 
@@ -143,15 +144,6 @@ def _link(pool: DescriptorPool, proto: FileDescriptorProto) -> FileDescriptor:
         raise _malformed(f"file {proto.name} contradicts itself or its imports: {error}") from error
 
 
-def _name_for_json(messages: Iterable[DescriptorProto]) -> None:
-    for message in messages:
-        for field in message.field:
-            if not field.json_name:
-                head, *tail = field.name.split("_")
-                field.json_name = head + "".join(word[:1].upper() + word[1:] for word in tail)
-        _name_for_json(message.nested_type)
-
-
 def _with_imports(files: Iterable[FileDescriptor]) -> Iterator[FileDescriptor]:
     seen: set[str] = set()
 
@@ -189,7 +181,7 @@ def _definition_bytes(definition: Descriptor | EnumDescriptor) -> bytes:
     proto = DescriptorProto() if isinstance(definition, Descriptor) else EnumDescriptorProto()
     definition.CopyToProto(proto)  # type: ignore[arg-type]
     if isinstance(proto, DescriptorProto):
-        _name_for_json([proto])
+        json_names.fill_in([proto])
     file = file_proto(definition.file)
     # The syntax decides what the same definition means: presence of fields, open or closed enums.
     dialect = FileDescriptorProto(syntax=file.syntax, edition=file.edition)

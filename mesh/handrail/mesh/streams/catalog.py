@@ -15,6 +15,7 @@ from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.streams.streams import TEMPLATE
 from handrail.mesh.template import Template
+from handrail.mesh.waiting import Patience
 from handrail.mesh.wire.envelope import timestamp
 from handrail.mesh.wire.subjects import activation_subject, template_subject
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -52,17 +53,13 @@ class Catalog:
     async def refresh_from_leader(self) -> None:
         """Read all that the stream's leader has now: for what a write or a refusal rests on."""
         newest, _ = await asyncio.gather(fresh_read.newest(self._bus, TEMPLATE, _EVERYTHING), self.refresh())
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + READ_TIMEOUT.total_seconds()
-        backoff = fresh_read.FIRST_BACKOFF
+        patience = Patience(READ_TIMEOUT)
         while self._next_sequence <= newest:
-            if loop.time() > deadline:
+            if not await patience.wait():
                 raise BrokerUnavailable(
                     f"no replica of the stream {TEMPLATE} answers with sequence {newest}; the last one knew "
                     f"{self._next_sequence - 1}"
                 )
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, fresh_read.LAST_BACKOFF)
             await self.refresh()
 
     async def refresh(self) -> bool:

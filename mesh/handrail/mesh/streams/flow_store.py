@@ -15,9 +15,10 @@ from handrail.mesh.fold import Versions, advance, fold, migration_of, pinned_ver
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams import outcomes
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.stream_walk import oldest_first
+from handrail.mesh.streams.stream_walk import listed_subjects, oldest_first
 from handrail.mesh.streams.streams import FLOW
 from handrail.mesh.template import Template
+from handrail.mesh.waiting import FIRST_WAIT, Patience
 from handrail.mesh.wire import envelope
 from handrail.mesh.wire.envelope import Entry, Malformed, Recorded
 from handrail.mesh.wire.subjects import Kind, flow_filter, is_text
@@ -215,7 +216,7 @@ class FlowStore:
         move the limit: one kind alone can pass it. A subject that is not UTF-8 is listed under another name, by which
         it can't be read: then the broker goes through the stream.
         """
-        subjects = await self._subjects(subject_filter, timeout)
+        subjects = await listed_subjects(self._bus, FLOW, subject_filter, timeout=timeout)
         messages: list[RawMessage] = []
         if not all(map(is_text, subjects)):
             return [message async for message in oldest_first(self._bus, FLOW, subject_filter)]
@@ -226,33 +227,15 @@ class FlowStore:
 
     async def _read_all(self, subjects: Sequence[str], timeout: timedelta) -> Sequence[RawMessage]:
         """The messages on these very subjects, from a replica that has all of them."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout.total_seconds()
+        looks = Patience(timeout, longest=FIRST_WAIT)
         while True:
             page = await self._bus.direct_get(FLOW, multi_last=subjects)
             if len(page.messages) == len(subjects):
                 return page.messages
-            if loop.time() > deadline:
+            if not await looks.wait():
                 raise BrokerUnavailable(
                     f"{subjects[0]}: no replica has all of the flow's messages; the last one knew {page.up_to_sequence}"
                 )
-            await asyncio.sleep(fresh_read.FIRST_BACKOFF)
-
-    async def _subjects(self, subject_filter: str, timeout: timedelta) -> list[str]:
-        subjects: list[str] = []
-        total = 1
-        while len(subjects) < total:
-            info = await self._bus.request_json(
-                f"$JS.API.STREAM.INFO.{FLOW}",
-                {"subjects_filter": subject_filter, "offset": len(subjects)},
-                timeout=timeout,
-            )
-            listed = info["state"].get("subjects") or {}
-            total = int(info.get("total", len(listed)))
-            if not listed:
-                break
-            subjects += listed
-        return subjects
 
 
 def _with_malformed(flow: Flow, history: Sequence[Recorded]) -> Flow:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
-from handrail.mesh.bus import Bus, RawMessage, fresh_read
+from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.streams.streams import FLOW
+from handrail.mesh.waiting import Patience
 from handrail.mesh.wire.envelope import Entry, Recorded, decode
 from handrail.mesh.wire.subjects import Address, outcome_filter
 
@@ -49,16 +49,12 @@ async def stored(bus: Bus, address: Address, *, patience: timedelta = _PATIENCE)
     replicated stream that means that the first copy died in flight with its leader: publish again.
     """
     place = _place(address)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience.total_seconds()
-    backoff = fresh_read.FIRST_BACKOFF
+    looks = Patience(patience)
     while True:
         page = await bus.direct_get(FLOW, multi_last=[place])
         found = next(filter(None, map(readable, page.messages)), None) or await on_leader(bus, place)
-        if found is not None or loop.time() + backoff > deadline:
+        if found is not None or not await looks.wait():
             return found
-        await asyncio.sleep(backoff)
-        backoff = min(backoff * 2, fresh_read.LAST_BACKOFF)
 
 
 async def on_leader(bus: Bus, subject_filter: str) -> Recorded | None:

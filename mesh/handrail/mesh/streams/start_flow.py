@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams import streams
 from handrail.mesh.streams.outcomes import readable
 from handrail.mesh.template import Template
+from handrail.mesh.waiting import Patience
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded, timestamp, type_of
 from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind, key_subject
@@ -152,9 +152,7 @@ class _Start:
     async def _store_once(self) -> Started:
         """Store it where nothing has begun the flow. What an agent put there that may not begin it is in nobody's way;
         what is in flight to the replicas is waited for."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + PUBLISH_TIMEOUT.total_seconds()
-        backoff, expected = fresh_read.FIRST_BACKOFF, 0
+        patience, expected = Patience(PUBLISH_TIMEOUT), 0
         while True:
             try:
                 return self._stored_at(await self._publish(expected))
@@ -165,11 +163,8 @@ class _Start:
                     return taken.started
                 if taken.sequence > expected:
                     expected = taken.sequence
-                    continue
-                if loop.time() + backoff > deadline:
+                elif not await patience.wait():
                     raise BrokerUnavailable(f"{self._subject} was refused, and nothing is stored there") from refusal
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, fresh_read.LAST_BACKOFF)
 
     async def _publish(self, expected_sequence: int | None) -> int:
         return await self._bus.publish(

@@ -1,4 +1,4 @@
-"""Walking a stream by subject filter, in either direction, a piece at a time.
+"""Walking a stream by subject filter, in either direction, a piece at a time; and the list of its subjects.
 
 The broker goes through the messages one by one, from the oldest: for lists, never for one flow.
 """
@@ -6,8 +6,10 @@ The broker goes through the messages one by one, from the oldest: for lists, nev
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 
 from handrail.mesh.bus import Bus, RawMessage
+from handrail.mesh.bus.api import API_TIMEOUT
 
 _ROWS = 256
 _FIRST_WINDOW = 1024
@@ -47,6 +49,19 @@ async def newest_first(bus: Bus, stream: str, filters: Sequence[str], *, below: 
         high = low - 1
         if len(found) < _ROWS:
             window = min(window * 4, _LAST_WINDOW)
+
+
+async def listed_subjects(bus: Bus, stream: str, subject_filter: str, *, timeout: timedelta = API_TIMEOUT) -> list[str]:
+    """The subjects that match and hold a message, as the stream's leader lists them; `timeout` is for each list."""
+    found: list[str] = []
+    total = 1
+    while len(found) < total:
+        query = {"subjects_filter": subject_filter, "offset": len(found)}
+        info = await bus.request_json(f"$JS.API.STREAM.INFO.{stream}", query, timeout=timeout)
+        listed = info["state"].get("subjects") or {}
+        total = int(info.get("total", 0)) if listed else 0
+        found += listed
+    return found
 
 
 async def _between(bus: Bus, stream: str, subject_filter: str, low: int, high: int) -> AsyncIterator[RawMessage]:

@@ -15,8 +15,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from handrail.mesh.conditions.expression import cut, nearest
+from handrail.mesh.conditions.expression import nearest
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.printable import cut
 from handrail.mesh.template.source_positions import Place, Places
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import FlowTemplate

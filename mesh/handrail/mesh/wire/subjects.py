@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.printable import clean, shortened
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 COORDINATOR = "coordinator"
@@ -84,14 +85,14 @@ def _misaddressed(subject: str) -> HandrailError:
         return _wrong(subject, "it is not flow.<type>.<id>.<kind>.<agent>.<event id>.<message>")
     _, flow_type, flow_id, kind, agent, event_id, message_type = tokens
     if kind not in _KINDS:
-        return _wrong(subject, f'there is no kind "{_cut(kind)}"')
+        return _wrong(subject, f'there is no kind "{_shown(kind)}"')
     for label, value in (("flow type", flow_type), ("agent", agent)):
         if not NAME.fullmatch(value):
-            return _wrong(subject, f'the {label} "{_cut(value)}" is not lower-case letters, digits, - and _')
+            return _wrong(subject, f'the {label} "{_shown(value)}" is not lower-case letters, digits, - and _')
     for label, value in (("flow id", flow_id), ("event id", event_id)):
         if not IDENTIFIER.fullmatch(value):
-            return _wrong(subject, f'the {label} "{_cut(value)}" is not 32 hex digits')
-    return _wrong(subject, f'"{_cut(message_type)}" is no message name')
+            return _wrong(subject, f'the {label} "{_shown(value)}" is not 32 hex digits')
+    return _wrong(subject, f'"{_shown(message_type)}" is no message name')
 
 
 def flow_filter(flow_type: str, flow_id: str) -> str:
@@ -181,16 +182,15 @@ def _timer_token(timer: str) -> str:
 
 def _require_name(subject: str, label: str, value: str) -> None:
     if not NAME.fullmatch(value):
-        raise _wrong(subject, f'the {label} "{_cut(value)}" is not lower-case letters, digits, - and _')
+        raise _wrong(subject, f'the {label} "{_shown(value)}" is not lower-case letters, digits, - and _')
 
 
-def _cut(text: str) -> str:
-    """A token as it may be printed: short, and without what would steer a terminal."""
-    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:80])
-    return shown if len(text) <= 80 else shown + "…"
+def _shown(text: str) -> str:
+    """A token as it may be printed."""
+    return shortened(clean(text), 80)
 
 
 def _wrong(subject: str, why: str) -> HandrailError:
     return HandrailError(
-        ErrorReason.ERROR_REASON_WRONG_ADDRESS, f'subject "{_cut(subject)}": {why}', subject=_cut(subject)
+        ErrorReason.ERROR_REASON_WRONG_ADDRESS, f'subject "{_shown(subject)}": {why}', subject=_shown(subject)
     )
