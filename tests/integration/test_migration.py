@@ -16,7 +16,7 @@ import pytest
 
 from demos.payments.book import Book
 from demos.payments.settings import LEDGER, OUTBOX
-from handrail.cli.client import Client, pages
+from handrail.cli.client import Client
 from handrail.cli.dev.package import load_package
 from handrail.cli.dev.people import OPERATOR
 from handrail.cli.dev.stack import DevOptions, DevStack
@@ -66,12 +66,8 @@ def handrail(stack: DevStack, *words: str | Path) -> subprocess.CompletedProcess
 
 def listed(client: Client, status: FlowStatus.ValueType) -> int:
     """How many flows have this status."""
-
-    def fetch(token: str, size: int) -> tuple[list[pb.Flow], str]:
-        page = client.call(client.flows.ListFlows, pb.ListFlowsRequest(status=status, page_size=size, page_token=token))
-        return list(page.flows), page.next_page_token
-
-    return len(pages(fetch, limit=2 * FLOWS))
+    request = pb.ListFlowsRequest(status=status)
+    return sum(1 for _ in client.listed(client.flows.ListFlows, request, items=lambda page: page.flows))
 
 
 def start(client: Client, count: int) -> dict[int, str]:

@@ -1,6 +1,6 @@
 """What a flow says of itself: its messages, as the coordinator lists them over gRPC."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,20 +24,11 @@ class History:
     @classmethod
     def read(cls, client: Client, flow_id: str) -> "History":
         """Ask for them."""
-        return cls([each for each in _pages(client, flow_id) if not each.void_reason and each.kind not in COMMANDS])
+        request = ListFlowEventsRequest(flow_id=flow_id)
+        said = client.listed(client.flows.ListFlowEvents, request, items=lambda page: page.events)
+        return cls([each for each in said if not each.void_reason and each.kind not in COMMANDS])
 
     def of(self, message: type[M]) -> list[M]:
         """Those of a type."""
         name = message.DESCRIPTOR.full_name
         return [message.FromString(each.event.data.value) for each in self.events if each.type == name]
-
-
-def _pages(client: Client, flow_id: str) -> Iterator[RecordedEvent]:
-    token = ""
-    while True:
-        request = ListFlowEventsRequest(flow_id=flow_id, page_size=500, page_token=token)
-        page = client.call(client.flows.ListFlowEvents, request)
-        yield from page.events
-        token = page.next_page_token
-        if not token:
-            return

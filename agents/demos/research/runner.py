@@ -109,17 +109,11 @@ class Run:
 
     def _written(self, client: Client, board: Board) -> Iterator[tuple[str, ReportWritten]]:
         for name, flow_id in board.flow_ids.items():
-            token = ""
-            while True:
-                request = ListFlowEventsRequest(flow_id=flow_id, page_size=500, page_token=token)
-                page = client.call(client.flows.ListFlowEvents, request)
-                for recorded in page.events:
-                    report = ReportWritten()
-                    if recorded.event.data.Unpack(report):
-                        yield name, report
-                token = page.next_page_token
-                if not token:
-                    break
+            request = ListFlowEventsRequest(flow_id=flow_id)
+            for recorded in client.listed(client.flows.ListFlowEvents, request, items=lambda page: page.events):
+                report = ReportWritten()
+                if recorded.event.data.Unpack(report):
+                    yield name, report
 
     def _conclude(self, expected: Mapping[str, Expected], evidence: Evidence, late: Sequence[str]) -> bool:
         wrong = [*late, *audit(expected, self._plan, evidence)]

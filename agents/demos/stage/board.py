@@ -1,11 +1,11 @@
 """The board: how every flow stands, as the coordinator lists it over gRPC."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from handrail.cli.client import Client
 from handrail.mesh.wire.ids import flow_id_from_key
 from handrail.v1.decision_pb2 import FlowStatus
-from handrail.v1.flow_service_pb2 import Flow, GetFlowRequest, ListFlowsRequest
+from handrail.v1.flow_service_pb2 import GetFlowRequest, ListFlowsRequest
 
 FINAL = frozenset(
     {
@@ -42,7 +42,8 @@ class Board:
     def look(self) -> Sequence[str]:
         """Look again; returns the keys whose flows have ended since."""
         before = set(self.open)
-        for flow in self._list():
+        request = ListFlowsRequest(flow_type=self._flow_type, page_size=PAGE_SIZE)
+        for flow in self._client.listed(self._client.flows.ListFlows, request, items=lambda page: page.flows):
             if flow.flow_id in self._keys:
                 self.statuses[self._keys[flow.flow_id]] = flow.status
         return sorted(before - set(self.open))
@@ -57,13 +58,3 @@ class Board:
         what += [f"{len(flow.expectations) - _SHOWN} more"] if len(flow.expectations) > _SHOWN else []
         status = FlowStatus.Name(flow.status).removeprefix("FLOW_STATUS_")
         return f"{status}, waits for {'; '.join(what) or flow.status_reason}"
-
-    def _list(self) -> Iterator[Flow]:
-        token = ""
-        while True:
-            request = ListFlowsRequest(flow_type=self._flow_type, page_size=PAGE_SIZE, page_token=token)
-            page = self._client.call(self._client.flows.ListFlows, request)
-            yield from page.flows
-            token = page.next_page_token
-            if not token:
-                return

@@ -1,6 +1,6 @@
 """People at their desk: they answer the proposals that wait for them, over gRPC, each with a token of their own."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from demos.stage.story import Story
@@ -38,20 +38,12 @@ class Desk:
 
     def look(self) -> None:
         """Answer what waits now. Where a call fails it is made again at the next look: the same vote counts once."""
-        for approval in self._waiting():
+        reader = next(iter(self._people.values()))
+        method, request = reader.approvals.ListApprovals, ListApprovalsRequest()
+        for approval in reader.listed(method, request, items=lambda page: page.approvals):
             if approval.approval_id not in self._answered:
                 self._answer(approval)
                 self._answered.add(approval.approval_id)
-
-    def _waiting(self) -> Iterator[Approval]:
-        reader = next(iter(self._people.values()))
-        token = ""
-        while True:
-            page = reader.call(reader.approvals.ListApprovals, ListApprovalsRequest(page_size=500, page_token=token))
-            yield from page.approvals
-            token = page.next_page_token
-            if not token:
-                return
 
     def _answer(self, approval: Approval) -> None:
         question = self._question(approval)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -26,6 +27,19 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 Item = TypeVar("Item")
 
+
+class _PageRequest(Protocol):
+    page_size: int
+    page_token: str
+
+
+class _Page(Protocol):
+    next_page_token: str
+
+
+PageRequest = TypeVar("PageRequest", bound=_PageRequest)
+Page = TypeVar("Page", bound=_Page)
+
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
@@ -42,6 +56,7 @@ _SERVICE_CONFIG = {
 }
 """Every RPC may be repeated: those that change something are told apart by their request ids."""
 
+_PAGE_SIZE = 500
 _MAX_RESPONSE_BYTES = 16 << 20
 
 _REQUEST_ID = "request_id"
@@ -101,6 +116,26 @@ class Client:
                 explained.text += f"; to ask for the same again: --request-id {request_id}"
             raise explained from None
 
+    def listed(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[PageRequest, Page],
+        request: PageRequest,
+        *,
+        items: Callable[[Page], Sequence[Item]],
+        limit: int = sys.maxsize,
+    ) -> Iterator[Item]:
+        """Up to `limit` items of a list, a page at a time; the request is asked again with the token of each page."""
+        largest = request.page_size or _PAGE_SIZE
+        while limit > 0:
+            request.page_size = min(limit, largest)
+            page = self.call(method, request)
+            found = items(page)[:limit]
+            yield from found
+            limit -= len(found)
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
+
     def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Iterator[Response]:
         """Call a method that answers with a stream; without a deadline, for it is to go on."""
         try:
@@ -143,14 +178,3 @@ class Client:
         if explained.code is Exit.FORBIDDEN and not self._metadata:
             return CommandError(f"no token: name a file with {_TOKEN_FILE} (UNAUTHENTICATED)", Exit.FORBIDDEN)
         return explained
-
-
-def pages(fetch: Callable[[str, int], tuple[list[Item], str]], *, limit: int) -> list[Item]:
-    """Up to `limit` items over as many pages as it takes; `fetch` gets a page token and a page size."""
-    found: list[Item] = []
-    token = ""
-    while True:
-        items, token = fetch(token, min(limit - len(found), 500))
-        found += items
-        if not token or len(found) >= limit:
-            return found[:limit]

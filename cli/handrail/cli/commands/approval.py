@@ -8,7 +8,6 @@ import json
 from google.protobuf.json_format import MessageToDict
 
 from handrail.cli.arguments import CALLER, add_request_id, add_settings, positive
-from handrail.cli.client import pages
 from handrail.cli.commands.flow_show import votes
 from handrail.cli.enum_words import approval_status
 from handrail.cli.exit_codes import Exit
@@ -53,15 +52,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-
-        def fetch(token: str, size: int) -> tuple[list[Approval], str]:
-            request = pb.ListApprovalsRequest(
-                flow_type=arguments.type, include_closed=arguments.all, page_size=size, page_token=token
-            )
-            page = asked.client.call(asked.client.approvals.ListApprovals, request)
-            return list(page.approvals), page.next_page_token
-
-        found = pages(fetch, limit=arguments.limit)
+        request = pb.ListApprovalsRequest(flow_type=arguments.type, include_closed=arguments.all)
+        method = asked.client.approvals.ListApprovals
+        found = list(asked.client.listed(method, request, items=lambda page: page.approvals, limit=arguments.limit))
         if asked.output.is_json:
             asked.output.document({"approvals": [_document(approval) for approval in found]})
         else:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, positive
-from handrail.cli.client import pages
 from handrail.cli.commands import flow_act, flow_divergences, flow_show, flow_watch
 from handrail.cli.enum_words import status_of, word
 from handrail.cli.exit_codes import CommandError, Exit
@@ -88,13 +87,9 @@ def _add_list(verbs: Parsers) -> None:
 def _list(arguments: argparse.Namespace) -> Exit:
     status = FlowStatus.Value(f"FLOW_STATUS_{arguments.status or 'UNSPECIFIED'}")
     with session(arguments) as asked:
-
-        def fetch(token: str, size: int) -> tuple[list[pb.Flow], str]:
-            request = pb.ListFlowsRequest(flow_type=arguments.type, status=status, page_size=size, page_token=token)
-            page = asked.client.call(asked.client.flows.ListFlows, request)
-            return list(page.flows), page.next_page_token
-
-        found = pages(fetch, limit=arguments.limit)
+        request = pb.ListFlowsRequest(flow_type=arguments.type, status=status)
+        method = asked.client.flows.ListFlows
+        found = list(asked.client.listed(method, request, items=lambda page: page.flows, limit=arguments.limit))
         if asked.output.is_json:
             asked.output.document({"flows": [plain(flow) for flow in found]})
         else:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings, positive, since
-from handrail.cli.client import pages
 from handrail.cli.enum_words import divergence
 from handrail.cli.exit_codes import Exit
 from handrail.cli.output import time
@@ -15,7 +14,6 @@ from handrail.cli.session import Session, plain, session
 from handrail.v1 import flow_service_pb2 as pb
 
 _DEFAULT_LIMIT = 50
-_ALL = 1_000_000
 _KEYS: dict[str, Callable[[pb.DivergenceCount], str]] = {
     "agent": lambda count: count.agent,
     "version": lambda count: f"{count.flow_type}@{count.template_version}",
@@ -55,11 +53,10 @@ def _divergences(arguments: argparse.Namespace) -> Exit:
 
 
 def _list(asked: Session, arguments: argparse.Namespace) -> None:
-    def fetch(token: str, size: int) -> tuple[list[pb.ListedDivergence], str]:
-        page = asked.client.call(asked.client.flows.ListDivergences, _request(arguments, token, page_size=size))
-        return list(page.divergences), page.next_page_token
-
-    found = pages(fetch, limit=arguments.limit)
+    method = asked.client.flows.ListDivergences
+    found = list(
+        asked.client.listed(method, _request(arguments), items=lambda page: page.divergences, limit=arguments.limit)
+    )
     if asked.output.is_json:
         asked.output.document({"divergences": [plain(each) for each in found]})
         return
@@ -77,12 +74,10 @@ def _row(each: pb.ListedDivergence) -> tuple[object, ...]:
 
 
 def _count(asked: Session, arguments: argparse.Namespace) -> None:
-    def fetch(token: str, _: int) -> tuple[list[pb.DivergenceCount], str]:
-        page = asked.client.call(asked.client.flows.ListDivergences, _request(arguments, token, count_only=True))
-        return list(page.counts), page.next_page_token
-
+    request = _request(arguments, count_only=True)
+    counted = asked.client.listed(asked.client.flows.ListDivergences, request, items=lambda page: page.counts)
     by = list(dict.fromkeys(arguments.by))
-    counts = added_up(pages(fetch, limit=_ALL), by)
+    counts = added_up(counted, by)
     if asked.output.is_json:
         asked.output.document(
             {"counts": [{**dict(zip(by, key, strict=True)), **_counted(count)} for key, count in counts]}
@@ -122,16 +117,8 @@ def added_up(
     return sorted(total.items(), key=lambda pair: -pair[1].count)
 
 
-def _request(
-    arguments: argparse.Namespace, token: str, *, page_size: int = 0, count_only: bool = False
-) -> pb.ListDivergencesRequest:
-    request = pb.ListDivergencesRequest(
-        flow_type=arguments.flow_type,
-        agent=arguments.agent,
-        page_size=page_size,
-        page_token=token,
-        count_only=count_only,
-    )
+def _request(arguments: argparse.Namespace, *, count_only: bool = False) -> pb.ListDivergencesRequest:
+    request = pb.ListDivergencesRequest(flow_type=arguments.flow_type, agent=arguments.agent, count_only=count_only)
     moment: datetime | None = arguments.since
     if moment is not None:
         request.since.FromDatetime(moment)

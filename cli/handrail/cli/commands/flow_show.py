@@ -9,7 +9,6 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings, moment, positive
-from handrail.cli.client import pages
 from handrail.cli.enum_words import (
     approval_status,
     cause,
@@ -27,8 +26,6 @@ from handrail.cli.session import Session, session
 from handrail.mesh.printable import json_text
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.event_pb2 import RecordedEvent
-
-_ALL = 100_000
 
 
 def add(verbs: Parsers) -> None:
@@ -142,13 +139,8 @@ def _section(output: Output, headers: Sequence[str], rows: Iterable[Sequence[obj
 
 def _events(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-
-        def fetch(token: str, size: int) -> tuple[list[RecordedEvent], str]:
-            request = pb.ListFlowEventsRequest(flow_id=arguments.flow_id, page_size=size, page_token=token)
-            page = asked.client.call(asked.client.flows.ListFlowEvents, request)
-            return list(page.events), page.next_page_token
-
-        found = pages(fetch, limit=_ALL)
+        request = pb.ListFlowEventsRequest(flow_id=arguments.flow_id)
+        found = list(asked.client.listed(asked.client.flows.ListFlowEvents, request, items=lambda page: page.events))
         if asked.output.is_json:
             asked.output.document({"events": [opened(asked, recorded) for recorded in found]})
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from handrail.cli.arguments import CALLER, add_settings, positive
-from handrail.cli.client import pages
 from handrail.cli.enum_words import word
 from handrail.cli.exit_codes import Exit
 from handrail.cli.output import time
@@ -35,13 +34,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-
-        def fetch(token: str, size: int) -> tuple[list[pb.QuarantinedMessage], str]:
-            request = pb.ListQuarantinedRequest(flow_type=arguments.type, page_size=size, page_token=token)
-            page = asked.client.call(asked.client.quarantine.ListQuarantined, request)
-            return list(page.messages), page.next_page_token
-
-        found = pages(fetch, limit=arguments.limit)
+        request = pb.ListQuarantinedRequest(flow_type=arguments.type)
+        method = asked.client.quarantine.ListQuarantined
+        found = list(asked.client.listed(method, request, items=lambda page: page.messages, limit=arguments.limit))
         if asked.output.is_json:
             asked.output.document({"messages": [plain(each) for each in found]})
         else:

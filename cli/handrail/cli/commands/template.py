@@ -8,7 +8,6 @@ from pathlib import Path
 from google.protobuf.json_format import MessageToDict
 
 from handrail.cli.arguments import CALLER, add_settings
-from handrail.cli.client import pages
 from handrail.cli.commands import template_activate, template_diff, template_graph
 from handrail.cli.commands.template_activate import activation, add_force, print_activation
 from handrail.cli.commands.template_check import fill_check
@@ -31,8 +30,6 @@ from handrail.cli.versions import Version, add_version, version_of
 from handrail.mesh.template.yaml_writer import to_text
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.template_pb2 import FlowTemplate
-
-_ALL = 100_000
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -122,13 +119,8 @@ def _list(arguments: argparse.Namespace) -> Exit:
 
 def listed(asked: Session, name: str = "") -> list[pb.TemplateSummary]:
     """Every stored version, or every one of a flow type."""
-
-    def fetch(token: str, size: int) -> tuple[list[pb.TemplateSummary], str]:
-        request = pb.ListTemplatesRequest(name=name, page_size=size, page_token=token)
-        page = asked.client.call(asked.client.templates.ListTemplates, request)
-        return list(page.templates), page.next_page_token
-
-    return pages(fetch, limit=_ALL)
+    request = pb.ListTemplatesRequest(name=name)
+    return list(asked.client.listed(asked.client.templates.ListTemplates, request, items=lambda page: page.templates))
 
 
 def _show(arguments: argparse.Namespace) -> Exit:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, positive
-from handrail.cli.client import pages
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output, time
 from handrail.cli.session import Session, plain, session
@@ -175,10 +174,6 @@ def _row(entry: pb.LoggedActivation) -> tuple[object, ...]:
 
 def _log_of(asked: Session, name: str, limit: int) -> list[pb.LoggedActivation]:
     """The newest entries of the log, newest first."""
-
-    def fetch(token: str, size: int) -> tuple[list[pb.LoggedActivation], str]:
-        request = pb.ListActivationsRequest(name=name, page_size=size, page_token=token)
-        page = asked.client.call(asked.client.templates.ListActivations, request)
-        return list(page.activations), page.next_page_token
-
-    return pages(fetch, limit=limit)
+    request = pb.ListActivationsRequest(name=name)
+    method = asked.client.templates.ListActivations
+    return list(asked.client.listed(method, request, items=lambda page: page.activations, limit=limit))

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import takewhile
 
 from handrail.analysis.infer import Traffic, infer
 from handrail.cli.arguments import CALLER, Parsers, add_settings, positive, since
-from handrail.cli.client import pages
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.session import Session, plain, session
 from handrail.mesh.template.yaml_writer import to_text
@@ -20,7 +20,6 @@ from handrail.v1.event_pb2 import Kind as KindView
 from handrail.v1.event_pb2 import RecordedEvent
 
 _DEFAULT_LIMIT = 500
-_ALL = 100_000
 _AT_ONCE = 8
 
 
@@ -61,23 +60,16 @@ def _infer(arguments: argparse.Namespace) -> Exit:
 
 def _flows(asked: Session, flow_type: str, begun: datetime | None, limit: int) -> list[pb.Flow]:
     """The newest flows of the type, as far back as was asked."""
-
-    def fetch(token: str, size: int) -> tuple[list[pb.Flow], str]:
-        request = pb.ListFlowsRequest(flow_type=flow_type, page_size=size, page_token=token)
-        page = asked.client.call(asked.client.flows.ListFlows, request)
-        recent = [flow for flow in page.flows if begun is None or from_timestamp(flow.start_time) >= begun]
-        return recent, page.next_page_token if len(recent) == len(page.flows) else ""
-
-    return pages(fetch, limit=limit)
+    request = pb.ListFlowsRequest(flow_type=flow_type)
+    newest_first = asked.client.listed(
+        asked.client.flows.ListFlows, request, items=lambda page: page.flows, limit=limit
+    )
+    return list(takewhile(lambda flow: begun is None or from_timestamp(flow.start_time) >= begun, newest_first))
 
 
 def _traffic(asked: Session, flow: pb.Flow) -> Traffic:
-    def fetch(token: str, size: int) -> tuple[list[RecordedEvent], str]:
-        request = pb.ListFlowEventsRequest(flow_id=flow.flow_id, page_size=size, page_token=token)
-        page = asked.client.call(asked.client.flows.ListFlowEvents, request)
-        return list(page.events), page.next_page_token
-
-    events = pages(fetch, limit=_ALL)
+    request = pb.ListFlowEventsRequest(flow_id=flow.flow_id)
+    events = list(asked.client.listed(asked.client.flows.ListFlowEvents, request, items=lambda page: page.events))
     return Traffic(
         recorded=recorded(each for each in events if not each.void_reason),
         status=flow.status,

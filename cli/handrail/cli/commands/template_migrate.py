@@ -100,20 +100,10 @@ def _move(asked: Session, arguments: argparse.Namespace, flow: pb.MigrationPlan,
 
 
 def _running(asked: Session, arguments: argparse.Namespace) -> Iterator[pb.MigrationPlan]:
-    token = ""
-    while True:
-        request = pb.PlanMigrationRequest(
-            flow_type=arguments.name,
-            to_version=arguments.to,
-            from_version=arguments.from_version,
-            page_size=_PAGE,
-            page_token=token,
-        )
-        page = asked.client.call(asked.client.flows.PlanMigration, request)
-        yield from page.flows
-        token = page.next_page_token
-        if not token:
-            return
+    request = pb.PlanMigrationRequest(
+        flow_type=arguments.name, to_version=arguments.to, from_version=arguments.from_version, page_size=_PAGE
+    )
+    return asked.client.listed(asked.client.flows.PlanMigration, request, items=lambda page: page.flows)
 
 
 def _print(output: Output, account: _Account, arguments: argparse.Namespace) -> None:

@@ -40,10 +40,4 @@ class Stored:
 
 
 def _listed(client: Client) -> Iterator[pb.TemplateSummary]:
-    token = ""
-    while True:
-        page = client.call(client.templates.ListTemplates, pb.ListTemplatesRequest(page_token=token))
-        yield from page.templates
-        token = page.next_page_token
-        if not token:
-            return
+    return client.listed(client.templates.ListTemplates, pb.ListTemplatesRequest(), items=lambda page: page.templates)

@@ -39,13 +39,7 @@ async def stored(bus: Bus, stream: str) -> AsyncIterator[Stored]:
 
 def listed(client: Client) -> Iterator[Flow]:
     """Every flow as the coordinator lists it, without what is owed."""
-    token = ""
-    while True:
-        page = client.call(client.flows.ListFlows, ListFlowsRequest(page_size=_PAGE, page_token=token))
-        yield from page.flows
-        token = page.next_page_token
-        if not token:
-            return
+    return client.listed(client.flows.ListFlows, ListFlowsRequest(), items=lambda page: page.flows)
 
 
 def shown(client: Client, flow_ids: Iterable[str]) -> Iterator[Flow]:
