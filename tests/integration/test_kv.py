@@ -127,7 +127,7 @@ async def test_work_goes_on_where_nobody_holds_a_lease_and_the_broker_refuses_it
     monkeypatch.setattr(bus, "publish", refuse_leases)
     async with Leases(bucket, holder="a").hold("flow.refund.a"):
         assert await bucket.entry("flow.refund.a") is None
-    assert "going on without" in caplog.text
+    assert "continuing without" in caplog.text
 
 
 async def test_releasing_a_lease_that_was_lost_leaves_it_to_its_new_holder(bucket: LeaseBucket) -> None:

@@ -88,7 +88,7 @@ async def test_p7_a_step_whose_agent_is_lost_is_tried_again_and_then_waits_for_a
         flow_id = await house.start(claim())
         first = await until_owed_by(people, flow_id, "enrichment")
         assert "ChargebackEnriched" in first.what
-        assert "tried again" in first.otherwise
+        assert "retried" in first.otherwise
         assert from_timestamp(first.due_time) - datetime.now(UTC) < timedelta(seconds=1)
         last = await people.until(flow_id, lambda flow: "attempt 2 of 2" in "".join(e.what for e in flow.expectations))
         assert [(each.by_agent, each.otherwise) for each in last.expectations if each.by_agent == "enrichment"] in (

@@ -40,7 +40,7 @@ async def test_p7_a_version_that_no_live_worker_fits_is_activated_by_force_alone
         await house.mesh.catalog.put(stored(NEW))
         stub = TemplateServiceStub(people.api.channel)
         request = templates.ActivateTemplateRequest(name="refund", version=2)
-        with pytest.raises(grpc.aio.AioRpcError, match="of enrichment no live worker fits") as refused:
+        with pytest.raises(grpc.aio.AioRpcError, match="no fitting live worker for enrichment") as refused:
             await stub.ActivateTemplate(request, metadata=people.by("olga"))
         assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert (await house.mesh.catalog.active("refund")).version == 1
@@ -70,7 +70,7 @@ async def test_an_activation_that_is_asked_for_again_is_answered_as_it_was_whoev
             again = await stub.ActivateTemplate(request, metadata=people.by("olga"))
             assert again.activation == first.activation
             request.request_id = str(uuid.uuid4())
-            with pytest.raises(grpc.aio.AioRpcError, match="of enrichment no live worker fits"):
+            with pytest.raises(grpc.aio.AioRpcError, match="no fitting live worker for enrichment"):
                 await stub.ActivateTemplate(request, metadata=people.by("olga"))
 
 

@@ -1,4 +1,4 @@
-"""The coordinator process: connect, prepare, serve, and end in order on SIGTERM or SIGINT."""
+"""The coordinator process: it connects, prepares, serves, and shuts down gracefully on SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _CONNECT_AGAIN = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoordinatorSettings:
-    """What a coordinator needs. `replicas` is the number of copies of each stream: 1 or 3.
+    """The settings of a coordinator. `replicas` is the number of copies of each stream: 1 or 3.
 
-    `sweep_everything` has the first sweep look at all flows, not only at what is new since the last one.
+    With `sweep_everything` the first sweep looks at all flows, not only at those since the last one.
     """
 
     bus: BusSettings
@@ -43,10 +43,10 @@ class CoordinatorSettings:
 
 
 async def run_coordinator(settings: CoordinatorSettings, *, on_ready: Callable[[int], None] | None = None) -> None:
-    """Run a coordinator until SIGTERM or SIGINT; `on_ready` is told the port it listens on.
+    """Runs a coordinator until SIGTERM or SIGINT; `on_ready` is called with the port it listens on.
 
-    Raises HandrailError: BROKER_UNAVAILABLE, BROKER_TOO_OLD, FOREIGN_STREAM, STREAM_LOST, BROKER_PERMISSION; OSError
-    where the address is taken.
+    Raises HandrailError: BROKER_UNAVAILABLE, BROKER_TOO_OLD, FOREIGN_STREAM, STREAM_LOST or BROKER_PERMISSION; OSError
+    if the address is taken.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -93,14 +93,14 @@ async def _serve(
             await running
             lost.cancel()
     finally:
-        # Nothing to do where it has drained; a server that is left behind complains at the interpreter's end.
+        # Does nothing after a drain; a server that still runs complains when the interpreter exits.
         await server.drain()
     if bus.closed.is_set():
         raise BrokerUnavailable("the broker ended the connection for good; see the log for why")
 
 
 async def _connect(settings: CoordinatorSettings, stopping: asyncio.Event) -> NatsBus | None:
-    """The bus, as soon as the broker answers; None if told to stop first."""
+    """Connects as soon as the broker answers; returns None if told to stop first."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + settings.connect_timeout.total_seconds()
     while not stopping.is_set():
@@ -109,7 +109,7 @@ async def _connect(settings: CoordinatorSettings, stopping: asyncio.Event) -> Na
         except BrokerUnavailable as error:
             if loop.time() > deadline:
                 raise
-            log.warning("%s; trying again", error.text)
+            log.warning("%s; retrying", error.text)
             await asyncio.sleep(_CONNECT_AGAIN.total_seconds())
     return None
 

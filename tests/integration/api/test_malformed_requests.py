@@ -32,7 +32,7 @@ async def test_a_malformed_request_is_an_invalid_argument(
     call: Any = api.channel.unary_unary(f"/handrail.v1.{method}", request_serializer=as_is, response_deserializer=as_is)
     refusal = await refused(call(GARBAGE, metadata=bearer(api.token("stan", "starter"))))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED")
-    assert "the 3 bytes of the request are no message of its type" in refusal.status.message
+    assert "the request (3 bytes) can't be parsed as its message type" in refusal.status.message
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 

@@ -1,4 +1,4 @@
-"""Who may call what: one row for each RPC that this server serves. What has no row is refused."""
+"""Access control: one row for each RPC that this server serves. A method without a row is refused."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 OPERATOR = "operator"
-"""Steps in: compensates, cancels, retries, resolves; stores and activates templates."""
+"""Intervenes: compensates, cancels, retries and resolves flows; stores and activates templates."""
 
 STARTER = "starter"
 """Starts flows."""
 
 VIEWER = "viewer"
-"""Sees what broke its contract."""
+"""Reads quarantined messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a caller needs: nothing (`open`), one of the `roles` (none named: any verified token), to be an `agent`."""
+    """What a method needs: nothing (`open`), any of the `roles` (empty: any verified token), or the `agent` claim."""
 
     roles: frozenset[str] = frozenset()
     open: bool = False
@@ -55,7 +55,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
     "handrail.v1.ApprovalService": {
         "ListApprovals": _ANYBODY,
         "GetApproval": _ANYBODY,
-        # Whose vote counts is the gate's to say.
+        # The gate decides whose vote counts.
         "ApproveProposal": _ANYBODY,
         "RejectProposal": _ANYBODY,
     },
@@ -65,7 +65,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         "ActivateTemplate": _OPERATOR,
         "GetTemplate": _ANYBODY,
         "ListTemplates": _ANYBODY,
-        # It takes cores and reads much of the stream; and who asks what a template would do is who may store it.
+        # A replay takes CPU and reads much of the stream. Whoever may store a template may ask what it would do.
         "ReplayPolicy": _OPERATOR,
         "ListActivations": _ANYBODY,
         "GetTemplateUsage": _ANYBODY,
@@ -91,11 +91,11 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
 ACCESS: Mapping[str, Access] = {
     f"/{service}/{method}": access for service, methods in _BY_SERVICE.items() for method, access in methods.items()
 }
-"""What each RPC asks of its caller, by its full path."""
+"""What each RPC requires of its caller, by full method path."""
 
 
 def require(method: str, caller: Caller) -> None:
-    """Raise MISSING_ROLE unless the caller may call this method."""
+    """Raises MISSING_ROLE unless the caller may call this method."""
     access = ACCESS.get(method)
     if access is None:
         raise _missing(method, caller, "nobody may call it")

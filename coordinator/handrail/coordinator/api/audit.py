@@ -1,4 +1,4 @@
-"""The audit of refusals: what callers may not do, or what could not count, is logged and counted, never recorded."""
+"""The audit of refused calls: each is logged and counted, never recorded in a flow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_servi
 log = logging.getLogger(__name__)
 
 _LONGEST = 400
-"""Characters of a refusal's text that the log gets."""
+"""The longest refusal text that is logged, in characters."""
 
 CHANGING = frozenset(
     f"/{service.full_name}/{method.name}"
@@ -26,11 +26,11 @@ CHANGING = frozenset(
     for method in service.methods
     if method.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS
 )
-"""The RPCs that change something, by their full paths."""
+"""The RPCs that change something, by full method path."""
 
 
 class RefusalAudit:
-    """Logs and counts every refusal of an RPC that would change something: who asked for what, and why not."""
+    """Logs and counts every refused call to an RPC that changes something: the caller, the method and the reason."""
 
     @asynccontextmanager
     async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
@@ -47,7 +47,7 @@ def _record(method: str, error: HandrailError) -> None:
     caller = caller_if_known()
     log.warning(
         "refused: %s asked for %s: %s (%s)",
-        _shown(caller.subject) if caller is not None else "somebody unknown",
+        _shown(caller.subject) if caller is not None else "an unknown caller",
         method,
         _shown(error.text),
         error.reason_name,
@@ -56,5 +56,5 @@ def _record(method: str, error: HandrailError) -> None:
 
 
 def _shown(text: str) -> str:
-    """A text in one line, with what can't be shown spelled out."""
+    """Returns a text on one line, with unprintable characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONGEST])

@@ -1,8 +1,7 @@
-"""Who calls: bearer tokens (JWT, EdDSA) and the identity they prove.
+"""Authentication: bearer tokens (JWT, EdDSA) and the identity they prove.
 
-A token is signed by whoever runs the installation; the coordinator holds public keys alone. Claims: `sub` (the person
-or program), `roles`, optionally `agent` (which agent the bearer speaks for), `iss`, `aud`, `exp`, and `nbf` where there
-is one.
+The operator of the installation signs the tokens; the coordinator holds only public keys. Claims: `sub` (the person or
+program), `roles`, `iss`, `aud`, `exp`, and optionally `agent` (the agent that the bearer speaks for) and `nbf`.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ AUDIENCE = "handrail"
 """The `aud` that a token must have."""
 
 ALGORITHM = "EdDSA"
-"""The one algorithm accepted, whatever a token's header says (RFC 8725, section 3.1)."""
+"""The only accepted algorithm, regardless of a token's header (RFC 8725, section 3.1)."""
 
 LEEWAY = timedelta(seconds=5)
-"""How far the clocks of issuer and coordinator may differ."""
+"""The largest accepted difference between the clocks of issuer and coordinator."""
 
 MAX_SUBJECT = 256
-"""Characters of an identity: as many as `handrail.v1.Event.requester` takes."""
+"""The longest identity, in characters: the limit of `handrail.v1.Event.requester`."""
 
 _REQUIRED = ["sub", "exp", "iss", "aud"]
 
@@ -44,22 +43,22 @@ _caller: ContextVar[Caller] = ContextVar("caller")
 
 
 def current_caller() -> Caller:
-    """The verified caller of the RPC being served; LookupError outside of one."""
+    """Returns the verified caller of the current RPC; raises LookupError outside of one."""
     return _caller.get()
 
 
 def caller_if_known() -> Caller | None:
-    """The verified caller of the RPC being served; None where nobody was verified."""
+    """Returns the verified caller of the current RPC, or None if nobody was verified."""
     return _caller.get(None)
 
 
 def set_caller(caller: Caller) -> None:
-    """Remember the caller for the rest of this RPC, which runs in a task, and so in a context, of its own."""
+    """Remembers the caller for the rest of this RPC, which runs in its own task and so in its own context."""
     _caller.set(caller)
 
 
 class TokenVerifier:
-    """Verifies bearer tokens by any of several public keys, so that keys can be changed without a gap."""
+    """Verifies bearer tokens against several public keys, so that keys can be rotated without a gap."""
 
     def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
         self._keys = tuple(keys)
@@ -68,13 +67,13 @@ class TokenVerifier:
 
     @classmethod
     def from_files(cls, paths: Iterable[Path]) -> TokenVerifier:
-        """Read public keys in PEM form; ValueError names a file that holds none, OSError one that can't be read."""
+        """Reads public keys in PEM form. Raises ValueError if a file holds none, OSError if one can't be read."""
         return cls(_read_public_key(path) for path in paths)
 
     def verify(self, token: str) -> Caller:
-        """The identity that a token proves.
+        """Returns the identity that a token proves.
 
-        Raises `HandrailError`: TOKEN_EXPIRED, or UNAUTHENTICATED with what is wrong with it.
+        Raises TOKEN_EXPIRED, or UNAUTHENTICATED with the reason.
         """
         return caller_of(self._claims(token))
 
@@ -98,11 +97,11 @@ class TokenVerifier:
                 ) from None
             except jwt.InvalidTokenError as error:
                 raise unauthenticated(f"the bearer token is refused: {error}") from None
-        raise unauthenticated("the bearer token is signed by none of the keys known here")
+        raise unauthenticated("the bearer token is not signed by any key that this coordinator knows")
 
 
 def unauthenticated(text: str) -> HandrailError:
-    """The error for a call whose caller is not known."""
+    """Returns the error for a call without a verified caller."""
     return HandrailError(ErrorReason.ERROR_REASON_UNAUTHENTICATED, text)
 
 
@@ -117,20 +116,20 @@ def _read_public_key(path: Path) -> Ed25519PublicKey:
 
 
 def caller_of(claims: dict[str, object]) -> Caller:
-    """Who a token's claims name; UNAUTHENTICATED, or AMBIGUOUS_NAME, where they name nobody that is let in."""
+    """Returns the caller that a token's claims name; raises UNAUTHENTICATED or AMBIGUOUS_NAME if they name none."""
     subject, roles, agent = claims["sub"], claims.get("roles", []), claims.get("agent", "")
     if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT or not subject.isprintable():
-        raise unauthenticated(f'the token\'s "sub" is no text of 1 to {MAX_SUBJECT} printable characters')
+        raise unauthenticated(f'the token\'s "sub" must be a string of 1 to {MAX_SUBJECT} printable characters')
     ambiguous = why_ambiguous(subject)
     if ambiguous:
-        raise HandrailError(ErrorReason.ERROR_REASON_AMBIGUOUS_NAME, f'the token\'s "sub" names nobody: {ambiguous}')
+        raise HandrailError(ErrorReason.ERROR_REASON_AMBIGUOUS_NAME, f'the token\'s "sub" is ambiguous: {ambiguous}')
     if not canonical(subject):
-        raise unauthenticated('the token\'s "sub" has no character that can be seen')
-    # Flows that an agent begins have the requester agent/<name>: no person may pass for one.
+        raise unauthenticated('the token\'s "sub" has no visible character')
+    # Flows that an agent starts have the requester agent/<name>: no person may pass for one.
     if canonical(subject).startswith("agent/"):
-        raise unauthenticated('the token\'s "sub" begins with agent/, which is kept for agents on the bus')
+        raise unauthenticated('the token\'s "sub" begins with agent/, which is reserved for agents on the bus')
     if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
-        raise unauthenticated('the token\'s "roles" is no list of texts')
+        raise unauthenticated('the token\'s "roles" must be a list of strings')
     if not isinstance(agent, str) or (agent and (not NAME.fullmatch(agent) or agent == COORDINATOR)):
-        raise unauthenticated('the token\'s "agent" is no name of an agent')
+        raise unauthenticated('the token\'s "agent" is not a valid agent name')
     return Caller(subject, frozenset(roles), agent)

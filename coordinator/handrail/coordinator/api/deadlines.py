@@ -1,4 +1,4 @@
-"""How long the call being served may still take, for whatever it waits for on the way."""
+"""The time left for the current call, for everything that it waits for."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from contextvars import ContextVar
 from datetime import timedelta
 
 _MARGIN = 0.9
-"""What is waited for gets a little less than the call: so that the call can still say what did not answer."""
+"""A wait ends this much before the call does, so that the call can still say what did not answer."""
 
 _ends_at: ContextVar[float] = ContextVar("call_ends_at")
 
 
 def set_deadline(seconds: float) -> None:
-    """The call being served, which runs in a task of its own, ends in so many seconds."""
+    """Sets when the current call ends, in seconds from now. Each call runs in its own task."""
     _ends_at.set(asyncio.get_running_loop().time() + seconds)
 
 
 def time_left(at_most: timedelta) -> timedelta:
-    """What a wait may take: `at_most`, or less where the call ends before."""
+    """Returns how long a wait may take: `at_most`, or less if the call ends sooner."""
     ends_at = _ends_at.get(None)
     if ends_at is None:
         return at_most

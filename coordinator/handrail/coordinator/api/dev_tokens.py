@@ -1,4 +1,4 @@
-"""Keys and tokens for development and tests; a real installation brings its own identity provider."""
+"""Keys and tokens for development and tests; a real installation uses its own identity provider."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from handrail.coordinator.api.auth import ALGORITHM, AUDIENCE, ISSUER
 
 @dataclass(frozen=True, slots=True)
 class KeyFiles:
-    """Where a key pair lies; the private one is readable by its owner alone."""
+    """The paths of a key pair; only the owner can read the private key."""
 
     private: Path
     public: Path
 
 
 def ensure_keys(folder: Path) -> KeyFiles:
-    """The key pair of a folder, made at the first call; OSError where the folder can't be written."""
+    """Returns the key pair of a folder and creates it on the first call; raises OSError if it can't be written."""
     files = KeyFiles(folder / "jwt-private.pem", folder / "jwt-public.pem")
     if not files.private.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def ensure_keys(folder: Path) -> KeyFiles:
         descriptor = os.open(files.private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(private)
-    # Written from the private key each time: a run that ended between the two files leaves no half a pair.
+    # Derived from the private key each time: a run that ended between the two files leaves no incomplete pair.
     public = _private_key(files.private).public_key()
     files.public.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return files
@@ -53,7 +53,7 @@ def mint(
     agent: str = "",
     lifetime: timedelta = timedelta(hours=12),
 ) -> str:
-    """Sign a token for `subject`; ValueError where the file holds no Ed25519 private key."""
+    """Signs a token for `subject`; raises ValueError if the file holds no Ed25519 private key."""
     now = datetime.now(UTC)
     claims: dict[str, object] = {
         "sub": subject,

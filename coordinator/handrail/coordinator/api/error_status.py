@@ -1,6 +1,6 @@
-"""Errors as callers see them: `google.rpc.Status` with an `ErrorInfo` always, and what else helps to act on it.
+"""Errors as callers see them: a `google.rpc.Status` with an `ErrorInfo`, and further details that help to act on it.
 
-One table says which gRPC code each reason has. Trailers hold only a few kilobytes, so long lists and texts are cut.
+One table maps each reason to its gRPC code. Trailers hold only a few kilobytes, so long lists and texts are cut.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 _RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
-# INVALID_ARGUMENT: never right. FAILED_PRECONDITION: not in this state. ABORTED: lost a race, read and try again.
-# UNAVAILABLE: try again with backoff. See https://google.aip.dev/193 and google/rpc/code.proto.
+# INVALID_ARGUMENT: invalid in any state. FAILED_PRECONDITION: not in this state. ABORTED: lost a race, read and retry.
+# UNAVAILABLE: retry with backoff. See https://google.aip.dev/193 and google/rpc/code.proto.
 CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
     _R.ERROR_REASON_MALFORMED: _INVALID_ARGUMENT,
     _R.ERROR_REASON_CONTRACT_VIOLATION: _INVALID_ARGUMENT,
@@ -82,7 +82,7 @@ CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
 }
 """The gRPC code of each reason."""
 
-# What to wait before trying again, where trying again is right.
+# How long to wait before a retry, for reasons where a retry helps.
 _RETRY_AFTER = {
     _R.ERROR_REASON_FLOW_BUSY: timedelta(milliseconds=500),
     _R.ERROR_REASON_BROKER_UNAVAILABLE: timedelta(seconds=1),
@@ -90,7 +90,7 @@ _RETRY_AFTER = {
     _R.ERROR_REASON_DRAINING: timedelta(milliseconds=100),
 }
 
-# What was not found, by the metadata that names it.
+# The kind of resource that was not found, and the metadata field that names it.
 _RESOURCES = {
     _R.ERROR_REASON_FLOW_NOT_FOUND: ("flow", "flow_id"),
     _R.ERROR_REASON_FLOW_TYPE_NOT_FOUND: ("flow type", "flow_type"),
@@ -102,14 +102,14 @@ _RESOURCES = {
     _R.ERROR_REASON_QUARANTINE_NOT_FOUND: ("quarantined message", "quarantine_id"),
 }
 
-# Bytes. grpc-core refuses trailers beyond 8 KiB: the text in percent-encoding, and text and details in base64.
+# Bytes. grpc-core refuses trailers beyond 8 KiB: the text percent-encoded, plus text and details in base64.
 _MAX_TEXT = 600
 _MAX_VALUE = 200
 _MAX_VIOLATIONS = 2_400
 
 
 def to_status(error: HandrailError) -> status_pb2.Status:
-    """The status of an error, with its details."""
+    """Converts an error into a status with details."""
     status = status_pb2.Status(
         code=CODES.get(error.reason, grpc.StatusCode.INTERNAL).value[0], message=_cut(error.text, _MAX_TEXT)
     )
@@ -145,7 +145,7 @@ def _further_details(error: HandrailError) -> Iterable[Message]:
 
 
 def _bad_request(violations: Iterable[tuple[str, str, str]]) -> error_details_pb2.BadRequest:
-    """The broken rules, as many as fit; the last entry says how many do not."""
+    """Lists as many violations as fit; the last entry counts the rest."""
     bad_request = error_details_pb2.BadRequest()
     left_out = 0
     for field, rule, text in violations:
@@ -167,6 +167,6 @@ def _pack(detail: Message) -> Any:
 
 
 def _cut(text: str, limit: int) -> str:
-    """As much of a text as fits into so many bytes of UTF-8."""
+    """Cuts a text to at most `limit` bytes of UTF-8."""
     encoded = text.encode()
     return text if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore") + "…"

@@ -1,4 +1,4 @@
-"""Finding a flow of which only an id is known, and reading it so that the caller's own writes are in it."""
+"""Finds a flow by an id alone, and reads it so that the caller's own writes are included."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A flow that was looked for, and a sequence that reading it has to reach."""
+    """A flow that was found, and the sequence that a read of it must reach."""
 
     flow_type: str
     flow_id: str
@@ -32,16 +32,16 @@ class Found:
 
 
 class Finder:
-    """Asks the stream's leader where things are, and then any replica for what is there, at least as new."""
+    """Asks the stream's leader for positions, then reads from any replica that is at least as new."""
 
     def __init__(self, bus: Bus, store: FlowStore) -> None:
         self._bus = bus
         self._store = store
 
     async def flow(self, flow_id: str) -> Found:
-        """A flow and its newest message; FLOW_NOT_FOUND.
+        """Finds a flow and its newest message; raises FLOW_NOT_FOUND.
 
-        Its type is the one of its first event: whatever else was published under its id hides nothing.
+        The flow's type is that of its first event; other messages published under its id do not hide it.
         """
         newest, begun = await asyncio.gather(
             self._newest(f"flow.*.{flow_id}.>"),
@@ -59,9 +59,9 @@ class Finder:
         return _found(newest)
 
     async def proposal(self, event_id: str) -> Found:
-        """The flow of the proposal with this id; APPROVAL_NOT_FOUND.
+        """Finds the flow of the proposal with this id; raises APPROVAL_NOT_FOUND.
 
-        The id follows from the flow: what bears it elsewhere can't be read as a proposal.
+        A proposal's id is derived from its flow, so a message with this id in another flow can't be read as a proposal.
         """
         proposals = f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>"
         newest = await self._newest(proposals)
@@ -74,33 +74,33 @@ class Finder:
         raise no_approval(event_id)
 
     async def history(self, flow_id: str) -> History:
-        """The messages of a flow in stream order; FLOW_NOT_FOUND."""
+        """Returns the messages of a flow in stream order; raises FLOW_NOT_FOUND."""
         found = await self.flow(flow_id)
         return await self._store.read(found.flow_type, flow_id, at_least=found.sequence)
 
     async def fold(self, flow_id: str, history: Sequence[Recorded]) -> Flow:
-        """Fold what `history` gave, or part of it; FLOW_NOT_FOUND where it is empty, TEMPLATE_NOT_FOUND."""
+        """Folds `history` or a part of it; raises FLOW_NOT_FOUND if it is empty, or TEMPLATE_NOT_FOUND."""
         if not history:
             raise HandrailError(
                 ErrorReason.ERROR_REASON_FLOW_NOT_FOUND,
-                f"flow {flow_id} has no readable message, or had none yet at that moment",
+                f"flow {flow_id} has no readable message, or had none at the requested time",
                 flow_id=flow_id,
             )
         return await self._store.fold(history[0].address.flow_type, flow_id, history)
 
     async def load(self, flow_id: str) -> Flow:
-        """A flow as it stands; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND."""
+        """Reads the current state of a flow; raises FLOW_NOT_FOUND or TEMPLATE_NOT_FOUND."""
         return await self.fold(flow_id, await self.history(flow_id))
 
     async def load_as_of(self, flow_id: str, *, sequence: int = 0, time: datetime | None = None) -> Flow:
-        """A flow as it stood at a sequence, or a time, or both; FLOW_NOT_FOUND where it had not begun."""
+        """Reads a flow as of a sequence, a time, or both; raises FLOW_NOT_FOUND if it had not begun."""
         if not sequence and time is None:
             return await self.load(flow_id)
         history = await self.history(flow_id)
         return await self.fold(flow_id, [recorded for recorded in history if _is_within(recorded, sequence, time)])
 
     def _begun(self, subjects: Sequence[str]) -> str:
-        """The type of flow that one of these subjects may begin; empty where none may."""
+        """Returns the type of flow that one of these subjects may begin, or an empty string."""
         for subject in subjects:
             try:
                 address = parse(subject)
@@ -122,12 +122,12 @@ class Finder:
 
 
 def no_flow(flow_id: str) -> HandrailError:
-    """The error for a flow that is not there."""
+    """Returns the error for a flow that does not exist."""
     return HandrailError(ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, f"there is no flow {flow_id}", flow_id=flow_id)
 
 
 def no_approval(approval_id: str) -> HandrailError:
-    """The error for an approval that is not there."""
+    """Returns the error for an approval that does not exist."""
     return HandrailError(
         ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND, f"there is no approval {approval_id}", approval_id=approval_id
     )

@@ -1,4 +1,4 @@
-"""What guards every RPC, outermost first: its errors, its caller, its deadline, its contract."""
+"""The guards around every RPC, outermost first: errors, authentication, deadline, contract."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BEARER = "bearer "
 
 
 class ErrorGuard:
-    """Turns errors into rich statuses. One not raised on purpose is logged under an id; the caller sees only the id."""
+    """Turns errors into rich statuses. Unexpected ones are logged under an incident id; the caller sees only the id."""
 
     @asynccontextmanager
     async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
@@ -47,7 +47,7 @@ class ErrorGuard:
 
 
 class AuthGuard:
-    """Asks for a bearer token and for the role that the method needs; remembers the caller for the handler."""
+    """Requires a bearer token and the method's role; remembers the caller for the handler."""
 
     def __init__(self, verifier: TokenVerifier) -> None:
         self._verifier = verifier
@@ -64,10 +64,10 @@ class AuthGuard:
 
 
 class DeadlineGuard:
-    """Bounds every call that has one answer: by the caller's deadline, or by a default where there is none.
+    """Bounds every unary call by the caller's deadline, or by a default if the caller set none.
 
-    `longer` has the defaults of methods that take longer, by full path. A stream lasts as long as its caller wants it.
-    What is left of the time covers everything the handler waits for (`deadlines.time_left`).
+    `longer` maps methods that take longer to their defaults, by full path. A stream lasts as long as its caller wants.
+    The time left covers everything that the handler waits for (`deadlines.time_left`).
     """
 
     def __init__(self, *, default: timedelta, floor: timedelta, longer: Mapping[str, timedelta]) -> None:
@@ -81,12 +81,12 @@ class DeadlineGuard:
         if call.streams:
             yield
             return
-        # None where the caller set no deadline, whatever the stub says.
+        # None if the caller set no deadline; the type stub omits that.
         left: float | None = call.context.time_remaining()
         default = self._longer.get(call.method, self._default)
         seconds = default.total_seconds() if left is None else left
         if seconds < self._floor:
-            raise _too_late(call, f"its deadline leaves {seconds:.3f} s, at least {self._floor:.3f} s are needed")
+            raise _too_late(call, f"its deadline leaves {seconds:.3f} s, but at least {self._floor:.3f} s are needed")
         set_deadline(seconds)
         scope = asyncio.timeout(seconds)
         try:
@@ -95,12 +95,12 @@ class DeadlineGuard:
         except TimeoutError:
             if not scope.expired():
                 raise
-            why = f"not done after {seconds:.1f} s; what it began may have been recorded: read before you repeat it"
+            why = f"not done after {seconds:.1f} s; its changes may have been recorded: read them before you retry"
             raise _too_late(call, why) from None
 
 
 class ContractGuard:
-    """Refuses a request that can't be read, or breaks the rules in its contract, with every field and rule."""
+    """Refuses a request that can't be read or breaks its contract; the error lists every field and rule."""
 
     def __init__(self) -> None:
         self._contracts = Contracts.from_descriptor_set(b"")
@@ -122,7 +122,7 @@ def _bearer_token(call: Call) -> str:
     if not header:
         raise unauthenticated('no token: send the metadata "authorization: Bearer …"')
     if not header.lower().startswith(_BEARER):
-        raise unauthenticated('the metadata "authorization" is not "Bearer" and a token')
+        raise unauthenticated('the metadata "authorization" must be "Bearer" and a token')
     return header[len(_BEARER) :].strip()
 
 

@@ -1,4 +1,4 @@
-"""Health as load balancers see it, and as `handrail health` tells it: not serving while any part is broken."""
+"""Health for load balancers and `handrail health`: not serving while any part is broken."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ log = logging.getLogger(__name__)
 _PROBE_EVERY = timedelta(seconds=2)
 _PROBE_TIMEOUT = timedelta(seconds=2)
 _EXAMINED_EACH = 5
-"""Probes to one thorough look."""
+"""The number of probes per full check."""
 
 
 class Health:
-    """Asks the broker for the stream every two seconds, and looks at everything every ten; sooner
-    where a durable can't be consumed any more."""
+    """Probes the stream every two seconds and checks everything every ten; sooner if a durable can't be consumed."""
 
     def __init__(self, bus: Bus, server: Server, diagnosis: Diagnosis) -> None:
         self._bus = bus
@@ -33,27 +32,27 @@ class Health:
         self._thorough: Findings = {}
 
     async def keep(self, stopping: asyncio.Event) -> None:
-        """Say what comes of it, until `stopping` is set."""
+        """Reports health until `stopping` is set."""
         probes = 0
         while not stopping.is_set():
             if self._diagnosis.is_refused_anew:
-                probes = 0  # and the next look in its time, for a leader may be being elected
+                probes = 0  # and the next check at its usual time, because a leader election may be under way
             await self.look(thorough=probes % _EXAMINED_EACH == 0)
             probes += 1
             await pause(stopping, _PROBE_EVERY)
 
     async def look(self, *, thorough: bool) -> None:
-        """Look once, and tell what changed."""
+        """Checks once and reports what changed."""
         findings = await self._probe()
         if not findings and (thorough or self._thorough):
-            # What was broken is looked at again at once, so that it is healthy as soon as it is mended.
+            # Parts that were broken are checked again at once, so that they turn healthy as soon as they are repaired.
             self._thorough = await self._diagnosis.examine()
         findings = findings or self._thorough
         if findings == self._found:
             return
         for part, text in findings.items():
             if self._found.get(part) != text:
-                log.warning("not healthy: %s: %s", part, text)
+                log.warning("unhealthy: %s: %s", part, text)
         for part in self._found.keys() - findings.keys():
             log.warning("healthy again: %s", part)
         self._found = findings

@@ -1,6 +1,6 @@
-"""What happens around every RPC, in one shape for all kinds of RPC.
+"""What happens around every RPC, in one shape for unary and streaming RPCs.
 
-grpc.aio wants an interceptor to take a handler apart and build another one. That happens here, once: an `Around` is an
+grpc.aio requires an interceptor to unpack a handler and build a new one. That happens once, here: an `Around` is an
 async context manager that is entered before the handler runs and left when it is done.
 """
 
@@ -20,7 +20,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 Request: TypeAlias = object
-"""The request message; of an RPC that streams requests, their iterator."""
+"""The request message, or an iterator of them if the RPC streams requests."""
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -29,9 +29,9 @@ Behaviour: TypeAlias = Callable[[Any, Context], Any]
 
 @dataclass(slots=True)
 class Call:
-    """One RPC: its full path, its metadata as far as it is text, and whether it streams answers.
+    """One RPC: its full path, its text metadata, and whether it streams responses.
 
-    `error` is what its caller is told instead of an answer, once there is something to tell.
+    `error` is the error that its caller gets instead of a response, once one is known.
     """
 
     method: str
@@ -43,17 +43,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class MalformedRequest:
-    """Stands for a request whose bytes are no message of its type: `ContractGuard` refuses it."""
+    """A placeholder for a request whose bytes can't be parsed as its type; `ContractGuard` refuses it."""
 
     size: int
     error: str
 
 
 class Around(Protocol):
-    """Something that surrounds every RPC."""
+    """Surrounds every RPC."""
 
     def around(self, request: Request, call: Call) -> AbstractAsyncContextManager[None]:
-        """Entered before the handler runs, left when it is done; an error raised here keeps it from running."""
+        """Is entered before the handler runs and left when it is done; an error on entry prevents the handler."""
 
 
 class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
@@ -70,7 +70,7 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
         """Called by grpc.aio for every RPC, to find its handler."""
         handler = await continuation(handler_call_details)
         if handler is None:
-            # No such method: grpc.aio takes None for that, whatever the stub says, and answers UNIMPLEMENTED.
+            # Unknown method: grpc.aio accepts None here, although its stub says otherwise, and answers UNIMPLEMENTED.
             return cast("Handler", None)
         return self._wrapped(handler, handler_call_details.method)
 
@@ -95,7 +95,7 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
         return serve
 
     def _streaming(self, behaviour: Behaviour, method: str) -> Behaviour:
-        # A coroutine that writes, not a generator: so that all around it begins and ends in the RPC's own task.
+        # A coroutine that writes, not a generator: every `Around` then enters and exits in the RPC's own task.
         async def serve(request: Request, context: Context) -> None:
             async with AsyncExitStack() as stack:
                 await self._enter(stack, request, Call(method, _metadata(context), streams=True, context=context))
@@ -115,7 +115,7 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
 
 
 def _lenient(deserializer: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
-    """What a deserializer raises is told by grpc.aio as UNKNOWN, "Unexpected …", and logged with all of its stack."""
+    """Keeps grpc.aio from reporting a deserializer's error as UNKNOWN, "Unexpected …", with a full stack in the log."""
     if deserializer is None:
         return None
 
@@ -129,7 +129,7 @@ def _lenient(deserializer: Callable[[bytes], object] | None) -> Callable[[bytes]
 
 
 def _refusing(behaviour: Behaviour) -> Behaviour:
-    """A handler of many requests, of which one that can't be read ends the call."""
+    """Wraps a handler of streamed requests: a request that can't be read ends the call."""
 
     async def readable(requests: AsyncIterator[object]) -> AsyncIterator[object]:
         async for request in requests:
@@ -152,10 +152,10 @@ def _refusing(behaviour: Behaviour) -> Behaviour:
 
 
 def malformed(request: MalformedRequest) -> HandrailError:
-    """The error for a request that can't be read."""
+    """Returns the error for a request that can't be parsed."""
     return HandrailError(
         ErrorReason.ERROR_REASON_MALFORMED,
-        f"the {request.size} bytes of the request are no message of its type: {request.error}",
+        f"the request ({request.size} bytes) can't be parsed as its message type: {request.error}",
     )
 
 

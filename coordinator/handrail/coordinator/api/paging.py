@@ -1,4 +1,4 @@
-"""Pages of lists: opaque tokens that are bound to the listing they came from, and sizes that fit into one answer."""
+"""Pages of lists: opaque tokens that are bound to their listing, and page sizes that fit into one response."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 MAX_PAGE_SIZE = 500
-"""Larger sizes are taken as this one (https://google.aip.dev/158)."""
+"""Larger page sizes are reduced to this one (https://google.aip.dev/158)."""
 
 MAX_PAGE_BYTES = 3 << 20
-"""What a page holds at most, unless its first item alone is larger: gRPC clients take 4 MiB by default."""
+"""The most bytes in a page, unless its first item alone is larger: gRPC clients accept 4 MiB by default."""
 
 _DIGEST = 8
 _NUMBER = re.compile(r"[0-9]{1,20}")
@@ -28,39 +28,42 @@ View = TypeVar("View", bound=Message)
 
 
 def page_size(asked: int, default: int) -> int:
-    """How many items to give."""
+    """Returns how many items a page has."""
     return min(asked, MAX_PAGE_SIZE) if asked else default
 
 
 def page_token(cursor: int | str, *listing: object) -> str:
-    """The token for the page behind `cursor`, empty where there is none; `listing` tells one listing from another."""
+    """Returns the token of the page after `cursor`, or an empty string at the end; `listing` identifies the listing."""
     return urlsafe_b64encode(_digest(listing) + str(cursor).encode()).decode().rstrip("=") if cursor else ""
 
 
 def cursor_of(token: str, *listing: object) -> str:
-    """The cursor in a token, empty for the first page; BAD_PAGE_TOKEN where it is none, or of another listing."""
+    """Returns the cursor in a token, empty for the first page.
+
+    Raises BAD_PAGE_TOKEN if the token is invalid or belongs to another listing.
+    """
     if not token:
         return ""
     try:
         raw = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         cursor = raw[_DIGEST:].decode()
     except ValueError:
-        raise _bad("the page token is none that this server gave") from None
+        raise _bad("the page token was not issued by this server") from None
     if raw[:_DIGEST] != _digest(listing):
-        raise _bad("the page token belongs to another listing: filters must stay as they were on the first page")
+        raise _bad("the page token belongs to another listing: keep the filters of the first page")
     return cursor
 
 
 def sequence_of(token: str, *listing: object) -> int:
-    """The same for cursors that are sequences of a stream; 0 for the first page."""
+    """Returns the cursor as a stream sequence; 0 for the first page. Raises BAD_PAGE_TOKEN."""
     cursor = cursor_of(token, *listing)
     if cursor and not (_NUMBER.fullmatch(cursor) and int(cursor) < 1 << 64):
-        raise _bad("the page token is none that this server gave")
+        raise _bad("the page token was not issued by this server")
     return int(cursor or 0)
 
 
 def fitting(items: Iterable[View], size: int) -> list[View]:
-    """The first `size` items, fewer where they would not fit into one answer."""
+    """Returns the first `size` items, or fewer if they don't fit into one response."""
     page: list[View] = []
     space = MAX_PAGE_BYTES
     for item in items:
@@ -72,7 +75,7 @@ def fitting(items: Iterable[View], size: int) -> list[View]:
 
 
 def page_of(listing: Listing[Item], view: Callable[[Item], View]) -> tuple[list[View], int]:
-    """A page of a scan as the API shows it, as much of it as fits, and the cursor behind it; 0 at the end."""
+    """Returns as much of a page as fits, as API views, and the cursor after it (0 at the end)."""
     rows = listing.rows
     page = fitting((view(row.item) for row in rows), len(rows))
     return page, listing.next_cursor if len(page) == len(rows) else rows[len(page) - 1].cursor
@@ -83,4 +86,4 @@ def _digest(listing: Sequence[object]) -> bytes:
 
 
 def _bad(text: str) -> HandrailError:
-    return HandrailError(ErrorReason.ERROR_REASON_BAD_PAGE_TOKEN, f"{text}; leave it out to begin anew")
+    return HandrailError(ErrorReason.ERROR_REASON_BAD_PAGE_TOKEN, f"{text}; leave it out to start over")

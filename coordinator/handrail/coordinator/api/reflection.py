@@ -1,8 +1,8 @@
-"""Server reflection: the product's own contracts, with their comments, and those of the templates stored right now.
+"""Server reflection: the product's own contracts, with comments, and the contracts of the templates stored now.
 
-A client that meets a message of a flow type asks here by name, also when its template was put a moment ago. grpcio's
-own servicer reads one fixed descriptor pool and has only v1alpha; v1 is the same wire format under another name
-(https://github.com/grpc/grpc/issues/38576).
+A client that receives a message of a flow type can look up its contract by name, even if the template was stored a
+moment ago. grpcio's own servicer reads one fixed descriptor pool and has only v1alpha; v1 is the same wire format under
+another name (https://github.com/grpc/grpc/issues/38576).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from handrail.mesh.contracts import json_names
 
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
-"""The names under which reflection is served."""
+"""The service names under which reflection is served."""
 
 _Request = reflection_pb2.ServerReflectionRequest
 _Response = reflection_pb2.ServerReflectionResponse
@@ -32,7 +32,7 @@ _INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 
 class Files:
-    """The files of one descriptor set, found by name and by the symbols they define."""
+    """The files of one descriptor set, indexed by name and by the symbols they define."""
 
     def __init__(self, protos: Iterable[FileDescriptorProto]) -> None:
         self._files: dict[str, FileDescriptorProto] = {}
@@ -46,7 +46,7 @@ class Files:
                 self._extensions[extension.extendee.lstrip("."), extension.number] = proto.name
 
     def by_name(self, name: str) -> list[FileDescriptorProto]:
-        """A file with all its imports, itself first; empty where there is none of this name."""
+        """Returns a file with all its imports, the file first; empty if no file has this name."""
         found: dict[str, FileDescriptorProto] = {}
         waiting = [name]
         while waiting:
@@ -58,20 +58,20 @@ class Files:
         return list(found.values()) if name in found else []
 
     def by_symbol(self, symbol: str) -> list[FileDescriptorProto]:
-        """The file that defines a symbol, with all its imports."""
+        """Returns the file that defines a symbol, with all its imports."""
         return self.by_name(self._symbols.get(symbol, ""))
 
     def by_extension(self, extendee: str, number: int) -> list[FileDescriptorProto]:
-        """The file that extends a message with a field of this number, with all its imports."""
+        """Returns the file that extends a message with this field number, with all its imports."""
         return self.by_name(self._extensions.get((extendee, number), ""))
 
     def extension_numbers(self, extendee: str) -> list[int]:
-        """The numbers of all extensions of a message."""
+        """Returns the numbers of all extensions of a message."""
         return sorted(number for name, number in self._extensions if name == extendee)
 
 
 def own_files() -> dict[str, FileDescriptorProto]:
-    """The files of every service served here, and of the details of its errors; those of handrail.v1 with comments."""
+    """Returns the files of every service here and of its error details; those of handrail.v1 include comments."""
     found: dict[str, FileDescriptorProto] = {}
     for module in (health_pb2, reflection_pb2, channelz_pb2, status_pb2, error_details_pb2):
         _add_with_imports(found, module.DESCRIPTOR.name)
@@ -83,7 +83,7 @@ def own_files() -> dict[str, FileDescriptorProto]:
 
 
 class Reflection:
-    """The servicer. `stored` gives the descriptor sets of the stored templates as they are now, the preferred first."""
+    """The reflection servicer. `stored` returns the descriptor sets of the stored templates now, preferred first."""
 
     def __init__(self, services: Iterable[str], stored: Callable[[], Iterable[bytes]]) -> None:
         self._services = sorted(services)
@@ -93,7 +93,7 @@ class Reflection:
         self._learned: dict[bytes, Files] = {}
 
     def handlers(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
-        """What a server needs to serve it under both names."""
+        """Returns the handlers that serve reflection under both names."""
         handler = grpc.stream_stream_rpc_method_handler(
             self.answer_all,
             request_deserializer=_Request.FromString,
@@ -104,12 +104,12 @@ class Reflection:
     async def answer_all(
         self, requests: AsyncIterable[_Request], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[_Response]:
-        """The one RPC: a stream of questions, an answer to each."""
+        """Serves the only RPC: a stream of requests, one response each."""
         async for request in requests:
             yield self.answer(request)
 
     def answer(self, request: _Request) -> _Response:
-        """The answer to one question."""
+        """Answers one request."""
         response = _Response(valid_host=request.host, original_request=request)
         match request.WhichOneof("message_request"):
             case "list_services":
@@ -129,11 +129,11 @@ class Reflection:
                 response.all_extension_numbers_response.extension_number.extend(sorted(numbers))
             case _:
                 response.error_response.error_code = _INVALID_ARGUMENT
-                response.error_response.error_message = "the request asks for nothing"
+                response.error_response.error_message = "the request is empty"
         return response
 
     def _find(self, response: _Response, search: Callable[[Files], list[FileDescriptorProto]]) -> None:
-        # An answer comes from one set alone: two versions of a contract may define the same file differently.
+        # Each response uses one set only: two versions of a contract may define the same file differently.
         for known in self._known():
             found = search(known)
             if found:
@@ -141,7 +141,7 @@ class Reflection:
                 response.file_descriptor_response.file_descriptor_proto.extend(serialized)
                 return
         response.error_response.error_code = _NOT_FOUND
-        response.error_response.error_message = "neither the API nor a stored template has it"
+        response.error_response.error_message = "neither the API nor a stored template defines it"
 
     def _known(self) -> Iterable[Files]:
         yield self._files
@@ -152,7 +152,7 @@ class Reflection:
             yield learned
 
     def _learn(self, descriptor_set: bytes) -> Files:
-        """The files of a stored set; where it brings a copy of one of ours, ours is used."""
+        """Indexes a stored set; a file that is also one of ours is replaced by ours."""
         stored = {file.name: file for file in FileDescriptorSet.FromString(descriptor_set).file}
         return Files((stored | {name: self._own[name] for name in stored.keys() & self._own.keys()}).values())
 
@@ -168,7 +168,7 @@ def _add_with_imports(found: dict[str, FileDescriptorProto], name: str) -> None:
 
 
 def _as_v1(alpha: FileDescriptorProto) -> FileDescriptorProto:
-    """The contract of reflection v1: that of v1alpha under its new package, and nothing else (gRFC A1)."""
+    """Returns the contract of reflection v1: v1alpha's under the new package, otherwise unchanged (gRFC A1)."""
     proto = FileDescriptorProto()
     proto.CopyFrom(alpha)
     proto.name = "grpc/reflection/v1/reflection.proto"
@@ -189,7 +189,7 @@ def _symbols(proto: FileDescriptorProto) -> Iterable[str]:
         yield from _message_symbols(prefix, message)
     for enum in proto.enum_type:
         yield prefix + enum.name
-        # Values of an enum are siblings of the enum, not its children.
+        # Enum values are siblings of the enum, not its children.
         yield from (prefix + value.name for value in enum.value)
     for service in proto.service:
         yield prefix + service.name

@@ -1,4 +1,4 @@
-"""The span of the call being served: in its caller's trace, with links to the flows it is about."""
+"""The span of the current call: in its caller's trace, linked to the flows that it touches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from handrail.mesh.telemetry import NO_SPAN, Span
 
 _span: ContextVar[Span] = ContextVar("call_span", default=NO_SPAN)
 
-# The other codes say what the caller did; the server did its part well.
+# The other codes report the caller's mistakes; the server did its part.
 # https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 _FAULTS = frozenset(
     {
@@ -31,12 +31,12 @@ _FAULTS = frozenset(
 
 
 def link_flow(flow: Flow) -> None:
-    """Link the call's span to the trace of a flow."""
+    """Links the call's span to the trace of a flow."""
     _span.get().link_flow(flow.flow_id, flow.first.event.span_id if flow.first is not None else "")
 
 
 def link_flow_id(flow_id: str, span_id: str) -> None:
-    """The same where the flow was not read: `span_id` is the span that published its first event."""
+    """Links to a flow that was not read: `span_id` is the span that published its first event."""
     _span.get().link_flow(flow_id, span_id)
 
 
@@ -52,7 +52,7 @@ class Tracing:
             try:
                 yield
             except grpc.aio.AbortError as error:
-                # Raised again outside of the span, which would record it as an exception: it only ends the call.
+                # Raised again outside of the span: it only ends the call, and the span would record it as an exception.
                 aborted = error
             if call.error is not None:
                 code = CODES[call.error.reason]

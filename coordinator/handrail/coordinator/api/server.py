@@ -1,4 +1,4 @@
-"""The coordinator's gRPC face: one server with its services, its guards, its limits, and an orderly end."""
+"""The coordinator's gRPC server: its services, guards and limits, and its graceful shutdown."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ SERVICES = tuple(
 """The services of the API."""
 
 MAX_REQUEST_BYTES = 1 << 20
-"""As much as the broker takes in one message by default; a template with 900,000 bytes of contracts fits."""
+"""The broker's default message limit; a template with 900,000 bytes of contracts fits."""
 
 _LONGER = {
-    # It changes the durables of every agent before it records anything.
+    # It changes every agent's durable before it records anything.
     "/handrail.v1.TemplateService/ActivateTemplate": timedelta(seconds=30),
     # It folds up to 500 flows.
     "/handrail.v1.TemplateService/GetTemplateUsage": timedelta(seconds=30),
@@ -65,8 +65,8 @@ _CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 class ServerSettings:
     """Where the server listens and what it allows.
 
-    `address` is host and port; port 0 takes a free one. `public_keys` are files in PEM form, with the keys of whoever
-    may sign bearer tokens. `grace` is what calls under way get at the end.
+    `address` is host and port; port 0 picks a free one. `public_keys` are PEM files with the keys that may sign bearer
+    tokens. `grace` is how long calls in progress may take at shutdown.
     """
 
     address: str
@@ -80,7 +80,7 @@ class ServerSettings:
 
 
 class Server:
-    """Serves a replica's flows. Not healthy until `set_serving` says so."""
+    """Serves a replica's flows. Unhealthy until `set_serving` says otherwise."""
 
     def __init__(self, replica: Replica, settings: ServerSettings) -> None:
         self._settings = settings
@@ -103,27 +103,27 @@ class Server:
         self._add_tools(replica.catalog)
 
     async def start(self) -> int:
-        """Listen, and return the port; OSError where it is taken or can't be bound."""
+        """Starts to listen and returns the port; raises OSError if it is taken or can't be bound."""
         try:
             port = self._server.add_insecure_port(self._settings.address)
         except RuntimeError as error:
             raise OSError(
-                f"can't listen on {self._settings.address}: the port is taken, or no address of this host"
+                f"can't listen on {self._settings.address}: the port is taken, or this host does not have the address"
             ) from error
         await self.set_serving(False)
         await self._server.start()
         return port
 
     async def set_serving(self, serving: bool) -> None:
-        """Say whether broker and streams are there; for every service alike."""
-        await self.tell({} if serving else {"start": "streams and durables are not there yet"})
+        """Reports whether broker and streams are available; applies to every service."""
+        await self.tell({} if serving else {"start": "streams and durables are not ready yet"})
 
     async def tell(self, findings: Findings) -> None:
-        """Say which parts are broken; see `diagnosis`."""
+        """Reports which parts are broken; see `diagnosis`."""
         await self._health.tell(findings)
 
     async def drain(self) -> None:
-        """End in order: health flips, watches end, calls under way get the grace to finish, and no more are taken."""
+        """Shuts down: health flips, watches end, calls in progress get the grace period, new calls are refused."""
         await self._health.enter_graceful_shutdown()
         self._drain.begin()
         await self._server.stop(self._settings.grace.total_seconds())
@@ -164,20 +164,20 @@ class Server:
 def _options() -> Sequence[tuple[str, int]]:
     return (
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-        # Without this a second server on the same port would start, and take half of the calls.
+        # Without this, a second server on the same port would start and receive half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        # Clients connect anew now and then, so that they spread over the replicas again.
+        # Clients reconnect from time to time, so that they spread over the replicas again.
         ("grpc.max_connection_age_ms", 600_000),
         ("grpc.max_connection_age_grace_ms", 30_000),
     )
 
 
 def _stored_contracts(catalog: Catalog) -> list[bytes]:
-    """The contracts of the stored templates: active versions first, then the newest."""
+    """Returns the contracts of the stored templates: active versions first, then the newest."""
     templates = sorted(
         catalog.all(),
         key=lambda template: (template.version == catalog.active_version(template.name), template.version),

@@ -1,7 +1,7 @@
-"""Following a flow: every message once, in stream order, soon after it was stored.
+"""Watching a flow: every message once, in stream order, soon after it was stored.
 
-The stream alone says what there is: a watch reads it from where it left off. A subscription to the flow's subjects
-only says when to look; it may miss a message, or come before the message is stored, and nothing is lost by either.
+A watch reads the stream from where it left off. A subscription to the flow's subjects only hints at when to look: it
+may miss a message or arrive before the message is stored, and the watch loses nothing by either.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import WatchFlowResponse
 
 CHECKPOINT = timedelta(seconds=15)
-"""A quiet watch says at least this often that it is alive, and from where to resume."""
+"""The longest time between signs of life on a quiet watch; each says where to resume."""
 
 _SOON = 0.01
 _SELDOM = 5.0
 
 
 class Watcher:
-    """Makes watches."""
+    """Creates watches."""
 
     def __init__(self, bus: NatsBus, store: FlowStore, drain: Drain, *, checkpoint: timedelta = CHECKPOINT) -> None:
         self._bus = bus
@@ -41,7 +41,7 @@ class Watcher:
         self._checkpoint = checkpoint.total_seconds()
 
     async def watch(self, found: Found, after: int) -> AsyncGenerator[WatchFlowResponse, None]:
-        """The messages of a flow behind sequence `after`, as they come; checkpoints in between. DRAINING at the end."""
+        """Yields a flow's messages after sequence `after` as they arrive, with checkpoints; ends with DRAINING."""
         flow_type, flow_id = found.flow_type, found.flow_id
         loop = asyncio.get_running_loop()
         async with self._hints(flow_type, flow_id) as hint:
@@ -55,7 +55,7 @@ class Watcher:
                 at_least = progress.sequence
                 if self._drain.begun:
                     raise _draining(flow_id, progress.sequence)
-                # The first time after news at once: the client has all there is, and knows from where to go on.
+                # The first checkpoint follows the news at once: the client is up to date and knows where to resume.
                 if loop.time() >= alive_at:
                     yield progress.checkpoint()
                     alive_at = loop.time() + self._checkpoint
@@ -81,7 +81,7 @@ class Watcher:
         return news
 
     async def _pause(self, hint: asyncio.Event, pause: float, until_checkpoint: float) -> float:
-        """Wait for a hint, the drain, or the end of the pause; return the next pause, short after a hint."""
+        """Waits for a hint, the drain or the end of the pause; returns the next pause, which is short after a hint."""
         waits = [asyncio.create_task(hint.wait()), asyncio.create_task(self._drain.wait())]
         try:
             await asyncio.wait(
@@ -103,14 +103,14 @@ class Watcher:
 
 
 class _Progress:
-    """How far a watch is: the flow folded so far, and the sequence to resume from."""
+    """How far a watch got: the flow folded so far, and the sequence to resume from."""
 
     def __init__(self, sequence: int) -> None:
         self.sequence = sequence
         self.flow: Flow | None = None
 
     def checkpoint(self) -> WatchFlowResponse:
-        """Nothing new, and from where to go on."""
+        """Returns a response without news that says where to resume."""
         checkpoint = WatchFlowResponse(sequence=self.sequence)
         if self.flow is not None:
             checkpoint.status = status(self.flow)
@@ -120,7 +120,7 @@ class _Progress:
 def _draining(flow_id: str, sequence: int) -> HandrailError:
     return HandrailError(
         ErrorReason.ERROR_REASON_DRAINING,
-        f"this server drains; watch flow {flow_id} again, after sequence {sequence}",
+        f"this server is draining; watch flow {flow_id} again, after sequence {sequence}",
         flow_id=flow_id,
         sequence=str(sequence),
     )

@@ -1,4 +1,4 @@
-"""Whether an agent's live workers fit a version: asked before it is activated, and where a step waits for nobody."""
+"""Whether an agent's live workers fit a version: checked before activation and where a step gets no worker."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from handrail.v1.template_service_pb2 import UnfitAgent
 
 _PATIENCE = timedelta(seconds=5)
 _AGAIN = timedelta(milliseconds=250)
-"""Workers look for new templates every two seconds: how long they are waited for, and how often they are asked."""
+"""Workers look for new templates every two seconds: how long to wait for them, and how often to ask."""
 
 
 async def unfit_agents(bus: Bus, template: Template) -> list[UnfitAgent]:
-    """The agents that have live workers, none of which fits a version. Waits until all live ones have looked at it.
+    """Lists the agents with live workers, none of which fits a version. Waits until all live ones looked at it.
 
     Raises what `Bus.direct_get` raises.
     """
@@ -34,20 +34,20 @@ async def unfit_agents(bus: Bus, template: Template) -> list[UnfitAgent]:
 
 
 def require_fit(template: Template, unfit: Iterable[UnfitAgent]) -> None:
-    """Raise WORKERS_DO_NOT_FIT, with the agents' names and what does not fit, where there are any."""
+    """Raises WORKERS_DO_NOT_FIT, with the agents' names and their problems, if any agent is unfit."""
     named = {each.agent: each.problem for each in unfit}
     if named:
         raise HandrailError(
             ErrorReason.ERROR_REASON_WORKERS_DO_NOT_FIT,
-            f"{template.name} version {template.version} is not activated: of "
-            + "; of ".join(f"{agent} no live worker fits ({problem})" for agent, problem in named.items())
-            + "; roll out workers that do, or force it: the steps of these agents wait until then",
+            f"{template.name} version {template.version} is not activated: no fitting live worker for "
+            + ", ".join(f"{agent} ({problem})" for agent, problem in named.items())
+            + "; roll out workers that do, or force it; the steps of these agents wait until then",
             agents=",".join(named),
         )
 
 
 async def waits_for_nobody(bus: Bus, flow: Flow) -> frozenset[str]:
-    """The agents that owe the flow something, have live workers, and none that fits its version."""
+    """Lists the agents that owe the flow something and have live workers, but none that fits its version."""
     owing = {run.step.agent for run in flow.runs.values() if run.state is RunState.OWED}
     owing |= {effect.step.agent for effect in flow.effects.values() if effect.deadline is not None}
     if not owing:

@@ -1,4 +1,4 @@
-"""What the coordinator appends about proposals: releases, requests to people, and answers that nobody gave. Pure."""
+"""Decisions about proposals: releases, approval requests, and answers after an expiry. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from handrail.v1.template_pb2 import ExpiryAction
 
 
 def proposals(flow: Flow, now: datetime) -> Entry | None:
-    """The next message about a proposal, or None."""
+    """Returns the next message about a proposal, or None."""
     return next((e for proposal in flow.proposals.values() if (e := _proposal(flow, proposal, now)) is not None), None)
 
 
 def rejection(flow: Flow, wish: PendingResolution, now: datetime) -> Entry:
-    """Refuse a proposal as a person resolved."""
+    """Refuses a proposal because a person resolved it so."""
     proposal = flow.proposals[wish.subject_id]
     cause = ApprovalCause.APPROVAL_CAUSE_RESOLUTION
     return _refusal(flow, proposal, cause, now, voter=wish.by, why=wish.reason)
@@ -51,7 +51,7 @@ def _expired(flow: Flow, proposal: Proposal, ask: Ask, now: datetime) -> Entry |
                 flow, message, about=f"{event_id}:expiry", now=now, step=proposal.recorded.event.step
             )
         case _:
-            # Where a person is asked instead, it is a matter like any other.
+            # If a person is asked instead, the matter is escalated like any other.
             return None
 
 

@@ -1,4 +1,4 @@
-"""Who asks: what a verified token says of its bearer."""
+"""The caller: the identity that a verified token gives its bearer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A verified identity. `agent` is the agent it may speak for; empty for people."""
+    """A verified identity. `agent` is the agent that it may speak for; empty for people."""
 
     subject: str
     roles: frozenset[str] = frozenset()

@@ -1,7 +1,7 @@
-"""`decide`: what the coordinator appends next to a flow as it stands, or None. Pure: `now` is an argument.
+"""`decide`: the next message that the coordinator appends to a flow, or None. Pure: `now` is an argument.
 
-Asked again after every append until it answers None; a crash in between is harmless, because the same gap is found
-again. The fold knows what a flow is waiting for, and holds void what it was not; `decide` puts it on record.
+It is called again after every append until it returns None. A crash in between is harmless: the next call finds the
+same gap. The fold knows what a flow waits for and voids everything else; `decide` records what follows.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _NO_QUEUES: Queues = MappingProxyType({})
 
 
 def decide(flow: Flow, now: datetime, absences: Sequence[Absence] = (), queues: Queues = _NO_QUEUES) -> Entry | None:
-    """The next message to append, or None when nothing is due at `now`.
+    """Returns the next message to append, or None if nothing is due at `now`.
 
-    `absences` are the times in which no coordinator was there, `queues` those of the agents whose attempts are due:
-    what is due for the one alone, or is in the other, is given time first.
+    `absences` are the periods without a coordinator, `queues` the queues of the agents with attempts that are due. A
+    deadline that fell due only because of an absence, or while its message waited in a queue, is extended first.
     """
     if flow.first is None or flow.closed:
         return None
@@ -39,7 +39,7 @@ def decide(flow: Flow, now: datetime, absences: Sequence[Absence] = (), queues: 
 
 
 def agents_due(flow: Flow, now: datetime) -> frozenset[str]:
-    """The agents whose attempts are due at `now`: whether those are in a queue is to be known first."""
+    """Returns the agents with attempts due at `now`; `decide` needs the state of their queues."""
     late = [run.step.agent for run in flow.runs.values() if run.state is RunState.OWED and run.deadline <= now]
     late += [e.step.agent for e in flow.effects.values() if e.deadline is not None and e.deadline <= now]
     return frozenset(late)

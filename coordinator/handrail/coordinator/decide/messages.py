@@ -1,4 +1,4 @@
-"""Entries: the messages that the coordinator appends to a flow, built from the flow they are based on. Pure."""
+"""Builds entries: the messages that the coordinator appends to a flow, from the flow they are based on. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ from handrail.v1.event_pb2 import Event
 
 
 def decision(flow: Flow, message: Message, *, about: str, now: datetime, step: str = "", root: str = "") -> Entry:
-    """A decision about `about`, which names the matter within its type; its id also has the sequence it is based on."""
+    """Builds a decision about `about`, which identifies the matter within the decision's type.
+
+    The event's id is derived from `about` and the sequence that the decision is based on.
+    """
     data = pack(message)
     name = type_of(data)
     event_id = ids.decision_id(flow.flow_id, name, about, flow.last_sequence)
@@ -43,13 +46,13 @@ def decision(flow: Flow, message: Message, *, about: str, now: datetime, step: s
 
 
 def release(proposal: Proposal) -> Entry:
-    """The proposal as a fact: same id, same bytes, the agent token still the proposer's."""
+    """Builds the release of a proposal: same id, same bytes, and the proposer's agent token."""
     recorded = proposal.recorded
     return Entry(recorded.address._replace(kind=Kind.RELEASED), recorded.event)
 
 
 def retry(flow: Flow, run: StepRun, now: datetime) -> Entry:
-    """The command to handle the trigger of a step run again, as its next attempt."""
+    """Builds the command to handle the trigger of a step run again, as its next attempt."""
     attempt = run.attempt + 1
     event_id = ids.attempt_id(Kind.RETRY.value, flow.flow_id, run.step.name, run.root, run.run, attempt)
     event = _command(flow, event_id, run.trigger, now)
@@ -58,7 +61,7 @@ def retry(flow: Flow, run: StepRun, now: datetime) -> Entry:
 
 
 def undo(flow: Flow, effect: Effect, now: datetime) -> Entry:
-    """The command to undo an effect, as its next attempt."""
+    """Builds the command to undo an effect, as its next attempt."""
     undone, attempt = effect.recorded, effect.attempt + 1
     event_id = ids.attempt_id(
         Kind.UNDO.value, flow.flow_id, effect.step.name, undone.event_id, undone.event.run, attempt
@@ -74,7 +77,7 @@ def undo(flow: Flow, effect: Effect, now: datetime) -> Entry:
 
 
 def approval_requested(flow: Flow, proposal: Proposal, now: datetime) -> Entry:
-    """Ask people about a proposal: one request lists all the gates that ask."""
+    """Asks people about a proposal: one request lists every gate that needs approval."""
     event_id = proposal.recorded.event_id
     request = ApprovalRequested(proposal_id=event_id, digest=proposal.digest)
     for ask in proposal.asks:
@@ -94,7 +97,7 @@ def approval_requested(flow: Flow, proposal: Proposal, now: datetime) -> Entry:
 
 
 def step_timed_out(flow: Flow, run: StepRun, now: datetime) -> Entry:
-    """An attempt of a step gave no outcome in time."""
+    """Records that an attempt of a step produced no outcome in time."""
     message = StepTimedOut(
         step=run.step.name,
         root=run.root,
@@ -106,7 +109,7 @@ def step_timed_out(flow: Flow, run: StepRun, now: datetime) -> Entry:
 
 
 def undo_timed_out(flow: Flow, effect: Effect, deadline: datetime, now: datetime) -> Entry:
-    """An attempt to undo gave no outcome in time."""
+    """Records that an attempt to undo produced no outcome in time."""
     undone = effect.recorded
     message = StepTimedOut(
         step=effect.step.name,
@@ -120,7 +123,7 @@ def undo_timed_out(flow: Flow, effect: Effect, deadline: datetime, now: datetime
 
 
 def time_credited(flow: Flow, due: Watched, absences: Iterable[Absence], until: datetime, now: datetime) -> Entry:
-    """A deadline that fell due is moved, because nobody was there for a time."""
+    """Extends a deadline that fell due during an absence of the coordinator."""
     message = TimeCredited(what=due.what, until=timestamp(until))
     for absence in absences:
         message.absences.add(start_time=timestamp(absence.start), end_time=timestamp(absence.end))
@@ -128,7 +131,7 @@ def time_credited(flow: Flow, due: Watched, absences: Iterable[Absence], until: 
 
 
 def step_queued(flow: Flow, due: Watched, until: datetime, now: datetime, *, handed_out: bool = False) -> Entry:
-    """The deadline of an attempt is moved, because nobody has begun it, or somebody may be about to."""
+    """Extends the deadline of an attempt that no worker has begun, or that one may be about to begin."""
     message = StepQueued(what=due.what, until=timestamp(until), handed_out=handed_out)
     return decision(flow, message, about=_deadline(due), now=now, step=due.step)
 
@@ -148,7 +151,7 @@ def halted(
     keep_effects: bool = False,
     run_again: Iterable[str] = (),
 ) -> Entry:
-    """No forward step starts any more."""
+    """Halts the flow: no forward step starts any more."""
     message = FlowHalted(
         mode=mode,
         reason=reason,
@@ -161,7 +164,7 @@ def halted(
 
 
 def escalated(flow: Flow, matter: Matter, now: datetime) -> Entry:
-    """Hand a matter to a person."""
+    """Escalates a matter to a person."""
     escalation_id = matter.id(flow)
     message = Escalated(
         escalation_id=escalation_id,
@@ -175,10 +178,10 @@ def escalated(flow: Flow, matter: Matter, now: datetime) -> Entry:
 
 
 def smaller(flow: Flow, entry: Entry, error: HandrailError, now: datetime) -> Entry | None:
-    """What to append in place of an entry that the broker calls too large; None where there is nothing smaller.
+    """Returns a replacement for an entry that the broker rejects as too large, or None if there is no smaller one.
 
-    A command repeats data that the flow has: who is told to do it reads it there. Anything else, such as a release,
-    has to be what it is: the flow is held, and a person is told.
+    A command repeats data that is in the flow, so it is sent without: its receiver reads the data there. Any other
+    entry, such as a release, can't be shortened: the flow is held and escalated to a person.
     """
     if entry.address.kind in COMMANDS and entry.event.data.value:
         event = Event()
@@ -191,7 +194,7 @@ def smaller(flow: Flow, entry: Entry, error: HandrailError, now: datetime) -> En
 
 
 def closed(flow: Flow, status: FlowStatus.ValueType, reason: str, now: datetime) -> Entry:
-    """The flow ends by decision."""
+    """Closes the flow by decision."""
     return decision(flow, FlowClosed(status=status, reason=reason), about="", now=now)
 
 

@@ -1,7 +1,7 @@
-"""What people ask of a flow, judged by the flow as it stands: the decision to record, or why there is none. Pure.
+"""Judges what people ask of a flow: returns the decision to record, or raises the reason against it. Pure.
 
-Each raises HandrailError where it may not be made. Where what is asked for is there already, it returns the position in
-the stream up to which the flow shows it.
+Each function raises HandrailError if the request is not allowed. If the flow already shows what is asked for, it
+returns the stream sequence up to which it does.
 """
 
 from __future__ import annotations
@@ -38,9 +38,12 @@ Judge = Callable[[Flow, Caller], Entry | int]
 
 
 def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str = "") -> Entry | int:
-    """A vote, or where the caller's stands; APPROVAL_NOT_FOUND, APPROVAL_CLOSED, DIGEST_MISMATCH, MISSING_ROLE,
-    REQUESTER_MAY_NOT_VOTE, PROPOSER_MAY_NOT_VOTE (who speaks for the agent that proposed it is barred, too), and
-    ALREADY_VOTED where the caller's vote that counted was another one."""
+    """Votes on a proposal, or returns the sequence of the caller's equal vote.
+
+    Raises APPROVAL_NOT_FOUND, APPROVAL_CLOSED, DIGEST_MISMATCH, MISSING_ROLE, REQUESTER_MAY_NOT_VOTE,
+    PROPOSER_MAY_NOT_VOTE (also for callers that speak for the proposing agent), and ALREADY_VOTED if the caller's
+    counted vote was different.
+    """
     proposal = flow.proposals.get(approval_id)
     if proposal is None:
         raise refusal(ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND, flow, f"it has no proposal {approval_id}")
@@ -59,12 +62,15 @@ def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: 
 def compensation(
     flow: Flow, caller: Caller, *, reason: str = "", to_step: str = "", etag: str = "", run_again: Iterable[str] = ()
 ) -> Entry:
-    """A halt that undoes effects, all or back to a step; WRONG_STATUS, STEP_NOT_FOUND, ETAG_MISMATCH, and
-    CONSENT_NEEDED where steps would run a second time that `run_again` does not name."""
+    """Halts the flow and undoes its effects, all of them or back to a step.
+
+    Raises WRONG_STATUS, STEP_NOT_FOUND, ETAG_MISMATCH, and CONSENT_NEEDED if steps would run a second time that
+    `run_again` does not name.
+    """
     _require_etag(flow, etag)
     floor = flow.sequence_of_step(to_step) if to_step else 0
     if to_step and not floor:
-        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f'no fact of a step "{to_step}" is there')
+        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f'it has no fact of a step "{to_step}"')
     consented = frozenset(run_again)
     entry = _halt(flow, HaltMode.HALT_MODE_COMPENSATE, reason, caller, to_step=to_step, run_again=consented)
     if to_step:
@@ -73,7 +79,7 @@ def compensation(
 
 
 def cancelling(flow: Flow, caller: Caller, *, reason: str = "", keep_effects: bool = False, etag: str = "") -> Entry:
-    """A halt that ends the flow CANCELLED; WRONG_STATUS, ETAG_MISMATCH."""
+    """Halts the flow so that it ends CANCELLED; raises WRONG_STATUS or ETAG_MISMATCH."""
     _require_etag(flow, etag)
     return _halt(flow, HaltMode.HALT_MODE_CANCEL, reason, caller, keep_effects=keep_effects)
 
@@ -88,7 +94,7 @@ def retrying(
     etag: str = "",
     run_again: Iterable[str] = (),
 ) -> Entry:
-    """A step done again; STEP_NOT_FOUND, WRONG_STATUS, ETAG_MISMATCH, CONSENT_NEEDED."""
+    """Runs a step again; raises STEP_NOT_FOUND, WRONG_STATUS, ETAG_MISMATCH or CONSENT_NEEDED."""
     _require_etag(flow, etag)
     if flow.is_halted:
         raise refusal(ErrorReason.ERROR_REASON_WRONG_STATUS, flow, "it is halted; no forward step starts any more")
@@ -111,7 +117,10 @@ def answer(
     etag: str = "",
     run_again: Iterable[str] = (),
 ) -> Entry:
-    """An answer to an open escalation; ESCALATION_NOT_FOUND, CHOICE_NOT_OFFERED, ETAG_MISMATCH, CONSENT_NEEDED."""
+    """Answers an open escalation.
+
+    Raises ESCALATION_NOT_FOUND, CHOICE_NOT_OFFERED, ETAG_MISMATCH or CONSENT_NEEDED.
+    """
     _require_etag(flow, etag)
     wanted = escalation_id or (next(iter(flow.escalations)) if len(flow.escalations) == 1 else "")
     escalation = flow.escalations.get(wanted)
@@ -120,14 +129,14 @@ def answer(
         raise refusal(
             ErrorReason.ERROR_REASON_ESCALATION_NOT_FOUND,
             flow,
-            f"no such escalation is open; open: {open_ones}",
+            f"it has no such open escalation; open ones: {open_ones}",
         )
     if choice not in escalation.choices:
         offered = ", ".join(Choice.Name(c).removeprefix("CHOICE_") for c in escalation.choices)
         raise refusal(ErrorReason.ERROR_REASON_CHOICE_NOT_OFFERED, flow, f"it offers {offered}")
     consented = frozenset(run_again)
     if choice == Choice.CHOICE_RESUME and flow.halt is not None and flow.halt.to_step:
-        # What became known since it was halted was in nobody's plan.
+        # The plan that the person saw does not contain what became known after the halt.
         _require_consent(flow, flow.effects_that_stay(flow.halt.floor), consented | flow.halt.run_again)
     message = Resolved(
         escalation_id=wanted, choice=choice, by=caller.subject, reason=reason, run_again=sorted(consented)
@@ -136,7 +145,7 @@ def answer(
 
 
 def migrating(flow: Flow, caller: Caller, *, target: Template, reason: str = "", etag: str = "") -> Entry | int:
-    """A move to another version; WRONG_STATUS with every reason why it can't move, ETAG_MISMATCH."""
+    """Moves the flow to another version; raises WRONG_STATUS with every reason against it, or ETAG_MISMATCH."""
     if flow.template.version == target.version:
         return flow.last_sequence
     _require_etag(flow, etag)
@@ -154,9 +163,9 @@ def migrating(flow: Flow, caller: Caller, *, target: Template, reason: str = "",
 
 
 def moment(flow: Flow) -> datetime:
-    """The broker's clock, as the flow last saw it: this replica's own could run ahead of the one that judges.
+    """Returns the broker's time as the flow last saw it: this replica's own clock could be ahead of the broker's.
 
-    ValueError for a flow without a message: there is nothing to ask of it.
+    Raises ValueError for a flow without a message.
     """
     if flow.last_time is None:
         raise ValueError("a flow without a message has no time")
@@ -164,7 +173,7 @@ def moment(flow: Flow) -> datetime:
 
 
 def why_void(flow: Flow, entry: Entry, versions: Versions) -> Void | None:
-    """Why the flow would not count this decision; None where it would."""
+    """Returns why the flow would not count this decision, or None if it would."""
     recorded = Recorded(entry.address, entry.event, flow.last_sequence + 1, moment(flow))
     return evolve(flow, recorded, versions).void.get(recorded.sequence)
 
@@ -206,14 +215,14 @@ def _halt(
 
 
 def _require_consent(flow: Flow, effects: Iterable[Effect], consented: Set[str]) -> None:
-    """Raise CONSENT_NEEDED unless each step is named that would run a second time though what it did stands."""
+    """Raises CONSENT_NEEDED unless `consented` names every step that would run again although its effects stand."""
     missing = sorted({effect.step.name for effect in effects} - consented)
     if missing:
         names = ", ".join(missing)
         raise HandrailError(
             ErrorReason.ERROR_REASON_CONSENT_NEEDED,
-            f"flow {flow.flow_id}: what was done by {names} stands, and would be done a second time; "
-            f"if that is meant, name in run_again: {names}",
+            f"flow {flow.flow_id}: the effects of {names} stand, and these steps would run a second time; "
+            f"to consent, name them in run_again: {names}",
             steps=names,
             flow_id=flow.flow_id,
         )
@@ -231,7 +240,7 @@ def _run(flow: Flow, step: str, root: str) -> StepRun:
     if len(runs) == 1:
         return runs[0]
     if not runs:
-        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f'no run of step "{step}" is there')
+        raise refusal(ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f'it has no run of step "{step}"')
     roots = ", ".join(run.root for run in runs)
     raise refusal(
         ErrorReason.ERROR_REASON_STEP_NOT_FOUND, flow, f'step "{step}" has several runs; name one by its root: {roots}'
@@ -239,5 +248,5 @@ def _run(flow: Flow, step: str, root: str) -> StepRun:
 
 
 def refusal(reason: ErrorReason.ValueType, flow: Flow, text: str) -> HandrailError:
-    """Why this may not be done to this flow."""
+    """Returns the error that says why this flow refuses a request."""
     return HandrailError(reason, f"flow {flow.flow_id}: {text}", flow_id=flow.flow_id, flow_type=flow.flow_type)

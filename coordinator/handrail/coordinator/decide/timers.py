@@ -1,7 +1,7 @@
 """Timers: when the coordinator has to look at a flow again. Pure.
 
-A timer is named by what it waits for and its time, so that an old one can't replace a new one; a stray one is
-harmless, because whoever handles it folds the flow.
+A timer's name contains what it waits for and its time, so an old timer can't replace a new one. A stray timer is
+harmless: its handler folds the flow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from handrail.mesh.fold import escalations, is_final
 
 
 def timers(flow: Flow) -> dict[str, datetime]:
-    """The timers that a flow as it stands wants: name -> due. Once one is due, `decide` has something to append."""
+    """Returns the timers that the flow needs now, name to due time. Once one is due, `decide` returns an entry."""
     if flow.first is None or is_final(flow):
         return {}
     return {f"{what}-{int(due.timestamp() * 1000)}": due for what, due in _wanted(flow)}

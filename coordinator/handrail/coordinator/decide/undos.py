@@ -1,4 +1,4 @@
-"""What the coordinator appends to have effects undone: the plan, the commands, and the time-outs. Pure."""
+"""Decisions about undoing effects: the plan, the commands and the time-outs. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from handrail.v1.decision_pb2 import CompensationStarted
 
 
 def undos(flow: Flow, now: datetime) -> Entry | None:
-    """The next message about an undo, or None.
+    """Returns the next message about an undo, or None.
 
-    None begins while an outcome is unknown: what is known later is newer, and so undone earlier. Those under way go on.
+    No undo begins while an outcome is unknown: a late outcome would be newer, and newer effects are undone first. Undos
+    in progress continue.
     """
     targets = flow.undo_targets()
     waits = flow.is_undoing and bool(flow.open_outcomes())

@@ -1,8 +1,8 @@
-"""Reading much of a stream, oldest first, as fast as the broker hands it out.
+"""Reads much of a stream, oldest first, as fast as the broker delivers it.
 
-A direct read has the broker count what is left with every page, and puts three headers on each message that cost more
-to parse than all else. A consumer without acknowledgements does neither: 15 µs a message against 100 and more. It
-lives in the broker's memory alone; nothing is written to the stream.
+With direct reads the broker counts the remaining messages for every page, and adds three headers per message that take
+longer to parse than everything else. A consumer without acknowledgements avoids both: 15 µs per message instead of 100
+and more. The consumer lives only in the broker's memory; nothing is written to the stream.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.waiting import pause
 
 PAGE = 1000
-"""Messages asked for at a time. Two requests are open at once: one is read while the other is on its way."""
+"""Messages per request. Two requests are open at once: one is read while the other is in flight."""
 
 _PAGE_BYTES = 8 << 20
 _EXPIRES = 5.0
@@ -34,7 +34,7 @@ _PATIENCE = timedelta(seconds=30)
 
 
 class Scan:
-    """The messages that match a filter, from a time or sequence on, up to a sequence. Make one with `scan`."""
+    """The messages that match a filter, from a time or sequence up to a sequence. Create one with `scan`."""
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class Scan:
         self._broken = False
 
     async def pages(self) -> AsyncIterator[list[Stored]]:
-        """What there is, some at a time. The last message is the one at `up_to`, which has to match the filter; without
-        one, the last that there was.
+        """Yields the matching messages in batches. The last one is at `up_to`, which must match the filter; without
+        `up_to`, it is the last one that existed at the start.
 
-        BrokerUnavailable where nothing comes for half a minute.
+        Raises BrokerUnavailable if nothing arrives for half a minute.
         """
         loop = asyncio.get_running_loop()
         heard_at = loop.time()
@@ -88,20 +88,20 @@ class Scan:
                 return
             elif loop.time() - heard_at > _PATIENCE.total_seconds():
                 raise BrokerUnavailable(
-                    f"stream {self._stream} gave nothing behind sequence {self._last} for "
-                    f"{_PATIENCE.total_seconds():g} s, and there is more"
+                    f"stream {self._stream} delivered nothing after sequence {self._last} for "
+                    f"{_PATIENCE.total_seconds():g} s, although it has more"
                 )
             else:
-                # Lost with a connection or a leader: a new consumer goes on behind what came.
+                # The consumer was lost with a connection or a leader: a new one continues after the last message.
                 self._broken = True
 
     @property
     def _complete(self) -> bool:
-        """Whether everything has arrived."""
+        """Tells whether everything has arrived."""
         return self._drained if self._up_to is None else self._last >= self._up_to
 
     async def end(self) -> None:
-        """Let the consumer go."""
+        """Removes the consumer."""
         if self._subscription is not None:
             await self._subscription.unsubscribe()
         if self._consumer:
@@ -120,9 +120,8 @@ class Scan:
             "deliver_policy": "all",
         }
         if self._subjects_only:
-            # A work queue takes no consumer that does not acknowledge, begins elsewhere than at the first message, or
-            # has another number of replicas than the stream (0: as many). This one never acknowledges: nothing is
-            # taken from the queue.
+            # A work queue accepts a consumer only if it acknowledges, starts at the first message and has as many
+            # replicas as the stream (0: the same). This one never acknowledges: nothing is taken from the queue.
             config |= {"ack_policy": "explicit", "max_ack_pending": -1, "max_deliver": 1, "headers_only": True}
             config["num_replicas"] = 0
         elif self._last:
@@ -135,7 +134,7 @@ class Scan:
         )
         self._consumer = str(answer["name"])
         self._drained = not answer.get("num_pending")
-        # What an earlier consumer still sends goes to another subject, and is dropped.
+        # Messages that an earlier consumer still sends go to another subject and are dropped.
         self._generation += 1
         self._delivered = 0
         self._asked = 0
@@ -174,7 +173,7 @@ class Scan:
             self._arrived.set()
 
     def _on_status(self, message: Message) -> None:
-        """A request ended before it was served in full: it expired, or what it took was enough."""
+        """A request ended before it was served in full: it expired, or reached its byte limit."""
         if message.subject != f"{self._inbox}.{self._generation}":
             return
         unserved = parse_headers(message.block).get("Nats-Pending-Messages")
@@ -193,10 +192,10 @@ async def scan(
     up_to: int | None = None,
     subjects_only: bool = False,
 ) -> AsyncIterator[Scan]:
-    """A scan for as long as the block runs; what it needs on the broker is gone afterwards.
+    """Opens a scan for the time of the block; afterwards its consumer on the broker is removed.
 
-    It begins at the time `since`, or behind sequence `after`. `subjects_only` leaves the bodies out, and is what a work
-    queue allows.
+    It starts at the time `since`, or after sequence `after`. `subjects_only` omits the bodies; a work queue allows only
+    that.
     """
     reading = Scan(bus, stream, subject_filter, since=since, after=after, up_to=up_to, subjects_only=subjects_only)
     try:

@@ -1,7 +1,7 @@
-"""Divergences read straight from the stream: slow but true, like all lists.
+"""Lists divergences from the stream: exact, with a latency that grows with the stream's size.
 
-Which message is a divergence is for the fold to say, not for a subject: every flow with a message of the agents asked
-for is read and folded, once a page. A happy flow can't be told from another without that.
+Only the fold can tell which message is a divergence; its subject can't. So each page reads and folds every flow that
+has a message of the requested agents, flows without divergences included.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 _logger = logging.getLogger(__name__)
 
 EXAMINED = 2000
-"""How many messages one page looks at: some 400 flows of five messages, read and folded within half a second."""
+"""How many messages one page scans: some 400 flows of five messages, read and folded within half a second."""
 
 _AT_ONCE = 64
 
@@ -34,7 +34,7 @@ _Found = Mapping[int, Divergence]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A divergence and the flow it happened in."""
+    """A divergence and the flow that it happened in."""
 
     flow_type: str
     flow_id: str
@@ -42,7 +42,7 @@ class Seen:
 
 
 class DivergenceScanner:
-    """Every call also raises what reading the stream raises."""
+    """Lists divergences. Every call also raises what reading the stream raises."""
 
     def __init__(self, bus: Bus, store: FlowStore) -> None:
         self._bus = bus
@@ -51,7 +51,7 @@ class DivergenceScanner:
     async def page(
         self, *, size: int, cursor: int = 0, flow_type: str = "", agent: str = "", since: datetime | None = None
     ) -> Listing[Seen]:
-        """Divergences by the time their messages were stored, newest first; `since` leaves out what is older."""
+        """Lists divergences by the time their messages were stored, newest first, none older than `since`."""
         rows: list[Listed[Seen]] = []
         known: dict[_Key, _Found] = {}
         examined = 0
@@ -71,7 +71,7 @@ class DivergenceScanner:
         return Listing(tuple(rows), 0)
 
     async def _look(self, messages: Iterable[RawMessage], known: dict[_Key, _Found]) -> None:
-        """Learn the divergences of the flows that these messages, newest first, belong to."""
+        """Adds the divergences of the flows that these messages, newest first, belong to."""
         newest: dict[_Key, int] = {}
         for message in messages:
             address = _address(message)
@@ -86,7 +86,7 @@ class DivergenceScanner:
         except Exception as error:
             if isinstance(error, HandrailError) and error.reason == ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE:
                 raise
-            _logger.warning("flow %s is left out of the divergences: %r", key[1], error)
+            _logger.warning("flow %s is omitted from the divergences: %r", key[1], error)
             return {}
         return {divergence.sequence: divergence for divergence in flow.divergences}
 
@@ -96,7 +96,7 @@ def _key(address: Address) -> _Key:
 
 
 def _address(message: RawMessage) -> Address | None:
-    """Where the message of an agent belongs; None for what the coordinator says, and for what can't be read."""
+    """Returns the address of an agent's message; None for the coordinator's messages and unreadable ones."""
     try:
         address = parse(message.subject)
     except HandrailError:

@@ -1,7 +1,7 @@
-"""Lists read straight from the streams: slow but true, and nothing has to be kept beside them.
+"""Lists that scan the streams: exact, with a latency that grows with the stream, and no index to maintain.
 
-A list goes on from a cursor, which is a sequence of the stream it reads. Messages of a stream never move, so a page
-is not upset by what is stored meanwhile.
+A list continues from a cursor, which is a sequence of the stream. Messages of a stream never move, so new messages do
+not disturb the pages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from handrail.v1.quarantine_service_pb2 import QuarantinedMessage
 _logger = logging.getLogger(__name__)
 
 EXAMINED = 1000
-"""How many flows one page looks at; a page of a rare status may come short, with more behind it."""
+"""How many flows one page looks at. A page of a rare status may be short although more follow."""
 
 _APPROVAL_REQUESTED = ApprovalRequested.DESCRIPTOR.full_name
 _AT_ONCE = 16
@@ -42,7 +42,7 @@ ItemOf = TypeVar("ItemOf", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[ItemOf]):
-    """One item of a list; the list goes on from `cursor` behind it."""
+    """One item of a list; `cursor` continues the list after it."""
 
     item: ItemOf
     cursor: int
@@ -58,14 +58,14 @@ class Listing(Generic[ItemOf]):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A proposal that asked for people, and the flow as it stands."""
+    """A proposal that asked people, and the current state of its flow."""
 
     flow: Flow
     proposal: Proposal
 
 
 class Scanner:
-    """Every call also raises what reading the streams raises."""
+    """Lists flows, approvals and quarantined messages. Every call also raises what reading the streams raises."""
 
     def __init__(self, bus: Bus, store: FlowStore) -> None:
         self._bus = bus
@@ -80,9 +80,9 @@ class Scanner:
         status: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED,
         where: Callable[[Flow], bool] = lambda flow: True,
     ) -> Listing[Flow | Unreadable]:
-        """Flows by the time they began, newest first; of one type, with one status, of which `where` holds.
+        """Lists flows, newest first, filtered by type, status and an optional predicate.
 
-        Those that can't be read have no status, and `where` is not asked.
+        Unreadable flows have no status; `where` is not applied to them.
         """
         await self._store.catalog.refresh()
         rows: list[Listed[Flow | Unreadable]] = []
@@ -104,8 +104,8 @@ class Scanner:
     async def approvals(
         self, *, size: int, cursor: int = 0, flow_type: str = "", include_closed: bool = False
     ) -> Listing[Asked | Unreadable]:
-        """Proposals that wait for people, by the time they were asked, oldest first; all that ever asked if
-        `include_closed`.
+        """Lists proposals that wait for people, by the time of the request, oldest first; with `include_closed` all
+        that ever asked.
         """
         rows: list[Listed[Asked | Unreadable]] = []
         examined = 0
@@ -122,7 +122,7 @@ class Scanner:
         return Listing(tuple(rows), 0)
 
     async def quarantined(self, *, size: int, cursor: int = 0, flow_type: str = "") -> Listing[QuarantinedMessage]:
-        """Messages in quarantine, oldest first."""
+        """Lists quarantined messages, oldest first."""
         rows: list[Listed[QuarantinedMessage]] = []
         kept = f"quarantine.{flow_type or '*'}.>"
         async for message in stream_walk.oldest_first(self._bus, QUARANTINE, kept, after=cursor):
@@ -132,7 +132,7 @@ class Scanner:
         return Listing(tuple(rows), 0)
 
     async def quarantined_message(self, quarantine_id: int) -> QuarantinedMessage:
-        """One message in quarantine; QUARANTINE_NOT_FOUND."""
+        """Returns one quarantined message; raises QUARANTINE_NOT_FOUND."""
         message = await fresh_read.by_sequence(self._bus, QUARANTINE, quarantine_id, subject_filter="quarantine.>")
         if message is None:
             raise HandrailError(
@@ -147,9 +147,9 @@ class Scanner:
             flow = await self._store.load(address.flow_type, address.flow_id, at_least=at_least)
         except Exception as error:
             if isinstance(error, HandrailError) and error.reason == ErrorReason.ERROR_REASON_FLOW_NOT_FOUND:
-                return None  # nothing of it can be read: quarantine has it
+                return None  # its first event is unreadable and in quarantine
             return unreadable(address, error)
-        # Its first event does not count: quarantine has it, and there is no flow.
+        # Its first event does not count and is in quarantine: the flow does not exist.
         return flow if flow.first is not None else None
 
     async def _asked(self, message: RawMessage) -> Asked | Unreadable | None:
@@ -169,13 +169,13 @@ class Scanner:
         proposal = flow.proposals.get(proposal_id)
         if proposal is None or proposal.requested_at is None:
             return None
-        # It may be asked again with a new expiry: its place in the list is where it asked first.
+        # A proposal may be asked again with a new expiry: its first request gives its place in the list.
         asked = (r for r in history if r.type == _APPROVAL_REQUESTED and r.sequence not in flow.void)
         first = next((r for r in asked if _proposal_of(r) == proposal_id), None)
         return Asked(flow, proposal) if first is not None and first.sequence == request.sequence else None
 
     async def _starts(self, flow_type: str, *, below: int) -> AsyncIterator[tuple[Address, int]]:
-        """First events of flows with their sequences, newest first."""
+        """Yields the first events of flows with their sequences, newest first."""
         filters = sorted(
             {
                 f"flow.{template.name}.*.{Kind.EVENT}.*.*.{message_type}"
@@ -194,13 +194,13 @@ class Scanner:
 
 
 def readable(listing: Listing[Flow | Unreadable]) -> Listing[Flow]:
-    """A page of flows without those that can't be read."""
+    """Drops the unreadable flows from a page."""
     rows = tuple(Listed(row.item, row.cursor) for row in listing.rows if isinstance(row.item, Flow))
     return Listing(rows, listing.next_cursor)
 
 
 def unreadable(address: Address, error: Exception, *, proposal_id: str = "") -> Unreadable:
-    """What a list shows in place of a flow that it met an error with; that the broker is away is raised again."""
+    """Stands in for a flow that could not be read; raises the error again if the broker is unavailable."""
     if isinstance(error, HandrailError):
         if error.reason == ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE:
             raise error
@@ -211,7 +211,7 @@ def unreadable(address: Address, error: Exception, *, proposal_id: str = "") -> 
 
 
 async def chunks(items: AsyncIterator[Item], size: int) -> AsyncIterator[list[Item]]:
-    """The items in lists of this size; the last one may be shorter."""
+    """Yields the items in lists of this size; the last one may be shorter."""
     chunk: list[Item] = []
     async for item in items:
         chunk.append(item)
@@ -238,7 +238,7 @@ def _quarantined(message: RawMessage) -> QuarantinedMessage:
     except DecodeError:
         kept = Quarantined(
             reason=ErrorReason.ERROR_REASON_MALFORMED,
-            detail="what is in quarantine is itself no handrail.v1.Quarantined",
+            detail="the quarantined message can't be parsed as handrail.v1.Quarantined",
             subject=message.subject,
             body=message.body,
         )

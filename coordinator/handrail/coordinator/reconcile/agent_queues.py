@@ -1,4 +1,4 @@
-"""The queues of agents: whether what is due was ever handed to a worker, and whether its agent is at work."""
+"""The queues of agents: whether a message was ever delivered to a worker, and whether its agent is at work."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.durables import agent_durable
 
 _SERVES_FOR = timedelta(seconds=1)
-"""How long one look serves: where many attempts of an agent are due at once, one answers for all."""
+"""How long one look at a queue is valid, so that many attempts of an agent that are due at once share it."""
 
 
 class AgentQueues:
-    """Looks at the durables of agents."""
+    """Reads the state of the agents' durables."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -28,7 +28,7 @@ class AgentQueues:
         self._seen: dict[str, tuple[float, Queue | None]] = {}
 
     async def of(self, agents: Iterable[str]) -> Queues:
-        """The queues of these agents, as of a second ago at most; without those that have none.
+        """Returns the queues of these agents, at most a second old; agents without a durable are omitted.
 
         Raises what `Bus.request_json` raises.
         """
@@ -55,6 +55,6 @@ class AgentQueues:
 
 
 def _since(info: Mapping[str, Any], part: str) -> timedelta:
-    """How long ago the durable last handed something out, or was answered, by the broker's clock."""
+    """Returns how long ago the durable last delivered or was acknowledged, by the broker's clock."""
     last = info[part].get("last_active")
     return max(timedelta(), parse_time(info["ts"]) - parse_time(last)) if last else timedelta.max

@@ -1,4 +1,4 @@
-"""Consuming a durable, many deliveries at a time, each contained: one that fails disturbs no other."""
+"""Consumes a durable, many deliveries at a time. Each is isolated: a failure does not disturb the others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from handrail.coordinator.reconcile.settle import Guard, Held
 from handrail.mesh.bus import Delivery, NatsBus, Pull
 
 IN_FLIGHT = 64
-"""Deliveries of a durable that one replica works on at a time; the broker keeps the rest."""
+"""The most deliveries of a durable that one replica handles at a time; the rest stay on the broker."""
 
 Handle = Callable[[Delivery], Coroutine[None, None, None]]
 
 
 class DurableConsumer:
-    """Feeds the deliveries of one durable to `handle`."""
+    """Passes the deliveries of one durable to `handle`."""
 
     def __init__(self, bus: NatsBus, guard: Guard, *, stream: str, durable: str, handle: Handle) -> None:
         self._bus = bus
@@ -30,11 +30,11 @@ class DurableConsumer:
 
     @property
     def problem(self) -> str:
-        """Why nothing can be consumed at the moment; empty where it can."""
+        """The reason why nothing can be consumed at the moment; empty if consuming works."""
         return self._pull.problem if self._pull is not None else ""
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Consume until `stopping` is set, then finish what was begun."""
+        """Consumes until `stopping` is set, then finishes the deliveries in progress."""
         self._pull = pull = await self._bus.pull(
             self._stream, self._durable, in_flight=IN_FLIGHT, on_delivery=self._begin
         )

@@ -1,4 +1,4 @@
-"""The durable `decide`: messages that may need a decision."""
+"""The durable consumer `decide`: messages that may need a decision."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from handrail.mesh.wire import envelope
 
 
 class DecideConsumer:
-    """Has each flow attended to that a message of `decide` is about."""
+    """Reconciles the flow of each message that `decide` delivers."""
 
     def __init__(self, bus: Bus, reconciler: Reconciler) -> None:
         self._bus = bus
         self._reconciler = reconciler
 
     async def handle(self, delivery: Delivery) -> None:
-        """Attend to the flow of one message. Raises what `Reconciler.reconcile` raises, and MALFORMED."""
+        """Reconciles the flow of one message. Raises what `Reconciler.reconcile` raises, and MALFORMED."""
         recorded = envelope.decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
         flow_type, flow_id = recorded.address.flow_type, recorded.address.flow_id
         flow = await self._reconciler.reconcile(

@@ -1,6 +1,6 @@
-"""What is wrong with an installation, as one replica sees it; what can be made anew without a loss is made anew.
+"""Diagnoses an installation as one replica sees it, and recreates what can be recreated without loss.
 
-Every finding has the name of a part and a text for people: `stream.FLOW`, `durable.track`, `lag.decide`, `loop.sweep`,
+Each finding has the name of a part and a text for people: `stream.FLOW`, `durable.track`, `lag.decide`, `loop.sweep`,
 `broker`.
 """
 
@@ -27,27 +27,27 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 log = logging.getLogger(__name__)
 
 ACTIVATION_LEASE = "duty.templates"
-"""Held by whoever changes durables: the broker has no conditional update of one."""
+"""The lease for changes to durables: the broker has no conditional update for them."""
 
 _OF_THE_COORDINATOR = {DECIDE: FLOW, TRACK: FLOW, DUE: TIMER}
 
 _SAMPLES = 6
-"""Looks, one each ten seconds, over which a lag has to grow at every one until it is told."""
+"""The number of consecutive checks, ten seconds apart, in which a lag must grow before it is reported."""
 
 _LAG = 1000
-"""Messages; a backlog below that is a burst."""
+"""Messages; a smaller backlog is a burst."""
 
 _FAILURES = 3
-"""In a row; before that a loop that broke may well go on."""
+"""Failures in a row; after fewer, a loop may well recover."""
 
 Findings = dict[str, str]
 
 
 class Diagnosis:
-    """Looks at the broker's parts and at this replica's own loops.
+    """Checks the broker's parts and this replica's own loops.
 
-    `refused_pulls` are the durables that the broker does not let this replica consume, and why. `forget` is called when
-    the FLOW stream turns out to be another one than before: what was remembered of its flows is not true any more.
+    `refused_pulls` maps the durables that the broker does not let this replica consume to the reason. `forget` is
+    called when the FLOW stream was replaced, because what was remembered of its flows is no longer true.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Diagnosis:
 
     @property
     def is_refused_anew(self) -> bool:
-        """Whether a durable can't be consumed that could be at the last look."""
+        """Whether a durable can't be consumed that could be consumed at the last check."""
         return bool(self._refused_pulls().keys() - self._refused_before)
 
     async def examine(self) -> Findings:
-        """What is wrong now, by part; empty where all is well. Raises nothing that the broker answers."""
+        """Returns what is wrong now, by part; empty if all is well. Raises no error that the broker answers with."""
         findings: Findings = {}
         try:
             findings |= await self._streams()
@@ -92,27 +92,27 @@ class Diagnosis:
         return findings | self._loops()
 
     async def _streams(self) -> Findings:
-        """Streams that are gone or not as they should be. Those that flows can go on without are made anew."""
+        """Reports streams that are missing or misconfigured. Those that flows can do without are recreated."""
         wrong = await what_is_wrong(self._bus)
         for name in [name for name, text in wrong.items() if not text and name not in IRREPLACEABLE]:
             await ensure_stream(self._bus, name, like=FLOW)
             telemetry.count("made_anew", part=f"stream.{name}")
-            log.error("stream %s was gone; it is made anew, and was empty at first", name)
+            log.error("stream %s was gone; it was recreated, and starts empty", name)
             del wrong[name]
         return {
             f"stream.{name}": text
-            or f"stream {name} is gone: restore it from a backup. Nothing is made in its place: what it held is lost"
+            or f"stream {name} is gone: restore it from a backup. It is not recreated: its messages would be lost"
             for name, text in wrong.items()
         }
 
     async def _recognise(self) -> None:
         seen, self._streams_seen = self._streams_seen, await read_streams(self._bus)
         if seen is not None and self._streams_seen.flow_replaced(seen):
-            log.error("stream FLOW is not the one that it was, or lost messages: it was restored, or made anew")
+            log.error("stream FLOW was restored or recreated: it is a different stream, or lost messages")
             self._forget()
 
     async def _durables(self) -> Findings:
-        """Durables that are gone are made anew: everything is delivered again, and nothing is left out."""
+        """Recreates missing durables: everything is delivered again, nothing is left out."""
         missing = await missing_durables(self._bus, self._catalog.all())
         if not missing:
             return {}
@@ -123,11 +123,11 @@ class Diagnosis:
             return {f"durable.{name}": f"durable {name} is gone or lacks subjects: {error.text}" for name in missing}
         for name in missing:
             telemetry.count("made_anew", part=f"durable.{name}")
-        log.error("durables %s were gone or lacked subjects; they are made anew", ", ".join(missing))
+        log.error("durables %s were gone or lacked subjects; they were recreated", ", ".join(missing))
         return {}
 
     def _refused(self) -> Findings:
-        """Durables that could not be consumed at the last look, and still can't: a leader may be being elected."""
+        """Reports durables that could not be consumed at two checks in a row; one may be a leader election."""
         refused = self._refused_pulls()
         before, self._refused_before = self._refused_before, frozenset(refused)
         return {f"durable.{name}": text for name, text in refused.items() if name in before}
@@ -144,7 +144,7 @@ class Diagnosis:
                 continue
             if self._grows(name, info):
                 backlog = self._backlogs[name][-1]
-                findings[f"lag.{name}"] = f"{backlog} messages wait for {name}, more at each look: add replicas"
+                findings[f"lag.{name}"] = f"{backlog} messages wait for {name}, more at each check: add replicas"
         return findings
 
     def _grows(self, name: str, info: Mapping[str, Any]) -> bool:
@@ -153,7 +153,7 @@ class Diagnosis:
         return len(backlog) == _SAMPLES and backlog[-1] > _LAG and _always_more(list(backlog))
 
     def _loops(self) -> Findings:
-        """Loops that broke again and again, and what the broker refuses."""
+        """Reports loops that failed repeatedly, and what the broker refuses."""
         findings = {}
         for trouble in self._troubles:
             if trouble.error == "BROKER_PERMISSION":

@@ -1,4 +1,4 @@
-"""The orderly end of a server, told to whatever streams an answer."""
+"""The drain of a server: tells streaming responses that it shuts down."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import asyncio
 
 
 class Drain:
-    """Says that this server is about to end; streams end themselves then."""
+    """Announces that this server is about to stop; streaming calls then end themselves."""
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
 
     def begin(self) -> None:
-        """From now on."""
+        """Begins the drain."""
         self._begun.set()
 
     @property
     def begun(self) -> bool:
-        """Whether it has begun."""
+        """Whether the drain has begun."""
         return self._begun.is_set()
 
     async def wait(self) -> None:
-        """Until it begins."""
+        """Waits until the drain begins."""
         await self._begun.wait()

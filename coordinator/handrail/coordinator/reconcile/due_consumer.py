@@ -1,4 +1,4 @@
-"""The durable `due`: timers that fired."""
+"""The durable consumer `due`: timers that fired."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 
 
 class DueConsumer:
-    """Has each flow attended to that a timer fired for."""
+    """Reconciles the flow of each timer that fired."""
 
     def __init__(self, reconciler: Reconciler) -> None:
         self._reconciler = reconciler
 
     async def handle(self, delivery: Delivery) -> None:
-        """Attend to the flow of one timer, as it is at least as new as when the timer was armed.
+        """Reconciles the flow of one timer, at least as new as when the timer was armed.
 
-        Raises what `Reconciler.reconcile` raises; a flow that is gone is no error.
+        Raises what `Reconciler.reconcile` raises; a missing flow is not an error.
         """
         due = parse_due(delivery.subject)
         try:
@@ -33,4 +33,4 @@ class DueConsumer:
         except HandrailError as error:
             if not is_hopeless(error, delivery.delivered):
                 raise
-            log.warning("timer %s has no flow any more: %s", delivery.subject, error.text)
+            log.warning("timer %s belongs to a flow that no longer exists: %s", delivery.subject, error.text)

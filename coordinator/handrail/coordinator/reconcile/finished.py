@@ -1,15 +1,15 @@
-"""Which flows this replica folded whole, lately, and found over: so that nobody here folds them once more."""
+"""Remembers which flows this replica recently folded and found closed, so that it does not fold them again."""
 
 from __future__ import annotations
 
 _GENERATION = 100_000
-"""Flows; two generations of them take some 15 MB."""
+"""Flows per generation; two generations take some 15 MB."""
 
 
 class Finished:
-    """The last sequences of flows that are over, of the newest 100,000 flows at least.
+    """The last sequences of closed flows, at least of the newest 100,000.
 
-    A sequence stands for a whole flow at that moment: a message that came later has another.
+    A sequence identifies a flow at one moment: after a later message its last sequence is another one.
     """
 
     def __init__(self) -> None:
@@ -17,13 +17,13 @@ class Finished:
         self._old: set[int] = set()
 
     def add(self, last_sequence: int) -> None:
-        """A flow whose newest message this is was folded whole, and is over."""
+        """Remembers the last sequence of a flow that was folded completely and is closed."""
         self._young.add(last_sequence)
         if len(self._young) >= _GENERATION:
             self._old, self._young = self._young, set()
 
     def clear(self) -> None:
-        """Nothing is known of any flow any more."""
+        """Forgets all flows."""
         self._young, self._old = set(), set()
 
     def __contains__(self, last_sequence: int) -> bool:

@@ -1,7 +1,8 @@
-"""The primitives of a lease on the key-value bucket `leases`: one key, one holder, gone after its time to live.
+"""The primitives of a lease on the key-value bucket `leases`: one key, one holder, removed after its time to live.
 
-Raw publishes, because nats-py's key-value client makes a lease permanent when it renews it, and can't acquire one
-whose expiry has left a marker. A lease's token is the sequence of its last write: it grows with every acquisition.
+It publishes directly, because nats-py's key-value client makes a lease permanent when it renews it, and can't acquire a
+lease whose expiry left a marker. A lease's fencing token is the sequence of its last write, which grows with every
+acquisition.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from handrail.mesh.errors import WrongSequence
 from handrail.mesh.streams import LEASES, LEASES_BUCKET
 
 _TRIES = 3
-"""The first finds a lease or a marker, the second what another replica just took, the third a broker that refuses."""
+"""The first try finds a lease or a marker, the second a lease that another replica just took, the third a broker that
+refuses."""
 
 _MARKERS = frozenset({"Nats-Marker-Reason", "KV-Operation"})
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a key holds: the holder's value, and the revision, which is the fencing token."""
+    """The value of a key: the holder, and the revision, which is the fencing token."""
 
     value: bytes
     revision: int
@@ -29,7 +31,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the leader has under a key. A marker says that a lease was released, or ran out."""
+    """What the leader stores under a key. A marker means that a lease was released or expired."""
 
     entry: Entry
     written: datetime
@@ -43,13 +45,12 @@ class LeaseBucket:
         self._bus = bus
 
     async def acquire(self, key: str, holder: bytes, *, ttl: timedelta) -> int | None:
-        """Take the lease and return its revision; WrongSequence while somebody else holds it.
+        """Acquires the lease and returns its revision; raises WrongSequence while another replica holds it.
 
-        None where nobody holds it and the broker refuses it again and again. A lease that was not renewed for twice its
-        time to live is taken over: a server that is killed brings leases back that were released, and may keep them for
-        minutes. `ttl` is at least one second, and the same for all replicas. `holder` must be this
-        replica's own: finding it there means that an earlier try of this very call was stored and only its answer got
-        lost.
+        Returns None if nobody holds it and the broker keeps refusing it. A lease that was not renewed for twice its
+        time to live is taken over: a server that is killed brings back leases that were released, and may keep them for
+        minutes. `ttl` is at least one second, and the same for all replicas. `holder` must be unique to this replica:
+        finding it means that an earlier try of this call was stored and only its answer got lost.
         """
         expected = 0
         for _ in range(_TRIES):
@@ -66,17 +67,17 @@ class LeaseBucket:
         return None
 
     async def renew(self, key: str, holder: bytes, revision: int, *, ttl: timedelta) -> int:
-        """Prolong the lease and return its new revision; WrongSequence where it is lost."""
+        """Renews the lease and returns its new revision; raises WrongSequence if the lease is lost."""
         try:
             return await self._write(key, holder, ttl, expected=revision)
         except WrongSequence:
             entry = await self.entry(key)
             if entry is not None and entry.value == holder and entry.revision > revision:
-                return entry.revision  # written; only the answer got lost
+                return entry.revision  # stored; only the answer got lost
             raise
 
     async def release(self, key: str, revision: int) -> None:
-        """Give the lease back; one that is lost already stays as it is."""
+        """Releases the lease; does nothing if it is lost already."""
         headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": "1"}
         try:
             await self._bus.publish(_subject(key), b"", expected_sequence=revision, headers=headers)
@@ -84,7 +85,7 @@ class LeaseBucket:
             return
 
     async def entry(self, key: str) -> Entry | None:
-        """Who holds the lease now, or None."""
+        """Returns the current holder of the lease, or None."""
         found = await self._last(key)
         return None if found is None or found.is_marker else found.entry
 

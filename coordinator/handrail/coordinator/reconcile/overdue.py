@@ -1,4 +1,4 @@
-"""Timers that are long overdue: flows whose timer the broker did not fire, or nobody handled."""
+"""Finds timers that are long overdue: the broker did not fire them, or nobody handled them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from handrail.mesh.streams import TIMER, stream_walk
 from handrail.mesh.wire.subjects import parse_due
 
 GRACE = timedelta(minutes=1)
-"""How late a timer may be before somebody looks; the broker fires within 0.25 s, 6 s over an election."""
+"""How late a timer may be before it counts as overdue; the broker fires within 0.25 s, or 6 s during an election."""
 
 _FIRED_AT_MOST = 5000
-"""Fired timers that one look takes up; under a storm the durable `due` is at them anyway."""
+"""The most fired timers that one look handles; when many are late, the durable `due` is working on them anyway."""
 
 _RESTS = 50
-"""How many times as long as it took a look rests: the pending timers are walked one by one, 15 µs each."""
+"""The pause after a look, in multiples of its duration: it walks all pending timers, at 15 µs each."""
 
 FlowKey = tuple[str, str]
 
 
 class Overdue:
-    """Looks for overdue timers, at most a fiftieth of the time."""
+    """Looks for overdue timers, for at most a fiftieth of the time."""
 
     def __init__(self, bus: NatsBus, *, grace: timedelta = GRACE) -> None:
         self._bus = bus
@@ -33,7 +33,7 @@ class Overdue:
         self._rests_until = 0.0
 
     async def flows(self) -> dict[FlowKey, int]:
-        """Type and id of each flow with an overdue timer, and the sequence that it has at least reached, if known.
+        """Returns type and id of each flow with an overdue timer, and the sequence it is known to have reached, or 0.
 
         Raises BROKER_UNAVAILABLE.
         """
@@ -63,7 +63,7 @@ class Overdue:
         async with scan(self._bus, TIMER, "timer.>", subjects_only=True) as scanning:
             async for page in scanning.pages():
                 for stored in page:
-                    # A timer's name ends with the time it is due, in milliseconds.
+                    # A timer's name ends with its due time in milliseconds.
                     due = stored.subject.rpartition("-")[2]
                     if due.isdigit() and int(due) < latest and stored.time < late:
                         found |= dict.fromkeys(_flow_of("due" + stored.subject.removeprefix("timer")), 0)

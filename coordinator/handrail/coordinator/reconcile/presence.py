@@ -1,8 +1,8 @@
-"""Presence: a beat that says that somebody handles timers, and the record of the times in which nobody did.
+"""Presence: a beat that shows that a coordinator handles timers, and the record of the periods in which none did.
 
-The beat is one key in the bucket `leases`. It says when the one before was stored, and is itself dated by the broker:
-no clock of a coordinator enters. A beat is stored only on top of one whose gap is on record, so that a crash in between
-loses none. Each gap is appended to the stream ABSENCE once, by whoever finds it.
+The beat is one key in the bucket `leases`. It holds the broker's timestamp of the previous beat, and the broker dates
+the beat itself: no coordinator's clock is involved. A beat is stored only on top of one whose gap is recorded, so a
+crash in between loses no gap. Whoever finds a gap appends it to the stream ABSENCE, once.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _NEVER = (-float("inf"), -float("inf"))
 
 
 class Present(NamedTuple):
-    """What is known of the present: a time that has come, by the broker's clock, and when nobody was there."""
+    """The present as far as known: a time that has passed by the broker's clock, and the absences before it."""
 
     time: datetime
     absences: tuple[Absence, ...] = ()
 
 
 class Presence:
-    """What one replica does for it, and knows of it. `absent_after`: a shorter silence is no absence."""
+    """This replica's beats and the absences that it knows. A silence shorter than `absent_after` is not an absence."""
 
     def __init__(self, bus: Bus, *, absent_after: timedelta = ABSENT_AFTER) -> None:
         self._bus = bus
@@ -54,10 +54,10 @@ class Presence:
         self._handed_out = -1
 
     async def present(self) -> Present:
-        """The present, once the last beat of this replica is fresh and every absence before it is known.
+        """Returns the present, once this replica's last beat is fresh and every absence before it is known.
 
-        Nothing may be judged to be late on less. Without I/O, but after a start, or where this replica was silent.
-        Raises what `Bus.publish` and `Bus.request_json` raise.
+        Nothing may be judged late on less. It needs no I/O except after a start or a silence of this replica. Raises
+        what `Bus.publish` and `Bus.request_json` raise.
         """
         if not self._is_fresh():
             async with self._beating:
@@ -66,24 +66,24 @@ class Presence:
         return self._present
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Beat while timers are handled, by this replica or another, until `stopping` is set."""
+        """Beats while this or another replica handles timers, until `stopping` is set."""
         while not stopping.is_set():
             try:
                 if await self._timers_are_handled():
                     async with self._beating:
                         await self._beat()
             except HandrailError as error:
-                log.warning("no sign of presence this time: %s", error.text)
+                log.warning("this beat of presence failed: %s", error.text)
             await pause(stopping, self._absent_after / 3)
 
     async def _timers_are_handled(self) -> bool:
-        """Whether every timer that fired was handed out, or more of them than the last time."""
+        """Tells whether every fired timer was delivered, or more of them than at the last check."""
         info = await self._bus.request_json(f"$JS.API.CONSUMER.INFO.{streams.TIMER}.{DUE}")
         before, self._handed_out = self._handed_out, int(info["delivered"]["consumer_seq"])
         return not info.get("num_pending") or self._handed_out > before
 
     def _is_fresh(self) -> bool:
-        """By two clocks: one stands still while the machine sleeps, the other can be set."""
+        """Checks two clocks: one stands still while the machine sleeps, the other can be set."""
         ages = [now - then for now, then in zip(_clocks(), self._beaten, strict=True)]
         return all(0 <= age < self._absent_after.total_seconds() for age in ages)
 
@@ -91,7 +91,7 @@ class Presence:
         clocks = _clocks()
         self._knows_absences = self._knows_absences and self._is_fresh()
         while not await self._add_beat():
-            """Another replica's came first: this one goes on top of it."""
+            """Another replica's beat came first: this one follows it."""
         absences = self._present.absences if self._knows_absences else await self._read_absences()
         if self._last is not None:
             self._present, self._beaten, self._knows_absences = Present(self._last.time, absences), clocks, True
@@ -117,12 +117,12 @@ class Presence:
     async def _record(self, gap: Absence) -> None:
         message = pb.Absence(start_time=timestamp(gap.start), end_time=timestamp(gap.end))
         subject = f"absence.{int(gap.start.timestamp() * 1000)}"
-        with contextlib.suppress(WrongSequence):  # it is on record
+        with contextlib.suppress(WrongSequence):  # already recorded
             await self._bus.publish(subject, message.SerializeToString(), expected_sequence=0)
-            log.warning("no coordinator was there from %s to %s: that time does not count", gap.start, gap.end)
+            log.warning("no coordinator was present from %s to %s: that time does not count", gap.start, gap.end)
 
     async def _read_absences(self) -> tuple[Absence, ...]:
-        """All that are on record, as the stream's leader has them."""
+        """Reads all recorded absences from the stream's leader."""
         absences: list[Absence] = []
         sequence = 0
         while True:
@@ -139,12 +139,12 @@ class Presence:
 
 
 def _gap(beat: RawMessage) -> Absence | None:
-    """The time between a beat and the one before it; None for the first one ever."""
+    """Returns the period between a beat and the previous one; None for the first beat ever."""
     try:
         said = pb.Absence.FromString(beat.body)
         return Absence(from_timestamp(said.start_time), beat.time) if said.HasField("start_time") else None
     except (DecodeError, ValueError, OverflowError):
-        log.warning("the sign of presence at %s can't be read: what was before it is not known", beat.time)
+        log.warning("the beat of presence at %s can't be read: absences before it are unknown", beat.time)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Attending to a flow: read it, decide, append, read again, until nothing is left; then arm and clear its timers."""
+"""Reconciles a flow: read, decide, append and read again until `decide` returns None; then set its timers."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ log = logging.getLogger(__name__)
 _MORE_WILL_FOLLOW = frozenset(
     message.DESCRIPTOR.full_name for message in (FlowHalted, FlowResumed, CompensationStarted)
 )
-"""Decisions that begin an intervention of several appends. One of a single message needs no lease: it would cost two
-broker calls to save nothing."""
+"""Decisions that start an intervention of several appends. One append alone needs no lease: the lease would cost two
+broker calls and save nothing."""
 
 _REMEMBERED = 512
-"""Flows that an reconciler remembers; one of ten messages takes some 50 kB."""
+"""The most flows that a reconciler remembers; one of ten messages takes some 50 kB."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Attended:
-    """A flow as it was left, with the timers set that the messages from `since` on changed."""
+    """A flow after its last reconciliation, with the timers set that the messages from `since` on changed."""
 
     since: int
     flow: Flow
 
 
 class Reconciler:
-    """Brings a flow to where nothing is left to decide. Safe to run on any replica, at any time, twice.
+    """Reconciles a flow until `decide` returns None. Idempotent; safe to run concurrently on any replica.
 
-    It remembers the flows it attended to last: a message that was there then needs nothing more, and a later one only
-    what came since. That saves work and decides nothing: every append names the sequence it is based on.
+    It remembers the flows it reconciled last: a message that was included then needs nothing more, and a later message
+    only needs the messages since. This saves work and affects no decision: every append names the sequence it is based
+    on.
     """
 
     def __init__(
@@ -63,10 +64,10 @@ class Reconciler:
         self._recent: OrderedDict[str, _Attended] = OrderedDict()
 
     async def reconcile(self, flow_type: str, flow_id: str, *, since: int, at_least: int, now: datetime) -> Flow:
-        """Decide what is due at `now` in a flow that holds at least sequence `at_least`, and set its timers.
+        """Decides what is due at `now` in a flow that holds at least sequence `at_least`, and sets its timers.
 
-        Only timers that the messages from `since` on changed: earlier ones had their own handling; 0 sets all. Raises
-        HandrailError: FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND, FLOW_BUSY where another replica holds the flow,
+        It sets only the timers that messages from `since` on changed, because earlier messages were handled before; 0
+        sets all. Raises HandrailError: FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND, FLOW_BUSY if another replica holds the flow,
         BROKER_UNAVAILABLE.
         """
         async with self.turn(flow_id):
@@ -81,18 +82,21 @@ class Reconciler:
             return await self.settle(flow, now, before=before, since=since)
 
     def forget(self) -> None:
-        """Drop what is remembered: the stream is not the one that it was."""
+        """Forgets all flows, because the stream was replaced."""
         self._recent.clear()
 
     async def settle(self, flow: Flow, now: datetime, *, before: Mapping[str, datetime], since: int) -> Flow:
-        """Decide until nothing is due, then turn the timers `before` the messages from `since` on into those wanted."""
+        """Decides until nothing is due, then replaces the timers in `before` by those needed.
+
+        `before` are the timers that the flow needed without the messages from `since` on.
+        """
         self._recent.pop(flow.flow_id, None)
         present = await self._presence.present()
-        # A message that waited says when it was stored, and more time has passed since.
+        # The message may have waited: more time has passed than its timestamp says.
         now = max(now, present.time)
         flow, overtaken = await self._decide(flow, Present(now, present.absences))
-        # What is due already and led to nothing waits for something else; unless a decision was overtaken: then it is
-        # tried again.
+        # A timer that is due and led to nothing waits for something else and is dropped; if a decision was overtaken by
+        # another message, it is kept to try again.
         after = {name: due for name, due in timers(flow).items() if due > now or overtaken}
         await self._timer_schedule.change(
             flow.flow_type, flow.flow_id, before=before, after=after, last_sequence=flow.last_sequence
@@ -104,7 +108,7 @@ class Reconciler:
         return flow
 
     async def _read(self, flow_type: str, flow_id: str, since: int, at_least: int) -> tuple[Flow, dict[str, datetime]]:
-        """The flow, and the timers it wanted before the messages from `since` on."""
+        """Reads the flow, and computes the timers it needed before the messages from `since` on."""
         history = await self._store.read(flow_type, flow_id, at_least=at_least)
         earlier, flow = await self._store.fold_in_two(flow_type, flow_id, history, since=since)
         return flow, timers(earlier) if earlier is not None else {}
@@ -119,11 +123,11 @@ class Reconciler:
             return await self._append_all(flow, entry, present)
 
     async def append(self, flow: Flow, entry: Entry) -> tuple[int, Flow]:
-        """Append one message and read the flow again; WrongSequence if it moved on."""
+        """Appends one message and reads the flow again; raises WrongSequence if the flow moved on."""
         with telemetry.span(
             "decide", flow_id=flow.flow_id, parent=flow.last_span_id, decision=entry.address.message_type
         ):
-            # A released proposal has the very bytes that were proposed.
+            # A released proposal has exactly the bytes that were proposed.
             if entry.address.kind is not Kind.RELEASED:
                 entry.event.span_id = telemetry.current_span_id()
             sequence = await self._store_entry(flow, entry)
@@ -133,8 +137,8 @@ class Reconciler:
         return sequence, await self._store.catch_up(flow, at_least=sequence)
 
     async def _store_entry(self, flow: Flow, entry: Entry) -> int:
-        """Append a message, or where the broker calls it too large what says the same in less: a command without the
-        data that it repeats, and in place of anything else a halt that has a person look.
+        """Appends a message. If the broker calls it too large, it appends a smaller one: a command without the data it
+        repeats, or a halt that asks a person to look.
         """
         try:
             return await self._store.append(flow, entry)
@@ -161,13 +165,13 @@ class Reconciler:
         return flow, False
 
     async def _next(self, flow: Flow, present: Present) -> Entry | None:
-        """What `decide` says, once the queues are looked at in which something may wait that is due."""
+        """Looks at the queues of the agents with due attempts, then asks `decide`."""
         queues = await self._queues.of(agents_due(flow, present.time))
         return decide(flow, present.time, present.absences, queues)
 
     @asynccontextmanager
     async def turn(self, flow_id: str) -> AsyncIterator[None]:
-        """One at a time per flow within this process: two would only void each other's work."""
+        """Serializes work per flow within this process: concurrent work would only void each other's decisions."""
         lock, users = self._turns.get(flow_id, (asyncio.Lock(), 0))
         self._turns[flow_id] = (lock, users + 1)
         try:

@@ -1,4 +1,4 @@
-"""Calls that come again: what a call is recorded as, whether it was recorded before, and how it was answered. Pure."""
+"""Repeated calls: how a call is recorded, whether it was recorded before, and how it was answered. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SUFFIX = "Request"
 
 
 def caller_request(request: Message, caller: Caller) -> CallerRequest:
-    """What is recorded of a call: its id, who called, which method, and the digest of all else that was asked."""
+    """Returns what is recorded of a call: its id, the caller, the method, and the digest of everything else in it."""
     rest = type(request)()
     rest.CopyFrom(request)
     request_id = str(getattr(request, _ID))
@@ -38,9 +38,9 @@ def caller_request(request: Message, caller: Caller) -> CallerRequest:
 
 
 def recorded_before(flow: Flow, request: CallerRequest, *, agent: str = "") -> Requested | None:
-    """What the same call had recorded; None where this is its first try, or none counted.
+    """Returns what an earlier try of the same call recorded; None if this is the first try, or no earlier one counted.
 
-    REQUEST_ID_REUSED where the id was used for something else.
+    Raises REQUEST_ID_REUSED if the id was used for a different call.
     """
     known = requests.find(flow, request, agent=agent)
     if known is None or not known.sequence:
@@ -51,16 +51,16 @@ def recorded_before(flow: Flow, request: CallerRequest, *, agent: str = "") -> R
 
 
 def reused(request: CallerRequest, what: str, **metadata: str) -> HandrailError:
-    """The error for a request id that was used for something else before."""
+    """Returns the error for a request id that was used for a different call."""
     return HandrailError(
         ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
-        f"request id {request.id} was used before for another request ({what}); take a new id for each request",
+        f"request id {request.id} was used before for another request ({what}); use a new id for each request",
         **metadata,
     )
 
 
 def stamped(flow: Flow, entry: Entry, request: CallerRequest) -> Entry:
-    """The entry with the call that it comes of. The call's id gives the event's: the same call is stored once."""
+    """Adds the call to its entry. The event's id is derived from the call's id: the same call is stored once."""
     event = Event()
     event.CopyFrom(entry.event)
     event.request.CopyFrom(request)
@@ -73,7 +73,7 @@ def stamped(flow: Flow, entry: Entry, request: CallerRequest) -> Entry:
 
 
 def end_of_answer(history: Sequence[Recorded], sequence: int) -> int:
-    """The position up to which a call recorded at `sequence` is answered: with what the coordinator decided on it."""
+    """Returns the sequence up to which a call recorded at `sequence` is answered, including the decisions on it."""
     end, since = sequence, None
     for recorded in history:
         if recorded.sequence == sequence:
@@ -86,7 +86,7 @@ def end_of_answer(history: Sequence[Recorded], sequence: int) -> int:
 
 
 def _follows(recorded: Recorded, since: datetime) -> bool:
-    """Whether a message is what the coordinator decided on one that was stored at this time."""
+    """Tells whether a message is the coordinator's decision on one stored at this time."""
     if recorded.kind is Kind.RELEASED:
         return True
     if recorded.kind not in COMMANDS and recorded.agent != COORDINATOR:

@@ -1,4 +1,4 @@
-"""One replica of the coordinator, without its gRPC face: wired here, and only here."""
+"""One replica of the coordinator, without its gRPC API. All its parts are wired here, and only here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from handrail.mesh.waiting import pause
 log = logging.getLogger(__name__)
 
 _CATALOG_REFRESH = timedelta(seconds=5)
-"""How often other replicas' templates and activations are looked for; a flow of an unknown version looks at once."""
+"""How often to look for other replicas' templates and activations; a flow of an unknown version triggers a look."""
 
 
 class Replica:
@@ -77,15 +77,15 @@ class Replica:
         )
 
     async def prepare(self, *, replicas: int) -> None:
-        """Create or check streams and durables; FOREIGN_STREAM, STREAM_LOST, BROKER_TOO_OLD."""
+        """Creates or checks streams and durables; raises FOREIGN_STREAM, STREAM_LOST or BROKER_TOO_OLD."""
         await ensure_streams(self.bus, replicas=replicas)
         await self.catalog.refresh()
         await ensure_durables(self.bus, self.catalog.all())
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Consume the durables and sweep, until `stopping` is set; then finish what was begun.
+        """Consumes the durables and sweeps until `stopping` is set, then finishes what is in progress.
 
-        A loop that breaks is begun again and counts as a trouble: it ends neither the replica nor another loop.
+        A loop that fails is restarted and counts as a trouble; it stops neither the replica nor other loops.
         """
         loops = {
             DECIDE: self._deciding.run,
@@ -100,7 +100,7 @@ class Replica:
                 tasks.create_task(keep_running(name, run, stopping, self.troubles), name=name)
 
     def diagnosis(self) -> Diagnosis:
-        """What looks for what is wrong with this replica and its broker."""
+        """Returns the diagnosis of this replica and its broker."""
         return Diagnosis(
             self.bus,
             self.catalog,
@@ -111,17 +111,17 @@ class Replica:
         )
 
     def refused_pulls(self) -> dict[str, str]:
-        """The durables that the broker does not let this replica consume, and why not."""
+        """The durables that the broker does not let this replica consume, and the reasons."""
         problems = {DECIDE: self._deciding.problem, DUE: self._due.problem, TRACK: self._tracking.problem}
         return {name: problem for name, problem in problems.items() if problem}
 
     def forget(self) -> None:
-        """Drop what is remembered of flows: the stream is not the one that it was."""
+        """Forgets all flows, because the stream was replaced."""
         self.reconciler.forget()
         self.finished.clear()
 
     async def _keep_catalog(self, stopping: asyncio.Event) -> None:
-        """Look for templates that other replicas stored."""
+        """Keeps looking for templates that other replicas stored."""
         while not stopping.is_set():
             await pause(stopping, _CATALOG_REFRESH)
             await self.catalog.refresh()

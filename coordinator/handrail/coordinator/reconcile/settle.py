@@ -1,4 +1,4 @@
-"""Handling deliveries: what becomes of them when the work on them fails. Nothing that is raised gets past here."""
+"""Settles deliveries: what happens to them if their handling fails. No exception passes beyond this module."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 _FIRST_WAIT = timedelta(milliseconds=500)
 _LONGEST_WAIT = timedelta(seconds=10)
-"""How long a message waits that met a held lease, or a broker that does not answer: it doubles up to this."""
+"""The longest wait before a message is redelivered that met a held lease or a silent broker; it doubles up to this."""
 
 _FIRST_WAIT_AFTER_A_BUG = timedelta(seconds=2)
 _LONGEST_WAIT_AFTER_A_BUG = timedelta(minutes=5)
-"""How long a message waits whose handling broke unexpectedly: it will most likely break again."""
+"""The wait before a message is redelivered whose handling failed unexpectedly: it will most likely fail again."""
 
 _HOPELESS = frozenset(
     {
@@ -30,7 +30,7 @@ _HOPELESS = frozenset(
         ErrorReason.ERROR_REASON_WRONG_EVENT_ID,
     }
 )
-"""Reasons that trying again does not change: the message goes into quarantine."""
+"""Reasons that a retry does not change: the message goes into quarantine (the dead-letter queue)."""
 
 _NOT_THERE = frozenset(
     {
@@ -39,33 +39,33 @@ _NOT_THERE = frozenset(
         ErrorReason.ERROR_REASON_FLOW_NOT_FOUND,
     }
 )
-"""Reasons that a replica of a stream gives, too, that lags: hopeless only after some tries."""
+"""Reasons that a lagging replica of a stream also gives: hopeless only after some tries."""
 
 _TRIES = 4
 
 
 def is_hopeless(error: HandrailError, delivered: int) -> bool:
-    """Whether a message that was handed out so often, and failed so, need not be tried again."""
+    """Tells whether a message that failed with this error after so many deliveries need not be tried again."""
     return error.reason in _HOPELESS or (error.reason in _NOT_THERE and delivered >= _TRIES)
 
 
 def is_given_up(error: HandrailError) -> bool:
-    """Whether messages of a flow that fails so are put into quarantine, sooner or later."""
+    """Tells whether messages of a flow that fails with this error are quarantined sooner or later."""
     return is_hopeless(error, _TRIES)
 
 
 class Guard:
-    """Contains the work on deliveries: acknowledges them, quarantines them, or has them come again later."""
+    """Contains the handling of deliveries: acknowledges them, quarantines them, or has them redelivered later."""
 
     def __init__(self, bus: Bus, troubles: Troubles) -> None:
         self._bus = bus
         self._troubles = troubles
 
     async def run(self, loop: str, deliveries: Sequence[Delivery], work: Awaitable[None]) -> None:
-        """Await the work of a loop on some deliveries of one flow. Raises nothing but a cancellation.
+        """Awaits a loop's work on some deliveries of one flow. Raises nothing but a cancellation.
 
-        What failed comes again after a wait that grows with how often it was handed out, and counts as a trouble of its
-        flow until it succeeds.
+        Failed deliveries are redelivered after a wait that grows with their delivery count, and count as a trouble of
+        their flow until one succeeds.
         """
         about = _about(deliveries[0])
         delivered = max(delivery.delivered for delivery in deliveries)
@@ -90,35 +90,35 @@ class Guard:
 
 
 class Held:
-    """Deliveries that are not settled yet, and may wait for longer than the broker does: it is told so in time."""
+    """Unsettled deliveries that may take longer than the broker waits: it is told in time that they are in progress."""
 
     def __init__(self) -> None:
         self._held: set[Delivery] = set()
 
     def add(self, delivery: Delivery) -> None:
-        """One more."""
+        """Adds a delivery."""
         self._held.add(delivery)
 
     async def keep(self) -> None:
-        """Say at a third of the broker's wait that each of them is being worked on, for as long as this runs."""
+        """Reports each delivery as in progress, at a third of the broker's ack wait, for as long as this runs."""
         while True:
             await asyncio.sleep(ACK_WAIT.total_seconds() / 3)
             self.tell()
 
     def tell(self) -> None:
-        """Say it now."""
+        """Reports each delivery as in progress now."""
         self._held = {delivery for delivery in self._held if not delivery.settled}
         for delivery in self._held:
             delivery.in_progress()
 
 
 async def raise_again(error: Exception) -> None:
-    """The work on a delivery that could not even be read."""
+    """Raises the error of a delivery that could not even be read."""
     raise error
 
 
 async def quarantine_void(bus: Bus, delivery: Delivery, flow: Flow) -> None:
-    """Put a message into quarantine that the fold found to break its contract, or whose flow never began."""
+    """Quarantines a message that breaks its contract according to the fold, or whose flow never began."""
     if f".{COORDINATOR}." in delivery.subject:
         return
     void = flow.void.get(delivery.sequence)
@@ -130,7 +130,7 @@ async def quarantine_void(bus: Bus, delivery: Delivery, flow: Flow) -> None:
 
 
 def _about(delivery: Delivery) -> str:
-    """The flow's id, as the subject has it."""
+    """Returns the flow's id from the subject."""
     tokens = delivery.subject.split(".", 3)
     return tokens[2][:32] if len(tokens) > 2 else ""
 

@@ -1,4 +1,4 @@
-"""Keeping a loop of the process alive: one that breaks is begun again, and the others go on."""
+"""Keeps a loop of the process alive: a loop that fails is restarted, and the others continue."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from handrail.mesh.waiting import pause
 _FIRST_WAIT = timedelta(seconds=0.5)
 _LONGEST_WAIT = timedelta(seconds=15)
 _STEADY = timedelta(seconds=20)
-"""How long a loop has to run until what broke it before is taken to be over."""
+"""How long a loop must run before an earlier failure counts as resolved."""
 
 Run = Callable[[asyncio.Event], Awaitable[None]]
 
 
 async def keep_running(name: str, run: Run, stopping: asyncio.Event, troubles: Troubles) -> None:
-    """Run a loop until `stopping` is set. Raises nothing but a cancellation; a loop that breaks is a trouble."""
+    """Runs a loop until `stopping` is set. Raises nothing but a cancellation; a failure counts as a trouble."""
     loop = asyncio.get_running_loop()
     wait = _FIRST_WAIT
     while not stopping.is_set():

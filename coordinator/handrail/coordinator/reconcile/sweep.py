@@ -1,8 +1,8 @@
-"""The sweep finds what every other safety net missed: flows that are not over and that nobody looks at.
+"""The sweep finds flows that every other mechanism missed: open flows that nobody looks at (anti-entropy).
 
-It looks at the flows of timers that are long overdue, and walks over what is new in the stream, two minutes behind: a
-flow that it did not fold whole and find over is attended to, whatever messages it holds. Everything is walked over
-only where nothing is known (the first time), or streams were restored or made anew.
+It looks at the flows of timers that are long overdue, and walks over the new messages of the stream, two minutes behind
+its end. It reconciles every flow that it did not fold completely and find closed. It walks over the whole stream only
+if it has no mark (the first time), or if streams were restored or recreated.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ log = logging.getLogger(__name__)
 DEFAULT_INTERVAL = timedelta(minutes=1)
 
 LAG = timedelta(minutes=2)
-"""How far behind the stream's end it stays. What is younger is in the hands of `track`, `decide` and `due`; and the
-broker syncs to disk every two minutes: whatever a power failure takes with it is walked over again."""
+"""How far the sweep stays behind the end of the stream. `track`, `decide` and `due` handle younger messages; and the
+broker syncs to disk every two minutes, so messages that a power failure removes are walked over again."""
 
 _WINDOW = 20_000
-"""Messages that are taken together: most flows are whole within."""
+"""Messages per window: most flows are complete within one."""
 
 _PAUSE_PER_FLOW = timedelta(milliseconds=2)
-"""A sweep is in no hurry: it leaves the broker to the agents."""
+"""The pause between windows: the sweep leaves the broker to the agents."""
 
 _LEFT_AT_MOST = 1000
-"""Flows that can't be attended to and are remembered; with more of them the sweep does not go on."""
+"""The most failed flows that are remembered; with more of them the sweep does not advance."""
 
 _LOOP = "sweep"
 
 _Left = tuple[str, str, int]
-"""A flow that could not be attended to: its type, its id, and its newest sequence."""
+"""A flow that could not be reconciled: its type, its id, and its newest sequence."""
 
 
 class Sweep:
-    """One replica at a time looks for flows that were missed."""
+    """Looks for missed flows, on one replica at a time."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Sweep:
         self._attended = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Sweep at each interval until `stopping` is set."""
+        """Sweeps at each interval until `stopping` is set."""
         while not stopping.is_set():
             await pause(stopping, self._interval)
             if stopping.is_set():
@@ -96,22 +96,22 @@ class Sweep:
             except HandrailError as error:
                 if error.reason != ErrorReason.ERROR_REASON_FLOW_BUSY:
                     raise
-                log.debug("no sweep this time: %s", error.text)
+                log.debug("this sweep is skipped: %s", error.text)
             self._troubles.succeeded(_LOOP)
 
     async def sweep(self) -> int:
-        """Attend to every flow that may have been missed; returns how many those were.
+        """Reconciles every flow that may have been missed; returns how many those were.
 
-        What fails for one flow is contained: it is left to the next sweep. Raises BROKER_UNAVAILABLE.
+        A flow that fails is left to the next sweep. Raises BROKER_UNAVAILABLE.
         """
         self._attended = 0
         for (flow_type, flow_id), sequence in (await self._overdue.flows()).items():
             await self._attend(flow_type, flow_id, sequence)
         mark = await read_mark(self._bus)
         streams = await read_streams(self._bus)
-        why = "it was asked for" if self._everything else streams.why_not_behind(mark)
+        why = "it was requested" if self._everything else streams.why_not_behind(mark)
         if why and streams.flow_sequence:
-            log.info("all flows are looked at: %s", why)
+            log.info("sweeping all flows: %s", why)
         left = await self._attend_all(mark.left)
         sequence = 0 if why else mark.sequence
         async for window in self._windows(sequence):
@@ -119,7 +119,7 @@ class Sweep:
             if len(left) > _LEFT_AT_MOST:
                 raise HandrailError(
                     ErrorReason.ERROR_REASON_INTERNAL,
-                    f"more than {_LEFT_AT_MOST} flows can't be attended to: the sweep waits at {sequence}",
+                    f"more than {_LEFT_AT_MOST} flows can't be reconciled: the sweep waits at sequence {sequence}",
                 )
             sequence = window[-1].sequence
             if not why:
@@ -137,7 +137,7 @@ class Sweep:
         return self._attended
 
     async def _windows(self, after: int) -> AsyncIterator[list[Stored]]:
-        """What the stream holds behind a sequence, but for the newest, in stream order."""
+        """Yields the messages of the stream after a sequence, in stream order, except the newest."""
         horizon = int((datetime.now(UTC) - self._lag).timestamp() * 1_000_000)
         window: list[Stored] = []
         async with scan(self._bus, FLOW, "flow.>", after=after) as scanning:
@@ -153,19 +153,19 @@ class Sweep:
             yield window
 
     async def _look_at(self, window: Iterable[Stored]) -> set[_Left]:
-        """Attend to the flows of a window that are not over; those that could not be."""
+        """Reconciles the open flows of a window; returns those that failed."""
         flows: dict[tuple[str, str], list[Stored]] = defaultdict(list)
         for stored in window:
             try:
                 address = parse(stored.subject)
             except HandrailError:
-                continue  # `track` or `decide` has put it into quarantine
+                continue  # `track` or `decide` has quarantined it
             flows[address.flow_type, address.flow_id].append(stored)
         missed = [(*key, messages[-1].sequence) for key, messages in flows.items() if not await self._is_over(messages)]
         return await self._attend_all(missed)
 
     async def _is_over(self, messages: Sequence[Stored]) -> bool:
-        """Whether these messages are a whole flow, and it is over."""
+        """Tells whether these messages are a complete flow that is closed."""
         if messages[-1].sequence in self._finished:
             return True
         try:
@@ -175,8 +175,8 @@ class Sweep:
                 return False
             flow = await self._store.fold(first.address.flow_type, first.address.flow_id, History(history))
         except Exception as error:
-            # Whatever it is, it comes up again, and is told, where the flow is attended to.
-            log.debug("flow of %s can't be folded from the walk: %s", messages[0].subject, error)
+            # The error appears again, and is reported, when the flow is reconciled.
+            log.debug("flow of %s can't be folded in the sweep: %s", messages[0].subject, error)
             return False
         return is_final(flow)
 

@@ -1,4 +1,4 @@
-"""How far the sweep came, kept in the bucket `leases`: the next replica goes on from there."""
+"""The mark of the sweep: how far it came, kept in the bucket `leases` so that the next replica continues there."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SUBJECT = f"$KV.{LEASES_BUCKET}.sweep.mark"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Everything in FLOW up to `sequence` was looked at, but for the flows `left` (type, id, newest sequence).
+    """Everything in FLOW up to `sequence` was swept, except the flows `left` (type, id, newest sequence).
 
-    `flow_created` and `timer_created` tell the streams from others of the same name, `timer_sequence` is how far TIMER
-    was then: one that is behind it was restored, or lost messages.
+    `flow_created` and `timer_created` distinguish the streams from others of the same name. `timer_sequence` is TIMER's
+    last sequence at that time: a smaller one means that TIMER was restored or lost messages.
     """
 
     sequence: int = 0
@@ -30,7 +30,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """FLOW and TIMER as they stand: when they were made, and their last sequences."""
+    """FLOW and TIMER now: when they were created, and their last sequences."""
 
     flow_created: str
     flow_sequence: int
@@ -38,22 +38,22 @@ class Streams:
     timer_sequence: int
 
     def flow_replaced(self, before: Streams) -> bool:
-        """Whether FLOW is another stream than before, or has lost messages since."""
+        """Tells whether FLOW is another stream than before, or lost messages since."""
         return self.flow_created != before.flow_created or self.flow_sequence < before.flow_sequence
 
     def why_not_behind(self, mark: Mark) -> str:
-        """Why these are not the streams of the mark, some messages later; empty where they are."""
+        """Returns why these are not later states of the mark's streams; empty if they are."""
         if not mark.flow_created:
-            return "nobody has looked yet"
+            return "no sweep has run yet"
         if (self.flow_created, self.timer_created) != (mark.flow_created, mark.timer_created):
-            return "a stream was made anew"
+            return "a stream was recreated"
         if self.flow_sequence < mark.sequence or self.timer_sequence < mark.timer_sequence:
             return "a stream has lost messages, or was restored"
         return ""
 
 
 async def read_streams(bus: Bus) -> Streams:
-    """Ask for the streams; raises what `Bus.request_json` raises."""
+    """Reads the state of the streams; raises what `Bus.request_json` raises."""
     flow, timer = [await bus.request_json(f"$JS.API.STREAM.INFO.{name}") for name in (FLOW, TIMER)]
     return Streams(
         str(flow["created"]), int(flow["state"]["last_seq"]), str(timer["created"]), int(timer["state"]["last_seq"])
@@ -61,7 +61,7 @@ async def read_streams(bus: Bus) -> Streams:
 
 
 async def read_mark(bus: Bus) -> Mark:
-    """How far the last sweep came; an empty mark where there is none that can be read."""
+    """Reads how far the last sweep came; returns an empty mark if no readable one is stored."""
     message = await bus.last_on_leader(LEASES, _SUBJECT)
     try:
         return _mark(json.loads(message.body)) if message is not None else Mark()
@@ -70,7 +70,7 @@ async def read_mark(bus: Bus) -> Mark:
 
 
 async def write_mark(bus: Bus, mark: Mark) -> None:
-    """Keep how far this sweep came; raises what `Bus.publish` raises."""
+    """Stores how far this sweep came; raises what `Bus.publish` raises."""
     fields = {name: getattr(mark, name) for name in Mark.__slots__}
     await bus.publish(_SUBJECT, json.dumps(fields).encode())
 

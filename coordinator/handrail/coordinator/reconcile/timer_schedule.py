@@ -1,4 +1,4 @@
-"""TimerSchedule: timers armed and cleared as scheduled messages in the broker, which keeps them over any crash."""
+"""TimerSchedule: timers as scheduled messages in the broker, where they survive any crash of a coordinator."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from handrail.mesh.wire.subjects import due_subject, timer_subject
 _AT_ONCE = 32
 
 _LONGEST_SEQUENCE = 20
-"""Digits; a sequence has 64 bits."""
+"""The digits of a sequence, which has 64 bits."""
 
 
 class TimerSchedule:
-    """Arms and clears the timers of flows. Both can be repeated without harm."""
+    """Arms and clears the timers of flows. Both are idempotent."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -31,9 +31,9 @@ class TimerSchedule:
         after: Mapping[str, datetime],
         last_sequence: int,
     ) -> None:
-        """Arm what is wanted now and was not before, then clear what is no longer wanted.
+        """Arms the timers in `after` that are not in `before`, then clears those that are only in `before`.
 
-        `last_sequence` is the flow's: whoever handles the timer reads at least that much of it.
+        `last_sequence` is the flow's: the handler of a timer reads the flow at least up to it.
         """
         new = [name for name in after if name not in before]
         gone = [name for name in before if name not in after]
@@ -60,11 +60,11 @@ class TimerSchedule:
 
 
 def known_sequence(body: bytes) -> int:
-    """The sequence that the flow of a timer had reached when it was armed; 0 where the timer does not say."""
+    """Returns the sequence that a timer's flow had reached when it was armed; 0 if the timer does not say."""
     return int(body) if body.isdigit() and len(body) < _LONGEST_SEQUENCE else 0
 
 
 def _rounded_up(due: datetime) -> str:
-    """RFC 3339 with milliseconds, never earlier than `due`: a timer that fires early would find nothing to do."""
+    """Formats RFC 3339 with milliseconds, rounded up: a timer that fires early would find nothing to do."""
     up = due + timedelta(microseconds=-due.microsecond % 1000)
     return up.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

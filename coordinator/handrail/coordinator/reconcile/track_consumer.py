@@ -1,7 +1,7 @@
-"""The durable `track`: facts and heartbeats. Arms and clears timers, and looks for tripped rules and stranded flows.
+"""The durable consumer `track`: facts and heartbeats. Sets timers, and looks for tripped rules and stranded flows.
 
-It lags on purpose: the messages of a moment are taken together per flow, and a flow that began and ended within the
-lag costs no read of its own and no timer at all.
+It lags on purpose: messages that arrive close together are grouped by flow, and a flow that begins and completes within
+the lag costs no read of its own and no timer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind
 
 LAG = timedelta(milliseconds=250)
-"""How long messages are collected. The broker fires timers every 250 ms at best, so nothing is lost by it."""
+"""How long messages are collected. The broker fires timers every 250 ms at best, so the delay loses nothing."""
 
 IN_FLIGHT = 4096
 
@@ -38,7 +38,7 @@ FlowKey = tuple[str, str]
 
 
 class _Batch:
-    """What was collected of one flow: each message once, in stream order, and every delivery of it."""
+    """The collected messages of one flow: each message once, in stream order, and all its deliveries."""
 
     __slots__ = ("deliveries", "history")
 
@@ -47,12 +47,12 @@ class _Batch:
         self.deliveries: list[Delivery] = []
 
     def add(self, delivery: Delivery, recorded: Recorded) -> None:
-        """One more delivery."""
+        """Adds a delivery."""
         self.history.append(recorded)
         self.deliveries.append(delivery)
 
     def put_in_order(self) -> None:
-        """The broker hands messages out in any order, and after a while without an ack the same one again."""
+        """Sorts the messages: the broker delivers them in any order, and redelivers one that is not acknowledged."""
         once = {recorded.sequence: recorded for recorded in self.history}
         self.history = [once[sequence] for sequence in sorted(once)]
 
@@ -63,7 +63,7 @@ class _Batch:
 
 
 class TrackConsumer:
-    """Takes the deliveries of `track` together per flow."""
+    """Groups the deliveries of `track` by flow."""
 
     def __init__(
         self,
@@ -86,11 +86,11 @@ class TrackConsumer:
 
     @property
     def problem(self) -> str:
-        """Why nothing can be consumed at the moment; empty where it can."""
+        """The reason why nothing can be consumed at the moment; empty if consuming works."""
         return self._pull.problem if self._pull is not None else ""
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Consume until `stopping` is set, then handle what was collected."""
+        """Consumes until `stopping` is set, then handles what was collected."""
         self._pull = pull = await self._bus.pull(streams.FLOW, TRACK, in_flight=IN_FLIGHT, on_delivery=self._collect)
         keeping = asyncio.create_task(self._held.keep(), name=f"keep {TRACK}")
         try:
@@ -113,7 +113,7 @@ class TrackConsumer:
         await self.handle(collected)
 
     async def handle(self, deliveries: Sequence[Delivery]) -> None:
-        """Settle each of these deliveries. What fails for one flow is contained there."""
+        """Settles each of these deliveries. A failure is contained within its flow."""
         batches = await self._by_flow(deliveries)
         finished = {key: batch for key, batch in batches.items() if self._seems_finished(key, batch)}
         for key in await self._undecided(finished):
@@ -140,10 +140,10 @@ class TrackConsumer:
         return batches
 
     def _seems_finished(self, key: FlowKey, batch: _Batch) -> bool:
-        """Whether this batch alone shows that the flow began and completed, and nothing in it is void.
+        """Tells whether this batch alone shows that the flow began and completed, with nothing in it void.
 
-        Unless a decision stands between its messages. A batch that can't be folded is left to be read, and fails there
-        if it has to.
+        A decision between its messages rules that out. A batch that can't be folded is left to a full read, which
+        reports the error.
         """
         flow_type, _ = key
         history = batch.history
@@ -161,10 +161,10 @@ class TrackConsumer:
             return False
 
     async def _undecided(self, finished: Mapping[FlowKey, _Batch]) -> list[FlowKey]:
-        """Those of the flows in which nobody decided anything: their batch is all there is to fold.
+        """Returns the flows that contain no decision: their batch is the whole flow.
 
-        Whoever appends a decision reads the flow afterwards; here the flow's end is known, and decisions are read
-        afterwards. So one of the two sees what the other wrote, whichever came first. One read for all of them.
+        Whoever appends a decision reads the flow afterwards; here decisions are read after the flow's end is known. So
+        one of the two sees what the other wrote, whichever came first. One read serves all flows.
         """
         if not finished:
             return []

@@ -1,6 +1,6 @@
-"""What keeps failing in this process, by loop and by what the failure is about: for the log, metrics and health.
+"""Troubles: what keeps failing in this process, by loop and subject, for the log, metrics and health.
 
-A failure that is tried again is no end of anything; unseen, it would be a flow that hangs without a word.
+A failure that is retried is not fatal; unreported, it would be a flow that hangs silently.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from handrail.mesh.errors import HandrailError
 log = logging.getLogger(__name__)
 
 BUG = "BUG"
-"""Stands for an exception that nobody raised on purpose."""
+"""Stands for an exception that was not raised on purpose."""
 
 _KEPT = 1000
-"""Troubles that are remembered; what comes on top is logged and counted like any other."""
+"""The most troubles that are remembered; further ones are only logged and counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What failed and did not succeed since: `about` is a flow id, or empty where the whole loop is meant.
+    """A failure without a success since: `about` is a flow id, or empty if it concerns the whole loop.
 
-    `error` is the reason of an error that Handrail raises on purpose (a broker that is away, a flow that another
+    `error` is the reason of an error that Handrail raises on purpose (an unavailable broker, a flow that another
     replica holds), or `BUG`.
     """
 
@@ -39,7 +39,7 @@ class Trouble:
 
 
 class Troubles:
-    """Failures that nothing has made good yet. One for each process."""
+    """The unresolved failures of this process. One instance per process."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], Trouble] = {}
@@ -48,7 +48,7 @@ class Troubles:
         return iter(list(self._open.values()))
 
     def failed(self, loop: str, about: str, error: BaseException) -> Trouble:
-        """Take note of a failure. A bug is logged with its traceback, the first time and each tenth time."""
+        """Records a failure. A bug is logged with its traceback, the first time and each tenth time."""
         reason = error.reason_name if isinstance(error, HandrailError) else BUG
         text = error.text if isinstance(error, HandrailError) else f"{type(error).__name__}: {error}"
         before = self._open.get((loop, about))
@@ -62,13 +62,13 @@ class Troubles:
         telemetry.count("failures", loop=loop, error=reason)
         subject = f"{loop}: flow {about}" if about else loop
         if reason != BUG:
-            log.info("%s is tried again (failed %d times): %s", subject, trouble.times, text)
+            log.info("%s is retried (failed %d times): %s", subject, trouble.times, text)
         elif trouble.times % 10 == 1:
-            log.error("%s failed %d times and is tried again", subject, trouble.times, exc_info=error)
+            log.error("%s failed %d times and is retried", subject, trouble.times, exc_info=error)
         else:
-            log.error("%s failed %d times and is tried again: %s", subject, trouble.times, text)
+            log.error("%s failed %d times and is retried: %s", subject, trouble.times, text)
         return trouble
 
     def succeeded(self, loop: str, about: str = "") -> None:
-        """It went well: whatever failed before is made good."""
+        """Records a success: earlier failures are resolved."""
         self._open.pop((loop, about), None)

@@ -1,7 +1,7 @@
-"""Gathering: messages of a stream, which come in any order of flows, sorted into whole flows.
+"""Sorts the messages of a stream, in which flows are interleaved, into whole flows.
 
-What is held is bounded, however long the stream is: where it grows too much, the oldest flows are completed by reading
-what the stream has of them further on, and given out. What comes of them later is not taken up again.
+Memory is bounded, however long the stream is: if too much is held, the oldest flows are completed with a read of their
+remaining messages, and returned. Their later messages are dropped.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from handrail.mesh.wire import ids
 from handrail.mesh.wire.subjects import Kind, filter_for, flow_filter
 
 HELD_BYTES = 64 << 20
-"""Memory that the open flows may take, about."""
+"""About how much memory the open flows may take."""
 
 TOGETHER = 128
-"""Flows that are read with one request: of eight messages each on the average, or the request is split."""
+"""Flows per request, if they have eight messages each on average; a request for longer flows is split."""
 
 _OVERHEAD = 400
-"""Bytes that a message takes besides its body, about."""
+"""About how many bytes a message takes besides its body."""
 _PAUSE = timedelta(seconds=0.05)
 
 Flow = list[Stored]
 
 
 class Gathering:
-    """The open flows of one type: those that began in what was taken up. `newest` is the last message that counts."""
+    """The open flows of one type that began in the pages taken so far. `newest` is the last message that counts."""
 
     def __init__(self, bus: Bus, flow_type: str, *, newest: RawMessage, held: int = HELD_BYTES) -> None:
         self._bus = bus
@@ -47,7 +47,7 @@ class Gathering:
         self._given_out = False
 
     async def take(self, page: Sequence[Stored], *, is_first_ever: bool) -> None:
-        """Take up the next messages. Those of flows that did not begin in what was taken up are dropped.
+        """Takes the next messages. Messages of flows that did not begin in the pages taken so far are dropped.
 
         `is_first_ever` says that the stream has nothing before the first page.
         """
@@ -57,7 +57,7 @@ class Gathering:
             await self._complete(begun, before=page[0])
 
     def _sorted(self, page: Iterable[Stored]) -> list[str]:
-        """Put each message to its flow; the ids of the flows that begin here, or seem to."""
+        """Adds each message to its flow; returns the ids of the flows that begin here, or seem to."""
         begun = []
         for stored in page:
             tokens = stored.subject.split(".", 6)
@@ -74,10 +74,10 @@ class Gathering:
         return begun
 
     async def _complete(self, flow_ids: Sequence[str], *, before: Stored) -> None:
-        """Put before each flow that seems to begin what the stream has of it already.
+        """Adds the earlier messages of each flow that seems to begin here.
 
-        A second first event is void, and its flow began earlier: before what was taken up, or in it, and then it was
-        given out.
+        A second first event is void. Its flow began earlier: before the pages taken, or in them, and was then returned
+        already.
         """
         for some in _pieces(flow_ids):
             for earlier in await self._read(some, from_sequence=0, up_to=before):
@@ -95,7 +95,7 @@ class Gathering:
                 self._held += _size(earlier)
 
     async def overflow(self) -> list[Flow]:
-        """The oldest flows, whole, where more is held than may be."""
+        """Returns the oldest flows, complete, if more is held than allowed."""
         given: list[Flow] = []
         while self._held > self._bound and self._open:
             self._given_out = True
@@ -108,14 +108,14 @@ class Gathering:
         return given
 
     def rest(self) -> Iterator[Flow]:
-        """The flows that are open at the end."""
+        """Yields the flows that are open at the end."""
         flows, self._open, self._held = self._open, {}, 0
         yield from flows.values()
 
     async def _read(self, flow_ids: Sequence[str], *, from_sequence: int, up_to: Stored) -> list[Stored]:
-        """The messages of these flows between a sequence and a message, which is known, in stream order.
+        """Reads the messages of these flows from a sequence up to a known message, in stream order.
 
-        That one is asked for, too: a replica that does not give it lags behind, and is asked again.
+        The read includes the known message: a replica that does not return it lags, and is asked again.
         """
         if from_sequence > up_to.sequence:
             return []
@@ -132,7 +132,7 @@ class Gathering:
                 wanted = set(flow_ids)
                 return [_stored(each) for each in page.messages if each.subject.split(".", 3)[2] in wanted]
             if not await patience.wait():
-                raise BrokerUnavailable(f"no replica of stream {FLOW} answers with sequence {up_to.sequence}")
+                raise BrokerUnavailable(f"no replica of stream {FLOW} returns sequence {up_to.sequence}")
 
     async def _read_apart(self, flow_ids: Sequence[str], *, from_sequence: int, up_to: Stored) -> list[Stored]:
         if len(flow_ids) > 1:
@@ -154,7 +154,7 @@ class Gathering:
 
 
 def _may_begin(tokens: Sequence[str]) -> bool:
-    """Whether a subject is that of a flow's first event, whoever publishes it."""
+    """Tells whether a subject is that of a flow's first event, from any publisher."""
     return len(tokens) > 5 and tokens[3] == Kind.EVENT and tokens[5] == ids.start_id(tokens[2])
 
 

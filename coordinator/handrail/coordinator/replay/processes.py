@@ -1,4 +1,4 @@
-"""Processes that replay flows, so that the coordinator's own goes on answering meanwhile."""
+"""Processes that replay flows, so that the coordinator's own process stays responsive."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from handrail.mesh.template import Template
 from handrail.v1.template_pb2 import StoredTemplate
 
 MOST = 4
-"""Processes at most, whatever the number of cores: what reads the stream keeps no more than so many busy."""
+"""The most processes, on any number of cores: reading the stream keeps no more of them busy."""
 
 _replayer: Replayer | None = None
 
 
 class Workers:
-    """Processes that share the work of one replay. Make them with `workers`."""
+    """Processes that share the work of one replay. Create them with `workers`."""
 
     def __init__(self, pool: ProcessPoolExecutor, number: int) -> None:
         self._pool = pool
         self.number = number
 
     async def replay(self, flows: Sequence[Messages], limit: int) -> tuple[Tally, list[bytes]]:
-        """The tally of some flows, and at most `limit` differences, serialized."""
+        """Returns the tally of some flows, and at most `limit` differences, serialized."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, _replay, flows, limit)
 
 
 @contextmanager
 def workers(changed: StoredTemplate, versions: Sequence[StoredTemplate], span: Span) -> Iterator[Workers]:
-    """Processes for as long as the block runs. They learn all contracts anew: nothing but bytes is handed over."""
+    """Starts processes for the time of the block. Each learns all contracts anew: it receives nothing but bytes."""
     number = max(1, min(MOST, os.cpu_count() or 1))
     given = (changed.SerializeToString(), [version.SerializeToString() for version in versions], span)
     pool = ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), _prepare, given)
     try:
         for _ in range(number):
-            # They learn what they need while the first flows are read.
+            # They learn the contracts while the first flows are read.
             pool.submit(_replay, (), 0)
         yield Workers(pool, number)
     finally:
@@ -54,14 +54,14 @@ def workers(changed: StoredTemplate, versions: Sequence[StoredTemplate], span: S
 
 
 def _prepare(changed: bytes, versions: Sequence[bytes], span: Span) -> None:
-    """Once in each process, before its first flows."""
-    # Ctrl-C goes to every process of the terminal: the coordinator's own ends these.
+    """Runs once in each process, before its first flows."""
+    # Ctrl-C reaches every process of the terminal; the coordinator's process ends these.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Nearly all that a flow takes is freed by itself when the flow is done.
+    # Nearly everything that a flow allocates is freed by reference counting when the flow is done.
     gc.set_threshold(100_000)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     known = [_compiled(version) for version in versions]
-    global _replayer  # a process has one, and there is nowhere else to keep it
+    global _replayer  # one per process; the pool passes no state to its tasks
     _replayer = Replayer(_compiled(changed), {template.version: template for template in known}, span)
 
 
@@ -77,7 +77,7 @@ def _compiled(data: bytes) -> Template:
 
 
 def _end_with_parent() -> None:
-    """A pool's process would wait for ever for the next task of a parent that was killed."""
+    """Ends this process with its parent: otherwise it would wait forever for the next task of a killed parent."""
     parent = parent_process()
     if parent is not None:
         parent.join()

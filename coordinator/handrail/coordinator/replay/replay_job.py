@@ -1,6 +1,6 @@
-"""What-if on recorded flows: reads them from the stream, has them replayed, and tells what comes of it as it comes.
+"""What-if on recorded flows: reads them from the stream, replays them, and streams the results as they arrive.
 
-It only reads. One replay runs at a time on each replica: it takes as many cores as it is given.
+It only reads. Each replica runs one replay at a time, because a replay takes as many cores as it is given.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from handrail.v1.template_pb2 import Severity, StoredTemplate
 from handrail.v1.template_service_pb2 import ReplayDifference, ReplayPolicyRequest, ReplayPolicyResponse, ReplayProgress
 
 LONGEST = timedelta(minutes=30)
-"""After this a replay is given up: some ten million flows."""
+"""A replay is cancelled after this time; it covers some ten million flows."""
 
 _DIFFERENCES = 100
 _BATCH = 200
-"""Flows handed to a process at a time."""
+"""Flows per task of a process."""
 _PROGRESS = 0.2
 
 Responses = AsyncGenerator[ReplayPolicyResponse, None]
@@ -50,9 +50,9 @@ class Replays:
         self._turn = asyncio.Lock()
 
     async def asked(self, request: ReplayPolicyRequest) -> Responses:
-        """What a request asks for: its template has to pass the type-check, TEMPLATE_REFUSED.
+        """Answers a request; raises TEMPLATE_REFUSED if its template fails the type-check.
 
-        Without contracts of its own it is read by those that are stored with the active version, or the newest one.
+        A template without contracts is read with those stored with the active version, or else with the newest one.
         """
         contracts = await self._contracts(request)
         findings = check(request.template, contracts)
@@ -79,14 +79,14 @@ class Replays:
         return (active or versions[-1]).contracts
 
     async def replay(self, changed: Template, span: Span, *, limit: int) -> Responses:
-        """Progress now and then, at most `limit` differences, and the summary at the end.
+        """Yields progress now and then, at most `limit` differences, and the summary at the end.
 
-        Flows are taken as the stream has them when the replay begins. FLOW_TYPE_NOT_FOUND where no version of the type
-        is stored, DRAINING, DEADLINE_EXCEEDED after half an hour.
+        It takes the flows that the stream has when the replay begins. Raises FLOW_TYPE_NOT_FOUND if no version of the
+        type is stored, DRAINING, or DEADLINE_EXCEEDED after half an hour.
         """
         yield ReplayPolicyResponse(progress=ReplayProgress())
         async with self._turn:
-            # First the end, then the versions: whatever is read was recorded under one of them.
+            # The end is read before the versions: every flow read was then recorded under a known version.
             newest = await self._bus.last_on_leader(FLOW, f"flow.{changed.name}.>")
             await self._catalog.refresh()
             versions = [_stored(template) for template in self._catalog.versions(changed.name)]
@@ -103,7 +103,7 @@ class Replays:
 
 
 class _Run:
-    """One replay under way: what was read and what came back."""
+    """One replay in progress: what was read and the results so far."""
 
     def __init__(
         self, bus: NatsBus, flow_type: str, span: Span, newest: RawMessage, limit: int, processes: Workers, drain: Drain
@@ -125,7 +125,7 @@ class _Run:
         self.tally = Tally()
 
     async def responses(self) -> Responses:
-        """Progress and differences, until all flows are replayed."""
+        """Yields progress and differences until all flows are replayed."""
         try:
             async with scan(
                 self._bus, FLOW, f"flow.{self._flow_type}.>", since=self._span.since, up_to=self._up_to
@@ -151,7 +151,7 @@ class _Run:
                 task.cancel()
 
     async def _replay(self, flows: list[Flow]) -> Responses:
-        """Hand flows to the processes; what came back meanwhile. Never more under way than keeps them busy."""
+        """Hands flows to the processes and yields results. Hands out only as many as keep the processes busy."""
         for start in range(0, len(flows), _BATCH):
             batch = flows[start : start + _BATCH]
             self._working.append(self._loop.create_task(self._processes.replay(batch, self._left)))
@@ -178,12 +178,12 @@ class _Run:
     def _may_go_on(self) -> None:
         if self._drain.begun:
             raise HandrailError(
-                ErrorReason.ERROR_REASON_DRAINING, "this server drains; ask for the replay again, of another one"
+                ErrorReason.ERROR_REASON_DRAINING, "this server is draining; start the replay again on another one"
             )
         if self._loop.time() > self._ends_at:
             raise HandrailError(
                 ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED,
-                f"the replay is not done after {LONGEST.total_seconds() / 60:.0f} min; take a shorter span of time",
+                f"the replay is not done after {LONGEST.total_seconds() / 60:.0f} min; choose a shorter time span",
             )
 
 

@@ -105,13 +105,13 @@ def test_an_agent_owes_an_outcome_by_a_time_or_a_person_is_asked() -> None:
 
 def test_while_attempts_are_left_the_step_is_tried_again() -> None:
     story = Story(attempts=3)
-    assert expectations(story.flow)[0].otherwise == "it is tried again, up to 3 times; then a person is asked"
+    assert expectations(story.flow)[0].otherwise == "it is retried, up to 3 attempts; then a person is asked"
     story.failed("no connection")
     (owed,) = expectations(story.flow)
     assert owed.by_agent == "coordinator"
     assert "attempt 2 of 3 of step enrich, after: Lost: no connection" in owed.what
     assert from_timestamp(owed.due_time) == BEGAN + timedelta(seconds=2)
-    assert flow_view(story.flow).status_reason == "step enrich failed and is tried again: Lost: no connection"
+    assert flow_view(story.flow).status_reason == "step enrich failed and is retried: Lost: no connection"
     assert flow_view(story.flow).step_runs[0].status == StepRunStatus.STEP_RUN_STATUS_BACKOFF
     story.decided(timedelta(seconds=2))
     (owed,) = expectations(story.flow)

@@ -78,5 +78,5 @@ def test_later_approvals_of_a_flow_come_without_data_where_all_would_not_fit() -
     large = Approval(approval_id="1", data=Any(type_url="t", value=b"x" * (MAX_TOGETHER_BYTES // 3)))
     together = list(fitted(Approval.FromString(large.SerializeToString()) for _ in range(20)))
     assert [bool(each.data.value) for each in together] == [True, True] + [False] * 18
-    assert "GetApproval has it" in str(together[-1].data_json["@error"])
+    assert "GetApproval returns it" in str(together[-1].data_json["@error"])
     assert sum(each.ByteSize() for each in together) < MAX_TOGETHER_BYTES

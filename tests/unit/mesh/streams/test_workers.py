@@ -41,7 +41,7 @@ def test_an_agent_fits_where_one_of_its_workers_does(states: list[WorkerState], 
 
 def test_an_activation_that_nobody_fits_is_refused_with_the_agents_names() -> None:
     require_fit(template(), [])
-    with pytest.raises(HandrailError, match="of ledger no live worker fits \\(no handler\\)") as refused:
+    with pytest.raises(HandrailError, match="no fitting live worker for ledger \\(no handler\\)") as refused:
         require_fit(template(), [UnfitAgent(agent="ledger", problem="no handler")])
     assert refused.value.reason_name == "WORKERS_DO_NOT_FIT"
 

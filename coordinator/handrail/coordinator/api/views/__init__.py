@@ -1,4 +1,4 @@
-"""A folded flow as the API shows it. Pure: what is not in the flow is not in the view."""
+"""API views of a folded flow. Pure: a view shows only what the flow contains."""
 
 from handrail.coordinator.api.views.approvals import approval_view, asks_people, unreadable_approval
 from handrail.coordinator.api.views.divergences import divergence_counts, divergence_view

@@ -1,4 +1,4 @@
-"""Proposals that ask people, as the API shows them."""
+"""API views of proposals that need people."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from handrail.v1.decision_pb2 import GateRequest
 from handrail.v1.flow_service_pb2 import Approval, ApprovalStatus, Vote
 
 MAX_JSON_BYTES = 1 << 20
-"""What a proposal may take as JSON in an answer, of which gRPC clients take 4 MiB by default."""
+"""The largest JSON form of a proposal in a response, in bytes; gRPC clients accept 4 MiB by default."""
 
 MAX_TOGETHER_BYTES = 2 << 20
-"""What all approvals of a flow take in an answer about the flow, their data included."""
+"""The most bytes that all approvals of a flow take in one response, their data included."""
 
 STATUS = {
     ProposalState.EVALUATED: ApprovalStatus.APPROVAL_STATUS_PENDING,
@@ -29,16 +29,16 @@ STATUS = {
     ProposalState.EXPIRED: ApprovalStatus.APPROVAL_STATUS_EXPIRED,
     ProposalState.WITHDRAWN: ApprovalStatus.APPROVAL_STATUS_WITHDRAWN,
 }
-"""Where an approval stands, by the state of its proposal."""
+"""The status of an approval, by the state of its proposal."""
 
 
 def asks_people(proposal: Proposal) -> bool:
-    """Whether people were asked about a proposal: then it is an approval."""
+    """Tells whether people were asked about a proposal, which makes it an approval."""
     return proposal.requested_at is not None
 
 
 def approval_view(flow: Flow, proposal: Proposal) -> Approval:
-    """A proposal with who has to approve it, who did, and the digest that a vote has to name."""
+    """Shows a proposal: who has to approve it, who did, and the digest that a vote must name."""
     event = proposal.recorded.event
     view = Approval(
         approval_id=proposal.recorded.event_id,
@@ -65,31 +65,31 @@ def approval_view(flow: Flow, proposal: Proposal) -> Approval:
 
 
 def unreadable_approval(item: Unreadable) -> Approval:
-    """An approval of a list that can't be read says so, without a status."""
-    why = ParseDict({"@error": f"it can't be read: {item.why}"}, Struct())
+    """Shows an approval that can't be read: the reason, without a status."""
+    why = ParseDict({"@error": f"can't be read: {item.why}"}, Struct())
     return Approval(approval_id=item.proposal_id, flow_id=item.flow_id, flow_type=item.flow_type, data_json=why)
 
 
 def fitted(approvals: Iterable[Approval]) -> Iterator[Approval]:
-    """Approvals for one answer: where they would not fit, the later ones come without their data."""
+    """Fits approvals into one response: later ones come without their data if they would not fit."""
     space = MAX_TOGETHER_BYTES
     for approval in approvals:
         space -= approval.ByteSize()
         if space < 0:
-            approval.data_json.CopyFrom(_not_opened(approval.data, "left out for its size; GetApproval has it"))
+            approval.data_json.CopyFrom(_not_opened(approval.data, "omitted for its size; GetApproval returns it"))
             approval.data.ClearField("value")
         yield approval
 
 
 def _opened(flow: Flow, data: Any) -> Struct:
-    """The proposal as JSON; why not, where it has no such form, or one that is too large to be shown."""
+    """Returns the proposal as JSON, or the reason if it has no JSON form or one that is too large."""
     try:
         opened = ParseDict(flow.template.contracts.to_json(data), Struct())
         size = opened.ByteSize()
     except (HandrailError, ParseError, ValueError, TypeError, RecursionError) as error:
-        return _not_opened(data, f"it can't be shown as JSON, its bytes are in data: {error}")
+        return _not_opened(data, f"can't be shown as JSON; its bytes are in data: {error}")
     if size > MAX_JSON_BYTES:
-        return _not_opened(data, f"as JSON it takes {size} bytes, more than {MAX_JSON_BYTES}; its bytes are in data")
+        return _not_opened(data, f"its JSON form has {size} bytes, more than {MAX_JSON_BYTES}; its bytes are in data")
     return opened
 
 

@@ -1,4 +1,4 @@
-"""Divergences as the API shows them: one by one, or counted."""
+"""API views of divergences: each one, or counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from handrail.v1 import flow_service_pb2 as pb
 
 
 def divergence_view(seen: Divergence) -> pb.FlowDivergence:
-    """One divergence."""
+    """Shows one divergence."""
     return pb.FlowDivergence(
         sequence=seen.sequence,
         agent=seen.agent,
@@ -23,7 +23,7 @@ def divergence_view(seen: Divergence) -> pb.FlowDivergence:
 
 
 def divergence_counts(divergences: Iterable[pb.ListedDivergence]) -> list[pb.DivergenceCount]:
-    """How many there are of those that are alike, most first; of divergences newest first."""
+    """Counts equal divergences, the most frequent first; expects them newest first."""
     counts: dict[tuple[str, int, str, int], pb.DivergenceCount] = {}
     for seen in divergences:
         each = seen.divergence

@@ -1,4 +1,4 @@
-"""Events as the API shows them."""
+"""API views of events."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from handrail.v1.event_pb2 import Kind, RecordedEvent
 
 
 def event_view(recorded: Recorded | Malformed, void: Void | None = None) -> RecordedEvent:
-    """An event as the stream holds it, and why the fold ignores it, where it does.
+    """Shows an event as the stream holds it, and why the fold ignores it, if it does.
 
-    One that can't be read has no `event`; kind, agent and type are those of its subject, as far as that can be read.
+    An unreadable one has no `event`; its kind, agent and type are taken from its subject as far as possible.
     """
     if isinstance(recorded, Malformed):
         return _malformed_view(recorded)

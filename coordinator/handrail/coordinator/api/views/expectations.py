@@ -1,4 +1,4 @@
-"""What is owed next in a flow: by whom, by when, and what happens otherwise."""
+"""What a flow waits for next: from whom, until when, and what happens otherwise."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _WHEN_EXPIRED = {
 
 
 def expectations(flow: Flow, unfit: frozenset[str] = frozenset()) -> list[Expectation]:
-    """Everything owed, people first; empty only once the flow is over.
+    """Lists everything that the flow waits for, people first; empty only after its end.
 
-    `unfit` are the agents that have live workers, and none that fits the flow's version.
+    `unfit` are the agents that have live workers, but none that fits the flow's version.
     """
     if flow.first is None or is_final(flow):
         return []
@@ -85,7 +85,7 @@ def _of_gate(proposal: Proposal, ask: Ask) -> Expectation:
 
 def _of_runs(flow: Flow) -> Iterator[Expectation]:
     for run in flow.runs.values():
-        # A halted flow waits for an outcome only where an effect may have happened.
+        # A halted flow waits for an outcome only if an effect may have happened.
         if flow.is_halted and not run.may_have_effect:
             continue
         if run.state is RunState.OWED:
@@ -149,7 +149,7 @@ def _of_undo(effect: Effect) -> Expectation:
 
 
 def _of_coordinator(flow: Flow) -> Expectation:
-    """Where nobody owes anything the flow is about to be decided on, or stranded: a coordinator sees to both."""
+    """If nobody owes anything, the flow is about to be decided on or stranded; the coordinator handles both."""
     return Expectation(
         what="a decision on what is next",
         by_agent=COORDINATOR,
@@ -159,7 +159,7 @@ def _of_coordinator(flow: Flow) -> Expectation:
 
 
 def _after_failure(attempt: int, budget: int, at_last: str) -> str:
-    return at_last if attempt >= budget else f"it is tried again, up to {budget} times; then {at_last}"
+    return at_last if attempt >= budget else f"it is retried, up to {budget} attempts; then {at_last}"
 
 
 def _choices(escalation: Escalation) -> str:

@@ -1,4 +1,4 @@
-"""Flows as the API shows them."""
+"""API views of flows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AWAITED = frozenset({RunState.OWED, RunState.BACKOFF})
 
 
 def flow_view(flow: Flow, unfit: frozenset[str] = frozenset()) -> pb.Flow:
-    """A flow with all there is to know; `unfit` are agents of which no live worker fits its version."""
+    """Shows a flow with all its parts; `unfit` are agents with live workers, none of which fits its version."""
     view = flow_summary(flow)
     view.step_runs.extend(run_view(flow, run) for run in flow.runs.values())
     view.expectations.extend(expectations(flow, unfit))
@@ -33,14 +33,14 @@ def flow_view(flow: Flow, unfit: frozenset[str] = frozenset()) -> pb.Flow:
 
 
 def listed_flow(item: Flow | Unreadable) -> pb.Flow:
-    """A flow of a list; one that can't be read says so, without a status."""
+    """Shows a flow in a list; one that can't be read has the reason and no status."""
     if isinstance(item, Flow):
         return flow_summary(item)
-    return pb.Flow(flow_id=item.flow_id, flow_type=item.flow_type, status_reason=f"it can't be read: {item.why}")
+    return pb.Flow(flow_id=item.flow_id, flow_type=item.flow_type, status_reason=f"can't be read: {item.why}")
 
 
 def migration_plan(flow: Flow, target: Template) -> pb.MigrationPlan:
-    """Whether a flow can move to a version as it stands."""
+    """Tells whether a flow can move to a version now."""
     return pb.MigrationPlan(
         flow_id=flow.flow_id,
         version=flow.template.version,
@@ -51,7 +51,7 @@ def migration_plan(flow: Flow, target: Template) -> pb.MigrationPlan:
 
 
 def flow_summary(flow: Flow) -> pb.Flow:
-    """A flow as a list shows it: where it stands and why, without its parts."""
+    """Shows a flow in a list: its status and the reason, without its parts."""
     view = pb.Flow(
         flow_id=flow.flow_id,
         flow_type=flow.flow_type,
@@ -73,7 +73,7 @@ def flow_summary(flow: Flow) -> pb.Flow:
 
 
 def run_view(flow: Flow, run: StepRun) -> pb.StepRun:
-    """One run of a step of the flow. Nobody owes anything in a flow that is over."""
+    """Shows one step run of the flow. In a closed flow nobody owes anything."""
     name = "ABANDONED" if run.state in _AWAITED and is_final(flow) else run.state.name
     return pb.StepRun(
         step=run.step.name,
@@ -87,14 +87,14 @@ def run_view(flow: Flow, run: StepRun) -> pb.StepRun:
         end_time=None if run.ended is None else timestamp(run.ended),
         output_ids=[run.outputs[index] for index in sorted(run.outputs)],
         last_error=run.refused or run.last_error,
-        # A decision that triggers is no fact: it is the trigger itself.
+        # A decision that triggers a step is not a fact: it is the trigger itself.
         input_sequences=[flow.facts.get(event_id, run.trigger).sequence for event_id in run.inputs],
         outcome_unknown=bool(run.unknown),
     )
 
 
 def effect_view(effect: Effect) -> pb.FlowEffect:
-    """One effect, and where its undo stands."""
+    """Shows one effect and the state of its undo."""
     return pb.FlowEffect(
         event_id=effect.recorded.event_id,
         type=effect.recorded.type,
@@ -129,7 +129,7 @@ def _migration(migration: Migration) -> pb.FlowMigration:
 
 
 def _status_reason(flow: Flow) -> str:
-    """Why it stands where it does; empty while it runs well, or when it did what it was for."""
+    """Explains the status; empty while the flow runs well or completed as intended."""
     if flow.closed:
         return flow.closed_reason
     if flow.first is None or status(flow) == _COMPLETED:
@@ -142,4 +142,4 @@ def _status_reason(flow: Flow) -> str:
     if waiting:
         return f"{', '.join(waiting)} needs approval"
     failing = [run for run in flow.runs.values() if run.state is RunState.BACKOFF]
-    return "; ".join(f"step {run.step.name} failed and is tried again: {run.last_error}" for run in failing)
+    return "; ".join(f"step {run.step.name} failed and is retried: {run.last_error}" for run in failing)

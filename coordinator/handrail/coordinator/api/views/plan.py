@@ -1,4 +1,4 @@
-"""What a compensation would do, before anything is done."""
+"""What a compensation would do, before it starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNDONE = (EffectState.UNDONE, EffectState.UNDONE_BY_HAND)
 
 
 def compensation_plan(flow: Flow, to_step: str) -> PlanCompensationResponse:
-    """The plan for undoing a flow, all of it or back to a step; STEP_NOT_FOUND where it has no fact of that step."""
+    """Plans a flow's compensation, in full or back to a step; raises STEP_NOT_FOUND if that step has no fact."""
     floor = flow.sequence_of_step(to_step) if to_step else 0
     if to_step and not floor:
         raise HandrailError(

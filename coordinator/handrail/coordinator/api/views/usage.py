@@ -1,4 +1,4 @@
-"""Which stored versions flows run on, as the API shows it."""
+"""API view of the stored versions that flows run on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.template_service_pb2 import UnboundedFlow, UnboundedReason, VersionUsage
 
 EXAMPLES = 20
-"""How many flows without a bound one page names for a version."""
+"""The most flows without a bound that one page names per version."""
 
 
 def version_usages(
     templates: Iterable[Template], flows: Iterable[Flow], *, active: frozenset[tuple[str, int]], now: datetime
 ) -> list[VersionUsage]:
-    """Each version with those of the flows that run on it, in the order of the templates."""
+    """Shows each version with the flows that run on it, in the order of the templates."""
     running: defaultdict[tuple[str, int], list[Flow]] = defaultdict(list)
     for flow in flows:
         if not is_final(flow):
@@ -28,7 +28,7 @@ def version_usages(
 
 
 def why_unbounded(flow: Flow, now: datetime) -> UnboundedReason.ValueType:
-    """Why nothing says when a running flow will be done; UNSPECIFIED where its deadline does."""
+    """Explains why a running flow has no known end; UNSPECIFIED if its deadline bounds it."""
     if flow.escalations:
         return UnboundedReason.UNBOUNDED_REASON_ESCALATED
     if flow.is_halted:
