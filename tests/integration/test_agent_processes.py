@@ -213,4 +213,4 @@ async def test_what_is_no_agent_is_told_so(run: Run, folder: Path) -> None:
     process = run("folder")
     await until(lambda: process.poll() is not None)
     assert process.returncode == 2
-    assert "module tests.support.chain_agents has no Agent called folder" in (folder / "folder.log").read_text()
+    assert "module tests.support.chain_agents has no Agent named folder" in (folder / "folder.log").read_text()

@@ -300,7 +300,7 @@ async def test_a_worker_waits_for_a_template_that_names_its_agent(
     chain = Chain()
     worker = Worker(chain.enrichment, nats_server.settings("enrichment"))
     running = asyncio.create_task(worker.run())
-    await until(lambda: "agent enrichment is in no stored template (there are none)" in caplog.text)
+    await until(lambda: "no stored template names agent enrichment (stored: none)" in caplog.text)
     assert not worker.ready.is_set()
     await mesh.put(template())
     await asyncio.wait_for(worker.ready.wait(), 10)

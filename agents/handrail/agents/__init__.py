@@ -1,4 +1,4 @@
-"""Write an agent: handlers for events, what undoes them, and where flows come from.
+"""The SDK to write an agent with: handlers for events, undo handlers, and sources that start flows.
 
 from handrail.agents import Agent, Context
 

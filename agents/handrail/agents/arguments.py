@@ -1,4 +1,4 @@
-"""From facts to what a handler takes, and from its answer to what may be published. Pure."""
+"""Converts facts into a handler's arguments, and its answer into messages that may be published. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from handrail.v1.failure_pb2 import StepCompleted
 
 
 class UnfitInput(HandrailError):
-    """A fact can't be handed to the handler: its bytes are not of its type, or it breaks its contract."""
+    """A fact can't be passed to the handler: its bytes don't parse as its type, or it breaks its contract."""
 
     def __init__(self, recorded: Recorded, error: HandrailError) -> None:
         self.recorded = recorded
@@ -26,7 +26,7 @@ class UnfitInput(HandrailError):
 
 
 def event_arguments(handler: Handler, inputs: Sequence[Recorded]) -> dict[str, object]:
-    """The handler's event parameters, filled; UnfitInput where a fact can't be read."""
+    """Returns the handler's event arguments by parameter; raises UnfitInput if a fact can't be parsed."""
     if len(handler.parameters) == 1 and not handler.parameters[0].several:
         return {handler.parameters[0].name: _message(handler, inputs[0])}
     by_type: dict[str, list[Message]] = {}
@@ -41,7 +41,7 @@ def event_arguments(handler: Handler, inputs: Sequence[Recorded]) -> dict[str, o
 
 
 def check_inputs(contracts: Contracts, inputs: Sequence[Recorded]) -> None:
-    """Check facts against the stored contracts; UnfitInput for the first that breaks its own."""
+    """Checks facts against the stored contracts; raises UnfitInput for the first that breaks its contract."""
     for recorded in inputs:
         try:
             contracts.validate(contracts.decode(recorded.event.data))
@@ -50,7 +50,7 @@ def check_inputs(contracts: Contracts, inputs: Sequence[Recorded]) -> None:
 
 
 def outputs(attempt: Attempt, answer: Sequence[Message]) -> list[Any]:
-    """An answer as what is published: checked against the template and the stored contracts; StepCompleted for nothing.
+    """Returns what an answer publishes, checked against template and stored contracts; StepCompleted if it is empty.
 
     Raises HandrailError: WRONG_AGENT for a type that the step does not emit, CONTRACT_VIOLATION for more messages than
     its `max_outputs`, ContractViolation with every field and rule, and UNKNOWN_MESSAGE_TYPE.
@@ -59,13 +59,13 @@ def outputs(attempt: Attempt, answer: Sequence[Message]) -> list[Any]:
         return [_COMPLETED]
     if attempt.undo_of and len(answer) > 1:
         raise HandrailError(
-            ErrorReason.ERROR_REASON_WRONG_AGENT, f"an undo answers with one message, not with {len(answer)}"
+            ErrorReason.ERROR_REASON_WRONG_AGENT, f"an undo must answer with one message, not {len(answer)}"
         )
     if not attempt.undo_of and not attempt.step.allows(len(answer)):
         raise HandrailError(
             ErrorReason.ERROR_REASON_CONTRACT_VIOLATION,
             f"the handler answered with {len(answer)} messages; step {attempt.step.name} of {attempt.template.name} "
-            f"version {attempt.template.version} may answer with {attempt.step.max_outputs} at most",
+            f"version {attempt.template.version} may answer with at most {attempt.step.max_outputs}",
         )
     packed = [pack(message) for message in answer]
     contracts = attempt.template.contracts
@@ -89,5 +89,7 @@ def _message(handler: Handler, recorded: Recorded) -> Message:
     try:
         return handler.inputs[recorded.type].FromString(recorded.event.data.value)
     except DecodeError as error:
-        problem = HandrailError(ErrorReason.ERROR_REASON_MALFORMED, f"its data is no {recorded.type}: {error}")
+        problem = HandrailError(
+            ErrorReason.ERROR_REASON_MALFORMED, f"its data can't be parsed as {recorded.type}: {error}"
+        )
         raise UnfitInput(recorded, problem) from error

@@ -1,4 +1,4 @@
-"""What a worker says of itself while it is live: which versions its handlers fit, and which of them are stuck."""
+"""A live worker's report about itself: which versions its handlers fit, and which handlers are stuck."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _logger = logging.getLogger(__name__)
 
 _TEXT = 1024
 _STUCK = 100
-"""Characters of a text, and stuck handlers, that are told."""
+"""The limits of a report: characters of a text, and stuck handlers."""
 
 
 class Beat:
-    """Says that a worker is there: every ten seconds, and at once after `tell`."""
+    """Reports that a worker is live: every ten seconds, and at once after `tell`."""
 
     def __init__(self, bus: Bus, *, catalog: Catalog, bindings: Bindings, overseer: Overseer, desk: InFlight) -> None:
         self._bus = bus
@@ -37,11 +37,11 @@ class Beat:
         self._refusal = ""
 
     def tell(self) -> None:
-        """Say it at once: the worker has looked at new templates."""
+        """Reports at once, because the worker has looked at new templates."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Say it again and again, until cancelled. What can't be said is logged once: work does not depend on it."""
+        """Reports repeatedly until cancelled. A failure is logged once: no work depends on reports."""
         while True:
             self._wake.clear()
             try:
@@ -50,7 +50,7 @@ class Beat:
             except HandrailError as error:
                 if error.text != self._refusal:
                     self._refusal = error.text
-                    _logger.warning("this worker can't say that it is there: %s", error.text)
+                    _logger.warning("this worker can't report that it is live: %s", error.text)
             await pause(self._wake, workers.BEAT)
 
     def _state(self) -> WorkerState:

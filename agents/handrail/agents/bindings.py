@@ -1,4 +1,4 @@
-"""Which handler runs which step: an agent's handlers laid over the stored templates, once per version. Pure."""
+"""Which handler runs which step: binds an agent's handlers to each version of the stored templates, once. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from handrail.v1.template_pb2 import EFFECT_IRREVERSIBLE, EFFECT_NONE, EFFECT_UN
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a message type means to the agent, in one version of a flow type.
+    """What a message type triggers for the agent, in one version of a flow type.
 
-    `steps` are the agent's steps that it triggers alone, `joins` those that wait for it together with others.
-    `fold_first` is set where the flow has to be looked at before any of them starts, `has_effect` where one of them
-    changes something outside; `patience` is the shortest timeout among them.
+    `steps` are the agent's steps that it triggers alone, `joins` those that wait for it together with other types.
+    `fold_first` says that the flow must be read before any of them starts, `has_effect` that one of them has an effect
+    outside; `patience` is their shortest timeout.
     """
 
     steps: tuple[StepSpec, ...] = ()
@@ -34,7 +34,7 @@ _NOTHING = Route()
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """An agent's handlers over one template version. All look-ups are single dict look-ups."""
+    """An agent's handlers, bound to one template version. Every look-up is a single dict look-up."""
 
     template: Template
     routes: dict[str, Route]
@@ -44,21 +44,21 @@ class Bound:
     problems: tuple[str, ...]
 
     def route(self, message_type: str) -> Route:
-        """What a message of this type triggers."""
+        """Returns what a message of this type triggers."""
         return self.routes.get(message_type, _NOTHING)
 
     def handler(self, step: StepSpec, message_type: str) -> Handler | None:
-        """What runs a step, triggered by this type; None where the agent has nothing for it."""
+        """Returns the handler of a step for this trigger type, or None if the agent has none."""
         return self.joins.get(step.name) if step.joins else self.handlers.get((step.name, message_type))
 
     def undo(self, step: StepSpec, message_type: str) -> Handler | None:
-        """What undoes an effect that this step reported with this type."""
+        """Returns the handler that undoes an effect that this step reported with this type, or None."""
         return self.undos.get((step.name, message_type))
 
     def speaks_rightly(self, recorded: Recorded) -> bool:
-        """Whether whoever published this fact may: it owns the step, which emits the type, and no more than it may.
+        """Tells whether a fact's publisher may publish it: it owns the step, which emits the type, within its limit.
 
-        A quick look at what the message says of itself. Where it says no, the fold tells what it is.
+        A quick check of what the message claims. If it fails, the fold decides.
         """
         event, template = recorded.event, self.template
         if not event.step:
@@ -72,7 +72,7 @@ class Bound:
 
 @dataclass(slots=True)
 class Bindings:
-    """An agent's handlers over all versions that are known, bound when a version is first met."""
+    """An agent's handlers over all known versions; each version is bound when it is first met."""
 
     agent: str
     handlers: Sequence[Handler]
@@ -81,14 +81,14 @@ class Bindings:
     _ruled: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def of(self, template: Template) -> Bound:
-        """The handlers over this version."""
+        """Returns the handlers bound to this version."""
         bound = self._bound.get(id(template))
         if bound is None:
             bound = self._bound[id(template)] = bind(self.agent, self.handlers, template)
         return bound
 
     def learn(self, templates: Iterable[Template]) -> None:
-        """Take up the versions that are stored: what any of them gates, or has rules on, is looked at twice."""
+        """Learns the stored versions: the flow is read for messages that any of them gates or has rules on."""
         gated: dict[str, set[str]] = {}
         ruled: dict[str, set[str]] = {}
         for template in templates:
@@ -98,16 +98,16 @@ class Bindings:
         self._ruled = {name: frozenset(types) for name, types in ruled.items()}
 
     def gated_somewhere(self, flow_type: str, message_type: str) -> bool:
-        """Whether any stored version of the flow type gates this message."""
+        """Tells whether any stored version of the flow type gates this message."""
         return message_type in self._gated.get(flow_type, ())
 
     def ruled_somewhere(self, flow_type: str, message_type: str) -> bool:
-        """Whether any stored version of the flow type has a rule that is evaluated at this message."""
+        """Tells whether any stored version of the flow type evaluates a rule at this message."""
         return message_type in self._ruled.get(flow_type, ())
 
 
 def bind(agent: str, handlers: Sequence[Handler], template: Template) -> Bound:
-    """Lay handlers over a template; `problems` of the result says, one line each, what does not fit."""
+    """Binds handlers to a template; `problems` of the result lists what does not fit, one line each."""
     binder = _Binder(agent, handlers, template)
     own = [step for step in template.steps.values() if step.agent == agent]
     for step in own:
@@ -128,7 +128,7 @@ def _route(agent: str, template: Template, message_type: str) -> Route:
 
 
 class _Binder:
-    """Collects the handlers of one template, and what is wrong with them."""
+    """Collects the handlers for one template, and what does not fit."""
 
     def __init__(self, agent: str, handlers: Sequence[Handler], template: Template) -> None:
         self.agent = agent
@@ -141,7 +141,7 @@ class _Binder:
         self.problems: list[str] = []
 
     def bind_step(self, step: StepSpec) -> None:
-        """Find a handler for each trigger of a step, and for each effect that it may have to undo."""
+        """Finds a handler for each trigger of a step, and for each effect that it may have to undo."""
         if step.joins:
             self._bind_join(step)
         for message_type in sorted(step.after):
@@ -155,7 +155,7 @@ class _Binder:
                     self.undos[step.name, message_type] = handler
 
     def _nothing(self, step: StepSpec) -> frozenset[str]:
-        """StepCompleted, where a handler of the step may answer with nothing: that reports an effect, too."""
+        """Returns StepCompleted if a handler of the step may answer with nothing: that reports an effect, too."""
         handlers = [self.joins.get(step.name), *(self.steps.get((step.name, trigger)) for trigger in step.after)]
         return frozenset({STEP_COMPLETED} if any(h is not None and h.may_return_nothing for h in handlers) else ())
 
@@ -197,11 +197,13 @@ class _Binder:
         chosen = [handler for handler in matching if _specificity(handler) == best]
         if len(chosen) > 1:
             names = ", ".join(handler.name for handler in chosen)
-            self._problem(f"step {step.name}: {names} all want to run it; tell them apart with step= or flow_type=")
+            self._problem(
+                f"step {step.name}: {names} are all declared for it; tell them apart with step= or flow_type="
+            )
         return chosen[0]
 
     def _can_answer(self, handler: Handler, step: StepSpec, allowed: frozenset[str]) -> bool:
-        """Whether one of its answers is one of the step's; what else it may return is noted."""
+        """Tells whether the handler has an answer that the step allows; records its other answers as problems."""
         strange = sorted(set(handler.returns) - allowed - {STEP_COMPLETED})
         if strange:
             self._problem(

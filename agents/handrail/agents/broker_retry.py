@@ -1,4 +1,5 @@
-"""Trying until the broker can: a full stream, a lost connection or a missing permission is no fault of the flow."""
+"""Retries while the broker can't serve: a full stream, a lost connection or a missing permission is not the flow's
+fault."""
 
 from __future__ import annotations
 
@@ -20,22 +21,22 @@ _FIRST_WAIT = timedelta(milliseconds=250)
 _LAST_WAIT = timedelta(seconds=10)
 
 PASSES = (StreamFull, BrokerUnavailable, BrokerPermission)
-"""What passes without the flow's doing: room is made, the broker comes back, permissions are reloaded."""
+"""Errors that pass without any change to the flow: space is freed, the broker returns, permissions are reloaded."""
 
 
 class BrokerRetry:
-    """Tries again, with growing waits, until it works; after `stop`, gives up with `Stopping`."""
+    """Retries with growing waits until a call succeeds; after `stop` it raises `Stopping`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Wait no more."""
+        """Ends all waits."""
         self._stopping.set()
 
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The result of `call`. It must be harmless to do twice: an answer may get lost on the way."""
+        """Returns the result of `call`, which must be idempotent: an answer may get lost on the way."""
         wait = _FIRST_WAIT
         while True:
             try:
@@ -45,7 +46,7 @@ class BrokerRetry:
                 wait = min(wait * 2, _LAST_WAIT)
 
     async def pause(self, duration: timedelta) -> None:
-        """Wait, unless the worker stops: then `Stopping`."""
+        """Waits, unless the worker stops: then it raises `Stopping`."""
         if self._stopping.is_set():
             raise Stopping
         waiting = asyncio.ensure_future(self._clock.sleep(duration))
@@ -61,5 +62,5 @@ class BrokerRetry:
     async def _wait(self, error: HandrailError, duration: timedelta) -> None:
         level = logging.ERROR if isinstance(error, BrokerPermission) else logging.WARNING
         seconds = duration.total_seconds()
-        _logger.log(level, "%s; trying again in %g s", error.text, seconds, extra={"reason": error.reason_name})
+        _logger.log(level, "%s; retrying in %g s", error.text, seconds, extra={"reason": error.reason_name})
         await self.pause(duration)

@@ -1,4 +1,4 @@
-"""Who runs beside whom in a worker: a handler that may kill its process runs alone, so that it takes nobody with it."""
+"""Which handlers run side by side in a worker: a handler that may kill its process runs alone, and harms no other."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from datetime import timedelta
 from handrail.agents.errors import Busy
 
 _PATIENCE = timedelta(seconds=5)
-"""How long others wait for the one that runs alone before they are handed back, for another worker to take them."""
+"""How long others wait for a handler that runs alone; then they are handed back for another worker."""
 
 
 class Seat:
-    """One handler's place in the company. `leave` it once the handler is done, or is not waited for any more."""
+    """One handler's place in the company. `leave` it once the handler is done, or nobody waits for it any more."""
 
     def __init__(self, leave: Callable[[], None]) -> None:
         self._leave: Callable[[], None] | None = leave
 
     def leave(self) -> None:
-        """Make room; a second time does nothing."""
+        """Frees the seat; a second call does nothing."""
         leave, self._leave = self._leave, None
         if leave is not None:
             leave()
@@ -35,18 +35,18 @@ class Company:
 
     @property
     def is_closed(self) -> bool:
-        """Whether one that runs alone is there, or waits for the others to be done."""
+        """Tells whether a handler runs alone, or waits until it can."""
         return self._loners > 0
 
     def sit(self) -> Seat:
-        """A seat at once, for one that runs beside others, where the company is not closed."""
+        """Returns a seat at once, for a handler that runs beside others; call it only if the company is not closed."""
         self._running += 1
         return Seat(self._one_leaves)
 
     async def join(self, *, alone: bool) -> Seat:
-        """Wait until this one may run: one that runs `alone` until the others are done, the others until it is.
+        """Waits until this handler may run: an `alone` one until the others are done, the others until it is.
 
-        Raises `Busy` where an `alone` one takes long.
+        Raises `Busy` if an `alone` one takes long.
         """
         if alone:
             await self._join_alone()

@@ -1,4 +1,4 @@
-"""What a handler is given besides its event."""
+"""The context that a handler gets besides its event."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ class Context:
         self._last_heartbeat: datetime | None = None
         self._logger: FlowLogger | None = None
         self.span = span
-        """The span of this attempt: `ctx.span.set("customer", 7)`. Costs nothing while no trace is recorded."""
+        """The span of this attempt: `ctx.span.set("customer", 7)`. Free of cost while no trace is recorded."""
 
     @property
     def flow_id(self) -> str:
-        """The flow, and its trace."""
+        """The id of the flow, which is also the id of its trace."""
         return self._attempt.flow_id
 
     @property
@@ -79,30 +79,30 @@ class Context:
 
     @property
     def step(self) -> str:
-        """The step whose run this is; for an undo, the step whose effect is undone."""
+        """The step that runs; for an undo, the step whose effect is undone."""
         return self._attempt.step.name
 
     @property
     def attempt(self) -> int:
-        """Which attempt at this run, or undo, it is, from 1. Redeliveries of the same attempt are not counted."""
+        """The number of this attempt at the run or undo, from 1. Redeliveries of the same attempt don't count."""
         return self._attempt.attempt
 
     @property
     def idempotency_key(self) -> str:
-        """Guard the effect with it: the same for every attempt at this work, and redelivery; an undo has its own."""
+        """Guards the effect: the key is the same for every attempt and redelivery of this work; an undo has its own."""
         return self._attempt.idempotency_key
 
     @property
     def deadline(self) -> datetime:
-        """When this attempt is over, in UTC, as far as this worker knows. A heartbeat moves it; so may the flow."""
+        """When this attempt ends, in UTC, as far as this worker knows. A heartbeat extends it; so may the flow."""
         return self._running.deadline
 
     @property
     def cancelled(self) -> threading.Event:
-        """Set once this attempt is over, or its flow halted for good: then the work need not go on.
+        """Set once this attempt is over or its flow is halted for good: then the work can stop.
 
-        An async handler is cancelled besides when its attempt is over, and where its step has no effect also when the
-        flow is halted. A plain one looks here: `if ctx.cancelled.is_set()`, or `ctx.cancelled.wait(5)` to sleep.
+        An async handler is also cancelled when its attempt is over; if its step has no effect, also when the flow is
+        halted. A plain handler checks this event: `if ctx.cancelled.is_set()`, or `ctx.cancelled.wait(5)` to sleep.
         """
         return self._running.cancelled
 
@@ -118,19 +118,19 @@ class Context:
         return self._logger
 
     async def flow(self) -> Flow:
-        """The flow so far, at least up to the event at hand: one read from the broker."""
+        """Reads the flow so far, at least up to the current event, with one read from the broker."""
         return await self._store.load(self.flow_type, self.flow_id, at_least=self._delivery.sequence)
 
     async def latest(self, message: type[M]) -> M | None:
-        """The flow's newest fact of this type, or None."""
+        """Returns the flow's newest fact of this type, or None."""
         facts = (await self.flow()).facts_by_type.get(message.DESCRIPTOR.full_name)
         return message.FromString(facts[-1].event.data.value) if facts else None
 
     async def heartbeat(self, note: str = "") -> None:
-        """Say that the work goes on: the step's timeout starts over. Call it as often as you like.
+        """Reports that the work continues: the step's timeout starts over. Call it as often as you like.
 
-        The broker is told each time; the flow is told, durably, once in a third of the timeout, so that long work
-        does not flood it. `note` says how far the work is, for people.
+        The broker is told each time; the flow records it once per third of the timeout, so that long work does not
+        flood it. `note` says how far the work is, for people.
         """
         self._delivery.in_progress()
         now = self._clock.now()
@@ -144,18 +144,20 @@ class Context:
             self.logger.warning("heartbeat not recorded: %s", error.text)
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """For plain handlers: run one of the methods above and wait for it, e.g. `ctx.wait(ctx.heartbeat("half"))`."""
+        """Runs one of the async methods above from a plain handler, e.g. `ctx.wait(ctx.heartbeat("half"))`."""
         if threading.get_ident() == self._thread:
             coroutine.close()
-            raise RuntimeError("ctx.wait is for plain handlers, which run in a thread of their own: await it instead")
+            raise RuntimeError(
+                "ctx.wait is for plain handlers, which run in their own thread; async handlers await the call"
+            )
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
 class FlowLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds the flow to each line: as attributes of the record for machines, in front of the text for people."""
+    """Adds the flow to each line: as attributes of the record for machines, and before the text for people."""
 
     def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
-        """Called by logging for every line."""
+        """Is called by logging for every line."""
         extra = dict(self.extra or {})
         kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
         return f"flow {extra.get('flow_id')}: step {extra.get('step')}: {msg}", kwargs

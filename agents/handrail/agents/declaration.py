@@ -1,4 +1,4 @@
-"""What an agent reacts to, declared; and what it can do while it runs."""
+"""The declaration of an agent: what it reacts to, and what it can do while it runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Source = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class StartedFlow:
-    """A flow that was begun. `already_started` is true where its key had begun it before."""
+    """A started flow. `already_started` is true if an earlier call with its key started it."""
 
     flow_id: str
     already_started: bool
@@ -53,8 +53,8 @@ class Declaration:
         if not NAME.fullmatch(name) or name in RESERVED:
             raise DeclarationError(
                 [
-                    f'"{name}" is no name for an agent: lower-case letters, digits, - and _, beginning with a letter, '
-                    f"and none of {', '.join(sorted(RESERVED))}"
+                    f'"{name}" is not a valid agent name: use lower-case letters, digits, - and _, a letter first, '
+                    f"but none of {', '.join(sorted(RESERVED))}"
                 ]
             )
         self.name = name
@@ -69,68 +69,68 @@ class Declaration:
 
     @property
     def handlers(self) -> Sequence[Handler]:
-        """What was declared."""
+        """The declared handlers."""
         return tuple(self._handlers)
 
     @property
     def in_hand(self) -> int:
-        """How many deliveries a worker takes at a time: no more than it can begin. What waits, waits at the broker."""
+        """The most deliveries that a worker takes at a time: as many as it can start. The rest wait at the broker."""
         plain = all(not handler.asynchronous for handler in self._handlers)
         return min(self.concurrency, self.threads) if plain and self._handlers else self.concurrency
 
     @property
     def sources(self) -> Sequence[Source]:
-        """What runs beside the handlers."""
+        """The sources that run beside the handlers."""
         return tuple(self._sources)
 
     def on(
         self, *events: type[Message], step: str = "", flow_type: str = "", validate_inbound: bool | None = None
     ) -> Callable[[F], F]:
-        """The decorated function handles each of these events, one at a time.
+        """Decorates a function that handles each of these events, one at a time.
 
-        It takes the event and, if it wants, a `Context`; it returns a message, several, or nothing, as annotated.
-        `step` and `flow_type` say which step it is for, where several wait for the same event.
+        It takes the event and optionally a `Context`; it returns a message, several or nothing, as annotated. `step`
+        and `flow_type` select its step if several steps wait for the same event.
         """
         return self._declare(Purpose.STEP, events, step, flow_type, validate_inbound)
 
     def on_all(
         self, *events: type[Message], step: str = "", flow_type: str = "", validate_inbound: bool | None = None
     ) -> Callable[[F], F]:
-        """The decorated function handles these events together, once all are there: a join.
+        """Decorates a function that handles these events together, once all have arrived: a join.
 
-        Each event has a parameter of its own, told by its annotation: `Invoice`, or `list[Finding]` where several are
-        counted.
+        Each event has its own parameter, identified by its annotation: `Invoice`, or `list[Finding]` for counted
+        events.
         """
         return self._declare(Purpose.JOIN, events, step, flow_type, validate_inbound)
 
     def undoes(
         self, *events: type[Message], step: str = "", flow_type: str = "", validate_inbound: bool | None = None
     ) -> Callable[[F], F]:
-        """The decorated function undoes what a step did that reported one of these events.
+        """Decorates a function that undoes the effect of a step that reported one of these events.
 
-        It may be called for work that was undone before, under the same idempotency key: then it has nothing to do.
+        It may be called again, with the same idempotency key, for work that is already undone: then it does nothing.
         """
         return self._declare(Purpose.UNDO, events, step, flow_type, validate_inbound)
 
     def source(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """The decorated async function runs beside the handlers, from the start: where flows come from.
+        """Decorates an async function that runs beside the handlers, from the start, and starts flows.
 
-        Of several workers only one runs it. When it ends the agent goes on; when it raises the agent stops with its
-        error.
+        Only one of several workers runs it. When it returns, the agent continues; when it raises, the agent stops with
+        its error.
         """
         self._sources.append(function)
         return function
 
     async def start_flow(self, flow_type: str, event: Message, *, key: str = "") -> StartedFlow:
-        """Begin a flow of the active version with its first event.
+        """Starts a flow of the active version with its first event.
 
-        With a `key` the flow is begun once, however often this is called: the same key gives the same flow. Raises
-        AgentNotRunning, and HandrailError: FLOW_TYPE_NOT_FOUND, WRONG_AGENT where the template does not list this
-        agent in `started_by`, UNKNOWN_MESSAGE_TYPE where no such flow starts with this event, CONTRACT_VIOLATION with
-        field and rule, STREAM_FULL, BROKER_UNAVAILABLE. With a key it can be called again after any of them.
+        Calls with the same `key` start one flow and return it each time. Raises AgentNotRunning, and HandrailError:
+        FLOW_TYPE_NOT_FOUND, WRONG_AGENT if the template does not list this agent in `started_by`, UNKNOWN_MESSAGE_TYPE
+        if no flow of this type starts with this event, CONTRACT_VIOLATION with field and rule, STREAM_FULL,
+        BROKER_UNAVAILABLE. With a key, the call can be repeated after any of them.
         """
         if self._attached is None:
-            raise AgentNotRunning(f"agent {self.name} is not running: begin flows from a source or a handler")
+            raise AgentNotRunning(f"agent {self.name} is not running: start flows from a source or a handler")
         bus, catalog = self._attached
         template = await catalog.active(flow_type)
         if self.name not in template.started_by:
@@ -146,7 +146,7 @@ class Declaration:
         return StartedFlow(started.flow_id, started.already_started)
 
     def attach(self, bus: Bus, catalog: Catalog) -> None:
-        """Give the agent what it begins flows with; whoever runs it does so."""
+        """Gives the agent the means to start flows; its runner calls this."""
         self._attached = bus, catalog
 
     def detach(self) -> None:

@@ -1,4 +1,4 @@
-"""Errors of the SDK that an agent's author meets."""
+"""The SDK's errors that an agent's author may raise or see."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from datetime import timedelta
 
 
 class NonRetryable(Exception):
-    """Raise it in a handler where trying again can't help: the step fails at once.
+    """Raise it in a handler if a retry can't help: the step fails at once.
 
-    A handler that raises says that its effect did not happen; see `OutcomeUnknown` for where that can't be said.
+    A handler that raises it states that its effect did not happen; raise `OutcomeUnknown` if that is uncertain.
     """
 
 
 class OutcomeUnknown(Exception):
-    """Raise it in a handler where the effect may have happened all the same: a charge was sent, and no answer came.
+    """Raise it in a handler if the effect may have happened anyway: a charge was sent, and no answer arrived.
 
-    The handler is called again at once, as after a blip, under the same idempotency key. Where that settles nothing the
-    attempt fails with an unknown outcome: the template's `retry` follows, and in the end the flow does not go by as if
-    nothing had happened, but waits for a person who finds out.
+    The handler is called again at once, under the same idempotency key. If that does not settle the outcome, the
+    attempt fails with an unknown outcome: the template's `retry` follows, and if no retry settles it, the flow waits
+    for a person who finds out.
     """
 
 
 class DeclarationError(Exception):
-    """The agent's code can't work: a handler that can't be read, or handlers that don't fit the stored templates.
+    """The agent's code can't work: a handler can't be understood, or handlers don't fit the stored templates.
 
     `problems` has one line each, with what to change.
     """
@@ -34,35 +34,35 @@ class DeclarationError(Exception):
 
 
 class AgentNotRunning(Exception):
-    """Something was asked of an agent that needs its connection, and it has none: it is not running."""
+    """A call needs the agent's connection, but the agent is not running."""
 
 
 class Stopping(Exception):
-    """The worker stops: what still waits for the broker is handed back to another worker."""
+    """The worker stops: work that still waits for the broker is handed back to another worker."""
 
 
 class Postponed(Exception):
-    """This worker can't handle a delivery; another one may, or a later one.
+    """This worker can't handle a delivery now; another worker may, or this one later.
 
-    `at_most` bounds how long the delivery is handed back for.
+    `at_most` bounds the delay until the delivery comes again.
     """
 
     at_most: timedelta = timedelta.max
 
 
 class Busy(Postponed):
-    """This worker has no room: its threads are taken, or it has something to run that nothing may run beside."""
+    """This worker has no capacity: its threads are taken, or a handler must run alone."""
 
 
 class NoHandler(Postponed):
-    """The delivery is for a version of the flow type that this worker's handlers don't fit."""
+    """The delivery belongs to a version of the flow type that this worker's handlers don't fit."""
 
 
 class HandlerFailed(Exception):
-    """What a handler raised, in the end: it ends this attempt, and nothing else, be it an `Exception` or not.
+    """A handler's final error, an `Exception` or not: it ends this attempt and nothing else.
 
-    `outcome_unknown` is set where one of its calls in this attempt may have had its effect. `retryable` is unset where
-    the handler said that trying again can't help.
+    `outcome_unknown` is set if one of its calls in this attempt may have had its effect. `retryable` is unset if the
+    handler said that a retry can't help.
     """
 
     def __init__(self, raised: BaseException, *, outcome_unknown: bool = False) -> None:
@@ -75,8 +75,8 @@ class HandlerFailed(Exception):
 
 
 def text_of(error: BaseException) -> str:
-    """What an error says; where it can't even say that, so much."""
+    """Returns the text of an error, or a note if the error can't be converted to text."""
     try:
         return str(error)
     except Exception as broken:
-        return f"its text can't be made: {type(broken).__name__}"
+        return f"its text is not available: {type(broken).__name__}"

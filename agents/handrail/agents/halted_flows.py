@@ -1,5 +1,5 @@
-"""Which flows to look at before anything starts, as far as a worker knows: those that were halted, or moved to another
-version. Heard as it happens, and read from the stream after every gap."""
+"""Which flows a worker must read before it starts anything: flows that were halted, or moved to another version. The
+worker hears of them as it happens, and reads them from the stream after every gap."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class HaltedFlows:
-    """The flows that are known to be halted or moved. On a hit the flow is read, and the fold decides."""
+    """The flows that are known to be halted or moved. On a hit the worker reads the flow, and the fold decides."""
 
     flow_ids: set[str] = field(default_factory=set)
     tell: Callable[[str], None] | None = None
-    """Told of each flow as it is heard of."""
+    """Called with each flow that is added."""
 
     def heard(self, message: Message) -> None:
-        """A `FlowHalted` or `FlowMigrated` was published."""
+        """Handles a `FlowHalted` or `FlowMigrated` that was published."""
         self.add(message.subject)
 
     def add(self, subject: str) -> None:
-        """Take up the flow of a subject."""
+        """Adds the flow of a subject."""
         tokens = subject.split(".", 3)
         if len(tokens) == 4:
             self.flow_ids.add(tokens[2])
@@ -40,7 +40,7 @@ class HaltedFlows:
 
 
 class HaltWatch:
-    """Keeps `HaltedFlows` true: `start` before the first pull."""
+    """Keeps `HaltedFlows` up to date: call `start` before the first pull."""
 
     def __init__(self, bus: NatsBus, hints: HaltedFlows, flow_types: Callable[[], Iterable[str]]) -> None:
         self._bus = bus
@@ -49,14 +49,14 @@ class HaltWatch:
         self._reloading: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen, then read what was decided before; in this order nothing falls in between."""
+        """Subscribes, then reads the earlier decisions; in this order none is missed."""
         for hint in HINTS:
             await self._bus.subscribe(hint, self._hints.heard)
         await self.load()
         self._bus.connection.on_reconnected.append(self._reload)
 
     async def load(self) -> None:
-        """Read which flows were halted or moved so far."""
+        """Reads which flows were halted or moved so far."""
         for flow_type in self._flow_types():
             for hint in HINTS:
                 decided = hint.replace("flow.*.", f"flow.{flow_type}.", 1)
@@ -64,7 +64,7 @@ class HaltWatch:
                     self._hints.add(subject)
 
     def _reload(self) -> None:
-        """What was decided while the connection was gone was not heard."""
+        """Reads again after a lost connection, because decisions were not heard meanwhile."""
         task = asyncio.create_task(self._load_again(), name="flows to look at")
         self._reloading.add(task)
         task.add_done_callback(self._reloading.discard)

@@ -1,4 +1,4 @@
-"""A handler: a function with what the SDK needs to know of it."""
+"""A handler: a function and what the SDK knows about it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Purpose(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One event parameter: which messages it takes, and whether it takes a list of them."""
+    """One event parameter: the messages it takes, and whether it takes a list of them."""
 
     name: str
     types: tuple[type[Message], ...]
@@ -30,11 +30,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One function with what the SDK needs to know of it.
+    """One function and what the SDK knows about it.
 
-    `inputs` are the full names it was declared for, with their classes; `returns` the full names it may answer with,
-    and `may_return_nothing` whether it may also answer with nothing. `several` is set where it may answer with more
-    than one message. `step` and `flow_type` narrow what it is for; empty: any.
+    `inputs` maps the full names that it was declared for to their classes; `returns` has the full names that it may
+    answer with; `may_return_nothing` and `several` tell whether it may answer with nothing or with more than one
+    message. `step` and `flow_type` restrict what it is for; empty: any.
     """
 
     function: Function
@@ -53,5 +53,5 @@ class Handler:
 
     @property
     def single_answer(self) -> bool:
-        """Whether there is one type it can answer with, and no other: the first stored answer then needs no check."""
+        """Tells whether it can answer with one type only: then a stored answer needs no further check."""
         return len(self.returns) + self.may_return_nothing == 1

@@ -1,4 +1,4 @@
-"""The deliveries in hand: a task for each, told to the broker while they last, drained when the worker stops."""
+"""The deliveries in progress: one task each, reported to the broker while it runs, drained when the worker stops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AFTERWARDS = 5.0
 
 @dataclass(slots=True)
 class _InHand:
-    """A delivery being handled. `again` are redeliveries of the same message that came in the meantime."""
+    """A delivery in progress. `again` are redeliveries of the same message that arrived meanwhile."""
 
     delivery: Delivery
     since: float
@@ -23,7 +23,7 @@ class _InHand:
 
 
 class InFlight:
-    """Hands deliveries to an engine. `ack_wait` is how long the broker waits for an ack before it delivers again."""
+    """Passes deliveries to an engine. `ack_wait` is how long the broker waits for an ack before it redelivers."""
 
     def __init__(self, engine: Engine, ack_wait: timedelta) -> None:
         self._engine = engine
@@ -33,11 +33,11 @@ class InFlight:
 
     @property
     def in_hand(self) -> int:
-        """How many deliveries are being handled."""
+        """How many deliveries are in progress."""
         return len(self._in_hand)
 
     def take(self, delivery: Delivery) -> None:
-        """Begin to handle a delivery. A message that is in hand already is not handled twice."""
+        """Starts to handle a delivery. A message that is already in progress is not handled twice."""
         in_hand = self._in_hand.get(delivery.sequence)
         if in_hand is not None:
             in_hand.again.append(delivery)
@@ -49,9 +49,9 @@ class InFlight:
         task.add_done_callback(self._tasks.discard)
 
     async def heartbeats(self) -> None:
-        """Tell the broker, at least at each third of its wait, of what is still in hand; runs until cancelled.
+        """Reports each delivery in progress to the broker, at least at each third of its wait, until cancelled.
 
-        One walk over all of them costs less than a timer for each: most are done long before.
+        One loop over all of them costs less than a timer for each: most finish long before.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -61,7 +61,7 @@ class InFlight:
                     in_hand.delivery.in_progress()
 
     async def drain(self, grace: timedelta) -> int:
-        """Let what is in hand come to its end within `grace`; then cancel it, which hands it back. Returns how many."""
+        """Lets deliveries finish within `grace`, then cancels and hands back the rest. Returns the number cancelled."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace.total_seconds())
         abandoned = list(self._tasks)
@@ -77,5 +77,5 @@ class InFlight:
         finally:
             del self._in_hand[in_hand.delivery.sequence]
             for delivery in in_hand.again:
-                # Where the first was acked the broker forgets this answer; else it delivers the message again.
+                # If the first delivery was acked, the broker ignores this answer; otherwise it redelivers the message.
                 delivery.nak()

@@ -1,4 +1,4 @@
-"""Calling a handler: in the event loop or in a thread, again at once after a blip, and its answer as a list."""
+"""Calls a handler, in the event loop or in a thread, retries after a transient error, and lists its answer."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from handrail.agents.transport import Sent, sent
 
 @dataclass(frozen=True, slots=True)
 class QuickRetries:
-    """How a handler is called again after a blip, before its attempt counts as failed.
+    """How a handler is called again after a transient error, before its attempt counts as failed.
 
-    `on` are the errors that are blips, besides `OutcomeUnknown` and what `handrail.agents.transport` knows of httpx,
-    requests and the standard library. The waits double from `first_wait`, each shortened at random by up to a half so
-    that handlers that failed together don't come back together.
+    `on` are the transient errors, besides `OutcomeUnknown` and those of httpx, requests and the standard library that
+    `handrail.agents.transport` knows. The waits double from `first_wait`; each is shortened at random by up to a half,
+    so that handlers that failed together don't retry together.
     """
 
     retries: int = 2
@@ -32,12 +32,12 @@ class QuickRetries:
     on: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, BlockingIOError, InterruptedError)
 
     def wait(self, failures: int) -> timedelta:
-        """The wait after so many failures, from 1."""
-        # Jitter needs no secrecy.
+        """Returns the wait after so many failures, from 1."""
+        # Jitter needs no cryptographic randomness.
         return self.first_wait * (2.0 ** (failures - 1) * random.uniform(0.5, 1.0))
 
     def is_blip(self, error: BaseException) -> bool:
-        """Whether to call the handler again. It has the same key, so what happened already does not happen twice."""
+        """Tells whether to call the handler again. The same key keeps an effect from happening twice."""
         return isinstance(error, (OutcomeUnknown, *self.on)) or sent(error) is not None
 
 
@@ -50,9 +50,9 @@ async def invoke(
     threads: Threads,
     place: Place,
 ) -> list[Message]:
-    """Call a handler and return its answer as a list; HandlerFailed with what the handler raises in the end.
+    """Calls a handler and returns its answer as a list; raises HandlerFailed with its final error.
 
-    What one call leaves unknown stays unknown, whatever a later one raises: only an answer settles it.
+    An outcome that one call leaves unknown stays unknown, even if a later call raises: only an answer settles it.
     """
     failures, unknown = 0, False
     while True:
@@ -74,11 +74,11 @@ async def _call(handler: Handler, arguments: Mapping[str, object], threads: Thre
 
     def call() -> object:
         answer = context.run(handler.function, **arguments)
-        # A generator does its work while it is read: that belongs into the thread too.
+        # A generator works while it is consumed: that belongs into the thread, too.
         return list(answer) if isinstance(answer, Iterator) else answer
 
     def contained() -> object:
-        # A future can't carry every exception: with a StopIteration it would never be done.
+        # A future can't carry every exception: with a StopIteration it would never complete.
         try:
             return call()
         except BaseException as error:
@@ -117,4 +117,4 @@ def _listed(answer: object) -> list[Message]:
         listed = list(answer)
         if all(isinstance(each, Message) for each in listed):
             return listed
-    raise HandlerFailed(TypeError(f"a handler answers with a message, several, or nothing, not with {answer!r:.200}"))
+    raise HandlerFailed(TypeError(f"a handler must answer with a message, several, or nothing, not {answer!r:.200}"))

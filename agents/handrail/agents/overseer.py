@@ -1,7 +1,7 @@
-"""Who is at work, until when: handlers whose attempt is over are told so, and give up what they hold of their worker.
+"""Watches the running handlers: tells each one when its attempt is over, and frees the worker's resources it holds.
 
-An attempt is over when the flow says so, and not when a clock does: a coordinator that was away gives it more time. So
-the flow of a handler that is past its deadline is read, and no other.
+The flow decides when an attempt is over, not a clock: after an absence of the coordinator the flow grants more time. So
+the overseer reads the flow of each handler that is past its deadline, and no other.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _logger = logging.getLogger(__name__)
 _PACE = timedelta(seconds=1)
 _SOON, _LATER = timedelta(seconds=1), timedelta(seconds=30)
 _TO_CLEAN_UP = timedelta(seconds=5)
-"""How long a handler may go on after it was told that its attempt is over, before it gives up what it holds."""
+"""How long a handler may continue after it was told that its attempt is over, before its resources are freed."""
 
 
 class HandlerEnded(Exception):
-    """A handler was cancelled: its attempt was over, or (`halted`) its flow was and it has no effect."""
+    """A handler was cancelled: its attempt was over, or (`halted`) its flow was halted and its step has no effect."""
 
     def __init__(self, why: str, *, halted: bool) -> None:
         self.why = why
@@ -37,11 +37,11 @@ class HandlerEnded(Exception):
 
 
 class Running:
-    """One handler at work. `deadline` is when its attempt is over, as far as this worker knows; `release` gives up what
-    the handler holds of the worker: its delivery, its thread, its place among the others.
+    """One running handler. `deadline` is when its attempt ends, as far as this worker knows; `release` frees what the
+    handler holds of the worker: its delivery, its thread, its place among the others.
     """
 
-    # Defaults, set only where something is out of the ordinary: one of these is made for every call of a handler.
+    # Class-level defaults, overridden only in unusual cases: an instance is created for every call of a handler.
     look_at: datetime | None = None
     told_at: datetime | None = None
     ended: HandlerEnded | None = None
@@ -70,7 +70,7 @@ class Running:
 
     @property
     def cancelled(self) -> threading.Event:
-        """Set once the handler need not go on. Made when it is first asked for: few handlers do."""
+        """Set once the handler can stop. Created on first use: few handlers ask."""
         if self._cancelled is None:
             self._cancelled = threading.Event()
         if self._told:
@@ -78,13 +78,13 @@ class Running:
         return self._cancelled
 
     def tell(self) -> None:
-        """Set `cancelled`."""
+        """Sets `cancelled`."""
         self._told = True
         if self._cancelled is not None:
             self._cancelled.set()
 
     def raise_if_ended(self) -> None:
-        """Raise HandlerEnded where the handler was cancelled because it need not go on, and for nothing else."""
+        """Raises HandlerEnded if the overseer cancelled the handler; a cancellation by others does not count."""
         task = self.task if self.asynchronous else None
         if self.ended is not None and task is not None and task.cancelling() == 1:
             raise self.ended from None
@@ -95,14 +95,14 @@ class Running:
         return self.look_at or self.deadline
 
     def describe(self, now: datetime) -> str:
-        """For the log and for people: which handler, in which flow, for how long."""
+        """Describes for people which handler runs in which flow, and for how long."""
         kind = "async" if self.asynchronous else "plain"
         seconds = (now - self.since).total_seconds()
         return f"{kind} handler {self.name} ({self.attempt.label}), at work for {seconds:.0f} s"
 
 
 class Overseer:
-    """The handlers of one worker."""
+    """Watches the handlers of one worker."""
 
     def __init__(self, store: FlowStore, clock: Clock) -> None:
         self._store = store
@@ -110,14 +110,14 @@ class Overseer:
         self._running: set[Running] = set()
         self._heard: set[str] = set()
         self.tell: Callable[[], None] | None = None
-        """Told when a handler gets stuck, and when a stuck one ends."""
+        """Called when a handler gets stuck, and when a stuck one ends."""
 
     def begin(self, running: Running) -> None:
-        """A handler is called next."""
+        """Registers a handler that is about to be called."""
         self._running.add(running)
 
     def end(self, running: Running) -> None:
-        """It returned, raised, or was cancelled."""
+        """Removes a handler that returned, raised or was cancelled."""
         self._running.discard(running)
         if running.ended is not None:
             if running.released:
@@ -127,22 +127,22 @@ class Overseer:
 
     @property
     def stuck(self) -> list[str]:
-        """The handlers that go on though their attempts are over, for people."""
+        """Describes the handlers that continue although their attempts are over."""
         now = self._clock.now()
         return [running.describe(now) for running in self._running if running.released]
 
     def heard(self, flow_id: str) -> None:
-        """A flow is said to be halted, or moved: look after its handlers the next time."""
+        """Notes that a flow may be halted or moved: its handlers are checked next time."""
         self._heard.add(flow_id)
 
     async def watch(self) -> None:
-        """Look after the handlers, once a second, until cancelled."""
+        """Checks the handlers once a second, until cancelled."""
         while True:
             await asyncio.sleep(_PACE.total_seconds())
             await self.look_around()
 
     async def look_around(self) -> None:
-        """Look after each handler that is past its deadline, or of whose flow something was heard."""
+        """Checks each handler that is past its deadline, or that has a flow with news."""
         now, heard = self._clock.now(), self._heard
         self._heard = set()
         for running in list(self._running):
@@ -157,7 +157,7 @@ class Overseer:
         try:
             flow = await self._store.load(attempt.template.name, attempt.flow_id, at_least=running.at_least)
         except HandrailError as error:
-            _logger.warning("%s: can't see whether it is to go on: %s", attempt.label, error.text)
+            _logger.warning("%s: can't tell whether to continue: %s", attempt.label, error.text)
             running.look_at = now + _LATER
             return
         deadline = _deadline(flow, attempt)
@@ -169,27 +169,27 @@ class Overseer:
             self._end(running, now, HandlerEnded("the flow is halted", halted=True))
             return
         if halted:
-            # Its outcome has to be known, so that it can be undone: it goes on till its time is up.
+            # Its outcome must be known before it can be undone: it continues until its time is up.
             running.tell()
         running.deadline = deadline
-        # Past it, and nobody has said so: the coordinator is about to, or away.
+        # It is past its deadline, but the flow does not say so yet: the coordinator is about to, or is away.
         again = min(max((now - running.since) / 4, _SOON), _LATER)
         running.look_at = deadline if deadline > now else now + again
 
     def _end(self, running: Running, now: datetime, why: HandlerEnded) -> None:
         if running not in self._running:
-            return  # it came to its end while its flow was read
+            return  # it ended while its flow was read
         running.told_at, running.ended = now, why
         running.tell()
         if running.asynchronous and running.task is not None:
             running.task.cancel()
 
     def _give_up(self, running: Running, now: datetime) -> None:
-        """It does not end: it keeps its thread, or its task, and nothing else. What it answers late is published."""
+        """Frees all but the thread or task of a handler that does not end. Its late answer is still published."""
         running.released = True
         running.release()
         _logger.error(
-            "%s: %s, and it does not end; let it look at ctx.cancelled, or bound what it waits for",
+            "%s: %s, but it does not end; let it check ctx.cancelled, or give its waits a time limit",
             running.describe(now),
             running.ended,
             extra={"flow_id": running.attempt.flow_id, "step": running.attempt.step.name},
@@ -202,7 +202,7 @@ class Overseer:
 
 
 def _deadline(flow: Flow, attempt: Attempt) -> datetime | None:
-    """When the attempt is over as its flow stands; None where it is."""
+    """Returns when the attempt ends according to the flow, or None if it is over."""
     if attempt.undo_of:
         effect = flow.effects.get(attempt.undo_of)
         return effect.deadline if effect is not None and effect.attempt == attempt.attempt else None

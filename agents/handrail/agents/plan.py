@@ -1,4 +1,4 @@
-"""What is to be done about a delivery. Pure: the flow, where it is needed, is an argument."""
+"""Plans what to do about a delivery. Pure: the flow, if needed, is an argument."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _NOTHING = Plan()
 def needs_fold(
     recorded: Recorded, bound: Bound, bindings: Bindings, *, delivered: int, now: datetime, hinted: bool
 ) -> bool:
-    """Whether the flow has to be read before anything starts.
+    """Tells whether the flow must be read before anything starts.
 
-    So it is for redeliveries, messages that waited longer than a step's timeout, flows that a hint says are halted or
-    moved, steps that can't be undone or wait for several facts, types that any version gates, effects of what any
-    version has a rule on (it may trip at this very fact), and speakers that look wrong.
+    That holds for redeliveries, messages that waited longer than a step's timeout, flows that a hint reports as halted
+    or moved, steps that can't be undone or wait for several facts, types that any version gates, effects that any
+    version has a rule on (it may trip at this very fact), and publishers that look wrong.
     """
     message_type = recorded.type
     route = bound.route(message_type)
@@ -54,7 +54,7 @@ def needs_fold(
 
 
 def direct(recorded: Recorded, bound: Bound) -> Plan:
-    """The first attempts at the steps that a fact triggers, without a look at the flow."""
+    """Plans the first attempts at the steps that a fact triggers, without reading the flow."""
     return Plan(
         tuple(
             Task(
@@ -77,7 +77,7 @@ def direct(recorded: Recorded, bound: Bound) -> Plan:
 
 
 def triggered(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Plan:
-    """What a fact, or a decision that a step waits for, triggers in the flow as it stands."""
+    """Plans what a fact, or a decision that a step waits for, triggers in the current flow."""
     void = flow.void.get(recorded.sequence)
     if void is not None:
         return Plan(void=void)
@@ -105,7 +105,7 @@ def triggered(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> 
 
 
 def retried(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Plan:
-    """What a command to retry asks for, if it is still wanted."""
+    """Plans what a retry command asks for, if it is still needed."""
     void = flow.void.get(recorded.sequence)
     if void is not None:
         return Plan(void=void)
@@ -132,7 +132,7 @@ def retried(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Pl
 
 
 def undone(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Plan:
-    """What a command to undo asks for, if it is still wanted."""
+    """Plans what an undo command asks for, if it is still needed."""
     void = flow.void.get(recorded.sequence)
     if void is not None:
         return Plan(void=void)
@@ -171,5 +171,5 @@ def _verdict(flow: Flow, attempt: Attempt) -> Verdict:
 
 
 def _inputs(flow: Flow, event_ids: tuple[str, ...], trigger: Recorded) -> tuple[Recorded, ...]:
-    """The facts that a run was triggered with; a decision that triggers is no fact, so it is taken as it came."""
+    """Returns the facts that triggered a run; a decision that triggers is not a fact and is taken as delivered."""
     return tuple(flow.facts.get(event_id, trigger) for event_id in event_ids)

@@ -1,4 +1,4 @@
-"""From a message to a plan: looks up the template, and reads the flow where the message alone does not tell."""
+"""From a message to a plan: looks up the template, and reads the flow if the message alone is not enough."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_TEMPLATE = (ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND, ErrorReason.ERROR_R
 
 
 class Planner:
-    """Plans for one agent. Most messages need no look at their flow: they are planned without a single read."""
+    """Plans for one agent. Most messages need no read of their flow."""
 
     def __init__(
         self, bindings: Bindings, *, store: FlowStore, clock: Clock, patience: BrokerRetry, hints: HaltedFlows
@@ -35,9 +35,9 @@ class Planner:
         self._hints = hints
 
     async def plan(self, recorded: Recorded, *, delivered: int) -> Plan:
-        """What to do about a message on its n-th delivery.
+        """Plans what to do about a message on its n-th delivery.
 
-        Raises `Postponed` for a version that nobody has stored; on the fifth delivery the plan says that the message is
+        Raises `Postponed` for a version that is not stored; on the fifth delivery the plan says that the message is
         void instead.
         """
         address = recorded.address

@@ -1,4 +1,4 @@
-"""What a handler takes and gives is read from its annotations, once, when it is declared."""
+"""Reads what a handler takes and returns from its annotations, once, when it is declared."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def read_handler(
     flow_type: str = "",
     validate_inbound: bool = False,
 ) -> Handler:
-    """Read a handler's annotations; DeclarationError says what is missing or can't be understood."""
+    """Reads a handler's annotations; raises DeclarationError with what is missing or can't be understood."""
     name = f"{function.__module__}.{function.__qualname__}"
     if not inputs:
         raise DeclarationError([f"{name}: say which messages it is for, e.g. @agent.on(OrderPlaced)"])
     for each in inputs:
         if not _is_message(each):
-            raise DeclarationError([f"{name}: {each!r} is no protobuf message class"])
+            raise DeclarationError([f"{name}: {each!r} is not a protobuf message class"])
     hints = _hints(function, name)
     by_name = {each.DESCRIPTOR.full_name: each for each in inputs}
     parameters, context_name = _parameters(function, name, hints, purpose, tuple(inputs))
     returns, nothing, several = _returns(hints, name)
     if purpose is Purpose.UNDO and several:
-        raise DeclarationError([f"{name}: an undo answers with one message, or nothing"])
+        raise DeclarationError([f"{name}: an undo must answer with one message, or nothing"])
     return Handler(
         function=function,
         name=name,
@@ -71,12 +71,12 @@ def _parameters(
     purpose: Purpose,
     inputs: tuple[type[Message], ...],
 ) -> tuple[tuple[Parameter, ...], str]:
-    """The event parameters in order, and the name of the one that takes the Context; empty where none does."""
+    """Returns the event parameters in order, and the name of the Context parameter, empty if it has none."""
     parameters: list[Parameter] = []
     context_name = ""
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise DeclarationError([f"{name}: *{parameter.name} can't be filled; name its parameters"])
+            raise DeclarationError([f"{name}: *{parameter.name} can't be filled; declare each parameter by name"])
         hint = hints.get(parameter.name)
         if hint is Context:
             context_name = parameter.name
@@ -84,7 +84,7 @@ def _parameters(
         found, _, several = _messages(hint) if hint is not None else ({}, False, False)
         classes = tuple(found.values())
         if not classes and purpose is not Purpose.JOIN and not parameters:
-            classes = inputs  # a step's event needs no annotation: the decorator has said it
+            classes = inputs  # the event parameter of a step needs no annotation: the decorator names its type
         if not classes:
             if parameter.default is not parameter.empty:
                 continue
@@ -100,16 +100,16 @@ def _check_parameters(
     taken = [each.DESCRIPTOR.full_name for parameter in parameters for each in parameter.types]
     wanted = {each.DESCRIPTOR.full_name for each in inputs}
     if purpose is not Purpose.JOIN and len(parameters) != 1:
-        raise DeclarationError([f"{name}: it takes one event and, if it wants, a Context"])
+        raise DeclarationError([f"{name}: it must take one event and, optionally, a Context"])
     missing, strange = wanted - set(taken), set(taken) - wanted
     if missing:
         raise DeclarationError([f"{name}: no parameter takes {', '.join(sorted(missing))}"])
     if purpose is Purpose.JOIN and strange:
         raise DeclarationError([f"{name}: it is not declared for {', '.join(sorted(strange))}"])
     if purpose is Purpose.JOIN and len(taken) != len(set(taken)):
-        raise DeclarationError([f"{name}: two parameters take the same message"])
+        raise DeclarationError([f"{name}: two parameters take the same message; each message needs one parameter"])
     if purpose is not Purpose.JOIN and parameters[0].several:
-        raise DeclarationError([f"{name}: only a join (@agent.on_all) takes a list"])
+        raise DeclarationError([f"{name}: only a join (@agent.on_all) may take a list"])
 
 
 def _returns(hints: dict[str, object], name: str) -> tuple[dict[str, type[Message]], bool, bool]:
@@ -119,12 +119,12 @@ def _returns(hints: dict[str, object], name: str) -> tuple[dict[str, type[Messag
         )
     found, nothing, several = _messages(hints["return"])
     if not found and not nothing:
-        raise DeclarationError([f"{name}: {hints['return']!r} says no message that it could return"])
+        raise DeclarationError([f"{name}: {hints['return']!r} names no message that it could return"])
     return found, nothing or (several and not found), several
 
 
 def _messages(hint: object) -> tuple[dict[str, type[Message]], bool, bool]:
-    """The messages that an annotation names, whether it allows None, and whether it allows several."""
+    """Returns the messages that an annotation names, whether it allows None, and whether it allows several."""
     if hint is None or hint is type(None):
         return {}, True, False
     if _is_message(hint):
@@ -143,7 +143,7 @@ def _messages(hint: object) -> tuple[dict[str, type[Message]], bool, bool]:
     merged: dict[str, type[Message]] = {}
     for part in parts:
         merged.update(part[0])
-    # An empty list is an answer of nothing.
+    # An empty list answers with nothing.
     nothing = any(part[1] for part in parts) or (several and origin is not tuple)
     return merged, nothing, several
 

@@ -1,6 +1,6 @@
-"""Running an agent: as one worker in this process, or as several processes that are started again when they die.
+"""Runs an agent: as one worker in this process, or as several processes that are restarted when they die.
 
-`python -m handrail.agents.runner MODULE:AGENT` is one worker, on the broker that the environment names.
+`python -m handrail.agents.runner MODULE:AGENT` runs one worker, on the broker from the environment.
 """
 
 from __future__ import annotations
@@ -43,10 +43,9 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def find_agent(path: str) -> Declaration:
-    """The agent that `module:name` names. The working folder is on the path.
+    """Returns the agent that `module:name` names. The working directory is on the path.
 
-    Raises:
-        DeclarationError: where there is none, or its module can't be imported; says where it went wrong.
+    Raises DeclarationError if it does not exist, or its module can't be imported; the error says what went wrong.
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
@@ -57,25 +56,25 @@ def find_agent(path: str) -> Declaration:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise DeclarationError([f"there is no module {module_name} here"]) from error
+            raise DeclarationError([f"no module {module_name} was found"]) from error
         raise DeclarationError([_why_not_imported(module_name, error)]) from error
     except Exception as error:
         raise DeclarationError([_why_not_imported(module_name, error)]) from error
     agent = getattr(module, name, None)
     if not isinstance(agent, Declaration):
-        raise DeclarationError([f"module {module_name} has no Agent called {name}"])
+        raise DeclarationError([f"module {module_name} has no Agent named {name}"])
     return agent
 
 
 def _why_not_imported(module_name: str, error: Exception) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
-    # A syntax error names its own place; the last frame is the importer's.
+    # A syntax error names its own location; the last frame would be the importer's.
     where = "" if isinstance(error, SyntaxError) else f" ({place.filename}, line {place.lineno})"
     return f"module {module_name} can't be imported: {type(error).__name__}: {error}{where}"
 
 
 def run_here(agent: Declaration, settings: BusSettings | None = None) -> int:
-    """Run one worker in this process until SIGTERM or SIGINT (a second one ends it at once); return an exit status."""
+    """Runs one worker in this process until SIGTERM or SIGINT (a second one kills it); returns an exit status."""
     if not logging.getLogger().handlers:
         logs.configure()
     telemetry.configure(agent.name)
@@ -97,23 +96,23 @@ def run_here(agent: Declaration, settings: BusSettings | None = None) -> int:
     finally:
         telemetry.shutdown()
     if abandoned:
-        # Python would wait for their threads, perhaps for ever.
+        # Python would wait for their threads, perhaps forever.
         logging.shutdown()
         os._exit(OK)
     return OK
 
 
 def run_workers(path: str, *, workers: int, environment: Mapping[str, str] | None = None) -> int:
-    """Run `workers` processes of the agent `module:name` until SIGTERM or SIGINT, and return an exit status.
+    """Runs `workers` processes of the agent `module:name` until SIGTERM or SIGINT; returns an exit status.
 
-    `environment` is theirs, by default this process'. Raises DeclarationError where there is no such agent.
+    They get `environment`, by default that of this process. Raises DeclarationError if the agent does not exist.
     """
     find_agent(path)
     return Supervisor(path, workers, dict(os.environ if environment is None else environment)).run()
 
 
 async def _run(agent: Declaration, settings: BusSettings) -> int:
-    """Run a worker until a signal; returns how many handlers it left at work."""
+    """Runs a worker until a signal; returns how many handlers were still running at the end."""
     worker = Worker(agent, settings, sources=not os.environ.get(WITHOUT_SOURCES))
     running = asyncio.ensure_future(worker.run())
     asked = 0
@@ -136,7 +135,7 @@ async def _run(agent: Declaration, settings: BusSettings) -> int:
     try:
         await running
     except asyncio.CancelledError:
-        _logger.warning("agent %s was asked twice to stop: ended with handlers at work", agent.name)
+        _logger.warning("agent %s was asked twice to stop: ended while handlers were running", agent.name)
     finally:
         calming.cancel()
     return worker.abandoned
@@ -156,7 +155,7 @@ def _once(loop: asyncio.AbstractEventLoop, descriptor: int, stop: Callable[[], N
 
 
 def main(arguments: list[str]) -> int:
-    """Run one worker of the agent that the one argument names."""
+    """Runs one worker of the agent that the only argument names."""
     if len(arguments) != 1:
         print("usage: python -m handrail.agents.runner MODULE:AGENT", file=sys.stderr)
         return BAD_DECLARATION
@@ -166,7 +165,7 @@ def main(arguments: list[str]) -> int:
         print(clean_lines(str(error)), file=sys.stderr)
         status = BAD_DECLARATION
     else:
-        # Where a handler's C code crashes, its place is printed at least.
+        # If a handler's C code crashes, at least its location is printed.
         faulthandler.enable()
         status = run_here(agent)
     return SAID_BADLY_DECLARED if status == BAD_DECLARATION and LIFELINE in os.environ else status

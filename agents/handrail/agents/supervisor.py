@@ -1,4 +1,4 @@
-"""Worker processes of one agent: started, started again when they die, stopped together."""
+"""Worker processes of one agent: started, restarted when they die, stopped together."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ import time
 _logger = logging.getLogger(__name__)
 
 OK, FAILED, BAD_DECLARATION = 0, 1, 2
-"""Exit statuses: stopped as asked; the broker, or a source, failed; the agent's code doesn't fit, so that starting it
-again can't help."""
+"""Exit statuses: stopped as asked; the broker or a source failed; the agent's code doesn't fit, and a restart can't
+help."""
 
 SAID_BADLY_DECLARED = 78
-"""What a worker process says to its supervisor instead of BAD_DECLARATION: handlers may end a process with any small
+"""What a worker process returns to its supervisor instead of BAD_DECLARATION: handlers may end a process with any small
 number (EX_CONFIG of sysexits.h)."""
 
 WITHOUT_SOURCES = "HANDRAIL_AGENT_WITHOUT_SOURCES"
 LIFELINE = "HANDRAIL_AGENT_LIFELINE"
-"""What a worker process finds in its environment: that it leaves the sources to another, and the pipe to watch."""
+"""Environment variables of a worker process: that another one runs the sources, and the pipe to watch."""
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _RESTART_AFTER = 1.0
 _LAST_RESTART_AFTER = 30.0
 _STEADY = 60.0
-"""Seconds: the wait before a dead worker is started again, doubled up to the last; when it counts as steady."""
+"""Seconds: the wait before a dead worker is restarted, doubled up to the last; and when it counts as steady."""
 
 
 class Supervisor:
     """Several worker processes of one agent, `module:name`. The first one runs the agent's sources.
 
-    They read from a pipe that nobody writes to: where this process is gone, however it went, the pipe ends, and they
+    They read from a pipe that nobody writes to: when this process ends, however it ends, the pipe closes, and they
     stop.
     """
 
@@ -49,7 +49,7 @@ class Supervisor:
         self._lifeline, self._own_end = os.pipe()
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT, and return an exit status. A worker that dies is started again, after a wait."""
+        """Runs until SIGTERM or SIGINT; returns an exit status. A worker that dies is restarted after a wait."""
         for each in _STOP_SIGNALS:
             signal.signal(each, self._on_signal)
         try:
@@ -71,7 +71,7 @@ class Supervisor:
             [sys.executable, "-m", "handrail.agents.runner", self._path],
             env=environment,
             pass_fds=[self._lifeline],
-            # Ctrl-C goes to the whole foreground group: the workers are told by us alone, once.
+            # Ctrl-C reaches the whole foreground group; only the supervisor signals the workers, once.
             start_new_session=True,
         )
         self._started_at[number] = time.monotonic()
@@ -90,7 +90,9 @@ class Supervisor:
                     status = BAD_DECLARATION
                     break
                 wait = self._next_wait(number)
-                _logger.warning("worker %d of %s ended with status %d; again in %g s", number, self._path, code, wait)
+                _logger.warning(
+                    "worker %d of %s ended with status %d; restarting in %g s", number, self._path, code, wait
+                )
                 restart_at[number] = time.monotonic() + wait
             for number in [number for number, due in restart_at.items() if time.monotonic() >= due]:
                 del restart_at[number]

@@ -1,4 +1,4 @@
-"""Threads for plain handlers: so many at a time, and a place is given up for one that outlives its attempt."""
+"""Threads for plain handlers: a limited number at a time. A handler that outlives its attempt gives up its place."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from handrail.agents.errors import Busy
 T = TypeVar("T")
 
 _LOST_AT_MOST = 1000
-"""Threads that may be lost to handlers that never return, before others have to wait for them."""
+"""How many threads may be lost to handlers that never return, before others have to wait for them."""
 
 
 class Place:
-    """A plain handler's place among those that run at a time. `give_up` lets another in while its thread is still at
-    it."""
+    """A plain handler's place among those that run at a time. `give_up` lets another in while its thread still runs."""
 
     def __init__(self, places: asyncio.Semaphore) -> None:
         self._places = places
         self._held = False
 
     async def take(self, *, within: timedelta | None = None) -> None:
-        """Wait for a place, unless it is held; `Busy` where none is free in time: another worker may have one."""
+        """Waits for a place, unless it is held; raises `Busy` if none is free in time: another worker may have one."""
         if self._held:
             return
         try:
@@ -36,7 +35,7 @@ class Place:
         self._held = True
 
     def give_up(self) -> None:
-        """Let another in; a second time does nothing."""
+        """Lets another in; a second call does nothing."""
         if self._held:
             self._held = False
             self._places.release()
@@ -51,11 +50,11 @@ class Threads:
         self._pool = ThreadPoolExecutor(limit + _LOST_AT_MOST, thread_name_prefix=f"{name}-handler")
 
     def place(self) -> Place:
-        """A place, not taken yet."""
+        """Returns a place that is not taken yet."""
         return Place(self._places)
 
     async def run(self, call: Callable[[], T], place: Place) -> T:
-        """The result of `call`, made in a thread once the place is taken."""
+        """Returns the result of `call`, made in a thread once the place is taken."""
         await place.take()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, call)
@@ -63,5 +62,5 @@ class Threads:
             place.give_up()
 
     def shutdown(self) -> None:
-        """Start nothing more. Threads that are at work go on."""
+        """Starts nothing more. Running threads continue."""
         self._pool.shutdown(wait=False, cancel_futures=True)

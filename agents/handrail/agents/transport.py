@@ -1,8 +1,7 @@
-"""What an error of a call to somewhere else says of its effect: that it did not happen, or that it may have.
+"""What an error of an outgoing call says about its effect: that it did not happen, or that it may have.
 
-Errors of httpx, requests, urllib3 and the standard library, told by the names of their classes: none of them has to be
-installed. Where an error can mean both, it means that the effect may have happened: saying so costs a look, and not
-saying so costs money.
+It knows errors of httpx, requests, urllib3 and the standard library by their class names, so none of them has to be
+installed. An error that can mean both counts as "may have happened": that costs a check, the opposite costs money.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from enum import Enum, auto
 
 
 class Sent(Enum):
-    """What became of the request."""
+    """What happened to the request."""
 
     NO = auto()
     """It was not sent: its effect did not happen."""
     PERHAPS = auto()
-    """It may have been received: nobody knows whether its effect happened."""
+    """It may have been received: whether its effect happened is unknown."""
 
 
 _NOT_SENT = frozenset(
@@ -33,7 +32,7 @@ _NOT_SENT = frozenset(
 """Classes of httpx and requests, and of urllib3 below it, for requests that found no connection."""
 
 _PERHAPS_SENT = {
-    # The bases of all that can happen to a request under way. What was wrong with the request itself is none of them.
+    # The bases of all errors of a request in progress. Errors in the request itself have other bases.
     "httpx": frozenset({"TransportError", "DecodingError", "TooManyRedirects"}),
     "requests": frozenset(
         {
@@ -54,7 +53,7 @@ _STATUS_ERRORS = {"httpx": "HTTPStatusError", "requests": "HTTPError"}
 
 
 def sent(error: BaseException) -> Sent | None:
-    """Whether the request behind an error was sent; None where the error is no such thing."""
+    """Tells whether the request behind an error was sent; None if the error is not about a request."""
     if isinstance(error, urllib.error.HTTPError):
         return Sent.PERHAPS if error.code >= _SERVER_ERROR else None
     if not isinstance(error, (*_BARRED, *_BROKEN_OFF)) and not _is_of(error, _PERHAPS_SENT):
@@ -76,7 +75,7 @@ def _library(base: type) -> str:
 
 
 def _status(error: BaseException) -> int:
-    """The status of a response that was raised as an error; 0 for anything else."""
+    """Returns the status of a response that was raised as an error; 0 for anything else."""
     if not any(_STATUS_ERRORS.get(_library(base)) == base.__name__ for base in type(error).__mro__):
         return 0
     status = getattr(getattr(error, "response", None), "status_code", 0)
@@ -84,7 +83,7 @@ def _status(error: BaseException) -> int:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it was made from: requests and urllib wrap what happened below them."""
+    """Yields an error and its causes: requests and urllib wrap lower-level errors."""
     seen: list[BaseException] = []
     left = [error]
     while left and len(seen) < 16:

@@ -1,4 +1,4 @@
-"""Says which handler holds up the event loop: while one does not await, nothing else in its worker goes on."""
+"""Reports which handler blocks the event loop: while it does not await, nothing else in its worker runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _logger = logging.getLogger(__name__)
 
 _BEAT = 0.25
 _TOO_LONG = 1.0
-"""Seconds: how often the loop shows that it runs, and for how long it may not."""
+"""Seconds: how often the loop shows that it runs, and how long it may not."""
 
 
 class Watchdog:
-    """A thread that watches the loop it was started on. `start` and `stop` it there."""
+    """A thread that watches the loop it was started on. Call `start` and `stop` on that loop."""
 
     def __init__(self, handlers: Iterable[Handler]) -> None:
         self._names = {code: handler.name for handler in handlers if (code := _code(handler)) is not None}
@@ -33,12 +33,12 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Starts to watch."""
         self._beat()
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stops watching."""
         self._stopping.set()
         if self._beating is not None:
             self._beating.cancel()
@@ -55,7 +55,7 @@ class Watchdog:
             if stood_still > _TOO_LONG and seen != told_of:
                 told_of = seen
                 _logger.warning(
-                    "the event loop has stood still for %.1f s in %s: what waits or computes for long belongs into a "
+                    "the event loop was blocked for %.1f s in %s: move what waits or computes for long into a "
                     "plain (not async) handler, or into asyncio.to_thread",
                     stood_still,
                     self._where(),

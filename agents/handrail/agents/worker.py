@@ -37,7 +37,7 @@ _POLL = timedelta(seconds=2)
 
 
 class Worker:
-    """Runs an agent in this process. `sources` says whether this worker is the one that runs the agent's sources."""
+    """Runs an agent in this process. `sources` tells whether this worker runs the agent's sources."""
 
     def __init__(self, agent: Declaration, settings: BusSettings, *, sources: bool = True) -> None:
         self._agent = agent
@@ -46,19 +46,19 @@ class Worker:
         self._bindings = Bindings(agent.name, agent.handlers)
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
-        """Set once deliveries are taken."""
+        """Set once the worker takes deliveries."""
         self.abandoned = 0
-        """Handlers that did not end within the grace. A plain one can't be cancelled: its thread is still at it."""
+        """Handlers that did not end within the grace. A plain one can't be cancelled: its thread still runs."""
 
     def stop(self) -> None:
-        """Ask the worker to stop: take nothing new, let handlers finish within the agent's grace, close."""
+        """Asks the worker to stop: take nothing new, let handlers finish within the agent's grace, close."""
         self._stop.set()
 
     async def run(self) -> None:
-        """Run until `stop`.
+        """Runs until `stop`.
 
-        Raises DeclarationError where the handlers don't fit the active templates, HandrailError where the broker
-        can't be reached or shuts the agent out, and what a source raises.
+        Raises DeclarationError if the handlers don't fit the active templates, HandrailError if the broker can't be
+        reached or refuses the agent, and whatever a source raises.
         """
         async with await NatsBus.connect(self._settings) as bus:
             catalog = Catalog(bus)
@@ -106,7 +106,7 @@ class Worker:
                 *(source() for source in self._sources),
             )
         finally:
-            # What waits for the broker is handed back at once; what a handler works at may take its time.
+            # Work that waits for the broker is handed back at once; running handlers get the grace.
             patience.stop()
             await pulling.end()
             self.abandoned = await desk.drain(agent.grace)
@@ -115,7 +115,7 @@ class Worker:
             _logger.info("agent %s has stopped", agent.name)
 
     async def _until_stopped(self, bus: NatsBus, *beside: Awaitable[None]) -> None:
-        """Run what belongs beside the handlers until the worker is asked to stop; raises what any of it raises."""
+        """Runs the tasks beside the handlers until the worker is asked to stop; raises what any of them raises."""
         ends: set[asyncio.Future[object]] = {_task(self._stop.wait()), _task(bus.closed.wait())}
         pending = ends | {_task(each) for each in beside}
         try:
@@ -124,7 +124,7 @@ class Worker:
                 for each in done:
                     each.result()
         finally:
-            # Again and again: what is in the middle of a call that fails may take a cancellation for that failure.
+            # Repeatedly: a task inside a failing call may report that failure instead of the cancellation.
             while pending:
                 for each in pending:
                     each.cancel()
@@ -133,7 +133,7 @@ class Worker:
             raise BrokerUnavailable(f"the broker closed the connection of agent {self._agent.name} for good")
 
     async def _until_named(self, catalog: Catalog) -> None:
-        """Wait until a stored template names the agent."""
+        """Waits until a stored template names the agent."""
         remind_at = 0.0
         loop = asyncio.get_running_loop()
         while not self._stop.is_set():
@@ -144,7 +144,7 @@ class Worker:
             if loop.time() >= remind_at:
                 remind_at = loop.time() + _REMIND
                 _logger.warning(
-                    "agent %s is in no stored template (there are %s); it waits for one that names it: "
+                    "no stored template names agent %s (stored: %s); it waits for one that does: "
                     "handrail template put FILE, then handrail template activate NAME@VERSION",
                     self._agent.name,
                     ", ".join(catalog.names()) or "none",
@@ -152,7 +152,7 @@ class Worker:
             await pause(self._stop, _POLL)
 
     async def _learn(self, catalog: Catalog, pulling: _Pulling, beat: Beat) -> None:
-        """Take up templates that are stored while the worker runs."""
+        """Learns templates that are stored while the worker runs."""
         while True:
             await asyncio.sleep(_POLL.total_seconds())
             try:
@@ -161,10 +161,10 @@ class Worker:
                     await pulling.begin_if_named(catalog.all())
                     self._check(catalog)
             except DeclarationError as error:
-                _logger.error("agent %s has to be deployed anew: %s", self._agent.name, error)
+                _logger.error("agent %s must be redeployed: %s", self._agent.name, error)
 
     async def _refresh(self, catalog: Catalog) -> bool:
-        """Look for new templates; whether there are any. A broker that does not answer is asked again next time."""
+        """Looks for new templates; returns whether there are any. A silent broker is asked again later."""
         try:
             new = await catalog.refresh()
         except PASSES as error:
@@ -174,10 +174,10 @@ class Worker:
         return new
 
     def _check(self, catalog: Catalog) -> None:
-        """Check the handlers against the versions of each flow type in which the agent has steps.
+        """Checks the handlers against the versions of each flow type in which the agent has steps.
 
-        One that fits none of them is of no use: DeclarationError, with what does not fit the version that new flows
-        begin with. One that fits some serves those, beside workers that serve the others: flows are pinned, so after an
+        If they fit none, it raises DeclarationError with what does not fit the version that new flows start with. If
+        they fit some, the worker serves those, beside workers that serve the others: flows are pinned, so after an
         activation or a rollback both are needed until the last flow is done.
         """
         problems: list[str] = []
@@ -198,7 +198,7 @@ class Worker:
 
 
 class _Pulling:
-    """The pull on the agent's durable, begun once a template has a step for the agent."""
+    """The pull on the agent's durable, started once a template has a step for the agent."""
 
     def __init__(self, agent: Declaration, bus: NatsBus, desk: InFlight) -> None:
         self._agent = agent
@@ -207,7 +207,7 @@ class _Pulling:
         self._pull: Pull | None = None
 
     async def begin_if_named(self, templates: tuple[Template, ...]) -> None:
-        """Begin, unless it has begun or no template has a step for the agent."""
+        """Starts, unless it has started or no template has a step for the agent."""
         if self._pull is None and any(_has_steps(self._agent, template) for template in templates):
             self._pull = await self._bus.pull(
                 FLOW,
@@ -218,7 +218,7 @@ class _Pulling:
             )
 
     async def end(self) -> None:
-        """Take nothing new."""
+        """Stops taking deliveries."""
         if self._pull is not None:
             await self._pull.stop()
 

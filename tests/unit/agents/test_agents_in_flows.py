@@ -272,7 +272,7 @@ async def test_something_else_than_a_message_is_a_failure() -> None:
     async with World(templates=[template()], agents=[agent]) as world:
         flow = await begun(world)
         [failure] = flow.recorded(StepFailed)
-        assert "answers with a message, several, or nothing" in failure.text
+        assert "must answer with a message, several, or nothing" in failure.text
 
 
 async def test_a_handler_that_returns_nothing_completes_its_step() -> None:

@@ -134,7 +134,7 @@ def test_two_handlers_that_can_not_be_told_apart_are_named() -> None:
     @agent.on(ChargebackReceived)
     async def other(event: ChargebackReceived) -> ChargebackEnriched: ...  # type: ignore[empty-body]
 
-    assert "all want to run it" in problems(agent)
+    assert "are all declared for it" in problems(agent)
 
 
 def test_a_join_has_a_handler_for_all_its_inputs_together() -> None:
@@ -172,5 +172,5 @@ def test_a_join_without_a_handler_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["", "Ledger", "a.b", "a b", "coordinator", "admin", "viewer", "x" * 64])
 def test_a_name_that_no_agent_may_have_is_refused(name: str) -> None:
-    with pytest.raises(DeclarationError, match="is no name for an agent"):
+    with pytest.raises(DeclarationError, match="is not a valid agent name"):
         Agent(name)

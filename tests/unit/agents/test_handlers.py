@@ -129,7 +129,7 @@ def test_a_handler_for_no_event_is_refused() -> None:
 def test_a_handler_for_something_else_than_a_message_is_refused() -> None:
     def enrich(event: int) -> None: ...
 
-    assert "is no protobuf message class" in refusal(enrich, int)
+    assert "is not a protobuf message class" in refusal(enrich, int)
 
 
 def test_a_handler_that_takes_another_event_than_it_is_declared_for_is_refused() -> None:
@@ -162,7 +162,7 @@ def test_a_join_that_leaves_an_event_out_is_refused() -> None:
 def test_an_undo_with_several_answers_is_refused() -> None:
     def take_back(event: RefundPaid) -> list[CustomerNotified]: ...  # type: ignore[empty-body]
 
-    assert "an undo answers with one message" in refusal(take_back, RefundPaid, purpose=Purpose.UNDO)
+    assert "an undo must answer with one message" in refusal(take_back, RefundPaid, purpose=Purpose.UNDO)
 
 
 def test_annotations_that_name_nothing_are_refused() -> None:

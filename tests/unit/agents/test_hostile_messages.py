@@ -185,7 +185,7 @@ async def test_p5_more_outputs_than_a_step_may_answer_with_are_a_failure(outputs
         assert len(told) == (2 if outputs == 2 else 0)
         if outputs == 3:
             [failure] = flow.recorded(StepFailed)
-            assert failure.text.endswith("step pay of refund version 1 may answer with 2 at most")
+            assert failure.text.endswith("step pay of refund version 1 may answer with at most 2")
             assert not failure.retryable
 
 
