@@ -51,7 +51,7 @@ def test_the_contracts_as_they_stand_pass(project: Path) -> None:
     assert "no findings" in done.stdout
     done = impact("--against", "main")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "0 breaking, 0 tightened, 0 compatible; nobody is hit" in done.stdout
+    assert "0 breaking, 0 tightened, 0 compatible; nobody is affected" in done.stdout
 
 
 def test_a_check_puts_lint_form_and_breaking_into_one_list(project: Path) -> None:
@@ -182,7 +182,7 @@ def test_an_image_that_is_none_is_refused(project: Path, content: bytes) -> None
     (project / "image.binpb").write_bytes(content)
     code, text = complaint("impact", "--against", "image.binpb")
     assert code == Exit.USAGE
-    assert "image.binpb is no image of contracts" in text
+    assert "image.binpb is not an image of contracts" in text
     if content:
         code, text = complaint("check", "--against", "image.binpb")
         assert (code, text.startswith("handrail: buf breaking: ")) == (Exit.USAGE, True)
@@ -197,7 +197,7 @@ def test_an_image_that_is_none_is_refused(project: Path, content: bytes) -> None
         (("impact", "--against", "main", "--contracts", "nope.binpb"), "nope.binpb can't be"),
         (("impact", "--against", "main", "--template", "Makefile"), "Makefile: line "),
         (("impact", "--against", "main", "--template", "nope.yaml"), "nope.yaml can't be read"),
-        (("check", "--against", "nope.binpb"), "there is no image nope.binpb"),
+        (("check", "--against", "nope.binpb"), "image nope.binpb does not exist"),
     ],
 )
 def test_bad_arguments_end_with_one_line_and_usage(project: Path, arguments: tuple[str, ...], text: str) -> None:
@@ -242,7 +242,7 @@ def test_a_folder_that_is_no_repository_is_told_so(project: Path, monkeypatch: p
     monkeypatch.setenv("GIT_DIR", str(project / "nowhere"))
     code, text = complaint("impact", "--against", "main")
     assert code == Exit.USAGE
-    assert "in no git repository" in text
+    assert "not in a git repository" in text
 
 
 def test_a_ref_whose_contracts_do_not_compile_is_named(project: Path) -> None:
@@ -292,7 +292,9 @@ def test_a_consumer_of_what_is_not_there_is_a_finding(project: Path) -> None:
     write_consumers(project, "consumers: [{name: etl, contact: data@example.com, reads: [payments.v1.RefundPayed]}]")
     done = handrail("contracts", "check", "--only", "breaking")
     assert done.returncode == 1
-    assert f'breaking: {CONSUMERS}: consumer etl names "payments.v1.RefundPayed", which no contract has' in done.stdout
+    assert (
+        f'breaking: {CONSUMERS}: consumer etl names "payments.v1.RefundPayed", which no contract defines' in done.stdout
+    )
 
 
 def test_a_file_of_consumers_that_is_none_is_refused(project: Path) -> None:
@@ -323,7 +325,7 @@ def test_a_package_that_an_image_does_not_hold_is_noted(project: Path) -> None:
     new.parent.mkdir(parents=True)
     new.write_text(SHOP)
     done = impact("--against", "gen/released.binpb")
-    assert "package shop.v1: gen/released.binpb does not hold it, so nothing of it can break" in done.stdout
+    assert "package shop.v1: gen/released.binpb does not contain it, so it can't break" in done.stdout
 
 
 def test_protos_that_were_not_fetched_are_told_once_each_with_what_fetches_them(project: Path) -> None:
@@ -369,7 +371,7 @@ def test_a_small_project_of_ones_own_needs_nothing_but_its_protos(
     done = impact("--against", "main")
     assert done.returncode == 1
     assert "BREAKING_SOURCE shop.v1.Asked.amount" in done.stdout
-    assert "nobody: no template that was looked at speaks it, and no consumer says so" in done.stdout
+    assert "nobody: no examined template uses it, and no consumer declares it" in done.stdout
     edit(proto, "// Asked", 'import "buf/validate/validate.proto";\n\n// Asked')
     code, text = complaint("impact", "--against", "main")
     assert code == Exit.USAGE

@@ -112,13 +112,13 @@ async def test_a_breaking_change_names_agents_templates_and_running_flows(api: A
 
     code, text = await impact(api, "--against", "LIVE")
     assert code == Exit.FAILED
-    assert f"hit: 2 agents, 2 template versions, {FLOWS + 1} running flows" in text
+    assert f"affected: 2 agents, 2 template versions, {FLOWS + 1} running flows" in text
     assert f"refund@1: {FLOWS} flows run, the oldest since " in text
     assert "agent notification: live; 0 messages pending" in text
-    assert "agent enrichment: no worker waits for work; 13 messages pending" in text
+    assert "agent enrichment: no worker asks for work; 13 messages pending" in text
     code, text = await impact(api, "--against", "main", "--output", "markdown")
     assert f"- refund@1: {FLOWS} flows run" in text
-    assert "new flows still begin with it: once another version is active, it drains within 1 h" in text
+    assert "new flows still start with it: once another version is active, it drains within 1 h" in text
     await pull.stop()
 
 
@@ -196,7 +196,7 @@ message AskResponse {}
         file.write(service)
     code, found = await report(api, "--against", "LIVE")
     assert (code, found["worst"]) == (Exit.OK, "COMPATIBLE")
-    unseen = "service payments.v1.Desk: the coordinator neither serves nor has stored it"
+    unseen = "service payments.v1.Desk: the coordinator neither serves nor stores it"
     assert any(note.startswith(unseen) for note in found["notes"])
     stored = await asyncio.to_thread(Buf(project).build)
     text = load_yaml((project / "agents/demos/payments/refund.yaml").read_text())
@@ -224,4 +224,4 @@ async def test_templates_of_other_projects_are_left_alone(api: Api, project: Pat
     await put(api, Template.compile(load_yaml(text), Contracts.from_descriptor_set(set_of(proto))))
     code, found = await report(api, "--against", "LIVE")
     assert (code, found["changes"]) == (Exit.OK, [])
-    assert found["notes"] == ["order@1: none of its contracts are of this project", *found["notes"][1:]]
+    assert found["notes"] == ["order@1: none of its contracts belong to this project", *found["notes"][1:]]

@@ -176,7 +176,7 @@ def test_an_activated_template_brings_its_agents_permissions(tmp_path: Path) -> 
         wait_for(password.exists, "a password for the new agent")
         wait_for(lambda: '"stacks"' in permissions.read_text(), "the permissions of the new agent")
         wait_for(
-            lambda: "permissions were generated anew and reloaded" in (tmp_path / "data.err").read_text(), "the reload"
+            lambda: "permissions were regenerated and reloaded" in (tmp_path / "data.err").read_text(), "the reload"
         )
         done = handrail_process(
             *("agent", "run", "tests.support.dev:none", "--nats", dev.ready["nats"], "--nats-password-file", password)

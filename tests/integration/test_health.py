@@ -186,17 +186,17 @@ async def test_the_command_tells_why_an_agent_has_no_durable(
 ) -> None:
     mesh = Mesh(bus, catalog)
     told = await agent_complaint(nats_server, capsys)
-    assert "enrichment has no durable: no stored template has a step of it" in told
+    assert "agent enrichment has no durable consumer: no stored template has a step for it" in told
     await catalog.put(flows.stored(flows.template()))
     told = await agent_complaint(nats_server, capsys)
-    assert told.endswith("activate one of those that are stored: refund@1\n")
+    assert told.endswith("activate a stored one: refund@1\n")
     await mesh.put(flows.template())
     assert "no worker of enrichment asks for work" in await agent_complaint(nats_server, capsys)
     await delete(bus, "FLOW.agent-enrichment")
     told = await agent_complaint(nats_server, capsys)
-    assert "it was deleted, for refund@1, which was activated, has a step of it" in told
+    assert "it was deleted: refund@1 was activated and has a step for it" in told
     await delete(bus, FLOW)
-    assert "enrichment has no durable: stream not found" in await agent_complaint(nats_server, capsys)
+    assert "agent enrichment has no durable consumer: stream not found" in await agent_complaint(nats_server, capsys)
 
 
 async def test_a_loop_that_breaks_again_and_again_is_named_until_it_goes_well(mesh: Mesh, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_p7_p8_a_wrong_threshold_is_rolled_back_and_the_flows_that_run_are_moved
     plan = handrail(stack, "template", "migrate", "refund", "--to", "1", "--plan")
     assert (plan.returncode, plan.stdout) == (0, f"{waiting} can move to refund@1\n"), plan.stderr
     refused = handrail(stack, "template", "migrate", "refund", "--to", "1")
-    assert (refused.returncode, "--reason is needed" in refused.stderr) == (2, True)
+    assert (refused.returncode, "--reason is required" in refused.stderr) == (2, True)
 
     migrate = command(stack, "template", "migrate", "refund", "--to", "1", "--reason", "asked by mistake")
     half = subprocess.Popen(migrate, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

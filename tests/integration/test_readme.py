@@ -116,7 +116,7 @@ def test_the_commands_run(installation: Installation) -> None:
     said = installation.bash(block("handrail"))
     assert "refund  1" in said
     assert "name: refund" in said
-    assert "Nothing is in quarantine." in said
+    assert "The quarantine is empty." in said
 
 
 def test_the_grpcurl_lines_run(installation: Installation) -> None:

@@ -1,4 +1,4 @@
-"""Settings as arguments of the command, and their table for `docs/settings.md`."""
+"""The settings as command-line arguments, and their table for `docs/settings.md`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handrail.mesh import settings as table
 from handrail.mesh.settings import Setting, Settings
 
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-"""Where a command adds its parser."""
+"""The place where a command adds its parser."""
 
 CALLER = (table.ADDRESS, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT, table.OUTPUT)
 COORDINATOR = (
@@ -42,12 +42,12 @@ class Group(NamedTuple):
 GROUPS = (
     Group("Calling a coordinator", "For every command that asks a coordinator over gRPC.", CALLER),
     Group("Running a coordinator", "For `handrail coordinator`.", COORDINATOR),
-    Group("Running agents", "For `handrail agent run`, and for `agent.run()` in a program of one's own.", AGENT),
+    Group("Running agents", "For `handrail agent run`, and for `agent.run()` in your own program.", AGENT),
 )
 
 
 def add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting[object]]) -> None:
-    """Give the parser a flag for each setting that has one; the help names variable and default."""
+    """Adds a flag for each setting that has one; its help names the variable and the default."""
     group = parser.add_argument_group("settings")
     for setting in settings:
         if setting.flag:
@@ -55,54 +55,54 @@ def add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting[obj
 
 
 def add_request_id(parser: argparse.ArgumentParser) -> None:
-    """Give the parser the flag that asks for the very same thing again."""
+    """Adds the flag that repeats a request under the same id."""
     parser.add_argument(
         "--request-id",
         default="",
         metavar="UUID",
-        help="id of what is asked for: asked again with the same id, it is answered and not done twice; else a new one",
+        help="id of the request (idempotency key): repeat it to get the same answer again [default: a new one]",
     )
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Give the parser --output alone."""
+    """Adds the `--output` flag with its standard forms."""
     add_settings(parser, [table.OUTPUT])
 
 
 def add_form(parser: argparse.ArgumentParser, *forms: str) -> None:
-    """Give the parser an --output of its own, with `text` and `json` and these forms."""
+    """Adds an `--output` flag with `text`, `json` and the given forms."""
     parser.add_argument("--output", choices=("text", "json", *forms), help="form of the report [default text]")
 
 
 def form_of(arguments: argparse.Namespace) -> str:
-    """The form that was asked for with `add_form`, or in the environment: text, json, or one of the command's own."""
+    """Returns the form from `add_form` or the environment: text, json, or one of the command's own."""
     asked: str | None = arguments.output
     return asked or ("json" if settings_of(argparse.Namespace()).value(table.OUTPUT) == "json" else "text")
 
 
 def positive(text: str) -> int:
-    """A whole number from 1, for argparse."""
+    """Parses a whole number from 1, for argparse."""
     if not (text.isascii() and text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f'"{text}" is no whole number from 1')
+        raise argparse.ArgumentTypeError(f'"{text}" must be a whole number from 1')
     return int(text)
 
 
 def moment(text: str) -> datetime:
-    """A time, in UTC where it does not say, for argparse."""
+    """Parses a time, UTC unless it says otherwise, for argparse."""
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f'"{text}" is no time such as 2026-11-22T21:00:00Z') from None
+        raise argparse.ArgumentTypeError(f'"{text}" is not a time such as 2026-11-22T21:00:00Z') from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def since(text: str) -> datetime:
-    """A time, or how long ago it was, for argparse."""
+    """Parses a time, or how long ago it was, for argparse."""
     try:
         days = re.fullmatch(r"([0-9]{1,6})d", text)
         return datetime.now(UTC) - (timedelta(days=int(days[1])) if days else table.duration(text))
     except OverflowError:
-        raise argparse.ArgumentTypeError(f'"{text}" is longer ago than calendars go back') from None
+        raise argparse.ArgumentTypeError(f'"{text}" is before the first date that can be represented') from None
     except ValueError:
         pass
     try:
@@ -114,16 +114,16 @@ def since(text: str) -> datetime:
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """The settings of a command line, over this process's environment."""
+    """Returns the settings of a command line, over this process's environment."""
     return Settings.of_process(vars(arguments))
 
 
 def reference() -> str:
-    """The table of settings in Markdown: what `docs/settings.md` holds."""
+    """Returns the table of settings in Markdown: the content of `docs/settings.md`."""
     lines = [
         "# Settings",
         "",
-        "A flag comes before its environment variable, and that before the default. An empty variable counts as not",
+        "A flag overrides its environment variable, and the variable overrides the default. An empty variable is not",
         "set. Durations are written `500ms`, `15s`, `2m`, `1.5h`. Secrets have no flag: it would show in the list of",
         "processes.",
         "",
@@ -138,8 +138,8 @@ def reference() -> str:
 
 _TRACING = """## Tracing
 
-Traces go where the standard variables of OpenTelemetry say, `OTEL_EXPORTER_OTLP_ENDPOINT` first of all; without one of
-them nothing is recorded. Counters go to `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, or where the traces go with
+Traces go where the standard variables of OpenTelemetry say, `OTEL_EXPORTER_OTLP_ENDPOINT` in particular; without any of
+them nothing is recorded. Counters go to `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, or to the traces' endpoint with
 `OTEL_METRICS_EXPORTER=otlp`."""
 
 

@@ -1,4 +1,4 @@
-"""What a project's contracts are compared with: a git ref, an image, or what a running coordinator has stored."""
+"""The baselines that a project's contracts are compared with: a git ref, an image, or a running coordinator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SKIPPED = frozenset({"node_modules", "__pycache__"})
 
 @dataclass(slots=True)
 class Baseline:
-    """Contracts to compare with, and the templates that are there with them. `notes` say what was left out."""
+    """Contracts to compare with, and the templates stored with them. `notes` say what was omitted."""
 
     contracts: ContractSet
     templates: list[Known] = field(default_factory=list)
@@ -37,22 +37,22 @@ class Baseline:
 
 
 def read_image(source: str) -> ContractSet:
-    """The contracts in an image, or of a Python module; CommandError with Exit.USAGE where it is neither."""
+    """Reads the contracts in an image, or of a Python module; raises CommandError with Exit.USAGE if it is neither."""
     return _parsed(read_descriptors(source), source)
 
 
 def build_project() -> ContractSet:
-    """The contracts of the working tree, as buf builds them."""
+    """Returns the contracts of the working tree, built by buf."""
     return _parsed(Buf(Path.cwd()).build(), "the project")
 
 
 def at_ref(ref: str) -> Baseline:
-    """The project as a git ref has it: its contracts, built with the third-party protos of the working tree."""
+    """Builds the project at a git ref, with the third-party protos of the working tree."""
     with tempfile.TemporaryDirectory(prefix="handrail-") as scratch:
         target = Path(scratch)
         git.extract(ref, target)
         if not (target / CONFIG).is_file():
-            raise CommandError(f"{ref} has no {CONFIG}: there was no project yet; name an image instead", Exit.USAGE)
+            raise CommandError(f"{ref} has no {CONFIG}: the project is newer; name an image instead", Exit.USAGE)
         git.copy_ignored(Buf(Path.cwd()).proto_files(), target)
         try:
             contracts = _parsed(Buf(target).build(), ref)
@@ -64,8 +64,8 @@ def at_ref(ref: str) -> Baseline:
 
 
 def stored_contracts(stored: StoredTemplate, project: ContractSet) -> ContractSet:
-    """The contracts stored with a template. Handrail's own are left out where the project doesn't have them itself:
-    they come with the installed version, not with the project."""
+    """Returns the contracts stored with a template, without Handrail's own unless the project has them itself: they
+    belong to the installed version, not to the project."""
     kept = FileDescriptorSet()
     for file in FileDescriptorSet.FromString(stored.descriptors).file:
         if file.name not in descriptors.KNOWN or file.name in project.files or file.name.startswith("google/"):
@@ -74,7 +74,7 @@ def stored_contracts(stored: StoredTemplate, project: ContractSet) -> ContractSe
 
 
 def served_contracts(client: Client) -> ContractSet | None:
-    """The contracts of the API that a coordinator serves, as its reflection has them; None where it has none."""
+    """Returns the contracts of the API that a coordinator serves through reflection; None if it serves none."""
     files = {file.name: file for file in client.reflected("handrail.")}
     for file in files.values():
         file.ClearField("source_code_info")
@@ -82,8 +82,8 @@ def served_contracts(client: Client) -> ContractSet | None:
 
 
 def find_templates(folder: Path, *, prefix: str = "") -> tuple[list[Known], list[str]]:
-    """The templates in a folder and below, hidden folders and virtual environments left out; and notes on files that
-    look like one and can't be read."""
+    """Returns the templates in a folder and below, without hidden folders and virtual environments, and notes on files
+    that look like templates but can't be read."""
     found: list[Known] = []
     notes: list[str] = []
     for path in _yaml_files(folder):
@@ -93,14 +93,14 @@ def find_templates(folder: Path, *, prefix: str = "") -> tuple[list[Known], list
             if _TEMPLATE.search(text):
                 found.append(Known(load_yaml(text), name))
         except HandrailError as error:
-            notes.append(f"{name} is left out: {error.text}")
+            notes.append(f"{name} is omitted: {error.text}")
         except (OSError, UnicodeDecodeError):
-            continue  # no template is written so
+            continue  # not the form of a template
     return found, notes
 
 
 def distinct(templates: Iterable[Known]) -> list[Known]:
-    """Each template once, with the places it was found at; the same file of a ref is the same place."""
+    """Returns each template once, with the places it was found at; the same file of a ref is the same place."""
     places: dict[bytes, list[Known]] = {}
     for known in templates:
         places.setdefault(known.proto.SerializeToString(deterministic=True), []).append(known)
@@ -124,9 +124,9 @@ def _yaml_files(folder: Path) -> Iterator[Path]:
 def _parsed(image: bytes, source: str) -> ContractSet:
     try:
         contracts = ContractSet.parse(image)
-        _ = contracts.contracts  # it may be a descriptor set that contradicts itself
+        _ = contracts.contracts  # a descriptor set may contradict itself
     except HandrailError as error:
-        raise CommandError(f"{source} is no image of contracts: {error.text}", Exit.USAGE) from None
+        raise CommandError(f"{source} is not an image of contracts: {error.text}", Exit.USAGE) from None
     if not contracts.files:
-        raise CommandError(f"{source} is no image of contracts: it holds no files of a project", Exit.USAGE)
+        raise CommandError(f"{source} is not an image of contracts: it holds no files of a project", Exit.USAGE)
     return contracts

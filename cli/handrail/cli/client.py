@@ -1,4 +1,4 @@
-"""Calls to the coordinator: one channel, typed stubs, the caller's token, and errors as one line."""
+"""Calls to the coordinator: one channel, typed stubs, the caller's token, and errors as one line of text."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _SERVICE_CONFIG = {
         }
     ]
 }
-"""Every RPC may be repeated: those that change something are told apart by their request ids."""
+"""Every RPC may be retried: those that change something carry a request id."""
 
 _PAGE_SIZE = 500
 _MAX_RESPONSE_BYTES = 16 << 20
@@ -64,12 +64,12 @@ _TOKEN_FILE = f"{table.TOKEN_FILE.flag} or {table.TOKEN_FILE.env}"
 
 
 class Client:
-    """A connection to one coordinator address. Errors of calls come as CommandError."""
+    """A connection to one coordinator address. Failed calls raise CommandError."""
 
     def __init__(self, address: str, *, token: str, timeout: timedelta) -> None:
         self.address = address
         self.request_id: str | None = None
-        """The id of what is asked for, empty for a new one; None where the command does not let the caller name one."""
+        """The request id, empty for a new one; None if the command does not let the caller choose one."""
         self._timeout = timeout.total_seconds()
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._channel = grpc.insecure_channel(
@@ -87,13 +87,13 @@ class Client:
 
     @classmethod
     def of(cls, settings: Settings) -> Client:
-        """The client that the settings describe."""
+        """Returns the client that the settings describe."""
         token, token_file = settings.value(table.TOKEN), settings.value(table.TOKEN_FILE)
-        # A file that was named on the command line is meant, whatever the environment says.
+        # A file on the command line takes precedence over the environment.
         if token_file is not None and (not token or settings.flags.get(table.TOKEN_FILE.key)):
             token = table.secret(token_file)
         if not token.isascii() or not (token or "-").isprintable():
-            raise CommandError("the token is no bearer token: it has characters that none has", Exit.USAGE)
+            raise CommandError("the token is not a bearer token: it has invalid characters", Exit.USAGE)
         return cls(settings.value(table.ADDRESS), token=token, timeout=settings.value(table.TIMEOUT))
 
     def __enter__(self) -> Client:
@@ -105,15 +105,15 @@ class Client:
         self._channel.close()
 
     def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
-        """Call a method that answers once. One that changes something gets a request id, the same for all its tries."""
+        """Calls a unary method. One that changes something gets a request id, the same for all tries."""
         request_id = self._identify(request)
         try:
             return method(request, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             explained = self._explained(error)
             if request_id and self.request_id is not None and explained.code is Exit.UNREACHABLE:
-                # It may have been done: with the same id it is not done twice.
-                explained.text += f"; to ask for the same again: --request-id {request_id}"
+                # It may have been done: a repeat with the same id is not done twice.
+                explained.text += f"; to repeat this request: --request-id {request_id}"
             raise explained from None
 
     def listed(
@@ -137,14 +137,14 @@ class Client:
                 return
 
     def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Iterator[Response]:
-        """Call a method that answers with a stream; without a deadline, for it is to go on."""
+        """Calls a streaming method, without a deadline."""
         try:
             yield from method(request, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._explained(error) from None
 
     def reflected(self, prefix: str) -> list[FileDescriptorProto]:
-        """The files of the services whose names begin with this, and their imports; none where reflection is off."""
+        """Returns the files of the services with this name prefix, and their imports; none if reflection is off."""
         listed = self._reflect([ServerReflectionRequest(list_services="")])
         names = [each.name for answer in listed for each in answer.list_services_response.service]
         wanted = [ServerReflectionRequest(file_containing_symbol=name) for name in names if name.startswith(prefix)]
@@ -166,7 +166,7 @@ class Client:
             raise self._explained(error) from None
 
     def _identify(self, request: object) -> str:
-        """Give a request its id, where its kind has one; empty where not."""
+        """Sets a request's id and returns it; empty if its type has none."""
         if not isinstance(request, Message) or _REQUEST_ID not in request.DESCRIPTOR.fields_by_name:
             return ""
         request_id = self.request_id or str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""The file of consumers of a project: who reads, sends or calls its contracts beside its templates' agents."""
+"""A project's file of consumers: who reads, sends or calls its contracts besides its templates' agents."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from handrail.cli.exit_codes import CommandError, Exit
 from handrail.mesh.errors import HandrailError
 
 CONSUMERS = Path("contracts/consumers.yaml")
-"""Where a project names its consumers. It need not have the file."""
+"""The path of a project's consumers file, which is optional."""
 
 
 def read_consumers() -> tuple[Consumer, ...]:
-    """The consumers of the project in this folder; CommandError with Exit.USAGE where the file is none."""
+    """Reads the consumers of the project in this folder; raises CommandError with Exit.USAGE if the file is invalid."""
     try:
         return parse(CONSUMERS.read_text("utf-8"))
     except FileNotFoundError:
@@ -28,7 +28,7 @@ def read_consumers() -> tuple[Consumer, ...]:
 
 
 def unknown_names(contracts: ContractSet) -> Iterator[BufFinding]:
-    """A finding for each name in the file that no contract has."""
+    """Yields a finding for each name in the file that no contract has."""
     for consumer, name in unknown(read_consumers(), contracts):
-        text = f'consumer {consumer.name} names "{name}", which no contract has'
+        text = f'consumer {consumer.name} names "{name}", which no contract defines'
         yield BufFinding(str(CONSUMERS), 0, 0, "CONSUMER_UNKNOWN_NAME", text)

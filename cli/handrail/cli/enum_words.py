@@ -1,4 +1,4 @@
-"""The API's enum values as words for people, and back."""
+"""The API's enum values as words for people, and the reverse."""
 
 from __future__ import annotations
 
@@ -9,78 +9,78 @@ from handrail.v1.failure_pb2 import DivergenceKind
 
 
 def word(name: str, prefix: str) -> str:
-    """The name of an enum value without its prefix; empty for the one that says nothing."""
+    """Returns an enum value's name without its prefix; empty for UNSPECIFIED."""
     short = name.removeprefix(prefix)
     return "" if short == "UNSPECIFIED" else short
 
 
 def status(value: FlowStatus.ValueType) -> str:
-    """RUNNING, WAITING_APPROVAL, …"""
+    """Returns RUNNING, WAITING_APPROVAL, …"""
     return word(FlowStatus.Name(value), "FLOW_STATUS_")
 
 
 def status_of(flow: pb.Flow) -> str:
-    """The status of a flow."""
+    """Returns the status of a flow."""
     return status(flow.status)
 
 
 def kind(value: Kind.ValueType) -> str:
-    """event, proposal, decision, …"""
+    """Returns event, proposal, decision, …"""
     return word(Kind.Name(value), "KIND_").lower()
 
 
 def run_status(run: pb.StepRun) -> str:
-    """OWED, DONE, …"""
+    """Returns OWED, DONE, …"""
     return word(pb.StepRunStatus.Name(run.status), "STEP_RUN_STATUS_")
 
 
 def effect_status(effect: pb.FlowEffect) -> str:
-    """DONE, UNDONE, …"""
+    """Returns DONE, UNDONE, …"""
     return word(pb.EffectStatus.Name(effect.status), "EFFECT_STATUS_")
 
 
 def approval_status(approval: pb.Approval) -> str:
-    """PENDING, APPROVED, …"""
+    """Returns PENDING, APPROVED, …"""
     return word(pb.ApprovalStatus.Name(approval.status), "APPROVAL_STATUS_")
 
 
 def cause(escalation: pb.OpenEscalation) -> str:
-    """STEP_FAILED, RULE, …"""
+    """Returns STEP_FAILED, RULE, …"""
     return word(EscalationCause.Name(escalation.cause), "ESCALATION_CAUSE_")
 
 
 def divergence(value: DivergenceKind.ValueType) -> str:
-    """NOT_TRIGGERED, WRONG_AGENT, …"""
+    """Returns NOT_TRIGGERED, WRONG_AGENT, …"""
     return word(DivergenceKind.Name(value), "DIVERGENCE_KIND_")
 
 
 def halt_mode(value: HaltMode.ValueType) -> str:
-    """HOLD, COMPENSATE, …"""
+    """Returns HOLD, COMPENSATE, …"""
     return word(HaltMode.Name(value), "HALT_MODE_")
 
 
 def choice_word(value: Choice.ValueType) -> str:
-    """A choice as the command line has it: mark-undone."""
+    """Returns a choice as the command line spells it: mark-undone."""
     return word(Choice.Name(value), "CHOICE_").lower().replace("_", "-")
 
 
 def choices() -> tuple[str, ...]:
-    """Every choice as the command line has it."""
+    """Returns every choice as the command line spells it."""
     return tuple(choice_word(value) for value in Choice.values() if value)
 
 
 def spelled(text: str) -> str:
-    """A choice as the command line has it, from its name in the API too: MARK_UNDONE."""
+    """Returns a choice as the command line spells it; accepts its API name, too: MARK_UNDONE."""
     return text.lower().replace("_", "-")
 
 
 def choice_of(text: str) -> Choice.ValueType:
-    """The choice that a word of the command line names."""
+    """Returns the choice that a command-line word names."""
     return Choice.Value(f"CHOICE_{text.upper().replace('-', '_')}")
 
 
 def is_final(value: FlowStatus.ValueType) -> bool:
-    """Whether a flow of this status is over."""
+    """Tells whether a flow with this status has ended."""
     return value in (
         FlowStatus.FLOW_STATUS_COMPLETED,
         FlowStatus.FLOW_STATUS_COMPENSATED,

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes that scripts can tell apart, and one line of text for people."""
+"""How a command ends: an exit code for scripts, and one line of text for people."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class Exit(IntEnum):
 
     OK = 0
     FAILED = 1
-    """Refused, or failed for another reason than those below."""
+    """Refused, or failed for a reason that has no code of its own."""
     USAGE = 2
     """Wrong arguments or settings; nothing was tried."""
     UNREACHABLE = 3
-    """The server could not be reached, or gave no answer in time; trying again may help."""
+    """The server could not be reached, or did not answer in time; a retry may help."""
     NOT_FOUND = 4
     FORBIDDEN = 5
-    """No token, a bad one, or one without the role it takes."""
+    """No token, an invalid one, or one without the required role."""
     INTERRUPTED = 130
-    """Ended by Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+    """Ended by Ctrl-C: 128 plus the number of SIGINT, as in shells."""
 
 
 class CommandError(Exception):
-    """Ends the command with one line on stderr and this exit code."""
+    """Ends the command with one line on stderr and an exit code."""
 
     def __init__(self, text: str, code: Exit = Exit.FAILED) -> None:
         super().__init__(text)
@@ -54,7 +54,7 @@ _REASONS = {
 
 
 def of_call(error: grpc.Call, *, address: str) -> CommandError:
-    """What a failed call means for the command."""
+    """Converts a failed call into the command's error."""
     code = _CODES.get(error.code(), Exit.FAILED)
     reason, fields = _details(error)
     text = error.details() or ""
@@ -63,19 +63,19 @@ def of_call(error: grpc.Call, *, address: str) -> CommandError:
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return CommandError(f"no coordinator answers at {address}: {_last_line(text)}", code)
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return CommandError(f"{address} gave no answer in time; --timeout allows for more", code)
+        return CommandError(f"{address} did not answer in time; raise --timeout to wait longer", code)
     return CommandError(f"{text} ({error.code().name})", code)
 
 
 def of_error(error: HandrailError) -> CommandError:
-    """What an error on this side means for the command."""
+    """Converts a local error into the command's error."""
     if isinstance(error, TemplateRefused):
         return CommandError("\n".join([f"template {error.metadata['template']} is refused", *map(str, error.findings)]))
     return CommandError(f"{error.text} ({error.reason_name})", _REASONS.get(error.reason, Exit.FAILED))
 
 
 def _details(call: grpc.Call) -> tuple[str, str]:
-    """The reason, and what is wrong with which field where the text doesn't say so."""
+    """Returns the reason, and the field violations that the text does not mention."""
     status = rpc_status.from_call(call)
     reason, fields = "", ""
     for detail in status.details if status is not None else ():
@@ -89,5 +89,5 @@ def _details(call: grpc.Call) -> tuple[str, str]:
 
 
 def _last_line(text: str) -> str:
-    """gRPC explains a failed connection at length; the end says what happened."""
+    """Returns the end of gRPC's long explanation of a failed connection, which says what happened."""
     return text.rpartition(";")[2].rpartition(": ")[2].strip(" ]") or "connection failed"

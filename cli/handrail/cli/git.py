@@ -1,4 +1,4 @@
-"""A project as a git ref has it, beside the working tree."""
+"""Extracts a project at a git ref, beside the working tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from handrail.cli.exit_codes import CommandError, Exit
 
 
 def extract(ref: str, target: Path) -> None:
-    """Put the working folder, as the ref has it, into `target`; CommandError with Exit.USAGE where there is no such."""
+    """Extracts the working directory at a ref into `target`; raises CommandError with Exit.USAGE if that fails."""
     _require_repository()
     commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if commit.returncode:
@@ -29,8 +29,8 @@ def extract(ref: str, target: Path) -> None:
 
 
 def copy_ignored(files: Iterable[str], target: Path) -> None:
-    """Copy those files of the working tree that git ignores and `target` lacks: third-party protos are fetched, not
-    committed, so a ref has none of them."""
+    """Copies the git-ignored files that `target` lacks from the working tree: third-party protos are downloaded, not
+    committed, so a ref does not contain them."""
     listed = _git("check-ignore", "--stdin", "-z", given="\0".join(files).encode())
     for path in filter(None, listed.stdout.decode().split("\0")):
         copy = target / path
@@ -42,7 +42,7 @@ def copy_ignored(files: Iterable[str], target: Path) -> None:
 def _require_repository() -> None:
     inside = _git("rev-parse", "--is-inside-work-tree")
     if inside.returncode:
-        text = f"this folder is in no git repository ({_reason(inside)}); name an image instead"
+        text = f"this folder is not in a git repository ({_reason(inside)}); name an image instead"
         raise CommandError(text, Exit.USAGE)
 
 
@@ -55,4 +55,4 @@ def _git(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[byt
 
 def _reason(done: subprocess.CompletedProcess[bytes]) -> str:
     lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return lines[0].removeprefix("fatal: ") if lines else "git says nothing"
+    return lines[0].removeprefix("fatal: ") if lines else "git gave no reason"

@@ -1,4 +1,4 @@
-"""What `handrail contracts impact` found, for programs."""
+"""The result of `handrail contracts impact`, for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handrail.cli.usage import Usage
 
 
 def as_json(report: Report) -> dict[str, Json]:
-    """The report as one JSON document."""
+    """Returns the report as one JSON document."""
     return {
         "against": report.against,
         "worst": report.worst.name,

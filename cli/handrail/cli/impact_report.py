@@ -1,4 +1,4 @@
-"""What `handrail contracts impact` found: as text, and as Markdown for a pull request."""
+"""The result of `handrail contracts impact`: as text, and as Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from handrail.mesh.printable import clean
 Version = tuple[str, int]
 """A flow type and a version."""
 
-_NOBODY = "nobody: no template that was looked at speaks it, and no consumer says so"
+_NOBODY = "nobody: no examined template uses it, and no consumer declares it"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Every change against a baseline and whom it hits. `usage` is missing where no coordinator was asked; `notes` say
-    what could not be looked at."""
+    """Every change against a baseline and whom it affects. `usage` is missing if no coordinator was asked; `notes` say
+    what could not be examined."""
 
     against: str
     impacts: Sequence[Impact]
@@ -35,39 +35,39 @@ class Report:
 
     @property
     def harmful(self) -> list[Impact]:
-        """The changes that are more than compatible, worst first."""
+        """The changes that are not compatible, worst first."""
         return [impact for impact in self.impacts if impact.change.level]
 
     @property
     def compatible(self) -> list[Impact]:
-        """The changes that hurt nobody."""
+        """The compatible changes."""
         return [impact for impact in self.impacts if not impact.change.level]
 
     @property
     def verdict(self) -> str:
-        """The whole in one sentence."""
+        """The result in one sentence."""
         levels = [impact.change.level for impact in self.impacts]
         breaking = sum(level.is_breaking for level in levels)
         counts = f"{breaking} breaking, {levels.count(Level.TIGHTENED)} tightened, {len(self.compatible)} compatible"
         if not self.harmful:
-            return f"{counts}; nobody is hit"
+            return f"{counts}; nobody is affected"
         hits = [hit for impact in self.harmful for hit in impact.hits]
         agents = {agent for hit in hits for agent in hit.agents}
         versions = {hit.version for hit in hits}
-        said = f"{counts}; hit: {_many(len(agents), 'agent')}, {_many(len(versions), 'template version')}"
+        said = f"{counts}; affected: {_many(len(agents), 'agent')}, {_many(len(versions), 'template version')}"
         if calls := {call for impact in self.harmful for call in impact.calls}:
             said += f", clients of {_many(len(calls), 'RPC')}"
         if consumers := {use.consumer.name for impact in self.harmful for use in impact.consumers}:
             said += f", {_many(len(consumers), 'consumer')}"
         if self.usage is None:
-            return f"{said}, running flows not known"
+            return f"{said}, running flows unknown"
         everybody = any(impact.everybody for impact in self.harmful)
         flows = self.usage.running(self.usage.versions if everybody else versions)
         return f"{said}, {_many(flows, 'running flow')}"
 
 
 def as_text(report: Report) -> Iterator[str]:
-    """The report, line by line, for a terminal."""
+    """Yields the report line by line, for a terminal."""
     yield f"Contracts against {report.against}: {report.verdict}"
     for impact in report.harmful:
         change = impact.change
@@ -91,11 +91,11 @@ def as_text(report: Report) -> Iterator[str]:
         yield from (f"agent {line}" for line in _agents(report))
     if report.notes:
         yield ""
-        yield from (f"not looked at: {note}" for note in report.notes)
+        yield from (f"not examined: {note}" for note in report.notes)
 
 
 def as_markdown(report: Report) -> Iterator[str]:
-    """The report, line by line, for a pull request."""
+    """Yields the report line by line, for a pull request."""
     yield f"## Contracts against `{report.against}`"
     yield ""
     yield f"{report.verdict}."
@@ -113,7 +113,7 @@ def as_markdown(report: Report) -> Iterator[str]:
                     f"| {_escaped(_title(hit))} | {_escaped(who)} | {_escaped(what)} |" for who, what in _of_hit(hit)
                 )
         else:
-            yield f"Hits {_NOBODY}."
+            yield f"Affects {_NOBODY}."
         yield ""
         yield from (f"- {_version(version)}: {_escaped(said)}" for version, said in drains(report, impact))
         yield f"- **Instead:** {_escaped(change.remedy)}"
@@ -124,13 +124,13 @@ def as_markdown(report: Report) -> Iterator[str]:
         yield from ("", "### Agents", "")
         yield from (f"- {_escaped(line)}" for line in _agents(report))
     if report.notes:
-        yield from ("", "### Not looked at", "")
+        yield from ("", "### Not examined", "")
         yield from (f"- {_escaped(note)}" for note in report.notes)
 
 
 def drains(report: Report, impact: Impact) -> Iterator[tuple[Version, str]]:
-    """For each version that is hit how many flows run on it, and when the last of them will have drained; nothing where
-    no coordinator was asked."""
+    """Yields for each affected version how many flows run on it, and when the last of them will have drained; nothing
+    if no coordinator was asked."""
     if report.usage is None:
         return
     versions = report.usage.versions if impact.everybody else {hit.version for hit in impact.hits}
@@ -150,7 +150,7 @@ def _everywhere(impact: Impact) -> Iterator[tuple[str, str]]:
 
 def _of_hit(hit: Hit) -> Iterator[tuple[str, str]]:
     for part in hit.starts:
-        yield f"agent {part.agent}" if part.agent else "whoever starts flows", f"begins flows with {part.message}"
+        yield f"agent {part.agent}" if part.agent else "clients that start flows", f"starts flows with {part.message}"
     for verb, parts in (("emits", hit.emits), ("waits for", hit.waits)):
         yield from ((f"agent {part.agent}", f"{verb} {part.message} in step {part.step}") for part in parts)
     yield from ((f"agent {part.agent}", f"undoes {part.message} of step {part.step}") for part in hit.undoes)
@@ -162,7 +162,7 @@ def _of_hit(hit: Hit) -> Iterator[tuple[str, str]]:
 
 
 def _first(problem: str) -> str:
-    """The first of the errors of an expression, without the expression itself."""
+    """Returns the first error of an expression, without the expression itself."""
     return problem.rpartition('": ')[2].partition("; ")[0]
 
 

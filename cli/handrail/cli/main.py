@@ -1,4 +1,4 @@
-"""The `handrail` command: finds the subcommand, runs it, and says in one line what went wrong."""
+"""The `handrail` command: finds the subcommand, runs it, and reports an error in one line."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from handrail.mesh.printable import clean_lines
 from handrail.mesh.settings import SettingError
 
 _COMMANDS = {
-    "new": "write a project of one's own to begin with",
+    "new": "create a project to start from",
     "dev": "start everything on this machine, for development",
     "coordinator": "run a replica of the coordinator",
     "agent": "run an agent",
-    "flow": "start flows, look at them, step in",
-    "approval": "see and answer what waits for people",
+    "flow": "start flows, inspect them, intervene",
+    "approval": "list and answer pending approvals",
     "template": "check, store and activate flow templates",
-    "contracts": "check contracts, and tell whom a change of them hits",
-    "quarantine": "see messages that broke their contract",
+    "contracts": "check contracts, and show whom a change affects",
+    "quarantine": "inspect messages that broke their contract (the dead-letter queue)",
     "nats-permissions": "generate the broker's users and permissions from the templates",
     "verify": "check from the streams alone that the promises were kept",
-    "health": "say whether a broker, a coordinator or an agent does its work",
-    "token": "make a bearer token, for development and small installations",
+    "health": "check whether a broker, a coordinator or an agent works",
+    "token": "create a bearer token, for development and small installations",
 }
-"""Each has a module in `commands`, imported when it is called: what the others need takes its time to load."""
+"""Each has a module in `commands`, imported only when called, because the others take time to load."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""Where output can't be written; no mistake of ours."""
+"""Output can't be written, through no fault of the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code; wrong arguments end the process with Exit.USAGE."""
+    """Runs a command line and returns its exit code; wrong arguments end the process with Exit.USAGE."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         parsed = _parsed(words)
@@ -51,18 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone, `handrail flow list | head`; nothing is left to say.
+        # The reader of our output is gone, as in `handrail flow list | head`; nothing is left to report.
         _drop_output()
         return Exit.OK
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
         _drop_output()
-        return _complain(CommandError(f"can't write: {error.strerror}; make room, or write the output elsewhere"))
+        return _complain(CommandError(f"can't write: {error.strerror}; free some space, or write the output elsewhere"))
 
 
 def parser(filled: Sequence[str] = tuple(_COMMANDS)) -> argparse.ArgumentParser:
-    """The command line, with the arguments of the `filled` commands."""
+    """Returns the parser of the command line, with the arguments of the `filled` commands."""
     whole = argparse.ArgumentParser(
         prog="handrail",
         description="Agents walk on their own. The handrail is there when they stumble.",
@@ -82,17 +82,17 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     try:
         return parser(words[:1]).parse_args(words)
     except SystemExit:
-        sys.stdout.flush()  # the help that was asked for
+        sys.stdout.flush()  # the requested help
         raise
 
 
 def _drop_output() -> None:
-    """Have nobody complain at exit about what can't be written."""
+    """Prevents complaints at exit about output that can't be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _flushed(code: Exit) -> Exit:
-    """The code, once what was printed is out: what stops it (a closed pipe, a full disk) shows here, not at exit."""
+    """Returns the code once the output is written: a closed pipe or a full disk shows here, not at exit."""
     sys.stdout.flush()
     return code
 

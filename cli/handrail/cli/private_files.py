@@ -1,4 +1,4 @@
-"""Files that only their owner may read: passwords, tokens, the broker's configuration."""
+"""Files that only their owner can read: passwords, tokens, the broker's configuration."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PASSWORD = "password"
-"""The file in a user's folder that holds the password."""
+"""The password file in a user's folder."""
 
 _BYTES = 24
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone may read, whole or not at all; OSError where it can't be written."""
+    """Writes a file that only its owner can read, atomically; raises OSError if it can't be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -28,9 +28,9 @@ def write_private(path: Path, text: str) -> None:
 
 
 def ensure_passwords(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """The password of each user, in `<folder>/<user>/password`; who has none gets one made by chance.
+    """Returns the password of each user from `<folder>/<user>/password`; creates a random one if it is missing.
 
-    A folder for each user, so that each process can be given its own and no other.
+    Each user has a separate folder, so that each process can be given its own and no other.
     """
     passwords = {}
     for name in names:

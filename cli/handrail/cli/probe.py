@@ -1,4 +1,4 @@
-"""Whether a coordinator is there and serves."""
+"""Probes whether a coordinator is serving."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 
 def serves(channel: grpc.Channel, timeout: timedelta) -> bool:
-    """Whether the coordinator behind a channel is there and serves."""
+    """Tells whether the coordinator behind a channel answers and is serving."""
     request = health_pb2.HealthCheckRequest()
     try:
         answer: health_pb2.HealthCheckResponse = HealthStub(channel).Check(  # type: ignore[attr-defined]

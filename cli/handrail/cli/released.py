@@ -1,4 +1,4 @@
-"""What the released contracts say of a project's, beside what `buf breaking` finds: requests that are refused now, and
+"""Checks a project's contracts against the released ones beyond `buf breaking`: requests that are refused now, and
 packages that nothing protects because they were never released."""
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from handrail.analysis.compat.diff import diff
 from handrail.cli.baseline import read_image
 from handrail.cli.buf import BufFinding
 
-_RELEASE = "release it in the commit that says why (buf build --exclude-source-info -o {image})"
+_RELEASE = "release it in the commit that gives the reason (buf build --exclude-source-info -o {image})"
 
 
 def release_findings(
     image: Path, now: ContractSet, protos: Collection[str], ignored: Collection[str]
 ) -> Iterator[BufFinding]:
-    """The findings, with the paths of `protos`; files in the folders of `ignored` are left out."""
+    """Yields the findings, with the paths of `protos`; files in the folders of `ignored` are omitted."""
     released = read_image(str(image))
     paths = {name: _path(name, protos) for name in now.files}
     for package in sorted(now.packages - released.packages):
@@ -33,14 +33,14 @@ def release_findings(
         path = paths.get(change.file, change.file)
         if change.level is Level.BREAKING_REQUEST and not _is_in(path, ignored):
             text = (
-                f"{change.name}: {change.text}: requests that were right are refused. Instead: {change.remedy}. "
-                f"Where it is meant, {_RELEASE.format(image=image)}"
+                f"{change.name}: {change.text}: requests that were valid are refused. Instead: {change.remedy}. "
+                f"If it is intended, {_RELEASE.format(image=image)}"
             )
             yield BufFinding(path, 0, 0, change.code, text)
 
 
 def _path(name: str, protos: Collection[str]) -> str:
-    """A file of an image as buf calls it in the project: with the folder of its module."""
+    """Returns an image's file under buf's name in the project: with the folder of its module."""
     return next((path for path in protos if path == name or path.endswith(f"/{name}")), name)
 
 

@@ -1,4 +1,4 @@
-"""Findings in SARIF 2.1.0, the form in which code hosts show them beside the lines they are about."""
+"""Findings in SARIF 2.1.0, the format in which code hosts show them beside their lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEVELS = {Severity.SEVERITY_ERROR: "error", Severity.SEVERITY_WARNING: "warning
 
 
 def sarif(findings: Iterable[tuple[Path, Finding]]) -> dict[str, Json]:
-    """A log with one run: every rule that there is, and a result for each finding."""
+    """Returns a log with one run: every rule, and a result for each finding."""
     rules = sorted(CODES)
     tool: dict[str, Json] = {
         "driver": {

@@ -1,4 +1,4 @@
-"""What a command that asks a coordinator works with: client, output, and the contracts of the flows it shows."""
+"""The session of a command that asks a coordinator: client, output, and the contracts of the flows it shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from handrail.v1.template_service_pb2 import GetTemplateRequest
 
 
 class Session:
-    """See the module. Make one with `session`."""
+    """The client, output and contracts of one command. Create one with `session`."""
 
     def __init__(self, settings: Settings, client: Client, output: Output) -> None:
         self.settings = settings
@@ -33,7 +33,7 @@ class Session:
         self._contracts: dict[tuple[str, int], Contracts] = {}
 
     def template(self, flow_type: str, version: int = 0) -> StoredTemplate:
-        """A stored version, or the active one; CommandError where there is none."""
+        """Returns a stored version, or the active one; raises CommandError if it does not exist."""
         key = (flow_type, version)
         if key not in self._stored:
             request = GetTemplateRequest(name=flow_type, version=version)
@@ -41,41 +41,44 @@ class Session:
         return self._stored[key]
 
     def contracts(self, flow_type: str, version: int = 0) -> Contracts:
-        """The contracts stored with a version."""
+        """Returns the contracts stored with a version."""
         key = (flow_type, version)
         if key not in self._contracts:
             self._contracts[key] = Contracts.from_descriptor_set(self.template(flow_type, version).descriptors)
         return self._contracts[key]
 
     def to_json(self, message: Message, flow_type: str, version: int = 0) -> dict[str, Json]:
-        """A message as JSON, with domain messages opened by the contracts of this flow type; as it is without one."""
+        """Converts a message to JSON; domain messages are opened with this flow type's contracts, if it is given."""
         return self.contracts(flow_type, version).to_json(message) if flow_type else plain(message)
 
     def payload(self, flow_type: str, type_name: str, text: str) -> Any:
-        """The message that a JSON text describes, by the active version's contracts; CommandError for what it is not.
+        """Parses a JSON text into a message with the active version's contracts; raises CommandError if it does not
+        fit.
 
-        Without a type name it is the one message that starts flows of this type.
+        Without a type name, it is the only message that starts flows of this type.
         """
         starts_with = self.template(flow_type).template.starts_with
         if not type_name:
             if len(starts_with) != 1:
-                raise CommandError(f"--type is needed: {flow_type} starts with {', '.join(starts_with)}", Exit.USAGE)
+                raise CommandError(f"--type is required: {flow_type} starts with {', '.join(starts_with)}", Exit.USAGE)
             type_name = starts_with[0]
         contracts = self.contracts(flow_type)
         message = contracts.message_class(type_name)()
         try:
             fields = json.loads(text)
             if not isinstance(fields, dict):
-                raise ParseError("it is no JSON object")
+                raise ParseError("it is not a JSON object")
             ParseDict(fields, message, descriptor_pool=contracts.pool)
         except (ParseError, ValueError, RecursionError) as error:
-            raise CommandError(f"the data is no {type_name} in JSON: {' '.join(str(error).split())}") from None
+            raise CommandError(
+                f"the data can't be read as {type_name} in JSON: {' '.join(str(error).split())}"
+            ) from None
         return pack(message)
 
 
 @contextmanager
 def session(arguments: argparse.Namespace) -> Iterator[Session]:
-    """A session for these arguments, with its connection closed at the end."""
+    """Opens a session for these arguments, and closes its connection at the end."""
     settings = settings_of(arguments)
     output = Output(settings.value(table.OUTPUT))
     with Client.of(settings) as client:
@@ -84,5 +87,5 @@ def session(arguments: argparse.Namespace) -> Iterator[Session]:
 
 
 def plain(message: Message) -> dict[str, Json]:
-    """A message without domain messages in it, as JSON."""
+    """Converts a message without domain messages to JSON."""
     return Contracts.from_descriptor_set(b"").to_json(message)

@@ -1,4 +1,4 @@
-"""Templates from either place, compiled: stored ones by NAME@VERSION, and files by path."""
+"""Templates from the coordinator (NAME@VERSION) or from files (paths), compiled."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ METAVAR = "NAME[@VERSION]|FILE"
 
 
 def add_sources(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Give the parser an argument for each of the templates, and --contracts for those in files."""
+    """Adds an argument for each of the templates, and --contracts for those in files."""
     for name in names:
         parser.add_argument(name, type=source, metavar=METAVAR, help="a stored version, or a template in YAML")
     parser.add_argument(
         "--contracts",
         default="",
         metavar="IMAGE",
-        help="descriptors of the messages in a file: what `buf build -o IMAGE.binpb` writes, or a Python module with "
-        "MESSAGES; else those stored with the other version",
+        help="descriptors of the messages of a file: an image from `buf build -o IMAGE.binpb`, or a Python module with "
+        "MESSAGES [default: those stored with the other version]",
     )
 
 
 def source(text: str) -> Source:
-    """A file where there is one of this name, or it looks like one; else a stored version."""
+    """Returns a path if the file exists or the text looks like one; otherwise a stored version."""
     path = Path(text)
     if path.exists() or path.suffix in (".yaml", ".yml", ".json") or len(path.parts) > 1:
         return path
@@ -42,7 +42,7 @@ def source(text: str) -> Source:
 
 
 def templates_of(asked: Session, sources: Sequence[Source], contracts: str) -> list[Template]:
-    """The templates, compiled; CommandError where one can't be read, or its messages are not known."""
+    """Returns the compiled templates; raises CommandError if one can't be read, or its messages are unknown."""
     stored = {each: asked.template(*each) for each in sources if isinstance(each, Version)}
     known: Contracts | None = read_contracts(contracts) if contracts else None
     if known is None and stored:
@@ -59,12 +59,14 @@ def templates_of(asked: Session, sources: Sequence[Source], contracts: str) -> l
 
 def _from_file(path: Path, contracts: Contracts | None) -> Template:
     if contracts is None:
-        raise CommandError(f"which messages does {path} speak of? --contracts IMAGE says it", Exit.USAGE)
+        raise CommandError(
+            f"the messages of {path} are unknown: name their descriptors with --contracts IMAGE", Exit.USAGE
+        )
     template = read_template(path)
     try:
         return Template.compile(template, contracts)
     except HandrailError as error:
         raise CommandError(
-            f"{path}: {error.text} ({error.reason_name}); handrail template check says more, --contracts IMAGE names "
+            f"{path}: {error.text} ({error.reason_name}); handrail template check shows more, --contracts IMAGE names "
             "other contracts"
         ) from None

@@ -1,4 +1,4 @@
-"""Templates and contracts from files, and as people read them."""
+"""Templates and contracts from files, and findings as people read them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def read_template(path: Path) -> FlowTemplate:
-    """The template in a YAML file; CommandError with line and column where it is none."""
+    """Reads the template in a YAML file; raises CommandError with line and column if it is invalid."""
     try:
         return load_yaml(_text(path))
     except HandrailError as error:
@@ -39,13 +39,13 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise CommandError(f"{path} can't be read: {error.strerror}", Exit.USAGE) from None
     except UnicodeDecodeError:
-        raise CommandError(f"{path} is no text in UTF-8", Exit.USAGE) from None
+        raise CommandError(f"{path} is not UTF-8 text", Exit.USAGE) from None
 
 
 def findings_of(path: Path, contracts: Contracts) -> list[Finding]:
-    """What the flow type-check finds in a file, each with its place; a file that holds no template is a finding too.
+    """Returns the type-check's findings in a file, each with its location; an invalid template is a finding, too.
 
-    CommandError where it can't be read.
+    Raises CommandError if the file can't be read.
     """
     try:
         template, places = read_yaml(_text(path))
@@ -64,19 +64,19 @@ def _no_template(error: HandrailError) -> Finding:
 
 
 def add_contracts(parser: argparse.ArgumentParser) -> None:
-    """Give the parser --contracts."""
+    """Adds the --contracts flag."""
     parser.add_argument(
         "--contracts",
         required=True,
         metavar="IMAGE",
-        help="descriptors of the messages: what `buf build -o IMAGE.binpb` writes, or a Python module with MESSAGES",
+        help="descriptors of the messages: an image from `buf build -o IMAGE.binpb`, or a Python module with MESSAGES",
     )
 
 
 def read_contracts(source: str) -> Contracts:
-    """The contracts in an image, as `buf build -o FILE` writes one, or of a Python module that declares MESSAGES.
+    """Reads the contracts of an image from `buf build -o FILE`, or of a Python module that declares MESSAGES.
 
-    CommandError where it is neither.
+    Raises CommandError if it is neither.
     """
     descriptors = read_descriptors(source)
     try:
@@ -86,7 +86,7 @@ def read_contracts(source: str) -> Contracts:
 
 
 def read_descriptors(source: str) -> bytes:
-    """The descriptor set in an image or of a Python module, as it is; CommandError where it can't be read."""
+    """Reads the descriptor set of an image or Python module, unchanged; raises CommandError if it can't be read."""
     path = Path(source)
     try:
         if not path.is_file() and _MODULE.fullmatch(source):
@@ -97,7 +97,7 @@ def read_descriptors(source: str) -> bytes:
 
 
 def needed(template: FlowTemplate, contracts: Contracts) -> bytes:
-    """The part of an image that the template needs: a whole one may be larger than the broker takes."""
+    """Returns the part of an image that the template needs: a whole image may exceed the broker's message limit."""
     named = {
         *template.starts_with,
         *template.completes_with,
@@ -110,7 +110,7 @@ def needed(template: FlowTemplate, contracts: Contracts) -> bytes:
 
 
 def import_from_here(name: str) -> ModuleType:
-    """A module from the path or the working folder; CommandError where it can't be imported."""
+    """Imports a module from the path or the working directory; raises CommandError if it can't be imported."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -120,7 +120,7 @@ def import_from_here(name: str) -> ModuleType:
 
 
 def read_messages(module: ModuleType) -> tuple[type[Message], ...]:
-    """The message classes that a module declares as MESSAGES; CommandError where it declares none."""
+    """Returns the message classes that a module declares as MESSAGES; raises CommandError if it declares none."""
     messages = getattr(module, "MESSAGES", None)
     if not isinstance(messages, tuple) or not all(
         isinstance(each, type) and issubclass(each, Message) for each in messages
@@ -130,7 +130,7 @@ def read_messages(module: ModuleType) -> tuple[type[Message], ...]:
 
 
 def print_findings(output: Output, findings: Iterable[tuple[Path, Finding]]) -> None:
-    """Findings for people, each with its remedy."""
+    """Prints findings for people, each with its remedy."""
     for path, found in findings:
         severity = word(Severity.Name(found.severity), "SEVERITY_").lower()
         place = f":{found.line}:{found.column}" if found.line else ""
@@ -141,5 +141,5 @@ def print_findings(output: Output, findings: Iterable[tuple[Path, Finding]]) -> 
 
 
 def is_error(finding: Finding) -> bool:
-    """Whether it stands in the way of storing the template."""
+    """Tells whether a finding prevents storing the template."""
     return finding.severity == Severity.SEVERITY_ERROR

@@ -1,4 +1,4 @@
-"""Which versions flows run on and which agents live, added up over the pages of a coordinator's answer."""
+"""The versions that flows run on and the agents that are live, summed over the pages of a coordinator's answer."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from handrail.v1.template_service_pb2 import (
 _REASONS = {
     UnboundedReason.UNBOUNDED_REASON_ESCALATED: "waits for a person's answer",
     UnboundedReason.UNBOUNDED_REASON_WAITING_APPROVAL: "waits for an approval that never expires",
-    UnboundedReason.UNBOUNDED_REASON_HALTED: "is on hold, or being undone",
+    UnboundedReason.UNBOUNDED_REASON_HALTED: "is on hold, or is being compensated",
     UnboundedReason.UNBOUNDED_REASON_OVERDUE: "is past its deadline",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The flows that run on one version. `last_end` is when the last of those with a bound is done, or waits for a
-    person; `unbounded` are flows without one, some of them, with the reason."""
+    """The flows that run on one version. `last_end` is when the last bounded flow is done or waits for a person;
+    `unbounded` are some of the flows without a bound, with the reason."""
 
     active: bool
     deadline: timedelta
@@ -39,7 +39,7 @@ class Running:
     unbounded: tuple[tuple[str, str], ...] = ()
 
     def plus(self, page: VersionUsage) -> Running:
-        """With what another page counted."""
+        """Adds the counts of another page."""
         return Running(
             active=page.active,
             deadline=page.deadline.ToTimedelta(),
@@ -51,7 +51,7 @@ class Running:
         )
 
     def drained(self) -> str:
-        """How many flows run, and when the last of them will have drained, as a sentence or three."""
+        """Says how many flows run, and when the last of them will have drained, in one to three sentences."""
         if not self.flows:
             said = "no flow runs"
         else:
@@ -59,20 +59,20 @@ class Running:
             if self.oldest_start:
                 said += f", the oldest since {_time(self.oldest_start)}"
             if self.last_end:
-                said += f"; by {_time(self.last_end)} the last is done, or waits for a person"
+                said += f"; by {_time(self.last_end)} the last one is done or waits for a person"
         if self.unbounded_flows:
             named = ", ".join(f"{flow_id} {reason}" for flow_id, reason in self.unbounded[:3])
             rest = self.unbounded_flows - min(3, len(self.unbounded))
             said += f"; {self.unbounded_flows} without a bound: {named}" + (f", and {rest} more" if rest else "")
         if self.active:
             within = _hours(self.deadline)
-            said += f"; new flows still begin with it: once another version is active, it drains within {within}"
+            said += f"; new flows still start with it: once another version is active, it drains within {within}"
         return said
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a coordinator says. `stopped_early` is set where there were more flows than were to be looked at."""
+    """What a coordinator reports. `stopped_early` is set if there were more flows than the limit."""
 
     address: str
     time: datetime
@@ -82,12 +82,12 @@ class Usage:
     stopped_early: bool
 
     def running(self, versions: Iterable[tuple[str, int]]) -> int:
-        """How many flows run on these versions."""
+        """Returns how many flows run on these versions."""
         return sum(self.versions[each].flows for each in set(versions) if each in self.versions)
 
 
 def read_usage(asked: Session, *, max_flows: int) -> Usage:
-    """Ask page by page until there is no more, or so many flows were looked at."""
+    """Reads page by page until the end, or until `max_flows` flows were examined."""
     versions: dict[tuple[str, int], Running] = {}
     agents: dict[str, AgentUsage] = {}
     examined, token, first = 0, "", True
@@ -103,10 +103,10 @@ def read_usage(asked: Session, *, max_flows: int) -> Usage:
 
 
 def agent_line(usage: AgentUsage) -> str:
-    """An agent's durable in a few words."""
+    """Describes an agent's durable in a few words."""
     if not usage.filter_subjects:
-        return f"there is no durable {usage.durable} yet"
-    live = "live" if usage.waiting_pulls else "no worker waits for work"
+        return f"durable {usage.durable} does not exist yet"
+    live = "live" if usage.waiting_pulls else "no worker asks for work"
     return f"{live}; {usage.pending:,} messages pending, {usage.ack_pending:,} unsettled (durable {usage.durable})"
 
 

@@ -20,29 +20,29 @@ class Version(NamedTuple):
 
 
 def version(text: str) -> Version:
-    """NAME or NAME@VERSION, for argparse."""
+    """Parses NAME or NAME@VERSION, for argparse."""
     name, at, number = text.partition("@")
     if not name:
-        raise argparse.ArgumentTypeError(f'"{text}" names no template: NAME@VERSION, such as refund@2')
+        raise argparse.ArgumentTypeError(f'"{text}" is not a template: use NAME@VERSION, such as refund@2')
     return Version(name, positive(number) if at else 0)
 
 
 def add_version(parser: argparse.ArgumentParser, *, or_active: bool = False) -> None:
-    """Give the parser NAME@VERSION; `or_active`: without a version it is the active one."""
+    """Adds NAME@VERSION; with `or_active` a missing version means the active one."""
     metavar = "NAME[@VERSION]" if or_active else "NAME@VERSION"
-    text = "a stored version; the active one where none is named" if or_active else "a stored version, such as refund@2"
+    text = "a stored version [default: the active one]" if or_active else "a stored version, such as refund@2"
     parser.add_argument("template", type=version, metavar=metavar, help=text)
-    # The version as a word of its own is understood too.
+    # The version as a separate word is accepted, too.
     parser.add_argument("number", nargs="?", type=positive, default=0, help=argparse.SUPPRESS)
     parser.set_defaults(needs_number=not or_active)
 
 
 def version_of(arguments: argparse.Namespace) -> Version:
-    """The version that the arguments name; CommandError where they name none, or two."""
+    """Returns the version that the arguments name; raises CommandError if they name none or two."""
     named: Version = arguments.template
     if named.number and arguments.number:
-        raise CommandError(f"{named} names a version already: leave out {arguments.number}", Exit.USAGE)
+        raise CommandError(f"{named} names a version already: remove {arguments.number}", Exit.USAGE)
     found = Version(named.name, named.number or arguments.number)
     if arguments.needs_number and not found.number:
-        raise CommandError(f"which version of {found.name}? {found.name}@VERSION says it", Exit.USAGE)
+        raise CommandError(f"no version of {found.name} is named: use {found.name}@VERSION", Exit.USAGE)
     return found

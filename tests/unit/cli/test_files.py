@@ -87,7 +87,7 @@ def test_packages_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_packages_do_not_share_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     one = package(monkeypatch, "one", AGENTS={"a": "one:a"})
     two = package(monkeypatch, "two", AGENTS={"a": "two:a"})
-    with pytest.raises(StartError, match="agent called a"):
+    with pytest.raises(StartError, match="agent named a"):
         merged([load_package(one), load_package(two)])
 
 

@@ -45,14 +45,14 @@ def test_pages_add_up_to_the_oldest_begin_and_the_last_end() -> None:
     whole = running(page(2, first=3, last=27), page(0), page(1, first=1, last=25))
     assert whole.drained() == (
         "3 flows run, the oldest since 2026-03-01 13:00:00Z; "
-        "by 2026-03-02 15:00:00Z the last is done, or waits for a person"
+        "by 2026-03-02 15:00:00Z the last one is done or waits for a person"
     )
 
 
 def test_a_version_without_flows_has_drained_unless_new_ones_begin_with_it() -> None:
     assert running(page(0)).drained() == "no flow runs"
     assert running(page(0, active=True)).drained() == (
-        "no flow runs; new flows still begin with it: once another version is active, it drains within 24 h"
+        "no flow runs; new flows still start with it: once another version is active, it drains within 24 h"
     )
 
 
@@ -86,13 +86,14 @@ def test_nothing_in_a_template_breaks_a_table() -> None:
 
 
 def test_without_a_coordinator_running_flows_are_said_not_to_be_known() -> None:
-    assert "1 breaking, 0 tightened, 0 compatible; hit: 1 agent, 1 template version, running flows not known" in next(
-        as_text(report(None))
+    assert (
+        "1 breaking, 0 tightened, 0 compatible; affected: 1 agent, 1 template version, running flows unknown"
+        in next(as_text(report(None)))
     )
 
 
 def test_with_a_coordinator_they_are_counted() -> None:
     usage = Usage("a:1", NOON, {("refund", 1): running(page(7, last=1))}, {}, 7, False)
     lines = list(as_text(report(usage)))
-    assert lines[0].endswith("hit: 1 agent, 1 template version, 7 running flows")
+    assert lines[0].endswith("affected: 1 agent, 1 template version, 7 running flows")
     assert any(line.strip().startswith("refund@1: 7 flows run") for line in lines)

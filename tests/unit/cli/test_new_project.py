@@ -40,7 +40,7 @@ def test_a_name_that_is_one_everywhere_is_taken(tmp_path: Path, name: str) -> No
 def test_a_name_that_is_none_or_taken_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(CommandError) as refused:
         check_name(name)
-    assert "choose" in refused.value.text or "is no name for a project" in refused.value.text
+    assert "choose" in refused.value.text or "is not a project name" in refused.value.text
 
 
 def test_every_file_is_written_and_no_placeholder_is_left(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_it_writes_over_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert handrail("new", "empty").returncode == 0
     done = handrail("new", "empty")
     assert done.returncode == 2
-    assert done.stderr == "handrail: empty is there already, and is no empty folder\n"
+    assert done.stderr == "handrail: empty exists already and is not an empty folder\n"
     (tmp_path / "file").write_text("mine")
     assert handrail("new", "file").returncode == 2
     assert (tmp_path / "file").read_text() == "mine"
@@ -68,7 +68,7 @@ def test_it_writes_over_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_protos_that_are_none_are_told_with_their_place(tmp_path: Path) -> None:
     nothing = handrail("contracts", "generate", tmp_path, "--out", tmp_path / "out")
     assert nothing.returncode == 2
-    assert "there is no .proto file" in nothing.stderr
+    assert "contains no .proto file" in nothing.stderr
     (tmp_path / "bad.proto").write_text('syntax = "proto3";\nmessage X { Unknown u = 1; }\n')
     bad = handrail("contracts", "generate", tmp_path, "--out", tmp_path / "out")
     assert bad.returncode == 1

@@ -73,7 +73,7 @@ def test_a_long_cell_of_a_table_is_cut_and_a_remark_says_where_the_rest_is(capsy
     told = capsys.readouterr()
     assert max(map(len, told.out.splitlines())) == 160 + 2 + 160
     assert told.out.count("…") == 2
-    assert told.err == "handrail: … stands for text that is cut; --output json has all of it\n"
+    assert told.err == "handrail: … marks text that was cut; --output json shows all of it\n"
     Output("table").table(("A", "B"), [("a" * 160, 1)])
     assert "…" not in "".join(capsys.readouterr())
 
@@ -120,5 +120,5 @@ def test_output_that_finds_no_room_is_told_in_one_line(command: list[str], unbuf
             text=True,
             check=False,
         )
-    line = "handrail: can't write: No space left on device; make room, or write the output elsewhere\n"
+    line = "handrail: can't write: No space left on device; free some space, or write the output elsewhere\n"
     assert (done.returncode, done.stderr) == (1, line)

@@ -1,1 +1,1 @@
-"""The subcommands of `handrail`: one module each, with `fill`, which gives its parser the arguments."""
+"""The subcommands of `handrail`: one module each. Its `fill` adds the arguments to its parser."""

@@ -15,12 +15,12 @@ from handrail.mesh.telemetry import logs
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     run = verbs.add_parser(
         "run",
         help="run the workers of an agent",
-        description="Run the workers of an agent until SIGTERM or Ctrl-C. A worker that dies is started again.",
+        description="Run the workers of an agent until SIGTERM or Ctrl-C. A worker that dies is restarted.",
         allow_abbrev=False,
     )
     run.add_argument("path", metavar="MODULE:AGENT", help="such as demos.payments.ledger:agent")
@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
 
 
 def _run_many(path: str, settings: Settings, workers: int) -> int:
-    """The workers read the settings from their environment: what was given as a flag goes there."""
+    """Runs several workers. They read the settings from their environment, so flags are passed there."""
     flags = {setting.env: settings.flags.get(setting.key) for setting in AGENT}
     given = {variable: value for variable, value in flags.items() if value is not None}
     return run_workers(path, workers=workers, environment={**os.environ, **given})

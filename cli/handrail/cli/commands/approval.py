@@ -21,13 +21,15 @@ _DEFAULT_LIMIT = 50
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    listing = verbs.add_parser("list", help="list what waits, oldest first", allow_abbrev=False)
-    listing.add_argument("--type", default="", metavar="TYPE", help="flows of this type alone")
-    listing.add_argument("--all", action="store_true", help="what was answered, too")
-    listing.add_argument("--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most so many (50)")
+    listing = verbs.add_parser("list", help="list pending approvals, oldest first", allow_abbrev=False)
+    listing.add_argument("--type", default="", metavar="TYPE", help="only flows of this type")
+    listing.add_argument("--all", action="store_true", help="include closed approvals")
+    listing.add_argument(
+        "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N entries [default 50]"
+    )
     add_settings(listing, CALLER)
     listing.set_defaults(run=_list)
 
@@ -42,9 +44,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
         vote.add_argument(
             "--digest",
             default="",
-            help="the vote counts only for the proposal with this digest; else for the one there is",
+            help="vote only if the proposal has this digest [default: its current one]",
         )
-        vote.add_argument("--comment", default="", help="for people; it is recorded")
+        vote.add_argument("--comment", default="", help="a comment for people; it is recorded")
         add_request_id(vote)
         add_settings(vote, CALLER)
         vote.set_defaults(run=run)
@@ -61,7 +63,7 @@ def _list(arguments: argparse.Namespace) -> Exit:
             asked.output.table(
                 ("APPROVAL", "TYPE", "OF", "STATUS", "VOTES", "EXPIRES", "DATA"),
                 [_row(approval) for approval in found],
-                empty="Nothing waits for approval.",
+                empty="No approvals are pending.",
             )
     return Exit.OK
 
@@ -155,13 +157,13 @@ def _data(approval: Approval) -> str:
 
 
 def _opened(approval: Approval) -> dict[str, object]:
-    """The proposal as the server has opened it, sorted: a Struct has no order, and comes in another each time."""
+    """Returns the JSON of the proposal, sorted: a Struct has no order, and arrives in a different one each time."""
     opened: dict[str, object] = json.loads(json.dumps(MessageToDict(approval.data_json), sort_keys=True))
     return opened
 
 
 def _document(approval: Approval) -> dict[str, object]:
-    """The approval as JSON; the server has opened the proposal already."""
+    """Returns the approval as JSON; the server has opened the proposal already."""
     without = Approval()
     without.CopyFrom(approval)
     without.ClearField("data")

@@ -1,4 +1,4 @@
-"""`handrail contracts`: generate and check a project's contracts, and tell whom a change of them hits."""
+"""`handrail contracts`: generates and checks a project's contracts, and reports whom a change to them affects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from handrail.cli.commands import contracts_check, contracts_generate, contracts
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     contracts_check.fill(verbs)
     contracts_impact.fill(verbs)

@@ -1,4 +1,4 @@
-"""`handrail contracts check`: lint, form, what breaks the released contracts, and consumers of none."""
+"""`handrail contracts check`: lint, format, breaking changes, and unknown names in the consumers file."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from handrail.cli.output import Output
 from handrail.cli.released import release_findings
 
 RELEASED = Path("gen/released.binpb")
-"""Where a project keeps its contracts as released."""
+"""The path of a project's released contracts."""
 
 PARTS = ("lint", "format", "breaking")
 
 Finding = tuple[str, BufFinding]
-"""Which part of the check found it."""
+"""The part of the check that found it."""
 
 
 def fill(verbs: Parsers) -> None:
-    """Add the verb."""
+    """Adds the verb."""
     check = verbs.add_parser(
-        "check", help="lint and form of the protos, and what breaks the released contracts", allow_abbrev=False
+        "check", help="lint the protos, check their format, and find breaking changes", allow_abbrev=False
     )
     check.add_argument("--against", type=Path, metavar="IMAGE", help=f"the released contracts [default {RELEASED}]")
     check.add_argument(
-        "--only", choices=PARTS, action="append", help="this part of the check, may be repeated [default all]"
+        "--only", choices=PARTS, action="append", help="run only this part of the check, may be repeated [default all]"
     )
     add_form(check)
     check.set_defaults(run=_check)
@@ -61,17 +61,17 @@ def _counted(findings: int) -> str:
 
 
 def _released(asked: Path | None) -> tuple[Path | None, str]:
-    """The image to compare with, or why there is none."""
+    """Returns the image to compare with, or the reason why there is none."""
     if asked is not None:
         if not asked.is_file():
-            text = f"there is no image {asked}; buf build --exclude-source-info -o FILE writes one"
+            text = f"image {asked} does not exist; buf build --exclude-source-info -o FILE writes one"
             raise CommandError(text, Exit.USAGE)
         return asked, ""
     if RELEASED.is_file():
         return RELEASED, ""
     return None, (
-        f"nothing is released yet ({RELEASED} is not there), so nothing can break; "
-        f"buf build --exclude-source-info -o {RELEASED} releases the contracts as they stand"
+        f"nothing is released yet ({RELEASED} does not exist), so nothing can break; "
+        f"buf build --exclude-source-info -o {RELEASED} releases the current contracts"
     )
 
 
@@ -80,7 +80,7 @@ def _findings(buf: Buf, released: Path | None, parts: Collection[str]) -> Iterat
         lint = buf.findings("lint")
         yield from (("lint", found) for found in lint)
         if any(found.rule == "COMPILE" for found in lint):
-            return  # the rest would say the same again
+            return  # the other parts would repeat the same error
     if "format" in parts:
         yield from (("format", found) for found in _unformatted(buf))
     if "breaking" in parts:
@@ -100,7 +100,7 @@ def _breaking(buf: Buf, released: Path | None) -> Iterator[BufFinding]:
 
 
 def _unformatted(buf: Buf) -> Iterator[BufFinding]:
-    """Files that `buf format` would change, but for those that lint leaves out: they are somebody else's."""
+    """Yields files that `buf format` would change, except those that lint ignores: they are third-party files."""
     excluded = [argument for path in _ignored("lint") for argument in ("--exclude-path", path)]
     done = buf.run("format", "--diff", "--exit-code", *excluded)
     if done.returncode not in (0, FOUND):
@@ -108,15 +108,15 @@ def _unformatted(buf: Buf) -> Iterator[BufFinding]:
     for line in done.stdout.decode(errors="replace").splitlines():
         if line.startswith("+++ "):
             path = line.removeprefix("+++ ").split("\t")[0]
-            yield BufFinding(path, 0, 0, "FORMAT", "is not in form: buf format --write puts it there")
+            yield BufFinding(path, 0, 0, "FORMAT", "is not formatted: run buf format --write")
 
 
 def _ignored(part: str) -> list[str]:
-    """The paths that the project's configuration leaves out of a part."""
+    """Returns the paths that the project's configuration excludes from a part."""
     try:
         config = yaml.safe_load(Path(CONFIG).read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return []  # buf has said what is wrong with it
+        return []  # buf has reported the error
     section = config.get(part) if isinstance(config, dict) else None
     ignored = section.get("ignore") if isinstance(section, dict) else None
     paths = ignored if isinstance(ignored, list) else []

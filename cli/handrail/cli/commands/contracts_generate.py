@@ -1,4 +1,4 @@
-"""`handrail contracts generate`: Python of protos. What they import of others comes from what is installed."""
+"""`handrail contracts generate`: Python code for protos. Third-party imports come from installed packages."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from handrail.mesh.contracts.descriptors import KNOWN, file_proto
 
 
 def fill(verbs: Parsers) -> None:
-    """Add the verb."""
+    """Adds the verb."""
     generate = verbs.add_parser(
         "generate",
-        help="write the Python of protos, with type stubs",
-        description="Write the Python of protos, with type stubs. They may import buf/validate, google/protobuf, "
-        "google/type, google/rpc and handrail/v1: these come from what is installed, nothing is fetched.",
+        help="generate Python code for protos, with type stubs",
+        description="Generate Python code for protos, with type stubs. They may import buf/validate, google/protobuf, "
+        "google/type, google/rpc and handrail/v1: these come from installed packages, nothing is downloaded.",
         allow_abbrev=False,
     )
-    generate.add_argument("protos", type=Path, metavar="FOLDER", help="folder that the protos' imports start from")
+    generate.add_argument("protos", type=Path, metavar="FOLDER", help="root folder of the protos' imports")
     generate.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write to")
     generate.set_defaults(run=_generate)
 
@@ -35,7 +35,7 @@ def _generate(arguments: argparse.Namespace) -> Exit:
     protos: Path = arguments.protos
     files = sorted(str(path.relative_to(protos)) for path in protos.rglob("*.proto"))
     if not files:
-        raise CommandError(f"there is no .proto file in {protos}", Exit.USAGE)
+        raise CommandError(f"{protos} contains no .proto file", Exit.USAGE)
     if find_spec("grpc_tools") is None:
         raise CommandError("grpcio-tools is not installed: python -m pip install grpcio-tools", Exit.USAGE)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -53,17 +53,17 @@ def _generate(arguments: argparse.Namespace) -> Exit:
         )
     if done.returncode:
         raise CommandError(done.stderr.strip() or f"protoc ended with {done.returncode}")
-    print(f"{'1 proto' if len(files) == 1 else f'{len(files)} protos'}: the Python is in {arguments.out}")
+    print(f"{'1 proto' if len(files) == 1 else f'{len(files)} protos'}: Python code written to {arguments.out}")
     return Exit.OK
 
 
 def _known() -> bytes:
-    """The files that every installation knows: the validator's rules, Handrail's own, Google's well-known types."""
+    """Returns the files of every installation: the validator's rules, Handrail's own, Google's well-known types."""
     return FileDescriptorSet(file=[file_proto(file) for file in KNOWN.values()]).SerializeToString()
 
 
 def _google() -> list[Path]:
-    """Where google/type and google/rpc are, as their wheel installs them."""
+    """Returns the installed folders of google/type and google/rpc."""
     money = [
         file for file in metadata.files("googleapis-common-protos") or () if str(file) == "google/type/money.proto"
     ]

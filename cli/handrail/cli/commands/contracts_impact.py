@@ -1,4 +1,4 @@
-"""`handrail contracts impact`: what changed in the contracts, whom it hits, and until when flows depend on it."""
+"""`handrail contracts impact`: what changed in the contracts, whom it affects, and until when flows depend on it."""
 
 from __future__ import annotations
 
@@ -38,37 +38,39 @@ LIVE = "LIVE"
 _MAX_FLOWS = 20_000
 _FAIL_ON = {"tightened": Level.TIGHTENED, "breaking": Level.BREAKING_SOURCE, "never": None}
 _Found = tuple[Sequence[Impact], list[Known], list[str]]
-"""The changes with whom they hit, the templates that were looked at, and notes on what was not."""
+"""The changes and whom they affect, the templates that were examined, and notes on what was not."""
 
 _COORDINATOR = (table.ADDRESS, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT)
 
 
 def fill(verbs: Parsers) -> None:
-    """Add the verb."""
+    """Adds the verb."""
     impact = verbs.add_parser(
-        "impact", help="whom a change of the contracts hits, and until when flows depend on it", allow_abbrev=False
+        "impact",
+        help="show whom a change to the contracts affects, and until when flows depend on it",
+        allow_abbrev=False,
     )
     impact.add_argument(
         "--against",
         required=True,
         metavar="REF|IMAGE|LIVE",
-        help="compare with a git ref, an image, or with what the coordinator has stored (LIVE)",
+        help="compare with a git ref, an image, or the coordinator's stored contracts (LIVE)",
     )
     impact.add_argument(
-        "--contracts", metavar="IMAGE", help="the contracts now: an image, or a Python module with MESSAGES "
+        "--contracts", metavar="IMAGE", help="the current contracts: an image, or a Python module with MESSAGES "
         "[default: buf builds those of this folder]",
     )  # fmt: skip
     impact.add_argument(
         "--template", action="append", default=[], type=Path, metavar="FILE",
-        help="a template to look at, may be repeated [default: those in this folder and below]",
+        help="a template to examine, may be repeated [default: those in this folder and below]",
     )  # fmt: skip
     impact.add_argument(
         "--fail-on", choices=tuple(_FAIL_ON), default="breaking",
-        help="exit with 1 from this kind of change on [default breaking]",
+        help="exit with 1 for changes of this kind or worse [default breaking]",
     )  # fmt: skip
     impact.add_argument(
         "--max-flows", type=positive, default=_MAX_FLOWS, metavar="NUMBER",
-        help=f"look at so many flows at most, newest first [default {_MAX_FLOWS}]",
+        help=f"maximum number of flows to examine, newest first [default {_MAX_FLOWS}]",
     )  # fmt: skip
     add_form(impact, "markdown")
     add_settings(impact, _COORDINATOR)
@@ -101,7 +103,7 @@ def _report(arguments: argparse.Namespace, asked: Session | None) -> Report:
 
 
 def _against_baseline(arguments: argparse.Namespace, now: ContractSet, stored: Iterable[StoredTemplate]) -> _Found:
-    """The changes since a ref or an image, and whom they hit of the templates that are stored, here, or at the ref."""
+    """Finds the changes since a ref or an image, and whom they affect in stored, local and ref templates."""
     against: str = arguments.against
     templates, notes = _from_files(arguments.template)
     baseline = Baseline(read_image(against)) if Path(against).is_file() else at_ref(against)
@@ -114,15 +116,15 @@ def _against_baseline(arguments: argparse.Namespace, now: ContractSet, stored: I
         before = before.only(now.files)  # a module's messages are not the whole project
     if Path(against).is_file() and not arguments.contracts:
         missing = sorted(now.packages - before.packages)
-        notes += [f"package {package}: {against} does not hold it, so nothing of it can break" for package in missing]
+        notes += [f"package {package}: {against} does not contain it, so it can't break" for package in missing]
     return impacts(diff(before, now), before, now, known, read_consumers()), known, notes
 
 
 def _against_live(
     arguments: argparse.Namespace, asked: Session, stored: Iterable[StoredTemplate], now: ContractSet
 ) -> _Found:
-    """The changes since each version was stored that have to do with it, for its files hold neighbours, too; and those
-    of the API that the coordinator serves, where it is this project's."""
+    """Finds the changes since each version was stored that concern it, because its files may have neighbours, and those
+    in the coordinator's API, if the API belongs to this project."""
     consumers = read_consumers()
     names = {known.proto.name for known in _from_files(arguments.template)[0]}
     packages = now.packages
@@ -134,16 +136,16 @@ def _against_live(
         before = stored_contracts(each, now)
         ours = each.template.name in names or packages & before.packages
         if not ours:
-            notes.append(f"{each.template.name}@{each.template.version}: none of its contracts are of this project")
+            notes.append(f"{each.template.name}@{each.template.version}: none of its contracts belong to this project")
             continue
         known.append(Known(each.template, "stored"))
         compared.append(before)
         _collect(by_change, impacts(diff(before, now), before, now, known[-1:], consumers))
     served = served_contracts(asked.client)
     if served is None:
-        notes.append("the coordinator's own API: it serves no reflection")
+        notes.append("the coordinator's own API: reflection is off")
     else:
-        # A module's messages are not the whole project; else a file that is gone has gone from its package.
+        # A module's messages are not the whole project; otherwise a missing file was removed from its package.
         is_module = arguments.contracts and not Path(arguments.contracts).exists()
         before = served.only(now.files if is_module else served.files_of(packages))
         compared.append(before)
@@ -153,8 +155,8 @@ def _against_live(
 
 
 def _collect(by_change: dict[Change, Impact], found: Iterable[Impact]) -> None:
-    """Add those that hit somebody to what other versions said of the same change. What a version was not stored with is
-    new to it, and hits nobody."""
+    """Merges impacts on somebody with those of other versions for the same change. A contract that a version was not
+    stored with is new to it, and affects nobody."""
     for impact in found:
         if impact.hits_anybody and (impact.hits or impact.change.level):
             earlier = by_change.get(impact.change)
@@ -162,11 +164,11 @@ def _collect(by_change: dict[Change, Impact], found: Iterable[Impact]) -> None:
 
 
 def _unseen(now: ContractSet, compared: Iterable[ContractSet]) -> list[str]:
-    """Services whose clients a comparison with what is live can't know of."""
+    """Lists services that a comparison with LIVE can't see clients of."""
     seen = {name for before in compared for name in before.services}
     mine = {name for name, each in now.services.items() if each.file.name in now.files}
     return [
-        f"service {name}: the coordinator neither serves nor has stored it; an image knows its RPCs"
+        f"service {name}: the coordinator neither serves nor stores it; compare with an image that contains its RPCs"
         for name in sorted(mine - seen)
     ]
 
@@ -177,28 +179,28 @@ def _from_files(files: Sequence[Path]) -> tuple[list[Known], list[str]]:
     try:
         return [Known(read_template(path), str(path)) for path in files], []
     except CommandError as error:
-        raise CommandError(error.text, Exit.USAGE) from None  # 1 says that contracts break
+        raise CommandError(error.text, Exit.USAGE) from None  # 1 means that contracts break
 
 
 def _limits(usage: Usage | None, known: Sequence[Known]) -> list[str]:
-    """What the report can't say."""
+    """Lists what the report can't say."""
     notes = []
     if not known:
-        notes.append("no template was found: name some with --template, or a coordinator with --address")
+        notes.append("no template was found; name templates with --template, or a coordinator with --address")
     if usage is None:
         notes.append("running flows and live agents: no coordinator was asked; name one with --address")
     elif usage.stopped_early:
-        notes.append(f"flows older than the newest {usage.examined:,}: --max-flows allows for more")
+        notes.append(f"flows older than the newest {usage.examined:,}; raise --max-flows to include them")
     return notes
 
 
 def _asks(arguments: argparse.Namespace) -> bool:
-    """Whether a coordinator is to be asked: for LIVE, or where somebody named one."""
+    """Tells whether to ask a coordinator: for LIVE, or if one was named."""
     settings = settings_of(arguments)
     named = settings.flags.get(table.ADDRESS.key) or settings.environment.get(table.ADDRESS.env)
     return arguments.against == LIVE or bool(named)
 
 
 def _without_form(arguments: argparse.Namespace) -> argparse.Namespace:
-    """The arguments with no form of output: a session knows fewer."""
+    """Returns the arguments without an output form: a session knows fewer."""
     return argparse.Namespace(**{**vars(arguments), "output": None})

@@ -1,4 +1,4 @@
-"""`handrail coordinator`: one replica of the coordinator."""
+"""`handrail coordinator`: runs one replica of the coordinator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from handrail.mesh.wire.subjects import COORDINATOR as NAME
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     parser.description = "Run a replica of the coordinator until SIGTERM or Ctrl-C. Any number may run side by side."
     add_settings(parser, COORDINATOR)
     parser.set_defaults(run=_run)
@@ -40,11 +40,11 @@ def _run(arguments: argparse.Namespace) -> Exit:
 
 
 def coordinator_settings(settings: Settings) -> CoordinatorSettings:
-    """What the settings ask for; CommandError where no key is given."""
+    """Returns the coordinator's settings; raises CommandError if no key is given."""
     keys = settings.value(table.JWT_PUBLIC_KEYS)
     if not keys:
         raise CommandError(
-            f"no key to verify tokens with: {table.JWT_PUBLIC_KEYS.flag} or {table.JWT_PUBLIC_KEYS.env} names one",
+            f"no key to verify tokens: name one with {table.JWT_PUBLIC_KEYS.flag} or {table.JWT_PUBLIC_KEYS.env}",
             Exit.USAGE,
         )
     return CoordinatorSettings(
@@ -65,7 +65,7 @@ def coordinator_settings(settings: Settings) -> CoordinatorSettings:
 
 
 def _only(error: Exception) -> Exception:
-    """The error that a group of tasks ended with; the group, where nothing in it is an error of ours."""
+    """Returns the single error of a group of tasks; the group itself if it contains none of our errors."""
     while isinstance(error, ExceptionGroup):
         ours = error.subgroup(HandrailError)
         if ours is None:

@@ -1,4 +1,4 @@
-"""`handrail dev`: everything on this machine, until Ctrl-C."""
+"""`handrail dev`: a whole installation on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _PORT = 7070
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     parser.description = (
         "Start a nats-server, a coordinator and, if asked, agents on this machine; print addresses and "
-        "tokens; run until Ctrl-C. What dies is started again; the broker gets the permissions that stored templates "
+        "tokens; run until Ctrl-C. Dead processes are restarted; the broker gets the permissions that stored templates "
         "ask for."
     )
     parser.add_argument(
@@ -44,16 +44,26 @@ def fill(parser: argparse.ArgumentParser) -> None:
         metavar="PACKAGE",
         help="package with AGENTS, TEMPLATES and MESSAGES: its templates are activated, its agents started; repeatable",
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="keep everything there; else it is gone afterwards")
-    parser.add_argument("--nats-port", type=_port, default=_NATS_PORT, metavar="PORT", help="4222; 0 takes a free one")
-    parser.add_argument("--port", type=_port, default=_PORT, metavar="PORT", help="for gRPC, 7070; 0 takes a free one")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="keep all data in this folder [default: a temporary one]"
+    )
+    parser.add_argument(
+        "--nats-port",
+        type=_port,
+        default=_NATS_PORT,
+        metavar="PORT",
+        help="broker port [default 4222]; 0 takes a free one",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=_PORT, metavar="PORT", help="gRPC port [default 7070]; 0 takes a free one"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON when ready, for programs")
     parser.set_defaults(run=_run)
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f'"{text}" is no port from 0 to 65535')
+        raise argparse.ArgumentTypeError(f'"{text}" must be a port from 0 to 65535')
     return int(text)
 
 
@@ -131,7 +141,7 @@ def _lines(stack: DevStack) -> Iterator[str]:
     yield "  handrail template list"
     yield f'  grpcurl -plaintext -H "authorization: Bearer $(cat {people.token_file(VIEWER)})" {stack.address} list'
     yield ""
-    yield "Ctrl-C ends everything."
+    yield "Ctrl-C stops everything."
 
 
 def _example(stack: DevStack, flow_type: str) -> str:

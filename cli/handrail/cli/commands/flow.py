@@ -1,4 +1,4 @@
-"""`handrail flow`: start flows, look at them, step in."""
+"""`handrail flow`: starts flows, shows them, intervenes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEFAULT_LIMIT = 50
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_start(verbs)
     _add_list(verbs)
@@ -36,8 +36,10 @@ def _add_start(verbs: Parsers) -> None:
     parser.add_argument(
         "--data", required=True, metavar="JSON", help="first event as JSON; @FILE reads a file, - stdin"
     )
-    parser.add_argument("--type", default="", metavar="NAME", help="full name of the first event, where several may be")
-    parser.add_argument("--key", default="", help="business key: the same key gives the same flow")
+    parser.add_argument(
+        "--type", default="", metavar="NAME", help="full name of the first event, if the flow type has several"
+    )
+    parser.add_argument("--key", default="", help="business key (idempotency key): the same key returns the same flow")
     add_request_id(parser)
     add_settings(parser, CALLER)
     parser.set_defaults(run=_start)
@@ -62,7 +64,7 @@ def _start(arguments: argparse.Namespace) -> Exit:
 
 
 def _text(argument: str) -> str:
-    """The text that an argument is, or that the file it names holds."""
+    """Returns the argument itself, or the text of the file that it names."""
     try:
         if argument == "-":
             return sys.stdin.read()
@@ -71,15 +73,17 @@ def _text(argument: str) -> str:
         raise CommandError(f"--data: {error.filename} can't be read: {error.strerror}", Exit.USAGE) from None
     except UnicodeDecodeError as error:
         raise CommandError(
-            f"--data: {argument.removeprefix('@')} is no UTF-8 text: {error.reason}", Exit.USAGE
+            f"--data: {argument.removeprefix('@')} is not UTF-8 text: {error.reason}", Exit.USAGE
         ) from None
 
 
 def _add_list(verbs: Parsers) -> None:
     parser = verbs.add_parser("list", help="list flows, newest first", allow_abbrev=False)
-    parser.add_argument("--type", default="", metavar="TYPE", help="flows of this type alone")
-    parser.add_argument("--status", default="", type=str.upper, choices=_STATUSES, help="flows of this status alone")
-    parser.add_argument("--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most so many (50)")
+    parser.add_argument("--type", default="", metavar="TYPE", help="only flows of this type")
+    parser.add_argument("--status", default="", type=str.upper, choices=_STATUSES, help="only flows with this status")
+    parser.add_argument(
+        "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N flows [default 50]"
+    )
     add_settings(parser, CALLER)
     parser.set_defaults(run=_list)
 

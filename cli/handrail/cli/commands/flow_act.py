@@ -1,4 +1,4 @@
-"""`handrail flow plan|compensate|cancel|retry|resolve`: what a person does to a flow."""
+"""`handrail flow plan|compensate|cancel|retry|resolve`: a person's interventions in a flow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handrail.v1 import flow_service_pb2 as pb
 
 
 def add(verbs: Parsers) -> None:
-    """Add the parsers."""
+    """Adds the parsers."""
     _add_plan(verbs)
     _add_compensate(verbs)
     _add_cancel(verbs)
@@ -21,8 +21,10 @@ def add(verbs: Parsers) -> None:
 
 
 def _add_plan(verbs: Parsers) -> None:
-    parser = _add_verb(verbs, "plan", "say what a compensation would undo, and do nothing")
-    parser.add_argument("--to-step", default="", metavar="STEP", help="back to this step; else all")
+    parser = _add_verb(verbs, "plan", "show what a compensation would undo, without doing it")
+    parser.add_argument(
+        "--to-step", default="", metavar="STEP", help="compensate back to this step [default: everything]"
+    )
     parser.set_defaults(run=_plan)
 
 
@@ -48,14 +50,16 @@ def _plan(arguments: argparse.Namespace) -> Exit:
         rows += [("", "run again", e.step, e.agent, e.type, effect_status(e)) for e in plan.run_again]
         rows += [("", "awaited", run.step, run.agent, "outcome unknown", "") for run in plan.unknown]
         asked.output.table(
-            ("", "WHAT", "STEP", "AGENT", "EFFECT", "STATUS"), rows, empty="Nothing was done that could be undone."
+            ("", "WHAT", "STEP", "AGENT", "EFFECT", "STATUS"), rows, empty="There are no effects to undo."
         )
     return Exit.OK
 
 
 def _add_compensate(verbs: Parsers) -> None:
-    parser = _add_verb(verbs, "compensate", "halt a flow and undo what it did", decides=True)
-    parser.add_argument("--to-step", default="", metavar="STEP", help="back to this step; else all")
+    parser = _add_verb(verbs, "compensate", "halt a flow and undo its effects", decides=True)
+    parser.add_argument(
+        "--to-step", default="", metavar="STEP", help="compensate back to this step [default: everything]"
+    )
     _add_run_again(parser)
     parser.set_defaults(run=_compensate)
 
@@ -73,8 +77,8 @@ def _compensate(arguments: argparse.Namespace) -> Exit:
 
 
 def _add_cancel(verbs: Parsers) -> None:
-    parser = _add_verb(verbs, "cancel", "halt a flow, undo what it did, end it cancelled", decides=True)
-    parser.add_argument("--keep-effects", action="store_true", help="leave what was done as it is")
+    parser = _add_verb(verbs, "cancel", "halt a flow, undo its effects, and cancel it", decides=True)
+    parser.add_argument("--keep-effects", action="store_true", help="do not undo the effects")
     parser.set_defaults(run=_cancel)
 
 
@@ -90,9 +94,9 @@ def _cancel(arguments: argparse.Namespace) -> Exit:
 
 
 def _add_retry(verbs: Parsers) -> None:
-    parser = _add_verb(verbs, "retry", "have a failed, finished or undone step done again", decides=True)
+    parser = _add_verb(verbs, "retry", "run a failed, finished or undone step again", decides=True)
     parser.add_argument("step", metavar="STEP", help="the step")
-    parser.add_argument("--root", default="", help="root of its run, where it has several")
+    parser.add_argument("--root", default="", help="root of its run, if the step has several")
     _add_run_again(parser)
     parser.set_defaults(run=_retry)
 
@@ -115,7 +119,7 @@ def _add_resolve(verbs: Parsers) -> None:
     parser.add_argument(
         "choice", metavar="CHOICE", type=spelled, choices=choices(), help=f"one of {', '.join(choices())}"
     )
-    parser.add_argument("--escalation", default="", metavar="ID", help="which one, where several are open")
+    parser.add_argument("--escalation", default="", metavar="ID", help="which escalation, if several are open")
     _add_run_again(parser)
     parser.set_defaults(run=_resolve)
 
@@ -139,7 +143,7 @@ def _add_run_again(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="STEP",
-        help="let this step run a second time, though what it did stands; once for each such step",
+        help="consent that this step runs again although its effects stand; repeat for each such step",
     )
 
 
@@ -147,8 +151,8 @@ def _add_verb(verbs: Parsers, name: str, text: str, *, decides: bool = False) ->
     parser = verbs.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
     parser.add_argument("flow_id", metavar="FLOW", help="flow id")
     if decides:
-        parser.add_argument("--reason", required=True, help="why, for people; it is recorded")
-        parser.add_argument("--etag", default="", help="only if the flow is as it was when this etag was read")
+        parser.add_argument("--reason", required=True, help="the reason, for people; it is recorded")
+        parser.add_argument("--etag", default="", help="act only if the flow has not changed since this etag was read")
         add_request_id(parser)
     add_settings(parser, CALLER)
     return parser

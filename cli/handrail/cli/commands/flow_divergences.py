@@ -22,13 +22,13 @@ _KEYS: dict[str, Callable[[pb.DivergenceCount], str]] = {
 
 
 def add(verbs: Parsers) -> None:
-    """Add the parser."""
+    """Adds the parser."""
     parser = verbs.add_parser(
         "divergences", help="list what agents did that the templates do not foresee, newest first", allow_abbrev=False
     )
-    parser.add_argument("--flow-type", default="", metavar="TYPE", help="in flows of this type alone")
-    parser.add_argument("--agent", default="", help="by this agent alone")
-    parser.add_argument("--since", type=since, metavar="WHEN", help="not what is older: 24h, or 2026-11-22T21:00:00Z")
+    parser.add_argument("--flow-type", default="", metavar="TYPE", help="only in flows of this type")
+    parser.add_argument("--agent", default="", help="only by this agent")
+    parser.add_argument("--since", type=since, metavar="WHEN", help="omit older ones: 24h, or 2026-11-22T21:00:00Z")
     parser.add_argument(
         "--by", action="append", choices=_KEYS, help="count them by agent, template version or kind; may be repeated"
     )
@@ -37,7 +37,7 @@ def add(verbs: Parsers) -> None:
         type=positive,
         default=_DEFAULT_LIMIT,
         metavar="N",
-        help="list at most so many (50); counts are whole",
+        help="maximum number to list [default 50]; counts are complete",
     )
     add_settings(parser, CALLER)
     parser.set_defaults(run=_divergences)
@@ -106,7 +106,7 @@ def _counted(count: pb.DivergenceCount) -> dict[str, object]:
 def added_up(
     counts: Iterable[pb.DivergenceCount], by: Sequence[str]
 ) -> list[tuple[tuple[str, ...], pb.DivergenceCount]]:
-    """Counts of pages, newest first, added up by these keys; most first. The example is the newest of each."""
+    """Sums the counts of all pages by these keys, the largest first; each example is the newest one."""
     total: dict[tuple[str, ...], pb.DivergenceCount] = {}
     for count in counts:
         key = tuple(_KEYS[each](count) for each in by)

@@ -1,4 +1,4 @@
-"""`handrail flow show|events`: a flow as it stands or stood, and what happened in it."""
+"""`handrail flow show|events`: the current or a past state of a flow, and its events."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from handrail.v1.event_pb2 import RecordedEvent
 
 
 def add(verbs: Parsers) -> None:
-    """Add the parsers."""
-    show = verbs.add_parser("show", help="show a flow, what is owed next, and by whom", allow_abbrev=False)
+    """Adds the parsers."""
+    show = verbs.add_parser("show", help="show a flow, what it waits for, and from whom", allow_abbrev=False)
     show.add_argument("flow_id", metavar="FLOW", help="flow id")
     when = show.add_mutually_exclusive_group()
-    when.add_argument("--as-of-sequence", type=positive, default=0, metavar="N", help="as it was at this sequence")
+    when.add_argument("--as-of-sequence", type=positive, default=0, metavar="N", help="the flow at this sequence")
     when.add_argument(
-        "--as-of-time", type=moment, default=None, metavar="TIME", help="as it was then: 2026-11-22T21:00:00Z"
+        "--as-of-time", type=moment, default=None, metavar="TIME", help="the flow at this time: 2026-11-22T21:00:00Z"
     )
     add_settings(show, CALLER)
     show.set_defaults(run=_show)
-    events = verbs.add_parser("events", help="list what happened in a flow, in order", allow_abbrev=False)
+    events = verbs.add_parser("events", help="list the events of a flow, in order", allow_abbrev=False)
     events.add_argument("flow_id", metavar="FLOW", help="flow id")
     add_settings(events, CALLER)
     events.set_defaults(run=_events)
@@ -59,7 +59,7 @@ def _show(arguments: argparse.Namespace) -> Exit:
 
 
 def print_flow(output: Output, flow: pb.Flow) -> None:
-    """A flow for people: where it stands, then what there is of everything else."""
+    """Prints a flow for people: its status, then its parts."""
     output.fields(
         [
             ("flow", flow.flow_id),
@@ -126,7 +126,7 @@ def print_flow(output: Output, flow: pb.Flow) -> None:
 
 
 def votes(approval: pb.Approval) -> str:
-    """Who voted what: `anna yes, ben no`."""
+    """Lists who voted what: `anna yes, ben no`."""
     return ", ".join(f"{vote.voter} {'yes' if vote.approve else 'no'}" for vote in approval.votes)
 
 
@@ -152,12 +152,12 @@ def _events(arguments: argparse.Namespace) -> Exit:
 
 
 def opened(asked: Session, recorded: RecordedEvent) -> object:
-    """A recorded event as JSON, with its domain message opened."""
+    """Returns a recorded event as JSON, with its domain message opened."""
     return asked.to_json(recorded, recorded.event.flow_type, recorded.event.template_version)
 
 
 def row(asked: Session, recorded: RecordedEvent) -> tuple[object, ...]:
-    """A recorded event as a row: what does not count says why."""
+    """Returns a recorded event as a table row; a void event says why."""
     event = recorded.event
     data = asked.to_json(event.data, event.flow_type, event.template_version)
     data.pop("@type", None)

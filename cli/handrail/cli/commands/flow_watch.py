@@ -1,4 +1,4 @@
-"""`handrail flow watch`: a line for each event, as it is stored."""
+"""`handrail flow watch`: prints a line for each event when it is stored."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _PAUSE = 0.5
 
 
 def add(verbs: Parsers) -> None:
-    """Add the parser."""
+    """Adds the parser."""
     parser = verbs.add_parser(
         "watch",
-        help="print each event of a flow as it is stored",
-        description="Print each event of a flow as it is stored, until the flow is over. After a lost connection it "
-        "goes on where it was; --timeout bounds how long the coordinator may be away.",
+        help="print each event of a flow when it is stored",
+        description="Print each event of a flow when it is stored, until the flow ends. After a lost connection it "
+        "continues where it stopped; --timeout limits how long the coordinator may be unavailable.",
         allow_abbrev=False,
     )
     parser.add_argument("flow_id", metavar="FLOW", help="flow id")
-    parser.add_argument("--after", type=int, default=0, metavar="SEQUENCE", help="events behind this sequence alone")
-    parser.add_argument("--follow", action="store_true", help="go on when the flow is over: it may be reopened")
+    parser.add_argument("--after", type=int, default=0, metavar="SEQUENCE", help="only events after this sequence")
+    parser.add_argument("--follow", action="store_true", help="continue after the end of the flow: it may be reopened")
     add_settings(parser, CALLER)
     parser.set_defaults(run=_watch)
 
@@ -51,12 +51,12 @@ def _watch(arguments: argparse.Namespace) -> Exit:
                     raise
             else:
                 heard = clock.monotonic()
-            # The server drains, or is away: another replica, or the same one, goes on.
+            # The server is draining or unavailable: another replica, or the same one, continues.
             clock.sleep(_PAUSE)
 
 
 class _Watch:
-    """What was seen so far, so that a new connection goes on from there."""
+    """What was printed so far, so that a new connection continues there."""
 
     def __init__(self, asked: Session, arguments: argparse.Namespace) -> None:
         self._asked = asked
@@ -65,7 +65,7 @@ class _Watch:
         self.sequence: int = arguments.after
 
     def until_it_ends(self) -> bool:
-        """Print events until the stream ends; whether that is all."""
+        """Prints events until the stream ends; returns whether the watch is finished."""
         client = self._asked.client
         request = pb.WatchFlowRequest(flow_id=self._flow_id, after_sequence=self.sequence)
         for response in client.stream(client.flows.WatchFlow, request):
@@ -77,7 +77,7 @@ class _Watch:
         return False
 
     def _more(self, response: pb.WatchFlowResponse) -> bool:
-        """Whether events behind this one are stored already: then the end is not the end yet."""
+        """Tells whether later events are stored already: then this end is not the last word."""
         request = pb.GetFlowRequest(flow_id=self._flow_id)
         flow = self._asked.client.call(self._asked.client.flows.GetFlow, request).flow
         return flow.last_sequence > response.sequence

@@ -1,4 +1,4 @@
-"""`handrail health`: whether a part of an installation does its work; for health checks of containers."""
+"""`handrail health`: whether a part of an installation works; for health checks of containers."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import agent_filters
 from handrail.mesh.streams.workers import live_workers
 
-# The stubs are older than the message.
+# The type stubs lag behind the message.
 _ListRequest = health_pb2.HealthListRequest  # type: ignore[attr-defined]
 
 _PARTS = "handrail.part."
-"""Before the names of parts in what `Health.List` answers: docs/operations.md has them."""
+"""The prefix of part names in the answers of `Health.List`; see docs/operations.md."""
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
-    parser.description = "Exit 0 where the part does its work, 1 where it does not, 3 where it does not answer."
+    """Adds the command's arguments to its parser."""
+    parser.description = "Exit with 0 if the part works, 1 if it does not, 3 if it does not answer."
     parts = parser.add_subparsers(metavar="PART", required=True)
 
-    broker = parts.add_parser("broker", help="a nats-server: JetStream is there", allow_abbrev=False)
+    broker = parts.add_parser("broker", help="a nats-server: JetStream is available", allow_abbrev=False)
     broker.add_argument("url", metavar="URL", help="its monitoring address, such as http://127.0.0.1:8222")
     add_settings(broker, [table.TIMEOUT])
     broker.set_defaults(run=_broker)
 
-    coordinator = parts.add_parser("coordinator", help="a coordinator: it serves", allow_abbrev=False)
+    coordinator = parts.add_parser("coordinator", help="a coordinator: it is serving", allow_abbrev=False)
     add_settings(coordinator, [table.ADDRESS, table.TIMEOUT])
     coordinator.set_defaults(run=_coordinator)
 
@@ -61,7 +61,7 @@ def _broker(arguments: argparse.Namespace) -> Exit:
         with urllib.request.urlopen(url, timeout=timeout.total_seconds()):
             return Exit.OK
     except urllib.error.HTTPError as error:
-        raise CommandError(f"{arguments.url} is not healthy: {error.reason}") from None
+        raise CommandError(f"{arguments.url} is unhealthy: {error.reason}") from None
     except (OSError, ValueError) as error:
         raise CommandError(f"{arguments.url} does not answer: {error}", Exit.UNREACHABLE) from None
 
@@ -74,12 +74,12 @@ def _coordinator(arguments: argparse.Namespace) -> Exit:
             return Exit.OK
         broken = _broken_parts(channel, timeout)
     if broken:
-        raise CommandError(f"{address} is not healthy: {', '.join(broken)}; its log says more")
-    raise CommandError(f"{address} does not serve", Exit.UNREACHABLE)
+        raise CommandError(f"{address} is unhealthy: {', '.join(broken)}; see its log")
+    raise CommandError(f"{address} is not serving", Exit.UNREACHABLE)
 
 
 def _broken_parts(channel: grpc.Channel, timeout: timedelta) -> list[str]:
-    """What the coordinator behind a channel finds broken; empty where it does not answer."""
+    """Returns the broken parts that the coordinator reports; empty if it does not answer."""
     try:
         answer = HealthStub(channel).List(_ListRequest(), timeout=timeout.total_seconds())  # type: ignore[attr-defined]
     except grpc.RpcError:
@@ -98,37 +98,39 @@ def _agent(arguments: argparse.Namespace) -> Exit:
     if not waiting:
         raise CommandError(f"no worker of {name} asks for work")
     if stuck:
-        raise CommandError(f"{len(stuck)} handlers of {name} do not end though their time is up: {'; '.join(stuck)}")
+        raise CommandError(
+            f"{len(stuck)} handlers of {name} do not end although their attempts are over: {'; '.join(stuck)}"
+        )
     return Exit.OK
 
 
 async def _seen(name: str, settings: table.Settings) -> tuple[bool, list[str]]:
-    """Whether a worker's request is open at the agent's durable, or work is in a worker's hands; and what is stuck."""
+    """Tells whether a worker asks for work or holds some, and which handlers are stuck."""
     timeout = settings.value(table.TIMEOUT)
     async with await NatsBus.connect(bus_settings(settings, name)) as bus:
         try:
             info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{durable(name)}", timeout=timeout)
         except ApiError as error:
             why = await _why_no_durable(bus, name, error)
-            raise CommandError(f"{name} has no durable: {why}") from None
+            raise CommandError(f"agent {name} has no durable consumer: {why}") from None
         workers = await live_workers(bus, [name])
     return bool(info.get("num_waiting") or info.get("num_ack_pending")), workers[name].stuck
 
 
 async def _why_no_durable(bus: Bus, name: str, error: ApiError) -> str:
-    """Why the broker has no durable of this agent, and what to do: an activation makes the durable."""
+    """Explains why this agent has no durable on the broker, and what to do: an activation creates it."""
     if error.code != CONSUMER_NOT_FOUND:
-        return f"{error.description}; a coordinator makes what is missing, or says in its log why it does not"
+        return f"{error.description}; a coordinator creates what is missing, or its log says why not"
     catalog = Catalog(bus)
     await catalog.refresh()
     stored = [each for each in catalog.all() if name in agent_filters([each])]
     if not stored:
-        return "no stored template has a step of it, so there is no work to ask for; store and activate one that has"
+        return "no stored template has a step for it, so it has no work; store and activate a template that has one"
     for template in stored:
         if any(each.version == template.version for each in catalog.activations(template.name)):
             return (
-                f"it was deleted, for {template.name}@{template.version}, which was activated, has a step of it; a "
-                "coordinator makes it anew within ten seconds: start one, or see in its log why it does not"
+                f"it was deleted: {template.name}@{template.version} was activated and has a step for it; a "
+                "coordinator recreates it within ten seconds: start one, or see its log"
             )
     named = ", ".join(f"{each.name}@{each.version}" for each in stored)
-    return f"no template with a step of it was ever activated; activate one of those that are stored: {named}"
+    return f"no template with a step for it was ever activated; activate a stored one: {named}"

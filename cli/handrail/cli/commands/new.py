@@ -1,4 +1,4 @@
-"""`handrail new`: a project of one's own, to begin with."""
+"""`handrail new`: creates a project to start from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from handrail.cli.project.scaffold import write
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     parser.description = (
-        "Write a project that runs: contracts, a template, two agents, tests and a Makefile. docs/first-agent.md goes "
-        "on from there."
+        "Write a working project: contracts, a template, two agents, tests and a Makefile. docs/first-agent.md goes on "
+        "from there."
     )
     parser.add_argument("name", metavar="NAME", help="flow type and Python package, such as loans; the folder's name")
     parser.set_defaults(run=_new)

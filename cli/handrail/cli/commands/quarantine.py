@@ -1,4 +1,4 @@
-"""`handrail quarantine`: messages that broke their contract."""
+"""`handrail quarantine`: messages that broke their contract (the dead-letter queue)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ _BYTES_A_LINE = 16
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    listing = verbs.add_parser("list", help="list them, oldest first", allow_abbrev=False)
-    listing.add_argument("--type", default="", metavar="TYPE", help="flows of this type alone")
-    listing.add_argument("--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most so many (50)")
+    listing = verbs.add_parser("list", help="list quarantined messages, oldest first", allow_abbrev=False)
+    listing.add_argument("--type", default="", metavar="TYPE", help="only flows of this type")
+    listing.add_argument(
+        "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N messages [default 50]"
+    )
     add_settings(listing, CALLER)
     listing.set_defaults(run=_list)
 
-    show = verbs.add_parser("show", help="show one with its bytes", allow_abbrev=False)
+    show = verbs.add_parser("show", help="show a message with its bytes", allow_abbrev=False)
     show.add_argument("quarantine_id", type=positive, metavar="ID", help="id as listed")
     add_settings(show, CALLER)
     show.set_defaults(run=_show)
@@ -46,7 +48,7 @@ def _list(arguments: argparse.Namespace) -> Exit:
                     (m.quarantine_id, time(m.time), m.flow_id, m.message.reporter, _reason(m), m.message.detail)
                     for m in found
                 ],
-                empty="Nothing is in quarantine.",
+                empty="The quarantine is empty.",
             )
     return Exit.OK
 
@@ -77,7 +79,7 @@ def _show(arguments: argparse.Namespace) -> Exit:
 
 
 def hex_dump(body: bytes) -> list[str]:
-    """Bytes in hex with their characters beside, sixteen a line."""
+    """Formats bytes in hex with their characters beside, sixteen per line."""
     lines = []
     for start in range(0, len(body), _BYTES_A_LINE):
         part = body[start : start + _BYTES_A_LINE]

@@ -1,4 +1,4 @@
-"""`handrail template`: check, store and activate flow templates."""
+"""`handrail template`: checks, stores and activates flow templates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from handrail.v1.template_pb2 import FlowTemplate
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
     fill_check(verbs)
@@ -43,8 +43,10 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
     put = verbs.add_parser("put", help="check and store a version", allow_abbrev=False)
     put.add_argument("file", type=Path, metavar="FILE", help="template in YAML")
-    put.add_argument("--activate", action="store_true", help="new flows begin with it, unless a newer one is active")
-    put.add_argument("--reason", default="", help="why it is activated, for people; it is recorded")
+    put.add_argument(
+        "--activate", action="store_true", help="activate it for new flows, unless a newer version is active"
+    )
+    put.add_argument("--reason", default="", help="the reason for the activation, for people; it is recorded")
     add_force(put)
     add_contracts(put)
     add_settings(put, CALLER)
@@ -53,7 +55,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     template_activate.add(verbs)
 
     listing = verbs.add_parser("list", help="list stored versions", allow_abbrev=False)
-    listing.add_argument("name", nargs="?", default="", metavar="NAME", help="flow type; else all")
+    listing.add_argument("name", nargs="?", default="", metavar="NAME", help="flow type [default: all]")
     add_settings(listing, CALLER)
     listing.set_defaults(run=_list)
 
@@ -69,7 +71,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _put(arguments: argparse.Namespace) -> Exit:
     template = read_template(arguments.file)
     contracts = read_contracts(arguments.contracts)
-    # The server says the same; here every finding is shown, whole, with its place and its remedy.
+    # The server checks the same; here every finding is shown in full, with its location and remedy.
     findings = findings_of(arguments.file, contracts)
     with session(arguments) as asked:
         if any(map(is_error, findings)):
@@ -96,7 +98,7 @@ def _put(arguments: argparse.Namespace) -> Exit:
 def _activated_if_newer(
     asked: Session, template: FlowTemplate, arguments: argparse.Namespace
 ) -> pb.ActivateTemplateResponse | None:
-    """The activation; None where this version or a newer one is active. Rolling back is `template rollback`."""
+    """Activates the version; None if this version or a newer one is active. `template rollback` goes back."""
     active = [each.version for each in listed(asked, template.name) if each.active]
     if active and active[0] >= template.version:
         return None

@@ -1,4 +1,4 @@
-"""`handrail template activate|rollback|log`: which version new flows begin with, and who said so."""
+"""`handrail template activate|rollback|log`: which version new flows start with, and who decided so."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from handrail.mesh.template.activations import version_before
 from handrail.v1 import template_service_pb2 as pb
 
 RELOAD = (
-    "The broker's permissions have changed: generate them anew (handrail nats-permissions) and reload the nats-servers."
+    "The broker's permissions have changed: regenerate them (handrail nats-permissions) and reload the nats-servers."
 )
 _SHOWN = 50
 _ALL = 100_000
 
 
 def add(verbs: Parsers) -> None:
-    """Add the parsers."""
+    """Adds the parsers."""
     _add_activate(verbs)
     _add_rollback(verbs)
     _add_log(verbs)
 
 
 def _add_activate(verbs: Parsers) -> None:
-    parser = verbs.add_parser("activate", help="new flows begin with this version", allow_abbrev=False)
+    parser = verbs.add_parser("activate", help="start new flows with this version", allow_abbrev=False)
     add_version(parser)
-    parser.add_argument("--reason", default="", help="why, for people; it is recorded")
+    parser.add_argument("--reason", default="", help="the reason, for people; it is recorded")
     add_force(parser)
     add_request_id(parser)
     add_settings(parser, CALLER)
@@ -37,8 +37,10 @@ def _add_activate(verbs: Parsers) -> None:
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
-    """Add `--force` of what activates a version."""
-    parser.add_argument("--force", action="store_true", help="though no live worker of an agent fits it")
+    """Adds `--force` to a command that activates a version."""
+    parser.add_argument(
+        "--force", action="store_true", help="activate even if no live worker of an agent fits the version"
+    )
 
 
 def _activate(arguments: argparse.Namespace) -> Exit:
@@ -53,37 +55,37 @@ def _activate(arguments: argparse.Namespace) -> Exit:
 
 
 def activation(asked: Session, version: Version, reason: str, *, force: bool) -> pb.ActivateTemplateResponse:
-    """Activate a version; `force` does so though no live worker of an agent fits it."""
+    """Activates a version; with `force` even if no live worker of an agent fits it."""
     request = pb.ActivateTemplateRequest(name=version.name, version=version.number, reason=reason, force=force)
     return asked.client.call(asked.client.templates.ActivateTemplate, request)
 
 
 def print_activation(output: Output, name: str, activated: pb.ActivateTemplateResponse) -> None:
-    """An activation for people."""
+    """Prints an activation for people."""
     output.text(f"{name} version {activated.activation.version} is active")
     print_warnings(output, activated)
 
 
 def print_warnings(output: Output, activated: pb.ActivateTemplateResponse) -> None:
-    """What is to be done after an activation."""
+    """Prints what to do after an activation."""
     for each in activated.unfit_agents:
         output.text(
-            f"No live worker of {each.agent} fits it ({each.problem}): its steps wait until one that does is started."
+            f"No live worker of {each.agent} fits it ({each.problem}): its steps wait until a fitting one starts."
         )
     if activated.permissions_changed:
         output.text(RELOAD)
 
 
 def _add_rollback(verbs: Parsers) -> None:
-    text = "new flows begin with the version before the present one again"
+    text = "start new flows with the previously active version again"
     parser = verbs.add_parser(
         "rollback",
         help=text,
-        description=f"{text.capitalize()}, or with an older one that --to names. Flows that run keep their version.",
+        description=f"{text.capitalize()}, or with an older one named by --to. Running flows keep their version.",
         allow_abbrev=False,
     )
     parser.add_argument("name", metavar="NAME", help="flow type")
-    parser.add_argument("--reason", required=True, help="why, for people; it is recorded")
+    parser.add_argument("--reason", required=True, help="the reason, for people; it is recorded")
     add_force(parser)
     parser.add_argument("--to", type=positive, default=0, metavar="VERSION", help="this older version")
     add_request_id(parser)
@@ -102,26 +104,26 @@ def _rollback(arguments: argparse.Namespace) -> Exit:
         if asked.output.is_json:
             asked.output.document({"name": name, "rolledBackFrom": left, **plain(activated)})
             return Exit.OK
-        asked.output.text(f"{name} is rolled back from version {left} to {target}: new flows begin with {target}")
+        asked.output.text(f"{name} is rolled back from version {left} to {target}: new flows start with {target}")
         print_warnings(asked.output, activated)
         asked.output.text(_left_behind(asked, Version(name, left), target))
     return Exit.OK
 
 
 def _left_behind(asked: Session, left: Version, target: int) -> str:
-    """What becomes of the flows on the version that was left; the newest ones are counted, all would take its time."""
+    """Reports the flows on the abandoned version; only the newest are counted, because counting all takes long."""
     try:
         usage = asked.client.call(asked.client.templates.GetTemplateUsage, pb.GetTemplateUsageRequest(name=left.name))
     except CommandError as error:
-        # The rollback is done, whatever comes of this.
-        return f"Flows that run on version {left.number} keep it; how many they are could not be told: {error.text}"
+        # The rollback is done, even if this fails.
+        return f"Flows on version {left.number} keep it; they could not be counted: {error.text}"
     running = sum(each.running_flows for each in usage.versions if each.version == left.number)
     if not running and not usage.next_page_token:
         return f"No flow runs on version {left.number}."
     seen = f" among the {usage.flows_examined} newest" if usage.next_page_token else ""
     flows = "1 flow runs" if running == 1 else f"{running} flows run"
     return (
-        f"{flows} on version {left.number}{seen}, and it stays theirs. Which of them can move: "
+        f"{flows} on version {left.number}{seen}and keep it. To see which can move: "
         f"handrail template migrate {left.name} --from {left.number} --to {target} --plan"
     )
 
@@ -130,12 +132,10 @@ def _require_older(name: str, target: int, active: int) -> None:
     if not active:
         raise CommandError(f"no version of {name} is active: there is nothing to roll back from")
     if not target:
-        raise CommandError(
-            f"no older version than {name}@{active} was active; name one that is stored with --to VERSION"
-        )
+        raise CommandError(f"no version older than {name}@{active} was active; name a stored one with --to VERSION")
     if target >= active:
         raise CommandError(
-            f"{name}@{target} is no older than the active {active}; for a newer one: handrail template activate "
+            f"{name}@{target} is not older than the active {active}; for a newer one: handrail template activate "
             f"{name}@{target}",
             Exit.USAGE,
         )
@@ -146,7 +146,7 @@ def _add_log(verbs: Parsers) -> None:
     parser = verbs.add_parser("log", help=text, description=f"{text.capitalize()}, newest first.", allow_abbrev=False)
     parser.add_argument("name", metavar="NAME", help="flow type")
     parser.add_argument(
-        "--limit", type=positive, default=_SHOWN, metavar="N", help=f"at most so many, default {_SHOWN}"
+        "--limit", type=positive, default=_SHOWN, metavar="N", help=f"maximum number of entries [default {_SHOWN}]"
     )
     add_settings(parser, CALLER)
     parser.set_defaults(run=_log)
@@ -161,7 +161,7 @@ def _log(arguments: argparse.Namespace) -> Exit:
             asked.output.table(
                 ("N", "TIME", "VERSION", "WHAT", "BY", "REASON"),
                 map(_row, log),
-                empty=f"No version of {arguments.name} was activated yet.",
+                empty=f"No version of {arguments.name} has been activated yet.",
             )
     return Exit.OK
 
@@ -173,7 +173,7 @@ def _row(entry: pb.LoggedActivation) -> tuple[object, ...]:
 
 
 def _log_of(asked: Session, name: str, limit: int) -> list[pb.LoggedActivation]:
-    """The newest entries of the log, newest first."""
+    """Returns the newest entries of the log, newest first."""
     request = pb.ListActivationsRequest(name=name)
     method = asked.client.templates.ListActivations
     return list(asked.client.listed(method, request, items=lambda page: page.activations, limit=limit))

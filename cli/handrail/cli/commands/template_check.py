@@ -21,7 +21,7 @@ _Found = list[tuple[Path, Finding]]
 
 
 def fill_check(verbs: Parsers) -> None:
-    """Add the verb."""
+    """Adds the verb."""
     check = verbs.add_parser("check", help="check templates without a server", allow_abbrev=False)
     check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="template in YAML")
     add_contracts(check)

@@ -1,4 +1,4 @@
-"""`handrail template diff`: what changes for flows from one version to another, in sentences."""
+"""`handrail template diff`: what changes for flows between two versions, in sentences."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from handrail.mesh.template import Template
 
 
 def add(verbs: Parsers) -> None:
-    """Add the parser."""
-    text = "say what changes for flows from one version to another"
+    """Adds the parser."""
+    text = "show what changes for flows between two versions"
     parser = verbs.add_parser("diff", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
     add_sources(parser, "old", "new")
-    parser.add_argument("--exit-code", action="store_true", help="exit with 1 where anything changes")
+    parser.add_argument("--exit-code", action="store_true", help="exit with 1 if anything changes")
     add_settings(parser, CALLER)
     parser.set_defaults(run=_diff)
 

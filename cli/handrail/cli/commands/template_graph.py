@@ -1,4 +1,4 @@
-"""`handrail template graph`: a template as a picture."""
+"""`handrail template graph`: draws a template."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _FORMATS = {"mermaid": mermaid, "svg": svg}
 
 
 def add(verbs: Parsers) -> None:
-    """Add the parser."""
+    """Adds the parser."""
     text = "draw a template, as a Mermaid flowchart or as SVG"
     parser = verbs.add_parser("graph", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
     parser.add_argument("source", type=source, metavar=METAVAR, help="a stored version, or a template in YAML")
-    parser.add_argument("--format", choices=_FORMATS, default="mermaid", help="what to print, default mermaid")
+    parser.add_argument("--format", choices=_FORMATS, default="mermaid", help="output format [default mermaid]")
     add_settings(parser, [each for each in CALLER if each is not table.OUTPUT])
     parser.set_defaults(run=_graph)
 

@@ -1,4 +1,4 @@
-"""`handrail template infer`: a template proposed from recorded traffic, as YAML with the evidence in its comments."""
+"""`handrail template infer`: proposes a template from recorded traffic, as YAML with the evidence in its comments."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ _AT_ONCE = 8
 
 
 def fill_infer(verbs: Parsers) -> None:
-    """Add the verb."""
+    """Adds the verb."""
     parser = verbs.add_parser("infer", help="propose a template from recorded traffic, as YAML", allow_abbrev=False)
     parser.add_argument("flow_type", metavar="TYPE", help="flow type")
-    parser.add_argument("--since", type=since, metavar="WHEN", help="flows begun since: 24h, or 2026-11-22T21:00:00Z")
     parser.add_argument(
-        "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="the newest flows, at most so many (500)"
+        "--since", type=since, metavar="WHEN", help="only flows started since: 24h, or 2026-11-22T21:00:00Z"
+    )
+    parser.add_argument(
+        "--limit",
+        type=positive,
+        default=_DEFAULT_LIMIT,
+        metavar="N",
+        help="at most N flows, newest first [default 500]",
     )
     add_settings(parser, CALLER)
     parser.set_defaults(run=_infer)
@@ -39,8 +45,8 @@ def _infer(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
         flows = _flows(asked, arguments.flow_type, arguments.since, arguments.limit)
         if not flows:
-            raise CommandError(f"there is no {arguments.flow_type} flow to infer a template from", Exit.NOT_FOUND)
-        # The contracts to read the messages with; what the stored template says of them is not looked at.
+            raise CommandError(f"flow type {arguments.flow_type} has no flow to infer a template from", Exit.NOT_FOUND)
+        # Only the contracts are used, to read the messages; the stored template's content is ignored.
         contracts = asked.contracts(arguments.flow_type, max(flow.template_version for flow in flows))
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             traffic = list(threads.map(lambda flow: _traffic(asked, flow), flows))
@@ -59,7 +65,7 @@ def _infer(arguments: argparse.Namespace) -> Exit:
 
 
 def _flows(asked: Session, flow_type: str, begun: datetime | None, limit: int) -> list[pb.Flow]:
-    """The newest flows of the type, as far back as was asked."""
+    """Returns the newest flows of the type, as far back as requested."""
     request = pb.ListFlowsRequest(flow_type=flow_type)
     newest_first = asked.client.listed(
         asked.client.flows.ListFlows, request, items=lambda page: page.flows, limit=limit
@@ -78,7 +84,7 @@ def _traffic(asked: Session, flow: pb.Flow) -> Traffic:
 
 
 def recorded(events: Iterable[RecordedEvent]) -> list[Recorded]:
-    """Events of the API as the stream has them."""
+    """Converts events of the API to recorded events."""
     return [
         Recorded(
             Address(

@@ -1,4 +1,4 @@
-"""`handrail template migrate`: move running flows to another version, each by one recorded decision."""
+"""`handrail template migrate`: moves running flows to another version, each with one recorded decision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXAMPLES = 3
 
 @dataclass(slots=True)
 class _Account:
-    """What became of the flows. `stay` are those that can't move, by reason; `over` ended before their turn came."""
+    """The result of a migration. `stay` lists by reason the flows that can't move; `over` ended before their turn."""
 
     moved: list[str] = field(default_factory=list)
     over: list[str] = field(default_factory=list)
@@ -35,24 +35,26 @@ class _Account:
 
 
 def fill_migrate(verbs: Parsers) -> None:
-    """Add the verb."""
+    """Adds the verb."""
     migrate = verbs.add_parser(
-        "migrate", help="move running flows to another version, or say which can", allow_abbrev=False
+        "migrate", help="move running flows to another version, or show which can move", allow_abbrev=False
     )
     migrate.add_argument("name", metavar="NAME", help="flow type")
     migrate.add_argument("--to", type=positive, required=True, metavar="VERSION", help="stored version to move to")
     migrate.add_argument(
-        "--from", dest="from_version", type=positive, default=0, metavar="VERSION", help="only flows of this version"
+        "--from", dest="from_version", type=positive, default=0, metavar="VERSION", help="only flows on this version"
     )
-    migrate.add_argument("--plan", action="store_true", help="say which can move and why others can't; move none")
-    migrate.add_argument("--reason", default="", help="why, for people; it is recorded with each flow")
+    migrate.add_argument(
+        "--plan", action="store_true", help="show which flows can move and why others can't; move none"
+    )
+    migrate.add_argument("--reason", default="", help="the reason, for people; it is recorded with each flow")
     add_settings(migrate, CALLER)
     migrate.set_defaults(run=_migrate)
 
 
 def _migrate(arguments: argparse.Namespace) -> Exit:
     if not arguments.plan and not arguments.reason:
-        raise CommandError("--reason is needed: it is recorded with each flow (or --plan)", Exit.USAGE)
+        raise CommandError("--reason is required: it is recorded with each flow (or use --plan)", Exit.USAGE)
     with session(arguments) as asked:
         account = _plan(asked, arguments) if arguments.plan else _move_all(asked, arguments)
         if asked.output.is_json:
@@ -73,13 +75,13 @@ def _plan(asked: Session, arguments: argparse.Namespace) -> _Account:
 
 
 def _move_all(asked: Session, arguments: argparse.Namespace) -> _Account:
-    """Move them one by one. Ended half-way it is begun again: what has moved is no longer in the plan."""
+    """Moves the flows one by one. A run that ended half-way can be repeated: moved flows are no longer in the plan."""
     account = _Account()
     for flow in _running(asked, arguments):
         _move(asked, arguments, flow, account)
         seen = len(account.moved) + len(account.over) + sum(map(len, account.stay.values()))
         if seen % _PAGE == 0:
-            print(f"{seen:,} looked at, {len(account.moved):,} moved", file=sys.stderr, flush=True)
+            print(f"{seen:,} checked, {len(account.moved):,} moved", file=sys.stderr, flush=True)
     return account
 
 
@@ -110,10 +112,10 @@ def _print(output: Output, account: _Account, arguments: argparse.Namespace) -> 
     verb = "can move" if arguments.plan else "moved"
     output.text(f"{len(account.moved):,} {verb} to {arguments.name}@{arguments.to}")
     if account.over:
-        output.text(f"{len(account.over):,} ended before their turn came")
+        output.text(f"{len(account.over):,} ended before their turn")
     if account.stay:
-        output.text(f"{sum(map(len, account.stay.values())):,} stay where they are:")
+        output.text(f"{sum(map(len, account.stay.values())):,} keep their version:")
         output.table(
-            ("FLOWS", "WHY", "SUCH AS"),
+            ("FLOWS", "WHY", "EXAMPLES"),
             [(len(ids), reason, ", ".join(ids[:_EXAMPLES])) for reason, ids in sorted(account.stay.items())],
         )

@@ -33,31 +33,35 @@ _OUTCOMES = (
 
 
 def fill_replay(verbs: Parsers) -> None:
-    """Add the verb."""
+    """Adds the verb."""
     replay = verbs.add_parser(
         "replay",
         help="try a changed template's gates and rules on recorded flows",
-        description="Run the gates and rules of a template over flows that were recorded, and compare with what the "
+        description="Evaluate the gates and rules of a template on recorded flows, and compare with what the "
         "versions of those flows do. Nothing is stored, and nothing is changed.",
         allow_abbrev=False,
     )
-    replay.add_argument("file", type=Path, metavar="FILE", help="template in YAML; it need not be stored")
+    replay.add_argument("file", type=Path, metavar="FILE", help="template in YAML; not necessarily stored")
     replay.add_argument(
         "--contracts",
         metavar="IMAGE",
-        help="descriptors of the messages, as for `template check`; else those that are stored with the flow type",
+        help="descriptors of the messages, as for `template check` [default: those stored with the flow type]",
     )
     moment = "a time such as 2030-01-31T08:00:00Z, or how long ago: 15m, 24h, 7d"
-    replay.add_argument("--since", type=since, required=True, metavar="TIME", help=f"flows that began from {moment}")
-    replay.add_argument("--until", type=since, metavar="TIME", help="flows that began before that; else until now")
-    replay.add_argument("--limit", type=_limit, default=100, metavar="N", help="differences listed, default 100")
+    replay.add_argument("--since", type=since, required=True, metavar="TIME", help=f"flows that started from {moment}")
+    replay.add_argument(
+        "--until", type=since, metavar="TIME", help="flows that started before this time [default: now]"
+    )
+    replay.add_argument(
+        "--limit", type=_limit, default=100, metavar="N", help="maximum number of differences to list [default 100]"
+    )
     add_settings(replay, CALLER)
     replay.set_defaults(run=_replay)
 
 
 def _limit(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= _MOST):
-        raise argparse.ArgumentTypeError(f'"{text}" is no whole number from 1 to {_MOST}')
+        raise argparse.ArgumentTypeError(f'"{text}" must be a whole number from 1 to {_MOST}')
     return int(text)
 
 
@@ -67,7 +71,7 @@ def _replay(arguments: argparse.Namespace) -> Exit:
     )
     if arguments.until is not None:
         if arguments.until <= arguments.since:
-            raise CommandError("--until has to be later than --since", Exit.USAGE)
+            raise CommandError("--until must be later than --since", Exit.USAGE)
         request.until.CopyFrom(timestamp(arguments.until))
     with session(arguments) as asked:
         if arguments.contracts:
@@ -88,7 +92,7 @@ def _replay(arguments: argparse.Namespace) -> Exit:
 
 
 def _collected(asked: Session, request: pb.ReplayPolicyRequest) -> tuple[list[pb.ReplayDifference], pb.ReplaySummary]:
-    """All that a replay says, with its progress shown meanwhile."""
+    """Returns the differences and the summary of a replay, and shows its progress meanwhile."""
     differences = []
     client = asked.client
     with _progress_bar() as show:
@@ -100,18 +104,18 @@ def _collected(asked: Session, request: pb.ReplayPolicyRequest) -> tuple[list[pb
                     differences.append(response.difference)
                 case "summary":
                     return differences, response.summary
-    raise CommandError("the replay ended without its summary; try again", Exit.UNREACHABLE)
+    raise CommandError("the replay ended without its summary; retry", Exit.UNREACHABLE)
 
 
 class _Bar:
-    """A line on standard error that is written over again and again; nothing where that is no terminal."""
+    """A progress line on standard error that is overwritten; nothing if standard error is not a terminal."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()
         self._began = clock.monotonic()
 
     def update(self, progress: pb.ReplayProgress) -> None:
-        """Show how far it is."""
+        """Shows the progress."""
         if self._shown:
             done = round(progress.share * _BAR)
             rate = progress.flows / max(0.001, clock.monotonic() - self._began)
@@ -124,7 +128,7 @@ class _Bar:
             )
 
     def end(self) -> None:
-        """Take it away."""
+        """Clears the line."""
         if self._shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
@@ -141,7 +145,7 @@ def _progress_bar() -> Iterator[_Bar]:
 def _print(output: Output, flow_type: str, summary: pb.ReplaySummary, differences: list[pb.ReplayDifference]) -> None:
     output.text(
         f"{summary.flows:,} {flow_type} flows, {summary.messages:,} messages: {summary.flows_differing:,} flows would "
-        f"have gone otherwise, in {summary.differences:,} verdicts"
+        f"have gone differently, in {summary.differences:,} verdicts"
     )
     if not summary.flows:
         return

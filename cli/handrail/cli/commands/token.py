@@ -14,9 +14,9 @@ from handrail.mesh.settings import duration
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     parser.description = (
-        "Sign a bearer token with the key pair in a folder; it is made at the first call. The coordinator "
+        "Sign a bearer token with the key pair in a folder; the first call creates the pair. The coordinator "
         "needs the public one: --jwt-public-keys DIR/jwt-public.pem."
     )
     parser.add_argument("subject", metavar="SUBJECT", help="who the token is for: a person or a program")
@@ -27,17 +27,21 @@ def fill(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="ROLE",
         dest="roles",
-        help="operator, viewer, starter, or a gate's",
+        help="operator, viewer, starter, or a role of a gate",
     )
     parser.add_argument("--agent", default="", metavar="NAME", help="agent that the bearer speaks for")
-    parser.add_argument("--lifetime", type=duration, default="12h", metavar="DURATION", help="12h where it is missing")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there, for its owner alone; else print it")
+    parser.add_argument(
+        "--lifetime", type=duration, default="12h", metavar="DURATION", help="how long it is valid [default 12h]"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write to this file, readable by its owner only [default: print]"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> Exit:
     try:
-        # A token that no coordinator lets in is refused here, not at its first call.
+        # A token that no coordinator accepts is refused here, not at its first use.
         caller_of({"sub": arguments.subject, "roles": arguments.roles, "agent": arguments.agent})
         keys = ensure_keys(arguments.keys)
         token = mint(

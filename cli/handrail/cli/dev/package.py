@@ -1,4 +1,4 @@
-"""A package of agents, as `handrail dev --agents` takes it: agents, templates, messages."""
+"""A package of agents for `handrail dev --agents`: agents, templates, messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from handrail.v1.template_pb2 import FlowTemplate
 class Package:
     """What a module declares: `AGENTS` (name -> module:agent), `TEMPLATES` (YAML files), `MESSAGES` (their classes).
 
-    `EXAMPLES` (flow type -> a first message) may be left out; it gives people a command to try.
+    The optional `EXAMPLES` (flow type -> a first message) give people a command to try.
     """
 
     agents: Mapping[str, str]
@@ -30,14 +30,14 @@ class Package:
 
     @property
     def roles(self) -> frozenset[str]:
-        """The roles that its gates ask for."""
+        """The roles that its gates name."""
         return frozenset(
             role for template in self.templates for gate in template.gates for role in gate.approvers.roles
         )
 
 
 def load_package(name: str) -> Package:
-    """Import a package of agents from the path or the working folder; StartError where it is none."""
+    """Imports a package of agents from the path or the working directory; raises StartError if it is invalid."""
     try:
         module = import_from_here(name)
         paths = getattr(module, "TEMPLATES", None)
@@ -54,7 +54,7 @@ def load_package(name: str) -> Package:
 
 
 def merged(packages: Iterable[Package]) -> Package:
-    """Several packages as one; StartError where two have an agent of one name."""
+    """Merges several packages; raises StartError if two have an agent of the same name."""
     agents: dict[str, str] = {}
     templates: list[FlowTemplate] = []
     contracts: list[bytes] = []
@@ -62,7 +62,7 @@ def merged(packages: Iterable[Package]) -> Package:
     for package in packages:
         twice = agents.keys() & package.agents.keys()
         if twice:
-            raise StartError(f"two packages have an agent called {', '.join(sorted(twice))}")
+            raise StartError(f"two packages have an agent named {', '.join(sorted(twice))}")
         agents |= package.agents
         templates += package.templates
         contracts.append(package.descriptors)

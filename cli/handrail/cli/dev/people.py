@@ -9,7 +9,7 @@ from handrail.cli.private_files import write_private
 from handrail.coordinator.api.dev_tokens import KeyFiles, ensure_keys, mint
 
 APPROVERS = ("anna", "ben")
-"""Two approvers, so that two of them can agree. They hold FINANCE and every role that a gate of the templates names."""
+"""Two approvers, for a quorum of two. They hold FINANCE and every role that the templates' gates name."""
 
 OPERATOR = "olga"
 VIEWER = "vera"
@@ -17,7 +17,7 @@ FINANCE = "finance"
 
 
 class People:
-    """Keys and tokens in a folder; tokens are made anew at each start, for they expire."""
+    """Keys and tokens in a folder; tokens are created again at each start, because they expire."""
 
     def __init__(self, folder: Path, gate_roles: Iterable[str]) -> None:
         self._folder = folder
@@ -32,9 +32,9 @@ class People:
             write_private(self.token_file(person), token + "\n")
 
     def token_file(self, person: str) -> Path:
-        """The file with a person's token."""
+        """Returns the file with a person's token."""
         return self._folder / "tokens" / person
 
     def roles(self, person: str) -> frozenset[str]:
-        """The roles that a person's token names."""
+        """Returns the roles in a person's token."""
         return self._roles[person]

@@ -1,4 +1,4 @@
-"""Child processes that end with this one, whatever ends it."""
+"""Child processes that end together with this process, however it ends."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class StartError(Exception):
 
 
 class Child:
-    """A child process in a session of its own, so that Ctrl-C reaches it through us alone; its output goes to a log.
+    """A child process in its own session, so that only this process passes Ctrl-C on; its output goes to a log.
 
-    On Linux the kernel kills it when the thread that started it ends, which is why only the main thread may start one:
-    then it outlives nothing, not even a SIGKILL of this process.
+    On Linux the kernel kills it when the thread that started it ends, so only the main thread may start one. The child
+    then never outlives this process, not even after a SIGKILL.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Child:
         self._log_begins_at = 0
 
     def start(self) -> None:
-        """Start it; StartError where the program can't be run."""
+        """Starts the process; raises StartError if the program can't be run."""
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("children end with the thread that starts them: start them from the main thread")
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -61,35 +61,35 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id; 0 where it never ran."""
+        """The process id; 0 if it never ran."""
         return self._process.pid if self._process is not None else 0
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs."""
+        """Tells whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended: negative for a signal; None while it runs."""
+        """The exit status, negative for a signal; None while it runs."""
         return None if self._process is None else self._process.poll()
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs."""
+        """Sends a signal if the process runs."""
         if self.is_running:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Sends SIGKILL and waits for the end."""
         if self._process is None:
             return
-        # Its own children, if any, are in its group.
+        # Its own children, if any, are in its process group.
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
     def ended_within(self, seconds: float) -> bool:
-        """Wait for its end; whether it came in time."""
+        """Waits for the end; returns whether it came in time."""
         if self._process is None:
             return True
         with suppress(subprocess.TimeoutExpired):
@@ -97,7 +97,7 @@ class Child:
         return not self.is_running
 
     def last_words(self, lines: int = 3) -> str:
-        """The end of what it wrote to its log since it was started, on one line."""
+        """Returns the end of its log since its start, on one line."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(self._log_begins_at, self.log.stat().st_size - 4096))
@@ -120,7 +120,7 @@ class Child:
 
 
 def stop(children: Sequence[Child], *, grace: float) -> None:
-    """Ask children to end, all at once; who has not after `grace` seconds is killed."""
+    """Asks children to end, all at once; kills those that still run after `grace` seconds."""
     for child in children:
         child.send(signal.SIGTERM)
     deadline = time.monotonic() + grace
@@ -130,22 +130,20 @@ def stop(children: Sequence[Child], *, grace: float) -> None:
 
 
 def wait_until(ready: Callable[[], bool], child: Child, *, seconds: float) -> None:
-    """Wait until `ready`; StartError with the end of its log where the child ends first, or takes too long."""
+    """Waits until `ready`; raises StartError with the end of its log if the child ends first or takes too long."""
     deadline = time.monotonic() + seconds
     while not ready():
         if not child.is_running:
             raise StartError(f"{child.name} ended at once: {child.last_words()} (log: {child.log})")
         if time.monotonic() > deadline:
-            raise StartError(
-                f"{child.name} was not ready within {seconds:g} s: {child.last_words()} (log: {child.log})"
-            )
+            raise StartError(f"{child.name} was not ready after {seconds:g} s: {child.last_words()} (log: {child.log})")
         time.sleep(_TICK)
 
 
 def require_free(port: int, flag: str) -> None:
-    """StartError where somebody listens on this port of the loopback; `flag` is what chooses another."""
+    """Raises StartError if this loopback port is in use; `flag` is the option that chooses another one."""
     with socket.socket() as probe:
-        # As servers do: a port whose last connections are still being forgotten is free.
+        # As servers do: a port with connections in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -154,14 +152,14 @@ def require_free(port: int, flag: str) -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """Returns a loopback port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _ends_with(parent: int) -> Callable[[], None] | None:
-    """What a child does before it becomes its program: ask the kernel to be killed when its parent ends."""
+    """Returns the child's preparation before exec: it asks the kernel to be killed when its parent ends."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)
@@ -169,6 +167,6 @@ def _ends_with(parent: int) -> Callable[[], None] | None:
     def prepare() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            os._exit(1)  # it ended in between
+            os._exit(1)  # the parent ended in between
 
     return prepare

@@ -1,4 +1,4 @@
-"""Templates on a running coordinator: put what a package brings, read what is stored."""
+"""Templates on a running coordinator: stores those of a package, and reads the stored ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from handrail.v1.template_pb2 import FlowTemplate
 
 
 def activate_templates(client: Client, package: Package) -> None:
-    """Store the package's templates and activate them, except where a newer version is active already."""
+    """Stores the package's templates and activates them, unless a newer version is active."""
     active = {each.name: each.version for each in _listed(client) if each.active}
     for template in sorted(package.templates, key=lambda each: each.version):
         put = pb.PutTemplateRequest(template=template, descriptors=package.descriptors)
@@ -24,13 +24,13 @@ def activate_templates(client: Client, package: Package) -> None:
 
 
 class Stored:
-    """Every stored version of every template; each is read once, for versions never change."""
+    """Every stored version of every template; each is read once, because versions never change."""
 
     def __init__(self) -> None:
         self._templates: dict[tuple[str, int], FlowTemplate] = {}
 
     def read(self, client: Client) -> list[FlowTemplate]:
-        """What is stored by now."""
+        """Returns the versions stored now."""
         for each in _listed(client):
             key = (each.name, each.version)
             if key not in self._templates:

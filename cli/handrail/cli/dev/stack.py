@@ -41,9 +41,9 @@ _HEALTH_TIMEOUT = timedelta(seconds=1)
 class DevOptions:
     """What to start, and where.
 
-    `folder` holds everything and is made where it is missing; what a former run left there goes on. A port of 0 takes
-    a free one. `environment` is added to that of the agents. `settings` (variables, such as HANDRAIL_LEASE_TTL) are
-    the coordinator's. `sync_always`: nothing is acknowledged before it is on disk.
+    `folder` holds all data and is created if missing; data of an earlier run is reused. Port 0 takes a free one.
+    `environment` is added to that of the agents. `settings` (variables such as HANDRAIL_LEASE_TTL) are the
+    coordinator's. With `sync_always` the broker acknowledges only what is on disk.
     """
 
     folder: Path
@@ -56,9 +56,10 @@ class DevOptions:
 
 
 class DevStack:
-    """See the module. Start it, and its agents, from the main thread; call `poll` now and then to keep it whole.
+    """The installation. Start it and its agents from the main thread; call `poll` regularly to keep it complete.
 
-    Errors come as StartError. `stop` ends every child and may be called at any time; leaving the `with` block does.
+    Errors are raised as StartError. `stop` ends every child and may be called at any time; so does leaving the `with`
+    block.
     """
 
     def __init__(self, options: DevOptions) -> None:
@@ -83,7 +84,7 @@ class DevStack:
         self.stop()
 
     def start(self) -> None:
-        """Start broker and coordinator, and store and activate the templates; agents are started one by one."""
+        """Starts broker and coordinator, and activates the templates; agents are started one by one."""
         try:
             self._prepare_folder()
             self._start_broker()
@@ -97,41 +98,41 @@ class DevStack:
 
     @property
     def nats_url(self) -> str:
-        """Where the broker is."""
+        """The address of the broker."""
         return self.broker.url
 
     @property
     def broker(self) -> Broker:
         """The running broker."""
         if self._broker is None:
-            raise RuntimeError("the stack was not started")
+            raise RuntimeError("the stack is not started: call start first")
         return self._broker
 
     @property
     def coordinator(self) -> Child:
         """The coordinator's process."""
         if self._coordinator is None:
-            raise RuntimeError("the stack was not started")
+            raise RuntimeError("the stack is not started: call start first")
         return self._coordinator
 
     @property
     def people(self) -> People:
-        """Who has a token."""
+        """The people who have a token."""
         if self._people is None:
-            raise RuntimeError("the stack was not started")
+            raise RuntimeError("the stack is not started: call start first")
         return self._people
 
     def client(self, person: str) -> Client:
-        """A client that calls in a person's name; close it after use."""
+        """Returns a client that calls as this person; close it after use."""
         return Client(self.address, token=self.people.tokens[person], timeout=_CALL_TIMEOUT)
 
     def start_agents(self) -> None:
-        """Start every agent of the package."""
+        """Starts every agent of the package."""
         for name in self.options.package.agents:
             self.start_agent(name)
 
     def start_agent(self, name: str) -> Child:
-        """Start an agent of the package, or start it again."""
+        """Starts or restarts an agent of the package."""
         child = self.agents.get(name) or self._agent(name)
         self.agents[name] = child
         self._ended_at.pop(child.name, None)
@@ -140,35 +141,35 @@ class DevStack:
         return child
 
     def kill_agent(self, name: str) -> None:
-        """SIGKILL an agent; `poll` starts it again, or `start_agent` does."""
+        """Sends SIGKILL to an agent; `poll` or `start_agent` restarts it."""
         self.agents[name].kill()
 
     def poll(self) -> None:
-        """Start again what has died, and give the broker the permissions that newly stored templates ask for."""
+        """Restarts what died, and gives the broker the permissions that newly stored templates need."""
         for child in (self.broker.child, self.coordinator, *self.agents.values()):
             self._restart(child)
-        # Without a broker the coordinator keeps a caller waiting, and who waits starts nothing again.
+        # Without a broker the coordinator keeps its caller waiting, and a waiting caller restarts nothing.
         both_run = self.broker.child.is_running and self.coordinator.is_running
         if both_run and time.monotonic() - self._looked_at >= _LOOK_AGAIN:
             self._looked_at = time.monotonic()
             try:
                 self.refresh_permissions()
-            except CommandError as error:  # the coordinator is being started again
+            except CommandError as error:  # the coordinator is being restarted
                 log.debug("the stored templates can't be read: %s", error.text)
             except StartError as error:
                 log.error("%s", error)
 
     def refresh_permissions(self) -> bool:
-        """Have the broker take over the permissions of every stored template; whether they changed."""
+        """Applies the permissions of every stored template to the broker; returns whether they changed."""
         with self.client(VIEWER) as client:
             stored = self._stored.read(client)
         changed = self.broker.allow([*self.options.package.templates, *stored])
         if changed:
-            log.info("the broker's permissions were generated anew and reloaded")
+            log.info("the broker's permissions were regenerated and reloaded")
         return changed
 
     def stop(self) -> None:
-        """End all children in order: agents, coordinator, broker."""
+        """Ends all children in order: agents, coordinator, broker."""
         stop(list(self.agents.values()), grace=_GRACE)
         if self._coordinator is not None:
             stop([self._coordinator], grace=_GRACE)
@@ -229,7 +230,7 @@ class DevStack:
         )
 
     def _user(self, name: str) -> dict[str, str]:
-        """The environment of a process that speaks to the broker as this user, whatever ours says of brokers."""
+        """Returns the environment of a process that connects to the broker as this user, without our own settings."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("HANDRAIL_NATS")}
         return {**inherited, "HANDRAIL_NATS": self.nats_url, "HANDRAIL_NATS_PASSWORD": self.broker.password(name)}
 
@@ -239,9 +240,9 @@ class DevStack:
         now = time.monotonic()
         if child.name not in self._ended_at:
             self._ended_at[child.name] = now
-            again = "; it is started again" if child.exit_code != Exit.USAGE else f": {child.last_words()}"
+            again = "; restarting it" if child.exit_code != Exit.USAGE else f": {child.last_words()}"
             log.warning("%s %s%s", child.name, _how_it_ended(child), again)
-        # What can't run as it is written won't run the next time.
+        # A process with a usage error would fail again.
         elif child.exit_code != Exit.USAGE and now - self._ended_at[child.name] >= _RESTART_AFTER:
             del self._ended_at[child.name]
             child.start()

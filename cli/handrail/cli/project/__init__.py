@@ -1,1 +1,1 @@
-"""A new project: its files, and what they are made from."""
+"""A new project: its files, and the templates they are created from."""

@@ -1,4 +1,4 @@
-"""The files of a new project, made from those in the folder `files`, where $name stands for the project's name."""
+"""Creates the files of a new project from the folder `files`, with the project's name in place of $name."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ FILES = {
     "$name/buyer.py": "buyer.py.txt",
     "tests/test_flow.py": "test_flow.py.txt",
 }
-"""What is made of what."""
+"""Maps each target file to its source."""
 
 
 def check_name(name: str) -> None:
-    """CommandError where it can't be the name of a flow type, a proto package and a Python package at once."""
+    """Raises CommandError unless the name is valid for a flow type, a proto package and a Python package."""
     if not _NAME.fullmatch(name):
         raise CommandError(
-            f'"{name}" is no name for a project: up to 40 small letters, digits and _, a letter first, such as loans',
+            f'"{name}" is not a project name: up to 40 lower-case letters, digits and _, a letter first, such as loans',
             Exit.USAGE,
         )
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
-        raise CommandError(f'"{name}" is a word of Python\'s own: choose another name', Exit.USAGE)
+        raise CommandError(f'"{name}" is a Python keyword: choose another name', Exit.USAGE)
     if (
         name in {"buf", "google", "handrail", "proto", "tests"}
         or name in sys.stdlib_module_names
         or _is_installed(name)
     ):
-        raise CommandError(f'"{name}" is the name of a Python package already: choose another one', Exit.USAGE)
+        raise CommandError(f'"{name}" is the name of an existing Python package: choose another name', Exit.USAGE)
 
 
 def _is_installed(name: str) -> bool:
@@ -56,10 +56,10 @@ def _is_installed(name: str) -> bool:
 
 
 def write(name: str, folder: Path) -> list[Path]:
-    """Write a project into a folder that is empty or not there yet; the files written. CommandError where it is not."""
+    """Writes a project into an empty or new folder; returns the files written. Raises CommandError otherwise."""
     check_name(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CommandError(f"{folder} is there already, and is no empty folder", Exit.USAGE)
+        raise CommandError(f"{folder} exists already and is not an empty folder", Exit.USAGE)
     source = resources.files("handrail.cli.project") / "files"
     written = []
     try:

@@ -1,4 +1,4 @@
-"""What the messages of one flow come to: facts, answers, effects, and what is owed."""
+"""The state that the messages of one flow lead to: facts, answers, effects, and what is owed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Run = tuple[str, str]
 
 @dataclass
 class Account:
-    """One flow, its messages added in stream order. Make one with `account`."""
+    """One flow, its messages added in stream order. Create one with `account`."""
 
     flow_type: str
     flow_id: str
@@ -38,37 +38,37 @@ class Account:
     messages: list[Message] = field(default_factory=list)
     first: Message | None = None
     facts: dict[str, Message] = field(default_factory=dict)
-    """What counts as a fact, by event id: the first event, answers that no gate guards, released proposals."""
+    """The facts by event id: the first event, answers that no gate guards, released proposals."""
     answers: dict[tuple[str, str, int, int], Message] = field(default_factory=dict)
-    """What steps answered, by step, root, run and index; proposals among them."""
+    """The answers of steps, by step, root, run and index; proposals among them."""
     second: list[Message] = field(default_factory=list)
-    """First events and answers for which there was one already."""
+    """Repeated first events and answers."""
     undone: dict[str, Message] = field(default_factory=dict)
     """Reports of successful undos, by the event undone."""
     accounted: set[str] = field(default_factory=set)
-    """What a person answered for: ids of effects, roots of runs."""
+    """What a person has taken responsibility for: ids of effects, roots of runs."""
     approvals: Approvals = field(default_factory=Approvals)
     reopened: dict[Run, int] = field(default_factory=dict)
     unsure: str = ""
-    """Why the flow's standing can't be told from its messages alone; empty where it can."""
+    """Why the messages alone don't determine the flow's standing; empty if they do."""
     _escalated: dict[str, str] = field(default_factory=dict)
 
     def decisions(self, *messages: type) -> Iterator[Message]:
-        """The decisions of these types, in stream order."""
+        """Returns the decisions of these types, in stream order."""
         names = {each.DESCRIPTOR.full_name for each in messages}  # type: ignore[attr-defined]
         return (each for each in self.messages if each.kind == "decision" and each.type in names)
 
     def step_of(self, message: Message) -> Step | None:
-        """The step of a message; None where the plan lacks it."""
+        """Returns the step of a message; None if the plan lacks it."""
         return None if self.plan is None else self.plan.steps.get(message.event.step)
 
     def effects(self) -> list[Message]:
-        """What steps with an effect answered, in stream order."""
+        """Returns the answers of steps with an effect, in stream order."""
         found = [each for each in self.answers.values() if (step := self.step_of(each)) and has_effect(step)]
         return sorted(found, key=lambda each: each.sequence)
 
     def standing_effects(self, up_to: int) -> list[Message]:
-        """Effects that could be undone, and by then were neither undone nor accounted for by a person."""
+        """Returns the undoable effects that were neither undone by then nor accounted for by a person."""
         return [
             each
             for each in self.effects()
@@ -79,7 +79,7 @@ class Account:
         ]
 
     def triggered_at(self, message: Message) -> int:
-        """The sequence of what triggered an answer's run; of its newest input where it is a join."""
+        """Returns the sequence of the trigger of an answer's run; for a join, that of its newest input."""
         event = message.event
         if event.root in self.facts:
             return self.facts[event.root].sequence
@@ -91,7 +91,7 @@ class Account:
         return max((each for each in earlier if each < message.sequence), default=0)
 
     def is_complete(self, up_to: int) -> bool:
-        """Whether by then a completing fact was there, and every run that was triggered had answered."""
+        """Tells whether by then a completing fact existed, and every triggered run had answered."""
         if self.plan is None or self.first is None:
             return False
         facts = [each for each in self.facts.values() if each.sequence <= up_to]
@@ -101,7 +101,7 @@ class Account:
         return settled and not any(self.owed(up_to))
 
     def owed(self, up_to: int) -> Iterator[Run]:
-        """The step runs that were triggered by then, and had not answered in full."""
+        """Yields the step runs that were triggered by then, and had not answered in full."""
         if self.plan is None:
             return
         triggers = [*self.facts.values(), *self.approvals.refusals.values()]
@@ -116,7 +116,7 @@ class Account:
                 yield step.name, ""
 
     def add(self, message: Message) -> None:
-        """Take the next message in."""
+        """Adds the next message."""
         self.messages.append(message)
         match message.kind:
             case "event" if not message.event.step:
@@ -132,12 +132,12 @@ class Account:
                 self._decide(message)
 
     def end(self) -> None:
-        """The last message was taken in."""
+        """Ends the account after the last message."""
         answered = {name for name, _, _, _ in self.answers}
         for step in self.plan.joins() if self.plan is not None else ():
             counted = all(_is_number(each.count) for each in step.after_all)
             if not counted and step.name not in answered and not self.unsure:
-                self.unsure = f"how much step {step.name} waits for is a condition"
+                self.unsure = f"a condition decides how much step {step.name} waits for"
 
     def _begin(self, message: Message) -> None:
         if self.plan is None or not self.plan.begins(message.type, message.event.source):
@@ -193,10 +193,10 @@ class Account:
             reopened = StepReopened.FromString(message.data)
             self.reopened[reopened.step, reopened.root] = reopened.run
             if reopened.run:
-                self.unsure = "a step was done again"
+                self.unsure = "a step was run again"
         elif message.type == Escalated.DESCRIPTOR.full_name:
             escalated = Escalated.FromString(message.data)
-            # Behind the colon is the round: the same matter may come up again.
+            # The round follows the colon: the same matter may come up again.
             self._escalated[escalated.escalation_id] = escalated.subject_id.partition(":")[0]
         elif message.type == Resolved.DESCRIPTOR.full_name:
             resolved = Resolved.FromString(message.data)
@@ -206,7 +206,7 @@ class Account:
             self.unsure = "it went back to a step"
 
     def _has_consequence_ahead(self, up_to: int) -> bool:
-        """Whether by then a rule had tripped, or a refusal ended the flow, and the halt was still to be recorded."""
+        """Tells whether by then a rule had tripped, or a refusal ended the flow, and the halt was not recorded yet."""
         asked = [each.sequence for each in self.decisions(RuleTripped)] + self.approvals.ends
         halted = max((each.sequence for each in self.decisions(FlowHalted) if each.sequence <= up_to), default=0)
         return any(halted < sequence <= up_to for sequence in asked)
@@ -235,9 +235,9 @@ class Account:
 
 
 def account(messages: Iterable[Message], plans: Plans) -> Account | None:
-    """The account of one flow, of its messages in stream order; None where there are none.
+    """Accounts for one flow, from its messages in stream order; returns None without messages.
 
-    The plan is the one of the first event that could begin a flow of this type; without such an event nothing counts.
+    The plan is that of the first event that could begin a flow of this type; without such an event nothing counts.
     """
     ordered = sorted(messages, key=lambda each: each.sequence)
     if not ordered:

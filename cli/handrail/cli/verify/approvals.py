@@ -23,7 +23,7 @@ _ENDS_THE_FLOW = (RejectAction.REJECT_ACTION_COMPENSATE, RejectAction.REJECT_ACT
 
 @dataclass
 class Proposed:
-    """A proposal with what was said of it."""
+    """A proposal and the decisions about it."""
 
     message: Message
     gates: Sequence[Gate]
@@ -33,12 +33,12 @@ class Proposed:
     released: Message | None = None
 
     def request(self, before: int) -> ApprovalRequested | None:
-        """What people were asked last, before a sequence."""
+        """Returns the last approval request before a sequence."""
         asked = [request for sequence, request in self.requests if sequence < before]
         return asked[-1] if asked else None
 
     def voters(self, gate: GateRequest, before: int) -> set[str]:
-        """The different people whose yes counts for a gate, before a sequence."""
+        """Returns the different people who count with a yes for a gate, before a sequence."""
         request = self.request(before)
         barred = canonical(gate.requester) if gate.not_the_requester and gate.requester else ""
         return {
@@ -53,7 +53,7 @@ class Proposed:
         }
 
     def passed(self, before: int) -> bool:
-        """Whether every gate that asked had its quorum, or expired where that is a yes, before a sequence."""
+        """Tells whether every gate that asked had its quorum, or expired with approval, before a sequence."""
         request = self.request(before)
         return request is not None and all(self._gate_passed(gate, before) for gate in request.gates)
 
@@ -75,18 +75,18 @@ class Approvals:
     refusals: dict[str, Message] = field(default_factory=dict)
     """The refusals that count, by their own event id: a step may wait for them."""
     ends: list[int] = field(default_factory=list)
-    """The sequences of those after which the flow is halted."""
+    """The sequences of those that halt the flow."""
     strays: list[Message] = field(default_factory=list)
-    """Releases without a proposal, or with other bytes than it."""
+    """Releases without a proposal, or with different bytes."""
     moved_at: int = 0
-    """The sequence of the last move to another version: what people said before counts no more."""
+    """The sequence of the last move to another version: earlier votes no longer count."""
 
     def propose(self, message: Message, gates: Sequence[Gate]) -> None:
-        """Take a proposal in."""
+        """Adds a proposal."""
         self.proposals.setdefault(message.event_id, Proposed(message, gates))
 
     def release(self, message: Message) -> bool:
-        """Take a release in; whether it is one of what was proposed."""
+        """Adds a release; returns whether it releases a proposal."""
         proposed = self.proposals.get(message.event_id)
         same = proposed is not None and (proposed.message.agent, proposed.message.type, proposed.message.data) == (
             message.agent,
@@ -101,7 +101,7 @@ class Approvals:
         return True
 
     def decide(self, message: Message) -> None:
-        """Take a decision in, where it is about approvals."""
+        """Adds a decision if it is about approvals."""
         if message.type == ApprovalRequested.DESCRIPTOR.full_name:
             request = ApprovalRequested.FromString(message.data)
             if request.proposal_id in self.proposals:
@@ -116,11 +116,11 @@ class Approvals:
             self.moved_at = message.sequence
 
     def all_decided(self, up_to: int) -> bool:
-        """Whether by then every proposal was released or refused."""
+        """Tells whether by then every proposal was released or refused."""
         return all(self._decided(each, up_to) for each in self.proposals.values())
 
     def undecided(self, up_to: int) -> Iterator[Proposed]:
-        """The proposals that by then were neither released nor refused."""
+        """Yields the proposals that by then were neither released nor refused."""
         return (each for each in self.proposals.values() if not self._decided(each, up_to))
 
     def _refuse(self, message: Message, refused: ApprovalRefused) -> None:
@@ -144,5 +144,5 @@ class Approvals:
 
 
 def canonical(identity: str) -> str:
-    """One form for all spellings of a person's name: NFKC, case-folded, without blanks around it."""
+    """Returns one form for all spellings of a person's name: NFKC, case-folded, without surrounding blanks."""
     return unicodedata.normalize("NFKC", identity).casefold().strip()

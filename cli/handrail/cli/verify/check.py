@@ -1,4 +1,4 @@
-"""All of it over a whole stream: `Check` takes raw messages in, and says what it found."""
+"""The whole check of a stream: `Check` takes raw messages and reports its findings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from handrail.v1.flow_service_pb2 import Flow
 
 
 class Check:
-    """A stream, message by message from its first one; then what it comes to."""
+    """Takes a stream message by message from its first one, then judges the result."""
 
     def __init__(self, plans: Plans) -> None:
         self._plans = plans
@@ -25,18 +25,18 @@ class Check:
         self._last = 0
         self._gaps: list[Finding] = []
         self.unreadable = 0
-        """Messages that can't be read, or whose id does not follow: they are void."""
+        """Messages that can't be read, or that have an underived id: they are void."""
         self.accounts: dict[str, Account] = {}
-        """Flows by id, once `judge` was called."""
+        """Flows by id, after `judge` was called."""
         self.standings: dict[str, Standing] = {}
 
     @property
     def messages(self) -> int:
-        """How many messages were taken in."""
+        """How many messages were taken."""
         return sum(map(len, self._messages.values())) + self.unreadable
 
     def take(self, stored: Stored) -> None:
-        """Take the next message in; nothing may be missing between two, for nothing may be deleted."""
+        """Takes the next message; none may be missing between two, because nothing may be deleted."""
         if self._last and stored.sequence > self._last + 1:
             missing = f"{self._last + 1} to {stored.sequence - 1}"
             self._gaps.append(Finding(Breach.LOST, f"sequences {missing} are missing from the stream"))
@@ -48,7 +48,7 @@ class Check:
             self._messages[message.flow_id].append(message)
 
     def judge(self) -> list[Finding]:
-        """What the stream alone shows."""
+        """Returns the findings of the stream alone."""
         found = list(self._gaps)
         for flow_id, messages in self._messages.items():
             made = account(messages, self._plans)
@@ -61,26 +61,26 @@ class Check:
 
     @property
     def open_flows(self) -> list[str]:
-        """The flows that are not final."""
+        """Returns the flows that are not final."""
         return [flow_id for flow_id, each in self.standings.items() if each.status == OPEN]
 
     @property
     def unsure(self) -> Mapping[str, str]:
-        """The flows whose standing can't be told, and why: it is asked for, and not compared."""
+        """Returns the flows of uncertain standing, and the reasons: the installation is asked, but not compared."""
         return {flow_id: each.unsure for flow_id, each in self.accounts.items() if each.unsure}
 
     def compare(self, said: Iterable[Flow]) -> Iterator[Finding]:
-        """Where the installation tells flows otherwise."""
+        """Yields contradictions between the installation's flows and the stream's."""
         for flow in said:
             if flow.flow_id in self.accounts:
                 yield from waiting.contradictions(self.accounts[flow.flow_id], self.standings[flow.flow_id], flow)
 
     def hung(self, said: Iterable[Flow], *, now: datetime, grace: timedelta) -> Iterator[Finding]:
-        """Which of these do not wait visibly."""
+        """Yields those of these flows that do not wait visibly."""
         for flow in said:
             if flow.flow_id in self.accounts:
                 yield from waiting.hung(self.accounts[flow.flow_id], flow, now=now, grace=grace)
 
     def keep(self, calls: Iterable[Call]) -> Iterator[Finding]:
-        """What callers were told and does not hold."""
+        """Yields what callers were told and does not hold."""
         yield from acknowledged.broken_promises(calls, self.accounts, self.standings)

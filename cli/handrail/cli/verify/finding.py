@@ -1,4 +1,4 @@
-"""What the checker finds."""
+"""The findings of the checker."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from enum import StrEnum
 
 
 class Breach(StrEnum):
-    """In what way a promise was broken."""
+    """The kind of a broken promise."""
 
     LOST = "lost"
-    """Something that was acknowledged, or stored, is not there or does not count."""
+    """Something that was acknowledged or stored is missing, or does not count."""
     DOUBLED = "doubled"
-    """Something that may be there once is there twice."""
+    """Something that may exist once exists twice."""
     HUNG = "hung"
     """A flow is neither final nor visibly waiting."""
     WRONG = "wrong"
-    """What is there contradicts the template, or what the installation says of it."""
+    """Something contradicts the template, or the installation's answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One breach. `flow_id` is empty where it is about no flow; `sequence` is 0 where no message shows it."""
+    """One breach. `flow_id` is empty if it is not about a flow; `sequence` is 0 if no message shows it."""
 
     breach: Breach
     text: str
@@ -33,6 +33,6 @@ class Finding:
 
 
 def counted(findings: Iterable[Finding]) -> Mapping[Breach, int]:
-    """How many there are of each breach; 0 where there is none."""
+    """Counts the findings of each kind, zeros included."""
     found = Counter(finding.breach for finding in findings)
     return {breach: found[breach] for breach in Breach}

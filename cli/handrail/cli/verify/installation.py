@@ -1,4 +1,4 @@
-"""The raw streams of a running installation, and what its coordinator says of flows."""
+"""Reads the raw streams of a running installation, and its coordinator's answers about flows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LAG = 0.1
 
 
 async def stored(bus: Bus, stream: str) -> AsyncIterator[Stored]:
-    """Every message that a stream holds at the moment, oldest first.
+    """Yields every message that a stream holds now, oldest first.
 
-    BrokerUnavailable where a server that lags behind the stream's leader does not catch up within 10 s.
+    Raises BrokerUnavailable if a server that lags behind the stream's leader does not catch up within 10 s.
     """
     state = (await bus.request_json(f"$JS.API.STREAM.INFO.{stream}"))["state"]
     at, last = int(state["first_seq"]), int(state["last_seq"])
@@ -32,18 +32,18 @@ async def stored(bus: Bus, stream: str) -> AsyncIterator[Stored]:
             at = message.sequence + 1
         waited = 0 if page.messages else waited + 1
         if waited == _LAGS:
-            raise BrokerUnavailable(f"stream {stream} was read up to {at - 1}, and its leader has {last}")
+            raise BrokerUnavailable(f"stream {stream} was read up to {at - 1}, but its leader has {last}")
         if waited:
             await asyncio.sleep(_LAG)
 
 
 def listed(client: Client) -> Iterator[Flow]:
-    """Every flow as the coordinator lists it, without what is owed."""
+    """Yields every flow as the coordinator lists it, without its expectations."""
     return client.listed(client.flows.ListFlows, ListFlowsRequest(), items=lambda page: page.flows)
 
 
 def shown(client: Client, flow_ids: Iterable[str]) -> Iterator[Flow]:
-    """These flows as the coordinator shows them; what it does not find is left out."""
+    """Yields these flows as the coordinator shows them; unknown ones are omitted."""
     for flow_id in flow_ids:
         try:
             yield client.call(client.flows.GetFlow, GetFlowRequest(flow_id=flow_id)).flow

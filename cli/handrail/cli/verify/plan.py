@@ -1,4 +1,4 @@
-"""What of a template the rules need, straight from its stored bytes."""
+"""The part of a template that the rules need, read directly from its stored bytes."""
 
 from __future__ import annotations
 
@@ -36,38 +36,38 @@ class Plan:
         return self.template.deadline.ToTimedelta()
 
     def waiting_for(self, type_name: str) -> list[Step]:
-        """The steps of which a fact of this type triggers a run by itself."""
+        """Returns the steps that a fact of this type triggers by itself."""
         return [step for step in self.template.steps if type_name in step.after]
 
     def joins(self) -> list[Step]:
-        """The steps that wait for several facts."""
+        """Returns the steps that wait for several facts."""
         return [step for step in self.template.steps if step.after_all]
 
     def gates_on(self, type_name: str) -> list[Gate]:
-        """The gates that guard a type."""
+        """Returns the gates that guard a type."""
         return [gate for gate in self.template.gates if gate.on == type_name]
 
     def answers(self, step: Step, type_name: str) -> bool:
-        """Whether the step may answer with this type."""
+        """Tells whether the step may answer with this type."""
         return type_name in step.emits or type_name == COMPLETED
 
     def begins(self, type_name: str, source: str) -> bool:
-        """Whether a flow may begin with this type, from this source."""
+        """Tells whether a flow may begin with this type, from this source."""
         return type_name in self.template.starts_with and source in (*self.template.started_by, "coordinator")
 
 
 def has_effect(step: Step) -> bool:
-    """Whether it changes something outside the stream."""
+    """Tells whether a step changes something outside the stream."""
     return step.effect != Effect.EFFECT_NONE
 
 
 def passes_by_expiry(gate: Gate) -> bool:
-    """Whether silence counts as a yes."""
+    """Tells whether an expired gate counts as approved."""
     return gate.on_expiry == ExpiryAction.EXPIRY_ACTION_APPROVE
 
 
 def read_plans(stored: Iterable[Stored]) -> dict[tuple[str, int], Plan]:
-    """The plans in a TEMPLATE stream. Activations, and what is no template, are left out."""
+    """Reads the plans in a TEMPLATE stream; activations and unreadable templates are omitted."""
     plans: dict[tuple[str, int], Plan] = {}
     for each in stored:
         tokens = each.subject.split(".")

@@ -1,4 +1,4 @@
-"""Subjects and bodies of stream FLOW, decoded anew from `docs/wire.md`."""
+"""Subjects and bodies of stream FLOW, decoded independently, from `docs/wire.md`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from google.protobuf.message import DecodeError
 from handrail.v1.event_pb2 import Event
 
 OUTCOMES = frozenset({"event", "proposal", "released"})
-"""Kinds whose id is that of an outcome."""
+"""Kinds with the id of an outcome."""
 
 COMMANDS = frozenset({"retry", "undo"})
-"""Kinds whose agent token says who is spoken to."""
+"""Kinds that are addressed to the agent in the agent token."""
 
 COORDINATOR = "coordinator"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A message as a stream holds it. `time` is the stream's."""
+    """A message as a stream holds it. `time` is the stream's timestamp."""
 
     sequence: int
     subject: str
@@ -31,7 +31,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of a flow that can be read: tokens of its subject, and its envelope."""
+    """A readable message of a flow: the tokens of its subject, and its envelope."""
 
     sequence: int
     time: datetime
@@ -50,21 +50,21 @@ class Message:
 
 
 def derived(*fields: str) -> str:
-    """An id: SHA-256 over the fields, each behind its length, cut to 16 bytes, in hex."""
+    """Derives an id: SHA-256 over the fields, each prefixed with its length, cut to 16 bytes, in hex."""
     hashed = b"".join(len(each.encode()).to_bytes(4, "big") + each.encode() for each in fields)
     return hashlib.sha256(hashed).digest()[:16].hex()
 
 
 def flow_of(subject: str) -> tuple[str, str] | None:
-    """Type and id of the flow that a subject belongs to; None where it has not the form of a flow's."""
+    """Returns type and id of the flow that a subject belongs to; None if it is not a flow's subject."""
     tokens = subject.split(".", 6)
     return (tokens[1], tokens[2]) if len(tokens) == 7 and tokens[0] == "flow" else None
 
 
 def read(stored: Stored) -> Message | None:
-    """The message; None where it can't be read, where subject and body disagree, or where its id does not follow.
+    """Decodes a message; None if it can't be read, if subject and body disagree, or if its id is not the derived one.
 
-    What can't be read is void for every reader. It is in quarantine, and in nobody's way.
+    Such a message is void for every reader. It is in quarantine and blocks nothing.
     """
     tokens = stored.subject.split(".", 6)
     if len(tokens) != 7 or tokens[0] != "flow":

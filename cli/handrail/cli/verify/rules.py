@@ -1,4 +1,4 @@
-"""The invariants of one flow, whatever it is doing."""
+"""The invariants of one flow in any state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNDONE = frozenset({FlowStatus.FLOW_STATUS_COMPENSATED, FlowStatus.FLOW_STATUS_
 
 
 def breaches(account: Account, standing: Standing) -> Iterator[Finding]:
-    """What is wrong with one flow."""
+    """Yields the breaches of one flow."""
     yield from _written_once(account)
     yield from _given_once(account)
     yield from _released_as_approved(account)
@@ -25,7 +25,7 @@ def breaches(account: Account, standing: Standing) -> Iterator[Finding]:
 
 
 def found(account: Account, breach: Breach, text: str, at: Message | None = None) -> Finding:
-    """A finding about this flow, shown by a message of it."""
+    """Returns a finding about this flow, shown by one of its messages."""
     return Finding(breach, text, account.flow_type, account.flow_id, 0 if at is None else at.sequence)
 
 
@@ -49,22 +49,22 @@ def _given_once(account: Account) -> Iterator[Finding]:
 
 def _released_as_approved(account: Account) -> Iterator[Finding]:
     for stray in account.approvals.strays:
-        yield found(account, Breach.WRONG, f"{stray.type} was released, and not proposed so", stray)
+        yield found(account, Breach.WRONG, f"{stray.type} was released, but not with the proposed bytes", stray)
     for proposed in account.approvals.proposals.values():
         released = proposed.released
-        # A move to another version has the gates evaluated anew: what they asked for then is not in the stream.
+        # A move to another version evaluates the gates again: their earlier requests are not in the stream.
         if released is None or account.approvals.moved_at:
             continue
         always = [gate.name for gate in proposed.gates if not gate.when]
         if proposed.request(released.sequence) is None and always:
-            text = f"{released.type} was released and nobody was asked, though gate {always[0]} always asks"
+            text = f"{released.type} was released and nobody was asked, although gate {always[0]} always asks"
             yield found(account, Breach.WRONG, text, released)
         elif proposed.request(released.sequence) is not None and not proposed.passed(released.sequence):
             yield found(account, Breach.WRONG, f"{released.type} was released without its quorum", released)
 
 
 def _nothing_begun_while_halted(account: Account, standing: Standing) -> Iterator[Finding]:
-    """What can be undone is undone where it was begun all the same; what can't be undone may not begin."""
+    """An undoable step that began in a halt is undone; a step that can't be undone must not begin."""
     for effect in account.effects():
         step = account.step_of(effect)
         if step is None or step.effect != Effect.EFFECT_IRREVERSIBLE:
@@ -72,17 +72,17 @@ def _nothing_begun_while_halted(account: Account, standing: Standing) -> Iterato
         trigger = account.triggered_at(effect)
         for halt in standing.halts:
             if halt.since < trigger and effect.sequence < halt.until:
-                text = f"step {step.name} can't be undone, and was begun though the flow was halted at {halt.since}"
+                text = f"step {step.name} can't be undone, but began although the flow was halted at {halt.since}"
                 yield found(account, Breach.WRONG, text, effect)
 
 
 def _closed_with_nothing_left(account: Account, standing: Standing) -> Iterator[Finding]:
-    """A close may be overtaken by an effect that is undone then; it may not close over one that it was based on."""
+    """An effect may overtake a close and is then undone; a close must not ignore an effect that it was based on."""
     for message in account.decisions(FlowClosed):
         status = FlowClosed.FromString(message.data).status
         halt = next((each for each in standing.halts if each.since < message.sequence < each.until), None)
         if status not in _UNDONE or halt is None or not halt.undoes:
             continue
         for effect in account.standing_effects(message.event.based_on_sequence):
-            text = f"the flow was closed as {FlowStatus.Name(status)[12:]}, and {effect.type} stands"
+            text = f"the flow was closed as {FlowStatus.Name(status)[12:]}, but {effect.type} stands"
             yield found(account, Breach.WRONG, text, effect)

@@ -1,4 +1,4 @@
-"""Where a flow stands: final, or open, told from its messages and the table of halts in `docs/state-machine.md`."""
+"""The standing of a flow: final or open, from its messages and the table of halts in `docs/state-machine.md`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPEN = FlowStatus.FLOW_STATUS_UNSPECIFIED
 """Not final."""
 
 FOR_EVER = 1 << 63
-"""Behind every sequence."""
+"""After every sequence."""
 
 UNDOING = frozenset({HaltMode.HALT_MODE_COMPENSATE, HaltMode.HALT_MODE_CANCEL})
 _FINAL = {
@@ -35,7 +35,7 @@ _FOLLOWS = {each.DESCRIPTOR.full_name for each in (CompensationStarted, FlowClos
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A halt that counts: from where to where in the stream no forward step may start."""
+    """A halt that counts: the range of the stream in which no forward step may start."""
 
     halted: FlowHalted
     since: int
@@ -43,25 +43,25 @@ class Halt:
 
     @property
     def undoes(self) -> bool:
-        """Whether the flow's effects are to be undone."""
+        """Tells whether the flow's effects are to be undone."""
         return self.halted.mode in UNDOING and not self.halted.keep_effects
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`status` is final or OPEN. `halts` are those that count, in stream order; the last one may still hold."""
+    """`status` is final or OPEN. `halts` are those that count, in stream order; the last one may still be in force."""
 
     status: FlowStatus.ValueType
     halts: tuple[Halt, ...]
 
     @property
     def is_halted(self) -> bool:
-        """Whether a halt still holds."""
+        """Tells whether a halt is still in force."""
         return bool(self.halts) and self.halts[-1].until == FOR_EVER
 
 
 def standing(account: Account) -> Standing:
-    """Where the flow stands after its last message."""
+    """Returns the standing of the flow after its last message."""
     halts: list[Halt] = []
     closed = OPEN
     for message in account.decisions(FlowHalted, FlowResumed, FlowClosed):
@@ -100,9 +100,9 @@ def _may_halt(
 
 
 def _is_meant(account: Account, halted: FlowHalted, message: Message) -> bool:
-    """Whether a halt that no person asked for was still asked for as it was stored.
+    """Tells whether an automatic halt was still justified when it was stored.
 
-    Where the flow had moved on since the halt was decided on, what followed tells.
+    If the flow had moved on since the halt was decided, the messages that followed tell.
     """
     if halted.by:
         return True

@@ -1,4 +1,4 @@
-"""What the installation says of a flow, against what its messages come to; and whether an open flow waits visibly."""
+"""Compares the installation's answer about a flow with its messages, and checks that an open flow waits visibly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from handrail.v1.decision_pb2 import Escalated, EscalationCause, FlowStatus
 from handrail.v1.flow_service_pb2 import ApprovalStatus, Expectation, Flow
 
 GRACE = timedelta(minutes=2)
-"""How much later than it says something may come: two sweeps."""
+"""How late anything due may be: two sweeps."""
 
 FINAL = frozenset(
     {
@@ -30,45 +30,43 @@ FINAL = frozenset(
 
 
 def contradictions(account: Account, standing: Standing, said: Flow) -> Iterator[Finding]:
-    """Where the installation tells a flow otherwise than its messages do. One that has moved on since is not judged."""
+    """Yields contradictions between the installation's flow and its messages; skips a flow that has moved on since."""
     if not account.messages or said.last_sequence != account.messages[-1].sequence or account.unsure:
         return
     told = said.status if said.status in FINAL else OPEN
     if told != standing.status and not _a_rule_may_have_tripped(account, standing, told):
-        text = f"it is shown as {_name(said.status)}, and its messages come to {_name(standing.status)}"
+        text = f"it is shown as {_name(said.status)}, but its messages lead to {_name(standing.status)}"
         yield found(account, Breach.WRONG, text)
     yield from _votes_not_counted(account, said)
 
 
 def hung(account: Account, said: Flow, *, now: datetime, grace: timedelta = GRACE) -> Iterator[Finding]:
-    """Why an open flow does not wait visibly: nothing is owed, or not by a named person, or not by when."""
+    """Explains why an open flow does not wait visibly: nothing is owed, or nobody is named, or no due time."""
     if said.status in FINAL:
         return
     still_since = _time(said.update_time)
     is_still = now - still_since > grace
     overdue = [each for each in said.expectations if _due(each) and now - _time(each.due_time) > grace]
     for each in overdue:
-        yield found(
-            account, Breach.HUNG, f"{_name(said.status)}, and overdue since {_time(each.due_time)}: {each.what}"
-        )
+        yield found(account, Breach.HUNG, f"{_name(said.status)}, overdue since {_time(each.due_time)}: {each.what}")
     if overdue or not is_still:
         return
     if not any(_waits(each) for each in said.expectations):
         owed = "; ".join(each.what for each in said.expectations) or "nothing"
-        text = f"{_name(said.status)} since {still_since}, by nobody's name and with no due time: {owed}"
+        text = f"{_name(said.status)} since {still_since}, without a responsible person or a due time: {owed}"
         yield found(account, Breach.HUNG, text)
     elif _past_its_deadline(account, said, now - grace):
-        yield found(account, Breach.HUNG, f"{_name(said.status)}, past the flow's deadline, and no person was told")
+        yield found(account, Breach.HUNG, f"{_name(said.status)}, past the flow's deadline, but no person was told")
 
 
 def _a_rule_may_have_tripped(account: Account, standing: Standing, told: FlowStatus.ValueType) -> bool:
-    """A rule that tripped, by a condition, holds a complete flow, and does not show before it is recorded."""
+    """A rule that tripped by a condition holds a complete flow, and does not show before it is recorded."""
     by_facts = standing.status == FlowStatus.FLOW_STATUS_COMPLETED and not standing.is_halted
     return told == OPEN and by_facts and account.plan is not None and bool(account.plan.template.rules)
 
 
 def _waits(owed: Expectation) -> bool:
-    """Whether somebody, or something due, is waited for. A decision that nothing keeps from being made is neither."""
+    """Tells whether the flow waits for somebody or for a due time. A decision that could be made now is neither."""
     if owed.by_roles:
         return True
     is_decision = owed.by_agent == COORDINATOR and not owed.step and not owed.subject_id
@@ -97,7 +95,7 @@ def _votes_not_counted(account: Account, said: Flow) -> Iterator[Finding]:
         counted = {canonical(vote.voter) for vote in view.votes}
         for gate in request.gates:
             for voter in sorted(proposed.voters(gate, FOR_EVER) - counted):
-                yield found(account, Breach.LOST, f"the yes of {voter} to {view.type} is stored, and does not count")
+                yield found(account, Breach.LOST, f"the yes of {voter} to {view.type} is stored, but does not count")
 
 
 def _due(owed: Expectation) -> bool:

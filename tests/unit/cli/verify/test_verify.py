@@ -282,18 +282,18 @@ def changed(acts: Iterable[Callable[[Simulation], None]], plant: Callable[[Story
 HALTED = (*RELEASED, halt(HaltMode.HALT_MODE_CANCEL))
 
 PLANTED: Sequence[tuple[str, Callable[[Story], Story], Breach, str]] = (
-    ("a start is lost", lost_start, Breach.LOST, "there is no such flow"),
+    ("a start is lost", lost_start, Breach.LOST, "no such flow exists"),
     ("a message is gone", a_gap, Breach.LOST, "sequences 2 to 2 are missing"),
-    ("a key began two flows", one_key_two_flows, Breach.DOUBLED, "key cb-1 has begun"),
+    ("a key began two flows", one_key_two_flows, Breach.DOUBLED, "key cb-1 started"),
     ("two first events", changed(PAID, begun_twice), Breach.DOUBLED, "a second first event"),
     ("two answers", changed(PAID, answered_twice), Breach.DOUBLED, "a second answer of step pay"),
     ("one subject twice", changed(TOLD, stored_twice), Breach.DOUBLED, "2 messages on one subject"),
     ("a vote is missing", changed(RELEASED, a_vote_is_gone), Breach.WRONG, "without its quorum"),
     ("one person in two spellings", changed(RELEASED, anothers_vote(" Anna")), Breach.WRONG, "without its quorum"),
     ("the requester votes", changed(RELEASED, anothers_vote("Kim")), Breach.WRONG, "without its quorum"),
-    ("other bytes are released", changed(RELEASED, other_bytes), Breach.WRONG, "not proposed so"),
+    ("other bytes are released", changed(RELEASED, other_bytes), Breach.WRONG, "not with the proposed bytes"),
     ("nobody was asked", changed(RELEASED, nobody_asked), Breach.WRONG, "nobody was asked"),
-    ("a step begins after a halt", changed(HALTED, begun_after_the_halt), Breach.WRONG, "was begun though"),
+    ("a step begins after a halt", changed(HALTED, begun_after_the_halt), Breach.WRONG, "but began although"),
     ("an effect stands", changed(COMPENSATED, undone_never), Breach.WRONG, "RefundPaid stands"),
     ("a vote is lost", changed(PROPOSED, acknowledged("approve", subject="0" * 32)), Breach.LOST, "not in the stream"),
     ("a cancel is lost", changed(PAID, acknowledged(CANCEL)), Breach.LOST, "not in the stream"),
@@ -326,7 +326,7 @@ def test_a_cancel_that_was_acknowledged_does_not_end_as_completed() -> None:
     story.add(story.simulation.halt(HaltMode.HALT_MODE_CANCEL, "olga", "so"))
     story.calls.append(call(CANCEL))
     [found] = story.find()
-    assert (found.breach, found.text) == (Breach.LOST, "cancel by olga was acknowledged, and the flow is COMPLETED")
+    assert (found.breach, found.text) == (Breach.LOST, "cancel by olga was acknowledged, but the flow is COMPLETED")
 
 
 def test_what_strangers_store_is_in_nobodys_way() -> None:
