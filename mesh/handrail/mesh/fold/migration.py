@@ -37,13 +37,15 @@ def migration_of(recorded: Recorded) -> FlowMigrated | None:
 
 
 def apply_migrated(flow: Flow, recorded: Recorded, versions: Mapping[int, Template]) -> Void | None:
-    """The flow was moved to another version; void where it could not be. `versions` has to have that version."""
+    """The flow was moved to another version; void where it could not be, or where `versions` lacks that version."""
     migrated = FlowMigrated.FromString(recorded.event.data.value)
     if migrated.from_version != flow.template.version:
         return Void(f"the flow is pinned to version {flow.template.version}", ErrorReason.ERROR_REASON_WRONG_VERSION)
     if not migrated.by:
         return Void("it names nobody who moved it", ErrorReason.ERROR_REASON_MISSING_ROLE)
-    target = versions[migrated.to_version]
+    target = versions.get(migrated.to_version)
+    if target is None:
+        return Void(f"there is no version {migrated.to_version} to move to", ErrorReason.ERROR_REASON_WRONG_VERSION)
     reasons = why_not(flow, target)
     if reasons:
         return Void("; ".join(reasons), ErrorReason.ERROR_REASON_WRONG_STATUS)
