@@ -183,10 +183,10 @@ async def test_what_the_broker_would_not_take_is_refused_before_it_is_sent(house
     async with house.coordinator() as people, house.working(team.agents):
         ledger = await house.connect("ledger")
         subject = f"flow.refund.{'a' * 32}.event.ledger.{'b' * 32}.payments.v1.RefundPaid"
-        with pytest.raises(TooLarge, match="the broker takes 1047552"):
+        with pytest.raises(TooLarge, match="the broker accepts 1047552"):
             await ledger.publish(subject, bytes(ledger.connection.max_payload + 1))
         for odd in ("x" * 10_000, "ü" * 2_000):
-            with pytest.raises(HandrailError, match="longer than the broker takes") as refusal:
+            with pytest.raises(HandrailError, match="longer than the broker accepts") as refusal:
                 await ledger.publish(subject.replace("a" * 32, odd), b"odd")
             assert refusal.value.reason_name == "WRONG_ADDRESS"
         await ledger.publish(subject, b"but still connected")

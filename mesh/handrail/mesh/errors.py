@@ -5,10 +5,10 @@ HandrailError                 what happened, with a reason from `handrail.v1.Err
 ├── AlreadyStored             the subject is taken: one fact, one event
 ├── WrongSequence             the flow moved on since it was read
 ├── StreamFull                the stream is at its limit; nothing acknowledged is lost
-├── TooLarge                  the message is larger than the broker takes
+├── TooLarge                  the message is larger than the broker accepts
 ├── BrokerUnavailable         no answer from the broker
 ├── BrokerPermission          the broker refuses the subject
-│   └── WrongCredentials      there is nothing to connect with, or the broker does not take it
+│   └── WrongCredentials      credentials are missing, unusable, or rejected by the broker
 ├── PolicyError               a CEL expression can't be compiled or evaluated
 └── TemplateRefused           the flow type-check has findings
 """
@@ -25,9 +25,9 @@ _PREFIX = "ERROR_REASON_"
 
 
 class HandrailError(Exception):
-    """An error with a reason that programs can act on and a text that people can.
+    """An error with a reason for programs and a text for people.
 
-    `reason` is a value of `handrail.v1.ErrorReason`; `metadata` has the dynamic parts of the text.
+    `reason` is a value of `handrail.v1.ErrorReason`; `metadata` holds the variable parts of the text.
     """
 
     def __init__(self, reason: ErrorReason.ValueType, text: str, **metadata: str) -> None:
@@ -44,7 +44,7 @@ class HandrailError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One broken rule: the field's path, the rule's id, and what it asks for."""
+    """One broken rule: the path of the field, the id of the rule, and the rule in words."""
 
     field: str
     rule: str
@@ -69,41 +69,43 @@ class ContractViolation(HandrailError):
 
 
 class AlreadyStored(HandrailError):
-    """The subject holds a message already; the stream refuses a second one."""
+    """The subject already holds a message; the stream refuses a second one."""
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
-        super().__init__(ErrorReason.ERROR_REASON_DIFFERENT_ANSWER, f"{subject} is stored already", subject=subject)
+        super().__init__(ErrorReason.ERROR_REASON_DIFFERENT_ANSWER, f"{subject} is already stored", subject=subject)
 
 
 class WrongSequence(HandrailError):
-    """The flow moved on since it was read: read it again and decide again."""
+    """The flow has new messages since it was read: read it again and decide again."""
 
     def __init__(self, subject: str, last_sequence: int | None = None) -> None:
         self.subject = subject
         self.last_sequence = last_sequence
-        super().__init__(ErrorReason.ERROR_REASON_ETAG_MISMATCH, f"the flow of {subject} moved on since it was read")
+        super().__init__(
+            ErrorReason.ERROR_REASON_ETAG_MISMATCH, f"the flow of {subject} has moved on since it was read"
+        )
 
 
 class StreamFull(HandrailError):
-    """The stream is at its limit. What it acknowledged is kept; publish again when there is room."""
+    """The stream is at its limit. It keeps acknowledged messages; publish again when there is room."""
 
     def __init__(self, stream: str, detail: str) -> None:
         super().__init__(
             ErrorReason.ERROR_REASON_STREAM_FULL,
-            f"stream {stream} is full ({detail}); raise its limits or let old flows age out, then it goes on",
+            f"stream {stream} is full ({detail}); publishing continues once you raise its limits or old flows age out",
             stream=stream,
         )
 
 
 class TooLarge(HandrailError):
-    """The message is larger than the broker takes; `size` and `limit` in bytes."""
+    """The message is larger than the broker accepts. The metadata `size` and `limit` are in bytes."""
 
     def __init__(self, subject: str, size: int, limit: int) -> None:
         super().__init__(
             ErrorReason.ERROR_REASON_TOO_LARGE,
-            f"the message on {subject} has {size} bytes, the broker takes {limit}; "
-            "keep large content elsewhere and send where it is",
+            f"the message on {subject} has {size} bytes, the broker accepts {limit}; "
+            "store large content elsewhere and send a reference to it",
             subject=subject,
             size=str(size),
             limit=str(limit),
@@ -111,40 +113,40 @@ class TooLarge(HandrailError):
 
 
 class BrokerUnavailable(HandrailError):
-    """The broker can't be reached, or does not answer in time."""
+    """The broker is unreachable, or does not answer in time."""
 
     def __init__(self, text: str) -> None:
         super().__init__(ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE, text)
 
 
 class BrokerPermission(HandrailError):
-    """The broker refuses a publish or subscription for want of permission."""
+    """The broker refuses a publish or a subscription because the user lacks the permission."""
 
     def __init__(self, subject: str, detail: str = "") -> None:
         super().__init__(
             ErrorReason.ERROR_REASON_BROKER_PERMISSION,
             f"the broker refuses {subject}{': ' + detail if detail else ''}; "
-            "generate its permissions anew from the stored templates (handrail nats-permissions) and reload",
+            "regenerate its permissions from the stored templates (handrail nats-permissions) and reload it",
             subject=subject,
         )
 
 
 class WrongCredentials(BrokerPermission):
-    """What there is to connect with can't be used, or the broker does not take it. No permission is missing."""
+    """The credentials are missing, unusable, or rejected by the broker. No permission is missing."""
 
     def __init__(self, text: str) -> None:
         HandrailError.__init__(self, ErrorReason.ERROR_REASON_BROKER_PERMISSION, text)
 
 
 class PolicyError(HandrailError):
-    """A CEL expression can't be compiled, or gave something else than the answer it is for."""
+    """A CEL expression can't be compiled, or did not give a valid answer."""
 
     def __init__(self, text: str) -> None:
         super().__init__(ErrorReason.ERROR_REASON_TEMPLATE_REFUSED, text)
 
 
 class TemplateRefused(HandrailError):
-    """The flow type-check found errors; they are in `findings`."""
+    """The flow type-check found errors, listed in `findings`."""
 
     def __init__(self, name: str, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)

@@ -1,5 +1,5 @@
-"""Text from elsewhere as a terminal and a log may have it: control characters, line ends and characters that turn the
-direction of writing are shown as escapes, never sent. Pure.
+"""Makes untrusted text safe for terminals and logs: control characters, line ends and characters that change the
+writing direction are escaped. Pure.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ import json
 
 
 def clean(text: str) -> str:
-    """One line: whatever Unicode does not call printable comes as an escape, line ends too."""
+    """Escapes every character that Unicode does not call printable, line ends included. Returns one line."""
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def clean_lines(text: str) -> str:
-    """The same for a text of several lines."""
+    """Like `clean`, but keeps line ends."""
     return "\n".join(map(clean, text.split("\n")))
 
 
@@ -28,9 +28,9 @@ def cut(text: str, length: int = 120) -> str:
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """A value as JSON that any parser reads back unchanged. Characters that are not printable come as `\\u202e`."""
+    """A value as JSON that any parser reads back unchanged. Unprintable characters are escaped, as in `\\u202e`."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    # A line end in the text is the layout's: in a string it is an escape already.
+    # Line ends here belong to the layout: in strings they are already escaped.
     return "".join(each if each.isprintable() or each == "\n" else _json_escape(each) for each in text)
 
 

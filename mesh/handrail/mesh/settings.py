@@ -1,6 +1,6 @@
 """Every setting in one table: a flag, an environment variable and a default, in this order of precedence.
 
-The help of the `handrail` command and `docs/settings.md` are made from it.
+The help of the `handrail` command and `docs/settings.md` are generated from it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _UNITS = {
 
 
 class SettingError(ValueError):
-    """A setting has a value that can't be used; the text names the setting, where it came from and what it takes."""
+    """A setting has an invalid value. The text names the setting, the source of the value and the valid values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting(Generic[T_co]):
-    """One row of the table. `default` is text as the flag would have it; `parse` raises ValueError.
+    """One row of the table. `default` is text in the form of the flag; `parse` raises ValueError.
 
-    A setting without a flag is a secret: a flag would show in the list of processes.
+    A setting without a flag is a secret: a flag would be visible in the process list.
     """
 
     flag: str
@@ -48,24 +48,24 @@ class Setting(Generic[T_co]):
 
     @property
     def key(self) -> str:
-        """What names the setting in a mapping of flags: `nats_user` for --nats-user."""
+        """The key of the setting in a mapping of flags: `nats_user` for --nats-user."""
         return self.env.removeprefix("HANDRAIL_").lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where values come from: flags by key (None: not given), then the environment, then the table's defaults."""
+    """Resolves values: from flags by key (None: not given), then the environment, then the defaults of the table."""
 
     flags: Mapping[str, str | None]
     environment: Mapping[str, str]
 
     @classmethod
     def of_process(cls, flags: Mapping[str, str | None] | None = None) -> Settings:
-        """Flags over this process's environment."""
+        """Settings from these flags and the environment of this process."""
         return cls(flags or {}, os.environ)
 
     def value(self, setting: Setting[T]) -> T:
-        """The value of a setting; SettingError where it can't be used. An empty variable counts as not set."""
+        """The value of a setting. An empty variable counts as unset. Raises SettingError if the value is invalid."""
         text, source = self.flags.get(setting.key), setting.flag
         if text is None:
             text, source = self.environment.get(setting.env) or None, setting.env
@@ -78,15 +78,15 @@ class Settings:
 
 
 def duration(text: str) -> timedelta:
-    """`15s`, `500ms`, `2m`, `1.5h`."""
+    """Parses a duration: `15s`, `500ms`, `2m`, `1.5h`."""
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise ValueError(f'"{text}" is no duration such as 500ms, 15s, 2m or 1.5h')
+        raise ValueError(f'"{text}" is not a duration such as 500ms, 15s, 2m or 1.5h')
     return float(found[1]) * _UNITS[found[2]]
 
 
 def at_least(smallest: timedelta) -> Callable[[str], timedelta]:
-    """Durations of at least this."""
+    """A parser for durations of at least `smallest`."""
 
     def parse(text: str) -> timedelta:
         value = duration(text)
@@ -98,75 +98,80 @@ def at_least(smallest: timedelta) -> Callable[[str], timedelta]:
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """One of some words."""
+    """A parser that accepts one of these words."""
 
     def parse(text: str) -> str:
         if text not in words:
-            raise ValueError(f'"{text}" is none of {", ".join(words)}')
+            raise ValueError(f'"{text}" is not one of {", ".join(words)}')
         return text
 
     return parse
 
 
 def count(text: str) -> int:
-    """A whole number from 1."""
+    """Parses a whole number from 1."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise ValueError(f'"{text}" is no whole number from 1')
+        raise ValueError(f'"{text}" is not a whole number from 1')
     return int(text)
 
 
 def switch(text: str) -> bool:
-    """`on` or `off`."""
+    """Parses `on` or `off`."""
     return one_of("on", "off")(text) == "on"
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """Values separated by commas."""
+    """Parses values separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def servers(text: str) -> tuple[str, ...]:
-    """Addresses of nats-servers; at least one."""
+    """Parses the addresses of nats-servers; at least one."""
     found = listed(text)
     for each in found:
         if not re.fullmatch(r"(nats|tls|ws|wss)://\S+", each):
-            raise ValueError(f'"{each}" is no address such as nats://host:4222')
+            raise ValueError(f'"{each}" is not an address such as nats://host:4222')
     if not found:
         raise ValueError("an address such as nats://host:4222 is needed")
     return found
 
 
 def host_and_port(text: str) -> str:
-    """`host:port`."""
+    """Parses `host:port`."""
     host, colon, port = text.rpartition(":")
     if not host or not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f'"{text}" is no address such as 127.0.0.1:7070')
+        raise ValueError(f'"{text}" is not an address such as 127.0.0.1:7070')
     return text
 
 
 def replicas(text: str) -> int:
-    """1 or 3."""
+    """Parses a number of replicas: 1 or 3."""
     return int(one_of("1", "3")(text))
 
 
 def file(text: str) -> Path | None:
-    """A path; none where it is empty."""
+    """Parses a path; None if the text is empty."""
     return Path(text).expanduser() if text else None
 
 
 def files(text: str) -> tuple[Path, ...]:
-    """Paths separated by commas."""
+    """Parses paths separated by commas."""
     return tuple(Path(part).expanduser() for part in listed(text))
 
 
 NATS = Setting(
-    "--nats", "HANDRAIL_NATS", "nats://127.0.0.1:4222", "nats-servers, separated by commas", servers, "URL[,URL]"
+    "--nats",
+    "HANDRAIL_NATS",
+    "nats://127.0.0.1:4222",
+    "addresses of nats-servers, separated by commas",
+    servers,
+    "URL[,URL]",
 )
 NATS_USER = Setting(
     "--nats-user",
     "HANDRAIL_NATS_USER",
     "",
-    "user on the broker; where missing, the agent's name, or `coordinator`",
+    "user on the broker; by default the agent's name, or `coordinator`",
     str,
     "NAME",
 )
@@ -196,7 +201,7 @@ ADDRESS = Setting(
     host_and_port,
     "HOST:PORT",
 )
-TOKEN = Setting("", "HANDRAIL_TOKEN", "", "bearer token of whoever calls", str)
+TOKEN = Setting("", "HANDRAIL_TOKEN", "", "bearer token of the caller", str)
 TOKEN_FILE = Setting(
     "--token-file", "HANDRAIL_TOKEN_FILE", "", "file with the bearer token, instead of HANDRAIL_TOKEN", file, "FILE"
 )
@@ -224,7 +229,7 @@ JWT_PUBLIC_KEYS = Setting(
     "--jwt-public-keys",
     "HANDRAIL_JWT_PUBLIC_KEYS",
     "",
-    "files with the Ed25519 public keys (PEM) of whoever may sign tokens, separated by commas",
+    "files with the Ed25519 public keys (PEM) of the token issuers, separated by commas",
     files,
     "FILE[,FILE]",
 )
@@ -235,7 +240,7 @@ LEASE_TTL = Setting(
     "--lease-ttl",
     "HANDRAIL_LEASE_TTL",
     "15s",
-    "how long a lease lasts without renewal; below 15 s an election on the broker outlasts it",
+    "how long a lease lasts without renewal; below 15 s, a leader election on the broker can outlast it",
     at_least(timedelta(seconds=1)),
     "DURATION",
 )
@@ -243,7 +248,7 @@ SWEEP_INTERVAL = Setting(
     "--sweep-interval",
     "HANDRAIL_SWEEP_INTERVAL",
     "60s",
-    "how often what is new is looked through for flows that were missed",
+    "how often new messages are scanned for missed flows",
     at_least(timedelta(milliseconds=100)),
     "DURATION",
 )
@@ -251,19 +256,21 @@ SWEEP_EVERYTHING = Setting(
     "--sweep-everything",
     "HANDRAIL_SWEEP_EVERYTHING",
     "off",
-    "have the first sweep look at all flows, as after a restore: on or off",
+    "let the first sweep check all flows, for use after a restore: on or off",
     switch,
     "on|off",
 )
 GRACE = Setting(
-    "--grace", "HANDRAIL_GRACE", "10s", "how long work under way may take after SIGTERM", duration, "DURATION"
+    "--grace", "HANDRAIL_GRACE", "10s", "how long work in progress may take after SIGTERM", duration, "DURATION"
 )
 REFLECTION = Setting("--reflection", "HANDRAIL_REFLECTION", "on", "serve gRPC reflection: on or off", switch, "on|off")
 CHANNELZ = Setting(
     "--channelz", "HANDRAIL_CHANNELZ", "on", "serve gRPC channelz to operators: on or off", switch, "on|off"
 )
 
-WORKERS = Setting("--workers", "HANDRAIL_WORKERS", "1", "processes that share the agent's work", count, "NUMBER")
+WORKERS = Setting(
+    "--workers", "HANDRAIL_WORKERS", "1", "number of processes that share the agent's work", count, "NUMBER"
+)
 LOG_LEVEL = Setting(
     "--log-level",
     "HANDRAIL_LOG_LEVEL",
@@ -283,11 +290,11 @@ BROKER: tuple[Setting[object], ...] = (
     NATS_CERT,
     NATS_KEY,
 )
-"""How to reach the broker, and as whom."""
+"""The address of the broker, and the credentials to connect with."""
 
 
 def bus_settings(settings: Settings, name: str) -> BusSettings:
-    """How `name` (an agent, `coordinator`, …) connects to the broker; SettingError where a password can't be read."""
+    """How `name` (an agent, `coordinator`, …) connects to the broker. Raises SettingError for unreadable passwords."""
     password = settings.value(NATS_PASSWORD)
     password_file = settings.value(NATS_PASSWORD_FILE)
     if not password and password_file is not None:
@@ -308,9 +315,9 @@ def bus_settings(settings: Settings, name: str) -> BusSettings:
 
 
 def secret(path: Path) -> str:
-    """What a file with a password or a token holds, without the line's end; SettingError where it can't be read."""
+    """The content of a file with a password or token, without the line end. Raises SettingError if unreadable."""
     try:
         return path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SettingError(f"{path} can't be read: {reason}") from None

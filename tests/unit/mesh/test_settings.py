@@ -84,23 +84,23 @@ def test_durations_are_read(text: str, expected: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "15", "s", "-1s", "1 s", "1d", "1s2m", "nan s", "٣s"])
 def test_a_duration_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no duration"):
+    with pytest.raises(ValueError, match="not a duration"):
         duration(text)
 
 
 WRONG = [
-    (table.NATS, "localhost:4222", "no address such as"),
+    (table.NATS, "localhost:4222", "not an address such as"),
     (table.NATS, ",", "needed"),
-    (table.ADDRESS, "7070", "no address such as"),
-    (table.ADDRESS, "host:", "no address such as"),
-    (table.ADDRESS, "host:70000", "no address such as"),
-    (table.REPLICAS, "2", "none of 1, 3"),
+    (table.ADDRESS, "7070", "not an address such as"),
+    (table.ADDRESS, "host:", "not an address such as"),
+    (table.ADDRESS, "host:70000", "not an address such as"),
+    (table.REPLICAS, "2", "not one of 1, 3"),
     (table.WORKERS, "0", "whole number"),
     (table.WORKERS, "²", "whole number"),
     (table.LEASE_TTL, "10ms", "less than 1 s"),
-    (table.OUTPUT, "xml", "none of table, json"),
-    (table.REFLECTION, "yes", "none of on, off"),
-    (table.LOG_LEVEL, "loud", "none of debug"),
+    (table.OUTPUT, "xml", "not one of table, json"),
+    (table.REFLECTION, "yes", "not one of on, off"),
+    (table.LOG_LEVEL, "loud", "not one of debug"),
 ]
 
 

@@ -227,7 +227,7 @@ def why_not_sent(subject: str, size: int, max_payload: int) -> HandrailError | N
 def _too_long(subject: str) -> HandrailError:
     return HandrailError(
         ErrorReason.ERROR_REASON_WRONG_ADDRESS,
-        f'the subject "{subject[:80]}…" is longer than the broker takes: {len(subject.encode())} bytes',
+        f'the subject "{subject[:80]}…" is longer than the broker accepts: {len(subject.encode())} bytes',
     )
 
 

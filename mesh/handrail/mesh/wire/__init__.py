@@ -1,1 +1,1 @@
-"""What is on the wire: subjects, ids and the envelope. Every subject and filter is built and parsed here."""
+"""The wire format: subjects, ids and the envelope. This package alone builds and parses subjects and filters."""

@@ -20,12 +20,12 @@ TYPE_URL = "type.googleapis.com/"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 COMMANDS = frozenset({Kind.RETRY, Kind.UNDO})
-"""Kinds whose agent token names who is spoken to; everywhere else it names who speaks."""
+"""Kinds with the addressee in the agent token of the subject; in all other kinds the token names the sender."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One message of a flow as the stream holds it. `time` is the broker's, `sequence` the order of record."""
+    """One message of a flow as stored in the stream. The broker sets `time`; `sequence` gives the stream order."""
 
     address: Address
     event: Event
@@ -34,7 +34,7 @@ class Recorded:
 
     @property
     def kind(self) -> Kind:
-        """What the message is."""
+        """The kind of the message."""
         return self.address.kind
 
     @property
@@ -55,7 +55,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A message of the FLOW stream that can't be read, and why. It is void."""
+    """A message of the FLOW stream that can't be decoded, with the reason. It is void."""
 
     subject: str
     sequence: int
@@ -65,7 +65,7 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A flow that can't be computed, or a proposal of it that can't be shown, and why. A list goes on behind it."""
+    """A flow that can't be folded, or a proposal that can't be shown, with the reason. Lists continue past it."""
 
     flow_type: str
     flow_id: str
@@ -75,7 +75,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message ready to be appended to a flow."""
+    """A message that is ready to append to a flow."""
 
     address: Address
     event: Event
@@ -87,7 +87,7 @@ class Entry:
 
 
 def pack(message: Message) -> Any:
-    """A message as `Any`, with the type URL that every reader here expects."""
+    """Packs a message into an `Any`, with the type URL that all readers of Handrail expect."""
     return Any(type_url=TYPE_URL + message.DESCRIPTOR.full_name, value=message.SerializeToString(deterministic=True))
 
 
@@ -97,36 +97,35 @@ def type_of(data: Any) -> str:
 
 
 def timestamp(time: datetime) -> Timestamp:
-    """An aware time as protobuf has it. Plain arithmetic, at a third of the cost of `Timestamp.FromDatetime`."""
+    """Converts an aware time to a protobuf timestamp, at a third of the cost of `Timestamp.FromDatetime`."""
     since = time - _EPOCH
     return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def from_timestamp(stamp: Timestamp) -> datetime:
-    """A protobuf time as an aware one, in UTC."""
+    """Converts a protobuf timestamp to an aware time in UTC."""
     return stamp.ToDatetime(tzinfo=UTC)
 
 
 def decode(subject: str, body: bytes, *, sequence: int, time: datetime) -> Recorded:
-    """Read a message of the FLOW stream.
+    """Decodes a message of the FLOW stream.
 
-    Raises HandrailError: WRONG_ADDRESS where the subject is none of ours or disagrees with the body, MALFORMED where
-    the body is no event, WRONG_EVENT_ID where the id is not the one that follows from the body.
+    Raises HandrailError: WRONG_ADDRESS if the subject is not a FLOW subject or disagrees with the body, MALFORMED if
+    the body is not an event, WRONG_EVENT_ID if the id does not follow from the body.
     """
     address = parse(subject)
     try:
         event = Event.FromString(body)
     except DecodeError as error:
         raise HandrailError(
-            ErrorReason.ERROR_REASON_MALFORMED, f"the body on {subject} is no handrail.v1.Event: {error}"
+            ErrorReason.ERROR_REASON_MALFORMED, f"the body on {subject} is not a handrail.v1.Event: {error}"
         ) from error
     check_agreement(address, event)
     return Recorded(address, event, sequence, time)
 
 
 def check_agreement(address: Address, event: Event) -> None:
-    """Raise WRONG_ADDRESS or WRONG_EVENT_ID unless subject and body say the same; used when publishing and when
-    reading."""
+    """Raises WRONG_ADDRESS or WRONG_EVENT_ID unless subject and body agree; for publishers and readers."""
     speaker = COORDINATOR if address.kind in COMMANDS else address.agent
     data_type = type_of(event.data)
     if (
@@ -163,7 +162,7 @@ def _disagreement(address: Address, event: Event, speaker: str, data_type: str) 
 
 
 def derived_id(kind: Kind, event: Event) -> str | None:
-    """The id that follows from the envelope, or None for kinds whose id depends on more than the envelope."""
+    """The id that follows from the envelope; None if the id of this kind depends on more than the envelope."""
     match kind:
         case Kind.EVENT | Kind.PROPOSAL | Kind.RELEASED:
             return ids.outcome_id(event.flow_id, event.step, event.root, event.run, event.output_index)

@@ -1,7 +1,7 @@
-"""Who is who: one canonical form of a name, so that nobody passes for two people, or for another one. Pure.
+"""Identity: one canonical form of a name, so that nobody can act as two people or as somebody else. Pure.
 
-Two names are the same person where their canonical forms are equal: Unicode NFKC, case-folded, trimmed, without what
-can't be seen. A name that mixes scripts whose letters look alike has no such form that a reader could rely on.
+Two names denote the same person if their canonical forms are equal: Unicode NFKC, case-folded, trimmed, without
+invisible characters. A name that mixes scripts with look-alike letters is ambiguous: people can't tell it apart.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import unicodedata
 
 _LOOK_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "DESERET", "GEORGIAN"})
-"""Scripts with letters that look like those of another one of them (Unicode Technical Standard 39, section 4)."""
+"""Scripts with letters that look like letters of another script here (Unicode Technical Standard 39, section 4)."""
 
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
-"""Fillers and joiners that are letters or marks by category, and show nothing."""
+"""Fillers and joiners that are invisible although Unicode lists them as letters or marks."""
 
 _ROUNDS = 4
-"""Each step may undo another's work a little: two rounds settle every name that is assigned so far."""
+"""The steps may partly undo each other's work: two rounds suffice for every character assigned so far."""
 
 
 def canonical(name: str) -> str:
-    """The form in which a name is compared; the canonical form of a canonical form is itself."""
+    """The canonical form of a name, used for comparison. Idempotent."""
     for _ in range(_ROUNDS):
         folded = _fold(name)
         if folded == name:
@@ -29,12 +29,12 @@ def canonical(name: str) -> str:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two names are one person."""
+    """Whether two names denote the same person."""
     return canonical(one) == canonical(other)
 
 
 def why_ambiguous(name: str) -> str:
-    """Why nobody can tell who a name is, for people; empty where it can be told."""
+    """Why a name is ambiguous, as text for people; empty if it is not."""
     scripts = sorted(_LOOK_ALIKE.intersection(map(_script, filter(str.isalpha, unicodedata.normalize("NFKC", name)))))
     if len(scripts) < 2:
         return ""

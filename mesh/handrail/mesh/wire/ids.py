@@ -1,6 +1,6 @@
-"""Ids are derived, not drawn: SHA-256 over length-prefixed UTF-8 fields, the first 16 bytes as 32 hex digits.
+"""Ids are derived, not random: SHA-256 over length-prefixed UTF-8 fields, the first 16 bytes as 32 hex digits.
 
-The first field names what is hashed, so that ids of different things never meet. `docs/wire.md` has test vectors.
+The first field names the kind of id, so that ids of different kinds never collide. `docs/wire.md` has test vectors.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hashlib import sha256
 
 _LENGTHS = tuple(length.to_bytes(4, "big") for length in range(256))
 _PREFIXES = tuple(length.decode() for length in _LENGTHS[:128])
-"""The lengths of short ASCII as text that is encoded to the same bytes."""
+"""Length prefixes of short ASCII fields, as text that encodes to the same bytes."""
 
 
 def _digest(*fields: str | bytes) -> bytes:
@@ -24,7 +24,7 @@ def _digest(*fields: str | bytes) -> bytes:
 
 
 def _identifier(*fields: str) -> str:
-    # Every message read or written has its id derived: short ASCII, as it nearly always is, is encoded in one go.
+    # Hot path: runs for every message read or written. Short ASCII fields, the usual case, are encoded in one go.
     try:
         text = "".join([_PREFIXES[len(field)] + field for field in fields])
     except IndexError:
@@ -34,12 +34,12 @@ def _identifier(*fields: str) -> str:
 
 
 def flow_id_from_key(flow_type: str, key: str) -> str:
-    """The flow of a business key: the same key gives the same flow."""
+    """The flow id of a business key: the same key gives the same flow."""
     return _identifier("flow", flow_type, key)
 
 
 def flow_id_from_request(flow_type: str, caller: str, request_id: str) -> str:
-    """The flow that a call without a key begins: the same call gives the same flow."""
+    """The id of a flow that a call starts without a key: the same call gives the same flow."""
     return _identifier("flow-of-request", flow_type, caller, request_id)
 
 
@@ -49,7 +49,7 @@ def key_hash(flow_type: str, key: str) -> str:
 
 
 def new_flow_id(now: datetime, random: bytes) -> str:
-    """A UUIDv7 (RFC 9562) as 32 hex digits from a time and ten random bytes."""
+    """A UUIDv7 (RFC 9562) as 32 hex digits, made from a time and ten random bytes."""
     milliseconds = int(now.timestamp() * 1000)
     value = (milliseconds << 80) | int.from_bytes(random[:10], "big")
     value = value & ~(0xF << 76) | (0x7 << 76)
@@ -58,7 +58,7 @@ def new_flow_id(now: datetime, random: bytes) -> str:
 
 
 def outcome_id(flow_id: str, step: str, root: str, run: int, index: int) -> str:
-    """The id of an outcome: neither attempt nor message type enters, so a retry can't give a second answer."""
+    """The id of an outcome. It covers neither attempt nor message type, so a retry can't give a second answer."""
     return _identifier("outcome", flow_id, step, root, str(run), str(index))
 
 
@@ -73,9 +73,9 @@ def undone_id(flow_id: str, event_id: str) -> str:
 
 
 def attempt_id(kind: str, flow_id: str, step: str, root: str, run: int, attempt: int) -> str:
-    """The id of what happens once an attempt: `failure`, `retry`, `undo`, and `undo-failure`.
+    """The id of a message that occurs once per attempt: `failure`, `retry`, `undo` or `undo-failure`.
 
-    For the last two `root` is the event to undo.
+    For `undo` and `undo-failure`, `root` is the event to undo.
     """
     return _identifier(kind, flow_id, step, root, str(run), str(attempt))
 
@@ -86,28 +86,28 @@ def progress_id(flow_id: str, step: str, root: str, run: int, attempt: int, coun
 
 
 def divergence_id(flow_id: str, event_id: str, digest: str) -> str:
-    """The id of a divergence: the same refused answer is reported once."""
+    """The id of a divergence: each refused answer is reported once."""
     return _identifier("divergence", flow_id, event_id, digest)
 
 
 def decision_id(flow_id: str, message_type: str, subject: str, based_on: int) -> str:
-    """The id of a decision about `subject`, decided on the flow at sequence `based_on`.
+    """The id of a decision about `subject`, based on the flow at sequence `based_on`.
 
-    The sequence enters so that a void decision never blocks the next one.
+    The id covers the sequence, so that a void decision never blocks the next one.
     """
     return _identifier("decision", flow_id, message_type, subject, str(based_on))
 
 
 def requested_id(flow_id: str, caller: str, request_id: str, voids: int) -> str:
-    """The id of what a call with a request id had recorded, the call having been void `voids` times before.
+    """The id of the message that a call with a request id records; `voids` counts its earlier void messages.
 
-    The same call is stored once, on whichever replica it arrives; a void one does not block the next.
+    A call is stored once, no matter which replica serves it. A void message does not block the next try.
     """
     return _identifier("requested", flow_id, caller, request_id, str(voids))
 
 
 def escalation_id(flow_id: str, cause: str, subject: str) -> str:
-    """The id of a matter that waits for a person: the same matter has the same id."""
+    """The id of an escalation: the same matter always has the same id."""
     return _identifier("escalation", flow_id, cause, subject)
 
 
@@ -117,22 +117,22 @@ def join_root(event_ids: Iterable[str]) -> str:
 
 
 def idempotency_key(flow_id: str, step: str, root: str, run: int) -> str:
-    """What a handler guards its effect with: the same over redeliveries and retries of its step run."""
+    """The idempotency key of a step run: the same for all its redeliveries and retries."""
     return _identifier("effect", flow_id, step, root, str(run))
 
 
 def undo_key(flow_id: str, event_id: str) -> str:
-    """What an undo handler guards its effect with."""
+    """The idempotency key of an undo."""
     return _identifier("undo-effect", flow_id, event_id)
 
 
 def approval_digest(*, flow_id: str, event_id: str, gates: Iterable[str], message_type: str, data: bytes) -> str:
-    """What a vote is bound to, as 64 hex digits: change anything that was shown and it no longer fits."""
+    """The digest that a vote is bound to, as 64 hex digits. It covers everything that was shown to the voter."""
     return _digest("approval", flow_id, event_id, ",".join(sorted(gates)), message_type, data).hex()
 
 
 def quarantine_id(subject: str, body: bytes) -> str:
-    """A name for a message that has none that can be read."""
+    """A derived id for a message without a readable or free event id."""
     return _digest("quarantine", subject, body)[:16].hex()
 
 

@@ -1,4 +1,4 @@
-"""Subjects: built here and parsed here, nowhere else.
+"""Subjects: this module alone builds and parses them.
 
 flow.<flow_type>.<flow_id>.<kind>.<agent>.<event_id>.<message full name>   stream FLOW
 timer.<flow_type>.<flow_id>.<timer>  →  due.<flow_type>.<flow_id>.<timer>  stream TIMER
@@ -18,7 +18,7 @@ from handrail.mesh.printable import clean, shortened
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 COORDINATOR = "coordinator"
-"""The agent token of the coordinator; no agent may have this name."""
+"""The agent token of the coordinator. Agents can't take this name."""
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 """Flow types, agents, steps, gates and rules: one subject token each."""
@@ -35,7 +35,7 @@ _TIMER = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
 class Kind(StrEnum):
-    """What a message in the FLOW stream is; the fourth token of its subject."""
+    """The kind of a message in the FLOW stream; the fourth token of its subject."""
 
     EVENT = "event"
     PROPOSAL = "proposal"
@@ -53,7 +53,7 @@ _KINDS = {kind.value: kind for kind in Kind}
 
 
 class Address(NamedTuple):
-    """The subject of a message in the FLOW stream, in its parts."""
+    """The parts of a FLOW subject."""
 
     flow_type: str
     flow_id: str
@@ -64,14 +64,14 @@ class Address(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """The subject as the broker sees it."""
+        """The full subject."""
         return (
             f"flow.{self.flow_type}.{self.flow_id}.{self.kind.value}.{self.agent}.{self.event_id}.{self.message_type}"
         )
 
 
 def parse(subject: str) -> Address:
-    """Take a FLOW subject apart; WRONG_ADDRESS says which token is not as it has to be."""
+    """Parses a FLOW subject. Raises WRONG_ADDRESS, which names the invalid token."""
     match = _ADDRESS.fullmatch(subject)
     known = _KINDS.get(match[3]) if match else None
     if match and known:
@@ -92,21 +92,21 @@ def _misaddressed(subject: str) -> HandrailError:
     for label, value in (("flow id", flow_id), ("event id", event_id)):
         if not IDENTIFIER.fullmatch(value):
             return _wrong(subject, f'the {label} "{_shown(value)}" is not 32 hex digits')
-    return _wrong(subject, f'"{_shown(message_type)}" is no message name')
+    return _wrong(subject, f'"{_shown(message_type)}" is not a message name')
 
 
 def flow_filter(flow_type: str, flow_id: str) -> str:
-    """The one filter for a whole flow.
+    """The filter for a whole flow.
 
-    Expectations must use this very string: on a replicated stream two filters that match the same messages do not
-    exclude each other.
+    Expectations must use exactly this string: on a replicated stream, two different filters that match the same
+    messages do not exclude each other.
     """
     return f"flow.{flow_type}.{flow_id}.>"
 
 
 def filter_for(subject: str) -> str:
-    """A filter that matches a subject as it was read. A token that is not UTF-8 was read as U+FFFD, which stands for
-    it nowhere: any token matches there.
+    """A filter that matches a subject as it was read. A token that was not UTF-8 was read as U+FFFD, which would not
+    match it: the filter has a wildcard in its place.
     """
     if is_text(subject):
         return subject
@@ -114,27 +114,27 @@ def filter_for(subject: str) -> str:
 
 
 def is_text(subject: str) -> bool:
-    """Whether all of it was UTF-8 on the wire."""
+    """Whether the whole subject was UTF-8 on the wire."""
     return "\N{REPLACEMENT CHARACTER}" not in subject
 
 
 def outcome_filter(flow_type: str, flow_id: str, agent: str, event_id: str) -> str:
-    """The filter for one outcome of whatever kind and type: with expectation 0, only the first is stored."""
+    """The filter for one outcome, of any kind and type. With expectation 0, the stream stores only the first."""
     return f"flow.{flow_type}.{flow_id}.*.{agent}.{event_id}.>"
 
 
 def timer_subject(flow_type: str, flow_id: str, timer: str) -> str:
-    """Where a timer is armed."""
+    """The subject on which a timer is armed."""
     return f"timer.{flow_type}.{flow_id}.{_timer_token(timer)}"
 
 
 def due_subject(flow_type: str, flow_id: str, timer: str) -> str:
-    """Where a timer arrives when it is due."""
+    """The subject on which a timer arrives when it is due."""
     return f"due.{flow_type}.{flow_id}.{_timer_token(timer)}"
 
 
 class Due(NamedTuple):
-    """The subject of a timer that is due, in its parts."""
+    """The parts of the subject of a timer that is due."""
 
     flow_type: str
     flow_id: str
@@ -142,7 +142,7 @@ class Due(NamedTuple):
 
 
 def parse_due(subject: str) -> Due:
-    """Take a `due` subject apart; WRONG_ADDRESS if it is none."""
+    """Parses a `due` subject. Raises WRONG_ADDRESS if it is not one."""
     tokens = subject.split(".")
     if len(tokens) != 4 or tokens[0] != "due" or not IDENTIFIER.fullmatch(tokens[2]):
         raise _wrong(subject, "it is not due.<type>.<id>.<timer>")
@@ -151,22 +151,22 @@ def parse_due(subject: str) -> Due:
 
 
 def template_subject(name: str, version: int) -> str:
-    """Where a version of a template is stored."""
+    """The subject under which a version of a template is stored."""
     return f"template.{name}.{version}"
 
 
 def activation_subject(name: str, number: int) -> str:
-    """Where the n-th activation of a template is recorded, from 1."""
+    """The subject of the n-th activation of a template, counted from 1."""
     return f"template.{name}.active.{number}"
 
 
 def quarantine_subject(flow_type: str, flow_id: str, agent: str, event_id: str) -> str:
-    """Where `agent` puts a message that breaks its contract; tokens that can't be one become `-`."""
+    """The subject under which `agent` quarantines a message; values that are not valid tokens become `-`."""
     return f"quarantine.{_token(flow_type)}.{_token(flow_id)}.{_token(agent)}.{_token(event_id)}"
 
 
 def key_subject(flow_type: str, key_hash: str) -> str:
-    """Where the use of a business key is recorded."""
+    """The subject under which the use of a business key is recorded."""
     return f"key.{flow_type}.{key_hash}"
 
 

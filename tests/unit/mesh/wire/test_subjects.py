@@ -47,9 +47,9 @@ def test_whatever_comes_as_a_subject_is_understood_or_refused(text: str) -> None
         (f"flow.order.{FLOW}.event.two words.{EVENT}.shop.v1.X", 'agent "two words"'),
         (f"flow.order.{FLOW}.event.{'a' * 64}.{EVENT}.shop.v1.X", "agent"),
         (f"flow.order.{FLOW}.event.a.{EVENT}0.shop.v1.X", "event id"),
-        (f"flow.order.{FLOW}.event.a.{EVENT}.shop..X", "no message name"),
-        (f"flow.order.{FLOW}.event.a.{EVENT}.", "no message name"),
-        (f"flow.order.{FLOW}.event.a.{EVENT}.shop.v1.X\n", "no message name"),
+        (f"flow.order.{FLOW}.event.a.{EVENT}.shop..X", "not a message name"),
+        (f"flow.order.{FLOW}.event.a.{EVENT}.", "not a message name"),
+        (f"flow.order.{FLOW}.event.a.{EVENT}.shop.v1.X\n", "not a message name"),
         (f"flow.order.{FLOW}.event.*.{EVENT}.shop.v1.X", 'agent "*"'),
     ],
 )
