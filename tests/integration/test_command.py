@@ -262,7 +262,7 @@ EXITS = {
     "a limit that is none": (["flow", "list", "--limit", "0"], 2, '"0" must be a whole number from 1'),
     "a time that is none": (["flow", "show", NOBODY, "--as-of-time", "noon"], 2, '"noon" is not a time such as'),
     "no reason": (["flow", "cancel", NOBODY], 2, "--reason"),
-    "a time-out that is none": (["flow", "list", "--timeout", "soon"], 2, "no duration"),
+    "a time-out that is none": (["flow", "list", "--timeout", "soon"], 2, "not a duration"),
     "no subcommand": (["flow"], 2, "required"),
 }
 

@@ -122,14 +122,14 @@ async def test_a_file_that_is_not_there_is_named(nats_server: NatsServer, tmp_pa
         replace(nats_server.settings(), tls_ca=missing),
         replace(nats_server.settings(), nkey_seed_file=missing),
     ):
-        with pytest.raises(BrokerPermission, match=r"missing, which .*, can't be used: No such file"):
+        with pytest.raises(BrokerPermission, match=r"missing can't be used: No such file"):
             await NatsBus.connect(settings)
 
 
 async def test_a_file_that_is_no_certificate_is_named(nats_server: NatsServer, tmp_path: Path) -> None:
     garbage = tmp_path / "garbage.pem"
     garbage.write_text("no certificate")
-    with pytest.raises(BrokerPermission, match=r"garbage\.pem, which it is to connect with, can't be used"):
+    with pytest.raises(BrokerPermission, match=r"garbage\.pem can't be used"):
         await NatsBus.connect(replace(nats_server.settings(), tls_ca=garbage))
 
 

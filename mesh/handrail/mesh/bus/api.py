@@ -25,7 +25,7 @@ CONSUMER_NOT_FOUND = 10014
 MESSAGE_NOT_FOUND = 10037
 
 _TRANSIENT = (10005, 10008, 10009, 10015)
-"""The cluster has not heard of enough of its servers yet, has no leader, or is busy."""
+"""The cluster does not see enough of its servers yet, has no leader, or is busy."""
 
 _SILENCE = timedelta(seconds=4)
 _BACKOFF = 0.2
@@ -49,9 +49,9 @@ async def request_json(
     *,
     timeout: timedelta = API_TIMEOUT,
 ) -> dict[str, Any]:
-    """Ask and return the answer. Asks again while the cluster elects a leader, so use it for what may be done twice.
+    """Sends a request and returns the answer. Retries while the cluster elects a leader: the request may run twice.
 
-    Raises ApiError for what the broker refuses, BrokerPermission, and BrokerUnavailable after `timeout`.
+    Raises ApiError if the broker refuses the request, BrokerPermission, and BrokerUnavailable after `timeout`.
     """
     body = json.dumps(payload).encode() if payload is not None else b""
     loop = asyncio.get_running_loop()
@@ -66,7 +66,7 @@ async def request_json(
             problem = unavailable.text
             continue
         if status(message) == NO_RESPONDERS:
-            problem = "JetStream is not enabled there, or no leader is elected"
+            problem = "JetStream is not enabled, or no leader is elected"
         else:
             answer: dict[str, Any] = json.loads(message.data)
             error = answer.get("error")
@@ -83,7 +83,7 @@ async def request_json(
 async def last_on_leader(
     connection: Connection, stream: str, subject_filter: str, *, timeout: timedelta = API_TIMEOUT
 ) -> RawMessage | None:
-    """The newest message that matches, as the stream's leader has it: never stale, and dearer than a direct read."""
+    """The newest message that matches, from the stream's leader: never stale, but costs more than a direct read."""
     try:
         answer = await request_json(
             connection, f"$JS.API.STREAM.MSG.GET.{stream}", {"last_by_subj": subject_filter}, timeout=timeout

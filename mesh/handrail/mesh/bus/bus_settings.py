@@ -1,4 +1,4 @@
-"""Where the broker is, and who connects."""
+"""The addresses of the broker, and the credentials to connect with."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from handrail.mesh.errors import WrongCredentials
 
 @dataclass(frozen=True, slots=True)
 class BusSettings:
-    """`name` is the agent's name, or `coordinator`, `viewer`, …; it shows in the broker's monitoring and, unless
-    `inbox_prefix` says otherwise, gives the inbox that the broker's permissions reserve for this user.
+    """How to connect to the broker.
 
-    `user` and `password`, or a file with an nkey seed. `tls_ca` switches TLS on; `tls_cert` and `tls_key` are a client
-    certificate. `connect_timeout` bounds the first connection; later ones are tried for ever.
+    `name` is the name of the agent, or `coordinator`, `viewer`, …. It appears in the broker's monitoring and, without
+    `inbox_prefix`, determines the inbox, which the broker's permissions reserve for this user.
+
+    Give `user` and `password`, or a file with an nkey seed. `tls_ca` switches TLS on; `tls_cert` and `tls_key` are a
+    client certificate. `connect_timeout` bounds the first connection; reconnects are tried forever.
     """
 
     servers: tuple[str, ...]
@@ -32,11 +34,11 @@ class BusSettings:
 
     @property
     def inbox(self) -> str:
-        """The prefix of every inbox of this user."""
+        """The prefix of all inboxes of this user."""
         return self.inbox_prefix or f"_INBOX_{self.name}"
 
     def credentials(self) -> tuple[ssl.SSLContext | None, str | None]:
-        """What TLS needs and the nkey's seed; WrongCredentials names the file that can't be used."""
+        """The TLS context and the nkey seed. Raises WrongCredentials, which names the unusable file."""
         files = (self.tls_ca, self.tls_cert, self.tls_key, self.nkey_seed_file)
         path: Path | None = None
         try:
@@ -48,7 +50,7 @@ class BusSettings:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise WrongCredentials(
-                f"{self.name} can't connect to the broker: {path}, which it is to connect with, can't be used: {why}"
+                f"{self.name} can't connect to the broker: its credentials file {path} can't be used: {why}"
             ) from error
 
     def _tls(self) -> ssl.SSLContext | None:

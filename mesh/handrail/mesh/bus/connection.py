@@ -1,9 +1,9 @@
-"""One connection to the broker: nats-py's client, and around it what every exchange over JetStream needs.
+"""One connection to the broker: nats-py's client, with the additions that all JetStream requests need.
 
-- Sending never waits (see `send_buffer`). Whoever would send the same again later asks `connected` first.
-- One permanent inbox takes every reply (see `reply_inbox`).
-- A publish that the broker refuses for want of permission is told to whoever waits for its reply, at once. The
-  protocol itself says nothing to the publisher: the refusal arrives on the side, with nothing but the subject.
+- Sending never waits (see `send_buffer`). Callers that resend later should check `connected` first.
+- One permanent inbox receives all replies (see `reply_inbox`).
+- If the broker refuses a publish for lack of permission, whoever waits for the reply learns it at once. The protocol
+  does not answer the publisher: the refusal arrives separately, with only the subject.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FLUSH = timedelta(seconds=10)
 
 
 class Connection:
-    """See the module. `open` connects; after `close`, or after the broker shut us out, `closed` is set."""
+    """A connection, made with `open`. `closed` is set after `close`, or after the broker refused us for good."""
 
     def __init__(self, settings: BusSettings) -> None:
         self.settings = settings
@@ -44,7 +44,7 @@ class Connection:
         self.closed = asyncio.Event()
         self.on_reconnected: list[Callable[[], None]] = []
         self.called_too_large = False
-        """Whether the broker closed the connection over the size of a message, and nobody has looked for it yet."""
+        """The broker closed the connection because a message was too large; the message is not yet identified."""
         self._connected = asyncio.Event()
         self._outbox = SendBuffer(self.client, self._connected, self.inbox.refuse)
         self._writer: asyncio.Task[None] | None = None
@@ -55,7 +55,7 @@ class Connection:
 
     @classmethod
     async def open(cls, settings: BusSettings) -> Connection:
-        """Connect; BrokerUnavailable or BrokerPermission says which servers were tried and what they answered."""
+        """Connects. Raises BrokerUnavailable or BrokerPermission, which name the servers and their last answer."""
         self = cls(settings)
         tls, nkey_seed = settings.credentials()
         connecting = asyncio.create_task(self._connect(tls, nkey_seed))
@@ -72,7 +72,7 @@ class Connection:
                 await self._give_up(connecting)
 
     async def close(self) -> None:
-        """Send what is left, then close. Whoever still waits is told so."""
+        """Sends pending messages, then closes. Callers that still wait for a reply get BrokerUnavailable."""
         self._closing = True
         if self.connected:
             with suppress(nats.errors.Error, TimeoutError, OSError):
@@ -82,38 +82,38 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """Whether the broker is there at the moment."""
+        """Whether the connection is up at the moment."""
         return self._connected.is_set()
 
     @property
     def why_not_connected(self) -> str:
-        """What to tell whoever finds the broker away."""
+        """Why the connection is down, as text for an error."""
         state = "closed" if self.closed.is_set() else "down"
         return f"the connection to {', '.join(self.settings.servers)} is {state} ({self._last_error or 'no error yet'})"
 
     @property
     def max_payload(self) -> int:
-        """The largest message that the broker takes, in bytes, headers included."""
+        """The largest message that the broker accepts, in bytes, headers included."""
         return self.client.max_payload
 
     @property
     def server_version(self) -> str:
-        """The version of the server that we are connected to: `2.15.1`."""
+        """The version of the connected server: `2.15.1`."""
         version = self.client.connected_server_version
         return f"{version.major}.{version.minor}.{version.patch}"
 
     async def ready(self) -> None:
-        """Wait until the broker is there; BrokerUnavailable where it will not be."""
+        """Waits until the connection is up. Raises BrokerUnavailable if it is closed for good."""
         if self.closed.is_set():
             raise BrokerUnavailable(self.why_not_connected)
         await self._connected.wait()
 
     def send(self, subject: str, body: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
-        """Send without waiting. What goes wrong later is told to whoever waits for `reply`, or logged."""
+        """Sends without waiting. Later errors go to whoever waits for `reply`, or to the log."""
         self._outbox.put(subject, body, reply, headers)
 
     async def request(self, subject: str, body: bytes, *, timeout: timedelta) -> Message:
-        """Send and await one reply; the raw reply may have a status. BrokerUnavailable when none comes in time."""
+        """Sends and awaits one raw reply, which may carry a status. Raises BrokerUnavailable after `timeout`."""
         answer = Answer(subject)
         reply = self.inbox.expect(answer)
         try:
@@ -128,14 +128,14 @@ class Connection:
             self.inbox.forget(reply)
 
     async def subscribe(self, subject: str, on_message: Callable[[Message], None]) -> Subscription:
-        """A core subscription whose messages go to a plain function, one after the other.
+        """Makes a core subscription. It passes its messages to a plain function, one after the other.
 
-        Raises BrokerPermission, and BrokerUnavailable where the broker does not take it in time.
+        Raises BrokerPermission, and BrokerUnavailable if the broker does not confirm it in time.
         """
 
         try:
             subscription = await self.client.listen(subject, on_message)
-            # The broker answers in order: a refusal comes before the answer to this.
+            # The broker answers in order: a refusal arrives before the answer to this flush.
             await self.flush(_FLUSH)
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerUnavailable(f"can't subscribe to {subject}: {error!r}") from error
@@ -146,11 +146,11 @@ class Connection:
         return subscription
 
     async def flush(self, timeout: timedelta) -> None:
-        """Wait until the broker has everything sent so far; TimeoutError."""
+        """Waits until the broker has received everything sent so far. Raises TimeoutError."""
         async with asyncio.timeout(timeout.total_seconds()):
             await self._outbox.drained()
-            # nats-py's PING overtakes what its own writer still holds; by the answer that is written, and the second
-            # one comes behind it.
+            # nats-py's PING may overtake data in its own write buffer. That data is written by the time the first
+            # answer arrives, so a second PING comes after it.
             await self.client.flush()
             await self.client.flush()
 
@@ -199,13 +199,13 @@ class Connection:
         settings = self.settings
         if not settings.password and settings.nkey_seed_file is None and settings.tls_cert is None:
             return WrongCredentials(
-                f"{settings.name} has nothing to connect to {servers} with, and the broker asks for it: give a "
+                f"{settings.name} has no credentials for {servers}, and the broker requires them: give a "
                 "password (HANDRAIL_NATS_PASSWORD_FILE, HANDRAIL_NATS_PASSWORD) or an nkey (HANDRAIL_NATS_NKEY_FILE)"
             )
         return WrongCredentials(
             f'the broker at {servers} knows no user "{settings.user or settings.name}" with these credentials '
-            f"({self._last_error}): compare them with what its configuration was generated from, and reload it "
-            "where it is older (handrail nats-permissions)"
+            f"({self._last_error}): compare them with the ones its configuration was generated from, and reload the "
+            "broker if its configuration is older (handrail nats-permissions)"
         )
 
     async def _on_error(self, error: Exception) -> None:
@@ -250,7 +250,7 @@ class Connection:
         if self._closing:
             self._last_error = "by us"
         else:
-            # nats-py gives up for good where the broker refuses who we are, and tells it to nobody.
+            # nats-py gives up for good when the broker refuses our credentials, and does not report it.
             self._last_error = str(self.client.last_error or "by the broker")
             _logger.error("bus of %s: shut out: %s", self.settings.name, self._last_error)
         self.inbox.refuse_all(BrokerUnavailable(self.why_not_connected))

@@ -1,4 +1,4 @@
-"""One message that a durable hands out, and the ways to settle it."""
+"""One message delivered by a durable, and the ways to settle it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Place(NamedTuple):
-    """What the reply subject of a delivery says: only the broker can give a message one. `time` in nanoseconds since
-    1970.
+    """The position of a delivery, from its reply subject, which only the broker can set. `time` is in nanoseconds
+    since 1970.
     """
 
     stream: str
@@ -26,10 +26,10 @@ class Place(NamedTuple):
 
 
 def place(reply: str) -> Place | None:
-    """Take the reply subject of a delivery apart; None where it is none.
+    """Parses the reply subject of a delivery. Returns None for any other subject.
 
-    `$JS.ACK.<stream>.<durable>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>`, or with
-    `<domain>.<account>` before the stream, and perhaps a random token behind.
+    The form is `$JS.ACK.<stream>.<durable>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>`,
+    optionally with `<domain>.<account>` before the stream and a random token at the end.
     """
     tokens = reply.split(".")
     if tokens[:2] != ["$JS", "ACK"] or not 9 <= len(tokens) <= 12:
@@ -42,65 +42,65 @@ def place(reply: str) -> Place | None:
 
 
 class Settling(Protocol):
-    """Where the answers of deliveries go."""
+    """Receives the answers to deliveries."""
 
     def reply(self, reply: str, body: bytes) -> None:
-        """Answer a delivery."""
+        """Sends the answer to a delivery."""
 
     def settled(self) -> None:
-        """A delivery was settled: there is room for another."""
+        """A delivery was settled, which makes room for another."""
 
 
 class Delivery:
-    """One message handed out by a durable. Settle it once: `ack`, `nak` or `term`; a second time does nothing."""
+    """One message delivered by a durable. Settle it once, with `ack`, `nak` or `term`; further calls do nothing."""
 
     __slots__ = ("_place", "_pull", "_settled", "body", "delivered", "reply", "sequence", "subject")
 
     def __init__(self, pull: Settling, message: Message, place: Place) -> None:
         self._pull = pull
         self.reply = message.reply
-        """Where the broker hears what became of it."""
+        """The subject for the answer to the broker."""
         self._settled = False
         self._place = place
         self.subject = message.subject
         self.body = message.data
         self.delivered = place.delivered
-        """How often it was handed out, 1 the first time."""
+        """How often it has been delivered, 1 the first time."""
         self.sequence = place.sequence
         """Its position in the stream."""
 
     @property
     def time(self) -> datetime:
-        """When the stream stored it, in UTC, cut to microseconds."""
+        """When the stream stored it, in UTC, truncated to microseconds."""
         return _EPOCH + timedelta(microseconds=self._place.time // 1000)
 
     @property
     def pending(self) -> int:
-        """Messages of the durable that were not handed out when this one was."""
+        """The number of messages still undelivered in the durable when this one was delivered."""
         return self._place.pending
 
     @property
     def settled(self) -> bool:
-        """Whether it was acked, handed back or given up."""
+        """Whether `ack`, `nak` or `term` was called."""
         return self._settled
 
     def ack(self) -> None:
-        """Done: it is not handed out again."""
+        """Done: the broker does not deliver it again."""
         self._settle(b"+ACK")
 
     def nak(self, delay: timedelta | None = None) -> None:
-        """Not done: hand it out again, after `delay`."""
+        """Not done: the broker delivers it again, after `delay`."""
         if delay is None:
             self._settle(b"-NAK")
         else:
             self._settle(b"-NAK " + json.dumps({"delay": int(delay / timedelta(microseconds=1)) * 1000}).encode())
 
     def term(self, reason: str) -> None:
-        """Never to be done: it is not handed out again, and the broker's advisory tells the reason."""
+        """Given up: the broker does not deliver it again, and publishes an advisory with the reason."""
         self._settle(b"+TERM " + reason.encode())
 
     def in_progress(self) -> None:
-        """Still at it: the durable's wait for the ack starts over."""
+        """Still in progress: restarts the ack wait of the durable."""
         if not self._settled:
             self._pull.reply(self.reply, b"+WPI")
 

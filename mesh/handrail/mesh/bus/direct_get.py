@@ -1,6 +1,6 @@
-"""Reading messages straight from a stream, from whichever replica answers, many with one request.
+"""Direct reads from a stream: any replica answers, and one request returns many messages.
 
-nats-py reads one message per request; a flow would take as many round trips as it has messages.
+nats-py reads one message per request; a flow would take one round trip per message.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 READ_TIMEOUT = timedelta(seconds=10)
 
 SUBJECT_LIMIT = 1024
-"""Subjects that one read with `multi_last` may match (nats-server, maxAllowedResponses)."""
+"""The number of subjects that one read with `multi_last` may match (nats-server, maxAllowedResponses)."""
 
 _SILENCE = 2.0
 _BACKOFF = 0.1
 
-# The broker appends its own headers to those that a message was stored with, in this order, after it cut what it takes
-# for the empty line at their end (nats-server, getDirectRequest and genHeader; the same on 2.15.1 for every kind of
-# read). What stands last is therefore the broker's, whatever stands before it, and nothing that the broker says of a
-# read itself (204, 404, 413, …) ends like this.
+# The broker appends its own headers, in this order, to the headers that a message was stored with. Before that it cuts
+# off what it takes for their final empty line (nats-server, getDirectRequest and genHeader; the same on 2.15.1 for all
+# kinds of reads). So the last headers are always the broker's, whatever the publisher sent before them. The broker's
+# status replies to a read (204, 404, 413, …) never end like this.
 _PLACE = re.compile(
     rb"Nats-Stream: [^\r\n]*\r\nNats-Subject: ([^\r\n]*)\r\nNats-Sequence: (\d+)\r\nNats-Time-Stamp: ([^\r\n]*)\r\n"
     rb"(?:Nats-Num-Pending: \d+\r\nNats-Last-Sequence: \d+\r\n)?\r\n"
 )
 _PLACE_BEGINS = b"Nats-Stream: "
-"""No subject holds a blank, so that the last one in a block is the broker's."""
+"""Subjects contain no blanks, so the last occurrence in a block is the broker's."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawMessage:
-    """A message as the stream holds it. `time` is the stream's, in UTC, cut to microseconds.
+    """A message as stored in the stream. The stream sets `time`: UTC, truncated to microseconds.
 
-    `block` are the headers that it was stored with, as whoever published it chose them.
+    `block` holds the headers that it was stored with. Its publisher chose them: do not trust them.
     """
 
     subject: str
@@ -53,16 +53,16 @@ class RawMessage:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that it was stored with."""
+        """The stored headers, parsed."""
         return parse_headers(self.block)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one read gave, in stream order.
+    """The result of one read, in stream order.
 
-    `up_to_sequence` is the last sequence that the replica which answered knew; 0 where it found nothing and did not
-    say. `pending` is the number of further matches behind the last message of a forward read.
+    `up_to_sequence` is the last sequence known to the replica that answered; 0 if it found nothing and did not report
+    it. `pending` is the number of further matches after the last message of a forward read.
     """
 
     messages: tuple[RawMessage, ...] = ()
@@ -83,7 +83,7 @@ class TooManySubjects(HandrailError):
 async def read(
     connection: Connection, stream: str, request: Mapping[str, Any], *, timeout: timedelta = READ_TIMEOUT
 ) -> Page:
-    """One direct read that may give many messages. Asks again while nobody answers, until `timeout`."""
+    """One direct read that may return many messages. Retries without an answer, until `timeout`."""
     body = json.dumps(request).encode()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout.total_seconds()
@@ -109,7 +109,7 @@ async def read(
             case "413":
                 raise TooManySubjects(stream, request.get("multi_last", ()))
             case "503":
-                problem = "nobody answers for the stream"
+                problem = "no server answers for the stream"
                 await asyncio.sleep(min(_BACKOFF, max(0.0, deadline - loop.time())))
             case other:
                 raise HandrailError(
@@ -120,13 +120,13 @@ async def read(
 
 
 class _Batch:
-    """Messages of one read until the one that ends it."""
+    """Collects the messages of one read, up to the final one."""
 
     def __init__(self, subject: str, *, many: bool) -> None:
         self.subject = subject
         self.messages: list[RawMessage] = []
         self.ended: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
-        """What the broker said at the end; None where one message was asked for and came."""
+        """The broker's final status reply; None if a single message was requested and arrived."""
         self._many = many
 
     def answered(self, message: Message) -> None:
@@ -154,12 +154,12 @@ class _Batch:
 
 
 def parse_time(stamp: str) -> datetime:
-    """A time of the broker's (RFC 3339, up to nanoseconds) in UTC, cut to microseconds as deliveries have it."""
+    """Parses a time of the broker (RFC 3339, up to nanoseconds): UTC, truncated to microseconds as in deliveries."""
     return datetime.fromisoformat(stamp).astimezone(UTC)
 
 
 def read_stored(block: bytes, body: bytes) -> RawMessage | None:
-    """The stored message that a reply to a direct read holds; None where the reply is the broker's own word."""
+    """The stored message in a reply to a direct read; None if the reply is a status of the broker."""
     begin = block.rfind(_PLACE_BEGINS)
     place = _PLACE.fullmatch(block, begin) if begin >= 0 else None
     if place is None:

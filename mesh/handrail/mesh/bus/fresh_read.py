@@ -1,4 +1,4 @@
-"""Reads that are new enough: a replica may lag, so a reader says what the answer has to hold, or asks the leader."""
+"""Reads that are guaranteed fresh: replicas may lag, so a reader names a minimum sequence, or asks the leader."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.waiting import FIRST_WAIT, Patience
 
 PATIENCE = timedelta(seconds=2)
-"""How long a replica may take to get a message that the leader has."""
+"""How long a replica may take to receive a message that the leader has."""
 
 
 async def newest(bus: Bus, stream: str, subject_filter: str) -> int:
-    """The sequence of the newest message that matches, as the stream's leader has it now; 0 where there is none."""
+    """The sequence of the newest message that matches, from the stream's leader; 0 if none matches."""
     message = await bus.last_on_leader(stream, subject_filter)
     return 0 if message is None else message.sequence
 
@@ -23,7 +23,7 @@ async def newest(bus: Bus, stream: str, subject_filter: str) -> int:
 async def by_sequence(
     bus: Bus, stream: str, sequence: int, *, subject_filter: str, patience: timedelta = PATIENCE
 ) -> RawMessage | None:
-    """The message at this very sequence; None where the leader has nothing that new, or no replica has it in time."""
+    """The message at this sequence; None if the leader has nothing that new, or no replica has it in time."""
     message = await bus.by_sequence(stream, sequence)
     if message is not None or sequence > await newest(bus, stream, subject_filter):
         return message
@@ -42,9 +42,9 @@ async def read(
     after: int = 0,
     timeout: timedelta = READ_TIMEOUT,
 ) -> Page:
-    """The last message of each subject that matches, newer than `after`, from a replica that knows `at_least`.
+    """The last message of each matching subject, newer than `after`, from a replica that has sequence `at_least`.
 
-    Asks again until one does. Raises BrokerUnavailable after `timeout`, TooManySubjects as `Bus.direct_get` does.
+    Retries until one does. Raises BrokerUnavailable after `timeout`, and TooManySubjects like `Bus.direct_get`.
     """
     patience = Patience(timeout)
     while True:
@@ -55,6 +55,6 @@ async def read(
             return page
         if not await patience.wait():
             raise BrokerUnavailable(
-                f"{filters[0]}: no replica of the stream answers with sequence {at_least}; the last one knew "
+                f"{filters[0]}: no replica of the stream has sequence {at_least} yet; the last one had "
                 f"{page.up_to_sequence}"
             )

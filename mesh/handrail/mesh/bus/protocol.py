@@ -1,9 +1,9 @@
-"""What comes in from the broker, taken apart without trusting any of it.
+"""Parses untrusted input from the broker.
 
-Whoever may publish chooses the headers of a stored message, and parts of its subject. nats-py's own parsing stops for
-good where a subject is not UTF-8 or an inline status is not ASCII, and drops the connection where a subject holds a
-vertical tab; each time the message is delivered. Here bytes that are no text become U+FFFD, and headers stay as they
-came until somebody asks for them.
+Publishers choose the headers of a stored message, and parts of its subject. nats-py's own parser stops for good if a
+subject is not UTF-8 or an inline status is not ASCII, and drops the connection if a subject contains a vertical tab,
+each time the message is delivered. This parser replaces bytes that are not UTF-8 with U+FFFD, and keeps headers as raw
+bytes until a reader needs them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from nats.errors import (
 
 _STATUS = re.compile(rb"NATS/1\.0 +(\d{3})(?: ([^\r\n]*))?\r\n")
 _LONGEST_LINE = 1 << 16
-"""Bytes. The broker's own limit on a line is `max_control_line`, 4,096 by default; its INFO may be longer."""
+"""Bytes. The broker limits a line to `max_control_line`, 4,096 by default; its INFO may be longer."""
 
 
 @dataclass(slots=True)
 class Message:
-    """A message as it came in. `block` are its headers, byte for byte; empty where it has none."""
+    """A message as received. `block` holds the raw bytes of its headers; empty without headers."""
 
     subject: str
     reply: str = ""
@@ -42,22 +42,22 @@ class Message:
 
 
 def status(message: Message) -> str:
-    """The status in the first line of a reply, such as `503`; empty where there is none.
+    """The status in the first line of a reply, such as `503`; empty without a status.
 
-    For replies that the broker makes up. What it says for a stored message is for `direct_get` and `delivery` to find.
+    Only for the broker's own replies: stored messages may carry a forged status (see `direct_get` and `delivery`).
     """
     found = _STATUS.match(message.block)
     return found[1].decode() if found else ""
 
 
 def description(message: Message) -> str:
-    """What a reply with a status says besides: `No Messages`."""
+    """The description after the status of a reply: `No Messages`."""
     found = _STATUS.match(message.block)
     return (found[2] or b"").decode(errors="replace").strip() if found else ""
 
 
 def parse_headers(block: bytes) -> dict[str, str]:
-    """The headers of a block, the last one where a name comes twice; what is no header is left out."""
+    """Parses the headers of a block. The last of repeated names wins; lines that are not headers are ignored."""
     lines = (line.partition(b":") for line in block.split(b"\r\n")[1:])
     return {
         name.decode(errors="replace").strip(): value.decode(errors="replace").strip()
@@ -67,7 +67,7 @@ def parse_headers(block: bytes) -> dict[str, str]:
 
 
 def size(body: bytes, headers: Mapping[str, str] | None) -> int:
-    """Bytes of a message as the broker counts them against its `max_payload`: headers are part of it."""
+    """The size of a message in bytes as the broker compares it with `max_payload`: body and headers."""
     if not headers:
         return len(body)
     return (
@@ -95,7 +95,7 @@ def header_block(headers: Mapping[str, str] | None) -> bytes:
 
 
 def publish_line(subject: str, reply: str, body: bytes, headers: Mapping[str, str] | None) -> bytes:
-    """A message as the protocol has it; BadSubjectError where a subject would be read as something else."""
+    """Encodes a message for the protocol. Raises BadSubjectError if a subject would break the protocol line."""
     if not is_subject(subject) or _NOT_IN_A_SUBJECT.search(reply):
         raise BadSubjectError
     head = header_block(headers)
@@ -106,13 +106,14 @@ def publish_line(subject: str, reply: str, body: bytes, headers: Mapping[str, st
 
 
 TOO_LARGE = "maximum payload violation"
-"""What the broker says before it closes the connection over a message that is too large, in lower case."""
+"""The broker's error, in lower case, before it closes the connection because a message is too large."""
 
 
 class Client(nats.aio.client.Client):
-    """nats-py's client, with `Parser` in place of its own and messages that keep their headers as bytes.
+    """nats-py's client with our `Parser`, and messages that keep their headers as bytes.
 
-    Messages go straight to whoever `listen`s: a queue and a task for each subscription took 10 µs a message.
+    Messages go directly to the callback given to `listen`: nats-py's queue and task per subscription cost 10 µs a
+    message.
     """
 
     def __init__(self) -> None:
@@ -121,14 +122,14 @@ class Client(nats.aio.client.Client):
         self._listeners: dict[int, Callable[[Message], None]] = {}
 
     async def listen(self, subject: str, on_message: Callable[[Message], None]) -> Subscription:
-        """Subscribe. What `on_message` raises is told to the client's error callback."""
-        self._listeners[self._sid + 1] = on_message  # `subscribe` takes this number before the first message can come
+        """Subscribes. The client's error callback receives what `on_message` raises."""
+        self._listeners[self._sid + 1] = on_message  # `subscribe` takes this id before the first message can arrive
         return await self.subscribe(subject, cb=_never)
 
     async def send(self, data: bytes) -> None:
-        """Send what `publish_line` made, any number of them in one.
+        """Sends encoded messages (`publish_line`), any number at once.
 
-        Raises ConnectionClosedError; OutboundBufferLimitError where the broker is away and no more can be kept for it.
+        Raises ConnectionClosedError, and OutboundBufferLimitError if the broker is away and the buffer is full.
         """
         if self.is_closed:
             raise ConnectionClosedError
@@ -138,7 +139,7 @@ class Client(nats.aio.client.Client):
             await self._send_command(data)
             await self._flush_pending()
             return
-        # Past nats-py's queue and its task for it: nothing waits there.
+        # Bypasses nats-py's write queue and its task: nothing waits there.
         try:
             self._transport.write(data)
             await self._transport.drain()  # type: ignore[no-untyped-call]
@@ -160,7 +161,7 @@ class Client(nats.aio.client.Client):
             await self._error_cb(error)
 
     async def _process_err(self, err_msg: str) -> None:
-        # nats-py would close for good; what was sent is the publisher's to judge.
+        # nats-py would close for good; here the publisher handles the message that was too large.
         if TOO_LARGE in err_msg:
             await self._error_cb(Error(f"nats: {TOO_LARGE}"))
             await self._process_op_err(MaxPayloadError())
@@ -169,14 +170,14 @@ class Client(nats.aio.client.Client):
 
 
 async def _never(_: Msg) -> None:
-    """What nats-py would call."""
+    """The callback that nats-py requires; never called."""
 
 
 class Parser(nats.protocol.parser.Parser):
-    """The protocol's lines and payloads: https://docs.nats.io/reference/reference-protocols/nats-protocol."""
+    """Parses the protocol: https://docs.nats.io/reference/reference-protocols/nats-protocol."""
 
     async def parse(self, data: bytes = b"") -> None:
-        """Take in what was read; ProtocolError where it is none of the protocol."""
+        """Processes received bytes. Raises ProtocolError if they violate the protocol."""
         self.buf += data
         while (end := self.buf.find(b"\r\n")) >= 0:
             verb, _, rest = bytes(self.buf[:end]).partition(b" ")
@@ -189,7 +190,7 @@ class Parser(nats.protocol.parser.Parser):
             raise ProtocolError("nats: a line without an end")
 
     async def _message(self, begin: int, fields: list[bytes], *, has_headers: bool) -> bool:
-        """Hand a message on; False where the rest of it is still to come."""
+        """Passes a message on; False if part of it has not arrived yet."""
         try:
             size = int(fields[-1])
             head = int(fields.pop(-2)) if has_headers else 0

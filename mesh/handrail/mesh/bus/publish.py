@@ -1,9 +1,9 @@
-"""Publishing to a stream: the message goes out with a reply subject, and the broker's answer is handed to a function.
+"""Publishing to a stream: a message is sent with a reply subject, and the broker's answer goes to a callback.
 
-No future, no task and, for the usual answer, no JSON per message: about 13 µs of CPU against 40 to 140 with
-`js.publish`. Every stream here is write-once or takes expectations, so sending a message again is harmless; it is sent
-again after a reconnect, after silence, and where the broker says "not now". A copy that was stored before its answer
-got lost then shows as AlreadyStored or WrongSequence: look for the own message before giving up.
+A publish needs no future, no task and, for the usual answer, no JSON: about 13 µs of CPU against 40 to 140 with
+`js.publish`. All streams are write-once or take expectations, so it is harmless to send a message again. It is sent
+again after a reconnect, after silence, and when the broker answers "not now". If a copy was stored and its answer got
+lost, the next copy gets AlreadyStored or WrongSequence: callers look for their own message before they give up.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 PUBLISH_TIMEOUT = timedelta(seconds=15)
-"""A leader election of a replicated stream takes 4 to 9 seconds; less than this means little across one."""
+"""A leader election of a replicated stream takes 4 to 9 seconds; a much shorter timeout would not survive it."""
 
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 
 _LONGEST_SUBJECT = 3_900
-"""Bytes. A server closes the connection for good at a protocol line of more than 4,096 (its `max_control_line`), in
-which the reply subject and the sizes have to fit too."""
+"""Bytes. A server closes the connection for good if a protocol line has more than 4,096 (its `max_control_line`). The
+line also holds the reply subject and the sizes."""
 
 ROOM = 1_024
-"""Bytes. What may have to be said again, an event by a retry or an undo of it, a proposal by its release, has to leave
-so much room: the coordinator's envelope around the same data takes up to 250 bytes more, the headers that say which
-state of the flow it is based on some 250 (names of 63 letters counted).
+"""Bytes that an event or a proposal must leave free below `max_payload`, since the coordinator may have to publish its
+data again: in a retry, an undo or a release. There the envelope takes up to 250 bytes more, and the headers with the
+expected sequence some 250 (with names of 63 letters).
 """
 
 _SAID_AGAIN = re.compile(r"flow\.[^.]*\.[^.]*\.(?:event|proposal)\.")
@@ -43,7 +43,7 @@ _STORED = re.compile(rb'\{"stream":\s?"[^"]*",\s?"seq":\s?(\d+)\}')
 _LAST_SEQUENCE = re.compile(r"wrong last sequence: (\d+)")
 
 _SILENCE = 3.0
-"""Seconds without an answer after which a message is sent again."""
+"""Seconds without an answer until a message is sent again."""
 _FIRST_BACKOFF = 0.05
 _LAST_BACKOFF = 1.0
 _TICK = 0.1
@@ -57,11 +57,11 @@ _WRONG_SEQUENCE = (10071, 10164)
 _STORE_FAILED = 10077
 
 Stored = Callable[[int | HandrailError], None]
-"""Told once per publish: the sequence in the stream, or what went wrong."""
+"""Called once per publish, with the sequence in the stream or the error."""
 
 
 class Publisher:
-    """Messages that were sent and not yet answered."""
+    """Publishes messages, and keeps those that are not answered yet."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -81,10 +81,10 @@ class Publisher:
         headers: Mapping[str, str] | None = None,
         timeout: timedelta = PUBLISH_TIMEOUT,
     ) -> None:
-        """Send; `on_stored` is called once, from the event loop, never from within this call.
+        """Sends a message. Calls `on_stored` once, from the event loop, never from within this call.
 
         With `expected_sequence`, the broker stores the message only if that is the last sequence on `expected_filter`
-        (where missing: on `subject`).
+        (default: `subject`).
         """
         if expected_sequence is not None:
             headers = {**(headers or {}), EXPECTED_SEQUENCE: str(expected_sequence)}
@@ -101,7 +101,7 @@ class Publisher:
             return
         pending.reply = reply = connection.inbox.expect(pending)
         self._pending[reply] = pending
-        if connection.connected:  # otherwise it goes out with the others when the broker is back
+        if connection.connected:  # otherwise it is sent with all others after the reconnect
             connection.send(subject, body, reply=reply, headers=headers)
         if self._ticking is None:
             self._ticking = self._loop.call_later(_TICK, self._tick)
@@ -110,13 +110,13 @@ class Publisher:
         return len(self._pending)
 
     def settle(self, pending: _Pending, outcome: int | HandrailError) -> None:
-        """Hand the outcome on and forget the message."""
+        """Reports the outcome and forgets the message."""
         if self._pending.pop(pending.reply, None) is not None:
             self._connection.inbox.forget(pending.reply)
             pending.on_stored(outcome)
 
     def retry(self, pending: _Pending) -> None:
-        """Have it sent again after a backoff."""
+        """Schedules the message to be sent again after a backoff."""
         pending.send_again_at = self._loop.time() + pending.backoff
         pending.backoff = min(pending.backoff * 2, _LAST_BACKOFF)
 
@@ -140,7 +140,7 @@ class Publisher:
         for pending in list(self._pending.values()):
             self._send_again(pending, now)
         if self._connection.called_too_large and self._pending and len(self) == before:
-            # The broker does not say which one it was. Where none is larger than it says it takes, the largest was.
+            # The broker does not say which message it was. If none exceeds its limit, assume the largest.
             largest = max(self._pending.values(), key=lambda pending: pending.size)
             self.settle(largest, TooLarge(largest.subject, largest.size, self._connection.max_payload))
         self._connection.called_too_large = False
@@ -154,7 +154,7 @@ class Publisher:
 
 
 class _Pending:
-    """One message that was sent and not yet answered."""
+    """One message without an answer yet."""
 
     __slots__ = (
         "backoff",
@@ -232,11 +232,11 @@ def _too_long(subject: str) -> HandrailError:
 
 
 class _NotNow(BrokerUnavailable):
-    """The broker asks to try again."""
+    """The broker asks to retry later."""
 
 
 def read_ack(subject: str, data: bytes) -> int | HandrailError:
-    """The sequence of an acknowledgement, or the error it stands for."""
+    """Parses an acknowledgement: its sequence, or its error."""
     try:
         answer: dict[str, Any] = json.loads(data)
         error = answer.get("error")
@@ -253,7 +253,7 @@ def read_ack(subject: str, data: bytes) -> int | HandrailError:
 
 def _publish_error(subject: str, stream: str, code: int, text: str) -> HandrailError:
     if code == _STORE_FAILED:
-        # The same code says "already there" and "full"; only the text tells them apart.
+        # The code is the same for "already stored" and "full"; only the text differs.
         if "per subject" in text:
             return AlreadyStored(subject)
         return StreamFull(stream, text)

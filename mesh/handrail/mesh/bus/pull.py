@@ -1,9 +1,8 @@
-"""Consuming a durable by hand-made pull requests: no task and no future per message.
+"""Consumes a durable with pull requests of its own, without a task or a future per message.
 
-Several requests overlap, so that there is always one open at the broker. What is requested and what is delivered and
-not yet settled never exceed `in_flight` together: a slow consumer is not handed more than it can hold. Requests are
-made anew after a reconnect, after they expire, and when the broker's heartbeat stops (then the consumer's leader has
-moved).
+Several requests overlap, so that one is always open at the broker. Requested and unsettled messages together never
+exceed `in_flight`: a slow consumer never receives more than it can hold. New requests follow a reconnect, the expiry
+of a request, and the end of the broker's heartbeat (which means that the consumer's leader has moved).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _logger = logging.getLogger(__name__)
 _EXPIRES = 5.0
 _HEARTBEAT = 1.0
 _SILENCE = 3.5
-"""Seconds: a request's life, the broker's heartbeat while nothing is delivered, and how long we do without one."""
+"""Seconds: the lifetime of a request, the broker's heartbeat while idle, and how long a heartbeat may be missing."""
 _GRACE = 2.0
 _TICK = 0.5
 _RETRY = 0.5
@@ -39,9 +38,9 @@ _EXPIRED_STATUS = "408"
 
 
 class Pull:
-    """A running consumption of a durable. `start` once; `stop` hands back what is not begun.
+    """Consumes a durable. `start` it once; `stop` hands back messages that are not processed yet.
 
-    `requests_made` and `moves` (to another inbox) count what it did.
+    `requests_made` and `moves` (to another inbox) are counters.
     """
 
     def __init__(
@@ -66,8 +65,8 @@ class Pull:
         self._inbox = connection.inbox.new_prefix()
         self._requests: deque[float] = deque()
         self._requested = 0
-        # The broker serves requests in turn, from the oldest. In step with each other, the same worker would be first
-        # after each quiet time, and get again and again what it alone can't handle.
+        # The broker serves requests in turn, oldest first. If all workers kept the same rhythm, the same worker would
+        # be first after each quiet time, and would always get the message that it alone can't handle.
         self._expires = _EXPIRES * random.uniform(0.6, 1.0)
         self._unsettled = 0
         self.requests_made = 0
@@ -82,7 +81,7 @@ class Pull:
         self._moving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Subscribe and begin to ask."""
+        """Subscribes and makes the first requests."""
         self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
         self._connection.on_reconnected.append(self._ask_anew)
         self._refusals = self._connection.inbox.expect(self)
@@ -90,8 +89,8 @@ class Pull:
         self._tick()
 
     async def stop(self) -> None:
-        """Ask no more. What was not yet handed to `on_delivery` goes back to the broker; what was is still to be
-        settled by whoever has it.
+        """Stops requesting. Messages not yet passed to `on_delivery` go back to the broker; the receiver still has to
+        settle the others.
         """
         if self._stopping:
             return
@@ -110,46 +109,46 @@ class Pull:
 
     @property
     def _crosses_accounts(self) -> bool:
-        """Whether deliveries come from another account than ours: only the coordinator is where the streams are."""
+        """Whether deliveries come from another account: only the coordinator shares the account of the streams."""
         return self._connection.settings.name != COORDINATOR
 
     @property
     def _outlives_us(self) -> bool:
-        """Whether the broker may serve our open requests after we have gone.
+        """Whether the broker may serve our open requests after we are gone.
 
-        A consumer's leader sees at once that nobody listens any more, but not across servers where an agent's account
-        is another than the stream's: what it hands out then is lost until the durable's wait for the ack is over.
+        A consumer's leader notices at once that nobody listens any more, but not across servers if the agent's account
+        differs from the stream's. Messages that it delivers then are lost until the durable's ack wait is over.
         """
         return len(self._connection.client.servers) > 1
 
     def _open_for(self) -> float:
-        """Seconds until the last open request has expired at the broker."""
+        """Seconds until the last open request expires at the broker."""
         return max(0.0, self._requests[-1] - _GRACE - self._loop.time()) + _TICK if self._requests else 0.0
 
     @property
     def problem(self) -> str:
-        """Why the broker serves no request of ours, for people; empty while it does."""
+        """Why the broker does not serve our requests, as text for people; empty while it does."""
         return self._problem
 
     @property
     def unsettled(self) -> int:
-        """Deliveries handed out and neither acked, naked nor terminated."""
+        """The number of deliveries that are not settled yet."""
         return self._unsettled
 
     def reply(self, reply: str, body: bytes) -> None:
-        """Answer a delivery."""
+        """Sends the answer to a delivery."""
         self._connection.send(reply, body)
 
     def settled(self) -> None:
-        """A delivery was settled: there is room for another."""
+        """A delivery was settled, which makes room for another."""
         self._unsettled -= 1
         self._ask()
 
     def answered(self, message: Message) -> None:
-        """Replies come to an inbox of their own."""
+        """Unused: deliveries arrive in an inbox of their own."""
 
     def refused(self, error: HandrailError) -> None:
-        """The broker refuses our requests; ask again, in case its permissions are changed."""
+        """The broker refuses our requests: retries, in case its permissions change."""
         self._refusals = self._connection.inbox.expect(self)
         self._requested = 0
         self._requests.clear()
@@ -160,13 +159,13 @@ class Pull:
         if message.reply:
             handed_out = place(message.reply)
             if handed_out is None or (handed_out.stream, handed_out.durable) != self._durable:
-                return  # somebody had another durable's answer sent here
+                return  # the delivery is of another durable: somebody redirected it here
             if self._requested:
                 self._requested -= 1
             self._unsettled += 1
             delivery = Delivery(self, message, handed_out)
             if self._stopping:
-                # Not to be handed to another open request of ours.
+                # With the delay, the broker does not deliver it to another open request of ours.
                 delivery.nak(timedelta(seconds=self._open_for()) if self._outlives_us else None)
                 return
             if not message.data and not message.block and self._crosses_accounts and self._moving is None:
@@ -178,12 +177,12 @@ class Pull:
             self._on_status(message)
 
     async def _move(self) -> None:
-        """Give up all open requests and ask from another inbox.
+        """Gives up all open requests and makes new ones from another inbox.
 
-        Where the agent's account is another than the stream's, the broker takes an empty message for the end of the
-        answers to a request, and loses what it hands out for that request afterwards. None of our messages is empty;
-        this bounds what one that somebody else wrote can hold up. What is on its way at the moment is lost, and comes
-        again when the wait for its ack is over.
+        If the agent's account differs from the stream's, the broker takes an empty message for the end of the answers
+        to a request, and loses everything it delivers for that request afterwards. Handrail never sends empty messages;
+        this bounds the damage of an empty message by somebody else. Messages in transit at this moment are lost; they
+        come again after their ack wait.
         """
         left, self._subscription = self._subscription, None
         self._inbox = self._connection.inbox.new_prefix()
@@ -203,7 +202,7 @@ class Pull:
             return
         unserved = parse_headers(message.block).get("Nats-Pending-Messages")
         if unserved is not None:
-            # One request ended: it expired, or its leader moved.
+            # A request ended: it expired, or the consumer's leader moved.
             self._requested = max(0, self._requested - int(unserved))
         else:
             self._requested = 0
@@ -212,7 +211,7 @@ class Pull:
             self._ask()
         elif status(message) == NO_RESPONDERS:
             self._back_off(
-                BrokerUnavailable(f"nobody answers for {self._name}: no such durable, or its leader is being elected")
+                BrokerUnavailable(f"no answer for {self._name}: no such durable, or its leader is being elected")
             )
         else:
             why = description(message) or "the broker ended a request"

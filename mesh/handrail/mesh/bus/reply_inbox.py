@@ -1,4 +1,4 @@
-"""One permanent inbox for every reply: acknowledgements, direct reads, answers of the API."""
+"""One permanent inbox for all replies: acknowledgements, direct reads, answers of the API."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from handrail.mesh.errors import BrokerPermission, HandrailError
 _logger = logging.getLogger(__name__)
 
 NO_RESPONDERS = "503"
-"""Status of a reply where nobody listens: no such stream or consumer, or a leader is being elected."""
+"""The status "no responders": no such stream or consumer, or a leader is being elected."""
 
 
 class Waiting(Protocol):
-    """Whoever waits for the reply to something sent on `subject`."""
+    """A caller that waits for the reply to a message."""
 
     @property
     def subject(self) -> str:
-        """What was sent."""
+        """The subject that the message was sent on."""
 
     def answered(self, message: Message) -> None:
-        """A reply came; called for each."""
+        """Receives a reply; called for each."""
 
     def refused(self, error: HandrailError) -> None:
         """No reply will come."""
 
 
 class ReplyInbox:
-    """Who waits for which reply. `subject` is what to subscribe to."""
+    """Maps reply subjects to the callers that wait. The connection subscribes to `subject`."""
 
     def __init__(self, prefix: str) -> None:
         self._tokens = _tokens()
@@ -41,21 +41,21 @@ class ReplyInbox:
 
     @property
     def subject(self) -> str:
-        """The subject of all replies."""
+        """The wildcard subject of all replies."""
         return f"{self._prefix}*"
 
     def expect(self, waiting: Waiting) -> str:
-        """A new reply subject whose replies go to `waiting`, until `forget`.
+        """Makes a new reply subject. Its replies go to `waiting`, until `forget`.
 
-        Nobody can guess it: the broker sends an answer to whatever reply subject a request names, so that another
-        agent's request could have its answer sent here.
+        The subject can't be guessed: the broker sends an answer to any reply subject that a request names, so another
+        agent could otherwise direct the answer to its own request here.
         """
         reply = self._prefix + next(self._tokens)
         self._waiting[reply] = waiting
         return reply
 
     def forget(self, reply: str) -> None:
-        """Drop later replies to this subject."""
+        """Drops later replies to this subject."""
         self._waiting.pop(reply, None)
 
     def new_prefix(self) -> str:
@@ -63,13 +63,13 @@ class ReplyInbox:
         return self._prefix + next(self._tokens)
 
     def take(self, message: Message) -> None:
-        """Hand a reply to whoever waits for it."""
+        """Passes a reply to the caller that waits for it."""
         waiting = self._waiting.get(message.subject)
         if waiting is not None:
             waiting.answered(message)
 
     def refuse(self, reply: str, error: HandrailError) -> None:
-        """Tell whoever waits for `reply` that none will come."""
+        """Tells the caller that waits for `reply` that none will come."""
         waiting = self._waiting.pop(reply, None)
         if waiting is not None:
             waiting.refused(error)
@@ -77,9 +77,9 @@ class ReplyInbox:
             _logger.error("%s", error)
 
     def refuse_subject(self, subject: str) -> bool:
-        """Tell everybody who sent on `subject` that the broker forbids it; whether there was anybody.
+        """Tells all callers that sent on `subject` that the broker forbids it. Returns whether there were any.
 
-        `subject` is in lower case, as nats-py hands the broker's words on.
+        `subject` is in lower case, as nats-py reports it.
         """
         refused = [(reply, waiting) for reply, waiting in self._waiting.items() if waiting.subject.lower() == subject]
         for reply, waiting in refused:
@@ -88,14 +88,14 @@ class ReplyInbox:
         return bool(refused)
 
     def refuse_all(self, error: HandrailError) -> None:
-        """Tell everybody that no reply will come."""
+        """Tells all callers that no reply will come."""
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             each.refused(error)
 
 
 def _tokens() -> Iterator[str]:
-    """Tokens of 64 random bits, many for one call of the system."""
+    """Tokens of 64 random bits; one system call yields many."""
     while True:
         pool = urandom(4096).hex()
         yield from (pool[at : at + 16] for at in range(0, len(pool), 16))
@@ -109,11 +109,11 @@ class Answer:
         self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
     def answered(self, message: Message) -> None:
-        """Take the reply."""
+        """Sets the reply as the result."""
         if not self.future.done():
             self.future.set_result(message)
 
     def refused(self, error: HandrailError) -> None:
-        """Take the refusal."""
+        """Sets the refusal as the exception."""
         if not self.future.done():
             self.future.set_exception(error)

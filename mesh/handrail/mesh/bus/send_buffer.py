@@ -1,4 +1,4 @@
-"""Messages on their way out: put in without waiting, written by one task, kept while the broker is away."""
+"""The send buffer: `put` never waits, one task writes, and messages are kept while the broker is away."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from handrail.mesh.bus.protocol import Client, publish_line
 from handrail.mesh.errors import BrokerUnavailable, HandrailError, TooLarge
 
 _AT_ONCE = 256
-"""Messages that are written in one go."""
+"""The number of messages per write."""
 
 _Outgoing = tuple[str, bytes, str, dict[str, str] | None]
 
 
 class SendBuffer:
-    """`connected` is set while the broker is there; `on_refused` is told the reply subject of what can't be sent."""
+    """`connected` is set while the connection is up; `on_refused` gets the reply subject of each unsendable message."""
 
     def __init__(
         self, client: Client, connected: asyncio.Event, on_refused: Callable[[str, HandrailError], None]
@@ -31,18 +31,18 @@ class SendBuffer:
         self._drained.set()
 
     def put(self, subject: str, body: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
-        """Add a message."""
+        """Adds a message."""
         self._messages.append((subject, body, reply, dict(headers) if headers else None))
         if self._drained.is_set():
             self._drained.clear()
             self._filled.set()
 
     async def drained(self) -> None:
-        """Wait until all was handed to the client."""
+        """Waits until all messages were passed to the client."""
         await self._drained.wait()
 
     async def write(self) -> None:
-        """Write out what is put in, until cancelled."""
+        """Writes out buffered messages, until cancelled."""
         while True:
             await self._filled.wait()
             self._filled.clear()
@@ -52,7 +52,7 @@ class SendBuffer:
                 try:
                     await self._client.send(self._encoded(batch))
                 except nats.errors.OutboundBufferLimitError:
-                    # The connection went and nats-py's own buffer is full: keep the rest until it is back.
+                    # The connection is lost and nats-py's buffer is full: keep the rest until the reconnect.
                     self._messages[:0] = batch
                     self._connected.clear()
                 except nats.errors.Error as error:
