@@ -1,1 +1,1 @@
-"""Conditions: CEL over messages, for gates, rules and joins. Only `expression` knows the engine."""
+"""Conditions: CEL over messages, for gates, rules and joins. Only `expression` depends on the CEL engine."""

@@ -1,11 +1,11 @@
-"""CEL expressions over messages: the one module that knows the engine.
+"""CEL expressions over messages: the only module that depends on the CEL engine.
 
-The engine reports an error of evaluation as a value, and a text that is not empty is true in Python; so an answer is
-taken only if it is of the very type that the expression has, and all else raises `PolicyError`.
+The engine reports an evaluation error as a value, and in Python any non-empty text is true. So an answer is accepted
+only if it has exactly the type of the expression; everything else raises `PolicyError`.
 
-A flow's facts are looked up by message type, `flow.latest['payments.v1.RefundPaid'].amount`, and each is typed by its
-own contract: before an expression is compiled, every such look-up becomes one variable of its own type. The variable is
-padded to the length of what it replaces, so that the positions in errors stay true.
+Facts of a flow are looked up by message type, `flow.latest['payments.v1.RefundPaid'].amount`, and typed by their own
+contracts: before compilation each look-up is replaced by a variable of its type. The variable is padded to the length
+of the look-up, so that the positions in errors stay correct.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from handrail.mesh.printable import cut
 from handrail.v1.failure_pb2 import StepCompleted
 
 MAX_LENGTH = 10_000
-"""The longest expression, in characters. The engine itself bounds nesting (32) and the number of iterations, and its
-regular expressions are RE2: their time grows with the text, not with the ways to match it."""
+"""The longest expression, in characters. The engine itself limits nesting (32) and iterations. Its regular expressions
+are RE2, which runs in time linear in the text."""
 
 EVENT = "event"
 """The name of the message at hand."""
@@ -49,7 +49,7 @@ FLOW_TABLES = (COUNTS, LATEST, FACTS, PROPOSALS)
 Value = Message | int | timedelta | Sequence[Message]
 
 _MANY = 300
-"""Known names beyond which none is searched for a resemblance: that takes a tenth of a millisecond each."""
+"""With more known names than this, no similar name is searched: each comparison takes a tenth of a millisecond."""
 
 _LEXEME = re.compile(
     r"""
@@ -61,15 +61,15 @@ _LEXEME = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""What has to be told apart to find look-ups: texts, comments, look-ups, names behind a dot, other names. The engine
-refuses a raw text with a backslash before a quote, so that raw texts end where others do."""
+"""The tokens to tell apart when searching look-ups: strings, comments, look-ups, names after a dot, other names. The
+engine refuses a raw string with a backslash before a quote, so raw strings end like all others."""
 
 _ERROR = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
 _STATUS = re.compile(r"^[A-Z_]+: ")
 
 
 class Fact(NamedTuple):
-    """One look-up of an expression: its table (`flow.latest`, `flow.counts`, `latest`, …), the type, its variable."""
+    """A look-up in an expression: its table (`flow.latest`, `flow.counts`, `latest`, …), message type and variable."""
 
     table: str
     message_type: str
@@ -80,8 +80,9 @@ class Fact(NamedTuple):
 class Expression:
     """A compiled expression.
 
-    `type` is that of its value: BOOL, INT, UINT, STRING, …, or the full name of a message. `numbers` are the fields of
-    doubles that it reads, `names` the variables. An expression with a `problem` type-checks and yet can't be evaluated.
+    `type` is the type of its value: BOOL, INT, UINT, STRING, …, or the full name of a message. `numbers` are the
+    fields of doubles that it reads, `names` its variables. An expression with a `problem` type-checks but can't be
+    evaluated.
     """
 
     text: str
@@ -103,14 +104,14 @@ class Expression:
         types: Collection[str],
         first_type: str | None = None,
     ) -> Expression:
-        """Compile an expression in which `event` is of `event_type`, `flow.first` of `first_type` and the `tables` may
-        be asked for `types`.
+        """Compiles an expression. `event` has the type `event_type`, `flow.first` the type `first_type`, and look-ups
+        in the `tables` may name the `types`.
 
-        Raises `PolicyError` with line and column where it is too long, does not parse, does not type-check, or looks up
-        a type that the flow has no fact of.
+        Raises `PolicyError` with line and column if the text is too long, does not parse or type-check, or looks up a
+        type that is not a fact of the flow.
         """
         if len(text) > MAX_LENGTH:
-            raise PolicyError(f"the expression has {len(text):,} characters; at most {MAX_LENGTH:,} are taken")
+            raise PolicyError(f"the expression has {len(text):,} characters; at most {MAX_LENGTH:,} are accepted")
         source, facts = _facts(text, tables, types)
         variables = [(fact.variable, _type_of(fact)) for fact in facts]
         variables += [(name, type_name) for name, type_name in ((EVENT, event_type), (FIRST, first_type)) if type_name]
@@ -133,24 +134,24 @@ class Expression:
         return cls(text, facts, value_type, numbers, names, problem, compiled)
 
     def evaluate(self, values: Mapping[str, Value]) -> object:
-        """The value for these variables: a Python value of the expression's own type.
+        """Evaluates the expression with these variables. Returns a Python value of the expression's type.
 
-        Raises `PolicyError` where the evaluation fails, reads or comes to a number that is not finite, or gives a value
-        of any other type.
+        Raises `PolicyError` if the evaluation fails, reads or computes a number that is not finite, or returns a value
+        of another type.
         """
         if self.problem:
             raise PolicyError(f'"{cut(self.text)}" can\'t be evaluated: {self.problem}')
         try:
             answer = self._compiled.eval(data=values)
             value = answer.value()
-        except Exception as error:  # whatever the engine raises: an expression it can't evaluate has no answer
+        except Exception as error:  # fail closed, whatever the engine raises
             raise PolicyError(f'"{cut(self.text)}" can\'t be evaluated: {error}') from error
         if answer.type().name() != self.type:
             raise PolicyError(f'"{cut(self.text)}" can\'t be evaluated: {self._restore(str(value))}')
         return value
 
     def _restore(self, text: str) -> str:
-        """Name the look-up where the engine names its variable."""
+        """Replaces the variables in an error of the engine with their look-ups."""
         for fact in self.facts:
             missing = f'No value with name "{fact.variable}" found in Activation'
             text = text.replace(missing, f"the flow has no {fact.message_type} yet")
@@ -158,7 +159,7 @@ class Expression:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """The hint at a known name that resembles an unknown one, ready to be appended; empty where none does."""
+    """A hint, to append to an error, at the known name most similar to an unknown one; empty if none is similar."""
     if len(known) > _MANY:
         return ""
     close = difflib.get_close_matches(name, sorted(known), n=1)
@@ -192,7 +193,7 @@ _LIST = "list "
 
 
 def _type_of(fact: Fact) -> str:
-    """The spelling of a look-up's type: a message, a list of them, or a number (empty)."""
+    """The type of a look-up in text form: a message, a list of messages, or a number (empty)."""
     if fact.table == COUNTS:
         return ""
     return _LIST + fact.message_type if fact.table in (FACTS, PROPOSALS) else fact.message_type
@@ -200,7 +201,7 @@ def _type_of(fact: Fact) -> str:
 
 @lru_cache(maxsize=64)
 def _environment(contracts: Contracts, variables: tuple[tuple[str, str], ...]) -> cel.Env:
-    """The engine's environment; a few milliseconds to make, so expressions with the same names share one."""
+    """The engine's environment. It takes milliseconds to build, so expressions with the same names share one."""
     types = {}
     for name, spelled in variables:
         message_type = spelled.removeprefix(_LIST)
@@ -210,17 +211,17 @@ def _environment(contracts: Contracts, variables: tuple[tuple[str, str], ...]) -
         if message_type == _DURATION:
             types[name] = cel.Type.DURATION
             continue
-        contracts.message_class(message_type)  # raises for a type that the engine would not know either
+        contracts.message_class(message_type)  # raises for unknown types, before the engine does
         types[name] = cel.Type.List(cel.Type(message_type)) if spelled.startswith(_LIST) else cel.Type(message_type)
     return cel.NewEnv(descriptor_pool=contracts.pool, variables=types, functions=_functions())
 
 
 _A_MESSAGE = cel.Type(StepCompleted.DESCRIPTOR.full_name)
-"""Stands for messages of any type where a function is looked up."""
+"""Represents messages of any type in the look-up of functions."""
 
 
 def _functions() -> list[cel.FunctionDecl]:
-    """The check of numbers, for every kind of value; and the types of `sum`, which is a loop before it is evaluated."""
+    """The check of numbers, for each kind of value; and the overloads of `sum`, which is rewritten as a loop."""
     kinds = [
         cel.Type.BOOL, cel.Type.INT, cel.Type.UINT, cel.Type.DOUBLE, cel.Type.STRING, cel.Type.BYTES, cel.Type.NULL,
         cel.Type.DURATION, cel.Type.TIMESTAMP, cel.Type.TYPE, cel.Type.LIST, cel.Type.MAP, _A_MESSAGE,
@@ -229,7 +230,7 @@ def _functions() -> list[cel.FunctionDecl]:
         cel.Overload(f"{CHECK}_{number}", return_type=cel.Type.BOOL, parameters=[kind, cel.Type.STRING], impl=check)
         for number, kind in enumerate(kinds)
     ]
-    # The engine wants one implementation of each name, and would not tell two lists apart.
+    # The engine wants one implementation per name, and can't tell two list types apart.
     sums = [cel.Overload(f"{SUM}_int", cel.Type.INT, [cel.Type.List(cel.Type.INT)], True, _not_evaluated)]
     for kind in (cel.Type.UINT, cel.Type.DOUBLE, cel.Type.DURATION):
         sums.append(cel.Overload(f"{SUM}_{kind.name()}", kind, [cel.Type.List(kind)], True))
@@ -237,7 +238,7 @@ def _functions() -> list[cel.FunctionDecl]:
 
 
 def _not_evaluated(_: object) -> int:
-    raise AssertionError("sums are loops by now")
+    raise AssertionError("sums have been rewritten as loops")
 
 
 def _explain(error: str, tables: Collection[str]) -> str:

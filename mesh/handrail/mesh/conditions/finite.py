@@ -1,11 +1,11 @@
-"""Conditions fail closed on numbers: what is no finite number ends the evaluation of whatever reads it.
+"""Conditions fail closed on numbers: an expression that reads a number that is not finite can't be evaluated.
 
-The engine compares NaN with everything and gets false, and lets doubles overflow to infinity without a word. So a check
-is put around each double in an expression: a field, an item, the result of an arithmetic. It is done on the checked
-tree, where every node has its type; so nested, repeated and map fields are found as plain ones are. What a logical
-operator does not need is not evaluated, here as anywhere in CEL: `false && x` is false whatever x is.
+In the engine all comparisons with NaN are false, and doubles overflow to infinity silently. So each double in an
+expression is wrapped in a check: fields, list items and results of arithmetic. The checked tree has a type for each
+node, so nested, repeated and map fields are covered as well. Logical operators short-circuit as usual in CEL:
+`false && x` is false for any x.
 
-`sum` over a list is made into a loop here too: the engine knows none.
+This module also rewrites `sum` over a list as a loop, since the engine has no such function.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from google.protobuf.message import Message
 from handrail.mesh.conditions.syntax import ANY, DOUBLE, Expr, Tree, Type
 
 CHECK = "@finite"
-"""The function that is put around a number; no expression can name it."""
+"""The function that checks a number. Expressions can't name it."""
 
 SUM = "sum"
-"""`list.sum()` of ints, uints, doubles or durations; nothing adds up to zero."""
+"""`list.sum()` of ints, uints, doubles or durations. The sum of an empty list is zero."""
 
 _EQUALITY = frozenset({"_==_", "_!=_", "@in"})
 _DURATION = 3
 _ZEROS = {2: "int64_value", 3: "uint64_value", DOUBLE: "double_value"}
-"""The constant that is zero, by `Type.primitive`."""
+"""The zero constant by `Type.primitive`."""
 
 
 class NumberRead(NamedTuple):
-    """A field that holds doubles, as an expression reads it: a single one, a list, a map or a wrapped one."""
+    """A field with doubles that an expression reads: a single, repeated, map or wrapped field."""
 
     message_type: str
     field: str
 
 
 def numbers_read(tree: Tree) -> Iterator[NumberRead]:
-    """The fields of doubles that an expression reads."""
+    """The fields with doubles that an expression reads."""
     for node in tree.nodes():
         kind = tree.types.get(node.id)
         if node.HasField("select") and not node.select.test_only and kind is not None and _holds_double(kind):
@@ -48,7 +48,7 @@ def numbers_read(tree: Tree) -> Iterator[NumberRead]:
 
 
 def guard(tree: Tree) -> bool:
-    """Put a check around each double, and make loops of sums; whether anything was changed."""
+    """Wraps each double in a check, and rewrites sums as loops. Returns whether anything changed."""
     changed = False
     for node in list(tree.nodes()):
         kind = tree.types.get(node.id)
@@ -69,7 +69,7 @@ def guard(tree: Tree) -> bool:
 
 
 def check(value: object, label: str) -> bool:
-    """True; `ValueError` where a value is, or holds, a number that is not finite. `label` says where it was read."""
+    """Returns True. Raises `ValueError` if a value is or holds a number that is not finite; `label` names the value."""
     if not _is_finite(value):
         raise ValueError(
             f"{label} is {value}" if isinstance(value, float) else f"{label} holds a number that is not finite"
@@ -78,7 +78,7 @@ def check(value: object, label: str) -> bool:
 
 
 def _check(tree: Tree, node: Expr) -> None:
-    """Bind the node to a name, and give it back once it is checked."""
+    """Rewrites a node so that its value is bound to a name, checked, and returned."""
     label = _label(node)
     value = tree.replace(node)
     name = f"@n{node.id}"
@@ -120,7 +120,7 @@ def _add_up(tree: Tree, node: Expr, kind: Type) -> None:
 
 
 def _label(node: Expr) -> str:
-    """What a person calls the value: the path of a field, or what it comes from."""
+    """A name of the value for people: the path of a field, or its origin."""
     if node.HasField("ident"):
         return "an item" if node.ident.name.startswith("@") else node.ident.name
     if node.HasField("select"):
@@ -133,7 +133,7 @@ def _label(node: Expr) -> str:
 
 
 def _is_number(kind: Type) -> bool:
-    """Whether it is a double, or may be one when it comes to it."""
+    """Whether the type is a double, or may be one at run time."""
     return DOUBLE in (kind.primitive, kind.wrapper) or kind.HasField("dyn") or kind.well_known == ANY
 
 
@@ -146,7 +146,7 @@ def _holds_double(kind: Type) -> bool:
 
 
 def _is_whole(tree: Tree, node: Expr) -> bool:
-    """Whether it is a message, or a list or map that may hold doubles: what is compared as a whole."""
+    """Whether the node is a message, or a list or map that may hold doubles: values that are compared as a whole."""
     kind = tree.types.get(node.id)
     while kind is not None and (kind.HasField("list") or kind.HasField("map")):
         kind = kind.list.element if kind.HasField("list") else kind.map.value

@@ -1,19 +1,19 @@
 """Policies: the conditions of gates and rules, and the counts of joins, in CEL.
 
-They are typed against the contracts when they are parsed, and fail closed when they are evaluated: what is not plainly
-true or false raises `PolicyError`, and whoever asked has to ask a person.
+They are type-checked against the contracts when parsed, and fail closed when evaluated: any result other than true or
+false raises `PolicyError`, and the caller has to ask a person.
 
     event                                     the message at hand
     flow.first                                the flow's first event
-    flow.latest['payments.v1.RefundPaid']     the newest fact of that type; an error where there is none
-    flow.counts['payments.v1.RefundPaid']     how many facts of that type there are, 0 where there is none
-    flow.facts['payments.v1.RefundPaid']      all of them, in stream order; an error where there are more than 300
-    flow.proposals['payments.v1.RefundPaid']  those that were proposed before, and are neither facts nor refused
+    flow.latest['payments.v1.RefundPaid']     the newest fact of that type; an error without such a fact
+    flow.counts['payments.v1.RefundPaid']     the number of facts of that type, possibly 0
+    flow.facts['payments.v1.RefundPaid']      all of them, in stream order; an error beyond 300
+    flow.proposals['payments.v1.RefundPaid']  the earlier proposals of that type that are neither facts nor refused
     flow.elapsed                              the time from the flow's first event to the event at hand
-    latest['payments.v1.RefundPaid']          as flow.latest (counts of joins)
+    latest['payments.v1.RefundPaid']          like flow.latest (counts of joins)
 
-A rule is evaluated at a fact, which is among the facts then; a gate at a proposal, which is not. Beyond plain CEL there
-is `list.sum()`.
+A rule is evaluated at a fact, and the facts include it. A gate is evaluated at a proposal, which is not a fact yet.
+`list.sum()` extends plain CEL.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from handrail.mesh.errors import PolicyError
 from handrail.mesh.printable import cut
 
 MOST_FACTS = 300
-"""How many facts of one type a condition looks at, at most: the engine takes 6 microseconds for each, and a condition
-may be evaluated as often as there are facts. Beyond it the condition can't be evaluated."""
+"""The maximum number of facts of one type that a condition reads. The engine takes 6 microseconds for each, and a
+condition may be evaluated once per fact. With more facts the condition can't be evaluated."""
 
 
 class FlowView(Protocol):
-    """What a condition may know of the flow, at the place of the event at hand."""
+    """The flow as a condition may read it, at the position of the current event."""
 
     @property
     def first(self) -> Message:
@@ -55,24 +55,24 @@ class FlowView(Protocol):
 
     @property
     def elapsed(self) -> timedelta:
-        """The time from the first event to the one at hand."""
+        """The time from the first event to the current one."""
 
     def count(self, message_type: str) -> int:
-        """How many facts of a type there are."""
+        """The number of facts of a type."""
 
     def latest(self, message_type: str) -> Message | None:
-        """The newest fact of a type, if there is one."""
+        """The newest fact of a type, or None."""
 
     def facts(self, message_type: str) -> Sequence[Message]:
         """All facts of a type, in stream order."""
 
     def proposals(self, message_type: str) -> Sequence[Message]:
-        """The undecided proposals of a type, in stream order, without the event at hand."""
+        """The undecided proposals of a type, in stream order, without the current event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A condition, compiled for each message type that it may be asked about."""
+    """A condition, compiled for each message type that its `event` may have."""
 
     text: str
     _expressions: Mapping[tuple[str, str], Expression]
@@ -87,11 +87,11 @@ class Policy:
         fact_types: Collection[str] = (),
         first_types: Collection[str] = (),
     ) -> Policy:
-        """Compile a condition for each of the types that `event` may have.
+        """Compiles a condition for each of the types that `event` may have.
 
         `fact_types` are the types that `flow.latest` and the like may name, `first_types` those that `flow.first` may
-        have. Raises `PolicyError` with the place where the condition does not type-check for one of the types, or is no
-        bool.
+        have. Raises `PolicyError` with the position if the condition does not type-check for one of the types, or is
+        not a bool.
         """
         expressions: dict[tuple[str, str], Expression] = {}
         for event_type in event_types:
@@ -105,7 +105,7 @@ class Policy:
                     types=fact_types,
                 )
                 if expression.type != "BOOL":
-                    raise PolicyError(f'"{cut(text)}" is of type {expression.type}; a condition has to be of type BOOL')
+                    raise PolicyError(f'"{cut(text)}" is of type {expression.type}; a condition must be of type BOOL')
                 if FIRST not in expression.names:
                     expressions[event_type, ""] = expression
                     break
@@ -113,7 +113,7 @@ class Policy:
         return cls(text, expressions)
 
     def reads(self, event_type: str) -> Iterator[tuple[str, str]]:
-        """What the condition looks up where `event` is of this type: table (`flow.counts`, …) and message type."""
+        """The look-ups of the condition for an `event` of this type: table (`flow.counts`, …) and message type."""
         found = (expression.facts for (asked, _), expression in self._expressions.items() if asked == event_type)
         return ((fact.table, fact.message_type) for fact in next(found, ()))
 
@@ -124,24 +124,24 @@ class Policy:
 
     @property
     def numbers(self) -> Iterator[NumberRead]:
-        """The fields of doubles that it reads."""
+        """The fields with doubles that it reads."""
         return iter(dict.fromkeys(each for expression in self._expressions.values() for each in expression.numbers))
 
     @property
     def problem(self) -> str:
-        """Why it can't be evaluated, though it type-checks; empty where it can."""
+        """Why it can't be evaluated although it type-checks; empty if it can."""
         return next((expression.problem for expression in self._expressions.values() if expression.problem), "")
 
     def allows(self, *, event: Message | None, flow: FlowView) -> bool:
         """Whether the condition holds.
 
-        Raises `PolicyError` for all that is not plainly true or false: an error of evaluation, a number that is not
-        finite, an event of a type that the condition was not parsed for, a fact that is not there.
+        Raises `PolicyError` if the result is neither true nor false: after an evaluation error, a number that is not
+        finite, an event of a type that the condition was not parsed for, or a missing fact.
         """
         expression = None if event is None else self._expression(event.DESCRIPTOR.full_name, flow)
         if event is None or expression is None:
             what = "nothing" if event is None else event.DESCRIPTOR.full_name
-            raise PolicyError(f'"{cut(self.text)}" was asked about {what}, for which it is not meant')
+            raise PolicyError(f'"{cut(self.text)}" does not apply to {what}')
         values: dict[str, Value] = {EVENT: event}
         if ELAPSED in expression.names:
             values[ELAPSED] = flow.elapsed
@@ -170,24 +170,24 @@ def _look_up(flow: FlowView, table: str, message_type: str) -> Value | None:
         return flow.latest(message_type)
     found = flow.facts(message_type) if table == FACTS else flow.proposals(message_type)
     if len(found) > MOST_FACTS:
-        raise PolicyError(f"there are {len(found):,} {message_type}; a condition looks at {MOST_FACTS} at most")
+        raise PolicyError(f"there are {len(found):,} {message_type}; a condition reads {MOST_FACTS} at most")
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many messages of one type a join waits for: a number, or an expression over the newest facts."""
+    """The number of messages of one type that a join waits for: fixed, or an expression over the newest facts."""
 
     text: str
     fixed: int | None
-    """The number, where it does not depend on the flow."""
+    """The number, if it does not depend on the flow."""
     _expression: Expression | None
 
     @classmethod
     def parse(cls, text: str, *, latest_types: Collection[str], contracts: Contracts) -> Count:
-        """Compile a count; an empty text is 1.
+        """Compiles a count; an empty text means 1.
 
-        `latest_types` are the types that `latest` may name. Raises `PolicyError` where it is no whole number.
+        `latest_types` are the types that `latest` may name. Raises `PolicyError` if the text is not a whole number.
         """
         number = text.strip() or "1"
         if number.isascii() and number.isdecimal() and len(number) < 10:
@@ -196,16 +196,16 @@ class Count:
             text, contracts=contracts, event_type=None, tables=("latest",), types=latest_types
         )
         if expression.type not in ("INT", "UINT"):
-            raise PolicyError(f'"{cut(text)}" is of type {expression.type}; a count has to be of type INT or UINT')
+            raise PolicyError(f'"{cut(text)}" is of type {expression.type}; a count must be of type INT or UINT')
         return cls(text, None, expression)
 
     @property
     def latest_types(self) -> frozenset[str]:
-        """The message types of which there has to be a fact before the number can be told."""
+        """Message types that must have at least one fact before the count can be evaluated."""
         return frozenset(fact.message_type for fact in self._expression.facts) if self._expression else frozenset()
 
     def evaluate(self, latest: Mapping[str, Message]) -> int:
-        """The number, given the newest fact of each type; `PolicyError` where it can't be told, or is negative."""
+        """The number, given the newest fact of each type. Raises `PolicyError` if it is unknown or negative."""
         if self._expression is None:
             return self.fixed or 0
         values = {
@@ -213,5 +213,5 @@ class Count:
         }
         answer = self._expression.evaluate(values)
         if isinstance(answer, bool) or not isinstance(answer, int) or answer < 0:
-            raise PolicyError(f'"{cut(self.text)}" gave {answer!r}, which is no count')
+            raise PolicyError(f'"{cut(self.text)}" gave {answer!r}, which is not a count')
         return answer

@@ -1,7 +1,7 @@
-"""The tree of a checked CEL expression, in the form in which the engine hands it out and takes it back.
+"""The tree of a checked CEL expression, in the form that the engine exports and imports.
 
-It is the binary form of `cel.expr.CheckedExpr` in an `Any`. Only the fields that are read or changed here are declared;
-the others pass through as they are.
+The form is a binary `cel.expr.CheckedExpr` in an `Any`. Only the fields that this package reads or changes are
+declared; all others pass through unchanged.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _SCALARS = {
 
 
 class Type(Message):
-    """The type of a node: one of its fields is set, or none that matters here."""
+    """The type of a node: at most one of its declared fields is set."""
 
     dyn: Message
     primitive: int
@@ -108,7 +108,7 @@ class Ident(Message):
 
 
 class Select(Message):
-    """A field of an operand; `test_only` where it is only asked whether it is there."""
+    """A field of an operand; `test_only` if the expression only tests its presence."""
 
     operand: Expr
     field: str
@@ -124,26 +124,26 @@ class Call(Message):
 
 
 class List(Message):
-    """A list that is written out."""
+    """A list literal."""
 
     elements: _Exprs
 
 
 class Struct(Message):
-    """A message or a map that is written out."""
+    """A message or map literal."""
 
     entries: Sequence[Entry]
 
 
 class Entry(Message):
-    """One entry of a `Struct`; the name of a message's field is no node."""
+    """One entry of a `Struct`; the name of a message field is not a node."""
 
     key: Expr
     value: Expr
 
 
 class Comprehension(Message):
-    """What the macros `all`, `exists`, `filter`, `map` become: a loop over a range with an accumulator."""
+    """The expansion of the macros `all`, `exists`, `filter` and `map`: a loop over a range with an accumulator."""
 
     iter_var: str
     iter_range: Expr
@@ -180,7 +180,7 @@ class _Checked(Message):
 
 
 class Tree:
-    """The nodes of an expression, the type of each, and the names that some of them stand for, by id."""
+    """The nodes of an expression, with the type of each and the names that some of them refer to, by id."""
 
     def __init__(self, serialized: bytes) -> None:
         self._any = AnyMessage.FromString(serialized)
@@ -191,12 +191,12 @@ class Tree:
         self._newest = max((node.id for node in self.nodes()), default=0)
 
     def serialized(self) -> bytes:
-        """What the engine takes back."""
+        """The tree in the form that the engine imports."""
         self._any.value = self._checked.SerializeToString()
         return self._any.SerializeToString()
 
     def nodes(self) -> Iterator[Expr]:
-        """Every node, those below another before it. The parts of a qualified name are one node."""
+        """All nodes, children before parents. A qualified name is one node."""
         found, waiting = [], [self.root]
         while waiting:
             node = waiting.pop()
@@ -206,13 +206,13 @@ class Tree:
         return reversed(found)
 
     def new(self, node: Expr) -> Expr:
-        """Give a node, made just now, an id of its own."""
+        """Gives a new node an id of its own."""
         self._newest += 1
         node.id = self._newest
         return node
 
     def replace(self, node: Expr) -> Expr:
-        """Empty a node, whose place another one is to take; what it was."""
+        """Empties a node, so that another can take its place. Returns the previous content."""
         before = cast(Expr, _CLASSES["Expr"]())
         before.CopyFrom(node)
         node.Clear()

@@ -1,4 +1,4 @@
-"""Contracts: the messages that a flow type speaks, learned from stored descriptors."""
+"""Contracts: the message types of a flow type, built from stored descriptors; validation and JSON."""
 
 from handrail.mesh.contracts.contracts import Contracts, descriptor_set_for, pack
 

@@ -1,7 +1,7 @@
-"""Descriptor sets: the definitions of messages as bytes, in the one form that the same definitions always have.
+"""Descriptor sets: message definitions as bytes, in canonical form.
 
-A set is read from whatever wrote it (`buf build`, `protoc --descriptor_set_out`, Python classes) and put into canonical
-form: imports before importers, no comments, no source positions. So the same contract gives the same bytes.
+A set may come from `buf build`, `protoc --descriptor_set_out` or Python classes. In canonical form imports come before
+importers, without comments and source positions: the same contract always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from handrail.v1 import decision_pb2, event_pb2, failure_pb2, template_pb2
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 MAX_BYTES = 900_000
-"""The largest descriptor set that is taken, in bytes: a stored template has to fit into one message of the broker."""
+"""The largest accepted descriptor set, in bytes: a stored template must fit into one message of the broker."""
 
 _KNOWN_FILES = (
     any_pb2.DESCRIPTOR,
@@ -54,7 +54,7 @@ def canonical(files: Iterable[FileDescriptor]) -> bytes:
 
 
 def file_proto(file: FileDescriptor) -> FileDescriptorProto:
-    """The definition of a file as a message, with the JSON names that some compilers leave to be derived."""
+    """The definition of a file as a message, with all JSON names filled in: some compilers leave them out."""
     proto = FileDescriptorProto()
     file.CopyToProto(proto)
     json_names.fill_in(proto.message_type)
@@ -62,10 +62,10 @@ def file_proto(file: FileDescriptor) -> FileDescriptorProto:
 
 
 def load(descriptor_set: bytes) -> tuple[DescriptorPool, tuple[FileDescriptor, ...]]:
-    """A pool with the files of a descriptor set and those in `KNOWN`; and the set's own files.
+    """Builds a pool with the files of a descriptor set and those in `KNOWN`. Returns it and the set's own files.
 
-    Of a file in `KNOWN` the set's own copy is not used: a set can't redefine what Handrail or the validator mean. A set
-    that is too large, is none, lacks an import or contradicts itself is refused: TOO_LARGE, or MALFORMED.
+    The set's copies of files in `KNOWN` are ignored: a set can't redefine the types of Handrail or the validator.
+    Raises TOO_LARGE, or MALFORMED if the set is invalid, lacks an import or is inconsistent.
     """
     pool = DescriptorPool()
     for file in KNOWN.values():
@@ -75,10 +75,10 @@ def load(descriptor_set: bytes) -> tuple[DescriptorPool, tuple[FileDescriptor, .
 
 
 def fingerprint(types: Iterable[Descriptor]) -> str:
-    """SHA-256, in hex, over the definitions of these messages and of all they refer to.
+    """SHA-256, in hex, over the definitions of these messages and of all types they refer to.
 
-    Messages that share a file with them and are not referred to don't enter: a contract stays the same when a neighbour
-    changes. Types of the files in `KNOWN` enter by name alone: they change with Handrail, not with the contract.
+    Unrelated messages in the same files don't count: a contract stays the same when its neighbours change. Types of
+    files in `KNOWN` count by name only: they change with Handrail, not with the contract.
     """
     digest = hashlib.sha256()
     for definition in sorted(reachable(types), key=lambda definition: definition.full_name):
@@ -88,31 +88,31 @@ def fingerprint(types: Iterable[Descriptor]) -> str:
 
 
 def parse(descriptor_set: bytes) -> dict[str, FileDescriptorProto]:
-    """The files of a serialized descriptor set by name, whatever they say; TOO_LARGE, or MALFORMED where it is none."""
+    """Parses a serialized FileDescriptorSet into files by name, without linking them. Raises TOO_LARGE or MALFORMED."""
     if len(descriptor_set) > MAX_BYTES:
         raise HandrailError(
             ErrorReason.ERROR_REASON_TOO_LARGE,
-            f"the descriptor set has {len(descriptor_set):,} bytes, at most {MAX_BYTES:,} are taken; "
-            "build it with --exclude-source-info, for the files the template needs",
+            f"the descriptor set has {len(descriptor_set):,} bytes, at most {MAX_BYTES:,} are accepted; "
+            "build it with --exclude-source-info, and only for the files the template needs",
         )
     try:
         parsed = FileDescriptorSet.FromString(descriptor_set)
     except DecodeError as error:
-        raise _malformed(f"it is no google.protobuf.FileDescriptorSet ({error})") from error
+        raise _malformed(f"it is not a google.protobuf.FileDescriptorSet ({error})") from error
     if descriptor_set and not parsed.file:
         raise _malformed("it has no files")
     files: dict[str, FileDescriptorProto] = {}
     for proto in parsed.file:
-        if not proto.name or not isinstance(proto.name, str):  # proto2 gives bytes for a text that is no UTF-8
+        if not proto.name or not isinstance(proto.name, str):  # proto2 gives bytes for text that is not UTF-8
             raise _malformed("it has a file without a name")
         if files.setdefault(proto.name, proto) != proto:
-            raise _malformed(f"it has two different files {proto.name}")
+            raise _malformed(f"it has two different files with the name {proto.name}")
     return files
 
 
 def check_links(files: Mapping[str, FileDescriptorProto]) -> None:
-    """Raise MALFORMED where files contradict themselves or each other. Unlike `load` it takes their own word for
-    Handrail's files, too.
+    """Raises MALFORMED if files are inconsistent, each in itself or together. Unlike `load`, it uses the set's own
+    copies of Handrail's files.
     """
     pool = DescriptorPool()
     for proto in _imports_first({name: file_proto(file) for name, file in KNOWN.items()} | dict(files)):
@@ -120,19 +120,19 @@ def check_links(files: Mapping[str, FileDescriptorProto]) -> None:
 
 
 def _imports_first(files: dict[str, FileDescriptorProto]) -> list[FileDescriptorProto]:
-    """Order the files so that each comes behind its imports; files in `KNOWN` need not be in the set."""
+    """Sorts the files so that each comes after its imports; files in `KNOWN` may be missing from the set."""
     order: TopologicalSorter[str] = TopologicalSorter()
     for name, proto in sorted(files.items()):
         for imported in proto.dependency:
             if imported not in files and imported not in KNOWN:
                 raise _malformed(
-                    f"{name} imports {imported}, which is not in it; build it with imports, as buf build does"
+                    f"{name} imports {imported}, which is missing; build the set with imports, as buf build does"
                 )
         order.add(name, *proto.dependency)
     try:
         return [files[name] for name in order.static_order() if name in files]
     except CycleError as error:
-        raise _malformed(f"files import each other in a circle: {', '.join(error.args[1])}") from error
+        raise _malformed(f"files import each other in a cycle: {', '.join(error.args[1])}") from error
 
 
 def _link(pool: DescriptorPool, proto: FileDescriptorProto) -> FileDescriptor:
@@ -141,7 +141,7 @@ def _link(pool: DescriptorPool, proto: FileDescriptorProto) -> FileDescriptor:
         pool.Add(proto)
         return pool.FindFileByName(proto.name)
     except (TypeError, KeyError) as error:
-        raise _malformed(f"file {proto.name} contradicts itself or its imports: {error}") from error
+        raise _malformed(f"file {proto.name} is inconsistent with itself or its imports: {error}") from error
 
 
 def _with_imports(files: Iterable[FileDescriptor]) -> Iterator[FileDescriptor]:
@@ -160,7 +160,7 @@ def _with_imports(files: Iterable[FileDescriptor]) -> Iterator[FileDescriptor]:
 
 
 def reachable(types: Iterable[Descriptor]) -> set[Descriptor | EnumDescriptor]:
-    """These messages and all messages and enums that they refer to; those of files in `KNOWN` are not looked into."""
+    """These messages and all messages and enums they refer to; does not follow references within files in `KNOWN`."""
     found: set[Descriptor | EnumDescriptor] = set()
     waiting: list[Descriptor | EnumDescriptor] = list(types)
     while waiting:
@@ -183,7 +183,7 @@ def _definition_bytes(definition: Descriptor | EnumDescriptor) -> bytes:
     if isinstance(proto, DescriptorProto):
         json_names.fill_in([proto])
     file = file_proto(definition.file)
-    # The syntax decides what the same definition means: presence of fields, open or closed enums.
+    # The meaning of a definition depends on the syntax: field presence, open or closed enums.
     dialect = FileDescriptorProto(syntax=file.syntax, edition=file.edition)
     dialect.options.features.CopyFrom(file.options.features)
     return proto.SerializeToString(deterministic=True) + dialect.SerializeToString(deterministic=True)
@@ -194,4 +194,4 @@ def _malformed(why: str) -> HandrailError:
 
 
 KNOWN: Mapping[str, FileDescriptor] = {file.name: file for file in _with_imports(_KNOWN_FILES)}
-"""The files that all contracts have, by name: Handrail's own, Google's well-known types and the validator's rules."""
+"""The files that all contracts share, by name: Handrail's own, Google's well-known types and the validator's rules."""

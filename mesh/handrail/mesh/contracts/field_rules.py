@@ -1,4 +1,4 @@
-"""What the rules of a field (protovalidate) say of its value."""
+"""The protovalidate rules of a field, and what they imply for its values."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from buf.validate import validate_pb2
 
 
 def rules_of(field: FieldDescriptor) -> validate_pb2.FieldRules:
-    """The rules of a field; empty where it has none."""
+    """The rules of a field; empty if it has none."""
     return FieldOptions.FromString(field.GetOptions().SerializeToString()).Extensions[validate_pb2.field]
 
 
 def excludes_infinity(field: FieldDescriptor) -> bool:
-    """Whether the rules of a field of doubles, single, repeated, map or wrapped, let finite numbers pass alone.
+    """Whether the rules of a field of doubles (single, repeated, map or wrapped) allow only finite numbers.
 
-    `finite` says so, and so do `const`, `in`, or a bound below and one above: no bound lets NaN pass.
+    The rules `finite`, `const` and `in` do, and so does a lower with an upper bound: bounds reject NaN.
     """
     rules = rules_of(field)
     if rules.HasField("repeated"):

@@ -1,7 +1,7 @@
-"""Messages as JSON, for people: the JSON form of proto3, with every `Any` opened by the contract that defines it.
+"""Messages as JSON for people: proto3 JSON, with each `Any` opened by the contract that defines its type.
 
-Who approves a message has to see all of it: fields that the contract doesn't know, of a newer contract or a forger's,
-are shown as well, with their bytes.
+An approver must see the whole message. So unknown fields, from a newer contract or from a forger, are shown as well,
+with their bytes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 """A JSON value."""
 
 Decode: TypeAlias = Callable[[any_pb2.Any], Message]
-"""Opens an `Any`; raises `HandrailError` where it can't."""
+"""Opens an `Any`. Raises `HandrailError` on failure."""
 
 UNKNOWN = "@unknown"
-"""Where the fields that a contract doesn't know are shown: their wire format, in base64."""
+"""The key for unknown fields: their wire format in base64."""
 
 MAX_DEPTH = 20
-"""How deep a payload may be nested: messages, lists and maps, what a `Struct` and an opened `Any` hold included.
+"""The maximum nesting of a payload: messages, lists and maps, including the contents of a `Struct` and an opened `Any`.
 
-As JSON in a `Struct`, a level takes three of the hundred that protobuf's parsers take, and an answer of the API has a
+Protobuf's parsers accept a hundred levels. A level of JSON in a `Struct` uses three, and an answer of the API adds a
 few around it.
 """
 
@@ -39,10 +39,10 @@ _WELL_KNOWN = "google/protobuf/"
 
 
 def render(message: Message, decode: Decode) -> dict[str, Json]:
-    """A message in the JSON form of proto3; a value that is no JSON object there comes under `value`.
+    """Renders a message as proto3 JSON. A value that is not a JSON object goes under the key `value`.
 
-    An `Any` that `decode` refuses is shown with its type and its bytes in base64; so is, in its place, what has no JSON
-    form, such as a timestamp beyond the year 9999. Fields that the contract doesn't know come under `@unknown`.
+    An `Any` that `decode` refuses is shown with its type and its bytes in base64. So is, in its place, a value without
+    a JSON form, such as a timestamp beyond the year 9999. Unknown fields go under `@unknown`.
     """
     return _as_object(_value(message, decode))
 
@@ -70,7 +70,7 @@ def _field(message: Message, field: descriptor.FieldDescriptor, decode: Decode) 
 
 
 def _is_plain(field: descriptor.FieldDescriptor) -> bool:
-    """Whether the library shows all of the field: its values are no messages, or have a JSON form of their own."""
+    """Whether the library shows the field in full: its values are not messages, or have a special JSON form."""
     definition = field.message_type
     if definition is not None and definition.GetOptions().map_entry:
         definition = definition.fields_by_name["value"].message_type
@@ -78,12 +78,12 @@ def _is_plain(field: descriptor.FieldDescriptor) -> bool:
 
 
 def _needs_opening(message: Message) -> bool:
-    """Whether the library alone would not show all of it: there is an `Any`, or a field that the contract lacks."""
+    """Whether the library alone would not show all of it: it contains an `Any` or unknown fields."""
     definition = cast("descriptor.Descriptor", message.DESCRIPTOR)
     if _may_hold_any(definition):
         return True
     if definition.file.name.startswith(_WELL_KNOWN):
-        return False  # it has a JSON form of its own, with no place for more
+        return False  # it has a special JSON form, with no place for unknown fields
     known = type(message)()
     known.CopyFrom(message)
     known.DiscardUnknownFields()
@@ -91,7 +91,7 @@ def _needs_opening(message: Message) -> bool:
 
 
 def _unknown(message: Message) -> bytes:
-    """The wire format of the message's own fields that its contract doesn't know."""
+    """The wire format of the message's own unknown fields."""
     rest = type(message)()
     rest.CopyFrom(message)
     for field, _ in message.ListFields():
@@ -100,7 +100,7 @@ def _unknown(message: Message) -> bytes:
 
 
 def _alone(message: Message, field: descriptor.FieldDescriptor) -> Json:
-    """One field as the library prints it: of a copy of the message that has no other."""
+    """One field as the library prints it, from a copy of the message with this field only."""
     copy = type(message)()
     copy.CopyFrom(message)
     for other, _ in message.ListFields():
@@ -138,7 +138,7 @@ def _map_key(key: str | int | bool) -> str:
 
 
 def _may_hold_any(definition: descriptor.Descriptor) -> bool:
-    """Whether an `Any` can be somewhere in messages of this type."""
+    """Whether messages of this type may contain an `Any` at any depth."""
     seen: set[str] = set()
     waiting = [definition]
     while waiting:
@@ -152,9 +152,9 @@ def _may_hold_any(definition: descriptor.Descriptor) -> bool:
 
 
 def depth(message: Message, decode: Decode) -> int:
-    """How deep a message is nested, 1 where its type can't be nested too deep; counted to one beyond MAX_DEPTH at most.
+    """The nesting depth of a message. Stops at MAX_DEPTH + 1, and returns 1 for types that can't be nested too deep.
 
-    `decode` opens an `Any` without a look at its depth.
+    `decode` opens an `Any` without checking its depth.
     """
     if _is_shallow(cast("descriptor.Descriptor", message.DESCRIPTOR)):
         return 1
@@ -168,7 +168,7 @@ def depth(message: Message, decode: Decode) -> int:
 
 
 def _parts(message: Message, decode: Decode) -> list[Message]:
-    """The messages right within a message. A `Value` and a map's entry are no levels of JSON."""
+    """The direct children of a message. A `Value` and a map entry do not count as levels of JSON."""
     name = message.DESCRIPTOR.full_name
     if name == _ANY:
         try:
@@ -192,7 +192,7 @@ def _is_value(message: Message) -> bool:
 
 @cache
 def _is_shallow(definition: descriptor.Descriptor) -> bool:
-    """Whether no message of this type is nested deeper than MAX_DEPTH: there are so few types, none in a circle."""
+    """Whether messages of this type never exceed MAX_DEPTH: they refer to few types, and none recursively."""
     uses: dict[str, set[str]] = {}
     waiting = [definition]
     while waiting:

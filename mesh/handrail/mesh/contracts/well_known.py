@@ -1,4 +1,4 @@
-"""Times and durations within messages: where they are, and whether they are any."""
+"""Timestamps and durations within messages: where they are, and whether they are valid."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from handrail.mesh.errors import FieldViolation
 
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799
-"""Seconds from 1970 to the first and the last second of the years 1 to 9999, all that a `Timestamp` can name."""
+"""Seconds from 1970 to the first and the last second of the years 1 to 9999, the valid range of a `Timestamp`."""
 
 _LONGEST = 315_576_000_000
-"""Seconds. All that a `Duration` can last: ten thousand years."""
+"""Seconds. The longest valid `Duration`: ten thousand years."""
 
 _SECOND = 10**9
 
 
 def within(message: Message, path: str = "") -> Iterator[tuple[str, Timestamp | Duration]]:
-    """Every time and duration in a message, and its path. Maps hold none here, and are left out."""
+    """All timestamps and durations in a message, with their paths. Skips maps."""
     for field, value in message.ListFields():
         if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue
@@ -34,14 +34,14 @@ def within(message: Message, path: str = "") -> Iterator[tuple[str, Timestamp | 
 
 
 def violations(message: Message) -> Iterator[FieldViolation]:
-    """The times and durations in a message that are none. protobuf lets them pass, and fails where they are computed
-    with.
+    """The invalid timestamps and durations in a message. Protobuf accepts them, and fails later in computations with
+    them.
     """
     for path, part in within(message):
         if isinstance(part, Timestamp) and not (_FIRST <= part.seconds <= _LAST and 0 <= part.nanos < _SECOND):
-            yield FieldViolation(path, "timestamp.valid", "is no time of the years 1 to 9999")
+            yield FieldViolation(path, "timestamp.valid", "is not a time of the years 1 to 9999")
         elif isinstance(part, Duration) and not _lasts(part):
-            yield FieldViolation(path, "duration.valid", "is no duration of up to 10,000 years")
+            yield FieldViolation(path, "duration.valid", "is not a duration of up to 10,000 years")
 
 
 def _lasts(duration: Duration) -> bool:

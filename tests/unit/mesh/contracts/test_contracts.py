@@ -86,7 +86,7 @@ def test_an_unknown_type_is_named() -> None:
 
 def test_bytes_of_another_type_are_malformed() -> None:
     data = any_pb2.Any(type_url="type.googleapis.com/payments.v1.RefundPaid", value=b"\xff\xff\xff")
-    with pytest.raises(HandrailError, match=r"3 bytes are no payments\.v1\.RefundPaid") as caught:
+    with pytest.raises(HandrailError, match=r"3 bytes are not a payments\.v1\.RefundPaid") as caught:
         CONTRACTS.decode(data)
     assert caught.value.reason_name == "MALFORMED"
 
@@ -139,11 +139,11 @@ def test_a_missing_import_is_named() -> None:
     [
         (
             [shop_file({}, name="a.proto", imports=("b.proto",)), shop_file({}, name="b.proto", imports=("a.proto",))],
-            "in a circle",
+            "in a cycle",
         ),
-        ([shop_file({"Asked": {}}), shop_file({"Asked": {"x": "int64"}})], "two different files shop/v1/shop.proto"),
+        ([shop_file({"Asked": {}}), shop_file({"Asked": {"x": "int64"}})], "two different files with the name shop/v1/shop.proto"),
         ([shop_file({"Asked": {"x": "shop.v1.Nothing"}})], "shop.v1.Nothing"),
-        ([shop_file({"A": {}}, name="a.proto"), shop_file({"A": {}}, name="b.proto")], "b.proto contradicts"),
+        ([shop_file({"A": {}}, name="a.proto"), shop_file({"A": {}}, name="b.proto")], "b.proto is inconsistent"),
         ([FileDescriptorProto(package="shop.v1")], "without a name"),
     ],
 )

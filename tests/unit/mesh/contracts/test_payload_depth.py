@@ -55,7 +55,7 @@ def test_what_is_nested_too_deep_breaks_its_contract(nested: Callable[[int], Mes
     deepest = CONTRACTS.decode(pack(nested(MAX_DEPTH)))
     shown = ParseDict(CONTRACTS.to_json(deepest), Struct())
     assert Approval.FromString(Approval(data_json=shown).SerializeToString()).data_json == shown
-    with pytest.raises(HandrailError, match=f"nested more than {MAX_DEPTH} deep") as refusal:
+    with pytest.raises(HandrailError, match=f"nested more than {MAX_DEPTH} levels deep") as refusal:
         CONTRACTS.decode(pack(nested(MAX_DEPTH + 1)))
     assert refusal.value.reason_name == "CONTRACT_VIOLATION"
 
