@@ -175,7 +175,7 @@ async def test_p5_more_outputs_than_a_step_may_answer_with_are_refused(build: Bu
         request.output_total = 2
         refusal = await refused(people.flows.PublishEvent(request, metadata=by_agent))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONTRACT_VIOLATION")
-        assert "answers with 2 messages; it may with 1 at most" in refusal.status.message
+        assert "answers with 2 messages; at most 1 are allowed" in refusal.status.message
         assert await house.mesh.messages() == 1
         assert not (await people.flows.PublishEvent(outcome(flow_id), metadata=by_agent)).already_stored
 

@@ -61,7 +61,7 @@ async def test_a_flow_stays_where_it_is_until_it_can_move() -> None:
     async with World(templates=[template()], agents=chain.agents) as world:
         flow = await waiting_for_the_ledger(world)
         await world.put(template(CHAIN, ("version: 1", "version: 3"), ("agent: ledger", "agent: treasury")))
-        with pytest.raises(HandrailError, match="step pay is under way, and belongs to agent treasury") as refused:
+        with pytest.raises(HandrailError, match="step pay is in progress, and belongs to agent treasury") as refused:
             await world.migrate(flow, 3)
         assert refused.value.reason == ErrorReason.ERROR_REASON_WRONG_STATUS
         with pytest.raises(HandrailError, match="no template refund version 4 is stored"):

@@ -1,7 +1,14 @@
-"""The fold: a flow's state as a pure function of its template and its events in stream order.
+"""The fold: computes the state of a flow from its template and its messages. Pure: no clock, no I/O.
 
-One fold for coordinator, agents, views and tests. A message that comes too late, lost a race, or may not say what it
-says is void by the rules here, for every reader alike; `Flow.void` keeps why.
+Coordinator, agents, views and tests all use this fold. It marks a message as void if it comes too late, loses a race,
+or exceeds its sender's rights. All readers come to the same result; `Flow.void` holds the reasons.
+
+A caller
+
+1. reads `pinned_version` from the history, and begins with that version of the template;
+2. passes messages in stream order, without gaps: `evolve` takes one, `advance` and `fold` take several;
+3. passes the `versions` that `FlowMigrated` messages of the history name (`migration_of` finds them);
+4. treats a returned `Flow` as immutable: each call returns a new one.
 """
 
 from handrail.mesh.fold.evolve import NO_VERSIONS, Versions, advance, begin, evolve, fold, pinned_version

@@ -1,4 +1,4 @@
-"""Proposals and votes: gates are evaluated, votes judged, by position in the stream."""
+"""Proposals and votes: evaluates gates, and judges votes by their position in the stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from handrail.v1.template_pb2 import EXPIRY_ACTION_APPROVE, EXPIRY_ACTION_REJECT
 
 
 def evaluate(flow: Flow, recorded: Recorded) -> Proposal:
-    """A proposal with the gates that ask for people. A gate that can't be evaluated asks."""
+    """Evaluates the gates of a proposal. A gate that can't be evaluated asks for approval."""
     data = recorded.event.data
     message = flow.template.contracts.decode(data)
     facts = rules.facts_at(flow, recorded)
@@ -42,14 +42,14 @@ def evaluate(flow: Flow, recorded: Recorded) -> Proposal:
 
 
 def may_be_released(proposal: Proposal) -> bool:
-    """Whether all gates passed: none asked, or the quorum of each is there."""
+    """Whether all gates passed: none asked for approval, or each has its quorum."""
     if proposal.state is ProposalState.APPROVED:
         return True
     return proposal.state is ProposalState.EVALUATED and not proposal.asks
 
 
 def rejected_with(flow: Flow, action: RejectAction.ValueType) -> Proposal | None:
-    """A rejected proposal one of whose asking gates has this consequence, if there is one."""
+    """A rejected proposal with an asking gate that has this action, or None."""
     for proposal in flow.proposals.values():
         if proposal.state is ProposalState.REJECTED and any(ask.gate.on_reject == action for ask in proposal.asks):
             return proposal
@@ -57,19 +57,19 @@ def rejected_with(flow: Flow, action: RejectAction.ValueType) -> Proposal | None
 
 
 def apply_requested(flow: Flow, recorded: Recorded) -> Void | None:
-    """People were asked: from now on votes count, and the expiry runs."""
+    """Applies a request for approval: from now on votes count, and the expiry runs."""
     request = ApprovalRequested.FromString(recorded.event.data.value)
     proposal = flow.proposals.get(request.proposal_id)
     if proposal is None or proposal.state is not ProposalState.EVALUATED or not proposal.asks:
-        return Void("there is nothing to ask people about")
+        return Void("no such proposal needs approval")
     if request.digest != proposal.digest:
-        return Void("its digest is not the proposal's", ErrorReason.ERROR_REASON_DIGEST_MISMATCH)
+        return Void("its digest differs from the proposal's", ErrorReason.ERROR_REASON_DIGEST_MISMATCH)
     flow.proposals[request.proposal_id] = replace(proposal, state=ProposalState.PENDING, requested_at=recorded.time)
     return None
 
 
 def apply_given(flow: Flow, recorded: Recorded) -> Void | None:
-    """A yes: it counts for each gate whose roles the voter has. The last one that was missing approves."""
+    """Applies a yes: it counts for each gate that accepts one of the voter's roles. The last missing yes approves."""
     vote = ApprovalGiven.FromString(recorded.event.data.value)
     proposal = flow.proposals.get(vote.proposal_id)
     if proposal is None:
@@ -86,7 +86,7 @@ def apply_given(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
-    """A no: one rejects. It may be what a step waits for."""
+    """Applies a no: a single one rejects. A step may wait for it."""
     vote = ApprovalRefused.FromString(recorded.event.data.value)
     proposal = flow.proposals.get(vote.proposal_id)
     if proposal is None:
@@ -98,7 +98,7 @@ def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
                 return Void("no gate that rejects on expiry has expired")
         case ApprovalCause.APPROVAL_CAUSE_RESOLUTION:
             if not _rejection_is_wished(flow, proposal):
-                return Void("nobody resolved to reject it")
+                return Void("no person decided to reject it")
             flow.wish = None
         case _:
             refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest)
@@ -113,22 +113,22 @@ def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def ballot_of(proposal: Proposal, voter: str) -> Ballot | None:
-    """The vote of a person that counted, if there is one."""
+    """The vote of this person that counted, or None."""
     return next((ballot for ballot in proposal.ballots if same(ballot.voter, voter)), None)
 
 
 def judge_vote(proposal: Proposal, voter: str, roles: Iterable[str], digest: str) -> Void | None:
-    """Why this vote does not count, or None where it does. Used by the fold, and beforehand by the API."""
+    """Why this vote does not count; None if it does. The API calls it before it records a vote, the fold afterwards."""
     held = frozenset(roles)
     if proposal.state is not ProposalState.PENDING:
         return Void(f"the approval is {proposal.state.name.lower()}", ErrorReason.ERROR_REASON_APPROVAL_CLOSED)
     if digest != proposal.digest:
         return Void("the vote is for another digest", ErrorReason.ERROR_REASON_DIGEST_MISMATCH)
     if ballot_of(proposal, voter) is not None:
-        return Void(f"{voter} has voted", ErrorReason.ERROR_REASON_ALREADY_VOTED)
+        return Void(f"{voter} has already voted", ErrorReason.ERROR_REASON_ALREADY_VOTED)
     ambiguous = why_ambiguous(voter)
     if ambiguous:
-        return Void(f"nobody can tell who {voter} is: {ambiguous}", ErrorReason.ERROR_REASON_AMBIGUOUS_NAME)
+        return Void(f"the name {voter} is ambiguous: {ambiguous}", ErrorReason.ERROR_REASON_AMBIGUOUS_NAME)
     if _is_proposer(proposal, voter):
         return Void(f"{voter} proposed it and may not vote on it", ErrorReason.ERROR_REASON_PROPOSER_MAY_NOT_VOTE)
     open_to_roles = [ask for ask in proposal.asks if not ask.passed and held & ask.gate.roles]
@@ -147,7 +147,7 @@ def judge_vote(proposal: Proposal, voter: str, roles: Iterable[str], digest: str
 
 
 def withdraw(flow: Flow, event_ids: Iterable[str]) -> None:
-    """Take proposals back that nobody has decided on yet."""
+    """Withdraws proposals that are still undecided."""
     for event_id in event_ids:
         proposal = flow.proposals.get(event_id)
         if proposal is not None and proposal.undecided:
@@ -155,7 +155,7 @@ def withdraw(flow: Flow, event_ids: Iterable[str]) -> None:
 
 
 def ask_anew(flow: Flow, proposal: Proposal) -> None:
-    """Let a proposal begin again, as if nobody had been asked."""
+    """Restarts the approval of a proposal, as if nobody had been asked."""
     asks = tuple(replace(ask, voters=frozenset(), passed=False) for ask in proposal.asks)
     flow.proposals[proposal.recorded.event_id] = Proposal(proposal.recorded, asks, proposal.digest)
 
@@ -190,7 +190,7 @@ def _is_requester(ask: Ask, voter: str) -> bool:
 
 
 def _is_proposer(proposal: Proposal, voter: str) -> bool:
-    """Whether a person had it proposed, by a call in an agent's name."""
+    """Whether the voter had it proposed, by a call in the name of an agent."""
     caller = proposal.recorded.event.request.caller
     return bool(caller) and same(caller, voter)
 
@@ -218,7 +218,7 @@ def _why_it_asks(gate: GateSpec, message: Message, facts: FlowFacts) -> str | No
 
 
 def _requester(flow: Flow, gate: GateSpec, message: Message) -> str:
-    """Who asked, empty where it can't be told: then nobody qualifies."""
+    """The requester; empty if unknown, and then nobody qualifies as an approver."""
     name = _named_requester(flow, gate, message)
     return name if canonical(name) and not why_ambiguous(name) else ""
 
@@ -229,5 +229,5 @@ def _named_requester(flow: Flow, gate: GateSpec, message: Message) -> str:
     try:
         return gate.requester(message)
     except AttributeError:
-        # A field that the message does not have names nobody, and then nobody qualifies.
+        # The message lacks the field, so the requester is unknown and nobody qualifies.
         return ""

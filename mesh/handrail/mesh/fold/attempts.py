@@ -1,4 +1,4 @@
-"""Attempts of step runs: failures, time-outs, heartbeats and retries."""
+"""Attempts of step runs: failures, timeouts, heartbeats and retries."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _WRONG_TYPE = DivergenceKind.DIVERGENCE_KIND_WRONG_TYPE
 
 
 def apply_failure(flow: Flow, recorded: Recorded) -> Void | None:
-    """An agent reports that an attempt failed, or that it was not started."""
+    """Applies the report of an agent that an attempt failed, or was not started."""
     if recorded.type == _NOT_STARTED:
         return _not_started(flow, recorded)
     if recorded.type != _FAILED:
-        return Void(f"{recorded.type} reports no failure", ErrorReason.ERROR_REASON_WRONG_AGENT, _WRONG_TYPE)
+        return Void(f"{recorded.type} is not a failure report", ErrorReason.ERROR_REASON_WRONG_AGENT, _WRONG_TYPE)
     failed = StepFailed.FromString(recorded.event.data.value)
     if failed.undo_of:
         return compensation.undo_failed(flow, recorded, failed)
@@ -43,16 +43,16 @@ def apply_failure(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def apply_progress(flow: Flow, recorded: Recorded) -> Void | None:
-    """A heartbeat moves the deadline of the running attempt; one that hands back moves nothing.
+    """Applies a heartbeat: it moves the deadline of the running attempt, unless it hands the attempt back.
 
-    One that says that the attempt waits moves it no further than it may wait.
+    If the heartbeat says that the attempt still waits, the deadline moves no further than the attempt may wait.
     """
     if recorded.type != _PROGRESS:
-        return Void(f"{recorded.type} is no heartbeat", ErrorReason.ERROR_REASON_WRONG_AGENT, _WRONG_TYPE)
+        return Void(f"{recorded.type} is not a heartbeat", ErrorReason.ERROR_REASON_WRONG_AGENT, _WRONG_TYPE)
     if compensation.is_being_undone(flow, recorded):
         return compensation.undo_progressed(flow, recorded)
     progress = StepProgress.FromString(recorded.event.data.value)
-    # What was ended may be an attempt that timed out before.
+    # A worker may hand back an attempt that has timed out before.
     run = _run_of(flow, recorded) if progress.handed_back else _running_attempt(flow, recorded)
     if isinstance(run, Void):
         return run
@@ -74,7 +74,7 @@ def apply_progress(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def note_refused(flow: Flow, recorded: Recorded, void: Void) -> None:
-    """Remember of an answer that does not count, so that who looks at the step is not told of silence alone."""
+    """Notes a void answer on its step run, so that people see more than a timeout."""
     event = recorded.event
     run = flow.runs.get((event.step, event.root))
     if run is None or run.state is not RunState.OWED or run.run != event.run or run.step.agent != recorded.agent:
@@ -83,7 +83,7 @@ def note_refused(flow: Flow, recorded: Recorded, void: Void) -> None:
 
 
 def apply_timed_out(flow: Flow, recorded: Recorded) -> Void | None:
-    """The coordinator found an attempt past its deadline; void if an outcome or a heartbeat came first."""
+    """Applies a timeout of an attempt; void if an outcome or a heartbeat came first."""
     timed_out = StepTimedOut.FromString(recorded.event.data.value)
     if timed_out.undo_of:
         return compensation.undo_timed_out(flow, recorded, timed_out)
@@ -109,7 +109,7 @@ def apply_timed_out(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def apply_retry(flow: Flow, recorded: Recorded) -> Void | None:
-    """The command to try again begins the next attempt."""
+    """Applies a retry command: it begins the next attempt."""
     event = recorded.event
     run = flow.runs.get((event.step, event.root))
     if run is None or run.state is not RunState.BACKOFF or run.run != event.run or event.attempt != run.attempt + 1:
@@ -135,13 +135,13 @@ def apply_retry(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def apply_reopened(flow: Flow, recorded: Recorded) -> Void | None:
-    """A person has a step done again: in a new run where the last one is done or undone."""
+    """Applies the order of a person to repeat a step: in a new run if the last one is done or undone."""
     wanted = StepReopened.FromString(recorded.event.data.value)
     if flow.is_halted:
         return Void("the flow is halted: no forward step starts", ErrorReason.ERROR_REASON_WRONG_STATUS)
     run = flow.runs.get((wanted.step, wanted.root))
     if run is None or run.state in (RunState.OWED, RunState.SUPERSEDED):
-        return Void("the step can't be done again now", ErrorReason.ERROR_REASON_WRONG_STATUS)
+        return Void("the step can't be repeated now", ErrorReason.ERROR_REASON_WRONG_STATUS)
     if wanted.run != next_run(run):
         return Void(f"the step is in run {run.run}", ErrorReason.ERROR_REASON_WRONG_STATUS)
     reopen(flow, run, recorded.time)
@@ -149,12 +149,12 @@ def apply_reopened(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def next_run(run: StepRun) -> int:
-    """The run in which this step would be done again: raised where outcomes of the present one are there."""
+    """The number of the run in which this step would be repeated: a new one if the current run has outcomes."""
     return run.run + 1 if run.state in (RunState.DONE, RunState.UNDONE) else run.run
 
 
 def reopen(flow: Flow, run: StepRun, now: datetime, *, anew: bool = False) -> None:
-    """Make the next attempt of a step run due at once; in a new run where the last one had its outcome, or `anew`."""
+    """Makes the next attempt of a step run due at once; in a new run if the last one had its outcome, or if `anew`."""
     if not anew and next_run(run) == run.run:
         flow.runs[run.key] = replace(
             run, state=RunState.BACKOFF, retry_at=now, budget=run.attempt + run.step.retry.max_attempts
@@ -178,7 +178,7 @@ def reopen(flow: Flow, run: StepRun, now: datetime, *, anew: bool = False) -> No
 
 
 def _running_attempt(flow: Flow, recorded: Recorded) -> StepRun | Void:
-    """The step run whose current attempt this message is about."""
+    """The step run of this message, if the message is about the current attempt."""
     run = _run_of(flow, recorded)
     if isinstance(run, Void) or (run.state is RunState.OWED and run.attempt == recorded.event.attempt):
         return run
@@ -189,7 +189,7 @@ def _running_attempt(flow: Flow, recorded: Recorded) -> StepRun | Void:
 
 
 def _run_of(flow: Flow, recorded: Recorded) -> StepRun | Void:
-    """The step run that this message of its agent is about."""
+    """The step run of this message, if the message is of the step's agent."""
     event = recorded.event
     run = flow.runs.get((event.step, event.root))
     if run is None:
@@ -205,7 +205,7 @@ def _run_of(flow: Flow, recorded: Recorded) -> StepRun | Void:
 
 
 def _not_started(flow: Flow, recorded: Recorded) -> Void | None:
-    """It was no attempt: it does not use up the budget. It speaks for this one alone, even once its time is up."""
+    """Not started: does not use up the budget. Valid for this attempt only, even past its deadline."""
     run = _run_of(flow, recorded)
     if isinstance(run, Void):
         return run

@@ -1,4 +1,4 @@
-"""Undoing effects: commands, their outcomes and their failures."""
+"""Compensation: commands to undo effects, their outcomes and their failures."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from handrail.v1.failure_pb2 import DivergenceKind, StepFailed, StepProgress
 
 
 def apply_started(flow: Flow, recorded: Recorded) -> Void | None:
-    """The plan of the compensation was recorded."""
+    """Applies the recorded plan of the compensation."""
     if not flow.is_undoing or flow.compensation_started:
-        return Void("no compensation begins here")
+        return Void("no compensation can begin now")
     flow.compensation_started = True
     return None
 
 
 def apply_undo(flow: Flow, recorded: Recorded) -> Void | None:
-    """The command to undo begins the next attempt at it."""
+    """Applies an undo command: it begins the next attempt."""
     event = recorded.event
     effect = flow.effects.get(event.root)
     if effect is None or effect.step.undo is None or event.attempt != effect.attempt + 1:
@@ -47,11 +47,11 @@ def apply_undo(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def apply_undone(flow: Flow, recorded: Recorded) -> Void | None:
-    """An agent undid an effect. It counts whenever it comes, asked for or not: what is undone is undone."""
+    """Applies the report that an effect is undone. It counts at any time, even if no undo was requested."""
     event = recorded.event
     effect = flow.effects.get(event.root)
     if effect is None or effect.step.undo is None:
-        return Void(f"no effect {event.root} is there to undo", divergence=DivergenceKind.DIVERGENCE_KIND_NOT_TRIGGERED)
+        return Void(f"there is no effect {event.root} to undo", divergence=DivergenceKind.DIVERGENCE_KIND_NOT_TRIGGERED)
     if effect.step.agent != recorded.agent:
         return Void(
             f"step {effect.step.name} belongs to agent {effect.step.agent}, not {recorded.agent}",
@@ -64,7 +64,9 @@ def apply_undone(flow: Flow, recorded: Recorded) -> Void | None:
             DivergenceKind.DIVERGENCE_KIND_WRONG_TYPE,
         )
     if effect.undone_by is not None:
-        return Void("its undo is reported already: it gives one answer", ErrorReason.ERROR_REASON_DIFFERENT_ANSWER)
+        return Void(
+            "its undo is already reported: only the first answer counts", ErrorReason.ERROR_REASON_DIFFERENT_ANSWER
+        )
     flow.effects[event.root] = replace(
         effect, state=EffectState.UNDONE, deadline=None, retry_at=None, undone_by=recorded
     )
@@ -73,7 +75,7 @@ def apply_undone(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def undo_failed(flow: Flow, recorded: Recorded, failed: StepFailed) -> Void | None:
-    """An agent reports that an attempt to undo failed."""
+    """Applies the report of an agent that an attempt to undo failed."""
     effect = flow.effects.get(failed.undo_of)
     if effect is None or effect.step.agent != recorded.agent:
         return Void("no such undo belongs to this agent", ErrorReason.ERROR_REASON_WRONG_AGENT)
@@ -86,16 +88,16 @@ def undo_failed(flow: Flow, recorded: Recorded, failed: StepFailed) -> Void | No
 
 
 def is_being_undone(flow: Flow, recorded: Recorded) -> bool:
-    """Whether a message is about a running undo: its step's agent speaks of an effect of that very step.
+    """Whether a message is about a running undo: the step's agent reports on an effect of the same step.
 
-    A step that the same event triggered has the same root.
+    The root alone does not tell: a step that the same event triggered has the same root.
     """
     effect = flow.effects.get(recorded.event.root)
     return effect is not None and effect.step.name == recorded.event.step and effect.deadline is not None
 
 
 def undo_progressed(flow: Flow, recorded: Recorded) -> Void | None:
-    """A heartbeat moves the deadline of the running undo."""
+    """Applies a heartbeat: it moves the deadline of the running undo."""
     effect = flow.effects[recorded.event.root]
     if effect.step.agent != recorded.agent or effect.attempt != recorded.event.attempt:
         return Void("this attempt of the undo is over")
@@ -118,7 +120,7 @@ def undo_progressed(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def undo_timed_out(flow: Flow, recorded: Recorded, timed_out: StepTimedOut) -> Void | None:
-    """The coordinator found an undo past its deadline."""
+    """Applies a timeout of an undo."""
     effect = flow.effects.get(timed_out.undo_of)
     if (
         effect is None
@@ -136,7 +138,7 @@ def undo_timed_out(flow: Flow, recorded: Recorded, timed_out: StepTimedOut) -> V
 
 
 def retry_undo(flow: Flow, effect: Effect, recorded: Recorded) -> None:
-    """A person has an undo tried again."""
+    """Retries an undo on the order of a person."""
     flow.effects[effect.recorded.event_id] = replace(
         effect,
         state=EffectState.UNDOING,
@@ -147,7 +149,7 @@ def retry_undo(flow: Flow, effect: Effect, recorded: Recorded) -> None:
 
 
 def mark(flow: Flow, effect: Effect, state: EffectState) -> None:
-    """A person says where an effect stands."""
+    """Sets the state of an effect on the word of a person."""
     flow.effects[effect.recorded.event_id] = replace(effect, state=state, deadline=None, retry_at=None)
     if state is EffectState.UNDONE_BY_HAND:
         _mark_run_undone(flow, effect)
@@ -172,7 +174,7 @@ def _after_failure(effect: Effect, recorded: Recorded, text: str, *, retryable: 
 
 
 def _mark_run_undone(flow: Flow, effect: Effect) -> None:
-    """A step run is undone once none of its effects stands."""
+    """Marks a step run as undone once no effect of it stands."""
     key = (effect.step.name, effect.recorded.event.root)
     run = flow.runs.get(key)
     if run is None or run.state is not RunState.DONE or run.run != effect.recorded.event.run:

@@ -1,6 +1,7 @@
-"""Deadlines: which there are, and what moves one that fell due: an absence, or a queue.
+"""Deadlines of a flow. An absence of the coordinator, or a wait in a queue, moves a deadline that fell due.
 
-One list serves two: the coordinator moves what is on it, the fold holds a move void for what is not.
+One list, `watched`, serves both sides: the coordinator moves deadlines on it, and the fold treats all other moves as
+void.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from handrail.mesh.fold import escalations
 from handrail.mesh.wire.envelope import Recorded, from_timestamp, timestamp
 from handrail.v1 import decision_pb2 as pb
 
-_OVER = Void("what it gives time to is over, or is not due")
+_OVER = Void("the deadline is over, or is not due")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A deadline that is watched: what names it, how it runs, and what waits where it may be in a queue."""
+    """A watched deadline: its identity, its clock, and `wait` if the attempt may be in a queue."""
 
     kind: pb.DeadlineKind.ValueType
     clock: Clock
@@ -37,7 +38,7 @@ class Watched:
 
     @property
     def what(self) -> pb.Deadline:
-        """As a message names it."""
+        """The deadline as messages identify it."""
         return pb.Deadline(
             kind=self.kind,
             subject_id=self.subject_id,
@@ -50,7 +51,7 @@ class Watched:
 
 
 def watched(flow: Flow) -> Iterator[Watched]:
-    """Every deadline of a flow as it stands."""
+    """All deadlines that currently run in a flow."""
     for run in flow.awaited_runs():
         if run.state is RunState.OWED:
             yield _of_run(flow, run)
@@ -65,7 +66,7 @@ def watched(flow: Flow) -> Iterator[Watched]:
 
 
 def apply_credited(flow: Flow, recorded: Recorded) -> Void | None:
-    """A deadline is moved; void where it is over, moved meanwhile, or not due, or where no absence gives that much."""
+    """Moves a deadline. Void if it is over, already moved or not due, or if the absences do not give that much time."""
     credited = pb.TimeCredited.FromString(recorded.event.data.value)
     found = _find(flow, credited.what, recorded)
     if found is None:
@@ -75,13 +76,13 @@ def apply_credited(flow: Flow, recorded: Recorded) -> Void | None:
     absences = [Absence(start, end) for start, end in spans if start is not None and end is not None]
     most = moved(found.clock, absences, recorded.time)
     if until is None or most is None or not found.clock.due < until <= most:
-        return Void("the absences that it names do not give as much time")
+        return Void("the absences that it names do not give that much time")
     _move(flow, found, recorded.time, until)
     return None
 
 
 def apply_queued(flow: Flow, recorded: Recorded) -> Void | None:
-    """An attempt that nobody has begun waits on; void where it is over, or may wait no longer."""
+    """Lets an attempt that no worker has begun wait on. Void if it is over, or may not wait any longer."""
     queued = pb.StepQueued.FromString(recorded.event.data.value)
     found = _find(flow, queued.what, recorded)
     if found is None or found.wait is None:
@@ -90,7 +91,7 @@ def apply_queued(flow: Flow, recorded: Recorded) -> Void | None:
     wait, now = found.wait, recorded.time
     most = wait.last_look(now) if queued.handed_out else wait.next_look(now)
     if wait.begun or until is None or not found.clock.due < until <= most:
-        return Void("it may not wait as long to be begun")
+        return Void("it may not wait that long to be begun")
     _move(flow, found, now, until)
     _mark(flow, found, queued=not queued.handed_out, begun=queued.handed_out)
     return None
@@ -114,7 +115,7 @@ def wait_of_run(flow: Flow, run: StepRun) -> Wait:
 
 
 def wait_of_undo(flow: Flow, effect: Effect) -> Wait:
-    """How long the attempt at an undo may wait to be begun: one that was asked for."""
+    """How long the attempt at a requested undo may wait to be begun."""
     agent, since = effect.step.agent, _asked(effect)
     return Wait(
         agent=agent,
@@ -169,7 +170,7 @@ def _of_proposal(proposal: Proposal) -> Iterator[Watched]:
 
 def _asked(effect: Effect) -> datetime:
     if effect.since is None:
-        raise ValueError(f"no undo of step {effect.step.name} was asked for")
+        raise ValueError(f"no undo of step {effect.step.name} was requested")
     return effect.since
 
 
@@ -178,14 +179,14 @@ def _undo_timeout(effect: Effect) -> timedelta:
 
 
 def _longest(flow: Flow, agent: str) -> timedelta:
-    """The longest that anything of an agent's may take: for so long it may begin nothing and yet be at work."""
+    """The longest timeout among the steps and undos of an agent: it may begin nothing for so long and still be busy."""
     steps = [step for step in flow.template.steps.values() if step.agent == agent]
     times = [step.timeout for step in steps] + [step.undo.timeout for step in steps if step.undo is not None]
     return max(times, default=timedelta())
 
 
 def _find(flow: Flow, what: pb.Deadline, recorded: Recorded) -> Watched | None:
-    """The deadline that a message names, where it is due when the message is stored."""
+    """The deadline that a message names, if it was due when the message was stored."""
     found = next((each for each in watched(flow) if each.what == what), None)
     return None if found is None or recorded.time < found.clock.due else found
 

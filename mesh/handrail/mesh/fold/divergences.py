@@ -1,4 +1,4 @@
-"""Divergences: what agents did that the template does not foresee."""
+"""Divergences: actions of agents that the template does not provide for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BY_REASON = {
 
 
 def kind_of(void: Void) -> DivergenceKind.ValueType:
-    """In what way an agent left its template with a message that is void."""
+    """The kind of divergence that a void message is."""
     return void.divergence or _BY_REASON.get(void.reason, DivergenceKind.DIVERGENCE_KIND_BROKEN_CONTRACT)
 
 
@@ -33,7 +33,7 @@ def add(
     message_type: str = "",
     asks: bool = True,
 ) -> None:
-    """Put a divergence on record. It asks for a person where it may, and the template says so."""
+    """Adds a divergence. It asks for a person if `asks`, if the flow can be held, and if the template says so."""
     flow.divergences = (
         *flow.divergences,
         Divergence(
@@ -50,10 +50,10 @@ def add(
 
 
 def apply_reported(flow: Flow, recorded: Recorded) -> Void | None:
-    """An agent reports what the stream can't show."""
+    """Applies the report of an agent about a divergence that the stream can't show."""
     if recorded.type != _REPORT:
         return Void(
-            f"{recorded.type} is no divergence",
+            f"{recorded.type} is not a divergence report",
             ErrorReason.ERROR_REASON_WRONG_AGENT,
             DivergenceKind.DIVERGENCE_KIND_WRONG_TYPE,
         )

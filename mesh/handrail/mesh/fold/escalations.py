@@ -1,7 +1,7 @@
-"""Matters: what waits for a person, why, and what may be answered.
+"""Matters: decisions that wait for a person, with the reason and the choices.
 
-One list serves three: the coordinator escalates what is on it, the fold holds an escalation void that is not, and an
-open escalation that is no longer on it has settled itself.
+One list, `matters`, serves three purposes: the coordinator escalates its items, the fold treats other escalations as
+void, and an open escalation that drops off the list has settled itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _END_IT = (Choice.CHOICE_COMPENSATE, Choice.CHOICE_CANCEL, Choice.CHOICE_FAIL)
 
 @dataclass(frozen=True, slots=True)
 class Matter:
-    """Something that a person has to decide: `subject` and `step` name it within its cause."""
+    """A decision for a person: `subject` and `step` identify it within its cause."""
 
     cause: EscalationCause.ValueType
     reason: str
@@ -34,12 +34,12 @@ class Matter:
     step: str = ""
 
     def id(self, flow: Flow) -> str:
-        """The id of its escalation: the same matter has the same id."""
+        """The id of its escalation: the same matter always has the same id."""
         return ids.escalation_id(flow.flow_id, EscalationCause.Name(self.cause), f"{self.step}:{self.subject}")
 
 
 def matters(flow: Flow, now: datetime) -> Iterator[Matter]:
-    """Everything that at `now` takes a person, whether one was told of it or not."""
+    """All matters that need a person at `now`, escalated or not."""
     if flow.first is None or flow.closed:
         return
     yield from _of_undos(flow)
@@ -54,20 +54,20 @@ def matters(flow: Flow, now: datetime) -> Iterator[Matter]:
 
 
 def due(flow: Flow, now: datetime) -> Matter | None:
-    """The first matter that no person has been told of."""
+    """The first matter that is not escalated yet, or None."""
     return next((matter for matter in matters(flow, now) if matter.id(flow) not in flow.escalated), None)
 
 
 def waits_for_deadline(flow: Flow) -> bool:
-    """Whether the flow's deadline is still to be watched."""
+    """Whether the deadline of the flow still needs watching."""
     return flow.goes_on and not is_complete(flow) and _deadline(flow).id(flow) not in flow.escalated
 
 
 def apply_escalated(flow: Flow, recorded: Recorded) -> Void | None:
-    """A matter waits for a person; void where it has settled itself, or a person has had it."""
+    """Applies an escalation. Void if the matter has settled itself, or was already escalated."""
     escalated = Escalated.FromString(recorded.event.data.value)
     if escalated.escalation_id in flow.escalated:
-        return Void("the matter is with a person already")
+        return Void("the matter is already escalated")
     if all(matter.id(flow) != escalated.escalation_id for matter in matters(flow, recorded.time)):
         return Void("the matter has settled itself")
     flow.escalated |= {escalated.escalation_id}
@@ -89,7 +89,7 @@ def apply_escalated(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def drop_settled(flow: Flow, now: datetime) -> None:
-    """Close the escalations that settled themselves. Where the same comes up again, a person is told again."""
+    """Closes escalations that settled themselves. If the same matter comes up again, it is escalated again."""
     if not flow.escalations:
         return
     standing = {matter.id(flow) for matter in matters(flow, now)}
@@ -168,7 +168,7 @@ def _of_proposals(flow: Flow, now: datetime) -> Iterator[Matter]:
         if proposal.state is ProposalState.EVALUATED and proposal.nobody_qualifies:
             yield Matter(
                 EscalationCause.ESCALATION_CAUSE_NO_APPROVER,
-                f"{proposal.recorded.type} needs approval, and who asked for it can't be told: nobody qualifies",
+                f"{proposal.recorded.type} needs approval, and its requester is unknown: nobody qualifies",
                 (Choice.CHOICE_REJECT, *_END_IT),
                 about,
                 step,
@@ -208,7 +208,7 @@ def _of_flow(flow: Flow, now: datetime) -> Iterator[Matter]:
     if flow.halt is None and flow.wish is None and owes_nothing(flow):
         yield Matter(
             EscalationCause.ESCALATION_CAUSE_STRANDED,
-            f"nobody owes anything, and none of {', '.join(sorted(flow.template.completes_with))} is there",
+            f"nothing is pending, and none of {', '.join(sorted(flow.template.completes_with))} has come",
             _END_IT,
             next(reversed(flow.facts), ""),
         )
@@ -217,7 +217,7 @@ def _of_flow(flow: Flow, now: datetime) -> Iterator[Matter]:
 def _deadline(flow: Flow) -> Matter:
     return Matter(
         EscalationCause.ESCALATION_CAUSE_DEADLINE,
-        f"the flow is not done within {flow.template.deadline}",
+        f"the flow did not end within {flow.template.deadline}",
         (Choice.CHOICE_RESUME, *_END_IT),
         "deadline",
     )

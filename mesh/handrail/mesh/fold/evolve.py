@@ -1,4 +1,4 @@
-"""`evolve`: one message in, the next state of the flow out."""
+"""`evolve`: takes one message, returns the next state of the flow."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ _DECISIONS: dict[str, Rule] = {
 
 
 Versions = Mapping[int, Template]
-"""The versions that a history moves its flow to, by number: every one that a `FlowMigrated` in it names."""
+"""The template versions that a history migrates its flow to, by number: all that a `FlowMigrated` in it names."""
 
 NO_VERSIONS: Versions = MappingProxyType({})
-"""What moves no flow."""
+"""For histories without migrations."""
 
 
 def begin(template: Template) -> Flow:
@@ -101,7 +101,7 @@ def evolve(flow: Flow, recorded: Recorded, versions: Versions = NO_VERSIONS) -> 
 
 
 def advance(flow: Flow, history: Iterable[Recorded], versions: Versions = NO_VERSIONS) -> Flow:
-    """The flow after some more messages, which must be the next ones in stream order."""
+    """The flow after several more messages, which must be the next ones in stream order."""
     after = flow.copy()
     for recorded in history:
         _apply(after, recorded, versions)
@@ -151,7 +151,7 @@ def _judge(flow: Flow, recorded: Recorded, versions: Versions) -> Void | None:
     version = recorded.event.template_version
     if version != flow.template.version and version not in flow.versions:
         return Void(
-            f"it claims version {version} of {flow.flow_type}, the flow is pinned to {flow.template.version}",
+            f"it claims version {version} of {flow.flow_type}, but the flow is pinned to {flow.template.version}",
             ErrorReason.ERROR_REASON_WRONG_VERSION,
         )
     try:
@@ -163,7 +163,7 @@ def _judge(flow: Flow, recorded: Recorded, versions: Versions) -> Void | None:
     except HandrailError as error:
         return Void(error.text, error.reason)
     except DecodeError as error:
-        return Void(f"its data is no {recorded.type}: {error}", ErrorReason.ERROR_REASON_MALFORMED)
+        return Void(f"its data is not a {recorded.type}: {error}", ErrorReason.ERROR_REASON_MALFORMED)
 
 
 def _judge_decision(flow: Flow, recorded: Recorded, versions: Versions) -> Void | None:
@@ -171,7 +171,7 @@ def _judge_decision(flow: Flow, recorded: Recorded, versions: Versions) -> Void 
         return Void("only the coordinator records decisions", ErrorReason.ERROR_REASON_WRONG_AGENT)
     rule = _DECISIONS.get(recorded.type)
     if rule is None and recorded.type != _MIGRATED:
-        return Void(f"{recorded.type} is no decision known here")
+        return Void(f"{recorded.type} is not a known decision")
     if flow.first is None:
         return Void("the flow has not begun")
     return rule(flow, recorded) if rule else migration.apply_migrated(flow, recorded, versions)

@@ -1,4 +1,4 @@
-"""Halts: no forward step starts any more. And the end of a flow by decision."""
+"""Halts, after which no forward step starts, and the end of a flow by decision."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ FLOODED = f"the flow holds too many messages to go on: the limit is {MESSAGE_LIM
 
 
 TOO_LARGE = "TOO_LARGE: "
-"""How the reason begins of a hold for a message that the flow needs and the broker doesn't take. The broker's limit is
-not in the stream: that it is passed is the coordinator's word alone.
+"""Prefix of the reason of a hold because the broker refuses a message of the flow as too large. The stream does not
+show the broker's limit, so the fold has to trust the coordinator.
 """
 
 
 class Due(NamedTuple):
-    """A halt that the template asks for: its mode, and why."""
+    """A halt that the template requires: its mode and the reason."""
 
     mode: HaltMode.ValueType
     reason: str
 
 
 def diverged(divergence: Divergence) -> str:
-    """What a person is told of a divergence."""
-    return f"agent {divergence.agent} did what the template does not foresee: {divergence.text}"
+    """A divergence as text for people."""
+    return f"agent {divergence.agent} diverged from the template: {divergence.text}"
 
 
 def due(flow: Flow) -> Due | None:
-    """The halt that the flow's template asks for as it stands, or None."""
+    """The halt that the template requires in the current state of the flow, or None."""
     if not flow.goes_on:
         return None
     if flow.is_held:
@@ -59,9 +59,9 @@ def due(flow: Flow) -> Due | None:
 
 
 def may_halt(flow: Flow, mode: HaltMode.ValueType) -> bool:
-    """Whether a halt of this mode would change anything: a hold can be followed by any other, an end by an undo."""
+    """Whether a halt of this mode would change anything. After a hold any mode would, after an end only an undo."""
     if flow.closed:
-        # What is undone, or cancelled with its effects undone, has nothing left to undo.
+        # A flow that is compensated, or cancelled with its effects undone, has nothing left to undo.
         return mode == HaltMode.HALT_MODE_COMPENSATE and not flow.is_undoing
     if flow.halt is None:
         return mode == HaltMode.HALT_MODE_COMPENSATE or not status.is_complete(flow)
@@ -71,16 +71,16 @@ def may_halt(flow: Flow, mode: HaltMode.ValueType) -> bool:
 
 
 def apply_halted(flow: Flow, recorded: Recorded) -> Void | None:
-    """The flow is halted, by a person, or because the template asks for it and still does."""
+    """Applies a halt by a person, or one that the template still requires."""
     halted = FlowHalted.FromString(recorded.event.data.value)
     if not _makes_sense(flow, halted):
         return Void("no such halt is possible in this flow")
     if not may_halt(flow, halted.mode):
-        return Void("the flow is halted already, or over", ErrorReason.ERROR_REASON_WRONG_STATUS)
+        return Void("the flow is already halted, or over", ErrorReason.ERROR_REASON_WRONG_STATUS)
     if not halted.by and not _for_size(halted):
         asked = due(flow)
         if asked is None or asked.mode != halted.mode:
-            return Void("what the flow was to be halted for has settled itself")
+            return Void("the reason for the halt has settled itself")
     flow.halt = Halt(
         halted.mode,
         halted.reason,
@@ -104,10 +104,10 @@ def apply_halted(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def apply_closed(flow: Flow, recorded: Recorded) -> Void | None:
-    """The flow ends by decision, if by the fold's own rules nothing is left to do."""
+    """Ends the flow by decision. Void if by the rules of the fold something is left to do."""
     closed = FlowClosed.FromString(recorded.event.data.value)
     if flow.closed or status.settled(flow) != closed.status:
-        return Void("the flow is over already, or something is left to do")
+        return Void("the flow is already over, or something is left to do")
     flow.closed = closed.status
     flow.closed_reason = closed.reason
     return None
@@ -123,7 +123,7 @@ def _makes_sense(flow: Flow, halted: FlowHalted) -> bool:
     if halted.keep_effects and halted.mode != HaltMode.HALT_MODE_CANCEL:
         return False
     if halted.by and halted.mode == HaltMode.HALT_MODE_HOLD:
-        # A hold waits for the answer to a matter, and this one would have none.
+        # A hold waits for the answer to a matter; without a matter it would wait forever.
         return False
     return halted.mode in HaltMode.values() and halted.mode != HaltMode.HALT_MODE_UNSPECIFIED
 

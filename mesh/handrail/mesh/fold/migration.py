@@ -1,7 +1,7 @@
 """Migration: a running flow moves to another version of its template.
 
-What was decided stays decided: facts, runs that ended, approvals given, rules that tripped. From the migration on the
-new version says what follows. Proposals that nobody has decided on are evaluated anew, by the new version's gates.
+Past decisions stay: facts, ended runs, given approvals, tripped rules. After the migration the new version governs
+the flow. Undecided proposals are evaluated again, by the gates of the new version.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _EVALUATED_ANEW = frozenset({ProposalState.EVALUATED, ProposalState.PENDING, Pro
 
 
 def migration_of(recorded: Recorded) -> FlowMigrated | None:
-    """The migration that a message records, if it records one: what anybody else says of one is no decision."""
+    """The migration that a message records, or None. Only messages of the coordinator are decisions."""
     if recorded.type != _MIGRATED or recorded.kind is not Kind.DECISION or recorded.agent != COORDINATOR:
         return None
     try:
         return FlowMigrated.FromString(recorded.event.data.value)
     except DecodeError:
-        return None  # void: the fold says so
+        return None  # the fold will mark it as void
 
 
 def apply_migrated(flow: Flow, recorded: Recorded, versions: Mapping[int, Template]) -> Void | None:
@@ -65,27 +65,27 @@ def apply_migrated(flow: Flow, recorded: Recorded, versions: Mapping[int, Templa
 
 
 def why_not(flow: Flow, target: Template) -> list[str]:
-    """Why a flow can't move to this version as it stands, each reason for people; empty where it can."""
+    """Why a flow can't migrate to this version in its current state, as texts for people; empty if it can."""
     if flow.first is None or is_final(flow):
         return ["it is over"]
     if target.version == flow.template.version:
-        return [f"it is pinned to version {target.version} already"]
+        return [f"it is already pinned to version {target.version}"]
     if not flow.goes_on:
         return ["it is being undone, or brought to its end"]
     if flow.wish is not None or flow.diverged is not None or rules.outstanding(flow) is not None:
-        return ["something is being decided on it: try again shortly"]
+        return ["a decision on it is in progress: try again shortly"]
     return [*_of_runs(flow, target), *_of_effects(flow, target), *_of_facts(flow, target), *_of_proposals(flow, target)]
 
 
 def _of_runs(flow: Flow, target: Template) -> Iterator[str]:
-    """Steps that are under way have to be there, and to mean the same."""
+    """The target must have all steps in progress, with the same meaning."""
     for run in flow.runs.values():
         if run.is_open:
             yield from _of_run(flow, run, target)
 
 
 def _of_run(flow: Flow, run: StepRun, target: Template) -> Iterator[str]:
-    step, about = target.steps.get(run.step.name), f"step {run.step.name} is under way"
+    step, about = target.steps.get(run.step.name), f"step {run.step.name} is in progress"
     if step is None:
         yield f"{about}, and version {target.version} has no such step"
         return
@@ -101,13 +101,13 @@ def _of_run(flow: Flow, run: StepRun, target: Template) -> Iterator[str]:
         yield f"{about} and answers with {run.output_total} messages; {allowed}"
     for answer in sorted(run.step.emits):
         if answer not in step.emits:
-            yield f"{about} and may answer with {answer}, which it can't in version {target.version}"
+            yield f"{about} and may answer with {answer}, which version {target.version} does not allow"
         elif bool(flow.template.gates_on(answer)) != bool(target.gates_on(answer)):
-            yield f"{about}, and its answer {answer} passes a gate in one of the two versions only"
+            yield f"{about}, and its answer {answer} is gated in only one of the two versions"
 
 
 def _of_effects(flow: Flow, target: Template) -> Iterator[str]:
-    """What may have to be undone has to be undoable in the same way."""
+    """The target must be able to undo all effects in the same way."""
     for effect in flow.effects.values():
         step = target.steps.get(effect.step.name)
         if effect.stands and not _undoes(step, effect):
@@ -122,10 +122,10 @@ def _undoes(step: StepSpec | None, effect: Effect) -> bool:
 
 
 def _of_facts(flow: Flow, target: Template) -> Iterator[str]:
-    """What came already must not be what a step of the target still waits for, nor break its contracts."""
+    """No existing fact may be one that a step of the target still waits for, or break a contract of the target."""
     first = flow.first
     if first is not None and first.type not in target.starts_with:
-        yield f"version {target.version} does not begin with {first.type}"
+        yield f"version {target.version} does not start with {first.type}"
     for recorded in flow.facts.values():
         for step in target.triggered_by(recorded.type):
             if (step.name, recorded.event_id) not in flow.runs:
@@ -137,7 +137,7 @@ def _of_facts(flow: Flow, target: Template) -> Iterator[str]:
                 yield f"{recorded.type} has come, and breaks its contract in version {target.version}: {error.text}"
     for step in target.steps.values():
         if step.joins and step.name not in flow.joined and triggers.inputs_of_join(flow, step):
-            yield f"all that join {step.name} of version {target.version} waits for has come: it would not run"
+            yield f"all inputs of join {step.name} of version {target.version} have come: it would not run"
 
 
 def _of_proposals(flow: Flow, target: Template) -> Iterator[str]:

@@ -16,7 +16,7 @@ from handrail.v1.failure_pb2 import DivergenceKind
 from handrail.v1.template_pb2 import EFFECT_NONE, EFFECT_UNDOABLE
 
 AGENT_IDENTITY = "agent/"
-"""Prefix of the requester of a flow that an agent began: no person has such a name."""
+"""Prefix of the requester of a flow that an agent started: no name of a person begins with it."""
 
 _LATE = DivergenceKind.DIVERGENCE_KIND_LATE_OUTCOME
 _NOT_TRIGGERED = DivergenceKind.DIVERGENCE_KIND_NOT_TRIGGERED
@@ -24,7 +24,7 @@ _REOPENED_BY_AN_EFFECT = (FlowStatus.FLOW_STATUS_COMPENSATED, FlowStatus.FLOW_ST
 
 
 def apply_event(flow: Flow, recorded: Recorded) -> Void | None:
-    """A fact: the first event of the flow, or the outcome of a step run."""
+    """Applies an event: the first event of the flow, or the outcome of a step run."""
     if flow.template.gates_on(recorded.type):
         return Void(
             f"{recorded.type} is gated: it counts only as a released proposal",
@@ -44,10 +44,10 @@ def apply_event(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def apply_proposal(flow: Flow, recorded: Recorded) -> Void | None:
-    """A fact-to-be: its gates are evaluated here, so that every reader sees the same."""
+    """Applies a proposal. Its gates are evaluated here, so all readers see the same result."""
     if not flow.template.gates_on(recorded.type):
         return Void(
-            f"{recorded.type} passes no gate in this version: it is to be an event",
+            f"{recorded.type} is not gated in this version: publish it as an event",
             divergence=DivergenceKind.DIVERGENCE_KIND_NOT_GATED,
         )
     run = _run_of(flow, recorded)
@@ -65,12 +65,12 @@ def apply_proposal(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def apply_released(flow: Flow, recorded: Recorded) -> Void | None:
-    """A proposal as a fact: only after all its gates passed, with the very bytes that were proposed."""
+    """Applies a release: the proposal becomes a fact. Void unless all gates passed and the bytes are the same."""
     proposal = flow.proposals.get(recorded.event_id)
     if proposal is None:
         return Void("nothing was proposed under this id", ErrorReason.ERROR_REASON_GATE_BYPASSED)
     if proposal.recorded.agent != recorded.agent or proposal.recorded.event != recorded.event:
-        return Void("it is not what was proposed", ErrorReason.ERROR_REASON_GATE_BYPASSED)
+        return Void("it differs from the proposal", ErrorReason.ERROR_REASON_GATE_BYPASSED)
     if flow.is_halted:
         return Void("the flow was halted before the release")
     if not approvals.may_be_released(proposal):
@@ -81,7 +81,7 @@ def apply_released(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def why_not_first(template: Template, recorded: Recorded) -> Void | None:
-    """Why this message can't be a flow's first event under this template; None where it can."""
+    """Why this message can't be the first event of a flow of this template; None if it can."""
     if recorded.type not in template.starts_with:
         return Void(
             f"no {template.name} starts with {recorded.type}",
@@ -91,14 +91,14 @@ def why_not_first(template: Template, recorded: Recorded) -> Void | None:
     if recorded.agent != COORDINATOR and recorded.agent not in template.started_by:
         return Void(f"agent {recorded.agent} may not start a {template.name}", ErrorReason.ERROR_REASON_WRONG_AGENT)
     if recorded.event_id != ids.start_id(recorded.event.flow_id):
-        return Void("it has not the id of a first event", ErrorReason.ERROR_REASON_WRONG_EVENT_ID)
+        return Void("its id is not that of a first event", ErrorReason.ERROR_REASON_WRONG_EVENT_ID)
     return None
 
 
 def _begin(flow: Flow, recorded: Recorded) -> Void | None:
     event = recorded.event
     if flow.first is not None:
-        return Void("the flow has begun already", divergence=DivergenceKind.DIVERGENCE_KIND_SECOND_START)
+        return Void("the flow has already begun", divergence=DivergenceKind.DIVERGENCE_KIND_SECOND_START)
     refused = why_not_first(flow.template, recorded)
     if refused is not None:
         return refused
@@ -109,7 +109,7 @@ def _begin(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def _run_of(flow: Flow, recorded: Recorded) -> StepRun | Void:
-    """The step run that an outcome belongs to, or why it can't be its outcome."""
+    """The step run of an outcome, or why the outcome is void."""
     event = recorded.event
     step = flow.template.steps.get(event.step)
     if step is None:
@@ -138,24 +138,24 @@ def _run_of(flow: Flow, recorded: Recorded) -> StepRun | Void:
 
 
 def _gone(flow: Flow, recorded: Recorded) -> StepSpec | None:
-    """The step of a version that the flow has left, where this is an answer of it that was under way."""
+    """The step of an earlier version of the flow, if this answer was in progress during the migration; else None."""
     step = flow.former_steps.get(recorded.event.step)
     fits = step is not None and step.agent == recorded.agent and recorded.type in step.emits
     return step if fits and recorded.event_id not in flow.effects else None
 
 
 def _misfit(flow: Flow, run: StepRun, recorded: Recorded) -> Void | None:
-    """Why an outcome does not fit those of its run that are there already."""
+    """Why an outcome does not fit the earlier outcomes of its run; None if it does."""
     event = recorded.event
     if recorded.event_id in run.outputs.values() or recorded.event_id in flow.effects:
         return Void(
-            f"step {run.step.name} has given output {event.output_index} already: it gives one answer",
+            f"step {run.step.name} has already given output {event.output_index}: only the first answer counts",
             ErrorReason.ERROR_REASON_DIFFERENT_ANSWER,
         )
     total = _total(recorded)
     if not run.step.allows(total):
         return Void(
-            f"step {run.step.name} answers with {total} messages; it may with {run.step.max_outputs} at most",
+            f"step {run.step.name} answers with {total} messages; at most {run.step.max_outputs} are allowed",
             ErrorReason.ERROR_REASON_CONTRACT_VIOLATION,
         )
     if event.output_index >= total or (event.run == run.run and run.output_total not in (0, total)):
@@ -186,15 +186,15 @@ def _count(flow: Flow, run: StepRun, recorded: Recorded) -> None:
 
 
 def _add_orphan(flow: Flow, step: StepSpec, recorded: Recorded) -> Void | None:
-    """An outcome for what had been taken back, or for a step that the flow's version lacks: no fact, but its effect is
-    there and has to be undone."""
-    text = "it came for a run that had been superseded"
+    """Adds an outcome of a superseded run, or of a step that the flow's version lacks. It is not a fact, but its effect
+    happened and must be undone."""
+    text = "its run had been superseded"
     if step.name not in flow.template.steps:
         text = f"version {flow.template.version} has no step {step.name}"
     if step.effect == EFFECT_NONE:
         return Void(text, divergence=_LATE)
     _add_effect(flow, step, recorded, orphan=True)
-    divergences.add(flow, recorded, f"{text}; its effect is dealt with", _LATE, asks=False)
+    divergences.add(flow, recorded, f"{text}; its effect is handled separately", _LATE, asks=False)
     return None
 
 

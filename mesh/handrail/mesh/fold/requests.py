@@ -1,4 +1,4 @@
-"""Requests: the calls that had something recorded, so that a call that comes again is answered, and not done again."""
+"""Requests: the recorded calls of a flow, so that a repeated call gets its answer and is not executed again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from handrail.v1.event_pb2 import CallerRequest
 
 
 def apply(flow: Flow, recorded: Recorded, void: Void | None) -> None:
-    """Remember the call that a message came of; a void message is counted, so that it never blocks the next try."""
+    """Notes the call behind a message. Void messages are counted, so that they never block the next try."""
     request = recorded.event.request
     if not request.id:
         return
@@ -33,10 +33,10 @@ def apply(flow: Flow, recorded: Recorded, void: Void | None) -> None:
 
 
 def find(flow: Flow, request: CallerRequest, *, agent: str = "") -> Requested | None:
-    """What became of a call so far; `agent` is the one that it spoke for. None where nothing was recorded."""
+    """The record of a call so far, or None. `agent` is the agent that the call spoke for."""
     return flow.requests.get((agent, request.caller, request.id)) if request.id else None
 
 
 def _speaker(recorded: Recorded) -> str:
-    """Whose word the request is: an agent's is kept apart, so that it can't pass for a call that steps in."""
+    """The speaker of a request. Requests of agents are kept apart, so that they can't pass for calls of operators."""
     return "" if recorded.agent == COORDINATOR else recorded.agent

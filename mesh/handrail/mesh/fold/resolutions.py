@@ -1,4 +1,4 @@
-"""Answers: what a person resolved about a matter."""
+"""Resolutions: the answers of people to matters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BY_COORDINATOR = frozenset(
         Choice.CHOICE_REJECT,
     }
 )
-"""Choices that the coordinator carries out by a decision of its own."""
+"""Choices that the coordinator carries out with a decision of its own."""
 
 _OF_HOLD = frozenset(
     {
@@ -32,7 +32,7 @@ _OF_HALT = _OF_HOLD | {EscalationCause.ESCALATION_CAUSE_COMPENSATED_TO_STEP}
 
 
 def apply_resolved(flow: Flow, recorded: Recorded) -> Void | None:
-    """A person answered an escalation."""
+    """Applies the answer of a person to an escalation."""
     resolved = Resolved.FromString(recorded.event.data.value)
     escalation = flow.escalations.get(resolved.escalation_id)
     if escalation is None:
@@ -40,7 +40,7 @@ def apply_resolved(flow: Flow, recorded: Recorded) -> Void | None:
     if resolved.choice not in escalation.choices:
         return Void("the choice was not offered", ErrorReason.ERROR_REASON_CHOICE_NOT_OFFERED)
     if not resolved.by:
-        return Void("it names nobody who answered", ErrorReason.ERROR_REASON_MISSING_ROLE)
+        return Void("it does not name who answered", ErrorReason.ERROR_REASON_MISSING_ROLE)
     if resolved.choice in _BY_COORDINATOR and flow.wish is not None:
         return Void("another answer is being carried out; try again", ErrorReason.ERROR_REASON_WRONG_STATUS)
     del flow.escalations[resolved.escalation_id]
@@ -52,7 +52,7 @@ def apply_resolved(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def _lifts_halt(flow: Flow, escalation: Escalation) -> bool:
-    """Whether this was the last matter that the flow is halted for: one answer does not stand for another."""
+    """Whether this was the last matter that halts the flow: each needs an answer of its own."""
     return escalation.cause in _OF_HALT and all(other.cause not in _OF_HOLD for other in flow.escalations.values())
 
 

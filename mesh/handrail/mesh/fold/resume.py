@@ -1,4 +1,4 @@
-"""Resuming: a held flow goes on where it stood; one that was compensated back to a step goes on from there."""
+"""Resuming: a held flow continues where it stopped; one that was compensated back to a step continues from there."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 
 def apply_resumed(flow: Flow, recorded: Recorded) -> Void | None:
-    """A person lets the flow go on: what was not started, or went silent meanwhile, is due at once."""
+    """Applies a resume: steps that were not started, or went silent meanwhile, are due at once."""
     if not may_resume(flow):
-        return Void("nobody resolved to resume it, or it is not ready", ErrorReason.ERROR_REASON_WRONG_STATUS)
+        return Void("no person decided to resume it, or it is not ready", ErrorReason.ERROR_REASON_WRONG_STATUS)
     if flow.halt is not None and flow.halt.to_step:
         _take_back(flow, flow.halt.floor, recorded.time)
     flow.halt = None
@@ -30,14 +30,14 @@ def apply_resumed(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def may_resume(flow: Flow) -> bool:
-    """Whether a person resolved to resume it, and what had to be undone first is."""
+    """Whether a person decided to resume the flow, and all necessary undos are done."""
     if flow.halt is None or flow.wish is None or flow.wish.choice != Choice.CHOICE_RESUME:
         return False
     return flow.is_held or not (flow.undo_targets() or flow.open_outcomes())
 
 
 def _take_back(flow: Flow, floor: int, now: datetime) -> None:
-    """Take back what came after a position in the stream, so that the steps behind it are done again."""
+    """Takes back everything after a position in the stream, so that the steps after it run again."""
     for event_id, fact in list(flow.facts.items()):
         if fact.sequence > floor:
             del flow.facts[event_id]

@@ -1,4 +1,4 @@
-"""Rules on the whole flow: evaluated once per event they name, in stream order, so that every reader agrees."""
+"""Rules on the whole flow: evaluated once per event they name, in stream order, so that all readers agree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from handrail.v1.decision_pb2 import RuleInputs, RuleTripped
 
 
 def evaluate(flow: Flow, recorded: Recorded) -> None:
-    """Mark the rules that trip at this event. A rule that can't be evaluated trips too: fail closed."""
+    """Marks the rules that trip at this event. A rule that can't be evaluated trips too: fail closed."""
     if not flow.goes_on:
         return
     for rule in flow.template.rules_on(recorded.type):
@@ -39,12 +39,12 @@ def evaluate(flow: Flow, recorded: Recorded) -> None:
 
 
 def apply_tripped(flow: Flow, recorded: Recorded) -> Void | None:
-    """A tripped rule was recorded; once."""
+    """Applies the record of a tripped rule. Void the second time."""
     tripped = RuleTripped.FromString(recorded.event.data.value)
     trip = flow.trips.get(tripped.rule)
     if trip is None or trip.recorded or trip.sequence != tripped.sequence:
-        return Void("the rule has not tripped, or is recorded")
-    # Those recorded before there were digests have none.
+        return Void("the rule has not tripped, or is already recorded")
+    # Older records have no digest.
     if tripped.rule_digest and (tripped.rule_digest, tripped.inputs) != (trip.digest, trip.inputs):
         return Void("the rule has not tripped in this wording, or on these inputs")
     flow.trips[tripped.rule] = replace(trip, recorded=True)
@@ -52,23 +52,23 @@ def apply_tripped(flow: Flow, recorded: Recorded) -> Void | None:
 
 
 def outstanding(flow: Flow) -> RuleTrip | None:
-    """The first trip whose consequence is still to be recorded."""
+    """The first trip without a recorded consequence, or None."""
     return next((trip for trip in flow.trips.values() if not trip.settled), None)
 
 
 def settle_all(flow: Flow) -> None:
-    """The flow ends: what its rules asked for has come, or is overtaken."""
+    """Settles all trips, since the flow ends: their consequences are recorded, or obsolete."""
     for trip in flow.trips.values():
         flow.trips[trip.rule] = replace(trip, settled=True)
 
 
 def reason(trip: RuleTrip) -> str:
-    """What a person is told of a trip."""
+    """A trip as text for people."""
     return f"rule {trip.rule} tripped: {trip.detail}"
 
 
 def _inputs(flow: Flow, rule: RuleSpec, recorded: Recorded) -> RuleInputs:
-    """What the condition reads of the flow, and nothing else."""
+    """Exactly the inputs that the condition reads from the flow."""
     inputs = RuleInputs()
     inputs.elapsed.FromTimedelta(recorded.time - flow.start_time)
     for table, message_type in rule.when.reads(recorded.type):
@@ -88,7 +88,7 @@ def _inputs(flow: Flow, rule: RuleSpec, recorded: Recorded) -> RuleInputs:
 
 
 def facts_at(flow: Flow, recorded: Recorded) -> FlowFacts:
-    """What a condition may know of the flow as it stands, asked about this event of it."""
+    """The flow as a condition may read it at this event."""
     if flow.first is None:
         raise ValueError("the flow has no event yet")
     return FlowFacts(

@@ -1,4 +1,4 @@
-"""Where a flow stands, and whether its end may be recorded."""
+"""The status of a flow, and whether its end may be recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FINAL = frozenset(
 
 
 def status(flow: Flow) -> FlowStatus.ValueType:
-    """The status of a flow: what was recorded at its end, else what follows from what is owed."""
+    """The status of a flow: as recorded at its end, else derived from what is pending."""
     if flow.closed:
         return flow.closed
     if flow.first is None:
@@ -35,12 +35,12 @@ def status(flow: Flow) -> FlowStatus.ValueType:
 
 
 def is_final(flow: Flow) -> bool:
-    """Whether nothing more is to come, unless a late outcome or a person reopens it."""
+    """Whether the flow is over, unless a late outcome or a person reopens it."""
     return status(flow) in _FINAL
 
 
 def is_complete(flow: Flow) -> bool:
-    """Whether a completing fact is there and nothing is owed."""
+    """Whether a completing fact has come and nothing is pending."""
     return (
         flow.halt is None
         and flow.wish is None
@@ -50,7 +50,7 @@ def is_complete(flow: Flow) -> bool:
 
 
 def owes_nothing(flow: Flow) -> bool:
-    """Whether nobody owes anything: no agent, no approver, and not the coordinator what the template asks for."""
+    """Whether nothing is pending: no agent or approver has to answer, and no decision is due by the template."""
     return (
         not any(run.is_open for run in flow.runs.values())
         and not any(proposal.undecided for proposal in flow.proposals.values())
@@ -63,7 +63,7 @@ def owes_nothing(flow: Flow) -> bool:
 
 
 def settled(flow: Flow) -> FlowStatus.ValueType | None:
-    """The final status that `FlowClosed` may record now; None while something is left to do, or nothing was decided."""
+    """The final status that `FlowClosed` may record now; None while something is left to do, or without a decision."""
     if flow.halt is None:
         return None
     match flow.halt.mode:

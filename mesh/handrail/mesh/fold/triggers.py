@@ -1,4 +1,4 @@
-"""What a fact sets off: runs of the steps that wait for it, joins, and rules."""
+"""The consequences of a fact: runs of the steps that wait for it, joins, and rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handrail.mesh.wire.envelope import Recorded
 
 
 def add_fact(flow: Flow, recorded: Recorded) -> None:
-    """Let a fact count: it triggers steps, completes joins, and trips rules."""
+    """Adds a fact: it triggers steps, completes joins, and trips rules."""
     flow.facts[recorded.event_id] = recorded
     flow.facts_by_type[recorded.type] = (*flow.facts_by_type.get(recorded.type, ()), recorded)
     trigger(flow, recorded)
@@ -22,7 +22,7 @@ def add_fact(flow: Flow, recorded: Recorded) -> None:
 
 
 def trigger(flow: Flow, recorded: Recorded) -> None:
-    """Begin a run of every step that waits for this fact or decision."""
+    """Begins a run of each step that waits for this fact or decision."""
     for step in flow.template.triggered_by(recorded.type):
         _begin_run(flow, step, recorded.event_id, recorded, (recorded.event_id,))
 
@@ -43,7 +43,7 @@ def _begin_run(flow: Flow, step: StepSpec, root: str, recorded: Recorded, inputs
 
 
 def _join(flow: Flow, step: StepSpec, last: Recorded) -> None:
-    """Begin the run of a join, once, at the fact with which all its inputs are there."""
+    """Begins the run of a join, once, at the fact that completes its inputs."""
     if step.name in flow.joined:
         return
     inputs = inputs_of_join(flow, step)
@@ -55,14 +55,14 @@ def _join(flow: Flow, step: StepSpec, last: Recorded) -> None:
 
 
 def inputs_of_join(flow: Flow, step: StepSpec) -> list[Recorded]:
-    """The inputs of a join in stream order, the first ones of each type; empty while one is missing."""
+    """The inputs of a join in stream order, the first ones of each type; empty while any is missing."""
     inputs: list[Recorded] = []
     for wanted in step.joins:
         there = flow.facts_by_type.get(wanted.type, ())
         try:
             count = wanted.count.evaluate(Latest(flow.template.contracts, flow.facts_by_type))
         except PolicyError:
-            # What the count is told from is not there yet.
+            # A fact that the count depends on has not come yet.
             return []
         if len(there) < count:
             return []

@@ -141,7 +141,7 @@ def test_a_decision_that_nobody_knows_is_void() -> None:
     entry = messages.decision(simulation.flow, make("StockReserved"), about="", now=simulation.now)
     void = void_of(simulation, entry)
     assert void is not None
-    assert "no decision known" in void.text
+    assert "not a known decision" in void.text
 
 
 def test_what_an_agent_says_it_saw_is_kept() -> None:

@@ -115,7 +115,7 @@ def test_p5_no_part_of_an_answer_of_too_many_outputs_counts() -> None:
         void = void_of(simulation, simulation.outcome(run, make("DiscountGranted"), index=index, total=3))
         assert void is not None
         assert void.reason == ErrorReason.ERROR_REASON_CONTRACT_VIOLATION
-        assert void.text == "step discount answers with 3 messages; it may with 2 at most"
+        assert void.text == "step discount answers with 3 messages; at most 2 are allowed"
     assert not simulation.flow.proposals
     assert run_of(simulation, "discount").state is RunState.OWED
     simulation = reserved(discount__max_outputs=2)
