@@ -1,4 +1,7 @@
-"""A flow as a value: what the fold makes of its messages. No clock, no I/O."""
+"""A flow as a value: the state that the fold computes from its messages. Pure: no clock, no I/O.
+
+The fold alone changes a `Flow`, on a copy of its own; everything else reads it.
+"""
 
 from handrail.mesh.flow.flow import (
     MESSAGE_LIMIT,

@@ -1,4 +1,4 @@
-"""Absences: times in which no coordinator was there. They do not count against steps, undos, people or flows. Pure."""
+"""Absences: times without a running coordinator. They do not count against steps, undos, people or flows. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 ABSENT_AFTER = timedelta(seconds=15)
-"""A shorter silence is no absence: an election of the broker's leader takes 4 to 9 s."""
+"""Shorter silences are not absences: a leader election of the broker takes 4 to 9 s."""
 
 AT_LEAST = timedelta(seconds=30)
-"""What is given back at least, where the absence was as long. It is the ack wait of the durables: only then does the
-broker hand out again what a worker that went down with everything had in its hands."""
+"""The minimum time that a deadline gets back, if the absence lasted that long. It equals the ack wait of the durables:
+only after it does the broker redeliver the messages of a worker that died."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Absence:
-    """From when timers were last handled until somebody was back, by the broker's clock."""
+    """The time from the last handled timer until a coordinator was back, by the broker's clock."""
 
     start: datetime
     end: datetime
@@ -24,9 +24,9 @@ class Absence:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A deadline: due at `due`, running since `since`; absences before that are none of its.
+    """A deadline: due at `due`, running since `since`; earlier absences do not affect it.
 
-    `again` is what it gets at least after an absence: who works at it may have been away too, and has to start over.
+    `again` is its minimum time after an absence: the worker may have been down too, and has to start over.
     """
 
     since: datetime
@@ -35,22 +35,22 @@ class Clock:
 
 
 def disturbing(clock: Clock, absences: Iterable[Absence]) -> list[Absence]:
-    """The absences that took time from a deadline, oldest first."""
+    """The absences that cost a deadline time, oldest first."""
     return [absence for absence, _ in _losses(clock, absences)]
 
 
 def moved(clock: Clock, absences: Iterable[Absence], now: datetime) -> datetime | None:
-    """When the deadline is due if these absences do not count; None where they took nothing from it.
+    """When the deadline is due if these absences do not count; None if they cost it nothing.
 
-    The time that was left when nobody was there any more is left when somebody is back; what was due in the meantime
-    has at least `again` from `now` on, but no more than it lost.
+    The time left at the beginning of an absence is left again at its end. A deadline that fell due meanwhile gets at
+    least `again` from `now` on, but no more than it lost.
     """
     lost = sum((lost for _, lost in _losses(clock, absences)), timedelta())
     return max(clock.due + lost, now + min(lost, max(clock.again, AT_LEAST))) if lost else None
 
 
 def _losses(clock: Clock, absences: Iterable[Absence]) -> Iterator[tuple[Absence, timedelta]]:
-    """What each absence took. Each moves the deadline, so that a later one may take more."""
+    """The time that each absence cost. Each one moves the deadline, so a later one may cost more."""
     due, seen = clock.due, clock.since
     for absence in sorted(absences):
         if absence.start >= due:

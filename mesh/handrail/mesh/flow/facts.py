@@ -1,4 +1,4 @@
-"""What a condition may know of a flow: its facts and undecided proposals, decoded when they are looked up."""
+"""The flow as conditions may read it: its facts and undecided proposals, decoded on look-up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from handrail.mesh.wire.envelope import Recorded
 
 
 class Latest(Mapping[str, Message]):
-    """The newest fact of each type, decoded when it is looked up."""
+    """The newest fact of each type, decoded on look-up."""
 
     def __init__(self, contracts: Contracts, by_type: Mapping[str, Sequence[Recorded]]) -> None:
         self._contracts = contracts
@@ -35,10 +35,10 @@ class Latest(Mapping[str, Message]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowFacts:
-    """The flow at the place of one event: a fact at which rules are evaluated, or a proposal that gates guard.
+    """The flow at the position of one event: a fact that rules are evaluated at, or a proposal with gates.
 
-    `first_event` is the flow's first one, `by_type` its facts in stream order, `asked` its proposals by event id. They
-    are read with `contracts`.
+    `first_event` is the first event of the flow, `by_type` its facts in stream order, `asked` its proposals by event
+    id. `contracts` decode them.
     """
 
     contracts: Contracts
@@ -54,15 +54,15 @@ class FlowFacts:
 
     @property
     def elapsed(self) -> timedelta:
-        """The time from the first event to the one at hand."""
+        """The time from the first event to the current one."""
         return self.at.time - self.first_event.time
 
     def count(self, message_type: str) -> int:
-        """How many facts of a type there are."""
+        """The number of facts of a type."""
         return len(self.by_type.get(message_type, ()))
 
     def latest(self, message_type: str) -> Message | None:
-        """The newest fact of a type, if there is one."""
+        """The newest fact of a type, or None."""
         return Latest(self.contracts, self.by_type).get(message_type)
 
     def facts(self, message_type: str) -> Sequence[Message]:
@@ -70,7 +70,7 @@ class FlowFacts:
         return [self.contracts.decode(each.event.data) for each in self.by_type.get(message_type, ())]
 
     def proposals(self, message_type: str) -> Sequence[Message]:
-        """The proposals of a type that may yet become facts, in stream order, without the event at hand."""
+        """The proposals of a type that may still become facts, in stream order, without the current event."""
         return [
             self.contracts.decode(each.recorded.event.data)
             for event_id, each in self.asked.items()

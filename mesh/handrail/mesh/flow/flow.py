@@ -1,6 +1,6 @@
-"""A flow as the fold sees it: plain values, no clock, no I/O.
+"""A flow: plain values, no clock, no I/O.
 
-`Flow` is the only value that is copied; everything in it is frozen and replaced whole.
+Only `Flow` itself is copied; the values in it are frozen, and replaced as a whole.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ __all__ = [
 ]
 
 MESSAGE_LIMIT = 900
-"""Messages after which a flow escalates: direct reads of one flow end at 1,024 subjects."""
+"""A flow with this many messages escalates: a direct read returns at most 1,024 subjects."""
 
 
 class Verdict(Enum):
-    """What an agent does with a delivery, once it has folded the flow."""
+    """What an agent should do with a delivery, decided on the folded flow."""
 
     RUN = auto()
     DROP = auto()
@@ -69,9 +69,9 @@ class Verdict(Enum):
 class Flow:
     """One flow, folded up to `last_sequence`.
 
-    `facts` are the events and released proposals that count, in stream order. `escalations` are the matters that wait
-    for a person; `escalated` has their ids and those of the matters that were answered. Treat it as a value: only the
-    fold changes it, on a copy of its own.
+    `facts` are the valid events and released proposals, in stream order. `escalations` are the matters that wait for a
+    person; `escalated` holds their ids and those of answered matters. Treat a flow as immutable: only the fold changes
+    it, on a copy of its own.
     """
 
     template: Template
@@ -97,22 +97,22 @@ class Flow:
     closed: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED
     closed_reason: str = ""
     credit: timedelta = timedelta()
-    """By how much its deadline was moved, for times in which no coordinator was there."""
+    """How far its deadline was moved because of absences."""
     counted_from: datetime | None = None
-    """From when absences count against its deadline; None: from its start."""
+    """From when on absences move its deadline; None: from its start."""
     divergences: tuple[Divergence, ...] = ()
     looked_at: int = 0
-    """The stream position up to which a person has looked at the divergences that ask for one."""
+    """The stream position up to which a person has reviewed the divergences that ask for one."""
     migrations: tuple[Migration, ...] = ()
     former_steps: Mapping[str, StepSpec] = field(default_factory=dict)
-    """Steps of versions that the flow has left and that its version has not; by name."""
+    """Steps of earlier versions of the flow that its current version lacks; by name."""
     requests: Mapping[tuple[str, str, str], Requested] = field(default_factory=dict)
-    """Calls that had something recorded, by the agent they spoke for, the caller and the request id."""
+    """Recorded calls, by the agent they spoke for, the caller and the request id."""
     void: dict[int, Void] = field(default_factory=dict)
 
     @property
     def versions(self) -> frozenset[int]:
-        """The versions that it is, or was, pinned to: a message that was under way may claim any of them."""
+        """The versions that it is or was pinned to: messages in progress may claim any of them."""
         return frozenset({self.template.version, *(migration.from_version for migration in self.migrations)})
 
     @property
@@ -122,14 +122,14 @@ class Flow:
 
     @property
     def start_time(self) -> datetime:
-        """When its first event was stored; only of a flow that has begun."""
+        """When its first event was stored. Raises ValueError before that."""
         if self.first is None:
             raise ValueError("the flow has no event yet")
         return self.first.time
 
     @property
     def deadline(self) -> datetime:
-        """When the flow as a whole is to be done; only of a flow that has begun."""
+        """The deadline of the whole flow. Raises ValueError before its first event."""
         return self.start_time + self.template.deadline + self.credit
 
     @property
@@ -139,22 +139,22 @@ class Flow:
 
     @property
     def is_halted(self) -> bool:
-        """Whether no forward step starts any more: by a recorded halt, by a rule, or a divergence."""
+        """Whether no forward step starts any more, because of a recorded halt, a rule or a divergence."""
         return self.halt is not None or self.diverged is not None or any(not t.settled for t in self.trips.values())
 
     @property
     def diverged(self) -> Divergence | None:
-        """The first divergence that a person has yet to look at."""
+        """The first divergence that a person still has to review, or None."""
         return next((each for each in self.divergences if each.asks and each.sequence > self.looked_at), None)
 
     @property
     def is_held(self) -> bool:
-        """Whether it is halted for a person to look at, and may yet go on as if nothing had been."""
+        """Whether it is on hold for a person, and may still continue unchanged."""
         return self.halt is not None and self.halt.mode == HaltMode.HALT_MODE_HOLD
 
     @property
     def goes_on(self) -> bool:
-        """Whether it goes on, at once or when a person lets it: votes count, requests expire, rules trip."""
+        """Whether it continues, now or after a person's answer: votes count, requests expire, rules trip."""
         return self.halt is None or self.is_held
 
     @property
@@ -167,7 +167,7 @@ class Flow:
         )
 
     def copy(self) -> Flow:
-        """A flow that can change without changing this one."""
+        """An independent copy, for the fold to change."""
         return replace(
             self,
             facts=dict(self.facts),
@@ -181,15 +181,15 @@ class Flow:
         )
 
     def runs_triggered_by(self, event_id: str) -> Iterator[StepRun]:
-        """The step runs that the delivery of this event starts; for a join, only its last input does."""
+        """The step runs that this event starts. Of a join, only the last input does."""
         return (run for run in self.runs.values() if run.trigger.event_id == event_id)
 
     def verdict(self, *, step: str, root: str, run: int, attempt: int, may_have_started: bool) -> Verdict:
         """What to do with a delivery for an attempt of a step run.
 
-        `may_have_started` is true for a redelivery. In a halted flow a step that may have started, in this attempt or
-        an earlier one, runs again under its key, so that its outcome is known and can be undone; another one is
-        answered with StepNotStarted, even where its time was up meanwhile. So is one that `never_begins`.
+        `may_have_started` is true for a redelivery. In a halted flow, a step that may have started, in this attempt or
+        an earlier one, runs again under its idempotency key: then its outcome is known and can be undone. Any other
+        step is answered with StepNotStarted, even after its deadline. So is a step that `never_begins`.
         """
         wanted = self.runs.get((step, root))
         if wanted is None or wanted.run != run:
@@ -206,38 +206,38 @@ class Flow:
         return Verdict.DROP
 
     def never_begins(self, run: StepRun) -> bool:
-        """Whether no worker begins this run as the flow stands: its effect can't be undone, and the fact that triggered
-        it came when the flow was halted. Workers look at the flow before they begin such a step.
+        """Whether no worker begins this run in the current state: its effect is irreversible, and its trigger came while
+        the flow was halted. Workers read the flow before they begin such a step.
         """
         irreversible = run.step.effect == EFFECT_IRREVERSIBLE
         return self.halt is not None and irreversible and run.trigger.sequence > self.halt.since
 
     def wants_undo(self, event_id: str, attempt: int) -> bool:
-        """Whether the undo of this event, in this attempt, is still owed."""
+        """Whether this attempt to undo this event is still pending."""
         effect = self.effects.get(event_id)
         return effect is not None and effect.deadline is not None and effect.attempt == attempt
 
     def undo_targets(self) -> list[Effect]:
-        """The effects that are to be undone as the flow stands, newest first."""
+        """The effects to undo in the current state, newest first."""
         floor = self.halt.floor if self.halt is not None and self.is_undoing else self.last_sequence
         wanted = [e for e in self.effects.values() if e.stands and (e.orphan or e.recorded.sequence > floor)]
         return sorted(wanted, key=lambda effect: effect.recorded.sequence, reverse=True)
 
     def effects_that_stay(self, floor: int) -> list[Effect]:
-        """The effects behind a position in the stream that no compensation takes back, in stream order.
+        """The effects after a position in the stream that no compensation will undo, in stream order.
 
-        Once the flow goes on from there, their steps run again, and have them a second time.
+        If the flow continues from that position, their steps run again and repeat them.
         """
         return [e for e in self.effects.values() if e.stays and not e.orphan and e.recorded.sequence > floor]
 
     def sequence_of_step(self, step: str) -> int:
-        """The stream position of the newest fact of a step; 0 if it has none."""
+        """The stream position of the newest fact of a step; 0 without one."""
         return max((r.sequence for r in self.facts.values() if r.event.step == step), default=0)
 
     def open_outcomes(self) -> list[StepRun]:
-        """The step runs that may have had an effect that nobody knows of yet."""
+        """The step runs with an unknown outcome: they may have had an effect."""
         return [run for run in self.runs.values() if run.may_have_effect]
 
     def awaited_runs(self) -> list[StepRun]:
-        """The step runs whose attempts are watched and repeated; in a halted flow only where an effect is at stake."""
+        """The step runs with watched and repeated attempts; in a halted flow only those that may have an effect."""
         return self.open_outcomes() if self.is_halted else list(self.runs.values())

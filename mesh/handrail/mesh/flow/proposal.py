@@ -1,4 +1,4 @@
-"""Proposals: events that want through their gates, and who has voted on them. Frozen values."""
+"""Proposals: events that wait for their gates, and the votes on them. Frozen values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handrail.mesh.wire.envelope import Recorded
 
 
 class ProposalState(Enum):
-    """Where a proposal stands."""
+    """The state of a proposal."""
 
     EVALUATED = auto()
     PENDING = auto()
@@ -25,10 +25,9 @@ class ProposalState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One gate that asks for people: why, who may not vote, and who voted yes.
+    """One gate that asks for approval: the reason, who may not vote, and who voted yes.
 
-    `credit` is by how much its expiry was moved, for times in which no coordinator was there. Those count from
-    `counted_from` on; None: from the request.
+    `credit` is how far absences moved its expiry. Absences count from `counted_from` on; None: from the request.
     """
 
     gate: GateSpec
@@ -41,13 +40,13 @@ class Ask:
 
     @property
     def nobody_qualifies(self) -> bool:
-        """Whether the gate bars a requester that can't be told."""
+        """Whether the gate bars the requester, and the requester is unknown."""
         return self.gate.not_the_requester and not self.requester
 
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One vote that counted, and its place in the stream."""
+    """One valid vote, and its position in the stream."""
 
     voter: str
     approve: bool
@@ -58,7 +57,7 @@ class Ballot:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An event that wants through its gates. `asks` are the gates whose condition holds, or can't be evaluated."""
+    """An event that waits for its gates. `asks` are the gates with a condition that is true or can't be evaluated."""
 
     recorded: Recorded
     asks: tuple[Ask, ...]
@@ -70,28 +69,28 @@ class Proposal:
 
     @property
     def undecided(self) -> bool:
-        """Whether it is neither a fact nor refused nor withdrawn."""
+        """Whether it is not yet a fact, refused or withdrawn."""
         return self.state in _UNDECIDED
 
     @property
     def nobody_qualifies(self) -> bool:
-        """Whether one of its gates can't be passed, because who asked can't be told."""
+        """Whether one of its gates can't be passed because the requester is unknown."""
         return any(ask.nobody_qualifies for ask in self.asks)
 
     def expiry(self, ask: Ask) -> datetime | None:
-        """When this gate's request expires; None if never, or not asked yet."""
+        """When the request of this gate expires; None if never, or if it was not made yet."""
         after = ask.gate.expires_after
         if self.requested_at is None or after is None or ask.passed:
             return None
         return self.requested_at + after + ask.credit
 
     def asked_again(self, time: datetime) -> Proposal:
-        """The same with the time that people have starting over."""
+        """The same proposal with the time to answer restarted."""
         asks = tuple(replace(ask, credit=timedelta(), counted_from=None) for ask in self.asks)
         return replace(self, asks=asks, state=ProposalState.PENDING, requested_at=time)
 
     def moved_expiry(self, gate: str, now: datetime, until: datetime) -> Proposal:
-        """The same with the request of one gate expiring at `until`; absences count against it from `now` on."""
+        """The same proposal with one gate's request expiring at `until`; absences count from `now` on."""
         asks = tuple(
             replace(ask, credit=ask.credit + (until - due), counted_from=now)
             if ask.gate.name == gate and (due := self.expiry(ask)) is not None
@@ -101,19 +100,19 @@ class Proposal:
         return replace(self, asks=asks)
 
     def expired_ask(self, now: datetime) -> Ask | None:
-        """The first gate whose request has expired by `now`, of a proposal that people were asked about."""
+        """The first gate with a request that expired by `now`, or None."""
         if self.state is not ProposalState.PENDING:
             return None
         return next((ask for ask in self.asks if (due := self.expiry(ask)) is not None and due <= now), None)
 
     @property
     def next_expiry(self) -> datetime | None:
-        """When somebody has to look at it again; None where nobody was asked, or was asked without an end."""
+        """When the coordinator has to look at it again; None without a request, or without an expiry."""
         return self.expires_at if self.state is ProposalState.PENDING else None
 
     @property
     def expires_at(self) -> datetime | None:
-        """The first expiry among the gates that still ask."""
+        """The earliest expiry among the gates that still ask."""
         return min((due for ask in self.asks if (due := self.expiry(ask)) is not None), default=None)
 
 

@@ -1,7 +1,7 @@
-"""How often a handler was begun and not heard of again: what tells the one that kills its process from its neighbours.
+"""How often a handler began without ever reporting an end: it identifies a handler that kills its process.
 
-Deliveries are no measure: a message is delivered again after a lost ack, a hand-back or a read that timed out, and
-whatever else was in a process that died had its delivery spent too. Only what the stream records counts.
+Deliveries are not a measure: a message is redelivered after a lost ack, a hand-back or a read timeout, and everything
+else in a process that died loses its delivery as well. Only recorded starts count.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from handrail.mesh.flow.values import replace
 from handrail.v1.failure_pb2 import StepProgress
 
 POISON = "Poison"
-"""The error class of an attempt whose handler killed its process again and again."""
+"""The error class of an attempt with a handler that killed its process repeatedly."""
 
 _OPEN_LIMIT = 3
-"""Recorded starts without an end that make an attempt poison. The first start is not recorded, the second has others
-beside it; the third and the fourth, both alone, are proof."""
+"""The number of recorded starts without an end that make an attempt poison. The first start is not recorded, the second
+runs beside others; the third and the fourth run alone, which is proof."""
 
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """The recorded starts of a step run, or of an undo, since it was last heard of.
+    """The recorded starts of a step run, or of an undo, since its last report.
 
-    `open` are those that came to no end. `suspect` is set where the attempt before was poison, `silent` where it timed
-    out. `counter` is the highest one among the heartbeats of the current attempt.
+    `open` are the starts without an end. `suspect` is set if the previous attempt was poison, `silent` if it timed out.
+    `counter` is the highest counter among the heartbeats of the current attempt.
     """
 
     open: int = 0
@@ -34,17 +34,17 @@ class Starts:
 
     @property
     def alone(self) -> bool:
-        """Whether the next start is to have nothing beside it in its process, so that it harms nobody else."""
+        """Whether the next start must run alone in its process, so that it harms no other."""
         return self.suspect or self.open > 0
 
     @property
     def is_poison(self) -> bool:
-        """Whether it is not to be started again in this attempt. Once known as poison, one more death is enough."""
+        """Whether this attempt must not start again. For a suspect, one more death is enough."""
         return self.open >= (1 if self.suspect else _OPEN_LIMIT)
 
     @property
     def on_record(self) -> bool:
-        """Whether the next start is to be recorded even on a first delivery."""
+        """Whether to record the next start even on a first delivery."""
         return self.silent or self.suspect or self.open > 0
 
     def progressed(self, progress: StepProgress) -> Starts:
@@ -52,19 +52,19 @@ class Starts:
         return replace(self, open=self.open + progress.began, counter=max(self.counter, progress.counter))
 
     def handed_back(self) -> Starts:
-        """After a worker said that it ended the handler itself."""
+        """After a worker reported that it ended the handler itself."""
         return replace(self, open=max(0, self.open - 1))
 
     def failed(self, error_class: str) -> Starts:
-        """After a reported failure: the handler came to an end, unless it is the report that it never did."""
+        """After a reported failure: the handler ended, unless the report says that it never did."""
         return Starts(suspect=error_class == POISON)
 
     def timed_out(self) -> Starts:
-        """After a time-out: nobody knows whether the handler still runs."""
+        """After a timeout: it is unknown whether the handler still runs."""
         return replace(self, silent=True)
 
     def next_attempt(self) -> Starts:
-        """When the next attempt is begun; its heartbeats are counted anew."""
+        """At the next attempt; its heartbeats are counted from the beginning."""
         return replace(self, counter=0)
 
 

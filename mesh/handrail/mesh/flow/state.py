@@ -1,4 +1,4 @@
-"""What a flow consists of: step runs, effects, halts, matters. Frozen values; the fold replaces them whole."""
+"""The parts of a flow: step runs, effects, halts, matters. Frozen values; the fold replaces them as a whole."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from handrail.v1.template_pb2 import EFFECT_NONE
 
 
 def attempts(number: int) -> str:
-    """A number of attempts, for people."""
+    """A number of attempts, as text for people."""
     return "1 attempt" if number == 1 else f"{number} attempts"
 
 
 class RunState(Enum):
-    """Where a step run stands."""
+    """The state of a step run."""
 
     OWED = auto()
     BACKOFF = auto()
@@ -36,15 +36,15 @@ class RunState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StepRun:
-    """One run of a step: what triggered it, and how its attempts went.
+    """One run of a step: its trigger and its attempts.
 
-    `attempt` is the current or last one, `budget` the number of attempts allowed. `unknown` are the attempts that may
-    have had their effect without saying so (timed out, or the handler killed its process): until an outcome comes, or a
-    person accepts that there is none. What a later attempt says, it says for itself alone. `counted_from` is from when
-    absences count against the deadline; None: from `since`. `refused`: why an answer of the current attempt is void.
+    `attempt` is the current or last one, `budget` the number of allowed attempts. `unknown` are the attempts that may
+    have had an unreported effect (they timed out, or the handler killed its process), until an outcome comes or a
+    person accepts that there is none. A later attempt reports only for itself. Absences move the deadline from
+    `counted_from` on; None: from `since`. `refused` says why an answer of the current attempt is void.
 
-    `asked` is the stream position of the message that the agent is handed for the current attempt. `queued` is set once
-    that was found in the agent's queue, `begun` once a worker said that it began it, or has had time to say so.
+    `asked` is the stream position of the message that the agent receives for the current attempt. `queued` is set once
+    that message was found in the agent's queue, `begun` once a worker announced that it began, or has had time to.
     """
 
     step: StepSpec
@@ -72,28 +72,28 @@ class StepRun:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What names it within its flow: step and root."""
+        """Its identity within the flow: step and root."""
         return (self.step.name, self.root)
 
     @property
     def subject(self) -> str:
-        """What names its current attempt within the step."""
+        """The identity of its current attempt within the step."""
         return f"{self.root}:{self.run}:{self.attempt}"
 
     @property
     def failure(self) -> str:
-        """Why there is no further attempt, for people."""
+        """Why there is no further attempt, as text for people."""
         doubt = "; whether it had its effect is unknown" if self.may_have_effect else ""
         return f"step {self.step.name} failed for good after {attempts(self.attempt)}: {self.last_error}{doubt}"
 
     @property
     def is_open(self) -> bool:
-        """Whether something is still to come: from the agent, after the backoff, or from a person."""
+        """Whether it still waits: for the agent, the backoff, or a person."""
         return self.state in _OPEN
 
     @property
     def may_have_effect(self) -> bool:
-        """Whether an effect may have happened that nobody knows of yet."""
+        """Whether an unreported effect may have happened."""
         if self.step.effect == EFFECT_NONE:
             return False
         return self.state is RunState.OWED or (bool(self.unknown) and self.state in (RunState.BACKOFF, RunState.FAILED))
@@ -103,7 +103,7 @@ _OPEN = frozenset({RunState.OWED, RunState.BACKOFF, RunState.FAILED, RunState.NO
 
 
 class EffectState(Enum):
-    """Where an effect stands."""
+    """The state of an effect."""
 
     DONE = auto()
     UNDOING = auto()
@@ -116,11 +116,11 @@ class EffectState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a step changed outside the stream, reported by `recorded`, and how its undo goes.
+    """A change that a step made outside the stream, reported by `recorded`, and the progress of its undo.
 
-    `attempt` is the current undo attempt, 0 before the first, asked for at `since`; while it runs there is a
-    `deadline`, before the next one a `retry_at`. An `orphan` came from a run that had been superseded: it is undone
-    whatever the flow does. `counted_from`, `asked`, `queued` and `begun` are as those of a step run.
+    `attempt` is the current undo attempt, 0 before the first, requested at `since`. `deadline` is set while an attempt
+    runs, `retry_at` before the next one. An `orphan` came from a superseded run: it is undone in any case.
+    `counted_from`, `asked`, `queued` and `begun` mean the same as in a step run.
     """
 
     recorded: Recorded
@@ -142,7 +142,7 @@ class Effect:
 
     @property
     def subject(self) -> str:
-        """What names its current attempt at the undo."""
+        """The identity of its current undo attempt."""
         return f"{self.recorded.event_id}:{self.attempt}"
 
     @property
@@ -152,17 +152,17 @@ class Effect:
 
     @property
     def stays(self) -> bool:
-        """Whether it stands for good: it can't be undone, or a person took it as it is."""
+        """Whether it stands for good: it can't be undone, or a person accepted it."""
         return self.state in (EffectState.IRREVERSIBLE, EffectState.ACCEPTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why no forward step starts any more.
+    """The reason why no forward step starts any more.
 
-    `floor` is the stream position of the step to compensate back to: what came after it is undone. 0 undoes all.
-    `run_again` are the steps that a person lets run a second time, though what they did stands. `since` is the stream
-    position from which on the flow has been halted without a break: that of the first of several halts in a row.
+    `floor` is the stream position of the step to compensate back to: all later effects are undone. 0 undoes all.
+    `run_again` are the steps that a person lets run a second time, although their effects stand. `since` is the stream
+    position since which the flow is continuously halted: the position of the first of several halts in a row.
     """
 
     mode: HaltMode.ValueType
@@ -191,10 +191,10 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class RuleTrip:
-    """A rule that became true at an event: the flow is halted from there on, whether the coordinator saw it or not.
+    """A rule that became true at an event: it halts the flow from there on, even before the coordinator sees it.
 
-    `recorded` once the decision says so, `settled` once its consequence is recorded too. `digest` names the wording of
-    the rule, `inputs` are what its condition read: every reader computes the same.
+    `recorded` is set once the decision is recorded, `settled` once its consequence is recorded too. `digest` identifies
+    the wording of the rule, `inputs` are the values that its condition read: all readers compute the same.
     """
 
     rule: str
@@ -210,7 +210,7 @@ class RuleTrip:
 
 @dataclass(frozen=True, slots=True)
 class PendingResolution:
-    """What a person's resolution asks the coordinator to record next."""
+    """A decision that the coordinator has to record next because of a person's resolution."""
 
     choice: Choice.ValueType
     by: str
@@ -220,9 +220,9 @@ class PendingResolution:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Something that `version` of the template does not foresee.
+    """An action of an agent that `version` of the template does not provide for.
 
-    One that `asks` holds the flow until a person has looked at it.
+    If it `asks`, the flow is on hold until a person has reviewed it.
     """
 
     sequence: int
@@ -237,7 +237,7 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A move to another version of the template, as it was recorded."""
+    """A recorded migration to another version of the template."""
 
     from_version: int
     to_version: int
@@ -249,8 +249,8 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A call of the API, and what it had recorded: the message that counts, at `sequence` (0 where none does yet), and
-    how many were void before. `digest` is that of what was asked."""
+    """A call of the API and its record: the valid message, at `sequence` (0 without one yet), and the number of void
+    messages before it. `digest` covers the content of the call."""
 
     rpc: str
     digest: str
@@ -262,9 +262,9 @@ class Requested:
 
 @dataclass(frozen=True, slots=True)
 class Void:
-    """Why a message does not count. A `reason` other than 0 says that it belongs into quarantine.
+    """Why a message is void. With a `reason` other than 0 it belongs into quarantine.
 
-    `divergence` says in what way the agent left its template, where the reason does not.
+    `divergence` is the kind of divergence, if the reason does not determine it.
     """
 
     text: str

@@ -1,6 +1,6 @@
-"""Frozen values: a copy with some fields changed, at half the cost of `dataclasses.replace`.
+"""Copies frozen values with changed fields, at half the cost of `dataclasses.replace`.
 
-The fold makes a few such copies for every message.
+The fold makes a few such copies per message.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class _Fields(NamedTuple):
-    """How the fields of a class are read, all of them, and set one by one in spite of `frozen`."""
+    """How to read all fields of a class, and how to set each in spite of `frozen`."""
 
     read: Callable[[Any], tuple[object, ...]]
     setters: tuple[Callable[[Any, object], None], ...]
@@ -25,9 +25,9 @@ _KNOWN: dict[type, _Fields] = {}
 
 
 def replace(value: T, **changes: object) -> T:
-    """A copy of an instance of a dataclass with these fields changed.
+    """A copy of a dataclass instance with these fields changed.
 
-    The class has slots, two fields or more, and no `__post_init__`. Raises TypeError for a field that it has not.
+    The class must have slots, at least two fields, and no `__post_init__`. Raises TypeError for an unknown field.
     """
     kind: type[Any] = type(value)
     how = _KNOWN.get(kind) or _learn(kind)

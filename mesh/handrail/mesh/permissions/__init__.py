@@ -1,4 +1,4 @@
-"""Who may say what on the broker."""
+"""The broker's accounts, users and permissions, derived from the templates."""
 
 from handrail.mesh.permissions.permissions import (
     ADMIN,

@@ -1,14 +1,14 @@
-"""The broker's accounts, and what passes between them.
+"""The broker's accounts, and the subjects exchanged between them.
 
-Permissions on subjects alone don't hold: a server that answers a request publishes the answer to whatever reply
-subject the request names, and asks no permission for it. In one account, an agent that may read the stream could have
-the broker itself store its proposal under the `released` subject (seen with nats-server 2.15.1). So there are three:
+Permissions on subjects are not enough: a server publishes the answer to a request on any reply subject that the request
+names, without checking permissions. In a single account, an agent that may read the stream could make the broker itself
+store its proposal under the `released` subject (seen with nats-server 2.15.1). So there are three accounts:
 
     HANDRAIL   the streams, the coordinator, and `admin` who sets up and repairs by hand
-    AGENTS     the agents; what passes into HANDRAIL are the kinds that agents publish, reading, and their own durables
-    VIEWERS    reads, and nothing else
+    AGENTS     the agents; into HANDRAIL pass only the kinds that agents publish, reads, and their own durables
+    VIEWERS    only reads
 
-An answer stays in the account of whoever asked. `docs/permissions.md` has the whole picture.
+An answer stays in the account of the requester. See `docs/permissions.md`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ HINTS = tuple(
     f"flow.*.*.{Kind.DECISION}.{COORDINATOR}.*.{decision.DESCRIPTOR.full_name}"
     for decision in (FlowHalted, FlowMigrated)
 )
-"""What agents listen to, to know which flows to look at before they do anything: those that were halted, or moved to
-another version."""
+"""Subjects that agents subscribe to. They name halted and migrated flows, which agents read before they do anything."""
 
 
 class Answers(NamedTuple):
-    """How a service answers across accounts: once, or with many messages, each within `threshold` of the last."""
+    """How a service answers across accounts: once, or with many messages, each within `threshold` of the previous."""
 
     many: bool = False
     threshold: str = ""
@@ -42,12 +41,12 @@ _PULL = Answers(many=True, threshold="5m")
 
 
 def acknowledging(stream: str, durable: str) -> tuple[str, ...]:
-    """Where the deliveries of a durable are answered, `*` for any: that stream and durable, and no other.
+    """The subjects for answers to the deliveries of one durable of one stream (`*`: any), and of no other.
 
-    Each pattern has as many tokens as the broker writes. With fewer, `$JS.ACK.*.*.FLOW.agent-a.>` for one, it would
-    match the deliveries of every other durable too: their stream and durable stand where this one has wildcards, and
-    nothing keeps the rest from being made to fit. The longer forms name domain and account, and perhaps end in a
-    random token (the server's feature js_ack_fc_v2).
+    Each pattern has exactly as many tokens as the broker writes. A shorter one, such as `$JS.ACK.*.*.FLOW.agent-a.>`,
+    would match deliveries of all other durables too: its wildcards cover their stream and durable, and the remaining
+    tokens can be forged. The longer forms name domain and account, and may end in a random token (the server's feature
+    js_ack_fc_v2).
     """
     delivery = "*.*.*.*.*"
     return (
@@ -71,8 +70,8 @@ def reading(*streams: str) -> dict[str, Answers]:
 READ_BY_AGENTS = reading("FLOW", "TEMPLATE", "KEY", "WORKER")
 _AGENT_KINDS = (Kind.EVENT, Kind.PROPOSAL, Kind.FAILURE, Kind.UNDONE, Kind.PROGRESS, Kind.DIVERGENCE)
 
-# All that passes from an account into the one with the streams. No user's permissions, however they were made, reach
-# beyond it: not to `released`, `decision`, `retry` and `undo`, nor to timers and templates.
+# Everything that passes from an account into the one with the streams. User permissions can't exceed it, even if they
+# are wrong: neither to `released`, `decision`, `retry` and `undo`, nor to timers and templates.
 SERVICES: Mapping[str, Mapping[str, Answers]] = {
     AGENTS: {
         **{f"flow.*.*.{kind}.>": _ONCE for kind in _AGENT_KINDS},
@@ -91,13 +90,13 @@ SERVICES: Mapping[str, Mapping[str, Answers]] = {
     },
 }
 
-# What an account hears of the one with the streams. Viewers hear nothing: what came out of another account is not
-# handed on to a third (seen with nats-server 2.15.1), so that they would miss all that agents say.
+# What an account receives from the one with the streams. Viewers receive nothing: the server does not forward messages
+# of one account through a second to a third (seen with nats-server 2.15.1), so they would miss those of the agents.
 SUBSCRIPTIONS: Mapping[str, tuple[str, ...]] = {AGENTS: HINTS, VIEWERS: ()}
 
 
 def exports() -> list[dict[str, object]]:
-    """What the account with the streams offers to the others."""
+    """The exports of the account with the streams."""
     services: dict[str, tuple[Answers, list[str]]] = {}
     for account, subjects in SERVICES.items():
         for subject, answers in subjects.items():
@@ -112,7 +111,7 @@ def exports() -> list[dict[str, object]]:
 
 
 def imports(account: str) -> list[dict[str, object]]:
-    """What an account takes of that."""
+    """The imports of an account from the one with the streams."""
     services = [("service", subject) for subject in SERVICES[account]]
     taken = [*services, *(("stream", subject) for subject in SUBSCRIPTIONS[account])]
     return [{kind: {"account": HANDRAIL, "subject": subject}} for kind, subject in taken]
