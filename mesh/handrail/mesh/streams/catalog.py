@@ -1,4 +1,4 @@
-"""The templates: every stored version, and which one new flows begin with, as the TEMPLATE stream has them."""
+"""The catalog of templates from the TEMPLATE stream: all stored versions, and the active one of each flow type."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _PAGE = 200
 
 
 class Activated(NamedTuple):
-    """An entry of a log of activations, and its position in the stream."""
+    """An entry of an activation log, and its position in the stream."""
 
     sequence: int
     activation: Activation
 
 
 class Catalog:
-    """What is stored, read once and then as it grows. Look-ups of `get` and `versions` cost nothing; `template` and
-    `active` read the stream where they don't find what they are asked for.
+    """The stored templates, read once and then incrementally. `get` and `versions` never read the stream; `template`
+    and `active` read it if they don't find the version.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -51,19 +51,19 @@ class Catalog:
         self._refreshing = asyncio.Lock()
 
     async def refresh_from_leader(self) -> None:
-        """Read all that the stream's leader has now: for what a write or a refusal rests on."""
+        """Reads everything that the stream's leader has now. Required before writes and refusals."""
         newest, _ = await asyncio.gather(fresh_read.newest(self._bus, TEMPLATE, _EVERYTHING), self.refresh())
         patience = Patience(READ_TIMEOUT)
         while self._next_sequence <= newest:
             if not await patience.wait():
                 raise BrokerUnavailable(
-                    f"no replica of the stream {TEMPLATE} answers with sequence {newest}; the last one knew "
+                    f"no replica of the stream {TEMPLATE} has sequence {newest} yet; the last one had "
                     f"{self._next_sequence - 1}"
                 )
             await self.refresh()
 
     async def refresh(self) -> bool:
-        """Read what was stored since the last time; whether there was anything. The replica that answers may lag."""
+        """Reads what was stored since the last time. Returns whether there was anything. The replica may lag."""
         async with self._refreshing:
             began_at = self._next_sequence
             while True:
@@ -77,7 +77,7 @@ class Catalog:
                     return self._next_sequence > began_at
 
     def get(self, name: str, version: int) -> Template | None:
-        """A version that is known already, or None; never reads."""
+        """A version that is already known, or None; never reads the stream."""
         return self._compiled.get((name, version))
 
     def names(self) -> tuple[str, ...]:
@@ -93,16 +93,16 @@ class Catalog:
         return tuple(self._compiled[key] for key in sorted(self._compiled))
 
     def stored(self, name: str, version: int) -> StoredTemplate | None:
-        """A version as it is stored, if it is known already; never reads."""
+        """The stored form of a version, if it is already known; never reads the stream."""
         return self._stored.get((name, version))
 
     def activations(self, name: str) -> tuple[Activation, ...]:
-        """The log of activations known so far, oldest first."""
+        """The activation log as known so far, oldest first."""
         log = self._activations.get(name, {})
         return tuple(log[number].activation for number in sorted(log))
 
     def activated_before(self, sequence: int) -> tuple[Template, ...]:
-        """The versions that were active at some time before this position in the stream, as far as known."""
+        """The known versions that were active at any time before this position in the stream."""
         return tuple(
             template
             for template in self.all()
@@ -113,7 +113,7 @@ class Catalog:
         )
 
     def is_repeated(self, request: CallerRequest | None) -> bool:
-        """Whether the same call was recorded, as far as known; REQUEST_ID_REUSED where its id was for another one."""
+        """Whether the same call is already recorded. Raises REQUEST_ID_REUSED if its id belongs to another call."""
         if request is None or not request.id:
             return False
         known = self._requests.get((request.caller, request.id))
@@ -126,12 +126,12 @@ class Catalog:
         return known is not None
 
     def active_version(self, name: str) -> int:
-        """The version that new flows begin with, as far as known; 0 if there is none."""
+        """The version that new flows start with, as far as known; 0 if none is active."""
         log = self.activations(name)
         return log[-1].version if log else 0
 
     async def template(self, name: str, version: int) -> Template:
-        """A version; TEMPLATE_NOT_FOUND if there is none, MALFORMED if what is stored can't be used."""
+        """A version. Raises TEMPLATE_NOT_FOUND, or MALFORMED if the stored content can't be used."""
         if (name, version) not in self._compiled:
             await self.refresh()
         if (name, version) not in self._compiled:
@@ -147,9 +147,9 @@ class Catalog:
         return template
 
     async def active(self, name: str, *, from_leader: bool = False) -> Template:
-        """The version that new flows begin with; FLOW_TYPE_NOT_FOUND if there is none.
+        """The version that new flows start with. Raises FLOW_TYPE_NOT_FOUND if none is active.
 
-        A replica of the stream is asked, which may lag; the leader where `from_leader` says so, or none is active.
+        Reads a replica, which may lag. Reads the leader if `from_leader` is set, or if the replica knows none.
         """
         if from_leader:
             await self.refresh_from_leader()
@@ -168,8 +168,8 @@ class Catalog:
         return await self.template(name, version)
 
     async def put(self, stored: StoredTemplate) -> bool:
-        """Store a version; False where the same content was there, by another call. TEMPLATE_EXISTS where other content
-        is, REQUEST_ID_REUSED where the call's id was used for another one.
+        """Stores a version. Returns False if another call has already stored the same content. Raises TEMPLATE_EXISTS
+        if other content is stored, REQUEST_ID_REUSED if the id of the call was used for another one.
         """
         name, version = stored.template.name, stored.template.version
         if stored.request.id:
@@ -186,7 +186,7 @@ class Catalog:
             free = 1 + max([version, *(number for known, number in self._stored if known == name)])
             raise HandrailError(
                 ErrorReason.ERROR_REASON_TEMPLATE_EXISTS,
-                f"template {name} version {version} is stored with other content, and a version never changes; store "
+                f"template {name} version {version} is stored with other content, and versions are immutable; store "
                 f"the new one as version {free}",
                 template=name,
                 version=str(version),
@@ -198,11 +198,11 @@ class Catalog:
     async def activate(
         self, name: str, version: int, *, by: str, reason: str, now: datetime, request: CallerRequest | None = None
     ) -> Activated:
-        """Record that new flows begin with this version; the activation that is in force already, or that the same call
-        recorded before, is returned as it is.
+        """Records that new flows start with this version. Idempotent: returns an existing activation if the version is
+        already active, or if the same call recorded it.
 
-        Update the durables first. TEMPLATE_NOT_FOUND if the version is not stored, REQUEST_ID_REUSED where the call's
-        id was used for another one.
+        Update the durables first. Raises TEMPLATE_NOT_FOUND if the version is not stored, REQUEST_ID_REUSED if the id
+        of the call was used for another one.
         """
         await self.template(name, version)
         activation = Activation(version=version, by=by, reason=reason, time=timestamp(now), request=request)
@@ -219,10 +219,10 @@ class Catalog:
                     activation_subject(name, len(log) + 1), activation.SerializeToString(), expected_sequence=0
                 )
             except (AlreadyStored, WrongSequence):
-                continue  # somebody was faster, or the answer to our own got lost: the log tells
+                continue  # another writer was faster, or our own answer got lost: the log tells which
 
     def _take(self, message: RawMessage) -> None:
-        """Take up one message of the stream. One that can't be read must not hide the others."""
+        """Processes one message of the stream. An unreadable one must not hide the others."""
         tokens = message.subject.split(".")
         try:
             if len(tokens) == 4 and tokens[2] == "active":

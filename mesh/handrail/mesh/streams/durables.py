@@ -1,7 +1,7 @@
-"""The durable consumers: one per agent, three of the coordinator. They belong to templates, not to workers.
+"""The durable consumers: one per agent, and three of the coordinator. They belong to templates, not to workers.
 
-What an agent's durable delivers is the union over all stored versions of all templates. Filters are only ever added: a
-running flow keeps the version it began with.
+An agent's durable delivers the union over all stored versions of all templates. Filters are only added, never removed:
+a running flow keeps the version it started with.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRACK = "track"
 DUE = "due"
 
 ACK_WAIT = timedelta(seconds=30)
-"""How long the broker waits for an ack before it delivers again; a worker that is still at it says so in time."""
+"""How long the broker waits for an ack before it redelivers. A worker that needs longer sends `in_progress` in time."""
 
 _NANOSECONDS = 1_000_000_000
 
@@ -45,13 +45,13 @@ _ASK_FOR_MORE = (
     decisions.StepTimedOut,
     decisions.TimeCredited,
 )
-"""Decisions that may leave something to decide. A crash right after one is found by its delivery."""
+"""Decisions that may need a follow-up. Their delivery wakes the coordinator, even after a crash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DurableState:
-    """An agent's durable as the broker has it. `pending` messages wait to be delivered, `ack_pending` are delivered and
-    not settled; `waiting_pulls` are requests for messages that wait at the broker, from workers that live.
+    """The state of an agent's durable on the broker. `pending` messages are not delivered yet, `ack_pending` ones are
+    delivered but not settled; `waiting_pulls` counts the open requests of live workers.
     """
 
     agent: str
@@ -63,12 +63,12 @@ class DurableState:
 
 
 def agent_durable(agent: str) -> str:
-    """The durable that all workers of an agent share."""
+    """The name of the durable that all workers of an agent share."""
     return f"agent-{agent}"
 
 
 def agent_filters(templates: Iterable[Template]) -> dict[str, frozenset[str]]:
-    """Agent -> the subjects that its durable delivers, over all these versions."""
+    """Agent -> the subjects that its durable delivers, as a union over these versions."""
     templates = tuple(templates)
     gated: defaultdict[str, set[str]] = defaultdict(set)
     for template in templates:
@@ -89,18 +89,18 @@ def coordinator_filters() -> dict[str, frozenset[str]]:
 
 
 async def ensure_durables(bus: Bus, templates: Iterable[Template]) -> None:
-    """Create what is missing and add filters that are missing; run again at will.
+    """Creates missing durables, and adds missing filters. Idempotent.
 
-    The broker has no conditional update of a durable: of two who add different filters at once, one's may get lost. So
-    activation holds a lease around this, and every start-up adds what is missing. Raises what `Bus.request_json`
-    raises.
+    The broker has no conditional update of a durable: if two callers add different filters at once, one of them may get
+    lost. So activation holds a lease around this call, and each start-up adds what is missing. Raises the errors of
+    `Bus.request_json`.
     """
     for stream, durable, subjects in _wanted(templates):
         await _ensure(bus, stream, durable, subjects)
 
 
 async def missing_durables(bus: Bus, templates: Iterable[Template]) -> list[str]:
-    """The durables that `ensure_durables` would create or add subjects to; raises what `Bus.request_json` raises."""
+    """The durables that `ensure_durables` would create or extend. Raises the errors of `Bus.request_json`."""
     return [
         durable
         for stream, durable, subjects in _wanted(templates)
@@ -109,16 +109,16 @@ async def missing_durables(bus: Bus, templates: Iterable[Template]) -> list[str]
 
 
 def _wanted(templates: Iterable[Template]) -> Iterable[tuple[str, str, frozenset[str]]]:
-    """Stream, durable and subjects of each durable there is to be."""
+    """The stream, name and subjects of each required durable."""
     yield from ((FLOW, durable, subjects) for durable, subjects in coordinator_filters().items())
     yield TIMER, DUE, frozenset({"due.>"})
     yield from ((FLOW, agent_durable(agent), subjects) for agent, subjects in agent_filters(templates).items())
 
 
 async def agent_states(bus: Bus, templates: Iterable[Template]) -> list[DurableState]:
-    """The durables of the agents that take part in these versions, by agent; without filters where there is none yet.
+    """The durables of the agents in these versions, by agent; without filters if a durable does not exist yet.
 
-    Raises what `Bus.request_json` raises.
+    Raises the errors of `Bus.request_json`.
     """
     return [await _state(bus, agent) for agent in sorted(agent_filters(templates))]
 
@@ -175,9 +175,9 @@ def _config(durable: str, subjects: frozenset[str]) -> dict[str, Any]:
         "deliver_policy": "all",
         "ack_policy": "explicit",
         "ack_wait": int(ACK_WAIT.total_seconds()) * _NANOSECONDS,
-        # Poison is recognised by the SDK; a bound here would drop a message silently.
+        # The SDK recognises poison messages; a limit here would drop messages silently.
         "max_deliver": -1,
-        # Each worker bounds what it holds; a bound here would let naks with a delay block everything else.
+        # Each worker limits what it holds; with a limit here, naks with a delay would block everything else.
         "max_ack_pending": -1,
         "max_waiting": 4096,
         "metadata": {"handrail": "1"},

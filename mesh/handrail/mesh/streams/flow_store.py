@@ -1,4 +1,4 @@
-"""Flows in the FLOW stream: reading one whole, folding it, appending to it."""
+"""Flows in the FLOW stream: reads, folds and appends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SUBJECTS_PER_READ = 512
 
 
 class History(list[Recorded]):
-    """A flow's messages in stream order. `malformed` are those that can't be read."""
+    """The messages of a flow in stream order. `malformed` are the unreadable ones."""
 
     def __init__(self, messages: Iterable[Recorded] = (), malformed: Iterable[Malformed] = ()) -> None:
         super().__init__(messages)
@@ -36,24 +36,24 @@ class History(list[Recorded]):
 
     @property
     def last_sequence(self) -> int:
-        """The position of its newest message, readable or not; 0 where it is empty."""
+        """The position of its newest message, readable or not; 0 if it is empty."""
         readable = self[-1].sequence if self else 0
         return max(readable, *(each.sequence for each in self.malformed[-1:]), 0)
 
     def everything(self) -> list[Recorded | Malformed]:
-        """All messages in stream order, those that can't be read among them."""
+        """All messages in stream order, including the unreadable ones."""
         return sorted((*self, *self.malformed), key=lambda each: each.sequence)
 
 
 class FlowStore:
-    """Reads and appends. Every read may be answered by a replica that lags: say what you know with `at_least`."""
+    """Reads flows and appends to them. A replica that lags may answer a read: pass the known sequence as `at_least`."""
 
     def __init__(self, bus: Bus, catalog: Catalog) -> None:
         self._bus = bus
         self.catalog = catalog
 
     def known_template(self, name: str, version: int) -> Template | None:
-        """A template that is known already; never reads."""
+        """A template that is already known, or None; never reads the stream."""
         return self.catalog.get(name, version)
 
     async def read(
@@ -66,21 +66,20 @@ class FlowStore:
         up_to: int | None = None,
         timeout: timedelta = READ_TIMEOUT,
     ) -> History:
-        """The messages of a flow, in stream order, empty if there are none.
+        """The messages of a flow in stream order, possibly none.
 
-        Reads again until the answer holds everything up to sequence `at_least`. `after` leaves out what is up to that
-        sequence, `up_to` what is newer.
-        Raises BrokerUnavailable after `timeout`.
+        Reads again until the answer covers everything up to sequence `at_least`. `after` skips messages up to that
+        sequence, `up_to` skips newer ones. Raises BrokerUnavailable after `timeout`.
         """
         messages = await self._read_raw(flow_filter(flow_type, flow_id), after, at_least, timeout)
         newest = up_to if up_to is not None else sys.maxsize
         return _decoded([message for message in messages if after < message.sequence <= newest])
 
     async def fold(self, flow_type: str, flow_id: str, history: Sequence[Recorded]) -> Flow:
-        """Fold a flow's messages with the template that its first event pins; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
+        """Folds the messages of a flow with the template that its first event pins.
 
-        Messages of a `History` that can't be read are void in it. They count for `last_sequence`, so that a decision
-        can be appended behind them.
+        Unreadable messages of a `History` are void. They count for `last_sequence`, so that decisions can be appended
+        after them. Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
         """
         if not history:
             raise HandrailError(
@@ -93,7 +92,7 @@ class FlowStore:
     async def fold_in_two(
         self, flow_type: str, flow_id: str, history: Sequence[Recorded], *, since: int
     ) -> tuple[Flow | None, Flow]:
-        """As `fold`, and before it the flow as it was before sequence `since`; None where it had not begun."""
+        """The flow before sequence `since` (None if it had not begun), and the whole flow like `fold`."""
         earlier = [recorded for recorded in history if recorded.sequence < since]
         if not earlier:
             return None, await self.fold(flow_type, flow_id, history)
@@ -103,15 +102,15 @@ class FlowStore:
         return before, _with_malformed(advance(before, history[len(earlier) :], versions), history)
 
     async def versions_in(self, flow_type: str, history: Sequence[Recorded]) -> Versions:
-        """The versions that these messages move their flow to; TEMPLATE_NOT_FOUND."""
+        """The versions that these messages migrate their flow to. Raises TEMPLATE_NOT_FOUND."""
         moved = [migrated for recorded in history if (migrated := migration_of(recorded)) is not None]
         return {each.to_version: await self.catalog.template(flow_type, each.to_version) for each in moved}
 
     async def pinned_template(self, flow_type: str, history: Sequence[Recorded]) -> Template:
-        """The version that a flow is pinned to: the one in its first event, which only who may start it can have
-        published; TEMPLATE_NOT_FOUND.
+        """The version that a flow is pinned to: the one in its first event, if an agent published it that may start
+        the flow. Raises TEMPLATE_NOT_FOUND.
 
-        Where there is no such event, the version that the flow's oldest message claims.
+        Without such an event, the version that the oldest message of the flow claims.
         """
         for recorded in history:
             if recorded.kind is not Kind.EVENT or recorded.event.step:
@@ -126,13 +125,13 @@ class FlowStore:
         return await self.catalog.template(flow_type, pinned_version(history))
 
     async def load(self, flow_type: str, flow_id: str, *, at_least: int = 0, up_to: int | None = None) -> Flow:
-        """Read and fold a flow; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND."""
+        """Reads and folds a flow. Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND."""
         return await self.fold(flow_type, flow_id, await self.read(flow_type, flow_id, at_least=at_least, up_to=up_to))
 
     async def load_newest(self, flow_type: str, flow_id: str) -> Flow:
-        """Read and fold a flow with all that the stream's leader has of it now; FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
+        """Reads and folds a flow as new as the stream's leader has it. Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
 
-        For what a write or a refusal rests on. The leader is asked while a replica is read: it costs no time.
+        Required before writes and refusals. It costs no extra time: the leader and a replica are asked in parallel.
         """
         newest, history = await asyncio.gather(self.newest(flow_type, flow_id), self.read(flow_type, flow_id))
         if newest > history.last_sequence:
@@ -140,24 +139,25 @@ class FlowStore:
         return await self.fold(flow_type, flow_id, history)
 
     async def newest(self, flow_type: str, flow_id: str) -> int:
-        """The sequence of a flow's newest message on the stream's leader; 0 where it has none."""
+        """The sequence of a flow's newest message on the stream's leader; 0 if it has none."""
         return await fresh_read.newest(self._bus, FLOW, flow_filter(flow_type, flow_id))
 
     async def catch_up(self, flow: Flow, *, at_least: int) -> Flow:
-        """The flow with what came since it was folded, and that holds everything up to sequence `at_least`.
+        """The flow with the messages since it was folded, covering everything up to sequence `at_least`.
 
-        What a read did not show is newer than all it showed: a replica answers with everything up to where it is.
+        Reading on is safe: a replica answers with everything up to its own position, so messages missing from a read
+        are newer than all it returned.
         """
         news = await self.read(flow.flow_type, flow.flow_id, after=flow.last_sequence, at_least=at_least)
         versions = await self.versions_in(flow.flow_type, news)
         return _with_malformed(advance(flow, news, versions), news)
 
     async def append(self, flow: Flow, entry: Entry) -> int:
-        """Append a message decided on `flow`, unless the flow moved on since; return its sequence.
+        """Appends a message decided on `flow`, unless the flow has moved on since. Returns its sequence.
 
-        A message of the same id and data that is there already (the answer to an earlier try got lost, or another
-        replica decided the same) counts as appended. Raises WrongSequence where the flow moved on, with the sequence
-        that a read has to reach before anything else is decided, and what `Bus.publish` raises.
+        An existing message with the same id and data counts as appended (the answer to an earlier try got lost, or
+        another replica decided the same). Raises WrongSequence if the flow has moved on, with the sequence that the
+        next read must cover, and the errors of `Bus.publish`.
         """
         try:
             return await self._bus.publish(
@@ -177,11 +177,10 @@ class FlowStore:
     async def decided(
         self, flows: Collection[tuple[str, str]], *, behind: Recorded, timeout: timedelta = READ_TIMEOUT
     ) -> frozenset[tuple[str, str]]:
-        """Those of these flows, by type and id, in which a decision stands; as of `behind`, a message that is stored,
-        or newer.
+        """The flows among these (type and id) with a recorded decision, as of the stored message `behind` or later.
 
-        A subject that nothing matches costs the broker about a microsecond, so this is far cheaper than reading them.
-        Raises TooManySubjects where there are more than 1,024 decisions, and BrokerUnavailable after `timeout`.
+        A filter without a match costs the broker about a microsecond, so this is far cheaper than reading the flows.
+        Raises TooManySubjects beyond 1,024 decisions, and BrokerUnavailable after `timeout`.
         """
         found: set[tuple[str, str]] = set()
         asked = list(flows)
@@ -190,7 +189,7 @@ class FlowStore:
                 f"flow.{flow_type}.{flow_id}.{Kind.DECISION}.>"
                 for flow_type, flow_id in asked[start:][:_SUBJECTS_PER_READ]
             ]
-            # Found on every replica that knows that much of the stream.
+            # Visible on all replicas that have this much of the stream.
             page = await fresh_read.read(
                 self._bus, FLOW, [*filters, behind.address.subject], at_least=behind.sequence, timeout=timeout
             )
@@ -210,11 +209,11 @@ class FlowStore:
         return page.messages
 
     async def _read_in_parts(self, subject_filter: str, timeout: timedelta) -> Sequence[RawMessage]:
-        """A flow of more than SUBJECT_LIMIT messages: the leader lists its subjects, which are read some at a time.
+        """Reads a flow of more than SUBJECT_LIMIT messages: the leader lists its subjects, to be read in batches.
 
-        Subjects are write-once, so what was listed does not change while it is read. Splitting by kind would only
-        move the limit: one kind alone can pass it. A subject that is not UTF-8 is listed under another name, by which
-        it can't be read: then the broker goes through the stream.
+        Subjects are write-once, so listed messages do not change meanwhile. Splitting by kind would only move the
+        limit: one kind alone can exceed it. A subject that is not UTF-8 is listed under a changed name, which can't be
+        read: then the broker walks the stream.
         """
         subjects = await listed_subjects(self._bus, FLOW, subject_filter, timeout=timeout)
         messages: list[RawMessage] = []
@@ -234,7 +233,7 @@ class FlowStore:
                 return page.messages
             if not await looks.wait():
                 raise BrokerUnavailable(
-                    f"{subjects[0]}: no replica has all of the flow's messages; the last one knew {page.up_to_sequence}"
+                    f"{subjects[0]}: no replica has all of the flow's messages; the last one had {page.up_to_sequence}"
                 )
 
 
@@ -245,7 +244,7 @@ def _with_malformed(flow: Flow, history: Sequence[Recorded]) -> Flow:
 
 
 def take_malformed(flow: Flow, malformed: Malformed) -> None:
-    """Have a flow know of a message that can't be read: it is void, and decisions are appended behind it."""
+    """Adds an unreadable message to a flow: it is void, and decisions are appended after it."""
     flow.void[malformed.sequence] = Void(malformed.error.text, malformed.error.reason)
     flow.last_sequence = max(flow.last_sequence, malformed.sequence)
     flow.message_count += 1

@@ -1,4 +1,4 @@
-"""Where messages go that break their contract: kept with their bytes, never dropped."""
+"""The quarantine, Handrail's dead-letter queue: keeps messages that break their contract, with their bytes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ async def put(
     detail: str,
     reporter: str,
 ) -> None:
-    """Keep a message in quarantine, with its bytes and the reason, in the name of `reporter`.
+    """Puts a message into quarantine, with its bytes and the reason, in the name of `reporter`.
 
-    It is kept under its own event id, and where that is no id, or taken, under one that follows from subject and bytes:
-    two messages under one id are both kept, and the same message put there again and again is there twice at most.
+    It is stored under its own event id. If that id is invalid or taken, it is stored under an id derived from subject
+    and bytes. So two messages with one id are both kept, and repeats of one message are stored twice at most.
     """
     tokens = (subject.split(".", 6) + [""] * 6)[:6]
     record = Quarantined(
@@ -43,7 +43,7 @@ async def put(
 
 
 async def _store(bus: Bus, target: str, record: Quarantined) -> bool:
-    """Store a record, unless the subject is taken; whether it was."""
+    """Stores a record, unless the subject is taken. Returns whether it stored it."""
     try:
         await bus.publish(target, record.SerializeToString())
     except AlreadyStored:
@@ -51,8 +51,8 @@ async def _store(bus: Bus, target: str, record: Quarantined) -> bool:
     except HandrailError as error:
         if error.reason != ErrorReason.ERROR_REASON_TOO_LARGE or not record.body:
             raise
-        # With reason and subject around it, a message of just the largest size no longer fits: the FLOW stream still
-        # has it.
+        # With reason and subject added, a message of the largest size no longer fits. The FLOW stream still has its
+        # bytes.
         record.body = b""
         record.detail += f" (its bytes are in the FLOW stream at {record.stream_sequence})"
         return await _store(bus, target, record)

@@ -1,4 +1,4 @@
-"""Starting a flow: its first event, stored once, for agents and for the coordinator alike."""
+"""Starting a flow: stores its first event once. Shared by agents and the coordinator."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import CallerRequest, Event
 
 TemplateOf = Callable[[str, int], Awaitable[Template]]
-"""Gives a stored version of a flow type; TEMPLATE_NOT_FOUND."""
+"""Returns a stored version of a flow type. Raises TEMPLATE_NOT_FOUND."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Which flow it is. `already_started` is true where the key had begun it before, by another call; `same` where with
-    the same data. `span_id` is the span that published the first event, where one was recorded."""
+    """The started flow. `already_started`: another call with the same key had started it before; `same`: with the same
+    data. `span_id` is the span that published the first event, if it was recorded."""
 
     flow_id: str
     event_id: str
@@ -52,13 +52,13 @@ async def start(
     request: CallerRequest | None = None,
     template_of: TemplateOf | None = None,
 ) -> Started:
-    """Publish the first event of a flow of this template's version.
+    """Publishes the first event of a flow of this template version.
 
-    With a key the flow id follows from it, and the use of the key is recorded first, where it outlives the flow's
-    events: a second start gives the same flow. Without one it follows from the call, where `request` has an id; the
-    same call again is answered as the first. `template_of` tells whether a flow of another version has begun.
-    Raises HandrailError: CONTRACT_VIOLATION, UNKNOWN_MESSAGE_TYPE where no such flow starts with this message,
-    REQUEST_ID_REUSED where the call's id began a flow with other data, and what publishing raises.
+    With a key, the flow id is derived from it, and the use of the key is recorded first, in a stream that outlives the
+    flow's events: a second start returns the same flow. Without a key, the id is derived from the call if `request` has
+    an id: a repeated call gets the same answer. `template_of` helps to recognise a flow started with another version.
+    Raises HandrailError: CONTRACT_VIOLATION, UNKNOWN_MESSAGE_TYPE if no such flow starts with this message,
+    REQUEST_ID_REUSED if the id of the call started a flow with other data, and the errors of publishing.
     """
     now = datetime.now(UTC)
     flow_id = _flow_id(template.name, key, request, now)
@@ -78,7 +78,7 @@ async def start(
     try:
         _check(template, data)
     except HandrailError:
-        # It may have been right when the same call came first.
+        # The data may have been valid when the same call came first.
         earlier = await first.answered_before()
         if earlier is None:
             raise
@@ -87,7 +87,7 @@ async def start(
         event.span_id = span.span_id
         started = await first.store(key)
         if started.span_id != event.span_id:
-            span.discard()  # a flow has one root
+            span.discard()  # a flow has only one root span
     return started
 
 
@@ -113,28 +113,28 @@ def _check(template: Template, data: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What stands where a first event would: up to `sequence`, and the first event itself where it is among it."""
+    """The messages in place of the first event, up to `sequence`; `first` is the first event, if it is among them."""
 
     sequence: int
     started: Started | None
 
 
 class _Start:
-    """One first event on its way into the stream."""
+    """A first event that is being stored."""
 
     def __init__(self, bus: Bus, template: Template, event: Event, template_of: TemplateOf | None) -> None:
         self._bus = bus
         self._template = template
         self._template_of = template_of
         self._event = event
-        # Two sources, or two types, may begin the flow of one key: the same expectation lets one of them.
+        # Two sources, or two message types, may start the flow of one key: the common expectation admits only one.
         self._place = f"flow.{event.flow_type}.{event.flow_id}.{Kind.EVENT.value}.*.{event.event_id}.>"
         self._subject = Address(
             event.flow_type, event.flow_id, Kind.EVENT, event.source, event.event_id, type_of(event.data)
         ).subject
 
     async def store(self, key: str) -> Started:
-        """Store it, or find what is stored in its place."""
+        """Stores the event, or finds the event stored in its place."""
         if key:
             earlier = await self._earlier(key)
             return earlier or await self._store_once()
@@ -143,7 +143,7 @@ class _Start:
         return self._stored_at(await self._publish(None))
 
     async def answered_before(self) -> Started | None:
-        """What the same call began; None where it began nothing, or can't be recognised."""
+        """The flow that the same call started; None if it started none, or can't be recognised."""
         if not self._event.request.id:
             return None
         started = (await self._taken(0)).started
@@ -180,8 +180,8 @@ class _Start:
         return Started(event.flow_id, event.event_id, sequence, already_started=False, span_id=event.span_id)
 
     async def _earlier(self, key: str) -> Started | None:
-        """What an earlier use of the key began; None where this is the first, or the first did not get further than
-        the key."""
+        """The flow of an earlier use of the key; None if this is the first use, or if the first one stored only the
+        key."""
         event = self._event
         subject = key_subject(event.flow_type, ids.key_hash(event.flow_type, key))
         try:
@@ -196,12 +196,11 @@ class _Start:
         record = await self._bus.last_on_leader(streams.KEY, subject)
         if record is None or datetime.now(UTC) - record.time < self._template.deadline:
             return None
-        # The flow's events have aged out of the stream, which keeps them longer than a flow can last; the key is still
-        # used.
+        # The events have aged out of the stream, which keeps them longer than a flow can last. The key stays in use.
         return Started(event.flow_id, event.event_id, 0, already_started=True, same=False)
 
     async def _taken(self, named: int) -> _Taken:
-        """What the leader has in the event's place, and at least what a refusal named."""
+        """The messages in place of the event on the leader, at least up to the sequence that a refusal named."""
         newest = max(named, await fresh_read.newest(self._bus, streams.FLOW, self._place))
         if not newest:
             return _Taken(0, None)
@@ -215,7 +214,7 @@ class _Start:
         return _Taken(page.messages[-1].sequence if page.messages else 0, None)
 
     async def _begins(self, recorded: Recorded) -> bool:
-        """Whether a message is the flow's first event, by the version that it claims."""
+        """Whether a message is the first event of the flow, judged by the version that it claims."""
         version, template = recorded.event.template_version, self._template
         if recorded.event.step:
             return False
@@ -234,7 +233,7 @@ class _Start:
         if is_ours and stored.event.request != wanted.request:
             raise HandrailError(
                 ErrorReason.ERROR_REASON_REQUEST_ID_REUSED,
-                f"request id {wanted.request.id} began flow {wanted.flow_id} with another request; "
+                f"request id {wanted.request.id} started flow {wanted.flow_id} with another request; "
                 "take a new id for each request",
                 flow_id=wanted.flow_id,
             )
@@ -242,13 +241,13 @@ class _Start:
             wanted.flow_id,
             wanted.event_id,
             stored.sequence,
-            # Where it is our own to the last byte, only the answer to it was lost.
+            # If it equals our own event, only the answer to it was lost.
             already_started=not is_ours and stored.event != wanted,
             same=stored.event.data == wanted.data,
             span_id=stored.event.span_id,
         )
 
     def _is_ours(self, stored: Recorded) -> bool:
-        """Whether a call with our call's id began the flow; only the coordinator tells of calls."""
+        """Whether a call with the same id started the flow; only events of the coordinator carry calls."""
         ours, theirs = self._event.request, stored.event.request
         return bool(ours.id) and stored.agent == COORDINATOR and (ours.caller, ours.id) == (theirs.caller, theirs.id)

@@ -1,6 +1,6 @@
 """Walking a stream by subject filter, in either direction, a piece at a time; and the list of its subjects.
 
-The broker goes through the messages one by one, from the oldest: for lists, never for one flow.
+The broker scans the messages one by one, from the oldest: use it for lists, never for one flow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LAST_WINDOW = 1 << 20
 
 
 async def oldest_first(bus: Bus, stream: str, subject_filter: str, *, after: int = 0) -> AsyncIterator[RawMessage]:
-    """Messages that match, behind sequence `after`, oldest first."""
+    """The matching messages after sequence `after`, oldest first."""
     while True:
         page = await bus.read_forward(stream, subject_filter, from_sequence=after + 1, limit=_ROWS)
         for message in page.messages:
@@ -28,10 +28,9 @@ async def oldest_first(bus: Bus, stream: str, subject_filter: str, *, after: int
 
 
 async def newest_first(bus: Bus, stream: str, filters: Sequence[str], *, below: int = 0) -> AsyncIterator[RawMessage]:
-    """Messages that match one of the filters, before sequence `below` unless that is 0, newest first.
+    """The messages that match one of the filters, newest first; before sequence `below`, unless that is 0.
 
-    The broker reads forward only, so this reads window by window, each behind the one before; they grow where matches
-    are rare.
+    The broker reads forward only, so this reads window by window, back from the end. Windows grow if matches are rare.
     """
     newest = [message for each in filters if (message := await bus.last(stream, each)) is not None]
     high = max((message.sequence for message in newest), default=0)

@@ -1,14 +1,14 @@
-"""The streams: created, checked and upgraded by one idempotent call at start-up.
+"""The streams: one idempotent call at start-up creates, checks and upgrades them.
 
-- FLOW: what happens; write-once subjects, nothing is ever changed or deleted
-- TIMER: message schedules and what they become when due; a stream of its own, because one that takes schedules can be
-  wiped by anybody who may publish to it
+- FLOW: the messages of all flows; subjects are write-once, nothing is ever changed or deleted
+- TIMER: message schedules, and the messages they become when due; a separate stream, because anybody who may publish to
+  a stream with schedules can wipe it
 - TEMPLATE: template versions and activations
 - QUARANTINE: messages that break their contract
 - KEY: business keys in use; outlives the flow's events
-- ABSENCE: times in which no coordinator was there; the oldest give way
-- KV_leases: the leases and the coordinators' sign of presence, a key-value bucket
-- WORKER: what live workers say of themselves; in memory, for half a minute
+- ABSENCE: times without a running coordinator; new ones replace the oldest
+- KV_leases: the leases and the presence of coordinators, a key-value bucket
+- WORKER: the announcements of live workers; in memory, for half a minute
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ LEASES_BUCKET = "leases"
 LEASES = f"KV_{LEASES_BUCKET}"
 
 ABSENCES_KEPT = 256
-"""More than that within the longest deadline is no installation that anybody watches over."""
+"""An installation with more absences within the longest deadline is not being operated seriously."""
 
 NEEDED_VERSION = "2.14"
 NEEDED_API_LEVEL = 4
-"""The level that JetStream reports from that version on (2.12: 3, 2.14: 4, 2.15: 5)."""
+"""The API level that JetStream reports since that version (2.12: 3, 2.14: 4, 2.15: 5)."""
 
 _OWNER = "handrail"
-"""Key of the streams' metadata that says they are ours."""
+"""The metadata key that marks a stream as Handrail's."""
 
 _Config = Mapping[str, Any]
 
-# What a stream of ours has unless it says otherwise. Each of these would let somebody change or hide what is recorded.
+# The defaults for all streams. Any other value would let somebody change or hide recorded messages.
 _PLAIN: _Config = {
     "storage": "file",
     "retention": "limits",
@@ -84,14 +84,14 @@ _WRITE_ONCE: _Config = {
 
 @dataclass(frozen=True, slots=True)
 class FlowLimits:
-    """Limits of the FLOW stream; at them publishers get STREAM_FULL. None: as it is, without a limit at first."""
+    """Limits of the FLOW stream, beyond which publishers get STREAM_FULL. None: unchanged, and unlimited at first."""
 
     max_bytes: int | None = None
     max_messages: int | None = None
 
 
 def stream_configs() -> dict[str, _Config]:
-    """What each stream has to be, by name, in the terms of the JetStream API."""
+    """The required configuration of each stream, by name, in terms of the JetStream API."""
     return {
         FLOW: {**_WRITE_ONCE, "subjects": ["flow.>"]},
         TIMER: {
@@ -99,14 +99,14 @@ def stream_configs() -> dict[str, _Config]:
             "subjects": ["due.>", "timer.>"],
             "retention": "workqueue",
             "allow_msg_schedules": True,
-            # The server forces this one on where schedules are allowed.
+            # The server forces this on if schedules are allowed.
             "allow_rollup_hdrs": True,
         },
         TEMPLATE: {**_WRITE_ONCE, "subjects": ["template.>"]},
-        # A person may discard a message, so this one allows deletes.
+        # Allows deletes, because people may discard messages.
         QUARANTINE: {**_WRITE_ONCE, "subjects": ["quarantine.>"], "deny_delete": False},
         KEY: {**_WRITE_ONCE, "subjects": ["key.>"]},
-        # Bounded, so the oldest give way: each is written with the expectation that there is none on its subject.
+        # Bounded: new records replace the oldest. Each is written with the expectation that its subject is empty.
         ABSENCE: {
             **_PLAIN,
             "subjects": ["absence.>"],
@@ -140,10 +140,10 @@ def stream_configs() -> dict[str, _Config]:
 
 
 async def ensure_streams(bus: NatsBus, *, replicas: int = 1, limits: FlowLimits | None = None) -> None:
-    """Create what is missing, upgrade what is ours, refuse what is not.
+    """Creates missing streams, upgrades Handrail's own, refuses foreign ones.
 
-    Raises BROKER_TOO_OLD, FOREIGN_STREAM with what differs, STREAM_LOST where FLOW or TEMPLATE is gone, and what
-    `Bus.request_json` raises.
+    Raises BROKER_TOO_OLD, FOREIGN_STREAM with the differences, STREAM_LOST if FLOW or TEMPLATE is gone, and the errors
+    of `Bus.request_json`.
     """
     await require_server(bus)
     await _refuse_a_loss(bus)
@@ -155,14 +155,14 @@ async def ensure_streams(bus: NatsBus, *, replicas: int = 1, limits: FlowLimits 
 
 
 IRREPLACEABLE = frozenset({FLOW, TEMPLATE})
-"""Streams that are never made anew where they were lost: flows, and what they are judged by, are nowhere else. Timers
-are armed again by the sweep, and keys in use are known by the first events in FLOW, too."""
+"""Streams that are never recreated after a loss: flows and templates exist nowhere else. The sweep arms timers again,
+and the first events in FLOW also show which keys are in use."""
 
 
 async def what_is_wrong(bus: NatsBus) -> dict[str, str]:
-    """The streams that are not as they have to be, by name; an empty text where one is not there at all.
+    """The missing or misconfigured streams: name -> what differs; an empty text for a missing stream.
 
-    Raises what `Bus.request_json` raises.
+    Raises the errors of `Bus.request_json`.
     """
     wrong: dict[str, str] = {}
     for name, wanted in stream_configs().items():
@@ -170,25 +170,25 @@ async def what_is_wrong(bus: NatsBus) -> dict[str, str]:
         if actual is None:
             wrong[name] = ""
         elif differing := differences(wanted, actual):
-            wrong[name] = f"stream {name} is not as it has to be ({', '.join(differing)}): restart a coordinator"
+            wrong[name] = f"stream {name} is misconfigured ({', '.join(differing)}): restart a coordinator"
     return wrong
 
 
 async def ensure_stream(bus: NatsBus, name: str, *, like: str) -> None:
-    """Create one stream with as many replicas as another has; raises what `ensure_streams` raises."""
+    """Creates one stream with as many replicas as another. Raises the errors of `ensure_streams`."""
     other = await _config_of(bus, like)
     replicas = int(other["num_replicas"]) if other else 1
     await _ensure(bus, {"name": name, **stream_configs()[name], "num_replicas": replicas})
 
 
 async def require_server(bus: NatsBus) -> None:
-    """Raise BROKER_TOO_OLD unless the server has what Handrail uses."""
+    """Raises BROKER_TOO_OLD unless the server supports everything that Handrail uses."""
     info = await bus.request_json("$JS.API.INFO")
     check_level(int(info.get("api", {}).get("level", 0)), bus.server_version)
 
 
 def check_level(level: int, version: str) -> None:
-    """Raise BROKER_TOO_OLD for an API level below the one needed."""
+    """Raises BROKER_TOO_OLD for an API level below the required one."""
     if level < NEEDED_API_LEVEL:
         raise HandrailError(
             ErrorReason.ERROR_REASON_BROKER_TOO_OLD,
@@ -200,7 +200,7 @@ def check_level(level: int, version: str) -> None:
 
 
 def differences(wanted: _Config, actual: _Config) -> dict[str, tuple[Any, Any]]:
-    """What differs, as field -> (wanted, actual). The server leaves out what is off or empty."""
+    """The differences: field -> (wanted, actual). The server omits fields that are off or empty."""
     return {
         field: (value, actual.get(field))
         for field, value in wanted.items()
@@ -226,20 +226,20 @@ async def _ensure(bus: NatsBus, wanted: dict[str, Any]) -> None:
 
 
 def _is_ours(actual: _Config, differing: Iterable[str]) -> bool:
-    """Whether Handrail made a stream, or somebody made it for Handrail."""
+    """Whether Handrail created a stream, or somebody created it for Handrail."""
     return _OWNER in actual.get("metadata", {}) or set(differing) <= {"num_replicas", "max_bytes", "max_msgs"}
 
 
 async def _refuse_a_loss(bus: NatsBus) -> None:
-    """Streams are made together: where one of these holds something, the other was there, and is lost."""
+    """Raises STREAM_LOST if one of FLOW and TEMPLATE is missing and the other holds messages: they exist together."""
     infos = {name: await _info_of(bus, name) for name in sorted(IRREPLACEABLE)}
     gone = [name for name, info in infos.items() if info is None]
     kept = [name for name, info in infos.items() if info is not None and _holds_ours(name, info)]
     if gone and kept:
         raise HandrailError(
             ErrorReason.ERROR_REASON_STREAM_LOST,
-            f"stream {gone[0]} is gone, and {kept[0]} is not: restore it from a backup; or delete {kept[0]}, too, to "
-            "begin with nothing",
+            f"stream {gone[0]} is gone, but {kept[0]} is not: restore {gone[0]} from a backup, or delete {kept[0]} too "
+            "to start empty",
             stream=gone[0],
         )
 
@@ -253,7 +253,7 @@ async def _create(bus: NatsBus, wanted: dict[str, Any]) -> _Config:
             raise await _taken(bus, name, wanted["subjects"]) from error
         if error.code != STREAM_NAME_IN_USE:
             raise
-        # Somebody else was faster.
+        # Another process was faster.
         return await _config_of(bus, name) or {}
     _logger.info("stream %s created", name)
     config: _Config = created["config"]
@@ -287,7 +287,7 @@ async def _taken(bus: NatsBus, name: str, subjects: Sequence[str]) -> HandrailEr
     listed = ", ".join(sorted(others - {name}))
     return HandrailError(
         ErrorReason.ERROR_REASON_FOREIGN_STREAM,
-        f"stream {name} can't be created: stream {listed} takes {', '.join(subjects)} already; "
+        f"stream {name} can't be created: stream {listed} already takes {', '.join(subjects)}; "
         "move it away, or give Handrail an account of its own",
         stream=listed,
     )

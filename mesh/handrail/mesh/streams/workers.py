@@ -1,7 +1,7 @@
-"""Who is live, and fits what: each worker says of itself, every ten seconds, which template versions its handlers fit.
+"""Live workers: every ten seconds, each worker announces which template versions its handlers fit.
 
-The stream WORKER keeps the newest word of each in memory, and forgets it after half a minute. It is a hint for people
-and for activations; a flow's state never rests on it.
+The stream WORKER keeps the newest announcement of each worker in memory for half a minute. It is a hint for people and
+for activations; the state of a flow never depends on it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from handrail.mesh.template import Template
 from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
 
 BEAT = timedelta(seconds=10)
-"""How often a worker says that it is there; what it said is forgotten after three times as long."""
+"""The interval between two announcements of a worker. One expires after three intervals."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Fit(Enum):
-    """Whether an agent's live workers can do its steps of a version."""
+    """Whether the live workers of an agent can run its steps of a version."""
 
     FITS = auto()
     NONE = auto()
-    """There are some, and none fits."""
+    """Some workers are live, and none fits."""
     UNKNOWN = auto()
-    """None is known to be live, or one has not looked at the version yet."""
+    """No worker is known to be live, or one has not checked the version yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +44,20 @@ class Workers:
     states: dict[str, WorkerState]
 
     def fit(self, flow_type: str, version: int) -> Fit:
-        """Whether any of them fits a version."""
+        """Whether any worker fits a version."""
         found = [self._of(state, flow_type, version) for state in self.states.values()]
         if any(each is not None and not each.problem for each in found):
             return Fit.FITS
         return Fit.UNKNOWN if not found or None in found else Fit.NONE
 
     def problem(self, flow_type: str, version: int) -> str:
-        """What does not fit, as one of them says; empty where none says anything."""
+        """What does not fit, as reported by one of the workers; empty if none reports anything."""
         found = (self._of(state, flow_type, version) for state in self.states.values())
         return next((each.problem for each in found if each is not None and each.problem), "")
 
     @property
     def stuck(self) -> list[str]:
-        """Handlers that go on though their attempts are over."""
+        """Handlers that still run although their attempts are over."""
         return [text for state in self.states.values() for text in state.stuck]
 
     @staticmethod
@@ -66,19 +66,19 @@ class Workers:
 
 
 def worker_subject(agent: str, worker: str) -> str:
-    """Where a worker says that it is there; `worker` is its id, 32 hex digits."""
+    """The subject for the announcements of a worker; `worker` is its id, 32 hex digits."""
     return f"worker.{agent}.{worker}"
 
 
 async def announce(bus: Bus, agent: str, worker: str, state: WorkerState) -> None:
-    """Say that a worker is there. Raises what `Bus.publish` raises."""
+    """Announces a live worker. Raises the errors of `Bus.publish`."""
     await bus.publish(worker_subject(agent, worker), state.SerializeToString())
 
 
 async def live_workers(bus: Bus, agents: Iterable[str]) -> dict[str, Workers]:
-    """Agent -> its live workers, for each of these agents. What can't be read is left out: anybody might have said it.
+    """Agent -> its live workers, for each of these agents. Ignores unreadable announcements: they may be forged.
 
-    Raises what `Bus.direct_get` raises.
+    Raises the errors of `Bus.direct_get`.
     """
     wanted = sorted(set(agents))
     if not wanted:
