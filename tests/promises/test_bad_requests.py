@@ -252,7 +252,7 @@ NO_TEMPLATES = {
     "no YAML": ("name: [", "line 1, column 8: "),
     "a list": ("- name: refund", "(MALFORMED)"),
     "a text": ("refund", "(MALFORMED)"),
-    "nothing": ("", "there is no template in this file (MALFORMED)"),
+    "nothing": ("", "this file contains no template (MALFORMED)"),
     "another document": ("apiVersion: v1\nkind: Pod\n", 'there is no field "apiVersion"'),
     "a bomb": ("a: &a [1, 1]\n" + "".join(f"b{n}: &b{n} [*a, *a]\n" for n in range(30)), "anchors and aliases"),
     "a field that is not there": (REFUND + "retires: 3\n", 'there is no field "retires"'),

@@ -52,9 +52,9 @@ def test_warnings_fail_only_where_asked_to(warned: Path, capsys: pytest.CaptureF
     "text, line, why",
     [
         ("name: refund\nvision: 1\n", 2, 'there is no field "vision"; did you mean version?'),
-        ("name: refund\nversion: 1\nversion: 2\n", 3, "field version is there twice"),
-        ("steps: &a [*a]\n", 1, "anchors and aliases are not part of a template"),
-        ("", 1, "there is no template in this file"),
+        ("name: refund\nversion: 1\nversion: 2\n", 3, "field version occurs twice"),
+        ("steps: &a [*a]\n", 1, "a template can't have anchors and aliases"),
+        ("", 1, "this file contains no template"),
         ("steps: [{after: {", 1, ""),
         ("[" * 40, 1, "nested more than 16 levels deep"),
     ],

@@ -113,7 +113,7 @@ def _check(template: Template, data: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """The messages in place of the first event, up to `sequence`; `first` is the first event, if it is among them."""
+    """The messages in place of the first event, up to `sequence`; `started` if the first event is among them."""
 
     sequence: int
     started: Started | None

@@ -1,4 +1,4 @@
-"""Tracing, counting and logs: close to free where nothing is exported."""
+"""Tracing, counters and logs: almost free if nothing is exported."""
 
 from handrail.mesh.telemetry.configure import configure
 from handrail.mesh.telemetry.recorder import (

@@ -1,4 +1,4 @@
-"""Whether a process records and counts: read from its environment, once."""
+"""Configures tracing and counters of a process from its environment, once."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 
 
 def configure(service: str) -> bool:
-    """Start to record, if the environment asks for it; whether it does.
+    """Starts recording if the environment asks for it. Returns whether it does.
 
-    It does when OTEL_EXPORTER_OTLP_ENDPOINT (or its TRACES form) is set and neither OTEL_SDK_DISABLED=true nor
-    OTEL_TRACES_EXPORTER=none takes it back. `service` is the service's name unless OTEL_SERVICE_NAME gives one; the
-    exporter speaks gRPC unless OTEL_EXPORTER_OTLP_PROTOCOL says http/protobuf. All else (headers, certificates,
-    batches, sampler) is read by OpenTelemetry itself. Call it once per process, after a fork.
+    It does if OTEL_EXPORTER_OTLP_ENDPOINT (or its TRACES form) is set, unless OTEL_SDK_DISABLED=true or
+    OTEL_TRACES_EXPORTER=none. `service` is the service name unless OTEL_SERVICE_NAME is set; the exporter uses gRPC
+    unless OTEL_EXPORTER_OTLP_PROTOCOL is http/protobuf. OpenTelemetry itself reads all other settings (headers,
+    certificates, batches, sampler). Call it once per process, after a fork.
 
-    Counters are exported where OTEL_EXPORTER_OTLP_METRICS_ENDPOINT says, or with OTEL_METRICS_EXPORTER=otlp: what takes
-    traces need not take metrics.
+    Counters are exported to OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, or with OTEL_METRICS_EXPORTER=otlp to the endpoint of
+    the traces: not every trace collector accepts metrics.
     """
     if not is_counting() and _metrics_wanted(os.environ):
         from handrail.mesh.telemetry.otel_metrics import exporting_counters
 
         use_counters(exporting_counters(service))
     if not is_recording() and _wanted(os.environ):
-        # Imported only where it is wanted: OpenTelemetry's SDK takes a tenth of a second.
+        # Imported on demand: importing OpenTelemetry's SDK takes a tenth of a second.
         from handrail.mesh.telemetry.otel import exporting_recorder
 
         use(exporting_recorder(service))

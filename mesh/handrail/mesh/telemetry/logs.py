@@ -1,4 +1,4 @@
-"""Logs of long-running processes: lines on standard error, one for each record and for each line of a traceback."""
+"""Logs of long-running processes on standard error: one line per record, and per line of a traceback."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _ExceptionInfo: TypeAlias = "tuple[type[BaseException], BaseException, Traceback
 
 
 class Lines(logging.Formatter):
-    """Formats records so that nothing a stranger sent moves a cursor or passes for a line of its own: a record is one
-    line, and a traceback's are set in."""
+    """Formats records safely: untrusted text can neither move the cursor nor fake a line of its own. A record is one
+    line; the lines of a traceback are indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """The record as one line."""
         return clean(super().formatMessage(record))
 
     def formatException(self, ei: _ExceptionInfo) -> str:
-        """The lines of a traceback."""
+        """The traceback as indented lines."""
         return _set_in(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:
-        """The lines of a stack."""
+        """The stack as indented lines."""
         return _set_in(super().formatStack(stack_info))
 
 
 def configure(level: int | str = logging.INFO) -> None:
-    """Log to standard error from this level on, and nowhere else."""
+    """Logs to standard error only, from this level on."""
     handler = logging.StreamHandler()
     handler.setFormatter(Lines(_FORMAT))
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""OpenTelemetry behind `handrail.mesh.telemetry`: only this module imports it, and only where traces are recorded."""
+"""Tracing with OpenTelemetry: only this module imports its tracing, and it is loaded only if traces are recorded."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _w3c = TraceContextTextMapPropagator()
 
 
 class FlowIdGenerator(RandomIdGenerator):
-    """Gives the root span of a flow the flow's id as its trace id; every other trace a random one."""
+    """Uses the flow id as the trace id of a flow's root span, and random ids for all other traces."""
 
     def generate_trace_id(self) -> int:
-        """The flow id while the root of a flow is made, else a random id."""
+        """The flow id while the root span of a flow is created, else a random id."""
         return _trace_of_root.get() or super().generate_trace_id()
 
     def is_trace_id_random(self) -> bool:
-        """False for a flow: nobody may rely on the randomness of an id that may come from a business key."""
+        """False for a flow: its id may be derived from a business key, so its randomness can't be relied on."""
         return _trace_of_root.get() == 0
 
 
 def exporting_recorder(service: str) -> OtelRecorder:
-    """A recorder that exports in batches to where the OTEL_* environment says."""
+    """A recorder that exports in batches, as configured by the OTEL_* environment."""
     name = os.environ.get("OTEL_SERVICE_NAME") or service
     provider = TracerProvider(
         resource=Resource.create({SERVICE_NAME: name}), id_generator=FlowIdGenerator(), shutdown_on_exit=False
@@ -67,7 +67,7 @@ class OtelRecorder:
     def span(self, name: str, flow_id: str, parent: str, attributes: Mapping[str, Attribute]) -> Iterator[Span]:
         """A child of the span `parent`, or the root of the flow's trace."""
         context = Context()
-        if _SPAN_ID.fullmatch(parent):  # an event may carry anything
+        if _SPAN_ID.fullmatch(parent):  # the span id of an event is untrusted
             context = set_span_in_context(NonRecordingSpan(_remote(flow_id, parent)), context)
         token = _trace_of_root.set(int(flow_id, 16))
         try:
@@ -79,25 +79,25 @@ class OtelRecorder:
 
     @contextmanager
     def rpc_span(self, name: str, metadata: Mapping[str, str], attributes: Mapping[str, Attribute]) -> Iterator[Span]:
-        """A span of the caller's trace, or of a new one."""
+        """A span in the caller's trace, or in a new one."""
         context = _w3c.extract(dict(metadata), Context())
         otel = self._tracer.start_span(name, context, SpanKind.SERVER, attributes=_named(attributes))
         with _under_way(otel) as span:
             yield span
 
     def current_span_id(self) -> str:
-        """Empty where the span under way is not sampled: nobody could find it."""
+        """The id of the current span; empty if it is not sampled, since nobody could find it."""
         context = get_current_span().get_span_context()
         return f"{context.span_id:016x}" if context.is_valid and context.trace_flags.sampled else ""
 
     def headers(self) -> dict[str, str] | None:
-        """The W3C trace context of the span under way."""
+        """The W3C trace context of the current span."""
         carrier: dict[str, str] = {}
         _w3c.inject(carrier)
         return carrier or None
 
     def close(self) -> None:
-        """Export what is left; waits for it."""
+        """Exports pending spans and waits for the export."""
         self._provider.shutdown()
 
 
@@ -110,26 +110,26 @@ class RecordedSpan:
 
     @property
     def span_id(self) -> str:
-        """16 hex digits; empty where the sampler dropped it."""
+        """16 hex digits; empty if the sampler dropped the span."""
         context = self._otel.get_span_context()
         return f"{context.span_id:016x}" if context.trace_flags.sampled else ""
 
     def set(self, key: str, value: Attribute) -> None:
-        """Add the attribute `handrail.<key>`."""
+        """Adds the attribute `handrail.<key>`."""
         self._otel.set_attribute(f"handrail.{key}", value)
 
     def fail(self, text: str) -> None:
-        """Mark what the span covers as failed."""
+        """Marks the span as failed."""
         self._otel.set_status(Status(StatusCode.ERROR, text))
 
     def link_flow(self, flow_id: str, span_id: str = "") -> None:
-        """Name the flow; link to the span in its trace where there is one."""
+        """Adds the flow id; links to the span in the flow's trace if a span id is given."""
         self.set("flow_id", flow_id)
         if _SPAN_ID.fullmatch(span_id):
             self._otel.add_link(_remote(flow_id, span_id))
 
     def discard(self) -> None:
-        """Never end it: OpenTelemetry exports what has ended."""
+        """Never ends the span: OpenTelemetry exports only ended spans."""
         self.discarded = True
 
 
@@ -145,7 +145,7 @@ def _under_way(otel: OtelSpan) -> Iterator[RecordedSpan]:
 
 
 def _remote(flow_id: str, span_id: str) -> SpanContext:
-    # An event carries a span id only where its span was sampled.
+    # An event carries a span id only if its span was sampled.
     return SpanContext(int(flow_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 

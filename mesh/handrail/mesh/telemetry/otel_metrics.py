@@ -1,4 +1,4 @@
-"""OpenTelemetry's metrics behind `handrail.mesh.telemetry`: imported only where they are exported."""
+"""Counters with OpenTelemetry's metrics: loaded only if they are exported."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class OtelCounters:
         self._counters: dict[str, Counter] = {}
 
     def add(self, name: str, amount: int, attributes: Mapping[str, Attribute]) -> None:
-        """Add to the counter `handrail.<name>`."""
+        """Adds to the counter `handrail.<name>`."""
         counter = self._counters.get(name)
         if counter is None:
             counter = self._counters[name] = self._meter.create_counter(f"handrail.{name}")
         counter.add(amount, {f"handrail.{key}": value for key, value in attributes.items()})
 
     def close(self) -> None:
-        """Export what is left; waits for it."""
+        """Exports pending counts and waits for the export."""
         self._provider.shutdown()
 
 
 def exporting_counters(service: str) -> OtelCounters:
-    """Counters that are exported to where the OTEL_* environment says."""
+    """Counters that are exported as configured by the OTEL_* environment."""
     name = os.environ.get("OTEL_SERVICE_NAME") or service
     reader = PeriodicExportingMetricReader(_exporter())
     return OtelCounters(MeterProvider([reader], resource=Resource.create({SERVICE_NAME: name}), shutdown_on_exit=False))

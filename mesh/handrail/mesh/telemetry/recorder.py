@@ -1,13 +1,13 @@
-"""Tracing and counting: one trace a flow, decided by the standard OTEL_* environment, close to free without it.
+"""Tracing and counting: one trace per flow, configured by the standard OTEL_* environment, almost free without it.
 
-The trace id is the flow id. Spans are short (`start`, `handle`, `publish`, `decide`); the parent of each is the span
-that published the event it answers, as `Event.span_id` carries it. Only the first event of a flow has none, so a flow
-has one root.
+The trace id is the flow id. Spans are short (`start`, `handle`, `publish`, `decide`). The parent of a span is the span
+that published the event it answers; `Event.span_id` carries its id. Only the first event of a flow has no parent, so a
+flow has one root.
 
     with telemetry.span("handle", flow_id=event.flow_id, parent=event.span_id, step="pay") as span:
         answer.span_id = span.span_id
 
-Counters (`count`) go to OpenTelemetry's metrics: `failures`, by `loop` and `error`, is what keeps failing.
+Counters (`count`) go to OpenTelemetry's metrics: `failures`, by `loop` and `error`, counts repeated failures.
 """
 
 from __future__ import annotations
@@ -21,53 +21,53 @@ Attribute = str | int | float | bool
 
 
 class Span(Protocol):
-    """What Handrail does with a span, whether one is recorded or not."""
+    """The interface of a span, recorded or not."""
 
     @property
     def span_id(self) -> str:
-        """16 hex digits for `Event.span_id`; empty when nothing is recorded."""
+        """16 hex digits for `Event.span_id`; empty if nothing is recorded."""
 
     def set(self, key: str, value: Attribute) -> None:
         """Add the attribute `handrail.<key>`."""
 
     def fail(self, text: str) -> None:
-        """Mark what the span covers as failed."""
+        """Marks the span as failed."""
 
     def link_flow(self, flow_id: str, span_id: str = "") -> None:
-        """Name the flow that this span is about, and point to the span in its trace where there is one."""
+        """Adds the flow id; links to the span in the flow's trace if a span id is given."""
 
     def discard(self) -> None:
-        """Don't record it after all: what it was begun for turned out to be done already."""
+        """Discards the span, because its work turned out to be already done."""
 
 
 class Recorder(Protocol):
-    """What records spans; `handrail.mesh.telemetry.otel` has the one for OpenTelemetry."""
+    """Records spans; `handrail.mesh.telemetry.otel` implements it with OpenTelemetry."""
 
     def span(
         self, name: str, flow_id: str, parent: str, attributes: Mapping[str, Attribute]
     ) -> AbstractContextManager[Span]:
-        """Begin a span in the trace of a flow."""
+        """Begins a span in the trace of a flow."""
 
     def rpc_span(
         self, name: str, metadata: Mapping[str, str], attributes: Mapping[str, Attribute]
     ) -> AbstractContextManager[Span]:
-        """Begin the span of a call."""
+        """Begins the span of a call."""
 
     def current_span_id(self) -> str:
-        """The id of the span under way."""
+        """The id of the current span."""
 
     def headers(self) -> dict[str, str] | None:
-        """The span under way as message headers."""
+        """The current span as message headers."""
 
     def close(self) -> None:
         """Send what is left."""
 
 
 class Counters(Protocol):
-    """What counts; `handrail.mesh.telemetry.otel_metrics` has the one for OpenTelemetry."""
+    """Counts; `handrail.mesh.telemetry.otel_metrics` implements it with OpenTelemetry."""
 
     def add(self, name: str, amount: int, attributes: Mapping[str, Attribute]) -> None:
-        """Add to a counter."""
+        """Adds to a counter."""
 
     def close(self) -> None:
         """Send what is left."""
@@ -78,19 +78,19 @@ _counters: Counters | None = None
 
 
 def use(recorder: Recorder | None) -> None:
-    """Record with this recorder from now on; None: record nothing."""
+    """Sets the recorder; None: nothing is recorded."""
     global _recorder
     _recorder = recorder
 
 
 def use_counters(counters: Counters | None) -> None:
-    """Count with these from now on; None: count nothing."""
+    """Sets the counters; None: nothing is counted."""
     global _counters
     _counters = counters
 
 
 def shutdown() -> None:
-    """Send what is left and stop recording."""
+    """Exports pending spans and counts, and stops recording."""
     recorder, counters = _recorder, _counters
     use(None)
     use_counters(None)
@@ -111,7 +111,7 @@ def is_counting() -> bool:
 
 
 def span(name: str, *, flow_id: str, parent: str = "", **attributes: Attribute) -> AbstractContextManager[Span]:
-    """A span in the trace of a flow: a child of the span with the id `parent`, of whatever process, or the flow's root.
+    """A span in the trace of a flow: a child of the span `parent`, of any process, or the flow's root without a parent.
 
     Attributes get the prefix `handrail.`: `step="pay"` becomes `handrail.step`.
     """
@@ -121,44 +121,44 @@ def span(name: str, *, flow_id: str, parent: str = "", **attributes: Attribute) 
 
 
 def count(name: str, amount: int = 1, **attributes: Attribute) -> None:
-    """Add to the counter `handrail.<name>`, if counters are exported."""
+    """Adds to the counter `handrail.<name>`, if counters are exported."""
     if _counters is not None:
         _counters.add(name, amount, attributes)
 
 
 def rpc_span(name: str, metadata: Mapping[str, str], **attributes: Attribute) -> AbstractContextManager[Span]:
-    """The span of a served call, in its caller's trace where `metadata` has a `traceparent`."""
+    """The span of a served call, in its caller's trace if `metadata` has a `traceparent`."""
     if _recorder is None:
         return NO_SPAN
     return _recorder.rpc_span(name, metadata, attributes)
 
 
 def current_span_id() -> str:
-    """The id of the span under way, 16 hex digits; empty when nothing is recorded."""
+    """The id of the current span, 16 hex digits; empty if nothing is recorded."""
     return "" if _recorder is None else _recorder.current_span_id()
 
 
 def headers() -> dict[str, str] | None:
-    """`traceparent` for a message that is published within a recorded span; None where there is none: no headers."""
+    """The `traceparent` header for a message published within a recorded span; None outside of one."""
     return None if _recorder is None else _recorder.headers()
 
 
 class NoSpan:
-    """Stands for every span while nothing is recorded: one object, no work."""
+    """The span while nothing is recorded: one shared object that does nothing."""
 
     span_id = ""
 
     def set(self, key: str, value: Attribute) -> None:
-        """There is nothing to add to."""
+        """Does nothing."""
 
     def fail(self, text: str) -> None:
-        """There is nothing to mark."""
+        """Does nothing."""
 
     def link_flow(self, flow_id: str, span_id: str = "") -> None:
-        """There is nothing to link from."""
+        """Does nothing."""
 
     def discard(self) -> None:
-        """There is nothing to throw away."""
+        """Does nothing."""
 
     def __enter__(self) -> Span:
         return self

@@ -1,4 +1,4 @@
-"""Templates, compiled: typed and indexed for the fold, the SDK and the coordinator; and their YAML."""
+"""Templates: compiled (typed and indexed for the fold, the SDK and the coordinator), and their YAML form."""
 
 from handrail.mesh.template.template import (
     APPROVAL_REFUSED,

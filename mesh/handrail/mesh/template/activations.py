@@ -1,4 +1,4 @@
-"""The log of activations of a template: which entry rolled back, and where a rollback leads."""
+"""The activation log of a template: which entries were rollbacks, and which version a rollback leads to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from handrail.v1.template_service_pb2 import LoggedActivation
 
 
 def logged(activations: Iterable[Activation]) -> Iterator[LoggedActivation]:
-    """The entries of a log, oldest first, each with its number and what it took the place of."""
+    """The entries of a log, oldest first, each with its number and the version it replaced."""
     previous = 0
     for number, activation in enumerate(activations, 1):
         yield LoggedActivation(
@@ -22,9 +22,9 @@ def logged(activations: Iterable[Activation]) -> Iterator[LoggedActivation]:
 
 
 def version_before(versions: Iterable[int]) -> int:
-    """The version to go back to, of those that were activated, oldest first; 0 where none is left.
+    """The version to roll back to, given the activated versions, oldest first; 0 if none is left.
 
-    What was rolled back from is no way back: after 1, 2, 3 and a rollback to 2, the next one leads to 1, not to 3.
+    A version that was rolled back is skipped: after 1, 2, 3 and a rollback to 2, the next rollback leads to 1, not 3.
     """
     standing: list[int] = []
     for version in versions:

@@ -1,4 +1,4 @@
-"""Places: where in its YAML each part of a template stands, so that a finding can be pointed at."""
+"""Source positions: the line and column of each part of a template in its YAML, so that findings can point at it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Place:
 
 @dataclass(slots=True)
 class Places:
-    """The places of a template's parts, by path: `steps[1].emits[0]`; the empty path is the whole template."""
+    """The places of the parts of a template, by path: `steps[1].emits[0]`; the empty path is the whole template."""
 
     _of_path: dict[str, Place] = field(default_factory=dict)
 
     def add(self, path: str, place: Place) -> None:
-        """Note where a part stands."""
+        """Sets the place of a part."""
         self._of_path[path] = place
 
     def of(self, path: str) -> Place:
-        """Where a part stands. One that is missing stands where the part does that it is missing from."""
+        """The place of a part. For a missing part, the place of the part around it."""
         return next((place for each in _outwards(path) if (place := self._of_path.get(each))), Place(1, 1))
 
     def located(self, findings: Iterable[Finding]) -> list[Finding]:
@@ -42,7 +42,7 @@ class Places:
 
 
 def _outwards(path: str) -> Iterator[str]:
-    """The path, and those of the parts around it, from the inside out."""
+    """The path itself and the paths of all parts around it, from the inside out."""
     while path:
         yield path
         path = path[: max(path.rfind("."), path.rfind("["), 0)]

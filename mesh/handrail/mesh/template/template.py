@@ -1,4 +1,4 @@
-"""Templates, compiled: what the fold, the SDK and the coordinator look up in a flow's template, typed and indexed."""
+"""Compiled templates: typed and indexed for look-ups by the fold, the SDK and the coordinator."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Template:
-    """One version of a flow type's template, ready to be asked. Every question is one look-up in a dict."""
+    """One compiled version of a flow type's template. Each query is one dict look-up."""
 
     proto: pb.FlowTemplate
     contracts: Contracts
@@ -66,10 +66,10 @@ class Template:
 
     @classmethod
     def compile(cls, proto: pb.FlowTemplate, contracts: Contracts) -> Template:
-        """Compile a template against the contracts of the messages it names.
+        """Compiles a template against the contracts of the messages it names.
 
-        It is not the type-check: what is stored has passed one, and a stricter check of a later day doesn't turn away
-        what runs. Raises `PolicyError` for an expression that does not compile, and `HandrailError` with
+        Does not run the type-check: stored templates have passed it, and a stricter check in a later release must not
+        reject running ones. Raises `PolicyError` for an expression that does not compile, and `HandrailError` with
         UNKNOWN_MESSAGE_TYPE for a type that the contracts don't have.
         """
         terms = Terms.of(proto, contracts)
@@ -94,7 +94,7 @@ class Template:
         return template
 
     def triggered_by(self, message_type: str) -> tuple[StepSpec, ...]:
-        """The steps of which a message of this type, alone, triggers a run."""
+        """The steps that a single message of this type triggers."""
         return self._triggered.get(message_type, ())
 
     def joins_on(self, message_type: str) -> tuple[StepSpec, ...]:
@@ -102,7 +102,7 @@ class Template:
         return self._joins.get(message_type, ())
 
     def gates_on(self, message_type: str) -> tuple[GateSpec, ...]:
-        """The gates that a message of this type has to pass; none: it is a plain fact."""
+        """The gates that a message of this type must pass. Without any, it is a plain fact."""
         return self._gates.get(message_type, ())
 
     def rules_on(self, message_type: str) -> tuple[RuleSpec, ...]:
@@ -115,19 +115,19 @@ class Template:
 
     @cached_property
     def message_types(self) -> frozenset[str]:
-        """The full name of every message that the template names."""
+        """The full names of all messages that the template names."""
         undone = (step.undo.emits for step in self.steps.values() if step.undo)
         named = (self.completes_with, self._triggered, self._joins, self._gates, self._rules)
         return fact_types(self.proto).union(*named, *undone)
 
     @cached_property
     def descriptor_set(self) -> bytes:
-        """The files that define the template's messages, with imports: what is stored with it."""
+        """The files that define the template's messages, with imports. They are stored with the template."""
         return self.contracts.subset(self.message_types)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, over the template and the definitions of its messages: the same content, the same digest."""
+        """SHA-256, in hex, over the template and the definitions of its messages; equal for equal content."""
         digest = hashlib.sha256(self.proto.SerializeToString(deterministic=True))
         digest.update(bytes.fromhex(self.contracts.fingerprint(self.message_types)))
         return digest.hexdigest()

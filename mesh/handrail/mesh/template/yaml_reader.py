@@ -1,7 +1,7 @@
 """Templates as YAML: the JSON form of proto3 with short enum names, and errors that name line and column.
 
-A template is written by people and reviewed by people, so what YAML could hide is refused: duplicate keys, anchors and
-aliases, tags, several documents, fields that do not exist.
+People write and review templates, so everything that YAML could hide is refused: duplicate keys, anchors and aliases,
+tags, several documents, unknown fields.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import FlowTemplate
 
 MAX_BYTES = 256 * 1024
-"""The largest template that is read, in bytes of UTF-8. The largest one that its contract allows is far smaller."""
+"""The largest accepted template, in bytes of UTF-8. The largest one that its contract allows is far smaller."""
 
 MAX_DEPTH = 16
-"""How deep a template may nest; its contract needs six levels."""
+"""The maximum nesting of a template; its contract needs six levels."""
 
 _NULL = "tag:yaml.org,2002:null"
 
 
 class _Mark(Protocol):
-    """Where in the text, counted from 0."""
+    """A position in the text, counted from 0."""
 
     line: int
     column: int
 
 
 class Written(NamedTuple):
-    """A template as it is written: what it says, and where."""
+    """A template as written, with the places of its parts."""
 
     template: FlowTemplate
     places: Places
 
 
 def load_yaml(text: str) -> FlowTemplate:
-    """Read a template; raises as `read_yaml` does."""
+    """Reads a template. Raises the errors of `read_yaml`."""
     return read_yaml(text).template
 
 
 def read_yaml(text: str) -> Written:
-    """Read a template and where its parts stand.
+    """Reads a template and the places of its parts.
 
-    Raises `HandrailError` (MALFORMED, or TOO_LARGE) that says what is wrong at which line, column and field; metadata
-    has `line` and `column`, from 1. Whether the template makes sense is for the type-check to say.
+    Raises `HandrailError` (MALFORMED or TOO_LARGE), which names the error with line, column and field; the metadata has
+    `line` and `column`, from 1. The type-check, not this reader, judges whether the template makes sense.
     """
     size = len(text.encode(errors="surrogatepass"))
     if size > MAX_BYTES:
         raise HandrailError(
             ErrorReason.ERROR_REASON_TOO_LARGE,
-            f"the template has {size:,} bytes, at most {MAX_BYTES:,} are read",
+            f"the template has {size:,} bytes, at most {MAX_BYTES:,} are accepted",
         )
     try:
         _refuse_what_hides(text)
@@ -71,21 +71,21 @@ def read_yaml(text: str) -> Written:
         raise HandrailError(ErrorReason.ERROR_REASON_MALFORMED, f"not YAML: {cut(str(error))}") from error
     written = Written(FlowTemplate(), Places())
     if node is None:
-        raise HandrailError(ErrorReason.ERROR_REASON_MALFORMED, "there is no template in this file")
+        raise HandrailError(ErrorReason.ERROR_REASON_MALFORMED, "this file contains no template")
     written.places.add("", _place(node.start_mark))
     _fill(written.template, node, "", written.places)
     return written
 
 
 def _refuse_what_hides(text: str) -> None:
-    """Look at the parser's events, one by one, before anything is built from them."""
+    """Checks the parser's events one by one, before anything is built from them."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise _malformed(event.start_mark, "", "anchors and aliases are not part of a template; write it out")
+            raise _malformed(event.start_mark, "", "a template can't have anchors and aliases; write the value out")
         tag: str | None = getattr(event, "tag", None)
         if tag is not None:
-            raise _malformed(event.start_mark, "", f"tags like {cut(tag)} are not part of a template; leave it out")
+            raise _malformed(event.start_mark, "", f"a template can't have tags like {cut(tag)}; leave it out")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -96,7 +96,7 @@ def _refuse_what_hides(text: str) -> None:
 
 def _fill(message: Message, node: Node, path: str, places: Places) -> None:
     if not isinstance(node, MappingNode):
-        raise _malformed(node.start_mark, path, f"has to be a mapping, like {message.DESCRIPTOR.fields[0].name}: …")
+        raise _malformed(node.start_mark, path, f"must be a mapping, like {message.DESCRIPTOR.fields[0].name}: …")
     definition = cast("Descriptor", message.DESCRIPTOR)
     fields = {name: field for field in definition.fields for name in (field.name, field.json_name)}
     seen: set[int] = set()
@@ -105,10 +105,10 @@ def _fill(message: Message, node: Node, path: str, places: Places) -> None:
         field = fields.get(name)
         if field is None:
             known = [field.name for field in definition.fields]
-            hint = nearest(name, known) or f"; there are {', '.join(known)}"
+            hint = nearest(name, known) or f"; known fields are {', '.join(known)}"
             raise _malformed(key.start_mark, path, f'there is no field "{cut(name)}"{hint}')
         if field.number in seen:
-            raise _malformed(key.start_mark, path, f"field {field.name} is there twice")
+            raise _malformed(key.start_mark, path, f"field {field.name} occurs twice")
         seen.add(field.number)
         field_path = f"{path}.{field.name}" if path else field.name
         places.add(field_path, _place(key.start_mark))
@@ -118,7 +118,7 @@ def _fill(message: Message, node: Node, path: str, places: Places) -> None:
 def _set(message: Message, field: FieldDescriptor, node: Node, path: str, places: Places) -> None:
     if field.is_repeated:
         if not isinstance(node, SequenceNode):
-            raise _malformed(node.start_mark, path, "has to be a list, like [a, b]")
+            raise _malformed(node.start_mark, path, "must be a list, like [a, b]")
         values = getattr(message, field.name)
         for index, item in enumerate(node.value):
             item_path = f"{path}[{index}]"
@@ -149,10 +149,10 @@ def _scalar(field: FieldDescriptor, node: Node, path: str) -> str | int | float 
         return text == "true"
     if field.type == FieldDescriptor.TYPE_UINT32:
         if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= 2**32:
-            raise _malformed(node.start_mark, path, f'"{cut(text)}" is no whole number from 0 to {2**32 - 1:,}')
+            raise _malformed(node.start_mark, path, f'"{cut(text)}" is not a whole number from 0 to {2**32 - 1:,}')
         return int(text)
     if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
-        raise _malformed(node.start_mark, path, f'"{cut(text)}" is no number')
+        raise _malformed(node.start_mark, path, f'"{cut(text)}" is not a number')
     return float(text)
 
 
@@ -161,7 +161,7 @@ def _enum(enum: EnumDescriptor, text: str, node: Node, path: str) -> int:
     value = enum.values_by_name.get(text) or enum.values_by_name.get(prefix + text)
     if value is None:
         known = [value.name.removeprefix(prefix) for value in enum.values if value.number]
-        raise _malformed(node.start_mark, path, f'"{cut(text)}" is none of {", ".join(known)}')
+        raise _malformed(node.start_mark, path, f'"{cut(text)}" is not one of {", ".join(known)}')
     return value.number
 
 
@@ -170,15 +170,17 @@ def _duration(text: str, node: Node, path: str) -> Duration:
     try:
         duration.FromJsonString(text)
     except ValueError:
-        raise _malformed(node.start_mark, path, f'"{cut(text)}" is no duration; seconds, like 30s or 0.5s') from None
+        raise _malformed(
+            node.start_mark, path, f'"{cut(text)}" is not a duration in seconds, like 30s or 0.5s'
+        ) from None
     return duration
 
 
 def _text(node: Node, path: str) -> str:
     if not isinstance(node, ScalarNode):
-        raise _malformed(node.start_mark, path, "has to be a single value")
+        raise _malformed(node.start_mark, path, "must be a single value")
     if node.tag == _NULL:
-        raise _malformed(node.start_mark, path, "has no value; leave the field out, or give it one")
+        raise _malformed(node.start_mark, path, "has no value; leave the field out, or give it a value")
     return str(node.value)
 
 

@@ -1,4 +1,4 @@
-"""Templates written as YAML, as people write them, with notes as comments."""
+"""Writes templates as YAML in the style of people, with notes as comments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Notes = Mapping[str, Sequence[str]]
 
 
 def to_text(template: Message, notes: Notes = MappingProxyType({})) -> str:
-    """The YAML of a template; notes, by path as in findings, stand behind what they are about, or above it."""
+    """The YAML of a template. Notes, keyed by path as in findings, follow the part they are about, or precede it."""
     lines = [line for note in notes.get("", ()) for line in _comment(note, 0)]
     return "\n".join([*lines, *_block(template, "", 0, notes), ""])
 
@@ -44,7 +44,7 @@ def _block(message: Message, path: str, indent: int, notes: Notes) -> Iterator[s
 
 
 def _item(item: Message, path: str, indent: int, notes: Notes) -> Iterator[str]:
-    """One message of a list: on a line where it is short, else as a block behind a dash."""
+    """One message of a list: on one line if it is short, else as a block after a dash."""
     if len(item.ListFields()) <= 2 and not _noted_inside(path, notes):
         yield from _with_notes(f"- {_flow(item)}", path, indent, notes)
         return
@@ -55,7 +55,7 @@ def _item(item: Message, path: str, indent: int, notes: Notes) -> Iterator[str]:
 
 
 def _is_short(value: Message, path: str, notes: Notes) -> bool:
-    """Whether a message goes on one line: nothing nests in it, and nothing is to be said about its parts."""
+    """Whether a message fits on one line: it contains no messages, and its parts have no notes."""
     nested = any(
         field.message_type is not None and not isinstance(part, Duration) for field, part in value.ListFields()
     )
@@ -67,7 +67,7 @@ def _noted_inside(path: str, notes: Notes) -> bool:
 
 
 def _with_notes(text: str, path: str, indent: int, notes: Notes) -> Iterator[str]:
-    """A line with what is to be said about it: behind it where it fits, else above."""
+    """A line with its notes: behind it if they fit, else above."""
     line = " " * indent + text
     note = "; ".join(notes.get(path, ()))
     if note and len(line) + len(note) + 4 > _WIDTH:
@@ -111,7 +111,7 @@ def _enum(enum: EnumDescriptor, number: int) -> str:
 
 
 def _text(text: str, *, inside: bool) -> str:
-    """A text, in quotes unless it reads back as it is; `inside` a list or mapping on one line only words do."""
+    """A text, quoted unless it reads back unchanged without quotes; only words do `inside` a list or mapping."""
     plain = bool(_WORD.fullmatch(text)) if inside else text.isprintable() and text == text.strip()
     try:
         if plain and yaml.safe_load(f"key: {text}") == {"key": text}:
@@ -119,5 +119,5 @@ def _text(text: str, *, inside: bool) -> str:
     except yaml.YAMLError:
         pass
     quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf)
-    # YAML would let through what turns the direction of writing.
+    # YAML would keep characters that change the writing direction.
     return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted.strip())

@@ -86,29 +86,29 @@ def test_an_empty_part_is_there_all_the_same() -> None:
     "wrong, right, place, why",
     [
         ("effect: UNDOABLE", "efect: UNDOABLE", (14, 5), 'steps[0]: there is no field "efect"; did you mean effect?'),
-        ("name: many", "x: many", (26, 5), 'there is no field "x"; there are name, on, when, then'),
-        ("effect: UNDOABLE", "effect: UNDOIBLE", (14, 13), 'steps[0].effect: "UNDOIBLE" is none of NONE, UNDOABLE'),
-        ("effect: UNDOABLE", "effect: 2", (14, 13), '"2" is none of'),
-        ("deadline: 90s", "deadline: 90", (5, 11), 'deadline: "90" is no duration; seconds, like 30s'),
-        ("deadline: 90s", "deadline: 1h", (5, 11), "no duration"),
-        ("deadline: 90s", "deadline: {seconds: 90}", (5, 11), "has to be a single value"),
-        ("version: 2", "version: two", (2, 10), 'version: "two" is no whole number'),
-        ("version: 2", "version: -1", (2, 10), "no whole number"),
-        ("version: 2", "version: 4294967296", (2, 10), "no whole number"),
+        ("name: many", "x: many", (26, 5), 'there is no field "x"; known fields are name, on, when, then'),
+        ("effect: UNDOABLE", "effect: UNDOIBLE", (14, 13), 'steps[0].effect: "UNDOIBLE" is not one of NONE, UNDOABLE'),
+        ("effect: UNDOABLE", "effect: 2", (14, 13), '"2" is not one of'),
+        ("deadline: 90s", "deadline: 90", (5, 11), 'deadline: "90" is not a duration in seconds, like 30s'),
+        ("deadline: 90s", "deadline: 1h", (5, 11), "not a duration"),
+        ("deadline: 90s", "deadline: {seconds: 90}", (5, 11), "must be a single value"),
+        ("version: 2", "version: two", (2, 10), 'version: "two" is not a whole number'),
+        ("version: 2", "version: -1", (2, 10), "not a whole number"),
+        ("version: 2", "version: 4294967296", (2, 10), "not a whole number"),
         ("version: 2", "version:", (2, 9), "version: has no value"),
-        ("multiplier: 1.5", "multiplier: .inf", (16, 62), '".inf" is no number'),
+        ("multiplier: 1.5", "multiplier: .inf", (16, 62), '".inf" is not a number'),
         ("not_the_requester: true", "not_the_requester: yes", (23, 65), '"yes" is neither true nor false'),
-        ("starts_with: [shop.v1.Asked]", "starts_with: shop.v1.Asked", (3, 14), "starts_with: has to be a list"),
-        ("starts_with: [shop.v1.Asked]", "starts_with: [[a]]", (3, 15), "starts_with[0]: has to be a single value"),
-        ("undo: {timeout: 30s}", "undo: [a]", (18, 11), "steps[0].undo: has to be a mapping"),
-        ("undo: {timeout: 30s}", "effect: NONE", (18, 5), "steps[0]: field effect is there twice"),
+        ("starts_with: [shop.v1.Asked]", "starts_with: shop.v1.Asked", (3, 14), "starts_with: must be a list"),
+        ("starts_with: [shop.v1.Asked]", "starts_with: [[a]]", (3, 15), "starts_with[0]: must be a single value"),
+        ("undo: {timeout: 30s}", "undo: [a]", (18, 11), "steps[0].undo: must be a mapping"),
+        ("undo: {timeout: 30s}", "effect: NONE", (18, 5), "steps[0]: field effect occurs twice"),
         (
             "onFailure: COMPENSATE",
             "on_failure: FAIL\n    onFailure: COMPENSATE",
             (18, 5),
-            "field on_failure is there twice",
+            "field on_failure occurs twice",
         ),
-        ("name: refund", "name: &x refund", (1, 7), "anchors and aliases are not part of a template"),
+        ("name: refund", "name: &x refund", (1, 7), "a template can't have anchors and aliases"),
         ("name: refund", "name: !!str refund", (1, 7), "tags like"),
         ("name: refund", "name: !!python/object/apply:os.system [x]", (1, 7), "tags like"),
         ("name: refund", "<<: {name: refund}", (1, 1), 'there is no field "<<"'),
@@ -128,7 +128,7 @@ def test_what_is_wrong_is_told_with_its_place(wrong: str, right: str, place: tup
 
 @pytest.mark.parametrize("text", ["", "   \n", "# nothing\n"])
 def test_an_empty_file_is_refused(text: str) -> None:
-    assert "there is no template in this file" in refused(text).text
+    assert "this file contains no template" in refused(text).text
 
 
 def test_only_one_document_is_read() -> None:
