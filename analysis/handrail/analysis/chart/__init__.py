@@ -1,1 +1,1 @@
-"""Drawing a template: its parts as nodes and edges, a layered layout, and Mermaid or SVG of it."""
+"""Charts of templates: nodes and edges, a layered layout, and output as Mermaid or SVG."""

@@ -1,5 +1,5 @@
-"""A layered layout: every node on a layer below what leads to it, layers ordered so that few edges cross, and nodes
-above each other where edges can be straight.
+"""A layered layout: each node is on a layer below its predecessors, layers are ordered for few crossing edges, and
+nodes are aligned so that edges are straight if possible.
 
 The method of K. Sugiyama, S. Tagawa and M. Toda, "Methods for visual understanding of hierarchical system structures"
 (IEEE Transactions on Systems, Man and Cybernetics, 1981), with the horizontal places found by least squares.
@@ -17,24 +17,24 @@ from statistics import fmean
 from typing import NamedTuple, TypeAlias
 
 SIDE = 28.0
-"""Between two neighbours of a layer."""
+"""The gap between two neighbours in a layer."""
 
 GAP = 42.0
-"""Between two layers."""
+"""The gap between two layers."""
 
 _BEND_WIDTH = 12.0
 _SWEEPS = 24
 
 
 class Size(NamedTuple):
-    """How much room a node takes."""
+    """The size of a node."""
 
     width: float
     height: float
 
 
 class Point(NamedTuple):
-    """A place; y grows downwards."""
+    """A position; y grows downwards."""
 
     x: float
     y: float
@@ -42,7 +42,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The centre of each node, the way of each edge from its source to its target, and the room that all takes."""
+    """The centre of each node, the path of each edge from source to target, and the total size."""
 
     places: Mapping[str, Point]
     ways: Mapping[tuple[str, str], Sequence[Point]]
@@ -50,7 +50,7 @@ class Layout:
 
 
 class Bend(NamedTuple):
-    """Where an edge passes a layer."""
+    """The point where an edge passes through a layer."""
 
     source: str
     target: str
@@ -62,9 +62,7 @@ _Beside: TypeAlias = "defaultdict[Spot, list[Spot]]"
 
 
 def layout(sizes: Mapping[str, Size], edges: Sequence[tuple[str, str]]) -> Layout:
-    """Places for all nodes; the order of `sizes` is kept where nothing speaks against it. An edge from a node to itself
-    has no way.
-    """
+    """Positions for all nodes; keeps the order of `sizes` if possible. An edge from a node to itself has no path."""
     forward = _without_cycles(list(sizes), edges)
     layer_of = _layers(list(sizes), forward)
     chains = {edge: _chain(edge, layer_of) for edge in forward}
@@ -93,7 +91,7 @@ def _way(
     layer_of: Mapping[str, int],
     bands: Sequence[tuple[float, float]],
 ) -> list[Point]:
-    """Straight down through each layer, so that it meets no node there; across only between layers."""
+    """The path of an edge: straight down through each layer, to avoid its nodes, and sideways only between layers."""
     source, *bends, target = chain
     assert isinstance(source, str)
     assert isinstance(target, str)
@@ -112,7 +110,7 @@ def _way(
 
 
 def _without_cycles(nodes: Sequence[str], edges: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The edges with those turned round that lead back, each once."""
+    """The edges without cycles: edges that lead back are reversed, duplicates removed."""
     targets: dict[str, list[str]] = {node: [] for node in nodes}
     for source, target in edges:
         if source != target:
@@ -120,7 +118,7 @@ def _without_cycles(nodes: Sequence[str], edges: Iterable[tuple[str, str]]) -> l
     found: dict[tuple[str, str], None] = {}
     done: set[str] = set()
     for node in nodes:
-        # The way to the node at hand, each with the targets that are left to look at: no recursion, however deep.
+        # The path to the current node, each with its remaining targets: no recursion, however deep.
         way = {} if node in done else {node: iter(targets[node])}
         while way:
             source, rest = next(reversed(way.items()))
@@ -138,7 +136,7 @@ def _without_cycles(nodes: Sequence[str], edges: Iterable[tuple[str, str]]) -> l
 
 
 def _layers(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """The layer of each node, from 0: one below the lowest of what leads to it."""
+    """The layer of each node, from 0: one below its lowest predecessor."""
     order: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(nodes, ()))
     sources: dict[str, list[str]] = {node: [] for node in nodes}
     for source, target in edges:
@@ -151,13 +149,13 @@ def _layers(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str,
 
 
 def _chain(edge: tuple[str, str], layer_of: Mapping[str, int]) -> list[Spot]:
-    """What an edge goes through: its source, a bend on each layer that it passes, its target."""
+    """The spots of an edge: its source, a bend on each layer that it passes, its target."""
     source, target = edge
     return [source, *(Bend(*edge, layer) for layer in range(layer_of[source] + 1, layer_of[target])), target]
 
 
 def _ordered(nodes: Sequence[str], layer_of: Mapping[str, int], chains: Sequence[Sequence[Spot]]) -> list[list[Spot]]:
-    """The layers, each in an order with few crossings: what hangs together is drawn together, down and up in turn."""
+    """The layers, each in an order with few crossings: sweeps down and up in turn move connected spots together."""
     layers: list[list[Spot]] = [[] for _ in range(max(layer_of.values()) + 1)]
     for node in nodes:
         layers[layer_of[node]].append(node)
@@ -214,7 +212,7 @@ def _crossings(layers: Sequence[Sequence[Spot]], below: Mapping[Spot, Sequence[S
 def _across(
     layers: Sequence[Sequence[Spot]], chains: Iterable[Sequence[Spot]], widths: Mapping[Spot, float]
 ) -> dict[Spot, float]:
-    """The x of each spot: near to its neighbours above and below, and apart from those beside it."""
+    """The x of each spot: close to its neighbours above and below, with a distance to those beside it."""
     above, below = _neighbours(chains)
     xs: dict[Spot, float] = {}
     for layer in layers:
@@ -222,7 +220,7 @@ def _across(
         for spot in layer:
             xs[spot] = x + widths[spot] / 2
             x += widths[spot] + SIDE
-    # Up and down in turn, then by both sides; the last pass goes down and leaves what hangs on one thread straight.
+    # Up and down in turn, then by both sides; the last pass goes down, which keeps single chains straight.
     passes = [(layers, above), (layers[::-1], below)] * _SWEEPS
     both = defaultdict(list, {spot: [*above[spot], *below[spot]] for spot in xs})
     for ordered, beside in [*passes, *[(layers, both), (layers[::-1], both)] * _SWEEPS, (layers, above)]:
@@ -240,12 +238,12 @@ def _across(
 
 
 def _pull(one: Spot, other: Spot) -> float:
-    """How much two spots want to be above each other: a long edge is to be straight first of all."""
+    """How strongly two spots are aligned vertically: long edges get straightened first."""
     return 1.0 + 3.0 * (isinstance(one, Bend) + isinstance(other, Bend))
 
 
 def _apart(wanted: Sequence[float], weights: Sequence[float], apart: Sequence[float]) -> list[float]:
-    """The places nearest to those wanted, by weighted squares, that keep these distances; pools adjacent violators."""
+    """The weighted least-squares positions near the wanted ones that keep these distances; pools adjacent violators."""
     offsets = [0.0, *accumulate(apart)]
     blocks: list[tuple[float, float, int]] = []
     for place, weight, offset in zip(wanted, weights, offsets, strict=True):

@@ -1,4 +1,4 @@
-"""A chart as a Mermaid flowchart: text that code hosts and wikis draw."""
+"""A chart as a Mermaid flowchart: text that code hosts and wikis render."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHAPES = {
     Kind.COMPLETED: ("(((", ")))"),
     Kind.ENDED: ("((", "))"),
 }
-# Of a middling lightness, with their own text colour: readable on a light and on a dark page.
+# Medium lightness with explicit text colours: readable on light and dark pages.
 _STYLES = {
     Kind.START: "fill:#334155,stroke:#334155,color:#ffffff",
     Kind.EVENT: "fill:#e2e8f0,stroke:#94a3b8,color:#0f172a",
@@ -55,5 +55,5 @@ def _lines(chart: Chart) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Text as Mermaid shows it and doesn't read it: all but letters, digits and harmless signs as character codes."""
+    """Escapes text for Mermaid: all but letters, digits and harmless signs become character codes."""
     return "".join(each if each in _PLAIN else f"#{ord(each)};" for each in clean(text))

@@ -1,4 +1,4 @@
-"""A template as a chart: what there is to draw, and what follows on what. Nothing of it says where."""
+"""A template as a chart: its nodes and edges, without positions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LINES = 3
 
 
 class Kind(StrEnum):
-    """What a node stands for."""
+    """What a node represents."""
 
     START = "start"
     EVENT = "event"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Something to draw: its lines, the first one being its name, and what a pointer resting on it is told."""
+    """A node: its lines of text, the first of which is its name, and its tooltip."""
 
     key: str
     kind: Kind
@@ -44,7 +44,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What follows on what. `aside`: not the way of a flow on which all goes well."""
+    """An edge. `aside`: not on the path of a flow without problems."""
 
     source: str
     target: str
@@ -160,7 +160,7 @@ class _Charting:
         self._link(node, end, aside=True)
 
     def _short(self, expression: str) -> str:
-        """An expression with the template's messages by their short names."""
+        """An expression with short names for the template's messages."""
         for message_type in sorted(self._types, key=len, reverse=True):
             expression = expression.replace(f"'{message_type}'", f"'{self._names.short(message_type)}'")
         return expression
@@ -169,12 +169,12 @@ class _Charting:
         return self._node(f"end {text}", Kind.ENDED, text)
 
     def _event(self, message_type: str) -> str:
-        """A message as it is published: a proposal, where gates are on it."""
+        """The node of a message as published: a proposal if it is gated."""
         name = self._names.short(message_type)
         return self._node(f"event {message_type}", Kind.EVENT, shortened(name, 2 * _LINE), tip=message_type)
 
     def _fact(self, message_type: str) -> str:
-        """Where a message counts: behind its gates."""
+        """The node from which a message counts: its last gate, or the event itself."""
         gates = [gate for gate in self._template.gates if gate.on == message_type]
         return f"gate {gates[-1].name}" if gates else self._event(message_type)
 
@@ -187,5 +187,5 @@ class _Charting:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Text in lines of bearable length, the last one cut where there would be too many."""
+    """Wraps text into lines, and cuts the last one if there are too many."""
     return textwrap.wrap(text, _LINE, max_lines=_LINES, placeholder=" …", break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""A chart as SVG: one file that needs nothing else, on a light and on a dark page."""
+"""A chart as SVG: one self-contained file for light and dark pages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from handrail.mesh.printable import clean
 _LINE = 16.0
 _MARGIN = 24.0
 _CUT = 14.0
-"""What a rule's and a join's corners lose."""
+"""The size of the cut corners of rules and joins."""
 _PADDING = Size(14, 10)
 _ROUND = {Kind.START, Kind.EVENT, Kind.COMPLETED, Kind.ENDED}
 
-# Widths in em of the widest fonts that are in common use (Verdana, DejaVu Sans): what fits with them fits with others.
+# Widths in em of the widest common fonts (Verdana, DejaVu Sans): text that fits with them fits with others.
 _NARROW, _WIDE, _PLAIN_WIDTH = 0.45, 1.02, 0.69
 _NARROW_SIGNS = frozenset("ijl.,:;'|!()[]{}Itfr /")
 _WIDE_SIGNS = frozenset("mwMWOQ@%—…&")
@@ -52,7 +52,7 @@ text { font: 12px Verdana, "DejaVu Sans", sans-serif; fill: var(--dim); text-anc
 
 
 def svg(chart: Chart) -> str:
-    """The picture."""
+    """The SVG file as text."""
     sizes = {node.key: _size(node) for node in chart.nodes}
     drawn = layout(sizes, [(edge.source, edge.target) for edge in chart.edges])
     return "\n".join([*_lines(chart, sizes, drawn), ""])
@@ -83,11 +83,11 @@ def _lines(chart: Chart, sizes: dict[str, Size], drawn: Layout) -> Iterator[str]
 
 
 def _path(way: Sequence[Point]) -> str:
-    """Straight where it goes straight down, curved where it goes across."""
+    """The path data: straight lines down, curves sideways."""
     parts = [f"M{way[0].x:.1f} {way[0].y:.1f}"]
     for start, end in pairwise(way):
         if abs(start.x - end.x) < 0.05 and abs(start.y - end.y) < 0.05:
-            continue  # an arrow's head takes its direction from the last part, which must have one
+            continue  # the arrow head takes its direction from the last segment, which must have one
         if abs(start.x - end.x) < 0.5:
             parts.append(f"L{end.x:.1f} {end.y:.1f}")
         else:
@@ -142,12 +142,12 @@ def _polygon(*corners: tuple[float, float]) -> str:
 
 
 def _undo_mark(at: Point) -> str:
-    """An arrow that goes back."""
+    """An arrow that points back."""
     return f"M{at.x - 5:.1f} {at.y:.1f}h7a3.5 3.5 0 0 1 0 7h-3M{at.x - 2:.1f} {at.y - 3:.1f}l-3 3l3 3"
 
 
 def _size(node: Node) -> Size:
-    """The room that a node's lines take in its shape."""
+    """The size that the lines of a node need in its shape."""
     widths = [_width(line, bold=number == 0) for number, line in enumerate(node.lines)]
     text = _LINE * len(widths)
     if node.kind is Kind.GATE:
@@ -158,7 +158,7 @@ def _size(node: Node) -> Size:
 
 
 def _diamond(widths: Sequence[float]) -> Size:
-    """The narrowest diamond, twice as high as its lines, that has room for each of them at its height."""
+    """The narrowest diamond, twice as high as its lines, that fits each line at its height."""
     half = _LINE * len(widths)
     wanted = 0.0
     for number, width in enumerate(widths):
@@ -168,7 +168,7 @@ def _diamond(widths: Sequence[float]) -> Size:
 
 
 def _shown(text: str) -> str:
-    """Text as it is, and nothing that the file would be read by."""
+    """Text escaped for XML."""
     return escape(clean(text))
 
 

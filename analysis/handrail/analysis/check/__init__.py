@@ -1,1 +1,1 @@
-"""The flow type-check: finds, before a template is stored, what would strand a flow or bypass a gate."""
+"""The flow type-check: finds errors of a template before it is stored, such as stranded flows and bypassed gates."""

@@ -1,9 +1,9 @@
-"""How much a template makes possible: how many facts of each type a flow can hold, and how many messages.
+"""Upper bounds of a template: how many facts of each type, and how many messages, a flow can have.
 
-Computed over the `graph` of the template, on the upper side: every way is taken at once. Three
-things bound a number: an event begins one run of each step that waits for it, a join runs once, and a rule ends or
-holds the flow once it has counted enough. How many messages one run of a step fans out into is told by its
-`max_outputs`, or by the join that counts them: a number, or a field whose contract says how large it may be.
+They are computed over the `graph` of the template, as if every branch were taken at once. Three rules bound a number:
+an event begins one run of each step that waits for it, a join runs once, and a rule ends or holds the flow once it has
+counted enough. The fan-out of one run of a step is bounded by its `max_outputs`, or by the join that counts the
+messages: a number, or a field with a maximum in its contract.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from handrail.mesh.template.specs import emits_of
 from handrail.v1 import template_pb2 as pb
 
 Bound = int | None
-"""A number that is never exceeded; None where nothing bounds it."""
+"""An upper bound; None if nothing bounds the number."""
 
 _LIMIT = re.compile(
     r"""\s* flow \s* \. \s* counts \s* \[ \s* (["']) (?P<type>[^"']+) \1 \s* \]
@@ -36,7 +36,7 @@ _NUMBERS = ("uint32", "uint64", "int32", "int64", "sint32", "sint64", "fixed32",
 
 
 class Bounds:
-    """The bounds of one template. An expression that does not compile bounds nothing: that is a finding of its own."""
+    """The bounds of one template. An expression that does not compile bounds nothing; it has a finding of its own."""
 
     def __init__(self, proto: pb.FlowTemplate, graph: FlowGraph, contracts: Contracts) -> None:
         self._proto = proto
@@ -48,10 +48,10 @@ class Bounds:
 
     @cached_property
     def limits(self) -> Mapping[str, int]:
-        """How many facts of a type there can be before a rule ends or holds the flow, by type.
+        """The maximum number of facts of a type until a rule ends or holds the flow, by type.
 
-        A rule is taken to limit a type if it looks at it, and does nothing but compare its `flow.counts` with a number,
-        or several of them with `||`.
+        A rule limits a type if it is evaluated at that type, and only compares its `flow.counts` with a number, or
+        several such comparisons joined by `||`.
         """
         limits: dict[str, int] = {}
         for rule in self._proto.rules:
@@ -65,10 +65,10 @@ class Bounds:
         return limits
 
     def facts(self, event: str) -> Bound:
-        """How many facts of a type a flow can hold."""
+        """The maximum number of facts of a type in a flow."""
         if event not in self._known:
             if event in self._under_way:
-                return None  # it follows from itself
+                return None  # the event can lead to itself
             self._under_way.add(event)
             bound = self._sum(event)
             self._under_way.discard(event)
@@ -79,10 +79,10 @@ class Bounds:
         return self._known[event]
 
     def certain(self, event: str) -> Bound:
-        """How many facts of a type there can be whatever agents do: `max_outputs` of every step on the way tells."""
+        """The maximum number of facts of a type, whatever agents do: from the `max_outputs` of all steps before it."""
         if event in self._certain:
             return self._certain[event]
-        self._certain[event] = None  # while it is told: what follows from itself has no bound
+        self._certain[event] = None  # during the computation: an event that leads to itself has no bound
         bounds: list[Bound] = [1 if event in self._graph.starts else 0]
         for index in self._emitters.get(event, ()):
             step = self._proto.steps[index]
@@ -92,14 +92,14 @@ class Bounds:
         return bound
 
     def runs(self, index: int) -> Bound:
-        """How many runs of a step there can be."""
+        """The maximum number of runs of a step."""
         step = self._proto.steps[index]
         if step.after_all:
             return 1
         return _added(self.facts(event) for event in step.after)
 
     def counted(self, join: pb.JoinInput) -> Bound:
-        """How many messages of its type an input of a join can wait for."""
+        """The maximum number of messages that an input of a join can wait for."""
         text = join.count.strip() or "1"
         if text.isascii() and text.isdecimal():
             return int(text)
@@ -113,7 +113,7 @@ class Bounds:
 
     @cached_property
     def unbounded_fan_outs(self) -> tuple[tuple[int, int], ...]:
-        """Inputs of joins, by step and position, whose number nothing bounds."""
+        """The inputs of joins, by step and position, without a bound on their number."""
         return tuple(
             (index, position)
             for index, step in enumerate(self._proto.steps)
@@ -123,7 +123,7 @@ class Bounds:
 
     @cached_property
     def most_messages(self) -> Bound:
-        """The messages of a flow in which every step answers at its first attempt; votes and undos come on top."""
+        """The maximum number of messages if all steps answer at the first attempt; without votes and undos."""
         gated = {gate.on for gate in self._proto.gates}
         emitted = set().union(*(emits_of(step) for step in self._proto.steps)) if self._proto.steps else set()
         facts = [self.facts(event) for event in sorted(emitted & self._graph.possible)]
@@ -132,7 +132,7 @@ class Bounds:
 
     @cached_property
     def fewest_messages(self) -> int:
-        """Messages that a flow needs at the least before a join with a number can run; 1 where there is none."""
+        """The minimum number of messages until a join with a fixed number can run; 1 without such a join."""
         numbers = [
             sum(int(join.count) for join in step.after_all if join.count.strip().isdecimal())
             for index, step in enumerate(self._proto.steps)
@@ -156,7 +156,7 @@ class Bounds:
         made = _added(self.runs(index) for index in self._emitters.get(event, ()))
         if made is None or (fan_out is None and made):
             return None
-        # A fan-out of what a join counts: as many as it waits for, however many runs they come from.
+        # A join counts this type: the fan-out is the number it waits for, no matter how many runs produce it.
         return begun + (max(made, fan_out or 1) if made else 0)
 
     @cached_property
@@ -170,9 +170,10 @@ class Bounds:
 
     @cached_property
     def _fanned(self) -> Mapping[str, Bound]:
-        """How many messages of a type one run may fan out into, for the types that joins count, and those before them.
+        """The maximum fan-out of one run by type, for the types that joins count and the types before them.
 
-        The way back from a counted input ends where the flow begins, at a join, and at the event that tells the number.
+        The way back from a counted input ends at the beginning of the flow, at a join, and at the event that has the
+        number.
         """
         fanned: dict[str, Bound] = {}
         for step in self._proto.steps:
@@ -213,7 +214,7 @@ def _added(bounds: Iterable[Bound]) -> Bound:
 
 
 def _field(contracts: Contracts, message_type: str, path: str) -> FieldDescriptor | None:
-    """The field that a path leads to; None where there is none."""
+    """The field that a path leads to, or None."""
     names = ["".join(name.split()) for name in path.split(".")]
     if not contracts.knows(message_type):
         return None
@@ -226,7 +227,7 @@ def _field(contracts: Contracts, message_type: str, path: str) -> FieldDescripto
 
 
 def _largest(field: FieldDescriptor, *, counts_items: bool) -> Bound:
-    """The largest value, or the greatest number of items, that the field's own rules allow."""
+    """The largest value, or the largest number of items, that the rules of the field allow."""
     rules = rules_of(field)
     if counts_items:
         return rules.repeated.max_items if rules.repeated.HasField("max_items") else None

@@ -1,4 +1,4 @@
-"""The codes of the flow type-check. A code keeps its meaning for ever; a new kind of finding gets a new code."""
+"""The codes of the flow type-check. A code never changes its meaning; a new kind of finding gets a new code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WARNING = Severity.SEVERITY_WARNING
 
 
 class Code(NamedTuple):
-    """What a kind of finding is called, whether it stands in the way, and what to do about it in general."""
+    """A kind of finding: its title, its severity, and the general remedy."""
 
     title: str
     severity: Severity.ValueType
@@ -72,7 +72,7 @@ CODES: Mapping[str, Code] = {
     "HR024": Code(
         "expiry that never comes", _WARNING, "remove expires_after, or set on_expiry to something else than WAIT"
     ),
-    "HR025": Code("requester field that is no text", _ERROR, "name a single string field of the proposal"),
+    "HR025": Code("requester field that is not text", _ERROR, "name a single string field of the proposal"),
     "HR026": Code("requester field without use", _WARNING, "set not_the_requester, or remove requester_field"),
     "HR027": Code("condition that does not type-check", _ERROR, "correct the expression"),
     "HR028": Code("time longer than the flow may take", _WARNING, "shorten it, or raise the deadline of the flow"),
@@ -103,10 +103,10 @@ CODES: Mapping[str, Code] = {
         "add `flow.proposals['…']` of the type to what the condition reads of its facts",
     ),
 }
-"""Every code, with its title, its severity and what to do."""
+"""All codes, with title, severity and remedy."""
 
 
 def finding(code: str, path: str, text: str, remedy: str = "") -> Finding:
-    """A finding of this code at this place; the remedy is that of its code unless there is a better one."""
+    """A finding of this code at this place. The default remedy is that of the code."""
     known = CODES[code]
     return Finding(code=code, severity=known.severity, path=path, text=text, remedy=remedy or known.remedy)

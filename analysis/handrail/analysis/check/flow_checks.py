@@ -1,4 +1,4 @@
-"""The part of the flow type-check that looks at the template as a whole: what can follow from what."""
+"""The checks of the template as a whole: which events can follow from which."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from handrail.v1 import template_pb2 as pb
 
 
 def check_beginning(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
-    """Beginnings that recur, or that a gate would guard in vain."""
+    """First events that steps also emit, or that have a gate without effect."""
     for index, event in enumerate(proto.starts_with):
         if any(event in step.emits for step in proto.steps):
             yield finding("HR014", f"starts_with[{index}]", f"{cut(event)} begins a flow, and a step emits it")
@@ -27,7 +27,7 @@ def check_beginning(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Fin
 
 
 def check_steps(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
-    """Steps that nothing triggers."""
+    """Steps that no event can trigger."""
     undone = {event for step in proto.steps for event in step.undo.emits}
     for index, step in enumerate(proto.steps):
         waits = [(f"steps[{index}].after[{position}]", event) for position, event in enumerate(step.after)]
@@ -42,7 +42,7 @@ def check_steps(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding
 
 
 def check_end(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
-    """Ends that can't be reached."""
+    """Completing events that can't be reached."""
     for index, event in enumerate(proto.completes_with):
         if event not in graph.possible:
             why = "no step that can be reached emits it" if event in graph.emitted else "no step emits it"
@@ -50,7 +50,7 @@ def check_end(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
 
 
 def check_answers(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
-    """Events after which nothing goes on: they strand the flow, or it completes without them."""
+    """Events that no step continues from: they strand the flow, or the flow completes without them."""
     dead_ends = set(graph.dead_ends())
     heeded = graph.completes | graph.waited_for | graph.watched | {STEP_COMPLETED}
     for index, event in dead_ends:
@@ -63,7 +63,7 @@ def check_answers(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Findi
 
 
 def check_gates(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
-    """Gates on what nobody proposes."""
+    """Gates on types that no step proposes."""
     for index, gate in enumerate(proto.gates):
         if gate.on not in graph.starts and not any(gate.on in step.emits for step in proto.steps):
             yield finding("HR009", f"gates[{index}].on", f"gate {gate.name} guards {cut(gate.on)}, which no step emits")
@@ -85,7 +85,7 @@ def check_irreversible(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.
 
 
 def check_cycles(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds) -> Iterator[pb.Finding]:
-    """Steps that can go round without a rule that counts the rounds."""
+    """Cycles of steps without a rule that counts the rounds."""
     for cycle in graph.cycles:
         if graph.goes_round(cycle, bounds.limits):
             names = ", ".join(proto.steps[index].name for index in sorted(cycle))
@@ -95,7 +95,7 @@ def check_cycles(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds) -> It
 
 
 def check_size(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds) -> Iterator[pb.Finding]:
-    """Flows that can hold, or need, more messages than a flow can have."""
+    """Templates of flows that may have, or need, more messages than a flow can hold."""
     for index, position in bounds.unbounded_fan_outs:
         join = proto.steps[index].after_all[position]
         path = f"steps[{index}].after_all[{position}].count"
@@ -113,10 +113,10 @@ def check_size(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds) -> Iter
 
 
 def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds, contracts: Contracts) -> Iterator[pb.Finding]:
-    """Joins that name an input twice, don't say how many they wait for, wait for too many, or can't tell how many."""
+    """Joins that name an input twice, lack a count, wait for too many messages, or have a count that may be unknown."""
     facts = frozenset(filter(contracts.knows, fact_types(proto)))
     for index, step in enumerate(proto.steps):
-        # The join looks again at each of its inputs: one of them may tell how many there are of another.
+        # The join is evaluated at each of its inputs: one input may hold the count of another.
         inputs = frozenset(join.type for join in step.after_all)
         seen: set[str] = set()
         for position, join in enumerate(step.after_all):
@@ -149,7 +149,7 @@ def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds, contra
 
 
 def check_starvation(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Finding]:
-    """Joins that one input reaches on a way on which another never comes. A count says that it does."""
+    """Joins with one input on a branch where another never comes. An explicit count says that it does."""
     for index, step in enumerate(proto.steps):
         for position, join in enumerate(step.after_all):
             if join.count.strip() or join.type not in graph.possible:

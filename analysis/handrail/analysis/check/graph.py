@@ -1,7 +1,7 @@
-"""What a template makes possible: which events can follow which, and where a flow can come to rest.
+"""The possibilities of a template: which events can follow which, and where a flow can stop.
 
-Everything here is about what may happen, not what will: a step is taken to be able to answer with any of the messages
-it emits, and with that one alone; a join to be complete once each of its inputs is possible.
+The graph shows what may happen, not what will: a step may answer with any one of the messages it emits, and only that
+one; a join counts as complete once each of its inputs is possible.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from handrail.mesh.template.specs import APPROVAL_REFUSED, emits_of
 from handrail.v1 import template_pb2 as pb
 
 BEGINNING = -1
-"""Stands for the beginning of the flow where a step is named by its position."""
+"""Represents the beginning of the flow among the positions of steps."""
 
 
 class FlowGraph:
-    """Steps and the events between them. Steps are known by their position in the template."""
+    """The steps, and the events between them. Steps are identified by their position in the template."""
 
     def __init__(self, proto: pb.FlowTemplate) -> None:
         self._after = tuple(frozenset(step.after) for step in proto.steps)
@@ -26,22 +26,22 @@ class FlowGraph:
         self.starts = frozenset(proto.starts_with)
         self.completes = frozenset(proto.completes_with)
         self.refusable = frozenset(gate.on for gate in proto.gates if goes_on(gate))
-        """Types whose refusal lets the flow go on: whoever emits one can be answered with ApprovalRefused."""
+        """Types with a gate that lets the flow continue after a refusal: ApprovalRefused may follow them."""
         self.watched = frozenset(event for rule in proto.rules for event in rule.on)
         """Events at which a rule is evaluated."""
         self.waits = tuple(after | joins for after, joins in zip(self._after, self._joins, strict=True))
-        """What each step waits for."""
+        """The events that each step waits for."""
         self.outcomes = tuple(self._outcomes(step) for step in proto.steps)
-        """What can follow from each step: what it emits, and the refusal of it."""
+        """The events that can follow from each step: the emitted ones, and their refusals."""
 
     @cached_property
     def emitted(self) -> frozenset[str]:
-        """Every event that the template lets happen, reachable or not."""
+        """All events that the template mentions as outcomes, reachable or not."""
         return self.starts.union(*self.outcomes)
 
     @cached_property
     def possible(self) -> frozenset[str]:
-        """Every event that can happen in a flow from its beginning on."""
+        """All events that can happen in a flow."""
         return self.possible_without("")
 
     @cached_property
@@ -55,19 +55,19 @@ class FlowGraph:
 
     @cached_property
     def waited_for(self) -> frozenset[str]:
-        """Every event that a step waits for."""
+        """All events that a step waits for."""
         return frozenset[str]().union(*self.waits)
 
     @cached_property
     def stuck(self) -> frozenset[str]:
-        """Every event after which a flow can come to rest without being complete.
+        """All events after which a flow can stop without being complete.
 
-        Nothing follows on it but what is stuck itself: each of the steps that wait for it can answer so. A join is
-        taken to have its other inputs, and an event that only a rule looks at to end the flow.
+        Only stuck events can follow: each of the steps that wait for such an event can answer with one. Joins count as
+        having their other inputs, and an event that only a rule is evaluated at counts as an end.
         """
         waiters = {event: len(self._waiters.get(event, ())) for event in self.emitted - self.completes}
         stuck: set[str] = set()
-        resting: set[int] = set()  # steps that can answer with what is stuck
+        resting: set[int] = set()  # steps that can answer with a stuck event
         new = [event for event, count in waiters.items() if not count and event not in self.watched]
         while new:
             event = new.pop()
@@ -81,9 +81,9 @@ class FlowGraph:
         return frozenset(stuck)
 
     def dead_ends(self) -> Iterator[tuple[int, str]]:
-        """The answers that can leave a flow stranded: a step, or BEGINNING, and the event.
+        """The answers that can strand a flow: the step, or BEGINNING, and the event.
 
-        They are the last events of the ways on which every other branch can come to rest too.
+        They are the last events of the branches on which all other branches can stop as well.
         """
         waiting = [(BEGINNING, event) for event in sorted(self.starts & self.stuck)]
         seen = set(waiting)
@@ -97,18 +97,18 @@ class FlowGraph:
                 seen.update(new)
 
     def possible_without(self, missing: str) -> frozenset[str]:
-        """Every event that can happen in a flow in which one event never does."""
+        """All events that can happen in a flow without one event."""
         return self.possible_among(self.emitted - {missing})
 
     def can_come_without(self, event: str, missing: str) -> bool:
-        """Whether there is a way for a flow on which one event comes and another never does, however long one waits.
+        """Whether a flow can reach one event without ever reaching another.
 
-        A step gives one answer, and that alone. What is answered by a step whose every answer leads to the missing
-        event leads there too; a join is taken to have its other inputs.
+        A step gives only one answer. If all answers of a step lead to the missing event, its trigger leads there too;
+        joins count as having their other inputs.
         """
         leads: set[str] = set()
         new = frozenset({missing})
-        certain: set[int] = set()  # steps whose every answer leads to it
+        certain: set[int] = set()  # steps with only answers that lead to it
         while new:
             leads |= new
             certain |= {index for index, outcomes in enumerate(self.outcomes) if outcomes <= leads}
@@ -116,7 +116,7 @@ class FlowGraph:
         return event not in leads and event in self.possible_among(self.emitted - leads)
 
     def possible_among(self, allowed: frozenset[str]) -> frozenset[str]:
-        """Every event that can happen in a flow in which no others do."""
+        """All events that can happen in a flow with only the allowed events."""
         lacking = [set(joins) for joins in self._joins]
         possible: set[str] = set()
         new = set(self.starts & allowed)
@@ -131,7 +131,7 @@ class FlowGraph:
 
     @cached_property
     def cycles(self) -> tuple[frozenset[int], ...]:
-        """The sets of steps that can trigger one another again and again."""
+        """The sets of steps that can trigger one another repeatedly."""
         after = {index: self._downstream(index) for index in range(len(self.outcomes))}
         found: dict[frozenset[int], None] = {}
         for index, reached in after.items():
@@ -140,7 +140,7 @@ class FlowGraph:
         return tuple(found)
 
     def goes_round(self, cycle: frozenset[int], limited: Collection[str]) -> bool:
-        """Whether the steps of a cycle can still trigger one another for ever where some events are limited."""
+        """Whether the steps of a cycle can still trigger one another forever if some events are limited."""
         left = set(cycle)
         while left:
             ends = {index for index in left if not left & self._followers(self.outcomes[index].difference(limited))}
@@ -150,9 +150,9 @@ class FlowGraph:
         return False
 
     def can_repeat(self, event: str) -> bool:
-        """Whether more than one event of a type can come about in a flow, apart from several by one run of a step.
+        """Whether a flow can have more than one event of a type, apart from several by one run of a step.
 
-        Two steps that emit it count as two, though a flow may take but one of the ways: who joins has to say so.
+        Two steps that emit it count as two, although a flow may take only one of the branches: the join must say so.
         """
         sources = self._sources({event})
         return len(sources) > 1 or not sources.isdisjoint(self._repeated)
@@ -180,17 +180,17 @@ class FlowGraph:
         return _inverse((*self.outcomes, self.starts))
 
     def _sources(self, events: Iterable[str]) -> set[int]:
-        """The steps that any of these events can come from, and BEGINNING."""
+        """The steps, and BEGINNING, that any of these events can come from."""
         found = {index for event in events for index in self._emitters.get(event, ())}
         return {BEGINNING if index == len(self.outcomes) else index for index in found}
 
     @cached_property
     def _successors(self) -> list[set[int]]:
-        """The steps that each step can trigger again and again; a join runs once."""
+        """The steps that each step can trigger repeatedly; a join runs once."""
         return [self._followers(outcomes) for outcomes in self.outcomes]
 
     def _followers(self, events: Iterable[str]) -> set[int]:
-        """The steps of which each of these events begins a run."""
+        """The steps that any of these events triggers on its own."""
         return {index for event in events for index in self._triggers.get(event, ())}
 
     @cached_property
@@ -220,5 +220,5 @@ def _inverse(events_of: Iterable[Iterable[str]]) -> dict[str, list[int]]:
 
 
 def goes_on(gate: pb.Gate) -> bool:
-    """Whether the flow goes on when what the gate guards is refused."""
+    """Whether the flow continues after a refusal at this gate."""
     return gate.on_reject in (pb.REJECT_ACTION_UNSPECIFIED, pb.REJECT_ACTION_CONTINUE)

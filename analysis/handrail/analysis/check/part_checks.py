@@ -1,4 +1,4 @@
-"""The part of the flow type-check that looks at one name, one expression or one setting at a time."""
+"""The checks of single names, expressions and settings."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED, Terms
 from handrail.v1 import template_pb2 as pb
 
 MAX_EXPRESSIONS = 200
-"""How many expressions a template can have, a rule counted for each event it looks at: each takes milliseconds to
-compile, and a coordinator compiles all of them when it starts."""
+"""The maximum number of expressions of a template; a rule counts once per event that it names. Each takes milliseconds
+to compile, and a coordinator compiles all of them at start-up."""
 
 MAX_DURATION = timedelta(days=366)
-"""What every duration of a template is bounded by, whichever field it stands in."""
+"""The upper bound of all durations in a template."""
 
 
 class NamedType(NamedTuple):
-    """A message type where the template names it, and which of Handrail's own types may stand there."""
+    """A message type at one place of the template, with the types of Handrail that are allowed there."""
 
     path: str
     full_name: str
@@ -36,7 +36,7 @@ class NamedType(NamedTuple):
 
 
 def named_types(proto: pb.FlowTemplate) -> Iterator[NamedType]:
-    """Every message type that the template names, in its order."""
+    """All message types that the template names, in order."""
     none, completion, refusal = frozenset[str](), frozenset({STEP_COMPLETED}), frozenset({APPROVAL_REFUSED})
     yield from _listed("starts_with", proto.starts_with, none)
     yield from _listed("completes_with", proto.completes_with, completion)
@@ -53,7 +53,7 @@ def named_types(proto: pb.FlowTemplate) -> Iterator[NamedType]:
 
 
 def check_contract(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
-    """The rules in the template's own contract, and the one bound on all its durations."""
+    """Broken rules of the template's contract, and durations beyond the bound."""
     told: set[str] = set()
     for violation in contracts.violations(proto):
         told.add(violation.field)
@@ -64,7 +64,7 @@ def check_contract(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.
 
 
 def check_size(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
-    """More expressions than can be compiled in passing."""
+    """Too many expressions to compile quickly."""
     expressions = sum(bool(gate.when) for gate in proto.gates) + sum(len(rule.on) for rule in proto.rules)
     expressions += sum(not join.count.isdecimal() for step in proto.steps for join in step.after_all if join.count)
     if expressions > MAX_EXPRESSIONS:
@@ -92,7 +92,7 @@ def check_types(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Fin
 
 
 def check_names(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
-    """Names that are used twice, and agents that have a name of ours."""
+    """Duplicate names, and agents with a reserved name."""
     for part in ("steps", "gates", "rules"):
         seen: dict[str, int] = {}
         for index, named in enumerate(getattr(proto, part)):
@@ -103,7 +103,7 @@ def check_names(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
     agents += [(f"steps[{index}].agent", step.agent) for index, step in enumerate(proto.steps)]
     for path, agent in agents:
         if agent in RESERVED:
-            yield finding("HR005", path, f"no agent can be called {agent}: it is a name of Handrail's own")
+            yield finding("HR005", path, f"no agent can have the name {agent}: Handrail reserves it")
 
 
 def check_effects(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
@@ -125,7 +125,7 @@ def check_gates(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Fin
         if not waits and not gate.HasField("expires_after"):
             yield finding("HR023", path, f"gate {gate.name} asks people and does not say how long they have")
         if waits and gate.HasField("expires_after"):
-            yield finding("HR024", f"{path}.expires_after", f"gate {gate.name} waits for ever, whatever this says")
+            yield finding("HR024", f"{path}.expires_after", f"gate {gate.name} waits forever: this has no effect")
         if not contracts.knows(gate.on):
             continue
         if gate.when.strip():
@@ -138,7 +138,7 @@ def check_gates(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Fin
 
 
 def check_rules(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
-    """Conditions of rules, for each of the events they are evaluated at."""
+    """Conditions of rules, at each of the events they name."""
     terms = Terms.of(proto, contracts).known()
     for index, rule in enumerate(proto.rules):
         path, told = f"rules[{index}].when", set[str]()
@@ -153,7 +153,7 @@ def check_rules(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Fin
 
 
 def check_own_type(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:
-    """Gates that look at the facts of a gated type, and not at those that are proposed."""
+    """Gates that read the facts of a gated type, but not its proposals."""
     terms, gated = Terms.of(proto, contracts).known(), {gate.on for gate in proto.gates}
     for index, gate in enumerate(proto.gates):
         if not gate.when.strip() or not contracts.knows(gate.on):
@@ -161,7 +161,7 @@ def check_own_type(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.
         try:
             reads = set(terms.parse(gate.when, [gate.on]).reads(gate.on))
         except PolicyError:
-            continue  # a finding of its own
+            continue  # reported by another check
         added = {name for table, name in reads if table in (COUNTS, FACTS)} & gated
         for name in sorted(added - {name for table, name in reads if table == PROPOSALS}):
             text = f"gate {gate.name} looks at how many {name} there are: those that wait for people are not among them"
@@ -169,7 +169,7 @@ def check_own_type(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.
 
 
 def check_times(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
-    """Times that are longer than the whole flow may take."""
+    """Durations longer than the deadline of the flow."""
     deadline = bounded(proto.deadline)
     bounds = [(f"steps[{index}].timeout", step.timeout) for index, step in enumerate(proto.steps)]
     bounds += [
@@ -196,7 +196,7 @@ def _seconds(duration: timedelta) -> str:
 
 
 def _condition(path: str, policy: Policy, contracts: Contracts) -> Iterator[pb.Finding]:
-    """What is to be said of a condition that compiles."""
+    """The findings on a condition that compiles."""
     if policy.problem:
         yield finding("HR027", path, f'"{cut(policy.text)}": {policy.problem}')
     for read in policy.numbers:

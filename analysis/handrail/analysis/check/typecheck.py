@@ -1,8 +1,8 @@
-"""The flow type-check: finds, before a template is stored, what would strand a flow, bypass a gate or surprise people.
+"""The flow type-check: finds errors of a template before it is stored.
 
-It looks at the template and the contracts of the messages it names, and at nothing else; so it runs in CI as well as in
-the coordinator. What it says of the flow as a whole is about what may happen (`graph`), and how often
-(`bounds`); that a step fans out into several messages of one type is told by the join that counts them.
+It reads only the template and the contracts of the messages it names, so it runs in CI as well as in the coordinator.
+Its findings on the flow as a whole are about what may happen (`graph`) and how often (`bounds`). A join with a count
+shows that a step fans out into several messages of one type.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from handrail.v1.template_pb2 import Finding, FlowTemplate
 __all__ = ["CODES", "Code", "check"]
 
 MAX_FINDINGS = 100
-"""How many findings one check gives at most: nobody reads more, and the next run gives what is left."""
+"""The maximum number of findings of one check: nobody reads more, and the next run reports the rest."""
 
 _TOO_LARGE = ("[repeated.max_items]", "[string.max_len]")
 
 
 def check(proto: FlowTemplate, contracts: Contracts) -> list[Finding]:
-    """What is wrong with a template, or may be: errors first, then by code and place. Empty where all is well."""
+    """The errors and warnings of a template: errors first, then by code and place. Empty if there are none."""
     broken = [*part_checks.check_contract(proto, contracts), *part_checks.check_size(proto)]
     if any(found.code == "HR029" or found.text.endswith(_TOO_LARGE) for found in broken):
-        return broken  # the rest of the check is bounded by these very limits
+        return broken  # the other checks rely on these limits
     findings = [*broken, *_all(proto, contracts)]
     return sorted(findings, key=lambda found: (-found.severity, found.code, found.path))
 

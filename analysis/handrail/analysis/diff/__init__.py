@@ -1,1 +1,1 @@
-"""What changes from one template to another, in sentences."""
+"""The changes from one template to another, as sentences for people."""

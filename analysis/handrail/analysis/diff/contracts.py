@@ -1,4 +1,4 @@
-"""What changes in the contracts of the messages that two templates name, in sentences."""
+"""The changes of the contracts of the messages that two templates name, as sentences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCALARS = {
 
 
 def contract_changes(old: Template, new: Template) -> Iterator[Change]:
-    """The changes to messages and enums that both versions refer to; what is new or gone, the template itself says."""
+    """The changes of messages and enums that both versions refer to. Added and removed ones show in the template."""
     was, now = (template.contracts.definitions(template.message_types) for template in (old, new))
     for full_name in sorted(was.keys() & now.keys()):
         before, after = was[full_name], now[full_name]
@@ -41,7 +41,7 @@ def _message_changes(old: Descriptor, new: Descriptor) -> Iterator[Change]:
     for number in sorted({*old.fields_by_number, *new.fields_by_number}):
         was, now = old.fields_by_number.get(number), new.fields_by_number.get(number)
         if now is None and was is not None:
-            yield Change(f"{path}.{was.name}", f"{name} has no field {was.name} ({_type(was)}) any more.")
+            yield Change(f"{path}.{was.name}", f"{name} no longer has a field {was.name} ({_type(was)}).")
         elif was is None and now is not None:
             yield Change(f"{path}.{now.name}", f"{name} has a new field {now.name} ({_type(now)}).")
         elif was is not None and now is not None:
@@ -53,7 +53,7 @@ def _message_changes(old: Descriptor, new: Descriptor) -> Iterator[Change]:
 
 def _field_changes(name: str, old: FieldDescriptor, new: FieldDescriptor) -> Iterator[str]:
     if old.name != new.name:
-        yield f"Field {old.name} of {name} is called {new.name}: conditions and JSON know it by its new name alone."
+        yield f"Field {old.name} of {name} is renamed to {new.name}: conditions and JSON must use the new name."
     if _type(old) != _type(new):
         yield f"Field {new.name} of {name} is {_type(new)} instead of {_type(old)}."
     was, now = _oneof(old), _oneof(new)
@@ -71,7 +71,7 @@ def _enum_changes(old: EnumDescriptor, new: EnumDescriptor) -> Iterator[Change]:
     for each in _only(now, was):
         yield Change(f"{path}.{each}", f"Enum {new.full_name} has a new value {each} ({now[each]}).")
     for each in _only(was, now):
-        yield Change(f"{path}.{each}", f"Enum {new.full_name} has no value {each} ({was[each]}) any more.")
+        yield Change(f"{path}.{each}", f"Enum {new.full_name} no longer has a value {each} ({was[each]}).")
     for each in was.keys() & now.keys():
         if was[each] != now[each]:
             yield Change(f"{path}.{each}", f"{each} of enum {new.full_name} is {now[each]} instead of {was[each]}.")
@@ -83,7 +83,7 @@ def _only(these: Iterable[str], others: Iterable[str]) -> list[str]:
 
 
 def _type(field: FieldDescriptor) -> str:
-    """A field's type as a .proto spells it."""
+    """The type of a field as written in a .proto file."""
     refers = field.message_type or field.enum_type
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         key, value = (field.message_type.fields_by_name[each] for each in ("key", "value"))
@@ -96,7 +96,7 @@ def _type(field: FieldDescriptor) -> str:
 
 
 def _oneof(field: FieldDescriptor) -> str:
-    """The oneof that a field is in; one that `optional` makes is none."""
+    """The oneof of a field; ignores the synthetic one of `optional`."""
     oneof = field.containing_oneof
     return "" if oneof is None or oneof.name == f"_{field.name}" else f"oneof {oneof.name}"
 

@@ -1,4 +1,4 @@
-"""What changes in the gates and rules of a template, in sentences."""
+"""The changes of the gates and rules of a template, as sentences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ON_EXPIRY = {
     ExpiryAction.EXPIRY_ACTION_REJECT: ("it counts as refused", "it counted as refused"),
     ExpiryAction.EXPIRY_ACTION_APPROVE: ("it counts as approved", "it counted as approved"),
     ExpiryAction.EXPIRY_ACTION_ESCALATE: ("a person is asked what to do", "a person was asked what to do"),
-    ExpiryAction.EXPIRY_ACTION_WAIT: ("it waits for ever", "it waited for ever"),
+    ExpiryAction.EXPIRY_ACTION_WAIT: ("it waits forever", "it waited forever"),
 }
 _ON_REJECT = {
     RejectAction.REJECT_ACTION_CONTINUE: ("the flow goes on with the refusal", "the flow went on with the refusal"),
@@ -40,7 +40,7 @@ def gate_changes(old: Template, new: Template, names: Names) -> Iterator[Change]
     """The changes, gate by gate."""
     pairs = pair(old.gates, new.gates, lambda gate: (replace(gate, name="", when=None), _when(gate)))
     for was, now in pairs.renamed:
-        yield Change(f"gates.{now}", f"Gate {was} is called {now}.")
+        yield Change(f"gates.{now}", f"Gate {was} is renamed to {now}.")
     for gate in pairs.gone:
         yield Change(f"gates.{gate.name}", _gate_gone(gate, new, names))
     for gate in pairs.new:
@@ -54,7 +54,7 @@ def rule_changes(old: Template, new: Template, names: Names) -> Iterator[Change]
     """The changes, rule by rule."""
     pairs = pair(old.rules, new.rules, lambda rule: (rule.on, rule.when.text.strip(), rule.then))
     for was, now in pairs.renamed:
-        yield Change(f"rules.{now}", f"Rule {was} is called {now}.")
+        yield Change(f"rules.{now}", f"Rule {was} is renamed to {now}.")
     for rule in pairs.gone:
         when = f"{names.any_of(rule.on)} with {_quoted(rule.when.text)}"
         text = f"Rule {rule.name} is gone (it was: at each {when}): {_THEN[rule.then][1]}."
@@ -93,8 +93,8 @@ def _gate_differences(old: GateSpec, new: GateSpec, names: Names) -> Iterator[tu
     if old.quorum != new.quorum:
         yield "approvers.quorum", f"{gate} needs {people(new.quorum)} to approve instead of {people(old.quorum)}."
     if old.not_the_requester != new.not_the_requester:
-        may = "may not vote any more" if new.not_the_requester else "may vote too"
-        yield "approvers.not_the_requester", f"{gate}: who asked {may}."
+        may = "may no longer vote" if new.not_the_requester else "may vote too"
+        yield "approvers.not_the_requester", f"{gate}: the requester {may}."
     if old.requester_field != new.requester_field:
         now, before = (_requester(each) for each in (new, old))
         yield "approvers.requester_field", f"{gate} takes {now} for the requester instead of {before}."
@@ -145,7 +145,7 @@ class _Moved(NamedTuple):
 
 
 def _moved(was: str, now: str) -> _Moved | None:
-    """How a threshold moved, where nothing but its number changed."""
+    """The move of a threshold, if only its number changed; else None."""
     old, new = _THRESHOLD.fullmatch(was), _THRESHOLD.fullmatch(now)
     if old is None or new is None or (old["what"], old["sign"]) != (new["what"], new["sign"]):
         return None

@@ -1,4 +1,4 @@
-"""Pairing the parts of two templates by name: what is new, gone, kept, or has but another name."""
+"""Pairs the parts of two templates by name: new, removed, kept, or only renamed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that changes for flows: where it is said, `steps.pay.timeout`, and a sentence."""
+    """One change for flows: its path, such as `steps.pay.timeout`, and a sentence."""
 
     path: str
     text: str
@@ -20,7 +20,7 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs(Generic[Part]):
-    """The parts of two templates beside each other, in the order of the templates."""
+    """The parts of two templates, paired, in the order of the templates."""
 
     gone: tuple[Part, ...]
     new: tuple[Part, ...]
@@ -29,7 +29,7 @@ class Pairs(Generic[Part]):
 
 
 def pair(old: Mapping[str, Part], new: Mapping[str, Part], like: Callable[[Part], object]) -> Pairs[Part]:
-    """Pair parts by name; what is gone under one name and there under another, else alike, is renamed."""
+    """Pairs parts by name. A removed and a new part that differ only in their names are a renamed part."""
     gone = {name: part for name, part in old.items() if name not in new}
     added = {name: part for name, part in new.items() if name not in old}
     renamed = []

@@ -1,4 +1,4 @@
-"""How sentences about templates are put: names, numbers, durations and enumerations as people read them."""
+"""Phrases for sentences about templates: names, numbers, durations and enumerations for people."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ def enumerated(words: Iterable[str], conjunction: str = "and") -> str:
 
 
 def article(word: str) -> str:
-    """The word with "a" or "an" before it, as far as its first letter tells."""
+    """The word with "a" or "an" before it, chosen by its first letter."""
     return f"{'an' if word[:1] in 'AEIOUaeiou' else 'a'} {word}"
 
 
 class Names:
-    """Message types by their last name where that is clear, else by their full one."""
+    """Short names of message types if they are unique, else full names."""
 
     def __init__(self, full_names: Iterable[str]) -> None:
         names = set(full_names)
         self._shared = Counter(name.rpartition(".")[2] for name in names)
 
     def short(self, full_name: str) -> str:
-        """One name."""
+        """The name of one type."""
         last = full_name.rpartition(".")[2]
         return full_name if self._shared[last] > 1 else last
 
     def any_of(self, full_names: Iterable[str]) -> str:
-        """A or B."""
+        """Several types joined by "or"."""
         return enumerated(map(self.short, full_names), "or")
 
     def all_of(self, full_names: Iterable[str]) -> str:
-        """A and B."""
+        """Several types joined by "and"."""
         return enumerated(map(self.short, full_names))

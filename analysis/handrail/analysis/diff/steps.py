@@ -1,4 +1,4 @@
-"""What changes in the steps of a template, in sentences."""
+"""The changes of the steps of a template, as sentences."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from handrail.v1.template_pb2 import Effect, FailureAction
 
 _DOES = {
     Effect.EFFECT_NONE: "It changes nothing outside.",
-    Effect.EFFECT_UNDOABLE: "What it does can be undone.",
-    Effect.EFFECT_IRREVERSIBLE: "What it does can't be undone.",
+    Effect.EFFECT_UNDOABLE: "Its effect can be undone.",
+    Effect.EFFECT_IRREVERSIBLE: "Its effect can't be undone.",
 }
 _EFFECT = {
     Effect.EFFECT_NONE: "is declared to change nothing outside",
-    Effect.EFFECT_UNDOABLE: "is declared to do what can be undone",
-    Effect.EFFECT_IRREVERSIBLE: "is declared to do what can't be undone",
+    Effect.EFFECT_UNDOABLE: "is declared to have an undoable effect",
+    Effect.EFFECT_IRREVERSIBLE: "is declared to have an irreversible effect",
 }
 _ON_FAILURE = {
     FailureAction.FAILURE_ACTION_ESCALATE: ("a person is asked", "a person was asked"),
@@ -38,7 +38,7 @@ def step_changes(old: Template, new: Template, names: Names) -> Iterator[Change]
     """The changes, step by step."""
     pairs = pair(old.steps, new.steps, _likeness)
     for was, now in pairs.renamed:
-        yield Change(f"steps.{now}", f"Step {was} is called {now}.")
+        yield Change(f"steps.{now}", f"Step {was} is renamed to {now}.")
     for step in pairs.gone:
         yield Change(f"steps.{step.name}", _gone(step, new, names))
     for step in pairs.new:
@@ -48,7 +48,7 @@ def step_changes(old: Template, new: Template, names: Names) -> Iterator[Change]
 
 
 def _likeness(step: StepSpec) -> object:
-    """What a step is, apart from its name."""
+    """Everything of a step except its name."""
     return replace(step, name="", joins=()), _counts(step)
 
 
@@ -75,13 +75,13 @@ def _new(step: StepSpec, names: Names) -> str:
 
 def _gone(step: StepSpec, new: Template, names: Names) -> str:
     after = names.any_of(step.after) if step.after else _joined(_counts(step), names)
-    text = f"Step {step.name} is gone: nothing is asked of agent {step.agent} after {after} any more."
+    text = f"Step {step.name} is gone: agent {step.agent} is no longer asked after {after}."
     missing = [each for each in step.emits if each != STEP_COMPLETED and not new.emitters_of(each)]
-    return f"{text} Nobody answers {names.any_of(missing)} any more." if missing else text
+    return f"{text} Nobody answers {names.any_of(missing)} any longer." if missing else text
 
 
 def _joined(counts: dict[str, str], names: Names) -> str:
-    """What a join waits for: a Planned and 3 Measured."""
+    """The inputs of a join: a Planned and 3 Measured."""
     return enumerated(_times_of(count, names.short(each)) for each, count in counts.items())
 
 
@@ -157,7 +157,7 @@ class _Compared:
         for each in sorted(new.emits - old.emits):
             yield self._change("emits", f"{step} may answer {self._names.short(each)}.")
         for each in sorted(old.emits - new.emits):
-            yield self._change("emits", f"{step} may not answer {self._names.short(each)} any more.")
+            yield self._change("emits", f"{step} may no longer answer {self._names.short(each)}.")
         if old.max_outputs != new.max_outputs:
             now, before = (_messages(each.max_outputs) for each in (new, old))
             yield self._change("max_outputs", f"{step} may answer with {now} instead of {before}.")
@@ -185,10 +185,10 @@ class _Compared:
         name = self._new.name
         if old is None or new is None:
             if new is not None:
-                text = f"Agent {self._new.agent} undoes what step {name} did, within {spoken(new.timeout)}."
+                text = f"Agent {self._new.agent} undoes the effect of step {name}, within {spoken(new.timeout)}."
                 yield self._change("undo", text)
             elif old is not None:
-                yield self._change("undo", f"Nobody undoes what step {name} did any more.")
+                yield self._change("undo", f"Nobody undoes the effect of step {name} any longer.")
             return
         if old.timeout != new.timeout:
             text = f"The undo of step {name} may take {spoken(new.timeout)} instead of {spoken(old.timeout)}."
@@ -197,5 +197,5 @@ class _Compared:
         for each in sorted(new.emits - old.emits):
             yield self._change("undo.emits", f"The undo of step {name} may be reported by {self._names.short(each)}.")
         for each in sorted(old.emits - new.emits):
-            text = f"The undo of step {name} may not be reported by {self._names.short(each)} any more."
+            text = f"The undo of step {name} may no longer be reported by {self._names.short(each)}."
             yield self._change("undo.emits", text)

@@ -1,5 +1,5 @@
-"""What changes for flows from one template to another, in sentences. It compares meaning, not spelling: a default that
-is written out, or another order of steps, is no change.
+"""The changes for flows from one template to another, as sentences. Compares meaning, not spelling: an explicit default
+or another order of steps is not a change.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from handrail.mesh.template import Template
 __all__ = ["Change", "diff"]
 
 _SETS = (
-    ("starts_with", "A flow may begin with {}.", "No flow begins with {} any more."),
-    ("started_by", "Agent {} may begin flows.", "Agent {} may begin no more flows."),
-    ("completes_with", "{} completes a flow.", "{} completes no flow any more."),
+    ("starts_with", "A flow may start with {}.", "A flow may no longer start with {}."),
+    ("started_by", "Agent {} may start flows.", "Agent {} may no longer start flows."),
+    ("completes_with", "{} completes a flow.", "{} no longer completes a flow."),
 )
 _DIVERGENCE = {
     True: "A divergence holds the flow, and a person is asked; before, it was recorded and the flow went on.",
@@ -27,7 +27,7 @@ _DIVERGENCE = {
 
 
 def diff(old: Template, new: Template) -> list[Change]:
-    """The changes, in the order of the template's parts and its contracts last; empty where flows can't tell."""
+    """The changes, in the order of the template's parts, contracts last; empty if nothing changes for flows."""
     names = Names(old.message_types | new.message_types)
     return [
         *_flow_changes(old, new, names),
@@ -40,7 +40,7 @@ def diff(old: Template, new: Template) -> list[Change]:
 
 def _flow_changes(old: Template, new: Template, names: Names) -> Iterator[Change]:
     if old.name != new.name:
-        yield Change("name", f"They are templates of two flow types: {old.name} and {new.name}.")
+        yield Change("name", f"The templates are of different flow types: {old.name} and {new.name}.")
     for path, begun, ended in _SETS:
         was, now = (frozenset[str](getattr(template, path)) for template in (old, new))
         yield from (Change(path, begun.format(names.short(each))) for each in sorted(now - was))

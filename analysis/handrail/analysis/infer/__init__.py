@@ -1,8 +1,7 @@
-"""A template proposed from recorded traffic: what the flows of a type have in common, and what that was told from.
+"""Infers a template from recorded traffic: the common structure of the flows of a type, with notes on the evidence.
 
-Read are the messages of flows and the contracts they are written in, never a stored template: the names of steps are
-in the envelopes, what triggered them is told by their roots, gates and rules by the decisions that name them. What
-never happened can't be told, and the notes say so.
+It reads only messages of flows and their contracts, never a stored template. Envelopes name the steps, roots show their
+triggers, decisions name gates and rules. Nothing can be inferred about cases that never occurred; the notes say so.
 """
 
 from handrail.analysis.infer.notes import Notes

@@ -1,4 +1,4 @@
-"""How many messages of a type a join waits for: always the same number, or one that an earlier message told."""
+"""The counts of joins: a constant number, or a number from an earlier message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.wire.envelope import Recorded
 
 _DEPTH = 2
-"""How deep in a message a number is looked for."""
+"""The maximum depth in a message to search for a number."""
 
 _WHOLE = frozenset(
     {
@@ -25,7 +25,7 @@ _WHOLE = frozenset(
 
 
 def count_of(message_type: str, runs: Sequence[SeenRun], contracts: Contracts) -> tuple[str, str]:
-    """The count of a join's input, empty for one, and what it was told from; `runs` are those of the join."""
+    """The count of a join input (empty for one) and its evidence; `runs` are the runs of the join."""
     numbers = [sum(fact.type == message_type for fact in run.inputs) for run in runs]
     joins = times(len(runs), "join")
     telling = _telling(message_type, numbers, runs, contracts)
@@ -35,12 +35,12 @@ def count_of(message_type: str, runs: Sequence[SeenRun], contracts: Contracts) -
         return ("" if number == 1 else str(number)), f"{number} in each of {joins}{also}"
     if telling:
         others = f"; so did {', '.join(telling[1:3])}" if telling[1:] else ""
-        return telling[0], f"{span(numbers)} in {joins}, and this told the number each time{others}"
-    return str(min(numbers)), f"{span(numbers)} in {joins}, and nothing on record tells the number: correct this"
+        return telling[0], f"{span(numbers)} in {joins}, and this was the number each time{others}"
+    return str(min(numbers)), f"{span(numbers)} in {joins}, and no recorded message has the number: correct this"
 
 
 def _telling(message_type: str, numbers: Sequence[int], runs: Sequence[SeenRun], contracts: Contracts) -> list[str]:
-    """The expressions that gave the number each time: of the join's own inputs first, then of what came first."""
+    """The expressions that gave the right number each time: inputs of the join first, then the earliest facts."""
     common: dict[str, bool] | None = None
     for run, number in zip(runs, numbers, strict=True):
         found = {
@@ -55,7 +55,7 @@ def _telling(message_type: str, numbers: Sequence[int], runs: Sequence[SeenRun],
 
 
 def _latest(run: SeenRun) -> dict[str, Recorded]:
-    """The newest fact of each type when the join had all its inputs; types in the order in which they came."""
+    """The newest fact of each type when the inputs of the join were complete; types in order of arrival."""
     newest: dict[str, Recorded] = {}
     for fact in run.flow.facts.values():
         if fact.sequence <= run.inputs[-1].sequence:
@@ -72,7 +72,7 @@ def _numbers(name: str, fact: Recorded, contracts: Contracts) -> Iterator[tuple[
 
 
 def _fields(path: str, message: Message, depth: int) -> Iterator[tuple[str, int]]:
-    """The whole numbers in a message, and the lengths of its lists, as CEL has them; the outer ones first."""
+    """The whole numbers in a message, and the lengths of its lists, as CEL expressions; outer ones first."""
     inner = []
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)

@@ -1,4 +1,4 @@
-"""Gates as proposals and requests for approval show them."""
+"""Infers gates from proposals and requests for approval."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ _ON_REJECT = {
 }
 
 ALWAYS = "always"
-"""The reason that a gate without a condition gives."""
+"""The reason in the requests of a gate without a condition."""
 
 NOBODY_ASKED = "operator"
-"""Who approves, where nobody was ever asked: those who step in anyway."""
+"""The approvers if nobody was ever asked: those who intervene in any case."""
 
 
 @dataclass(frozen=True)
 class SeenProposal:
-    """A proposal, the request that people were sent for it, if any, and the flow."""
+    """A proposal with its request for approval, if any, and its flow."""
 
     recorded: Recorded
     asked: Recorded | None
@@ -57,16 +57,16 @@ class SeenProposal:
 
     @property
     def requests(self) -> Sequence[GateRequest]:
-        """What the gates that asked wanted of people."""
+        """The requests of the gates that asked."""
         return ApprovalRequested.FromString(self.asked.event.data.value).gates if self.asked is not None else ()
 
     def gate(self, name: str) -> GateRequest | None:
-        """What this gate asked for."""
+        """The request of this gate, or None."""
         return next((request for request in self.requests if request.gate == name), None)
 
 
 def seen_proposals(flows: Sequence[Traffic]) -> list[SeenProposal]:
-    """The proposals that were decided on: people were asked, or they were released without."""
+    """The decided proposals: people were asked, or they were released without asking."""
     found = []
     for flow in flows:
         requests: dict[str, Recorded] = {}
@@ -79,7 +79,7 @@ def seen_proposals(flows: Sequence[Traffic]) -> list[SeenProposal]:
 
 
 def infer_gates(flows: Sequence[Traffic], runs: Sequence[SeenRun], terms: Terms, notes: Notes) -> Iterator[pb.Gate]:
-    """The gates, types in the order in which they were proposed first."""
+    """The gates, in the order in which their types were first proposed."""
     proposals = seen_proposals(flows)
     number = 0
     for message_type in dict.fromkeys(each.recorded.type for each in proposals):
@@ -94,7 +94,7 @@ def infer_gates(flows: Sequence[Traffic], runs: Sequence[SeenRun], terms: Terms,
 
 
 def _unasked(message_type: str, proposals: Sequence[SeenProposal], notes: Notes, path: str) -> pb.Gate:
-    """A type that was only ever proposed and released: there is a gate, and nobody knows of whom it would ask."""
+    """A gate for a type that was always released without asking: its approvers are unknown."""
     notes.add(
         path, f"all {times(len(proposals), 'proposal')} were released without asking: name and condition are unknown"
     )
@@ -109,7 +109,7 @@ def _unasked(message_type: str, proposals: Sequence[SeenProposal], notes: Notes,
 
 
 def _named_after(message_type: str) -> str:
-    """`payments.v1.LargeRefundGranted` is large_refund_granted."""
+    """`payments.v1.LargeRefundGranted` gives large_refund_granted."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", message_type.rpartition(".")[2]).lower()[:63]
 
 
@@ -137,7 +137,7 @@ def _gate(
 
 
 def _condition(gate: pb.Gate, proposals: Sequence[SeenProposal], terms: Terms, notes: Notes, path: str) -> None:
-    """The condition that requests give as their reason, if it tells those that asked from those that did not."""
+    """Sets the condition that the requests give as their reason, if it fits the proposals that asked and the others."""
     verdicts = [(each, each.gate(gate.name) is not None) for each in proposals]
     reasons = {request.reason for each in proposals if (request := each.gate(gate.name)) is not None}
     if reasons == {ALWAYS}:
@@ -147,7 +147,7 @@ def _condition(gate: pb.Gate, proposals: Sequence[SeenProposal], terms: Terms, n
             gate.when = reason
             notes.add(f"{path}.when", "as its requests say; no proposal contradicts it")
             return
-    notes.add(path, "what it asks for is not on record in a form that fits all proposals: say `when` yourself")
+    notes.add(path, "no recorded condition fits all proposals: write `when` yourself")
 
 
 def _tells(text: str, message_type: str, verdicts: Sequence[tuple[SeenProposal, bool]], terms: Terms) -> bool:
@@ -163,7 +163,7 @@ def _tells(text: str, message_type: str, verdicts: Sequence[tuple[SeenProposal, 
 
 
 def _facts(proposal: SeenProposal, contracts: Contracts) -> FlowFacts:
-    """What its gates could look at; other proposals that were undecided then are not told apart here."""
+    """The inputs of its gates. Leaves out other proposals that were undecided at that time."""
     by_type: dict[str, list[Recorded]] = {}
     for each in proposal.flow.facts.values():
         if each.sequence < proposal.recorded.sequence:
@@ -190,11 +190,11 @@ def _expiry(gate: pb.Gate, asked: Sequence[SeenProposal], notes: Notes, path: st
         gate.on_expiry = Counter(seen).most_common(1)[0][0]
         notes.add(f"{path}.on_expiry", f"expired: {len(seen):,}")
     else:
-        notes.add(f"{path}.expires_after", "no request expired: on_expiry is not on record, REJECT where it is missing")
+        notes.add(f"{path}.expires_after", "no request expired: on_expiry is not on record, REJECT is the default")
 
 
 def _time_given(proposal: SeenProposal, name: str) -> timedelta | None:
-    """How long people had, by the coordinator's own clock: of the requests' time and what they say."""
+    """The time that people had to answer, from the time of the request to its stated expiry."""
     request = proposal.gate(name)
     if request is None or proposal.asked is None or not request.HasField("expire_time"):
         return None
@@ -222,7 +222,7 @@ def _at_expiry(proposal: SeenProposal) -> Iterator[pb.ExpiryAction.ValueType]:
 
 def _refusal(gate: pb.Gate, asked: Sequence[SeenProposal], runs: Sequence[SeenRun], notes: Notes, path: str) -> None:
     waited_for = {run.root for run in runs}
-    # Where several gates asked about a proposal, any of them may have had the say.
+    # If several gates asked about a proposal, any of them may have decided.
     alone = [each for each in asked if len(each.requests) == 1]
     seen = [action for each in alone for action in _after_refusal(each, waited_for)]
     if seen:
@@ -235,7 +235,7 @@ def _refusal(gate: pb.Gate, asked: Sequence[SeenProposal], runs: Sequence[SeenRu
 
 
 def _after_refusal(proposal: SeenProposal, waited_for: set[str]) -> Iterator[pb.RejectAction.ValueType]:
-    """What came of a refusal: a step that waited for it, or a halt, which names its cause in its reason alone."""
+    """The consequence of a refusal: a step that waited for it, or a halt, which names its cause only in its reason."""
     for event_id, refusal in proposal.flow.refusals.items():
         if ApprovalRefused.FromString(refusal.event.data.value).proposal_id != proposal.recorded.event_id:
             continue

@@ -1,4 +1,4 @@
-"""What a join waited for, found from its root: the hash of its inputs' ids in stream order."""
+"""Finds the inputs of a join from its root: the hash of the input ids in stream order."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded
 
 _TRIES = 5_000
-"""How many sets of inputs are tried for one root before it is given up."""
+"""The maximum number of input sets tried for one root."""
 
 _Counts = Mapping[str, int]
 
 
 class Explainer:
-    """Finds the inputs behind roots. What one run of a step waited for is tried first on the next."""
+    """Finds the inputs behind roots. Tries the inputs of earlier runs of the same step first."""
 
     def __init__(self) -> None:
         self._known: dict[str, set[frozenset[str]]] = {}
 
     def inputs(self, step: str, root: str, facts: Sequence[Recorded], last: Recorded | None) -> tuple[Recorded, ...]:
-        """The inputs of a run, in stream order; empty where none among the facts before it explain the root.
+        """The inputs of a run, in stream order; empty if no facts before it explain the root.
 
-        A join takes the first facts of each type, and runs at the one with which all are there: `last`, where known.
+        A join takes the first facts of each type, and runs at the one that completes them: `last`, if known.
         """
         if last is not None:
             facts = [fact for fact in facts if fact.sequence <= last.sequence]
@@ -41,7 +41,7 @@ class Explainer:
         return ()
 
     def _guesses(self, step: str, there: _Counts, last: str) -> Iterator[_Counts]:
-        """Numbers of facts by type, the likely ones first: what is known of the step, all of a few types, then any."""
+        """Guesses the number of facts by type, likely ones first: as in earlier runs, all of few types, then any."""
         for types in self._known.get(step, ()):
             if types <= there.keys():
                 yield from _combined({name: range(there[name], 0, -1) for name in types}, there, last)
@@ -50,7 +50,7 @@ class Explainer:
 
 
 def _all_of_few(there: _Counts, last: str) -> Iterator[_Counts]:
-    """All facts of some types, few types first: a join of a long flow waits for few of what came before it."""
+    """All facts of some types, few types first: the join of a long flow waits for few of the earlier types."""
     others = [name for name in there if name != last]
     for size in range(len(there) + 1):
         for names in combinations(others, size):
@@ -60,7 +60,7 @@ def _all_of_few(there: _Counts, last: str) -> Iterator[_Counts]:
 
 
 def _combined(choices: Mapping[str, Iterable[int]], there: _Counts, last: str) -> Iterator[_Counts]:
-    """Every combination of counts. With the last input all of its type are there."""
+    """All combinations of counts. The last input completes its type."""
     choices = {name: (there[name],) if name == last else tuple(numbers) for name, numbers in choices.items()}
     for numbers in product(*choices.values()):
         counts = {name: number for name, number in zip(choices, numbers, strict=True) if number}

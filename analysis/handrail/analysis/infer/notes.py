@@ -1,4 +1,4 @@
-"""What an inferred template was told from: notes for people, each at a place of the template."""
+"""Notes for people on the evidence of an inferred template, each at a place of the template."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from datetime import timedelta
 
 HEADROOM = 4
-"""How many times as long as nearly all took something may take, before somebody steps in."""
+"""The factor between the time that nearly all took and the inferred limit."""
 
 _SHARE = 0.99
 _NICE = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
@@ -16,10 +16,10 @@ _DAY = 86_400
 
 
 class Notes(dict[str, list[str]]):
-    """Notes by the path of what they are about: `steps[1].timeout`; those about the whole are under the empty path."""
+    """Notes by the path of their subject: `steps[1].timeout`; notes on the whole template have the empty path."""
 
     def add(self, path: str, text: str) -> None:
-        """One more note about this place."""
+        """Adds a note at this place."""
         self.setdefault(path, []).append(text)
 
 
@@ -29,34 +29,34 @@ def times(number: int, what: str) -> str:
 
 
 def tally(things: Iterable[str]) -> str:
-    """How often there was what, most first: `payments.v1.RefundPaid 12, payments.v1.RefundRefused 1`."""
+    """How often each thing occurred, most frequent first: `payments.v1.RefundPaid 12, payments.v1.RefundRefused 1`."""
     return ", ".join(f"{thing} {number:,}" for thing, number in Counter(things).most_common())
 
 
 def beside(things: Collection[str]) -> str:
-    """The same where the things stand beside it: a single one need not be named again."""
+    """Like `tally`, for notes beside the things themselves: a single thing is not named again."""
     return f"{len(things):,}" if len(set(things)) == 1 else tally(things)
 
 
 def span(numbers: Collection[int]) -> str:
-    """The least and the most: `3`, or `1 to 7`."""
+    """The minimum and the maximum: `3`, or `1 to 7`."""
     return f"{min(numbers):,}" if min(numbers) == max(numbers) else f"{min(numbers):,} to {max(numbers):,}"
 
 
 def nearly_all(durations: Collection[timedelta]) -> timedelta:
-    """The time that 99 in 100 took at most."""
+    """The 99th percentile of the durations."""
     return sorted(durations)[math.ceil(_SHARE * len(durations)) - 1]
 
 
 def roomy(took: timedelta, *, least: timedelta) -> timedelta:
-    """A limit with room above what nearly all took, and a round number."""
+    """A round limit, well above the time that nearly all took."""
     wanted = max(took * HEADROOM, least).total_seconds()
     nice = next((number for number in _NICE if number >= wanted), math.ceil(wanted / _DAY) * _DAY)
     return timedelta(seconds=nice)
 
 
 def seconds(duration: timedelta) -> str:
-    """A time for people: `0.35 s`."""
+    """A duration as text for people: `0.35 s`."""
     return (
         f"{duration.total_seconds():.3g} s"
         if duration < timedelta(seconds=100)

@@ -1,4 +1,4 @@
-"""The whole template, put together from what all flows show."""
+"""Assembles the whole template from all flows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LEAST = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Inferred:
-    """A template, notes on what each part was told from, by path, and what the flow type-check finds in it."""
+    """A template, the notes on the evidence of each part, by path, and its findings of the flow type-check."""
 
     template: pb.FlowTemplate
     notes: Mapping[str, Sequence[str]]
@@ -36,9 +36,10 @@ class Inferred:
 
 
 def infer(name: str, flows: Sequence[Traffic], contracts: Contracts) -> Inferred:
-    """The template that these flows of one type have in common, as the version after the newest on record.
+    """Infers the common template of these flows of one type, as the version after the newest recorded one.
 
-    FLOW_NOT_FOUND where none of them has begun. Messages whose type the contracts do not know are taken as they are.
+    Messages of types that the contracts do not have are used without decoding. Raises FLOW_NOT_FOUND if no flow has
+    begun.
     """
     flows = [flow for flow in flows if any(_is_first(each) for each in flow.recorded)]
     if not flows:
@@ -65,7 +66,7 @@ def infer(name: str, flows: Sequence[Traffic], contracts: Contracts) -> Inferred
 
 
 def _newest_version(flows: Sequence[Traffic]) -> int:
-    """A flow that was moved has messages of several versions."""
+    """The newest version in the messages: those of a migrated flow have several."""
     return max(each.event.template_version for flow in flows for each in flow.recorded)
 
 
@@ -85,8 +86,8 @@ def _introduce(flows: Sequence[Traffic], contracts: Contracts, notes: Notes) -> 
     notes.add("", f"They stand at: {tally(_word(flow.status) for flow in flows)}.")
     notes.add(
         "",
-        "What never happened in them is not in here: a branch not taken, a gate that let all pass, a rule that never "
-        "tripped, a failure that never came. Read it as a proposal.",
+        "It does not contain what never happened in them: a branch not taken, a gate that let all pass, a rule that "
+        "never tripped, a failure that never came. Treat it as a proposal.",
     )
     unseen = _never_seen(flows, contracts)
     if unseen:
@@ -119,8 +120,8 @@ def _begin(template: pb.FlowTemplate, flows: Sequence[Traffic], notes: Notes) ->
 
 
 def _end(template: pb.FlowTemplate, flows: Sequence[Traffic], runs: Sequence[SeenRun], notes: Notes) -> None:
-    """What completes a flow: as few types as will do, of the facts that nothing came after, one in every flow that
-    completed by itself.
+    """Finds the completing events: the fewest types among the final facts that cover every flow that completed by
+    itself.
     """
     triggers = {each.type for run in runs for each in (*run.inputs, *([run.trigger] if run.trigger else ()))}
     completed = [flow for flow in flows if _completed_by_itself(flow)]
@@ -146,13 +147,13 @@ def _completed_by_itself(flow: Traffic) -> bool:
 
 
 def _ends(flow: Traffic, triggers: set[str]) -> list[str]:
-    """The types of the facts that trigger nothing, in the order in which they came; the last fact where all do."""
+    """The types of the facts that trigger nothing, in order of arrival; the last fact if all trigger something."""
     facts = [fact.type for fact in flow.facts.values()]
     return [name for name in facts if name not in triggers] or facts[-1:]
 
 
 def _bound(template: pb.FlowTemplate, flows: Sequence[Traffic], notes: Notes) -> None:
-    """No less time for the whole than for any part of it."""
+    """Sets the deadline of the flow, no shorter than any duration within it."""
     took = [flow.recorded[-1].time - flow.recorded[0].time for flow in flows]
     parts = [step.timeout.ToTimedelta() for step in template.steps]
     parts += [gate.expires_after.ToTimedelta() for gate in template.gates]
@@ -161,7 +162,7 @@ def _bound(template: pb.FlowTemplate, flows: Sequence[Traffic], notes: Notes) ->
 
 
 def _say_one(template: pb.FlowTemplate, contracts: Contracts) -> None:
-    """Let a join say that it waits for one, where the type-check takes more to be possible."""
+    """Sets `count: 1` on joins if the type-check considers more than one message possible."""
     for found in check(template, contracts):
         if found.code == "HR019":
             step, position = (int(part.split("]")[0]) for part in found.path.split("[")[1:])
@@ -175,7 +176,7 @@ def _tell_findings(findings: Sequence[pb.Finding], notes: Notes) -> None:
 
 
 def _never_seen(flows: Sequence[Traffic], contracts: Contracts) -> list[str]:
-    """Messages of the same packages that never came, and are part of no other: perhaps answers not given yet."""
+    """Top-level messages of the same packages that never came: perhaps answers that were never given."""
     seen = {each.type for flow in flows for each in (*flow.recorded, *flow.left_out)}
     packages = {name.rpartition(".")[0] for flow in flows for name in (each.type for each in flow.facts.values())}
     candidates = [name for name in sorted(contracts.message_names) if name.rpartition(".")[0] in packages]

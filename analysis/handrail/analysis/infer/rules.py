@@ -1,4 +1,4 @@
-"""Rules as the decisions show them that they tripped. A rule that never tripped leaves no trace."""
+"""Infers rules from the decisions that record their trips. A rule that never tripped leaves no trace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TRIPPED = RuleTripped.DESCRIPTOR.full_name
 
 
 def infer_rules(flows: Sequence[Traffic], terms: Terms, notes: Notes) -> Iterator[pb.Rule]:
-    """The rules that tripped and whose condition is on record."""
+    """The rules that tripped with a recorded condition."""
     trips: dict[str, list[tuple[RuleTripped, str]]] = {}
     for flow in flows:
         for each in flow.decisions(_TRIPPED):

@@ -1,4 +1,4 @@
-"""Steps as their runs show them: agent, triggers, answers, effect, time, retries."""
+"""Infers steps from their runs: agent, triggers, answers, effect, time, retries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import Escalated, EscalationCause, FlowHalted, HaltMode
 
 LEAST = timedelta(seconds=10)
-"""No step is given less time: what a quiet mesh does in milliseconds takes longer on a busy one."""
+"""The minimum timeout of a step: work that takes milliseconds on a quiet mesh takes longer on a busy one."""
 
 _ESCALATED = Escalated.DESCRIPTOR.full_name
 _HALTED = FlowHalted.DESCRIPTOR.full_name
@@ -29,7 +29,7 @@ _ON_FAILURE = {
 
 
 def infer_step(name: str, runs: Sequence[SeenRun], contracts: Contracts, notes: Notes, path: str) -> pb.Step:
-    """One step, with notes on where each part is from."""
+    """Infers one step, with notes on the evidence of each part."""
     step = pb.Step(name=name, agent=_most([run.agent for run in runs if run.agent]))
     notes.add(path, f"{times(len(runs), 'run')} in {times(len(_flows_of(runs)), 'flow')}")
     others = sorted({run.agent for run in runs if run.agent} - {step.agent})
@@ -60,7 +60,7 @@ def _triggers(step: pb.Step, runs: Sequence[SeenRun], contracts: Contracts, note
         if joins:
             notes.add(f"{path}.after", f"{times(len(joins), 'run')} joined several messages; a step does not do both")
     if unknown:
-        notes.add(path, f"nothing on record explains the roots of {times(unknown, 'run')}")
+        notes.add(path, f"no recorded message explains the roots of {times(unknown, 'run')}")
 
 
 def _join(step: pb.Step, runs: Sequence[SeenRun], contracts: Contracts, notes: Notes, path: str) -> None:
@@ -72,7 +72,7 @@ def _join(step: pb.Step, runs: Sequence[SeenRun], contracts: Contracts, notes: N
         notes.add(place, told_from)
         if len(with_it) < len(runs):
             notes.add(
-                place, f"{times(len(runs) - len(with_it), 'join')} did without: a join can't, so look at the agent"
+                place, f"{times(len(runs) - len(with_it), 'join')} ran without it: a join can't, so check the agent"
             )
 
 
@@ -105,7 +105,7 @@ def _retries(step: pb.Step, runs: Sequence[SeenRun], notes: Notes, path: str) ->
 
 
 def _failing(step: pb.Step, runs: Sequence[SeenRun], notes: Notes, path: str) -> None:
-    """What happened when no attempt was left, as the decisions say that name the step."""
+    """Infers `on_failure` from the decisions that name the step after its last attempt."""
     seen = [action for flow in _flows_of(runs) for action in _consequences(step.name, flow)]
     if seen:
         step.on_failure = Counter(seen).most_common(1)[0][0]
@@ -115,7 +115,7 @@ def _failing(step: pb.Step, runs: Sequence[SeenRun], notes: Notes, path: str) ->
 def _consequences(step: str, flow: Traffic) -> Iterator[pb.FailureAction.ValueType]:
     for each in flow.decisions(_HALTED):
         halted = FlowHalted.FromString(each.event.data.value)
-        # A halt names its cause in its reason alone: that is `StepRun.failure`.
+        # A halt names its cause only in its reason, which is `StepRun.failure`.
         if not halted.by and halted.mode in _ON_FAILURE and halted.reason.startswith(f"step {step} failed for good "):
             yield _ON_FAILURE[halted.mode]
     for each in flow.decisions(_ESCALATED):

@@ -1,4 +1,4 @@
-"""Recorded flows, taken apart: which steps ran in them, after what, and how it went."""
+"""Analyses recorded flows: which steps ran, after which triggers, and with what results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOT_STARTED = StepNotStarted.DESCRIPTOR.full_name
 
 @dataclass(frozen=True)
 class Traffic:
-    """One flow as it was recorded: what counts, in stream order, what does not, and where the flow stands."""
+    """One recorded flow: its valid messages in stream order, its void ones, and its status."""
 
     recorded: Sequence[Recorded]
     status: FlowStatus.ValueType
@@ -28,17 +28,17 @@ class Traffic:
 
     @cached_property
     def facts(self) -> dict[str, Recorded]:
-        """Events and released proposals by id."""
+        """The events and released proposals, by id."""
         return {each.event_id: each for each in self.recorded if each.kind in (Kind.EVENT, Kind.RELEASED)}
 
     @cached_property
     def refusals(self) -> dict[str, Recorded]:
-        """Refused proposals: a step may wait for them."""
+        """The refused proposals: a step may wait for them."""
         return {each.event_id: each for each in self.decisions(APPROVAL_REFUSED)}
 
     @property
     def outcomes(self) -> Iterator[Recorded]:
-        """What steps answered: each once, as it was published."""
+        """The answers of steps, each once, as published."""
         return (each for each in self.recorded if each.kind in (Kind.EVENT, Kind.PROPOSAL) and each.event.step)
 
     def decisions(self, message_type: str) -> Iterator[Recorded]:
@@ -48,10 +48,10 @@ class Traffic:
 
 @dataclass
 class SeenRun:
-    """One run of a step, as far as it is on record.
+    """One run of a step, as far as it is recorded.
 
-    `trigger` is the one message it came after; for a join its last input, and then `inputs` are all of them. It is None
-    where nothing on record explains the root.
+    `trigger` is the message that triggered it: for a join its last input, and `inputs` are all of them. It is None if
+    no recorded message explains the root.
     """
 
     flow: Traffic
@@ -63,16 +63,16 @@ class SeenRun:
     outcomes: list[Recorded] = field(default_factory=list)
     failures: list[Recorded] = field(default_factory=list)
     starts: dict[int, Recorded] = field(default_factory=dict)
-    """Commands to try again, by attempt."""
+    """The retry commands, by attempt."""
 
     @property
     def attempts(self) -> int:
-        """The last attempt on record."""
+        """The number of the last recorded attempt."""
         return max([1, *self.starts, *(each.event.attempt for each in (*self.outcomes, *self.failures))])
 
     @property
     def latencies(self) -> Iterator[timedelta]:
-        """From what began an attempt to each of its outcomes."""
+        """The times from the begin of an attempt to each of its outcomes."""
         for outcome in self.outcomes:
             began = self.starts.get(outcome.event.attempt, self.trigger)
             if began is not None and outcome.time >= began.time:
@@ -80,7 +80,7 @@ class SeenRun:
 
 
 def seen_runs(flows: Iterable[Traffic]) -> dict[str, list[SeenRun]]:
-    """The runs of each step in all flows, steps in the order in which they came first."""
+    """The runs of each step in all flows; steps in order of first occurrence."""
     runs: dict[str, list[SeenRun]] = {}
     explainer = Explainer()
     for flow in flows:
@@ -120,7 +120,7 @@ def _is_of_undo(failure: Recorded) -> bool:
 
 
 def _explain(run: SeenRun, explainer: Explainer) -> None:
-    """Find what triggered a run: the message that its root names, or the inputs that its root is the hash of."""
+    """Finds the trigger of a run: the message that its root names, or the inputs with this root as their hash."""
     flow = run.flow
     run.trigger = flow.facts.get(run.root) or flow.refusals.get(run.root)
     spoken = [*run.outcomes, *run.failures]

@@ -1,4 +1,4 @@
-"""Changes: the verdicts in which two trials of one flow differ."""
+"""Changes: the verdicts that differ between two trials of one flow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRIPS = {
 
 
 class GateChange(NamedTuple):
-    """A message that a gate asks about by one of two templates."""
+    """A message that a gate asks about in only one of the two templates."""
 
     gate: str
     recorded: Recorded
@@ -28,7 +28,7 @@ class GateChange(NamedTuple):
 
 
 class RuleChange(NamedTuple):
-    """A rule that trips by one of two templates, or by both, otherwise: at another event, or with another end."""
+    """A rule that trips in only one of the two templates, or in both at another event or with another consequence."""
 
     rule: str
     recorded: Recorded
@@ -40,7 +40,7 @@ Change = GateChange | RuleChange
 
 
 def changes(then: Trial, now: Trial) -> Iterator[Change]:
-    """Gates and rules go by their names: one that is renamed is one that is gone and one that is new."""
+    """All changes. Gates and rules are identified by name: a renamed one counts as removed and added."""
     for key in [*then.asked, *(key for key in now.asked if key not in then.asked)]:
         before, after = then.asked.get(key), now.asked.get(key)
         if before is None or after is None:
@@ -57,7 +57,7 @@ def changes(then: Trial, now: Trial) -> Iterator[Change]:
 
 
 def gate_verdict(trial: Trial, gate: str, recorded: Recorded, asked: Asked | None) -> PolicyVerdict.ValueType:
-    """What a gate of this trial's template said to a message."""
+    """The verdict on a message by a gate of this trial's template."""
     if asked is not None:
         return PolicyVerdict.POLICY_VERDICT_ASKS
     if all(each.name != gate for each in trial.template.gates_on(recorded.type)):
@@ -69,7 +69,7 @@ def gate_verdict(trial: Trial, gate: str, recorded: Recorded, asked: Asked | Non
 
 
 def rule_verdict(trial: Trial, rule: str, recorded: Recorded, tripped: Tripped | None) -> PolicyVerdict.ValueType:
-    """What a rule of this trial's template said at a fact at which the other's tripped."""
+    """The verdict by a rule of this trial's template at a fact where the other trial's rule tripped."""
     if tripped is not None:
         return _TRIPS[tripped.rule.then]
     if rule not in trial.template.rules:

@@ -1,4 +1,4 @@
-"""Differences for people: a change of verdict with its reasons, and what the stream shows of it."""
+"""Differences for people: a changed verdict with its reasons, and the recorded course of the flow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST = 1000
 
 
 def differences(observed: Observed) -> Iterator[ReplayDifference]:
-    """Every verdict on a flow that the changed template changes."""
+    """All verdicts on a flow that the changed template changes."""
     for change in changes(observed.then, observed.now):
         recorded = change.recorded
         difference = ReplayDifference(
@@ -56,7 +56,7 @@ def _explain(difference: ReplayDifference, change: Change, observed: Observed) -
 def _gate_reason(trial: Trial, change: GateChange, asked: Asked | None) -> str:
     name, recorded, facts = change.gate, change.recorded, _facts(change)
     if asked is not None and asked.error:
-        return f"it asks, for it can't be evaluated: {asked.error}"
+        return f"it asks, because it can't be evaluated: {asked.error}"
     gate = trial.template.gates.get(name)
     match gate_verdict(trial, name, recorded, asked):
         case PolicyVerdict.POLICY_VERDICT_ABSENT:
@@ -75,7 +75,7 @@ def _rule_reason(trial: Trial, change: RuleChange, tripped: Tripped | None) -> s
     if tripped is not None:
         where = "" if tripped.recorded is change.recorded else f" at sequence {tripped.recorded.sequence}"
         if tripped.error:
-            return f"it trips{where}, for it can't be evaluated: {tripped.error}"
+            return f"it trips{where}, because it can't be evaluated: {tripped.error}"
         values = values_read(tripped.rule.when, tripped.recorded, trial.template.contracts, tripped.facts)
         return f'"{cut(tripped.rule.when.text)}" holds{where}{_with(values)}'
     match rule_verdict(trial, change.rule, change.recorded, tripped):

@@ -1,4 +1,4 @@
-"""Trials beside the complete fold: right for every history, and the slower way."""
+"""Trials with the complete fold: correct for every history, but slower than `regular`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from handrail.mesh.wire.subjects import Kind
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What two policies do to one flow: its own version's, and the changed template's; and the flow as recorded."""
+    """The trials of one flow with its own version and with the changed template, and the flow as recorded."""
 
     then: Trial
     now: Trial
@@ -26,7 +26,7 @@ class Observed:
 
 
 def readable(messages: Messages) -> list[Recorded]:
-    """The messages that can be read; the others are void for every reader."""
+    """The readable messages; the others are void for all readers."""
     history = []
     for stored in messages:
         try:
@@ -37,7 +37,7 @@ def readable(messages: Messages) -> list[Recorded]:
 
 
 def pinned(history: Iterable[Recorded], versions: Versions) -> Template | None:
-    """The version that a flow began with; None where it never began, or that version is not stored."""
+    """The version that a flow began with; None if it never began, or if that version is not stored."""
     for recorded in history:
         if recorded.kind is Kind.EVENT and not recorded.event.step:
             template = versions.get(recorded.event.template_version)
@@ -47,11 +47,11 @@ def pinned(history: Iterable[Recorded], versions: Versions) -> Template | None:
 
 
 def observe(messages: Messages, versions: Versions, changed: Template) -> Observed | None:
-    """Fold a flow, and try both policies on its facts as they come; None where it did not begin, or names versions that
-    are not stored.
+    """Folds a flow, and tries both templates on its facts as they come. Returns None if the flow did not begin, or
+    names versions that are not stored.
 
-    A halt that a person, a failure or a refusal brought about is taken as given, as all that was recorded: no policy is
-    evaluated at what came in such a flow. One that a rule brought about is not: the changed template may lack the rule.
+    A halt by a person, a failure or a refusal counts as recorded: nothing is evaluated after it. A halt by a rule does
+    not: the changed template may lack the rule.
     """
     history = readable(messages)
     template = pinned(history, versions)
@@ -78,7 +78,7 @@ def _try(before: Flow, flow: Flow, recorded: Recorded, trials: tuple[Trial, ...]
     proposal = flow.proposals.get(recorded.event_id)
     is_proposal = proposal is not None and proposal.recorded is recorded
     if is_proposal or (is_fact and recorded.kind is Kind.EVENT):
-        # A flow begins with what no gate guards; a template may guard it all the same.
+        # The first event is never gated, although a template may define a gate for its type.
         facts = Facts.of(before if before.first is not None else flow)
         for trial in trials:
             trial.propose(recorded, facts)
@@ -89,7 +89,7 @@ def _try(before: Flow, flow: Flow, recorded: Recorded, trials: tuple[Trial, ...]
 
 
 def _move(before: Flow, flow: Flow, then: Trial) -> None:
-    """Where the flow moved to another version: its gates were asked anew about what nobody had decided on."""
+    """Follows a migration: the gates of the new version are evaluated again on undecided proposals."""
     if flow.template is not before.template:
         then.move(flow.template)
         for event_id, proposal in flow.proposals.items():
@@ -98,7 +98,7 @@ def _move(before: Flow, flow: Flow, then: Trial) -> None:
 
 
 def _stopped(before: Flow, flow: Flow, stopped: bool) -> bool:
-    """Whether nothing is evaluated from here on, for a reason that is no rule's."""
+    """Whether nothing is evaluated from here on, for a reason other than a rule."""
     if flow.goes_on:
         return False
     if flow.halt is before.halt:

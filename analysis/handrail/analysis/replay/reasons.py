@@ -1,4 +1,4 @@
-"""Why a condition held or did not: the values that it read, for people."""
+"""Reasons of a verdict: the values that a condition read, as text for people."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _READ = re.compile(
 
 
 def values_read(when: Policy, recorded: Recorded, contracts: Contracts, facts: Facts | None = None) -> str:
-    """`event.amount.units = 640, flow.counts['…'] = 2`: what a condition looked at; empty where it names nothing."""
+    """The values that a condition read: `event.amount.units = 640, flow.counts['…'] = 2`; empty if it reads none."""
     return cut(", ".join(dict.fromkeys(_values(when, recorded, contracts, facts))), 300)
 
 
@@ -43,7 +43,7 @@ def _values(when: Policy, recorded: Recorded, contracts: Contracts, facts: Facts
                     f"{name}{_tight(match['in_latest'])}", contracts, there[-1].event.data, match["in_latest"]
                 )
             else:
-                yield f"{name} is not there"
+                yield f"{name} is missing"
         elif match["in_first"] and facts is not None:
             name = f"flow.first{_tight(match['in_first'])}"
             yield from _field(name, contracts, facts.first.event.data, match["in_first"])
@@ -64,7 +64,7 @@ def _tight(path: str) -> str:
 
 
 def _field(name: str, contracts: Contracts, data: Any, path: str) -> Iterator[str]:
-    """The value at the end of a path of fields; nothing where the path leads through what is no message's field."""
+    """The value at the end of a path of fields; nothing if the path leads through something other than a message."""
     try:
         value: object = contracts.decode(data)
     except HandrailError:

@@ -1,8 +1,8 @@
-"""Trials over a regular history, without the complete fold.
+"""Trials of regular histories, without the complete fold.
 
-Most flows are regular: each step that was triggered answered once, nothing failed, nobody stepped in, no rule tripped.
-For those the facts can be told with few checks, at a fraction of the fold's cost. Whatever is not plainly regular is
-left to `observed`: a check here may be too strict, never too lax. A property-based test compares the two.
+Most flows are regular: each triggered step answered once, nothing failed, nobody intervened, no rule tripped. A few
+checks suffice to find their facts, at a fraction of the fold's cost. All other flows are left to `observed`: a check
+here may be too strict, but never too lax. A property-based test compares the two.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _APPROVALS = {
 
 
 class _Irregular(Exception):
-    """The complete fold has to look at this flow."""
+    """The flow is not regular: the complete fold has to handle it."""
 
 
 def try_regular(messages: Messages, versions: Versions, changed: Template) -> tuple[Trial, Trial] | None:
-    """The trials of the flow's own version and of the changed template; None where the history is not regular."""
+    """The trials with the flow's own version and with the changed template; None if the history is not regular."""
     try:
         first = decode(messages[0])
         template = versions.get(first.event.template_version)
@@ -49,13 +49,13 @@ def try_regular(messages: Messages, versions: Versions, changed: Template) -> tu
 
 
 class _Walk:
-    """A regular flow on its way: what was triggered, what was answered, and the two trials."""
+    """The walk through a regular flow: triggered and answered steps, and the two trials."""
 
     def __init__(self, template: Template, changed: Template, first: Recorded) -> None:
         self._template = template
         self.then = Trial(template)
         self.now = Trial(changed)
-        # Nothing but what votes are judged by, and conditions read: requester, proposals, facts by type.
+        # Holds only the inputs of votes and conditions: requester, proposals, facts by type.
         self._flow: Flow = begin(template)
         self._flow.first = self._first = first
         self._triggered: set[tuple[str, str]] = set()
@@ -68,7 +68,7 @@ class _Walk:
         self._add(first)
 
     def take(self, recorded: Recorded) -> None:
-        """The next message; _Irregular where it is no answer, release or vote that plainly counts."""
+        """Takes the next message. Raises _Irregular unless it is clearly a valid answer, release or vote."""
         match recorded.kind:
             case Kind.EVENT:
                 self._answer(recorded, gated=False)
@@ -154,7 +154,7 @@ class _Walk:
         facts = self._facts()
         self.then.add(recorded, facts)
         if self.then.tripped:
-            # The flow was halted here, whether it shows or not: what counts from here on is for the fold to say.
+            # The rule halted the flow here, recorded or not: only the fold knows which later messages are valid.
             raise _Irregular
         self.now.add(recorded, facts)
 

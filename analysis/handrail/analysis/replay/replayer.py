@@ -1,4 +1,4 @@
-"""The replayer: any number of whole flows in, their tally and their differences out."""
+"""The replayer: takes any number of whole flows, returns their tally and their differences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from handrail.v1.template_service_pb2 import ReplayDifference
 
 
 class Span(NamedTuple):
-    """When a flow has to have begun: from `since` on and before `until`; None: no bound."""
+    """The time span in which a flow must have begun: from `since`, before `until`; None: unbounded."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -30,7 +30,7 @@ class Span(NamedTuple):
 
 
 class Replayer:
-    """Tries a changed template on flows of its type. `versions` are those that they may have been recorded under."""
+    """Tries a changed template on flows of its type. `versions` are the versions that they were recorded under."""
 
     def __init__(self, changed: Template, versions: Versions, span: Span) -> None:
         self._changed = changed
@@ -38,9 +38,9 @@ class Replayer:
         self._span = span
 
     def replay(self, flows: Iterable[Messages], *, limit: int) -> tuple[Tally, list[ReplayDifference]]:
-        """Each flow with all its messages; one that began outside the span is not counted.
+        """Replays flows, each with all its messages. Ignores flows that began outside the span.
 
-        At most `limit` differences are explained; the tally counts all.
+        Explains at most `limit` differences; the tally counts all.
         """
         tally = Tally()
         explained: list[ReplayDifference] = []

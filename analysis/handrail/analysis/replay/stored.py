@@ -1,4 +1,4 @@
-"""A message as it is read from the stream, not decoded: plain values that can be handed to another process."""
+"""A message read from the stream, not yet decoded: plain values that can be passed to another process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Stored(NamedTuple):
-    """One message of the FLOW stream. `micros` is the stream's time, in microseconds since 1970."""
+    """One message of the FLOW stream. `micros` is the time of the stream, in microseconds since 1970."""
 
     subject: str
     body: bytes
@@ -22,12 +22,12 @@ class Stored(NamedTuple):
 
     @property
     def time(self) -> datetime:
-        """The stream's time, in UTC."""
+        """The time of the stream, in UTC."""
         return _EPOCH + timedelta(microseconds=self.micros)
 
     @classmethod
     def of(cls, subject: str, body: bytes, *, sequence: int, time: datetime) -> Stored:
-        """A message of which the time is known as such."""
+        """A message from its parts, with the time as a datetime."""
         return cls(subject, body, sequence, (time - _EPOCH) // timedelta(microseconds=1))
 
 
@@ -36,5 +36,5 @@ Messages = Sequence[Stored]
 
 
 def decode(stored: Stored) -> Recorded:
-    """The message in its envelope; raises what `envelope.decode` raises."""
+    """Decodes a message. Raises the errors of `envelope.decode`."""
     return envelope.decode(stored.subject, stored.body, sequence=stored.sequence, time=stored.time)

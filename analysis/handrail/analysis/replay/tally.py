@@ -1,4 +1,4 @@
-"""The counts of a replay. Two tallies add up to the tally of all their flows."""
+"""The counts of a replay. Tallies of disjoint flows can be added."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ENDED = {
 
 
 class Error(NamedTuple):
-    """Why a condition could not be evaluated: `side` is `then` or `now`, `gate` or `rule` is empty."""
+    """Why a condition could not be evaluated. `side` is `then` or `now`; either `gate` or `rule` is empty."""
 
     side: str
     gate: str
@@ -32,7 +32,7 @@ class Error(NamedTuple):
 
 
 class Tally:
-    """See the module. Plain counters, so that it can be handed to another process."""
+    """The counts. Plain counters, so that a tally can be passed to another process."""
 
     def __init__(self) -> None:
         self.flows = 0
@@ -40,7 +40,7 @@ class Tally:
         self.flows_differing = 0
         self.differences = 0
         self.outcomes: Counter[tuple[str, str]] = Counter()
-        """By side (`then`, `now`) and what happened to the flow."""
+        """By side (`then`, `now`) and the result for the flow."""
         self.gates: Counter[tuple[str, str]] = Counter()
         """By side and gate."""
         self.rules: Counter[tuple[str, str, RuleAction.ValueType]] = Counter()
@@ -50,7 +50,7 @@ class Tally:
         self.errors: Counter[Error] = Counter()
 
     def count(self, then: Trial, now: Trial, *, messages: int, differences: int) -> None:
-        """Count one flow."""
+        """Counts one flow."""
         self.flows += 1
         self.messages += messages
         self.differences += differences
@@ -59,7 +59,7 @@ class Tally:
         self._count("now", now)
 
     def add(self, other: Tally) -> None:
-        """Add the counts of other flows."""
+        """Adds the counts of other flows."""
         self.flows += other.flows
         self.messages += other.messages
         self.flows_differing += other.flows_differing
@@ -73,7 +73,7 @@ class Tally:
             self._count_error(error, number)
 
     def summary(self, changed: Template) -> pb.ReplaySummary:
-        """The counts as the API has them; gates and rules of the changed template are there even where all is 0."""
+        """The counts in the form of the API. Gates and rules of the changed template appear even if all are 0."""
         return pb.ReplaySummary(
             flows=self.flows,
             messages=self.messages,

@@ -1,7 +1,7 @@
-"""A trial: the gates and rules of one template, run over the facts of one flow.
+"""A trial: runs the gates and rules of one template over the facts of one flow.
 
-It knows nothing of what was recorded but the facts. Two trials over the same facts, one with the flow's own version and
-one with a changed template, differ by nothing but the templates.
+Of the recorded flow it knows only the facts. So two trials over the same facts, one with the flow's own version and one
+with a changed template, differ only because of the templates.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from handrail.mesh.wire.envelope import Recorded
 from handrail.v1.decision_pb2 import RULE_ACTION_COMPENSATE, RULE_ACTION_COMPLETE, RULE_ACTION_FAIL
 
 ENDS = frozenset({RULE_ACTION_COMPENSATE, RULE_ACTION_FAIL, RULE_ACTION_COMPLETE})
-"""Actions after which no gate and no rule of the flow is evaluated any more."""
+"""Actions after which no gate or rule of the flow is evaluated any more."""
 
 
 class Facts(NamedTuple):
-    """What a condition may read of the flow at one event: its first event, its facts by type, its proposals by id."""
+    """The inputs of a condition at one event: the first event, the facts by type, the proposals by id."""
 
     first: Recorded
     by_type: Mapping[str, Sequence[Recorded]]
@@ -34,20 +34,20 @@ class Facts(NamedTuple):
 
     @classmethod
     def of(cls, flow: Flow) -> Facts:
-        """Of a flow that has begun, as it stands."""
+        """The facts of a flow that has begun, in its current state."""
         assert flow.first is not None
         return cls(flow.first, flow.facts_by_type, flow.proposals)
 
     def at(self, recorded: Recorded, contracts: Contracts) -> FlowFacts:
-        """The same as a condition looks at it, asked about this event."""
+        """The facts in the form that a condition reads, at this event."""
         return FlowFacts(
             contracts=contracts, first_event=self.first, by_type=self.by_type, asked=self.asked, at=recorded
         )
 
 
 class Asked(NamedTuple):
-    """A gate that asks people. `error` says why its condition can't be evaluated; empty where it holds. `facts` are
-    what it could read."""
+    """A gate that asks for approval. `error` says why its condition can't be evaluated; empty if the condition is true.
+    `facts` are its inputs."""
 
     gate: GateSpec
     recorded: Recorded
@@ -56,7 +56,7 @@ class Asked(NamedTuple):
 
 
 class Tripped(NamedTuple):
-    """A rule that trips at a fact; `error` and `facts` as with `Asked`."""
+    """A rule that trips at a fact; `error` and `facts` as in `Asked`."""
 
     rule: RuleSpec
     recorded: Recorded
@@ -65,29 +65,29 @@ class Tripped(NamedTuple):
 
 
 class Trial:
-    """See the module. `end` is the trip that ends the flow, once there is one: from there on nothing is evaluated."""
+    """The verdicts of one template. `end` is the trip that ends the flow, if any: after it nothing is evaluated."""
 
     __slots__ = ("_decoded", "_of", "asked", "end", "template", "tripped")
 
     def __init__(self, template: Template) -> None:
         self.template = template
         self.asked: dict[tuple[str, str], Asked] = {}
-        """By gate and event id: a gate asks once for each event."""
+        """By gate and event id: a gate asks once per event."""
         self.tripped: dict[str, Tripped] = {}
-        """By the digest of the rule: a rule trips once a flow."""
+        """By the digest of the rule: a rule trips once per flow."""
         self.end: Tripped | None = None
         self._of: Any | None = None
         self._decoded: Message | None = None
 
     def move(self, template: Template) -> None:
-        """Go on with another version's gates and rules."""
+        """Continues with the gates and rules of another version."""
         self.template = template
         self._of = self._decoded = None
 
     def propose(self, recorded: Recorded, facts: Facts) -> None:
-        """Ask the gates on a message that is to be a fact, whether it came as a proposal or as a plain event.
+        """Evaluates the gates on a message before it becomes a fact, no matter if it was a proposal or a plain event.
 
-        `facts` are without it.
+        `facts` do not include it.
         """
         if self.end is not None:
             return
@@ -107,7 +107,7 @@ class Trial:
                 self.asked[key] = Asked(gate, recorded, facts, error)
 
     def add(self, recorded: Recorded, facts: Facts) -> None:
-        """Evaluate the rules at a fact, which `facts` contain already."""
+        """Evaluates the rules at a fact; `facts` already include it."""
         for rule in self.template.rules_on(recorded.type):
             if self.end is not None:
                 return
@@ -126,7 +126,7 @@ class Trial:
                     self.end = tripped
 
     def _message(self, data: Any) -> Message:
-        """The message by this template's contracts; decoded once for all that look at it."""
+        """The message, decoded with this template's contracts; cached for all gates and rules."""
         if self._decoded is None or self._of is not data:
             self._decoded = self.template.contracts.decode(data)
             self._of = data

@@ -117,7 +117,7 @@ SENTENCES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     ),
     "the requester may vote": (
         [("not_the_requester: true", "not_the_requester: false")],
-        ["Gate large: who asked may vote too."],
+        ["Gate large: the requester may vote too."],
     ),
     "another requester": (
         [(", requester_field: who", "")],
@@ -164,8 +164,8 @@ SENTENCES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
             (PAY_UNDO, ""),
         ],
         [
-            "Step pay is declared to change nothing outside; before, it was declared to do what can be undone.",
-            "Nobody undoes what step pay did any more.",
+            "Step pay is declared to change nothing outside; before, it was declared to have an undoable effect.",
+            "Nobody undoes the effect of step pay any longer.",
         ],
     ),
     "a new step": (
@@ -175,7 +175,7 @@ SENTENCES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
             "outside. Flows that get there are complete only when it is done."
         ],
     ),
-    "a new name": ([("name: pay\n", "name: settle\n")], ["Step pay is called settle."]),
+    "a new name": ([("name: pay\n", "name: settle\n")], ["Step pay is renamed to settle."]),
     "a join that waits for more": (
         [('count: "1"', 'count: "2"')],
         ["Step send waits for a Paid and two Placed together, instead of for a Paid and a Placed."],
@@ -186,7 +186,7 @@ SENTENCES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     ),
     "another answer": (
         [("[shop.v1.Priced, shop.v1.Refused]", "[shop.v1.Priced]")],
-        ["Step price may not answer Refused any more."],
+        ["Step price may no longer answer Refused."],
     ),
     "a later deadline": ([("86400s", "172800s")], ["A flow may take 48 h instead of 24 h before a person is asked."]),
 }
@@ -284,7 +284,7 @@ CONTRACT_CHANGES: dict[str, tuple[dict[str, str], list[str]]] = {
     "a new field": ({**FIELDS, "memo": "string"}, ["shop.v1.Placed has a new field memo (string)."]),
     "a field that is gone": (
         {"cents": "int64", "who": "string"},
-        ["shop.v1.Placed has no field whom (string) any more."],
+        ["shop.v1.Placed no longer has a field whom (string)."],
     ),
     "another type": ({**FIELDS, "cents": "double"}, ["Field cents of shop.v1.Placed is double instead of int64."]),
     "a list": (
@@ -293,7 +293,7 @@ CONTRACT_CHANGES: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "another name": (
         {"cents": "int64", "buyer": "string", "whom": "string"},
-        ["Field who of shop.v1.Placed is called buyer: conditions and JSON know it by its new name alone."],
+        ["Field who of shop.v1.Placed is renamed to buyer: conditions and JSON must use the new name."],
     ),
     "a message inside": (
         {**FIELDS, "priced": "shop.v1.Priced"},
@@ -332,5 +332,5 @@ def test_enum_values_come_and_go() -> None:
     changes = diff(order(contracts=with_values("RED", "BLUE")), order(contracts=with_values("RED", "GREEN")))
     assert [change.text for change in changes] == [
         "Enum shop.v1.Colour has a new value GREEN (1).",
-        "Enum shop.v1.Colour has no value BLUE (1) any more.",
+        "Enum shop.v1.Colour no longer has a value BLUE (1).",
     ]

@@ -145,7 +145,7 @@ def test_a_join_that_counts_by_a_field_is_found_with_its_count() -> None:
     join = step_of(inferred.template, "offer").after_all
     assert "latest['shop.v1.PartsListed'].parts" in [each.count for each in join]
     (note,) = (inferred.notes[f"steps[2].after_all[{n}]"] for n, each in enumerate(join) if each.count)
-    assert note == ["1 to 7 in 4 joins, and this told the number each time; so did latest['shop.v1.OrderPlaced'].units"]
+    assert note == ["1 to 7 in 4 joins, and this was the number each time; so did latest['shop.v1.OrderPlaced'].units"]
 
 
 def test_a_join_whose_number_never_changes_counts_by_that_number_and_says_which_field_had_it() -> None:
@@ -163,7 +163,7 @@ def test_a_root_that_nothing_explains_is_told() -> None:
     inferred = infer("offer", [Traffic(priced, flow.status)], contracts())
     assert not step_of(inferred.template, "offer").after_all
     index = [step.name for step in inferred.template.steps].index("offer")
-    assert "nothing on record explains the roots of 1 run" in inferred.notes[f"steps[{index}]"]
+    assert "no recorded message explains the roots of 1 run" in inferred.notes[f"steps[{index}]"]
 
 
 def refused() -> Simulation:

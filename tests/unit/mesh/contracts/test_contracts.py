@@ -141,7 +141,10 @@ def test_a_missing_import_is_named() -> None:
             [shop_file({}, name="a.proto", imports=("b.proto",)), shop_file({}, name="b.proto", imports=("a.proto",))],
             "in a cycle",
         ),
-        ([shop_file({"Asked": {}}), shop_file({"Asked": {"x": "int64"}})], "two different files with the name shop/v1/shop.proto"),
+        (
+            [shop_file({"Asked": {}}), shop_file({"Asked": {"x": "int64"}})],
+            "two different files with the name shop/v1/shop.proto",
+        ),
         ([shop_file({"Asked": {"x": "shop.v1.Nothing"}})], "shop.v1.Nothing"),
         ([shop_file({"A": {}}, name="a.proto"), shop_file({"A": {}}, name="b.proto")], "b.proto is inconsistent"),
         ([FileDescriptorProto(package="shop.v1")], "without a name"),
