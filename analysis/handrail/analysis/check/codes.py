@@ -68,7 +68,7 @@ CODES: Mapping[str, Code] = {
     "HR022": Code(
         "gate on the beginning of a flow", _ERROR, "gate an event that a step emits: nothing proposes the first one"
     ),
-    "HR023": Code("gate without expiry", _ERROR, "set expires_after, or on_expiry: WAIT if people may take for ever"),
+    "HR023": Code("gate without expiry", _ERROR, "set expires_after, or on_expiry: WAIT if people may take forever"),
     "HR024": Code(
         "expiry that never comes", _WARNING, "remove expires_after, or set on_expiry to something else than WAIT"
     ),

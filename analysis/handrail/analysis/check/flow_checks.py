@@ -160,7 +160,7 @@ def check_starvation(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.Fi
                 yield finding(
                     "HR031",
                     f"steps[{index}].after_all[{position}]",
-                    f"{cut(without)} can come on a way without {cut(join.type)}: step {step.name} then waits for ever",
+                    f"{cut(without)} can come on a way without {cut(join.type)}: step {step.name} then waits forever",
                 )
 
 
@@ -175,7 +175,7 @@ def check_rule_events(proto: pb.FlowTemplate, graph: FlowGraph) -> Iterator[pb.F
 
 def _why_not(event: str, undone: set[str]) -> str:
     if event == APPROVAL_REFUSED:
-        return "comes only from a gate whose on_reject is CONTINUE, on an event that a step emits"
+        return "comes only from a gate with on_reject CONTINUE, on an event that a step emits"
     if event in undone:
         return "only an undo emits, and nothing goes on after an undo"
     return "nobody emits"

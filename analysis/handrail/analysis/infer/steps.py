@@ -80,7 +80,7 @@ def _answers(step: pb.Step, runs: Sequence[SeenRun], notes: Notes, path: str) ->
     answers = [each.type for run in runs for each in run.outcomes]
     step.emits.extend(each for each in dict(Counter(answers).most_common()) if each != STEP_COMPLETED)
     place = f"{path}.emits" if step.emits else path
-    notes.add(place, beside(answers) or "it never answered: what it emits is not on record")
+    notes.add(place, beside(answers) or "it never answered: its outcomes are not on record")
     totals = [run.outcomes[0].event.output_total or 1 for run in runs if run.outcomes]
     if totals and max(totals) > 1:
         notes.add(place, f"{span(totals)} at once")
@@ -129,7 +129,7 @@ def _flows_of(runs: Sequence[SeenRun]) -> Collection[Traffic]:
 
 
 def _effect(step: pb.Step, runs: Sequence[SeenRun], notes: Notes, path: str) -> None:
-    """A step whose outcomes were undone has an effect that can be undone. Nothing tells the other two apart."""
+    """Infers the effect: a step with undone outcomes has an undoable effect. The other two kinds look the same."""
     outcomes = {each.event_id for run in runs for each in run.outcomes}
     undos = [each for flow in _flows_of(runs) for each in flow.recorded if _is_undo_of(each, outcomes)]
     if not undos:

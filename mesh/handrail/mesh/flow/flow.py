@@ -206,8 +206,8 @@ class Flow:
         return Verdict.DROP
 
     def never_begins(self, run: StepRun) -> bool:
-        """Whether no worker begins this run in the current state: its effect is irreversible, and its trigger came while
-        the flow was halted. Workers read the flow before they begin such a step.
+        """Whether no worker begins this run in the current state: its effect is irreversible, and its trigger came
+        while the flow was halted. Workers read the flow before they begin such a step.
         """
         irreversible = run.step.effect == EFFECT_IRREVERSIBLE
         return self.halt is not None and irreversible and run.trigger.sequence > self.halt.since
