@@ -1,11 +1,11 @@
-"""The bus: Handrail's only access to the broker.
+"""The bus: Handrail's only access to the broker. `Bus` is the protocol, `NatsBus` implements it over NATS.
 
 A caller
 
 1. settles each delivery of a `pull` exactly once: `ack`, `nak` or `term`, with `in_progress` while it takes long;
 2. keeps in mind that a publish that raises BrokerUnavailable may be stored or not: it looks for its own message,
    or sends it again with the same subject and expectation;
-3. compares `Page.up_to_sequence` with what it knows: a replica may lag;
+3. compares `Page.up_to_sequence` with the sequence it knows: a replica may lag;
 4. calls `request_json` only for requests that are safe to send twice;
 5. uses `subscribe` for hints only: messages of a core subscription may be lost.
 """

@@ -30,7 +30,7 @@ from handrail.mesh.errors import HandrailError
 
 
 class NatsBus(Bus):
-    """A connection to the broker with all that is done over it. Make one with `connect`."""
+    """A bus over one connection to the broker. Make one with `connect`."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -38,7 +38,7 @@ class NatsBus(Bus):
 
     @classmethod
     async def connect(cls, settings: BusSettings) -> NatsBus:
-        """Connect. BrokerUnavailable where nobody answers in time, BrokerPermission for refused credentials."""
+        """Connects. Raises BrokerUnavailable without an answer in time, BrokerPermission for refused credentials."""
         return cls(await Connection.open(settings))
 
     async def close(self) -> None:
@@ -58,12 +58,12 @@ class NatsBus(Bus):
 
     @property
     def server_version(self) -> str:
-        """The version of the server that we are connected to."""
+        """The version of the connected server."""
         return self.connection.server_version
 
     @property
     def closed(self) -> asyncio.Event:
-        """Set once the connection is gone for good: closed by us, or the broker shut us out."""
+        """Set once the connection is closed for good: by us, or by a broker that refuses us."""
         return self.connection.closed
 
     async def publish(
@@ -129,10 +129,10 @@ class NatsBus(Bus):
         on_delivery: Callable[[Delivery], None],
         on_problem: Callable[[HandrailError], None] | None = None,
     ) -> Pull:
-        """Consume a durable: `on_delivery` gets each message; never more than `in_flight` are unsettled.
+        """Consumes a durable: passes each message to `on_delivery`, with at most `in_flight` unsettled messages.
 
-        It goes on over reconnects and leader elections. `on_problem` is told when the durable is missing or may not be
-        pulled; asking goes on.
+        Continues over reconnects and leader elections. Calls `on_problem` if the durable is missing or may not be
+        pulled, and keeps requesting.
         """
         pull = Pull(
             self.connection,
@@ -192,5 +192,5 @@ class NatsBus(Bus):
         return await api.request_json(self.connection, api_subject, payload, timeout=timeout)
 
     async def subscribe(self, subject: str, on_message: Callable[[Message], None]) -> Subscription:
-        """A core subscription: what is published while connected, and may be lost. For hints only."""
+        """Makes a core subscription: messages are received only while connected, and may be lost. For hints only."""
         return await self.connection.subscribe(subject, on_message)

@@ -87,7 +87,7 @@ def is_subject(text: str) -> bool:
 
 
 def header_block(headers: Mapping[str, str] | None) -> bytes:
-    """Headers as the protocol has them; empty where there are none."""
+    """Encodes headers for the protocol; empty without headers."""
     if not headers:
         return b""
     lines = [f"{name}: {value.translate(_NO_LINE_ENDS)}\r\n" for name, value in headers.items()]

@@ -1,6 +1,4 @@
-"""One attempt at a step run or at an undo, as its messages name it: what each says of itself follows from the work and
-from the data.
-"""
+"""One attempt at a step run or at an undo: the envelopes of its messages are derived from the work and the data."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ PROGRESS = StepProgress.DESCRIPTOR.full_name
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What an event says of its making: the publisher's clock, and the span, if one is recorded."""
+    """The circumstances of an event: the publisher's clock, and the span, if one is recorded."""
 
     time: datetime
     span_id: str = ""
@@ -45,8 +43,8 @@ class Work:
     undo_of: str = ""
 
     def outcome(self, data: Any, *, moment: Moment, index: int = 0, total: int = 0) -> Entry:
-        """What comes of it, as a message: a fact, a proposal where the flow's version gates the type, the report of an
-        undo, a failure, or a sign that it goes on.
+        """A message with its result: a fact, a proposal if the flow's version gates the type, the report of an undo, a
+        failure, or a heartbeat.
         """
         kind = self._kind(type_of(data))
         entry = self.entry(kind, self._event_id(kind, data, index), data, moment)

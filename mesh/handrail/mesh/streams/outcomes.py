@@ -1,4 +1,4 @@
-"""Outcomes in the FLOW stream: the first one under an id is stored, and every later one is told which that was."""
+"""Outcomes in the FLOW stream: the first one under an id is stored, and later publishers get that first one."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from handrail.mesh.wire.envelope import Entry, Recorded, decode
 from handrail.mesh.wire.subjects import Address, outcome_filter
 
 _PATIENCE = timedelta(seconds=2)
-"""How long an outcome that is said to be there, and is not to be seen, is looked for."""
+"""How long to search for an outcome that the broker reports as stored but no read shows."""
 
 _TRIES = 5
-"""How often an outcome is published that is refused though nothing is stored in its place."""
+"""How often to publish an outcome that is refused although nothing is stored in its place."""
 
 
 async def store(
     bus: Bus, entry: Entry, *, first_of_any: bool = True, headers: Mapping[str, str] | None = None
 ) -> int | Recorded:
-    """Store an outcome; returns its sequence, or what the stream holds under its id already.
+    """Stores an outcome. Returns its sequence, or the message already stored under its id.
 
-    With `first_of_any` a message of another kind or type under the same id counts as the first one too. Raises what
-    `Bus.publish` raises, and BrokerUnavailable where it is refused again and again though nothing is there.
+    With `first_of_any`, a message of another kind or type under the same id counts as the first one too. Raises the
+    errors of `Bus.publish`, and BrokerUnavailable if it is refused repeatedly although nothing is stored.
     """
     sequence, place = (0, _place(entry.address)) if first_of_any else (None, None)
     for _ in range(_TRIES):
@@ -42,11 +42,10 @@ async def store(
 
 
 async def stored(bus: Bus, address: Address, *, patience: timedelta = _PATIENCE) -> Recorded | None:
-    """The outcome that the stream holds under this id, whatever its kind and type; the first one where there are
-    several.
+    """The outcome stored under this id, of any kind and type; the first one of several.
 
-    For the confirmation of an "already there": a replica and the leader are asked again for `patience`, then None. On a
-    replicated stream that means that the first copy died in flight with its leader: publish again.
+    Confirms an "already stored" from the broker: asks a replica and the leader again for `patience`, then returns None.
+    On a replicated stream None means that the first copy was lost in flight with its leader: publish again.
     """
     place = _place(address)
     looks = Patience(patience)
@@ -58,13 +57,13 @@ async def stored(bus: Bus, address: Address, *, patience: timedelta = _PATIENCE)
 
 
 async def on_leader(bus: Bus, subject_filter: str) -> Recorded | None:
-    """The newest message of the FLOW stream that matches, as its leader has it; None where it can't be read."""
+    """The newest message of the FLOW stream that matches, from its leader; None if none is readable."""
     message = await bus.last_on_leader(FLOW, subject_filter)
     return None if message is None else readable(message)
 
 
 def readable(message: RawMessage) -> Recorded | None:
-    """A message of the FLOW stream; None where it can't be read."""
+    """Decodes a message of the FLOW stream; None if it is unreadable."""
     try:
         return decode(message.subject, message.body, sequence=message.sequence, time=message.time)
     except HandrailError:
