@@ -37,12 +37,12 @@ def migration_of(recorded: Recorded) -> FlowMigrated | None:
 
 
 def apply_migrated(flow: Flow, recorded: Recorded, versions: Mapping[int, Template]) -> Void | None:
-    """The flow was moved to another version; void where it could not be, or where `versions` lacks that version."""
+    """Applies a migration; void if the flow can't migrate, or if `versions` lacks the target version."""
     migrated = FlowMigrated.FromString(recorded.event.data.value)
     if migrated.from_version != flow.template.version:
         return Void(f"the flow is pinned to version {flow.template.version}", ErrorReason.ERROR_REASON_WRONG_VERSION)
     if not migrated.by:
-        return Void("it names nobody who moved it", ErrorReason.ERROR_REASON_MISSING_ROLE)
+        return Void("it does not name who migrated the flow", ErrorReason.ERROR_REASON_MISSING_ROLE)
     target = versions.get(migrated.to_version)
     if target is None:
         return Void(f"there is no version {migrated.to_version} to move to", ErrorReason.ERROR_REASON_WRONG_VERSION)

@@ -1,4 +1,4 @@
-"""Walking a stream by subject filter, in either direction, a piece at a time; and the list of its subjects.
+"""Walks a stream by subject filter, in either direction, page by page; and lists its subjects.
 
 The broker scans the messages one by one, from the oldest: use it for lists, never for one flow.
 """
