@@ -381,7 +381,7 @@ def test_a_flow_type_is_put_activated_and_rolled_back(dev: Dev, image: Path, tmp
     assert "was stored already" in dev.text("olga", "template", "put", written(tmp_path), "--contracts", image)
     other = dev.run("olga", "template", "put", written(tmp_path, deadline="5s"), "--contracts", image)
     assert other.returncode == 1
-    assert other.stderr.endswith("a version never changes; store the new one as version 2 (TEMPLATE_EXISTS)\n")
+    assert other.stderr.endswith("versions are immutable; store the new one as version 2 (TEMPLATE_EXISTS)\n")
 
     assert dev.json("olga", "template", "put", written(tmp_path, version=2), "--contracts", image)["version"] == 2
     dev.text("olga", "template", "activate", "loan@2", "--reason", "try it")

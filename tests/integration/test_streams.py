@@ -89,7 +89,7 @@ async def test_a_foreign_stream_is_refused_with_what_differs(empty: NatsBus) -> 
 
 async def test_a_foreign_stream_on_our_subjects_is_refused(empty: NatsBus) -> None:
     await empty.request_json("$JS.API.STREAM.CREATE.OTHER", {"name": "OTHER", "subjects": ["flow.>"]})
-    with pytest.raises(HandrailError, match="stream OTHER takes flow") as refusal:
+    with pytest.raises(HandrailError, match="stream OTHER already takes flow") as refusal:
         await ensure_streams(empty)
     assert refusal.value.reason == ErrorReason.ERROR_REASON_FOREIGN_STREAM
 
