@@ -22,7 +22,7 @@ from tests.support.coordinator import running
 from tests.support.mesh import COORDINATORS, Mesh, name_of_status, publish_at_once
 from tests.support.waiting import eventually, until
 
-NUMBER = 400
+NUMBER = 2000
 
 
 @pytest.fixture

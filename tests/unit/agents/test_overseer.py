@@ -184,18 +184,20 @@ async def test_a_handler_that_does_not_end_gives_up_what_it_holds_and_is_named(
     ledger.on(ChargebackEnriched)(in_thread if plain else stubborn)
     ledger.undoes(RefundPaid)(lambda_undo)
     async with at_work(ledger) as work:
-        await until(began.is_set)
-        await work.passes(TIMEOUT)
-        settled_at_once = work.delivery.settled
-        assert not settled_at_once, "it has a moment to clean up"
-        with caplog.at_level(logging.ERROR):
-            await work.passes(timedelta(seconds=5))
-        assert work.delivery.settled
-        [stuck] = work.overseer.stuck
-        assert "step pay, attempt 1" in stuck
-        assert (in_thread if plain else stubborn).__qualname__ in stuck
-        assert "does not end" in caplog.text
-        ends.set()
+        try:
+            await until(began.is_set)
+            await work.passes(TIMEOUT)
+            settled_at_once = work.delivery.settled
+            assert not settled_at_once, "it has a moment to clean up"
+            with caplog.at_level(logging.ERROR):
+                await work.passes(timedelta(seconds=5))
+            assert work.delivery.settled
+            [stuck] = work.overseer.stuck
+            assert "step pay, attempt 1" in stuck
+            assert (in_thread if plain else stubborn).__qualname__ in stuck
+            assert "does not end" in caplog.text
+        finally:
+            ends.set()
         await until(work.task.done)
         assert work.overseer.stuck == []
         late = [recorded.type for recorded in work.flow.history if recorded.agent == "ledger"]
