@@ -129,7 +129,8 @@ class Client(nats.aio.client.Client):
     async def send(self, data: bytes) -> None:
         """Sends encoded messages (`publish_line`), any number at once.
 
-        Raises ConnectionClosedError, and OutboundBufferLimitError if the broker is away and the buffer is full.
+        What is being written when the connection breaks is lost: the sender repeats what is not answered. Raises
+        ConnectionClosedError, and OutboundBufferLimitError if the broker is away and the buffer is full.
         """
         if self.is_closed:
             raise ConnectionClosedError
@@ -143,7 +144,7 @@ class Client(nats.aio.client.Client):
         try:
             self._transport.write(data)
             await self._transport.drain()  # type: ignore[no-untyped-call]
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # uvloop's transports raise RuntimeError once they are closed
             await self._error_cb(error)
             await self._process_op_err(error)
 

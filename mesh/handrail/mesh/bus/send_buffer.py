@@ -55,9 +55,9 @@ class SendBuffer:
                     # The connection is lost and nats-py's buffer is full: keep the rest until the reconnect.
                     self._messages[:0] = batch
                     self._connected.clear()
-                except nats.errors.Error as error:
+                except Exception as error:  # whatever it is, the next batch must still be written
                     for subject, _, reply, _ in batch:
-                        self._on_refused(reply, BrokerUnavailable(f"can't send on {subject}: {error}"))
+                        self._on_refused(reply, BrokerUnavailable(f"can't send on {subject}: {error!r}"))
             self._drained.set()
 
     def _encoded(self, batch: list[_Outgoing]) -> bytes:
