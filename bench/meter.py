@@ -12,10 +12,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 def cpu_seconds(roots: Iterable[int]) -> float:
     """User and system time of these processes and all below them."""
     children = _children()
-    todo, total = list(roots), 0
-    while todo:
-        process = todo.pop()
-        todo += children[process]
+    pending, total = list(roots), 0
+    while pending:
+        process = pending.pop()
+        pending += children[process]
         total += sum(int(value) for value in _stat(process)[11:15])
     return total / _TICKS
 

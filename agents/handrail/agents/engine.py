@@ -127,13 +127,13 @@ class Engine:
         except HandrailError as error:
             await self._quarantine(delivery, error.reason, error.text)
             return
-        todo = await self._planner.plan(recorded, delivered=delivery.delivered)
-        if todo.void is not None:
-            await self._drop(recorded, delivery, todo.void)
-        elif len(todo.tasks) == 1:
-            await self._perform(todo.tasks[0], recorded, delivery, sole=True)
-        elif todo.tasks:
-            performing = (self._perform(task, recorded, delivery, sole=False) for task in todo.tasks)
+        planned = await self._planner.plan(recorded, delivered=delivery.delivered)
+        if planned.void is not None:
+            await self._drop(recorded, delivery, planned.void)
+        elif len(planned.tasks) == 1:
+            await self._perform(planned.tasks[0], recorded, delivery, sole=True)
+        elif planned.tasks:
+            performing = (self._perform(task, recorded, delivery, sole=False) for task in planned.tasks)
             for outcome in await asyncio.gather(*performing, return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
