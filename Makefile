@@ -18,7 +18,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo dev test check format lint types imports drift breaking picture gen protos release-image bench chaos mutants lock clean
+.PHONY: help setup demo dev test check format lint types imports drift breaking picture gen protos release-image bench chaos attack mutants lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -112,6 +112,9 @@ bench: $(STAMP) ## measure flows per second and CPU per flow beside the bare bro
 chaos: $(STAMP) ## load and faults, then the history checker: SEED=n MINUTES=n SERVERS=1|3 KEEP=folder
 	@GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python -m tests.chaos.history.run $(if $(SEED),--seed "$(SEED)") \
 		$(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SERVERS),--servers "$(SERVERS)") $(if $(KEEP),--keep "$(KEEP)")
+
+attack: $(STAMP) $(PROTOS) ## attack a running installation: ARGS='29 30' for some attacks, KEEP=folder keeps the logs
+	@$(BIN)/python -m tests.attacks.run $(if $(KEEP),--keep "$(KEEP)") $(ARGS)
 
 mutants: $(STAMP) $(PROTOS) ## break each promise on purpose: its tests must turn red
 	@$(BIN)/python tests/mutants/run.py $(ARGS)

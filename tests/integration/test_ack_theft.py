@@ -17,6 +17,7 @@ from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, agent_durable
 from handrail.mesh.wire.subjects import timer_subject
 from handrail.v1.template_pb2 import Step
 from tests.support.accounts import asked_and_granted, configuration, connect, password
+from tests.support.hostile import ACKS, acks_like
 from tests.support.nats_server import NatsServer, running_server
 from tests.support.raw_client import raw_client
 from tests.support.waiting import eventually, until
@@ -27,10 +28,6 @@ OWN: Place = (FLOW, agent_durable("refunds"))
 TIMERS: Place = (TIMER, DUE)
 OTHERS: tuple[Place, ...] = ((FLOW, agent_durable("ledger")), (FLOW, DECIDE), (FLOW, TRACK), TIMERS)
 STOLEN = "_INBOX_refunds.stolen"
-VERBS = (b"+NXT", b'+NXT {"batch": 10}', b"+ACK", b"", b"-NAK", b'-NAK {"delay": 1}', b"+TERM", b"+TERM x", b"+WPI")
-LONGEST = 14
-"""Tokens of the longest subject tried."""
-
 
 TEMPLATE = asked_and_granted(Step(name="pay", agent="ledger", after=["shop.v1.Granted"], emits=["shop.v1.Paid"]))
 
@@ -88,27 +85,11 @@ async def pending(bus: NatsBus, place: Place) -> int:
     return int(info["num_ack_pending"])
 
 
-def answers_to(delivery: Delivery) -> set[str]:
-    """The delivery's own reply subject in both forms, longer ones, and those that begin like it, up to its stream at
-    least, and end like one of our own.
-    """
-    long = delivery.reply.split(".")
-    short = ["$JS", "ACK", *long[-7:]] if len(long) != 12 else ["$JS", "ACK", *long[-8:-1]]
-    found: set[str] = set()
-    for real, stream in ((short, 2), (["$JS", "ACK", "_", "A", *short[2:]], 4), (long, len(long) - len(short) + 2)):
-        found |= {".".join([*real, *["1"] * more]) for more in range(LONGEST - len(real))}
-        for kept in range(stream + 1, len(real) + 1):
-            for own in (OWN, ("A", *OWN), ("_", "A", *OWN)):
-                begin = [*real[:kept], *own]
-                found |= {".".join([*begin, *"3456789"[:more]]) for more in range(max(0, LONGEST - len(begin)))}
-    return found
-
-
 async def attack(server: NatsServer, victims: Sequence[Delivery]) -> list[bytes]:
     """Everything that `refunds` can say about the deliveries of others; what it got for it."""
     async with raw_client(server.url, user="refunds", password=password("refunds")) as thief:
         for victim in victims:
-            for subject, verb in product(sorted(answers_to(victim)), VERBS):
+            for subject, verb in product(sorted(acks_like(victim.reply, own=OWN)), ACKS):
                 thief.send(subject, verb, reply=STOLEN)
         await thief.request("$JS.API.STREAM.INFO.FLOW")
         return [body for subject, body in await thief.heard() if subject == STOLEN.encode()]

@@ -1,4 +1,6 @@
-"""What an agent can have the broker store: headers that look like the broker's own, and subjects that are no text."""
+"""What an agent can have the broker store: headers that look like the broker's own, and subjects that are no text; and
+what it can say to take the deliveries of others.
+"""
 
 from __future__ import annotations
 
@@ -41,3 +43,27 @@ TOKENS = {
     "an escape": b"\x1b]0;x\x07",
 }
 """What an agent may put in place of a flow's or an event's id."""
+
+ACKS = (b"+NXT", b'+NXT {"batch": 10}', b"+ACK", b"", b"-NAK", b'-NAK {"delay": 1}', b"+TERM", b"+TERM x", b"+WPI")
+"""What a worker can answer to a delivery."""
+
+_LONGEST = 14
+"""Tokens of the longest subject tried."""
+
+
+def acks_like(reply: str, *, own: tuple[str, str]) -> set[str]:
+    """Subjects that may pass for the reply subject of a delivery of somebody else's.
+
+    `reply` in both forms of the broker, longer ones, and those that begin like it, up to its stream at least, and end
+    like one of the attacker's `own` stream and durable.
+    """
+    long = reply.split(".")
+    short = ["$JS", "ACK", *long[-7:]] if len(long) != 12 else ["$JS", "ACK", *long[-8:-1]]
+    found: set[str] = set()
+    for real, stream in ((short, 2), (["$JS", "ACK", "_", "A", *short[2:]], 4), (long, len(long) - len(short) + 2)):
+        found |= {".".join([*real, *["1"] * more]) for more in range(_LONGEST - len(real))}
+        for kept in range(stream + 1, len(real) + 1):
+            for mine in (own, ("A", *own), ("_", "A", *own)):
+                begin = [*real[:kept], *mine]
+                found |= {".".join([*begin, *"3456789"[:more]]) for more in range(max(0, _LONGEST - len(begin)))}
+    return found

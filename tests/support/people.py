@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+import grpc.aio
 from google.protobuf.message import Message
 
 from handrail.mesh.wire.envelope import pack
@@ -15,8 +16,23 @@ from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from handrail.v1.decision_pb2 import Choice, FlowStatus
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
 from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
-from tests.support.api import Api, bearer
+from tests.support.api import bearer
 from tests.support.waiting import eventually
+
+
+class Door(Protocol):
+    """A coordinator that can be called, and whoever signs its tokens."""
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """A channel without a token."""
+
+    def token(self, subject: str, *roles: str, agent: str = "") -> str:
+        """A valid token."""
 
 
 class People:
@@ -30,7 +46,7 @@ class People:
         "ben": ("finance",),
     }
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Door) -> None:
         self.api = api
         self.flows = FlowServiceStub(api.channel)
         self.approvals = ApprovalServiceStub(api.channel)

@@ -14,18 +14,15 @@ from google.type.money_pb2 import Money
 from demos.payments import MESSAGES, TEMPLATES, detection, enrichment, ledger, notification, refunds, settings
 from demos.payments.book import Book
 from demos.payments.outbox import Outbox
-from handrail.mesh.wire import ids
-from handrail.mesh.wire.envelope import pack
-from handrail.mesh.wire.subjects import Address, Kind
+from handrail.mesh.wire.subjects import Kind
 from handrail.testing import FlowView, World, load_template
-from handrail.v1.event_pb2 import Event
 from payments.v1.payments_pb2 import (
     ChargebackEnriched,
     ChargebackReceived,
-    LargeRefundGranted,
     RefundPaid,
     SmallRefundGranted,
 )
+from tests.support.forged import large, outcome, paid, small
 
 AGENTS = [each.agent for each in (detection, enrichment, refunds, ledger, notification)]
 CLAIM = 5_000
@@ -65,37 +62,8 @@ async def say(
     world: World, flow: FlowView, agent: str, step: str, message: Message, *, root: str, index: int = 0, total: int = 1
 ) -> None:
     """Publish an answer in the agent's name, as the broker would let it."""
-    event_id = ids.outcome_id(flow.flow_id, step, root, 0, index)
-    address = Address("refund", flow.flow_id, Kind.EVENT, agent, event_id, message.DESCRIPTOR.full_name)
-    event = Event(
-        event_id=event_id,
-        source=agent,
-        flow_type="refund",
-        flow_id=flow.flow_id,
-        template_version=1,
-        step=step,
-        root=root,
-        attempt=1,
-        output_index=index,
-        output_total=total,
-        causation_id=root,
-        data=pack(message),
-    )
-    await world.publish(address.subject, event.SerializeToString())
-
-
-def small(
-    units: int = 999, *, nanos: int = 0, currency: str = "EUR", account: str = "acct-0001", chargeback: str = "cb-1"
-) -> SmallRefundGranted:
-    amount = Money(currency_code=currency, units=units, nanos=nanos)
-    return SmallRefundGranted(chargeback_id=chargeback, account_id=account, amount=amount, email="eve@example.com")
-
-
-def paid(units: int = 999, *, currency: str = "EUR", account: str = "acct-0001") -> RefundPaid:
-    amount = Money(currency_code=currency, units=units)
-    return RefundPaid(
-        chargeback_id="cb-1", account_id=account, amount=amount, transfer_id="t-1", email="eve@example.com"
-    )
+    entry = outcome(flow.flow_id, agent, step, message, root=root, index=index, total=total)
+    await world.publish(entry.address.subject, entry.body)
 
 
 def stopped(world: World, flow: FlowView, folder: Path) -> bool:
@@ -156,16 +124,8 @@ async def test_p6_a_large_one_is_held_too_whatever_people_said_to_it(world: Worl
     world.stop_agent("refunds")
     flow = await claim(world, 1_000)
     root = root_of(flow, ChargebackEnriched)
-    event_id = ids.outcome_id(flow.flow_id, "grant", root, 0, 0)
-    large = LargeRefundGranted(
-        chargeback_id="cb-1", account_id="acct-0001", amount=Money(currency_code="EUR", units=9_000), email="e@e.com"
-    )
-    address = Address("refund", flow.flow_id, Kind.PROPOSAL, "refunds", event_id, large.DESCRIPTOR.full_name)
-    event = Event(
-        event_id=event_id, source="refunds", flow_type="refund", flow_id=flow.flow_id, template_version=1,
-        step="grant", root=root, attempt=1, output_total=1, causation_id=root, data=pack(large),
-    )  # fmt: skip
-    await world.publish(address.subject, event.SerializeToString())
+    entry = outcome(flow.flow_id, "refunds", "grant", large(9_000), root=root, kind=Kind.PROPOSAL)
+    await world.publish(entry.address.subject, entry.body)
     for voter in ("anna", "ben"):
         await world.approve(flow, voter=voter, roles=["finance"])
     assert flow.status == "ESCALATED"

@@ -1,0 +1,48 @@
+"""Attacks that are known to work, and why: docs/security.md names each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Open(NamedTuple):
+    """An attack that is not refused."""
+
+    title: str
+    reason: str
+
+
+OPEN: dict[str, Open] = {
+    "22": Open(
+        "one agent fills the disk through QUARANTINE",
+        "the stream has no limit of bytes: a limit alone would let an agent keep the coordinator from quarantining",
+    ),
+    "23": Open(
+        "whoever has the coordinator's broker password forges votes",
+        "votes carry no signature of the voter: the broker's word that the coordinator wrote them is the only proof",
+    ),
+    "24": Open(
+        "whoever has the coordinator's broker password wipes the record by an update of the stream",
+        "the coordinator's user may update streams, because it sets them up",
+    ),
+    "42": Open(
+        "the broker's monitoring port shows users, addresses and inboxes",
+        "deploy/nats.conf opens it without a password; only the network keeps others out",
+    ),
+    "45": Open(
+        "whoever may use the volume of the compose file's operator has the signing key and every token",
+        "the compose file is an example; an installation takes its tokens from an identity provider",
+    ),
+    "58": Open(
+        "one agent begins 4,000 flows in a second",
+        "the broker has no rate limit per user, and Handrail has no quota of flows",
+    ),
+    "66": Open(
+        "no limits of the broker and of the containers are set",
+        "max_bytes, max_connections, memory and pids depend on the machine; deploy/ sets none",
+    ),
+    "75": Open(
+        "images are not pinned by digest",
+        "the base image is named by its tag, so that a build takes its security updates",
+    ),
+}
