@@ -35,7 +35,7 @@ CODES: Mapping[str, Code] = {
     "HR011": Code(
         "dead end",
         _ERROR,
-        "let a step wait for it that leads to the end, or name it in completes_with if the flow may end so",
+        "let a step that leads to the end wait for it, or name it in completes_with if the flow may end with it",
     ),
     "HR012": Code(
         "refusal that leads nowhere",
@@ -62,7 +62,9 @@ CODES: Mapping[str, Code] = {
         "join of several without a count", _ERROR, "say how many in `count`; `count: 1` if never more than one comes"
     ),
     "HR020": Code(
-        "count that can't be told", _ERROR, "write a number from 1 to 900, or an expression over latest['…'] of an int"
+        "count that can't be evaluated",
+        _ERROR,
+        "write a number from 1 to 900, or an expression over latest['…'] of an int",
     ),
     "HR021": Code("join that can starve", _ERROR, "take the count from an event that every input follows from"),
     "HR022": Code(
@@ -70,14 +72,14 @@ CODES: Mapping[str, Code] = {
     ),
     "HR023": Code("gate without expiry", _ERROR, "set expires_after, or on_expiry: WAIT if people may take forever"),
     "HR024": Code(
-        "expiry that never comes", _WARNING, "remove expires_after, or set on_expiry to something else than WAIT"
+        "expiry that never comes", _WARNING, "remove expires_after, or set on_expiry to something other than WAIT"
     ),
     "HR025": Code("requester field that is not text", _ERROR, "name a single string field of the proposal"),
     "HR026": Code("requester field without use", _WARNING, "set not_the_requester, or remove requester_field"),
     "HR027": Code("condition that does not type-check", _ERROR, "correct the expression"),
     "HR028": Code("time longer than the flow may take", _WARNING, "shorten it, or raise the deadline of the flow"),
     "HR029": Code("too many expressions", _ERROR, "let rules look at fewer events, or split the flow"),
-    "HR030": Code("no template", _ERROR, "correct the file at this place"),
+    "HR030": Code("not a template", _ERROR, "correct the file at this place"),
     "HR031": Code(
         "input that may never come",
         _WARNING,
@@ -95,12 +97,14 @@ CODES: Mapping[str, Code] = {
         "give the field a rule `double.finite: true`; without it NaN and infinity reach the condition",
     ),
     "HR035": Code(
-        "join of more than can come", _ERROR, "wait for fewer, or raise `max_outputs` of the step that emits them"
+        "join of more messages than can come",
+        _ERROR,
+        "wait for fewer, or raise `max_outputs` of the step that emits them",
     ),
     "HR036": Code(
-        "gate that does not see what waits",
+        "gate that ignores pending proposals",
         _WARNING,
-        "add `flow.proposals['…']` of the type to what the condition reads of its facts",
+        "add `flow.proposals['…']` of the type to its `flow.facts['…']` in the condition",
     ),
 }
 """All codes, with title, severity and remedy."""
