@@ -106,6 +106,11 @@ CODES: Mapping[str, Code] = {
         _WARNING,
         "add `flow.proposals['…']` of the type to its `flow.facts['…']` in the condition",
     ),
+    "HR037": Code(
+        "condition that may cost too much",
+        _WARNING,
+        "bound what it reads by rules like `repeated.max_items` and `string.max_len`, or let it read less",
+    ),
 }
 """All codes, with title, severity and remedy."""
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from handrail.analysis.check.codes import finding
+from handrail.mesh.conditions.cost import MOST
 from handrail.mesh.conditions.expression import COUNTS, FACTS, PROPOSALS, nearest
 from handrail.mesh.conditions.policy import Policy
 from handrail.mesh.contracts import Contracts, well_known
@@ -199,6 +200,13 @@ def _condition(path: str, policy: Policy, contracts: Contracts) -> Iterator[pb.F
     """The findings on a condition that compiles."""
     if policy.problem:
         yield finding("HR027", path, f'"{cut(policy.text)}": {policy.problem}')
+    if policy.may_be_too_dear(contracts):
+        yield finding(
+            "HR037",
+            path,
+            f"with the largest messages that the contracts allow it would cost more than {MOST:,}, "
+            "the most that is evaluated",
+        )
     for read in policy.numbers:
         definition = cast("Descriptor | None", contracts.message_class(read.message_type).DESCRIPTOR)
         field = definition.fields_by_name.get(read.field) if definition else None

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
 from cel_expr_python import cel
-from google.protobuf.message import DecodeError, EncodeError, Message
+from google.protobuf.message import DecodeError, EncodeError
 
+from handrail.mesh.conditions.cost import Cost, TooDear, Value
 from handrail.mesh.conditions.finite import CHECK, SUM, NumberRead, check, guard, numbers_read
 from handrail.mesh.conditions.syntax import Tree
 from handrail.mesh.contracts import Contracts
@@ -29,8 +29,7 @@ from handrail.mesh.printable import cut
 from handrail.v1.failure_pb2 import StepCompleted
 
 MAX_LENGTH = 10_000
-"""The longest expression, in characters. The engine itself limits nesting (32) and iterations. Its regular expressions
-are RE2, which runs in time linear in the text."""
+"""The longest expression, in characters. The engine itself limits nesting (32); `cost` limits what it may take."""
 
 EVENT = "event"
 """The name of the message at hand."""
@@ -45,8 +44,6 @@ COUNTS, LATEST, FACTS, PROPOSALS = "flow.counts", "flow.latest", "flow.facts", "
 """The tables of a flow, which are looked up by message type."""
 
 FLOW_TABLES = (COUNTS, LATEST, FACTS, PROPOSALS)
-
-Value = Message | int | timedelta | Sequence[Message]
 
 _MANY = 300
 """With more known names than this, no similar name is searched: each comparison takes a tenth of a millisecond."""
@@ -82,7 +79,7 @@ class Expression:
 
     `type` is the type of its value: BOOL, INT, UINT, STRING, …, or the full name of a message. `numbers` are the
     fields of doubles that it reads, `names` its variables. An expression with a `problem` type-checks but can't be
-    evaluated.
+    evaluated, and has no `cost`.
     """
 
     text: str
@@ -92,6 +89,7 @@ class Expression:
     names: frozenset[str]
     problem: str
     _compiled: cel.Expression
+    cost: Cost | None
 
     @classmethod
     def compile(
@@ -123,24 +121,29 @@ class Expression:
         except (RuntimeError, TypeError, ValueError) as error:
             raise PolicyError(f'"{cut(text)}": {_explain(str(error), tables)}') from None
         value_type, problem = compiled.return_type().name(), ""
-        numbers, names = tuple[NumberRead, ...](), frozenset[str]()
+        numbers, names, cost = tuple[NumberRead, ...](), frozenset[str](), None
         try:
             tree = Tree(compiled.serialize())
             numbers, names = tuple(dict.fromkeys(numbers_read(tree))), frozenset(tree.names.values())
             if guard(tree):
                 compiled = environment.deserialize(tree.serialized())
+            cost = Cost(tree)
         except (DecodeError, EncodeError, RuntimeError):  # the binary form of a tree has at most 100 levels
             problem = "it is nested too deeply for its numbers to be checked"
-        return cls(text, facts, value_type, numbers, names, problem, compiled)
+        return cls(text, facts, value_type, numbers, names, problem, compiled, cost)
 
     def evaluate(self, values: Mapping[str, Value]) -> object:
         """Evaluates the expression with these variables. Returns a Python value of the expression's type.
 
-        Raises `PolicyError` if the evaluation fails, reads or computes a number that is not finite, or returns a value
-        of another type.
+        Raises `PolicyError` if the evaluation would cost too much (`cost`), fails, reads or computes a number that is
+        not finite, or returns a value of another type.
         """
-        if self.problem:
+        if self.problem or self.cost is None:
             raise PolicyError(f'"{cut(self.text)}" can\'t be evaluated: {self.problem}')
+        try:
+            self.cost.of(values)
+        except TooDear as error:
+            raise PolicyError(f'"{cut(self.text)}" can\'t be evaluated: {error.text}') from None
         try:
             answer = self._compiled.eval(data=values)
             value = answer.value()

@@ -24,6 +24,9 @@ CHECK = "@finite"
 SUM = "sum"
 """`list.sum()` of ints, uints, doubles or durations. The sum of an empty list is zero."""
 
+BOUND = "@n"
+"""How the names begin that checked values are bound to."""
+
 _EQUALITY = frozenset({"_==_", "_!=_", "@in"})
 _DURATION = 3
 _ZEROS = {2: "int64_value", 3: "uint64_value", DOUBLE: "double_value"}
@@ -81,7 +84,7 @@ def _check(tree: Tree, node: Expr) -> None:
     """Rewrites a node so that its value is bound to a name, checked, and returned."""
     label = _label(node)
     value = tree.replace(node)
-    name = f"@n{node.id}"
+    name = f"{BOUND}{node.id}"
     loop = node.comprehension
     loop.iter_var, loop.accu_var = "#unused", name
     tree.new(loop.iter_range).list.SetInParent()
@@ -127,7 +130,7 @@ def _label(node: Expr) -> str:
         return f"{_label(node.select.operand)}.{node.select.field}"
     if node.HasField("call") and node.call.function == "_[_]":
         return f"an item of {_label(node.call.args[0])}"
-    if node.HasField("comprehension") and node.comprehension.accu_var.startswith("@n"):
+    if node.HasField("comprehension") and node.comprehension.accu_var.startswith(BOUND):
         return _label(node.comprehension.accu_init)
     return "a result"
 

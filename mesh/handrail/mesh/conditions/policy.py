@@ -21,10 +21,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from functools import partial
+from typing import Protocol, cast
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from handrail.mesh.conditions.cost import Spent, TooDear, Value
 from handrail.mesh.conditions.expression import (
     COUNTS,
     ELAPSED,
@@ -34,9 +37,10 @@ from handrail.mesh.conditions.expression import (
     FLOW_TABLES,
     LATEST,
     Expression,
-    Value,
 )
 from handrail.mesh.conditions.finite import NumberRead
+from handrail.mesh.conditions.largest import largest
+from handrail.mesh.conditions.sizes import Many, Size
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.printable import cut
@@ -132,6 +136,13 @@ class Policy:
         """Why it can't be evaluated although it type-checks; empty if it can."""
         return next((expression.problem for expression in self._expressions.values() if expression.problem), "")
 
+    def may_be_too_dear(self, contracts: Contracts) -> bool:
+        """Whether messages that keep to their contracts can make it cost more than is allowed (`cost`)."""
+        return any(
+            _is_too_dear(expression, event_type, first_type, contracts)
+            for (event_type, first_type), expression in self._expressions.items()
+        )
+
     def allows(self, *, event: Message | None, flow: FlowView) -> bool:
         """Whether the condition holds.
 
@@ -161,6 +172,29 @@ class Policy:
         if plain is not None or not self.reads_first:
             return plain
         return self._expressions.get((event_type, flow.first.DESCRIPTOR.full_name))
+
+
+def _is_too_dear(expression: Expression, event_type: str, first_type: str, contracts: Contracts) -> bool:
+    def size(message_type: str) -> Size:
+        kind = cast("Descriptor", contracts.message_class(message_type).DESCRIPTOR)
+        return largest(kind)
+
+    sizes = {EVENT: size(event_type)} | ({FIRST: size(first_type)} if first_type else {})
+    for fact in expression.facts:
+        if fact.table == COUNTS:
+            continue
+        one = size(fact.message_type)
+        sizes[fact.variable] = one if fact.table == LATEST else Many(MOST_FACTS, one)
+    try:
+        if expression.cost is not None:
+            expression.cost.charge(Spent(), {name: partial(_given, size) for name, size in sizes.items()})
+    except TooDear:
+        return True
+    return False
+
+
+def _given(size: Size) -> Size:
+    return size
 
 
 def _look_up(flow: FlowView, table: str, message_type: str) -> Value | None:

@@ -18,6 +18,9 @@ from google.protobuf.message_factory import GetMessageClass
 DOUBLE = 4
 """`Type.primitive` and `Type.wrapper` of a double."""
 
+STRING, BYTES = 5, 6
+"""`Type.primitive` and `Type.wrapper` of a string and of bytes."""
+
 ANY = 1
 """`Type.well_known` of an `Any`."""
 
@@ -26,13 +29,15 @@ _FIELDS: Mapping[str, str] = {
     "ReferenceOf": "key=1:int value=2:Reference",
     "Reference": "name=1:str overload_id=3:*str",
     "TypeOf": "key=1:int value=2:Type",
-    "Type": "dyn=1:Nothing primitive=3:int wrapper=4:int well_known=5:int list=6:ListOf map=7:MapOf message=9:str",
+    "Type": "dyn=1:Nothing null=2:int primitive=3:int wrapper=4:int well_known=5:int list=6:ListOf map=7:MapOf"
+    " message=9:str",
     "Nothing": "",
     "ListOf": "element=1:Type",
     "MapOf": "key=1:Type value=2:Type",
     "Expr": "id=2:int constant=3:Constant ident=4:Ident select=5:Select call=6:Call list=7:List struct=8:Struct"
     " comprehension=9:Comprehension",
-    "Constant": "bool_value=2:bool int64_value=3:int uint64_value=4:uint double_value=5:double string_value=6:str",
+    "Constant": "bool_value=2:bool int64_value=3:int uint64_value=4:uint double_value=5:double string_value=6:str"
+    " bytes_value=7:bytes",
     "Ident": "name=1:str",
     "Select": "operand=1:Expr field=2:str test_only=3:bool",
     "Call": "target=1:Expr function=2:str args=3:*Expr",
@@ -48,6 +53,7 @@ _SCALARS = {
     "str": FieldDescriptorProto.TYPE_STRING,
     "bool": FieldDescriptorProto.TYPE_BOOL,
     "double": FieldDescriptorProto.TYPE_DOUBLE,
+    "bytes": FieldDescriptorProto.TYPE_BYTES,
 }
 
 
@@ -58,6 +64,7 @@ class Type(Message):
     """The type of a node: at most one of its declared fields is set."""
 
     dyn: Message
+    null: int
     primitive: int
     wrapper: int
     well_known: int
@@ -99,6 +106,7 @@ class Constant(Message):
     uint64_value: int
     double_value: float
     string_value: str
+    bytes_value: bytes
 
 
 class Ident(Message):

@@ -240,6 +240,12 @@ PLANTED = [
     ),
     ("HR036", "gates[0].when", [("event.price > 100", "flow.counts['shop.v1.Packed'] > 3")]),
     ("HR036", "gates[0].when", [("event.price > 100", "flow.facts['shop.v1.Packed'].map(p, p.price).sum() > 3")]),
+    ("HR037", "gates[0].when", [("event.price > 100", "event.by.name.matches('^[a-z]+$')")]),
+    (
+        "HR037",
+        "rules[0].when",
+        [("flow.counts['shop.v1.Missed'] > 3", "flow.facts['shop.v1.Missed'].map(m, m.part) == []")],
+    ),
     ("HR034", "gates[0].when", [("event.price > 100", "event.weight > 1.5")]),
     ("HR034", "rules[0].when", [("flow.counts['shop.v1.Missed'] > 3", "flow.latest['shop.v1.Packed'].weight > 1.5")]),
 ]
