@@ -18,6 +18,8 @@ from handrail.mesh.streams.flow_store import FlowStore
 from tests.support.mesh import Mesh
 from tests.support.nats_server import NatsCluster, NatsServer, running_cluster, running_server
 
+pytest_plugins = ["tests.support.skips"]
+
 # A loaded machine is no bug: examples are bounded by their number, never by the time one takes.
 settings.register_profile("handrail", deadline=None)
 settings.load_profile("handrail")

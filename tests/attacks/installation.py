@@ -6,6 +6,7 @@ may have: an agent's password, a token of their own, or nothing.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -24,8 +25,10 @@ from google.type.money_pb2 import Money
 from demos.payments.book import Book
 from handrail.coordinator.api.dev_tokens import KeyFiles
 from handrail.mesh.bus import BusSettings, NatsBus
+from handrail.mesh.streams.catalog import Catalog
 from payments.v1.payments_pb2 import ChargebackReceived
-from tests.support.dev import Dev, running_dev
+from tests.support.dev import Dev, running_dev, wait_for
+from tests.support.mesh import Mesh
 from tests.support.people import People
 from tests.support.raw_client import RawClient, raw_client
 
@@ -136,6 +139,11 @@ class Installation:
             amount=Money(currency_code="EUR", units=units),
         )
 
+    async def until_settled(self, *durables: str) -> None:
+        """Wait until an agent, or the coordinator (`decide`, `track`, `due`), has dealt with what there is for it."""
+        async with self.bus_as("viewer") as bus:
+            await Mesh(bus, Catalog(bus)).until_settled(*durables)
+
     async def flow_from_start(self, people: People, units: int = SMALL) -> str:
         """The id of a flow that olga starts."""
         return (await people.start(self.claim(units))).flow_id
@@ -163,4 +171,17 @@ def running_installation(folder: Path) -> Iterator[Installation]:
     """An installation with its data in `folder`, for as long as the block runs."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with running_dev(folder, "--agents", "demos.payments") as dev:
+        _wait_for_agents(dev)
         yield Installation(dev)
+
+
+def _wait_for_agents(dev: Dev) -> None:
+    """Wait until a small refund has passed through all of them."""
+    amount = {"currencyCode": "EUR", "units": f"{SMALL}"}
+    claim = json.dumps({"chargebackId": "cb-first", "accountId": ACCOUNT, "amount": amount})
+    flow_id = dev.text("olga", "flow", "start", "refund", "--data", claim).strip()
+
+    def is_completed() -> bool:
+        return "COMPLETED" in dev.text("vera", "flow", "show", flow_id)
+
+    wait_for(is_completed, "the first flow completes")

@@ -33,13 +33,16 @@ class Outcome:
 
     refused: bool
     text: str
+    seconds: float = 0
 
 
 async def tried(attack: Attack, target: Installation) -> Outcome:
     """Try one attack."""
+    began = time.monotonic()
     try:
         async with asyncio.timeout(LIMIT):
-            return Outcome(True, await attack.run(target))
+            text = await attack.run(target)
+        return Outcome(True, text, time.monotonic() - began)
     except Succeeded as success:
         return Outcome(False, f"SUCCEEDED: {success}")
     except Exception as error:
@@ -60,7 +63,11 @@ def campaign(attacks: Sequence[Attack], folder: Path) -> bool:
                 shared = shared or stack.enter_context(running_installation(folder / "shared"))
                 outcome = asyncio.run(tried(attack, shared))
             all_refused = all_refused and outcome.refused
-            show(attack.id, attack.title, outcome.text)
+            show(
+                attack.id,
+                attack.title,
+                f"{outcome.text} ({outcome.seconds:.1f} s)" if outcome.refused else outcome.text,
+            )
     print(f"{len(attacks)} attacks in {time.monotonic() - began:.0f} s: ", end="")
     print("all refused" if all_refused else "NOT ALL REFUSED")
     return all_refused

@@ -10,8 +10,6 @@ import pytest
 from tests.attacks.attack import Attack, attacks
 from tests.attacks.installation import Installation, running_installation
 
-ATTACKS = attacks()
-
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
@@ -19,16 +17,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         yield target
 
 
-def named(each: Attack) -> str:
-    return f"{each.id} {each.title}"
+@pytest.fixture
+def target(each: Attack, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    """The installation of all attacks, or one of its own for an attack that harms it."""
+    if not each.fresh:
+        yield request.getfixturevalue("shared")
+        return
+    with running_installation(tmp_path / "fresh") as made:
+        yield made
 
 
-@pytest.mark.parametrize("each", [each for each in ATTACKS if not each.fresh], ids=named)
-async def test_an_attack_is_refused(shared: Installation, each: Attack) -> None:
-    assert await each.run(shared), "it says how it was refused"
-
-
-@pytest.mark.parametrize("each", [each for each in ATTACKS if each.fresh], ids=named)
-async def test_an_attack_that_harms_its_installation_is_refused(tmp_path: Path, each: Attack) -> None:
-    with running_installation(tmp_path / "fresh") as target:
-        assert await each.run(target), "it says how it was refused"
+@pytest.mark.parametrize("each", attacks(), ids=lambda each: f"{each.id} {each.title}")
+async def test_an_attack_is_refused(target: Installation, each: Attack) -> None:
+    assert await each.run(target), "it says how it was refused"

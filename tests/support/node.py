@@ -1,5 +1,5 @@
-"""The agents of `examples/node` as processes, with what npm installs for them. They need Node; elsewhere than in CI a
-test that needs it is skipped where there is none.
+"""The agents of `examples/node` as processes, with what npm installs for them. They need Node; a test that needs it
+is skipped where there is none, which fails in CI (`skips`).
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ _OLDEST = 20
 
 
 def installed(folder: Path) -> Path:
-    """A copy of the examples in this folder, with their dependencies as locked. Skips the test where there is no Node;
-    in CI that fails it."""
+    """A copy of the examples in this folder, with their dependencies as locked. Skips the test if there is no Node."""
     node, npm = shutil.which("node"), shutil.which("npm")
     version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout if node else ""
     if npm is None or not version.startswith("v") or int(version[1:].split(".")[0]) < _OLDEST:
         text = f"Node {_OLDEST} or newer, with npm, is needed: there is {version.strip() or 'none'}"
-        if os.environ.get("CI"):
-            pytest.fail(text)
         pytest.skip(text)
     target = folder / "node"
     shutil.copytree(EXAMPLES, target, ignore=shutil.ignore_patterns("node_modules"))

@@ -232,7 +232,7 @@ def _proposal_of(request: Recorded) -> str:
 
 
 def _quarantined(message: RawMessage) -> QuarantinedMessage:
-    _, flow_type, flow_id, _, event_id = (message.subject.split(".") + [""] * 5)[:5]
+    _, flow_type, flow_id, reporter, event_id = (message.subject.split(".") + [""] * 5)[:5]
     try:
         kept = Quarantined.FromString(message.body)
     except DecodeError:
@@ -242,6 +242,8 @@ def _quarantined(message: RawMessage) -> QuarantinedMessage:
             subject=message.subject,
             body=message.body,
         )
+    # The broker checks who publishes on the subject; what the record says of itself may be anything.
+    kept.reporter = reporter
     return QuarantinedMessage(
         quarantine_id=message.sequence,
         time=timestamp(message.time),

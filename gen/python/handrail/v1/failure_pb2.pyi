@@ -270,7 +270,7 @@ class Quarantined(_message.Message):
     body: _builtins.bytes
     """body is the message as it was, byte for byte."""
     reporter: _builtins.str
-    """reporter is the agent, or `coordinator`, that put it here."""
+    """reporter is the agent, or `coordinator`, that put it here. Readers take it from the subject, which the broker checks."""
     def __init__(
         self,
         *,
