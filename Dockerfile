@@ -1,4 +1,4 @@
-# One image for every part: brokers, coordinators, agents, set-up. It holds no secret.
+# One image for all services: brokers, coordinators, agents, set-up. It contains no secret.
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
@@ -27,7 +27,7 @@ COPY deploy/setup.sh /etc/handrail/setup.sh
 COPY agents/demos/payments/refund.yaml /etc/handrail/templates/refund.yaml
 COPY agents/demos/payments/chargebacks.jsonl /etc/handrail/chargebacks.jsonl
 
-# A volume begins with the owner of the folder it is mounted on.
+# A new volume gets the owner of the folder on which it is mounted.
 RUN useradd --system --uid 10001 --no-create-home handrail && \
     mkdir -p /etc/handrail/permissions /data /public /run/handrail /operator /credentials && \
     for user in coordinator detection enrichment refunds ledger notification; do mkdir "/credentials/$user"; done && \

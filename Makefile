@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Needed: Python 3.11 or newer, make and a network; the rest is installed into .venv.
+# `make` alone lists the targets. It needs Python 3.11 or newer and a network; the rest is installed into .venv.
 
 BIN := .venv/bin
 STAMP := .venv/installed-from
@@ -6,14 +6,14 @@ RELEASED := gen/released.binpb
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' --quiet
 
-# Which Python makes .venv: the first of these that runs and is new enough. Override with `make PYTHON=...`.
+# The Python for .venv: the first of these that runs and is new enough. Override it with `make PYTHON=...`.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-# The agents that `make dev` starts; what a target hands on to its tool, as in make test ARGS='-k lease'.
+# AGENTS are the agents that `make dev` starts. ARGS go to the tool of a target, as in make test ARGS='-k lease'.
 AGENTS ?= demos.payments
 ARGS ?=
-# How many test processes run side by side; a file's tests stay together, because they may share a server.
+# The number of parallel test processes; the tests of a file stay together, because they may share a server.
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
@@ -23,7 +23,7 @@ WORKERS ?= auto
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-# A virtual environment holds absolute paths: one that was moved or copied with its folder is made anew.
+# A virtual environment contains absolute paths: after its folder was moved or copied, it is created again.
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
 .PHONY: $(STAMP)
 endif
@@ -42,22 +42,22 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@echo "$(CURDIR)" > $@
 
-lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock; ARGS=--upgrade takes the newest
+lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock; ARGS=--upgrade takes the newest versions
 	@$(LOCK) $(ARGS) --extra demos --group dev --output-file requirements.lock
 	@$(LOCK) --constraint requirements.lock --output-file requirements-runtime.lock
 
-# Contracts. Third-party protos are fetched, not committed; buf finds its plugins on PATH.
+# Contracts. Third-party protos are downloaded, not committed; buf finds its plugins on PATH.
 
 PROTOS := proto/buf/validate/validate.proto
 BUF := PATH="$(abspath $(BIN)):$$PATH" buf
 DESCRIPTORS := gen/python/handrail/v1/descriptors.binpb
 
-protos: $(PROTOS) ## fetch the third-party protos that contracts import
+protos: $(PROTOS) ## download the third-party protos that contracts import
 
 $(PROTOS): gen/protovalidate.txt gen/fetch_protos.py requirements.lock | $(STAMP)
 	@$(BIN)/python gen/fetch_protos.py
 
-# Generates everything into $$scratch, then does $(1). The descriptors keep their comments, for reflection to show them.
+# Generates everything into $$scratch, then runs $(1). The descriptors keep their comments, which reflection shows.
 define generate
 	scratch=$$(mktemp -d .gen.XXXXXX) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(BUF) generate --output $$scratch && \
@@ -70,12 +70,12 @@ gen: $(STAMP) $(PROTOS) ## generate gen/python from proto/
 
 drift: $(STAMP) $(PROTOS)
 	@$(call generate,{ diff -rq -x __pycache__ $$scratch/gen/python gen/python || \
-		{ echo "gen/python is not what proto/ generates: run make gen and commit the result." >&2; exit 1; }; })
+		{ echo "gen/python is out of date: run make gen and commit the result." >&2; exit 1; }; })
 
 breaking: $(STAMP) $(PROTOS) ## compare proto/ with the released contracts, as contracts check does
 	@$(BIN)/handrail contracts check --only breaking --against $(RELEASED)
 
-release-image: $(STAMP) $(PROTOS) ## declare proto/ as it stands released; the commit says why, and whom it hits
+release-image: $(STAMP) $(PROTOS) ## declare the current proto/ as released; the commit says why, and whom it affects
 	@$(BUF) build --exclude-source-info --exclude-path proto/google --output $(RELEASED)
 
 # Checks and tests.
@@ -83,15 +83,15 @@ release-image: $(STAMP) $(PROTOS) ## declare proto/ as it stands released; the c
 test: $(STAMP) $(PROTOS) ## run all tests on all cores (WORKERS=n); ARGS go to pytest: make test ARGS='-k lease'
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
-check: lint types drift breaking imports ## everything short of the tests: lint, types, generated code, contracts, imports
+check: lint types drift breaking imports ## all checks except tests: lint, types, generated code, contracts, imports
 
-lint: $(STAMP) $(PROTOS) ## check style and form of code and contracts
+lint: $(STAMP) $(PROTOS) ## check style and format of code and contracts
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BUF) lint
 	@$(BUF) format --diff --exit-code --exclude-path proto/google --exclude-path proto/buf
 
-format: $(STAMP) $(PROTOS) ## put code and contracts into form
+format: $(STAMP) $(PROTOS) ## format code and contracts
 	@$(BIN)/ruff check --quiet --fix --select I
 	@$(BIN)/ruff format --quiet
 	@$(BUF) format --write --exclude-path proto/google --exclude-path proto/buf
@@ -102,24 +102,24 @@ types: $(STAMP)
 imports: $(STAMP)
 	@$(BIN)/python -m pytest --quiet --no-header tests/contract/test_imports.py tests/contract/test_layout.py
 
-picture: $(STAMP) ## draw the rooms of the house and their arrows from the imports: docs/rooms.svg
+picture: $(STAMP) ## draw packages and their imports: docs/rooms.svg
 	@$(BIN)/python -m docs.picture $(ARGS)
 
-bench: $(STAMP) ## measure flows per second and CPU per flow beside the bare broker
+bench: $(STAMP) ## measure flows per second and CPU per flow, compared with the bare broker
 	@$(BIN)/python bench/run.py $(ARGS)
 
-# gRPC's own handling of forks would only complain: a child of the run is another program at once.
-chaos: $(STAMP) ## load and faults, then the history checker: SEED=n MINUTES=n SERVERS=1|3 KEEP=folder
+# gRPC would only warn about forks, but an exec follows each fork at once.
+chaos: $(STAMP) ## run load and faults, then the history checker: SEED=n MINUTES=n SERVERS=1|3 KEEP=folder
 	@GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python -m tests.chaos.history.run $(if $(SEED),--seed "$(SEED)") \
 		$(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SERVERS),--servers "$(SERVERS)") $(if $(KEEP),--keep "$(KEEP)")
 
 attack: $(STAMP) $(PROTOS) ## attack a running installation: ARGS='29 30' for some attacks, KEEP=folder keeps the logs
 	@$(BIN)/python -m tests.attacks.run $(if $(KEEP),--keep "$(KEEP)") $(ARGS)
 
-mutants: $(STAMP) $(PROTOS) ## break each promise on purpose: its tests must turn red
+mutants: $(STAMP) $(PROTOS) ## break each promise on purpose: its tests must fail
 	@$(BIN)/python tests/mutants/run.py $(ARGS)
 
-# To see it work. A demo's own variables are its INPUT_.
+# Demos. INPUT_ has a demo's own variables.
 
 DEMO ?= payments
 DEMOS := $(patsubst agents/demos/%/__main__.py,%,$(wildcard agents/demos/*/__main__.py))
@@ -128,10 +128,10 @@ INPUT_research = $(if $(TREE),--tree "$(TREE)")
 INPUT_payments = $(if $(CHARGEBACKS),--chargebacks "$(CHARGEBACKS)")
 
 demo: $(STAMP) ## run a demo: DEMO=payments|compliance|research SEED=n KEEP=folder, and its own variables
-	@test -n "$(filter $(DEMO),$(DEMOS))" || { echo "There is no demo $(DEMO). There are: $(DEMOS)" >&2; exit 1; }
+	@test -n "$(filter $(DEMO),$(DEMOS))" || { echo "There is no demo $(DEMO). The demos are: $(DEMOS)" >&2; exit 1; }
 	@$(BIN)/python -m demos.$(DEMO) $(INPUT_$(DEMO)) $(if $(SEED),--seed "$(SEED)") $(if $(KEEP),--keep "$(KEEP)")
 
-dev: $(STAMP) ## start everything on this machine to explore, with the agents of AGENTS
+dev: $(STAMP) ## start everything on this machine, with the agents of AGENTS
 	@$(BIN)/handrail dev --agents $(AGENTS)
 
 clean: ## remove caches and fetched protos; .venv stays

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What has to be there before anything starts: the broker's permissions, keys, tokens. What is there already stays, so that
-# permissions which were generated from stored templates later on are not lost.
+# Creates what must exist before anything starts: the broker's permissions, keys and tokens. Existing files stay, so that
+# permissions that were later generated from stored templates are not lost.
 set -eu
 
 permissions=/etc/handrail/permissions/permissions.conf
@@ -9,7 +9,7 @@ if [ ! -e "$permissions" ]; then
         --routes nats1:6222,nats2:6222,nats3:6222 --out "$permissions"
 fi
 
-# Tokens of a small installation. One with an identity provider gives the coordinators that one's public key instead.
+# Tokens for a small installation. With an identity provider, give the coordinators its public key instead.
 handrail token anna --role finance --keys /operator/keys --lifetime 720h --out /operator/tokens/anna
 handrail token ben --role finance --keys /operator/keys --lifetime 720h --out /operator/tokens/ben
 handrail token olga --role operator --role starter --keys /operator/keys --lifetime 720h --out /operator/tokens/olga

@@ -1,4 +1,4 @@
-// The world outside: a bank that books once for each idempotency key, and takes a while to answer.
+// The outside world: a bank that books once for each idempotency key, and answers with a delay.
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,8 +10,8 @@ export class Bank {
     mkdirSync(folder, { recursive: true });
   }
 
-  // Book under a key, unless that was done before. Key and booking are one file, so that one is there with the other:
-  // it is written aside, and linked to its name, which fails where there is one.
+  // Books once per key. Key and booking are one file, so that both exist or neither. It is written under a temporary name
+  // and linked to its final name, which fails if that exists.
   async book(key, kind) {
     const name = join(this.folder, `${key}.json`);
     const aside = join(this.folder, `.${key}.${process.pid}`);

@@ -1,7 +1,7 @@
-// An agent that pulls from the broker and publishes through the coordinator. It is safe by what it can't do: an outcome
-// that the flow would not count, or that breaks its contract, is refused before anything is stored.
+// An agent that pulls from the broker and publishes through the coordinator. The coordinator refuses an outcome that the
+// flow would not count, or that breaks its contract, before anything is stored.
 //
-// A delivery is a hint that the flow may want something. What it wants, GetFlow says.
+// A delivery is only a hint that the flow may need something. GetFlow says what it needs.
 import { flows, handrail, status, templates, typesOf, verdict } from "./coordinator.js";
 import { connectAs, pull, shown, stored } from "./deliveries.js";
 import { effectKey, undoKey } from "./ids.js";
@@ -27,8 +27,8 @@ async function handle(message) {
   }
   const redelivered = message.info.deliveryCount > 1;
   for (const run of flow.step_runs.filter((each) => each.agent === AGENT && each.step === STEP)) {
-    // A command names its attempt. A fact is what the run was triggered with; its id alone does not say so, for a
-    // message that does not count may have the same one.
+    // A command names its attempt. A fact is found by its sequence, not by its id: a message that does not count may
+    // have the same id.
     const isMeant = kind === "retry" ? event.root === run.root : run.input_sequences.includes(message.seq);
     if (!isMeant) continue;
     const wanted = kind === "retry" ? event : { run: 0, attempt: 1 };
@@ -42,7 +42,7 @@ async function handle(message) {
   }
 }
 
-// The event, or what a command that was too large for its data is about.
+// The event of a message. A command that would be too large has no data: read the event from FLOW.
 async function whole(event, sequence) {
   return event.data.value.length ? event : decode(await stored(connection, sequence));
 }
@@ -61,7 +61,7 @@ async function perform(work, flow, event, key, handler, answerType) {
     await publish(work, any(types, answerType, answer));
   } catch (error) {
     if (!BROKEN.has(error.code)) throw error;
-    // It is done, and can't be told in the terms of the flow's version: a person has to look.
+    // The effect has happened, but the flow's contract does not allow the answer: a person must look.
     await fail(work, status[error.code], error.details, { retryable: false, outcome_unknown: !work.undo_of });
   }
 }
@@ -71,7 +71,7 @@ async function fail({ undo_of, ...work }, error_class, text, how) {
   await publish(work, any(handrail, "handrail.v1.StepFailed", failed));
 }
 
-// Publish; throws where it has to be tried again. What was overtaken in the meantime is dropped.
+// Publishes; throws if it must be tried again. Drops an answer that is too late.
 async function publish(work, data) {
   try {
     await flows.PublishEvent({ ...work, output_index: 0, output_total: 1, data });
@@ -84,7 +84,7 @@ async function publish(work, data) {
 const decode = (bytes) => handrail["handrail.v1.Event"].deserialize(bytes);
 const any = (types, name, value) => ({ type_url: `type.googleapis.com/${name}`, value: types[name].serialize(value) });
 
-// The domain's messages, as the flow's version of the template has them.
+// The domain's messages, by the contracts of the flow's version.
 const known = new Map();
 async function domain(name, version) {
   const key = `${name}@${version}`;

@@ -33,8 +33,8 @@ function client(service, ...methods) {
 export const flows = client("FlowService", "GetFlow", "PublishEvent");
 export const templates = client("TemplateService", "GetTemplate");
 
-// What the flow wants of an attempt that a delivery asks for: "run" it, say that it was "not started", or "drop" it.
-// A halted flow begins nothing. What may have begun runs again, under its key, so that its outcome is known.
+// What to do with the attempt of a delivery: "run" it, report that it was "not started", or "drop" it. A halted flow begins
+// nothing. An attempt that may have begun runs again with its key, so that its outcome is known.
 export function verdict(flow, run, wanted, mayHaveStarted) {
   if (run.run !== wanted.run) return "drop";
   const isOwed = run.status === "STEP_RUN_STATUS_OWED" && run.attempt === wanted.attempt;

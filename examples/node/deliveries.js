@@ -1,4 +1,4 @@
-// Pulling from an agent's durable, which the coordinator made: so many at a time, each acked when all of it is stored.
+// Pulls from an agent's durable, which the coordinator created. Each delivery is acked when its outcome is stored.
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 
@@ -10,17 +10,17 @@ const LONGEST_DELAY_MS = 60_000;
 export const connectAs = (agent) =>
   connect({ servers: NATS, user: agent, pass: password(), inboxPrefix: `_INBOX_${agent}`, maxReconnectAttempts: -1 });
 
-// What a stranger chose is never printed raw: it could move the cursor, or pass for a line of its own.
+// Text from outside is never printed raw: it could move the cursor, or look like a separate line.
 export const shown = (text) =>
   JSON.stringify(String(text)).replace(/[^ -~]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
-// The bytes of what is stored in FLOW at this sequence: for a command that came without its data, being too large.
+// The bytes of the message in FLOW at this sequence: for a command without data, because they would be too large.
 export async function stored(connection, sequence) {
   const manager = await jetstreamManager(connection, { checkAPI: false });
   return (await manager.direct.getMessage("FLOW", { seq: sequence })).data;
 }
 
-// Handle deliveries until a signal. What `handle` throws hands the delivery back, for longer each time.
+// Handles deliveries until a signal. If `handle` throws, the delivery is handed back, with a growing delay.
 export async function pull(connection, agent, handle) {
   const consumer = await jetstream(connection).consumers.get("FLOW", `agent-${agent}`);
   const { config } = await consumer.info();
@@ -37,7 +37,7 @@ export async function pull(connection, agent, handle) {
   const busy = new Set();
   for await (const message of messages) {
     if (stopping) {
-      message.nak(); // what has not begun is for other workers, at once
+      message.nak(); // it has not begun, so other workers get it at once
       continue;
     }
     const handled = settle(message, handle, third).finally(() => busy.delete(handled));
@@ -49,7 +49,7 @@ export async function pull(connection, agent, handle) {
 }
 
 async function settle(message, handle, third) {
-  // The broker hands out again what is neither acked nor said to be in the works.
+  // The broker delivers again unless the message is acked or reported as in progress.
   const working = setInterval(() => message.working(), third);
   try {
     await handle(message);

@@ -1,4 +1,4 @@
-// What the agent does: it pays what was granted, and takes back what it paid. Each under an idempotency key.
+// The work of the agent: it pays granted refunds and reverses payments, each with an idempotency key.
 import { Bank } from "./bank.js";
 import { BANK_DELAY, BOOKS } from "./settings.js";
 

@@ -1,4 +1,4 @@
-// What both agents are told, in the environment.
+// The settings of both agents, from environment variables.
 import { readFileSync } from "node:fs";
 
 const { env } = process;
@@ -6,7 +6,7 @@ const { env } = process;
 export const NATS = env.NATS_URL ?? "nats://127.0.0.1:4222";
 export const password = () => secret("NATS_PASSWORD_FILE");
 export const COORDINATOR = env.HANDRAIL_ADDRESS ?? "127.0.0.1:50051";
-export const token = () => secret("HANDRAIL_TOKEN_FILE"); // read anew for each call: tokens expire
+export const token = () => secret("HANDRAIL_TOKEN_FILE"); // read again for each call, because tokens expire
 export const DESCRIPTORS = env.HANDRAIL_DESCRIPTORS ?? "../../gen/python/handrail/v1/descriptors.binpb";
 export const BOOKS = env.BANK_FOLDER ?? "books";
 export const BANK_DELAY = Number(env.BANK_DELAY_MS ?? 0);

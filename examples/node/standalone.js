@@ -1,5 +1,5 @@
-// An agent that publishes for itself: it runs while no coordinator does. What the coordinator would check, it checks
-// itself, in the order of the checklist in docs/wire.md. It asks the coordinator only where a message does not tell.
+// An agent that publishes on its own: it also runs while no coordinator does. It makes the coordinator's checks itself, in
+// the order of the checklist in docs/wire.md. It asks the coordinator only if the message is not enough.
 import { fromBinary, fromJson, toJson } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
 import { jetstreamManager } from "@nats-io/jetstream";
@@ -10,7 +10,7 @@ import { effectKey, failureId, outcomeId, undoFailureId, undoKey, undoneId } fro
 import { AGENT, PAID, pay, REVERSED, STEP, takeBack } from "./ledger.js";
 import { any, decode, IRREVERSIBLE, Malformed, NO_EFFECT, ours, read, Store, Templates, typeOf } from "./wire.js";
 
-const GIVE_UP = 5; // deliveries of a message whose flow or version nobody has stored
+const GIVE_UP = 5; // deliveries of a message with an unknown flow or version
 const REFRESH_MS = 2_000;
 const HINTS = ["FlowHalted", "FlowMigrated"].map((name) => `flow.*.*.decision.coordinator.*.handrail.v1.${name}`);
 
@@ -19,7 +19,7 @@ const manager = await jetstreamManager(connection, { checkAPI: false });
 const templates = new Templates(manager);
 const store = new Store(connection, AGENT, manager);
 
-// 1. Flows that were halted or moved: listen first, then read what was decided before; again after each gap.
+// 1. Halted and migrated flows: subscribe first, then read earlier decisions; again after each reconnect.
 const looked = new Set();
 const hint = (subject) => looked.add(subject.split(".")[2]);
 for (const subject of HINTS) connection.subscribe(subject, { callback: (_, { subject: heard }) => hint(heard) });
@@ -35,7 +35,7 @@ await loadHints();
 })();
 
 async function handle(message) {
-  // 2. What can't be read is kept apart, and acked.
+  // 2. A message that can't be read is quarantined and acked.
   let recorded;
   try {
     recorded = read(message);
@@ -43,17 +43,17 @@ async function handle(message) {
     if (!(error instanceof Malformed)) throw error;
     return store.quarantine(message, error);
   }
-  // 3. The flow's version, as it is stored.
+  // 3. The flow's version, from the stream.
   const { event, kind, type } = recorded;
   const known = await templates.of(event.flowType, event.templateVersion);
   if (known === undefined) return postpone(message, "TEMPLATE_NOT_FOUND", "no such version is stored");
   const redelivered = message.info.deliveryCount > 1;
-  // 4. Most messages tell all there is to know.
+  // 4. Most messages are enough by themselves.
   if (!needsLook(recorded, known, message, redelivered)) {
     const attempt = { root: event.eventId, run: 0, attempt: 1, causationId: event.eventId };
     return perform({ ...addressed(event, known), ...attempt }, known, event);
   }
-  // 5. Else look at the flow.
+  // 5. For the others, read the flow.
   const { flow } = await flows.GetFlow({ flow_id: event.flowId }).catch((error) => {
     if (error.code === 5) return {};
     throw error;
@@ -80,7 +80,7 @@ async function handle(message) {
   }
 }
 
-// The event, or what a command that was too large for its data is about.
+// The event of a message. A command that would be too large has no data: read the event from FLOW.
 async function whole(event, sequence) {
   return event.data.value.length ? event : decode(await stored(connection, sequence));
 }
@@ -89,7 +89,7 @@ const addressed = ({ flowType, flowId }, { template }) => ({
   flowType, flowId, step: STEP, templateVersion: template.version,
 });
 
-// Whether the flow has to be looked at before anything begins.
+// Whether to read the flow before anything begins.
 function needsLook({ event, kind, type, agent }, { template }, message, redelivered) {
   const step = template.steps.find((each) => each.name === STEP && each.agent === AGENT);
   if (step === undefined || !step.after.includes(type)) return true;
@@ -106,7 +106,7 @@ function needsLook({ event, kind, type, agent }, { template }, message, redelive
   );
 }
 
-// 6 to 9. Run under the key, check the answer against the stored contract, publish it. The ack comes after.
+// 6 to 9. Run with the key, check the answer against the stored contract, publish it. The ack follows.
 async function perform(work, { template, registry }, event, { undo = false } = {}) {
   const inputType = registry.getMessage(typeOf(event.data));
   const input = toJson(inputType, fromBinary(inputType, event.data.value), { registry, useProtoFieldName: true });
@@ -121,7 +121,7 @@ async function perform(work, { template, registry }, event, { undo = false } = {
   const answer = fromJson(answerType, answered, { registry, ignoreUnknownFields: true });
   const checked = createValidator({ registry }).validate(answerType, answer);
   if (checked.kind !== "valid") {
-    // Before anything is published: the id of an answer is there once. It is done, so a person has to look.
+    // Check before publishing, because an answer's id exists once. The effect has happened, so a person must look.
     return fail(work, undo, "CONTRACT_VIOLATION", String(checked.error), { retryable: false, outcomeUnknown: !undo });
   }
   const gated = template.gates.some((gate) => gate.on === answerType.typeName);
@@ -139,13 +139,13 @@ async function fail(work, undo, errorClass, text, how) {
 const idOfFailure = ({ flowId, root, run, attempt }, undo = false) =>
   (undo ? undoFailureId : failureId)(flowId, STEP, root, run, attempt);
 
-// Hand back for a while: it may be stored in a moment. Then keep it apart.
+// Hands back for a while, because the version may be stored soon. Then quarantines the message.
 async function postpone(message, reason, text) {
   if (message.info.deliveryCount < GIVE_UP) throw new Error(text);
   await store.quarantine(message, new Malformed(reason, text));
 }
 
-// Versions that are stored while it runs may gate what those of before do not.
+// A version that is stored meanwhile may gate a type that earlier ones do not.
 await templates.refresh("*");
 setInterval(() => templates.refresh("*").catch(console.warn), REFRESH_MS).unref();
 await pull(connection, AGENT, handle);

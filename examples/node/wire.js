@@ -1,4 +1,4 @@
-// Handrail's messages on the broker: reading what is stored, and storing what an agent has to say. See docs/wire.md.
+// Handrail's messages on the broker: reads stored messages, and publishes an agent's messages. See docs/wire.md.
 import { create, createFileRegistry, equals, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema, timestampNow } from "@bufbuild/protobuf/wkt";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
@@ -27,7 +27,7 @@ export const any = (type, message) => ({
 });
 export const ours = (name, fields) => any(schema(name), create(schema(name), fields));
 
-// Read a delivery: subject and body have to agree, and the id has to follow. Throws a reason and a text.
+// Reads a delivery: subject and body must agree, and the id must follow from the body. Throws a reason and a text.
 export function read(message) {
   const [stream, flowType, flowId, kind, agent, eventId, ...rest] = message.subject.split(".");
   const type = rest.join(".");
@@ -98,7 +98,7 @@ export class Templates {
   }
 }
 
-// What an agent publishes. Each returns once the stream has it, and throws where it has not.
+// Publishes an agent's messages. Each method returns when the stream has stored the message, and throws otherwise.
 export class Store {
   constructor(connection, agent, manager) {
     this.js = jetstream(connection);
@@ -106,8 +106,8 @@ export class Store {
     this.agent = agent;
   }
 
-  // Publish one message of an attempt. Its id is there once, under whichever kind and type came first: where another
-  // answer is there already, that is told as a divergence.
+  // Publishes one message of an attempt. The stream stores only the first message with this id, of any kind and type. If
+  // another answer is stored already, this reports a divergence.
   async answer(kind, work, eventId, data) {
     const event = create(schema("Event"), {
       ...work, eventId, data, source: this.agent, outputTotal: 1, time: timestampNow(),
@@ -127,7 +127,7 @@ export class Store {
     })).catch(ignoreTaken);
   }
 
-  // Keep a message that breaks the wire's rules apart, with its bytes.
+  // Quarantines an invalid message, with its bytes.
   async quarantine(message, { reason, message: detail }) {
     const tokens = message.subject.split(".");
     const token = (text) => (/^[A-Za-z0-9_-]{1,64}$/.test(text ?? "") ? text : "-");
@@ -150,7 +150,7 @@ export class Store {
         ignoreTaken(error);
       }
       for await (const { data } of await this.#held(filter)) return decode(data);
-      await sleep(50); // the copy that was there died with its leader, or this replica lags
+      await sleep(50); // the first copy was lost with its leader, or this replica lags
     }
   }
 

@@ -88,7 +88,7 @@ def test_the_digest_of_a_rule_is_that_of_its_serialized_fields() -> None:
     contracts = Contracts.from_messages([ChargebackEnriched])
     rule = ParseDict(json.loads(block("rule")), Rule())
     digest = rule_spec(rule, Terms(contracts=contracts, facts=frozenset(rule.on), starts=frozenset())).digest
-    assert f"This one is {digest}:" in WIRE.read_text()
+    assert f"The digest of this rule is {digest}:" in WIRE.read_text()
 
 
 def test_every_subject_on_the_page_parses() -> None:

@@ -1,8 +1,8 @@
-"""The compliance demo: every Python distribution of an environment is checked, and approved or not, by eight agents.
+"""The compliance demo: eight agents check every Python distribution of an environment, and approve it or not.
 
 inventory finds distributions; licences, integrity, metadata, binaries and names check them at the same time; register
-writes approvals and withdraws them; auditor looks again at what was approved. `python -m demos.compliance` runs them
-all; `handrail dev --agents demos.compliance` keeps them running.
+writes approvals and withdraws them; auditor checks approved files again. `python -m demos.compliance` runs them all;
+`handrail dev --agents demos.compliance` keeps them running.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ AGENTS: dict[str, str] = {
     name: f"demos.compliance.{name}:agent"
     for name in ("inventory", "licences", "integrity", "metadata", "binaries", "names", "register", "auditor")
 }
-"""Where each agent is, by name, as `handrail agent run` takes it."""
+"""The import path of each agent by name, as `handrail agent run` takes it."""
 
 TEMPLATES: tuple[Path, ...] = (Path(__file__).with_name("approval.yaml"),)
 """The flow types that the agents take part in."""
@@ -38,4 +38,4 @@ EXAMPLES: dict[str, Message] = {
         )
     )
 }
-"""A first event to try, by flow type: `handrail dev` prints the command."""
+"""An example of a first event, by flow type: `handrail dev` prints the command that sends it."""

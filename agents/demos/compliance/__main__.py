@@ -3,8 +3,8 @@
 import os
 import sys
 
-# Agents are started while calls to the coordinator are under way, and each time gRPC would print that it is not
-# prepared for a fork: an exec follows at once. It reads this variable when it is imported.
+# gRPC warns about every fork while calls are in progress. Starting an agent forks, but an exec follows at once, so the
+# warning does not apply. gRPC reads this variable when it is imported.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 if __name__ == "__main__":

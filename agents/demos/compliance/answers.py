@@ -1,4 +1,4 @@
-"""What the agents that check have in common: which distribution an event means, and how a check is answered."""
+"""Shared by the checking agents: the distribution of an event, and the answer of a check."""
 
 from collections.abc import Iterator
 
@@ -10,15 +10,15 @@ from handrail.agents import NonRetryable
 
 
 def find(distribution: Distribution) -> Installed:
-    """The distribution that an event means, in an environment that this agent was told of.
+    """Finds the distribution of an event, in an environment of this agent's settings.
 
     Raises:
-        NonRetryable: where there is no such environment, or the folder is another distribution's. That it is not
-            installed is for the checks to find.
+        NonRetryable: if the environment is unknown, or the folder belongs to another distribution. The checks find out
+            whether it is installed.
     """
     environment = settings.environments().get(distribution.environment)
     if environment is None:
-        raise NonRetryable(f"{key(distribution)}: {settings.ENVIRONMENTS} names no environment of this name")
+        raise NonRetryable(f"{key(distribution)}: {settings.ENVIRONMENTS} has no environment of this name")
     installed = environment.at(distribution.folder)
     if installed is None or installed.distribution != distribution:
         raise NonRetryable(f"{key(distribution)}: {distribution.folder} is not the folder of its metadata")
@@ -28,7 +28,7 @@ def find(distribution: Distribution) -> Installed:
 def answer(
     installed: Installed, check: Check.ValueType, findings: Findings, *, fingerprint: str = ""
 ) -> Iterator[CheckFailed | CheckCompleted]:
-    """What a check publishes. CheckFailed comes first: whoever has every CheckCompleted has every CheckFailed too."""
+    """The answer of a check. CheckFailed comes first: a reader with every CheckCompleted also has every CheckFailed."""
     if not findings.passed:
         yield CheckFailed(distribution=installed.distribution, check=check, findings=findings.failures)
     yield CheckCompleted(

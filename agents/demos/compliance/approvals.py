@@ -1,4 +1,4 @@
-"""The register of approvals: a SQLite file, in which every approval and every withdrawal has an idempotency key."""
+"""The register of approvals: a SQLite file. Every approval and every withdrawal has an idempotency key."""
 
 import hashlib
 import json
@@ -15,12 +15,12 @@ CREATE TABLE IF NOT EXISTS approvals (
     approval_id     TEXT PRIMARY KEY,
     idempotency_key TEXT NOT NULL UNIQUE,
     distribution    TEXT NOT NULL,  -- name==version@environment
-    fingerprint     TEXT NOT NULL,  -- of the files that are approved
-    remarks         TEXT NOT NULL,  -- the checks that failed, as a JSON list
+    fingerprint     TEXT NOT NULL,  -- of the approved files
+    remarks         TEXT NOT NULL,  -- the failed checks, as a JSON list
     time            TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS withdrawals (
-    approval_id     TEXT PRIMARY KEY REFERENCES approvals,  -- an approval is withdrawn once at most
+    approval_id     TEXT PRIMARY KEY REFERENCES approvals,  -- an approval is withdrawn at most once
     idempotency_key TEXT NOT NULL UNIQUE,
     time            TEXT NOT NULL
 ) STRICT;
@@ -28,12 +28,12 @@ CREATE TABLE IF NOT EXISTS withdrawals (
 
 
 class RegisterError(Exception):
-    """What the register refuses, and would refuse again: trying once more can't help."""
+    """The register refuses an entry, and would refuse it again: a retry can't help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An approval. `distribution` is `name==version@environment`; `remarks` are the checks that failed."""
+    """An approval. `distribution` is `name==version@environment`; `remarks` are the failed checks."""
 
     approval_id: str
     distribution: str
@@ -44,8 +44,8 @@ class Approval:
 class Register:
     """Approvals in a file that any number of processes may share.
 
-    Each method that changes something is one transaction, in the file once it returns, together with its key: asked for
-    again under the same key it is found, not done.
+    Each method that changes something is one transaction, committed with its key before the method returns. A second
+    call with the same key returns the stored entry.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,10 +55,10 @@ class Register:
                 connection.execute(statement)
 
     def approve(self, *, key: str, distribution: str, fingerprint: str, remarks: Sequence[str]) -> Approval:
-        """Write an approval, once per key.
+        """Writes an approval, once per key.
 
         Raises:
-            RegisterError: where the key stands for another approval.
+            RegisterError: if the key belongs to another approval.
         """
         wanted = Approval(_approval_id(key), distribution, fingerprint, tuple(remarks))
         with transaction(self._path) as connection:
@@ -69,14 +69,14 @@ class Register:
                     (wanted.approval_id, key, distribution, fingerprint, json.dumps(list(remarks)), _now()),
                 )
             elif stored != [wanted]:
-                raise RegisterError(f"idempotency key {key} stands for {stored[0]}, not for {wanted}")
+                raise RegisterError(f"idempotency key {key} belongs to {stored[0]}, not to {wanted}")
         return wanted
 
     def withdraw(self, *, key: str, approval_id: str) -> None:
-        """Withdraw an approval, once, whichever keys ask for it.
+        """Withdraws an approval, once, even for different keys.
 
         Raises:
-            RegisterError: where the register does not hold the approval.
+            RegisterError: if the approval is not in the register.
         """
         with transaction(self._path) as connection:
             if not _select(connection, "approval_id = ?", approval_id):
@@ -98,7 +98,7 @@ class Register:
 
 
 def _approval_id(key: str) -> str:
-    """The id of the approval that a key stands for: it holds no more than the key does."""
+    """The id of the approval with this key, derived from the key alone."""
     return "ap-" + hashlib.sha256(key.encode()).hexdigest()[:24]
 
 

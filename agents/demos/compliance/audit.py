@@ -1,4 +1,4 @@
-"""The audit at the end of a run: every flow against what the checks say when they are simply called."""
+"""The audit at the end of a run: compares every flow with direct calls of the checks."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ NOT_IN_THE_REGISTER = frozenset({Ending.REFUSED, Ending.NEVER_APPROVED})
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a run left: status and messages of each flow, and the register; `withdrawn` holds ids of approvals."""
+    """The results of a run: status and messages of each flow, and the register; `withdrawn` are ids of approvals."""
 
     statuses: Mapping[str, FlowStatus.ValueType]
     histories: Mapping[str, History]
@@ -34,13 +34,13 @@ class Evidence:
 
 
 def ending(key: str, expected: Expected, plan: Plan, evidence: Evidence) -> Ending | None:
-    """How a flow ended; None where that is none of the ways it may."""
+    """The end of a flow; None if it is not one of the planned ends."""
     status = evidence.statuses.get(key)
     return next((each for each in plan.endings(key, expected) if STATUS[each] == status), None)
 
 
 def audit(expected: Mapping[str, Expected], plan: Plan, evidence: Evidence) -> list[str]:
-    """Hold the evidence against plan and checks; returns what is wrong, a line each, empty where all is well."""
+    """Compares the evidence with plan and checks; returns a line for each fault."""
     register: dict[str, list[Approval]] = defaultdict(list)
     for approval in evidence.approvals:
         register[approval.distribution].append(approval)
@@ -48,7 +48,7 @@ def audit(expected: Mapping[str, Expected], plan: Plan, evidence: Evidence) -> l
     for key, each in expected.items():
         complaints = _complaints(key, each, plan, evidence, register.pop(key, []))
         wrong += [f"{key}: {complaint}" for complaint in complaints]
-    return [*wrong, *(f"the register has {key}, which is no distribution of this run" for key in register)]
+    return [*wrong, *(f"the register has {key}, which is not a distribution of this run" for key in register)]
 
 
 def _complaints(
@@ -58,16 +58,16 @@ def _complaints(
     history = evidence.histories.get(key, History(()))
     yield from _of_checks(expected, history, whole=how is None or how not in NOT_IN_THE_REGISTER)
     if bool(history.of(Escalated)) != expected.needs_person and not expected.changed:
-        yield f"it is {'a' if expected.needs_person else 'no'} matter for a person, and the flow has it otherwise"
+        yield f"it {'needs' if expected.needs_person else 'does not need'} a person, and the flow says otherwise"
     if how is None:
         status = FlowStatus.Name(evidence.statuses.get(key, FlowStatus.FLOW_STATUS_UNSPECIFIED))
-        yield f"its flow is {status.removeprefix('FLOW_STATUS_')}, to be {' or '.join(plan.endings(key, expected))}"
+        yield f"its flow is {status.removeprefix('FLOW_STATUS_')}, expected: {' or '.join(plan.endings(key, expected))}"
         return
     yield from _of_register(how, expected, approvals, evidence.withdrawn)
 
 
 def _of_checks(expected: Expected, history: History, *, whole: bool) -> Iterator[str]:
-    """What the agents said against what the checks say. A flow that was ended early may lack some."""
+    """Compares the agents' answers with the checks. A flow that ended early may lack some answers."""
     said: dict[Check.ValueType, list[CheckCompleted]] = defaultdict(list)
     for completed in history.of(CheckCompleted):
         said[completed.check].append(completed)
@@ -76,11 +76,11 @@ def _of_checks(expected: Expected, history: History, *, whole: bool) -> Iterator
         if len(found) != 1 and (whole or found):
             yield f"check {check_name(check)} was completed {len(found)} times"
         elif found and found[0] != result:
-            yield f"check {check_name(check)} found {_codes(found[0])}, to find {_codes(result)}"
+            yield f"check {check_name(check)} found {_codes(found[0])}, expected: {_codes(result)}"
     failed = sorted(each.check for each in history.of(CheckFailed))
     completed_as_failed = sorted(check for check, found in said.items() for each in found if not each.passed)
     if failed != completed_as_failed and whole:
-        yield f"CheckFailed is there for {_names(failed)}, and failed are {_names(completed_as_failed)}"
+        yield f"CheckFailed was published for {_names(failed)}, but the failed checks are {_names(completed_as_failed)}"
 
 
 def _of_register(
@@ -93,7 +93,7 @@ def _of_register(
         if (approval.approval_id in withdrawn) != (how is Ending.WITHDRAWN):
             yield f"approval {approval.approval_id} is {'' if approval.approval_id in withdrawn else 'not '}withdrawn"
         if approval.fingerprint != expected.fingerprint:
-            yield f"approval {approval.approval_id} is of other files than were there when it was checked"
+            yield f"approval {approval.approval_id} has another fingerprint than the checked files"
         if list(approval.remarks) != [check_name(check) for check in expected.failed]:
             yield f"approval {approval.approval_id} has the remarks {', '.join(approval.remarks) or 'none'}"
 

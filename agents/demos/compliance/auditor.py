@@ -1,4 +1,4 @@
-"""The agent that looks again at what was approved: it may have been changed since it was checked."""
+"""The agent that checks approved files again: they may have been changed since the checks."""
 
 from compliance.v1.compliance_pb2 import ApprovalVerified, DistributionApproved, TamperingFound
 from demos.compliance.answers import find
@@ -10,7 +10,7 @@ agent = Agent("auditor", validate_inbound=True)
 
 @agent.on(DistributionApproved)
 def verify(event: DistributionApproved) -> ApprovalVerified | TamperingFound:
-    """Take the fingerprint again. Even where the RECORD was rewritten to fit, it is not the one that was approved."""
+    """Computes the fingerprint again. It differs from the approved one even if the RECORD was rewritten to match."""
     installed = find(event.distribution)
     inspection = inspect(installed)
     if inspection.fingerprint == event.fingerprint:
@@ -19,7 +19,7 @@ def verify(event: DistributionApproved) -> ApprovalVerified | TamperingFound:
     findings.grave(
         "FINGERPRINT_DIFFERS",
         event.distribution.folder,
-        "its files are not those that were approved, nor is its RECORD"
+        "its files are not those that were approved, and its RECORD differs too"
         if findings.passed
         else "its files are not those that were approved",
     )

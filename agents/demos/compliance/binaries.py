@@ -12,7 +12,7 @@ agent = Agent("binaries", validate_inbound=True)
 
 @agent.on(DistributionFound)
 def check(event: DistributionFound) -> Iterator[CheckFailed | CheckCompleted]:
-    """Look for lines of .pth files that run, and for native binaries."""
+    """Looks for executable lines in .pth files, and for native binaries."""
     installed = find(event.distribution)
     return answer(installed, Check.CHECK_BINARIES, binaries.check(installed))
 

@@ -1,4 +1,4 @@
-"""The command of the compliance demo: checks every distribution of an environment, and audits what came of it."""
+"""The command of the compliance demo: checks every distribution of an environment, and audits the results."""
 
 import argparse
 import sysconfig
@@ -14,7 +14,7 @@ from handrail.cli.dev.processes import StartError
 
 
 def main() -> int:
-    """Run it; returns an exit status."""
+    """Runs the demo; returns an exit status."""
     here = Path(sysconfig.get_path("purelib"))
     parser = argparse.ArgumentParser(prog="python -m demos.compliance", description=__doc__, allow_abbrev=False)
     parser.add_argument(

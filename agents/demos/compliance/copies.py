@@ -1,4 +1,4 @@
-"""Copies of installed distributions in an environment of their own, to tamper with; what was copied stays as it is."""
+"""Copies of installed distributions in a separate environment, to tamper with; the originals stay unchanged."""
 
 import base64
 import csv
@@ -13,13 +13,13 @@ from demos.compliance.checks.requirements import needed_here
 from demos.compliance.installed import Environment, Installed
 
 LARGEST = 80
-"""Files that a distribution may have, for it to be copied."""
+"""The largest number of files of a distribution that is copied."""
 
 CHANGE = b"\n# A line that was not there when it was installed.\n"
 
 
 def can_be_copied(installed: Installed) -> bool:
-    """Whether a copy of it would be whole: it is small, all in site-packages, and needs nothing else."""
+    """Whether a copy would be complete: it is small, entirely in site-packages, and needs nothing else."""
     entries = [entry for entry in recorded(installed) if not entry.is_cache]
     inside = all(not entry.path.startswith(("/", "..")) for entry in entries)
     alone = not any(needed_here(str(line)) for line in installed.metadata().get_all("Requires-Dist") or ())
@@ -27,10 +27,10 @@ def can_be_copied(installed: Installed) -> bool:
 
 
 def copy(installed: Installed, to: Environment) -> Installed:
-    """Copy a distribution with its RECORD, file by file.
+    """Copies a distribution with its RECORD, file by file.
 
     Raises:
-        OSError: where a file can't be read or written.
+        OSError: if a file can't be read or written.
     """
     for entry in recorded(installed):
         if not entry.is_cache:
@@ -43,9 +43,9 @@ def copy(installed: Installed, to: Environment) -> Installed:
 
 
 def tamper(installed: Installed, *, rewrite_record: bool) -> str:
-    """Add a line to one of its modules; returns which.
+    """Adds a line to a module of the distribution; returns the module.
 
-    With `rewrite_record` its RECORD is made to fit, so that the files agree with it again.
+    With `rewrite_record`, the RECORD is changed to match the files again.
     """
     entries = recorded(installed)
     changed = min((entry.path for entry in entries if _is_code(entry)), key=lambda path: (path.count("/"), path))

@@ -1,6 +1,6 @@
-"""What every check says of every distribution, called one after the other in one process: no flow, no event, no broker.
+"""The result of every check for every distribution, called directly in one process: no flow, no event, no broker.
 
-The flows of a run are held against it.
+The audit compares the flows of a run with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from demos.compliance.findings import Findings
 from demos.compliance.installed import Environment, Installed
 
 FAILED_CHECKS_FOR_A_PERSON = 2
-"""So many failed checks are a matter for a person: the template's rule `two_checks_failed`, said again."""
+"""So many failed checks need a person, as in the template's rule `two_checks_failed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the checks say of one distribution; `changed`: one of its files is not the one that was installed."""
+    """The results of the checks for one distribution; `changed`: one of its files is not the installed one."""
 
     installed: Installed
     results: Mapping[Check.ValueType, CheckCompleted]
@@ -26,12 +26,12 @@ class Expected:
 
     @property
     def failed(self) -> Sequence[Check.ValueType]:
-        """The checks that fail, in their order."""
+        """The failed checks, in order."""
         return [check for check, result in sorted(self.results.items()) if not result.passed]
 
     @property
     def needs_person(self) -> bool:
-        """Whether it is a matter for a person."""
+        """Whether it needs a person."""
         grave = any(
             finding.severity == Severity.SEVERITY_GRAVE for each in self.results.values() for finding in each.findings
         )
@@ -44,10 +44,10 @@ class Expected:
 
 
 def expect(environment: Environment, policy: licences.Policy, known: names.Names) -> dict[str, Expected]:
-    """Check every distribution of an environment, by the key of its flow.
+    """Checks every distribution of an environment; returns the results by the key of the flow.
 
     Raises:
-        OSError: where the environment can't be read.
+        OSError: if the environment can't be read.
     """
     return {installed.key: _expect(installed, policy, known) for installed in environment.distributions()}
 

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, besides what the installation keeps there (nats, logs, tokens and keys)."""
+"""The files of a run in its folder, besides those of the installation (nats, logs, tokens and keys)."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -26,23 +26,23 @@ class Files:
 
     @property
     def copies(self) -> Path:
-        """The environment of copies that are tampered with."""
+        """The environment of the copies to tamper with."""
         return self.folder / "copies"
 
     @property
     def plan(self) -> Path:
-        """What was drawn, as JSON."""
+        """The plan, as JSON."""
         return self.folder / "plan.json"
 
     def write_plan(self, plan: Plan, *, seed: int) -> None:
-        """Write down what is to happen, before it does."""
+        """Writes the plan before the run."""
         answers = {key: Choice.Name(choice).removeprefix("CHOICE_") for key, choice in plan.answers.items()}
         tampering = {key: kind.name for key, kind in plan.tampering.items()}
         content = {"seed": seed, "tampering": tampering, "answers": answers}
         self.plan.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
     def environment(self, environments: Iterable[Environment], *, policy: Path) -> Mapping[str, str]:
-        """What the agents are told of all this."""
+        """The environment variables of the agents."""
         folders = {each.name: str(each.site.absolute()) for each in environments}
         return {
             settings.ENVIRONMENTS: json.dumps(folders),

@@ -1,4 +1,4 @@
-"""What a flow says of itself: its messages, as the coordinator lists them over gRPC."""
+"""The history of a flow: its messages, as the coordinator lists them over gRPC."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ COMMANDS = frozenset({Kind.KIND_RETRY, Kind.KIND_UNDO})
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was said in one flow, and counts, in its order. Commands are not in it: they repeat what was said."""
+    """The counting messages of one flow, in order, without commands, which only repeat earlier messages."""
 
     events: Sequence[RecordedEvent]
 
     @classmethod
     def read(cls, client: Client, flow_id: str) -> "History":
-        """Ask for them."""
+        """Reads the messages."""
         request = ListFlowEventsRequest(flow_id=flow_id)
         said = client.listed(client.flows.ListFlowEvents, request, items=lambda page: page.events)
         return cls([each for each in said if not each.void_reason and each.kind not in COMMANDS])
 
     def of(self, message: type[M]) -> list[M]:
-        """Those of a type."""
+        """The messages of a type."""
         name = message.DESCRIPTOR.full_name
         return [message.FromString(each.event.data.value) for each in self.events if each.type == name]

@@ -1,6 +1,6 @@
-"""Python distributions as they are installed: environments, the folders of metadata in them, and reading those safely.
+"""Installed Python distributions: environments, their metadata folders, and how to read them safely.
 
-Nothing here trusts what is installed: a file is read where it is a regular one inside its environment, up to a limit.
+Installed files are not trusted: a file is read only if it is a regular file inside its environment, up to a limit.
 """
 
 import email
@@ -15,7 +15,7 @@ from pathlib import Path
 from compliance.v1.compliance_pb2 import Distribution
 
 READ_LIMIT = 4 * 1024 * 1024
-"""Bytes. A file of metadata that is larger is not read: the largest seen in the wild are some hundred kilobytes."""
+"""Bytes. A larger metadata file is not read: the largest known ones have some hundred kilobytes."""
 
 UNKNOWN_VERSION = "unknown"
 
@@ -24,19 +24,19 @@ _SITE_PACKAGES = re.compile(r"(^|/)(lib|lib64)/python[0-9.]+t?/(site|dist)-packa
 
 
 class Unreadable(Exception):
-    """A file of a distribution can't be read; says which and why."""
+    """A file of a distribution can't be read; the text names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A folder of installed packages, by the name that it goes by in flows."""
+    """A folder of installed packages, and its name in flows."""
 
     name: str
     site: Path
 
     @cached_property
     def root(self) -> Path:
-        """The folder that holds all of the environment: a distribution's scripts are not in site-packages."""
+        """The folder of the whole environment: a distribution's scripts are not in site-packages."""
         found = _SITE_PACKAGES.search(self._site.as_posix())
         return self._site.parents[len(found[0].strip("/").split("/")) - 1] if found else self._site
 
@@ -45,7 +45,7 @@ class Environment:
         return self.site.resolve()
 
     def locate(self, path: str) -> Path | None:
-        """The file that a path in a RECORD means; None where it leads out of the environment, by itself or by links."""
+        """The file of a path in a RECORD; None if it leads out of the environment, directly or by links."""
         if "\0" in path:
             return None
         file = self._site / path
@@ -55,10 +55,10 @@ class Environment:
             return None
 
     def distributions(self) -> Iterator["Installed"]:
-        """Every distribution, by name and version. Of folders that claim the same ones the first by name counts.
+        """Every distribution, by name and version. If folders claim the same ones, the first folder by name counts.
 
         Raises:
-            OSError: where the folder can't be read.
+            OSError: if the folder can't be read.
         """
         found: dict[tuple[str, str], Installed] = {}
         for folder in sorted(self.site.iterdir()):
@@ -70,7 +70,7 @@ class Environment:
             yield found[key]
 
     def at(self, folder: str) -> "Installed | None":
-        """The distribution whose metadata is in this folder; None where the folder is no such one."""
+        """The distribution with its metadata in this folder; None if it is not a metadata folder."""
         match = _FOLDER.match(folder)
         name = normalized(match["name"]) if match else ""
         if match is None or not name or not folder.isprintable():
@@ -88,7 +88,7 @@ class Installed:
 
     @property
     def folder(self) -> Path:
-        """The folder of its metadata; some of the old kind are a single file."""
+        """The folder of its metadata; in the old format it may be a single file."""
         return self.environment.site / self.distribution.folder
 
     @property
@@ -97,10 +97,10 @@ class Installed:
         return key(self.distribution)
 
     def read(self, name: str) -> str | None:
-        """A text file of its metadata; None where it is not there.
+        """A text file of its metadata; None if it does not exist.
 
         Raises:
-            Unreadable: where it leads out of the environment, is no regular file, too large, or no UTF-8.
+            Unreadable: if it leads out of the environment, is not a regular file, is too large, or is not UTF-8.
         """
         return read_text(self.environment, f"{self.distribution.folder}/{name}")
 
@@ -108,7 +108,7 @@ class Installed:
         """Its core metadata: https://packaging.python.org/en/latest/specifications/core-metadata/
 
         Raises:
-            Unreadable: where there is none that can be read.
+            Unreadable: if no file can be read.
         """
         if self.folder.is_file():
             text = read_text(self.environment, self.distribution.folder)
@@ -116,7 +116,7 @@ class Installed:
             text = self.read("METADATA")
             text = self.read("PKG-INFO") if text is None else text
         if text is None:
-            raise Unreadable(f"{self.distribution.folder} holds neither METADATA nor PKG-INFO")
+            raise Unreadable(f"{self.distribution.folder} has neither METADATA nor PKG-INFO")
         return email.message_from_string(text, policy=email.policy.compat32)
 
 
@@ -129,9 +129,9 @@ def read_text(environment: Environment, path: str) -> str | None:
         if not file.exists():
             return None
         if not file.is_file():
-            raise Unreadable(f"{path} is no regular file")
+            raise Unreadable(f"{path} is not a regular file")
         if file.stat().st_size > READ_LIMIT:
-            raise Unreadable(f"{path} holds more than {READ_LIMIT} bytes")
+            raise Unreadable(f"{path} has more than {READ_LIMIT} bytes")
         return file.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise Unreadable(f"{path} is not UTF-8, at byte {error.start}") from error
@@ -140,7 +140,7 @@ def read_text(environment: Environment, path: str) -> str | None:
 
 
 def normalized(name: str) -> str:
-    """A name as names are compared: https://packaging.python.org/en/latest/specifications/name-normalization/"""
+    """A name in its normalized form: https://packaging.python.org/en/latest/specifications/name-normalization/"""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

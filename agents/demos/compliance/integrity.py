@@ -1,4 +1,4 @@
-"""The agent that holds files against what was installed."""
+"""The agent that compares files with the installed ones."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ agent = Agent("integrity", validate_inbound=True)
 
 @agent.on(DistributionFound)
 def check(event: DistributionFound) -> Iterator[TamperingFound | CheckFailed | CheckCompleted]:
-    """Look at every file. One that was changed ends the flow, whatever else is found."""
+    """Checks every file. A changed file ends the flow, independent of other findings."""
     installed = find(event.distribution)
     inspection = inspect(installed)
     if inspection.changed:

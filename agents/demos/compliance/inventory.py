@@ -1,4 +1,4 @@
-"""The agent that finds what is installed and begins a flow for each distribution."""
+"""The agent that finds installed distributions and begins a flow for each."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from handrail.mesh.errors import BrokerUnavailable, StreamFull
 
 FLOW_TYPE = "approval"
 
-# A broker that is away, or full, is asked again after so many seconds.
+# Seconds before the next try if the broker is unreachable or full.
 PATIENCE = 1.0
 
 agent = Agent("inventory")
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @agent.source
 async def take() -> None:
-    """Look through every environment once. After a restart a distribution that has its flow gets no second one."""
+    """Reads every environment once. After a restart, a distribution that has a flow gets no second one."""
     for environment in settings.environments().values():
         begun = known = 0
         for installed in await asyncio.to_thread(list, environment.distributions()):
@@ -32,7 +32,7 @@ async def take() -> None:
 
 
 async def _begin(installed: Installed) -> bool:
-    """Begin the flow of a distribution; whether it had none before."""
+    """Begins the flow of a distribution; returns whether it is new."""
     while True:
         try:
             event = DistributionFound(distribution=installed.distribution)

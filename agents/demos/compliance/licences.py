@@ -20,7 +20,7 @@ def policy() -> licences.Policy:
 
 @agent.on(DistributionFound)
 def check(event: DistributionFound) -> Iterator[CheckFailed | CheckCompleted]:
-    """Judge what the distribution says of its licence."""
+    """Judges the licence that the distribution claims."""
     installed = find(event.distribution)
     return answer(installed, Check.CHECK_LICENCES, licences.check(installed, policy()))
 

@@ -1,4 +1,4 @@
-"""The agent that checks metadata, and whether what a distribution needs is there."""
+"""The agent that checks metadata, and whether the requirements of a distribution are installed."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ agent = Agent("metadata", validate_inbound=True)
 
 @agent.on(DistributionFound)
 def check(event: DistributionFound) -> Iterator[CheckFailed | CheckCompleted]:
-    """Look at the metadata, and at what else is installed."""
+    """Checks the metadata, and the other installed distributions."""
     installed = find(event.distribution)
     return answer(installed, Check.CHECK_METADATA, metadata.check(installed))
 

@@ -1,4 +1,4 @@
-"""The agent that knows bad names."""
+"""The agent that checks names."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -20,7 +20,7 @@ def known() -> names.Names:
 
 @agent.on(DistributionFound)
 def check(event: DistributionFound) -> Iterator[CheckFailed | CheckCompleted]:
-    """Look at the name."""
+    """Checks the name."""
     installed = find(event.distribution)
     return answer(installed, Check.CHECK_NAMES, names.check(installed, known()))
 

@@ -1,4 +1,4 @@
-"""Tells what becomes of distributions: those without a finding by their number, everything else one by one."""
+"""Tells the results: distributions without findings only by number, everything else one by one."""
 
 from collections.abc import Iterable
 from textwrap import shorten
@@ -12,11 +12,11 @@ from handrail.cli.client import Client
 from handrail.v1.decision_pb2 import FlowStatus
 
 LONGEST = 160
-"""Characters of a finding that are told."""
+"""The number of characters of a finding that are printed."""
 
 
 class News:
-    """What is new in the register and on the board, told once."""
+    """Tells news of the register and the board once."""
 
     def __init__(self, client: Client, register: Register, board: Board, story: Story) -> None:
         self._client = client
@@ -27,7 +27,7 @@ class News:
         self._verified = 0
 
     def tell_of_approvals(self) -> frozenset[str]:
-        """Tell of what was approved since the last time; returns everything that ever was."""
+        """Tells the approvals since the last time; returns all approvals so far."""
         new = [each for each in self._register.approvals() if each.distribution not in self._approved]
         self._approved |= {each.distribution for each in new}
         for each in new:
@@ -39,7 +39,7 @@ class News:
         return frozenset(self._approved)
 
     def tell_of_ends(self, ended: Iterable[str]) -> None:
-        """Tell of the flows that have ended since the last time."""
+        """Tells the flows that have ended since the last time."""
         verified = 0
         for key in ended:
             status = self._board.statuses[key]
@@ -50,11 +50,11 @@ class News:
             ending = FlowStatus.Name(status).removeprefix("FLOW_STATUS_").lower()
             found = [finding for each in history.of(TamperingFound) for finding in each.findings]
             why = "; ".join(map(in_words, found[:2]))
-            withdrawn = "and its approval is withdrawn" if history.of(ApprovalWithdrawn) else "and is in no register"
+            withdrawn = "and its approval is withdrawn" if history.of(ApprovalWithdrawn) else "and has no approval"
             self._story.tell(f"{key} ends {ending}, {withdrawn}{': ' if why else ''}{why}")
         self._verified += verified
         if verified:
-            self._story.tell(f"verified so far, with the same files as when they were approved: {self._verified}")
+            self._story.tell(f"verified so far, with unchanged files: {self._verified}")
 
     def _findings(self, key: str) -> list[str]:
         failed = History.read(self._client, self._board.flow_ids[key]).of(CheckFailed)
@@ -62,5 +62,5 @@ class News:
 
 
 def in_words(finding: Finding) -> str:
-    """A finding in a line of the story."""
+    """A finding as a line of the story."""
     return shorten(": ".join(filter(None, (finding.subject, finding.text))), LONGEST, placeholder=" …")

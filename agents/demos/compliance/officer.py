@@ -1,4 +1,4 @@
-"""The compliance officer: a person who answers what is escalated, over gRPC, as the plan has it."""
+"""The compliance officer: a person who answers escalations over gRPC, according to the plan."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,13 +14,13 @@ from handrail.v1.flow_service_pb2 import GetFlowRequest, ResolveEscalationReques
 NAME = "olga"
 
 REASONS = {
-    Choice.CHOICE_RESUME: "looked at, and it may be used as it is",
-    Choice.CHOICE_CANCEL: "looked at, and it may not be used",
+    Choice.CHOICE_RESUME: "examined: it may be used",
+    Choice.CHOICE_CANCEL: "examined: it may not be used",
 }
 
 
 class Officer:
-    """Answers the open escalations of the flows on a board, one of each flow at a look."""
+    """Answers the open escalations of the flows on a board, at each look one of each flow."""
 
     def __init__(self, client: Client, board: Board, answers: Mapping[str, Choice.ValueType], story: Story) -> None:
         self._client = client
@@ -30,7 +30,7 @@ class Officer:
         self._told: set[str] = set()
 
     def look(self) -> None:
-        """Answer what waits now."""
+        """Answers the open escalations."""
         for key, status in self._board.statuses.items():
             if status == FlowStatus.FLOW_STATUS_ESCALATED:
                 self._attend(key, self._board.flow_ids[key])
@@ -41,9 +41,9 @@ class Officer:
         for escalation in flow.escalations[:1]:
             if key not in self._told:
                 self._told.add(key)
-                self._story.tell(f"{key} is a matter for a person: {'; '.join(self._why(flow_id))}")
+                self._story.tell(f"{key} needs a person: {'; '.join(self._why(flow_id))}")
             if choice is None or choice not in escalation.choices:
-                continue  # not foreseen: the flow stays as it is, and the audit says so
+                continue  # not in the plan: the flow stays unchanged, and the audit reports it
             request = ResolveEscalationRequest(
                 flow_id=flow_id, escalation_id=escalation.escalation_id, choice=choice, reason=REASONS[choice]
             )
@@ -52,8 +52,8 @@ class Officer:
             except CommandError as error:
                 if error.code is Exit.UNREACHABLE:
                     raise
-                # It settled itself since it was looked at, as where a changed file is found meanwhile.
-                self._story.tell(f"{key}: {NAME}'s answer comes too late: {error}")
+                # It settled itself meanwhile, for example because a changed file was found.
+                self._story.tell(f"{key}: {NAME}'s answer is too late: {error}")
             else:
                 self._story.tell(f"{key}: {NAME} says {'yes' if choice == Choice.CHOICE_RESUME else 'no'}")
 

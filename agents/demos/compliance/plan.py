@@ -1,4 +1,4 @@
-"""What is to happen in a run: who tampers with what, and what a person answers. Drawn from the seed before it runs."""
+"""The plan of a run: which copies are tampered with, and a person's answers. Drawn from the seed before the run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,26 +8,26 @@ from random import Random
 from demos.compliance.expected import Expected
 from handrail.v1.decision_pb2 import Choice
 
-# One escalation in this many is answered with a no; at least one of each answer where there are two or more.
+# One escalation in so many is answered with a no; each answer occurs at least once if there are two or more.
 REFUSED_EVERY = 3
 
 
 class Tampering(StrEnum):
-    """What is done to a copy, and when."""
+    """The tampering with a copy, and its time."""
 
-    NONE = "nobody touches it"
-    BEFORE = "a file is changed before it is checked"
-    AFTER = "a file is changed once it is approved"
-    HIDDEN = "a file is changed once it is approved, and its RECORD is rewritten to fit"
+    NONE = "nobody changes it"
+    BEFORE = "a file is changed before the checks"
+    AFTER = "a file is changed after the approval"
+    HIDDEN = "a file is changed after the approval, and its RECORD is rewritten to match"
 
     @property
     def is_later(self) -> bool:
-        """Whether it comes after the approval."""
+        """Whether it happens after the approval."""
         return self in (Tampering.AFTER, Tampering.HIDDEN)
 
 
 class Ending(StrEnum):
-    """How the flow of a distribution ends."""
+    """The end of a distribution's flow."""
 
     APPROVED = "approved"
     REMARKED = "approved with a remark"
@@ -39,14 +39,14 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """By the keys of flows: what is done to each copy, and what a person answers if asked."""
+    """By the key of the flow: the tampering with each copy, and a person's answer if asked."""
 
     tampering: Mapping[str, Tampering]
     answers: Mapping[str, Choice.ValueType]
 
     @classmethod
     def draw(cls, tampering: Mapping[str, Tampering], expected: Mapping[str, Expected], seed: int) -> "Plan":
-        """Draw the answers: the same distributions and the same seed give the same plan."""
+        """Draws the answers: the same distributions and the same seed give the same plan."""
         random = Random(seed)
         asked = [key for key, each in sorted(expected.items()) if each.needs_person]
         count = 0 if len(asked) < 2 else max(1, len(asked) // REFUSED_EVERY)
@@ -55,7 +55,7 @@ class Plan:
         return cls(tampering, answers)
 
     def endings(self, key: str, expected: Expected) -> Sequence[Ending]:
-        """How a flow may end. More than one way only where a person's no races with a file that was changed before."""
+        """The possible ends of a flow. There are several if a person's no races with a file that was changed before."""
         refused = self.answers.get(key) == Choice.CHOICE_CANCEL
         if expected.changed:
             return [Ending.NEVER_APPROVED, *([Ending.REFUSED] if refused else [])]
@@ -69,7 +69,7 @@ class Plan:
 
 
 def draw_copies(candidates: Iterable[str], seed: int) -> dict[str, Tampering]:
-    """Which distributions are copied, and what is done to each copy: one for each way, as far as there are enough."""
+    """Chooses the distributions to copy and the tampering with each: one of each kind, if there are enough."""
     names = sorted(candidates)
     kinds = [Tampering.AFTER, Tampering.BEFORE, Tampering.HIDDEN, Tampering.NONE][: len(names)]
     return dict(zip(Random(seed).sample(names, len(kinds)), kinds, strict=True))

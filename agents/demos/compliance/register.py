@@ -1,4 +1,4 @@
-"""The agent that writes approvals into the register, and withdraws them where they are undone."""
+"""The agent that writes approvals into the register, and withdraws them if they are undone."""
 
 from functools import cache
 
@@ -19,14 +19,14 @@ def register() -> Register:
 
 @agent.on_all(CheckCompleted)
 def approve(checks: list[CheckCompleted], ctx: Context) -> DistributionApproved:
-    """Approve what was checked, once per idempotency key; a check that failed is a remark.
+    """Approves the distribution, once per idempotency key; a failed check is a remark.
 
     A crash between the register's commit and the publish is harmless: the next attempt has the same key, finds the
     approval and reports it.
     """
     distribution = checks[0].distribution
     if sorted(each.check for each in checks) != sorted(Check.values())[1:]:
-        raise NonRetryable(f"{key(distribution)}: these are not the five checks, each of them once")
+        raise NonRetryable(f"{key(distribution)}: these are not the five checks, each once")
     fingerprint = next(each.fingerprint for each in checks if each.check == Check.CHECK_INTEGRITY)
     remarks = sorted(each.check for each in checks if not each.passed)
     try:
@@ -45,7 +45,7 @@ def approve(checks: list[CheckCompleted], ctx: Context) -> DistributionApproved:
 
 @agent.undoes(DistributionApproved)
 def withdraw(event: DistributionApproved, ctx: Context) -> ApprovalWithdrawn:
-    """Withdraw the approval, once. One that the register does not hold needs a person."""
+    """Withdraws the approval, once. An approval that is not in the register needs a person."""
     try:
         register().withdraw(key=ctx.idempotency_key, approval_id=event.approval_id)
     except RegisterError as error:
@@ -54,7 +54,7 @@ def withdraw(event: DistributionApproved, ctx: Context) -> ApprovalWithdrawn:
 
 
 def check_name(check: Check.ValueType) -> str:
-    """A check as people read it: `licences`."""
+    """The short name of a check: `licences`."""
     return Check.Name(check).removeprefix("CHECK_").lower()
 
 

@@ -1,4 +1,4 @@
-"""The tables at the end of a run: how distributions ended, which checks failed for what, and the register."""
+"""The tables at the end of a run: the outcomes of distributions, the failed checks, and the register."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from demos.stage.story import table
 
 
 def outcome_table(endings: Mapping[str, Ending]) -> list[str]:
-    """How many distributions of each environment ended in which way."""
+    """The number of distributions of each environment by outcome."""
     counts = Counter((how, key.rpartition("@")[2]) for key, how in endings.items())
     environments = sorted({environment for _, environment in counts}, reverse=True)
     rows = []
@@ -23,7 +23,7 @@ def outcome_table(endings: Mapping[str, Ending]) -> list[str]:
 
 
 def check_table(histories: Mapping[str, History]) -> list[str]:
-    """What the checks made of the distributions, by check, and of what they found, by code."""
+    """The results of the checks, by check, and the findings, by code."""
     results = [result for history in histories.values() for result in history.of(CheckCompleted)]
     outcomes = Counter((result.check, result.passed) for result in results)
     codes = Counter(
@@ -41,7 +41,7 @@ def check_table(histories: Mapping[str, History]) -> list[str]:
 
 
 def register_table(approvals: Sequence[Approval], withdrawn: frozenset[str]) -> list[str]:
-    """What the register holds."""
+    """The totals of the register."""
     remarks = sum(bool(each.remarks) for each in approvals if each.approval_id not in withdrawn)
     rows = [
         ["in force", str(len(approvals) - len(withdrawn))],

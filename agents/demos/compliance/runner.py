@@ -26,17 +26,17 @@ from handrail.cli.dev.people import VIEWER
 from handrail.v1.decision_pb2 import Choice
 
 COPIES = "copies"
-"""The name of the environment that is tampered with."""
+"""The name of the environment with the copies."""
 
 LIMIT_SECONDS = 75
 LIMIT_PER_DISTRIBUTION = 0.5
-"""Seconds until every flow must have ended, and what each distribution adds."""
+"""Seconds until every flow must have ended, and the additional time for each distribution."""
 
 INVENTORY, AUDITOR = "inventory", "auditor"
 
 
 class Run:
-    """One run over the distributions that are installed in `site`. It leaves its files in `folder`."""
+    """One run over the distributions that are installed in `site`. Its files are in `folder`."""
 
     def __init__(self, site: Path, policy: Path, *, seed: int, folder: Path, story: Story) -> None:
         self._here = Environment(settings.HERE, site)
@@ -47,17 +47,17 @@ class Run:
         self._story = story
 
     def run(self) -> bool:
-        """Run it and tell the story; whether everything ended as it must.
+        """Runs the demo and tells the story; returns whether everything ended as expected.
 
         Raises:
-            OSError: where the environment, or the policy, can't be read.
-            ValueError: where the policy is none.
-            StartError: where the installation can't be started.
-            CommandError: where the coordinator can't be reached, or refuses a call.
+            OSError: if the environment, or the policy, can't be read.
+            ValueError: if the policy is invalid.
+            StartError: if the installation can't be started.
+            CommandError: if the coordinator can't be reached, or refuses a call.
         """
         expected = self._check(self._here)
         if not expected:
-            self._story.tell(f"nothing is installed in {self._here.site}: there is nothing to do")
+            self._story.tell(f"nothing is installed in {self._here.site}: nothing to do")
             return True
         copies, tampering = self._copy(expected)
         expected |= self._check(self._copies)
@@ -79,9 +79,9 @@ class Run:
         return expect(environment, Policy.load(self._policy), Names.load(settings.names_path()))
 
     def _copy(self, expected: Mapping[str, Expected]) -> tuple[dict[str, Installed], dict[str, Tampering]]:
-        """Copy a few distributions that nothing is wrong with; returns them, and what is done to each.
+        """Copies a few distributions without failures; returns them, and the planned tampering with each.
 
-        Those that are to be found at once are tampered with.
+        Tampering that comes before the checks is done at once.
         """
         self._files.copies.mkdir()
         clean = {key: each.installed for key, each in expected.items() if not each.failed}
@@ -102,12 +102,12 @@ class Run:
         for key, kind in plan.tampering.items():
             tell(f"  {key}: {kind}")
         for key, choice in plan.answers.items():
-            tell(f"  {key} is a matter for a person: {OFFICER} will say {answer_in_words(choice)}")
+            tell(f"  {key} needs a person: {OFFICER} will say {answer_in_words(choice)}")
 
     def _play(self, stage: Stage, board: Board, plan: Plan, copies: Mapping[str, Installed]) -> list[str]:
-        """Look after everything until all flows have ended, or it takes too long.
+        """Polls everything until all flows have ended, or until the time is over.
 
-        The auditor comes when what is to be tampered with after its approval is approved, and was tampered with.
+        The auditor starts when all tampering that comes after an approval is done.
         """
         officer = Officer(stage.client(OFFICER), board, plan.answers, self._story)
         news = News(stage.client(VIEWER), Register(self._files.register), board, self._story)
@@ -131,7 +131,7 @@ class Run:
 
     def _tamper(self, installed: Installed, kind: Tampering) -> None:
         changed = tamper(installed, rewrite_record=kind is Tampering.HIDDEN)
-        rewritten = ", and the RECORD is rewritten to fit" if kind is Tampering.HIDDEN else ""
+        rewritten = ", and rewrites the RECORD to match" if kind is Tampering.HIDDEN else ""
         self._story.tell(f"{installed.key}: somebody adds a line to {changed}{rewritten}")
 
     def _conclude(
@@ -141,7 +141,7 @@ class Run:
         evidence: Evidence,
         late: Sequence[str],
     ) -> bool:
-        """Audit what the run left, and show it."""
+        """Audits the results and shows them."""
         wrong = [*late, *audit(expected, plan, evidence)]
         endings = {key: ending(key, each, plan, evidence) for key, each in expected.items()}
         outcomes = outcome_table({key: how for key, how in endings.items() if how is not None})
@@ -149,12 +149,12 @@ class Run:
         tables = ["", *outcomes, "", *check_table(evidence.histories), "", *register, ""]
         self._story.show([*tables, *(f"WRONG: {complaint}" for complaint in wrong)])
         if wrong:
-            self._story.tell(f"not as it must be: {len(wrong)} complaints")
+            self._story.tell(f"not as expected: {len(wrong)} faults")
         else:
-            self._story.tell(f"{len(expected)} flows, each ended as the checks and the plan have it")
+            self._story.tell(f"{len(expected)} flows, each ended as checks and plan require")
         return not wrong
 
 
 def answer_in_words(choice: Choice.ValueType) -> str:
-    """A person's answer to an escalation: yes lets the flow go on."""
+    """A person's answer to an escalation: yes resumes the flow."""
     return "yes" if choice == Choice.CHOICE_RESUME else "no"

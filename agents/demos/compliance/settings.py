@@ -1,4 +1,4 @@
-"""What the agents are told by their environment; each setting is read when it is first needed."""
+"""The agents' settings, from environment variables; each is read when it is first needed."""
 
 import json
 import os
@@ -20,9 +20,9 @@ SHIPPED_NAMES = Path(__file__).with_name("names.yaml")
 
 
 def environments() -> dict[str, Environment]:
-    """COMPLIANCE_ENVIRONMENTS: a JSON object from names to folders of installed packages; `here` where it is not set.
+    """COMPLIANCE_ENVIRONMENTS: a JSON object from names to folders of installed packages; `here` if it is not set.
 
-    Agents read what is in these, whatever an event says.
+    Agents read only these folders, even if an event names another one.
     """
     value = os.environ.get(ENVIRONMENTS)
     folders: dict[str, str] = json.loads(value) if value else {HERE: sysconfig.get_path("purelib")}
@@ -30,12 +30,12 @@ def environments() -> dict[str, Environment]:
 
 
 def policy_path() -> Path:
-    """COMPLIANCE_POLICY: the policy on licences; the shipped one where it is not set."""
+    """COMPLIANCE_POLICY: the policy on licences; the shipped one if it is not set."""
     return Path(os.environ.get(POLICY) or SHIPPED_POLICY)
 
 
 def names_path() -> Path:
-    """COMPLIANCE_NAMES: the list of names; the shipped one where it is not set."""
+    """COMPLIANCE_NAMES: the list of names; the shipped one if it is not set."""
     return Path(os.environ.get(NAMES) or SHIPPED_NAMES)
 
 

@@ -1,4 +1,4 @@
-"""The payments demo: chargebacks come in, refunds go out, by five agents that know of nothing but their events.
+"""The payments demo: five agents turn chargebacks into refunds. They know only their events.
 
 detection reads chargebacks, enrichment looks the customer up, refunds grants, ledger pays, notification tells the
 customer. `python -m demos.payments` runs them all; `handrail dev --agents demos.payments` keeps them running.
@@ -14,7 +14,7 @@ from payments.v1 import payments_pb2
 AGENTS: dict[str, str] = {
     name: f"demos.payments.{name}:agent" for name in ("detection", "enrichment", "refunds", "ledger", "notification")
 }
-"""Where each agent is, by name, as `handrail agent run` takes it."""
+"""The import path of each agent by name, as `handrail agent run` takes it."""
 
 TEMPLATES: tuple[Path, ...] = (Path(__file__).with_name("refund.yaml"),)
 """The flow types that the agents take part in."""
@@ -38,4 +38,4 @@ EXAMPLES: dict[str, Message] = {
         reason="to see two people approve it",
     )
 }
-"""A first event to try, by flow type: `handrail dev` prints the command."""
+"""An example of a first event, by flow type: `handrail dev` prints the command that sends it."""

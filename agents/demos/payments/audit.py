@@ -1,4 +1,4 @@
-"""The audit at the end of a run: every flow by itself, then the whole book."""
+"""The audit at the end of a run: each flow, then the whole book."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ LETTERS = {
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a run left: the status of the flow of each chargeback, the book, and the messages to customers."""
+    """The results of a run: the status of the flow of each chargeback, the book, and the messages to customers."""
 
     statuses: Mapping[str, FlowStatus.ValueType]
     transfers: Sequence[Transfer]
@@ -35,9 +35,9 @@ class Evidence:
 
 
 def audit(chargebacks: Iterable[Chargeback], plan: Plan, evidence: Evidence) -> list[str]:
-    """Hold the evidence against the plan; returns what is wrong, a line each, empty where all is well.
+    """Compares the evidence with the plan; returns a line for each fault.
 
-    A completed refund moved its amount once, from the company to the customer, and the customer was told once; every
+    A completed refund moved its amount once, from the company to the customer, and the customer was told once. Every
     other end nets zero.
     """
     transfers: dict[str, list[Transfer]] = defaultdict(list)
@@ -57,14 +57,14 @@ def audit(chargebacks: Iterable[Chargeback], plan: Plan, evidence: Evidence) -> 
             complaints.append(f"its flow is {_name(status)}, not {_name(STATUS[ending])}")
         if told != LETTERS[ending]:
             complaints.append(f"its customer was told {told}, not {LETTERS[ending]}")
-        wrong += [f"chargeback {chargeback.id}, to be {ending}: {complaint}" for complaint in complaints]
-    wrong += [f"the book moves money for {id_}, which is no chargeback of this run" for id_ in transfers]
-    wrong += [f"the outbox has a message for {id_}, which is no chargeback of this run" for id_ in letters]
+        wrong += [f"chargeback {chargeback.id}, planned as {ending}: {complaint}" for complaint in complaints]
+    wrong += [f"the book moves money for {id_}, which is not a chargeback of this run" for id_ in transfers]
+    wrong += [f"the outbox has a message for {id_}, which is not a chargeback of this run" for id_ in letters]
     return [*wrong, *_unbalanced(evidence.postings)]
 
 
 def _money(chargeback: Chargeback, ending: Ending, transfers: Sequence[Transfer]) -> Iterator[str]:
-    """What is wrong with the money that moved for one chargeback."""
+    """The faults in the money that moved for one chargeback."""
     amount = chargeback.amount
     expected = {Ending.REFUNDED: [amount], Ending.REFUSED: [], Ending.COMPENSATED: [amount, -amount]}[ending]
     moved = [transfer.amount for transfer in transfers]
@@ -79,7 +79,7 @@ def _money(chargeback: Chargeback, ending: Ending, transfers: Sequence[Transfer]
 
 
 def _unbalanced(postings: Iterable[Posting]) -> Iterator[str]:
-    """The transfers whose postings don't add up to nothing: with none, the whole book balances."""
+    """The transfers with postings that do not add up to zero. Without any, the whole book balances."""
     sums: dict[tuple[str, str], int] = defaultdict(int)
     for posting in postings:
         sums[posting.transfer_id, posting.amount.currency] += posting.amount.nanos

@@ -1,4 +1,4 @@
-"""The ledger's book: a double-entry ledger in a SQLite file, in which every transfer has an idempotency key."""
+"""The ledger's book: a double-entry ledger in a SQLite file. Every transfer has an idempotency key."""
 
 import hashlib
 import sqlite3
@@ -11,14 +11,14 @@ from demos.payments.money import Amount
 from demos.stage.transactions import transaction
 
 COMPANY = "company:refunds"
-"""The account that refunds are paid from."""
+"""The account that pays the refunds."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS transfers (
     transfer_id     TEXT PRIMARY KEY,
     idempotency_key TEXT NOT NULL UNIQUE,
     chargeback_id   TEXT NOT NULL,
-    reverses        TEXT UNIQUE REFERENCES transfers,  -- NULL for a refund: a transfer is reversed once at most
+    reverses        TEXT UNIQUE REFERENCES transfers,  -- NULL for a refund: a transfer is reversed at most once
     time            TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS transfers_by_chargeback ON transfers (chargeback_id);
@@ -34,15 +34,15 @@ CREATE TABLE IF NOT EXISTS postings (
 
 
 class BookError(Exception):
-    """What the book refuses, and would refuse again: trying once more can't help."""
+    """The book refuses a transfer, and would refuse it again: a retry can't help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """Money that moved from the company's account to a customer's, or back.
 
-    `amount` is what the customer's account gained: negative for a reversal. `reverses` names the transfer that it took
-    back; None for a refund.
+    `amount` is the change of the customer's account: negative for a reversal. `reverses` is the id of the reversed
+    transfer; None for a refund.
     """
 
     transfer_id: str
@@ -54,7 +54,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """One half of a transfer: what it added to one account."""
+    """One half of a transfer: the change of one account."""
 
     transfer_id: str
     account: str
@@ -62,15 +62,15 @@ class Posting:
 
 
 def customer_account(account_id: str) -> str:
-    """The account of a customer in the book; never the company's, whatever the customer is called."""
+    """The account of a customer in the book; its prefix keeps it apart from the company's."""
     return f"customer:{account_id}"
 
 
 class Book:
     """A double-entry ledger in a file that any number of processes may share.
 
-    Every transfer is one transaction, in the file once its method returns. One that is asked for again under the same
-    key is found, not made: so a crash between the commit and whatever was to follow costs nothing but the repeat.
+    Every transfer is one transaction, committed before its method returns. A second call with the same key returns the
+    stored transfer. So a crash after the commit only costs the repeated call.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,10 +80,10 @@ class Book:
                 connection.execute(statement)
 
     def pay(self, *, key: str, chargeback_id: str, account_id: str, amount: Amount) -> Transfer:
-        """Move money from the company to the customer, once per key.
+        """Moves money from the company to the customer, once per key.
 
         Raises:
-            BookError: where the amount is not positive, or the key stands for another transfer.
+            BookError: if the amount is not positive, or the key belongs to another transfer.
         """
         if amount.nanos <= 0:
             raise BookError(f"chargeback {chargeback_id}: a refund of {amount} moves no money to the customer")
@@ -92,17 +92,17 @@ class Book:
             return self._stored(connection, key, wanted) or self._store(connection, key, wanted)
 
     def reverse(self, *, key: str, transfer_id: str) -> Transfer:
-        """Take a transfer back, once per transfer, whichever keys ask for it.
+        """Reverses a transfer, once per transfer, even for different keys.
 
         Raises:
-            BookError: where the transfer is not in the book or a reversal itself, or the key stands for another one.
+            BookError: if the transfer is not in the book or is itself a reversal, or the key belongs to another one.
         """
         with transaction(self._path) as connection:
             paid = _find(connection, "transfer_id = ?", transfer_id)
             if paid is None:
                 raise BookError(f"transfer {transfer_id} is not in the book: nothing to reverse")
             if paid.reverses is not None:
-                raise BookError(f"transfer {transfer_id} is a reversal itself: it is not taken back")
+                raise BookError(f"transfer {transfer_id} is itself a reversal: it can't be reversed")
             wanted = Transfer(_transfer_id(key), paid.chargeback_id, paid.account, -paid.amount, transfer_id)
             return (
                 self._stored(connection, key, wanted)
@@ -116,7 +116,7 @@ class Book:
             return list(_select(connection, "TRUE"))
 
     def postings(self) -> list[Posting]:
-        """All postings, those of the oldest transfer first."""
+        """All postings, by transfer, oldest first."""
         with transaction(self._path) as connection:
             rows = connection.execute(
                 "SELECT transfer_id, account, currency, units, nanos FROM postings JOIN transfers USING (transfer_id)"
@@ -128,7 +128,7 @@ class Book:
     def _stored(connection: sqlite3.Connection, key: str, wanted: Transfer) -> Transfer | None:
         stored = _find(connection, "idempotency_key = ?", key)
         if stored is not None and stored != wanted:
-            raise BookError(f"idempotency key {key} stands for {stored}, not for {wanted}")
+            raise BookError(f"idempotency key {key} belongs to {stored}, not to {wanted}")
         return stored
 
     @staticmethod
@@ -148,7 +148,7 @@ class Book:
 
 
 def _transfer_id(key: str) -> str:
-    """The id of the transfer that a key stands for: it holds no more than the key does."""
+    """The id of the transfer with this key, derived from the key alone."""
     return "tr-" + hashlib.sha256(key.encode()).hexdigest()[:24]
 
 

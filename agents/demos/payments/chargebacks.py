@@ -1,4 +1,4 @@
-"""The file of chargebacks: one payments.v1.ChargebackReceived a line, in the JSON form of protobuf."""
+"""The file of chargebacks: one payments.v1.ChargebackReceived a line, as protobuf JSON."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ CONTRACTS = Contracts.from_messages([ChargebackReceived])
 
 @dataclass(frozen=True, slots=True)
 class Chargeback:
-    """A line that holds a chargeback; lines count from 1."""
+    """A line with a chargeback; lines count from 1."""
 
     line: int
     message: ChargebackReceived
 
     @property
     def id(self) -> str:
-        """The bank's reference, and the key of the flow."""
+        """The bank's reference, which is the business key of the flow."""
         return self.message.chargeback_id
 
     @property
@@ -34,19 +34,19 @@ class Chargeback:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A line that does not begin a flow, and why: it is malformed, or repeats an earlier one."""
+    """A line that begins no flow, with the reason: it is malformed, or repeats an earlier one."""
 
     line: int
     reason: str
 
 
 def read_chargebacks(path: Path) -> Iterator[Chargeback | Skipped]:
-    """Read the file line by line; blank lines count as lines and are passed over.
+    """Reads the file line by line; blank lines are counted and ignored.
 
-    A chargeback is its `chargeback_id`: the first line that holds one counts, and later ones are skipped.
+    The `chargeback_id` identifies a chargeback: its first line counts, and later lines are skipped.
 
     Raises:
-        OSError: where the file can't be read.
+        OSError: if the file can't be read.
     """
     seen: dict[str, Chargeback] = {}
     with path.open("rb") as file:
@@ -67,7 +67,7 @@ def read_chargebacks(path: Path) -> Iterator[Chargeback | Skipped]:
 
 def _parse(number: int, line: bytes) -> Chargeback | Skipped:
     if not line.lstrip().startswith(b"{"):
-        return Skipped(number, "it is no JSON object")
+        return Skipped(number, "it is not a JSON object")
     try:
         message = json_format.Parse(line.strip().decode(), ChargebackReceived())
         CONTRACTS.validate(message)

@@ -13,7 +13,7 @@ SHIPPED = Path(__file__).with_name("chargebacks.jsonl")
 
 
 def main() -> int:
-    """Run it; returns an exit status."""
+    """Runs the demo; returns an exit status."""
     parser = argparse.ArgumentParser(prog="python -m demos.payments", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--chargebacks", type=Path, default=SHIPPED, metavar="FILE", help="JSON lines; default: shipped"

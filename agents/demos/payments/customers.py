@@ -1,4 +1,4 @@
-"""What is known of the customers: a JSON-lines file with one customer a line."""
+"""The customers: a JSON-lines file with one customer a line."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ from payments.v1.payments_pb2 import Risk
 SHIPPED = Path(__file__).with_name("customers.jsonl")
 
 HIGH_RISK_FROM = 5
-"""This many chargebacks before, or more, are a high risk."""
+"""The number of earlier chargebacks from which on the risk is high."""
 
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A customer, and how many chargebacks there were before."""
+    """A customer, and the number of earlier chargebacks."""
 
     account_id: str
     email: str
@@ -24,7 +24,7 @@ class Customer:
 
     @property
     def risk(self) -> Risk.ValueType:
-        """The risk, by the number of chargebacks before."""
+        """The risk, by the number of earlier chargebacks."""
         if self.earlier_chargebacks >= HIGH_RISK_FROM:
             return Risk.RISK_HIGH
         return Risk.RISK_MEDIUM if self.earlier_chargebacks else Risk.RISK_LOW
@@ -38,11 +38,11 @@ class Customers:
 
     @classmethod
     def load(cls, path: Path) -> "Customers":
-        """Read the file.
+        """Reads the file.
 
         Raises:
-            OSError: where the file can't be read.
-            ValueError: where a line is no customer; names the line.
+            OSError: if the file can't be read.
+            ValueError: if a line is not a customer; names the line.
         """
         known = {}
         for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
@@ -56,8 +56,8 @@ class Customers:
     def find(self, account_id: str) -> Customer:
         """The customer of an account.
 
-        One that the file does not hold is new: no chargebacks before, and mail goes to the mailbox that every account
-        has at the bank. The account may hold any character, the mailbox's name holds its hash.
+        A customer who is not in the file is new: without earlier chargebacks, and with the mailbox that every account
+        has at the bank. The mailbox is named by the account's hash, because an account may contain any character.
         """
         mailbox = hashlib.sha256(account_id.encode()).hexdigest()[:16]
         return self._known.get(account_id) or Customer(account_id, f"account-{mailbox}@mail.example", 0)

@@ -10,7 +10,7 @@ from handrail.mesh.errors import BrokerUnavailable, StreamFull
 
 FLOW_TYPE = "refund"
 
-# A broker that is away, or full, is asked again after so many seconds.
+# Seconds before the next try if the broker is unreachable or full.
 PATIENCE = 1.0
 
 agent = Agent("detection")
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 @agent.source
 async def feed() -> None:
-    """Read the file once, a flow for each chargeback; a malformed line is reported and skipped.
+    """Reads the file once and begins a flow for each chargeback; reports and skips malformed lines.
 
-    After a restart it is read from the beginning: a chargeback that has its flow gets no second one.
+    After a restart it reads from the beginning: a chargeback that has a flow gets no second one.
     """
     path = settings.chargebacks_path()
     if path is None:
-        logger.info("%s names no file: there is nothing to read", settings.CHARGEBACKS)
+        logger.info("%s is not set: no file to read", settings.CHARGEBACKS)
         return
     pause = 1 / settings.chargebacks_per_second()
     begun = known = skipped = 0
@@ -42,7 +42,7 @@ async def feed() -> None:
 
 
 async def _begin(chargeback: Chargeback) -> bool:
-    """Begin the flow of a chargeback; whether it had none before."""
+    """Begins the flow of a chargeback; returns whether it is new."""
     while True:
         try:
             flow = await agent.start_flow(FLOW_TYPE, chargeback.message, key=chargeback.id)

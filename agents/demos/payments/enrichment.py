@@ -1,4 +1,4 @@
-"""The agent that adds what is known of the customer."""
+"""The agent that adds the customer's data."""
 
 from functools import cache
 
@@ -18,7 +18,7 @@ def customers() -> Customers:
 
 @agent.on(ChargebackReceived)
 def enrich(event: ChargebackReceived) -> ChargebackEnriched:
-    """Look the customer up."""
+    """Looks the customer up."""
     customer = customers().find(event.account_id)
     return ChargebackEnriched(
         chargeback_id=event.chargeback_id,

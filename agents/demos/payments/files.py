@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, besides what the installation keeps there (nats, logs, tokens and keys)."""
+"""The files of a run in its folder, besides those of the installation (nats, logs, tokens and keys)."""
 
 import json
 from collections.abc import Mapping
@@ -29,23 +29,23 @@ class Files:
 
     @property
     def votes(self) -> Path:
-        """The votes as drawn: chargeback -> list of voter and answer, as JSON."""
+        """The planned votes: a list of voter and answer by chargeback, as JSON."""
         return self.folder / "votes.json"
 
     @property
     def faults(self) -> Path:
-        """The faults as drawn: the chargebacks whose customers can't be reached, and the kill, as JSON."""
+        """The planned faults: the chargebacks of unreachable customers, and the kill, as JSON."""
         return self.folder / "faults.json"
 
     def write_plan(self, plan: Plan, *, seed: int) -> None:
-        """Write down what is to happen, before it does."""
+        """Writes the plan before the run."""
         votes = {id_: [asdict(vote) for vote in votes] for id_, votes in plan.votes.items()}
         faults = {"seed": seed, "undeliverable": sorted(plan.undeliverable), "kill": asdict(plan.kill)}
         for path, content in ((self.votes, votes), (self.faults, faults)):
             path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
     def environment(self, plan: Plan, *, chargebacks: Path, per_second: float) -> Mapping[str, str]:
-        """What the agents are told of all this."""
+        """The environment variables of the agents."""
         return {
             settings.CHARGEBACKS: str(chargebacks.absolute()),
             settings.PER_SECOND: str(per_second),

@@ -14,7 +14,7 @@ SEED = 2025
 COUNT = 220
 CUSTOMERS = 120
 
-# One chargeback in this many is large.
+# One chargeback in so many is large.
 LARGE_EVERY = 20
 
 CURRENCIES = ("EUR", "EUR", "EUR", "USD", "USD", "GBP")
@@ -32,14 +32,14 @@ FIRST_DAY = datetime(2025, 3, 3, 8, tzinfo=UTC)
 
 
 def customers(random: Random) -> Iterator[Customer]:
-    """Customers, most of them without chargebacks before, none with so many that it takes a person to look at them."""
+    """Customers, most of them without earlier chargebacks, none with so many that a person must look at them."""
     names = [f"{first}.{last}" for first in FIRST_NAMES for last in LAST_NAMES]
     for number, name in enumerate(names[:CUSTOMERS], start=1):
         yield Customer(f"acct-{number:04d}", f"{name}@example.com", random.choice((0, 0, 0, 0, 1, 2)))
 
 
 def chargebacks(random: Random, count: int) -> Iterator[dict[str, object]]:
-    """Chargebacks in the JSON form of payments.v1.ChargebackReceived: mostly small, one in twenty 1,000 or more."""
+    """Chargebacks as JSON of payments.v1.ChargebackReceived: most are small, one in twenty is 1,000 or more."""
     time = FIRST_DAY
     for number in range(1, count + 1):
         large = number % LARGE_EVERY == LARGE_EVERY // 2
@@ -56,12 +56,12 @@ def chargebacks(random: Random, count: int) -> Iterator[dict[str, object]]:
 
 
 def write_lines(path: Path, lines: Iterable[object]) -> None:
-    """Write values as JSON lines."""
+    """Writes values as JSON lines."""
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
 
 def main() -> None:
-    """Write both files into a folder; this one unless another is named."""
+    """Writes both files into a folder; by default this one."""
     parser = argparse.ArgumentParser(prog="python -m demos.payments.generate", description=__doc__)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--count", type=int, default=COUNT, help="number of chargebacks")

@@ -1,4 +1,4 @@
-"""The agent that moves the money, and takes it back where a refund is undone."""
+"""The agent that moves the money, and takes it back if a refund is undone."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ def book() -> Book:
 
 @agent.on(SmallRefundGranted, LargeRefundGranted, validate_inbound=True)
 def pay(event: SmallRefundGranted | LargeRefundGranted, ctx: Context) -> RefundPaid:
-    """Move the amount to the customer, once per idempotency key.
+    """Moves the amount to the customer, once per idempotency key.
 
     A crash between the book's commit and the publish is harmless: the next attempt has the same key, finds the transfer
     and reports it.
@@ -44,7 +44,7 @@ def pay(event: SmallRefundGranted | LargeRefundGranted, ctx: Context) -> RefundP
 
 @agent.undoes(RefundPaid)
 def take_back(event: RefundPaid, ctx: Context) -> RefundReversed:
-    """Take the transfer back, once. A transfer that the book does not hold needs a person: the books disagree."""
+    """Reverses the transfer, once. A transfer that is not in the book needs a person."""
     try:
         reversal = book().reverse(key=ctx.idempotency_key, transfer_id=event.transfer_id)
     except BookError as error:

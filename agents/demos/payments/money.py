@@ -7,22 +7,22 @@ from google.type.money_pb2 import Money
 NANOS_PER_UNIT = 1_000_000_000
 
 LARGE_FROM_UNITS = 1_000
-"""A refund of this many whole units or more needs two people's yes, and has a contract of its own."""
+"""A refund of so many whole units or more needs two approvals, and has its own contract."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Amount:
-    """An amount in one currency, exact to a billionth of its unit, as google.type.Money is. It may be negative."""
+    """An amount in one currency, exact to a billionth of its unit, like google.type.Money. It may be negative."""
 
     currency: str
     nanos: int
 
     @classmethod
     def of(cls, money: Money) -> "Amount":
-        """Read a Money.
+        """Reads a Money.
 
         Raises:
-            ValueError: where it is not a Money by its own documentation: |nanos| < 1e9, of the same sign as units.
+            ValueError: if it violates the documentation of Money: |nanos| < 1e9, with the same sign as units.
         """
         if abs(money.nanos) >= NANOS_PER_UNIT:
             raise ValueError(f"amount.nanos: {money.nanos} is a whole unit or more: carry it into amount.units")
@@ -32,7 +32,7 @@ class Amount:
 
     @classmethod
     def from_parts(cls, currency: str, units: int, nanos: int) -> "Amount":
-        """Build an amount from whole units and billionths, which may be sums that have yet to be carried."""
+        """Builds an amount from whole units and billionths; a billion and more billionths are carried."""
         return cls(currency, units * NANOS_PER_UNIT + nanos)
 
     @property
@@ -43,12 +43,12 @@ class Amount:
 
     @property
     def is_large(self) -> bool:
-        """Whether a refund of it needs two people's yes."""
+        """Whether a refund of this amount needs two approvals."""
         return self.nanos >= LARGE_FROM_UNITS * NANOS_PER_UNIT
 
     def __add__(self, other: "Amount") -> "Amount":
         if self.currency != other.currency:
-            raise ValueError(f"{self} and {other} are of different currencies")
+            raise ValueError(f"{self} and {other} have different currencies")
         return Amount(self.currency, self.nanos + other.nanos)
 
     def __neg__(self) -> "Amount":
@@ -60,7 +60,7 @@ class Amount:
 
     @property
     def figure(self) -> str:
-        """`1,234.50`: at least two decimals, and as many more as it has."""
+        """`1,234.50`: at least two decimals, more if necessary."""
         units, nanos = (abs(part) for part in self.parts)
         decimals = f"{nanos:09d}"
         sign = "-" if self.nanos < 0 else ""

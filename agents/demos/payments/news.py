@@ -1,4 +1,4 @@
-"""Tells how flows end: a few small refunds one by one, then their number, and everything else one by one."""
+"""Tells how flows end: a few small refunds one by one, then only their number; everything else one by one."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ REFUNDED = Outcome.Name(Outcome.OUTCOME_REFUNDED)
 
 
 class News:
-    """What has ended, told once."""
+    """Tells the end of each flow once."""
 
     def __init__(self, chargebacks: Mapping[str, Chargeback], outbox: Outbox, story: Story) -> None:
         self._chargebacks = chargebacks
@@ -23,7 +23,7 @@ class News:
         self._small = 0
 
     def tell(self, ended: Mapping[str, FlowStatus.ValueType]) -> None:
-        """Tell of the chargebacks whose flows have ended since the last time, with the status of each."""
+        """Tells the chargebacks with flows that have ended since the last time, with their statuses."""
         letters = {letter.chargeback_id: letter for letter in self._outbox.letters()}
         small = 0
         for id_, status in ended.items():

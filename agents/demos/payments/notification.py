@@ -1,4 +1,4 @@
-"""The agent that tells the customer how it ended."""
+"""The agent that tells the customer the result."""
 
 from functools import cache
 
@@ -13,7 +13,7 @@ agent = Agent("notification")
 
 
 class MailboxUnavailable(Exception):
-    """The customer's mail server takes no message."""
+    """The customer's mail server accepts no message."""
 
 
 @cache
@@ -24,13 +24,13 @@ def outbox() -> Outbox:
 
 @agent.on(RefundPaid)
 def tell_of_refund(event: RefundPaid, ctx: Context) -> CustomerNotified:
-    """Tell the customer that the money is there."""
+    """Tells the customer that the money was refunded."""
     return _send(event, ctx, Outcome.OUTCOME_REFUNDED, f"We refunded you {Amount.of(event.amount)}.")
 
 
 @agent.on(ApprovalRefused)
 def tell_of_refusal(event: ApprovalRefused, ctx: Context) -> CustomerNotified:
-    """Tell the customer that the refund was refused; the decision holds the refund that was proposed."""
+    """Tells the customer that the refund was refused; the decision contains the proposed refund."""
     proposed = LargeRefundGranted()
     if not event.proposal.Unpack(proposed):
         raise NonRetryable(f"the refused proposal is {event.proposal.TypeName()}, not a LargeRefundGranted")
@@ -41,7 +41,7 @@ def _send(
     event: RefundPaid | LargeRefundGranted, ctx: Context, outcome: Outcome.ValueType, text: str
 ) -> CustomerNotified:
     if event.chargeback_id in settings.undeliverable():
-        raise MailboxUnavailable(f"the mail server of {event.email} takes no message")
+        raise MailboxUnavailable(f"the mail server of {event.email} accepts no message")
     letter = outbox().send(
         key=ctx.idempotency_key,
         flow_id=ctx.flow_id,

@@ -1,4 +1,4 @@
-"""The outbox: the file of messages to customers, each in it once."""
+"""The outbox: the file of messages to customers. Each message is in it once."""
 
 import fcntl
 import hashlib
@@ -28,18 +28,18 @@ class Letter:
 class Outbox:
     """An append-only file of JSON lines, one per message, that any number of processes may share.
 
-    A message that is sent again under the same key is found, not written. A line that a crash left unfinished was never
-    reported as sent; it is cut off before the next one is written.
+    A message that is sent again with the same key is found, not written. A line that a crash left unfinished was never
+    reported as sent; it is cut off before the next line is written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # What earlier looks at the file found, and how far they came: it only grows.
+        # The messages read so far, and the position in the file, which only grows.
         self._letters: dict[str, Letter] = {}
         self._read_to = 0
 
     def send(self, *, key: str, flow_id: str, chargeback_id: str, to: str, outcome: str, text: str) -> Letter:
-        """Write a message, once per key; returns it as the file holds it."""
+        """Writes a message, once per key; returns the stored one."""
         message_id = "msg-" + hashlib.sha256(key.encode()).hexdigest()[:24]
         with self._locked() as file:
             self._catch_up(file)
@@ -53,14 +53,14 @@ class Outbox:
             return self._letters[message_id]
 
     def letters(self) -> list[Letter]:
-        """All messages, in the order they were written."""
+        """All messages, in the order in which they were written."""
         with self._locked() as file:
             self._catch_up(file)
             return list(self._letters.values())
 
     def _catch_up(self, file: BinaryIO) -> None:
-        """Read the finished lines that were written since the last look."""
-        if file.seek(0, os.SEEK_END) < self._read_to:  # another file took its place
+        """Reads the complete lines that were written since the last call."""
+        if file.seek(0, os.SEEK_END) < self._read_to:  # the file was replaced
             self._letters, self._read_to = {}, 0
         file.seek(self._read_to)
         for line in file:
@@ -72,7 +72,7 @@ class Outbox:
 
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
-        """The open file, held against every other process and thread until it is closed."""
+        """The open file, locked against all other processes and threads until it is closed."""
         with self._path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file

@@ -1,4 +1,4 @@
-"""What is to go wrong in a run of the demo, and how each chargeback must end: drawn from the seed before it runs."""
+"""The faults of a run, and the required end of each chargeback: drawn from the seed before the run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from demos.stage.killer import Kill
 
 APPROVERS = ("anna", "ben")
 
-# One large refund in this many is refused, and one notification in this many fails; at least one of each.
+# One large refund in so many is refused, and one notification in so many fails; at least one of each.
 REFUSED_EVERY = 10
 UNDELIVERABLE_EVERY = 200
 
-# The agents that may be killed: those whose work others wait for.
+# The agents that may be killed: other agents wait for their work.
 MAY_BE_KILLED = ("enrichment", "ledger", "refunds", "notification")
 
 
@@ -29,7 +29,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The votes on each large refund in order, the chargebacks whose notification fails for good, and the kill."""
+    """The votes on each large refund in order, the chargebacks with a notification that always fails, and the kill."""
 
     votes: Mapping[str, Sequence[Vote]]
     undeliverable: frozenset[str]
@@ -37,7 +37,7 @@ class Plan:
 
     @classmethod
     def draw(cls, chargebacks: Sequence[Chargeback], seed: int) -> "Plan":
-        """Draw a plan: the same chargebacks and the same seed give the same plan."""
+        """Draws a plan: the same chargebacks and the same seed give the same plan."""
         random = Random(seed)
         large = [chargeback.id for chargeback in chargebacks if chargeback.amount.is_large]
         refused = _some(random, large, REFUSED_EVERY)
@@ -50,7 +50,7 @@ class Plan:
         return cls(votes, undeliverable, Kill(agent, int(share * max(quick, 0))))
 
     def ending(self, chargeback_id: str) -> Ending:
-        """How a chargeback must end under this plan."""
+        """The required end of a chargeback under this plan."""
         if not all(vote.approve for vote in self.votes.get(chargeback_id, ())):
             return Ending.REFUSED
         return Ending.COMPENSATED if chargeback_id in self.undeliverable else Ending.REFUNDED
@@ -61,7 +61,7 @@ def _some(random: Random, ids: Sequence[str], one_in: int) -> frozenset[str]:
 
 
 def _votes(random: Random, *, refuse: bool) -> tuple[Vote, ...]:
-    """Two people's yes; or one person's no, which is enough, alone or after the other's yes."""
+    """Two approvals; or one refusal, which is enough, alone or after the other's approval."""
     first, second = random.sample(APPROVERS, 2)
     if not refuse:
         return Vote(first, True), Vote(second, True)

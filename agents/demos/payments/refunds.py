@@ -1,8 +1,8 @@
 """The agent that grants refunds: small ones at once, large ones as a proposal to two people of finance.
 
-Which is which is not for this agent to say: a SmallRefundGranted of 1,000 or more breaks its contract, and the flow's
-template has a gate on LargeRefundGranted. Nor can it grant a large one as many small ones, in another currency, or to
-another account: a run of the step answers once, and rules hold the flow where more is granted than was claimed.
+The agent does not decide which refund is large: a SmallRefundGranted of 1,000 or more breaks its contract, and the
+flow's template has a gate on LargeRefundGranted. It can't split a large refund into small ones, or use another currency
+or account: a run of the step answers once, and rules hold the flow if more is granted than was claimed.
 """
 
 from demos.payments.money import Amount
@@ -14,7 +14,7 @@ agent = Agent("refunds")
 
 @agent.on(ChargebackEnriched)
 def grant(event: ChargebackEnriched) -> SmallRefundGranted | LargeRefundGranted:
-    """Grant what was claimed."""
+    """Grants the claimed amount."""
     try:
         large = Amount.of(event.amount).is_large
     except ValueError as error:

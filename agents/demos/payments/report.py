@@ -1,4 +1,4 @@
-"""The tables at the end of a run: how the chargebacks ended, and what the book says."""
+"""The tables at the end of a run: the outcomes of the chargebacks, and the totals of the book."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from demos.stage.story import table
 
 
 def outcome_table(chargebacks: Iterable[Chargeback], plan: Plan, skipped: int) -> list[str]:
-    """How many chargebacks ended in which way, small and large ones apart."""
+    """The number of chargebacks by outcome, small and large ones separately."""
     counts = Counter((plan.ending(chargeback.id), chargeback.amount.is_large) for chargeback in chargebacks)
     rows = []
     for ending in Ending:
@@ -22,7 +22,7 @@ def outcome_table(chargebacks: Iterable[Chargeback], plan: Plan, skipped: int) -
 
 
 def book_table(postings: Sequence[Posting]) -> list[str]:
-    """What the company paid and what its customers hold, by currency; the sum of a book that balances is nothing."""
+    """What the company paid and its customers got, by currency; the sum of a balanced book is zero."""
     totals: dict[str, Counter[str]] = defaultdict(Counter)
     for posting in postings:
         side = "company" if posting.account == COMPANY else "customers"

@@ -1,4 +1,4 @@
-"""Runs the demo: the whole installation with its agents as processes, what goes wrong on the way, and the audit."""
+"""Runs the demo: the installation with its agents as processes, the faults, and the audit."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,19 +24,19 @@ from payments.v1.payments_pb2 import LargeRefundGranted
 
 FEED_SECONDS = 5
 FEED_PER_SECOND = 40
-"""Chargebacks come in over so many seconds, but no slower than so many a second: time for things to happen."""
+"""Chargebacks come in over so many seconds, but at least so many a second."""
 
 LIMIT_SECONDS = 75
 LIMIT_PER_CHARGEBACK = 0.05
-"""Seconds until every flow must have ended, and what each chargeback adds. An agent that is killed leaves messages in
-hand, which the broker hands out again after 30 seconds."""
+"""Seconds until every flow must have ended, and the additional time for each chargeback. The broker hands out the
+messages of a killed agent again after 30 seconds."""
 
 FLOW_TYPE = "refund"
 DETECTION = "detection"
 
 
 class Run:
-    """One run over the chargebacks that were found in `path`. It leaves its files in `folder`."""
+    """One run over the chargebacks in `path`. Its files are in `folder`."""
 
     def __init__(
         self, path: Path, found: Iterable[Chargeback | Skipped], *, seed: int, folder: Path, story: Story
@@ -51,16 +51,16 @@ class Run:
         self._story = story
 
     def run(self) -> bool:
-        """Run it and tell the story; whether everything ended as planned.
+        """Runs the demo and tells the story; returns whether everything ended as planned.
 
         Raises:
-            StartError: where the installation can't be started.
-            CommandError: where the coordinator can't be reached, or refuses a call.
+            StartError: if the installation can't be started.
+            CommandError: if the coordinator can't be reached, or refuses a call.
         """
         for skipped in self._skipped:
             self._story.tell(f"{self._path.name}, line {skipped.line} is skipped: {skipped.reason}")
         if not self._chargebacks:
-            self._story.tell(f"{self._path} holds no chargeback: there is nothing to do")
+            self._story.tell(f"{self._path} has no chargebacks: nothing to do")
             return True
         self._announce()
         self._files.write_plan(self._plan, seed=self._seed)
@@ -87,7 +87,7 @@ class Run:
         return max(FEED_PER_SECOND, len(self._chargebacks) / FEED_SECONDS)
 
     def _play(self, stage: Stage, board: Board) -> list[str]:
-        """Look after everything until all flows have ended, and the killed agent is back, or it takes too long."""
+        """Polls everything until all flows have ended and the killed agent is back, or until the time is over."""
         viewer = stage.client(VIEWER)
         desk = Desk({name: stage.client(name) for name in APPROVERS}, self._question, self._story)
         news = News(self._chargebacks, Outbox(self._files.outbox), self._story)
@@ -113,7 +113,7 @@ class Run:
         return Question(name, "two people of finance", votes, refusal="the claim is not covered")
 
     def _conclude(self, board: Board, late: Sequence[str]) -> bool:
-        """Audit what the run left, and show it."""
+        """Audits the results and shows them."""
         book, outbox = Book(self._files.ledger), Outbox(self._files.outbox)
         evidence = Evidence(board.statuses, book.transfers(), book.postings(), outbox.letters())
         wrong = [*late, *audit(self._chargebacks.values(), self._plan, evidence)]
@@ -121,7 +121,9 @@ class Run:
         tables = ["", *([] if wrong else [*outcomes, ""]), *book_table(evidence.postings), ""]
         self._story.show([*tables, *(f"WRONG: {complaint}" for complaint in wrong)])
         if wrong:
-            self._story.tell(f"not as planned: {len(wrong)} complaints")
+            self._story.tell(f"not as planned: {len(wrong)} faults")
         else:
-            self._story.tell(f"{len(self._chargebacks)} flows, each moved its money once or not at all: it balances")
+            self._story.tell(
+                f"{len(self._chargebacks)} flows moved their money once or not at all; the ledger balances"
+            )
         return not wrong

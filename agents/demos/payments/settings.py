@@ -1,4 +1,4 @@
-"""What the agents are told by their environment; each setting is read when it is first needed."""
+"""The agents' settings, from environment variables; each is read when it is first needed."""
 
 import json
 import os
@@ -15,23 +15,23 @@ _SHIPPED = Path(__file__).parent
 
 
 def chargebacks_path() -> Path | None:
-    """PAYMENTS_CHARGEBACKS: the file that detection reads; None where it is not set, and nothing is read."""
+    """PAYMENTS_CHARGEBACKS: the file that detection reads; if it is not set, None: nothing is read."""
     value = os.environ.get(CHARGEBACKS)
     return Path(value) if value else None
 
 
 def chargebacks_per_second() -> float:
-    """PAYMENTS_PER_SECOND: how many flows detection starts in a second at most; 50 where it is not set."""
+    """PAYMENTS_PER_SECOND: the largest number of flows that detection starts in a second; 50 if it is not set."""
     return float(os.environ.get(PER_SECOND) or 50)
 
 
 def customers_path() -> Path:
-    """PAYMENTS_CUSTOMERS: the file of customers; the shipped one where it is not set."""
+    """PAYMENTS_CUSTOMERS: the file of customers; the shipped one if it is not set."""
     return Path(os.environ.get(CUSTOMERS) or _SHIPPED / "customers.jsonl")
 
 
 def ledger_path() -> Path:
-    """PAYMENTS_LEDGER: the SQLite file of the ledger; `ledger.sqlite` in the working directory where it is not set."""
+    """PAYMENTS_LEDGER: the SQLite file of the ledger; `ledger.sqlite` in the working directory if it is not set."""
     return Path(os.environ.get(LEDGER) or "ledger.sqlite")
 
 
@@ -41,5 +41,5 @@ def outbox_path() -> Path:
 
 
 def undeliverable() -> frozenset[str]:
-    """PAYMENTS_UNDELIVERABLE: a JSON list of the chargebacks whose customers can't be reached; an injected fault."""
+    """PAYMENTS_UNDELIVERABLE: a JSON list of chargebacks with customers who can't be reached; an injected fault."""
     return frozenset(json.loads(os.environ.get(UNDELIVERABLE) or "[]"))

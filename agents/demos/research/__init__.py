@@ -1,7 +1,7 @@
 """The research demo: agents read a folder of Python source, measure it, and propose what to change.
 
-discovery finds the files, analysis measures each by itself, planning brings it all together and proposes a plan,
-execution writes the report once a maintainer has answered. `python -m demos.research` runs them all;
+discovery finds the files, analysis measures each file, planning collects the measures and proposes a plan, execution
+writes the report after a maintainer has answered. `python -m demos.research` runs them all;
 `handrail dev --agents demos.research` keeps them running.
 """
 
@@ -14,7 +14,7 @@ from research.v1 import research_pb2
 AGENTS: dict[str, str] = {
     name: f"demos.research.{name}:agent" for name in ("discovery", "analysis", "planning", "execution")
 }
-"""Where each agent is, by name, as `handrail agent run` takes it."""
+"""The import path of each agent by name, as `handrail agent run` takes it."""
 
 TEMPLATES: tuple[Path, ...] = (Path(__file__).with_name("research.yaml"),)
 """The flow types that the agents take part in."""
@@ -33,4 +33,4 @@ MESSAGES: tuple[type[Message], ...] = (
 EXAMPLES: dict[str, Message] = {
     "research": research_pb2.ResearchRequested(name="demos", folder=str(Path(__file__).parents[1]))
 }
-"""A first event to try, by flow type: `handrail dev` prints the command."""
+"""An example of a first event, by flow type: `handrail dev` prints the command that sends it."""

@@ -17,7 +17,7 @@ _MOST_IMPORTS = 50
 
 @agent.on(FileFound)
 def analyse(event: FileFound) -> FileAnalysed:
-    """Measure a file. One that can't be read, or is no Python, is a result too."""
+    """Measures a file. A file that can't be read, or is not Python, is a result too."""
     try:
         return measured(Path(event.folder), event.path)
     except SourceError as error:
@@ -25,7 +25,7 @@ def analyse(event: FileFound) -> FileAnalysed:
 
 
 def measured(folder: Path, path: str) -> FileAnalysed:
-    """What there is to say of a file; SourceError where there is nothing."""
+    """The measures of a file. Raises SourceError if it can't be read or is not Python."""
     content = read(folder, path)
     text = decode(content, path)
     tree = parse(text, path)

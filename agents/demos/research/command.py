@@ -1,4 +1,4 @@
-"""The command of the research demo: looks at the folders of a source tree, and audits what came of it."""
+"""The command of the research demo: examines the folders of a source tree, and audits the results."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from handrail.cli.dev.processes import StartError
 
 
 def main() -> int:
-    """Run it; returns an exit status."""
+    """Runs the demo; returns an exit status."""
     parser = argparse.ArgumentParser(prog="python -m demos.research", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--tree", type=Path, default=Path.cwd(), metavar="DIR", help="folder of source folders; default: this one"
@@ -21,7 +21,7 @@ def main() -> int:
 
     def run(folder: Path, story: Story) -> bool:
         if not arguments.tree.is_dir():
-            raise StartError(f"{arguments.tree} is no folder")
+            raise StartError(f"{arguments.tree} is not a folder")
         return Run(arguments.tree, seed=arguments.seed, folder=folder, story=story).run()
 
     return perform(run, name="research", keep=arguments.keep, leaves=(OUTPUT,))

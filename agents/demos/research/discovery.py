@@ -1,4 +1,4 @@
-"""The agent that finds the files of a folder: one event a file, and one that says how many there are."""
+"""The agent that finds the files of a folder: one event for each file, and one with their number."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ agent = Agent("discovery", validate_inbound=True)
 
 @agent.on(ResearchRequested)
 def discover(event: ResearchRequested) -> list[FileFound | DiscoveryCompleted]:
-    """Find the files; what is beyond the limit is counted, so that the report can say it."""
+    """Finds the files; files beyond the limit are only counted, for the report."""
     try:
         paths = python_files(Path(event.folder))
     except (SourceError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The agent that carries out an approved plan as far as is safe: a report, and a patch for people to apply."""
+"""The agent that carries out an approved plan safely: it writes a report, and a patch for people to apply."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ agent = Agent("execution", validate_inbound=True)
 
 @agent.on(ChangePlanProposed)
 def execute(event: ChangePlanProposed, ctx: Context) -> ReportWritten:
-    """Write the report and the patch. The source itself is not touched."""
+    """Writes the report and the patch. The source itself is not changed."""
     patch = patch_of(Path(event.folder), event)
     return _reports().write(event, patch, key=ctx.idempotency_key, refused_by="")
 
 
 @agent.on(ApprovalRefused)
 def give_up(event: ApprovalRefused, ctx: Context) -> ReportWritten:
-    """Write a report that says that nothing is changed, and who wanted it so."""
+    """Writes a report that says that nothing is changed, and who refused the plan."""
     proposed = ChangePlanProposed()
     if not event.proposal.Unpack(proposed):
         raise NonRetryable(f"the refused proposal is {event.proposal.TypeName()}, not a ChangePlanProposed")
@@ -30,7 +30,7 @@ def give_up(event: ApprovalRefused, ctx: Context) -> ReportWritten:
 
 @agent.undoes(ReportWritten)
 def remove(event: ReportWritten) -> ReportRemoved:
-    """Take report and patch back; what is gone already is taken back."""
+    """Removes report and patch; missing files are not an error."""
     _reports().remove(event)
     return ReportRemoved(name=event.name)
 

@@ -1,4 +1,4 @@
-"""What the figures of a folder must be, counted in another way than the agents do: by tokens, not by syntax trees."""
+"""The expected figures of a folder, counted in another way than by the agents: by tokens, not by syntax trees."""
 
 import io
 import token
@@ -13,7 +13,7 @@ _FSTRING = (getattr(token, "FSTRING_START", -1), getattr(token, "FSTRING_END", -
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Sums over the files of a folder; over those that are Python, where some are not."""
+    """Sums over the files of a folder, without files that are not Python."""
 
     files: int
     lines: int
@@ -22,7 +22,7 @@ class Expected:
 
 
 def expect(folder: Path, paths: list[str]) -> Expected:
-    """Count the files at these paths."""
+    """Counts the files at these paths."""
     texts, words = [], []
     for path in paths:
         try:
@@ -40,7 +40,7 @@ def expect(folder: Path, paths: list[str]) -> Expected:
 
 
 def _words(text: str) -> Iterator[str]:
-    """The names and keywords of a file, without what stands in f-strings."""
+    """The names and keywords of a file, without those in f-strings."""
     inside = 0
     for each in tokenize.generate_tokens(io.StringIO(text).readline):
         inside += (each.type == _FSTRING[0]) - (each.type == _FSTRING[1])

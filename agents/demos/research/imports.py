@@ -1,4 +1,4 @@
-"""Dead imports: names that are imported and never used; finding them, and taking them out. Pure."""
+"""Dead imports: finds and removes names that are imported and never used. Pure."""
 
 import ast
 from collections.abc import Collection, Iterator
@@ -15,10 +15,10 @@ class Dead(NamedTuple):
 
 
 def dead_imports(tree: ast.Module, text: str, *, is_package: bool) -> list[Dead]:
-    """The names that imports bind and nothing in the file uses, in its order.
+    """The names that imports bind and nothing in the file uses, in order.
 
-    Careful rather than complete: a text that could be a type counts as a use, and so does `__all__`. What says `noqa`,
-    `import x as x`, what a package's `__init__` imports, and `__future__` are there for others.
+    Careful rather than complete: a string that could be a type counts as a use, and so does `__all__`. Imports with
+    `noqa`, `import x as x`, imports of a package's `__init__`, and `__future__` are never dead.
     """
     if is_package:
         return []
@@ -36,7 +36,7 @@ def dead_imports(tree: ast.Module, text: str, *, is_package: bool) -> list[Dead]
 
 
 def without(text: str, dead: Collection[Dead]) -> str:
-    """The text without these imports. A statement that shares its lines with others is left as it is."""
+    """The text without these imports. A statement that shares its lines with others stays unchanged."""
     lines = text.splitlines(keepends=True)
     tree = ast.parse(text)
     alone = {id(body[0]) for body in _bodies(tree) if len(body) == 1}
@@ -58,7 +58,7 @@ def _imports(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 def _bodies(tree: ast.Module) -> Iterator[list[ast.stmt]]:
-    """Every block of statements but the module's own, which may be empty."""
+    """Every block of statements, except the module's, which may be empty."""
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             body = getattr(node, name, None)
@@ -74,7 +74,7 @@ def _written(node: ast.Import | ast.ImportFrom, kept: list[ast.alias]) -> str:
 
 
 def _has_its_lines(node: ast.stmt, lines: list[str]) -> bool:
-    """Whether nothing but white space or a comment stands beside it."""
+    """Whether its lines contain only white space or a comment besides it."""
     last = lines[(node.end_lineno or node.lineno) - 1].encode()
     after = last[node.end_col_offset or 0 :].decode().strip()
     return not lines[node.lineno - 1][: node.col_offset].strip() and (not after or after.startswith("#"))
@@ -98,7 +98,7 @@ def _used(tree: ast.AST) -> Iterator[str]:
 
 
 def _named_in(text: str) -> Iterator[str]:
-    """The names in a text that could be an annotation, or an entry of `__all__`."""
+    """The names in a string that could be an annotation, or an entry of `__all__`."""
     if not text.strip() or len(text) > _LONGEST_EXPRESSION:
         return
     try:

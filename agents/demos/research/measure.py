@@ -1,4 +1,4 @@
-"""What is measured of a Python file: size, complexity, long functions. Pure."""
+"""The measures of a Python file: size, complexity, long functions. Pure."""
 
 import ast
 from collections.abc import Iterator
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from demos.research.source import SourceError
 
 LONG = 60
-"""Lines beyond which a function is long."""
+"""A function with more lines is long."""
 
 COMPLEX = 10
-"""Cyclomatic complexity beyond which a function is complex: McCabe's own limit."""
+"""A function with a higher cyclomatic complexity is complex: McCabe's own limit."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredFunction:
-    """A function: `name` has those of the classes and functions around it."""
+    """A function: `name` includes the names of the classes and functions around it."""
 
     name: str
     line: int
@@ -26,7 +26,7 @@ class MeasuredFunction:
 
     @property
     def is_long(self) -> bool:
-        """Whether it has more lines than one takes in."""
+        """Whether it has too many lines."""
         return self.lines > LONG
 
     @property
@@ -36,7 +36,7 @@ class MeasuredFunction:
 
 
 def parse(text: str, path: str) -> ast.Module:
-    """The syntax tree of a file; SourceError where it is no Python of this interpreter."""
+    """The syntax tree of a file. Raises SourceError if this interpreter can't parse it."""
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -45,7 +45,7 @@ def parse(text: str, path: str) -> ast.Module:
 
 
 def functions(tree: ast.AST, around: str = "") -> Iterator[MeasuredFunction]:
-    """Every function of a tree, nested ones too, each measured without those inside it."""
+    """Every function of a tree, including nested ones, each measured without those inside it."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
             name = around + node.name
@@ -58,7 +58,7 @@ def functions(tree: ast.AST, around: str = "") -> Iterator[MeasuredFunction]:
 
 
 def decisions(tree: ast.AST) -> int:
-    """How often a file decides: if, for, while, except, and, or; what stands inside an f-string is text."""
+    """The number of decisions in a file: if, for, while, except, and, or; not those inside f-strings."""
     total = 0
     waiting: list[ast.AST] = [tree]
     while waiting:
@@ -70,7 +70,7 @@ def decisions(tree: ast.AST) -> int:
 
 
 def _weights(function: ast.AST) -> Iterator[int]:
-    """The decisions in a function, without those of the functions in it."""
+    """The decisions in a function, without those of nested functions."""
     for node in ast.iter_child_nodes(function):
         if not isinstance(node, _FUNCTIONS):
             yield _weight(node, cases=1)

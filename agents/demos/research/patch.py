@@ -1,4 +1,4 @@
-"""The patch of an approved plan: the dead imports taken out, as a unified diff."""
+"""The patch of an approved plan: a unified diff that removes dead imports."""
 
 import ast
 import difflib
@@ -14,7 +14,7 @@ from research.v1.research_pb2 import ChangePlanProposed
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A unified diff that removes so many imports; `skipped` are the files that were left alone, and why."""
+    """A unified diff, and the number of removed imports; `skipped` are the files left unchanged, with the reasons."""
 
     text: str
     removed: int
@@ -22,7 +22,7 @@ class Patch:
 
 
 def patch_of(folder: Path, plan: ChangePlanProposed) -> Patch:
-    """The changes of a plan to the files that are still what was measured."""
+    """The changes of a plan to the files that did not change since they were measured."""
     texts, removed, skipped = [], 0, []
     for path, digest in sorted(plan.digests.items()):
         wanted = [Dead(each.line, each.name) for each in plan.remove if each.path == path]
@@ -32,14 +32,14 @@ def patch_of(folder: Path, plan: ChangePlanProposed) -> Patch:
             skipped.append(str(error))
             continue
         after = without(before, wanted)
-        ast.parse(after)  # a change that breaks the file is a fault of ours: the step fails, and nothing is written
+        ast.parse(after)  # a change that breaks the file is a bug of this demo: the step fails, and nothing is written
         texts.append(_diff(path, before, after))
         removed += len(wanted) - len(_left(after, wanted))
     return Patch("".join(texts), removed, tuple(skipped))
 
 
 def _left(text: str, wanted: Sequence[Dead]) -> list[Dead]:
-    """The imports that were left, because they share their lines with something else."""
+    """The imports that stay, because they share their lines with something else."""
     names = {each.name for each in wanted}
     return [each for each in dead_imports(ast.parse(text), text, is_package=False) if each.name in names]
 
@@ -49,7 +49,7 @@ def _unchanged(folder: Path, path: str, digest: str) -> str:
     if hashlib.sha256(content).hexdigest() != digest:
         raise SourceError(f"{path} was changed since it was measured")
     if b"\r" in content:
-        raise SourceError(f"{path} has line ends of its own kind")
+        raise SourceError(f"{path} has unusual line ends")
     return decode(content, path)
 
 

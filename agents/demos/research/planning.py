@@ -1,4 +1,4 @@
-"""The agent that brings the measures of all files together, and proposes what to change."""
+"""The agent that collects the measures of all files, and proposes changes."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _MOST_SIMPLIFIED = 10
 
 @agent.on_all(DiscoveryCompleted, FileAnalysed)
 def plan(discovery: DiscoveryCompleted, files: list[FileAnalysed]) -> ChangePlanProposed:
-    """Propose to remove what is dead, and to simplify the most complex functions."""
+    """Proposes to remove dead imports, and to simplify the most complex functions."""
     in_order = sorted(files, key=lambda each: each.path)
     remove = [dead for each in in_order for dead in each.dead_imports][:_MOST_REMOVED]
     standing_out = [function for each in in_order for function in each.standing_out]

@@ -1,4 +1,4 @@
-"""The tables at the end of a run: what came of each folder, and the functions that stand out most."""
+"""The tables at the end of a run: the result of each folder, and the most complex functions."""
 
 from typing import Any
 

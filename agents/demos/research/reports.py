@@ -1,4 +1,4 @@
-"""The reports: a folder with a report, its figures and a patch for each research, written whole or not at all."""
+"""The reports: a folder with a report, its figures and a patch for each research, written atomically."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from research.v1.research_pb2 import ChangePlanProposed, ReportWritten
 
 
 class Reports:
-    """Reports in a folder. The same key writes the same files again: a second attempt replaces them by themselves."""
+    """Reports in a folder. A second attempt has the same key and writes the same files again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def write(self, plan: ChangePlanProposed, patch: Patch | None, *, key: str, refused_by: str) -> ReportWritten:
-        """Write a report; `patch` is None where the plan was refused."""
+        """Writes a report; `patch` is None if the plan was refused."""
         stem = f"{plan.name}-{key[:8]}"
         written = ReportWritten(name=plan.name, report=f"{stem}.md", refused=patch is None)
         if patch is not None and patch.text:
@@ -30,17 +30,17 @@ class Reports:
         return written
 
     def remove(self, written: ReportWritten) -> None:
-        """Remove what was written; what is not there is fine."""
+        """Removes the files; missing ones are not an error."""
         for suffix in (".md", ".json", ".patch"):
             (self._folder / written.report).with_suffix(suffix).unlink(missing_ok=True)
 
     def figures(self, written_report: str) -> dict[str, object]:
-        """The figures of a report that is there."""
+        """The figures of an existing report."""
         figures: dict[str, object] = json.loads((self._folder / written_report).with_suffix(".json").read_text("utf-8"))
         return figures
 
     def names(self) -> list[str]:
-        """The reports that are there."""
+        """The existing reports."""
         return sorted(path.name for path in self._folder.glob("*.md"))
 
     def _write(self, name: str, text: str) -> None:
@@ -55,8 +55,8 @@ def _report(plan: ChangePlanProposed, patch: Patch | None, refused_by: str) -> s
     lines = [
         f"# {plan.name}",
         "",
-        f"{totals.files} files, {totals.lines:,} lines, {totals.functions:,} functions of a complexity of "
-        f"{totals.complexity:,} together, {totals.long_functions} of them long.",
+        f"{totals.files} files, {totals.lines:,} lines, {totals.functions:,} functions with a total complexity of "
+        f"{totals.complexity:,}, {totals.long_functions} of them long.",
         "",
     ]
     if totals.problems:
@@ -65,7 +65,7 @@ def _report(plan: ChangePlanProposed, patch: Patch | None, refused_by: str) -> s
         lines += [f"Nothing is changed: the plan was refused by {refused_by}.", ""]
     else:
         lines += [f"{patch.removed} dead imports are removed by the patch.", ""]
-        lines += [f"- left alone: {why}" for why in patch.skipped]
+        lines += [f"- left unchanged: {why}" for why in patch.skipped]
     if plan.simplify:
         lines += ["## To simplify", "", "| function | at | lines | complexity |", "| --- | --- | ---: | ---: |"]
         lines += [f"| `{f.name}` | {f.path}:{f.line} | {f.lines} | {f.complexity} |" for f in plan.simplify]

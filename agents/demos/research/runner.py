@@ -26,13 +26,13 @@ FLOW_TYPE = "research"
 OUTPUT = "reports"
 
 LIMIT_SECONDS = 100
-"""Seconds until every flow must have ended. What the killed agent had in hand comes again after 30 seconds."""
+"""Seconds until every flow must have ended. The killed agent's messages are delivered again after 30 seconds."""
 
 _GENERATED = "gen"
 
 
 def folders_of(tree: Path) -> dict[str, Path]:
-    """The folders below a tree that hold Python source, by name; generated code is nobody's to improve."""
+    """The folders below a tree with Python source, by name, without generated code."""
     return {
         path.name: path
         for path in sorted(tree.iterdir())
@@ -41,7 +41,7 @@ def folders_of(tree: Path) -> dict[str, Path]:
 
 
 class Run:
-    """One run over the folders of a tree. It leaves its files in `folder`."""
+    """One run over the folders of a tree. Its files are in `folder`."""
 
     def __init__(self, tree: Path, *, seed: int, folder: Path, story: Story) -> None:
         self._folders = folders_of(tree)
@@ -53,14 +53,14 @@ class Run:
         self._story = story
 
     def run(self) -> bool:
-        """Run it and tell the story; whether everything ended as planned.
+        """Runs the demo and tells the story; returns whether everything ended as planned.
 
         Raises:
-            StartError: where the installation can't be started.
-            CommandError: where the coordinator can't be reached, or refuses a call.
+            StartError: if the installation can't be started.
+            CommandError: if the coordinator can't be reached, or refuses a call.
         """
         if not self._folders:
-            self._story.tell(f"{self._tree} has no folder with Python source: there is nothing to do")
+            self._story.tell(f"{self._tree} has no folder with Python source: nothing to do")
             return True
         expected = {name: expect(path, python_files(path)[:MAX_FILES]) for name, path in self._folders.items()}
         self._announce(expected)
@@ -79,7 +79,7 @@ class Run:
             vote = self._plan.votes[name]
             answer = "yes" if vote.approve else "no"
             tell(f"{name}: {each.files} files, {each.lines:,} lines; {vote.voter} will say {answer}")
-        tell(f"analysis is killed when the first flow has ended (answers are drawn from seed {self._seed})")
+        tell(f"analysis will be killed when the first flow has ended (answers are drawn from seed {self._seed})")
 
     def _start(self, client: Client) -> None:
         for name, path in self._folders.items():
@@ -120,7 +120,7 @@ class Run:
         outcomes = outcome_table(self._plan, evidence)
         self._story.show(["", *outcomes, "", *worst_table(evidence), "", *(f"WRONG: {each}" for each in wrong)])
         if wrong:
-            self._story.tell(f"not as it must be: {len(wrong)} complaints")
+            self._story.tell(f"not as expected: {len(wrong)} faults")
         else:
-            self._story.tell(f"{len(expected)} flows, each report as another way of counting has it")
+            self._story.tell(f"{len(expected)} flows, each report agrees with another way of counting")
         return not wrong

@@ -1,4 +1,4 @@
-"""What the agents are told by their environment."""
+"""The agents' settings, from environment variables."""
 
 import os
 from pathlib import Path
@@ -7,5 +7,5 @@ OUTPUT = "RESEARCH_OUTPUT"
 
 
 def output_path() -> Path:
-    """RESEARCH_OUTPUT: the folder for reports; `research` in the working directory where it is not set."""
+    """RESEARCH_OUTPUT: the folder for reports; `research` in the working directory if it is not set."""
     return Path(os.environ.get(OUTPUT) or "research")

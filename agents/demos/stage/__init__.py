@@ -1,5 +1,5 @@
-"""What the demos share to play on: an installation as processes, a story of what happens, people at a desk.
+"""Shared by the demos: an installation as processes, a story of what happens, people who vote.
 
-A demo has a template, agents, and a runner that plays them on a `Stage` and audits what they left. `command.perform` is
-what its command does around that: the folder, the exit status.
+A demo has a template, agents, and a runner. The runner plays them on a `Stage` and audits the result. `command.perform`
+handles the rest of a demo's command: the folder and the exit status.
 """

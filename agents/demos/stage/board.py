@@ -1,4 +1,4 @@
-"""The board: how every flow stands, as the coordinator lists it over gRPC."""
+"""The board: the status of every flow, as the coordinator lists it over gRPC."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,7 +20,7 @@ _SHOWN = 3
 
 
 class Board:
-    """The status of the flow of each of some business keys, and of no other flow, as last looked at."""
+    """The last known status of the flows with the given business keys."""
 
     def __init__(self, client: Client, flow_type: str, keys: Iterable[str]) -> None:
         self._client = client
@@ -31,7 +31,7 @@ class Board:
 
     @property
     def ended(self) -> int:
-        """How many flows have ended."""
+        """The number of flows that have ended."""
         return sum(status in FINAL for status in self.statuses.values())
 
     @property
@@ -40,7 +40,7 @@ class Board:
         return [key for key in self.flow_ids if self.statuses.get(key) not in FINAL]
 
     def look(self) -> Sequence[str]:
-        """Look again; returns the keys whose flows have ended since."""
+        """Reads all statuses; returns the keys of flows that have ended since the last time."""
         before = set(self.open)
         request = ListFlowsRequest(flow_type=self._flow_type, page_size=PAGE_SIZE)
         for flow in self._client.listed(self._client.flows.ListFlows, request, items=lambda page: page.flows):
@@ -49,7 +49,7 @@ class Board:
         return sorted(before - set(self.open))
 
     def owed(self, key: str) -> str:
-        """How a flow stands and what it waits for, in words."""
+        """Describes the status of a flow and what it waits for."""
         if key not in self.statuses:
             return "its flow has not begun"
         request = GetFlowRequest(flow_id=self.flow_ids[key])

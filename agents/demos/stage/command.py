@@ -1,4 +1,4 @@
-"""What the command of every demo does around its run: folder, story of the installation, exit status."""
+"""The common part of every demo's command: folder, story of the installation, exit status."""
 
 import logging
 import shutil
@@ -15,30 +15,30 @@ from handrail.cli.exit_codes import CommandError
 from handrail.mesh.printable import clean, clean_lines
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
-"""Exit statuses: every flow ended as it must; one did not, or nothing could be run; Ctrl-C."""
+"""Exit statuses: every flow ended as expected; one did not, or the demo could not run; Ctrl-C."""
 
 BROKERS_DATA = "nats"
 
 
 def add_keep(parser: ArgumentParser) -> None:
-    """Give a command the option --keep."""
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep everything there; default: nothing is kept")
+    """Adds the option --keep to a command."""
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all files there; default: keep nothing")
 
 
 def perform(run: Callable[[Path, Story], bool], *, name: str, keep: Path | None, leaves: Sequence[str]) -> int:
-    """Run a demo in a folder; returns an exit status.
+    """Runs a demo in a folder; returns an exit status.
 
-    `run` says whether everything ended as it must; what it can't do it raises as OSError, StartError or CommandError.
-    The folder is `keep`, or a temporary one that only a failure leaves behind. `leaves` are the names of the files that
-    a run leaves in it: those of a former run are not written over, they are another one's evidence.
+    `run` returns whether everything ended as expected, and may raise OSError, StartError or CommandError. The folder is
+    `keep`, or a temporary one that is kept only after a failure. `leaves` are the names of the files of a run: those of
+    an earlier run are evidence and are never overwritten.
     """
-    # Asked to end, it ends as with Ctrl-C: with all its processes, and without its temporary folder.
+    # SIGTERM ends the demo like Ctrl-C: with all its processes, and without its temporary folder.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = keep or Path(tempfile.mkdtemp(prefix=f"{name}-"))
     status = _status(run, folder, leaves)
     if keep is None:
         if status == FAILED and (folder / "logs").exists():
-            print(f"demo: what it left is kept, to look at: {folder}", file=sys.stderr)
+            print(f"demo: its files are kept in {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder)
     return status
@@ -69,4 +69,4 @@ def _status(run: Callable[[Path, Story], bool], folder: Path, leaves: Sequence[s
 def _require_unused(folder: Path, leaves: Sequence[str]) -> None:
     former = [name for name in (*leaves, BROKERS_DATA) if (folder / name).exists()]
     if former:
-        raise StartError(f"{folder} holds another run ({', '.join(former)}): name another folder, or remove it")
+        raise StartError(f"{folder} has files of another run ({', '.join(former)}): name another folder, or remove it")

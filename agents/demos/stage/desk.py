@@ -1,4 +1,4 @@
-"""People at their desk: they answer the proposals that wait for them, over gRPC, each with a token of their own."""
+"""People who answer pending proposals, over gRPC, each with their own token."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A proposal in words, `name` waits for `people`, and the answer to it; `refusal` is the comment of a no."""
+    """A proposal in words (`name` waits for `people`) and its answer; `refusal` is the comment of a no."""
 
     name: str
     people: str
@@ -28,7 +28,7 @@ class Question:
 
 
 class Desk:
-    """Answers every approval that waits; `people` are the approvers' clients by name."""
+    """Answers every pending approval; `people` are the approvers' clients by name."""
 
     def __init__(self, people: Mapping[str, Client], question: Callable[[Approval], Question], story: Story) -> None:
         self._people = people
@@ -37,7 +37,7 @@ class Desk:
         self._answered: set[str] = set()
 
     def look(self) -> None:
-        """Answer what waits now. Where a call fails it is made again at the next look: the same vote counts once."""
+        """Answers pending approvals. A call that fails is repeated at the next look: the same vote counts once."""
         reader = next(iter(self._people.values()))
         method, request = reader.approvals.ListApprovals, ListApprovalsRequest()
         for approval in reader.listed(method, request, items=lambda page: page.approvals):

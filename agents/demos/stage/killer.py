@@ -1,4 +1,4 @@
-"""Kills an agent in the middle of the run, and sees it come back."""
+"""Kills an agent in the middle of the run, and waits until it is back."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from handrail.cli.dev.stack import DevStack
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The agent to kill with SIGKILL, once so many flows have ended."""
+    """The agent to kill with SIGKILL, and the number of flows that must have ended before."""
 
     agent: str
     after_flows: int
 
 
 class Killer:
-    """Kills once, when it is due; the stack starts the agent again."""
+    """Kills the agent once; the stack starts it again."""
 
     def __init__(self, stack: DevStack, kill: Kill, story: Story) -> None:
         self._stack = stack
@@ -23,10 +23,10 @@ class Killer:
         self._story = story
         self._killed: int | None = None
         self.is_done = False
-        """Whether it was killed and is back."""
+        """Whether the agent was killed and is back."""
 
     def look(self, ended: int) -> None:
-        """Kill the agent where enough flows have ended; tell when it is back."""
+        """Kills the agent if enough flows have ended; tells when it is back."""
         name, child = self._kill.agent, self._stack.agents[self._kill.agent]
         if self._killed is None and ended >= self._kill.after_flows:
             self._killed = child.pid

@@ -1,4 +1,4 @@
-"""The stage: an installation with a demo's agents, each its own process, that is looked after while a story goes on."""
+"""The stage: an installation with a demo's agents, each in its own process, that is polled while the story goes on."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -15,15 +15,15 @@ from handrail.cli.exit_codes import CommandError, Exit
 
 LOOK_EVERY = 0.3
 LONG_SILENCE = 5.0
-"""Seconds between two looks at everything, and after which it is told what the flows wait for."""
+"""Seconds between two looks, and the seconds of silence after which the story says what the flows wait for."""
 
 
 class Stage:
-    """Broker and coordinator run inside the `with` block, and the agents once they are started.
+    """Broker and coordinator run inside the `with` block, and the agents after `start_agents`.
 
     Raises:
-        StartError: where the installation can't be started.
-        CommandError: where the coordinator can't be reached, or refuses a call.
+        StartError: if the installation can't be started.
+        CommandError: if the coordinator can't be reached, or refuses a call.
     """
 
     def __init__(self, package: str, *, folder: Path, environment: Mapping[str, str], story: Story) -> None:
@@ -36,7 +36,7 @@ class Stage:
         with self._open as opening:
             opening.enter_context(self.stack)
             self.stack.start()
-            self._story.tell(f"broker and coordinator are up; gRPC on {self.stack.address}")
+            self._story.tell(f"broker and coordinator run; gRPC on {self.stack.address}")
             self._open = opening.pop_all()
         return self
 
@@ -46,26 +46,25 @@ class Stage:
         self._open.close()
 
     def client(self, person: str) -> Client:
-        """A client that calls in a person's name, until the stage is left."""
+        """A client with a person's token, until the stage is left."""
         return self._open.enter_context(self.stack.client(person))
 
     def start_agents(self, *, last: str, later: Collection[str] = ()) -> None:
-        """Start the agents but those that come `later`; `last` is the one that begins the flows."""
+        """Starts all agents except those in `later`; `last` begins the flows, so it starts last."""
         names = [name for name in self.stack.options.package.agents if name not in later]
         for name in sorted(names, key=lambda name: name == last):
             self.stack.start_agent(name)
         processes = ", ".join(f"{name} {child.pid}" for name, child in self.stack.agents.items())
-        self._story.tell(f"agents start, each its own process: {processes}")
+        self._story.tell(f"agents start, each in its own process: {processes}")
 
     def start_agent(self, name: str) -> None:
-        """Start one that was to come later."""
-        self._story.tell(f"{name} starts, as process {self.stack.start_agent(name).pid}")
+        """Starts an agent that was left for later."""
+        self._story.tell(f"{name} starts as process {self.stack.start_agent(name).pid}")
 
     def play(self, board: Board, look: Callable[[], None], *, is_over: Callable[[], bool], seconds: float) -> list[str]:
-        """Call `look`, which looks at the board among other things, until it is over, or `seconds` have passed.
+        """Calls `look`, which also reads the board, until `is_over`, or until `seconds` have passed.
 
-        Returns a line for each flow that has not ended. A coordinator that can't be reached for a moment is told of,
-        and looked for again.
+        Returns a line for each flow that has not ended. Tries again if the coordinator can't be reached.
         """
         limit = self._story.elapsed + seconds
         while not is_over() and self._story.elapsed < limit:
@@ -74,10 +73,10 @@ class Stage:
                 look()
                 if board.open and self._story.silence > LONG_SILENCE:
                     first = board.open[0]
-                    self._story.tell(f"still under way: {len(board.open)}; {first}: {board.owed(first)}")
+                    self._story.tell(f"{len(board.open)} flows have not ended; {first}: {board.owed(first)}")
             except CommandError as error:
                 if error.code is not Exit.UNREACHABLE:
                     raise
-                self._story.tell(f"{error}; looking again")
+                self._story.tell(f"{error}; trying again")
             time.sleep(LOOK_EVERY)
         return [f"{key}, flow {board.flow_ids[key]}: {board.owed(key)}" for key in board.open]

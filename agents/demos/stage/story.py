@@ -1,4 +1,4 @@
-"""A demo tells what happens, a line at a time."""
+"""The story: a demo prints what happens, line by line."""
 
 import logging
 import time
@@ -8,45 +8,45 @@ from handrail.mesh.printable import clean
 
 
 class Story:
-    """Prints lines with the seconds since it began."""
+    """Prints lines with the seconds since the beginning."""
 
     def __init__(self) -> None:
         self._began = self._told = time.monotonic()
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the beginning."""
         return time.monotonic() - self._began
 
     @property
     def silence(self) -> float:
-        """Seconds since something was told."""
+        """Seconds since the last line."""
         return time.monotonic() - self._told
 
     def tell(self, text: str) -> None:
-        """Print a line as it happens; what the input holds of control characters is shown, not obeyed."""
+        """Prints a line with the time; control characters of the input are shown as escapes."""
         self._told = time.monotonic()
         print(f"{self.elapsed:6.1f} s  {clean(text)}", flush=True)
 
     def show(self, lines: Iterable[str]) -> None:
-        """Print lines without a time."""
+        """Prints lines without a time."""
         print("\n".join(map(clean, lines)), flush=True)
 
 
 class StoryHandler(logging.Handler):
-    """Has a story tell what the installation logs."""
+    """Adds the installation's log lines to a story."""
 
     def __init__(self, story: Story) -> None:
         super().__init__()
         self._story = story
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging for every line."""
+        """Prints a log record; `logging` calls it."""
         self._story.tell(record.getMessage())
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with aligned columns; the first row is the heading, the first column is aligned to the left."""
+    """Formats rows as lines with aligned columns; the first row is the heading, the first column is left-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
 
     def line(cells: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Transactions on a SQLite file that agents share, each the whole of a change and of the key that guards it."""
+"""Transactions on a SQLite file that agents share. A change and its idempotency key are one transaction."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-# A writer holds the file for the length of one small transaction; one who waits this long has met a stuck process.
+# A writer locks the file for one small transaction; a longer wait means that another process is stuck.
 LOCK_WAIT = timedelta(seconds=10)
 
 
 @contextmanager
 def transaction(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of its own for each transaction: any thread may ask, and nothing stays open.
+    """Opens a new connection for each transaction: any thread may call it, and nothing stays open.
 
-    IMMEDIATE takes the write lock before the first read, so that two processes that ask for the same key come one after
-    the other.
+    IMMEDIATE takes the write lock before the first read, so that two processes with the same key run one after the
+    other.
     """
     connection = sqlite3.connect(path, timeout=LOCK_WAIT.total_seconds(), isolation_level=None)
     with closing(connection):

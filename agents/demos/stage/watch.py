@@ -1,4 +1,4 @@
-"""Follows one flow as it goes, over gRPC, and tells what the coordinator makes of a failure."""
+"""Follows one flow over gRPC, and tells how the coordinator handles a failure."""
 
 import threading
 import time
@@ -13,11 +13,11 @@ from handrail.v1.failure_pb2 import StepFailed
 from handrail.v1.flow_service_pb2 import WatchFlowRequest
 
 RESUME_AFTER = 1.0
-"""Seconds until a watch goes on that the coordinator, or its absence, has ended."""
+"""Seconds until a watch resumes after the coordinator ended it or was unreachable."""
 
 
 def watch(client: Client, *, flow_id: str, name: str, story: Story) -> None:
-    """Tell what goes wrong in a flow, and what is done about it, in a thread of its own until the flow is closed."""
+    """Tells about failures in a flow and their consequences, in a separate thread, until the flow is closed."""
 
     def follow() -> None:
         sequence = 0
@@ -43,14 +43,14 @@ def _told(recorded: RecordedEvent) -> Iterator[str]:
     short = recorded.type.rpartition(".")[2]
     failed, halted, closed = StepFailed(), FlowHalted(), FlowClosed()
     if data.Unpack(failed):
-        yield f"{recorded.agent} fails, attempt {event.attempt}: {failed.text}"
+        yield f"{recorded.agent} fails in attempt {event.attempt}: {failed.text}"
     elif data.Unpack(halted):
         yield f"halted: {halted.reason}"
     elif data.Unpack(closed):
         yield f"closed as {FlowStatus.Name(closed.status).removeprefix('FLOW_STATUS_').lower()}"
     elif recorded.kind == Kind.KIND_RETRY:
-        yield f"{recorded.agent} is to try again, attempt {event.attempt}"
+        yield f"{recorded.agent} must try again, attempt {event.attempt}"
     elif recorded.kind == Kind.KIND_UNDO:
-        yield f"{recorded.agent} is to undo {short}"
+        yield f"{recorded.agent} must undo {short}"
     elif recorded.kind == Kind.KIND_UNDONE:
-        yield f"{recorded.agent} has undone it: {short}"
+        yield f"{recorded.agent} has undone its effect: {short}"

@@ -58,9 +58,9 @@ def test_both_spellings_of_a_field_are_read(path: Path) -> None:
 @pytest.mark.parametrize(
     "line, reason",
     [
-        (b"nonsense", "no JSON object"),
-        (b"[1, 2]", "no JSON object"),
-        (b"null", "no JSON object"),
+        (b"nonsense", "not a JSON object"),
+        (b"[1, 2]", "not a JSON object"),
+        (b"null", "not a JSON object"),
         (b'{"chargeback_id": "cb', "JSON"),
         (b'{"chargeback_id": "cb-1", "chargeback_id": "cb-2"}', "duplicate key"),
         (b'{"a": ' * 100_000, "recursion"),

@@ -110,14 +110,14 @@ def ended(key: str, status: FlowStatus.ValueType) -> Change:
 @pytest.mark.parametrize(
     "change, says",
     [
-        (ended(GOOD, FlowStatus.FLOW_STATUS_ESCALATED), f"{GOOD}: its flow is ESCALATED, to be approved"),
-        (ended(LATER, FlowStatus.FLOW_STATUS_COMPLETED), f"{LATER}: its flow is COMPLETED, to be tampered with"),
+        (ended(GOOD, FlowStatus.FLOW_STATUS_ESCALATED), f"{GOOD}: its flow is ESCALATED, expected: approved"),
+        (ended(LATER, FlowStatus.FLOW_STATUS_COMPLETED), f"{LATER}: its flow is COMPLETED, expected: tampered with"),
         (without(GOOD), f"{GOOD}: the register has 0 approvals of it, not 1"),
         (with_approval(GOOD), f"{GOOD}: the register has 2 approvals of it, not 1"),
         (with_approval(CHANGED), f"{CHANGED}: the register has 1 approvals of it, not 0"),
-        (with_approval(GOOD, fingerprint="f" * 64), f"{GOOD}: approval ap-new is of other files"),
+        (with_approval(GOOD, fingerprint="f" * 64), f"{GOOD}: approval ap-new has another fingerprint"),
         (with_approval(GOOD, remarks=("names",)), f"{GOOD}: approval ap-new has the remarks names"),
-        (with_approval("stranger==1@e"), "the register has stranger==1@e, which is no distribution of this run"),
+        (with_approval("stranger==1@e"), "the register has stranger==1@e, which is not a distribution of this run"),
         (lambda found, _: replace(found, withdrawn=frozenset()), f"{LATER}: approval ap-{LATER} is not withdrawn"),
         (
             lambda found, _: replace(found, withdrawn=found.withdrawn | {f"ap-{GOOD}"}),
@@ -127,10 +127,13 @@ def ended(key: str, status: FlowStatus.ValueType) -> Change:
         (saying(GOOD, lambda said: [*said, said[0]]), f"{GOOD}: check licences was completed 2 times"),
         (
             saying(GOOD, lambda said: [CheckCompleted(check=Check.CHECK_LICENCES, passed=True), *said[1:]]),
-            f"{GOOD}: check licences found nothing, to find nothing",
+            f"{GOOD}: check licences found nothing, expected: nothing",
         ),
-        (saying(GOOD, lambda said: [*said, Escalated()]), f"{GOOD}: it is no matter for a person"),
-        (saying(ASKED, lambda said: said), f"{ASKED}: CheckFailed is there for none, and failed are licences"),
+        (saying(GOOD, lambda said: [*said, Escalated()]), f"{GOOD}: it does not need a person"),
+        (
+            saying(ASKED, lambda said: said),
+            f"{ASKED}: CheckFailed was published for none, but the failed checks are licences",
+        ),
     ],
 )
 def test_whatever_is_otherwise_is_wrong(change: Change, says: str, expected: dict[str, Expected]) -> None:

@@ -98,7 +98,7 @@ def test_metadata_that_cant_be_read_is_a_finding(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_expression_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no licence expression"):
+    with pytest.raises(ValueError, match="is not a licence expression"):
         spdx.verdict(text, POLICY.judge)
 
 
@@ -125,9 +125,9 @@ def test_a_choice_is_as_good_as_its_best_part_and_a_conjunction_as_bad_as_its_wo
     [
         ("allowed: [MIT]\nforbidden: [GPL]\n", "forbidden"),
         ("allowed: [MIT]\ndenied: [mit]\n", "two lists"),
-        ("- MIT\n", "no policy"),
-        ("allowed: [1]\n", "no policy"),
-        ("allowed: {", "no policy"),
+        ("- MIT\n", "not a policy"),
+        ("allowed: [1]\n", "not a policy"),
+        ("allowed: {", "not a policy"),
     ],
 )
 def test_a_policy_that_is_none_says_why(text: str, says: str, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_only_source_below_the_folder_is_found(tmp_path: Path) -> None:
     (folder / "link.py").symlink_to(outside)
     (folder / "up").symlink_to(tmp_path)
     assert python_files(folder) == ["a/c.py", "b.py"]
-    with pytest.raises(SourceError, match="is no folder"):
+    with pytest.raises(SourceError, match="is not a folder"):
         python_files(outside)
 
 
@@ -147,5 +147,5 @@ def test_what_can_not_be_read_says_why(path: str, why: str, tmp_path: Path) -> N
     (folder / "big.py").write_bytes(b" " * (MAX_BYTES + 1))
     with pytest.raises(SourceError, match=why):
         read(folder, path)
-    with pytest.raises(SourceError, match="no UTF-8"):
+    with pytest.raises(SourceError, match="not UTF-8"):
         decode(b"\xff", path)

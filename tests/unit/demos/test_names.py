@@ -50,5 +50,5 @@ def test_no_name_is_in_two_lists() -> None:
 def test_a_list_that_is_none_says_so(text: str, tmp_path: Path) -> None:
     path = tmp_path / "names.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match="no list of names"):
+    with pytest.raises(ValueError, match="not a list of names"):
         Names.load(path)

@@ -163,7 +163,7 @@ async def test_detection_begins_a_flow_for_each_chargeback_and_none_again_after_
     monkeypatch.setenv(settings.CHARGEBACKS, str(path))
     caplog.set_level("INFO")
     await world.run_sources("detection")
-    assert "line 2 is skipped: it is no JSON object" in caplog.text
+    assert "line 2 is skipped: it is not a JSON object" in caplog.text
     assert "2 flows begun, 0 known before, 1 lines skipped" in caplog.text
     await world.run_sources("detection")
     assert "0 flows begun, 2 known before, 1 lines skipped" in caplog.text
@@ -176,4 +176,4 @@ async def test_detection_without_a_file_says_so(
     monkeypatch.delenv(settings.CHARGEBACKS, raising=False)
     caplog.set_level("INFO")
     await world.run_sources("detection")
-    assert f"{settings.CHARGEBACKS} names no file" in caplog.text
+    assert f"{settings.CHARGEBACKS} is not set" in caplog.text

@@ -22,7 +22,7 @@ def test_p8_the_same_key_is_the_same_approval(register: Register) -> None:
     first = approve(register, remarks=("licences",))
     assert approve(register, remarks=("licences",)) == first
     assert register.approvals() == [first]
-    with pytest.raises(RegisterError, match="stands for"):
+    with pytest.raises(RegisterError, match="belongs to"):
         approve(register, distribution="other==1@here")
 
 

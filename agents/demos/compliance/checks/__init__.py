@@ -1,1 +1,1 @@
-"""The checks: each looks at one distribution as it is installed. They know no flow, no event and no agent."""
+"""The checks: each examines one installed distribution. They know no flow, no event and no agent."""

@@ -16,33 +16,33 @@ NATIVE_HERE = {"linux": ELF, "darwin": MACH_O, "win32": PE}
 
 _MACH_O = {bytes.fromhex(magic) for magic in ("feedface", "feedfacf", "cefaedfe", "cffaedfe")}
 _FAT_MACH_O = bytes.fromhex("cafebabe")
-# A class file of Java begins as a fat Mach-O does, and has its version, 45 or more, where that counts architectures.
+# A Java class file begins like a fat Mach-O. Its version, 45 or more, is where Mach-O has the number of architectures.
 _ARCHITECTURES = 20
 _PE_OFFSET_AT = 0x3C
 
 
 def check(installed: Installed) -> Findings:
-    """Look at the first bytes of every file, whatever it is called, and at the lines of every .pth."""
+    """Checks the first bytes of every file, independent of its name, and the lines of every .pth."""
     findings = Findings()
     native: dict[str, list[str]] = defaultdict(list)
     try:
         for path in _files(installed):
             file = installed.environment.locate(path)
             if file is None or not file.is_file():
-                continue  # the check of files says so
+                continue  # the integrity check reports it
             format_ = native_format(file)
             if format_:
                 native[format_].append(path)
             elif path.endswith(".pth") and PurePosixPath(path).parent == PurePosixPath("."):
                 _read_pth(installed, path, findings)
     except Unreadable as error:
-        findings.note("NOT_LOOKED_AT", "RECORD", f"which files are its own can't be told: {error}")
+        findings.note("NOT_LOOKED_AT", "RECORD", f"its files are unknown: {error}")
     _judge(installed, native, findings)
     return findings
 
 
 def native_format(file: Path) -> str:
-    """The format of a native binary, by its content; empty where it is none or can't be read."""
+    """The format of a native binary, by its content; empty if it is not one or can't be read."""
     try:
         with file.open("rb") as content:
             head = content.read(64)
@@ -61,7 +61,7 @@ def native_format(file: Path) -> str:
 
 
 def is_pure(installed: Installed) -> bool | None:
-    """Whether its wheel says that it is for every platform; None where nothing says.
+    """Whether its wheel declares itself platform-independent; None if it declares nothing.
 
     https://packaging.python.org/en/latest/specifications/binary-distribution-format/
     """
@@ -77,7 +77,7 @@ def _files(installed: Installed) -> Iterator[str]:
 
 
 def _judge(installed: Installed, native: dict[str, list[str]], findings: Findings) -> None:
-    """Binaries are what a wheel for one platform is for. They have no place in one for all, nor have another's."""
+    """Judges binaries: a platform-independent wheel may have none, another wheel only those of this platform."""
     try:
         pure = is_pure(installed)
     except Unreadable as error:
@@ -86,15 +86,15 @@ def _judge(installed: Installed, native: dict[str, list[str]], findings: Finding
     for format_, paths in sorted(native.items()):
         what = f"{len(paths)} native binaries ({format_})" if len(paths) > 1 else f"a native binary ({format_})"
         if format_ != NATIVE_HERE.get(sys.platform):
-            findings.failure("BINARY_OF_ANOTHER_PLATFORM", paths[0], f"{what}, which this platform does not run")
+            findings.failure("BINARY_OF_ANOTHER_PLATFORM", paths[0], f"{what}, which this platform can't run")
         elif pure:
-            findings.failure("BINARY_IN_PURE_WHEEL", paths[0], f"{what} in a wheel that says it has none")
+            findings.failure("BINARY_IN_PURE_WHEEL", paths[0], f"{what} in a wheel that declares none")
         else:
             findings.note("BINARY", paths[0], what)
 
 
 def _read_pth(installed: Installed, path: str, findings: Findings) -> None:
-    """What Python does with a .pth when it starts: https://docs.python.org/3/library/site.html"""
+    """Checks a .pth file, which Python reads at every start: https://docs.python.org/3/library/site.html"""
     try:
         lines = (read_text(installed.environment, path) or "").splitlines()
     except Unreadable as error:

@@ -1,4 +1,4 @@
-"""The check of files: what the RECORD says was installed against what is there, and what is there beside it."""
+"""The check of files: compares the RECORD with the existing files, and finds unrecorded ones."""
 
 import hashlib
 import json
@@ -15,19 +15,19 @@ from demos.compliance.findings import Findings
 from demos.compliance.installed import Environment, Installed, Unreadable
 
 CHANGED = "FILE_CHANGED"
-"""The code of the finding that is tampering: a file that is there, and is another one than any installer wrote."""
+"""The code of a finding of tampering: an existing file that no installer wrote."""
 
 
 @dataclass(slots=True)
 class Inspection:
-    """What the files are: the findings, and a fingerprint of every file that was looked at."""
+    """The result: the findings, and a fingerprint of all checked files."""
 
     findings: Findings = field(default_factory=Findings)
     _hashes: dict[str, str] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256, in hex, over path and SHA-256 of every file; another one where any of them is another one."""
+        """A SHA-256, in hex, over path and SHA-256 of every file."""
         digest = hashlib.sha256()
         for path, hash_ in sorted(self._hashes.items()):
             digest.update(f"{path}\0{hash_}\n".encode("utf-8", "surrogateescape"))
@@ -35,20 +35,20 @@ class Inspection:
 
     @property
     def changed(self) -> list[Finding]:
-        """The findings that are tampering."""
+        """The findings of tampering."""
         return [finding for finding in self.findings.all if finding.code == CHANGED]
 
     def saw(self, path: str, hash_: str) -> None:
-        """A file was looked at; `hash_` says what it is."""
+        """Adds a checked file with its hash to the fingerprint."""
         self._hashes[path] = hash_
 
 
 def inspect(installed: Installed) -> Inspection:
-    """Look at every file of a distribution. Files are read piece by piece, whatever their size."""
+    """Checks every file of a distribution. Files are read in blocks, so their size does not matter."""
     inspection = Inspection()
     findings, folder = inspection.findings, installed.distribution.folder
     if is_editable(installed):
-        findings.failure("EDITABLE", folder, "it is installed editable: the code that runs is not what is recorded")
+        findings.failure("EDITABLE", folder, "it is an editable install: the code that runs is not recorded")
     lines: Iterable[Entry | BadLine] | None = None
     try:
         lines = entries(installed)
@@ -69,13 +69,13 @@ def inspect(installed: Installed) -> Inspection:
                 _compare(installed, each, inspection, others)
     for path in _strangers(installed, known, others):
         if lines is not None:
-            findings.failure("FILE_UNRECORDED", path, "it lies among the distribution's files, and no RECORD has it")
+            findings.failure("FILE_UNRECORDED", path, "it is in a folder of the distribution, but in no RECORD")
         inspection.saw(path, _hash_of(installed.environment, path))
     return inspection
 
 
 def is_editable(installed: Installed) -> bool:
-    """Whether its code is elsewhere: https://packaging.python.org/en/latest/specifications/direct-url/"""
+    """Whether it is an editable install: https://packaging.python.org/en/latest/specifications/direct-url/"""
     try:
         url = json.loads(installed.read("direct_url.json") or "{}")
         return bool(url["dir_info"]["editable"])
@@ -84,7 +84,7 @@ def is_editable(installed: Installed) -> bool:
 
 
 class _Others:
-    """What the RECORDs of all distributions of the environment have; read when it is first needed."""
+    """The entries of all RECORDs of the environment; read when they are first needed."""
 
     def __init__(self, installed: Installed) -> None:
         self._environment = installed.environment
@@ -102,11 +102,11 @@ class _Others:
         return found
 
     def know(self, path: str) -> bool:
-        """Whether any RECORD has a file."""
+        """Whether any RECORD has this file."""
         return path in self._entries
 
     def writer(self, path: str, file: Path) -> str:
-        """Another distribution that says it wrote a file just as it is; empty where none does."""
+        """Another distribution that recorded the file with this content; empty if there is none."""
         for name, entry in self._entries.get(path, ()):
             if name != self._owner and entry.algorithm in ALGORITHMS and _digest(file, entry.algorithm) == entry.digest:
                 return name
@@ -114,17 +114,17 @@ class _Others:
 
 
 def _compare(installed: Installed, entry: Entry, inspection: Inspection, others: _Others) -> None:
-    """Hold one file against its line of the RECORD."""
+    """Compares one file with its line of the RECORD."""
     findings = inspection.findings
     file = installed.environment.locate(entry.path)
     if file is None:
-        findings.failure("PATH_ESCAPES", entry.path, "it leads out of the environment: it is not looked at")
+        findings.failure("PATH_ESCAPES", entry.path, "it leads out of the environment, so it is not checked")
         return
     if not file.exists():
-        findings.failure("FILE_MISSING", entry.path, "it is recorded, and is not there")
+        findings.failure("FILE_MISSING", entry.path, "it is recorded, but does not exist")
         return
     if not file.is_file():
-        findings.failure("NOT_A_FILE", entry.path, "it is recorded as a file, and is none")
+        findings.failure("NOT_A_FILE", entry.path, "it is recorded as a file, but is not one")
         return
     itself = entry.is_about_itself(installed.distribution.folder)
     try:
@@ -134,7 +134,7 @@ def _compare(installed: Installed, entry: Entry, inspection: Inspection, others:
             if not itself:
                 findings.failure("NO_HASH", entry.path, "the RECORD has no hash of it")
         elif entry.algorithm not in ALGORITHMS:
-            findings.failure("WEAK_HASH", entry.path, f"the RECORD has a hash of it by {entry.algorithm} alone")
+            findings.failure("WEAK_HASH", entry.path, f"the RECORD has only its {entry.algorithm} hash")
         else:
             same = hash_ if entry.algorithm == "sha256" else _digest(file, entry.algorithm)
             if same != entry.digest or entry.size not in (None, size):
@@ -144,18 +144,18 @@ def _compare(installed: Installed, entry: Entry, inspection: Inspection, others:
 
 
 def _differs(entry: Entry, size: int, writer: str, findings: Findings) -> None:
-    """A file is another one than was installed: another distribution wrote it too, or nobody knows who did."""
+    """Reports a file that is not the installed one: another distribution overwrote it, or its origin is unknown."""
     if writer:
-        findings.failure("FILE_OVERWRITTEN", entry.path, f"{writer} was installed over it, and records it as it is")
+        findings.failure("FILE_OVERWRITTEN", entry.path, f"{writer} was installed over it, and has recorded it")
     else:
-        differs = f"{size} bytes, not {entry.size}" if entry.size not in (None, size) else "its hash is another one"
+        differs = f"{size} bytes, not {entry.size}" if entry.size not in (None, size) else "its hash differs"
         findings.failure(CHANGED, entry.path, f"it is not the file that was installed: {differs}")
 
 
 def _strangers(installed: Installed, known: Iterable[str], others: _Others) -> Iterator[str]:
-    """The files in the distribution's folders that no RECORD of the environment has.
+    """The files in the distribution's folders that are in no RECORD of the environment.
 
-    Its folders are those that a file of its own is in, and what they contain; not site-packages, which all share.
+    Its folders are those that contain a file of its own, with their subfolders; but not site-packages, which is shared.
     """
     known = set(known)
     site = installed.environment.site
@@ -174,7 +174,7 @@ def _strangers(installed: Installed, known: Iterable[str], others: _Others) -> I
 
 
 def _files(site: Path, folder: str, *, pass_over: set[str]) -> Iterator[str]:
-    """The files in a folder and below, but for the folders that are looked at by themselves. Links are not followed."""
+    """The files in a folder and below, without the folders in `pass_over`. Links are not followed."""
     folders = [folder]
     while folders:
         folder = folders.pop()
@@ -191,7 +191,7 @@ def _files(site: Path, folder: str, *, pass_over: set[str]) -> Iterator[str]:
 
 
 def _hash_of(environment: Environment, path: str) -> str:
-    """What an unrecorded file is, for the fingerprint; what can't be read has a hash of nothing."""
+    """The hash of an unrecorded file, for the fingerprint; the hash of nothing if it can't be read."""
     file = environment.locate(path)
     try:
         return _digest(file, "sha256") if file is not None and file.is_file() else ""

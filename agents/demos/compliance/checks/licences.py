@@ -1,4 +1,4 @@
-"""The check of licences: what a distribution says of its licence, against a policy."""
+"""The check of licences: compares the licence that a distribution claims with a policy."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,42 +21,42 @@ _VERDICTS = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What may be used, by SPDX id in lower case."""
+    """The verdicts on licences, by SPDX id in lower case."""
 
     verdicts: Mapping[str, Verdict]
 
     @classmethod
     def load(cls, path: Path) -> "Policy":
-        """Read a policy: YAML with the lists `allowed`, `needs_person` and `denied`.
+        """Reads a policy: YAML with the lists `allowed`, `needs_person` and `denied`.
 
         Raises:
-            OSError: where the file can't be read.
-            ValueError: where it is no policy; says why.
+            OSError: if the file can't be read.
+            ValueError: if it is not a policy; says why.
         """
         verdicts: dict[str, Verdict] = {}
         try:
             read = yaml.safe_load(path.read_text("utf-8"))
             unknown = read.keys() - _VERDICTS.keys()
             if unknown:
-                raise ValueError(f"{path}: {', '.join(map(str, unknown))} is none of {', '.join(_VERDICTS)}")
+                raise ValueError(f"{path}: {', '.join(map(str, unknown))} is not one of {', '.join(_VERDICTS)}")
             for name, ids in read.items():
                 for id_ in ids or ():
                     if verdicts.setdefault(id_.lower(), _VERDICTS[name]) is not _VERDICTS[name]:
                         raise ValueError(f"{path}: {id_} is in two lists")
         except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
             why = " ".join(str(error).split())
-            raise ValueError(f"{path} is no policy (lists of SPDX ids: {', '.join(_VERDICTS)}): {why}") from error
+            raise ValueError(f"{path} is not a policy (lists of SPDX ids: {', '.join(_VERDICTS)}): {why}") from error
         return cls(verdicts)
 
     def judge(self, id_: str) -> Verdict:
-        """The verdict on one licence; with an exception that the policy does not name, on the licence without it."""
+        """The verdict on one licence. An exception that the policy does not name is ignored."""
         bare = id_.partition(" WITH ")[0]
         return self.verdicts.get(id_.lower(), self.verdicts.get(bare.lower(), Verdict.UNKNOWN))
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a distribution claims of its licence, where, and the policy's verdict on it."""
+    """The licence that a distribution claims, the place of the claim, and the policy's verdict."""
 
     source: str
     text: str
@@ -64,7 +64,7 @@ class Claim:
 
 
 def check(installed: Installed, policy: Policy) -> Findings:
-    """Judge the licence that the distribution claims in the most binding place."""
+    """Judges the licence by the distribution's most binding claim."""
     findings = Findings()
     try:
         metadata = installed.metadata()
@@ -73,14 +73,14 @@ def check(installed: Installed, policy: Policy) -> Findings:
         return findings
     claim = next(_claims(installed, metadata, policy, findings), None)
     if claim is None:
-        findings.failure("LICENCE_MISSING", "", "nothing says in a known way under which licence it is")
+        findings.failure("LICENCE_MISSING", "", "it names no licence in a known way")
         return findings
     where = f"{claim.text} ({claim.source})"
     match claim.verdict:
         case Verdict.ALLOWED:
             pass
         case Verdict.UNKNOWN:
-            findings.failure("LICENCE_UNKNOWN", claim.text, f"the policy says nothing of {where}")
+            findings.failure("LICENCE_UNKNOWN", claim.text, f"the policy does not mention {where}")
         case Verdict.NEEDS_PERSON:
             findings.grave("LICENCE_NEEDS_PERSON", claim.text, f"the policy leaves {where} to a person")
         case Verdict.DENIED:
@@ -89,7 +89,7 @@ def check(installed: Installed, policy: Policy) -> Findings:
 
 
 def _claims(installed: Installed, metadata: Message, policy: Policy, findings: Findings) -> Iterator[Claim]:
-    """What says something of the licence, the most binding first."""
+    """The claims of a licence, the most binding first."""
     expression = str(metadata.get("License-Expression", "")).strip()
     if expression:
         try:
@@ -111,7 +111,7 @@ def _claims(installed: Installed, metadata: Message, policy: Policy, findings: F
 
 
 def _all_of(source: str, ids: Collection[str], policy: Policy) -> Claim:
-    """Several licences that all hold: the worst decides."""
+    """Several licences that all apply: the worst decides."""
     return Claim(source, " AND ".join(ids), max(map(policy.judge, ids)))
 
 
@@ -123,7 +123,7 @@ def _classifiers(metadata: Message) -> Iterator[str]:
 
 
 def _files(installed: Installed, metadata: Message) -> dict[str, str]:
-    """The licences whose texts are in the distribution's licence files, and the file of each."""
+    """The licences with their texts in the distribution's licence files, and the file of each."""
     found: dict[str, str] = {}
     for name in metadata.get_all("License-File") or ():
         for path in (f"licenses/{name}", str(name)):

@@ -1,4 +1,4 @@
-"""The check of metadata: is it there and complete, is it for this interpreter, and is what it depends on installed."""
+"""The check of metadata: whether it is complete and for this interpreter, and its requirements are installed."""
 
 import platform
 from collections import defaultdict
@@ -13,7 +13,7 @@ from demos.compliance.findings import Findings
 from demos.compliance.installed import UNKNOWN_VERSION, Environment, Installed, Unreadable, normalized
 
 REQUIRED = ("Metadata-Version", "Name", "Version")
-"""What metadata must have: https://packaging.python.org/en/latest/specifications/core-metadata/"""
+"""The required fields of metadata: https://packaging.python.org/en/latest/specifications/core-metadata/"""
 
 WANTED = {
     "a summary": ("Summary",),
@@ -21,11 +21,11 @@ WANTED = {
     "where it comes from": ("Project-URL", "Home-page"),
     "which Python it is for": ("Requires-Python",),
 }
-"""What people look for, and the fields of which any one says it."""
+"""What people look for, and the fields that may say it."""
 
 
 def check(installed: Installed) -> Findings:
-    """Look at the metadata of a distribution, and at what else is installed in its environment."""
+    """Checks the metadata of a distribution, and the other distributions of its environment."""
     findings = Findings()
     others = _installed_versions(installed.environment)
     distribution = installed.distribution
@@ -47,7 +47,7 @@ def check(installed: Installed) -> Findings:
 def _complete(installed: Installed, metadata: Message, findings: Findings) -> None:
     for field in REQUIRED:
         if not str(metadata.get(field, "")).strip():
-            findings.failure("FIELD_MISSING", field, "the metadata must have it")
+            findings.failure("FIELD_MISSING", field, "the metadata must have this field")
     name, version = str(metadata.get("Name", "")), str(metadata.get("Version", ""))
     distribution = installed.distribution
     if name and normalized(name) != distribution.name:
@@ -90,7 +90,7 @@ def _dependency(line: str, others: Mapping[str, set[str]], findings: Findings) -
         if not found:
             findings.failure("DEPENDENCY_MISSING", name, f"it needs {line}, which is not installed")
         elif not any(requirement.specifier.contains(version, prereleases=True) for version in found):
-            # A version that can't be read has no place in the order, and is not judged.
+            # A version that can't be parsed has no order, so it is not judged.
             versions = ", ".join(sorted(found, key=Version))
             findings.failure("DEPENDENCY_VERSION", name, f"it needs {line}, and {versions} is installed")
     except ValueError as error:

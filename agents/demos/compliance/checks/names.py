@@ -1,7 +1,7 @@
-"""The check of names: names that are known to be bad, and names that can be mistaken for a popular one's.
+"""The check of names: names that are known to be bad, and names that can be mistaken for a popular one.
 
 The shipped list is an example: a few names of packages that impersonated others and were taken down, and a few dozen
-popular projects. It shows what the check does; it protects nobody who does not keep a list of their own.
+popular projects. It shows what the check does; for protection, keep your own list.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from demos.compliance.findings import Findings
 from demos.compliance.installed import Installed, normalized
 
 SHORT = 5
-"""Names with fewer letters are not compared: too many good ones differ in one."""
+"""Shorter names are not compared: too many good ones differ in one letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names known to be bad with what is known of them, popular names, and good names that look like a popular one."""
+    """Bad names with a description, popular names, and good names that look like a popular one."""
 
     bad: Mapping[str, str]
     popular: frozenset[str]
@@ -27,21 +27,21 @@ class Names:
 
     @classmethod
     def load(cls, path: Path) -> "Names":
-        """Read the list.
+        """Reads the list.
 
         Raises:
-            OSError: where the file can't be read.
-            ValueError: where it is no list of names.
+            OSError: if the file can't be read.
+            ValueError: if it is not a list of names.
         """
         try:
             read = yaml.safe_load(path.read_text("utf-8"))
             bad = {normalized(name): str(reason) for name, reason in read["bad"].items()}
             return cls(bad, frozenset(map(normalized, read["popular"])), frozenset(map(normalized, read["good"])))
         except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path} is no list of names (bad, popular, good): {error!r}") from error
+            raise ValueError(f"{path} is not a list of names (bad, popular, good): {error!r}") from error
 
     def look_alike(self, name: str) -> str:
-        """The popular name that a name can be mistaken for; empty where there is none."""
+        """The popular name for which a name can be mistaken; empty if there is none."""
         if name in self.popular or name in self.good or len(name) < SHORT:
             return ""
         plain = _plain(name)
@@ -56,7 +56,7 @@ class Names:
 
 
 def check(installed: Installed, names: Names) -> Findings:
-    """Look at the name of a distribution."""
+    """Checks the name of a distribution."""
     findings = Findings()
     name = installed.distribution.name
     if name in names.bad:
@@ -69,7 +69,7 @@ def check(installed: Installed, names: Names) -> Findings:
 
 
 def _plain(name: str) -> str:
-    """A name without what the eye passes over: hyphens, and digits that look like letters."""
+    """A name without hyphens, and with letters for the digits that look like them."""
     return name.replace("-", "").translate(str.maketrans("015", "ols"))
 
 

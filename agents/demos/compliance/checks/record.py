@@ -1,4 +1,4 @@
-"""The RECORD: which files an installer wrote, with hash and size.
+"""The RECORD: the files that an installer wrote, with hash and size.
 
 https://packaging.python.org/en/latest/specifications/recording-installed-packages/#the-record-file
 """
@@ -21,7 +21,7 @@ ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of a RECORD. `digest` is lower-case hex; empty, as `algorithm`, where the line has no hash."""
+    """A line of a RECORD. `digest` is lower-case hex. Without a hash, `digest` and `algorithm` are empty."""
 
     path: str
     algorithm: str
@@ -30,7 +30,7 @@ class Entry:
 
     @property
     def is_cache(self) -> bool:
-        """Whether it is compiled code, which Python writes and removes as it likes."""
+        """Whether it is compiled code, which Python itself writes and removes."""
         return is_cache(self.path)
 
     def is_about_itself(self, folder: str) -> bool:
@@ -40,27 +40,27 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is none; lines count from 1."""
+    """An invalid line; lines count from 1."""
 
     line: int
     reason: str
 
 
 def entries(installed: Installed) -> Iterator[Entry | BadLine] | None:
-    """The lines of a distribution's RECORD; None where it has none.
+    """The lines of a distribution's RECORD; None if it has no RECORD.
 
     Raises:
-        Unreadable: where the file can't be read.
+        Unreadable: if the file can't be read.
     """
     text = installed.read(RECORD) if installed.folder.is_dir() else None
     return None if text is None else _parse(text)
 
 
 def recorded(installed: Installed) -> list[Entry]:
-    """The entries that are well-formed; none where there is no RECORD.
+    """The well-formed entries; empty without a RECORD.
 
     Raises:
-        Unreadable: where the file can't be read.
+        Unreadable: if the file can't be read.
     """
     return [each for each in entries(installed) or () if isinstance(each, Entry)]
 

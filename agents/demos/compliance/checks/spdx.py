@@ -1,4 +1,4 @@
-"""Licences by their SPDX ids: verdicts on expressions of them, and the ids that other ways of naming a licence mean.
+"""Licences by SPDX id: verdicts on expressions, and the ids of other names of a licence.
 
 https://packaging.python.org/en/latest/specifications/license-expression/
 """
@@ -13,7 +13,7 @@ _LICENSING = Licensing()
 
 
 class Verdict(IntEnum):
-    """What a policy says of a licence; the worse, the greater."""
+    """A policy's verdict on a licence; a greater one is worse."""
 
     ALLOWED = 0
     UNKNOWN = 1
@@ -22,16 +22,16 @@ class Verdict(IntEnum):
 
 
 def verdict(text: str, by: Callable[[str], Verdict]) -> Verdict:
-    """The verdict on an SPDX licence expression: the best of a choice, the worst of those that all hold.
+    """The verdict on an SPDX licence expression: the best of a choice, the worst of licences that all apply.
 
     Raises:
-        ValueError: where it is none; says why.
+        ValueError: if it is not an expression; says why.
     """
     try:
         return _verdict(_LICENSING.parse(text, simple=True), by)
     except Exception as error:  # the library raises IndexError, AssertionError and RecursionError too
         why = " ".join(str(error).split())
-        raise ValueError(f'"{text}" is no licence expression: {why}') from error
+        raise ValueError(f'"{text}" is not a licence expression: {why}') from error
 
 
 def _verdict(expression: Expression | None, by: Callable[[str], Verdict]) -> Verdict:
@@ -65,7 +65,7 @@ CLASSIFIERS = {
     "The Unlicense (Unlicense)": "Unlicense",
     "zlib/libpng License": "Zlib",
 }
-"""The id that the last part of a classifier `License :: …` means; not those that leave it open, as `BSD License`."""
+"""The id for the last part of a classifier `License :: …`, without ambiguous ones such as `BSD License`."""
 
 _NAMES = {
     "apache 2": "Apache-2.0",
@@ -79,7 +79,7 @@ _NAMES = {
     "bsd-3-clause license": "BSD-3-Clause",
     "2-clause bsd license": "BSD-2-Clause",
     "agplv3": "AGPL-3.0-only",
-    # Without a version any may be chosen: https://spdx.org/licenses/GPL-1.0-or-later.html
+    # Without a version, any version may be chosen: https://spdx.org/licenses/GPL-1.0-or-later.html
     "gnu gpl": "GPL-1.0-or-later",
     "gpl": "GPL-1.0-or-later",
     "gplv2": "GPL-2.0-only",
@@ -112,12 +112,12 @@ _BSD_THIRD_CLAUSE = "used to endorse or promote products derived from"
 
 
 def id_of_name(name: str) -> str:
-    """The id that a free text such as `Apache 2.0` means; empty where none is known."""
+    """The id for a free text such as `Apache 2.0`; empty if it is unknown."""
     return _NAMES.get(" ".join(name.lower().split()), "")
 
 
 def id_of_text(text: str) -> str:
-    """The licence whose text this is, by a sentence of it; empty where none is known."""
+    """The licence of this text, found by a sentence of it; empty if it is unknown."""
     plain = " ".join(text.split())
     if _BSD in plain:
         return "BSD-3-Clause" if _BSD_THIRD_CLAUSE in plain else "BSD-2-Clause"

@@ -26,29 +26,29 @@ class _Check:
 class _CheckEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Check.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CHECK_UNSPECIFIED: _Check.ValueType  # 0
-    """Not said."""
+    """Not specified."""
     CHECK_LICENCES: _Check.ValueType  # 1
     """Its licence, against a policy."""
     CHECK_INTEGRITY: _Check.ValueType  # 2
     """Its files, against the RECORD."""
     CHECK_METADATA: _Check.ValueType  # 3
-    """Its metadata: complete, for this interpreter, and what it depends on is there."""
+    """Its metadata: complete, for this interpreter, and with all dependencies installed."""
     CHECK_BINARIES: _Check.ValueType  # 4
     """Code that runs without being imported: .pth lines and native binaries."""
     CHECK_NAMES: _Check.ValueType  # 5
     """Its name, against names known to be bad."""
 
 class Check(_Check, metaclass=_CheckEnumTypeWrapper):
-    """Check is one of the checks that every distribution goes through."""
+    """Check is one of the checks of every distribution."""
 
 CHECK_UNSPECIFIED: Check.ValueType  # 0
-"""Not said."""
+"""Not specified."""
 CHECK_LICENCES: Check.ValueType  # 1
 """Its licence, against a policy."""
 CHECK_INTEGRITY: Check.ValueType  # 2
 """Its files, against the RECORD."""
 CHECK_METADATA: Check.ValueType  # 3
-"""Its metadata: complete, for this interpreter, and what it depends on is there."""
+"""Its metadata: complete, for this interpreter, and with all dependencies installed."""
 CHECK_BINARIES: Check.ValueType  # 4
 """Code that runs without being imported: .pth lines and native binaries."""
 CHECK_NAMES: Check.ValueType  # 5
@@ -62,30 +62,30 @@ class _Severity:
 class _SeverityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Severity.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SEVERITY_UNSPECIFIED: _Severity.ValueType  # 0
-    """Not said."""
+    """Not specified."""
     SEVERITY_NOTE: _Severity.ValueType  # 1
-    """Worth knowing; the check passes with it."""
+    """A note; the check still passes."""
     SEVERITY_FAILURE: _Severity.ValueType  # 2
-    """The check fails; two failed checks are a matter for a person."""
+    """The check fails; after two failed checks a person decides."""
     SEVERITY_GRAVE: _Severity.ValueType  # 3
-    """The check fails, and that alone is a matter for a person."""
+    """The check fails, and a person decides."""
 
 class Severity(_Severity, metaclass=_SeverityEnumTypeWrapper):
-    """Severity is how much a finding weighs."""
+    """Severity is the weight of a finding."""
 
 SEVERITY_UNSPECIFIED: Severity.ValueType  # 0
-"""Not said."""
+"""Not specified."""
 SEVERITY_NOTE: Severity.ValueType  # 1
-"""Worth knowing; the check passes with it."""
+"""A note; the check still passes."""
 SEVERITY_FAILURE: Severity.ValueType  # 2
-"""The check fails; two failed checks are a matter for a person."""
+"""The check fails; after two failed checks a person decides."""
 SEVERITY_GRAVE: Severity.ValueType  # 3
-"""The check fails, and that alone is a matter for a person."""
+"""The check fails, and a person decides."""
 Global___Severity: _TypeAlias = Severity  # noqa: Y015
 
 @_typing.final
 class Distribution(_message.Message):
-    """Distribution names a Python distribution that is installed in an environment."""
+    """Distribution identifies a Python distribution that is installed in an environment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -96,9 +96,9 @@ class Distribution(_message.Message):
     name: _builtins.str
     """name, normalized: lower case, words joined by single hyphens."""
     version: _builtins.str
-    """version as its folder has it; `unknown` where the folder has none."""
+    """version from its folder's name; `unknown` if the name has none."""
     environment: _builtins.str
-    """environment is the name of the environment; where it is, the agents are told by their settings."""
+    """environment is the name of the environment; the agents' settings say which folder it is."""
     folder: _builtins.str
     """folder of its metadata in the environment's site-packages: `idna-3.20.dist-info`."""
     def __init__(
@@ -143,7 +143,7 @@ Global___DistributionFound: _TypeAlias = DistributionFound  # noqa: Y015
 
 @_typing.final
 class Finding(_message.Message):
-    """Finding is something that a check found."""
+    """Finding is one finding of a check."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -152,13 +152,13 @@ class Finding(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """code says what kind of thing it is: `LICENCE_DENIED`."""
+    """code is the kind of the finding: `LICENCE_DENIED`."""
     severity: Global___Severity.ValueType
-    """severity says what it weighs."""
+    """severity of the finding."""
     subject: _builtins.str
-    """subject is the file, the field or the licence that it is about; empty for the distribution as a whole."""
+    """subject is a file, a field or a licence; empty for the whole distribution."""
     text: _builtins.str
-    """text explains it."""
+    """text explains the finding."""
     def __init__(
         self,
         *,
@@ -177,7 +177,7 @@ Global___Finding: _TypeAlias = Finding  # noqa: Y015
 
 @_typing.final
 class CheckCompleted(_message.Message):
-    """CheckCompleted says what a check found. Every check publishes one, passed or failed."""
+    """CheckCompleted is the result of a check. Every check publishes one, passed or failed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -188,13 +188,13 @@ class CheckCompleted(_message.Message):
     OMITTED_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     check: Global___Check.ValueType
-    """check that was made."""
+    """check that was completed."""
     passed: _builtins.bool
-    """passed is whether there is no finding but notes."""
+    """passed is true if all findings are notes."""
     omitted: _builtins.int
-    """omitted is how many more findings there are."""
+    """omitted is the number of further findings."""
     fingerprint: _builtins.str
-    """fingerprint of the files that were checked: a SHA-256, in hex. Given by the integrity check alone."""
+    """fingerprint of the checked files: a SHA-256, in hex. Only the integrity check sets it."""
     @_builtins.property
     def distribution(self) -> Global___Distribution:
         """distribution that was checked."""
@@ -223,8 +223,8 @@ Global___CheckCompleted: _TypeAlias = CheckCompleted  # noqa: Y015
 
 @_typing.final
 class CheckFailed(_message.Message):
-    """CheckFailed says that a check failed. It is a fact of its own so that rules can count it, and comes before the
-    CheckCompleted of the same check.
+    """CheckFailed says that a check failed. It is a separate fact, so that rules can count it. It comes before the CheckCompleted
+    of the same check.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -259,7 +259,7 @@ Global___CheckFailed: _TypeAlias = CheckFailed  # noqa: Y015
 
 @_typing.final
 class TamperingFound(_message.Message):
-    """TamperingFound says that a file is not the one that was installed, or not the one that was approved."""
+    """TamperingFound says that a file is not the installed one, or not the approved one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -267,14 +267,14 @@ class TamperingFound(_message.Message):
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
-    """approval_id of the approval that does not hold any more; empty where none was written yet."""
+    """approval_id of the approval that is no longer valid; empty if there is no approval yet."""
     @_builtins.property
     def distribution(self) -> Global___Distribution:
-        """distribution whose files they are."""
+        """distribution of the files."""
 
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
-        """findings say which files; never empty."""
+        """findings name the files; never empty."""
 
     def __init__(
         self,
@@ -304,14 +304,14 @@ class DistributionApproved(_message.Message):
     approval_id: _builtins.str
     """approval_id in the register."""
     fingerprint: _builtins.str
-    """fingerprint of the files that are approved."""
+    """fingerprint of the approved files."""
     @_builtins.property
     def distribution(self) -> Global___Distribution:
         """distribution that is approved."""
 
     @_builtins.property
     def remarks(self) -> _containers.RepeatedScalarFieldContainer[Global___Check.ValueType]:
-        """remarks are the checks that failed, and did not keep it from being approved."""
+        """remarks are failed checks that did not prevent the approval."""
 
     def __init__(
         self,
@@ -331,7 +331,7 @@ Global___DistributionApproved: _TypeAlias = DistributionApproved  # noqa: Y015
 
 @_typing.final
 class ApprovalVerified(_message.Message):
-    """ApprovalVerified says that the files are still those that were approved."""
+    """ApprovalVerified says that the files are still the approved ones."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -359,7 +359,7 @@ Global___ApprovalVerified: _TypeAlias = ApprovalVerified  # noqa: Y015
 
 @_typing.final
 class ApprovalWithdrawn(_message.Message):
-    """ApprovalWithdrawn says that an approval was taken back."""
+    """ApprovalWithdrawn says that an approval was withdrawn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -54,17 +54,17 @@ class _Outcome:
 class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
-    """Not said."""
+    """Not specified."""
     OUTCOME_REFUNDED: _Outcome.ValueType  # 1
     """The refund was paid."""
     OUTCOME_REFUSED: _Outcome.ValueType  # 2
     """The refund was refused."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
-    """Outcome is what the customer was told."""
+    """Outcome is the result that the customer was told."""
 
 OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
-"""Not said."""
+"""Not specified."""
 OUTCOME_REFUNDED: Outcome.ValueType  # 1
 """The refund was paid."""
 OUTCOME_REFUSED: Outcome.ValueType  # 2
@@ -73,7 +73,7 @@ Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final
 class ChargebackReceived(_message.Message):
-    """ChargebackReceived begins a refund: a customer's bank claims money back."""
+    """ChargebackReceived begins a refund flow: a customer's bank claims money back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -115,7 +115,7 @@ Global___ChargebackReceived: _TypeAlias = ChargebackReceived  # noqa: Y015
 
 @_typing.final
 class ChargebackEnriched(_message.Message):
-    """ChargebackEnriched adds what is known of the customer."""
+    """ChargebackEnriched adds the customer's data."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -155,8 +155,8 @@ Global___ChargebackEnriched: _TypeAlias = ChargebackEnriched  # noqa: Y015
 
 @_typing.final
 class SmallRefundGranted(_message.Message):
-    """SmallRefundGranted is a refund that needs nobody's yes: the contract allows less than 1,000 and no more. That it is no more
-    than was claimed, and to the account that claimed it, is for the rules of the flow's template.
+    """SmallRefundGranted is a refund that needs no approval: the contract allows only amounts below 1,000. The rules of the flow's
+    template ensure that it does not exceed the claim, and goes to the claiming account.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -193,7 +193,7 @@ Global___SmallRefundGranted: _TypeAlias = SmallRefundGranted  # noqa: Y015
 
 @_typing.final
 class LargeRefundGranted(_message.Message):
-    """LargeRefundGranted is a refund of 1,000 and above, a fact only once two people of finance said yes."""
+    """LargeRefundGranted is a refund of 1,000 or more. It becomes a fact only after two people of finance have approved it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -229,7 +229,7 @@ Global___LargeRefundGranted: _TypeAlias = LargeRefundGranted  # noqa: Y015
 
 @_typing.final
 class RefundPaid(_message.Message):
-    """RefundPaid says the money moved."""
+    """RefundPaid says that the money was moved."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -269,7 +269,7 @@ Global___RefundPaid: _TypeAlias = RefundPaid  # noqa: Y015
 
 @_typing.final
 class RefundReversed(_message.Message):
-    """RefundReversed says a paid refund was taken back."""
+    """RefundReversed says that a paid refund was reversed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -299,7 +299,7 @@ Global___RefundReversed: _TypeAlias = RefundReversed  # noqa: Y015
 
 @_typing.final
 class CustomerNotified(_message.Message):
-    """CustomerNotified says the customer knows."""
+    """CustomerNotified says that the customer was told."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -309,7 +309,7 @@ class CustomerNotified(_message.Message):
     chargeback_id: _builtins.str
     """chargeback_id of the chargeback."""
     outcome: Global___Outcome.ValueType
-    """outcome the customer was told."""
+    """outcome that the customer was told."""
     message_id: _builtins.str
     """message_id in the outbox."""
     def __init__(

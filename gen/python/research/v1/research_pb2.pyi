@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ResearchRequested(_message.Message):
-    """ResearchRequested begins a research flow: somebody wants to know what is to be improved in a folder of Python source."""
+    """ResearchRequested begins a research flow: somebody asks what to improve in a folder of Python source."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -76,7 +76,7 @@ Global___FileFound: _TypeAlias = FileFound  # noqa: Y015
 
 @_typing.final
 class DiscoveryCompleted(_message.Message):
-    """DiscoveryCompleted says how many files there are; each comes as a FileFound."""
+    """DiscoveryCompleted has the number of files; each file is a FileFound."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -89,9 +89,9 @@ class DiscoveryCompleted(_message.Message):
     folder: _builtins.str
     """folder is the absolute path of the source."""
     files: _builtins.int
-    """files is how many files were found."""
+    """files is the number of files that were found."""
     left_out: _builtins.int
-    """left_out is how many more there are: one flow looks at 250 files at most."""
+    """left_out is the number of further files: one flow examines up to 250."""
     def __init__(
         self,
         *,
@@ -110,7 +110,7 @@ Global___DiscoveryCompleted: _TypeAlias = DiscoveryCompleted  # noqa: Y015
 
 @_typing.final
 class Function(_message.Message):
-    """Function is one function that stands out."""
+    """Function is a function that is long or complex."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -122,13 +122,13 @@ class Function(_message.Message):
     path: _builtins.str
     """path of its file below the folder."""
     name: _builtins.str
-    """name of the function, with those of the classes and functions around it."""
+    """name of the function, with the names of the classes and functions around it."""
     line: _builtins.int
-    """line it begins at, from 1."""
+    """line where it begins, from 1."""
     lines: _builtins.int
-    """lines it has."""
+    """lines is the number of its lines."""
     complexity: _builtins.int
-    """complexity is its cyclomatic complexity: the number of ways through it."""
+    """complexity is its cyclomatic complexity: the number of paths through it."""
     def __init__(
         self,
         *,
@@ -160,7 +160,7 @@ class DeadImport(_message.Message):
     line: _builtins.int
     """line of the statement, from 1."""
     name: _builtins.str
-    """name that is bound and never used."""
+    """name that is bound but never used."""
     def __init__(
         self,
         *,
@@ -178,7 +178,7 @@ Global___DeadImport: _TypeAlias = DeadImport  # noqa: Y015
 
 @_typing.final
 class FileAnalysed(_message.Message):
-    """FileAnalysed is what was measured of one file."""
+    """FileAnalysed has the measures of one file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -194,17 +194,17 @@ class FileAnalysed(_message.Message):
     path: _builtins.str
     """path of the file below the folder."""
     digest: _builtins.str
-    """digest is the SHA-256 of what was measured, hex: a change is made to this and nothing else."""
+    """digest is the SHA-256 of the measured content, in hex: only this content is changed."""
     problem: _builtins.str
-    """problem says why the file could not be measured; empty where it could."""
+    """problem says why the file could not be measured; empty if it could."""
     lines: _builtins.int
     """lines of the file."""
     functions: _builtins.int
-    """functions in the file, methods and nested ones too."""
+    """functions in the file, including methods and nested functions."""
     decisions: _builtins.int
     """decisions in the file: if, for, while, except, and, or."""
     complexity: _builtins.int
-    """complexity is that of all functions together."""
+    """complexity is the sum over all functions."""
     @_builtins.property
     def standing_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___Function]:
         """standing_out are the functions that are long or complex, at most 20."""
@@ -250,7 +250,7 @@ class Totals(_message.Message):
     files: _builtins.int
     """files that were measured."""
     problems: _builtins.int
-    """problems is how many files could not be measured."""
+    """problems is the number of files that could not be measured."""
     lines: _builtins.int
     """lines of all files."""
     functions: _builtins.int
@@ -258,9 +258,9 @@ class Totals(_message.Message):
     decisions: _builtins.int
     """decisions in all files."""
     complexity: _builtins.int
-    """complexity of all functions together."""
+    """complexity is the sum over all functions."""
     long_functions: _builtins.int
-    """long_functions is how many have more than 60 lines."""
+    """long_functions is the number of functions with more than 60 lines."""
     def __init__(
         self,
         *,
@@ -282,7 +282,7 @@ Global___Totals: _TypeAlias = Totals  # noqa: Y015
 
 @_typing.final
 class ChangePlanProposed(_message.Message):
-    """ChangePlanProposed is what is to be changed; a fact only once a maintainer said yes."""
+    """ChangePlanProposed is a plan of changes. It becomes a fact only after a maintainer has approved it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -330,7 +330,7 @@ class ChangePlanProposed(_message.Message):
 
     @_builtins.property
     def digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """digests are the SHA-256 of the files that are to be changed, by path."""
+        """digests are the SHA-256 of the files to change, by path."""
 
     def __init__(
         self,
@@ -352,7 +352,7 @@ Global___ChangePlanProposed: _TypeAlias = ChangePlanProposed  # noqa: Y015
 
 @_typing.final
 class ReportWritten(_message.Message):
-    """ReportWritten says that the research is done."""
+    """ReportWritten says that the report is written."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -366,11 +366,11 @@ class ReportWritten(_message.Message):
     report: _builtins.str
     """report is the name of the report's file."""
     patch: _builtins.str
-    """patch is the name of the file with the changes; empty where there are none."""
+    """patch is the name of the file with the changes; empty if there are none."""
     removed: _builtins.int
-    """removed is how many imports the patch removes."""
+    """removed is the number of imports that the patch removes."""
     refused: _builtins.bool
-    """refused is set where the maintainer said no."""
+    """refused is true if the maintainer refused the plan."""
     def __init__(
         self,
         *,
@@ -390,7 +390,7 @@ Global___ReportWritten: _TypeAlias = ReportWritten  # noqa: Y015
 
 @_typing.final
 class ReportRemoved(_message.Message):
-    """ReportRemoved says that a report was taken back."""
+    """ReportRemoved says that a report was removed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
