@@ -124,10 +124,10 @@ def reference() -> str:
         "# Settings",
         "",
         "A flag overrides its environment variable, and the variable overrides the default. An empty variable is not",
-        "set. Write durations as `500ms`, `15s`, `2m`, `1.5h`. Secrets have no flag, because flags are visible in the list",
-        "of processes.",
+        "set. Write durations as `500ms`, `15s`, `2m`, `1.5h`. Secrets have no flag, because flags are visible in the",
+        "list of processes.",
         "",
-        "This file is generated from the table in `mesh/handrail/mesh/settings.py`: `python -m handrail.cli.arguments`.",
+        "This file is generated from `mesh/handrail/mesh/settings.py`: `python -m handrail.cli.arguments`.",
     ]
     for group in GROUPS:
         lines += ["", f"## {group.title}", "", group.intro, "", "| flag | variable | default | meaning |"]
@@ -138,9 +138,9 @@ def reference() -> str:
 
 _TRACING = """## Tracing
 
-The standard variables of OpenTelemetry configure traces, above all `OTEL_EXPORTER_OTLP_ENDPOINT`; without them nothing is
-recorded. Counters go to `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, or with `OTEL_METRICS_EXPORTER=otlp` to the endpoint of the
-traces."""
+The standard variables of OpenTelemetry configure traces, above all `OTEL_EXPORTER_OTLP_ENDPOINT`. Without them nothing
+is recorded. Counters go to `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, or with `OTEL_METRICS_EXPORTER=otlp` to the endpoint
+of the traces."""
 
 
 def _row(setting: Setting[object]) -> str:
