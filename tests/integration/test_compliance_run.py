@@ -115,7 +115,7 @@ def test_every_distribution_ends_as_its_findings_have_it(tmp_path: Path) -> None
     "arguments, status, says",
     [
         (["--site", "/nowhere/at/all"], 1, "/nowhere/at/all: No such file or directory"),
-        (["--policy", __file__], 1, "is no policy"),
+        (["--policy", __file__], 1, "is not a policy"),
         (["--site", str(ROOT / "docs")], 0, "nothing is installed"),
     ],
 )

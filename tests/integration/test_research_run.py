@@ -52,9 +52,9 @@ def test_every_folder_gets_its_report_and_one_agent_is_killed_on_the_way(tmp_pat
         assert (figures["name"], len(figures["remove"])) == (name, 3)
         assert (kept / "reports" / report).with_suffix(".patch").exists() == (answer == "yes")
     again = research("--tree", tree, "--keep", kept)
-    assert (again.returncode, "holds another run" in again.stderr) == (1, True)
+    assert (again.returncode, "has files of another run" in again.stderr) == (1, True)
 
 
 def test_a_tree_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
     run = research("--tree", tmp_path / "nothing")
-    assert (run.returncode, run.stderr) == (1, f"demo: {tmp_path / 'nothing'} is no folder\n")
+    assert (run.returncode, run.stderr) == (1, f"demo: {tmp_path / 'nothing'} is not a folder\n")
