@@ -17,7 +17,7 @@ Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 CALLER = (table.ADDRESS, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT, table.OUTPUT)
 COORDINATOR = (
     table.LISTEN,
-    table.JWT_PUBLIC_KEYS,
+    *table.TOKENS,
     *table.BROKER,
     table.REPLICAS,
     table.LEASE_TTL,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from handrail.mesh.bus.bus_settings import BusSettings
+from handrail.mesh.https import why_unsafe
 from handrail.mesh.permissions import inbox_prefix
 
 T = TypeVar("T")
@@ -125,6 +126,41 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def some_of(*words: str) -> Callable[[str], tuple[str, ...]]:
+    """A parser that accepts one or several of these words, separated by commas."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = listed(text)
+        if not found:
+            raise ValueError(f"at least one of {', '.join(words)} is needed")
+        return tuple(one_of(*words)(each) for each in found)
+
+    return parse
+
+
+def pairs(*names: str) -> Callable[[str], dict[str, str]]:
+    """A parser for `name=value` with these names, separated by commas."""
+
+    def parse(text: str) -> dict[str, str]:
+        found = {}
+        for each in listed(text):
+            name, equals, value = each.partition("=")
+            if not equals or not value:
+                raise ValueError(f'"{each}" is not a pair such as {names[0]}=VALUE')
+            found[one_of(*names)(name)] = value
+        return found
+
+    return parse
+
+
+def key_set(text: str) -> str:
+    """Parses a file or an address that `https.ask` may ask; an empty text is neither."""
+    why = why_unsafe(text) if "://" in text else ""
+    if why:
+        raise ValueError(f'"{text}" can\'t be asked for keys: {why}')
+    return text
+
+
 def servers(text: str) -> tuple[str, ...]:
     """Parses the addresses of nats-servers; at least one."""
     found = listed(text)
@@ -229,9 +265,91 @@ JWT_PUBLIC_KEYS = Setting(
     "--jwt-public-keys",
     "HANDRAIL_JWT_PUBLIC_KEYS",
     "",
-    "files with the Ed25519 public keys (PEM) of the token issuers, separated by commas",
+    "files with public keys (PEM: Ed25519, P-256 or RSA) that may sign tokens, separated by commas",
     files,
     "FILE[,FILE]",
+)
+JWT_KEY_SET = Setting(
+    "--jwt-key-set",
+    "HANDRAIL_JWT_KEY_SET",
+    "",
+    "JSON Web Key Set of the identity provider: a file, or an https address",
+    key_set,
+    "FILE|URL",
+)
+JWT_KEY_SET_CA = Setting(
+    "--jwt-key-set-ca",
+    "HANDRAIL_JWT_KEY_SET_CA",
+    "",
+    "certificate authority of that address, instead of the system's",
+    file,
+    "FILE",
+)
+JWT_KEY_SET_REFRESH = Setting(
+    "--jwt-key-set-refresh",
+    "HANDRAIL_JWT_KEY_SET_REFRESH",
+    "5m",
+    "how often the key set is fetched again",
+    at_least(timedelta(seconds=1)),
+    "DURATION",
+)
+JWT_KEY_SET_COOLDOWN = Setting(
+    "--jwt-key-set-cooldown",
+    "HANDRAIL_JWT_KEY_SET_COOLDOWN",
+    "10s",
+    "the shortest time between two fetches, whatever keys tokens name",
+    at_least(timedelta(milliseconds=100)),
+    "DURATION",
+)
+JWT_KEY_SET_STALE_AFTER = Setting(
+    "--jwt-key-set-stale-after",
+    "HANDRAIL_JWT_KEY_SET_STALE_AFTER",
+    "1h",
+    "how long its keys count while it can't be fetched",
+    at_least(timedelta(seconds=1)),
+    "DURATION",
+)
+JWT_ISSUER = Setting("--jwt-issuer", "HANDRAIL_JWT_ISSUER", "handrail", "the `iss` of tokens", str, "TEXT")
+JWT_AUDIENCE = Setting("--jwt-audience", "HANDRAIL_JWT_AUDIENCE", "handrail", "the `aud` of tokens", str, "TEXT")
+JWT_ALGORITHMS = Setting(
+    "--jwt-algorithms",
+    "HANDRAIL_JWT_ALGORITHMS",
+    "EdDSA,ES256,RS256",
+    "algorithms that keys may have, separated by commas",
+    some_of("EdDSA", "ES256", "RS256"),
+    "NAME[,NAME]",
+)
+JWT_CLAIMS = Setting(
+    "--jwt-claims",
+    "HANDRAIL_JWT_CLAIMS",
+    "subject=sub,roles=roles,grants=handrail,agent=agent",
+    "which claims hold subject, roles, grants and agent; a name with dots is a path",
+    pairs("subject", "roles", "grants", "agent"),
+    "NAME=CLAIM[,…]",
+)
+JWT_REQUIRED_CLAIMS = Setting(
+    "--jwt-required-claims",
+    "HANDRAIL_JWT_REQUIRED_CLAIMS",
+    "",
+    "claims that tokens must have beside `iss`, `aud`, `exp` and the subject, separated by commas",
+    listed,
+    "CLAIM[,CLAIM]",
+)
+JWT_MAX_LIFETIME = Setting(
+    "--jwt-max-lifetime",
+    "HANDRAIL_JWT_MAX_LIFETIME",
+    "24h",
+    "the longest time that a token may be valid for",
+    at_least(timedelta(minutes=1)),
+    "DURATION",
+)
+JWT_REVOCATIONS = Setting(
+    "--jwt-revocations",
+    "HANDRAIL_JWT_REVOCATIONS",
+    "",
+    "file with revoked tokens; read again when it changes",
+    file,
+    "FILE",
 )
 REPLICAS = Setting(
     "--replicas", "HANDRAIL_REPLICAS", "1", "replicas of each stream: 1, or 3 in a cluster", replicas, "1|3"
@@ -279,6 +397,23 @@ LOG_LEVEL = Setting(
     one_of("debug", "info", "warning", "error"),
     "LEVEL",
 )
+
+TOKENS: tuple[Setting[object], ...] = (
+    JWT_PUBLIC_KEYS,
+    JWT_KEY_SET,
+    JWT_KEY_SET_CA,
+    JWT_KEY_SET_REFRESH,
+    JWT_KEY_SET_COOLDOWN,
+    JWT_KEY_SET_STALE_AFTER,
+    JWT_ISSUER,
+    JWT_AUDIENCE,
+    JWT_ALGORITHMS,
+    JWT_CLAIMS,
+    JWT_REQUIRED_CLAIMS,
+    JWT_MAX_LIFETIME,
+    JWT_REVOCATIONS,
+)
+"""Which tokens a coordinator accepts."""
 
 BROKER: tuple[Setting[object], ...] = (
     NATS,

@@ -10,6 +10,8 @@ import uvloop
 from handrail.cli.arguments import COORDINATOR, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.coordinator.api.server import ServerSettings
+from handrail.coordinator.api.tokens.rules import ClaimNames, Rules
+from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
 from handrail.mesh import settings as table
 from handrail.mesh.errors import HandrailError
@@ -41,10 +43,11 @@ def _run(arguments: argparse.Namespace) -> Exit:
 
 def coordinator_settings(settings: Settings) -> CoordinatorSettings:
     """Returns the coordinator's settings; raises CommandError if no key is given."""
-    keys = settings.value(table.JWT_PUBLIC_KEYS)
-    if not keys:
+    keys, tokens = settings.value(table.JWT_PUBLIC_KEYS), token_settings(settings)
+    if not keys and not tokens.key_set:
         raise CommandError(
-            f"no key to verify tokens: name one with {table.JWT_PUBLIC_KEYS.flag} or {table.JWT_PUBLIC_KEYS.env}",
+            f"no key to verify tokens: name one with {table.JWT_PUBLIC_KEYS.flag} or {table.JWT_PUBLIC_KEYS.env}, "
+            f"or a key set with {table.JWT_KEY_SET.flag} or {table.JWT_KEY_SET.env}",
             Exit.USAGE,
         )
     return CoordinatorSettings(
@@ -52,6 +55,7 @@ def coordinator_settings(settings: Settings) -> CoordinatorSettings:
         server=ServerSettings(
             address=settings.value(table.LISTEN),
             public_keys=keys,
+            tokens=tokens,
             reflection=settings.value(table.REFLECTION),
             channelz=settings.value(table.CHANNELZ),
             grace=settings.value(table.GRACE),
@@ -61,6 +65,26 @@ def coordinator_settings(settings: Settings) -> CoordinatorSettings:
         sweep_interval=settings.value(table.SWEEP_INTERVAL),
         sweep_everything=settings.value(table.SWEEP_EVERYTHING),
         connect_timeout=timedelta(minutes=1),
+    )
+
+
+def token_settings(settings: Settings) -> TokenSettings:
+    """Returns which tokens the settings accept."""
+    return TokenSettings(
+        rules=Rules(
+            issuer=settings.value(table.JWT_ISSUER),
+            audience=settings.value(table.JWT_AUDIENCE),
+            max_lifetime=settings.value(table.JWT_MAX_LIFETIME),
+            required=settings.value(table.JWT_REQUIRED_CLAIMS),
+            names=ClaimNames(**settings.value(table.JWT_CLAIMS)),
+        ),
+        algorithms=settings.value(table.JWT_ALGORITHMS),
+        key_set=settings.value(table.JWT_KEY_SET),
+        key_set_ca=settings.value(table.JWT_KEY_SET_CA),
+        refresh=settings.value(table.JWT_KEY_SET_REFRESH),
+        cooldown=settings.value(table.JWT_KEY_SET_COOLDOWN),
+        stale_after=settings.value(table.JWT_KEY_SET_STALE_AFTER),
+        revocations=settings.value(table.JWT_REVOCATIONS),
     )
 
 

@@ -1,19 +1,12 @@
-"""Authentication: bearer tokens (JWT, EdDSA) and the identity they prove.
+"""Authentication: the caller of an RPC, and what the claims of a verified token say about it.
 
-The operator of the installation signs the tokens; the coordinator holds only public keys. Claims: `sub` (the person or
-program), `roles`, `iss`, `aud`, `exp`, and optionally `agent` (the agent that the bearer speaks for) and `nbf`.
+`tokens` verifies tokens. Claims: `sub` (the person or program), `roles`, and optionally `agent` (the agent that the
+bearer speaks for).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextvars import ContextVar
-from datetime import timedelta
-from pathlib import Path
-
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.errors import HandrailError
@@ -22,22 +15,13 @@ from handrail.mesh.wire.subjects import COORDINATOR, NAME
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 ISSUER = "handrail"
-"""The `iss` that a token must have."""
+"""The `iss` that a token must have, unless the settings name another."""
 
 AUDIENCE = "handrail"
-"""The `aud` that a token must have."""
-
-ALGORITHM = "EdDSA"
-"""The only accepted algorithm, regardless of a token's header (RFC 8725, section 3.1)."""
-
-LEEWAY = timedelta(seconds=5)
-"""The largest accepted difference between the clocks of issuer and coordinator."""
+"""The `aud` that a token must have, unless the settings name another."""
 
 MAX_SUBJECT = 256
 """The longest identity, in characters: the limit of `handrail.v1.Event.requester`."""
-
-_REQUIRED = ["sub", "exp", "iss", "aud"]
-
 
 _caller: ContextVar[Caller] = ContextVar("caller")
 
@@ -57,62 +41,9 @@ def set_caller(caller: Caller) -> None:
     _caller.set(caller)
 
 
-class TokenVerifier:
-    """Verifies bearer tokens against several public keys, so that keys can be rotated without a gap."""
-
-    def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
-        self._keys = tuple(keys)
-        if not self._keys:
-            raise ValueError("at least one public key is needed to verify tokens")
-
-    @classmethod
-    def from_files(cls, paths: Iterable[Path]) -> TokenVerifier:
-        """Reads public keys in PEM form. Raises ValueError if a file holds none, OSError if one can't be read."""
-        return cls(_read_public_key(path) for path in paths)
-
-    def verify(self, token: str) -> Caller:
-        """Returns the identity that a token proves.
-
-        Raises TOKEN_EXPIRED, or UNAUTHENTICATED with the reason.
-        """
-        return caller_of(self._claims(token))
-
-    def _claims(self, token: str) -> dict[str, object]:
-        for key in self._keys:
-            try:
-                return jwt.decode(
-                    token,
-                    key,
-                    algorithms=[ALGORITHM],
-                    issuer=ISSUER,
-                    audience=AUDIENCE,
-                    leeway=LEEWAY,
-                    options={"require": _REQUIRED},
-                )
-            except jwt.InvalidSignatureError:
-                continue
-            except jwt.ExpiredSignatureError:
-                raise HandrailError(
-                    ErrorReason.ERROR_REASON_TOKEN_EXPIRED, "the bearer token has expired; get a new one"
-                ) from None
-            except jwt.InvalidTokenError as error:
-                raise unauthenticated(f"the bearer token is refused: {error}") from None
-        raise unauthenticated("the bearer token is not signed by any key that this coordinator knows")
-
-
 def unauthenticated(text: str) -> HandrailError:
     """Returns the error for a call without a verified caller."""
     return HandrailError(ErrorReason.ERROR_REASON_UNAUTHENTICATED, text)
-
-
-def _read_public_key(path: Path) -> Ed25519PublicKey:
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} holds no public key in PEM form: {error}") from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise ValueError(f"{path} holds no Ed25519 public key")
-    return key
 
 
 def caller_of(claims: dict[str, object]) -> Caller:
@@ -128,6 +59,8 @@ def caller_of(claims: dict[str, object]) -> Caller:
     # Flows that an agent starts have the requester agent/<name>: no person may pass for one.
     if canonical(subject).startswith("agent/"):
         raise unauthenticated('the token\'s "sub" begins with agent/, which is reserved for agents on the bus')
+    if canonical(subject) == COORDINATOR:
+        raise unauthenticated(f'the token\'s "sub" is {COORDINATOR}, which is reserved for the coordinator itself')
     if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
         raise unauthenticated('the token\'s "roles" must be a list of strings')
     if not isinstance(agent, str) or (agent and (not NAME.fullmatch(agent) or agent == COORDINATOR)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from handrail.coordinator.api.auth import ALGORITHM, AUDIENCE, ISSUER
+from handrail.coordinator.api.auth import AUDIENCE, ISSUER
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,11 @@ def mint(
         "iat": now,
         "nbf": now,
         "exp": now + lifetime,
+        "jti": secrets.token_hex(16),
     }
     if agent:
         claims["agent"] = agent
-    return jwt.encode(claims, _private_key(private), algorithm=ALGORITHM)
+    return jwt.encode(claims, _private_key(private), algorithm="EdDSA")
 
 
 def _private_key(path: Path) -> Ed25519PrivateKey:

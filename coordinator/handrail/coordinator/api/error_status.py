@@ -79,6 +79,7 @@ CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
     _R.ERROR_REASON_PROPOSER_MAY_NOT_VOTE: _PERMISSION_DENIED,
     _R.ERROR_REASON_AMBIGUOUS_NAME: _UNAUTHENTICATED,
     _R.ERROR_REASON_CONSENT_NEEDED: _FAILED_PRECONDITION,
+    _R.ERROR_REASON_VERIFICATION_UNAVAILABLE: _UNAVAILABLE,
 }
 """The gRPC code of each reason."""
 
@@ -88,6 +89,7 @@ _RETRY_AFTER = {
     _R.ERROR_REASON_BROKER_UNAVAILABLE: timedelta(seconds=1),
     _R.ERROR_REASON_STREAM_FULL: timedelta(seconds=5),
     _R.ERROR_REASON_DRAINING: timedelta(milliseconds=100),
+    _R.ERROR_REASON_VERIFICATION_UNAVAILABLE: timedelta(seconds=5),
 }
 
 # The kind of resource that was not found, and the metadata field that names it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from secrets import token_hex
 
@@ -14,10 +14,12 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from handrail.coordinator.api.access import ACCESS, require
-from handrail.coordinator.api.auth import TokenVerifier, set_caller, unauthenticated
+from handrail.coordinator.api.auth import set_caller, unauthenticated
 from handrail.coordinator.api.deadlines import set_deadline
 from handrail.coordinator.api.error_status import to_status
 from handrail.coordinator.api.interceptors import Call, MalformedRequest, Request, malformed
+from handrail.coordinator.api.tokens.stream_end import while_valid
+from handrail.coordinator.api.tokens.verifier import TokenVerifier, set_token
 from handrail.mesh.contracts import Contracts, well_known
 from handrail.mesh.errors import ContractViolation, HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -47,7 +49,10 @@ class ErrorGuard:
 
 
 class AuthGuard:
-    """Requires a bearer token and the method's role; remembers the caller for the handler."""
+    """Requires a bearer token and the method's role; remembers the caller for the handler.
+
+    A stream ends when its caller's token expires or is revoked.
+    """
 
     def __init__(self, verifier: TokenVerifier) -> None:
         self._verifier = verifier
@@ -56,11 +61,16 @@ class AuthGuard:
     async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
         """See `Around`."""
         access = ACCESS.get(call.method)
-        if access is None or not access.open:
-            caller = self._verifier.verify(_bearer_token(call))
-            require(call.method, caller)
-            set_caller(caller)
-        yield
+        if access is not None and access.open:
+            yield
+            return
+        token = _bearer_token(call)
+        verified = await self._verifier.verify(token)
+        require(call.method, verified.caller)
+        set_caller(verified.caller)
+        set_token(verified)
+        async with while_valid(self._verifier, token, verified) if call.streams else nullcontext():
+            yield
 
 
 class DeadlineGuard:

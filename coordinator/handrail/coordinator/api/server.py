@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from handrail.coordinator.api import reflection
 from handrail.coordinator.api.audit import RefusalAudit
-from handrail.coordinator.api.auth import TokenVerifier
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard
 from handrail.coordinator.api.health_service import HealthService
@@ -26,6 +25,8 @@ from handrail.coordinator.api.services.approvals import ApprovalService
 from handrail.coordinator.api.services.flows import FlowService
 from handrail.coordinator.api.services.quarantine import QuarantineService
 from handrail.coordinator.api.services.templates import TemplateService
+from handrail.coordinator.api.tokens.settings import TokenSettings
+from handrail.coordinator.api.tokens.verifier import TokenVerifier
 from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.lists.divergences import DivergenceScanner
 from handrail.coordinator.lists.flows import Scanner
@@ -65,12 +66,13 @@ _CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 class ServerSettings:
     """Where the server listens and what it allows.
 
-    `address` is host and port; port 0 picks a free one. `public_keys` are PEM files with the keys that may sign bearer
-    tokens. `grace` is how long calls in progress may take at shutdown.
+    `address` is host and port; port 0 picks a free one. `public_keys` are PEM files with keys that may sign bearer
+    tokens; `tokens` says what else makes a token valid. `grace` is how long calls in progress may take at shutdown.
     """
 
     address: str
-    public_keys: tuple[Path, ...]
+    public_keys: tuple[Path, ...] = ()
+    tokens: TokenSettings = field(default_factory=TokenSettings)
     reflection: bool = True
     channelz: bool = True
     default_deadline: timedelta = timedelta(seconds=5)
@@ -86,11 +88,12 @@ class Server:
         self._settings = settings
         self._drain = Drain()
         self._health = HealthService(SERVICES)
+        self._verifier = TokenVerifier(settings.tokens, settings.public_keys)
         arounds: list[Around] = [
             Tracing(),
             ErrorGuard(),
             RefusalAudit(),
-            AuthGuard(TokenVerifier.from_files(settings.public_keys)),
+            AuthGuard(self._verifier),
             DeadlineGuard(default=settings.default_deadline, floor=settings.shortest_deadline, longer=_LONGER),
             ContractGuard(),
         ]
@@ -110,6 +113,7 @@ class Server:
             raise OSError(
                 f"can't listen on {self._settings.address}: the port is taken, or this host does not have the address"
             ) from error
+        await self._verifier.keys.prepare()
         await self.set_serving(False)
         await self._server.start()
         return port

@@ -116,6 +116,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A step would run a second time though what it did stands; the request has to name it."""
     ERROR_REASON_WORKERS_DO_NOT_FIT: _ErrorReason.ValueType  # 46
     """Agents have live workers, and none of them fits the version that is to be activated."""
+    ERROR_REASON_VERIFICATION_UNAVAILABLE: _ErrorReason.ValueType  # 48
+    """Tokens can't be verified for now: the keys or the list of revoked tokens can't be read."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists every reason that an error of the API (`google.rpc.ErrorInfo.reason`, domain `handrail`) or a
@@ -221,4 +223,6 @@ ERROR_REASON_CONSENT_NEEDED: ErrorReason.ValueType  # 45
 """A step would run a second time though what it did stands; the request has to name it."""
 ERROR_REASON_WORKERS_DO_NOT_FIT: ErrorReason.ValueType  # 46
 """Agents have live workers, and none of them fits the version that is to be activated."""
+ERROR_REASON_VERIFICATION_UNAVAILABLE: ErrorReason.ValueType  # 48
+"""Tokens can't be verified for now: the keys or the list of revoked tokens can't be read."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,134 @@
+"""Small answers over https: bounded in time and size, from a server whose certificate was verified, no redirects.
+
+Plain http is for servers on this machine alone, in development and tests.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlencode, urlsplit
+
+WITHIN = timedelta(seconds=5)
+"""How long an answer may take."""
+
+LARGEST = 1 << 18
+"""The largest answer that is read, in bytes: a key set of 64 RSA keys takes about 50,000."""
+
+_CHUNK = 1 << 14
+
+
+class FetchError(Exception):
+    """No answer that can be used. The text names the address and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered: the status of HTTP and the body."""
+
+    url: str
+    status: int
+    body: bytes
+
+    def json(self) -> dict[str, object]:
+        """Returns the body as a JSON object; raises FetchError if it is none."""
+        try:
+            found: object = json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise FetchError(f"{self.url} does not answer with JSON (HTTP {self.status})") from None
+        if not isinstance(found, dict):
+            raise FetchError(f"{self.url} does not answer with a JSON object (HTTP {self.status})")
+        return found
+
+
+def why_unsafe(url: str) -> str:
+    """Says why an address may not be asked; empty if it may: https, or http to a loopback address."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "it is not an address"
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "it has invalid characters"
+    if not host:
+        return "it names no host"
+    if parts.username is not None or parts.password is not None:
+        return "it holds a user or password"
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
+        return ""
+    return "it must begin with https://"
+
+
+def ask(
+    url: str,
+    *,
+    form: Mapping[str, str] | None = None,
+    ca: Path | None = None,
+    within: timedelta = WITHIN,
+    largest: int = LARGEST,
+) -> Answer:
+    """Asks with GET, or with POST if there is a form. Any status is an answer, a redirect among them.
+
+    `ca` is a file of certificate authorities to trust instead of the system's. Raises FetchError. Blocks: call it in
+    a thread.
+    """
+    why = why_unsafe(url)
+    if why:
+        raise FetchError(f"{url!a} is not asked: {why}")
+    data = None if form is None else urlencode(form).encode()
+    request = urllib.request.Request(url, data=data, headers={"Accept": "application/json"})
+    until = time.monotonic() + within.total_seconds()
+    try:
+        with _opener(url, ca).open(request, timeout=within.total_seconds()) as response:
+            return Answer(url, response.status, _read(url, response, until, largest))
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(url, error.code, _read(url, error, until, largest))
+    except urllib.error.URLError as error:
+        raise FetchError(f"{url} does not answer: {error.reason}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise FetchError(f"{url} does not answer: {error}") from None
+
+
+def _opener(url: str, ca: Path | None) -> urllib.request.OpenerDirector:
+    if url.startswith("http://"):
+        # A proxy is another machine.
+        return urllib.request.build_opener(_NoRedirects(), urllib.request.ProxyHandler({}))
+    trusted = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    return urllib.request.build_opener(_NoRedirects(), urllib.request.HTTPSHandler(context=trusted))
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object, **__: object) -> None:
+        """A redirect is an answer like others: what was to be asked is an address in the settings."""
+
+
+def _read(url: str, response: HTTPResponse | IO[bytes], until: float, largest: int) -> bytes:
+    """Reads the body in pieces: a server that sends a byte now and then would never hit a socket's timeout."""
+    body = b""
+    while True:
+        piece = response.read1(_CHUNK) if isinstance(response, HTTPResponse) else response.read(_CHUNK)
+        body += piece
+        if not piece:
+            return body
+        if len(body) > largest:
+            raise FetchError(f"{url} answers with more than {largest} bytes")
+        if time.monotonic() > until:
+            raise FetchError(f"{url} takes too long to answer")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
