@@ -29,9 +29,10 @@ COPY agents/demos/payments/chargebacks.jsonl /etc/handrail/chargebacks.jsonl
 
 # A new volume gets the owner of the folder on which it is mounted.
 RUN useradd --system --uid 10001 --no-create-home handrail && \
-    mkdir -p /etc/handrail/permissions /data /public /run/handrail /operator /credentials && \
+    mkdir -p /etc/handrail/permissions /data /public /run/handrail /keys /tokens /credentials && \
     for user in coordinator detection enrichment refunds ledger notification; do mkdir "/credentials/$user"; done && \
-    chown -R handrail:handrail /etc/handrail/permissions /data /public /run/handrail /operator /credentials
+    for person in olga anna ben vera; do mkdir "/tokens/$person"; done && \
+    chown -R handrail:handrail /etc/handrail/permissions /data /public /run/handrail /keys /tokens /credentials
 ENV PATH=/opt/handrail/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER handrail
 WORKDIR /data

@@ -9,9 +9,9 @@ if [ ! -e "$permissions" ]; then
         --routes nats1:6222,nats2:6222,nats3:6222 --out "$permissions"
 fi
 
-# Tokens for a small installation. With an identity provider, give the coordinators its public key instead.
-handrail token anna --role finance --keys /operator/keys --lifetime 720h --out /operator/tokens/anna
-handrail token ben --role finance --keys /operator/keys --lifetime 720h --out /operator/tokens/ben
-handrail token olga --role operator --role starter --keys /operator/keys --lifetime 720h --out /operator/tokens/olga
-handrail token vera --role viewer --keys /operator/keys --lifetime 720h --out /operator/tokens/vera
-cp /operator/keys/jwt-public.pem /public/jwt-public.pem
+# Tokens for a small installation. With an identity provider, give the coordinators its key set instead.
+handrail token anna --role finance --keys /keys --lifetime 720h --out /tokens/anna/token
+handrail token ben --role finance --keys /keys --lifetime 720h --out /tokens/ben/token
+handrail token olga --role operator --role starter --keys /keys --lifetime 720h --out /tokens/olga/token
+handrail token vera --role viewer --keys /keys --lifetime 720h --out /tokens/vera/token
+cp /keys/jwt-public.pem /public/jwt-public.pem

@@ -29,10 +29,6 @@ OPEN: dict[str, Open] = {
         "the broker's monitoring port shows users, addresses and inboxes",
         "deploy/nats.conf opens it without a password; only the network keeps others out",
     ),
-    "45": Open(
-        "whoever may use the volume of the compose file's operator has the signing key and every token",
-        "the compose file is an example; an installation takes its tokens from an identity provider",
-    ),
     "58": Open(
         "one agent begins 4,000 flows in a second",
         "the broker has no rate limit per user, and Handrail has no quota of flows",

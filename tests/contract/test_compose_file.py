@@ -16,7 +16,7 @@ from tests.support.compose import compose_file, mounts
 
 FILE = compose_file()
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
-ONE_SHOT = {"setup", "templates", "operator", "permissions"}
+ONE_SHOT = {"setup", "templates", "operator", "anna", "ben", "vera", "permissions"}
 LONG_RUNNING = SERVICES.keys() - ONE_SHOT
 
 # https://github.com/compose-spec/compose-spec/blob/main/05-services.md, as far as the file uses it.
@@ -103,7 +103,15 @@ def test_no_service_sees_a_password_that_is_not_its_own() -> None:
         own = {"coordinator-password"} if name.startswith("coordinator") else {f"{name}-password"}
         assert passwords == (set() if name.startswith("nats") else own)
         assert all(mount.read_only for mount in mounts(SERVICES[name]) if mount.volume in passwords)
-        assert "operator" not in {mount.volume for mount in mounts(SERVICES[name])}
+
+
+def test_only_the_set_up_sees_the_signing_key_and_nobody_else_more_than_one_token() -> None:
+    for name in SERVICES.keys() - {"setup"}:
+        seen = {mount.volume for mount in mounts(SERVICES[name])}
+        tokens = {volume for volume in seen if volume.endswith("-token")}
+        assert "signing-key" not in seen
+        assert len(tokens) <= (name in ONE_SHOT), "what runs on needs no person's token"
+        assert all(mount.read_only for mount in mounts(SERVICES[name]) if mount.volume in tokens)
 
 
 def test_the_brokers_keep_what_they_acknowledge() -> None:
@@ -122,7 +130,7 @@ def test_the_image_is_debian_slim_and_runs_as_nobody_special() -> None:
         for mount in mounts(service):
             parent = mount.target.rpartition("/")[0]
             assert f" {mount.target}" in made or (
-                parent == "/credentials" and f" {mount.target.rpartition('/')[2]}" in made
+                parent in ("/credentials", "/tokens") and f" {mount.target.rpartition('/')[2]}" in made
             )
 
 

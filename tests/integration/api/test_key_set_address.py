@@ -85,7 +85,7 @@ async def test_an_unknown_key_asks_again_but_only_once_within_the_cooldown(serve
     assert len(server.asked) == 2
 
 
-BROKEN = {
+BROKEN: dict[str, dict[str, Any]] = {
     "an error": {"status": 503},
     "a redirect": {"status": 302, "headers": {"Location": "/other"}},
     "what is no key set": {"body": b"<html>"},

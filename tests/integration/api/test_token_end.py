@@ -52,7 +52,8 @@ async def watch(api: Api, token: str) -> Any:
         response_deserializer=WatchFlowResponse.FromString,
     )
     call = rpc(WatchFlowRequest(flow_id=flows.FLOW_ID), metadata=bearer(token))
-    assert (await call.read()).HasField("event")
+    first: Any = await call.read()
+    assert first.HasField("event")
     return call
 
 

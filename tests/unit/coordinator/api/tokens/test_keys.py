@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -20,8 +21,8 @@ with warnings.catch_warnings():
 OTHER_CURVE = ec.generate_private_key(ec.SECP384R1())
 
 
-def public_pem(key: object) -> bytes:
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+def public_pem(key: Ed448PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -40,7 +41,7 @@ def test_a_key_has_the_algorithm_of_its_type(algorithm: str) -> None:
         (Ed448PrivateKey.generate(), "it must be an Ed25519, P-256 or RSA public key"),
     ],
 )
-def test_a_weak_or_unsupported_key_is_refused_with_the_reason(key: object, why: str) -> None:
+def test_a_weak_or_unsupported_key_is_refused_with_the_reason(key: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         read_pem(public_pem(key), ALGORITHMS)
 
