@@ -136,3 +136,25 @@ def test_an_agent_connects_as_itself_with_the_password_of_a_file(tmp_path: Path)
 def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="can't be read: No such file"):
         bus_settings(Settings({"nats_password_file": str(tmp_path / "none")}, {}), "ledger")
+
+
+def test_the_claims_that_are_not_mapped_keep_their_names() -> None:
+    assert Settings({"jwt_claims": "roles=realm_access.roles, subject=email"}, {}).value(table.JWT_CLAIMS) == {
+        "roles": "realm_access.roles",
+        "subject": "email",
+    }
+
+
+WRONG_TOKEN_SETTINGS = {
+    "jwt_claims": ["roles", "roles=", "groups=x", "=x"],
+    "jwt_algorithms": ["", "HS256", "EdDSA,none", "RS384"],
+    "jwt_key_set": ["http://example.com/keys", "ftp://example.com/keys", "https://u:p@example.com/"],
+    "jwt_max_lifetime": ["0s", "59s", "for ever"],
+}
+
+
+@pytest.mark.parametrize("key, text", [(key, text) for key, texts in WRONG_TOKEN_SETTINGS.items() for text in texts])
+def test_a_setting_that_would_weaken_the_verification_of_tokens_is_refused(key: str, text: str) -> None:
+    (setting,) = (each for each in table.TOKENS if each.key == key)
+    with pytest.raises(SettingError, match=setting.flag):
+        Settings({key: text}, {}).value(setting)

@@ -31,7 +31,11 @@ def fill(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--agent", default="", metavar="NAME", help="agent that the bearer speaks for")
     parser.add_argument(
-        "--lifetime", type=duration, default="12h", metavar="DURATION", help="how long it is valid [default 12h]"
+        "--lifetime",
+        type=duration,
+        default="12h",
+        metavar="DURATION",
+        help="how long it is valid; coordinators refuse more than --jwt-max-lifetime [default 12h]",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write to this file, readable by its owner only [default: print]"
