@@ -15,7 +15,10 @@ from handrail.mesh.https import WITHIN, FetchError, ask
 log = logging.getLogger(__name__)
 
 _PATIENCE = 2 * WITHIN.total_seconds()
-"""How long a fetch is waited for, in seconds: `ask` bounds each of its parts, not their sum."""
+"""How long a fetch may take, in seconds: `ask` bounds each of its parts, not their sum."""
+
+_CALLERS_PATIENCE = 2.0
+"""How long a call waits for a fetch, in seconds: strangers must not be able to have many calls wait for long."""
 
 
 class KeysUnavailable(Exception):
@@ -78,7 +81,7 @@ class KeyAddress:
         asking = self._begin()
         if asking is not None:
             # The callers share one fetch: one that gives up does not end it for the others.
-            await asyncio.shield(asking)
+            await asyncio.wait([asking], timeout=_CALLERS_PATIENCE)
 
     def _begin(self) -> asyncio.Task[None] | None:
         """Returns the fetch in progress, or a new one; None if the last one began less than the cooldown ago."""
