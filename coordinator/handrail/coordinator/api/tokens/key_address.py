@@ -106,6 +106,10 @@ class KeyAddress:
             self._failed(str(error))
         except ValueError as error:
             self._failed(f"what {self._url} answers {error}")
+        except Exception:
+            # Nobody waits for the task itself: an error that is not logged here would be lost.
+            log.exception("the key set at %s can't be read", self._url)
+            self._failed(f"what {self._url} answers can't be read")
         else:
             self._fetched_at = began
             if keys != self._keys:
