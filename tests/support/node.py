@@ -20,15 +20,16 @@ DESCRIPTORS = Path(__file__).parents[2] / "gen/python/handrail/v1/descriptors.bi
 _OLDEST = 20
 
 
-def installed(folder: Path) -> Path:
-    """A copy of the examples in this folder, with their dependencies as locked. Skips the test if there is no Node."""
+def installed(folder: Path, source: Path = EXAMPLES) -> Path:
+    """A copy of the examples, or of another package, in this folder, with its dependencies as locked. Skips the test if
+    there is no Node."""
     node, npm = shutil.which("node"), shutil.which("npm")
     version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout if node else ""
     if npm is None or not version.startswith("v") or int(version[1:].split(".")[0]) < _OLDEST:
         text = f"Node {_OLDEST} or newer, with npm, is needed: there is {version.strip() or 'none'}"
         pytest.skip(text)
     target = folder / "node"
-    shutil.copytree(EXAMPLES, target, ignore=shutil.ignore_patterns("node_modules"))
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("node_modules"))
     command = [npm, "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", "--loglevel=error"]
     done = subprocess.run(command, cwd=target, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -55,6 +55,10 @@ def web_server(folder: Path | None = None) -> Iterator[WebServer]:
             self.end_headers()
             self.wfile.write(page.body)
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.do_GET()
+
         def log_message(self, format: str, *args: object) -> None:
             """Tests look at `asked`."""
 

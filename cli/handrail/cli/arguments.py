@@ -15,6 +15,13 @@ Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """The place where a command adds its parser."""
 
 CALLER = (table.ADDRESS, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT, table.OUTPUT)
+LOGIN = (
+    table.OIDC_ISSUER,
+    table.OIDC_CLIENT_ID,
+    table.OIDC_SCOPE,
+    table.OIDC_RESOURCE,
+    table.OIDC_CA,
+)
 COORDINATOR = (
     table.LISTEN,
     *table.TOKENS,
@@ -41,6 +48,7 @@ class Group(NamedTuple):
 
 GROUPS = (
     Group("Calling a coordinator", "For every command that asks a coordinator over gRPC.", CALLER),
+    Group("Logging in", "For `handrail login` ([identity](identity.md)), besides `--address`.", LOGIN),
     Group("Running a coordinator", "For `handrail coordinator`.", COORDINATOR),
     Group("Running agents", "For `handrail agent run`, and for `agent.run()` in your own program.", AGENT),
 )

@@ -16,10 +16,12 @@ from google.protobuf.message import Message
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from handrail.cli.exit_codes import CommandError, Exit, of_call
+from handrail.cli.login.stored_login import token_for
 from handrail.mesh import settings as table
 from handrail.mesh.settings import Settings
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
+from handrail.v1.identity_service_pb2_grpc import IdentityServiceStub
 from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
 
@@ -84,6 +86,7 @@ class Client:
         self.approvals = ApprovalServiceStub(self._channel)
         self.templates = TemplateServiceStub(self._channel)
         self.quarantine = QuarantineServiceStub(self._channel)
+        self.identity = IdentityServiceStub(self._channel)
 
     @classmethod
     def of(cls, settings: Settings) -> Client:
@@ -92,6 +95,7 @@ class Client:
         # A file on the command line takes precedence over the environment.
         if token_file is not None and (not token or settings.flags.get(table.TOKEN_FILE.key)):
             token = table.secret(token_file)
+        token = token or token_for(settings.value(table.ADDRESS))
         if not token.isascii() or not (token or "-").isprintable():
             raise CommandError("the token is not a bearer token: it has invalid characters", Exit.USAGE)
         return cls(settings.value(table.ADDRESS), token=token, timeout=settings.value(table.TIMEOUT))
@@ -176,5 +180,6 @@ class Client:
     def _explained(self, error: grpc.RpcError) -> CommandError:
         explained = of_call(cast("grpc.Call", error), address=self.address)
         if explained.code is Exit.FORBIDDEN and not self._metadata:
-            return CommandError(f"no token: name a file with {_TOKEN_FILE} (UNAUTHENTICATED)", Exit.FORBIDDEN)
+            text = f"no token: name a file with {_TOKEN_FILE}, or log in with `handrail login` (UNAUTHENTICATED)"
+            return CommandError(text, Exit.FORBIDDEN)
         return explained

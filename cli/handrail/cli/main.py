@@ -27,6 +27,9 @@ _COMMANDS = {
     "nats-permissions": "generate the broker's users and permissions from the templates",
     "verify": "check from the streams alone that the promises were kept",
     "health": "check whether a broker, a coordinator or an agent works",
+    "login": "log in at an identity provider",
+    "logout": "forget a login",
+    "whoami": "show who the coordinator takes you for",
     "token": "create a bearer token, for development and small installations",
 }
 """Each has a module in `commands`, imported only when called, because the others take time to load."""

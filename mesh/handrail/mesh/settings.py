@@ -161,6 +161,14 @@ def key_set(text: str) -> str:
     return text
 
 
+def provider(text: str) -> str:
+    """Parses the address of an identity provider; an empty text is none."""
+    why = why_unsafe(text) if text else ""
+    if why:
+        raise ValueError(f'"{text}" can\'t be asked: {why}')
+    return text
+
+
 def servers(text: str) -> tuple[str, ...]:
     """Parses the addresses of nats-servers; at least one."""
     found = listed(text)
@@ -251,6 +259,45 @@ TIMEOUT = Setting(
 )
 OUTPUT = Setting(
     "--output", "HANDRAIL_OUTPUT", "table", "table for people, json for programs", one_of("table", "json"), "table|json"
+)
+
+OIDC_ISSUER = Setting(
+    "--issuer",
+    "HANDRAIL_OIDC_ISSUER",
+    "",
+    "the identity provider, such as https://id.example.com/realms/payments",
+    provider,
+    "URL",
+)
+OIDC_CA = Setting(
+    "--issuer-ca",
+    "HANDRAIL_OIDC_CA",
+    "",
+    "certificate authority of the provider, instead of the system's",
+    file,
+    "FILE",
+)
+OIDC_CLIENT_ID = Setting(
+    "--client-id",
+    "HANDRAIL_OIDC_CLIENT_ID",
+    "handrail-cli",
+    "the id under which the provider knows this command: a public client with the device flow",
+    str,
+)
+OIDC_SCOPE = Setting(
+    "--scope",
+    "HANDRAIL_OIDC_SCOPE",
+    "openid offline_access",
+    "scopes to ask for, separated by blanks; offline_access asks for a refresh token",
+    str,
+)
+OIDC_RESOURCE = Setting(
+    "--resource",
+    "HANDRAIL_OIDC_RESOURCE",
+    "",
+    "the API to ask a token for, where the provider wants it named (RFC 8707)",
+    str,
+    "URI",
 )
 
 LISTEN = Setting(

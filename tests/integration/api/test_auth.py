@@ -16,13 +16,19 @@ from google.protobuf.message_factory import GetMessageClass
 from handrail.coordinator.api.access import ACCESS, Access
 from handrail.coordinator.api.dev_tokens import ensure_keys, mint
 from handrail.coordinator.api.server import SERVICES
-from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
+from handrail.v1 import (
+    approval_service_pb2,
+    flow_service_pb2,
+    identity_service_pb2,
+    quarantine_service_pb2,
+    template_service_pb2,
+)
 from handrail.v1.flow_service_pb2 import ListFlowsRequest, ListFlowsResponse
 from handrail.v1.quarantine_service_pb2 import ListQuarantinedRequest, ListQuarantinedResponse
 from tests.support.api import Api, bearer, refused, running_api
 
 LIST = "FlowService/ListFlows"
-MODULES = (approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2)
+MODULES = (approval_service_pb2, flow_service_pb2, identity_service_pb2, quarantine_service_pb2, template_service_pb2)
 METHODS = {
     f"{service.name}/{method.name}": method
     for module in MODULES

@@ -74,6 +74,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         "ListQuarantined": _VIEWER,
         "GetQuarantined": _VIEWER,
     },
+    "handrail.v1.IdentityService": {"WhoAmI": _ANYBODY},
     "grpc.health.v1.Health": {"Check": _OPEN, "List": _OPEN, "Watch": _OPEN},
     "grpc.reflection.v1.ServerReflection": {"ServerReflectionInfo": _OPEN},
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": _OPEN},

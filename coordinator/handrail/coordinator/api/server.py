@@ -23,6 +23,7 @@ from handrail.coordinator.api.reflection import Reflection
 from handrail.coordinator.api.rpc_tracing import Tracing
 from handrail.coordinator.api.services.approvals import ApprovalService
 from handrail.coordinator.api.services.flows import FlowService
+from handrail.coordinator.api.services.identity import IdentityService
 from handrail.coordinator.api.services.quarantine import QuarantineService
 from handrail.coordinator.api.services.templates import TemplateService
 from handrail.coordinator.api.tokens.settings import TokenSettings
@@ -35,15 +36,28 @@ from handrail.coordinator.reconcile.drain import Drain
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.replay.replay_job import Replays
 from handrail.mesh.streams.catalog import Catalog
-from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
+from handrail.v1 import (
+    approval_service_pb2,
+    flow_service_pb2,
+    identity_service_pb2,
+    quarantine_service_pb2,
+    template_service_pb2,
+)
 from handrail.v1.approval_service_pb2_grpc import add_ApprovalServiceServicer_to_server
 from handrail.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
+from handrail.v1.identity_service_pb2_grpc import add_IdentityServiceServicer_to_server
 from handrail.v1.quarantine_service_pb2_grpc import add_QuarantineServiceServicer_to_server
 from handrail.v1.template_service_pb2_grpc import add_TemplateServiceServicer_to_server
 
 SERVICES = tuple(
     service.full_name
-    for module in (flow_service_pb2, approval_service_pb2, template_service_pb2, quarantine_service_pb2)
+    for module in (
+        flow_service_pb2,
+        approval_service_pb2,
+        template_service_pb2,
+        quarantine_service_pb2,
+        identity_service_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 """The services of the API."""
@@ -152,6 +166,7 @@ class Server:
         add_ApprovalServiceServicer_to_server(approvals, self._server)
         add_TemplateServiceServicer_to_server(templates, self._server)
         add_QuarantineServiceServicer_to_server(QuarantineService(scanner), self._server)
+        add_IdentityServiceServicer_to_server(IdentityService(), self._server)
 
     def _add_tools(self, catalog: Catalog) -> None:
         served = [*SERVICES, _HEALTH]

@@ -1,0 +1,159 @@
+"""An identity provider as a process: npm's `oidc-provider`, and a person who signs in there with a browser.
+
+It needs Node: a test that uses it is skipped if there is none.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.cookiejar
+import json
+import os
+import re
+import signal
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jwt
+
+from tests.support.nats_server import FreePorts
+from tests.support.node import installed
+from tests.support.tokens import Private, algorithm_of, private_key
+from tests.support.waiting import until
+
+PROVIDER = Path(__file__).parent / "oidc"
+CLIENT = "handrail-cli"
+_SECRET = "ledger:a+secret+of+the+ledger+alone"
+
+
+def installed_provider(folder: Path) -> Path:
+    """The provider with what npm installs for it."""
+    return installed(folder, PROVIDER)
+
+
+class IdentityProvider:
+    """A running provider. Its keys are in a file that tests change."""
+
+    def __init__(self, issuer: str, keys: Path, log: Path, process: subprocess.Popen[bytes]) -> None:
+        self.issuer = issuer
+        self.key_set = f"{issuer}/jwks"
+        self._keys = keys
+        self._log = log
+        self._process = process
+
+    async def ready(self) -> None:
+        """Wait until it answers."""
+        await until(lambda: "ready" in self._said() or self._process.poll() is not None)
+        assert self._process.poll() is None, self._said()
+
+    async def rotate(self, algorithm: str, kid: str) -> None:
+        """Have it sign with a new key, and publish no other."""
+        times = self._said().count("read the keys again")
+        write_keys(self._keys, private_key(algorithm), kid)
+        self._process.send_signal(signal.SIGHUP)
+        await until(lambda: self._said().count("read the keys again") > times)
+
+    def client_token(self) -> str:
+        """A token for the program `ledger`, by its own credentials (client credentials grant)."""
+        request = urllib.request.Request(f"{self.issuer}/token", data=b"grant_type=client_credentials")
+        request.add_header("Authorization", f"Basic {_basic(_SECRET)}")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            token: str = json.load(answer)["access_token"]
+        return token
+
+    def id_token(self, person: str) -> str:
+        """What tells the command itself who logged in: not a token for the API."""
+        client = {"client_id": CLIENT, "scope": "openid"}
+        code = self._post("device/auth", {**client, "resource": "urn:handrail:api"})
+        sign_in(code["verification_uri_complete"], person)
+        grant = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": code["device_code"]}
+        return self._post("token", {**client, **grant})["id_token"]
+
+    def _post(self, path: str, form: Mapping[str, str]) -> dict[str, str]:
+        data = urllib.parse.urlencode(form).encode()
+        with urllib.request.urlopen(f"{self.issuer}/{path}", data, timeout=10) as answer:
+            found: dict[str, str] = json.load(answer)
+        return found
+
+    def _said(self) -> str:
+        return self._log.read_text()
+
+
+@contextmanager
+def running_provider(
+    installation: Path, folder: Path, algorithm: str, **environment: str
+) -> Iterator[IdentityProvider]:
+    """A provider that signs with a key of this algorithm, for as long as the block runs."""
+    keys, log = folder / "keys.json", folder / "provider.log"
+    write_keys(keys, private_key(algorithm), "first")
+    ports = FreePorts(1)
+    (port,) = ports.numbers
+    ports.release()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["node", "provider.js", str(port), str(keys)],
+            cwd=installation,
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield IdentityProvider(f"http://127.0.0.1:{port}", keys, log, process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def write_keys(path: Path, private: Private, kid: str) -> None:
+    """A private key set with one key."""
+    algorithm = algorithm_of(private)
+    made = jwt.get_algorithm_by_name(algorithm).to_jwk(private, as_dict=True)
+    made.pop("key_ops", None)
+    path.write_text(json.dumps({"keys": [{**made, "kid": kid, "alg": algorithm, "use": "sig"}]}))
+
+
+def sign_in(link: str, person: str, *, deny: bool = False) -> str:
+    """What a person does with a browser who opens this link: confirm, sign in, consent; the last page's heading."""
+    jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+    browser = urllib.request.build_opener(jar, urllib.request.ProxyHandler({}))
+    with browser.open(link, timeout=10) as answer:
+        url, page = answer.url, answer.read().decode()
+    for _ in range(8):
+        form = _Form()
+        form.feed(page)
+        if form.action is None:
+            break
+        fields = {**form.fields}
+        if "login" in fields:
+            fields |= {"login": person, "password": "any"}
+        if deny and "confirm" in fields:
+            fields = {**{name: value for name, value in fields.items() if name != "confirm"}, "abort": "yes"}
+        data = urllib.parse.urlencode(fields).encode()
+        with browser.open(urllib.parse.urljoin(url, form.action), data, timeout=10) as answer:
+            url, page = answer.url, answer.read().decode()
+    return " ".join(re.findall(r"<h1>(.*?)</h1>", page))
+
+
+class _Form(HTMLParser):
+    """The first form of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action: str | None = None
+        self.fields: dict[str, str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given: Mapping[str, str | None] = dict(attrs)
+        if tag == "form" and self.action is None:
+            self.action = given.get("action")
+        if tag == "input" and given.get("name"):
+            self.fields[given["name"] or ""] = given.get("value") or ""
+
+
+def _basic(credentials: str) -> str:
+    return base64.b64encode(credentials.encode()).decode()
