@@ -49,7 +49,9 @@ def test_the_documentation_is_the_table() -> None:
     assert written == reference(), "make it anew: python -m handrail.cli.arguments > docs/settings.md"
 
 
-@pytest.mark.parametrize("command, group", list(zip(["flow list", "coordinator", "agent run"], GROUPS, strict=True)))
+@pytest.mark.parametrize(
+    "command, group", list(zip(["flow list", "login", "coordinator", "agent run"], GROUPS, strict=True))
+)
 def test_the_help_names_flag_variable_and_default(command: str, group: Group) -> None:
     # argparse breaks lines where it likes.
     text = "".join(help_of(command).split())
