@@ -79,7 +79,7 @@ class Terminal:
 
     async def log_in(self, issuer: str, person: str, *, deny: bool = False) -> tuple[int, str]:
         """Exit code and remarks of a login that this person confirms, or denies."""
-        process = await self.start("login", "--issuer", issuer, "--resource", "urn:handrail:api")
+        process = await self.start("login", "--oidc-issuer", issuer, "--oidc-resource", "urn:handrail:api")
         assert process.stderr is not None
         remark = (await process.stderr.readline()).decode()
         link = next(word for word in remark.split() if word.startswith("http"))

@@ -262,7 +262,7 @@ OUTPUT = Setting(
 )
 
 OIDC_ISSUER = Setting(
-    "--issuer",
+    "--oidc-issuer",
     "HANDRAIL_OIDC_ISSUER",
     "",
     "the identity provider, such as https://id.example.com/realms/payments",
@@ -270,7 +270,7 @@ OIDC_ISSUER = Setting(
     "URL",
 )
 OIDC_CA = Setting(
-    "--issuer-ca",
+    "--oidc-ca",
     "HANDRAIL_OIDC_CA",
     "",
     "certificate authority of the provider, instead of the system's",
@@ -278,21 +278,22 @@ OIDC_CA = Setting(
     "FILE",
 )
 OIDC_CLIENT_ID = Setting(
-    "--client-id",
+    "--oidc-client-id",
     "HANDRAIL_OIDC_CLIENT_ID",
     "handrail-cli",
     "the id under which the provider knows this command: a public client with the device flow",
     str,
 )
 OIDC_SCOPE = Setting(
-    "--scope",
+    "--oidc-scope",
     "HANDRAIL_OIDC_SCOPE",
-    "openid offline_access",
-    "scopes to ask for, separated by blanks; offline_access asks for a refresh token",
-    str,
+    "openid,offline_access",
+    "scopes to ask for, separated by commas; offline_access asks for a refresh token",
+    listed,
+    "NAME[,NAME]",
 )
 OIDC_RESOURCE = Setting(
-    "--resource",
+    "--oidc-resource",
     "HANDRAIL_OIDC_RESOURCE",
     "",
     "the API to ask a token for, where the provider wants it named (RFC 8707)",

@@ -34,7 +34,9 @@ def _run(arguments: argparse.Namespace) -> Exit:
         )
     provider = discover(issuer, ca)
     request = Request(
-        settings.value(table.OIDC_CLIENT_ID), settings.value(table.OIDC_SCOPE), settings.value(table.OIDC_RESOURCE)
+        client_id=settings.value(table.OIDC_CLIENT_ID),
+        scope=" ".join(settings.value(table.OIDC_SCOPE)),
+        resource=settings.value(table.OIDC_RESOURCE),
     )
     code = begin(provider, request)
     output.remark(f"open {code.direct_link or code.link} and confirm the code {code.user_code}")
