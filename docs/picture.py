@@ -1,9 +1,8 @@
-"""`make picture`: the rooms of the house and the arrows between them, drawn from the imports.
+"""`make picture`: draws packages and their imports.
 
-A room is a package of one of the larger parts, such as `mesh.fold`; each other part is one room. Imports within
-functions count.
-The picture leaves out an arrow where a way of other arrows leads to the same room. Run it with `--list` for all arrows,
-floors and circles as text.
+A room is a subpackage of a large part, such as `mesh.fold`; each other part is one room. An arrow is an import, also one
+within a function. The picture leaves out an arrow if other arrows lead to the same room. `--list` prints all arrows
+and layers as text.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "rooms.svg"
 
 WITH_ROOMS = ("mesh", "analysis", "coordinator")
-"""The parts that are packages throughout. What stands beside the packages belongs to no room."""
+"""The parts with subpackages. Modules beside the subpackages belong to no room."""
 
 Arrows = Mapping[str, frozenset[str]]
 """For each room, the rooms that it imports from."""
 
 
 def parts() -> list[str]:
-    """The import roots of our own, as pyproject.toml lists them."""
+    """Our own import roots, from pyproject.toml."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     roots: list[str] = settings["tool"]["hatch"]["build"]["dev-mode-dirs"]
     return [root for root in roots if "/" not in root]
 
 
 def room_of(name: str) -> str | None:
-    """The room of a module of ours by its dotted name; None for any other module, and for what has no room."""
+    """The room of our module with this dotted name; None for other modules and for modules without a room."""
     match name.split("."):
         case ["handrail", part, room, *_] if part in WITH_ROOMS:
             return f"{part}.{room}" if (ROOT / part / "handrail" / part / room).is_dir() else None
@@ -47,7 +46,7 @@ def room_of(name: str) -> str | None:
 
 
 def arrows() -> Arrows:
-    """What each room imports from others."""
+    """The imports of each room from other rooms."""
     found: dict[str, set[str]] = {}
     for part in parts():
         for path in sorted((ROOT / part / "handrail").rglob("*.py")):
@@ -59,7 +58,7 @@ def arrows() -> Arrows:
 
 
 def circle(rooms: Arrows) -> list[str]:
-    """The rooms of one circle, in order; empty where there is none."""
+    """The rooms of one circle of imports, in order; empty if there is none."""
     try:
         TopologicalSorter(rooms).prepare()
     except CycleError as error:
@@ -67,8 +66,8 @@ def circle(rooms: Arrows) -> list[str]:
     return []
 
 
-def floors(rooms: Arrows) -> dict[str, int]:
-    """How many rooms are below each, on the longest way down."""
+def layers(rooms: Arrows) -> dict[str, int]:
+    """The number of rooms below each room, on the longest path of imports."""
     below: dict[str, int] = {}
     for room in TopologicalSorter(rooms).static_order():
         below[room] = max((below[each] + 1 for each in rooms.get(room, ())), default=0)
@@ -84,7 +83,7 @@ def drawn() -> str:
 
 
 def _direct(room: str, rooms: Arrows) -> frozenset[str]:
-    """Those of its arrows that no way of other arrows stands for."""
+    """The arrows of a room that other arrows do not replace."""
     further = {each for target in rooms[room] for each in _reached(target, rooms)}
     return rooms[room] - further
 
@@ -116,14 +115,14 @@ def _imported(path: Path) -> Iterable[str]:
 
 
 def main() -> int:
-    """Draw the picture, or list what is in it; 1 where there is a circle."""
+    """Draws the picture, or lists its content; returns 1 if there is a circle."""
     rooms = arrows()
     if found := circle(rooms):
         print(f"a circle: {' → '.join(found)}", file=sys.stderr)
         return 1
     if "--list" in sys.argv[1:]:
-        for room, floor in sorted(floors(rooms).items(), key=lambda each: (each[1], each[0])):
-            print(f"{floor:2}  {room:24} {', '.join(sorted(rooms.get(room, ()))) or '-'}")
+        for room, layer in sorted(layers(rooms).items(), key=lambda each: (each[1], each[0])):
+            print(f"{layer:2}  {room:24} {', '.join(sorted(rooms.get(room, ()))) or '-'}")
         print(f"{len(rooms)} rooms, {sum(map(len, rooms.values()))} arrows, no circle")
         return 0
     PICTURE.write_text(drawn(), "utf-8")

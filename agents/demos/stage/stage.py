@@ -73,7 +73,7 @@ class Stage:
                 look()
                 if board.open and self._story.silence > LONG_SILENCE:
                     first = board.open[0]
-                    self._story.tell(f"{len(board.open)} flows have not ended; {first}: {board.owed(first)}")
+                    self._story.tell(f"flows under way: {len(board.open)}; {first}: {board.owed(first)}")
             except CommandError as error:
                 if error.code is not Exit.UNREACHABLE:
                     raise
