@@ -1,6 +1,6 @@
 """`make picture`: draws packages and their imports.
 
-A room is a subpackage of a large part, such as `mesh.fold`; each other part is one room. An arrow is an import, also one
+A room is a subpackage of a large part, such as `mesh.fold`; each other part is one room. An arrow is an import, also
 within a function. The picture leaves out an arrow if other arrows lead to the same room. `--list` prints all arrows
 and layers as text.
 """

@@ -17,7 +17,7 @@ COMMANDS = frozenset({Kind.KIND_RETRY, Kind.KIND_UNDO})
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The counting messages of one flow, in order, without commands, which only repeat earlier messages."""
+    """The messages of one flow that count, in order; without commands, which only repeat earlier messages."""
 
     events: Sequence[RecordedEvent]
 
