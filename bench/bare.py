@@ -1,4 +1,4 @@
-"""The floor: the same three works choreographed on nats-py alone: no contracts, no state, no time-outs, no gate.
+"""The baseline: the same three workloads on nats-py alone, without contracts, state, time-outs or gates.
 
 `python -m bench.bare URL AGENT` is one agent. Subjects are `work.stage`; bodies are about 200 bytes.
 """
@@ -43,7 +43,7 @@ _PADDING = b"x" * 180
 
 
 class Bare:
-    """A stream, three agents in a process each, and a client that begins flows and sees them end."""
+    """A stream, three agents in one process each, and a client that starts flows and sees them end."""
 
     name = "bare"
 
@@ -56,7 +56,7 @@ class Bare:
         self._agents: list[subprocess.Popen[bytes]] = []
 
     async def open(self) -> None:
-        """Set up and start the agents."""
+        """Sets up the stream and starts the agents."""
         self._client = await nats.connect(self._url)
         self._stream = self._client.jetstream(publish_async_max_pending=20000)
         subjects = ["happy.*", "compensated.*", "approved.*"]
@@ -77,7 +77,7 @@ class Bare:
         self._agents = [_start_agent(self._url, agent) for agent in ROUTES]
 
     def begin(self, work: str) -> str:
-        """Begin a flow."""
+        """Starts a flow."""
         name = str(next(self._names))
         loop = asyncio.get_running_loop()
         self._publish(f"{work}.start", name)
@@ -86,11 +86,11 @@ class Bare:
         return name
 
     def processes(self) -> Iterable[int]:
-        """Server and agents."""
+        """The processes of the server and the agents."""
         return [self._server, *(agent.pid for agent in self._agents)]
 
     async def close(self) -> None:
-        """End the agents."""
+        """Stops the agents."""
         for agent in self._agents:
             agent.terminate()
             agent.wait()
@@ -114,7 +114,7 @@ def _start_agent(url: str, agent: str) -> subprocess.Popen[bytes]:
 
 
 async def run_agent(url: str, agent: str) -> None:
-    """Consume, publish the next event, ack once it is stored: in batches, four at a time."""
+    """Consumes messages, publishes the next event and acks once it is stored; in batches, four at a time."""
     client: Client = await nats.connect(url)
     stream: JetStreamContext = client.jetstream(publish_async_max_pending=20000)
     routes = ROUTES[agent]

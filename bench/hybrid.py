@@ -1,4 +1,4 @@
-"""The same works on Handrail: embedded broker, one coordinator, the agents of `bench.chain` in a process each."""
+"""The same workloads on Handrail: embedded broker, one coordinator, the agents of `bench.chain` in one process each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ENDS = (
 
 
 class Hybrid:
-    """Begins flows as the coordinator's `StartFlow` does, sees them end, and approves over gRPC."""
+    """Starts flows as the coordinator's `StartFlow` does, sees them end, and approves over gRPC."""
 
     name = "handrail"
 
@@ -45,7 +45,7 @@ class Hybrid:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Connect, and follow the ends through a consumer of our own."""
+        """Connects, and watches for the ends of flows through a consumer of its own."""
         stack = self._stack
         settings = BusSettings(
             servers=(stack.nats_url,), name=COORDINATOR, user=COORDINATOR, password=stack.broker.password(COORDINATOR)
@@ -69,7 +69,7 @@ class Hybrid:
         self._approvals = ApprovalServiceStub(self._channel)
 
     def begin(self, work: str) -> str:
-        """Begin a flow."""
+        """Starts a flow."""
         flow_id = f"{next(self._names):032x}"
         event_id = ids.start_id(flow_id)
         address = Address(work, flow_id, Kind.EVENT, COORDINATOR, event_id, ChargebackReceived.DESCRIPTOR.full_name)
@@ -86,13 +86,13 @@ class Hybrid:
         return flow_id
 
     def processes(self) -> Iterable[int]:
-        """Server, coordinator and agents."""
+        """The processes of the server, the coordinator and the agents."""
         stack = self._stack
         children = (stack.broker.child, stack.coordinator, *stack.agents.values())
         return [child.pid for child in children if child.pid]
 
     async def close(self) -> None:
-        """Disconnect; the stack is ended by whoever started it."""
+        """Disconnects. Whoever started the stack stops it."""
         await self._pull.stop()
         await self._channel.close(None)
         await self._bus.close()

@@ -1,4 +1,4 @@
-"""A closed loop: a fixed number of flows in flight; each end begins the next."""
+"""A closed loop: a fixed number of flows in flight; each flow that ends starts the next."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Protocol
 from bench.meter import cpu_seconds
 
 RAMP = 1.0
-"""Seconds at the start that the rate leaves out."""
+"""Seconds of warm-up, excluded from the rate."""
 
 DRAIN = 30.0
-"""Seconds that flows begun within the window may take to end after it; later ones count as lost."""
+"""Seconds that flows started within the window have to end after it; later ones count as lost."""
 
 
 class Contender(Protocol):
-    """Something that runs flows. `begin` returns a flow's name; `on_end` is called with it when the flow has ended."""
+    """A system that runs flows. `begin` returns a flow's name; `on_end` is called with it when the flow ends."""
 
     name: str
     on_end: Callable[[str], None]
 
     def begin(self, work: str) -> str:
-        """Begin a flow of this work."""
+        """Starts a flow of this workload."""
 
     def processes(self) -> Iterable[int]:
-        """The processes that do the work, without the client."""
+        """The processes of the system, without the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Figures:
 
 
 async def closed_loop(contender: Contender, work: str, *, in_flight: int, seconds: float) -> Figures:
-    """Run one work; AssertionError where a flow does not end."""
+    """Runs one workload. Raises AssertionError if a flow does not end."""
     running: dict[str, float] = {}
     ends: list[tuple[float, float]] = []
     drained = asyncio.Event()

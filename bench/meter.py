@@ -1,4 +1,4 @@
-"""What process trees cost: CPU seconds from /proc, children that have ended included."""
+"""CPU seconds of process trees, from /proc, including ended children."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(roots: Iterable[int]) -> float:
-    """User and system time of these processes and all below them."""
+    """User and system time of these processes and all their descendants."""
     children = _children()
     pending, total = list(roots), 0
     while pending:
@@ -29,7 +29,7 @@ def _children() -> defaultdict[int, list[int]]:
 
 
 def _stat(process: int) -> list[bytes]:
-    """The fields behind the command's name; empty where the process is gone."""
+    """The fields of /proc/PID/stat after the command name; empty if the process has ended."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()

@@ -1,7 +1,7 @@
-"""`python bench/replay.py`: flows per second of a what-if on recorded refunds, over a real broker and a real channel.
+"""`python bench/replay.py`: flows per second of a what-if on recorded refunds, over a real broker and a gRPC channel.
 
-The refunds are recorded first, all interleaved, then a coordinator that does nothing else replays them. Machines are
-shared and noisy: the best of the rounds says most.
+The refunds are recorded first, all interleaved; then a coordinator replays them and does nothing else. Shared machines
+are noisy: the best round is the most telling.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support.recorded_refunds import record, refund_template
 
 
 def main() -> int:
-    """Run the benchmark and print a line for each round."""
+    """Runs the benchmark and prints a line for each round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flows", type=int, default=20_000, help="recorded refunds (default 20000)")
     parser.add_argument("--rounds", type=int, default=3, help="replays (default 3)")

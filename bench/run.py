@@ -1,7 +1,7 @@
-"""`make bench`: Handrail beside the bare three-hop chain on nats-py, taking turns in one run.
+"""`make bench`: Handrail and the bare three-hop chain on nats-py, taking turns in one run.
 
-Works: W1 happy (three steps), W2 compensated (the third step fails for good, two undos), W3 approval (one step and a
-person's yes, given 100 ms after it was asked for). Machines are shared and noisy: read the ratios, not the rates.
+Workloads: W1 happy (three steps), W2 compensated (the third step fails for good, two undos), W3 approval (one step, and
+a person approves 100 ms after the request). Shared machines are noisy: read the ratios, not the rates.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from handrail.cli.dev.processes import free_port
 from handrail.cli.dev.stack import DevOptions, DevStack
 
 PARK = 0.1
-"""Seconds that a flow of W3 waits before its yes."""
+"""Seconds between the request and the approval in W3."""
 
 WORKS = {"happy": ("W1", 500), "compensated": ("W2", 100), "approved": ("W3", 100)}
-"""Work -> its name among the peers' benchmarks, and flows in flight."""
+"""Maps a workload to its name in comparisons with other systems, and the number of flows in flight."""
 
 WARM_UP = 2.0
 
 
 def main() -> int:
-    """Run the benchmark and print its table."""
+    """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (default 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a turn (default 5)")
-    parser.add_argument("--works", default=",".join(WORKS), help="of happy,compensated,approved (default all)")
-    parser.add_argument("--sync-always", action="store_true", help="nothing is acknowledged before it is on disk")
+    parser.add_argument("--works", default=",".join(WORKS), help="some of happy,compensated,approved (default all)")
+    parser.add_argument("--sync-always", action="store_true", help="sync messages to disk before the acknowledgement")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         package = load_package("bench.chain")

@@ -1,5 +1,4 @@
-"""Agents on Handrail that do next to nothing, so that what is measured is Handrail: happy, compensated,
-approved."""
+"""Agents that do almost nothing, so that the benchmark measures Handrail: happy, compensated, approved."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The agents: each answers with about 200 bytes and touches nothing."""
+"""The agents: each answers with about 200 bytes and has no effects."""
 
 from google.type.money_pb2 import Money
 
@@ -65,7 +65,7 @@ async def unenriched(event: RefundPaid) -> None:
 
 @notify.on(RefundPaid)
 async def notified(event: RefundPaid, ctx: Context) -> CustomerNotified:
-    """The third step; of the compensated flow, it fails."""
+    """The third step; it fails in the compensated flow."""
     if ctx.flow_type == "compensated":
         raise NonRetryable("as planned")
     return CustomerNotified(chargeback_id=event.chargeback_id, outcome=OUTCOME_REFUNDED, message_id="m" * 120)

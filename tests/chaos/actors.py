@@ -1,4 +1,4 @@
-"""Agents that follow a script, as simple as an agent can be: they look at the flow and answer what is owed."""
+"""Scripted agents, as simple as possible: they read the flow and answer the pending steps."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from handrail.v1.failure_pb2 import StepFailed, StepNotStarted
 from handrail.v1.template_pb2 import EFFECT_NONE
 
 Answer = Callable[[StepRun], Message | None]
-"""What an agent answers to an attempt: an outcome, a StepFailed, or None for silence."""
+"""An agent's answer to an attempt: an outcome, a StepFailed, or None for silence."""
 
 UndoAnswer = Callable[[Effect], Message]
 
 
 @dataclass
 class Script:
-    """What the agents of one story do. Steps not named answer with `default`."""
+    """The answers of one story's agents. Steps not listed answer with `default`."""
 
     steps: dict[str, Answer]
     undo: UndoAnswer
     effects: Counter[str] = field(default_factory=Counter)
-    """How often each effect was had, by idempotency key; the handlers are as idempotent as a user's should be."""
+    """Counts effects by idempotency key. The handlers are idempotent, as those of users should be."""
 
     undone: set[str] = field(default_factory=set)
 
 
 class Agents:
-    """All agents at once: they look at the flow and answer what is owed, once per attempt."""
+    """All agents in one: they read the flow and answer each pending attempt once."""
 
     def __init__(self, bus: Bus, store: FlowStore, script: Script) -> None:
         self._bus = bus

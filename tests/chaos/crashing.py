@@ -1,4 +1,4 @@
-"""A coordinator process that exits hard after its n-th broker call; forked from a server that has imported
+"""A coordinator process that exits hard after its n-th broker call. It is forked from a process that has imported
 everything."""
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _NOT_COUNTED = (
     "$JS.API.CONSUMER.MSG.NEXT.",
     "$JS.API.DIRECT.GET.TEMPLATE",
 )
-"""Calls that come by the clock, not by the operation."""
+"""Calls that depend on the clock, not on the operation."""
 
 
 def context() -> ForkServerContext:
-    """Processes that start in milliseconds: the server that forks them has imported this module."""
+    """Starts processes in milliseconds: the fork server has imported this module."""
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload([__name__])
     return forkserver
@@ -55,7 +55,7 @@ class CoordinatorProcess:
         theirs.close()
 
     async def begin_again(self, port: int) -> None:
-        """Another coordinator takes the place of one that crashed; it does not crash, and its calls are not counted."""
+        """Replaces a crashed coordinator with one that does not crash and does not count its calls."""
         self._uncounted = context().Value("i", 0)
         self._begin(port, None, self._uncounted)
         await self.ready()
@@ -66,7 +66,7 @@ class CoordinatorProcess:
         return int(self._calls.value)
 
     async def ready(self) -> int:
-        """The port it listens on, as soon as it serves; AssertionError where it ends before."""
+        """Waits until it serves and returns its port. Raises AssertionError if it ends before."""
         loop = asyncio.get_running_loop()
         try:
             return int(await loop.run_in_executor(None, self._pipe.recv))
@@ -74,7 +74,7 @@ class CoordinatorProcess:
             raise AssertionError(f"the coordinator ended with {self.process.exitcode} before it was ready") from None
 
     async def ended(self) -> int:
-        """Its exit code, when it has ended."""
+        """Its exit code, once it has ended."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         loop.add_reader(self.process.sentinel, ended.set)
@@ -87,7 +87,7 @@ class CoordinatorProcess:
         return self.process.exitcode
 
     async def stop(self) -> None:
-        """End it in order."""
+        """Stops it gracefully."""
         if self.process.is_alive():
             self.process.terminate()
         await self.ended()
@@ -134,6 +134,6 @@ def _count_calls(calls: object, crash_after: int | None) -> None:
 
 
 async def _die(connection: Connection) -> None:
-    """Exit once the broker has the last call: no handler, no buffer, no goodbye."""
+    """Exits as soon as the broker has the last call, without handlers, flushes or a goodbye."""
     await connection.flush(timedelta(seconds=5))
     os._exit(CRASHED)

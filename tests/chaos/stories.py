@@ -1,4 +1,4 @@
-"""The operations of the coordinator, each as one small story: what agents answer, what a person does, how it must
+"""The operations of the coordinator, each as a small story: what agents answer, what a person does, and how it must
 end."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from handrail.v1.flow_service_pb2_grpc import FlowServiceAsyncStub
 
 Call = Awaitable[object]
-"""A call that is under way."""
+"""A pending call."""
 
 TEMPLATE = """
 name: {name}
@@ -65,7 +65,7 @@ _SMALL, _FREE, _GATED = 500, 1500, 2500
 
 @dataclass
 class People:
-    """gRPC clients of people, with their tokens, on a channel that outlives the coordinator."""
+    """People's gRPC clients with tokens, on a channel that outlives the coordinator."""
 
     channel: grpc.aio.Channel
     token: Callable[[str, str], str]
@@ -85,7 +85,7 @@ class People:
 
 @dataclass(frozen=True)
 class Act:
-    """Something a person does once the flow is ready for it, exactly once."""
+    """An action that a person takes exactly once, when the flow is ready for it."""
 
     when: Callable[[Flow], bool]
     do: Callable[[People, Flow], Call]
@@ -106,7 +106,7 @@ class Story:
     undo: Callable[[Effect], Message] | None = None
     acts: tuple[Act, ...] = ()
     other: dict[str, str] | None = None
-    """How version 2 differs, where there is one."""
+    """How version 2 differs, if there is one."""
 
     def templates(self) -> list[str]:
         """The versions of the flow type's template, as YAML; flows begin with the first."""
@@ -130,7 +130,7 @@ class Story:
         return payments.ChargebackReceived(chargeback_id=self.name, account_id="a", amount=_money(self.amount))
 
     def script(self) -> Script:
-        """What its agents do."""
+        """The script of its agents."""
         return Script(
             steps={
                 "enrich": self.enrich or (lambda run: _enriched(self.name, self.risk, self.amount)),

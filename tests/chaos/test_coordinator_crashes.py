@@ -48,20 +48,20 @@ MESSAGES = (
 )
 
 PARTS = 3
-"""`make test` runs one part a day, CI all of them; `CRASH_PARTS=0,1,2` chooses."""
+"""`make test` runs one part per day, CI all of them; `CRASH_PARTS=0,1,2` selects parts."""
 
 RECORDINGS = 3
-"""Runs without a crash that say how many calls an operation takes."""
+"""Runs without a crash that count the calls of an operation."""
 
 TRIES = 5
-"""How often a crash point is tried that a run did not reach."""
+"""How often a crash point is tried again if a run did not reach it."""
 
 REACHED = 0.8
-"""The share of the recorded calls that later runs have to reach: a busy machine makes more calls while it is
-recorded."""
+"""The share of the recorded calls that later runs have to reach: on a busy machine the recorded run makes extra
+calls."""
 
 PATIENCE = 2 * waiting.PATIENCE
-"""Seconds that one flow may take to its end before it counts as stuck."""
+"""Seconds after which a flow counts as stuck."""
 
 _RECORDED_BEFORE_THE_CRASH = (
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -73,7 +73,7 @@ _RECORDED_BEFORE_THE_CRASH = (
 
 @dataclass(frozen=True)
 class End:
-    """How a flow ended, as far as a crash must not change it."""
+    """The parts of a flow's end that a crash must not change."""
 
     status: str
     facts: tuple[str, ...]
@@ -84,7 +84,7 @@ class End:
 
 @dataclass
 class Stage:
-    """A server with the story's template on it, and everything that outlives a coordinator."""
+    """A server with the story's template, and everything that outlives a coordinator."""
 
     server: NatsServer
     bus: NatsBus
@@ -92,7 +92,7 @@ class Stage:
     keys: KeyFiles
 
     async def play(self, story: Story, *, crash_after: int | None) -> tuple[End, int, bool]:
-        """Play a story in a flow of its own: how it ended, the coordinator's broker calls, and whether it crashed."""
+        """Plays a story in a new flow. Returns how it ended, the coordinator's broker calls, and whether it crashed."""
         coordinator = CoordinatorProcess(self.server.url, self.keys.public, crash_after=crash_after)
         port = await coordinator.ready()
         script = story.script()
@@ -177,7 +177,7 @@ async def _put(stage: Stage, story: Story) -> None:
         template = Template.compile(load_yaml(text), Contracts.from_messages(MESSAGES))
         await stage.store.catalog.put(stored(template))
     await durables.ensure_durables(stage.bus, stage.store.catalog.all())
-    # Half a minute until a lost delivery comes again is right for people, not for hundreds of crashes.
+    # An ack wait of half a minute suits production, but not hundreds of crashes.
     for durable in COORDINATORS:
         await Mesh(stage.bus, stage.store.catalog).set_ack_wait(durable, timedelta(seconds=0.3))
 
@@ -189,7 +189,7 @@ async def test_p2_a_crash_after_any_broker_call_changes_no_end(story: Story, sta
     recorded = [await stage.play(story, crash_after=None) for _ in range(RECORDINGS)]
     expected = recorded[0][0]
     assert expected.status == FlowStatus.Name(story.ends)
-    # Messages that happen to come together save calls: only what every recording needed is sure to be reached.
+    # Messages that happen to arrive together save calls: only the calls of the shortest recording are sure.
     calls = min(calls for _, calls, _ in recorded)
     parts = _parts()
     points = [point for point in range(1, calls + 1) if point % PARTS in parts]
@@ -198,7 +198,7 @@ async def test_p2_a_crash_after_any_broker_call_changes_no_end(story: Story, sta
 
 
 async def _crash_and_compare(stage: Stage, story: Story, crash_after: int, expected: End) -> bool:
-    """Crash there and compare the ends; whether any of the tries came as far."""
+    """Crashes there and compares the ends. Returns whether any of the tries reached the point."""
     for _ in range(TRIES):
         end, calls, crashed = await stage.play(story, crash_after=crash_after)
         assert end == expected, f"{story.name}, crashed after call {crash_after}"
@@ -216,7 +216,7 @@ def _parts() -> set[int]:
 
 
 def _end(flow: Flow, had: Counter[str]) -> End:
-    # A vote that is cast again because the first answer got lost is void, and audited; nothing else may be.
+    # A vote repeated because its first answer was lost is void and audited; no other message may be void.
     assert not flow.divergences
     return End(
         FlowStatus.Name(status(flow)),

@@ -12,6 +12,7 @@ from handrail.analysis.compat.change import REMEDIES
 from handrail.cli.exit_codes import Exit
 from handrail.cli.main import parser
 from handrail.mesh import settings
+from handrail.mesh.setting import Setting
 from handrail.v1.decision_pb2 import Choice, EscalationCause
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.contract.source import ROOT
@@ -119,7 +120,7 @@ def test_its_make_targets_are_there(page: Path) -> None:
 
 @pages()
 def test_its_settings_are_there(page: Path) -> None:
-    known = {each.env for each in vars(settings).values() if isinstance(each, settings.Setting)}
+    known = {each.env for each in vars(settings).values() if isinstance(each, Setting)}
     for variable in SETTING.findall(page.read_text()):
         assert variable in known, f"{page.name} names {variable}"
 

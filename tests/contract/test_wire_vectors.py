@@ -12,7 +12,8 @@ from google.protobuf.json_format import ParseDict
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.streams.durables import DECIDE, TRACK, coordinator_filters
-from handrail.mesh.template.specs import Terms, rule_spec
+from handrail.mesh.template.compilation import rule_spec
+from handrail.mesh.template.terms import Terms
 from handrail.mesh.wire import ids, subjects
 from handrail.v1.event_pb2 import Event
 from handrail.v1.template_pb2 import Rule

@@ -211,7 +211,7 @@ async def test_a_broker_that_is_not_there_is_unavailable() -> None:
 
 
 async def test_a_subject_that_no_stream_takes_is_tried_until_the_timeout(bus: NatsBus) -> None:
-    with pytest.raises(BrokerUnavailable, match="no stream takes this subject"):
+    with pytest.raises(BrokerUnavailable, match="no stream has this subject"):
         await bus.publish("nowhere.at.all", b"", timeout=timedelta(milliseconds=300))
 
 

@@ -35,7 +35,7 @@ async def mesh(mesh: Mesh) -> Mesh:
 
 
 class House:
-    """A replica whose loops do not run: nobody but the sweep looks at a flow."""
+    """A replica without running loops: only the sweep looks at a flow."""
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
@@ -155,7 +155,7 @@ async def test_a_flow_that_cannot_be_attended_to_is_left_and_looked_at_again(
         assert await house.armed() == {another("two")}
     (trouble,) = house.replica.troubles
     assert trouble.about == flows.FLOW_ID
-    assert await house.sweep().sweep() == 1, "only the one that was left"
+    assert await house.sweep().sweep() == 1, "only the remaining flow"
     assert await house.armed() == {flows.FLOW_ID, another("two")}
     assert not list(house.replica.troubles)
 

@@ -1,7 +1,7 @@
 """Breaks each promise on purpose and requires that its tests turn red: `make mutants`, or ARGS='p3 p8' for some.
 
-Each patch in this folder is one mutant. What stands above its diff says which promise it breaks, how, and which tests
-have to notice. A mutant is applied to a copy of the work tree, never to the work tree itself.
+Each patch in this folder is one mutant. The header above its diff says which promise it breaks, how, and which tests
+must fail. A mutant is applied to a copy of the work tree, never to the work tree itself.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _TOUCHED = re.compile(r"^\+\+\+ b/(\S+)", re.MULTILINE)
 _RED = re.compile(r"^FAILED (\S+)", re.MULTILINE)
 
 _TESTS_FAILED = 1
-"""pytest's exit status when tests ran and some failed; others mean that the tests themselves are broken."""
+"""pytest's exit status if tests ran and some failed; any other means that the tests themselves are broken."""
 
 _SETTINGS = {"TEST_PATIENCE": "8", "CRASH_PARTS": "0,1,2"}
-"""Tests wait so many seconds for what a mutant may keep from ever coming, and try all crashes, not a part of them."""
+"""Tests wait only this many seconds, as a mutant may prevent the condition forever, and try all crash points."""
 
 _LIMIT = 180
-"""Seconds for the tests of one mutant."""
+"""Seconds that the tests of one mutant may take."""
 
 
 class MutantError(Exception):
-    """A patch that can't be used; the text says why."""
+    """A patch that can't be used. The text says why."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Mutant:
 
     @classmethod
     def read(cls, path: Path) -> Mutant:
-        """A patch with its header; MutantError where that is none."""
+        """Parses a patch and its header. Raises MutantError if the header is malformed."""
         text = path.read_text("utf-8")
         header = _HEADER.match(text)
         if header is None:
@@ -69,17 +69,17 @@ class Mutant:
         return cls(path, header["promise"], header["breaks"], tests, tuple(_TOUCHED.findall(text)))
 
     def complaint(self, folder: Path) -> str:
-        """Why it does not apply to the tree in `folder`; empty where it does."""
+        """Says why the patch does not apply to the tree in `folder`; empty if it does."""
         return _git(folder, "apply", "--check", str(self.path)).stderr.strip()
 
 
 def mutants() -> list[Mutant]:
-    """All of them, by name."""
+    """All mutants, by name."""
     return [Mutant.read(path) for path in sorted(PATCHES.glob("*.patch"))]
 
 
 class Verdict(Enum):
-    """What became of a mutant."""
+    """The result of a mutant's tests."""
 
     KILLED = "killed"
     SURVIVED = "SURVIVED"
@@ -88,7 +88,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Result:
-    """A verdict, and why: the test that turned red, or what went wrong."""
+    """A verdict with its reason: the test that failed, or what went wrong."""
 
     verdict: Verdict
     why: str
@@ -97,7 +97,7 @@ class Result:
 
 
 class Scratch:
-    """A copy of the work tree. Python takes the code of tests run in it from there, whatever is installed."""
+    """A copy of the work tree. Tests run in it import the code of the copy, not the installed one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -110,17 +110,17 @@ class Scratch:
         self._changes = 0
 
     def check_imports(self, touched: Iterable[str]) -> None:
-        """MutantError where Python would not take a touched module from here, which no mutant would survive."""
+        """Raises MutantError if Python would import a touched module from elsewhere."""
         modules = [module for path in touched if (module := self._module(path))]
         show = "import importlib, sys\nfor name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
         done = self._run([sys.executable, "-c", show, *modules])
         files = done.stdout.split()
         elsewhere = [file for file in files if not Path(file).is_relative_to(self.folder)]
         if done.returncode or len(files) != len(modules) or elsewhere:
-            raise MutantError(f"the code that would run is not the copy's: {elsewhere or done.stderr}")
+            raise MutantError(f"Python would not import the copy's code: {elsewhere or done.stderr}")
 
     def test(self, tests: Sequence[str], mutant: Mutant | None = None) -> Result:
-        """Run tests, with a mutant in the code or without; the copy is as it was afterwards."""
+        """Runs tests with or without a mutant applied, and restores the copy afterwards."""
         began = time.monotonic()
         if mutant is not None and (complaint := self._apply(mutant)):
             return Result(Verdict.BROKEN, f"the patch no longer applies: {complaint.splitlines()[0]}", 0)
@@ -142,7 +142,7 @@ class Scratch:
     def _apply(self, mutant: Mutant, *options: str) -> str:
         done = _git(self.folder, "apply", *options, str(mutant.path))
         for name in mutant.touched:
-            # Compiled code is told from its source by size and seconds: no two versions may have the same.
+            # Python recognises stale bytecode by the source's size and time in seconds: no two versions may share both.
             self._changes += 1
             os.utime(self.folder / name, (self._changes, self._changes))
         return done.stderr if done.returncode else ""
@@ -161,7 +161,7 @@ class Scratch:
         )
 
     def _module(self, path: str) -> str:
-        """The module of a touched file; empty where it is none."""
+        """The module of a touched file; empty if it is not a module."""
         root = next((root for root in self._roots if path.startswith(f"{root}/")), None)
         return (
             path.removeprefix(f"{root}/").removesuffix(".py").replace("/", ".") if root and path.endswith(".py") else ""
@@ -169,7 +169,7 @@ class Scratch:
 
 
 def hunt(chosen: Sequence[Mutant], *, jobs: int) -> bool:
-    """Test every mutant and print a table; whether all were killed."""
+    """Tests every mutant and prints a table. Returns whether all were killed."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(jobs) as pool:
         idle: SimpleQueue[Scratch] = SimpleQueue()
         for number in range(jobs):
@@ -196,17 +196,17 @@ def hunt(chosen: Sequence[Mutant], *, jobs: int) -> bool:
                 print(_indented(result.output))
         sane = unbroken.result()
     if sane.verdict is not Verdict.SURVIVED:
-        print(f"Without any mutant the tests are not green either: {sane.why}\n{_indented(sane.output)}")
+        print(f"The tests fail without any mutant, too: {sane.why}\n{_indented(sane.output)}")
         return False
     killed = sum(result.verdict is Verdict.KILLED for result in results)
-    print(f"{killed} of {len(results)} mutants killed; without any the same tests are green ({sane.seconds:.0f} s)")
+    print(f"{killed} of {len(results)} mutants killed; the same tests pass without a mutant ({sane.seconds:.0f} s)")
     return killed == len(results)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0: all killed; 1: one was not; 2: one can't be used."""
+    """Returns 0 if all were killed, 1 if one survived, 2 if one can't be used."""
     parser = argparse.ArgumentParser(description="Break each promise on purpose: its tests have to turn red.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="beginnings of the names of the patches to try; all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="patches to try, by the start of their names; all")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="how many to try at a time")
     given = parser.parse_args(arguments)
     try:
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # In a copy that lies within another work tree git must not look at that one.
+    # If the copy lies within another work tree, git must ignore that one.
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
     return subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 

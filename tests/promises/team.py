@@ -92,7 +92,7 @@ def granted(event: ChargebackEnriched) -> SmallRefundGranted | LargeRefundGrante
 
 
 class Team:
-    """All agents of the refund, good citizens. A test replaces the method whose step is to go wrong."""
+    """All agents of the refund, behaving well. A test replaces the method of the step that has to fail."""
 
     def __init__(self) -> None:
         self.book = Book()

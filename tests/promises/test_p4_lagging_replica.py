@@ -49,7 +49,7 @@ async def test_p4_what_a_replica_has_not_got_yet_is_waited_for(tmp_path: Path) -
             sequence = await writer.publish(entry.address.subject, entry.body)
             assert {len(page.messages) for page in await believing(reader)} == {1}, "it answers with what it has"
             knowing = (store.read("refund", flows.FLOW_ID, at_least=sequence, timeout=SOON) for _ in range(READS))
-            assert await answered(knowing) == [], "who knows of more takes none of that for an answer"
+            assert await answered(knowing) == [], "a reader that knows of more accepts no such answer"
 
             waiting = asyncio.create_task(store.read("refund", flows.FLOW_ID, at_least=sequence))
             wires.release()

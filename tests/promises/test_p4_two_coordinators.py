@@ -26,7 +26,8 @@ from handrail.mesh.flow import Flow, ProposalState, RunState, StepRun
 from handrail.mesh.fold import begin, evolve, fold, is_final, status
 from handrail.mesh.streams import FLOW, ensure_streams, start_flow
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.flow_store import FlowStore, History
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.history import History
 from handrail.mesh.wire.envelope import Entry, Recorded, pack
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.approval_service_pb2 import (

@@ -61,7 +61,7 @@ def no_amount() -> ChargebackReceived:
 
 
 def no_address(*, units: int = SMALL) -> ChargebackEnriched:
-    """An enriched chargeback whose e-mail address is none."""
+    """An enriched chargeback with an invalid e-mail address."""
     return ChargebackEnriched(
         chargeback_id="cb-1", account_id="acc-1", amount=money(units), risk=Risk.RISK_LOW, email="nobody"
     )

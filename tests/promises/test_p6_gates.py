@@ -184,7 +184,7 @@ def paid() -> RefundPaid:
 
 @pytest.fixture
 async def careless(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[House]:
-    """An installation whose broker lets everybody say everything."""
+    """An installation with a broker that grants everybody everything."""
     async with AsyncExitStack() as stack:
         house = House(nats_server, tmp_path, template(REFUND), stack)
         await house.prepare()

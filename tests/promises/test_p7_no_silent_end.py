@@ -213,7 +213,7 @@ async def test_p7_a_handler_that_kills_its_process_each_time_becomes_a_failure_w
         assert opened.step == "pay"
         [pay] = [run for run in flow.step_runs if run.step == "pay"]
         assert pay.status == StepRunStatus.STEP_RUN_STATUS_FAILED
-        assert pay.last_error.startswith("Poison: its handler was begun again and again")
+        assert pay.last_error.startswith("Poison: its handler was started repeatedly")
         assert [process.poll() for process in processes].count(None) == 1, "four deaths, and one in the second attempt"
         # With the fault gone a person has the ledger look again: it pays under its key, and the payment is undone.
         crashes.write_text("")

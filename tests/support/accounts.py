@@ -1,4 +1,4 @@
-"""Servers that run on the permissions which Handrail generates: every agent, the coordinator and people as users."""
+"""Servers with the permissions that Handrail generates: every agent, the coordinator and people are users."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.nats_server import NatsServer, running_server
 
 
 def asked_and_granted(*more: Step, version: int = 1) -> FlowTemplate:
-    """A template as far as permissions read it: `desk` asks, `refunds` grants; `more` are further steps."""
+    """A template with the parts that permissions depend on: `desk` asks, `refunds` grants; `more` are further steps."""
     grant = Step(name="grant", agent="refunds", after=["shop.v1.Asked"], emits=["shop.v1.Granted"])
     return FlowTemplate(
         name="refund",
@@ -35,17 +35,17 @@ def configuration(*templates: FlowTemplate) -> str:
 
 
 def as_user(server: NatsServer, user: str) -> BusSettings:
-    """How this user connects."""
+    """The connection settings of this user."""
     return server.settings(user, user=user, password=password(user))
 
 
 async def connect(server: NatsServer, user: str) -> NatsBus:
-    """A bus of this user's."""
+    """A bus connected as this user."""
     return await NatsBus.connect(as_user(server, user))
 
 
 @contextmanager
 def guarded_server(folder: Path, *templates: FlowTemplate, extra: str = "") -> Iterator[NatsServer]:
-    """A server that runs on the permissions of these templates, for as long as the block runs."""
+    """Runs a server with the permissions of these templates while the block runs."""
     with running_server(folder, accounts=configuration(*templates), extra=extra) as server:
         yield server

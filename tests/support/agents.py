@@ -1,4 +1,4 @@
-"""Agents and templates made up for tests of the SDK, with the demo's contracts."""
+"""Agents and templates for tests of the SDK, with the demo's contracts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from google.type.money_pb2 import Money
 from handrail.agents import Agent, Context
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.template import Template, load_yaml
+from handrail.testing import FlowView, World
 from payments.v1.payments_pb2 import (
     ChargebackEnriched,
     ChargebackReceived,
@@ -77,12 +78,12 @@ def template(text: str = CHAIN, *changes: tuple[str, str]) -> Template:
 
 
 def received(chargeback_id: str = "cb-1") -> ChargebackReceived:
-    """What begins a flow."""
+    """The first event of a flow."""
     return ChargebackReceived(chargeback_id=chargeback_id, account_id="acc-1", amount=AMOUNT)
 
 
 def enriched(chargeback_id: str = "cb-1") -> ChargebackEnriched:
-    """What the first step answers."""
+    """The answer of the first step."""
     return ChargebackEnriched(
         chargeback_id=chargeback_id,
         account_id="acc-1",
@@ -93,7 +94,7 @@ def enriched(chargeback_id: str = "cb-1") -> ChargebackEnriched:
 
 
 def paid(transfer_id: str = "t-1", chargeback_id: str = "cb-1") -> RefundPaid:
-    """What the second step answers."""
+    """The answer of the second step."""
     return RefundPaid(
         chargeback_id=chargeback_id,
         account_id="acc-1",
@@ -104,12 +105,12 @@ def paid(transfer_id: str = "t-1", chargeback_id: str = "cb-1") -> RefundPaid:
 
 
 def notified(chargeback_id: str = "cb-1") -> CustomerNotified:
-    """What the third step answers."""
+    """The answer of the third step."""
     return CustomerNotified(chargeback_id=chargeback_id, outcome=Outcome.OUTCOME_REFUNDED, message_id="m-1")
 
 
 class Book:
-    """Where money really moves, once per key; remembers how often each key was used."""
+    """A ledger that moves money once per key and counts how often each key was used."""
 
     def __init__(self) -> None:
         self.balance = 0
@@ -117,7 +118,7 @@ class Book:
         self._moved: set[str] = set()
 
     def move(self, key: str, amount: int) -> None:
-        """Move an amount, unless the key was used."""
+        """Moves an amount unless the key was used before."""
         self.calls.append(key)
         if key not in self._moved:
             self._moved.add(key)
@@ -125,7 +126,7 @@ class Book:
 
 
 class Chain:
-    """The three agents of CHAIN, their book and their outbox; all good citizens."""
+    """The three agents of CHAIN, their ledger and their outbox; all behave well."""
 
     def __init__(self) -> None:
         self.book = Book()
@@ -157,5 +158,10 @@ class Chain:
 
     @property
     def agents(self) -> tuple[Agent, Agent, Agent]:
-        """All three."""
+        """All three agents."""
         return (self.enrichment, self.ledger, self.notification)
+
+
+async def begun(world: World) -> FlowView:
+    """Starts a refund as the agent detection."""
+    return await world.start("refund", received(), by="detection")

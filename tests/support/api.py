@@ -1,4 +1,4 @@
-"""A coordinator with its gRPC face, for tests: real server, real channels, tokens for whom they are needed, grpcurl."""
+"""A coordinator with its gRPC API for tests: real server, real channels, tokens, grpcurl."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from tests.support.coordinator import running
 GRPCURL = Path(sys.executable).with_name("grpcurl")
 
 EOF: object = grpc.aio.EOF  # type: ignore[attr-defined]
-"""What reading from a stream gives at its end."""
+"""The value that reading from a stream returns at its end."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a caller was told instead of an answer."""
+    """A refused call, as the caller saw it."""
 
     code: grpc.StatusCode
     status: Status
 
     def detail(self, message_class: type[Any]) -> Any:
-        """The one detail of this class; AssertionError where there is none, or more than one."""
+        """The only detail of this class. Raises AssertionError unless there is exactly one."""
         name = message_class.DESCRIPTOR.full_name
         found = [detail for detail in self.status.details if detail.TypeName() == name]
         assert len(found) == 1, f"{len(found)} details {name} in {self.status}"
@@ -60,7 +60,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Ran:
-    """What grpcurl printed, and its exit code."""
+    """The output of grpcurl, and its exit code."""
 
     code: int
     out: str
@@ -69,7 +69,7 @@ class Ran:
 
 @dataclass
 class Api:
-    """A running coordinator and ways to call it."""
+    """A running coordinator, and helpers to call it."""
 
     replica: Replica
     server: Server
@@ -91,7 +91,7 @@ class Api:
         return rpc(request, **options)
 
     async def grpcurl(self, *arguments: str, token: str = "", data: Any = None) -> Ran:
-        """Run grpcurl; `data` goes to its standard input as JSON."""
+        """Runs grpcurl; `data` goes to its standard input as JSON."""
         header = ["-H", f"authorization: Bearer {token}"] if token else []
         given = ["-d", "@"] if data is not None else []
         process = await asyncio.create_subprocess_exec(
@@ -108,7 +108,7 @@ def bearer(token: str) -> Sequence[tuple[str, str]]:
 
 
 async def refused(call: Any) -> Refusal:
-    """The refusal of a call; AssertionError where it is answered."""
+    """The refusal of a call. Raises AssertionError if the call succeeds."""
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
@@ -128,9 +128,10 @@ async def running_api(
     decides: bool = True,
     **settings: Any,
 ) -> AsyncIterator[Api]:
-    """A coordinator on `bus` for as long as the block runs: it decides, and it serves. Several need a `holder` each;
-    its keys are in `folder`, which they may share. `replicas` are those of the streams. Where it
-    does not decide, it only serves.
+    """Runs a coordinator on `bus` while the block runs. It serves and, unless told otherwise, decides.
+
+    Several coordinators need a `holder` each, and may share `folder`, which has the keys. `replicas` are those of the
+    streams.
     """
     keys = ensure_keys(folder / "keys")
     replica = Replica(bus, holder=holder, lease_ttl=timedelta(seconds=2))

@@ -1,7 +1,7 @@
-"""The agents of CHAIN for worker processes of their own; what they do goes into the folder that CHAIN_FOLDER names.
+"""The agents of CHAIN, for workers in their own processes. They record what they do in the folder CHAIN_FOLDER.
 
-`ledger` kills its own process as often as the file `kills` there says, right after it has moved the money; and each
-time for the chargebacks that the file `guilty` names, while others are at work beside it.
+`ledger` kills its own process right after it has moved the money, as often as the file `kills` says. For the
+chargebacks in the file `guilty` it does so every time, while other handlers run beside it.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ stuck = Agent("enrichment", grace=timedelta(milliseconds=200))
 
 
 def folder() -> Path:
-    """Where the agents leave their traces."""
+    """The folder with the agents' records."""
     return Path(os.environ["CHAIN_FOLDER"])
 
 
 def note(name: str, line: str) -> None:
-    """Append a line to a file in one write, so that it is there whatever happens to the process then."""
+    """Appends a line to a file in one write, so that it survives the death of the process."""
     with (folder() / name).open("a") as file:
         file.write(f"{line}\n")
 
 
 @detection.source
 async def feed() -> None:
-    """Begin a flow for each line of the file `chargebacks`."""
+    """Starts a flow for each line of the file `chargebacks`."""
     note("sources", str(os.getpid()))
     for line in (folder() / "chargebacks").read_text().split():
         await detection.start_flow("refund", received(line), key=line)
@@ -52,14 +52,14 @@ async def feed() -> None:
 
 @enrichment.on(ChargebackReceived)
 async def enrich(event: ChargebackReceived) -> ChargebackEnriched:
-    """Look the customer up."""
+    """Looks up the customer."""
     note("workers", str(os.getpid()))
     return enriched(event.chargeback_id)
 
 
 @stuck.on(ChargebackReceived)
 def never_end(event: ChargebackReceived) -> ChargebackEnriched:
-    """Wait for what does not come."""
+    """Waits for something that never happens."""
     note("stuck", str(os.getpid()))
     threading.Event().wait()
     raise AssertionError("unreachable")
@@ -67,14 +67,14 @@ def never_end(event: ChargebackReceived) -> ChargebackEnriched:
 
 @ledger.on(ChargebackEnriched)
 def pay(event: ChargebackEnriched, ctx: Context) -> RefundPaid:
-    """Move the money, then die if a death is left."""
+    """Moves the money, then kills the process if a kill is left."""
     note("payments", ctx.idempotency_key)
     guilty = folder() / "guilty"
     if guilty.exists():
         note("begun", f"{event.chargeback_id}@{os.getpid()}")
         if event.chargeback_id in guilty.read_text().split():
             time.sleep(0.1)
-            # The status with which an agent ends that does not fit its templates: from a handler it means nothing.
+            # The status of an agent that does not fit its templates. From a handler it means nothing.
             os._exit(2)
         time.sleep(0.4)
     kills = folder() / "kills"
@@ -87,7 +87,7 @@ def pay(event: ChargebackEnriched, ctx: Context) -> RefundPaid:
 
 @ledger.undoes(RefundPaid)
 def take_back(event: RefundPaid, ctx: Context) -> RefundReversed:
-    """Move it back."""
+    """Moves the money back."""
     note("reversals", ctx.idempotency_key)
     return RefundReversed(
         chargeback_id=event.chargeback_id, transfer_id=event.transfer_id, reversal_id=ctx.idempotency_key
@@ -96,5 +96,5 @@ def take_back(event: RefundPaid, ctx: Context) -> RefundReversed:
 
 @notification.on(RefundPaid)
 async def notify(event: RefundPaid) -> CustomerNotified:
-    """Tell the customer."""
+    """Notifies the customer."""
     return notified(event.chargeback_id)

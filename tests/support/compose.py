@@ -1,4 +1,4 @@
-"""docker-compose.yml on a machine without Docker: its commands, with ports and paths of this machine."""
+"""Runs docker-compose.yml without Docker: its commands, with ports and paths of this machine."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SERVERS = ("nats1", "nats2", "nats3")
 
 
 def compose_file() -> dict[str, Any]:
-    """The file as it is committed."""
+    """The committed file."""
     loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
     return loaded
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A volume, and where a service sees it."""
+    """A volume, and its mount point in a service."""
 
     volume: str
     target: str
@@ -49,7 +49,7 @@ def mounts(service: Mapping[str, Any]) -> list[Mount]:
 
 
 class Compose:
-    """The services, each with the paths and addresses that stand for its own."""
+    """The services, with paths and addresses of this machine in place of their own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,7 +70,7 @@ class Compose:
         """A service's command for this machine."""
         words = [self._here(name, word) for word in self.services[name]["command"]]
         if words[0] == "sh":
-            # The script's paths are the container's: a copy gets ours.
+            # The script has paths of the container: a copy gets ours.
             script = Path(words[1])
             local = script.with_name(f"local-{script.name}")
             local.write_text(self._here(name, script.read_text("utf-8")))
@@ -80,7 +80,7 @@ class Compose:
         return [shutil.which(words[0], path=f"{BIN}:{os.environ['PATH']}") or words[0], *words[1:]]
 
     def health(self, name: str) -> list[str] | None:
-        """A service's health check for this machine; None where it has none."""
+        """A service's health check for this machine, or None."""
         check = self.services[name].get("healthcheck")
         if check is None:
             return None
@@ -89,7 +89,7 @@ class Compose:
         return [str(BIN / words[0]), *(self._here(name, word) for word in words[1:])]
 
     def environment(self, name: str, **more: str) -> dict[str, str]:
-        """A service's environment for this machine."""
+        """The environment of a service on this machine."""
         plain = {key: value for key, value in os.environ.items() if not key.startswith(("HANDRAIL_", "PAYMENTS_"))}
         given = self.services[name].get("environment", {})
         mine = {key: self._here(name, str(value)) for key, value in given.items()}
@@ -102,7 +102,7 @@ class Compose:
         return path
 
     def start(self, name: str, **environment: str) -> Child:
-        """Start a service; its output goes to `<name>.log`."""
+        """Starts a service; its output goes to `<name>.log`."""
         work = self.folder / "work" / name
         work.mkdir(parents=True, exist_ok=True)
         child = Child(
@@ -116,7 +116,7 @@ class Compose:
         return child
 
     def run(self, name: str, command: Sequence[str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a service, or another command in its place, to its end."""
+        """Runs a service, or another command in its place, until it ends."""
         words = self.command(name) if command is None else [self._here(name, word) for word in command]
         if words[0] == "handrail":
             words[0] = str(BIN / "handrail")
@@ -125,14 +125,14 @@ class Compose:
         )
 
     def is_healthy(self, name: str) -> bool:
-        """Whether its health check says so."""
+        """Whether its health check succeeds."""
         check = self.health(name)
         assert check is not None
         done = subprocess.run(check, env=self.environment(name), capture_output=True, timeout=60, check=False)
         return done.returncode == 0
 
     def _here(self, name: str, text: str) -> str:
-        """Text with the container's paths and addresses replaced by ours."""
+        """Replaces the container's paths and addresses in a text by ours."""
         for mount in mounts(self.services[name]):
             local = self._mounted(name, mount)
             text = re.sub(rf"(?<![\w/]){re.escape(mount.target)}(?![\w-])", str(local), text)
@@ -140,7 +140,7 @@ class Compose:
         return _ADDRESS.sub(lambda match: self._address(name, match), text)
 
     def _mounted(self, name: str, mount: Mount) -> Path:
-        """The volume's folder; one that is mounted within another volume, or within /etc, is linked there, too."""
+        """The folder of a volume. If the mount point is within another volume or /etc, it is linked there, too."""
         local = self.volume(mount.volume)
         outer = [each for each in mounts(self.services[name]) if mount.target.startswith(f"{each.target}/")]
         places = [self.volume(each.volume) / Path(mount.target).relative_to(each.target) for each in outer]

@@ -1,4 +1,4 @@
-"""A coordinator in this process, without its gRPC face."""
+"""A coordinator in this process, without its gRPC API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from handrail.mesh.bus import NatsBus
 
 @asynccontextmanager
 async def running(replica: Replica, *, is_killed: bool = False) -> AsyncIterator[None]:
-    """Let the replica decide while the block runs. One that is killed then says no farewell."""
+    """Lets the replica decide while the block runs. A killed replica does not sign off."""
     stopping = asyncio.Event()
     work = asyncio.create_task(replica.run(stopping))
     try:
@@ -29,7 +29,7 @@ async def running(replica: Replica, *, is_killed: bool = False) -> AsyncIterator
 
 @asynccontextmanager
 async def coordinating(bus: NatsBus, *, is_killed: bool = False, **options: Any) -> AsyncIterator[Replica]:
-    """A replica that decides on `bus` while the block runs; `options` are its own. Streams and durables are there."""
+    """Runs a replica on `bus` while the block runs, with these `options`. Streams and durables must exist."""
     replica = Replica(bus, **{"holder": "test", **options})
     await replica.prepare(replicas=1)
     async with running(replica, is_killed=is_killed):

@@ -24,7 +24,7 @@ _COMMAND_SECONDS = 60
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without settings that somebody may have put there."""
+    """The environment of this process without Handrail's settings."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("HANDRAIL_")}
     return {**plain, **more}
 
@@ -32,7 +32,7 @@ def environment(**more: str) -> dict[str, str]:
 def handrail(
     *arguments: str | Path, env: Mapping[str, str] | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, in this process: starting an interpreter takes longer than most commands."""
+    """Runs a command in this process: starting an interpreter takes longer than most commands."""
     words = list(map(str, arguments))
     out, err = StringIO(), StringIO()
     with (
@@ -49,7 +49,7 @@ def handrail(
 
 
 def handrail_process(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The same in a process of its own."""
+    """Runs a command in a process of its own."""
     return subprocess.run(
         [*HANDRAIL, *map(str, arguments)],
         env=environment(**(env or {})),
@@ -69,41 +69,41 @@ class Dev:
 
     @property
     def folder(self) -> Path:
-        """Where it keeps everything."""
+        """The folder with all its data."""
         return Path(self.ready["data"])
 
     @property
     def processes(self) -> set[int]:
-        """Its process and the children that it started."""
+        """Its process and the child processes."""
         return {self.process.pid, *self.ready["pids"].values()}
 
     def env(self, person: str) -> dict[str, str]:
-        """The environment in which commands call in this person's name."""
+        """The environment for commands that call as this person."""
         return {"HANDRAIL_ADDRESS": self.ready["address"], "HANDRAIL_TOKEN_FILE": self.ready["token_files"][person]}
 
     def run(self, person: str, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command in somebody's name."""
+        """Runs a command as this person."""
         return handrail(*arguments, env=self.env(person), stdin=stdin)
 
     def text(self, person: str, *arguments: str | Path) -> str:
-        """What a command prints; it has to succeed."""
+        """The output of a command, which has to succeed."""
         done = self.run(person, *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def json(self, person: str, *arguments: str | Path) -> Any:
-        """What a command prints with --output json; it has to succeed."""
+        """The output of a command with --output json; it has to succeed."""
         return json.loads(self.text(person, *arguments, "--output", "json"))
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Sends SIGTERM and returns the exit code."""
         self.process.terminate()
         return self.process.wait(60)
 
 
 @contextmanager
 def running_dev(folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Iterator[Dev]:
-    """`handrail dev` on free ports with its data in `folder`, for as long as the block runs."""
+    """Runs `handrail dev` on free ports with its data in `folder` while the block runs."""
     command = [
         *HANDRAIL,
         "dev",
@@ -137,7 +137,7 @@ def running_dev(folder: Path, *arguments: str | Path, env: Mapping[str, str] | N
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet waited for does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -158,7 +158,7 @@ def children(pid: int) -> dict[int, str]:
 
 
 def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 60) -> None:
-    """Wait for a condition; AssertionError with `what` was awaited where it does not come true."""
+    """Waits for a condition. Raises AssertionError with `what` was awaited if it does not become true."""
     deadline = monotonic() + seconds
     while not condition():
         assert monotonic() < deadline, f"in vain: {what}"
@@ -166,5 +166,5 @@ def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 60)
 
 
 def all_gone(pids: Sequence[int] | set[int]) -> bool:
-    """Whether none of these processes runs."""
+    """Whether all of these processes have ended."""
     return not any(is_alive(pid) for pid in pids)

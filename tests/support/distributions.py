@@ -1,4 +1,4 @@
-"""Python distributions that a test makes up: folders as an installer would have written them."""
+"""Python distributions made by tests: folders as an installer writes them."""
 
 import base64
 import hashlib
@@ -39,7 +39,7 @@ def install(
     wheel: str = PURE,
     record: str | None = None,
 ) -> Installed:
-    """Write a distribution; `also` goes to its metadata, and `record` replaces the RECORD that fits its files."""
+    """Writes a distribution. `also` is added to its metadata; `record` replaces the correct RECORD."""
     folder = f"{name.replace('-', '_')}-{version}.dist-info"
     if isinstance(metadata, str):
         metadata = (metadata.format(name=name, version=version) + also).encode()
@@ -54,7 +54,7 @@ def install(
 
 
 def at(site: Path, folder: str) -> Installed:
-    """The distribution whose metadata is in this folder."""
+    """The distribution with its metadata in this folder."""
     installed = Environment("made-up", site).at(folder)
     assert installed is not None, folder
     return installed

@@ -1,6 +1,6 @@
-"""What a fold came to, as text that is the same wherever and by whomever it was folded.
+"""The result of a fold as text, equal for equal results in any process.
 
-`python -m tests.support.fingerprint SERVER` folds every flow that a broker holds and prints what each came to.
+`python -m tests.support.fingerprint SERVER` folds every flow in a broker and prints the fingerprint of each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from handrail.v1.decision_pb2 import FlowStatus
 
 
 def fingerprint(flow: Flow) -> str:
-    """Everything in a flow, and the order of what has one."""
+    """Renders everything in a flow, and the order of ordered parts."""
     return json.dumps([FlowStatus.Name(status(flow)), _plain(flow)], indent=1)
 
 

@@ -1,5 +1,5 @@
-"""A small flow type for tests: a chargeback comes in, is enriched, and the customer is told. With the demo's
-contracts.
+"""A small flow type for tests, with the demo's contracts: a chargeback arrives, is enriched, and the customer is
+notified.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _AMOUNT = Money(currency_code="EUR", units=250)
 
 
 def received() -> ChargebackReceived:
-    """What begins a flow."""
+    """The data of the first event of a flow."""
     return ChargebackReceived(chargeback_id="cb-1", account_id="acc-1", amount=_AMOUNT)
 
 
 def enrichment(risk: Risk.ValueType = Risk.RISK_LOW) -> ChargebackEnriched:
-    """What the first step answers."""
+    """The answer of the first step."""
     return ChargebackEnriched(
         chargeback_id="cb-1", account_id="acc-1", amount=_AMOUNT, risk=risk, email="kim@example.com"
     )
 
 
 def told() -> CustomerNotified:
-    """What the second step answers."""
+    """The answer of the second step."""
     return CustomerNotified(chargeback_id="cb-1", outcome=Outcome.OUTCOME_REFUNDED, message_id="m-1")
 
 
@@ -63,8 +63,8 @@ def template(
     timeout: timedelta = timedelta(seconds=30),
     attempts: int = 0,
 ) -> Template:
-    """Two steps and `extra` ones; `gated` puts a gate of role finance, with a quorum of one, before the enriched
-    chargeback. `timeout` and `attempts` are those of the first step.
+    """Two steps, and the `extra` ones. `gated` adds a gate on the enriched chargeback, for the role finance, with a
+    quorum of one. `timeout` and `attempts` are those of the first step.
     """
     proto = FlowTemplate(
         name=name,
@@ -102,7 +102,7 @@ def template(
 
 
 def stored(template: Template) -> StoredTemplate:
-    """A template as it is put."""
+    """A template as PutTemplate stores it."""
     return StoredTemplate(
         template=template.proto, descriptors=template.descriptor_set, digest=template.digest, put_by="olga"
     )
@@ -130,7 +130,7 @@ def notified(flow_id: str = FLOW_ID, *, flow_type: str = "refund") -> Entry:
 def decision(
     message: Message, *, flow_id: str = FLOW_ID, flow_type: str = "refund", about: str = "", based_on: int = 0
 ) -> Entry:
-    """A decision of the coordinator's."""
+    """A decision by the coordinator."""
     name = message.DESCRIPTOR.full_name
     event_id = ids.decision_id(flow_id, name, about, based_on)
     address = Address(flow_type, flow_id, Kind.DECISION, COORDINATOR, event_id, name)

@@ -1,5 +1,5 @@
-"""What an agent can have the broker store: headers that look like the broker's own, and subjects that are no text; and
-what it can say to take the deliveries of others.
+"""Messages that an agent can publish to do harm: with headers that imitate the broker's, on malformed subjects, or as
+answers to deliveries of others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FORMS = {
     "empty": b"NATS/1.0\r\n\r\n",
     "no text": b"NATS/1.0\r\n\xff\xfe: \x00\x80\r\n\xc3\x28\r\n\r\n",
 }
-"""Blocks of headers as an agent may have the broker store them."""
+"""Header blocks that an agent may get the broker to store."""
 
 TOKENS = {
     "not UTF-8": b"\xff\xfe",
@@ -42,20 +42,20 @@ TOKENS = {
     "a line separator": "\u2028".encode(),
     "an escape": b"\x1b]0;x\x07",
 }
-"""What an agent may put in place of a flow's or an event's id."""
+"""Tokens that an agent may use instead of a flow id or an event id."""
 
 ACKS = (b"+NXT", b'+NXT {"batch": 10}', b"+ACK", b"", b"-NAK", b'-NAK {"delay": 1}', b"+TERM", b"+TERM x", b"+WPI")
 """What a worker can answer to a delivery."""
 
 _LONGEST = 14
-"""Tokens of the longest subject tried."""
+"""How many tokens the longest tried subject has."""
 
 
 def acks_like(reply: str, *, own: tuple[str, str]) -> set[str]:
-    """Subjects that may pass for the reply subject of a delivery of somebody else's.
+    """Subjects that may pass for the reply subject of somebody else's delivery.
 
-    `reply` in both forms of the broker, longer ones, and those that begin like it, up to its stream at least, and end
-    like one of the attacker's `own` stream and durable.
+    These are `reply` in both of the broker's forms, longer subjects, and subjects that begin like `reply`, at least up
+    to its stream, and end like one for the attacker's `own` stream and durable.
     """
     long = reply.split(".")
     short = ["$JS", "ACK", *long[-7:]] if len(long) != 12 else ["$JS", "ACK", *long[-8:-1]]

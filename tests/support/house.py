@@ -1,6 +1,6 @@
-"""A whole installation for one test: a server that runs on generated permissions, one flow type, agents and
-coordinators that come and go, and people who call over gRPC. It is put together from the parts of this kit: `accounts`,
-`mesh`, `api`, `people` and `processes`, which a test takes one by one where it needs no more.
+"""A whole installation for one test: a server with generated permissions, one flow type, agents and coordinators that
+start and stop, and people who call over gRPC. It combines the parts of this kit: `accounts`, `mesh`, `api`, `people`
+and `processes`. A test that needs only some of them uses them directly.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.support.processes import worker_process
 
 
 class House:
-    """A server with the streams, the template stored and active. `mesh` reads and writes as the coordinator's user."""
+    """A server with the streams and an active template. `mesh` reads and writes as the coordinator's user."""
 
     def __init__(self, server: NatsServer, folder: Path, template: Template, stack: AsyncExitStack) -> None:
         self.server = server
@@ -39,29 +39,29 @@ class House:
         self._stack = stack
 
     async def prepare(self) -> None:
-        """Make streams and durables, and activate the template: what a coordinator does once."""
+        """Creates streams and durables and activates the template, as a coordinator does once."""
         bus = await self.connect("coordinator")
         await ensure_streams(bus)
         self.mesh = Mesh(bus, Catalog(bus))
         await self.mesh.put(self.template)
 
     def settings(self, user: str) -> BusSettings:
-        """How this user connects."""
+        """The connection settings of this user."""
         return as_user(self.server, user)
 
     async def connect(self, user: str) -> NatsBus:
-        """A bus of this user's, closed when the test ends."""
+        """A bus connected as this user, closed when the test ends."""
         return await self._stack.enter_async_context(await NatsBus.connect(self.settings(user)))
 
     @asynccontextmanager
     async def working(self, agents: Iterable[Agent], *, of_each: int = 1) -> AsyncIterator[list[Worker]]:
-        """Agents at work in this process, each as its own user."""
+        """Runs agents in this process, each as its own user."""
         async with workers(self.settings, agents, of_each=of_each) as running:
             yield running
 
     @asynccontextmanager
     async def coordinator(self, **settings: Any) -> AsyncIterator[People]:
-        """A coordinator that decides and serves for as long as the block runs."""
+        """Runs a coordinator that decides and serves while the block runs."""
         async with (
             await NatsBus.connect(self.settings("coordinator")) as bus,
             running_api(bus, self.folder, **settings) as api,
@@ -69,38 +69,38 @@ class House:
             yield People(api)
 
     def process(self, user: str, path: str, **environment: str) -> subprocess.Popen[bytes]:
-        """A worker of the agent `module:agent` as a process of its own, ended with the test; its log is in `log`."""
+        """Starts a worker of the agent `module:agent` in its own process until the test ends. Its log is in `log`."""
         account = {"HANDRAIL_NATS_USER": user, "HANDRAIL_NATS_PASSWORD": password(user)}
         started = worker_process(self.server, path, log=self.log(user), environment={**account, **environment})
         return self._stack.enter_context(started)
 
     def log(self, user: str) -> Path:
-        """What the processes of a user's agent wrote."""
+        """The log of the processes of a user's agent."""
         return self.folder / f"{user}.log"
 
     async def start(self, data: Message, *, by: str = "detection", key: str = "") -> str:
-        """Begin a flow as this agent would; its flow id."""
+        """Starts a flow as this agent, and returns its flow id."""
         started = await start_flow.start(self.mesh.bus, self.template, source=by, data=pack(data), key=key)
         return started.flow_id
 
     async def deliver_again_soon(self) -> None:
-        """Have the broker deliver to agents again after a second without an ack, instead of thirty."""
+        """Makes the broker redeliver to agents after one second without an ack, instead of thirty."""
         for agent in {step.agent for step in self.template.steps.values()}:
             await self.mesh.set_ack_wait(agent, timedelta(seconds=1))
 
     async def set_limit(self, stream: str, messages: int) -> None:
-        """Let a stream hold so many messages; -1 for any number."""
+        """Limits how many messages a stream holds; -1 for no limit."""
         config = (await self.mesh.bus.request_json(f"$JS.API.STREAM.INFO.{stream}"))["config"]
         await self.mesh.bus.request_json(f"$JS.API.STREAM.UPDATE.{stream}", {**config, "max_msgs": messages})
 
     async def until_quiet(self) -> None:
-        """Wait until everything that was delivered, or is to be, has been settled by whom it was for."""
+        """Waits until every message has been delivered and acknowledged."""
         await self.mesh.until_settled(*COORDINATORS)
 
 
 @asynccontextmanager
 async def building(folder: Path, template: Template) -> AsyncIterator[House]:
-    """An installation of this flow type for as long as the block runs."""
+    """Runs an installation with this flow type while the block runs."""
     with guarded_server(folder / "nats", template.proto) as server:
         async with AsyncExitStack() as stack:
             house = House(server, folder, template, stack)

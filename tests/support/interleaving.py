@@ -1,10 +1,10 @@
-"""Every order in which some actors can do what they do, one call of the broker after the other.
+"""Enumerates the orders in which actors can make their broker calls, one after the other.
 
-It knows neither brokers nor coordinators: `stepped` gives it calls to order.
+It does not depend on brokers or coordinators: `stepped` supplies the calls.
 
-Stateless model checking: a scenario is run again and again, each time with another choice of who goes on at some call.
-All schedules with up to a given number of preemptions are tried (an actor that could go on has to wait, or a process
-dies); most races need no more than two.
+This is stateless model checking: a scenario runs repeatedly, each time with a different choice of the next actor at
+some call. It tries all schedules up to a given number of preemptions: an actor that could continue has to wait, or a
+process dies. Most races need at most two.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from contextvars import ContextVar
 _actor: ContextVar[str] = ContextVar("actor", default="")
 
 _SETTLING = 12
-"""Passes of the event loop after which an actor that was let go is at its next call, done, or waits for another."""
+"""After this many passes of the event loop, an actor is at its next call, finished, or waiting for another."""
 
 KILL = "kill "
 
 
 class Schedule:
-    """Who goes on at each call: `chosen` as given, then whoever goes on already."""
+    """The next actor at each call: first as in `chosen`, then the actor that is already running."""
 
     def __init__(self, chosen: tuple[str, ...] = ()) -> None:
         self._given = chosen
         self.trace: list[tuple[tuple[str, ...], str]] = []
 
     def choose(self, ready: tuple[str, ...]) -> str:
-        """The next of those who are ready."""
+        """Chooses the next of the ready actors."""
         last = self.trace[-1][1] if self.trace else ""
         actors = [each for each in ready if not each.startswith(KILL)]
         number = len(self.trace)
@@ -38,7 +38,7 @@ class Schedule:
         return chosen
 
     def branches(self, preemptions: int) -> list[tuple[str, ...]]:
-        """The schedules that leave this one at a choice of its own, with at most so many preemptions."""
+        """The schedules that branch off after the chosen part of this one, with at most this many preemptions."""
         chosen = tuple(name for _, name in self.trace)
         found = []
         for number in range(len(self._given), len(self.trace)):
@@ -57,7 +57,7 @@ class Schedule:
 
 
 class Stage:
-    """The actors of one run. Each call of the broker by an actor waits until it is chosen."""
+    """The actors of one run. Each broker call of an actor waits until it is chosen."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
@@ -67,7 +67,7 @@ class Stage:
         self.dead: set[str] = set()
 
     def add(self, name: str, work: Callable[[], Coroutine[None, None, None]], *, process: str = "") -> None:
-        """An actor; those of one process die together, where it may die."""
+        """Adds an actor. The actors of one process die together, if it may die."""
 
         async def act() -> None:
             _actor.set(name)
@@ -78,7 +78,7 @@ class Stage:
         self._process_of[name] = process
 
     async def step(self) -> None:
-        """Wait for the actor's turn; who is no actor does not wait."""
+        """Waits for the actor's turn. Code outside the actors does not wait."""
         name = _actor.get()
         if name:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,7 +87,7 @@ class Stage:
             await turn
 
     async def play(self, *, deaths: int) -> None:
-        """Let the actors go on until all are done; up to so many processes may die. Raises what an actor raised."""
+        """Runs the actors until all have finished; up to this many processes may die. Raises what an actor raised."""
         while True:
             for _ in range(_SETTLING):
                 await asyncio.sleep(0)
@@ -117,7 +117,7 @@ class Stage:
 
 
 async def explore(scenario: Callable[[Schedule], Awaitable[None]], *, preemptions: int) -> int:
-    """Run the scenario under every schedule; how many those were. The first that fails is raised with its schedule."""
+    """Runs the scenario under every schedule and returns their number. The first failure is raised with it."""
     left: list[tuple[str, ...]] = [()]
     number = 0
     while left:

@@ -1,5 +1,5 @@
-"""Readers that lag: a cluster one of whose servers can be cut off from the others while it goes on serving its own
-clients, and a bus whose reads are answered by a replica that is behind.
+"""Readers that lag: a cluster in which one server can be cut off from the others and still serves its own clients, and
+a bus whose reads are answered by a lagging replica.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _CHUNK = 1 << 16
 
 
 class Behind(Bus):
-    """To be mixed into a bus: its direct reads are answered by a replica that has not got some messages yet.
+    """A mixin for a bus: its direct reads are answered by a replica that lacks the newest messages.
 
-    `lag` says as of where, and how many reads get such an answer; then the replica has caught up. What goes to the
-    leader (publishes, reads on the leader) is answered by the leader.
+    `lag` says up to which sequence the replica has messages, and how many reads it answers before it has caught up.
+    The leader answers publishes and reads on the leader.
     """
 
     _as_of = 0
     _left = 0
 
     def lag(self, *, as_of: int = 0, reads: int = 3) -> None:
-        """From now on so many reads are answered as of this sequence."""
+        """Answers this many reads as of this sequence, beginning with the next."""
         self._as_of, self._left = as_of, reads
 
     @property
     def reads_left(self) -> int:
-        """How many reads are still to be answered by the replica that lags."""
+        """How many reads the lagging replica will still answer."""
         return self._left
 
     async def direct_get(
@@ -48,7 +48,7 @@ class Behind(Bus):
         up_to_seq: int | None = None,
         timeout: timedelta = READ_TIMEOUT,
     ) -> Page:
-        """As of where the replica is."""
+        """Reads as of the replica's sequence."""
         page = await super().direct_get(  # type: ignore[safe-super]  # the bus's that this is mixed into
             stream, multi_last=multi_last, from_seq=from_seq, up_to_seq=up_to_seq, timeout=timeout
         )
@@ -57,19 +57,19 @@ class Behind(Bus):
     async def read_forward(
         self, stream: str, subject_filter: str, *, from_sequence: int, limit: int, timeout: timedelta = READ_TIMEOUT
     ) -> Page:
-        """As of where the replica is."""
+        """Reads as of the replica's sequence."""
         page = await super().read_forward(  # type: ignore[safe-super]
             stream, subject_filter, from_sequence=from_sequence, limit=limit, timeout=timeout
         )
         return self._cut(page)
 
     async def last(self, stream: str, subject_filter: str, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
-        """As of where the replica is."""
+        """Reads as of the replica's sequence."""
         page = await self.direct_get(stream, multi_last=[subject_filter], timeout=timeout)
         return page.messages[-1] if page.messages else None
 
     async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
-        """As of where the replica is."""
+        """Reads as of the replica's sequence."""
         message = await super().by_sequence(stream, sequence, timeout=timeout)  # type: ignore[safe-super]
         page = self._cut(Page((message,) if message else ()))
         return page.messages[0] if page.messages else None
@@ -83,15 +83,15 @@ class Behind(Bus):
 
 
 class BehindNatsBus(Behind, NatsBus):
-    """A server whose replica lags."""
+    """A bus to a server whose replica lags."""
 
 
 class BehindMemoryBus(Behind, MemoryBus):
-    """The same in memory."""
+    """A bus in memory whose replica lags."""
 
 
 class Wires:
-    """TCP connections that pass through this process, and can be held up all together."""
+    """TCP connections that are relayed by this process and can be paused together."""
 
     def __init__(self) -> None:
         self._flowing = asyncio.Event()
@@ -100,7 +100,7 @@ class Wires:
         self._servers: list[asyncio.Server] = []
 
     async def lay(self, port: int, *, to: int) -> None:
-        """Listen on a port and pass what comes on to another."""
+        """Listens on a port and forwards everything to another."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
@@ -114,15 +114,15 @@ class Wires:
         self._servers.append(await asyncio.start_server(connected, "127.0.0.1", port))
 
     def hold(self) -> None:
-        """From now on nothing gets through; nothing is lost either."""
+        """Pauses all traffic; nothing is lost."""
         self._flowing.clear()
 
     def release(self) -> None:
-        """Let everything through again."""
+        """Resumes all traffic."""
         self._flowing.set()
 
     async def close(self) -> None:
-        """Cut everything."""
+        """Closes all connections."""
         for server in self._servers:
             server.close()
         for pump in self._pumps:
@@ -137,14 +137,14 @@ class Wires:
                 target.write(data)
                 await target.drain()
         except OSError:
-            """The other end is gone: so is this one then."""
+            """Closes this end because the other one is closed."""
         finally:
             target.close()
 
 
 @asynccontextmanager
 async def lagging_cluster(folder: Path) -> AsyncIterator[tuple[NatsCluster, Wires]]:
-    """Three servers; everything between the last one and the others goes over the wires."""
+    """Three servers; all traffic between the last one and the others goes through the wires."""
     ports = FreePorts(9)
     clients, routes, wired = ports.numbers[:3], ports.numbers[3:6], ports.numbers[6:]
     others = [routes[:2], routes[:2], wired[:2]]
@@ -157,7 +157,7 @@ async def lagging_cluster(folder: Path) -> AsyncIterator[tuple[NatsCluster, Wire
         servers: list[NatsServer] = []
         for number, (port, route, known) in enumerate(zip(clients, routes, others, strict=True)):
             listed = ", ".join(f'"nats://127.0.0.1:{each}"' for each in known)
-            # Servers tell each other of third ones by what those advertise: that way leads over the wires, too.
+            # Servers learn of each other by the advertised addresses, so these have to lead through the wires, too.
             reached = f'listen: "127.0.0.1:{route}", advertise: "127.0.0.1:{wired[number]}"'
             server = NatsServer(
                 folder,
@@ -165,7 +165,7 @@ async def lagging_cluster(folder: Path) -> AsyncIterator[tuple[NatsCluster, Wire
                 name=f"n{number + 1}",
                 extra=f"cluster {{ name: test, {reached}, routes: [{listed}] }}",
             )
-            if number == 2:  # the first two have to have found each other by themselves
+            if number == 2:  # the first two servers must have found each other on their own
                 await until(lambda: all("Route connection created" in each.log.read_text() for each in servers))
             servers.append(server)
             stack.callback(server.kill)

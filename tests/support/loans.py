@@ -1,4 +1,4 @@
-"""A flow type from outside the tree: its contracts are a text here, compiled when a test wants them."""
+"""A flow type from outside the source tree: its contracts are text in this file, compiled on demand."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ TEMPLATE: dict[str, Any] = {
 
 
 def descriptors(folder: Path, proto: str = PROTO) -> bytes:
-    """The descriptor set of the proto, with imports, as its owner would build it."""
+    """The descriptor set of the proto, with imports, as its owner builds it."""
     source, target = folder / "loans.proto", folder / "loans.binpb"
     folder.mkdir(parents=True, exist_ok=True)
     source.write_text(proto)

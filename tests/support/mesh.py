@@ -1,8 +1,8 @@
-"""A mesh on a real server: streams, templates and durables there, workers started and stopped with the test.
+"""A mesh on a real server, with streams, templates and durables; workers start and stop with the test.
 
-The kit for tests on real servers, part by part: `nats_server` and `accounts` are the broker, without and with
-permissions; `mesh` is this; `coordinator` decides, `api` serves too, `people` call it; `processes` are workers of their
-own; `house` is all of it together.
+The kit for tests on real servers: `nats_server` and `accounts` are the broker, without and with permissions; `mesh` is
+this module; `coordinator` decides; `api` also serves; `people` call it; `processes` are workers in their own processes;
+`house` combines all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.support.flows import stored
 from tests.support.waiting import PATIENCE, eventually
 
 COORDINATORS = {DECIDE: FLOW, TRACK: FLOW, DUE: TIMER}
-"""The durables that wake coordinators up, and their streams."""
+"""The coordinators' durables, and their streams."""
 
 
 def _place(of: str) -> tuple[str, str]:
@@ -38,7 +38,7 @@ def _place(of: str) -> tuple[str, str]:
 
 
 class Mesh:
-    """What a test does with flows besides running agents."""
+    """What a test does with flows, apart from running agents."""
 
     def __init__(self, bus: NatsBus, catalog: Catalog) -> None:
         self.bus = bus
@@ -46,7 +46,7 @@ class Mesh:
         self.store = FlowStore(bus, catalog)
 
     async def put(self, *templates: Template) -> None:
-        """Store and activate templates, durables first."""
+        """Stores and activates templates; updates the durables first."""
         for template in templates:
             await self.catalog.put(stored(template))
         await self.catalog.refresh()
@@ -61,30 +61,30 @@ class Mesh:
         return await self.store.load("refund", flow_id)
 
     async def until(self, flow_id: str, condition: Callable[[Flow], bool], *, within: float = PATIENCE) -> Flow:
-        """Read a refund until the condition holds."""
+        """Reads a refund until the condition holds."""
         return await eventually(lambda: self.flow(flow_id), condition, within=within)
 
     async def until_status(self, flow_id: str, wanted: str, *, within: float = PATIENCE) -> Flow:
-        """Read a refund until it has this status: `COMPLETED`."""
+        """Reads a refund until it has this status: `COMPLETED`."""
         return await self.until(flow_id, lambda flow: name_of_status(flow) == wanted, within=within)
 
     async def durable(self, of: str) -> dict[str, Any]:
-        """What the broker says of the durable of an agent, or of one that wakes coordinators up."""
+        """The broker's information about the durable of an agent or of the coordinators."""
         stream, durable = _place(of)
         return await self.bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
 
     async def unsettled(self, of: str) -> int:
-        """How many deliveries a durable has handed out, or has still to hand out."""
+        """How many messages a durable has delivered or will deliver."""
         info = await self.durable(of)
         return int(info["num_ack_pending"]) + int(info["num_pending"])
 
     async def until_settled(self, *of: str) -> None:
-        """Wait until everything there is for these durables, one after the other, has been settled."""
+        """Waits until each of these durables in turn has nothing left to deliver or to be acknowledged."""
         for each in of:
             await eventually(partial(self.unsettled, each), lambda left: left == 0)
 
     async def set_ack_wait(self, of: str, wait: timedelta) -> None:
-        """Have the broker deliver a durable's messages again after `wait`."""
+        """Makes the broker redeliver a durable's messages after `wait`."""
         stream, durable = _place(of)
         config = {**(await self.durable(of))["config"], "ack_wait": int(wait / timedelta(microseconds=1)) * 1000}
         await self.bus.request_json(
@@ -92,7 +92,7 @@ class Mesh:
         )
 
     async def armed(self) -> set[str]:
-        """The subjects of the timers that the broker holds."""
+        """The subjects of the armed timers."""
         info = await self.bus.request_json(f"$JS.API.STREAM.INFO.{TIMER}", {"subjects_filter": "timer.>"})
         return set(info["state"].get("subjects") or {})
 
@@ -102,12 +102,12 @@ class Mesh:
         return int(info["state"]["messages"])
 
     async def until_messages(self, number: int, *, within: float = 60.0) -> None:
-        """Wait until the FLOW stream holds so many messages."""
+        """Waits until the FLOW stream holds this many messages."""
         await eventually(self.messages, lambda there: there >= number, within=within)
 
 
 async def publish(bus: Bus, *entries: Entry) -> int:
-    """Store messages one after the other, as who sends them would; the last one's sequence."""
+    """Stores messages one after the other and returns the last sequence."""
     sequence = 0
     for entry in entries:
         sequence = await bus.publish(entry.address.subject, entry.body)
@@ -128,7 +128,7 @@ def name_of_status(flow: Flow) -> str:
 async def workers(
     settings: Callable[[str], BusSettings], agents: Iterable[Agent], *, of_each: int = 1
 ) -> AsyncIterator[list[Worker]]:
-    """Workers of these agents, ready, in this process; stopped in order when the block ends."""
+    """Runs workers of these agents in this process. They are ready when the block begins and stop when it ends."""
     running = [Worker(agent, settings(agent.name)) for agent in agents for _ in range(of_each)]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(worker.run()) for worker in running]

@@ -1,4 +1,4 @@
-"""Changes of a contract, made at random: what an engineer might do to a proto, well or badly."""
+"""Random changes of a contract: what an engineer might do to a proto, for better or worse."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from buf.validate import validate_pb2
 
 Item = TypeVar("Item")
 Mutation = Callable[[FileDescriptorProto, Random], str]
-"""Changes the file; returns what it did, or nothing where the file has no place for it."""
+"""Changes the file. Returns a description, or nothing if the file has no place for the change."""
 
 _SCALARS = (
     FieldDescriptorProto.TYPE_BOOL,
@@ -34,7 +34,7 @@ _SCALARS = (
 
 
 def mutate(file: FileDescriptorProto, random: Random) -> str:
-    """Change the file in one way; returns what was done."""
+    """Makes one change to the file. Returns its description."""
     while True:
         done = random.choice(MUTATIONS)(file, random)
         if done:
@@ -42,7 +42,7 @@ def mutate(file: FileDescriptorProto, random: Random) -> str:
 
 
 def messages(parents: Sequence[DescriptorProto]) -> Iterator[DescriptorProto]:
-    """These messages and those in them, map entries left out."""
+    """These messages and their nested messages, without map entries."""
     for each in parents:
         if not each.options.map_entry:
             yield each
@@ -66,7 +66,7 @@ def _enum(file: FileDescriptorProto, random: Random) -> EnumDescriptorProto:
 def remove_field(file: FileDescriptorProto, random: Random) -> str:
     message, field = _field(file, random)
     if field.HasField("oneof_index"):
-        return ""  # a oneof may not become empty
+        return ""  # a oneof must not become empty
     index = list(message.field).index(field)
     del message.field[index]
     return f"removed {message.name}.{field.name}"
@@ -120,7 +120,7 @@ def put_into_oneof(file: FileDescriptorProto, random: Random) -> str:
     if field.HasField("oneof_index") or field.label == FieldDescriptorProto.LABEL_REPEATED:
         return ""
     if any(each.proto3_optional for each in message.field):
-        return ""  # theirs have to stay last
+        return ""  # those of `optional` fields have to stay last
     field.oneof_index = len(message.oneof_decl)
     message.oneof_decl.add(name="picked")
     return f"{message.name}.{field.name} is in a oneof"
@@ -206,7 +206,7 @@ def swap_fields(file: FileDescriptorProto, random: Random) -> str:
 
 
 def require(file: FileDescriptorProto, random: Random) -> str:
-    """A rule that refuses messages which were right: on a field, a new field, a oneof, or the message."""
+    """Adds a rule that refuses messages which were valid: on a field, a new field, a oneof, or the message."""
     message, field = _field(file, random)
     match random.randrange(4):
         case 0:

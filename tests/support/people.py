@@ -1,4 +1,4 @@
-"""People who call a coordinator over gRPC, each with a token of their own."""
+"""People who call a coordinator over gRPC, each with their own token."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Door(Protocol):
 
 
 class People:
-    """Calls over gRPC: olga operates, vera looks, anna and ben are of finance."""
+    """Calls over gRPC: olga is an operator, vera a viewer; anna and ben have the role finance."""
 
     ROLES: Mapping[str, Sequence[str]] = {
         "olga": ("operator",),
@@ -53,25 +53,25 @@ class People:
         self.quarantine = QuarantineServiceStub(api.channel)
 
     def by(self, name: str, *, agent: str = "") -> Sequence[tuple[str, str]]:
-        """Whose call it is, as metadata."""
+        """The call metadata with the person's token."""
         return bearer(self.api.token(name, *self.ROLES.get(name, ()), agent=agent))
 
     async def start(self, data: Message, *, by: str = "olga", key: str = "") -> flows.StartFlowResponse:
-        """Begin a flow."""
+        """Starts a flow."""
         request = flows.StartFlowRequest(flow_type="refund", data=pack(data), key=key)
         return await self.flows.StartFlow(request, metadata=self.by(by))
 
     async def flow(self, flow_id: str) -> flows.Flow:
-        """The flow as it stands."""
+        """The flow in its current state."""
         answer = await self.flows.GetFlow(flows.GetFlowRequest(flow_id=flow_id), metadata=self.by("vera"))
         return answer.flow
 
     async def until(self, flow_id: str, condition: Callable[[flows.Flow], bool]) -> flows.Flow:
-        """Look at the flow until the condition holds."""
+        """Reads the flow until the condition holds."""
         return await eventually(lambda: self.flow(flow_id), condition)
 
     async def until_status(self, flow_id: str, wanted: str) -> flows.Flow:
-        """Look at the flow until it has this status: `COMPLETED`."""
+        """Reads the flow until it has this status: `COMPLETED`."""
         return await self.until(flow_id, lambda flow: name_of(flow.status) == wanted)
 
     async def events(self, flow_id: str) -> list[Any]:
@@ -80,7 +80,7 @@ class People:
         return list((await self.flows.ListFlowEvents(request, metadata=self.by("vera"))).events)
 
     async def approval(self, flow_id: str) -> flows.Approval:
-        """The approval that the flow waits for, as soon as it does."""
+        """Waits for the flow to ask for an approval, and returns it."""
         return (await self.until_status(flow_id, "WAITING_APPROVAL")).approvals[0]
 
     async def approve(self, approval: flows.Approval, *, by: str, digest: str = "") -> flows.Approval:
@@ -94,22 +94,22 @@ class People:
         return (await self.approvals.RejectProposal(request, metadata=self.by(by))).approval
 
     async def resolve(self, flow_id: str, choice: Choice.ValueType) -> flows.Flow:
-        """Answer the flow's one escalation."""
+        """Answers the flow's only escalation."""
         request = flows.ResolveEscalationRequest(flow_id=flow_id, choice=choice, reason="a test")
         return (await self.flows.ResolveEscalation(request, metadata=self.by("olga"))).flow
 
     async def cancel(self, flow_id: str) -> flows.Flow:
-        """Cancel the flow, and have what it did undone."""
+        """Cancels the flow and undoes its effects."""
         request = flows.CancelFlowRequest(flow_id=flow_id, reason="a test")
         return (await self.flows.CancelFlow(request, metadata=self.by("olga"))).flow
 
     async def compensate(self, flow_id: str, *, to_step: str = "", run_again: Iterable[str] = ()) -> flows.Flow:
-        """Have the flow's effects undone."""
+        """Compensates the flow."""
         request = flows.CompensateFlowRequest(flow_id=flow_id, reason="a test", to_step=to_step, run_again=run_again)
         return (await self.flows.CompensateFlow(request, metadata=self.by("olga"))).flow
 
     async def quarantined(self) -> list[quarantine.QuarantinedMessage]:
-        """Everything in quarantine, with its bytes."""
+        """All quarantined messages, with their bytes."""
         found: list[quarantine.QuarantinedMessage] = []
         request = quarantine.ListQuarantinedRequest(page_size=100)
         while True:

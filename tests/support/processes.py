@@ -1,4 +1,4 @@
-"""Agents as worker processes of their own, with no settings but those of the test."""
+"""Agents in their own worker processes, with only the test's settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def worker_process(
     server: NatsServer, path: str, *, log: Path, environment: Mapping[str, str], workers: int = 1
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of the agent `module:agent`, or a supervisor of several, killed when the block ends."""
+    """Runs a worker of the agent `module:agent`, or a supervisor of several, and kills it when the block ends."""
     several = f"from handrail.agents.runner import run_workers; exit(run_workers({path!r}, workers={workers}))"
     command = ["-m", "handrail.agents.runner", path] if workers == 1 else ["-c", several]
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("HANDRAIL_", "OTEL_"))}

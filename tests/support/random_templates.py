@@ -24,7 +24,7 @@ OTHER_VERSION = 7
 
 @cache
 def contracts() -> Contracts:
-    """Ten messages that differ in nothing but their names."""
+    """Ten messages that differ only in their names."""
     return shop(**{name: {"n": "int64", "who": "string"} for name in TYPES})
 
 
@@ -47,7 +47,7 @@ _RETRY = st.fixed_dictionaries({"max_attempts": st.integers(1, 3), "initial_back
 
 @st.composite
 def specs(draw: st.DrawFn, *, linear: bool = False) -> Spec:
-    """A template with one to four steps, to be compiled. A `linear` one is a chain without gates and rules."""
+    """A template with one to four steps that compiles. A `linear` one is a chain without gates and rules."""
     known = [TYPES[0]]
     unused = list(TYPES[1:])
     steps = []
@@ -79,7 +79,7 @@ def specs(draw: st.DrawFn, *, linear: bool = False) -> Spec:
 
 @st.composite
 def revisions(draw: st.DrawFn, spec: Spec) -> Spec:
-    """Another version of a template: some things differ, more or less."""
+    """Another version of a template, with random changes."""
     steps = [dict(step) for step in spec["steps"]]
     for step in steps:
         step["timeout"] = _seconds(draw(st.sampled_from([20, 60])))
@@ -88,7 +88,7 @@ def revisions(draw: st.DrawFn, spec: Spec) -> Spec:
     if len(steps) > 1 and draw(st.integers(0, 3)) == 0:
         del steps[draw(st.integers(0, len(steps) - 1))]
     gates = [dict(gate) for gate in spec["gates"] if draw(st.booleans())]
-    # What a step that is gone emitted is no fact any more: nothing can look it up.
+    # The types that a removed step emitted are no longer facts: no condition can look them up.
     for gate in gates:
         if len(steps) != len(spec["steps"]) and "flow." in gate["when"]:
             gate["when"] = "event.n > 1"

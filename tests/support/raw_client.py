@@ -1,4 +1,4 @@
-"""The broker's protocol by hand: publishes what no client library would."""
+"""Speaks the broker's protocol directly, to publish messages that no client library would."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class RawClient:
         self._asked = 0
 
     async def publish(self, subject: str | bytes, body: bytes, *, headers: bytes = b"") -> int:
-        """Store a message with this very block of headers and return its sequence; AssertionError where it is not."""
+        """Stores a message with this header block and returns its sequence. Raises AssertionError if it is refused."""
         answer = json.loads(await self.request(subject, body, headers=headers))
         assert "error" not in answer, answer
         return int(answer["seq"])
 
     async def request(self, subject: str | bytes, body: bytes = b"", *, headers: bytes = b"", reply: str = "") -> bytes:
-        """Send, with `reply` in place of an inbox of our own if given, and return the body of the first answer."""
+        """Sends a message and returns the body of the first answer. `reply` replaces this connection's own inbox."""
         self._asked += 1
         subject = subject.encode() if isinstance(subject, str) else subject
         to = reply.encode() or self._inbox + b".%d" % self._asked
@@ -43,11 +43,11 @@ class RawClient:
                     return answer
 
     def send(self, subject: str, body: bytes, *, reply: str) -> None:
-        """Send, whether the broker likes it or not."""
+        """Sends a message without waiting for an answer."""
         self._writer.write(b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(body), body))
 
     async def heard(self) -> list[tuple[bytes, bytes]]:
-        """All that came by the time that the broker had what was sent: subjects and bodies."""
+        """Subjects and bodies of all messages received by the time the broker has processed everything sent."""
         self._writer.write(b"PING\r\n")
         found: list[tuple[bytes, bytes]] = []
         async with asyncio.timeout(_WAIT):
@@ -56,7 +56,7 @@ class RawClient:
         return found
 
     async def _next(self) -> tuple[bytes, bytes]:
-        """The next message: its subject and body; or `-ERR` or `PONG` and the line."""
+        """The subject and body of the next message, or `-ERR` or `PONG` with the line."""
         while line := await self._reader.readline():
             verb, *fields = line.split()
             if verb == b"PING":
@@ -71,7 +71,7 @@ class RawClient:
 
 @asynccontextmanager
 async def raw_client(url: str, *, user: str = "", password: str = "") -> AsyncIterator[RawClient]:
-    """A connection for as long as the block runs."""
+    """Opens a connection while the block runs."""
     host, _, port = url.removeprefix("nats://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     inbox = f"_INBOX_{user}.raw"

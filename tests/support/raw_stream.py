@@ -1,6 +1,6 @@
 """The FLOW stream as bytes, read with nats-py and a few lines of protobuf's wire format; imports nothing of Handrail.
 
-A test that takes its evidence from here doesn't trust the code that it tests, its generated code included.
+A test that takes its evidence from here does not depend on the tested code, not even on its generated code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nats.js.api import RawStreamMsg
 
 SERVER = Path(sys.executable).with_name("nats-server")
 
-# The account that the streams live in; and fields' numbers in handrail/v1/event.proto and google/protobuf/any.proto.
+# The account with the streams, and field numbers in handrail/v1/event.proto and google/protobuf/any.proto.
 ACCOUNT = "HANDRAIL"
 DATA = 15
 ANY_VALUE = 2
@@ -30,7 +30,7 @@ Fields = Mapping[int, Sequence[int | bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """One message of the stream: tokens of its subject, the fields of its envelope, and those of its domain message."""
+    """One message of the stream: the tokens of its subject, the fields of its envelope and of its domain message."""
 
     sequence: int
     flow_id: str
@@ -42,7 +42,7 @@ class Raw:
 
 
 def read(store: Path, folder: Path) -> list[Raw]:
-    """Everything in the FLOW stream of a JetStream folder, by a server of its own that knows no permissions.
+    """Reads the FLOW stream in a JetStream folder, through its own server without permissions.
 
     `folder` is for the server's configuration and the file with its port.
     """
@@ -61,7 +61,7 @@ def read(store: Path, folder: Path) -> list[Raw]:
 
 
 def _addresses(ports: Path) -> list[str]:
-    """Where a server listens, once it does: it writes a file that says so."""
+    """Waits until a server listens and returns its address, from the ports file that it writes."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with suppress(FileNotFoundError, json.JSONDecodeError):
@@ -118,21 +118,21 @@ def fields(message: bytes) -> Fields:
 
 
 def text(message: Fields, number: int) -> str:
-    """A string field; empty where it is not there."""
+    """A string field; empty if it is absent."""
     value = message.get(number, [b""])[-1]
     assert isinstance(value, bytes)
     return value.decode()
 
 
 def integer(message: Fields, number: int) -> int:
-    """A field of a signed integer or an enum; 0 where it is not there."""
+    """A field of a signed integer or an enum; 0 if it is absent."""
     value = message.get(number, [0])[-1]
     assert isinstance(value, int)
     return value - 2**64 if value >= 2**63 else value
 
 
 def submessage(message: Fields, number: int) -> Fields:
-    """A field that is a message."""
+    """A message field."""
     value = message[number][-1]
     assert isinstance(value, bytes)
     return fields(value)

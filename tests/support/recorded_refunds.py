@@ -1,9 +1,9 @@
-"""Refunds as the payments demo records them, many at once: real ids, real contracts, and no agents that run.
+"""Many refunds at once, as the payments demo records them: real ids and real contracts, but no running agents.
 
-Record them while no coordinator runs: it would decide on them as they come.
+Record them while no coordinator is running: it would make decisions on them.
 
-Amounts, risks and what people answered are drawn by seed. The flows are interleaved as far as can be: the first
-message of each is stored before the second of any.
+Amounts, risks and people's answers are drawn by seed. The flows are interleaved as much as possible: the first message
+of each is stored before the second of any.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ Build = Callable[[int], Entry]
 
 
 def refund_template(text: str | None = None) -> Template:
-    """The demo's template, or a changed text of it."""
+    """The demo's template, optionally with its text changed."""
     contracts = Contracts.from_messages(MESSAGES)
     return Template.compile(load_yaml(text if text is not None else REFUND.read_text()), contracts)
 
 
 async def record(bus: NatsBus, number: int, *, seed: int, at_once: int = 0) -> int:
-    """Store so many refunds, `at_once` of them interleaved (0: all); return the number of messages."""
+    """Stores this many refunds, `at_once` of them interleaved (0: all). Returns the number of messages."""
     draw = Random(seed)
     histories = [_history(f"cb-{seed}-{number}", draw) for number in range(number)]
     stored = 0
@@ -69,7 +69,7 @@ async def record(bus: NatsBus, number: int, *, seed: int, at_once: int = 0) -> i
 
 @dataclass
 class _Flow:
-    """One refund: what to store next, and where the last one went."""
+    """One refund: its next messages, and the sequence of the last one."""
 
     messages: Iterator[Build]
     sequence: int = 0
@@ -86,7 +86,7 @@ async def _store(bus: NatsBus, histories: Sequence[Sequence[Build]]) -> int:
 
 
 async def _store_next(bus: NatsBus, flows: Sequence[_Flow]) -> int:
-    """Store the next message of each flow; those that have none are marked by sequence 0."""
+    """Stores the next message of each flow; a flow without one gets sequence 0."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     left = 1
 

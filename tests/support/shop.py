@@ -1,4 +1,4 @@
-"""Contracts made up for a test: messages of the package shop.v1, with no generated code anywhere."""
+"""Contracts for tests: messages of the package shop.v1, without generated code."""
 
 from __future__ import annotations
 

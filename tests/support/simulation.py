@@ -1,8 +1,8 @@
-"""One flow in memory: a stream that is write-once, a clock that moves when told to, agents and people as the test says,
-and the coordinator's real decisions. Everything goes over the wire's bytes.
+"""One flow in memory: a write-once stream, a clock that the test moves, scripted agents and people, and the
+coordinator's real decisions. All messages pass through their serialized form.
 
-It stays beside the kit of servers and workers, and beside `handrail.testing`: no broker, no event loop and no shell
-is in it. So a test says each message by itself, those that no agent would send too, and tries thousands of flows.
+Unlike the kit for real servers and `handrail.testing`, it has no broker, no event loop and no shell. A test can store
+each message itself, including messages that no agent would send, and try thousands of flows.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
 FLOW_ID = ids.flow_id_from_key("test", "one")
 
 _DECISIONS = 1_000
-"""Decisions in a row after which the coordinator is taken to be in a loop. Undoing much in parallel takes many."""
+"""After this many decisions in a row the coordinator is considered to be in a loop. Parallel undos take many."""
 
 
 class Taken(Exception):
-    """The subject holds a message already."""
+    """The subject already holds a message."""
 
 
 class Simulation:
-    """One flow of a template. What is stored can be watched with `on_stored`; `versions` are those it can move to."""
+    """One flow of a template. `on_stored` is called for each stored message; `versions` are those it can move to."""
 
     def __init__(self, template: Template, *, flow_id: str = FLOW_ID) -> None:
         self.versions = {template.version: template}
@@ -66,7 +66,7 @@ class Simulation:
 
     @property
     def coordinator(self) -> bool:
-        """Whether one runs. When one is back, everybody knows how long none was there."""
+        """Whether a coordinator is running. When it is back, the length of its absence is known."""
         return self._away_since is None
 
     @coordinator.setter
@@ -82,13 +82,13 @@ class Simulation:
         return self.flow.template
 
     def folded(self) -> Flow:
-        """The fold of everything that is stored, made anew."""
+        """The flow folded from everything stored."""
         return fold(self._begun_with, self.history, self.versions)
 
     # The stream.
 
     def store(self, entry: Entry) -> Recorded:
-        """Append a message as it is; `Taken` where there is one on its subject."""
+        """Appends a message. Raises `Taken` if its subject already holds one."""
         subject = entry.address.subject
         if subject in self._subjects:
             raise Taken(subject)
@@ -100,7 +100,7 @@ class Simulation:
         return recorded
 
     def say(self, entry: Entry) -> Recorded:
-        """Append a message, and let the coordinator decide on it."""
+        """Appends a message, and lets the coordinator decide on it."""
         recorded = self.store(entry)
         self.settle()
         return recorded
@@ -108,9 +108,9 @@ class Simulation:
     # The coordinator.
 
     def settle(self) -> None:
-        """Let the coordinator, if it runs, decide until it has nothing left to decide.
+        """Lets the coordinator, if it is running, decide until it has nothing left to decide.
 
-        What it decides on the flow as it stands counts: otherwise it would decide the same again, for ever.
+        Each decision must count in the state it was made on; otherwise it would be made again forever.
         """
         if not self.coordinator:
             return
@@ -126,7 +126,7 @@ class Simulation:
         raise AssertionError(f"the coordinator comes to no end: {self.history[-1].type}")
 
     def wait(self, duration: timedelta) -> None:
-        """Let time pass, and let the coordinator look at the flow whenever a timer is due."""
+        """Lets time pass; the coordinator looks at the flow whenever a timer is due."""
         self.settle()
         target = self.now + duration
         while self.coordinator and (due := self.next_timer()) is not None and due <= target:
@@ -136,20 +136,26 @@ class Simulation:
             assert len(self.history) > before, "a timer fired, and nothing was due"
         self.now = target
 
+    def to_next_timer(self) -> None:
+        """Lets time pass until the next timer is due."""
+        due = self.next_timer()
+        assert due is not None
+        self.wait(due - self.now)
+
     def take_nothing(self, agent: str, *, idle: timedelta = timedelta()) -> None:
-        """An agent is handed nothing new from here on. While it is `idle` for no time it is at work."""
+        """The agent receives nothing new from here on. With `idle` zero, it counts as at work."""
         self.queues[agent] = Queue(len(self.history), idle=idle)
 
     def hand_out(self, agent: str) -> None:
-        """An agent is handed what waited for it, and what comes."""
+        """The agent receives the waiting messages and new ones again."""
         self.queues[agent] = Queue(sys.maxsize)
 
     def next_timer(self) -> datetime | None:
-        """When the coordinator looks at the flow again."""
+        """When the coordinator will look at the flow next."""
         return min(timers(self.flow).values(), default=None)
 
     def is_silent(self) -> bool:
-        """Whether the flow would never be heard of again, though it is not over."""
+        """Whether nothing would ever happen to the flow again although it has not ended."""
         if self.flow.first is None or is_final(self.flow) or self.flow.escalations:
             return False
         waits = [p for p in self.flow.proposals.values() if p.state is ProposalState.PENDING and not p.next_expiry]
@@ -246,7 +252,7 @@ class Simulation:
         return messages.decision(self.flow, message, about=str(version), now=self.now)
 
     def reopen(self, run: StepRun, by: str) -> Entry:
-        """A person has a step done again."""
+        """A person repeats a step."""
         message = StepReopened(step=run.step.name, root=run.root, run=next_run(run), by=by)
         return messages.decision(self.flow, message, about=run.root, now=self.now, step=run.step.name, root=run.root)
 

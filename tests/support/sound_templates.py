@@ -1,4 +1,4 @@
-"""Random templates that are sound: whatever of it is drawn, a flow has a bound, an end, and nobody waits in vain."""
+"""Random sound templates: each flow of one is bounded, can end, and nobody waits in vain."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.shop import set_of, shop_file
 
 _TYPES = 40
 STRAY = full_name(f"T{_TYPES - 1}")
-"""A type that no drawn template uses."""
+"""A type that no generated template uses."""
 
 
 @cache
 def contracts() -> Contracts:
-    """Messages that differ in their names alone; `n` is at most 20."""
+    """Messages that differ only in their names; `n` is at most 20."""
     messages = {f"T{number}": {"n": "uint32", "who": "string"} for number in range(_TYPES)}
     file = shop_file(messages, imports=("buf/validate/validate.proto",))
     for message in file.message_type:
@@ -34,7 +34,7 @@ def parsed(spec: Spec) -> FlowTemplate:
 
 
 class _Draft:
-    """A template that grows block by block, each behind the event that the one before ended with."""
+    """A template that grows block by block; each block follows the last event of the previous one."""
 
     def __init__(self) -> None:
         self.steps: list[Spec] = []
@@ -42,7 +42,7 @@ class _Draft:
         self.rules: list[Spec] = []
         self._unused = iter(range(1, _TYPES - 1))
         self.last = full_name("T0")
-        self.repeats = False  # more than one of the last event may come: who joins what follows has to say how many
+        self.repeats = False  # the last event may occur more than once: a join after it has to say how many
 
     def event(self) -> str:
         return full_name(f"T{next(self._unused)}")

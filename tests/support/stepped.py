@@ -1,7 +1,7 @@
-"""Replicas of the coordinator in memory; a `Stage` says in which order their calls of the broker are made.
+"""Replicas of the coordinator in memory; a `Stage` determines the order of their broker calls.
 
-The broker is that of `handrail.testing`, which makes each call at once. Here a call waits for its turn, so that every
-order of the calls of several replicas can be tried, which no real server offers.
+The broker is the one of `handrail.testing`, which handles each call at once. Here a call waits for its turn, so that
+every order of the calls of several replicas can be tried. No real server can do that.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.support.interleaving import Stage
 
 
 class SteppedBus(MemoryBus):
-    """A broker in memory. While a stage is set, each call of an actor waits for its turn."""
+    """A broker in memory. While a stage is set, each call by an actor waits for its turn."""
 
     def __init__(self, now: datetime) -> None:
         super().__init__(now)
@@ -92,7 +92,7 @@ class SteppedBus(MemoryBus):
 
 
 class Holding(Leases):
-    """Leases in memory, of all replicas."""
+    """Leases in memory, shared by all replicas."""
 
     def __init__(self) -> None:
         self.held: set[str] = set()
@@ -109,26 +109,26 @@ class Holding(Leases):
 
 
 class AlwaysThere(Presence):
-    """No coordinator was ever away."""
+    """Presence without any absence."""
 
     def __init__(self, bus: SteppedBus) -> None:
         self._stepped = bus
 
     async def present(self) -> Present:
-        """The present, without any absence."""
+        """The present time, and no absences."""
         return Present(self._stepped.now)
 
 
 class NothingQueued(AgentQueues):
-    """What is due was handed out long ago."""
+    """Queues in which everything due was delivered long ago."""
 
     async def of(self, agents: Iterable[str]) -> Queues:
-        """None of them was looked at."""
+        """No information about any agent."""
         return {}
 
 
 class SteppedReplica:
-    """What of a replica handles messages and what people ask for."""
+    """The parts of a replica that handle messages and people's requests."""
 
     def __init__(self, bus: SteppedBus, catalog: Catalog, leases: Leases) -> None:
         self.store = FlowStore(bus, catalog)
@@ -136,18 +136,18 @@ class SteppedReplica:
         self.reconciler = Reconciler(self.store, TimerSchedule(bus), leases, AlwaysThere(bus), NothingQueued(bus))
         self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.guard = Guard(bus, self.troubles)
-        # Deliveries are handed to it here: it pulls none.
+        # It receives its deliveries here and does not pull.
         no_pull = cast("NatsBus", bus)
         self.tracking = TrackConsumer(no_pull, self.store, self.reconciler, self.guard, self.troubles, Finished())
         self._deciding = DecideConsumer(bus, self.reconciler)
 
     async def decide(self, delivery: MemoryDelivery) -> None:
-        """Handle a delivery of `decide`."""
+        """Handles a delivery of `decide`."""
         await self.guard.run(DECIDE, [delivery], self._deciding.handle(delivery))
 
 
 class Durables:
-    """The durables `decide` and `track`: what they have to deliver yet."""
+    """The durables `decide` and `track`, with their undelivered messages."""
 
     def __init__(self, bus: SteppedBus) -> None:
         self._bus = bus
@@ -156,17 +156,17 @@ class Durables:
         self._delivered: dict[tuple[str, int], int] = {}
 
     def take(self, durable: str) -> list[MemoryDelivery]:
-        """Hand out everything that is not handed out, in stream order."""
+        """Delivers everything that is not delivered yet, in stream order."""
         return [self._hand_out(durable, message) for message in self._left(durable)]
 
     def hand_out_again(self) -> None:
-        """The wait for acks is over: what is not settled is to be handed out again."""
+        """Ends the ack wait: unacknowledged messages will be delivered again."""
         for out in self._out.values():
             out.clear()
 
     @property
     def idle(self) -> bool:
-        """Whether everything is settled."""
+        """Whether everything is acknowledged."""
         return all(len(self._settled[name]) == len(self._matching(name)) for name in self._settled)
 
     def _matching(self, durable: str) -> list[RawMessage]:

@@ -1,4 +1,4 @@
-"""Recorded flows to infer templates from, and what of a template can be told from them."""
+"""Recorded flows for the inference of templates, and the parts of a template that they reveal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.simulation import Simulation
 
 
 def traffic_of(*sources: FlowView | Simulation) -> list[Traffic]:
-    """The recorded flows, as a reader of the stream finds them."""
+    """The recorded flows, as read from the stream."""
     return [_traffic(source.history, source.flow) for source in sources]
 
 
@@ -26,7 +26,7 @@ def _traffic(history: Iterable[Recorded], flow: Flow) -> Traffic:
 
 
 def structure(template: FlowTemplate) -> dict[str, Any]:
-    """What a template says of who follows whom: beginnings, ends, steps with their triggers and answers, gates."""
+    """The structure of a template: beginnings, ends, steps with their triggers and answers, gates."""
     return {
         "starts_with": set(template.starts_with),
         "started_by": set(template.started_by),

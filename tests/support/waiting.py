@@ -1,4 +1,4 @@
-"""Waiting for conditions, never for time."""
+"""Waits for conditions, never for time."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))
 
 
 async def until(condition: Callable[[], T], *, within: float = PATIENCE) -> T:
-    """Wait until the condition gives something true and return it; AssertionError after `within` seconds."""
+    """Waits until the condition returns something true, and returns it; AssertionError after `within` seconds."""
     deadline = asyncio.get_running_loop().time() + within
     while not (value := condition()):
         assert asyncio.get_running_loop().time() < deadline, "the condition did not come true in time"
@@ -25,7 +25,7 @@ async def until(condition: Callable[[], T], *, within: float = PATIENCE) -> T:
 async def eventually(
     read: Callable[[], Awaitable[T]], condition: Callable[[T], object] = bool, *, within: float = PATIENCE
 ) -> T:
-    """Read until the condition holds and return what was read; AssertionError with what was read last."""
+    """Reads until the condition holds for the value, and returns it. Raises AssertionError with the last value."""
     deadline = asyncio.get_running_loop().time() + within
     while not condition(value := await read()):
         assert asyncio.get_running_loop().time() < deadline, f"it did not come to pass: {value!r:.2000}"
@@ -34,14 +34,14 @@ async def eventually(
 
 
 class Outcomes:
-    """What `publish_nowait` told about each message, by subject."""
+    """The results of `publish_nowait`, by subject."""
 
     def __init__(self) -> None:
         self.told: dict[str, int | HandrailError] = {}
         self.twice: list[str] = []
 
     def of(self, subject: str) -> Callable[[int | HandrailError], None]:
-        """The function to hand over for one message."""
+        """The callback for one message."""
 
         def on_stored(outcome: int | HandrailError) -> None:
             if subject in self.told:

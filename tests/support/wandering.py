@@ -1,4 +1,4 @@
-"""Flows that go any way they can: agents, people and coordinators do whatever comes to them."""
+"""Random flows: agents, people and coordinators act at random."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Act:
 
 
 class Wanderer:
-    """One flow and everything that can happen to it. Every state it was in is kept."""
+    """One flow and everything that can happen to it. All its states are kept."""
 
     def __init__(self, template: Template, *others: Template) -> None:
         self.simulation = Simulation(template)
@@ -46,7 +46,7 @@ class Wanderer:
 
     @property
     def flow(self) -> Flow:
-        """The flow as it stands."""
+        """The flow in its current state."""
         return self.simulation.flow
 
     def begin(self, n: int) -> None:
@@ -54,7 +54,7 @@ class Wanderer:
         self.simulation.say(self.simulation.start(message(full_name(TYPES[0]), n), requester=REQUESTER))
 
     def next_act(self, data: st.DataObject) -> Act:
-        """One of the things that can happen now; more often one that leads somewhere."""
+        """Does one of the things that can happen now, and prefers those that make progress."""
         groups = [
             *[list(self._work())] * 4,
             *[list(self._trouble())] * 2,
@@ -65,7 +65,7 @@ class Wanderer:
         return data.draw(st.sampled_from(data.draw(st.sampled_from([group for group in groups if group]))))
 
     def orderly(self) -> Iterator[Act]:
-        """What brings the flow to its end: agents answer, people refuse, operators accept or cancel."""
+        """Brings the flow to its end: agents answer, people refuse, operators accept or cancel."""
         flow = self.flow
         for run in flow.runs.values():
             if run.state is RunState.OWED and not (flow.is_halted and not run.may_have_effect):
@@ -84,7 +84,7 @@ class Wanderer:
             yield Act("wait for the next timer", partial(self.simulation.wait, due - self.simulation.now))
 
     def _work(self) -> Iterator[Act]:
-        """What agents, approvers and operators are asked for."""
+        """Actions that agents, approvers and operators are asked for."""
         for run in self.flow.runs.values():
             if run.state is RunState.OWED:
                 yield from self._answers(run)
@@ -109,7 +109,7 @@ class Wanderer:
                         yield self._emission(run, message_type, n, index=index, total=total)
 
     def _trouble(self) -> Iterator[Act]:
-        """What goes wrong, as things do."""
+        """Ordinary failures."""
         for run in self.flow.runs.values():
             name = _name(run)
             if run.state is RunState.OWED:
@@ -126,7 +126,7 @@ class Wanderer:
                 yield Act(f"undo of {_name(effect)} fails for good", partial(self._undo_fails, effect, retryable=False))
 
     def _strays(self) -> Iterator[Act]:
-        """What comes late, twice, from the wrong one, or out of nowhere."""
+        """Messages that come late, twice, from the wrong sender, or unasked for."""
         for run in self.flow.runs.values():
             for number in {run.run, max(0, run.run - 1)}:
                 for index, total in ((0, 1), (1, 2)):
@@ -143,7 +143,7 @@ class Wanderer:
             yield Act(f"a coordinator that is {behind} behind decides", partial(self._decide_late, behind))
 
     def _people(self) -> Iterator[Act]:
-        """What operators do on their own."""
+        """Actions that operators take on their own."""
         compensate, cancel = HaltMode.HALT_MODE_COMPENSATE, HaltMode.HALT_MODE_CANCEL
         yield Act("ola compensates", partial(self._halt, compensate))
         yield Act("ola cancels", partial(self._halt, cancel))
@@ -164,7 +164,7 @@ class Wanderer:
         self, run: StepRun, message_type: str, n: int, *, index: int = 0, total: int = 1, number: int | None = None
     ) -> Act:
         label = f"{_name(run)} emits {message_type} {n}, {index + 1} of {total}"
-        # Where nothing is wanted, nobody is named either: the requester can't be told.
+        # If the gate asks for nothing, it names nobody: the requester is unknown.
         content = message(message_type, n, REQUESTER if n else "")
         return Act(label, partial(self._emit, run, content, index=index, total=total, number=number))
 
@@ -173,7 +173,7 @@ class Wanderer:
         return Act(label, partial(self._resolve, escalation, choice))
 
     def _say(self, entry: Entry) -> None:
-        with suppress(Taken):  # The stream refuses it, and that is the end of it.
+        with suppress(Taken):  # The stream refuses it, and nothing follows.
             self.simulation.say(entry)
 
     def _emit(
@@ -229,7 +229,7 @@ class Wanderer:
         self.simulation.settle()
 
     def _decide_late(self, behind: int) -> None:
-        """A coordinator that has not seen the newest messages decides, and nobody checks what it was based on."""
+        """A coordinator that has not seen the newest messages decides, and the broker does not check the sequence."""
         if behind < len(self.states):
             entry = decide(self.states[-1 - behind], self.simulation.now, self.simulation.absences)
             if entry is not None:

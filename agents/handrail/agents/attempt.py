@@ -1,4 +1,4 @@
-"""One attempt at a step run or at an undo, and every message that can come of it. Pure: time and span are arguments."""
+"""One attempt at a step run or an undo, and the messages that report on it. Pure: time and span are arguments."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from handrail.mesh.wire.envelope import Entry, Recorded, pack, type_of
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import Divergence, DivergenceKind, StepFailed, StepNotStarted, StepProgress
+from handrail.v1.template_pb2 import EFFECT_NONE
 
 TEXT_LIMIT = 4096
-"""Characters of an error's text that are reported (StepFailed.text)."""
+"""How many characters of an error's text are reported (StepFailed.text)."""
 
 _NOTE_LIMIT = 1024
 _CLASS_LIMIT = 256
@@ -22,12 +23,12 @@ _CLASS_LIMIT = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt(Work):
-    """What is to be done now: one attempt at a step run, or (with `undo_of`) at undoing one of its effects.
+    """One attempt to make now, at a step run or, with `undo_of`, at undoing one of its effects.
 
-    `inputs` are the facts that the handler gets: one, or those of a join. `may_have_started` is set where an earlier
-    delivery may have run the handler already. `starts` is what the flow knows of earlier starts, and `on_record` is set
-    where this one is to be recorded too. `deadline` is when its time is up as the flow stood; `in_halted_flow` is set
-    where it runs though the flow is halted, so that its outcome is known.
+    `inputs` are the facts that the handler receives: one, or those of a join. `may_have_started` is set if an earlier
+    delivery may have run the handler. `starts` are the recorded earlier starts; `on_record` is set if this start must
+    be recorded, too. `deadline` is when the attempt times out, as of the last read of the flow. `in_halted_flow` is set
+    if it runs although the flow is halted, because its outcome must be known.
     """
 
     inputs: tuple[Recorded, ...]
@@ -44,28 +45,38 @@ class Attempt(Work):
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt at the same work, whichever process makes it."""
+        """A key that is the same for every attempt at the same work, in any process."""
         if self.undo_of:
             return ids.undo_key(self.flow_id, self.undo_of)
         return ids.idempotency_key(self.flow_id, self.step.name, self.root, self.run)
 
     @property
     def emits(self) -> frozenset[str]:
-        """The types it may answer with, besides StepCompleted."""
+        """The types it may answer with, in addition to StepCompleted."""
         if self.undo_of:
             return self.step.undo.emits if self.step.undo else frozenset()
         return self.step.emits
 
     @property
+    def may_have_effect(self) -> bool:
+        """Whether a failed handler may have had an effect on the world; False for an undo."""
+        return not self.undo_of and self.step.effect != EFFECT_NONE
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """The fields of its log lines."""
+        return {"flow_id": self.flow_id, "step": self.step.name}
+
+    @property
     def label(self) -> str:
-        """How a log line names it."""
+        """Its name in log lines."""
         what = f"undo of {self.undo_of} by step {self.step.name}" if self.undo_of else f"step {self.step.name}"
         return f"flow {self.flow_id}: {what}, attempt {self.attempt}"
 
     def failed(
         self, error_class: str, text: str, *, retryable: bool, outcome_unknown: bool = False, moment: Moment
     ) -> Entry:
-        """The attempt failed. `outcome_unknown` is set where its effect may have happened all the same."""
+        """Builds the report of a failed attempt. `outcome_unknown` is set if its effect may have happened."""
         message = StepFailed(
             error_class=_encodable(error_class)[:_CLASS_LIMIT] or "Exception",
             text=_encodable(text)[:TEXT_LIMIT],
@@ -76,7 +87,7 @@ class Attempt(Work):
         return self.outcome(pack(message), moment=moment)
 
     def not_started(self, text: str, *, moment: Moment) -> Entry:
-        """The flow is halted and the handler did not run: nothing has to be undone."""
+        """Builds the report that the handler did not run because the flow is halted: there is nothing to undo."""
         return self.outcome(pack(StepNotStarted(text=text[:TEXT_LIMIT])), moment=moment)
 
     def progress(
@@ -89,8 +100,8 @@ class Attempt(Work):
         handed_back: bool = False,
         waiting: bool = False,
     ) -> Entry:
-        """The n-th durable heartbeat of the attempt: it goes on; its handler `began`, or was `handed_back`; or it is
-        `waiting`, and no handler was begun.
+        """Builds the n-th durable heartbeat of the attempt. Without a flag, the handler is still running; otherwise it
+        `began`, it was `handed_back`, or the attempt is `waiting` for a handler to begin.
         """
         message = StepProgress(
             counter=counter,
@@ -102,7 +113,7 @@ class Attempt(Work):
         return self.outcome(pack(message), moment=moment)
 
     def divergence(self, kind: DivergenceKind.ValueType, *, stored: Event, refused: Event, moment: Moment) -> Entry:
-        """What the stream can't show: an answer that it refused, or one that came for undone or halted work."""
+        """Builds the report of an answer that the stream refused, or that arrived for undone or halted work."""
         digest = ids.content_digest(refused.data.value)
         message = Divergence(
             kind=kind,
@@ -117,7 +128,7 @@ class Attempt(Work):
 
 
 def differs(stored: Event, answer: Event) -> bool:
-    """Whether a stored outcome is another answer: of another type, content or number of outputs."""
+    """Whether a stored outcome differs from an answer in type, content or number of outputs."""
     return (
         stored.data.type_url != answer.data.type_url
         or stored.data.value != answer.data.value
@@ -126,5 +137,5 @@ def differs(stored: Event, answer: Event) -> bool:
 
 
 def _encodable(text: str) -> str:
-    """The text as protobuf can carry it: a lone surrogate, as in a file name that is not UTF-8, can't be encoded."""
+    """Replaces lone surrogates, as in a file name that is not UTF-8: protobuf can't encode them."""
     return text.encode("utf-8", "replace").decode()

@@ -79,7 +79,7 @@ class Context:
 
     @property
     def step(self) -> str:
-        """The step that runs; for an undo, the step whose effect is undone."""
+        """The running step; for an undo, the step that caused the effect."""
         return self._attempt.step.name
 
     @property
@@ -108,7 +108,7 @@ class Context:
 
     @property
     def logger(self) -> FlowLogger:
-        """A logger whose lines carry the flow id and the step."""
+        """A logger that adds the flow id and the step to its lines."""
         if self._logger is None:
             attempt = self._attempt
             self._logger = FlowLogger(

@@ -54,7 +54,7 @@ class Declaration:
             raise DeclarationError(
                 [
                     f'"{name}" is not a valid agent name: use lower-case letters, digits, - and _, a letter first, '
-                    f"but none of {', '.join(sorted(RESERVED))}"
+                    f"but not {', '.join(sorted(RESERVED))}"
                 ]
             )
         self.name = name

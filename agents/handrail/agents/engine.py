@@ -1,28 +1,23 @@
-"""One delivery, from its bytes to its ack."""
+"""Handles one delivery, from its bytes to its ack."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from datetime import timedelta
 
-from google.protobuf.message import Message
-
-from handrail.agents import arguments
+from handrail.agents import arguments, redelivery
 from handrail.agents.arguments import UnfitInput
 from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings
 from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.clock import Clock
-from handrail.agents.company import Company
-from handrail.agents.context import Context
 from handrail.agents.errors import Busy, HandlerFailed, NoHandler, Postponed, Stopping
 from handrail.agents.halted_flows import HaltedFlows
 from handrail.agents.handler import Handler
-from handrail.agents.invoke import QuickRetries, invoke
+from handrail.agents.handler_calls import PARTS, HandlerCall, HandlerCalls
+from handrail.agents.invoke import QuickRetries
 from handrail.agents.outcomes import Outcomes
-from handrail.agents.overseer import HandlerEnded, Overseer, Running
+from handrail.agents.overseer import HandlerEnded, Overseer
 from handrail.agents.plan import Task
 from handrail.agents.planner import Planner
 from handrail.agents.threads import Threads
@@ -33,22 +28,13 @@ from handrail.mesh.flow import Verdict, Void
 from handrail.mesh.flow.starts import POISON
 from handrail.mesh.streams import quarantine
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.telemetry import Span
 from handrail.mesh.wire.envelope import Recorded, decode
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.template_pb2 import EFFECT_NONE
 
 _logger = logging.getLogger(__name__)
 
-_LONGEST_DELAY = timedelta(minutes=5)
-_BUSY_DELAY = timedelta(seconds=1)
-_QUICK_DELAY, _QUICK = timedelta(milliseconds=250), 6
-
-_PARTS = 4
-"""An attempt begins late after one part in so many of its time, and waits as long for room in a worker."""
-
-_POISON_TEXT = "its handler was begun again and again, at last alone, and came to no end: it may kill its process"
+_POISON_TEXT = "its handler was started repeatedly, at last alone, and never finished: it may kill its process"
 
 _BAD_ANSWER = (
     ErrorReason.ERROR_REASON_CONTRACT_VIOLATION,
@@ -57,22 +43,11 @@ _BAD_ANSWER = (
     ErrorReason.ERROR_REASON_UNKNOWN_MESSAGE_TYPE,
     ErrorReason.ERROR_REASON_WRONG_AGENT,
 )
-"""What is wrong with an answer itself; anything else is the broker's, and passes."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """An attempt to make now. `sole` where its delivery asks for nothing else."""
-
-    attempt: Attempt
-    handler: Handler
-    recorded: Recorded
-    delivery: Delivery
-    sole: bool
+"""Errors of the answer itself. All others come from the broker and are temporary."""
 
 
 class Engine:
-    """Handles the deliveries of one agent and settles each."""
+    """Handles the deliveries of one agent, and acks or naks each."""
 
     def __init__(
         self,
@@ -89,18 +64,23 @@ class Engine:
         self._agent = bindings.agent
         self._bindings = bindings
         self._bus = bus
-        self._store = store
         self._clock = clock
         self._patience = patience
         self._outcomes = Outcomes(bus, store=store, clock=clock, patience=patience)
         self._planner = Planner(bindings, store=store, clock=clock, patience=patience, hints=hints)
-        self._retries = retries
-        self._threads = threads
-        self._company = Company()
         self.overseer = Overseer(store, clock)
+        self._calls = HandlerCalls(
+            store=store,
+            clock=clock,
+            patience=patience,
+            outcomes=self._outcomes,
+            overseer=self.overseer,
+            retries=retries,
+            threads=threads,
+        )
 
     async def handle(self, delivery: Delivery) -> None:
-        """Do what a delivery asks for, then ack it; hand it back where that can't be done here or now."""
+        """Handles a delivery, then acks it; hands it back if this worker can't handle it now."""
         try:
             await self._handle(delivery)
         except asyncio.CancelledError:
@@ -109,14 +89,14 @@ class Engine:
         except Stopping:
             delivery.nak()
         except Postponed as postponed:
-            delay = _delay_after(postponed, delivery.delivered)
+            delay = redelivery.delay_after(postponed, delivery.delivered)
             level = logging.INFO if isinstance(postponed, Busy) else logging.WARNING
             _logger.log(level, "%s; handed back for %g s", postponed, delay.total_seconds())
             delivery.nak(delay)
         except Exception:
-            # A fault of the SDK, or of what it stands on: the message is kept, and the fault is seen.
-            delay = _delay(delivery.delivered)
-            _logger.exception("%s: unexpected; handed back for %g s", delivery.subject, delay.total_seconds())
+            # A bug in the SDK or below: the message is kept, and the bug is logged.
+            delay = redelivery.delay(delivery.delivered)
+            _logger.exception("%s: unexpected error; handed back for %g s", delivery.subject, delay.total_seconds())
             delivery.nak(delay)
         else:
             delivery.ack()
@@ -141,7 +121,7 @@ class Engine:
     async def _perform(self, task: Task, recorded: Recorded, delivery: Delivery, *, sole: bool) -> None:
         attempt = task.attempt
         if task.verdict is Verdict.DROP:
-            _logger.info("%s: dropped, the flow no longer waits for it", attempt.label, extra=_about(attempt))
+            _logger.info("%s: dropped, the flow no longer waits for it", attempt.label, extra=attempt.log_fields)
         elif task.verdict is Verdict.ANSWER_NOT_STARTED:
             await self._outcomes.not_started(attempt, "the flow is halted")
         else:
@@ -152,41 +132,41 @@ class Engine:
                 raise
             if attempt.starts.is_poison:
                 await self._outcomes.failed(
-                    attempt, POISON, _POISON_TEXT, retryable=True, outcome_unknown=_unknown(attempt)
+                    attempt, POISON, _POISON_TEXT, retryable=True, outcome_unknown=attempt.may_have_effect
                 )
             else:
-                await self._run(_Work(attempt, handler, recorded, delivery, sole))
+                await self._run(HandlerCall(attempt, handler, recorded, delivery, sole))
 
     async def _leave_to_others(self, attempt: Attempt, unfit: NoHandler) -> None:
-        """Workers of this kind don't begin it: say so before its time is up, and hand it back for no longer."""
-        unfit.at_most = attempt.timeout / _PARTS
+        """This worker can't begin the attempt. Reports that it waits before it times out, and hands it back briefly."""
+        unfit.at_most = attempt.timeout / PARTS
         if attempt.deadline - self._clock.now() < attempt.timeout / 2:
             await self._outcomes.waiting(attempt)
 
-    async def _run(self, work: _Work) -> None:
-        attempt = work.attempt
+    async def _run(self, call: HandlerCall) -> None:
+        attempt = call.attempt
         with telemetry.span(
             "handle",
             flow_id=attempt.flow_id,
-            # A command carries no span where the coordinator records none: then it is the trigger's.
-            parent=work.recorded.event.span_id or attempt.inputs[0].event.span_id,
+            # A command has no span if the coordinator records none; then the parent is the trigger's span.
+            parent=call.recorded.event.span_id or attempt.inputs[0].event.span_id,
             agent=self._agent,
             step=attempt.step.name,
-            message_type=work.recorded.type,
+            message_type=call.recorded.type,
             attempt=attempt.attempt,
         ) as span:
             parent = span.span_id
             try:
-                answer = await self._begin(work, span)
+                answer = await self._calls.make(call, span)
             except HandlerEnded as ended:
                 span.fail(ended.why)
                 if ended.halted:
                     await self._outcomes.not_started(attempt, ended.why)
                 else:
-                    _logger.warning("%s: %s", attempt.label, ended.why, extra=_about(attempt))
+                    _logger.warning("%s: %s", attempt.label, ended.why, extra=attempt.log_fields)
                 return
             except UnfitInput as unfit:
-                await self._refuse(attempt, unfit, work.delivery, parent)
+                await self._refuse(attempt, unfit, call.delivery, parent)
                 return
             except HandlerFailed as failed:
                 span.fail(f"{failed.error_class}: {failed.text}")
@@ -195,14 +175,14 @@ class Engine:
                     failed.error_class,
                     failed.text,
                     retryable=failed.retryable,
-                    outcome_unknown=failed.outcome_unknown and _unknown(attempt),
+                    outcome_unknown=failed.outcome_unknown and attempt.may_have_effect,
                     parent=parent,
                     error=failed.raised if failed.retryable else None,
                 )
                 return
         try:
             outputs = arguments.outputs(attempt, answer)
-            await self._outcomes.answer(attempt, outputs, single_type=work.handler.single_answer, parent=parent)
+            await self._outcomes.answer(attempt, outputs, single_type=call.handler.single_answer, parent=parent)
         except HandrailError as error:
             if error.reason not in _BAD_ANSWER:
                 raise
@@ -211,87 +191,12 @@ class Engine:
                 error.reason_name,
                 error.text,
                 retryable=False,
-                outcome_unknown=_unknown(attempt),
+                outcome_unknown=attempt.may_have_effect,
                 parent=parent,
             )
 
-    async def _begin(self, work: _Work, span: Span) -> list[Message]:
-        """Call the handler where there is room for it; where there is none for long, say that it is not begun."""
-        try:
-            return await self._call(work, span)
-        except Busy as busy:
-            await self._outcomes.waiting(work.attempt)
-            busy.at_most = work.attempt.timeout / _PARTS
-            raise
-
-    async def _call(self, work: _Work, span: Span) -> list[Message]:
-        """Call the handler, beside the others or alone.
-
-        A start that is late, or not the first, is recorded before it happens: the attempt's time runs from there.
-        """
-        attempt, handler, delivery = work.attempt, work.handler, work.delivery
-        if handler.validate_inbound:
-            arguments.check_inputs(attempt.template.contracts, attempt.inputs)
-        filled = arguments.event_arguments(handler, attempt.inputs)
-        alone = attempt.starts.alone
-        seat = await self._company.join(alone=alone) if alone or self._company.is_closed else self._company.sit()
-        place, heartbeats = self._threads.place(), attempt.starts.counter
-
-        def release() -> None:
-            place.give_up()
-            seat.leave()
-            if work.sole:
-                delivery.ack()
-
-        try:
-            if alone:
-                _logger.warning(
-                    "%s: begun before and not heard of again; now it runs alone", attempt.label, extra=_about(attempt)
-                )
-            if not handler.asynchronous:
-                await place.take(within=attempt.timeout / _PARTS)
-            now = self._clock.now()
-            running = Running(
-                attempt,
-                now,
-                release,
-                at_least=delivery.sequence,
-                name=handler.name,
-                asynchronous=handler.asynchronous,
-            )
-            if attempt.on_record or now - work.recorded.time > attempt.timeout / _PARTS:
-                heartbeats = await self._outcomes.began(attempt)
-                running.deadline = self._clock.now() + attempt.timeout
-            if handler.context_name:
-                filled[handler.context_name] = Context(
-                    running,
-                    delivery,
-                    store=self._store,
-                    clock=self._clock,
-                    outcomes=self._outcomes,
-                    span=span,
-                    heartbeats=heartbeats,
-                )
-            self.overseer.begin(running)
-            try:
-                return await invoke(
-                    handler, filled, retries=self._retries, patience=self._patience, threads=self._threads, place=place
-                )
-            except asyncio.CancelledError:
-                running.raise_if_ended()
-                raise  # the worker stops
-            finally:
-                self.overseer.end(running)
-        except (asyncio.CancelledError, Stopping, HandlerEnded):
-            if heartbeats > attempt.starts.counter:
-                await self._outcomes.handed_back(attempt, heartbeats)
-            raise
-        finally:
-            place.give_up()
-            seat.leave()
-
     async def _refuse(self, attempt: Attempt, unfit: UnfitInput, delivery: Delivery, parent: str) -> None:
-        """An input breaks its contract: keep it apart, and say that the step fails for it, so that it is not silent."""
+        """Quarantines an input that breaks its contract, and reports that the step failed because of it."""
         broken = unfit.recorded
         body = delivery.body if broken.sequence == delivery.sequence else broken.event.SerializeToString()
         text = f"its input {broken.type} (event {broken.event_id}) is quarantined: {unfit.text}"
@@ -309,7 +214,7 @@ class Engine:
         await self._outcomes.failed(attempt, unfit.reason_name, text, retryable=False, parent=parent)
 
     async def _drop(self, recorded: Recorded, delivery: Delivery, void: Void) -> None:
-        # A vote that came too late is void, and breaks no contract.
+        # A late vote is void but breaks no contract.
         if void.reason and recorded.kind is not Kind.DECISION:
             await self._quarantine(delivery, void.reason, void.text)
         else:
@@ -338,40 +243,9 @@ class Engine:
     def _handler(self, attempt: Attempt) -> Handler:
         bound = self._bindings.of(attempt.template)
         message_type = attempt.inputs[0].type
-        if attempt.undo_of:
-            handler = bound.undo(attempt.step, message_type)
-        else:
-            handler = bound.handler(attempt.step, message_type)
+        find = bound.undo if attempt.undo_of else bound.handler
+        handler = find(attempt.step, message_type)
         if handler is None:
             version = attempt.template.version
-            raise NoHandler(f"{attempt.label}: this worker handles no {message_type} in the way of version {version}")
+            raise NoHandler(f"{attempt.label}: no handler here for {message_type} fits version {version}")
         return handler
-
-
-def _delay(delivered: int) -> timedelta:
-    """How long a delivery is handed back for: a second, then four times as long each time."""
-    return min(timedelta(seconds=4 ** min(delivered - 1, 8)), _LONGEST_DELAY)
-
-
-def _delay_for_others(delivered: int) -> timedelta:
-    """The same where a worker of another kind may run beside: soon at first, as that one may get it the next time."""
-    doublings = min(max(delivered - _QUICK, 0), 20)
-    return min(_QUICK_DELAY * (1 << doublings), _LONGEST_DELAY)
-
-
-def _delay_after(postponed: Postponed, delivered: int) -> timedelta:
-    match postponed:
-        case Busy():
-            return min(_BUSY_DELAY, postponed.at_most)
-        case NoHandler():
-            return min(_delay_for_others(delivered), postponed.at_most)
-        case _:
-            return _delay(delivered)
-
-
-def _unknown(attempt: Attempt) -> bool:
-    return not attempt.undo_of and attempt.step.effect != EFFECT_NONE
-
-
-def _about(attempt: Attempt) -> dict[str, str]:
-    return {"flow_id": attempt.flow_id, "step": attempt.step.name}

@@ -1,4 +1,4 @@
-"""The deliveries in progress: one task each, reported to the broker while it runs, drained when the worker stops."""
+"""The deliveries in progress: one task each, reported to the broker while they run, drained when the worker stops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from handrail.agents.engine import Engine
 from handrail.mesh.bus import Delivery
 
 _AFTERWARDS = 5.0
-"""Seconds that cancelled handlers have to clean up."""
+"""Seconds that cancelled handlers have for clean-up."""
 
 
 @dataclass(slots=True)
@@ -49,9 +49,9 @@ class InFlight:
         task.add_done_callback(self._tasks.discard)
 
     async def heartbeats(self) -> None:
-        """Reports each delivery in progress to the broker, at least at each third of its wait, until cancelled.
+        """Reports each delivery in progress to the broker at least every third of `ack_wait`, until cancelled.
 
-        One loop over all of them costs less than a timer for each: most finish long before.
+        One loop over all of them costs less than a timer for each: most finish long before their first report.
         """
         loop = asyncio.get_running_loop()
         while True:

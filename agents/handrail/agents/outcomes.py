@@ -1,4 +1,4 @@
-"""Publishing what came of an attempt, until the stream has it: only then is the trigger acked."""
+"""Publishes the outcomes of attempts. The trigger is acked only after the stream has stored them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNDONE = frozenset({EffectState.UNDOING, EffectState.UNDONE, EffectState.UNDONE
 
 
 class Outcomes:
-    """Publishes what an agent has to say about its attempts. What the broker can't take at the moment is waited for."""
+    """Publishes an agent's messages about its attempts. Waits while the broker can't store them."""
 
     def __init__(self, bus: Bus, *, store: FlowStore, clock: Clock, patience: BrokerRetry) -> None:
         self._bus = bus
@@ -35,11 +35,11 @@ class Outcomes:
         self._patience = patience
 
     async def answer(self, attempt: Attempt, outputs: Sequence[Any], *, single_type: bool, parent: str) -> None:
-        """Publish the outputs of an attempt, one after the other; returns once the stream has all of them.
+        """Publishes the outputs of an attempt one by one, and returns when the stream has stored all of them.
 
-        `single_type` says that the handler can answer with one type and no other; else the first answer under the id
-        wins, whatever its type. Where the stream holds another answer already, nothing more of this one is published,
-        and a divergence tells. `parent` is the span that gave the answer. Raises TooLarge.
+        `single_type` says that the handler can answer with one type only; otherwise the first answer under the id wins,
+        whatever its type. If the stream already holds a different answer, the remaining outputs are not published and a
+        divergence is reported. `parent` is the span that produced the answer. Raises TooLarge.
         """
         for index, data in enumerate(outputs):
             with telemetry.span(
@@ -66,12 +66,11 @@ class Outcomes:
         parent: str = "",
         error: BaseException | None = None,
     ) -> None:
-        """Report that the attempt failed. `outcome_unknown`: its effect may have happened all the same.
+        """Reports that the attempt failed. `outcome_unknown`: its effect may have happened.
 
-        `error` is one that the handler's author did not foresee: its traceback is logged.
+        `error` is an exception that the handler's author did not foresee; its traceback is logged.
         """
-        about = {"flow_id": attempt.flow_id, "step": attempt.step.name}
-        _logger.warning("%s: %s: %s", attempt.label, error_class, text, extra=about, exc_info=error)
+        _logger.warning("%s: %s: %s", attempt.label, error_class, text, extra=attempt.log_fields, exc_info=error)
         with telemetry.span("publish", flow_id=attempt.flow_id, parent=parent, step=attempt.step.name) as span:
             span.fail(text)
             entry = attempt.failed(
@@ -84,30 +83,30 @@ class Outcomes:
             await self._publish(entry, first_of_any=True)
 
     async def not_started(self, attempt: Attempt, text: str) -> None:
-        """Answer for a handler that is not run, because the flow is halted."""
+        """Reports that the handler did not run, because the flow is halted."""
         _logger.info("%s: not started: %s", attempt.label, text, extra={"flow_id": attempt.flow_id})
         await self._publish(attempt.not_started(text, moment=self._moment("")), first_of_any=True)
 
     async def began(self, attempt: Attempt) -> int:
-        """Record that the handler is called next; returns which of the attempt's heartbeats that is."""
+        """Records that the handler is about to be called. Returns the counter of this heartbeat."""
         return await self._patience.insist(lambda: self._progress(attempt, attempt.starts.counter, began=True))
 
     async def handed_back(self, attempt: Attempt, counter: int) -> None:
-        """Record that a handler whose start is on record was ended by its worker, and killed nobody."""
+        """Records that the worker ended a handler whose start is recorded: the handler did not kill its process."""
         try:
             await self._progress(attempt, counter, handed_back=True)
         except HandrailError as error:
-            _logger.warning("%s: that it was handed back is not recorded: %s", attempt.label, error.text)
+            _logger.warning("%s: could not record that it was handed back: %s", attempt.label, error.text)
 
     async def waiting(self, attempt: Attempt) -> None:
-        """Record that a worker which has the attempt does not begin it, for want of room."""
+        """Records that the worker has the attempt but does not begin it."""
         try:
             await self._progress(attempt, attempt.starts.counter, waiting=True)
         except HandrailError as error:
-            _logger.warning("%s: that it waits is not recorded: %s", attempt.label, error.text)
+            _logger.warning("%s: could not record that it waits: %s", attempt.label, error.text)
 
     async def heartbeat(self, attempt: Attempt, counter: int, note: str) -> int:
-        """Store a durable heartbeat, the first after the `counter`-th that is free; returns which one it is."""
+        """Stores a durable heartbeat under the first free counter after `counter`. Returns that counter."""
         return await self._progress(attempt, counter, note)
 
     async def _progress(
@@ -129,13 +128,13 @@ class Outcomes:
             try:
                 await self._bus.publish(entry.address.subject, entry.body, headers=telemetry.headers())
             except AlreadyStored:
-                continue  # an earlier start of this attempt got as far
+                continue  # an earlier start of this attempt used this counter
             return counter
 
     async def _publish(self, entry: Entry, *, first_of_any: bool) -> Recorded | None:
-        """Store a message; None, or what the stream holds under its id already.
+        """Stores a message. Returns None, or the message that the stream already holds under its id.
 
-        With `first_of_any` a message of another type or kind under the same id counts as the first one too.
+        With `first_of_any`, a message of another type or kind under the same id counts, too.
         """
         headers = telemetry.headers()
         stored = await self._patience.insist(
@@ -144,7 +143,7 @@ class Outcomes:
         return stored if isinstance(stored, Recorded) else None
 
     async def _came_late(self, attempt: Attempt, entry: Entry) -> bool:
-        """Whether the handler worked for a flow that was halted, or whose effect had been undone, in the meantime."""
+        """Whether the flow was halted, or the effect undone, while the handler ran."""
         flow = await self._patience.insist(lambda: self._store.load(attempt.template.name, attempt.flow_id))
         effect = flow.effects.get(entry.event.event_id)
         return flow.is_halted or (effect is not None and effect.state in _UNDONE)

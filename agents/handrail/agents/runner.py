@@ -34,7 +34,8 @@ from handrail.mesh import collector, telemetry
 from handrail.mesh.bus.bus_settings import BusSettings
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.printable import clean, clean_lines
-from handrail.mesh.settings import SettingError, Settings, bus_settings
+from handrail.mesh.setting import SettingError, Settings
+from handrail.mesh.settings import bus_settings
 from handrail.mesh.telemetry import logs
 
 _logger = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """What an error of an outgoing call says about its effect: that it did not happen, or that it may have.
 
-It knows errors of httpx, requests, urllib3 and the standard library by their class names, so none of them has to be
+It knows errors of httpx, requests, urllib3 and the standard library by their class names, so no library has to be
 installed. An error that can mean both counts as "may have happened": that costs a check, the opposite costs money.
 """
 

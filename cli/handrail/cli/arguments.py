@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
 from handrail.mesh import settings as table
-from handrail.mesh.settings import Setting, Settings
+from handrail.mesh.setting import Setting, Settings
+from handrail.mesh.setting_parsers import duration
 
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """The place where a command adds its parser."""
@@ -108,7 +109,7 @@ def since(text: str) -> datetime:
     """Parses a time, or how long ago it was, for argparse."""
     try:
         days = re.fullmatch(r"([0-9]{1,6})d", text)
-        return datetime.now(UTC) - (timedelta(days=int(days[1])) if days else table.duration(text))
+        return datetime.now(UTC) - (timedelta(days=int(days[1])) if days else duration(text))
     except OverflowError:
         raise argparse.ArgumentTypeError(f'"{text}" is before the first date that can be represented') from None
     except ValueError:

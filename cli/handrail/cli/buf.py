@@ -1,4 +1,4 @@
-"""Running buf: it compiles, lints and compares a project's protos."""
+"""Runs buf, which compiles, lints and compares a project's protos."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from handrail.cli.exit_codes import CommandError, Exit
 
 CONFIG = "buf.yaml"
 FOUND = 100
-"""buf's exit code where it has findings, as opposed to not having got that far."""
+"""buf's exit code when it has findings, as opposed to when it fails to run."""
 
 _MISSING = "imported file does not exist"
 
 
 @dataclass(frozen=True, slots=True)
 class BufFinding:
-    """One line of buf's report; line and column count from 1, and are 0 where a whole file is meant."""
+    """One line of buf's report. Line and column count from 1; they are 0 for a finding on a whole file."""
 
     path: str
     line: int
@@ -37,7 +37,7 @@ class BufFinding:
 
 
 class Buf:
-    """buf in the folder of a project; CommandError with Exit.USAGE where there is no buf, or no project."""
+    """buf in a project's folder. Raises CommandError with Exit.USAGE if buf or the project is missing."""
 
     def __init__(self, folder: Path) -> None:
         if not (folder / CONFIG).is_file():
@@ -48,14 +48,14 @@ class Buf:
         self._program = _find()
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        """Run a subcommand in the project's folder."""
+        """Runs a subcommand in the project's folder."""
         try:
             return subprocess.run([self._program, *arguments], cwd=self._folder, capture_output=True)
         except OSError as error:
             raise CommandError(f"{self._program} does not run: {error.strerror}", Exit.USAGE) from None
 
     def findings(self, *arguments: str) -> tuple[BufFinding, ...]:
-        """What a subcommand finds; CommandError with Exit.USAGE where it does not get that far."""
+        """Runs a subcommand and returns its findings. Raises CommandError with Exit.USAGE if it fails to run."""
         done = self.run(*arguments, "--error-format", "json")
         found = self._explained(done.stdout) or self._explained(done.stderr)
         if done.returncode not in (0, FOUND) or (done.returncode == FOUND and not found):
@@ -63,7 +63,7 @@ class Buf:
         return found
 
     def build(self) -> bytes:
-        """The project's contracts as a descriptor set with imports; CommandError where they don't compile."""
+        """Builds the contracts as a descriptor set with imports. Raises CommandError if they don't compile."""
         done = self.run("build", "--exclude-source-info", "--error-format", "json", "-o", "-#format=binpb")
         if done.returncode == 0:
             return done.stdout
@@ -74,8 +74,8 @@ class Buf:
         raise CommandError(f"the contracts don't compile: {found[0]}{more}", Exit.USAGE)
 
     def _explained(self, output: bytes) -> tuple[BufFinding, ...]:
-        """The findings in buf's output. Where imports are missing, each is told once, and nothing else: all that uses
-        them fails too. Buf does not say which import it is: its line does."""
+        """Parses the findings in buf's output. If imports are missing, it reports only those, each once: every use of
+        them fails, too. buf does not name the import; the source line does."""
         found = tuple(_findings(output))
         missing: dict[str, list[BufFinding]] = defaultdict(list)
         for each in found:
@@ -88,7 +88,7 @@ class Buf:
         return replace(places[0], text=f"{_MISSING}: {line}{others}; if it is a third-party proto, {self._fetching()}")
 
     def _fetching(self) -> str:
-        """What fetches third-party protos here."""
+        """The command that fetches third-party protos in this project."""
         try:
             rules = (self._folder / "Makefile").read_text("utf-8")
         except (OSError, UnicodeDecodeError):
@@ -105,7 +105,7 @@ class Buf:
         return lines[found.line - 1].strip(" ;") if 0 < found.line <= len(lines) else ""
 
     def proto_files(self) -> tuple[str, ...]:
-        """The project's protos, third-party ones among them, as paths from its folder."""
+        """Lists the project's protos, including third-party ones, as paths relative to its folder."""
         done = self.run("ls-files")
         if done.returncode:
             raise CommandError(f"buf ls-files: {_reason(done.stderr)}", Exit.USAGE)
@@ -144,4 +144,4 @@ def _findings(output: bytes) -> Iterator[BufFinding]:
 
 def _reason(stderr: bytes) -> str:
     lines: Sequence[str] = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-    return lines[0].removeprefix("Failure: ").strip() if lines else "failed and said nothing"
+    return lines[0].removeprefix("Failure: ").strip() if lines else "failed without a message"

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 from handrail.cli.exit_codes import CommandError, Exit, of_call
 from handrail.cli.login.stored_login import token_for
 from handrail.mesh import settings as table
-from handrail.mesh.settings import Settings
+from handrail.mesh.setting import Settings, secret
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
 from handrail.v1.identity_service_pb2_grpc import IdentityServiceStub
@@ -94,7 +94,7 @@ class Client:
         token, token_file = settings.value(table.TOKEN), settings.value(table.TOKEN_FILE)
         # A file on the command line takes precedence over the environment.
         if token_file is not None and (not token or settings.flags.get(table.TOKEN_FILE.key)):
-            token = table.secret(token_file)
+            token = secret(token_file)
         token = token or token_for(settings.value(table.ADDRESS))
         if not token.isascii() or not (token or "-").isprintable():
             raise CommandError("the token is not a bearer token: it has invalid characters", Exit.USAGE)

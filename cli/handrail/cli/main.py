@@ -12,7 +12,7 @@ from importlib import import_module, metadata
 from handrail.cli.exit_codes import CommandError, Exit, of_error
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.printable import clean_lines
-from handrail.mesh.settings import SettingError
+from handrail.mesh.setting import SettingError
 
 _COMMANDS = {
     "new": "create a project to start from",

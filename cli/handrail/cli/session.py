@@ -17,7 +17,7 @@ from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Json, Output
 from handrail.mesh import settings as table
 from handrail.mesh.contracts import Contracts, pack
-from handrail.mesh.settings import Settings
+from handrail.mesh.setting import Settings
 from handrail.v1.template_pb2 import StoredTemplate
 from handrail.v1.template_service_pb2 import GetTemplateRequest
 

@@ -18,17 +18,17 @@ def clean_lines(text: str) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """A text that is no longer than this; an ellipsis stands for the rest."""
+    """Truncates a text to this many characters, the last one an ellipsis if something was cut."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def cut(text: str, length: int = 120) -> str:
-    """A text on one line, shortened for an error."""
+    """Puts a text on one line and truncates it, for use in an error."""
     return shortened(" ".join(text.split()), length)
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """A value as JSON that any parser reads back unchanged. Unprintable characters are escaped, as in `\\u202e`."""
+    """Renders a value as JSON that parses back unchanged. Unprintable characters are escaped, as in `\\u202e`."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     # Line ends here belong to the layout: in strings they are already escaped.
     return "".join(each if each.isprintable() or each == "\n" else _json_escape(each) for each in text)

@@ -1,207 +1,29 @@
-"""Every setting in one table: a flag, an environment variable and a default, in this order of precedence.
-
-The help of the `handrail` command and `docs/settings.md` are generated from it.
-"""
+"""Every setting in one table. The help of the `handrail` command and `docs/settings.md` are generated from it."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Generic, TypeVar
 
 from handrail.mesh.bus.bus_settings import BusSettings
-from handrail.mesh.https import why_unsafe
 from handrail.mesh.permissions import inbox_prefix
-
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_UNITS = {
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-}
-
-
-class SettingError(ValueError):
-    """A setting has an invalid value. The text names the setting, the source of the value and the valid values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting(Generic[T_co]):
-    """One row of the table. `default` is text in the form of the flag; `parse` raises ValueError.
-
-    A setting without a flag is a secret: a flag would be visible in the process list.
-    """
-
-    flag: str
-    env: str
-    default: str
-    help: str
-    parse: Callable[[str], T_co]
-    metavar: str = "TEXT"
-
-    @property
-    def key(self) -> str:
-        """The key of the setting in a mapping of flags: `nats_user` for --nats-user."""
-        return self.env.removeprefix("HANDRAIL_").lower()
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Resolves values: from flags by key (None: not given), then the environment, then the defaults of the table."""
-
-    flags: Mapping[str, str | None]
-    environment: Mapping[str, str]
-
-    @classmethod
-    def of_process(cls, flags: Mapping[str, str | None] | None = None) -> Settings:
-        """Settings from these flags and the environment of this process."""
-        return cls(flags or {}, os.environ)
-
-    def value(self, setting: Setting[T]) -> T:
-        """The value of a setting. An empty variable counts as unset. Raises SettingError if the value is invalid."""
-        text, source = self.flags.get(setting.key), setting.flag
-        if text is None:
-            text, source = self.environment.get(setting.env) or None, setting.env
-        if text is None:
-            text, source = setting.default, "the default"
-        try:
-            return setting.parse(text)
-        except ValueError as error:
-            raise SettingError(f"{source}: {error}") from None
-
-
-def duration(text: str) -> timedelta:
-    """Parses a duration: `15s`, `500ms`, `2m`, `1.5h`."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise ValueError(f'"{text}" is not a duration such as 500ms, 15s, 2m or 1.5h')
-    return float(found[1]) * _UNITS[found[2]]
-
-
-def at_least(smallest: timedelta) -> Callable[[str], timedelta]:
-    """A parser for durations of at least `smallest`."""
-
-    def parse(text: str) -> timedelta:
-        value = duration(text)
-        if value < smallest:
-            raise ValueError(f'"{text}" is less than {smallest.total_seconds():g} s')
-        return value
-
-    return parse
-
-
-def one_of(*words: str) -> Callable[[str], str]:
-    """A parser that accepts one of these words."""
-
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f'"{text}" is not one of {", ".join(words)}')
-        return text
-
-    return parse
-
-
-def count(text: str) -> int:
-    """Parses a whole number from 1."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise ValueError(f'"{text}" is not a whole number from 1')
-    return int(text)
-
-
-def switch(text: str) -> bool:
-    """Parses `on` or `off`."""
-    return one_of("on", "off")(text) == "on"
-
-
-def listed(text: str) -> tuple[str, ...]:
-    """Parses values separated by commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def some_of(*words: str) -> Callable[[str], tuple[str, ...]]:
-    """A parser that accepts one or several of these words, separated by commas."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        found = listed(text)
-        if not found:
-            raise ValueError(f"at least one of {', '.join(words)} is needed")
-        return tuple(one_of(*words)(each) for each in found)
-
-    return parse
-
-
-def pairs(*names: str) -> Callable[[str], dict[str, str]]:
-    """A parser for `name=value` with these names, separated by commas."""
-
-    def parse(text: str) -> dict[str, str]:
-        found = {}
-        for each in listed(text):
-            name, equals, value = each.partition("=")
-            if not equals or not value:
-                raise ValueError(f'"{each}" is not a pair such as {names[0]}=VALUE')
-            found[one_of(*names)(name)] = value
-        return found
-
-    return parse
-
-
-def key_set(text: str) -> str:
-    """Parses a file or an address that `https.ask` may ask; an empty text is neither."""
-    why = why_unsafe(text) if "://" in text else ""
-    if why:
-        raise ValueError(f'"{text}" can\'t be asked for keys: {why}')
-    return text
-
-
-def provider(text: str) -> str:
-    """Parses the address of an identity provider; an empty text is none."""
-    why = why_unsafe(text) if text else ""
-    if why:
-        raise ValueError(f'"{text}" can\'t be asked: {why}')
-    return text
-
-
-def servers(text: str) -> tuple[str, ...]:
-    """Parses the addresses of nats-servers; at least one."""
-    found = listed(text)
-    for each in found:
-        if not re.fullmatch(r"(nats|tls|ws|wss)://\S+", each):
-            raise ValueError(f'"{each}" is not an address such as nats://host:4222')
-    if not found:
-        raise ValueError("an address such as nats://host:4222 is needed")
-    return found
-
-
-def host_and_port(text: str) -> str:
-    """Parses `host:port`."""
-    host, colon, port = text.rpartition(":")
-    if not host or not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f'"{text}" is not an address such as 127.0.0.1:7070')
-    return text
-
-
-def replicas(text: str) -> int:
-    """Parses a number of replicas: 1 or 3."""
-    return int(one_of("1", "3")(text))
-
-
-def file(text: str) -> Path | None:
-    """Parses a path; None if the text is empty."""
-    return Path(text).expanduser() if text else None
-
-
-def files(text: str) -> tuple[Path, ...]:
-    """Parses paths separated by commas."""
-    return tuple(Path(part).expanduser() for part in listed(text))
-
+from handrail.mesh.setting import Setting, Settings, secret
+from handrail.mesh.setting_parsers import (
+    at_least,
+    count,
+    duration,
+    file,
+    files,
+    host_and_port,
+    key_set,
+    listed,
+    one_of,
+    pairs,
+    provider,
+    replicas,
+    servers,
+    some_of,
+    switch,
+)
 
 NATS = Setting(
     "--nats",
@@ -495,12 +317,3 @@ def bus_settings(settings: Settings, name: str) -> BusSettings:
         # The broker's permissions reserve an inbox for each user.
         inbox_prefix=inbox_prefix(user),
     )
-
-
-def secret(path: Path) -> str:
-    """The content of a file with a password or token, without the line end. Raises SettingError if unreadable."""
-    try:
-        return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise SettingError(f"{path} can't be read: {reason}") from None

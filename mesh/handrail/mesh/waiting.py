@@ -1,4 +1,4 @@
-"""Waiting: for an event, but not for ever, and between two tries, until patience ends."""
+"""Waiting for an event with a time limit, and between retries with a growing delay."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from datetime import timedelta
 
 FIRST_WAIT = timedelta(seconds=0.02)
 LONGEST_WAIT = timedelta(seconds=0.5)
-"""Between two looks at replicas that lag."""
+"""Delays between two reads of a replica that may lag."""
 
 
 async def pause(event: asyncio.Event, duration: timedelta) -> None:
-    """Wait so long, or until the event is set."""
-    # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
+    """Waits for this duration, or until the event is set."""
+    # Not wait_for: before Python 3.12 it loses a cancellation that arrives together with the event.
     with suppress(TimeoutError):
         async with asyncio.timeout(duration.total_seconds()):
             await event.wait()
 
 
 class Patience:
-    """How long something is tried again, from now on. Each wait is twice the one before, up to the longest."""
+    """Limits retries to a duration that starts at construction. Each wait doubles, up to `longest`."""
 
     def __init__(
         self, duration: timedelta, *, first: timedelta = FIRST_WAIT, longest: timedelta = LONGEST_WAIT
@@ -32,11 +32,11 @@ class Patience:
 
     @property
     def left(self) -> timedelta:
-        """What is left of it."""
+        """The time left."""
         return timedelta(seconds=max(0.0, self._ends_at - self._loop.time()))
 
     async def wait(self) -> bool:
-        """Wait before the next try; False at once where patience would end before it."""
+        """Waits before the next try. Returns False at once if the time would run out before it."""
         if self._wait > self.left:
             return False
         await asyncio.sleep(self._wait.total_seconds())

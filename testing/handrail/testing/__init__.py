@@ -1,4 +1,4 @@
-"""For tests of flows: agents and the coordinator's real decisions in memory, with a virtual clock and no server."""
+"""Tests flows in memory: agents and the coordinator's real decisions, with a virtual clock and no server."""
 
 from handrail.testing.templates import load_template
 from handrail.testing.view import FlowView

@@ -1,4 +1,4 @@
-"""What runs in a World: agents by the SDK's own engine, and the coordinator's own reconciler, fed by hand."""
+"""The processes of a World: agents on the SDK's own engine, and the coordinator's own reconciler, driven by hand."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ CrashPoint = Literal["publish", "ack"]
 
 
 class ProcessDied(BaseException):
-    """Stands for SIGKILL. Whoever catches it can do nothing more: see `MortalBus.dead`."""
+    """Simulates SIGKILL. Code that catches it can't publish any more: see `MortalBus.dead`."""
 
 
 class MortalBus:
-    """What a process has of a MemoryBus: its own way to it, on which it may die.
+    """One process's view of a MemoryBus, in which the process can be made to crash.
 
-    `crash` is where it dies next; `dead` is set until a new process takes its place.
+    `crash` is where it crashes next; `dead` is set until a new process takes its place.
     """
 
     def __init__(self, bus: MemoryBus) -> None:
@@ -66,9 +66,9 @@ class MortalBus:
         headers: Mapping[str, str] | None = None,
         timeout: timedelta = PUBLISH_TIMEOUT,
     ) -> int:
-        """Store a message, unless the process dies over it."""
+        """Stores a message, unless the process crashes here."""
         if self.dead or self.crash == "publish":
-            # Whoever catches it is dead all the same: nothing gets out any more.
+            # Code that catches the exception is still dead: it can't publish any more.
             self.crash, self.dead = None, True
             raise ProcessDied
         return await self._publish(
@@ -88,15 +88,15 @@ class WorldClock(Clock):
         self._bus = bus
 
     def now(self) -> datetime:
-        """What the test made it."""
+        """The present time, as set by the test."""
         return self._bus.now
 
     async def sleep(self, duration: timedelta) -> None:
-        """It moves only when the test says so: quick retries are made at once."""
+        """Returns at once: only the test moves the clock, so quick retries don't wait."""
 
 
 class HostedAgent:
-    """One agent as its worker would run it."""
+    """One agent, run as in a worker."""
 
     def __init__(self, agent: Agent, bus: MemoryBus, threads: Threads) -> None:
         self.agent = agent
@@ -121,7 +121,7 @@ class HostedAgent:
         self._filters: frozenset[str] = frozenset()
 
     async def learn(self, templates: Iterable[Template]) -> list[str]:
-        """Take up the templates; returns what does not fit."""
+        """Loads the templates. Returns the problems of handlers that don't fit."""
         templates = tuple(templates)
         await self.catalog.refresh()
         known = self.catalog.all()
@@ -134,12 +134,12 @@ class HostedAgent:
         return any(matches(pattern, subject) for pattern in self._filters)
 
     def hear(self, subject: str) -> None:
-        """What is published on subjects that workers listen to besides."""
+        """Receives a message on the subjects that workers subscribe to beside their durable."""
         if any(matches(hint, subject) for hint in HINTS):
             self.hints.add(subject)
 
     async def handle(self, delivery: MemoryDelivery) -> None:
-        """Handle a delivery; one that the process dies over stays unsettled."""
+        """Handles a delivery. It stays unacknowledged if the process crashes."""
         if self.bus.crash == "ack":
             self.bus.crash = None
             delivery.lose_answer()
@@ -152,7 +152,7 @@ class HostedAgent:
 
 
 class _NoLeases(Leases):
-    """One replica needs none."""
+    """No leases: a World has a single replica."""
 
     def __init__(self) -> None:
         pass
@@ -163,7 +163,7 @@ class _NoLeases(Leases):
 
 
 class _WorldsPresence(Presence):
-    """Absences are the times in which the World had no coordinator."""
+    """Absences are the times during which the World had no coordinator."""
 
     def __init__(self, bus: MemoryBus) -> None:
         self._memory = bus
@@ -174,14 +174,14 @@ class _WorldsPresence(Presence):
         return Present(self._memory.now, self._absences)
 
     def end(self) -> None:
-        """Somebody is there again."""
+        """Ends an absence: a coordinator is running again."""
         if self.since is not None and self._memory.now - self.since > ABSENT_AFTER:
             self._absences += (Absence(self.since, self._memory.now),)
         self.since = None
 
 
 class _NoQueues(AgentQueues):
-    """Whoever runs is handed everything at once, and whoever does not is not at work."""
+    """No queues: a running agent receives everything at once, and a stopped one is not at work."""
 
     def __init__(self) -> None:
         pass
@@ -206,11 +206,11 @@ class HostedCoordinator:
         self._filters = frozenset[str]().union(*filters.values())
 
     def stop(self) -> None:
-        """It is not there any more."""
+        """Stops the replica."""
         self.running, self._presence.since = False, self._presence.since or self._bus.now
 
     def start(self) -> None:
-        """It is there again."""
+        """Starts the replica again."""
         self.running = True
         self._presence.end()
 
@@ -219,11 +219,11 @@ class HostedCoordinator:
         return any(matches(pattern, subject) for pattern in self._filters)
 
     async def handle(self, delivery: MemoryDelivery) -> None:
-        """Attend to the flow of a message."""
+        """Reconciles the flow of a message."""
         await self._guard.run("world", [delivery], self._attend(delivery))
 
     async def due(self, subject: str) -> None:
-        """Attend to the flow of a timer that fired."""
+        """Reconciles the flow of a timer that fired."""
         due = parse_due(subject)
         await self._reconciler.reconcile(due.flow_type, due.flow_id, since=0, at_least=0, now=self._bus.now)
 

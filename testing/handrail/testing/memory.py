@@ -1,4 +1,4 @@
-"""The broker in memory: streams with the rules that Handrail relies on, and a clock that only moves when told to."""
+"""The broker in memory: streams with the rules that Handrail relies on, and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _WRITE_ONCE = {
 }
 _NEWEST_COUNTS = {"timer": streams.TIMER, "worker": streams.WORKER}
 _STREAM_OF = _WRITE_ONCE | _NEWEST_COUNTS
-"""First word of a subject -> its stream. In some a subject takes one message, in others the newest on it stays."""
+"""Maps the first token of a subject to its stream. Write-once subjects take one message; the others keep the newest."""
 
 _MAX_PAYLOAD = 1 << 20
-"""Bytes of a message that a nats-server takes, unless it is told otherwise."""
+"""The largest message in bytes that a nats-server accepts by default."""
 
 _SCHEDULE = "Nats-Schedule"
 _TARGET = "Nats-Schedule-Target"
@@ -36,10 +36,10 @@ _PURGE_TIMERS = f"$JS.API.STREAM.PURGE.{streams.TIMER}"
 
 
 class MemoryBus(Bus):
-    """A `Bus` without a broker: the catalog, the store and the coordinator's parts run on it as they are.
+    """A `Bus` without a broker. The catalog, the store and the parts of the coordinator run on it unchanged.
 
-    It is never full, and refuses nobody. Timers fire when the clock gets there. What needs a connection (consuming,
-    subscribing) is not here: the World hands messages out itself.
+    It is never full and denies no permission. Timers fire when the clock reaches them. It has no consumers and no
+    subscriptions: the World delivers messages itself.
     """
 
     def __init__(self, now: datetime) -> None:
@@ -59,13 +59,13 @@ class MemoryBus(Bus):
         headers: Mapping[str, str] | None = None,
         timeout: timedelta = PUBLISH_TIMEOUT,
     ) -> int:
-        """Store a message at the present time; refusals as the broker's."""
+        """Stores a message at the present time. Refuses messages as the broker does."""
         refusal = why_not_sent(subject, size(body, headers), _MAX_PAYLOAD)
         if refusal is not None:
             raise refusal
         stream = _STREAM_OF.get(subject.partition(".")[0])
         if stream is None or not is_subject(subject):
-            raise BrokerUnavailable(f"can't send on {subject}: no stream takes it")
+            raise BrokerUnavailable(f"can't publish on {subject}: no stream has this subject")
         if expected_sequence is not None:
             matching = self.matching(stream, expected_filter or subject)
             last = matching[-1].sequence if matching else 0
@@ -86,7 +86,7 @@ class MemoryBus(Bus):
         up_to_seq: int | None = None,
         timeout: timedelta = READ_TIMEOUT,
     ) -> Page:
-        """The messages that match, in stream order."""
+        """Returns the matching messages in stream order."""
         newest = self._sequences[stream] if up_to_seq is None else up_to_seq
         found = {m.sequence: m for pattern in multi_last for m in self.matching(stream, pattern)}
         known = [sequence for sequence in sorted(found) if sequence <= newest]
@@ -98,19 +98,19 @@ class MemoryBus(Bus):
     async def read_forward(
         self, stream: str, subject_filter: str, *, from_sequence: int, limit: int, timeout: timedelta = READ_TIMEOUT
     ) -> Page:
-        """A page of the messages that match, oldest first."""
+        """Returns a page of the matching messages, oldest first."""
         matching = [m for m in self.matching(stream, subject_filter) if m.sequence >= from_sequence]
         return Page(tuple(matching[:limit]), pending=len(matching[limit:]))
 
     async def last(self, stream: str, subject_filter: str, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
-        """The newest message that matches."""
+        """Returns the newest matching message."""
         matching = self.matching(stream, subject_filter)
         return matching[-1] if matching else None
 
     async def last_on_leader(
         self, stream: str, subject_filter: str, *, timeout: timedelta = API_TIMEOUT
     ) -> RawMessage | None:
-        """The newest message that matches."""
+        """Returns the newest matching message."""
         matching = self.matching(stream, subject_filter)
         return matching[-1] if matching else None
 
@@ -121,7 +121,7 @@ class MemoryBus(Bus):
     async def request_json(
         self, api_subject: str, payload: Mapping[str, Any] | None = None, *, timeout: timedelta = API_TIMEOUT
     ) -> dict[str, Any]:
-        """Clears timers, and lists a stream's subjects: what the core asks of the JetStream API."""
+        """Purges timers and lists a stream's subjects: the JetStream API calls that the core uses."""
         if api_subject == _PURGE_TIMERS:
             gone = self.matching(streams.TIMER, str((payload or {})["filter"]))
             for message in gone:
@@ -129,11 +129,11 @@ class MemoryBus(Bus):
             return {"purged": len(gone)}
         if api_subject.startswith(_INFO):
             return self._info(api_subject.removeprefix(_INFO), payload or {})
-        raise NotImplementedError(f"there is no {api_subject} in memory")
+        raise NotImplementedError(f"MemoryBus does not implement {api_subject}")
 
     @property
     def timers(self) -> dict[str, tuple[datetime, str]]:
-        """The armed timers: subject -> when it is due, and the `due` subject it arrives on."""
+        """Maps the subject of each armed timer to its due time and the `due` subject it arrives on."""
         armed = {message.subject: message.headers for message in self.messages[streams.TIMER]}
         return {
             subject: (datetime.fromisoformat(headers[_SCHEDULE].removeprefix("@at ")), headers[_TARGET])
@@ -145,7 +145,7 @@ class MemoryBus(Bus):
         return min((due for due, _ in self.timers.values()), default=None)
 
     def fire(self) -> list[str]:
-        """Take the timers that are due, and return the `due` subjects they arrive on."""
+        """Removes the timers that are due and returns the `due` subjects they arrive on."""
         timers = self.timers
         ripe = sorted(subject for subject, (due, _) in timers.items() if due <= self.now)
         for subject in ripe:
@@ -153,7 +153,7 @@ class MemoryBus(Bus):
         return [timers[subject][1] for subject in ripe]
 
     def matching(self, stream: str, pattern: str) -> list[RawMessage]:
-        """The messages of a stream whose subjects match, in stream order."""
+        """The messages of a stream with a matching subject, in stream order."""
         candidates = self.messages[stream]
         tokens = pattern.split(".", 3)
         if stream == streams.FLOW and len(tokens) > 3 and tokens[2] not in ("*", ">"):
@@ -183,7 +183,7 @@ class MemoryBus(Bus):
 
 
 class MemoryDelivery(Delivery):
-    """A message handed out in memory. What becomes of it is told to `on_settled`: None for done, or the delay."""
+    """A message delivered in memory. `on_settled` is called with None after an ack, or with the delay after a nak."""
 
     __slots__ = ("_lost", "_on_settled", "_time")
 
@@ -199,36 +199,36 @@ class MemoryDelivery(Delivery):
 
     @property
     def time(self) -> datetime:
-        """When it was stored."""
+        """When the message was stored."""
         return self._time
 
     @property
     def pending(self) -> int:
-        """Nothing waits behind it."""
+        """How many messages wait behind it: always 0."""
         return 0
 
     @property
     def settled(self) -> bool:
-        """Whether it was acked or handed back."""
+        """Whether the message was acked or handed back."""
         return self._settled
 
     def ack(self) -> None:
-        """Done."""
+        """Acknowledges the message."""
         self._settle_as(None)
 
     def nak(self, delay: timedelta | None = None) -> None:
-        """Not done: again, after `delay`."""
+        """Hands the message back for redelivery after `delay`."""
         self._settle_as(delay or timedelta())
 
     def term(self, reason: str) -> None:
-        """Never to be done."""
+        """Gives the message up: it is not redelivered."""
         self._settle_as(None)
 
     def in_progress(self) -> None:
-        """Time stands still while a handler runs."""
+        """Does nothing: time stands still while a handler runs."""
 
     def lose_answer(self) -> None:
-        """Whatever is answered does not arrive."""
+        """Drops the coming answer, as if it never reached the broker."""
         self._lost = True
 
     def _settle_as(self, delay: timedelta | None) -> None:

@@ -1,4 +1,4 @@
-"""What happens next in a World: who is handed which message, and when time matters, when."""
+"""Decides what happens next in a World: who receives which message, and when."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from handrail.testing.hosting import HostedAgent, HostedCoordinator
 from handrail.testing.memory import MemoryBus, MemoryDelivery
 
 _STEPS = 100_000
-"""Deliveries after which a World that finds no rest is taken for a loop."""
+"""A World that is still busy after this many deliveries is considered to be in a loop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
-    """A message for somebody, and how often it was handed out when it is next."""
+    """A message for one receiver, and its delivery count at the next delivery."""
 
     host: HostedAgent | HostedCoordinator
     message: RawMessage
@@ -29,7 +29,7 @@ class _Work:
 
 
 class Schedule:
-    """Hands out messages one by one: in stream order, or with a seed in a random one, the same for the same seed."""
+    """Delivers messages one by one, in stream order or, with a seed, in an order that the seed determines."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Schedule:
         self._seen = 0
 
     async def settle(self) -> None:
-        """Let everything happen that happens at this moment."""
+        """Delivers everything that is due at the present time."""
         for _ in range(_STEPS):
             self._hand_out()
             ready = [work for work in self._queue if work.host.running]
@@ -58,10 +58,10 @@ class Schedule:
             work = self._chance.choice(ready) if self._chance else ready[0]
             self._queue.remove(work)
             await self._do(work)
-        raise RuntimeError(f"the world found no rest within {_STEPS} deliveries")
+        raise RuntimeError(f"the World is still busy after {_STEPS} deliveries")
 
     async def advance(self, duration: timedelta) -> None:
-        """Move the clock, and let happen what falls due on the way, in its order."""
+        """Moves the clock, and handles everything that falls due on the way, in order."""
         await self.settle()
         target = self._bus.now + duration
         while (due := self._next_due()) is not None and due <= target:
@@ -71,12 +71,12 @@ class Schedule:
         self._bus.now = target
 
     async def catch_up(self) -> None:
-        """Let happen what fell due while nobody was there."""
+        """Handles what fell due while no coordinator was running."""
         await self._fire()
         await self.settle()
 
     def _hand_out(self) -> None:
-        """Queue what was stored since the last time for everybody whose durable delivers it."""
+        """Queues the messages stored since the last call for every receiver whose durable delivers them."""
         messages = self._bus.messages[FLOW]
         for message in messages[self._seen :]:
             for hosted in self._agents.values():

@@ -1,4 +1,4 @@
-"""Templates for tests: read and checked as the coordinator would."""
+"""Templates for tests, read and checked as in the coordinator."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from handrail.v1.template_pb2 import Severity
 
 
 def load_template(source: str | Path, messages: Iterable[type[Message]]) -> Template:
-    """Read a template, YAML or a file with it, over these generated message classes.
+    """Reads a template from YAML text or a YAML file; its messages are these generated classes.
 
-    Raises HandrailError where it can't be read, TemplateRefused with the findings of the flow type-check.
+    Raises HandrailError if it can't be read, and TemplateRefused with the findings of the flow type-check.
     """
     text = source.read_text("utf-8") if isinstance(source, Path) else source
     proto, places = read_yaml(text)

@@ -1,4 +1,4 @@
-"""A flow as a test looks at it."""
+"""A flow, seen from a test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Message)
 
 
 class FlowView:
-    """One flow, folded anew each time it is asked: it always shows the present."""
+    """One flow. Each access folds it again, so it always shows the present state."""
 
     def __init__(self, bus: MemoryBus, templates: Sequence[Template], flow_type: str, flow_id: str) -> None:
         self._bus = bus
@@ -40,12 +40,12 @@ class FlowView:
                     envelope.decode(message.subject, message.body, sequence=message.sequence, time=message.time)
                 )
             except HandrailError:
-                continue  # a hostile test put it there; it is in quarantine
+                continue  # a hostile test published it; it is in quarantine
         return readable
 
     @property
     def flow(self) -> Flow:
-        """The fold of them."""
+        """The flow folded from its messages."""
         history = self.history
         version = pinned_version(history)
         versions = {each.version: each for each in self._templates if each.name == self.flow_type}
@@ -62,28 +62,28 @@ class FlowView:
         return [message.FromString(each.event.data.value) for each in recorded]
 
     def recorded(self, message: type[M]) -> list[M]:
-        """Every message of this type in the flow's stream, of whatever kind, whether it counts or not."""
+        """Every message of this type in the flow, of any kind, whether or not it counts."""
         name = message.DESCRIPTOR.full_name
         return [message.FromString(each.event.data.value) for each in self.history if each.type == name]
 
     @property
     def owed(self) -> list[StepRun]:
-        """The step runs that somebody still owes; none once the flow is over."""
+        """The pending step runs; empty once the flow has ended."""
         return [] if is_final(self.flow) else [run for run in self.flow.runs.values() if run.state is RunState.OWED]
 
     @property
     def approvals(self) -> list[Proposal]:
-        """The proposals that wait for people."""
+        """The proposals that wait for approval."""
         return [p for p in self.flow.proposals.values() if p.state is ProposalState.PENDING]
 
     @property
     def escalations(self) -> list[Escalation]:
-        """What waits for a person."""
+        """The escalations that wait for a person."""
         return list(self.flow.escalations.values())
 
     @property
     def story(self) -> str:
-        """One line a message: when (since the first), what kind, who, which message, and whether it is void."""
+        """One line per message: time since the first, kind, agent, type, and whether it is void."""
         flow = self.flow
         lines = []
         for recorded in self.history:

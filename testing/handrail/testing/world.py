@@ -34,15 +34,15 @@ BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class World:
-    """A small mesh in memory: real handlers, the real SDK around them, the real fold and decisions; no server.
+    """A small mesh in memory: real handlers in the real SDK, the real fold and real decisions; no server.
 
         async with World(templates=[refund], agents=[enrichment.agent, ledger.agent]) as world:
             flow = await world.start("refund", ChargebackReceived(...))
             await world.advance(timedelta(hours=4))
             assert flow.status == "COMPLETED"
 
-    Nothing happens by itself: every method that does something lets the world come to rest before it returns, and the
-    clock moves with `advance` alone. With a `seed` deliveries are made in a random order, the same for the same seed.
+    Nothing happens by itself: every method that changes something runs the World until it is idle before it returns.
+    Only `advance` moves the clock. With a `seed`, messages are delivered in an order that the seed determines.
     """
 
     def __init__(self, *, templates: Iterable[Template], agents: Iterable[Agent] = (), seed: int | None = None) -> None:
@@ -73,11 +73,11 @@ class World:
 
     @property
     def quarantined(self) -> list[Quarantined]:
-        """What was put into quarantine, oldest first."""
+        """The quarantined messages, oldest first."""
         return [Quarantined.FromString(message.body) for message in self.bus.messages[QUARANTINE]]
 
     async def put(self, template: Template) -> None:
-        """Store and activate another template, or another version."""
+        """Stores and activates another template or version."""
         self._templates.append(template)
         await self._put(template)
         await self._learn()
@@ -85,7 +85,7 @@ class World:
     async def start(
         self, flow_type: str, event: Message, *, key: str = "", by: str = "", requester: str = ""
     ) -> FlowView:
-        """Begin a flow: as the agent `by`, or through the coordinator in the name of `requester`."""
+        """Starts a flow: as the agent `by`, or through the coordinator for `requester`."""
         template = await self.coordinator.catalog.active(flow_type)
         started = await start_flow.start(
             self.bus, template, source=by or COORDINATOR, data=pack(event), key=key, requester=requester
@@ -94,27 +94,27 @@ class World:
         return self.flow(flow_type, started.flow_id)
 
     def flow(self, flow_type: str, flow_id: str) -> FlowView:
-        """A flow to look at."""
+        """Returns a view of a flow."""
         return FlowView(self.bus, self._templates, flow_type, flow_id)
 
     async def run_sources(self, agent: str) -> None:
-        """Run the sources of an agent to their end."""
+        """Runs the sources of an agent until they end."""
         for source in self._agents[agent].agent.sources:
             await source()
         await self.settle()
 
     async def publish(self, subject: str, body: bytes) -> int:
-        """Store any message, as somebody might who does not use the SDK; its sequence."""
+        """Stores any message, as a program without the SDK could. Returns its sequence."""
         sequence = await self.bus.publish(subject, body)
         await self.settle()
         return sequence
 
     async def approve(self, flow: FlowView, *, voter: str, roles: Iterable[str], comment: str = "") -> None:
-        """Vote yes on the one proposal of the flow that waits; raises as ApprovalService does."""
+        """Votes yes on the flow's only waiting proposal. Raises like ApprovalService."""
         await self._vote(flow, True, voter, roles, comment)
 
     async def reject(self, flow: FlowView, *, voter: str, roles: Iterable[str], comment: str = "") -> None:
-        """Vote no on the one proposal of the flow that waits."""
+        """Votes no on the flow's only waiting proposal."""
         await self._vote(flow, False, voter, roles, comment)
 
     async def compensate(
@@ -126,21 +126,21 @@ class World:
         to_step: str = "",
         run_again: Iterable[str] = (),
     ) -> None:
-        """Have the flow's effects undone, all or back to a step; steps in `run_again` may run a second time."""
+        """Compensates the flow, fully or back to a step; steps in `run_again` may run a second time."""
         judge = partial(operator_requests.compensation, reason=reason, to_step=to_step, run_again=run_again)
         await self._record(flow, judge, Caller(by))
 
     async def cancel(
         self, flow: FlowView, *, by: str = "operator", reason: str = "", keep_effects: bool = False
     ) -> None:
-        """Cancel the flow."""
+        """Cancels the flow."""
         judge = partial(operator_requests.cancelling, reason=reason, keep_effects=keep_effects)
         await self._record(flow, judge, Caller(by))
 
     async def migrate(
         self, flow: FlowView, version: int, *, by: str = "operator", reason: str = "", request_id: str = ""
     ) -> None:
-        """Move the flow to another version of its template; raises WRONG_STATUS with the reasons why it can't move."""
+        """Moves the flow to another version of its template. Raises WRONG_STATUS with the reasons if it can't move."""
         target = await self.coordinator.catalog.template(flow.flow_type, version)
         judge = partial(operator_requests.migrating, target=target, reason=reason)
         asked = MigrateFlowRequest(flow_id=flow.flow_id, to_version=version, reason=reason, request_id=request_id)
@@ -150,48 +150,47 @@ class World:
     async def retry_step(
         self, flow: FlowView, step: str, *, by: str = "operator", root: str = "", run_again: Iterable[str] = ()
     ) -> None:
-        """Have a step done again."""
+        """Repeats a step."""
         judge = partial(operator_requests.retrying, step=step, root=root, run_again=run_again)
         await self._record(flow, judge, Caller(by))
 
     async def resolve(
         self, flow: FlowView, choice: Choice.ValueType, *, by: str = "operator", run_again: Iterable[str] = ()
     ) -> None:
-        """Answer the one open escalation of the flow."""
+        """Answers the flow's only open escalation."""
         judge = partial(operator_requests.answer, choice=choice, run_again=run_again)
         await self._record(flow, judge, Caller(by))
 
     def stop_agent(self, name: str) -> None:
-        """No worker of this agent runs any more: what is for it waits."""
+        """Stops all workers of this agent: its messages wait."""
         self._agents[name].running = False
 
     async def start_agent(self, name: str) -> None:
-        """A worker of this agent runs again."""
+        """Starts a worker of this agent again."""
         self._agents[name].running = True
         await self.settle()
 
     def crash_agent(self, name: str, at: CrashPoint) -> None:
-        """The agent's process dies at its next `publish` (the handler has run, nothing is stored) or `ack`
-        (everything is stored, the message comes again). A new process is there at once; the message comes again when
-        the broker's wait for the ack is over.
+        """Kills the agent's process at its next `publish` (the handler has run, nothing is stored) or `ack` (everything
+        is stored). A new process takes over at once; the message is redelivered when the broker's ack wait is over.
         """
         self._agents[name].bus.crash = at
 
     def stop_coordinator(self) -> None:
-        """No coordinator runs any more."""
+        """Stops the coordinator."""
         self.coordinator.stop()
 
     async def start_coordinator(self) -> None:
-        """A coordinator runs again, and catches up. The time without one counts against nobody."""
+        """Starts the coordinator again; it catches up. The time without it counts against no deadline."""
         self.coordinator.start()
         await self._schedule.catch_up()
 
     async def settle(self) -> None:
-        """Let everything happen that happens at this moment."""
+        """Runs everything that is due at the present time."""
         await self._schedule.settle()
 
     async def advance(self, duration: timedelta) -> None:
-        """Move the clock, and let happen what falls due on the way, in its order."""
+        """Moves the clock, and runs everything that falls due on the way, in order."""
         await self._schedule.advance(duration)
 
     async def _put(self, template: Template) -> None:
@@ -210,7 +209,7 @@ class World:
     async def _vote(self, flow: FlowView, approve: bool, voter: str, roles: Iterable[str], comment: str) -> None:
         waiting: list[Proposal] = flow.approvals
         if len(waiting) != 1:
-            raise ValueError(f"flow {flow.flow_id} has {len(waiting)} approvals that wait, not one")
+            raise ValueError(f"flow {flow.flow_id} has {len(waiting)} waiting approvals, not one")
         judge = partial(
             operator_requests.vote,
             approval_id=waiting[0].recorded.event_id,

@@ -1,5 +1,5 @@
-"""The agents of the load, for worker processes of their own. What they do outside the stream is in a book: a SQLite
-file that `CHAOS_BOOK` names.
+"""The agents of the load, for their own worker processes. They record their effects outside the stream in a ledger: the
+SQLite file `CHAOS_BOOK`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ATTEMPTS_OF_A_ROUND = 3
 
 
 def write(ctx: Context, what: str, units: int) -> None:
-    """Move money, unless this very work was done: key and effect in one transaction."""
+    """Moves money unless this work was done before: key and effect in one transaction."""
     with transaction(Path(os.environ["CHAOS_BOOK"])) as book:
         book.execute(
             "INSERT OR IGNORE INTO moves (key, flow_id, what, units) VALUES (?, ?, ?, ?)",
@@ -41,14 +41,14 @@ def write(ctx: Context, what: str, units: int) -> None:
 
 
 def no_more_than(tries: int, ctx: Context) -> None:
-    """Fail that often; every attempt counts, also one that a dead worker left behind."""
+    """Fails this many times. Every attempt counts, including those of dead workers."""
     if ctx.attempt <= tries:
         raise RuntimeError(f"attempt {ctx.attempt} is to fail")
 
 
 @desk.on(ChargebackReceived)
 async def enrich(event: ChargebackReceived, ctx: Context) -> ChargebackEnriched:
-    """Look the customer up."""
+    """Looks up the customer."""
     lot = lot_of(event.chargeback_id)
     if lot is Lot.BROKEN:
         no_more_than(_ATTEMPTS_OF_A_ROUND, ctx)
@@ -63,14 +63,14 @@ async def enrich(event: ChargebackReceived, ctx: Context) -> ChargebackEnriched:
 
 @desk.on(ChargebackEnriched)
 async def grant(event: ChargebackEnriched) -> SmallRefundGranted | LargeRefundGranted:
-    """Small ones pass, large ones are proposed."""
+    """Grants small refunds and proposes large ones."""
     kind = SmallRefundGranted if event.amount.units <= SMALL else LargeRefundGranted
     return kind(chargeback_id=event.chargeback_id, account_id=event.account_id, amount=event.amount, email=event.email)
 
 
 @ledger.on(SmallRefundGranted, LargeRefundGranted)
 def pay(event: SmallRefundGranted | LargeRefundGranted, ctx: Context) -> RefundPaid:
-    """Move the money."""
+    """Moves the money."""
     if lot_of(event.chargeback_id) is Lot.FLAKY:
         no_more_than(2, ctx)
     write(ctx, "pay", event.amount.units)
@@ -85,7 +85,7 @@ def pay(event: SmallRefundGranted | LargeRefundGranted, ctx: Context) -> RefundP
 
 @ledger.undoes(RefundPaid)
 def take_back(event: RefundPaid, ctx: Context) -> RefundReversed:
-    """Move it back."""
+    """Moves the money back."""
     if lot_of(event.chargeback_id) is Lot.STUBBORN:
         no_more_than(_ATTEMPTS_OF_A_ROUND, ctx)
     write(ctx, "back", -event.amount.units)
@@ -96,7 +96,7 @@ def take_back(event: RefundPaid, ctx: Context) -> RefundReversed:
 
 @desk.on(RefundPaid)
 async def notify(event: RefundPaid, ctx: Context) -> CustomerNotified:
-    """Tell the customer of the money."""
+    """Tells the customer about the refund."""
     if lot_of(event.chargeback_id) in (Lot.HOPELESS, Lot.STUBBORN):
         raise NonRetryable("nobody can be told")
     return _told(event.chargeback_id, Outcome.OUTCOME_REFUNDED, ctx)
@@ -104,7 +104,7 @@ async def notify(event: RefundPaid, ctx: Context) -> CustomerNotified:
 
 @desk.on(ApprovalRefused)
 async def refuse(event: ApprovalRefused, ctx: Context) -> CustomerNotified:
-    """Tell the customer that there is none."""
+    """Tells the customer that the refund was refused."""
     refused = LargeRefundGranted()
     event.proposal.Unpack(refused)
     return _told(refused.chargeback_id, Outcome.OUTCOME_REFUSED, ctx)
@@ -116,6 +116,6 @@ def _told(chargeback_id: str, outcome: Outcome.ValueType, ctx: Context) -> Custo
 
 
 def chargeback(chargeback_id: str, units: int) -> ChargebackReceived:
-    """What begins a flow."""
+    """The first event of a flow."""
     amount = Money(currency_code="EUR", units=units)
     return ChargebackReceived(chargeback_id=chargeback_id, account_id="acc-1", amount=amount)

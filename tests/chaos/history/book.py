@@ -1,4 +1,4 @@
-"""The book of what agents did outside the stream, and what must hold of it; the money does not lie."""
+"""The ledger of the agents' effects outside the stream, and the invariants that it must satisfy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEPT = {"pay": "RefundPaid", "back": "RefundReversed", "tell": "CustomerNotifie
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One thing done: `pay`, `back`, or `tell`, and by how much the balance changed."""
+    """One effect: `pay`, `back` or `tell`, and the change of the balance."""
 
     key: str
     flow_id: str
@@ -28,7 +28,7 @@ class Move:
 
 
 def create(path: Path) -> None:
-    """An empty book."""
+    """Creates an empty ledger."""
     with closing(sqlite3.connect(path)) as book:
         book.execute("PRAGMA journal_mode = WAL")
         book.execute("CREATE TABLE moves (key TEXT PRIMARY KEY, flow_id TEXT, what TEXT, units INTEGER)")
@@ -36,7 +36,7 @@ def create(path: Path) -> None:
 
 
 def read(path: Path) -> list[Move]:
-    """Everything in it."""
+    """All effects in the ledger."""
     with closing(sqlite3.connect(path)) as book:
         return [Move(*row) for row in book.execute("SELECT key, flow_id, what, units FROM moves")]
 
@@ -44,7 +44,7 @@ def read(path: Path) -> list[Move]:
 def discrepancies(
     moves: Iterable[Move], accounts: Mapping[str, Account], standings: Mapping[str, Standing]
 ) -> Iterator[Finding]:
-    """Where the money says otherwise than the stream: moved twice, moved in silence, or left where it was undone."""
+    """Where the ledger contradicts the stream: money moved twice, moved without a fact, or not moved back."""
     by_flow: dict[str, list[Move]] = defaultdict(list)
     for move in moves:
         by_flow[move.flow_id].append(move)

@@ -1,4 +1,4 @@
-"""Who calls the installation, and what they were told: every call is one line of the history, however it ended."""
+"""The callers of the installation, and their answers: every call is a line of the history, however it ended."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.chaos.history.story import FLOW_TYPE
 Answer = TypeVar("Answer")
 
 Options = Mapping[str, Any]
-"""What a call is made with: its timeout, and who calls."""
+"""The timeout and the caller of a call."""
 
 CALL_TIMEOUT = 15.0
-"""Seconds that a caller waits: an election takes up to nine."""
+"""Seconds that a caller waits; an election takes up to nine."""
 
 _NOT_DONE = frozenset(
     {
@@ -47,24 +47,24 @@ class History:
         self._file = path.open("a")
         self.calls: list[Call] = []
         self.errors: Counter[str] = Counter()
-        """How calls ended that were not acknowledged, by operation and code."""
+        """Counts calls that were not acknowledged, by operation and code."""
 
     def add(self, call: Call) -> None:
-        """One more."""
+        """Adds a call."""
         self.calls.append(call)
         self._file.write(f"{call.line()}\n")
         self._file.flush()
 
     def close(self) -> None:
-        """No more."""
+        """Closes the file."""
         self._file.close()
 
 
 class Door:
-    """One coordinator's services."""
+    """The services of one coordinator."""
 
     def __init__(self, address: str) -> None:
-        # A channel that failed tries again soon: what was killed is back in a second.
+        # A failed channel reconnects soon: a killed process is back within a second.
         options = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 1000)]
         self._channel = grpc.aio.insecure_channel(address, options=options)
         self.flows = FlowServiceStub(self._channel)
@@ -76,7 +76,7 @@ class Door:
 
 
 class Callers:
-    """People with tokens who call any of the coordinators."""
+    """People with tokens who call any coordinator."""
 
     def __init__(self, site: Site, chance: random.Random) -> None:
         self._site = site
@@ -101,7 +101,7 @@ class Callers:
         return self._chance.sample(list(self._doors), len(self._doors))
 
     async def ask(self, by: str, role: str, do: Callable[[Door, Options], Awaitable[Answer]]) -> Answer:
-        """A call that changes nothing; raises AioRpcError where it fails."""
+        """Makes a read-only call. Raises AioRpcError if it fails."""
         return await do(self.doors()[0], self._options(by, role))
 
     async def change(
@@ -116,8 +116,8 @@ class Callers:
         tries: int = 4,
         **about: str,
     ) -> Answer | None:
-        """A call that changes something, made again where it got no answer; None where it was refused, or never got
-        one. `told` is what of the answer the history keeps.
+        """Makes a call that changes something, and repeats it if there is no answer. Returns None if it was refused or
+        never answered. `told` selects the part of the answer that the history keeps.
         """
         for attempt in range(tries):
             began = time.time()
@@ -133,7 +133,7 @@ class Callers:
                 self.history.errors[f"{op} {code.name}"] += 1
                 detail = {"detail": f"{code.name}: {error.details()}"[:300]}
                 self.history.add(line(REFUSED if refused else UNKNOWN, detail))
-                # The flow moved on while it was being recorded: the caller may try again.
+                # The flow changed while the decision was being recorded: the caller may try again.
                 if refused and code is not grpc.StatusCode.ABORTED:
                     return None
                 await asyncio.sleep(0.3 * 2**attempt)

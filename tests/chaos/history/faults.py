@@ -1,4 +1,4 @@
-"""Seeded faults: what is killed, stopped or restarted, in which order and how long for."""
+"""Seeded faults: what is killed, paused or restarted, in which order and for how long."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.support.nats_server import NatsServer
 
 _GRACE = 12.0
 _BEYOND = 3.0
-"""Seconds that something is away beyond what it is to be away for."""
+"""Seconds that something may stay away beyond the planned time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault that was: from when to when, in seconds since 1970. At `until` everything ran again."""
+    """One injected fault, in seconds since 1970. At `until` everything was running again."""
 
     kind: str
     what: str
@@ -30,7 +30,7 @@ class Fault:
 
 
 class Faults:
-    """Injects faults one after the other. Every kind comes before one comes again."""
+    """Injects faults one after the other. Every kind is used before one repeats."""
 
     def __init__(self, site: Site, chance: random.Random, *, pause: tuple[float, float]) -> None:
         self._site = site
@@ -39,10 +39,10 @@ class Faults:
         self._turn: list[str] = []
         self.done: list[Fault] = []
         self.fell: list[str] = []
-        """Processes that ended by themselves, each with the end of its log."""
+        """Processes that ended on their own, each with the end of its log."""
 
     async def run(self, stopping: asyncio.Event, tell: Callable[[str], None]) -> None:
-        """Until `stopping` is set; the last fault is lifted."""
+        """Injects faults until `stopping` is set, and ends the last one."""
         kinds = self._kinds()
         while not stopping.is_set():
             await asyncio.sleep(self._chance.uniform(*self._pause))
@@ -81,7 +81,7 @@ class Faults:
         return child.name
 
     async def _stop(self, children: list[Child]) -> str:
-        """SIGSTOP beyond the ack wait: what it holds is delivered to another meanwhile."""
+        """Pauses a process beyond the ack wait: its messages are delivered to another one meanwhile."""
         child = self._chance.choice(children)
         child.send(signal.SIGSTOP)
         await asyncio.sleep(self._site.size.ack_wait.total_seconds() + _BEYOND)
@@ -114,14 +114,14 @@ class Faults:
         return await self._kill_server(leader)
 
     async def _no_coordinator(self) -> str:
-        """All away for longer than a step's timeout."""
+        """Stops all of them for longer than a step's timeout."""
         for child in self._site.coordinators:
             child.kill()
         await asyncio.sleep(self._site.size.timeout.total_seconds() + _BEYOND)
         return "all of them"
 
     async def _whole_tree(self) -> str:
-        """Everything is gone between two instructions, as when a machine is."""
+        """Kills everything at once, as when a machine fails."""
         for child in (*self._site.coordinators, *self._site.workers):
             child.kill()
         for server in self._site.servers:

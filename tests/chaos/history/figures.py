@@ -1,4 +1,4 @@
-"""What a run comes to: breaches, how flows ended, and how long it took to be well again after each fault."""
+"""The results of a run: breaches, how flows ended, and the recovery time after each fault."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.chaos.history.story import PARTS, Lot
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Seconds that the flow which was held up longest took to its end, from the fault or its own beginning on."""
+    """Seconds from the fault, or from the flow's later start, to the end of the flow that was delayed longest."""
 
     kind: str
     number: int
@@ -29,11 +29,11 @@ Accounts = Mapping[str, Account]
 Standings = Mapping[str, Standing]
 
 _MEASURED = (Lot.PLAIN, Lot.LARGE, Lot.FLAKY, Lot.HOPELESS)
-"""They take no more than a few seconds by themselves: two people's answer, two retries, or one undo."""
+"""Lots that take only a few seconds on their own: two approvals, two retries, or one undo."""
 
 
 def wrong_ends(lots: Mapping[str, Lot], accounts: Accounts, standings: Standings) -> Iterator[Finding]:
-    """Flows that ended as their lot does not allow: healthy work undone, or failed work left as it was."""
+    """Flows with an end that their lot does not allow: healthy work undone, or failed work not undone."""
     for flow_id, lot in lots.items():
         if flow_id not in standings:
             continue
@@ -46,7 +46,7 @@ def wrong_ends(lots: Mapping[str, Lot], accounts: Accounts, standings: Standings
 def recoveries(
     faults: Iterable[Fault], lots: Mapping[str, Lot], accounts: Accounts, standings: Standings
 ) -> list[Recovery]:
-    """How long flows were held up, by kind of fault."""
+    """How long flows were delayed, by kind of fault."""
     spans = [
         (account.messages[0].time.timestamp(), account.messages[-1].time.timestamp())
         for flow_id, account in accounts.items()
@@ -60,7 +60,7 @@ def recoveries(
 
 
 def table(rows: Sequence[Sequence[object]]) -> list[str]:
-    """Rows as lines with aligned columns; the first column to the left, the others to the right."""
+    """Formats rows with aligned columns; the first column to the left, the others to the right."""
     cells = [[f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(_padded(row, widths)) for row in cells]

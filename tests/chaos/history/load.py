@@ -1,4 +1,4 @@
-"""The load: flows are begun at a steady rate, and people answer, cancel, compensate and resolve."""
+"""The load: flows start at a steady rate, and people answer, cancel, compensate and resolve."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ from tests.chaos.history.site import Site
 from tests.chaos.history.story import FLOW_TYPE, LARGE, SMALL, Lot, draw, lot_of
 
 KEYED, TWICE, BY_AGENT = 0.6, 0.1, 0.05
-"""Shares of flows: begun by key; of these, on two coordinators at once; by an agent and a person at once."""
+"""Shares of flows: started by key; of those, on two coordinators at once; by an agent and a person at once."""
 
 _APPROVALS, _ESCALATIONS = 2.0, 3.0
-"""Seconds between two looks of people."""
+"""Seconds between two rounds of people."""
 
 _LOOKS = 30
-"""Flows that operators look at each time. They don't list by status: that folds every flow."""
+"""Flows that operators look at per round. They don't list by status, which would fold every flow."""
 
 _PREFERRED = (Choice.CHOICE_RETRY, Choice.CHOICE_RESUME, Choice.CHOICE_EXTEND, Choice.CHOICE_COMPENSATE)
 _SHOWN = 500
 
 
 class Load:
-    """See the module. `lots` has what each flow that began is to go through."""
+    """The load described in the module. `lots` maps each started flow to its lot."""
 
     def __init__(self, site: Site, callers: Callers, chance: random.Random) -> None:
         self._site = site
@@ -66,7 +66,7 @@ class Load:
         self.lots: dict[str, Lot] = {}
 
     async def run(self, rate: float, stopping: asyncio.Event) -> None:
-        """Begin `rate` flows a second until `stopping` is set; then wait for the calls under way."""
+        """Starts `rate` flows per second until `stopping` is set, then waits for pending calls."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not stopping.is_set():
@@ -79,13 +79,13 @@ class Load:
             await asyncio.gather(*self._under_way)
 
     async def people(self, stopping: asyncio.Event) -> None:
-        """Approvers and operators at their desks."""
+        """Runs the approvers and the operators."""
         await asyncio.gather(
             self._at_desk(self._answer, _APPROVALS, stopping), self._at_desk(self._resolve, _ESCALATIONS, stopping)
         )
 
     def know(self, flow_ids: Iterable[str]) -> None:
-        """Flows that operators are to look after, whoever began them."""
+        """Flows that operators take care of, whoever started them."""
         self._open.update(flow_ids)
 
     async def _one(self) -> None:
@@ -186,7 +186,7 @@ class Load:
                 self._voted.add((approval.approval_id, voter))
 
     async def _say(self, approval: Approval, voter: str, *, yes: bool) -> bool:
-        """Vote; whether it was acknowledged. What was not is said again at the next look."""
+        """Votes and returns whether it was acknowledged. If not, the vote is repeated in the next round."""
         seen: dict[str, Any] = {"approval_id": approval.approval_id, "digest": approval.digest}
 
         def call(at: Door, how: Options) -> Awaitable[object]:

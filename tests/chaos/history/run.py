@@ -1,6 +1,6 @@
-"""`make chaos`: load and seeded faults on a real installation, and then the history checker.
+"""`make chaos`: load and seeded faults on a real installation, followed by the history checker.
 
-Ends with 1 where anything but the recovery figures is not 0.
+Exits with 1 if any figure other than the recovery times is not 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.chaos.history.site import Site, Size, running_site
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conduct:
-    """How a run goes. `settle` is how long flows may take to their ends once load and faults are over."""
+    """The parameters of a run. `settle` is how long flows have to end after load and faults."""
 
     seed: int
     length: timedelta
@@ -46,7 +46,7 @@ class Conduct:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a run came to."""
+    """The result of a run."""
 
     check: Check
     findings: Sequence[Finding]
@@ -58,7 +58,7 @@ class Result:
 
 
 async def conduct(how: Conduct, folder: Path, tell: Callable[[str], None]) -> Result:
-    """Run it in a folder, which keeps history, logs and data."""
+    """Runs in a folder, which keeps history, logs and data."""
     began = time.monotonic()
     async with running_site(folder, how.size) as site, Callers(site, random.Random(how.seed)) as callers:
         tell(f"{how.size.servers} servers, {how.size.coordinators} coordinators, {len(site.workers)} workers")
@@ -90,7 +90,7 @@ async def conduct(how: Conduct, folder: Path, tell: Callable[[str], None]) -> Re
 
 
 async def _settle(load: Load, site: Site, patience: timedelta) -> None:
-    """Wait until every flow has ended, or patience has run out: then the checker says which wait, and which hang."""
+    """Waits until every flow has ended or the time is up; then the checker tells waiting flows from hanging ones."""
     for address in site.addresses:
         await site.serving(address)
     deadline = time.monotonic() + patience.total_seconds()
@@ -115,7 +115,7 @@ async def _judge(site: Site, load: Load, callers: Callers, grace: timedelta) -> 
     findings = await asyncio.to_thread(ask)
     findings += book.discrepancies(book.read(site.book), check.accounts, check.standings)
     findings += wrong_ends(load.lots, check.accounts, check.standings)
-    # A caller who is told of an incident was told nothing.
+    # An incident id in an error tells a caller nothing about the error.
     findings += [
         Finding(Breach.WRONG, f"{call.op} by {call.by} ended with {call.detail}", call.flow_type, call.flow_id)
         for call in calls
@@ -147,7 +147,7 @@ def report(how: Conduct, result: Result) -> list[str]:
 
 
 def main() -> int:
-    """Run it from the command line."""
+    """Runs it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of load and faults (default: the time)")
     parser.add_argument("--minutes", type=float, default=10.0, help="of load and faults (default 10)")

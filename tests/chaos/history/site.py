@@ -35,20 +35,20 @@ _READY = timedelta(seconds=90)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much of everything there is, and how long things take."""
+    """The size of an installation, and its timeouts."""
 
     servers: int = 3
     coordinators: int = 2
     workers: int = 2
     """Processes of each of the two agents."""
     timeout: timedelta = timedelta(seconds=20)
-    """Of each step and undo."""
+    """The timeout of each step and undo."""
     ack_wait: timedelta = timedelta(seconds=30)
     sweep: timedelta = timedelta(seconds=5)
 
 
 class Site:
-    """A running installation. Make one with `running_site`."""
+    """A running installation, created by `running_site`."""
 
     def __init__(self, folder: Path, size: Size, servers: Sequence[NatsServer]) -> None:
         self.folder = folder
@@ -64,7 +64,7 @@ class Site:
 
     @property
     def settings(self) -> BusSettings:
-        """How a client of the broker connects."""
+        """The connection settings of a broker client."""
         urls = tuple(server.url for server in self.servers)
         return BusSettings(servers=urls, name="admin", connect_timeout=_READY)
 
@@ -73,7 +73,7 @@ class Site:
         return mint(self.keys.private, name, roles=roles)
 
     async def prepare(self) -> None:
-        """Store the flow type, and start everything."""
+        """Stores the flow type and starts everything."""
         book.create(self.book)
         async with await NatsBus.connect(self.settings) as bus:
             await _until(lambda: ensure_streams(bus, replicas=self.size.servers))
@@ -94,7 +94,7 @@ class Site:
         return next((server for server in self.servers if server.name == name), self.servers[0])
 
     async def serving(self, address: str) -> None:
-        """Wait until a coordinator serves."""
+        """Waits until a coordinator serves."""
 
         async def ask() -> None:
             with grpc.insecure_channel(address) as channel:
@@ -104,7 +104,7 @@ class Site:
         await _until(ask)
 
     def restart(self) -> None:
-        """Start everything that does not run, and let go on what was stopped."""
+        """Starts everything that has ended, and resumes everything that is paused."""
         for server in self.servers:
             server.ensure_running()
         for child in (*self.coordinators, *self.workers):
@@ -113,7 +113,7 @@ class Site:
                 child.start()
 
     def fallen(self) -> list[str]:
-        """The processes that ended by themselves: name, exit code, and the end of the log."""
+        """The processes that ended on their own: name, exit code, and the end of the log."""
         return [
             f"{child.name} ended by itself with {child.exit_code}: {child.last_words()}"
             for child in (*self.coordinators, *self.workers)
@@ -145,7 +145,7 @@ class Site:
 
 
 async def _until(attempt: Callable[[], Awaitable[object]]) -> None:
-    """Try until it succeeds: a cluster elects its leaders first, a coordinator connects."""
+    """Retries until it succeeds: a cluster has to elect leaders first, and a coordinator has to connect."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _READY.total_seconds()
     while True:
@@ -172,7 +172,7 @@ def _servers(folder: Path, number: int) -> Iterator[Sequence[NatsServer]]:
 
 @asynccontextmanager
 async def running_site(folder: Path, size: Size) -> AsyncIterator[Site]:
-    """An installation with its data, logs and book in `folder`, for as long as the block runs."""
+    """Runs an installation while the block runs. Its data, logs and ledger are in `folder`."""
     with _servers(folder / "nats", size.servers) as servers:
         site = Site(folder, size, servers)
         try:

@@ -1,4 +1,4 @@
-"""What happens in the load: each flow has a lot, which its agents and the people act by, and by which it must end."""
+"""The stories of the load: each flow has a lot that determines what agents and people do, and how it must end."""
 
 from __future__ import annotations
 
@@ -44,33 +44,33 @@ rules:
 
 
 class Lot(StrEnum):
-    """What a flow is to go through."""
+    """What happens in a flow."""
 
     PLAIN = "plain"
-    """It just runs."""
+    """Nothing special."""
     LARGE = "large"
-    """Two people say yes."""
+    """Two people approve."""
     REFUSED = "refused"
-    """One person says no."""
+    """One person rejects."""
     FLAKY = "flaky"
-    """The ledger fails twice, and then pays."""
+    """The ledger fails twice, then pays."""
     HOPELESS = "hopeless"
-    """The customer can't be told: the refund is taken back."""
+    """The customer can't be notified: the refund is undone."""
     STUBBORN = "stubborn"
-    """The same, and taking it back fails at first, until a person asks for it again."""
+    """The same, but the undo fails until a person retries it."""
     BROKEN = "broken"
-    """Enrichment fails until a person has it tried again."""
+    """Enrichment fails until a person retries it."""
     RISKY = "risky"
-    """A rule holds it, and a person lets it go on."""
+    """A rule holds the flow, and a person lets it continue."""
     CANCEL = "cancel"
-    """A person cancels it at any moment, its last one among them."""
+    """A person cancels the flow at any time, possibly right at its end."""
     BACK = "back"
-    """A person has it undone, running or completed."""
+    """A person compensates the flow, running or completed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How often a lot falls, and how its flows may end."""
+    """The frequency of a lot, and how its flows may end."""
 
     weight: int
     ends: frozenset[FlowStatus.ValueType]
@@ -95,12 +95,12 @@ PARTS = {
 
 
 def draw(chance: random.Random) -> Lot:
-    """A lot for the next flow."""
+    """Draws a lot for the next flow."""
     return chance.choices(list(PARTS), weights=[part.weight for part in PARTS.values()])[0]
 
 
 def lot_of(chargeback_id: str) -> Lot:
-    """The lot that an id was made with."""
+    """The lot encoded in an id."""
     return Lot(chargeback_id.partition("-")[0])
 
 

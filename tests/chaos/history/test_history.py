@@ -1,5 +1,5 @@
-"""P2, P3, P7, P8 under load and faults: nothing acknowledged is lost, nothing is doubled, nothing hangs, nothing is
-wrong. `make chaos` runs the same for longer.
+"""P2, P3, P7, P8 under load and faults: nothing acknowledged is lost, doubled, stuck or wrong. `make chaos` runs the
+same for longer.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from tests.support.nats_server import NatsServer
 from tests.support.waiting import eventually
 
 NO_FLOW = "ab" * 16
-"""The flow that is asked for: there is none."""
+"""The requested flow, which does not exist."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -12,8 +12,7 @@ from handrail.testing import FlowView, World
 from handrail.v1.decision_pb2 import Choice, EscalationCause
 from handrail.v1.failure_pb2 import StepFailed
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, RefundPaid, RefundReversed
-from tests.support.agents import CHAIN, Book, Chain, paid, template
-from tests.unit.agents.test_agents_in_flows import begun
+from tests.support.agents import CHAIN, Book, Chain, begun, paid, template
 
 COMPENSATE = template(
     CHAIN,

@@ -1,4 +1,4 @@
-"""Handlers whose attempt is over, or whose flow is halted: told, cancelled, and rid of what they hold."""
+"""Handlers of an attempt that is over, or of a halted flow, are told, are cancelled and release what they hold."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from handrail.testing.hosting import HostedAgent
 from handrail.testing.memory import MemoryDelivery
 from handrail.v1.failure_pb2 import StepNotStarted, StepProgress
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, RefundPaid
-from tests.support.agents import Chain, enriched, paid, template
+from tests.support.agents import Chain, begun, enriched, paid, template
 from tests.support.waiting import until
-from tests.unit.agents.test_agents_in_flows import begun
 
 TIMEOUT = timedelta(seconds=30)
 

@@ -11,7 +11,9 @@ import pytest
 from handrail.cli.arguments import GROUPS, Group, add_settings, reference, settings_of
 from handrail.cli.main import parser
 from handrail.mesh import settings as table
-from handrail.mesh.settings import Setting, SettingError, Settings, bus_settings, duration
+from handrail.mesh.setting import Setting, SettingError, Settings
+from handrail.mesh.setting_parsers import duration
+from handrail.mesh.settings import bus_settings
 
 ROOT = Path(__file__).parents[3]
 

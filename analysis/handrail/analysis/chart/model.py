@@ -9,7 +9,8 @@ from enum import StrEnum
 from handrail.analysis.check.graph import goes_on
 from handrail.analysis.diff.phrases import Names, enumerated, people, spoken
 from handrail.mesh.printable import shortened
-from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED, emits_of
+from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED
+from handrail.mesh.template.terms import emits_of
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
 
@@ -34,7 +35,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node: its lines of text, the first of which is its name, and its tooltip."""
+    """A node: its lines of text, beginning with its name, and its tooltip."""
 
     key: str
     kind: Kind

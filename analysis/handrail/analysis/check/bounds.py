@@ -19,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from handrail.analysis.check.graph import FlowGraph
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.contracts.field_rules import rules_of
-from handrail.mesh.template.specs import emits_of
+from handrail.mesh.template.terms import emits_of
 from handrail.v1 import template_pb2 as pb
 
 Bound = int | None

@@ -12,7 +12,8 @@ from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import MESSAGE_LIMIT
 from handrail.mesh.printable import cut
-from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED, emits_of, fact_types
+from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED
+from handrail.mesh.template.terms import emits_of, fact_types
 from handrail.v1 import template_pb2 as pb
 
 

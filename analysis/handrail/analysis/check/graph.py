@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 
-from handrail.mesh.template.specs import APPROVAL_REFUSED, emits_of
+from handrail.mesh.template.specs import APPROVAL_REFUSED
+from handrail.mesh.template.terms import emits_of
 from handrail.v1 import template_pb2 as pb
 
 BEGINNING = -1

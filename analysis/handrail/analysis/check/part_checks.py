@@ -17,7 +17,9 @@ from handrail.mesh.contracts.field_rules import excludes_infinity
 from handrail.mesh.errors import HandrailError, PolicyError
 from handrail.mesh.permissions import RESERVED
 from handrail.mesh.printable import cut
-from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED, Terms, bounded
+from handrail.mesh.template.compilation import bounded
+from handrail.mesh.template.specs import APPROVAL_REFUSED, STEP_COMPLETED
+from handrail.mesh.template.terms import Terms
 from handrail.v1 import template_pb2 as pb
 
 MAX_EXPRESSIONS = 200

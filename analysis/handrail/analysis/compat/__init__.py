@@ -1,1 +1,1 @@
-"""What changes from one state of the contracts to another, and whom it hits."""
+"""What changes between two states of the contracts, and whom it affects."""

@@ -1,4 +1,4 @@
-"""Who reads, sends or calls a project's contracts beside the agents of its templates: the file of consumers. Pure."""
+"""The file of consumers: programs beside the templates' agents that read, send or call a project's contracts. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LISTS = ("reads", "sends", "calls")
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """A program that depends on contracts. `reads` and `sends` are full names of messages and enums, `calls` of RPCs or
-    services; `payments.v1.*` stands for all below. `contact` says whom to tell."""
+    services; `payments.v1.*` stands for everything below it. `contact` says whom to tell."""
 
     name: str
     contact: str
@@ -29,13 +29,13 @@ class Consumer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that it says it depends on."""
+        """Everything it declares to depend on."""
         return (*self.reads, *self.sends, *self.calls)
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a consumer has to do with a change."""
+    """How a change affects a consumer: the affected names that it reads, sends and calls."""
 
     consumer: Consumer
     reads: tuple[str, ...]
@@ -49,22 +49,22 @@ class Use:
 
 
 def parse(text: str) -> tuple[Consumer, ...]:
-    """The consumers in a YAML text; MALFORMED says which entry is wrong."""
+    """Parses the consumers in a YAML text. Raises MALFORMED, which says which entry is wrong."""
     try:
         document = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise _malformed(f"it is no YAML: {' '.join(str(error).split())}") from None
+        raise _malformed(f"it is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict) or set(document) != {"consumers"} or not isinstance(document["consumers"], list):
-        raise _malformed("it has to be one list, named consumers")
+        raise _malformed("it has to hold a single list named consumers")
     found = tuple(_consumer(entry, number) for number, entry in enumerate(document["consumers"], start=1))
     names = [each.name for each in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise _malformed(f"two consumers are called {twice[0]}")
+        raise _malformed(f"two consumers have the name {twice[0]}")
     return found
 
 
 def unknown(consumers: Iterable[Consumer], contracts: ContractSet) -> Iterator[tuple[Consumer, str]]:
-    """The names that no contract has: misspelled, or gone."""
+    """Yields the names that no contract defines: misspelled, or removed."""
     services = {f"{name}.{rpc.name}" for name, each in contracts.services.items() for rpc in each.proto.method}
     known = [*contracts.messages, *contracts.enums, *contracts.services, *services]
     for consumer in consumers:
@@ -74,7 +74,7 @@ def unknown(consumers: Iterable[Consumer], contracts: ContractSet) -> Iterator[t
 
 
 def uses(consumers: Iterable[Consumer], definitions: Collection[str], calls: Collection[str]) -> Iterator[Use]:
-    """The consumers that read or send one of these messages or enums, or call one of these RPCs."""
+    """Yields the consumers that read or send one of these messages or enums, or call one of these RPCs."""
     for consumer in consumers:
         use = Use(
             consumer,
@@ -88,12 +88,12 @@ def uses(consumers: Iterable[Consumer], definitions: Collection[str], calls: Col
 
 def _consumer(entry: object, number: int) -> Consumer:
     if not isinstance(entry, dict):
-        raise _malformed(f"consumer {number} is no mapping")
+        raise _malformed(f"consumer {number} is not a mapping")
     name, contact = entry.get("name"), entry.get("contact")
     if not isinstance(name, str) or not name.strip() or not isinstance(contact, str) or not contact.strip():
         raise _malformed(f"consumer {number} needs a name and a contact")
     if strange := sorted(str(key) for key in entry if key not in ("name", "contact", *_LISTS)):
-        raise _malformed(f"consumer {name} has {strange[0]}; there are name, contact, {', '.join(_LISTS)}")
+        raise _malformed(f"consumer {name} has an unknown key {strange[0]}; known: name, contact, {', '.join(_LISTS)}")
     consumer = Consumer(name, contact, *(_listed(name, key, entry.get(key, [])) for key in _LISTS))
     if not consumer.names:
         raise _malformed(f"consumer {name} reads, sends and calls nothing")
@@ -104,13 +104,13 @@ def _listed(name: str, key: str, listed: object) -> tuple[str, ...]:
     names = listed if isinstance(listed, list) else [listed]
     for each in names:
         if not isinstance(each, str) or not _NAME.fullmatch(each):
-            raise _malformed(f'consumer {name}: "{each}" in {key} is no full name, such as shop.v1.Order or shop.v1.*')
+            raise _malformed(f'consumer {name}: "{each}" in {key} is not a full name like shop.v1.Order or shop.v1.*')
     return tuple(names)
 
 
 def _matches(pattern: str, name: str) -> bool:
     stem = pattern.removesuffix(".*")
-    # Whoever calls a service calls its RPCs, whoever reads a message what is defined in it.
+    # A caller of a service calls its RPCs; a reader of a message reads the types nested in it.
     return name == stem or name.startswith(f"{stem}.")
 
 

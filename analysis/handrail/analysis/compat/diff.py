@@ -1,8 +1,8 @@
 """What changed between two states of a project's contracts. Pure.
 
-It finds at least what `buf breaking` finds with its category FILE, and grades it by what it does to messages that are
-under way: a flow's events were written by the old contracts and are read by the new ones, and the other way round.
-Requests of RPCs come from clients that nobody can see: a rule that refuses some of theirs breaks them.
+It finds at least what `buf breaking` finds in its category FILE. Changes are graded by what they do to messages in
+transit: a flow's events may be written under the old contracts and read under the new ones, or the other way round.
+Requests of RPCs come from unknown clients, so a rule that refuses valid requests is breaking.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SILENT_OPTIONS = frozenset({"deprecated", "java_generate_equals_and_hash", "map
 
 
 def diff(before: ContractSet, after: ContractSet) -> tuple[Change, ...]:
-    """The changes of what the project owns, worst first, then by name."""
+    """Lists the changes of the project's own definitions, worst first, then by name."""
     return tuple(sorted(_Diff(before, after).changes(), key=lambda change: (-change.level, change)))
 
 
@@ -58,7 +58,7 @@ class _Diff:
         after: Mapping[str, Defined[Definition]],
         compare: Callable[[str, Defined[Definition], Defined[Definition]], Iterator[Change]],
     ) -> Iterator[Change]:
-        """What is gone, what has another file, what is new; and what `compare` says of the others."""
+        """Yields what was removed, moved to another file or added, and the result of `compare` for the rest."""
         for name, old in sorted(before.items()):
             new = after.get(name)
             if old.file.name not in self.before.files or _is_map_entry(old):
@@ -84,14 +84,14 @@ class _Diff:
                 yield Change(path, "", "FILE_REMOVED", _SOURCE, path, f"file {path} is gone")
                 continue
             if (old.syntax or "proto2", old.edition) != (new.syntax or "proto2", new.edition):
-                text = f"{path} was {_dialect(old)}, and is {_dialect(new)}: presence and enums mean something else"
+                text = f"{path} was {_dialect(old)}, and is {_dialect(new)}: presence and enums change their meaning"
                 yield Change(path, "", "FILE_CHANGED", _WIRE, path, text)
             if old.package != new.package:
                 text = f"package was {old.package or 'none'}, and is {new.package or 'none'}"
                 yield Change(path, "", "FILE_CHANGED", _WIRE, path, text)
             for text in _changed_options(old.options, new.options):
                 yield Change(path, "", "FILE_CHANGED", _SOURCE, path, text)
-            # An extension travels in the bytes of the message that it extends.
+            # The bytes of an extension are part of the message that it extends.
             kept = {(each.extendee, each.number) for each in new.extension}
             for each in old.extension:
                 if (each.extendee, each.number) not in kept:
@@ -153,7 +153,7 @@ class _Diff:
                     text = f"RPC {method.name} {what} {now.removeprefix('.')}; it was {was.removeprefix('.')}"
                     yield Change(name, method.name, "RPC_TYPE", _WIRE, file, text)
             if (method.client_streaming, method.server_streaming) != (kept.client_streaming, kept.server_streaming):
-                text = f"RPC {method.name} streams otherwise than before"
+                text = f"RPC {method.name} streams in other directions than before"
                 yield Change(name, method.name, "RPC_STREAMING", _WIRE, file, text)
             if method.options.idempotency_level != kept.options.idempotency_level:
                 text = f"RPC {method.name} has another idempotency level"
@@ -177,7 +177,7 @@ def _reserved(
     name: str, file: str, old: DescriptorProto | EnumDescriptorProto, new: DescriptorProto | EnumDescriptorProto
 ) -> Iterator[Change]:
     kept = [(each.start, each.end) for each in new.reserved_range]
-    # The end of a message's range is not in it, that of an enum's is.
+    # The end of a range is exclusive for messages and inclusive for enums.
     beyond = 1 if isinstance(old, DescriptorProto) else 0
     for each in old.reserved_range:
         if not any(start <= each.start and each.end <= end for start, end in kept):

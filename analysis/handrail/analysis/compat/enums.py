@@ -10,7 +10,7 @@ from handrail.analysis.compat.change import Change, Level
 
 
 def value_changes(name: str, file: str, old: EnumDescriptorProto, new: EnumDescriptorProto) -> Iterator[Change]:
-    """Number by number: the number is what bytes know. A name that is found under another number has moved."""
+    """Compares enums number by number, since the bytes hold numbers. A name found under another number has moved."""
     had, has = _numbers(old), _numbers(new)
     moved = {value for value, number in had.items() if has.get(value, number) != number}
     for value in sorted(moved, key=had.__getitem__):
@@ -28,8 +28,8 @@ def value_changes(name: str, file: str, old: EnumDescriptorProto, new: EnumDescr
     for number, names in after.items():
         if (added := names - moved) and not before.get(number, frozenset()) - moved:
             text = (
-                f"value {min(added)} = {number} is new; where a field has the rule enum.defined_only, flows that "
-                "began with the contracts of before refuse it"
+                f"value {min(added)} = {number} is new; if a field has the rule enum.defined_only, flows that began "
+                "with the old contracts refuse it"
             )
             yield Change(name, min(added), "ENUM_VALUE_ADDED", Level.COMPATIBLE, file, text)
 
@@ -39,7 +39,7 @@ def _numbers(enum: EnumDescriptorProto) -> dict[str, int]:
 
 
 def _names(numbers: dict[str, int]) -> dict[int, frozenset[str]]:
-    """The names of each number, of which an alias makes several."""
+    """The names of each number; aliases give a number several names."""
     names: dict[int, frozenset[str]] = {}
     for name, number in numbers.items():
         names[number] = names.get(number, frozenset()) | {name}

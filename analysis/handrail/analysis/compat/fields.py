@@ -19,7 +19,7 @@ _SAME_BYTES = (
     frozenset({FieldDescriptorProto.TYPE_SINT32, FieldDescriptorProto.TYPE_SINT64}),
     frozenset({FieldDescriptorProto.TYPE_INT32, FieldDescriptorProto.TYPE_ENUM}),
 )
-"""Pairs of types whose bytes mean the same as long as the number fits: proto3's list of safe updates."""
+"""Pairs of types with the same encoding as long as the number fits: proto3's list of safe updates."""
 
 _OPTIONS = ("ctype", "jstype", "lazy", "features")
 _REPEATED = FieldDescriptorProto.LABEL_REPEATED
@@ -27,7 +27,7 @@ _REQUIRED = FieldDescriptorProto.LABEL_REQUIRED
 
 
 class FieldDiff:
-    """The fields of a message before and after; `contracts` are the new ones, for rules that need applying."""
+    """Compares the fields of a message before and after. `contracts` are the new ones, to apply validation rules."""
 
     def __init__(
         self, name: str, old: Defined[DescriptorProto], new: Defined[DescriptorProto], contracts: ContractSet
@@ -40,7 +40,7 @@ class FieldDiff:
         self._contracts = contracts
 
     def changes(self) -> Iterator[Change]:
-        """Field by field, by number: the number is what bytes know."""
+        """Compares field by field, by number, since the bytes hold numbers."""
         for old, new in pairs(self._old, self._new):
             if old is None:
                 yield from [] if new is None else [self._added(new)]
@@ -56,10 +56,10 @@ class FieldDiff:
     def _added(self, field: FieldDescriptorProto) -> Change:
         what = f"field {field.number} ({spelled(field)} {field.name}) is new"
         if field.label == _REQUIRED:
-            text = f"{what} and required: messages of before can't be read"
+            text = f"{what} and required: old messages can't be read"
             return self._change(field, "FIELD_ADDED_REQUIRED", Level.BREAKING_WIRE, text)
         if self._refuses_absence(field):
-            text = f"{what}, and its rules refuse messages that lack it, as all of before do"
+            text = f"{what}, and its rules refuse messages without it, such as all old ones"
             return self._change(field, "FIELD_ADDED_REQUIRED", Level.TIGHTENED, text)
         return self._change(field, "FIELD_ADDED", Level.COMPATIBLE, what)
 
@@ -70,7 +70,7 @@ class FieldDiff:
             empty = self._contracts.contracts.message_class(self._name)()
             violations = self._contracts.contracts.violations(empty)
         except HandrailError:
-            return True  # rules that can't be applied refuse everything
+            return True  # if rules can't be applied, everything is refused
         return any(violation.field.split(".")[0].split("[")[0] == field.name for violation in violations)
 
     def _field(self, old: FieldDescriptorProto, new: FieldDescriptorProto) -> Iterator[Change]:
@@ -114,13 +114,13 @@ class FieldDiff:
 
 
 Pair: TypeAlias = "tuple[FieldDescriptorProto | None, FieldDescriptorProto | None]"
-"""A field before and after; None where there was none, or is none any more."""
+"""A field before and after; None if it did not exist before, or was removed."""
 
 
 def pairs(old: DescriptorProto, new: DescriptorProto) -> Iterator[Pair]:
-    """The fields that are one and the same, those of before first, then the new ones.
+    """Pairs each old field with its new state; the added fields follow.
 
-    A name that is found under another number has moved with its field. What is left is told by its number.
+    A name found under another number counts as the same field, renumbered. All others are paired by number.
     """
     names = {field.name: field for field in new.field}
     moved = {
@@ -135,13 +135,13 @@ def pairs(old: DescriptorProto, new: DescriptorProto) -> Iterator[Pair]:
 
 
 def spelled(field: FieldDescriptorProto) -> str:
-    """The type of a field as a contract spells it."""
+    """The type of a field, as written in a contract."""
     name = field.type_name.removeprefix(".") or FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
     return f"repeated {name}" if field.label == _REPEATED else name
 
 
 def oneof_of(message: DescriptorProto, field: FieldDescriptorProto) -> str:
-    """The name of the oneof that a field is in; empty where it is in none."""
+    """The name of the oneof that contains a field; empty if none does."""
     if not field.HasField("oneof_index") or not is_real_oneof(message, field.oneof_index):
         return ""
     return message.oneof_decl[field.oneof_index].name
@@ -152,7 +152,7 @@ def _cardinality(field: FieldDescriptorProto) -> str:
         return "repeated"
     if field.label == _REQUIRED:
         return "required"
-    # A message knows whether it is there, with the word or without.
+    # A message field has presence with or without the keyword.
     is_optional = field.proto3_optional and field.type != FieldDescriptorProto.TYPE_MESSAGE
     return "optional" if is_optional else "single"
 

@@ -1,12 +1,12 @@
-"""Whom a change of a contract hits: which templates, and what agents, gates and rules have to do with it. Pure.
+"""Whom a change of a contract affects: templates, and the agents, gates and rules in them. Pure.
 
-A change of a message hits whatever holds the message, and a change of an enum whatever holds a message that has it. A
-condition reads a field if it does not compile without it.
+A change of a message or an enum affects all messages that contain it. A condition reads a field if it does not compile
+without that field.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,14 +15,11 @@ from handrail.analysis.check.part_checks import named_types
 from handrail.analysis.compat.change import Change
 from handrail.analysis.compat.consumers import Consumer, Use, uses
 from handrail.analysis.compat.contract_set import ContractSet
-from handrail.mesh.conditions.policy import Count
-from handrail.mesh.contracts import Contracts
-from handrail.mesh.errors import HandrailError
-from handrail.mesh.template.specs import Terms, fact_types
+from handrail.analysis.compat.expressions import conditions, problem
 from handrail.v1 import template_pb2 as pb
 
 ENVELOPE_FILES = frozenset({"handrail/v1/event.proto", "handrail/v1/decision.proto", "handrail/v1/failure.proto"})
-"""What every agent and every flow speaks, whatever its template."""
+"""Files used by every agent and every flow, regardless of the template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +39,8 @@ class Part(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A gate, rule, join or requester field that reads what changed. `problem` is why it no longer compiles, empty
-    where it does."""
+    """A gate, rule, join or requester field that reads what changed. `problem` says why it does not compile with the
+    new contracts; empty if it does."""
 
     kind: str
     name: str
@@ -53,9 +50,9 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One version of a template that speaks a changed message, and who does what with it.
+    """A template version that uses a changed message, and who does what with it.
 
-    `undoes` are agents that get the message to undo its effect, `reports` those that say with it that they have.
+    `undoes` are agents that receive the message to undo its effect; `reports` are agents that report an undo with it.
     """
 
     template: Known
@@ -75,15 +72,15 @@ class Hit:
 
     @property
     def agents(self) -> tuple[str, ...]:
-        """Every agent that is hit, by name."""
+        """The names of all affected agents, sorted."""
         parts = (*self.starts, *self.emits, *self.waits, *self.undoes, *self.reports)
         return tuple(sorted({part.agent for part in parts if part.agent}))
 
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """A change and whom it hits. `messages` are those that have what changed in them, `calls` the RPCs that carry them;
-    `consumers` are programs that say they depend on it; `everybody` is set for Handrail's own envelope."""
+    """A change and whom it affects. `messages` are the messages that contain what changed, `calls` the RPCs that carry
+    them. `consumers` are programs that declare to depend on it. `everybody` is set for Handrail's own envelope."""
 
     change: Change
     messages: tuple[str, ...]
@@ -94,11 +91,11 @@ class Impact:
 
     @property
     def hits_anybody(self) -> bool:
-        """Whether an agent, a template, a client of an API or a consumer is hit."""
+        """Whether it affects an agent, a template, a client of an API or a consumer."""
         return bool(self.hits or self.calls or self.consumers or self.everybody)
 
     def plus(self, other: Impact) -> Impact:
-        """The same change with what another baseline says of it."""
+        """Merges the impact of the same change against another baseline."""
         return Impact(
             change=self.change,
             messages=tuple(sorted({*self.messages, *other.messages})),
@@ -116,7 +113,7 @@ def impacts(
     templates: Sequence[Known],
     consumers: Sequence[Consumer] = (),
 ) -> tuple[Impact, ...]:
-    """Whom each change hits, in the order of the changes."""
+    """Finds whom each change affects, in the order of the changes."""
     judge = _Judge(before, after, consumers)
     return tuple(judge.impact(change, templates) for change in changes)
 
@@ -142,7 +139,7 @@ class _Judge:
         )
 
     def _messages(self, change: Change) -> frozenset[str]:
-        """The messages that have what changed somewhere in them."""
+        """The messages that contain what changed at any depth."""
         definitions = {change.definition}
         if change.code == "FILE_CHANGED" and change.level.is_breaking:
             definitions = {name for name, each in self.before.messages.items() if each.file.name == change.file}
@@ -178,12 +175,12 @@ class _Judge:
         return hit if hit.messages else None
 
     def _readings(self, change: Change, proto: pb.FlowTemplate) -> Iterator[Reading]:
-        for condition in _conditions(proto):
-            if _problem(condition, self.before.contracts):
+        for condition in conditions(proto):
+            if problem(condition, self.before.contracts):
                 continue  # it was written for the new contracts
-            now = _problem(condition, self.after.contracts)
+            now = problem(condition, self.after.contracts)
             if change.member:
-                reads = bool(_problem(condition, self.without(change.definition, change.member)))
+                reads = bool(problem(condition, self.without(change.definition, change.member)))
             else:
                 reads = change.definition in now
             if reads:
@@ -203,51 +200,6 @@ class _Judge:
                 return True
             message = field.type_name.removeprefix(".")
         return False
-
-
-class _Condition(NamedTuple):
-    """An expression of a template, and how it is compiled."""
-
-    kind: str
-    name: str
-    text: str
-    compile: Callable[[Contracts], object]
-
-
-def _conditions(proto: pb.FlowTemplate) -> Iterator[_Condition]:
-    facts = fact_types(proto)
-    for gate in proto.gates:
-        if gate.when.strip():
-            yield _condition("gate", gate.name, gate.when, [gate.on], proto)
-    for rule in proto.rules:
-        yield _condition("rule", rule.name, rule.when, list(rule.on), proto)
-    for step in proto.steps:
-        for join in step.after_all:
-            if join.count and not join.count.isdecimal():
-                yield _count(step.name, join.count, facts)
-
-
-def _condition(kind: str, name: str, text: str, types: Sequence[str], proto: pb.FlowTemplate) -> _Condition:
-    def compile_(contracts: Contracts) -> object:
-        return Terms.of(proto, contracts).parse(text, types)
-
-    return _Condition(kind, name, text, compile_)
-
-
-def _count(name: str, text: str, facts: Collection[str]) -> _Condition:
-    def compile_(contracts: Contracts) -> object:
-        return Count.parse(text, latest_types=facts, contracts=contracts)
-
-    return _Condition("join of step", name, text, compile_)
-
-
-def _problem(condition: _Condition, contracts: Contracts) -> str:
-    """Why a condition does not compile with these contracts; empty where it does."""
-    try:
-        condition.compile(contracts)
-    except HandrailError as error:
-        return error.text
-    return ""
 
 
 def _parts(

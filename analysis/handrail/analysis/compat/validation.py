@@ -1,7 +1,7 @@
 """Which validation rules of a contract became narrower, and which wider.
 
-A rule that is new or narrower refuses messages that were right before. Where two rules can't be compared (a pattern, a
-CEL expression) the new one counts as narrower.
+A rule that is new or narrower refuses messages that were valid before. If two rules can't be compared (a pattern, a CEL
+expression), the new one counts as narrower.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LOWER_BOUNDS = frozenset({"gt", "gte", "min_len", "min_bytes", "min_items", "mi
 _UPPER_BOUNDS = frozenset({"lt", "lte", "max_len", "max_bytes", "max_items", "max_pairs", "within"})
 _NO_RULE = frozenset({"example"})
 _LENIENT = frozenset({"ignore"})
-"""Options that take rules back: more of them is wider."""
+"""Options that switch rules off: adding one is wider."""
 
 
 def field_rules(field: FieldDescriptorProto) -> Rules:
@@ -85,7 +85,7 @@ def _direction(name: str, old: Rule, new: Rule) -> str:
 
 
 def _is_outside(path: str, rules: Rules) -> bool:
-    """Whether the bounds beside this path exclude what lies between them, as `lt: 1, gt: 9` does."""
+    """Whether the bounds beside this path exclude the values between them, as `lt: 1, gt: 9` does."""
     parent = path.rpartition(".")[0]
     lower = [rules.get(f"{parent}.{name}") for name in ("gt", "gte")]
     upper = [rules.get(f"{parent}.{name}") for name in ("lt", "lte")]
@@ -120,7 +120,7 @@ def _flat(message: Message, path: str) -> Iterator[tuple[str, Rule]]:
     for field, _ in message.ListFields():
         unknown.ClearField(field.name)
     if rest := unknown.SerializeToString(deterministic=True):
-        yield _of(path, "predefined"), rest  # rules of one's own, as extensions of the validator's
+        yield _of(path, "predefined"), rest  # the project's own rules, as extensions of the validator's
 
 
 def _of(path: str, name: str) -> str:

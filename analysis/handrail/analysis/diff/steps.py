@@ -8,13 +8,7 @@ from dataclasses import replace
 from handrail.analysis.diff.pairs import Change, pair
 from handrail.analysis.diff.phrases import Names, article, enumerated, number, spoken, times
 from handrail.mesh.template import Template
-from handrail.mesh.template.specs import (
-    STEP_COMPLETED,
-    JoinSpec,
-    RetrySpec,
-    StepSpec,
-    UndoSpec,
-)
+from handrail.mesh.template.specs import STEP_COMPLETED, JoinSpec, RetrySpec, StepSpec, UndoSpec
 from handrail.v1.template_pb2 import Effect, FailureAction
 
 _DOES = {

@@ -13,7 +13,7 @@ from handrail.analysis.infer.traffic import SeenRun, Traffic
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow.facts import FlowFacts
-from handrail.mesh.template.specs import Terms
+from handrail.mesh.template.terms import Terms
 from handrail.mesh.wire.envelope import Recorded, from_timestamp
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1 import template_pb2 as pb

@@ -15,7 +15,7 @@ from handrail.analysis.infer.steps import infer_step
 from handrail.analysis.infer.traffic import SeenRun, Traffic, seen_runs
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.template.specs import Terms
+from handrail.mesh.template.terms import Terms
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import COORDINATOR, Kind
 from handrail.v1 import template_pb2 as pb

@@ -8,7 +8,7 @@ from handrail.analysis.infer.notes import Notes, times
 from handrail.analysis.infer.traffic import Traffic
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.printable import cut
-from handrail.mesh.template.specs import Terms
+from handrail.mesh.template.terms import Terms
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleTripped
 

@@ -10,7 +10,8 @@ from handrail.agents.runner import find_agent, run_here, run_workers
 from handrail.cli.arguments import AGENT, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.mesh import settings as table
-from handrail.mesh.settings import Settings, bus_settings
+from handrail.mesh.setting import Settings
+from handrail.mesh.settings import bus_settings
 from handrail.mesh.telemetry import logs
 
 

@@ -15,7 +15,8 @@ from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
 from handrail.mesh import settings as table
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.settings import Settings, bus_settings
+from handrail.mesh.setting import Settings
+from handrail.mesh.settings import bus_settings
 from handrail.mesh.telemetry import logs
 from handrail.mesh.wire.subjects import COORDINATOR as NAME
 

@@ -19,6 +19,7 @@ from handrail.mesh import settings as table
 from handrail.mesh.bus import ApiError, Bus, NatsBus
 from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
 from handrail.mesh.permissions import durable
+from handrail.mesh.setting import Settings
 from handrail.mesh.settings import bus_settings
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
@@ -104,7 +105,7 @@ def _agent(arguments: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-async def _seen(name: str, settings: table.Settings) -> tuple[bool, list[str]]:
+async def _seen(name: str, settings: Settings) -> tuple[bool, list[str]]:
     """Tells whether a worker asks for work or holds some, and which handlers are stuck."""
     timeout = settings.value(table.TIMEOUT)
     async with await NatsBus.connect(bus_settings(settings, name)) as bus:

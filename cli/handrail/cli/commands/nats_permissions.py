@@ -15,7 +15,7 @@ from handrail.cli.session import Session, session
 from handrail.cli.templates import read_template
 from handrail.mesh import permissions
 from handrail.mesh import settings as table
-from handrail.mesh.settings import host_and_port, listed
+from handrail.mesh.setting_parsers import host_and_port, listed
 from handrail.v1.template_pb2 import FlowTemplate
 
 _ROUTES_USER = ".routes"

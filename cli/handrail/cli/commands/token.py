@@ -10,7 +10,7 @@ from handrail.cli.private_files import write_private
 from handrail.coordinator.api.auth import caller_of
 from handrail.coordinator.api.dev_tokens import ensure_keys, mint
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.settings import duration
+from handrail.mesh.setting_parsers import duration
 
 
 def fill(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,8 @@ from handrail.cli.verify.waiting import FINAL, GRACE
 from handrail.mesh import settings as table
 from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.permissions import VIEWER
-from handrail.mesh.settings import bus_settings, duration
+from handrail.mesh.setting_parsers import duration
+from handrail.mesh.settings import bus_settings
 
 
 def fill(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,8 @@ from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.streams import FLOW
-from handrail.mesh.streams.flow_store import FlowStore, History
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.history import History
 from handrail.mesh.streams.outcomes import readable
 from handrail.mesh.streams.stream_walk import listed_subjects
 from handrail.mesh.wire import ids

@@ -1,5 +1,4 @@
-"""Starting flows and publishing outcomes for callers over gRPC: what their identity may publish on the bus, and no
-more."""
+"""Starts flows and publishes outcomes for gRPC callers, limited to what their identity may publish on the bus."""
 
 from __future__ import annotations
 
@@ -29,8 +28,7 @@ from handrail.v1.flow_service_pb2 import PublishEventRequest, StartFlowRequest
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where an outcome is stored. `already_stored` is true where it was there before, with the same data, by another
-    call."""
+    """Where an outcome is stored. `already_stored` is true if an earlier call had stored it with the same data."""
 
     event_id: str
     sequence: int
@@ -39,7 +37,7 @@ class Published:
 
 
 class Publishing:
-    """Publishes for callers in any language."""
+    """Publishes for gRPC callers in any language."""
 
     def __init__(self, bus: Bus, catalog: Catalog, store: FlowStore) -> None:
         self._bus = bus
@@ -47,10 +45,10 @@ class Publishing:
         self._store = store
 
     async def start(self, request: StartFlowRequest, caller: Caller) -> Started:
-        """Begin a flow in the caller's name.
+        """Starts a flow with the caller as its requester.
 
-        Raises FLOW_TYPE_NOT_FOUND, UNKNOWN_MESSAGE_TYPE, CONTRACT_VIOLATION, and REQUEST_ID_REUSED where the request
-        id began the flow with another request.
+        Raises FLOW_TYPE_NOT_FOUND, UNKNOWN_MESSAGE_TYPE, CONTRACT_VIOLATION, and REQUEST_ID_REUSED if the request id
+        started the flow with a different request.
         """
         template = await self._catalog.active(request.flow_type, from_leader=True)
         return await start_flow.start(
@@ -65,11 +63,10 @@ class Publishing:
         )
 
     async def publish(self, request: PublishEventRequest, caller: Caller) -> Published:
-        """Publish an outcome of a step run in the name of the caller's agent.
+        """Publishes an outcome of a step run as the caller's agent.
 
-        Raises WRONG_AGENT where the agent may not publish it, FLOW_NOT_FOUND, CONTRACT_VIOLATION, DIFFERENT_ANSWER
-        where the step run has another outcome already, WRONG_STATUS where the flow would not count it, and
-        REQUEST_ID_REUSED.
+        Raises WRONG_AGENT if the agent may not publish it, FLOW_NOT_FOUND, CONTRACT_VIOLATION, DIFFERENT_ANSWER if the
+        step run already has another outcome, WRONG_STATUS if the flow would not count it, and REQUEST_ID_REUSED.
         """
         flow = await self._store.load_newest(request.flow_type, request.flow_id)
         asked = caller_request(request, caller)
@@ -91,11 +88,11 @@ class Publishing:
         return Published(entry.event.event_id, stored, entry.address.kind, already_stored=False)
 
 
-_ANSWERED = Void("the step run has another answer; it gives one", ErrorReason.ERROR_REASON_DIFFERENT_ANSWER)
+_ANSWERED = Void("the step run already has a different answer", ErrorReason.ERROR_REASON_DIFFERENT_ANSWER)
 
 
 def _same(stored: Recorded | None, entry: Entry) -> Published | None:
-    """What is stored, where it has the same data."""
+    """What is stored, if it has the same data; otherwise None."""
     wanted = entry.event
     if stored is None or stored.event.data != wanted.data:
         return None
@@ -152,7 +149,7 @@ def _outcome(flow: Flow, step: StepSpec, request: PublishEventRequest) -> Entry:
 
 
 def _undo_that_failed(request: PublishEventRequest) -> str:
-    """The id of the event whose undo failed, as the failure itself says; empty where a forward step failed."""
+    """The id of the event whose undo failed, taken from the failure; empty if a forward step failed."""
     if envelope.type_of(request.data) != StepFailed.DESCRIPTOR.full_name:
         return ""
     return StepFailed.FromString(request.data.value).undo_of

@@ -18,7 +18,8 @@ from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import begin, evolve, status
-from handrail.mesh.streams.flow_store import FlowStore, take_malformed
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.history import take_malformed
 from handrail.mesh.wire.envelope import Malformed
 from handrail.mesh.wire.subjects import flow_filter
 from handrail.v1.error_reason_pb2 import ErrorReason

@@ -17,11 +17,11 @@ def proposals(flow: Flow, now: datetime) -> Entry | None:
     return next((e for proposal in flow.proposals.values() if (e := _proposal(flow, proposal, now)) is not None), None)
 
 
-def rejection(flow: Flow, wish: PendingResolution, now: datetime) -> Entry:
+def rejection(flow: Flow, resolution: PendingResolution, now: datetime) -> Entry:
     """Refuses a proposal because a person resolved it so."""
-    proposal = flow.proposals[wish.subject_id]
+    proposal = flow.proposals[resolution.subject_id]
     cause = ApprovalCause.APPROVAL_CAUSE_RESOLUTION
-    return _refusal(flow, proposal, cause, now, voter=wish.by, why=wish.reason)
+    return _refusal(flow, proposal, cause, now, voter=resolution.by, why=resolution.reason)
 
 
 def _proposal(flow: Flow, proposal: Proposal, now: datetime) -> Entry | None:

@@ -84,20 +84,20 @@ def _trip(flow: Flow, now: datetime) -> Entry | None:
 
 
 def _wish(flow: Flow, now: datetime) -> Entry | None:
-    wish = flow.wish
-    if wish is None:
+    resolution = flow.pending_resolution
+    if resolution is None:
         return None
-    if wish.choice == Choice.CHOICE_REJECT:
-        return approvals.rejection(flow, wish, now)
-    if wish.choice == Choice.CHOICE_RESUME:
-        return _resume(flow, wish, now)
-    return messages.halted(flow, _HALT_OF_CHOICE[wish.choice], wish.reason, now, by=wish.by)
+    if resolution.choice == Choice.CHOICE_REJECT:
+        return approvals.rejection(flow, resolution, now)
+    if resolution.choice == Choice.CHOICE_RESUME:
+        return _resume(flow, resolution, now)
+    return messages.halted(flow, _HALT_OF_CHOICE[resolution.choice], resolution.reason, now, by=resolution.by)
 
 
-def _resume(flow: Flow, wish: PendingResolution, now: datetime) -> Entry | None:
+def _resume(flow: Flow, resolution: PendingResolution, now: datetime) -> Entry | None:
     if not resume.may_resume(flow):
         return None
-    return messages.decision(flow, FlowResumed(by=wish.by, reason=wish.reason), about="", now=now)
+    return messages.decision(flow, FlowResumed(by=resolution.by, reason=resolution.reason), about="", now=now)
 
 
 def _halt(flow: Flow, now: datetime) -> Entry | None:

@@ -1,8 +1,8 @@
-"""What people ask of a flow: votes, compensation, cancelling, retries, answers to escalations.
+"""Requests of people about a flow: votes, compensation, cancellation, retries, answers to escalations.
 
-Each is one recorded decision, judged by the fold like any other; then the flow is attended to until nothing is left to
-decide. What would not count is refused before it is recorded. A call that comes again, with the same request id, is
-answered as it was the first time; so is a vote that its voter repeats.
+Each is recorded as one decision, which the fold judges like any other; then the flow is reconciled. A request that
+would not count is refused before it is recorded. A repeated call with the same request id gets the answer of the first
+call; so does a vote that its voter repeats.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import CallerRequest
 
 _IN_FLIGHT = 0.05
-"""Seconds to wait for a message that the leader has taken and not stored yet."""
+"""Seconds to wait for a message that the leader has accepted and replicas have not stored yet."""
 
 _TRIES = 20
-"""How often a decision is made anew because the flow moved on while it was being recorded."""
+"""How often a decision is made again because the flow changed while it was being recorded."""
 
 
 class OperatorActions:
@@ -48,11 +48,10 @@ class OperatorActions:
         request: CallerRequest | None = None,
         versions: Versions = NO_VERSIONS,
     ) -> Flow:
-        """Record what `judge` makes of the flow in the caller's name, and attend to what follows; the flow as it stands
-        afterwards.
+        """Records what `judge` decides on the flow for the caller, reconciles the flow, and returns its new state.
 
-        `request` is the call as it is recorded (`repeated_calls.caller_request`); None for who asks from within this
-        process. `versions` are the templates that the flow may move to. Raises FLOW_NOT_FOUND, ETAG_MISMATCH,
+        `request` is the call as recorded (`repeated_calls.caller_request`); None for a caller within this process.
+        `versions` are the templates that the flow may move to. Raises FLOW_NOT_FOUND, ETAG_MISMATCH,
         REQUEST_ID_REUSED, BROKER_UNAVAILABLE and what `judge` raises.
         """
         call = request or CallerRequest(caller=canonical(caller.subject))
@@ -72,18 +71,18 @@ class OperatorActions:
                 void = after.void.get(sequence)
                 if void is None:
                     return await self._settle(flow, after)
-                # An agent's message slipped in between: it may have settled what was asked for.
+                # An agent's message arrived in between and may have settled the request.
                 judged = _judged(after, judge, caller, call)
                 if isinstance(judged, int):
                     return await self._as_answered(after, judged)
                 _refuse(after, void)
         raise HandrailError(
             ErrorReason.ERROR_REASON_ETAG_MISMATCH,
-            f"flow {flow_id} moved on {_TRIES} times while the decision was being recorded; try again",
+            f"flow {flow_id} changed {_TRIES} times while the decision was being recorded; try again",
         )
 
     async def _as_answered(self, flow: Flow, sequence: int) -> Flow:
-        """The flow as the call was answered that had the message at this position recorded."""
+        """The flow as it was in the answer to the call that recorded the message at this sequence."""
         if sequence == flow.last_sequence:
             return flow
         history = await self._store.read(flow.flow_type, flow.flow_id, at_least=flow.last_sequence)
@@ -92,7 +91,7 @@ class OperatorActions:
         return await self._store.fold(flow.flow_type, flow.flow_id, shown)
 
     async def _moved_on(self, flow: Flow, refused: WrongSequence) -> Flow:
-        """The flow with what the refusal of an append named; a message in flight to its replicas takes a moment."""
+        """Catches up to the sequence named by a refused append. Replicas may not have stored that message yet."""
         named = refused.last_sequence or 0
         if named <= flow.last_sequence:
             await asyncio.sleep(_IN_FLIGHT)
@@ -100,8 +99,7 @@ class OperatorActions:
         return await self._store.catch_up(flow, at_least=named)
 
     async def _settle(self, before: Flow, after: Flow) -> Flow:
-        """Attend to what follows. Where another replica is at it already, it will see to it: the decision is in the
-        stream."""
+        """Reconciles the flow. If another replica is doing so, it will handle the decision: it is in the stream."""
         try:
             return await self._reconciler.settle(
                 after, operator_requests.moment(after), before=timers(before), since=before.last_sequence + 1
@@ -113,12 +111,12 @@ class OperatorActions:
 
 
 def _judged(flow: Flow, judge: Judge, caller: Caller, call: CallerRequest) -> Entry | int:
-    """What is to be recorded, or the position at which it is: by the same call, or by whoever asked for the same."""
+    """The entry to record, or the sequence where the same call, or an equivalent one, is already recorded."""
     earlier = repeated_calls.recorded_before(flow, call)
     return judge(flow, caller) if earlier is None else earlier.sequence
 
 
 def _refuse(flow: Flow, void: Void | None) -> None:
-    """Refuse what would not count, or does not."""
+    """Raises the refusal of a decision that does not count, if there is one."""
     if void is not None:
         raise operator_requests.refusal(void.reason or ErrorReason.ERROR_REASON_WRONG_STATUS, flow, void.text)

@@ -27,7 +27,8 @@ from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.fold import is_final
 from handrail.mesh.streams import FLOW
-from handrail.mesh.streams.flow_store import FlowStore, History
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.history import History
 from handrail.mesh.waiting import pause
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.subjects import parse

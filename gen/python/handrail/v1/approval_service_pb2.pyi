@@ -32,7 +32,7 @@ class ListApprovalsRequest(_message.Message):
     flow_type: _builtins.str
     """flow_type to list; empty for all."""
     include_closed: _builtins.bool
-    """include_closed lists decided ones too."""
+    """include_closed lists decided approvals, too."""
     page_size: _builtins.int
     """page_size is at most 500; 0 for 50."""
     page_token: _builtins.str
@@ -112,7 +112,7 @@ class GetApprovalResponse(_message.Message):
     APPROVAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def approval(self) -> _flow_service_pb2.Approval:
-        """approval as it stands."""
+        """approval in its current state."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class ApproveProposalRequest(_message.Message):
     comment: _builtins.str
     """comment for people."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     def __init__(
         self,
         *,
@@ -170,7 +170,7 @@ class ApproveProposalResponse(_message.Message):
     APPROVAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def approval(self) -> _flow_service_pb2.Approval:
-        """approval as it stands."""
+        """approval in its current state."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class RejectProposalRequest(_message.Message):
     comment: _builtins.str
     """comment for people."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     def __init__(
         self,
         *,
@@ -228,7 +228,7 @@ class RejectProposalResponse(_message.Message):
     APPROVAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def approval(self) -> _flow_service_pb2.Approval:
-        """approval as it stands."""
+        """approval in its current state."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ApprovalServiceStub:
-    """ApprovalService lets people answer proposals. The voter is the verified identity of the caller: no field names one.
+    """ApprovalService lets people answer proposals. The voter is always the verified identity of the caller.
     """
 
     def __init__(self, channel):
@@ -58,32 +58,32 @@ class ApprovalServiceStub:
 
 
 class ApprovalServiceServicer:
-    """ApprovalService lets people answer proposals. The voter is the verified identity of the caller: no field names one.
+    """ApprovalService lets people answer proposals. The voter is always the verified identity of the caller.
     """
 
     def ListApprovals(self, request, context):
-        """ListApprovals lists the approvals that wait, oldest first.
+        """ListApprovals lists waiting approvals, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetApproval(self, request, context):
-        """GetApproval returns one, with the proposal and the digest a vote has to name.
+        """GetApproval returns one approval, with the proposal and the digest that a vote has to name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ApproveProposal(self, request, context):
-        """ApproveProposal votes yes. Role: one that the gate names.
+        """ApproveProposal votes yes. Role: one named by the gate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RejectProposal(self, request, context):
-        """RejectProposal votes no; one no rejects. Role: one that the gate names.
+        """RejectProposal votes no; one no rejects the proposal. Role: one named by the gate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +121,7 @@ def add_ApprovalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApprovalService:
-    """ApprovalService lets people answer proposals. The voter is the verified identity of the caller: no field names one.
+    """ApprovalService lets people answer proposals. The voter is always the verified identity of the caller.
     """
 
     @staticmethod

@@ -27,37 +27,37 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ApprovalServiceStub:
-    """ApprovalService lets people answer proposals. The voter is the verified identity of the caller: no field names one."""
+    """ApprovalService lets people answer proposals. The voter is always the verified identity of the caller."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ApprovalServiceAsyncStub: ...
     ListApprovals: _grpc.UnaryUnaryMultiCallable[_approval_service_pb2.ListApprovalsRequest, _approval_service_pb2.ListApprovalsResponse]
-    """ListApprovals lists the approvals that wait, oldest first."""
+    """ListApprovals lists waiting approvals, oldest first."""
     GetApproval: _grpc.UnaryUnaryMultiCallable[_approval_service_pb2.GetApprovalRequest, _approval_service_pb2.GetApprovalResponse]
-    """GetApproval returns one, with the proposal and the digest a vote has to name."""
+    """GetApproval returns one approval, with the proposal and the digest that a vote has to name."""
     ApproveProposal: _grpc.UnaryUnaryMultiCallable[_approval_service_pb2.ApproveProposalRequest, _approval_service_pb2.ApproveProposalResponse]
-    """ApproveProposal votes yes. Role: one that the gate names."""
+    """ApproveProposal votes yes. Role: one named by the gate."""
     RejectProposal: _grpc.UnaryUnaryMultiCallable[_approval_service_pb2.RejectProposalRequest, _approval_service_pb2.RejectProposalResponse]
-    """RejectProposal votes no; one no rejects. Role: one that the gate names."""
+    """RejectProposal votes no; one no rejects the proposal. Role: one named by the gate."""
 
 @_typing.type_check_only
 class ApprovalServiceAsyncStub(ApprovalServiceStub):
-    """ApprovalService lets people answer proposals. The voter is the verified identity of the caller: no field names one."""
+    """ApprovalService lets people answer proposals. The voter is always the verified identity of the caller."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListApprovals: _aio.UnaryUnaryMultiCallable[_approval_service_pb2.ListApprovalsRequest, _approval_service_pb2.ListApprovalsResponse]  # type: ignore[assignment]
-    """ListApprovals lists the approvals that wait, oldest first."""
+    """ListApprovals lists waiting approvals, oldest first."""
     GetApproval: _aio.UnaryUnaryMultiCallable[_approval_service_pb2.GetApprovalRequest, _approval_service_pb2.GetApprovalResponse]  # type: ignore[assignment]
-    """GetApproval returns one, with the proposal and the digest a vote has to name."""
+    """GetApproval returns one approval, with the proposal and the digest that a vote has to name."""
     ApproveProposal: _aio.UnaryUnaryMultiCallable[_approval_service_pb2.ApproveProposalRequest, _approval_service_pb2.ApproveProposalResponse]  # type: ignore[assignment]
-    """ApproveProposal votes yes. Role: one that the gate names."""
+    """ApproveProposal votes yes. Role: one named by the gate."""
     RejectProposal: _aio.UnaryUnaryMultiCallable[_approval_service_pb2.RejectProposalRequest, _approval_service_pb2.RejectProposalResponse]  # type: ignore[assignment]
-    """RejectProposal votes no; one no rejects. Role: one that the gate names."""
+    """RejectProposal votes no; one no rejects the proposal. Role: one named by the gate."""
 
 class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ApprovalService lets people answer proposals. The voter is the verified identity of the caller: no field names one."""
+    """ApprovalService lets people answer proposals. The voter is always the verified identity of the caller."""
 
     @_abc_1.abstractmethod
     def ListApprovals(
@@ -65,7 +65,7 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _approval_service_pb2.ListApprovalsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_approval_service_pb2.ListApprovalsResponse, _abc.Awaitable[_approval_service_pb2.ListApprovalsResponse]]:
-        """ListApprovals lists the approvals that wait, oldest first."""
+        """ListApprovals lists waiting approvals, oldest first."""
 
     @_abc_1.abstractmethod
     def GetApproval(
@@ -73,7 +73,7 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _approval_service_pb2.GetApprovalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_approval_service_pb2.GetApprovalResponse, _abc.Awaitable[_approval_service_pb2.GetApprovalResponse]]:
-        """GetApproval returns one, with the proposal and the digest a vote has to name."""
+        """GetApproval returns one approval, with the proposal and the digest that a vote has to name."""
 
     @_abc_1.abstractmethod
     def ApproveProposal(
@@ -81,7 +81,7 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _approval_service_pb2.ApproveProposalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_approval_service_pb2.ApproveProposalResponse, _abc.Awaitable[_approval_service_pb2.ApproveProposalResponse]]:
-        """ApproveProposal votes yes. Role: one that the gate names."""
+        """ApproveProposal votes yes. Role: one named by the gate."""
 
     @_abc_1.abstractmethod
     def RejectProposal(
@@ -89,6 +89,6 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _approval_service_pb2.RejectProposalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_approval_service_pb2.RejectProposalResponse, _abc.Awaitable[_approval_service_pb2.RejectProposalResponse]]:
-        """RejectProposal votes no; one no rejects. Role: one that the gate names."""
+        """RejectProposal votes no; one no rejects the proposal. Role: one named by the gate."""
 
 def add_ApprovalServiceServicer_to_server(servicer: ApprovalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -91,7 +91,7 @@ class _HaltModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HaltMode.Val
     HALT_MODE_UNSPECIFIED: _HaltMode.ValueType  # 0
     """No mode given."""
     HALT_MODE_HOLD: _HaltMode.ValueType  # 1
-    """A person is to look at it; it may be resumed."""
+    """A person has to look at it; it may be resumed."""
     HALT_MODE_COMPENSATE: _HaltMode.ValueType  # 2
     """Its effects are being undone; ends COMPENSATED."""
     HALT_MODE_CANCEL: _HaltMode.ValueType  # 3
@@ -107,7 +107,7 @@ class HaltMode(_HaltMode, metaclass=_HaltModeEnumTypeWrapper):
 HALT_MODE_UNSPECIFIED: HaltMode.ValueType  # 0
 """No mode given."""
 HALT_MODE_HOLD: HaltMode.ValueType  # 1
-"""A person is to look at it; it may be resumed."""
+"""A person has to look at it; it may be resumed."""
 HALT_MODE_COMPENSATE: HaltMode.ValueType  # 2
 """Its effects are being undone; ends COMPENSATED."""
 HALT_MODE_CANCEL: HaltMode.ValueType  # 3
@@ -173,9 +173,9 @@ class _EscalationCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Escal
     ESCALATION_CAUSE_DEADLINE: _EscalationCause.ValueType  # 7
     """The flow's deadline passed."""
     ESCALATION_CAUSE_STRANDED: _EscalationCause.ValueType  # 8
-    """Nothing is owed and the flow is not complete."""
+    """Nothing is pending and the flow is not complete."""
     ESCALATION_CAUSE_FLOODED: _EscalationCause.ValueType  # 9
-    """The flow has too many messages to go on."""
+    """The flow has too many messages to continue."""
     ESCALATION_CAUSE_COMPENSATED_TO_STEP: _EscalationCause.ValueType  # 10
     """It was compensated back to a step and waits."""
     ESCALATION_CAUSE_DIVERGED: _EscalationCause.ValueType  # 11
@@ -203,9 +203,9 @@ ESCALATION_CAUSE_NO_APPROVER: EscalationCause.ValueType  # 6
 ESCALATION_CAUSE_DEADLINE: EscalationCause.ValueType  # 7
 """The flow's deadline passed."""
 ESCALATION_CAUSE_STRANDED: EscalationCause.ValueType  # 8
-"""Nothing is owed and the flow is not complete."""
+"""Nothing is pending and the flow is not complete."""
 ESCALATION_CAUSE_FLOODED: EscalationCause.ValueType  # 9
-"""The flow has too many messages to go on."""
+"""The flow has too many messages to continue."""
 ESCALATION_CAUSE_COMPENSATED_TO_STEP: EscalationCause.ValueType  # 10
 """It was compensated back to a step and waits."""
 ESCALATION_CAUSE_DIVERGED: EscalationCause.ValueType  # 11
@@ -225,7 +225,7 @@ class _ChoiceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Choice.ValueTy
     CHOICE_RETRY: _Choice.ValueType  # 1
     """Try the step or the undo again."""
     CHOICE_RESUME: _Choice.ValueType  # 2
-    """Let the flow go on."""
+    """Let the flow continue."""
     CHOICE_COMPENSATE: _Choice.ValueType  # 3
     """Undo the flow's effects."""
     CHOICE_CANCEL: _Choice.ValueType  # 4
@@ -249,7 +249,7 @@ CHOICE_UNSPECIFIED: Choice.ValueType  # 0
 CHOICE_RETRY: Choice.ValueType  # 1
 """Try the step or the undo again."""
 CHOICE_RESUME: Choice.ValueType  # 2
-"""Let the flow go on."""
+"""Let the flow continue."""
 CHOICE_COMPENSATE: Choice.ValueType  # 3
 """Undo the flow's effects."""
 CHOICE_CANCEL: Choice.ValueType  # 4
@@ -279,20 +279,20 @@ class _FlowStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FlowStatus
     FLOW_STATUS_WAITING_APPROVAL: _FlowStatus.ValueType  # 2
     """A proposal waits for people."""
     FLOW_STATUS_ESCALATED: _FlowStatus.ValueType  # 3
-    """It waits for a person, with a reason and choices."""
+    """The flow waits for a person, with a reason and choices."""
     FLOW_STATUS_COMPENSATING: _FlowStatus.ValueType  # 4
     """Its effects are being undone."""
     FLOW_STATUS_COMPLETED: _FlowStatus.ValueType  # 5
-    """Final: it did what it was for."""
+    """Final: it reached its goal."""
     FLOW_STATUS_COMPENSATED: _FlowStatus.ValueType  # 6
     """Final: all effects undone, or accepted by a person."""
     FLOW_STATUS_CANCELLED: _FlowStatus.ValueType  # 7
     """Final: cancelled."""
     FLOW_STATUS_FAILED: _FlowStatus.ValueType  # 8
-    """Final: failed; effects stay as they were."""
+    """Final: failed; its effects remain."""
 
 class FlowStatus(_FlowStatus, metaclass=_FlowStatusEnumTypeWrapper):
-    """FlowStatus is where a flow stands: a pure function of its template and its events."""
+    """FlowStatus is the status of a flow: a pure function of its template and its events."""
 
 FLOW_STATUS_UNSPECIFIED: FlowStatus.ValueType  # 0
 """No status given."""
@@ -301,17 +301,17 @@ FLOW_STATUS_RUNNING: FlowStatus.ValueType  # 1
 FLOW_STATUS_WAITING_APPROVAL: FlowStatus.ValueType  # 2
 """A proposal waits for people."""
 FLOW_STATUS_ESCALATED: FlowStatus.ValueType  # 3
-"""It waits for a person, with a reason and choices."""
+"""The flow waits for a person, with a reason and choices."""
 FLOW_STATUS_COMPENSATING: FlowStatus.ValueType  # 4
 """Its effects are being undone."""
 FLOW_STATUS_COMPLETED: FlowStatus.ValueType  # 5
-"""Final: it did what it was for."""
+"""Final: it reached its goal."""
 FLOW_STATUS_COMPENSATED: FlowStatus.ValueType  # 6
 """Final: all effects undone, or accepted by a person."""
 FLOW_STATUS_CANCELLED: FlowStatus.ValueType  # 7
 """Final: cancelled."""
 FLOW_STATUS_FAILED: FlowStatus.ValueType  # 8
-"""Final: failed; effects stay as they were."""
+"""Final: failed; its effects remain."""
 Global___FlowStatus: _TypeAlias = FlowStatus  # noqa: Y015
 
 @_typing.final
@@ -336,18 +336,18 @@ class GateRequest(_message.Message):
     quorum: _builtins.int
     """quorum is the number of different people who must approve."""
     not_the_requester: _builtins.bool
-    """not_the_requester is set where whoever started the flow may not vote."""
+    """not_the_requester is set if whoever started the flow may not vote."""
     requester: _builtins.str
-    """requester is the identity that may not vote; empty where the gate does not ask for it."""
+    """requester is the identity that may not vote; empty if the gate bars nobody."""
     reason: _builtins.str
     """reason says why the gate asks: the condition that was true, or the error of one that could not be evaluated."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """roles of whom any one qualifies a voter."""
+        """roles that may vote; a voter needs one of them."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """expire_time is when the request expires; unset where it never does."""
+        """expire_time is when the request expires; unset if it never does."""
 
     def __init__(
         self,
@@ -540,7 +540,7 @@ Global___StepTimedOut: _TypeAlias = StepTimedOut  # noqa: Y015
 
 @_typing.final
 class Absence(_message.Message):
-    """Absence is a time in which no coordinator watched over any flow."""
+    """Absence is a time during which no coordinator was running."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -582,7 +582,7 @@ class Deadline(_message.Message):
     GATE_FIELD_NUMBER: _builtins.int
     DUE_TIME_FIELD_NUMBER: _builtins.int
     kind: Global___DeadlineKind.ValueType
-    """kind says what for."""
+    """kind says what the deadline is for."""
     subject_id: _builtins.str
     """subject_id is the root of the step run, or the id of the event to undo or to approve; empty for the flow."""
     step: _builtins.str
@@ -595,7 +595,7 @@ class Deadline(_message.Message):
     """gate whose request expires; empty otherwise."""
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
-        """due_time is when it is due as the flow stands."""
+        """due_time is when it is due in the flow's current state."""
 
     def __init__(
         self,
@@ -618,7 +618,7 @@ Global___Deadline: _TypeAlias = Deadline  # noqa: Y015
 
 @_typing.final
 class TimeCredited(_message.Message):
-    """TimeCredited moves a deadline that fell due: time in which no coordinator was there does not count."""
+    """TimeCredited moves a deadline that fell due: time during which no coordinator was running does not count."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -627,7 +627,7 @@ class TimeCredited(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def what(self) -> Global___Deadline:
-        """what was due."""
+        """what names the deadline that was due."""
 
     @_builtins.property
     def absences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Absence]:
@@ -635,7 +635,7 @@ class TimeCredited(_message.Message):
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
-        """until is when it is due now."""
+        """until is the new due time."""
 
     def __init__(
         self,
@@ -654,8 +654,8 @@ Global___TimeCredited: _TypeAlias = TimeCredited  # noqa: Y015
 
 @_typing.final
 class StepQueued(_message.Message):
-    """StepQueued moves the deadline of an attempt, at a step or an undo, that no worker of its agent has begun: it waits in the
-    queue, and the time that it may take runs from when it is begun.
+    """StepQueued moves the deadline of an attempt, of a step or an undo, that no worker of its agent has begun yet. The attempt
+    waits in the queue; its timeout starts when a worker begins it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -664,14 +664,16 @@ class StepQueued(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     HANDED_OUT_FIELD_NUMBER: _builtins.int
     handed_out: _builtins.bool
-    """handed_out is set where a worker has it, which has not said yet that it began it: it is looked at once more, and no more."""
+    """handed_out is set if a worker has received the attempt and not yet reported that it began. The deadline then moves this
+    one more time and never again.
+    """
     @_builtins.property
     def what(self) -> Global___Deadline:
-        """what was due."""
+        """what names the deadline that was due."""
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
-        """until is when it is looked at again; it is due then, unless it is begun before."""
+        """until is the new due time; it applies unless a worker begins the attempt before."""
 
     def __init__(
         self,
@@ -702,20 +704,20 @@ class FlowHalted(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RUN_AGAIN_FIELD_NUMBER: _builtins.int
     mode: Global___HaltMode.ValueType
-    """mode says what for."""
+    """mode says what the flow was halted for."""
     reason: _builtins.str
     """reason says why, for people."""
     by: _builtins.str
-    """by is the verified identity of the person; empty where the template decided."""
+    """by is the verified identity of the person; empty if the template decided."""
     to_step: _builtins.str
     """to_step is the step to compensate back to: the effects of later ones are undone, then the flow waits; empty for all."""
     keep_effects: _builtins.bool
-    """keep_effects is set where a cancelled flow keeps the effects it had."""
+    """keep_effects is set if a cancelled flow keeps its effects."""
     request_id: _builtins.str
     """request_id is no longer written: `Event.request` has it."""
     @_builtins.property
     def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """run_again names the steps that may run a second time once the flow is resumed, though what they did stands."""
+        """run_again names the steps that may run a second time after the flow is resumed, although their effects stand."""
 
     def __init__(
         self,
@@ -738,7 +740,7 @@ Global___FlowHalted: _TypeAlias = FlowHalted  # noqa: Y015
 
 @_typing.final
 class FlowResumed(_message.Message):
-    """FlowResumed lets a held flow go on: every step run that is owed gets a `retry`."""
+    """FlowResumed lets a held flow continue: every pending step run gets a `retry`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -771,7 +773,7 @@ class CompensationStarted(_message.Message):
     EVENT_IDS_FIELD_NUMBER: _builtins.int
     PARALLEL_FIELD_NUMBER: _builtins.int
     parallel: _builtins.bool
-    """parallel is set where the undos don't wait for each other."""
+    """parallel is set if the undos don't wait for each other."""
     @_builtins.property
     def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """event_ids are the effects to undo, in the order of the plan."""
@@ -792,7 +794,7 @@ Global___CompensationStarted: _TypeAlias = CompensationStarted  # noqa: Y015
 
 @_typing.final
 class RuleTripped(_message.Message):
-    """RuleTripped records that a rule of the template became true, with what it was decided on."""
+    """RuleTripped records that a rule of the template became true, with the inputs of that decision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -840,7 +842,7 @@ Global___RuleTripped: _TypeAlias = RuleTripped  # noqa: Y015
 
 @_typing.final
 class RuleInputs(_message.Message):
-    """RuleInputs are what a rule was decided on: of the flow, only what its condition reads."""
+    """RuleInputs are what a rule was decided on. They hold only the parts of the flow that its condition reads."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -946,11 +948,11 @@ class RuleInputs(_message.Message):
 
     @_builtins.property
     def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """facts are how many facts there were, by message type, as read through flow.facts."""
+        """facts counts the facts by message type, as read through flow.facts."""
 
     @_builtins.property
     def proposals(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """proposals are how many undecided proposals there were, by message type, as read through flow.proposals."""
+        """proposals counts the undecided proposals by message type, as read through flow.proposals."""
 
     def __init__(
         self,
@@ -972,7 +974,7 @@ Global___RuleInputs: _TypeAlias = RuleInputs  # noqa: Y015
 
 @_typing.final
 class Escalated(_message.Message):
-    """Escalated hands the flow, or one matter of it, to a person."""
+    """Escalated hands the flow, or one matter in it, to a person."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -985,7 +987,7 @@ class Escalated(_message.Message):
     escalation_id: _builtins.str
     """escalation_id names the matter: the same matter has the same id. 32 hex digits."""
     cause: Global___EscalationCause.ValueType
-    """cause says why."""
+    """cause says why the flow waits."""
     subject_id: _builtins.str
     """subject_id is what it is about: a step run's root, an event id, a rule's name; empty for the flow as a whole."""
     step: _builtins.str
@@ -1035,7 +1037,7 @@ class Resolved(_message.Message):
     """reason says why, for people."""
     @_builtins.property
     def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """run_again names the steps that may run a second time, though what they did stands."""
+        """run_again names the steps that may run a second time, although their effects stand."""
 
     def __init__(
         self,
@@ -1056,7 +1058,7 @@ Global___Resolved: _TypeAlias = Resolved  # noqa: Y015
 
 @_typing.final
 class StepReopened(_message.Message):
-    """StepReopened has a finished, failed or undone step done again."""
+    """StepReopened repeats a finished, failed or undone step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1066,11 +1068,11 @@ class StepReopened(_message.Message):
     BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     step: _builtins.str
-    """step to do again."""
+    """step to repeat."""
     root: _builtins.str
     """root of its run."""
     run: _builtins.int
-    """run is the new run: raised where the last one is done or undone, else the same."""
+    """run is the number of the new run: one higher if the last run is done or undone, otherwise the same."""
     by: _builtins.str
     """by is the verified identity of the person."""
     reason: _builtins.str
@@ -1094,9 +1096,7 @@ Global___StepReopened: _TypeAlias = StepReopened  # noqa: Y015
 
 @_typing.final
 class FlowMigrated(_message.Message):
-    """FlowMigrated moves a flow to another version of its template. What was decided stays decided; from here on the new version
-    says what follows.
-    """
+    """FlowMigrated moves a flow to another version of its template. Past decisions stay; the new version determines what follows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1108,7 +1108,7 @@ class FlowMigrated(_message.Message):
     from_version: _builtins.int
     """from_version is the version it was pinned to."""
     to_version: _builtins.int
-    """to_version is the version it is pinned to from here on."""
+    """to_version is the version it is pinned to from this message on."""
     by: _builtins.str
     """by is the verified identity of the person."""
     reason: _builtins.str

@@ -29,9 +29,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CONTRACT_VIOLATION: _ErrorReason.ValueType  # 2
     """A field breaks a rule of its contract; BadRequest names field and rule."""
     ERROR_REASON_WRONG_ADDRESS: _ErrorReason.ValueType  # 3
-    """Subject and body disagree, or the subject is none of ours."""
+    """Subject and body disagree, or the subject is not one of Handrail's."""
     ERROR_REASON_WRONG_EVENT_ID: _ErrorReason.ValueType  # 4
-    """The event id is not the one that follows from step, root, run and index."""
+    """The event id does not follow from step, root, run and index."""
     ERROR_REASON_WRONG_VERSION: _ErrorReason.ValueType  # 5
     """The message claims another template version than its flow's."""
     ERROR_REASON_GATE_BYPASSED: _ErrorReason.ValueType  # 6
@@ -39,7 +39,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WRONG_AGENT: _ErrorReason.ValueType  # 7
     """The agent may not speak for this step, or publish this type."""
     ERROR_REASON_TOO_LARGE: _ErrorReason.ValueType  # 8
-    """The message is larger than the broker takes."""
+    """The message is larger than the broker accepts."""
     ERROR_REASON_FLOW_NOT_FOUND: _ErrorReason.ValueType  # 9
     """No such flow."""
     ERROR_REASON_FLOW_TYPE_NOT_FOUND: _ErrorReason.ValueType  # 10
@@ -75,19 +75,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ESCALATION_NOT_FOUND: _ErrorReason.ValueType  # 25
     """No such open escalation in this flow."""
     ERROR_REASON_CHOICE_NOT_OFFERED: _ErrorReason.ValueType  # 26
-    """The choice is none of those the escalation offers."""
+    """The escalation does not offer this choice."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 27
     """The flow changed since the etag was read."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 28
     """The request id was used for another request."""
     ERROR_REASON_BAD_PAGE_TOKEN: _ErrorReason.ValueType  # 29
-    """The page token is none, or of another listing."""
+    """The page token is malformed, or belongs to another listing."""
     ERROR_REASON_BAD_FILTER: _ErrorReason.ValueType  # 30
     """The filter can't be parsed."""
     ERROR_REASON_FLOW_BUSY: _ErrorReason.ValueType  # 31
     """Another replica holds the flow; try again shortly."""
     ERROR_REASON_BROKER_UNAVAILABLE: _ErrorReason.ValueType  # 32
-    """The broker can't be reached, or does not answer in time."""
+    """The broker is unreachable, or does not answer in time."""
     ERROR_REASON_STREAM_FULL: _ErrorReason.ValueType  # 33
     """The stream is at its limit; nothing acknowledged is lost."""
     ERROR_REASON_BROKER_TOO_OLD: _ErrorReason.ValueType  # 34
@@ -95,7 +95,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_FOREIGN_STREAM: _ErrorReason.ValueType  # 35
     """A stream of that name has a configuration that is not Handrail's."""
     ERROR_REASON_BROKER_PERMISSION: _ErrorReason.ValueType  # 36
-    """The broker refuses the publish or subscription for want of permission."""
+    """The broker denies permission for the publish or the subscription."""
     ERROR_REASON_DIFFERENT_ANSWER: _ErrorReason.ValueType  # 37
     """The same id is stored with other content."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 38
@@ -105,17 +105,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_QUARANTINE_NOT_FOUND: _ErrorReason.ValueType  # 40
     """No such quarantined message."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 41
-    """The server drains and takes no new calls."""
+    """The server is shutting down and accepts no new calls."""
     ERROR_REASON_STREAM_LOST: _ErrorReason.ValueType  # 42
-    """A stream that held what can't be made again is gone."""
+    """A stream whose contents can't be rebuilt is gone."""
     ERROR_REASON_PROPOSER_MAY_NOT_VOTE: _ErrorReason.ValueType  # 43
     """Whoever proposed it may not vote on it."""
     ERROR_REASON_AMBIGUOUS_NAME: _ErrorReason.ValueType  # 44
-    """The name mixes letters of scripts that look alike: nobody could tell who it is."""
+    """The name mixes letters of scripts that look alike, so people could mistake it for another name."""
     ERROR_REASON_CONSENT_NEEDED: _ErrorReason.ValueType  # 45
-    """A step would run a second time though what it did stands; the request has to name it."""
+    """A step would run a second time although its effect stands; the request has to name it."""
     ERROR_REASON_WORKERS_DO_NOT_FIT: _ErrorReason.ValueType  # 46
-    """Agents have live workers, and none of them fits the version that is to be activated."""
+    """An agent has live workers but none that fits the version to activate."""
     ERROR_REASON_VERIFICATION_UNAVAILABLE: _ErrorReason.ValueType  # 48
     """Tokens can't be verified for now: the keys or the list of revoked tokens can't be read."""
 
@@ -136,9 +136,9 @@ ERROR_REASON_MALFORMED: ErrorReason.ValueType  # 1
 ERROR_REASON_CONTRACT_VIOLATION: ErrorReason.ValueType  # 2
 """A field breaks a rule of its contract; BadRequest names field and rule."""
 ERROR_REASON_WRONG_ADDRESS: ErrorReason.ValueType  # 3
-"""Subject and body disagree, or the subject is none of ours."""
+"""Subject and body disagree, or the subject is not one of Handrail's."""
 ERROR_REASON_WRONG_EVENT_ID: ErrorReason.ValueType  # 4
-"""The event id is not the one that follows from step, root, run and index."""
+"""The event id does not follow from step, root, run and index."""
 ERROR_REASON_WRONG_VERSION: ErrorReason.ValueType  # 5
 """The message claims another template version than its flow's."""
 ERROR_REASON_GATE_BYPASSED: ErrorReason.ValueType  # 6
@@ -146,7 +146,7 @@ ERROR_REASON_GATE_BYPASSED: ErrorReason.ValueType  # 6
 ERROR_REASON_WRONG_AGENT: ErrorReason.ValueType  # 7
 """The agent may not speak for this step, or publish this type."""
 ERROR_REASON_TOO_LARGE: ErrorReason.ValueType  # 8
-"""The message is larger than the broker takes."""
+"""The message is larger than the broker accepts."""
 ERROR_REASON_FLOW_NOT_FOUND: ErrorReason.ValueType  # 9
 """No such flow."""
 ERROR_REASON_FLOW_TYPE_NOT_FOUND: ErrorReason.ValueType  # 10
@@ -182,19 +182,19 @@ ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 24
 ERROR_REASON_ESCALATION_NOT_FOUND: ErrorReason.ValueType  # 25
 """No such open escalation in this flow."""
 ERROR_REASON_CHOICE_NOT_OFFERED: ErrorReason.ValueType  # 26
-"""The choice is none of those the escalation offers."""
+"""The escalation does not offer this choice."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 27
 """The flow changed since the etag was read."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 28
 """The request id was used for another request."""
 ERROR_REASON_BAD_PAGE_TOKEN: ErrorReason.ValueType  # 29
-"""The page token is none, or of another listing."""
+"""The page token is malformed, or belongs to another listing."""
 ERROR_REASON_BAD_FILTER: ErrorReason.ValueType  # 30
 """The filter can't be parsed."""
 ERROR_REASON_FLOW_BUSY: ErrorReason.ValueType  # 31
 """Another replica holds the flow; try again shortly."""
 ERROR_REASON_BROKER_UNAVAILABLE: ErrorReason.ValueType  # 32
-"""The broker can't be reached, or does not answer in time."""
+"""The broker is unreachable, or does not answer in time."""
 ERROR_REASON_STREAM_FULL: ErrorReason.ValueType  # 33
 """The stream is at its limit; nothing acknowledged is lost."""
 ERROR_REASON_BROKER_TOO_OLD: ErrorReason.ValueType  # 34
@@ -202,7 +202,7 @@ ERROR_REASON_BROKER_TOO_OLD: ErrorReason.ValueType  # 34
 ERROR_REASON_FOREIGN_STREAM: ErrorReason.ValueType  # 35
 """A stream of that name has a configuration that is not Handrail's."""
 ERROR_REASON_BROKER_PERMISSION: ErrorReason.ValueType  # 36
-"""The broker refuses the publish or subscription for want of permission."""
+"""The broker denies permission for the publish or the subscription."""
 ERROR_REASON_DIFFERENT_ANSWER: ErrorReason.ValueType  # 37
 """The same id is stored with other content."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 38
@@ -212,17 +212,17 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 39
 ERROR_REASON_QUARANTINE_NOT_FOUND: ErrorReason.ValueType  # 40
 """No such quarantined message."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 41
-"""The server drains and takes no new calls."""
+"""The server is shutting down and accepts no new calls."""
 ERROR_REASON_STREAM_LOST: ErrorReason.ValueType  # 42
-"""A stream that held what can't be made again is gone."""
+"""A stream whose contents can't be rebuilt is gone."""
 ERROR_REASON_PROPOSER_MAY_NOT_VOTE: ErrorReason.ValueType  # 43
 """Whoever proposed it may not vote on it."""
 ERROR_REASON_AMBIGUOUS_NAME: ErrorReason.ValueType  # 44
-"""The name mixes letters of scripts that look alike: nobody could tell who it is."""
+"""The name mixes letters of scripts that look alike, so people could mistake it for another name."""
 ERROR_REASON_CONSENT_NEEDED: ErrorReason.ValueType  # 45
-"""A step would run a second time though what it did stands; the request has to name it."""
+"""A step would run a second time although its effect stands; the request has to name it."""
 ERROR_REASON_WORKERS_DO_NOT_FIT: ErrorReason.ValueType  # 46
-"""Agents have live workers, and none of them fits the version that is to be activated."""
+"""An agent has live workers but none that fits the version to activate."""
 ERROR_REASON_VERIFICATION_UNAVAILABLE: ErrorReason.ValueType  # 48
 """Tokens can't be verified for now: the keys or the list of revoked tokens can't be read."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

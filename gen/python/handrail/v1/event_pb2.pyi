@@ -30,7 +30,7 @@ class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Kind.ValueType],
     KIND_EVENT: _Kind.ValueType  # 1
     """A fact, by an agent."""
     KIND_PROPOSAL: _Kind.ValueType  # 2
-    """A fact-to-be that wants through a gate, by an agent."""
+    """A fact that must pass a gate first, by an agent."""
     KIND_RELEASED: _Kind.ValueType  # 3
     """A proposal as a fact, by the coordinator alone."""
     KIND_FAILURE: _Kind.ValueType  # 4
@@ -40,13 +40,13 @@ class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Kind.ValueType],
     KIND_PROGRESS: _Kind.ValueType  # 6
     """A durable heartbeat, by an agent."""
     KIND_DIVERGENCE: _Kind.ValueType  # 7
-    """What an agent saw and the stream can't show."""
+    """What an agent saw that the stream can't show."""
     KIND_RETRY: _Kind.ValueType  # 8
     """The command to handle an event again, by the coordinator."""
     KIND_UNDO: _Kind.ValueType  # 9
     """The command to undo an event, by the coordinator."""
     KIND_DECISION: _Kind.ValueType  # 10
-    """What the coordinator, or a person through it, decided."""
+    """A decision by the coordinator, or by a person through it."""
 
 class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
     """Kind is what a message on the bus is; the fourth token of its subject."""
@@ -56,7 +56,7 @@ KIND_UNSPECIFIED: Kind.ValueType  # 0
 KIND_EVENT: Kind.ValueType  # 1
 """A fact, by an agent."""
 KIND_PROPOSAL: Kind.ValueType  # 2
-"""A fact-to-be that wants through a gate, by an agent."""
+"""A fact that must pass a gate first, by an agent."""
 KIND_RELEASED: Kind.ValueType  # 3
 """A proposal as a fact, by the coordinator alone."""
 KIND_FAILURE: Kind.ValueType  # 4
@@ -66,13 +66,13 @@ KIND_UNDONE: Kind.ValueType  # 5
 KIND_PROGRESS: Kind.ValueType  # 6
 """A durable heartbeat, by an agent."""
 KIND_DIVERGENCE: Kind.ValueType  # 7
-"""What an agent saw and the stream can't show."""
+"""What an agent saw that the stream can't show."""
 KIND_RETRY: Kind.ValueType  # 8
 """The command to handle an event again, by the coordinator."""
 KIND_UNDO: Kind.ValueType  # 9
 """The command to undo an event, by the coordinator."""
 KIND_DECISION: Kind.ValueType  # 10
-"""What the coordinator, or a person through it, decided."""
+"""A decision by the coordinator, or by a person through it."""
 Global___Kind: _TypeAlias = Kind  # noqa: Y015
 
 @_typing.final
@@ -104,7 +104,7 @@ class Event(_message.Message):
     event_id: _builtins.str
     """event_id is derived, not drawn: the same outcome of the same step run has the same id. 32 lower-case hex digits."""
     source: _builtins.str
-    """source is the agent that speaks; `coordinator` for the coordinator. It agrees with the agent token of the subject."""
+    """source is the agent that publishes, or `coordinator`. It equals the agent token of the subject."""
     flow_type: _builtins.str
     """flow_type is the name of the flow's template."""
     flow_id: _builtins.str
@@ -114,11 +114,11 @@ class Event(_message.Message):
     step: _builtins.str
     """step is the step whose outcome this is; empty for the first event of a flow and for decisions about the flow as a whole."""
     root: _builtins.str
-    """root identifies what triggered the step run: an event id, or for a join the hash of its inputs' ids."""
+    """root identifies what triggered the step run: an event id; for a join, the hash of its inputs' ids."""
     run: _builtins.int
-    """run counts the times a step is done again by a recorded decision; 0 for the first."""
+    """run counts how often a recorded decision repeated the step; 0 for the first run."""
     attempt: _builtins.int
-    """attempt counts the tries within a run, from 1; 0 where there is none (first event, decisions)."""
+    """attempt counts the tries within a run, from 1; 0 if the event has no attempt (first event, decisions)."""
     output_index: _builtins.int
     """output_index is the position of this event among the outputs of its step run, from 0."""
     output_total: _builtins.int
@@ -141,7 +141,7 @@ class Event(_message.Message):
 
     @_builtins.property
     def request(self) -> Global___CallerRequest:
-        """request is the call that had this recorded; unset where no call did."""
+        """request is the call that caused this message; unset if no call did."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
 class CallerRequest(_message.Message):
-    """CallerRequest is a call of the API that had a message recorded, so that the same call is recognised when it comes again."""
+    """CallerRequest is the API call that caused a message. It lets the coordinator recognise a repeat of the same call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -184,9 +184,9 @@ class CallerRequest(_message.Message):
     RPC_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the caller's, a UUID; empty where the caller gave none."""
+    """id is the caller's request id, a UUID; empty if the caller gave none."""
     caller: _builtins.str
-    """caller is the verified identity of who called, in its canonical form."""
+    """caller is the verified identity of the caller, in its canonical form."""
     rpc: _builtins.str
     """rpc is the method's name, `CancelFlow`."""
     digest: _builtins.str
@@ -223,20 +223,20 @@ class RecordedEvent(_message.Message):
     sequence: _builtins.int
     """sequence is the position in the stream: the order of record."""
     kind: Global___Kind.ValueType
-    """kind is what the message is; unspecified where its subject can't be read."""
+    """kind is what the message is; unspecified if its subject can't be parsed."""
     agent: _builtins.str
-    """agent is the agent token of the subject: who spoke; for a command, who is spoken to; for a released proposal, who proposed."""
+    """agent is the agent token of the subject: the publisher, the addressee of a command, or the proposer of a released proposal."""
     type: _builtins.str
     """type is the full name of the message in `event.data`."""
     void_reason: _builtins.str
-    """void_reason says why the fold ignores it; empty where it counts."""
+    """void_reason says why the fold ignores the message; empty if it counts."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when the broker stored it: the clock of record."""
 
     @_builtins.property
     def event(self) -> Global___Event:
-        """event is the envelope as stored; missing where it can't be read, and `void_reason` says why."""
+        """event is the envelope as stored; unset if it can't be parsed, then `void_reason` says why."""
 
     def __init__(
         self,

@@ -27,55 +27,55 @@ class _DivergenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Diverg
     DIVERGENCE_KIND_UNSPECIFIED: _DivergenceKind.ValueType  # 0
     """No kind given."""
     DIVERGENCE_KIND_DIFFERENT_ANSWER: _DivergenceKind.ValueType  # 1
-    """A second attempt gave another answer than the one stored."""
+    """A second attempt gave a different answer from the stored one."""
     DIVERGENCE_KIND_LATE_OUTCOME: _DivergenceKind.ValueType  # 2
-    """An outcome came for work that had been undone or halted."""
+    """An outcome arrived for work that had been undone or halted."""
     DIVERGENCE_KIND_WRONG_AGENT: _DivergenceKind.ValueType  # 3
-    """An agent spoke for another agent's step, or began a flow that it may not begin."""
+    """An agent published for another agent's step, or began a flow that it may not begin."""
     DIVERGENCE_KIND_WRONG_TYPE: _DivergenceKind.ValueType  # 4
-    """The message is none that the step answers with, or that flows of this type begin with."""
+    """The step does not emit this message, or flows of this type don't begin with it."""
     DIVERGENCE_KIND_NOT_TRIGGERED: _DivergenceKind.ValueType  # 5
-    """An outcome came that nothing in the flow had asked for."""
+    """An outcome arrived that nothing in the flow had asked for."""
     DIVERGENCE_KIND_UNKNOWN_STEP: _DivergenceKind.ValueType  # 6
     """The template has no step of that name."""
     DIVERGENCE_KIND_WRONG_OUTPUT: _DivergenceKind.ValueType  # 7
-    """The output does not fit the number of outputs that was announced."""
+    """The output does not fit the announced number of outputs."""
     DIVERGENCE_KIND_GATE_BYPASSED: _DivergenceKind.ValueType  # 8
-    """A gated message came as a plain event, or was released though its gates had not passed."""
+    """A gated message came as a plain event, or was released before its gates passed."""
     DIVERGENCE_KIND_NOT_GATED: _DivergenceKind.ValueType  # 9
-    """A message was proposed that passes no gate."""
+    """A message was proposed that no gate guards."""
     DIVERGENCE_KIND_SECOND_START: _DivergenceKind.ValueType  # 10
-    """A first event came for a flow that had begun."""
+    """A first event arrived for a flow that had begun."""
     DIVERGENCE_KIND_WRONG_VERSION: _DivergenceKind.ValueType  # 11
     """The message claims another version of the template than its flow's."""
     DIVERGENCE_KIND_BROKEN_CONTRACT: _DivergenceKind.ValueType  # 12
     """The message breaks its contract."""
 
 class DivergenceKind(_DivergenceKind, metaclass=_DivergenceKindEnumTypeWrapper):
-    """DivergenceKind says in what way an agent left its template."""
+    """DivergenceKind says how an agent left its template."""
 
 DIVERGENCE_KIND_UNSPECIFIED: DivergenceKind.ValueType  # 0
 """No kind given."""
 DIVERGENCE_KIND_DIFFERENT_ANSWER: DivergenceKind.ValueType  # 1
-"""A second attempt gave another answer than the one stored."""
+"""A second attempt gave a different answer from the stored one."""
 DIVERGENCE_KIND_LATE_OUTCOME: DivergenceKind.ValueType  # 2
-"""An outcome came for work that had been undone or halted."""
+"""An outcome arrived for work that had been undone or halted."""
 DIVERGENCE_KIND_WRONG_AGENT: DivergenceKind.ValueType  # 3
-"""An agent spoke for another agent's step, or began a flow that it may not begin."""
+"""An agent published for another agent's step, or began a flow that it may not begin."""
 DIVERGENCE_KIND_WRONG_TYPE: DivergenceKind.ValueType  # 4
-"""The message is none that the step answers with, or that flows of this type begin with."""
+"""The step does not emit this message, or flows of this type don't begin with it."""
 DIVERGENCE_KIND_NOT_TRIGGERED: DivergenceKind.ValueType  # 5
-"""An outcome came that nothing in the flow had asked for."""
+"""An outcome arrived that nothing in the flow had asked for."""
 DIVERGENCE_KIND_UNKNOWN_STEP: DivergenceKind.ValueType  # 6
 """The template has no step of that name."""
 DIVERGENCE_KIND_WRONG_OUTPUT: DivergenceKind.ValueType  # 7
-"""The output does not fit the number of outputs that was announced."""
+"""The output does not fit the announced number of outputs."""
 DIVERGENCE_KIND_GATE_BYPASSED: DivergenceKind.ValueType  # 8
-"""A gated message came as a plain event, or was released though its gates had not passed."""
+"""A gated message came as a plain event, or was released before its gates passed."""
 DIVERGENCE_KIND_NOT_GATED: DivergenceKind.ValueType  # 9
-"""A message was proposed that passes no gate."""
+"""A message was proposed that no gate guards."""
 DIVERGENCE_KIND_SECOND_START: DivergenceKind.ValueType  # 10
-"""A first event came for a flow that had begun."""
+"""A first event arrived for a flow that had begun."""
 DIVERGENCE_KIND_WRONG_VERSION: DivergenceKind.ValueType  # 11
 """The message claims another version of the template than its flow's."""
 DIVERGENCE_KIND_BROKEN_CONTRACT: DivergenceKind.ValueType  # 12
@@ -98,12 +98,12 @@ class StepFailed(_message.Message):
     text: _builtins.str
     """text says what happened, for people; cut at 4,096 characters."""
     retryable: _builtins.bool
-    """retryable is false where trying again can't help."""
+    """retryable is false if another attempt can't help."""
     undo_of: _builtins.str
-    """undo_of is the id of the event whose undo failed; empty where a forward step failed."""
+    """undo_of is the id of the event whose undo failed; empty if a forward step failed."""
     outcome_unknown: _builtins.bool
-    """outcome_unknown is set where the effect may have happened all the same: the handler sent its request and got no answer,
-    killed its process, or did its work and gave an answer that can't be published. Unset: the effect did not happen.
+    """outcome_unknown is set if the effect may have happened: the handler sent its request and got no answer, or killed its
+    process, or did its work and returned an answer that can't be published. Unset means that the effect did not happen.
     """
     def __init__(
         self,
@@ -124,7 +124,7 @@ Global___StepFailed: _TypeAlias = StepFailed  # noqa: Y015
 
 @_typing.final
 class StepNotStarted(_message.Message):
-    """StepNotStarted answers a first delivery in a halted flow: the handler did not run, so nothing has to be undone."""
+    """StepNotStarted answers a first delivery in a halted flow: the handler did not run, so there is nothing to undo."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -165,8 +165,8 @@ Global___StepCompleted: _TypeAlias = StepCompleted  # noqa: Y015
 class StepProgress(_message.Message):
     """StepProgress is a durable heartbeat: it moves the deadline of the running attempt.
 
-    It also counts what killed its process: `began` without anything that came after it is a handler that died. A first
-    delivery is begun without a word, so that a happy flow costs no message.
+    It also shows which handlers killed their process: a handler died if nothing follows its `began`. The start of a first
+    delivery is not recorded, so that a happy flow costs no extra message.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -179,15 +179,15 @@ class StepProgress(_message.Message):
     counter: _builtins.int
     """counter grows with each heartbeat of the attempt, from 1."""
     note: _builtins.str
-    """note says how far the work is, for people."""
+    """note describes the progress, for people."""
     began: _builtins.bool
-    """began is set where the handler is called next, and not for the first time, or late."""
+    """began is set if the handler is about to be called, and this is a repeated or late call."""
     handed_back: _builtins.bool
-    """handed_back is set where a handler that had begun was ended by its worker, which stops or gave the attempt up: it did not
-    kill its process. It moves no deadline.
+    """handed_back is set if the worker ended a handler that had begun, because the worker stops or gave up the attempt. The
+    handler did not kill its process. This moves no deadline.
     """
     waiting: _builtins.bool
-    """waiting is set where no handler was begun: the worker that has the attempt has no room for it, and hands it back."""
+    """waiting is set if no handler began: the worker has no capacity for the attempt and hands it back."""
     def __init__(
         self,
         *,
@@ -207,7 +207,7 @@ Global___StepProgress: _TypeAlias = StepProgress  # noqa: Y015
 
 @_typing.final
 class Divergence(_message.Message):
-    """Divergence is what the SDK saw and the stream can't show."""
+    """Divergence is what the SDK saw that the stream can't show."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -218,7 +218,7 @@ class Divergence(_message.Message):
     REFUSED_TYPE_FIELD_NUMBER: _builtins.int
     REFUSED_DIGEST_FIELD_NUMBER: _builtins.int
     kind: Global___DivergenceKind.ValueType
-    """kind says in what way the template was left."""
+    """kind says how the agent left its template."""
     event_id: _builtins.str
     """event_id is the outcome concerned."""
     stored_type: _builtins.str
@@ -262,13 +262,13 @@ class Quarantined(_message.Message):
     reason: _error_reason_pb2.ErrorReason.ValueType
     """reason says which rule was broken."""
     detail: _builtins.str
-    """detail says it for people: the field, the rule, what to do."""
+    """detail explains it for people: the field, the rule, what to do."""
     subject: _builtins.str
     """subject is the subject the message was published on."""
     stream_sequence: _builtins.int
-    """stream_sequence is its position in the FLOW stream; 0 if it never got there."""
+    """stream_sequence is its position in the FLOW stream; 0 if it was never stored there."""
     body: _builtins.bytes
-    """body is the message as it was, byte for byte."""
+    """body is the message, byte for byte."""
     reporter: _builtins.str
     """reporter is the agent, or `coordinator`, that put it here. Readers take it from the subject, which the broker checks."""
     def __init__(

@@ -38,7 +38,7 @@ class _StepRunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepRun
     STEP_RUN_STATUS_BACKOFF: _StepRunStatus.ValueType  # 2
     """An attempt failed; another will follow after the backoff."""
     STEP_RUN_STATUS_DONE: _StepRunStatus.ValueType  # 3
-    """All outputs are there."""
+    """All outputs have arrived."""
     STEP_RUN_STATUS_FAILED: _StepRunStatus.ValueType  # 4
     """No attempt is left."""
     STEP_RUN_STATUS_NOT_STARTED: _StepRunStatus.ValueType  # 5
@@ -46,12 +46,12 @@ class _StepRunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepRun
     STEP_RUN_STATUS_UNDONE: _StepRunStatus.ValueType  # 6
     """Its effects were undone."""
     STEP_RUN_STATUS_SUPERSEDED: _StepRunStatus.ValueType  # 7
-    """What triggered it was undone or is to be done again."""
+    """Its trigger was undone or will be repeated."""
     STEP_RUN_STATUS_ABANDONED: _StepRunStatus.ValueType  # 8
-    """The flow was over before it answered: nobody waits for it any more. A late answer with an effect still counts."""
+    """The flow ended before it answered; nobody waits for it. A late answer with an effect still counts."""
 
 class StepRunStatus(_StepRunStatus, metaclass=_StepRunStatusEnumTypeWrapper):
-    """StepRunStatus is where a step run stands."""
+    """StepRunStatus is the status of a step run."""
 
 STEP_RUN_STATUS_UNSPECIFIED: StepRunStatus.ValueType  # 0
 """No status given."""
@@ -60,7 +60,7 @@ STEP_RUN_STATUS_OWED: StepRunStatus.ValueType  # 1
 STEP_RUN_STATUS_BACKOFF: StepRunStatus.ValueType  # 2
 """An attempt failed; another will follow after the backoff."""
 STEP_RUN_STATUS_DONE: StepRunStatus.ValueType  # 3
-"""All outputs are there."""
+"""All outputs have arrived."""
 STEP_RUN_STATUS_FAILED: StepRunStatus.ValueType  # 4
 """No attempt is left."""
 STEP_RUN_STATUS_NOT_STARTED: StepRunStatus.ValueType  # 5
@@ -68,9 +68,9 @@ STEP_RUN_STATUS_NOT_STARTED: StepRunStatus.ValueType  # 5
 STEP_RUN_STATUS_UNDONE: StepRunStatus.ValueType  # 6
 """Its effects were undone."""
 STEP_RUN_STATUS_SUPERSEDED: StepRunStatus.ValueType  # 7
-"""What triggered it was undone or is to be done again."""
+"""Its trigger was undone or will be repeated."""
 STEP_RUN_STATUS_ABANDONED: StepRunStatus.ValueType  # 8
-"""The flow was over before it answered: nobody waits for it any more. A late answer with an effect still counts."""
+"""The flow ended before it answered; nobody waits for it. A late answer with an effect still counts."""
 Global___StepRunStatus: _TypeAlias = StepRunStatus  # noqa: Y015
 
 class _EffectStatus:
@@ -84,7 +84,7 @@ class _EffectStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EffectSt
     EFFECT_STATUS_DONE: _EffectStatus.ValueType  # 1
     """It stands."""
     EFFECT_STATUS_UNDOING: _EffectStatus.ValueType  # 2
-    """Its undo is owed or under way."""
+    """Its undo is pending or running."""
     EFFECT_STATUS_UNDONE: _EffectStatus.ValueType  # 3
     """It was undone by its agent."""
     EFFECT_STATUS_UNDONE_BY_HAND: _EffectStatus.ValueType  # 4
@@ -97,14 +97,14 @@ class _EffectStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EffectSt
     """It can't be undone."""
 
 class EffectStatus(_EffectStatus, metaclass=_EffectStatusEnumTypeWrapper):
-    """EffectStatus is where an effect stands."""
+    """EffectStatus is the status of an effect."""
 
 EFFECT_STATUS_UNSPECIFIED: EffectStatus.ValueType  # 0
 """No status given."""
 EFFECT_STATUS_DONE: EffectStatus.ValueType  # 1
 """It stands."""
 EFFECT_STATUS_UNDOING: EffectStatus.ValueType  # 2
-"""Its undo is owed or under way."""
+"""Its undo is pending or running."""
 EFFECT_STATUS_UNDONE: EffectStatus.ValueType  # 3
 """It was undone by its agent."""
 EFFECT_STATUS_UNDONE_BY_HAND: EffectStatus.ValueType  # 4
@@ -137,7 +137,7 @@ class _ApprovalStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Approv
     """The flow was halted before it was decided."""
 
 class ApprovalStatus(_ApprovalStatus, metaclass=_ApprovalStatusEnumTypeWrapper):
-    """ApprovalStatus is where an approval stands."""
+    """ApprovalStatus is the status of an approval."""
 
 APPROVAL_STATUS_UNSPECIFIED: ApprovalStatus.ValueType  # 0
 """No status given."""
@@ -155,7 +155,7 @@ Global___ApprovalStatus: _TypeAlias = ApprovalStatus  # noqa: Y015
 
 @_typing.final
 class Flow(_message.Message):
-    """Flow is one run of a template as it stands."""
+    """Flow is one run of a template, in its current state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -185,19 +185,19 @@ class Flow(_message.Message):
     template_version: _builtins.int
     """template_version is the version the flow is pinned to."""
     status: _decision_pb2.FlowStatus.ValueType
-    """status is where it stands."""
+    """status is its current status."""
     status_reason: _builtins.str
     """status_reason says why, for people; empty while it runs well."""
     requester: _builtins.str
-    """requester is the verified identity that started it; empty where an agent did."""
+    """requester is the verified identity of whoever started it; empty if an agent did."""
     last_sequence: _builtins.int
     """last_sequence is the stream sequence of its last event."""
     etag: _builtins.str
-    """etag changes with every event; pass it to act only on what you saw."""
+    """etag changes with every event. Pass it to act on the flow only as you saw it."""
     message_count: _builtins.int
     """message_count is the number of messages it holds in the stream."""
     halt_mode: _decision_pb2.HaltMode.ValueType
-    """halt_mode is what it is halted for; unspecified while it is not."""
+    """halt_mode is what it is halted for; unspecified if it is not halted."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """start_time is when its first event was stored."""
@@ -212,7 +212,7 @@ class Flow(_message.Message):
 
     @_builtins.property
     def expectations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Expectation]:
-        """expectations are what is owed next, by whom and by when."""
+        """expectations are what has to come next, from whom and by when."""
 
     @_builtins.property
     def approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Approval]:
@@ -228,7 +228,7 @@ class Flow(_message.Message):
 
     @_builtins.property
     def divergences(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowDivergence]:
-        """divergences are what agents did that the template does not foresee."""
+        """divergences are what agents did although the template does not foresee it."""
 
     @_builtins.property
     def migrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowMigration]:
@@ -282,11 +282,11 @@ class FlowMigration(_message.Message):
     to_version: _builtins.int
     """to_version is the version it was pinned to from then on."""
     by: _builtins.str
-    """by is the verified identity that moved it."""
+    """by is the verified identity of the person who moved it."""
     reason: _builtins.str
     """reason says why, for people."""
     sequence: _builtins.int
-    """sequence is its stream position: what came before was decided by the former version."""
+    """sequence is its stream position; the previous version decided everything before it."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when the move was stored."""
@@ -335,17 +335,17 @@ class StepRun(_message.Message):
     root: _builtins.str
     """root is what triggered it."""
     run: _builtins.int
-    """run counts recorded decisions to do it again."""
+    """run counts recorded decisions to repeat it."""
     attempt: _builtins.int
     """attempt is the current or last one, from 1."""
     max_attempts: _builtins.int
-    """max_attempts is how many there may be."""
+    """max_attempts is how many attempts there may be."""
     status: Global___StepRunStatus.ValueType
-    """status is where it stands."""
+    """status is its current status."""
     last_error: _builtins.str
     """last_error is the text of its last failure."""
     outcome_unknown: _builtins.bool
-    """outcome_unknown is set where an attempt may have had its effect without saying so."""
+    """outcome_unknown is set if an attempt may have had its effect without reporting it."""
     @_builtins.property
     def trigger_time(self) -> _timestamp_pb2.Timestamp:
         """trigger_time is when its trigger was stored."""
@@ -356,12 +356,12 @@ class StepRun(_message.Message):
 
     @_builtins.property
     def output_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """output_ids are the events it answered with."""
+        """output_ids are the ids of the events it answered with."""
 
     @_builtins.property
     def input_sequences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """input_sequences are the stream positions of what triggered it. A message at another position is not what it is about,
-        whatever its id.
+        """input_sequences are the stream positions of its triggers. A message at another position did not trigger it, even if it
+        has the same id.
         """
 
     def __init__(
@@ -391,7 +391,7 @@ Global___StepRun: _TypeAlias = StepRun  # noqa: Y015
 
 @_typing.final
 class Expectation(_message.Message):
-    """Expectation is one thing owed."""
+    """Expectation is one thing that has to come next."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -403,9 +403,9 @@ class Expectation(_message.Message):
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     OTHERWISE_FIELD_NUMBER: _builtins.int
     what: _builtins.str
-    """what is owed, in words."""
+    """what has to come, in words."""
     by_agent: _builtins.str
-    """by_agent is the agent that owes it; empty where people do."""
+    """by_agent is the agent that owes it; empty if people owe it."""
     step: _builtins.str
     """step concerned; empty for approvals and escalations."""
     subject_id: _builtins.str
@@ -418,7 +418,7 @@ class Expectation(_message.Message):
 
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
-        """due_time is when the coordinator steps in; unset where nothing bounds it."""
+        """due_time is when the coordinator steps in; unset if there is no deadline."""
 
     def __init__(
         self,
@@ -455,7 +455,7 @@ class OpenEscalation(_message.Message):
     escalation_id: _builtins.str
     """escalation_id names it for ResolveEscalation."""
     cause: _decision_pb2.EscalationCause.ValueType
-    """cause says why."""
+    """cause says why the flow waits."""
     reason: _builtins.str
     """reason says why, for people."""
     step: _builtins.str
@@ -468,7 +468,7 @@ class OpenEscalation(_message.Message):
 
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
-        """open_time is since when it waits."""
+        """open_time is when the matter was opened."""
 
     def __init__(
         self,
@@ -506,11 +506,11 @@ class FlowEffect(_message.Message):
     type: _builtins.str
     """type is the full name of that fact."""
     step: _builtins.str
-    """step that did it."""
+    """step that caused it."""
     agent: _builtins.str
     """agent that owns the step."""
     status: Global___EffectStatus.ValueType
-    """status is where it stands."""
+    """status is its current status."""
     sequence: _builtins.int
     """sequence is the stream position of the fact."""
     def __init__(
@@ -551,11 +551,11 @@ class FlowDivergence(_message.Message):
     type: _builtins.str
     """type is the full name of the message."""
     text: _builtins.str
-    """text says in what way it diverges."""
+    """text says how it diverges."""
     kind: _failure_pb2.DivergenceKind.ValueType
     """kind says the same for programs."""
     template_version: _builtins.int
-    """template_version is the version that the flow was pinned to."""
+    """template_version is the version the flow was pinned to."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when the message was stored."""
@@ -614,7 +614,7 @@ class Approval(_message.Message):
     digest: _builtins.str
     """digest a vote has to name."""
     status: Global___ApprovalStatus.ValueType
-    """status is where it stands."""
+    """status is its current status."""
     @_builtins.property
     def data(self) -> _any_pb2.Any:
         """data is the proposed message."""
@@ -633,7 +633,7 @@ class Approval(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """expire_time is the first expiry of its gates; unset where it never expires."""
+        """expire_time is the first expiry of its gates; unset if it never expires."""
 
     @_builtins.property
     def data_json(self) -> _struct_pb2.Struct:
@@ -716,9 +716,9 @@ class StartFlowRequest(_message.Message):
     key: _builtins.str
     """key is the business key: the same key gives the same flow. Empty: a new flow."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was. An id stands for a
-    call together with its flow_type and key: the same id with another of them, or once with a key and once without, starts
-    another flow. An id that began a flow is refused with other data for the same flow_type and key: REQUEST_ID_REUSED.
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer. An id identifies a call together
+    with its flow_type and key: the same id with a different flow_type or key, or once with a key and once without, starts
+    another flow. An id that began a flow is refused with different data for the same flow_type and key: REQUEST_ID_REUSED.
     """
     @_builtins.property
     def data(self) -> _any_pb2.Any:
@@ -742,7 +742,7 @@ Global___StartFlowRequest: _TypeAlias = StartFlowRequest  # noqa: Y015
 
 @_typing.final
 class StartFlowResponse(_message.Message):
-    """StartFlowResponse tells which flow it is."""
+    """StartFlowResponse names the flow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -758,9 +758,9 @@ class StartFlowResponse(_message.Message):
     sequence: _builtins.int
     """sequence of its first event in the stream."""
     already_started: _builtins.bool
-    """already_started is true where the key had begun it before, by another request."""
+    """already_started is true if an earlier request with this key had started the flow."""
     different_data: _builtins.bool
-    """different_data is true where the key had begun it with other data, which stand: a flow begins once."""
+    """different_data is true if that request had different data. Those stay: a flow begins once."""
     def __init__(
         self,
         *,
@@ -800,11 +800,11 @@ class PublishEventRequest(_message.Message):
     step: _builtins.str
     """step whose outcome it is."""
     root: _builtins.str
-    """root is the id of the event that triggered the step run; for a join the hash of its inputs' ids."""
+    """root is the id of the event that triggered the step run; for a join, the hash of its inputs' ids."""
     run: _builtins.int
     """run of the step run."""
     attempt: _builtins.int
-    """attempt that answers, from 1."""
+    """attempt that produced the outcome, from 1."""
     output_index: _builtins.int
     """output_index of this outcome, from 0."""
     output_total: _builtins.int
@@ -812,12 +812,12 @@ class PublishEventRequest(_message.Message):
     flow_type: _builtins.str
     """flow_type of the flow."""
     undo_of: _builtins.str
-    """undo_of is the id of the event that was undone, where `data` reports a successful undo; empty otherwise."""
+    """undo_of is the id of the event that was undone, if `data` reports a successful undo; empty otherwise."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     @_builtins.property
     def data(self) -> _any_pb2.Any:
-        """data is the outcome; handrail.v1.StepFailed reports a failure (with `outcome_unknown` where the effect may have happened),
+        """data is the outcome. handrail.v1.StepFailed reports a failure, with `outcome_unknown` if the effect may have happened;
         handrail.v1.StepProgress is a durable heartbeat.
         """
 
@@ -846,7 +846,7 @@ Global___PublishEventRequest: _TypeAlias = PublishEventRequest  # noqa: Y015
 
 @_typing.final
 class PublishEventResponse(_message.Message):
-    """PublishEventResponse tells where it was stored."""
+    """PublishEventResponse says where the outcome was stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -859,9 +859,9 @@ class PublishEventResponse(_message.Message):
     sequence: _builtins.int
     """sequence in the stream."""
     kind: _event_pb2.Kind.ValueType
-    """kind it was published as: an event, or a proposal where the type is gated."""
+    """kind it was published as: an event, or a proposal if the type is gated."""
     already_stored: _builtins.bool
-    """already_stored is true where the outcome was there before, with the same data, by another request."""
+    """already_stored is true if an earlier request had stored the outcome with the same data."""
     def __init__(
         self,
         *,
@@ -880,7 +880,7 @@ Global___PublishEventResponse: _TypeAlias = PublishEventResponse  # noqa: Y015
 
 @_typing.final
 class GetFlowRequest(_message.Message):
-    """GetFlowRequest names a flow, and a moment."""
+    """GetFlowRequest names a flow and, if wanted, an earlier point in its history."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -919,7 +919,7 @@ class GetFlowResponse(_message.Message):
     FLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
-        """flow as it stands, or stood."""
+        """flow as of the requested point."""
 
     def __init__(
         self,
@@ -1003,7 +1003,7 @@ class WatchFlowRequest(_message.Message):
     flow_id: _builtins.str
     """flow_id of the flow."""
     after_sequence: _builtins.int
-    """after_sequence resumes behind this sequence; 0 from the beginning."""
+    """after_sequence resumes after this sequence; 0: from the beginning."""
     def __init__(
         self,
         *,
@@ -1033,7 +1033,7 @@ class WatchFlowResponse(_message.Message):
     """sequence to resume from."""
     @_builtins.property
     def event(self) -> _event_pb2.RecordedEvent:
-        """event that was stored; unset in a checkpoint."""
+        """event as stored; unset in a checkpoint."""
 
     def __init__(
         self,
@@ -1136,7 +1136,7 @@ class ListDivergencesRequest(_message.Message):
     """count_only asks for counts instead of the divergences themselves; add up those of all pages."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """since leaves out what was stored before; unset for all there is."""
+        """since leaves out divergences stored before this time; unset for all."""
 
     def __init__(
         self,
@@ -1158,8 +1158,8 @@ Global___ListDivergencesRequest: _TypeAlias = ListDivergencesRequest  # noqa: Y0
 
 @_typing.final
 class ListDivergencesResponse(_message.Message):
-    """ListDivergencesResponse is one page. Divergences are found by folding flows, so much of the stream a page: one where they
-    are rare may come short, or empty, with more behind it.
+    """ListDivergencesResponse is one page. Divergences are found by folding flows, a bounded part of the stream per page. Where
+    they are rare, a page may be short or empty although more follow.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1171,7 +1171,7 @@ class ListDivergencesResponse(_message.Message):
     """next_page_token is empty on the last page."""
     @_builtins.property
     def divergences(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedDivergence]:
-        """divergences, newest first; empty where counts were asked for."""
+        """divergences, newest first; empty if counts were asked for."""
 
     @_builtins.property
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DivergenceCount]:
@@ -1207,7 +1207,7 @@ class ListedDivergence(_message.Message):
     """flow_type of the flow."""
     @_builtins.property
     def divergence(self) -> Global___FlowDivergence:
-        """divergence as the flow has it."""
+        """divergence that happened."""
 
     def __init__(
         self,
@@ -1226,7 +1226,7 @@ Global___ListedDivergence: _TypeAlias = ListedDivergence  # noqa: Y015
 
 @_typing.final
 class DivergenceCount(_message.Message):
-    """DivergenceCount counts divergences that are alike: by flow type, version, agent and kind."""
+    """DivergenceCount counts the divergences of one flow type, version, agent and kind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1239,7 +1239,7 @@ class DivergenceCount(_message.Message):
     flow_type: _builtins.str
     """flow_type of the flows."""
     template_version: _builtins.int
-    """template_version that the flows were pinned to."""
+    """template_version the flows were pinned to."""
     agent: _builtins.str
     """agent that diverged."""
     kind: _failure_pb2.DivergenceKind.ValueType
@@ -1308,16 +1308,16 @@ class PlanCompensationResponse(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     RUN_AGAIN_FIELD_NUMBER: _builtins.int
     parallel: _builtins.bool
-    """parallel is set where they don't wait for each other."""
+    """parallel is set if they don't wait for each other."""
     etag: _builtins.str
-    """etag of the flow that the plan was made for."""
+    """etag of the flow the plan was made for."""
     @_builtins.property
     def undos(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowEffect]:
         """undos in the order they would run."""
 
     @_builtins.property
     def irreversible(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowEffect]:
-        """irreversible are the effects that stay."""
+        """irreversible are the effects that can't be undone and stay."""
 
     @_builtins.property
     def undone(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowEffect]:
@@ -1325,12 +1325,12 @@ class PlanCompensationResponse(_message.Message):
 
     @_builtins.property
     def unknown(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepRun]:
-        """unknown are step runs whose outcome is awaited first."""
+        """unknown are step runs whose outcome must be known first."""
 
     @_builtins.property
     def run_again(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowEffect]:
-        """run_again are the effects behind the step to go back to that stay: once the flow is resumed, their steps run a second time.
-        CompensateFlow wants these steps named.
+        """run_again are the effects that stay although they came after the step to go back to. When the flow is resumed, their steps
+        run a second time. CompensateFlow requires a request to name these steps.
         """
 
     def __init__(
@@ -1371,12 +1371,12 @@ class CompensateFlowRequest(_message.Message):
     to_step: _builtins.str
     """to_step is the step to go back to; empty for all."""
     etag: _builtins.str
-    """etag of the flow as seen; empty: whatever it is."""
+    """etag of the flow as seen; empty: act on the current state."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     @_builtins.property
     def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """run_again names the steps that may run a second time though what they did stands: a word of consent for each."""
+        """run_again names the steps that may run a second time although their effects stand; each step has to be named."""
 
     def __init__(
         self,
@@ -1405,7 +1405,7 @@ class CompensateFlowResponse(_message.Message):
     FLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
-        """flow as it stands."""
+        """flow in its current state."""
 
     def __init__(
         self,
@@ -1436,11 +1436,11 @@ class CancelFlowRequest(_message.Message):
     reason: _builtins.str
     """reason says why, for people."""
     keep_effects: _builtins.bool
-    """keep_effects leaves what was done as it is."""
+    """keep_effects ends the flow without undoing its effects."""
     etag: _builtins.str
-    """etag of the flow as seen; empty: whatever it is."""
+    """etag of the flow as seen; empty: act on the current state."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     def __init__(
         self,
         *,
@@ -1467,7 +1467,7 @@ class CancelFlowResponse(_message.Message):
     FLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
-        """flow as it stands."""
+        """flow in its current state."""
 
     def __init__(
         self,
@@ -1484,7 +1484,7 @@ Global___CancelFlowResponse: _TypeAlias = CancelFlowResponse  # noqa: Y015
 
 @_typing.final
 class RetryStepRequest(_message.Message):
-    """RetryStepRequest has a step done again."""
+    """RetryStepRequest repeats a step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1498,18 +1498,18 @@ class RetryStepRequest(_message.Message):
     flow_id: _builtins.str
     """flow_id of the flow."""
     step: _builtins.str
-    """step to do again."""
+    """step to repeat."""
     root: _builtins.str
-    """root of the run; may be empty where the step has a single run."""
+    """root of the run; may be empty if the step has only one run."""
     reason: _builtins.str
     """reason says why, for people."""
     etag: _builtins.str
-    """etag of the flow as seen; empty: whatever it is."""
+    """etag of the flow as seen; empty: act on the current state."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     @_builtins.property
     def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """run_again names the steps that may run a second time though what they did stands: a word of consent for each."""
+        """run_again names the steps that may run a second time although their effects stand; each step has to be named."""
 
     def __init__(
         self,
@@ -1539,7 +1539,7 @@ class RetryStepResponse(_message.Message):
     FLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
-        """flow as it stands."""
+        """flow in its current state."""
 
     def __init__(
         self,
@@ -1570,9 +1570,9 @@ class PlanMigrationRequest(_message.Message):
     to_version: _builtins.int
     """to_version is the stored version to move to."""
     from_version: _builtins.int
-    """from_version is the version to move from; 0 for every other one."""
+    """from_version is the version to move from; 0 for every other version."""
     page_size: _builtins.int
-    """page_size is at most 500; 0 for 50. A page looks at no more than 1,000 flows and may come short."""
+    """page_size is at most 500; 0 for 50. A page examines at most 1,000 flows, so it may be short."""
     page_token: _builtins.str
     """page_token of the previous page of the same listing."""
     def __init__(
@@ -1622,7 +1622,7 @@ Global___PlanMigrationResponse: _TypeAlias = PlanMigrationResponse  # noqa: Y015
 
 @_typing.final
 class MigrationPlan(_message.Message):
-    """MigrationPlan says whether a flow can move as it stands."""
+    """MigrationPlan says whether a flow can move in its current state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1634,14 +1634,14 @@ class MigrationPlan(_message.Message):
     flow_id: _builtins.str
     """flow_id of the flow."""
     version: _builtins.int
-    """version it is pinned to."""
+    """version the flow is pinned to."""
     status: _decision_pb2.FlowStatus.ValueType
-    """status is where it stands."""
+    """status is its current status."""
     etag: _builtins.str
-    """etag of the flow that the plan was made for."""
+    """etag of the flow the plan was made for."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """reasons why it can't move, for people; empty where it can."""
+        """reasons why it can't move, for people; empty if it can."""
 
     def __init__(
         self,
@@ -1678,9 +1678,9 @@ class MigrateFlowRequest(_message.Message):
     reason: _builtins.str
     """reason says why, for people."""
     etag: _builtins.str
-    """etag of the flow as seen; empty: whatever it is."""
+    """etag of the flow as seen; empty: act on the current state."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     def __init__(
         self,
         *,
@@ -1707,7 +1707,7 @@ class MigrateFlowResponse(_message.Message):
     FLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
-        """flow as it stands."""
+        """flow in its current state."""
 
     def __init__(
         self,
@@ -1738,18 +1738,18 @@ class ResolveEscalationRequest(_message.Message):
     flow_id: _builtins.str
     """flow_id of the flow."""
     escalation_id: _builtins.str
-    """escalation_id of the matter; may be empty where a single one is open."""
+    """escalation_id of the matter; may be empty if only one is open."""
     choice: _decision_pb2.Choice.ValueType
-    """choice is one of those offered."""
+    """choice is one of the choices that the escalation offers."""
     reason: _builtins.str
     """reason says why, for people."""
     etag: _builtins.str
-    """etag of the flow as seen; empty: whatever it is."""
+    """etag of the flow as seen; empty: act on the current state."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     @_builtins.property
     def run_again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """run_again names the steps that may run a second time though what they did stands: a word of consent for each."""
+        """run_again names the steps that may run a second time although their effects stand; each step has to be named."""
 
     def __init__(
         self,
@@ -1779,7 +1779,7 @@ class ResolveEscalationResponse(_message.Message):
     FLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
-        """flow as it stands."""
+        """flow in its current state."""
 
     def __init__(
         self,

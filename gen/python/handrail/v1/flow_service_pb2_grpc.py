@@ -127,7 +127,8 @@ class FlowServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetFlow(self, request, context):
-        """GetFlow returns status, step runs, and what is expected next from whom by when; also as of an earlier time or sequence.
+        """GetFlow returns a flow's status, its step runs, and what is expected next, from whom and by when. It can also show the
+        flow at an earlier time or sequence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,14 +157,14 @@ class FlowServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDivergences(self, request, context):
-        """ListDivergences lists what agents did that their flows' templates do not foresee, newest first, or counts it.
+        """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PlanCompensation(self, request, context):
-        """PlanCompensation says what CompensateFlow would do, and does nothing.
+        """PlanCompensation says what CompensateFlow would do, without doing it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,23 +185,23 @@ class FlowServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryStep(self, request, context):
-        """RetryStep has a failed, finished or undone step done again. Role: operator.
+        """RetryStep repeats a failed, finished or undone step. Role: operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PlanMigration(self, request, context):
-        """PlanMigration says which running flows of a type can move to another version of its template, and why others can't; it
-        does nothing.
+        """PlanMigration says which running flows of a type can move to another version of its template, and why others can't. It
+        changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MigrateFlow(self, request, context):
-        """MigrateFlow moves a running flow to another version of its template. What was decided stays decided; from there on the
-        new version says what follows, and proposals that wait are evaluated anew. Role: operator.
+        """MigrateFlow moves a running flow to another version of its template. Past decisions stay; the new version determines
+        what follows, and waiting proposals are evaluated again. Role: operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

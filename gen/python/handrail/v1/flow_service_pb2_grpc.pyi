@@ -40,7 +40,9 @@ class FlowServiceStub:
     only what that agent may publish on the bus.
     """
     GetFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.GetFlowRequest, _flow_service_pb2.GetFlowResponse]
-    """GetFlow returns status, step runs, and what is expected next from whom by when; also as of an earlier time or sequence."""
+    """GetFlow returns a flow's status, its step runs, and what is expected next, from whom and by when. It can also show the
+    flow at an earlier time or sequence.
+    """
     ListFlowEvents: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowEventsRequest, _flow_service_pb2.ListFlowEventsResponse]
     """ListFlowEvents returns the recorded events of a flow in stream order."""
     WatchFlow: _grpc.UnaryStreamMultiCallable[_flow_service_pb2.WatchFlowRequest, _flow_service_pb2.WatchFlowResponse]
@@ -50,22 +52,22 @@ class FlowServiceStub:
     ListFlows: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowsRequest, _flow_service_pb2.ListFlowsResponse]
     """ListFlows lists flows, newest first."""
     ListDivergences: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]
-    """ListDivergences lists what agents did that their flows' templates do not foresee, newest first, or counts it."""
+    """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
     PlanCompensation: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.PlanCompensationRequest, _flow_service_pb2.PlanCompensationResponse]
-    """PlanCompensation says what CompensateFlow would do, and does nothing."""
+    """PlanCompensation says what CompensateFlow would do, without doing it."""
     CompensateFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.CompensateFlowRequest, _flow_service_pb2.CompensateFlowResponse]
     """CompensateFlow halts a flow and undoes its effects, all or back to a step. Role: operator."""
     CancelFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.CancelFlowRequest, _flow_service_pb2.CancelFlowResponse]
     """CancelFlow halts a flow, undoes its effects unless told to keep them, and ends it CANCELLED. Role: operator."""
     RetryStep: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.RetryStepRequest, _flow_service_pb2.RetryStepResponse]
-    """RetryStep has a failed, finished or undone step done again. Role: operator."""
+    """RetryStep repeats a failed, finished or undone step. Role: operator."""
     PlanMigration: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.PlanMigrationRequest, _flow_service_pb2.PlanMigrationResponse]
-    """PlanMigration says which running flows of a type can move to another version of its template, and why others can't; it
-    does nothing.
+    """PlanMigration says which running flows of a type can move to another version of its template, and why others can't. It
+    changes nothing.
     """
     MigrateFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.MigrateFlowRequest, _flow_service_pb2.MigrateFlowResponse]
-    """MigrateFlow moves a running flow to another version of its template. What was decided stays decided; from there on the
-    new version says what follows, and proposals that wait are evaluated anew. Role: operator.
+    """MigrateFlow moves a running flow to another version of its template. Past decisions stay; the new version determines
+    what follows, and waiting proposals are evaluated again. Role: operator.
     """
     ResolveEscalation: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ResolveEscalationRequest, _flow_service_pb2.ResolveEscalationResponse]
     """ResolveEscalation answers an open escalation with one of its choices. Role: operator."""
@@ -82,7 +84,9 @@ class FlowServiceAsyncStub(FlowServiceStub):
     only what that agent may publish on the bus.
     """
     GetFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.GetFlowRequest, _flow_service_pb2.GetFlowResponse]  # type: ignore[assignment]
-    """GetFlow returns status, step runs, and what is expected next from whom by when; also as of an earlier time or sequence."""
+    """GetFlow returns a flow's status, its step runs, and what is expected next, from whom and by when. It can also show the
+    flow at an earlier time or sequence.
+    """
     ListFlowEvents: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowEventsRequest, _flow_service_pb2.ListFlowEventsResponse]  # type: ignore[assignment]
     """ListFlowEvents returns the recorded events of a flow in stream order."""
     WatchFlow: _aio.UnaryStreamMultiCallable[_flow_service_pb2.WatchFlowRequest, _flow_service_pb2.WatchFlowResponse]  # type: ignore[assignment]
@@ -92,22 +96,22 @@ class FlowServiceAsyncStub(FlowServiceStub):
     ListFlows: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowsRequest, _flow_service_pb2.ListFlowsResponse]  # type: ignore[assignment]
     """ListFlows lists flows, newest first."""
     ListDivergences: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]  # type: ignore[assignment]
-    """ListDivergences lists what agents did that their flows' templates do not foresee, newest first, or counts it."""
+    """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
     PlanCompensation: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.PlanCompensationRequest, _flow_service_pb2.PlanCompensationResponse]  # type: ignore[assignment]
-    """PlanCompensation says what CompensateFlow would do, and does nothing."""
+    """PlanCompensation says what CompensateFlow would do, without doing it."""
     CompensateFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.CompensateFlowRequest, _flow_service_pb2.CompensateFlowResponse]  # type: ignore[assignment]
     """CompensateFlow halts a flow and undoes its effects, all or back to a step. Role: operator."""
     CancelFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.CancelFlowRequest, _flow_service_pb2.CancelFlowResponse]  # type: ignore[assignment]
     """CancelFlow halts a flow, undoes its effects unless told to keep them, and ends it CANCELLED. Role: operator."""
     RetryStep: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.RetryStepRequest, _flow_service_pb2.RetryStepResponse]  # type: ignore[assignment]
-    """RetryStep has a failed, finished or undone step done again. Role: operator."""
+    """RetryStep repeats a failed, finished or undone step. Role: operator."""
     PlanMigration: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.PlanMigrationRequest, _flow_service_pb2.PlanMigrationResponse]  # type: ignore[assignment]
-    """PlanMigration says which running flows of a type can move to another version of its template, and why others can't; it
-    does nothing.
+    """PlanMigration says which running flows of a type can move to another version of its template, and why others can't. It
+    changes nothing.
     """
     MigrateFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.MigrateFlowRequest, _flow_service_pb2.MigrateFlowResponse]  # type: ignore[assignment]
-    """MigrateFlow moves a running flow to another version of its template. What was decided stays decided; from there on the
-    new version says what follows, and proposals that wait are evaluated anew. Role: operator.
+    """MigrateFlow moves a running flow to another version of its template. Past decisions stay; the new version determines
+    what follows, and waiting proposals are evaluated again. Role: operator.
     """
     ResolveEscalation: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ResolveEscalationRequest, _flow_service_pb2.ResolveEscalationResponse]  # type: ignore[assignment]
     """ResolveEscalation answers an open escalation with one of its choices. Role: operator."""
@@ -139,7 +143,9 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.GetFlowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.GetFlowResponse, _abc.Awaitable[_flow_service_pb2.GetFlowResponse]]:
-        """GetFlow returns status, step runs, and what is expected next from whom by when; also as of an earlier time or sequence."""
+        """GetFlow returns a flow's status, its step runs, and what is expected next, from whom and by when. It can also show the
+        flow at an earlier time or sequence.
+        """
 
     @_abc_1.abstractmethod
     def ListFlowEvents(
@@ -173,7 +179,7 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.ListDivergencesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.ListDivergencesResponse, _abc.Awaitable[_flow_service_pb2.ListDivergencesResponse]]:
-        """ListDivergences lists what agents did that their flows' templates do not foresee, newest first, or counts it."""
+        """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
 
     @_abc_1.abstractmethod
     def PlanCompensation(
@@ -181,7 +187,7 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.PlanCompensationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.PlanCompensationResponse, _abc.Awaitable[_flow_service_pb2.PlanCompensationResponse]]:
-        """PlanCompensation says what CompensateFlow would do, and does nothing."""
+        """PlanCompensation says what CompensateFlow would do, without doing it."""
 
     @_abc_1.abstractmethod
     def CompensateFlow(
@@ -205,7 +211,7 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.RetryStepRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.RetryStepResponse, _abc.Awaitable[_flow_service_pb2.RetryStepResponse]]:
-        """RetryStep has a failed, finished or undone step done again. Role: operator."""
+        """RetryStep repeats a failed, finished or undone step. Role: operator."""
 
     @_abc_1.abstractmethod
     def PlanMigration(
@@ -213,8 +219,8 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.PlanMigrationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.PlanMigrationResponse, _abc.Awaitable[_flow_service_pb2.PlanMigrationResponse]]:
-        """PlanMigration says which running flows of a type can move to another version of its template, and why others can't; it
-        does nothing.
+        """PlanMigration says which running flows of a type can move to another version of its template, and why others can't. It
+        changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -223,8 +229,8 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.MigrateFlowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.MigrateFlowResponse, _abc.Awaitable[_flow_service_pb2.MigrateFlowResponse]]:
-        """MigrateFlow moves a running flow to another version of its template. What was decided stays decided; from there on the
-        new version says what follows, and proposals that wait are evaluated anew. Role: operator.
+        """MigrateFlow moves a running flow to another version of its template. Past decisions stay; the new version determines
+        what follows, and waiting proposals are evaluated again. Role: operator.
         """
 
     @_abc_1.abstractmethod

@@ -35,11 +35,11 @@ class QuarantinedMessage(_message.Message):
     quarantine_id: _builtins.int
     """quarantine_id is its sequence in the QUARANTINE stream."""
     flow_type: _builtins.str
-    """flow_type of its subject; `-` where there was none to read."""
+    """flow_type of its subject; `-` if it can't be parsed."""
     flow_id: _builtins.str
-    """flow_id of its subject; `-` where there was none to read."""
+    """flow_id of its subject; `-` if it can't be parsed."""
     event_id: _builtins.str
-    """event_id of its subject, or a hash of subject and bytes where there was none to read."""
+    """event_id of its subject; a hash of subject and bytes if it can't be parsed."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time it was quarantined."""
@@ -126,7 +126,7 @@ Global___ListQuarantinedResponse: _TypeAlias = ListQuarantinedResponse  # noqa: 
 
 @_typing.final
 class GetQuarantinedRequest(_message.Message):
-    """GetQuarantinedRequest names one."""
+    """GetQuarantinedRequest names a message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -32,17 +32,17 @@ class _DivergenceActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dive
     DIVERGENCE_ACTION_UNSPECIFIED: _DivergenceAction.ValueType  # 0
     """Same as RECORD."""
     DIVERGENCE_ACTION_RECORD: _DivergenceAction.ValueType  # 1
-    """It is on record, and the flow goes on."""
+    """It is recorded, and the flow continues."""
     DIVERGENCE_ACTION_ESCALATE: _DivergenceAction.ValueType  # 2
     """The flow is held, and a person is asked."""
 
 class DivergenceAction(_DivergenceAction, metaclass=_DivergenceActionEnumTypeWrapper):
-    """DivergenceAction is what happens when an agent does what the template does not foresee."""
+    """DivergenceAction is what happens when an agent does something the template does not foresee."""
 
 DIVERGENCE_ACTION_UNSPECIFIED: DivergenceAction.ValueType  # 0
 """Same as RECORD."""
 DIVERGENCE_ACTION_RECORD: DivergenceAction.ValueType  # 1
-"""It is on record, and the flow goes on."""
+"""It is recorded, and the flow continues."""
 DIVERGENCE_ACTION_ESCALATE: DivergenceAction.ValueType  # 2
 """The flow is held, and a person is asked."""
 Global___DivergenceAction: _TypeAlias = DivergenceAction  # noqa: Y015
@@ -56,9 +56,9 @@ class _EffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Effect.ValueTy
     EFFECT_UNSPECIFIED: _Effect.ValueType  # 0
     """No effect given; refused."""
     EFFECT_NONE: _Effect.ValueType  # 1
-    """Nothing: doing it twice, or not undoing it, harms nobody."""
+    """Nothing. Doing it twice, or not undoing it, does no harm."""
     EFFECT_UNDOABLE: _Effect.ValueType  # 2
-    """Something that the step's agent can undo."""
+    """Something the step's agent can undo."""
     EFFECT_IRREVERSIBLE: _Effect.ValueType  # 3
     """Something that can't be undone."""
 
@@ -68,9 +68,9 @@ class Effect(_Effect, metaclass=_EffectEnumTypeWrapper):
 EFFECT_UNSPECIFIED: Effect.ValueType  # 0
 """No effect given; refused."""
 EFFECT_NONE: Effect.ValueType  # 1
-"""Nothing: doing it twice, or not undoing it, harms nobody."""
+"""Nothing. Doing it twice, or not undoing it, does no harm."""
 EFFECT_UNDOABLE: Effect.ValueType  # 2
-"""Something that the step's agent can undo."""
+"""Something the step's agent can undo."""
 EFFECT_IRREVERSIBLE: Effect.ValueType  # 3
 """Something that can't be undone."""
 Global___Effect: _TypeAlias = Effect  # noqa: Y015
@@ -142,7 +142,7 @@ class _ExpiryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExpiryAc
     EXPIRY_ACTION_ESCALATE: _ExpiryAction.ValueType  # 3
     """A person is asked what to do."""
     EXPIRY_ACTION_WAIT: _ExpiryAction.ValueType  # 4
-    """It waits for ever."""
+    """It waits forever."""
 
 class ExpiryAction(_ExpiryAction, metaclass=_ExpiryActionEnumTypeWrapper):
     """ExpiryAction is what happens to a proposal that nobody answers."""
@@ -156,7 +156,7 @@ EXPIRY_ACTION_APPROVE: ExpiryAction.ValueType  # 2
 EXPIRY_ACTION_ESCALATE: ExpiryAction.ValueType  # 3
 """A person is asked what to do."""
 EXPIRY_ACTION_WAIT: ExpiryAction.ValueType  # 4
-"""It waits for ever."""
+"""It waits forever."""
 Global___ExpiryAction: _TypeAlias = ExpiryAction  # noqa: Y015
 
 class _RejectAction:
@@ -233,9 +233,9 @@ class FlowTemplate(_message.Message):
     version: _builtins.int
     """version counts from 1; a version never changes."""
     compensation_order: Global___CompensationOrder.ValueType
-    """compensation_order is NEWEST_FIRST unless it says PARALLEL."""
+    """compensation_order is the order in which effects are undone; absent: NEWEST_FIRST."""
     on_divergence: Global___DivergenceAction.ValueType
-    """on_divergence is what happens when an agent does what the template does not foresee; it is recorded where it is missing."""
+    """on_divergence is what happens when an agent does something the template does not foresee; absent: RECORD."""
     @_builtins.property
     def starts_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """starts_with are the full names of the messages that begin a flow."""
@@ -246,7 +246,7 @@ class FlowTemplate(_message.Message):
 
     @_builtins.property
     def completes_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """completes_with are the full names of the facts that complete a flow, once nothing is owed."""
+        """completes_with are the full names of the facts that complete a flow, once nothing is pending."""
 
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
@@ -254,11 +254,11 @@ class FlowTemplate(_message.Message):
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """steps are what agents owe."""
+        """steps are the work that agents do."""
 
     @_builtins.property
     def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gate]:
-        """gates are what proposals must pass."""
+        """gates are the conditions that proposals must pass."""
 
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]:
@@ -289,7 +289,7 @@ Global___FlowTemplate: _TypeAlias = FlowTemplate  # noqa: Y015
 
 @_typing.final
 class Step(_message.Message):
-    """Step says: after these events, this agent publishes one of those events within this time."""
+    """Step is a promise: after these events, this agent publishes one of those events within this time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -312,30 +312,30 @@ class Step(_message.Message):
     effect: Global___Effect.ValueType
     """effect is what the step changes outside the stream."""
     on_failure: Global___FailureAction.ValueType
-    """on_failure is what happens when no attempt is left; ESCALATE where it is missing."""
+    """on_failure is what happens when no attempt is left; absent: ESCALATE."""
     max_outputs: _builtins.int
-    """max_outputs is how many messages one run may answer with; an answer of more breaks the contract, and no part of it
-    counts. As many as it likes where it is missing.
+    """max_outputs is how many messages one run may answer with; absent: no limit. A larger answer breaks the contract, and no
+    part of it counts.
     """
     @_builtins.property
     def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """after are the facts of which any one triggers a run of the step."""
+        """after are the facts that trigger a run of the step, each on its own."""
 
     @_builtins.property
     def after_all(self) -> _containers.RepeatedCompositeFieldContainer[Global___JoinInput]:
-        """after_all are the facts that must all be there: a join."""
+        """after_all are the facts that must all exist before the step runs: a join."""
 
     @_builtins.property
     def emits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """emits are the messages of which the step may answer; empty where its completion is all there is."""
+        """emits are the messages that the step may answer with; empty: it only reports its completion."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """timeout is how long an attempt may take from when it is begun."""
+        """timeout is how long an attempt may take once it has begun."""
 
     @_builtins.property
     def retry(self) -> Global___Retry:
-        """retry is how often and when the coordinator has it tried again; one attempt where it is missing."""
+        """retry is how often and when the coordinator repeats the step; absent: one attempt."""
 
     @_builtins.property
     def undo(self) -> Global___Undo:
@@ -343,8 +343,8 @@ class Step(_message.Message):
 
     @_builtins.property
     def start_within(self) -> _duration_pb2.Duration:
-        """start_within is how long an attempt may wait to be begun, whether its agent is at work or not; where it is missing, as long
-        as its agent is at work, at most until the flow's deadline.
+        """start_within is how long an attempt may wait before a worker begins it, whether or not the agent is at work. Absent: as
+        long as its agent is at work, at most until the flow's deadline.
         """
 
     def __init__(
@@ -382,7 +382,7 @@ class JoinInput(_message.Message):
     type: _builtins.str
     """type is the full name of the message."""
     count: _builtins.str
-    """count is how many of them: a number, or a CEL expression over `latest`; 1 where it is missing."""
+    """count is how many of them are needed: a number, or a CEL expression over `latest`; absent: 1."""
     def __init__(
         self,
         *,
@@ -408,16 +408,16 @@ class Retry(_message.Message):
     MULTIPLIER_FIELD_NUMBER: _builtins.int
     MAX_BACKOFF_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
-    """max_attempts counts the first one; 1 where it is missing."""
+    """max_attempts includes the first one; absent: 1."""
     multiplier: _builtins.float
-    """multiplier of the wait from one attempt to the next; 2 where it is missing."""
+    """multiplier of the wait from one attempt to the next; absent: 2."""
     @_builtins.property
     def initial_backoff(self) -> _duration_pb2.Duration:
-        """initial_backoff is the wait before the second attempt; one second where it is missing."""
+        """initial_backoff is the wait before the second attempt; absent: 1 second."""
 
     @_builtins.property
     def max_backoff(self) -> _duration_pb2.Duration:
-        """max_backoff bounds the wait; 60 seconds where it is missing."""
+        """max_backoff bounds the wait; absent: 60 seconds."""
 
     def __init__(
         self,
@@ -473,7 +473,7 @@ Global___Undo: _TypeAlias = Undo  # noqa: Y015
 
 @_typing.final
 class Gate(_message.Message):
-    """Gate is a condition on a proposal, and who may let it pass."""
+    """Gate is a condition on a proposal, with the people who may approve it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -487,13 +487,13 @@ class Gate(_message.Message):
     name: _builtins.str
     """name is unique in the template."""
     on: _builtins.str
-    """on is the message type it guards: it is a fact only once released."""
+    """on is the message type it guards: such a message becomes a fact only when released."""
     when: _builtins.str
-    """when is a CEL condition over `event` (the proposal) and `flow`; absent: always. One that can't be evaluated asks a person."""
+    """when is a CEL condition over `event` (the proposal) and `flow`; absent: always. If it can't be evaluated, people are asked."""
     on_expiry: Global___ExpiryAction.ValueType
-    """on_expiry is what happens when they don't answer; REJECT where it is missing."""
+    """on_expiry is what happens when they don't answer; absent: REJECT."""
     on_reject: Global___RejectAction.ValueType
-    """on_reject is what happens to the flow after a refusal; CONTINUE where it is missing."""
+    """on_reject is what happens to the flow after a refusal; absent: CONTINUE."""
     @_builtins.property
     def approvers(self) -> Global___Approvers:
         """approvers say who may vote and how many must."""
@@ -532,14 +532,14 @@ class Approvers(_message.Message):
     NOT_THE_REQUESTER_FIELD_NUMBER: _builtins.int
     REQUESTER_FIELD_FIELD_NUMBER: _builtins.int
     quorum: _builtins.int
-    """quorum is the number of different people; 1 where it is missing."""
+    """quorum is the number of different people who must approve; absent: 1."""
     not_the_requester: _builtins.bool
-    """not_the_requester bars whoever asked from voting."""
+    """not_the_requester bars the requester from voting."""
     requester_field: _builtins.str
-    """requester_field is the field of the proposal that names the requester; absent: the identity that started the flow."""
+    """requester_field is the field of the proposal that names the requester; absent: whoever started the flow is the requester."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """roles of whom any one qualifies."""
+        """roles that may vote; a voter needs one of them."""
 
     def __init__(
         self,
@@ -575,7 +575,7 @@ class Rule(_message.Message):
     """then is the consequence."""
     @_builtins.property
     def on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """on are the facts at which it is evaluated."""
+        """on are the message types whose facts it is evaluated at."""
 
     def __init__(
         self,
@@ -608,9 +608,9 @@ class StoredTemplate(_message.Message):
     descriptors: _builtins.bytes
     """descriptors is a serialized google.protobuf.FileDescriptorSet, with imports."""
     digest: _builtins.str
-    """digest is the SHA-256 over the serialized template and the descriptors, hex."""
+    """digest is the SHA-256 of the serialized template and the descriptors, hex."""
     put_by: _builtins.str
-    """put_by is the verified identity that stored it."""
+    """put_by is the verified identity of the person who stored it."""
     @_builtins.property
     def template(self) -> Global___FlowTemplate:
         """template as it was put."""
@@ -643,7 +643,7 @@ Global___StoredTemplate: _TypeAlias = StoredTemplate  # noqa: Y015
 
 @_typing.final
 class Activation(_message.Message):
-    """Activation is one entry of the log of activations: the last one says which version new flows begin with."""
+    """Activation is an entry in the log of activations. The last entry says which version new flows begin with."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -655,7 +655,7 @@ class Activation(_message.Message):
     version: _builtins.int
     """version that new flows begin with."""
     by: _builtins.str
-    """by is the verified identity that activated it."""
+    """by is the verified identity of the person who activated it."""
     reason: _builtins.str
     """reason says why, for people."""
     @_builtins.property
@@ -699,7 +699,7 @@ class Finding(_message.Message):
     code: _builtins.str
     """code is stable: `HR001`."""
     severity: Global___Severity.ValueType
-    """severity says whether it stands in the way."""
+    """severity says whether the template may be stored."""
     path: _builtins.str
     """path is the place in the template: `steps[1].emits[0]`."""
     text: _builtins.str
@@ -707,9 +707,9 @@ class Finding(_message.Message):
     remedy: _builtins.str
     """remedy says what to do."""
     line: _builtins.int
-    """line in the YAML it was found in, from 1; 0 where there is no YAML."""
+    """line in the YAML, from 1; 0 if the template did not come as YAML."""
     column: _builtins.int
-    """column in that line, from 1; 0 where there is no YAML."""
+    """column in that line, from 1; 0 if the template did not come as YAML."""
     def __init__(
         self,
         *,

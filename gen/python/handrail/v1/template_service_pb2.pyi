@@ -30,7 +30,7 @@ class _UnboundedReason:
 class _UnboundedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnboundedReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     UNBOUNDED_REASON_UNSPECIFIED: _UnboundedReason.ValueType  # 0
-    """Not said."""
+    """No reason given."""
     UNBOUNDED_REASON_ESCALATED: _UnboundedReason.ValueType  # 1
     """A person has to answer an escalation."""
     UNBOUNDED_REASON_WAITING_APPROVAL: _UnboundedReason.ValueType  # 2
@@ -41,10 +41,10 @@ class _UnboundedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Unbou
     """Its deadline has passed."""
 
 class UnboundedReason(_UnboundedReason, metaclass=_UnboundedReasonEnumTypeWrapper):
-    """UnboundedReason says why nothing tells when a flow will be done."""
+    """UnboundedReason says why a flow has no bound."""
 
 UNBOUNDED_REASON_UNSPECIFIED: UnboundedReason.ValueType  # 0
-"""Not said."""
+"""No reason given."""
 UNBOUNDED_REASON_ESCALATED: UnboundedReason.ValueType  # 1
 """A person has to answer an escalation."""
 UNBOUNDED_REASON_WAITING_APPROVAL: UnboundedReason.ValueType  # 2
@@ -66,7 +66,7 @@ class _PolicyVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyV
     POLICY_VERDICT_ABSENT: _PolicyVerdict.ValueType  # 1
     """The template has no such gate on this type, or no such rule."""
     POLICY_VERDICT_NOT_REACHED: _PolicyVerdict.ValueType  # 2
-    """The flow had been ended by a rule before."""
+    """A rule had ended the flow before."""
     POLICY_VERDICT_PASSES: _PolicyVerdict.ValueType  # 3
     """The gate lets it pass."""
     POLICY_VERDICT_ASKS: _PolicyVerdict.ValueType  # 4
@@ -83,14 +83,14 @@ class _PolicyVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyV
     """The rule trips: the flow is completed."""
 
 class PolicyVerdict(_PolicyVerdict, metaclass=_PolicyVerdictEnumTypeWrapper):
-    """PolicyVerdict is what a gate said to a message, or a rule to a flow."""
+    """PolicyVerdict is the result of a gate on a message, or of a rule on a flow."""
 
 POLICY_VERDICT_UNSPECIFIED: PolicyVerdict.ValueType  # 0
 """No verdict given."""
 POLICY_VERDICT_ABSENT: PolicyVerdict.ValueType  # 1
 """The template has no such gate on this type, or no such rule."""
 POLICY_VERDICT_NOT_REACHED: PolicyVerdict.ValueType  # 2
-"""The flow had been ended by a rule before."""
+"""A rule had ended the flow before."""
 POLICY_VERDICT_PASSES: PolicyVerdict.ValueType  # 3
 """The gate lets it pass."""
 POLICY_VERDICT_ASKS: PolicyVerdict.ValueType  # 4
@@ -144,7 +144,7 @@ class CheckTemplateResponse(_message.Message):
     FINDINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_template_pb2.Finding]:
-        """findings, errors first; empty where all is well."""
+        """findings, errors first; empty if there are none."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class PutTemplateRequest(_message.Message):
     descriptors: _builtins.bytes
     """descriptors is a serialized google.protobuf.FileDescriptorSet with imports: what `buf build` writes."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     @_builtins.property
     def template(self) -> _template_pb2.FlowTemplate:
         """template to store."""
@@ -203,7 +203,7 @@ class PutTemplateResponse(_message.Message):
     digest: _builtins.str
     """digest of template and descriptors."""
     already_stored: _builtins.bool
-    """already_stored is true where the same version was there with the same content, by another request."""
+    """already_stored is true if an earlier request had stored this version with the same content."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_template_pb2.Finding]:
         """findings of severity WARNING."""
@@ -241,9 +241,9 @@ class ActivateTemplateRequest(_message.Message):
     reason: _builtins.str
     """reason says why, for people."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     force: _builtins.bool
-    """force activates it though agents have live workers, and none of them fits."""
+    """force activates the version even if an agent has live workers but none that fits."""
     def __init__(
         self,
         *,
@@ -271,14 +271,14 @@ class ActivateTemplateResponse(_message.Message):
     PERMISSIONS_CHANGED_FIELD_NUMBER: _builtins.int
     UNFIT_AGENTS_FIELD_NUMBER: _builtins.int
     permissions_changed: _builtins.bool
-    """permissions_changed is true where the broker's permissions have to be generated and reloaded before agents can do their part."""
+    """permissions_changed is true if the broker's permissions must be generated and reloaded before the agents can work."""
     @_builtins.property
     def activation(self) -> _template_pb2.Activation:
         """activation as recorded."""
 
     @_builtins.property
     def unfit_agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnfitAgent]:
-        """unfit_agents have live workers, none of which fits this version: their steps wait until one that does is started."""
+        """unfit_agents have live workers but none that fits this version. Their steps wait until a worker that fits is started."""
 
     def __init__(
         self,
@@ -297,7 +297,7 @@ Global___ActivateTemplateResponse: _TypeAlias = ActivateTemplateResponse  # noqa
 
 @_typing.final
 class UnfitAgent(_message.Message):
-    """UnfitAgent has live workers, none of which fits a version."""
+    """UnfitAgent is an agent with live workers but none that fits a version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -356,7 +356,7 @@ class GetTemplateResponse(_message.Message):
     STORED_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
     active: _builtins.bool
-    """active is true where new flows begin with it."""
+    """active is true if new flows begin with it."""
     @_builtins.property
     def stored(self) -> _template_pb2.StoredTemplate:
         """stored template."""
@@ -449,7 +449,7 @@ class TemplateSummary(_message.Message):
     version: _builtins.int
     """version of the template."""
     active: _builtins.bool
-    """active is true where new flows begin with it."""
+    """active is true if new flows begin with it."""
     digest: _builtins.str
     """digest of template and descriptors."""
     put_by: _builtins.str
@@ -513,7 +513,7 @@ class ListActivationsResponse(_message.Message):
     """next_page_token is empty on the last page."""
     @_builtins.property
     def activations(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedActivation]:
-        """activations, newest first: the first one is in force."""
+        """activations, newest first; the first one applies to new flows."""
 
     def __init__(
         self,
@@ -542,9 +542,9 @@ class LoggedActivation(_message.Message):
     number: _builtins.int
     """number counts the activations of the template, from 1."""
     previous_version: _builtins.int
-    """previous_version is the one that new flows began with before; 0 for the first activation."""
+    """previous_version is the version that new flows began with before; 0 for the first activation."""
     rollback: _builtins.bool
-    """rollback is true where the version is older than the previous one."""
+    """rollback is true if the version is older than the previous one."""
     @_builtins.property
     def activation(self) -> _template_pb2.Activation:
         """activation as recorded."""
@@ -577,7 +577,7 @@ class GetTemplateUsageRequest(_message.Message):
     name: _builtins.str
     """name of the template; empty for all."""
     page_size: _builtins.int
-    """page_size is how many flows are looked at, running or not, at most 500; 0 for 500."""
+    """page_size is how many flows are examined, running or not, at most 500; 0 for 500."""
     page_token: _builtins.str
     """page_token of the previous page of the same listing."""
     def __init__(
@@ -606,16 +606,16 @@ class GetTemplateUsageResponse(_message.Message):
     FLOWS_EXAMINED_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     flows_examined: _builtins.int
-    """flows_examined is how many flows this page looked at."""
+    """flows_examined is how many flows this page examined."""
     next_page_token: _builtins.str
     """next_page_token is empty on the last page."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionUsage]:
-        """versions that are stored, each with its running flows among those this page looked at, by name and version."""
+        """versions that are stored, by name and version, each with its running flows among those this page examined."""
 
     @_builtins.property
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentUsage]:
-        """agents that take part in a stored version; on the first page alone."""
+        """agents that take part in a stored version; only on the first page."""
 
     def __init__(
         self,
@@ -653,11 +653,11 @@ class VersionUsage(_message.Message):
     version: _builtins.int
     """version of the template."""
     active: _builtins.bool
-    """active is true where new flows begin with it: then it does not drain."""
+    """active is true if new flows begin with it, so that it does not drain."""
     running_flows: _builtins.int
     """running_flows are those without a final status."""
     unbounded_flows: _builtins.int
-    """unbounded_flows is how many of them have no such bound."""
+    """unbounded_flows is how many of them have no bound."""
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """deadline that the version gives a flow as a whole."""
@@ -668,11 +668,11 @@ class VersionUsage(_message.Message):
 
     @_builtins.property
     def latest_deadline(self) -> _timestamp_pb2.Timestamp:
-        """latest_deadline is when the last of them is done, or waits for a person, those with no such bound left out."""
+        """latest_deadline is when the last bounded one of them ends, or escalates to a person."""
 
     @_builtins.property
     def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnboundedFlow]:
-        """examples of them, at most 20 on a page."""
+        """examples of unbounded flows, at most 20 on a page."""
 
     def __init__(
         self,
@@ -697,7 +697,7 @@ Global___VersionUsage: _TypeAlias = VersionUsage  # noqa: Y015
 
 @_typing.final
 class UnboundedFlow(_message.Message):
-    """UnboundedFlow is a running flow of which nothing says when it will be done."""
+    """UnboundedFlow is a running flow without a bound on when it ends."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -723,7 +723,7 @@ Global___UnboundedFlow: _TypeAlias = UnboundedFlow  # noqa: Y015
 
 @_typing.final
 class AgentUsage(_message.Message):
-    """AgentUsage is an agent's durable consumer as the broker has it."""
+    """AgentUsage is an agent's durable consumer as the broker reports it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -738,14 +738,14 @@ class AgentUsage(_message.Message):
     durable: _builtins.str
     """durable that all its workers share."""
     pending: _builtins.int
-    """pending is how many messages wait to be delivered."""
+    """pending is how many messages wait for delivery."""
     ack_pending: _builtins.int
-    """ack_pending is how many are delivered and not settled."""
+    """ack_pending is how many messages are delivered and not acknowledged."""
     waiting_pulls: _builtins.int
-    """waiting_pulls is how many requests for messages wait at the broker: at least one worker lives where it is not 0."""
+    """waiting_pulls is how many pull requests wait at the broker; if it is not 0, at least one worker is live."""
     @_builtins.property
     def filter_subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """filter_subjects that the durable delivers; empty where the broker has no such durable yet."""
+        """filter_subjects that the durable delivers; empty if the broker has no such durable yet."""
 
     def __init__(
         self,
@@ -777,22 +777,22 @@ class ReplayPolicyRequest(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     MAX_DIFFERENCES_FIELD_NUMBER: _builtins.int
     descriptors: _builtins.bytes
-    """descriptors is a serialized google.protobuf.FileDescriptorSet with imports; empty: those stored with the active version, or
-    with the newest where none is active.
+    """descriptors is a serialized google.protobuf.FileDescriptorSet with imports. Empty: those stored with the active version, or
+    with the newest one if no version is active.
     """
     max_differences: _builtins.int
-    """max_differences bounds the differences that are sent one by one; all are counted. 0 for 100, at most 10,000."""
+    """max_differences bounds how many differences are sent one by one; all are counted. 0 for 100, at most 10,000."""
     @_builtins.property
     def template(self) -> _template_pb2.FlowTemplate:
-        """template whose gates and rules are tried on the flows of the type that its name says. It has to pass the type-check."""
+        """template whose gates and rules are tried on the flows of the type it is named after. It has to pass the type-check."""
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """since is the time from which on flows began; absent: from the first one that is kept."""
+        """since selects flows that began at this time or later; absent: from the first flow in the stream."""
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
-        """until is the time before which flows began; absent: until now."""
+        """until selects flows that began before this time; absent: until now."""
 
     def __init__(
         self,
@@ -813,8 +813,8 @@ Global___ReplayPolicyRequest: _TypeAlias = ReplayPolicyRequest  # noqa: Y015
 
 @_typing.final
 class ReplayPolicyResponse(_message.Message):
-    """ReplayPolicyResponse is one message of a replay: progress now and then, differences as they are found, the summary at the
-    end.
+    """ReplayPolicyResponse is one message of a replay: progress from time to time, differences as they are found, and the summary
+    at the end.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -828,11 +828,11 @@ class ReplayPolicyResponse(_message.Message):
 
     @_builtins.property
     def difference(self) -> Global___ReplayDifference:
-        """difference that was found."""
+        """difference found."""
 
     @_builtins.property
     def summary(self) -> Global___ReplaySummary:
-        """summary of all; the last message."""
+        """summary of the whole replay; the last message."""
 
     def __init__(
         self,
@@ -853,7 +853,7 @@ Global___ReplayPolicyResponse: _TypeAlias = ReplayPolicyResponse  # noqa: Y015
 
 @_typing.final
 class ReplayProgress(_message.Message):
-    """ReplayProgress says how far a replay is."""
+    """ReplayProgress says how far a replay has come."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -865,7 +865,7 @@ class ReplayProgress(_message.Message):
     messages: _builtins.int
     """messages read so far."""
     share: _builtins.float
-    """share of the stream's span that is read, from 0 to 1."""
+    """share of the stream read so far, from 0 to 1."""
     def __init__(
         self,
         *,
@@ -902,25 +902,27 @@ class ReplayDifference(_message.Message):
     flow_id: _builtins.str
     """flow_id of the flow."""
     template_version: _builtins.int
-    """template_version that the flow was pinned to at that event."""
+    """template_version the flow was pinned to at that event."""
     event_id: _builtins.str
-    """event_id of the message that the verdict is on; of a rule that trips by both templates, where it trips now."""
+    """event_id of the message that was judged. For a rule that trips under both templates: the event at which it trips under the
+    tried template.
+    """
     sequence: _builtins.int
     """sequence of that message in the stream."""
     type: _builtins.str
     """type of that message."""
     gate: _builtins.str
-    """gate by its name; empty where it is a rule's verdict."""
+    """gate by its name; empty for a rule's verdict."""
     rule: _builtins.str
-    """rule by its name; empty where it is a gate's verdict."""
+    """rule by its name; empty for a gate's verdict."""
     then: Global___PolicyVerdict.ValueType
     """then is the verdict of the flow's own version."""
     now: Global___PolicyVerdict.ValueType
     """now is the verdict of the tried template."""
     reason: _builtins.str
-    """reason says why, with the values that the condition read."""
+    """reason says why, with the values the condition read."""
     recorded: _builtins.str
-    """recorded says what the stream shows of it."""
+    """recorded says what the stream shows about this gate or rule."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time of that message."""
@@ -951,8 +953,8 @@ Global___ReplayDifference: _TypeAlias = ReplayDifference  # noqa: Y015
 
 @_typing.final
 class ReplaySummary(_message.Message):
-    """ReplaySummary counts over all flows of a replay. In each pair, then counts the verdicts of the flows' own versions, now those
-    of the tried template.
+    """ReplaySummary counts over all flows of a replay. In each pair, `then` counts the verdicts of the flows' own versions, and
+    `now` those of the tried template.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -967,20 +969,20 @@ class ReplaySummary(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     UNEVALUATED_FIELD_NUMBER: _builtins.int
     flows: _builtins.int
-    """flows that began in the span of time."""
+    """flows that began within the time span."""
     messages: _builtins.int
     """messages of those flows."""
     flows_differing: _builtins.int
     """flows_differing are those with at least one difference."""
     differences: _builtins.int
-    """differences, sent or not."""
+    """differences found, including those not sent."""
     @_builtins.property
     def then(self) -> Global___ReplayedFlows:
-        """then counts flows by what their own versions would have done to them."""
+        """then counts flows by the verdicts of their own versions."""
 
     @_builtins.property
     def now(self) -> Global___ReplayedFlows:
-        """now counts flows by what the tried template would have done to them."""
+        """now counts flows by the verdicts of the tried template."""
 
     @_builtins.property
     def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayedGate]:
@@ -1027,11 +1029,11 @@ class ReplayedFlows(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
     needed_approval: _builtins.int
-    """needed_approval are flows in which a gate asked."""
+    """needed_approval are flows in which a gate asked people."""
     escalated: _builtins.int
     """escalated are flows that a rule held for a person."""
     compensated: _builtins.int
-    """compensated are flows that a rule had undone."""
+    """compensated are flows that a rule compensated."""
     failed: _builtins.int
     """failed are flows that a rule ended as failed."""
     completed: _builtins.int
@@ -1067,9 +1069,9 @@ class ReplayedGate(_message.Message):
     gate: _builtins.str
     """gate by its name."""
     asked_then: _builtins.int
-    """asked_then are those it asked about, by the flows' own versions."""
+    """asked_then are those it asked about under the flows' own versions."""
     asked_now: _builtins.int
-    """asked_now are those it asks about, by the tried template."""
+    """asked_now are those it asks about under the tried template."""
     unevaluated_then: _builtins.int
     """unevaluated_then are those of asked_then for which its condition could not be evaluated."""
     unevaluated_now: _builtins.int
@@ -1108,9 +1110,9 @@ class ReplayedRule(_message.Message):
     action: _decision_pb2.RuleAction.ValueType
     """action is its consequence."""
     tripped_then: _builtins.int
-    """tripped_then are flows in which it tripped with this consequence, by the flows' own versions."""
+    """tripped_then are flows in which it tripped with this consequence under the flows' own versions."""
     tripped_now: _builtins.int
-    """tripped_now are flows in which it trips with this consequence, by the tried template."""
+    """tripped_now are flows in which it trips with this consequence under the tried template."""
     unevaluated_then: _builtins.int
     """unevaluated_then are those of tripped_then for which its condition could not be evaluated."""
     unevaluated_now: _builtins.int
@@ -1135,7 +1137,7 @@ Global___ReplayedRule: _TypeAlias = ReplayedRule  # noqa: Y015
 
 @_typing.final
 class ReplayedError(_message.Message):
-    """ReplayedError is why a condition could not be evaluated."""
+    """ReplayedError is an error of a condition that could not be evaluated."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1145,15 +1147,15 @@ class ReplayedError(_message.Message):
     THEN_FIELD_NUMBER: _builtins.int
     NOW_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
-    """gate by its name; empty where it is a rule's."""
+    """gate by its name; empty for a rule's condition."""
     rule: _builtins.str
-    """rule by its name; empty where it is a gate's."""
+    """rule by its name; empty for a gate's condition."""
     error: _builtins.str
-    """error that the evaluation ended with."""
+    """error that the evaluation failed with."""
     then: _builtins.int
-    """then is how often, by the flows' own versions."""
+    """then is how often it occurred under the flows' own versions."""
     now: _builtins.int
-    """now is how often, by the tried template."""
+    """now is how often it occurs under the tried template."""
     def __init__(
         self,
         *,

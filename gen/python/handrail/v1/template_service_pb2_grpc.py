@@ -97,9 +97,9 @@ class TemplateServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActivateTemplate(self, request, context):
-        """ActivateTemplate makes a stored version the one that new flows begin with; activating an older one rolls back. It updates
-        the durable consumers before it records the activation. Refused with WORKERS_DO_NOT_FIT where the live workers of an agent
-        do not fit, unless `force` is set. Role: operator.
+        """ActivateTemplate makes new flows begin with a stored version; activating an older version is a rollback. It updates the
+        durable consumers before it records the activation. It is refused with WORKERS_DO_NOT_FIT if an agent has live workers but
+        none that fits, unless `force` is set. Role: operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,24 +120,24 @@ class TemplateServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListActivations(self, request, context):
-        """ListActivations lists which version new flows began with, since when, by whom and why.
+        """ListActivations lists the activations of a template: which version, when, by whom and why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTemplateUsage(self, request, context):
-        """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
-        the flows one by one, newest first, a page at a time: true, and slow where there are many.
+        """GetTemplateUsage shows which stored versions flows run on, when the last of those flows ends, and which agents take part.
+        It folds the flows one by one, newest first, a page at a time: results are exact, latency grows with the number of flows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayPolicy(self, request, context):
-        """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began in a span of time, and says
-        what would have been asked, held or ended otherwise than by the versions they were recorded under. It stores nothing. One
-        replay runs at a time on each replica; the next one waits. Role: operator.
+        """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began within a time span. It
+        reports which approvals, escalations and endings would differ from those under the flows' own versions. It stores nothing.
+        Each replica runs one replay at a time; the next one waits. Role: operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,24 +40,24 @@ class TemplateServiceStub:
     refused. Role: operator.
     """
     ActivateTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ActivateTemplateRequest, _template_service_pb2.ActivateTemplateResponse]
-    """ActivateTemplate makes a stored version the one that new flows begin with; activating an older one rolls back. It updates
-    the durable consumers before it records the activation. Refused with WORKERS_DO_NOT_FIT where the live workers of an agent
-    do not fit, unless `force` is set. Role: operator.
+    """ActivateTemplate makes new flows begin with a stored version; activating an older version is a rollback. It updates the
+    durable consumers before it records the activation. It is refused with WORKERS_DO_NOT_FIT if an agent has live workers but
+    none that fits, unless `force` is set. Role: operator.
     """
     GetTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateRequest, _template_service_pb2.GetTemplateResponse]
     """GetTemplate returns a version, or the active one."""
     ListTemplates: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ListTemplatesRequest, _template_service_pb2.ListTemplatesResponse]
     """ListTemplates lists stored versions and says which are active."""
     ListActivations: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ListActivationsRequest, _template_service_pb2.ListActivationsResponse]
-    """ListActivations lists which version new flows began with, since when, by whom and why."""
+    """ListActivations lists the activations of a template: which version, when, by whom and why."""
     GetTemplateUsage: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateUsageRequest, _template_service_pb2.GetTemplateUsageResponse]
-    """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
-    the flows one by one, newest first, a page at a time: true, and slow where there are many.
+    """GetTemplateUsage shows which stored versions flows run on, when the last of those flows ends, and which agents take part.
+    It folds the flows one by one, newest first, a page at a time: results are exact, latency grows with the number of flows.
     """
     ReplayPolicy: _grpc.UnaryStreamMultiCallable[_template_service_pb2.ReplayPolicyRequest, _template_service_pb2.ReplayPolicyResponse]
-    """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began in a span of time, and says
-    what would have been asked, held or ended otherwise than by the versions they were recorded under. It stores nothing. One
-    replay runs at a time on each replica; the next one waits. Role: operator.
+    """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began within a time span. It
+    reports which approvals, escalations and endings would differ from those under the flows' own versions. It stores nothing.
+    Each replica runs one replay at a time; the next one waits. Role: operator.
     """
 
 @_typing.type_check_only
@@ -72,24 +72,24 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     refused. Role: operator.
     """
     ActivateTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ActivateTemplateRequest, _template_service_pb2.ActivateTemplateResponse]  # type: ignore[assignment]
-    """ActivateTemplate makes a stored version the one that new flows begin with; activating an older one rolls back. It updates
-    the durable consumers before it records the activation. Refused with WORKERS_DO_NOT_FIT where the live workers of an agent
-    do not fit, unless `force` is set. Role: operator.
+    """ActivateTemplate makes new flows begin with a stored version; activating an older version is a rollback. It updates the
+    durable consumers before it records the activation. It is refused with WORKERS_DO_NOT_FIT if an agent has live workers but
+    none that fits, unless `force` is set. Role: operator.
     """
     GetTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateRequest, _template_service_pb2.GetTemplateResponse]  # type: ignore[assignment]
     """GetTemplate returns a version, or the active one."""
     ListTemplates: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ListTemplatesRequest, _template_service_pb2.ListTemplatesResponse]  # type: ignore[assignment]
     """ListTemplates lists stored versions and says which are active."""
     ListActivations: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ListActivationsRequest, _template_service_pb2.ListActivationsResponse]  # type: ignore[assignment]
-    """ListActivations lists which version new flows began with, since when, by whom and why."""
+    """ListActivations lists the activations of a template: which version, when, by whom and why."""
     GetTemplateUsage: _aio.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateUsageRequest, _template_service_pb2.GetTemplateUsageResponse]  # type: ignore[assignment]
-    """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
-    the flows one by one, newest first, a page at a time: true, and slow where there are many.
+    """GetTemplateUsage shows which stored versions flows run on, when the last of those flows ends, and which agents take part.
+    It folds the flows one by one, newest first, a page at a time: results are exact, latency grows with the number of flows.
     """
     ReplayPolicy: _aio.UnaryStreamMultiCallable[_template_service_pb2.ReplayPolicyRequest, _template_service_pb2.ReplayPolicyResponse]  # type: ignore[assignment]
-    """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began in a span of time, and says
-    what would have been asked, held or ended otherwise than by the versions they were recorded under. It stores nothing. One
-    replay runs at a time on each replica; the next one waits. Role: operator.
+    """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began within a time span. It
+    reports which approvals, escalations and endings would differ from those under the flows' own versions. It stores nothing.
+    Each replica runs one replay at a time; the next one waits. Role: operator.
     """
 
 class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -119,9 +119,9 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _template_service_pb2.ActivateTemplateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.ActivateTemplateResponse, _abc.Awaitable[_template_service_pb2.ActivateTemplateResponse]]:
-        """ActivateTemplate makes a stored version the one that new flows begin with; activating an older one rolls back. It updates
-        the durable consumers before it records the activation. Refused with WORKERS_DO_NOT_FIT where the live workers of an agent
-        do not fit, unless `force` is set. Role: operator.
+        """ActivateTemplate makes new flows begin with a stored version; activating an older version is a rollback. It updates the
+        durable consumers before it records the activation. It is refused with WORKERS_DO_NOT_FIT if an agent has live workers but
+        none that fits, unless `force` is set. Role: operator.
         """
 
     @_abc_1.abstractmethod
@@ -146,7 +146,7 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _template_service_pb2.ListActivationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.ListActivationsResponse, _abc.Awaitable[_template_service_pb2.ListActivationsResponse]]:
-        """ListActivations lists which version new flows began with, since when, by whom and why."""
+        """ListActivations lists the activations of a template: which version, when, by whom and why."""
 
     @_abc_1.abstractmethod
     def GetTemplateUsage(
@@ -154,8 +154,8 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _template_service_pb2.GetTemplateUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.GetTemplateUsageResponse, _abc.Awaitable[_template_service_pb2.GetTemplateUsageResponse]]:
-        """GetTemplateUsage tells which stored versions flows run on, until when at the latest, and which agents take part. It folds
-        the flows one by one, newest first, a page at a time: true, and slow where there are many.
+        """GetTemplateUsage shows which stored versions flows run on, when the last of those flows ends, and which agents take part.
+        It folds the flows one by one, newest first, a page at a time: results are exact, latency grows with the number of flows.
         """
 
     @_abc_1.abstractmethod
@@ -164,9 +164,9 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _template_service_pb2.ReplayPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_template_service_pb2.ReplayPolicyResponse], _abc.AsyncIterator[_template_service_pb2.ReplayPolicyResponse]]:
-        """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began in a span of time, and says
-        what would have been asked, held or ended otherwise than by the versions they were recorded under. It stores nothing. One
-        replay runs at a time on each replica; the next one waits. Role: operator.
+        """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began within a time span. It
+        reports which approvals, escalations and endings would differ from those under the flows' own versions. It stores nothing.
+        Each replica runs one replay at a time; the next one waits. Role: operator.
         """
 
 def add_TemplateServiceServicer_to_server(servicer: TemplateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

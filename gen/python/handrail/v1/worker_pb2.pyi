@@ -20,8 +20,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class WorkerState(_message.Message):
-    """WorkerState is what a worker of an agent says of itself every ten seconds, on `worker.<agent>.<worker>`. It is a hint: nothing
-    that a flow does rests on it.
+    """WorkerState is what a worker of an agent reports every ten seconds on `worker.<agent>.<worker>`. It is a hint: no flow
+    depends on it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -30,14 +30,14 @@ class WorkerState(_message.Message):
     STUCK_FIELD_NUMBER: _builtins.int
     IN_HAND_FIELD_NUMBER: _builtins.int
     in_hand: _builtins.int
-    """in_hand is the number of deliveries that it works at."""
+    """in_hand is the number of deliveries it is processing."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerVersion]:
-        """versions are the stored template versions in which its agent has steps, each with whether this worker's handlers fit."""
+        """versions are the stored template versions in which its agent has steps, and whether this worker's handlers fit them."""
 
     @_builtins.property
     def stuck(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """stuck are its handlers that go on though their attempts are over, for people."""
+        """stuck describes handlers that still run although their attempts are over, for people."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class WorkerVersion(_message.Message):
     version: _builtins.int
     """version of the template."""
     problem: _builtins.str
-    """problem is the first thing that does not fit; empty where all does."""
+    """problem is the first thing that does not fit; empty if everything does."""
     def __init__(
         self,
         *,

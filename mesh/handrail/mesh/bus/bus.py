@@ -1,4 +1,4 @@
-"""The bus: all that the rest of Handrail does with the streams. `NatsBus` is the broker, the tests' is in memory."""
+"""The interface to the streams that the rest of Handrail uses. `NatsBus` implements it over NATS, tests in memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
 
 
 class Bus(Protocol):
-    """Stores messages in streams and reads them. tests/integration/test_bus_conformance.py says how each call behaves,
-    and runs on every bus there is.
+    """Stores messages in streams and reads them. tests/integration/test_bus_conformance.py specifies each call and runs
+    against every implementation.
     """
 
     async def publish(
@@ -26,11 +26,11 @@ class Bus(Protocol):
         headers: Mapping[str, str] | None = None,
         timeout: timedelta = PUBLISH_TIMEOUT,
     ) -> int:
-        """Store a message and return its sequence.
+        """Stores a message and returns its sequence.
 
-        With `expected_sequence`, only if that is the last sequence on `expected_filter` (where missing: on `subject`).
-        Raises AlreadyStored, WrongSequence, StreamFull, TooLarge, BrokerPermission, and BrokerUnavailable after
-        `timeout`: then it may be stored or not.
+        With `expected_sequence`, it stores the message only if that is the last sequence on `expected_filter` (default:
+        on `subject`). Raises AlreadyStored, WrongSequence, StreamFull, TooLarge or BrokerPermission. Raises
+        BrokerUnavailable after `timeout`; whether the message is stored is then unknown.
         """
 
     async def direct_get(
@@ -42,32 +42,32 @@ class Bus(Protocol):
         up_to_seq: int | None = None,
         timeout: timedelta = READ_TIMEOUT,
     ) -> Page:
-        """The last message of each subject that matches one of the filters, in stream order.
+        """Returns the last message of each subject that matches one of the filters, in stream order.
 
-        `from_seq` leaves out what is older, `up_to_seq` what is newer. Raises TooManySubjects beyond 1,024. On a
-        replicated stream the answer may lag: compare `up_to_sequence` with what you know.
+        `from_seq` leaves out older messages, `up_to_seq` newer ones. Raises TooManySubjects beyond 1,024 subjects. On a
+        replicated stream the answer may lag: compare `Page.up_to_sequence` with the sequence you expect.
         """
 
     async def read_forward(
         self, stream: str, subject_filter: str, *, from_sequence: int, limit: int, timeout: timedelta = READ_TIMEOUT
     ) -> Page:
-        """Up to `limit` messages that match, oldest first, from a sequence on.
+        """Returns up to `limit` matching messages, oldest first, from a sequence on.
 
-        The broker walks the stream message by message: for lists, never for one flow.
+        The broker scans the stream message by message. Use it for lists, never for a single flow.
         """
 
     async def last(self, stream: str, subject_filter: str, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
-        """The newest message that matches, or None."""
+        """Returns the newest matching message, or None."""
 
     async def last_on_leader(
         self, stream: str, subject_filter: str, *, timeout: timedelta = API_TIMEOUT
     ) -> RawMessage | None:
-        """The same as the stream's leader has it: never stale, and dearer."""
+        """Like `last`, but asks the stream's leader: never stale, and more expensive."""
 
     async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
-        """The message at this very sequence, or None."""
+        """Returns the message at this sequence, or None."""
 
     async def request_json(
         self, api_subject: str, payload: Mapping[str, Any] | None = None, *, timeout: timedelta = API_TIMEOUT
     ) -> dict[str, Any]:
-        """Ask the JetStream API; ApiError for what it refuses. It may be asked twice."""
+        """Calls the JetStream API, possibly twice. Raises ApiError if the API refuses the request."""

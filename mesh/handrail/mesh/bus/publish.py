@@ -9,16 +9,15 @@ lost, the next copy gets AlreadyStored or WrongSequence: callers look for their 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
 
 from handrail.mesh.bus.connection import Connection
 from handrail.mesh.bus.protocol import Message, size, status
+from handrail.mesh.bus.publish_ack import NotNow, read_ack
 from handrail.mesh.bus.reply_inbox import NO_RESPONDERS
-from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, StreamFull, TooLarge, WrongSequence
+from handrail.mesh.errors import BrokerUnavailable, HandrailError, TooLarge
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 PUBLISH_TIMEOUT = timedelta(seconds=15)
@@ -40,21 +39,12 @@ expected sequence some 250 (with names of 63 letters).
 _SAID_AGAIN = re.compile(r"flow\.[^.]*\.[^.]*\.(?:event|proposal)\.")
 
 _STORED = re.compile(rb'\{"stream":\s?"[^"]*",\s?"seq":\s?(\d+)\}')
-_LAST_SEQUENCE = re.compile(r"wrong last sequence: (\d+)")
 
 _SILENCE = 3.0
 """Seconds without an answer until a message is sent again."""
 _FIRST_BACKOFF = 0.05
 _LAST_BACKOFF = 1.0
 _TICK = 0.1
-
-# Codes of the JetStream API (nats-server, server/errors.json).
-_TOO_MANY_REQUESTS = 10167
-_UNAVAILABLE = 10008
-_NO_RESOURCES = (10023, 10028, 10047)
-_MESSAGE_TOO_LARGE = 10054
-_WRONG_SEQUENCE = (10071, 10164)
-_STORE_FAILED = 10077
 
 Stored = Callable[[int | HandrailError], None]
 """Called once per publish, with the sequence in the stream or the error."""
@@ -197,14 +187,14 @@ class _Pending:
         if stored is not None:
             self.publisher.settle(self, int(stored[1]))
         elif status(message) == NO_RESPONDERS:
-            self.problem = "no stream takes this subject, or its leader is being elected"
+            self.problem = "no stream has this subject, or its leader is being elected"
             self.publisher.retry(self)
         else:
             self._answered_otherwise(message)
 
     def _answered_otherwise(self, message: Message) -> None:
         outcome = read_ack(self.subject, message.data)
-        if isinstance(outcome, _NotNow):
+        if isinstance(outcome, NotNow):
             self.problem = outcome.text
             self.publisher.retry(self)
         else:
@@ -215,7 +205,7 @@ class _Pending:
 
 
 def why_not_sent(subject: str, size: int, max_payload: int) -> HandrailError | None:
-    """Why a message of so many bytes is not even sent, to a broker that takes `max_payload`; None where it is."""
+    """Says why a message of this size is not sent to a broker with this `max_payload`; None if it is sent."""
     if len(subject) > _LONGEST_SUBJECT // 4 and len(subject.encode()) > _LONGEST_SUBJECT:
         return _too_long(subject)
     if size <= max_payload - ROOM:
@@ -228,48 +218,4 @@ def _too_long(subject: str) -> HandrailError:
     return HandrailError(
         ErrorReason.ERROR_REASON_WRONG_ADDRESS,
         f'the subject "{subject[:80]}…" is longer than the broker accepts: {len(subject.encode())} bytes',
-    )
-
-
-class _NotNow(BrokerUnavailable):
-    """The broker asks to retry later."""
-
-
-def read_ack(subject: str, data: bytes) -> int | HandrailError:
-    """Parses an acknowledgement: its sequence, or its error."""
-    try:
-        answer: dict[str, Any] = json.loads(data)
-        error = answer.get("error")
-        if error is None:
-            return int(answer["seq"])
-        code, text = int(error.get("err_code", 0)), str(error.get("description", ""))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return HandrailError(
-            ErrorReason.ERROR_REASON_INTERNAL,
-            f"the broker's answer to a publish on {subject} can't be read: {data[:200]!r}",
-        )
-    return _publish_error(subject, str(answer.get("stream", "")), code, text)
-
-
-def _publish_error(subject: str, stream: str, code: int, text: str) -> HandrailError:
-    if code == _STORE_FAILED:
-        # The code is the same for "already stored" and "full"; only the text differs.
-        if "per subject" in text:
-            return AlreadyStored(subject)
-        return StreamFull(stream, text)
-    if code in _WRONG_SEQUENCE:
-        last = _LAST_SEQUENCE.search(text)
-        return WrongSequence(subject, int(last[1]) if last else None)
-    if code in _NO_RESOURCES:
-        return StreamFull(stream, text)
-    if code == _MESSAGE_TOO_LARGE:
-        return HandrailError(
-            ErrorReason.ERROR_REASON_TOO_LARGE, f"stream {stream} refuses {subject}: {text}", subject=subject
-        )
-    if code in (_UNAVAILABLE, _TOO_MANY_REQUESTS):
-        return _NotNow(text)
-    return HandrailError(
-        ErrorReason.ERROR_REASON_INTERNAL,
-        f"the broker refuses the publish on {subject}: {text} ({code})",
-        subject=subject,
     )

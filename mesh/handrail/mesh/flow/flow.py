@@ -10,21 +10,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
+from handrail.mesh.flow.effect import Effect, EffectState
 from handrail.mesh.flow.proposal import Ask, Ballot, Proposal, ProposalState
 from handrail.mesh.flow.state import (
     Divergence,
-    Effect,
-    EffectState,
     Escalation,
     Halt,
     Migration,
     PendingResolution,
     Requested,
     RuleTrip,
-    RunState,
-    StepRun,
     Void,
 )
+from handrail.mesh.flow.step_run import RunState, StepRun
 from handrail.mesh.flow.values import replace
 from handrail.mesh.template import StepSpec, Template
 from handrail.mesh.wire.envelope import Recorded
@@ -93,7 +91,7 @@ class Flow:
     escalations: dict[str, Escalation] = field(default_factory=dict)
     escalated: frozenset[str] = frozenset()
     trips: dict[str, RuleTrip] = field(default_factory=dict)
-    wish: PendingResolution | None = None
+    pending_resolution: PendingResolution | None = None
     closed: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED
     closed_reason: str = ""
     credit: timedelta = timedelta()

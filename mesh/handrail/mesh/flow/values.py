@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class _Fields(NamedTuple):
-    """How to read all fields of a class, and how to set each in spite of `frozen`."""
+    """Reads all fields of a class, and sets single ones despite `frozen`."""
 
     read: Callable[[Any], tuple[object, ...]]
     setters: tuple[Callable[[Any, object], None], ...]

@@ -1,4 +1,4 @@
-"""One attempt at a step run or at an undo: the envelopes of its messages are derived from the work and the data."""
+"""One attempt at a step run or an undo. The envelopes of its messages are derived from the work and the data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One attempt at a step run, or (with `undo_of`, which is its root, too) at undoing one of its effects.
+    """One attempt at a step run or, with `undo_of`, at undoing one of its effects; then `root` equals `undo_of`.
 
     `cause` is the id of the event it answers.
     """
@@ -43,8 +43,8 @@ class Work:
     undo_of: str = ""
 
     def outcome(self, data: Any, *, moment: Moment, index: int = 0, total: int = 0) -> Entry:
-        """A message with its result: a fact, a proposal if the flow's version gates the type, the report of an undo, a
-        failure, or a heartbeat.
+        """Builds a message with its result: a fact, a proposal if the flow's version gates the type, the report of an
+        undo, a failure, or a heartbeat.
         """
         kind = self._kind(type_of(data))
         entry = self.entry(kind, self._event_id(kind, data, index), data, moment)
@@ -52,7 +52,7 @@ class Work:
         return entry
 
     def entry(self, kind: Kind, event_id: str, data: Any, moment: Moment) -> Entry:
-        """A message about it, of this kind and id."""
+        """Builds a message of this kind and id about the work."""
         template = self.template
         event = Event(
             event_id=event_id,

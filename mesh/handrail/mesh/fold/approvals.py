@@ -99,7 +99,7 @@ def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
         case ApprovalCause.APPROVAL_CAUSE_RESOLUTION:
             if not _rejection_is_wished(flow, proposal):
                 return Void("no person decided to reject it")
-            flow.wish = None
+            flow.pending_resolution = None
         case _:
             refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest)
             if refused is not None:
@@ -202,9 +202,9 @@ def _expired(proposal: Proposal, ask: Ask, action: ExpiryAction.ValueType, now: 
 
 def _rejection_is_wished(flow: Flow, proposal: Proposal) -> bool:
     return (
-        flow.wish is not None
-        and flow.wish.choice == Choice.CHOICE_REJECT
-        and flow.wish.subject_id == proposal.recorded.event_id
+        flow.pending_resolution is not None
+        and flow.pending_resolution.choice == Choice.CHOICE_REJECT
+        and flow.pending_resolution.subject_id == proposal.recorded.event_id
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from handrail.mesh.flow import MESSAGE_LIMIT, EffectState, Escalation, Flow, Proposal, ProposalState, RunState, Void
-from handrail.mesh.flow.state import attempts
+from handrail.mesh.flow.step_run import attempts
 from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import halts, rules
 from handrail.mesh.fold.status import is_complete, owes_nothing
@@ -205,7 +205,7 @@ def _of_flow(flow: Flow, now: datetime) -> Iterator[Matter]:
         return
     if now >= flow.deadline:
         yield _deadline(flow)
-    if flow.halt is None and flow.wish is None and owes_nothing(flow):
+    if flow.halt is None and flow.pending_resolution is None and owes_nothing(flow):
         yield Matter(
             EscalationCause.ESCALATION_CAUSE_STRANDED,
             f"nothing is pending, and none of {', '.join(sorted(flow.template.completes_with))} has come",

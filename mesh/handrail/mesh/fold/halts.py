@@ -96,7 +96,7 @@ def apply_halted(flow: Flow, recorded: Recorded) -> Void | None:
     flow.closed_reason = ""
     flow.compensation_started = False
     if not flow.is_held:
-        flow.wish = None
+        flow.pending_resolution = None
         approvals.withdraw(flow, list(flow.proposals))
     if not flow.goes_on and not halted.to_step:
         rules.settle_all(flow)

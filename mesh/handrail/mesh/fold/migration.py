@@ -72,7 +72,7 @@ def why_not(flow: Flow, target: Template) -> list[str]:
         return [f"it is already pinned to version {target.version}"]
     if not flow.goes_on:
         return ["it is being undone, or brought to its end"]
-    if flow.wish is not None or flow.diverged is not None or rules.outstanding(flow) is not None:
+    if flow.pending_resolution is not None or flow.diverged is not None or rules.outstanding(flow) is not None:
         return ["a decision on it is in progress: try again shortly"]
     return [*_of_runs(flow, target), *_of_effects(flow, target), *_of_facts(flow, target), *_of_proposals(flow, target)]
 

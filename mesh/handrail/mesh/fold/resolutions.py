@@ -41,13 +41,13 @@ def apply_resolved(flow: Flow, recorded: Recorded) -> Void | None:
         return Void("the choice was not offered", ErrorReason.ERROR_REASON_CHOICE_NOT_OFFERED)
     if not resolved.by:
         return Void("it does not name who answered", ErrorReason.ERROR_REASON_MISSING_ROLE)
-    if resolved.choice in _BY_COORDINATOR and flow.wish is not None:
+    if resolved.choice in _BY_COORDINATOR and flow.pending_resolution is not None:
         return Void("another answer is being carried out; try again", ErrorReason.ERROR_REASON_WRONG_STATUS)
     del flow.escalations[resolved.escalation_id]
     if resolved.choice not in _BY_COORDINATOR:
         _carry_out(flow, escalation, resolved.choice, recorded)
     elif resolved.choice != Choice.CHOICE_RESUME or _lifts_halt(flow, escalation):
-        flow.wish = PendingResolution(resolved.choice, resolved.by, resolved.reason, _about(escalation))
+        flow.pending_resolution = PendingResolution(resolved.choice, resolved.by, resolved.reason, _about(escalation))
     return None
 
 

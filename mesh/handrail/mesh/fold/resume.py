@@ -19,7 +19,7 @@ def apply_resumed(flow: Flow, recorded: Recorded) -> Void | None:
     if flow.halt is not None and flow.halt.to_step:
         _take_back(flow, flow.halt.floor, recorded.time)
     flow.halt = None
-    flow.wish = None
+    flow.pending_resolution = None
     flow.compensation_started = False
     flow.looked_at = recorded.sequence
     for run in list(flow.runs.values()):
@@ -31,7 +31,7 @@ def apply_resumed(flow: Flow, recorded: Recorded) -> Void | None:
 
 def may_resume(flow: Flow) -> bool:
     """Whether a person decided to resume the flow, and all necessary undos are done."""
-    if flow.halt is None or flow.wish is None or flow.wish.choice != Choice.CHOICE_RESUME:
+    if flow.halt is None or flow.pending_resolution is None or flow.pending_resolution.choice != Choice.CHOICE_RESUME:
         return False
     return flow.is_held or not (flow.undo_targets() or flow.open_outcomes())
 

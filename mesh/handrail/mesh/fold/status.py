@@ -43,7 +43,7 @@ def is_complete(flow: Flow) -> bool:
     """Whether a completing fact has come and nothing is pending."""
     return (
         flow.halt is None
-        and flow.wish is None
+        and flow.pending_resolution is None
         and any(flow.facts_by_type.get(name) for name in flow.template.completes_with)
         and owes_nothing(flow)
     )

@@ -22,7 +22,8 @@ from handrail.mesh.permissions.accounts import (
     exports,
     imports,
 )
-from handrail.mesh.template.specs import STEP_COMPLETED, emits_of
+from handrail.mesh.template.specs import STEP_COMPLETED
+from handrail.mesh.template.terms import emits_of
 from handrail.mesh.wire.subjects import COORDINATOR, NAME, Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import Divergence, StepFailed, StepNotStarted, StepProgress

@@ -8,6 +8,17 @@ A caller
 4. appends with `FlowStore.append` to the flow it decided on, and after WrongSequence reads and decides again.
 """
 
+from handrail.mesh.streams.provisioning import (
+    NEEDED_API_LEVEL,
+    NEEDED_VERSION,
+    FlowLimits,
+    check_level,
+    differences,
+    ensure_stream,
+    ensure_streams,
+    require_server,
+    what_is_wrong,
+)
 from handrail.mesh.streams.streams import (
     ABSENCE,
     ABSENCES_KEPT,
@@ -16,20 +27,11 @@ from handrail.mesh.streams.streams import (
     KEY,
     LEASES,
     LEASES_BUCKET,
-    NEEDED_API_LEVEL,
-    NEEDED_VERSION,
     QUARANTINE,
     TEMPLATE,
     TIMER,
     WORKER,
-    FlowLimits,
-    check_level,
-    differences,
-    ensure_stream,
-    ensure_streams,
-    require_server,
     stream_configs,
-    what_is_wrong,
 )
 
 __all__ = [

@@ -4,45 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from handrail.mesh.bus import Bus, RawMessage, TooManySubjects, fresh_read
 from handrail.mesh.bus.direct_get import READ_TIMEOUT
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
-from handrail.mesh.flow import Flow, Void
+from handrail.mesh.flow import Flow
 from handrail.mesh.fold import Versions, advance, fold, migration_of, pinned_version
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams import outcomes
 from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.history import History, decoded, with_malformed
 from handrail.mesh.streams.stream_walk import listed_subjects, oldest_first
 from handrail.mesh.streams.streams import FLOW
 from handrail.mesh.template import Template
 from handrail.mesh.waiting import FIRST_WAIT, Patience
-from handrail.mesh.wire import envelope
-from handrail.mesh.wire.envelope import Entry, Malformed, Recorded
+from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.mesh.wire.subjects import Kind, flow_filter, is_text
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 _SUBJECTS_PER_READ = 512
-
-
-class History(list[Recorded]):
-    """The messages of a flow in stream order. `malformed` are the unreadable ones."""
-
-    def __init__(self, messages: Iterable[Recorded] = (), malformed: Iterable[Malformed] = ()) -> None:
-        super().__init__(messages)
-        self.malformed = tuple(malformed)
-
-    @property
-    def last_sequence(self) -> int:
-        """The position of its newest message, readable or not; 0 if it is empty."""
-        readable = self[-1].sequence if self else 0
-        return max(readable, *(each.sequence for each in self.malformed[-1:]), 0)
-
-    def everything(self) -> list[Recorded | Malformed]:
-        """All messages in stream order, including the unreadable ones."""
-        return sorted((*self, *self.malformed), key=lambda each: each.sequence)
 
 
 class FlowStore:
@@ -73,7 +55,7 @@ class FlowStore:
         """
         messages = await self._read_raw(flow_filter(flow_type, flow_id), after, at_least, timeout)
         newest = up_to if up_to is not None else sys.maxsize
-        return _decoded([message for message in messages if after < message.sequence <= newest])
+        return decoded([message for message in messages if after < message.sequence <= newest])
 
     async def fold(self, flow_type: str, flow_id: str, history: Sequence[Recorded]) -> Flow:
         """Folds the messages of a flow with the template that its first event pins.
@@ -87,7 +69,7 @@ class FlowStore:
             )
         template = await self.pinned_template(flow_type, history)
         versions = await self.versions_in(flow_type, history)
-        return _with_malformed(fold(template, history, versions), history)
+        return with_malformed(fold(template, history, versions), history)
 
     async def fold_in_two(
         self, flow_type: str, flow_id: str, history: Sequence[Recorded], *, since: int
@@ -99,7 +81,7 @@ class FlowStore:
         template = await self.pinned_template(flow_type, history)
         versions = await self.versions_in(flow_type, history)
         before = fold(template, earlier, versions)
-        return before, _with_malformed(advance(before, history[len(earlier) :], versions), history)
+        return before, with_malformed(advance(before, history[len(earlier) :], versions), history)
 
     async def versions_in(self, flow_type: str, history: Sequence[Recorded]) -> Versions:
         """The versions that these messages migrate their flow to. Raises TEMPLATE_NOT_FOUND."""
@@ -150,7 +132,7 @@ class FlowStore:
         """
         news = await self.read(flow.flow_type, flow.flow_id, after=flow.last_sequence, at_least=at_least)
         versions = await self.versions_in(flow.flow_type, news)
-        return _with_malformed(advance(flow, news, versions), news)
+        return with_malformed(advance(flow, news, versions), news)
 
     async def append(self, flow: Flow, entry: Entry) -> int:
         """Appends a message decided on `flow`, unless the flow has moved on since. Returns its sequence.
@@ -235,29 +217,3 @@ class FlowStore:
                 raise BrokerUnavailable(
                     f"{subjects[0]}: no replica has all of the flow's messages; the last one had {page.up_to_sequence}"
                 )
-
-
-def _with_malformed(flow: Flow, history: Sequence[Recorded]) -> Flow:
-    for each in history.malformed if isinstance(history, History) else ():
-        take_malformed(flow, each)
-    return flow
-
-
-def take_malformed(flow: Flow, malformed: Malformed) -> None:
-    """Adds an unreadable message to a flow: it is void, and decisions are appended after it."""
-    flow.void[malformed.sequence] = Void(malformed.error.text, malformed.error.reason)
-    flow.last_sequence = max(flow.last_sequence, malformed.sequence)
-    flow.message_count += 1
-
-
-def _decoded(messages: Sequence[RawMessage]) -> History:
-    recorded: list[Recorded] = []
-    malformed: list[Malformed] = []
-    for message in messages:
-        try:
-            recorded.append(
-                envelope.decode(message.subject, message.body, sequence=message.sequence, time=message.time)
-            )
-        except HandrailError as error:
-            malformed.append(Malformed(message.subject, message.sequence, message.time, error))
-    return History(recorded, malformed)

@@ -24,7 +24,7 @@ async def put(
     detail: str,
     reporter: str,
 ) -> None:
-    """Puts a message into quarantine, with its bytes and the reason, in the name of `reporter`.
+    """Puts a message into quarantine, with its bytes and the reason, reported by `reporter`.
 
     It is stored under its own event id. If that id is invalid or taken, it is stored under an id derived from subject
     and bytes. So two messages with one id are both kept, and repeats of one message are stored twice at most.

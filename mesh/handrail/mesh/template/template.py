@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from handrail.mesh.contracts import Contracts
+from handrail.mesh.template.compilation import bounded, gate_spec, rule_spec, step_spec
 from handrail.mesh.template.specs import (
     APPROVAL_REFUSED,
     STEP_COMPLETED,
@@ -20,14 +21,9 @@ from handrail.mesh.template.specs import (
     RetrySpec,
     RuleSpec,
     StepSpec,
-    Terms,
     UndoSpec,
-    bounded,
-    fact_types,
-    gate_spec,
-    rule_spec,
-    step_spec,
 )
+from handrail.mesh.template.terms import Terms, fact_types
 from handrail.mesh.template.yaml_reader import load_yaml
 from handrail.v1 import template_pb2 as pb
 

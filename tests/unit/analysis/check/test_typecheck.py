@@ -2,128 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
 import pytest
 from google.protobuf import text_format
-from google.protobuf.duration_pb2 import Duration
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 from buf.validate import validate_pb2
 from handrail.analysis.check.typecheck import CODES, check
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.template import APPROVAL_REFUSED, Template, load_yaml
+from handrail.mesh.template import load_yaml
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
 from payments.v1 import payments_pb2
+from tests.support.checked_orders import CONTRACTS, MESSAGES, SOUND, edited
 from tests.support.shop import set_of, shop_file
 from tests.unit.mesh.template.test_yaml_reader import REFUND
 
-SOUND = """\
-name: order
-version: 1
-starts_with: [shop.v1.Asked]
-started_by: [desk]
-completes_with: [shop.v1.Told]
-deadline: 3600s
-steps:
-  - name: split
-    agent: planner
-    after: [shop.v1.Asked]
-    emits: [shop.v1.Planned]
-    effect: NONE
-    timeout: 5s
-  - name: pick
-    agent: picker
-    after: [shop.v1.Planned, shop.v1.Missed]
-    emits: [shop.v1.Picked, shop.v1.Missed]
-    effect: UNDOABLE
-    timeout: 5s
-    undo: {timeout: 5s, emits: [shop.v1.PutBack]}
-  - name: price
-    agent: pricer
-    after: [shop.v1.Planned]
-    emits: [shop.v1.Priced]
-    effect: NONE
-    timeout: 5s
-  - name: pack
-    agent: packer
-    after_all:
-      - {type: shop.v1.Picked, count: "latest['shop.v1.Planned'].parts"}
-      - {type: shop.v1.Priced}
-    emits: [shop.v1.Packed]
-    effect: NONE
-    timeout: 5s
-  - name: ship
-    agent: shipper
-    after: [shop.v1.Packed]
-    emits: [shop.v1.Shipped]
-    effect: IRREVERSIBLE
-    timeout: 5s
-  - name: tell
-    agent: teller
-    after: [shop.v1.Shipped, handrail.v1.ApprovalRefused]
-    emits: [shop.v1.Told]
-    effect: IRREVERSIBLE
-    timeout: 5s
-  - name: audit
-    agent: auditor
-    after: [shop.v1.Shipped]
-    effect: NONE
-    timeout: 5s
-gates:
-  - name: dear
-    on: shop.v1.Packed
-    when: event.price > 100
-    approvers: {roles: [boss], not_the_requester: true, requester_field: by.name}
-    expires_after: 60s
-rules:
-  - name: misses
-    on: [shop.v1.Missed]
-    when: flow.counts['shop.v1.Missed'] > 3
-    then: ESCALATE
-"""
-MESSAGES = {
-    "Asked": {"key": "string"},
-    "Planned": {"parts": "uint32"},
-    "Picked": {"part": "string"},
-    "Missed": {"part": "string"},
-    "Priced": {"price": "int64"},
-    "Packed": {"price": "int64", "by": "shop.v1.Person", "names": "repeated string", "weight": "double"},
-    "Shipped": {"parcel": "string"},
-    "Told": {},
-    "PutBack": {},
-    "Person": {"name": "string", "age": "int64"},
-    "Stray": {},
-    "Counted": {"parts": "uint32"},
-}
-
-
-def bounded(most: int | None = 100) -> Contracts:
-    """The contracts, with a rule for how many parts there can be."""
-    file = shop_file(MESSAGES, imports=("buf/validate/validate.proto",))
-    planned = next(message for message in file.message_type if message.name == "Planned")
-    if most is not None:
-        planned.field[0].options.Extensions[validate_pb2.field].uint32.lte = most
-    return Contracts.from_descriptor_set(set_of(file))
-
-
-CONTRACTS = bounded()
 PAYMENTS = Contracts.from_messages([payments_pb2.RefundPaid])
 
 
 def found(proto: pb.FlowTemplate, contracts: Contracts = CONTRACTS) -> set[tuple[str, str]]:
     return {(finding.code, finding.path) for finding in check(proto, contracts)}
-
-
-def edited(*edits: tuple[str, str]) -> pb.FlowTemplate:
-    text = SOUND
-    for wrong, right in edits:
-        assert wrong in text, wrong
-        text = text.replace(wrong, right, 1)
-    return load_yaml(text)
 
 
 def test_a_sound_template_has_no_findings() -> None:
@@ -142,6 +39,8 @@ def extra(*, after: str, emits: str = "", name: str = "extra", agent: str = "oth
 
 
 PRICED_IF_MISSED = "after: [shop.v1.Missed]\n    emits: [shop.v1.Priced]"
+
+
 PLANTED = [
     ("HR001", "version", [("version: 1", "version: 0")]),
     ("HR001", "steps[0].timeout", [("timeout: 5s", "timeout: 0s")]),
@@ -381,157 +280,3 @@ def test_a_template_with_more_expressions_than_are_compiled_is_refused() -> None
         pb.Rule(name=f"r{number}", on=events, when="true", then=RuleAction.RULE_ACTION_FAIL) for number in range(10)
     )
     assert found(proto) == {("HR029", "")}
-
-
-@given(st.permutations(range(7)))
-def test_the_order_of_the_steps_does_not_matter(order: list[int]) -> None:
-    proto = edited(("[shop.v1.Shipped]", "[shop.v1.Shipped, shop.v1.Stray]"), ("event.price", "event.prize"))
-    before = [finding.code for finding in check(proto, CONTRACTS)]
-    steps = [pb.Step.FromString(proto.steps[index].SerializeToString()) for index in order]
-    proto.ClearField("steps")
-    proto.steps.extend(steps)
-    assert [finding.code for finding in check(proto, CONTRACTS)] == before
-
-
-# --- Any template at all ---
-
-NAMES = st.sampled_from([*(f"shop.v1.{name}" for name in MESSAGES), APPROVAL_REFUSED, "shop.v1.Unknown", ""])
-PARTS = "latest['shop.v1.Planned'].parts"
-EXPRESSIONS = st.sampled_from(
-    ["", "true", "event.price > 1", "flow.counts['shop.v1.Picked'] > 1", "1 / 0 > 1", PARTS, "3", "("]
-)
-DURATIONS = st.builds(Duration, seconds=st.integers(0, 100))
-
-
-STEPS = st.builds(
-    pb.Step,
-    name=st.sampled_from(["a", "b", "c", ""]),
-    agent=st.sampled_from(["x", "y", "coordinator"]),
-    after=st.lists(NAMES, max_size=3),
-    after_all=st.lists(st.builds(pb.JoinInput, type=NAMES, count=EXPRESSIONS), max_size=3),
-    emits=st.lists(NAMES, max_size=3),
-    effect=st.integers(0, 3),
-    timeout=DURATIONS,
-    undo=st.none() | st.builds(pb.Undo, timeout=DURATIONS, emits=st.lists(NAMES, max_size=2)),
-)
-GATES = st.builds(
-    pb.Gate,
-    name=st.sampled_from(["g", "h"]),
-    on=NAMES,
-    when=EXPRESSIONS,
-    approvers=st.builds(
-        pb.Approvers, roles=st.just(["boss"]), requester_field=st.sampled_from(["", "key", "by.name", "."])
-    ),
-    expires_after=st.none() | DURATIONS,
-    on_expiry=st.integers(0, 4),
-    on_reject=st.integers(0, 3),
-)
-RULES = st.builds(
-    pb.Rule,
-    name=st.sampled_from(["r", "s"]),
-    on=st.lists(NAMES, max_size=3),
-    when=EXPRESSIONS,
-    then=st.integers(0, 4),
-)
-TEMPLATES = st.builds(
-    pb.FlowTemplate,
-    name=st.just("order"),
-    version=st.just(1),
-    starts_with=st.lists(NAMES, max_size=2),
-    completes_with=st.lists(NAMES, max_size=2),
-    deadline=st.none() | DURATIONS,
-    steps=st.lists(STEPS, max_size=4),
-    gates=st.lists(GATES, max_size=2),
-    rules=st.lists(RULES, max_size=2),
-)
-
-
-@given(TEMPLATES)
-@settings(max_examples=200)
-def test_no_template_makes_the_check_fail(proto: pb.FlowTemplate) -> None:
-    assert {finding.code for finding in check(proto, CONTRACTS)} <= set(CODES)
-
-
-@given(st.data())
-@settings(max_examples=200)
-def test_whatever_passes_the_check_compiles(data: st.DataObject) -> None:
-    proto = load_yaml(SOUND)
-    for _ in range(data.draw(st.integers(0, 2))):
-        change(proto, data)
-    assume(all(finding.severity != pb.SEVERITY_ERROR for finding in check(proto, CONTRACTS)))
-    template = Template.compile(proto, CONTRACTS)
-    assert Contracts.from_descriptor_set(template.descriptor_set).knows("shop.v1.Asked")
-
-
-def change(proto: pb.FlowTemplate, data: st.DataObject) -> None:
-    """Something that may be wrong, and may as well be right."""
-    step = data.draw(st.sampled_from(list(proto.steps)))
-    match data.draw(st.integers(0, 7)):
-        case 0:
-            step.emits.append(data.draw(NAMES))
-        case 1 if step.after:
-            step.after.append(data.draw(NAMES))
-        case 2 if step.after_all:
-            step.after_all[0].count = data.draw(EXPRESSIONS)
-        case 3 if proto.gates:
-            proto.gates[0].when = data.draw(EXPRESSIONS)
-        case 4 if proto.rules:
-            proto.rules[0].when = data.draw(EXPRESSIONS)
-        case 5 if proto.rules:
-            proto.rules[0].on.append(data.draw(NAMES))
-        case 6:
-            proto.ClearField(data.draw(st.sampled_from(["gates", "rules", "started_by"])))
-        case _:
-            proto.completes_with.append(data.draw(NAMES))
-
-
-# --- Dead ends, against every way that a flow can go ---
-
-EVENTS = [f"shop.v1.{name}" for name in ("Asked", "Planned", "Picked", "Missed", "Told")]
-FLOWS = st.builds(
-    lambda steps, gated: pb.FlowTemplate(
-        starts_with=EVENTS[:1],
-        completes_with=EVENTS[-1:],
-        steps=[pb.Step(name=f"s{number}", after=after, emits=emits) for number, (after, emits) in enumerate(steps)],
-        gates=[pb.Gate(name=event, on=event) for event in gated],
-    ),
-    steps=st.lists(
-        st.tuples(
-            st.lists(st.sampled_from([*EVENTS[:-1], APPROVAL_REFUSED]), min_size=1, max_size=2, unique=True),
-            st.lists(st.sampled_from(EVENTS[1:]), max_size=2, unique=True),
-        ),
-        min_size=1,
-        max_size=5,
-    ),
-    gated=st.lists(st.sampled_from(EVENTS[1:]), max_size=1),
-)
-
-
-def can_strand(proto: pb.FlowTemplate) -> bool:
-    """Whether there is a choice of one answer for each step by which the flow comes to rest without being complete."""
-    gated = {gate.on for gate in proto.gates}
-    answers = [
-        [*(step.emits or ["handrail.v1.StepCompleted"]), *([APPROVAL_REFUSED] if gated & set(step.emits) else [])]
-        for step in proto.steps
-    ]
-    return any(comes_to_rest(proto, choice) for choice in itertools.product(*answers))
-
-
-def comes_to_rest(proto: pb.FlowTemplate, choice: tuple[str, ...]) -> bool:
-    def followers(event: str) -> Iterator[str]:
-        return (choice[index] for index, step in enumerate(proto.steps) if event in step.after)
-
-    happened: set[str] = set()
-
-    def rests(event: str, way: tuple[str, ...]) -> bool:
-        happened.add(event)
-        return event not in way and all(rests(follower, (*way, event)) for follower in followers(event))
-
-    return rests(proto.starts_with[0], ()) and happened.isdisjoint(proto.completes_with)
-
-
-@given(FLOWS)
-@settings(max_examples=500)
-def test_a_dead_end_is_reported_exactly_where_a_flow_can_be_stranded(proto: pb.FlowTemplate) -> None:
-    reported = {finding.code for finding in check(proto, CONTRACTS)}
-    assert bool({"HR011", "HR012"} & reported) == can_strand(proto)

@@ -25,19 +25,19 @@ def test_a_file_names_consumers_with_what_they_read_send_and_call() -> None:
 @pytest.mark.parametrize(
     "text,why",
     [
-        ("consumers: [", "no YAML"),
-        ("", "one list"),
-        ("consumers: {}", "one list"),
-        ("consumers: [x]", "consumer 1 is no mapping"),
+        ("consumers: [", "not YAML"),
+        ("", "single list"),
+        ("consumers: {}", "single list"),
+        ("consumers: [x]", "consumer 1 is not a mapping"),
         ("consumers: [{name: etl}]", "a name and a contact"),
-        ("consumers: [{name: etl, contact: c, reads: [1]}]", '"1" in reads is no full name'),
-        ("consumers: [{name: etl, contact: c, reads: [a.*.b]}]", "no full name"),
-        ("consumers: [{name: etl, contact: c, writes: [a.B]}]", "consumer etl has writes"),
+        ("consumers: [{name: etl, contact: c, reads: [1]}]", '"1" in reads is not a full name'),
+        ("consumers: [{name: etl, contact: c, reads: [a.*.b]}]", "not a full name"),
+        ("consumers: [{name: etl, contact: c, writes: [a.B]}]", "consumer etl has an unknown key writes"),
         ("consumers: [{name: etl, contact: c}]", "nothing"),
         ("consumers: [{name: e, contact: c, reads: [a]}, {name: e, contact: c, reads: [a]}]", "two consumers"),
     ],
 )
-def test_a_file_that_is_none_is_refused_with_the_entry(text: str, why: str) -> None:
+def test_an_invalid_file_is_refused_and_the_entry_named(text: str, why: str) -> None:
     with pytest.raises(HandrailError, match=why.replace("[", r"\[")):
         parse(text)
 

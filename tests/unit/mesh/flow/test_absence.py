@@ -55,7 +55,7 @@ def test_a_long_step_has_no_more_from_now_on_than_it_lost() -> None:
 
 
 def test_a_credit_leads_into_the_next_absence() -> None:
-    """60 s, of which 20 went; then, before the 20 that were given back are over, nobody is there again."""
+    """A deadline of 60 s loses 20 s to an absence; before the credited 20 s are over, another absence begins."""
     absences = [away(10, 30), away(70, 1000)]
     assert disturbing(step(), absences) == absences
     assert moved(Clock(at(0), at(60)), absences, at(60)) == at(60 + 20 + 930)

@@ -1,4 +1,4 @@
-"""A copy of a frozen value is the one that `dataclasses.replace` makes, for every class that is copied."""
+"""A copy of a frozen value equals the copy made by `dataclasses.replace`, for every class that is copied."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ def test_a_person_refuses_what_nobody_may_or_did_answer(cause: str) -> None:
     resolve(simulation, cause, "REJECT")
     assert proposal_of(simulation).state is ProposalState.REJECTED
     assert run_of(simulation, "refuse").state is RunState.OWED
-    assert simulation.flow.wish is None
+    assert simulation.flow.pending_resolution is None
 
 
 def test_a_person_ends_a_flow_by_an_answer_and_is_named_for_it() -> None:

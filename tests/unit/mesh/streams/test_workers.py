@@ -11,8 +11,7 @@ from handrail.mesh.streams.workers import Fit, Workers, live_workers
 from handrail.testing import World
 from handrail.v1.template_service_pb2 import UnfitAgent
 from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
-from tests.support.agents import Chain, template
-from tests.unit.agents.test_agents_in_flows import begun
+from tests.support.agents import Chain, begun, template
 
 
 def state(*versions: tuple[int, str]) -> WorkerState:

@@ -18,7 +18,8 @@ from handrail.coordinator.api.views import flow_view
 from handrail.coordinator.decide import decide
 from handrail.coordinator.decide.timers import timers
 from handrail.mesh.template import Template
-from handrail.mesh.template.specs import LONGEST, RetrySpec, bounded
+from handrail.mesh.template.compilation import LONGEST, bounded
+from handrail.mesh.template.specs import RetrySpec
 from handrail.v1.decision_pb2 import HaltMode
 from handrail.v1.template_pb2 import FlowTemplate
 from tests.support.orders import contracts, effect_of, emit, load, make, run_of, stands

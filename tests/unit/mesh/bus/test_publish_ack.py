@@ -1,6 +1,6 @@
 import pytest
 
-from handrail.mesh.bus.publish import read_ack
+from handrail.mesh.bus.publish_ack import read_ack
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, StreamFull, TooLarge, WrongSequence
 from handrail.v1.error_reason_pb2 import ErrorReason
 

@@ -1,0 +1,143 @@
+"""Parsers for the values of settings. Each takes text and raises ValueError with what is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from handrail.mesh.https import why_unsafe
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+}
+
+
+def duration(text: str) -> timedelta:
+    """Parses a duration: `15s`, `500ms`, `2m`, `1.5h`."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f'"{text}" is not a duration such as 500ms, 15s, 2m or 1.5h')
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def at_least(smallest: timedelta) -> Callable[[str], timedelta]:
+    """A parser for durations of at least `smallest`."""
+
+    def parse(text: str) -> timedelta:
+        value = duration(text)
+        if value < smallest:
+            raise ValueError(f'"{text}" is less than {smallest.total_seconds():g} s')
+        return value
+
+    return parse
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """A parser that accepts one of these words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f'"{text}" is not one of {", ".join(words)}')
+        return text
+
+    return parse
+
+
+def count(text: str) -> int:
+    """Parses a whole number from 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError(f'"{text}" is not a whole number from 1')
+    return int(text)
+
+
+def switch(text: str) -> bool:
+    """Parses `on` or `off`."""
+    return one_of("on", "off")(text) == "on"
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Parses values separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def some_of(*words: str) -> Callable[[str], tuple[str, ...]]:
+    """A parser that accepts one or several of these words, separated by commas."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = listed(text)
+        if not found:
+            raise ValueError(f"at least one of {', '.join(words)} is needed")
+        return tuple(one_of(*words)(each) for each in found)
+
+    return parse
+
+
+def pairs(*names: str) -> Callable[[str], dict[str, str]]:
+    """A parser for `name=value` with these names, separated by commas."""
+
+    def parse(text: str) -> dict[str, str]:
+        found = {}
+        for each in listed(text):
+            name, equals, value = each.partition("=")
+            if not equals or not value:
+                raise ValueError(f'"{each}" is not a pair such as {names[0]}=VALUE')
+            found[one_of(*names)(name)] = value
+        return found
+
+    return parse
+
+
+def key_set(text: str) -> str:
+    """Parses a file or an address that `https.ask` may ask; an empty text is neither."""
+    why = why_unsafe(text) if "://" in text else ""
+    if why:
+        raise ValueError(f'"{text}" can\'t be asked for keys: {why}')
+    return text
+
+
+def provider(text: str) -> str:
+    """Parses the address of an identity provider; an empty text is none."""
+    why = why_unsafe(text) if text else ""
+    if why:
+        raise ValueError(f'"{text}" can\'t be asked: {why}')
+    return text
+
+
+def servers(text: str) -> tuple[str, ...]:
+    """Parses the addresses of nats-servers; at least one."""
+    found = listed(text)
+    for each in found:
+        if not re.fullmatch(r"(nats|tls|ws|wss)://\S+", each):
+            raise ValueError(f'"{each}" is not an address such as nats://host:4222')
+    if not found:
+        raise ValueError("an address such as nats://host:4222 is needed")
+    return found
+
+
+def host_and_port(text: str) -> str:
+    """Parses `host:port`."""
+    host, colon, port = text.rpartition(":")
+    if not host or not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'"{text}" is not an address such as 127.0.0.1:7070')
+    return text
+
+
+def replicas(text: str) -> int:
+    """Parses a number of replicas: 1 or 3."""
+    return int(one_of("1", "3")(text))
+
+
+def file(text: str) -> Path | None:
+    """Parses a path; None if the text is empty."""
+    return Path(text).expanduser() if text else None
+
+
+def files(text: str) -> tuple[Path, ...]:
+    """Parses paths separated by commas."""
+    return tuple(Path(part).expanduser() for part in listed(text))
