@@ -11,6 +11,7 @@ import pytest
 from handrail.analysis.compat.change import REMEDIES
 from handrail.cli.exit_codes import Exit
 from handrail.cli.main import parser
+from handrail.coordinator.api.access import documented
 from handrail.mesh import settings
 from handrail.mesh.setting import Setting
 from handrail.v1.decision_pb2 import Choice, EscalationCause
@@ -141,6 +142,10 @@ def test_every_exit_code_is_on_the_page() -> None:
 def test_every_cause_and_choice_of_an_escalation_is_on_the_page() -> None:
     assert sorted(column(OPERATIONS, "cause")) == sorted(names(EscalationCause, "ESCALATION_CAUSE_"))
     assert sorted(column(OPERATIONS, "choice")) == sorted(names(Choice, "CHOICE_"))
+
+
+def test_the_table_of_what_each_rpc_needs_is_the_one_in_the_code() -> None:
+    assert "\n".join(documented()) in (ROOT / "docs" / "permissions.md").read_text()
 
 
 def test_every_code_of_a_change_of_contracts_is_on_its_page_with_the_compatible_way() -> None:

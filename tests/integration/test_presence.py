@@ -13,6 +13,7 @@ import pytest
 
 from handrail.agents import Agent
 from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.grants import of_roles
 from handrail.coordinator.decide.operator_requests import vote
 from handrail.coordinator.reconcile.presence import Presence
 from handrail.coordinator.reconcile.replica import Replica
@@ -179,7 +180,7 @@ async def test_p7_an_outage_of_everything_undoes_nothing_and_lets_no_approval_ex
     async with killed(nats_server) as replica, workers(nats_server.settings, agents()):
         proposal = next(iter((await mesh.flow(asked)).proposals.values()))
         yes = partial(vote, approval_id=proposal.recorded.event_id, digest=proposal.digest, approve=True)
-        await replica.operator_actions.record("refund", asked, yes, caller=Caller("ann", frozenset({"finance"})))
+        await replica.operator_actions.record("refund", asked, yes, caller=Caller("ann", of_roles(["finance"])))
         for flow_id in (waiting, asked):
             await mesh.until_status(flow_id, "COMPLETED")
     for flow_id in (waiting, asked):

@@ -77,9 +77,16 @@ class Api:
     keys: KeyFiles
     channel: grpc.aio.Channel
 
-    def token(self, subject: str, *roles: str, agent: str = "", lifetime: timedelta = timedelta(hours=1)) -> str:
+    def token(
+        self,
+        subject: str,
+        *roles: str,
+        grants: Sequence[str] | None = None,
+        agent: str = "",
+        lifetime: timedelta = timedelta(hours=1),
+    ) -> str:
         """A valid token."""
-        return mint(self.keys.private, subject, roles=roles, agent=agent, lifetime=lifetime)
+        return mint(self.keys.private, subject, roles=roles, grants=grants, agent=agent, lifetime=lifetime)
 
     def call(self, method: str, request: Any, answer: type[Any], **options: Any) -> Any:
         """Call `Service/Method` of handrail.v1; awaitable."""

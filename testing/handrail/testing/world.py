@@ -12,6 +12,7 @@ from handrail.agents import Agent, DeclarationError
 from handrail.agents.threads import Threads
 from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.grants import of_roles
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.flow import Proposal
 from handrail.mesh.fold import NO_VERSIONS, Versions
@@ -217,7 +218,7 @@ class World:
             approve=approve,
             comment=comment,
         )
-        await self._record(flow, judge, Caller(voter, frozenset(roles)))
+        await self._record(flow, judge, Caller(voter, of_roles(roles)))
 
     async def _record(
         self,

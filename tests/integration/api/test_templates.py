@@ -24,7 +24,9 @@ def put(api: Api, request: pb.PutTemplateRequest, **options: Any) -> Any:
 
 
 def check(api: Api, request: pb.CheckTemplateRequest) -> Any:
-    return api.call(f"{NAME}/CheckTemplate", request, pb.CheckTemplateResponse, metadata=bearer(api.token("vera")))
+    return api.call(
+        f"{NAME}/CheckTemplate", request, pb.CheckTemplateResponse, metadata=bearer(api.token("olga", "operator"))
+    )
 
 
 def activate(api: Api, version: int, name: str = "refund") -> Any:

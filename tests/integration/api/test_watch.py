@@ -11,8 +11,11 @@ import grpc
 import grpc.aio
 import pytest
 
+from handrail.coordinator.api.authorization import set_caller
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.watch import Watcher
+from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.grants import of_roles
 from handrail.coordinator.reconcile.drain import Drain
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
@@ -113,6 +116,7 @@ async def test_a_quiet_watch_says_that_it_is_alive(api: Api, bus: NatsBus) -> No
     first = await publish(bus, flows.start())
     store = api.replica.store
     watcher = Watcher(bus, store, Drain(), checkpoint=timedelta(milliseconds=50))
+    set_caller(Caller("vera", of_roles(())), "/handrail.v1.FlowService/WatchFlow")
     found = await Finder(bus, store).flow(flows.FLOW_ID)
     seen = []
     async for response in watcher.watch(found, 0):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.private_files import write_private
-from handrail.coordinator.api.auth import caller_of
+from handrail.coordinator.api.claims import GRANTS, caller_of
 from handrail.coordinator.api.dev_tokens import ensure_keys, mint
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.setting_parsers import duration
@@ -27,7 +27,16 @@ def fill(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="ROLE",
         dest="roles",
-        help="operator, viewer, starter, or a role of a gate",
+        help="role on every flow type: operator, viewer, starter, or a role that a gate names",
+    )
+    parser.add_argument(
+        "--grant",
+        action="append",
+        default=[],
+        metavar="ROLE@TYPE",
+        dest="grants",
+        help="role on one flow type, or on every type with @*: operator@refund, approver.finance@*, reader@*; "
+        "without any --grant, the token may read everything",
     )
     parser.add_argument("--agent", default="", metavar="NAME", help="agent that the bearer speaks for")
     parser.add_argument(
@@ -46,12 +55,14 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> Exit:
     try:
         # A token that no coordinator accepts is refused here, not at its first use.
-        caller_of({"sub": arguments.subject, "roles": arguments.roles, "agent": arguments.agent})
+        granted = {GRANTS: arguments.grants} if arguments.grants else {}
+        caller_of({"sub": arguments.subject, "roles": arguments.roles, "agent": arguments.agent, **granted})
         keys = ensure_keys(arguments.keys)
         token = mint(
             keys.private,
             arguments.subject,
             roles=arguments.roles,
+            grants=arguments.grants or None,
             agent=arguments.agent,
             lifetime=arguments.lifetime,
         )

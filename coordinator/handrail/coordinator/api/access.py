@@ -1,91 +1,133 @@
-"""Access control: one row for each RPC that this server serves. A method without a row is refused."""
+"""Access control: one row for each RPC that this server serves. A method without a row is refused.
+
+A row says which roles may call the method, and which flow type the role must cover. `authorization` applies the rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from handrail.coordinator.decide.caller import Caller
-from handrail.mesh.errors import HandrailError
-from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.coordinator.decide.grants import (
+    ANY_APPROVER,
+    EVERY_TYPE,
+    OPERATOR,
+    QUARANTINE_READER,
+    READER,
+    STARTER,
+    TEMPLATE_ADMIN,
+)
 
-OPERATOR = "operator"
-"""Intervenes: compensates, cancels, retries and resolves flows; stores and activates templates."""
 
-STARTER = "starter"
-"""Starts flows."""
+class Scope(Enum):
+    """Where the flow type comes from that a caller's role must cover. The value is how the documentation says it."""
 
-VIEWER = "viewer"
-"""Reads quarantined messages."""
+    NOTHING = "none"
+    FLOW = "the type of the flow"
+    NAMED = "the flow type that the request names"
+    GIVEN = "the name of the template in the request"
+    LISTED = "the type of each item; others are left out"
+    INSTALLATION = "`*`"
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a method needs: nothing (`open`), any of the `roles` (empty: any verified token), or the `agent` claim."""
+    """What a method needs: any of the `roles` on the flow type of its `scope`, or the `agent` claim, or any verified
+    token (`anybody`), or nothing (`open`).
+    """
 
-    roles: frozenset[str] = frozenset()
-    open: bool = False
+    scope: Scope
+    roles: tuple[str, ...] = ()
     agent: bool = False
+    anybody: bool = False
+    open: bool = False
+
+    def admits(self, caller: Caller) -> bool:
+        """Tells whether the caller may call the method for any flow type at all."""
+        if self.agent:
+            return bool(caller.agent)
+        if self.scope is Scope.INSTALLATION:
+            return self.covers(caller, EVERY_TYPE)
+        return self.open or self.anybody or any(caller.holds_somewhere(role) for role in self.roles)
+
+    def covers(self, caller: Caller, flow_type: str) -> bool:
+        """Tells whether the caller may call the method for this flow type."""
+        return any(caller.holds(role, flow_type) for role in self.roles)
+
+    def needs(self, flow_type: str = "<flow type>") -> str:
+        """Returns what a caller needs, as text for people."""
+        if self.agent:
+            return 'a token with an "agent" claim'
+        scope = EVERY_TYPE if self.scope is Scope.INSTALLATION else flow_type
+        return f"the grant {' or '.join(f'{role}@{scope}' for role in self.roles)}"
 
 
-_OPEN = Access(open=True)
-_ANYBODY = Access()
-_OPERATOR = Access(frozenset({OPERATOR}))
-_STARTER = Access(frozenset({OPERATOR, STARTER}))
-_VIEWER = Access(frozenset({OPERATOR, VIEWER}))
-_AGENT = Access(agent=True)
+_START = (STARTER, OPERATOR)
+_QUARANTINE = (QUARANTINE_READER, OPERATOR)
+
+_OPEN = Access(Scope.NOTHING, open=True)
+_READ_FLOW = Access(Scope.FLOW, (READER,))
+_READ_NAMED = Access(Scope.NAMED, (READER,))
+_READ_LISTED = Access(Scope.LISTED, (READER,))
+_OPERATE_FLOW = Access(Scope.FLOW, (OPERATOR,))
+_VOTE = Access(Scope.FLOW, (ANY_APPROVER,))
+_GIVEN_TEMPLATE = Access(Scope.GIVEN, (TEMPLATE_ADMIN,))
+_CHANNELZ = Access(Scope.INSTALLATION, (OPERATOR,))
 
 _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
     "handrail.v1.FlowService": {
-        "StartFlow": _STARTER,
-        "PublishEvent": _AGENT,
-        "GetFlow": _ANYBODY,
-        "ListFlowEvents": _ANYBODY,
-        "WatchFlow": _ANYBODY,
-        "ListFlows": _ANYBODY,
-        "ListDivergences": _ANYBODY,
-        "PlanCompensation": _ANYBODY,
-        "CompensateFlow": _OPERATOR,
-        "CancelFlow": _OPERATOR,
-        "RetryStep": _OPERATOR,
-        "PlanMigration": _ANYBODY,
-        "MigrateFlow": _OPERATOR,
-        "ResolveEscalation": _OPERATOR,
+        "StartFlow": Access(Scope.NAMED, _START),
+        "PublishEvent": Access(Scope.NOTHING, agent=True),
+        "GetFlow": _READ_FLOW,
+        "ListFlowEvents": _READ_FLOW,
+        "WatchFlow": _READ_FLOW,
+        "ListFlows": _READ_LISTED,
+        "ListDivergences": _READ_LISTED,
+        "PlanCompensation": _READ_FLOW,
+        "CompensateFlow": _OPERATE_FLOW,
+        "CancelFlow": _OPERATE_FLOW,
+        "RetryStep": _OPERATE_FLOW,
+        "PlanMigration": _READ_NAMED,
+        "MigrateFlow": _OPERATE_FLOW,
+        "ResolveEscalation": _OPERATE_FLOW,
     },
     "handrail.v1.ApprovalService": {
-        "ListApprovals": _ANYBODY,
-        "GetApproval": _ANYBODY,
-        # The gate decides whose vote counts.
-        "ApproveProposal": _ANYBODY,
-        "RejectProposal": _ANYBODY,
+        "ListApprovals": _READ_LISTED,
+        "GetApproval": _READ_FLOW,
+        # Which approvers count is the gate's to say; the fold judges the vote.
+        "ApproveProposal": _VOTE,
+        "RejectProposal": _VOTE,
     },
     "handrail.v1.TemplateService": {
-        "CheckTemplate": _ANYBODY,
-        "PutTemplate": _OPERATOR,
-        "ActivateTemplate": _OPERATOR,
-        "GetTemplate": _ANYBODY,
-        "ListTemplates": _ANYBODY,
+        # A check compiles contracts and conditions: work for those alone who may store what they have checked.
+        "CheckTemplate": _GIVEN_TEMPLATE,
+        "PutTemplate": _GIVEN_TEMPLATE,
+        "ActivateTemplate": Access(Scope.NAMED, (TEMPLATE_ADMIN,)),
+        "GetTemplate": _READ_NAMED,
+        "ListTemplates": _READ_LISTED,
         # A replay takes CPU and reads much of the stream. Whoever may store a template may ask what it would do.
-        "ReplayPolicy": _OPERATOR,
-        "ListActivations": _ANYBODY,
-        "GetTemplateUsage": _ANYBODY,
+        "ReplayPolicy": _GIVEN_TEMPLATE,
+        "ListActivations": _READ_NAMED,
+        "GetTemplateUsage": _READ_LISTED,
     },
     "handrail.v1.QuarantineService": {
-        "ListQuarantined": _VIEWER,
-        "GetQuarantined": _VIEWER,
+        "ListQuarantined": Access(Scope.LISTED, _QUARANTINE),
+        "GetQuarantined": Access(Scope.FLOW, _QUARANTINE),
     },
-    "handrail.v1.IdentityService": {"WhoAmI": _ANYBODY},
+    "handrail.v1.IdentityService": {"WhoAmI": Access(Scope.NOTHING, anybody=True)},
     "grpc.health.v1.Health": {"Check": _OPEN, "List": _OPEN, "Watch": _OPEN},
     "grpc.reflection.v1.ServerReflection": {"ServerReflectionInfo": _OPEN},
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": _OPEN},
     "grpc.channelz.v1.Channelz": {
-        "GetTopChannels": _OPERATOR,
-        "GetServers": _OPERATOR,
-        "GetServer": _OPERATOR,
-        "GetServerSockets": _OPERATOR,
-        "GetChannel": _OPERATOR,
-        "GetSubchannel": _OPERATOR,
-        "GetSocket": _OPERATOR,
+        "GetTopChannels": _CHANNELZ,
+        "GetServers": _CHANNELZ,
+        "GetServer": _CHANNELZ,
+        "GetServerSockets": _CHANNELZ,
+        "GetChannel": _CHANNELZ,
+        "GetSubchannel": _CHANNELZ,
+        "GetSocket": _CHANNELZ,
     },
 }
 
@@ -95,21 +137,22 @@ ACCESS: Mapping[str, Access] = {
 """What each RPC requires of its caller, by full method path."""
 
 
-def require(method: str, caller: Caller) -> None:
-    """Raises MISSING_ROLE unless the caller may call this method."""
-    access = ACCESS.get(method)
-    if access is None:
-        raise _missing(method, caller, "nobody may call it")
-    if access.agent and not caller.agent:
-        raise _missing(method, caller, 'it needs a token with an "agent" claim')
-    if access.roles and not access.roles & caller.roles:
-        raise _missing(method, caller, f"it needs the role {' or '.join(sorted(access.roles))}")
+def documented() -> Iterator[str]:
+    """Yields the lines of the table that docs/permissions.md shows: the RPCs of each row together."""
+    yield "| RPC | role | flow type that it must cover |"
+    yield "| --- | --- | --- |"
+    for service, methods in _BY_SERVICE.items():
+        alike: dict[Access, list[str]] = {}
+        for method, access in methods.items():
+            alike.setdefault(access, []).append(method)
+        name = service.rpartition(".")[2] if service.startswith("handrail.") else service
+        for access, names in alike.items():
+            yield f"| {name}: {', '.join(names)} | {_needed(access)} | {access.scope.value} |"
 
 
-def _missing(method: str, caller: Caller, why: str) -> HandrailError:
-    return HandrailError(
-        ErrorReason.ERROR_REASON_MISSING_ROLE,
-        f"{caller.subject} may not call {method.rpartition('/')[2]}: {why}",
-        subject=caller.subject,
-        method=method,
-    )
+def _needed(access: Access) -> str:
+    if access.open:
+        return "open, no token"
+    if access.anybody:
+        return "any verified token"
+    return "the `agent` claim" if access.agent else " or ".join(f"`{role}`" for role in access.roles)

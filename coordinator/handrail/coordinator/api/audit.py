@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from handrail.coordinator.api.auth import caller_if_known
+from handrail.coordinator.api.authorization import caller_if_known
 from handrail.coordinator.api.interceptors import Call, Request
 from handrail.mesh import telemetry
 from handrail.mesh.errors import HandrailError

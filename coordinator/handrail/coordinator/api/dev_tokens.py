@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from handrail.coordinator.api.auth import AUDIENCE, ISSUER
+from handrail.coordinator.api.claims import AUDIENCE, GRANTS, ISSUER
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,14 @@ def mint(
     subject: str,
     *,
     roles: Iterable[str] = (),
+    grants: Iterable[str] | None = None,
     agent: str = "",
     lifetime: timedelta = timedelta(hours=12),
 ) -> str:
-    """Signs a token for `subject`; raises ValueError if the file holds no Ed25519 private key."""
+    """Signs a token for `subject`; raises ValueError if the file holds no Ed25519 private key.
+
+    `grants` are written as the claim `handrail` has them; None for a token without that claim.
+    """
     now = datetime.now(UTC)
     claims: dict[str, object] = {
         "sub": subject,
@@ -66,6 +70,8 @@ def mint(
         "exp": now + lifetime,
         "jti": secrets.token_hex(16),
     }
+    if grants is not None:
+        claims[GRANTS] = sorted(grants)
     if agent:
         claims["agent"] = agent
     return jwt.encode(claims, _private_key(private), algorithm="EdDSA")

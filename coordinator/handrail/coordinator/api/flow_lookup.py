@@ -1,4 +1,7 @@
-"""Finds a flow by an id alone, and reads it so that the caller's own writes are included."""
+"""Finds a flow by an id alone, and reads it so that the caller's own writes are included.
+
+What the current caller may not read is not found.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from handrail.coordinator.api import authorization
 from handrail.coordinator.api.deadlines import time_left
 from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.bus.api import API_TIMEOUT
@@ -40,39 +44,26 @@ class Finder:
         self._store = store
 
     async def flow(self, flow_id: str) -> Found:
-        """Finds a flow and its newest message; raises FLOW_NOT_FOUND.
+        """Finds a flow and its newest message; raises FLOW_NOT_FOUND, or MISSING_ROLE.
 
         The flow's type is that of its first event; other messages published under its id do not hide it.
         """
-        newest, begun = await asyncio.gather(
-            self._newest(f"flow.*.{flow_id}.>"),
-            self._subjects(f"flow.*.{flow_id}.{Kind.EVENT}.*.{ids.start_id(flow_id)}.>"),
-        )
-        if newest is None:
+        found = await self._flow(flow_id)
+        if found is None:
             raise no_flow(flow_id)
-        found = _found(newest)
-        flow_type = self._begun(begun) or found.flow_type
-        if flow_type == found.flow_type:
-            return found
-        newest = await self._newest(f"flow.{flow_type}.{flow_id}.>")
-        if newest is None:
-            raise no_flow(flow_id)
-        return _found(newest)
+        authorization.require_on(found.flow_type, no_flow(flow_id))
+        return found
 
     async def proposal(self, event_id: str) -> Found:
-        """Finds the flow of the proposal with this id; raises APPROVAL_NOT_FOUND.
+        """Finds the flow of the proposal with this id; raises APPROVAL_NOT_FOUND, or MISSING_ROLE.
 
         A proposal's id is derived from its flow, so a message with this id in another flow can't be read as a proposal.
         """
-        proposals = f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>"
-        newest = await self._newest(proposals)
-        if newest is not None and readable(newest) is not None:
-            return _found(newest)
-        for subject in await self._subjects(proposals) if newest is not None else ():
-            message = await self._newest(subject)
-            if message is not None and readable(message) is not None:
-                return _found(message)
-        raise no_approval(event_id)
+        found = await self._proposal(event_id)
+        if found is None:
+            raise no_approval(event_id)
+        authorization.require_on(found.flow_type, no_approval(event_id))
+        return found
 
     async def history(self, flow_id: str) -> History:
         """Returns the messages of a flow in stream order; raises FLOW_NOT_FOUND."""
@@ -99,6 +90,31 @@ class Finder:
             return await self.load(flow_id)
         history = await self.history(flow_id)
         return await self.fold(flow_id, [recorded for recorded in history if _is_within(recorded, sequence, time)])
+
+    async def _flow(self, flow_id: str) -> Found | None:
+        newest, begun = await asyncio.gather(
+            self._newest(f"flow.*.{flow_id}.>"),
+            self._subjects(f"flow.*.{flow_id}.{Kind.EVENT}.*.{ids.start_id(flow_id)}.>"),
+        )
+        if newest is None:
+            return None
+        found = _found(newest)
+        flow_type = self._begun(begun) or found.flow_type
+        if flow_type == found.flow_type:
+            return found
+        newest = await self._newest(f"flow.{flow_type}.{flow_id}.>")
+        return None if newest is None else _found(newest)
+
+    async def _proposal(self, event_id: str) -> Found | None:
+        proposals = f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>"
+        newest = await self._newest(proposals)
+        if newest is not None and readable(newest) is not None:
+            return _found(newest)
+        for subject in await self._subjects(proposals) if newest is not None else ():
+            message = await self._newest(subject)
+            if message is not None and readable(message) is not None:
+                return _found(message)
+        return None
 
     def _begun(self, subjects: Sequence[str]) -> str:
         """Returns the type of flow that one of these subjects may begin, or an empty string."""

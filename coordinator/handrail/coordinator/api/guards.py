@@ -13,8 +13,9 @@ import grpc.aio
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
-from handrail.coordinator.api.access import ACCESS, require
-from handrail.coordinator.api.auth import set_caller, unauthenticated
+from handrail.coordinator.api import authorization
+from handrail.coordinator.api.access import ACCESS
+from handrail.coordinator.api.claims import unauthenticated
 from handrail.coordinator.api.deadlines import set_deadline
 from handrail.coordinator.api.error_status import to_status
 from handrail.coordinator.api.interceptors import Call, MalformedRequest, Request, malformed
@@ -49,7 +50,7 @@ class ErrorGuard:
 
 
 class AuthGuard:
-    """Requires a bearer token and the method's role; remembers the caller for the handler.
+    """Requires a bearer token and the method's role, before the request is looked at; remembers the caller.
 
     A stream ends when its caller's token expires or is revoked.
     """
@@ -66,8 +67,8 @@ class AuthGuard:
             return
         token = _bearer_token(call)
         verified = await self._verifier.verify(token)
-        require(call.method, verified.caller)
-        set_caller(verified.caller)
+        authorization.set_caller(verified.caller, call.method)
+        authorization.require(request)
         set_token(verified)
         async with while_valid(self._verifier, token, verified) if call.streams else nullcontext():
             yield

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
+from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.reconcile.repeated_calls import caller_request, recorded_before
 from handrail.mesh.bus import Bus
@@ -15,7 +16,7 @@ from handrail.mesh.flow.work import FAILURES, PROGRESS, Moment, Work
 from handrail.mesh.fold import evolve
 from handrail.mesh.streams import outcomes, start_flow
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.flow_store import FlowStore, no_flow
 from handrail.mesh.streams.start_flow import Started
 from handrail.mesh.template import STEP_COMPLETED, StepSpec
 from handrail.mesh.wire import envelope
@@ -42,6 +43,7 @@ class Publishing:
     def __init__(self, bus: Bus, catalog: Catalog, store: FlowStore) -> None:
         self._bus = bus
         self._catalog = catalog
+        self._templates = TemplateFinder(catalog)
         self._store = store
 
     async def start(self, request: StartFlowRequest, caller: Caller) -> Started:
@@ -50,7 +52,7 @@ class Publishing:
         Raises FLOW_TYPE_NOT_FOUND, UNKNOWN_MESSAGE_TYPE, CONTRACT_VIOLATION, and REQUEST_ID_REUSED if the request id
         started the flow with a different request.
         """
-        template = await self._catalog.active(request.flow_type, from_leader=True)
+        template = await self._templates.active(request.flow_type)
         return await start_flow.start(
             self._bus,
             template,
@@ -68,6 +70,7 @@ class Publishing:
         Raises WRONG_AGENT if the agent may not publish it, FLOW_NOT_FOUND, CONTRACT_VIOLATION, DIFFERENT_ANSWER if the
         step run already has another outcome, WRONG_STATUS if the flow would not count it, and REQUEST_ID_REUSED.
         """
+        await self._require_part(request, caller)
         flow = await self._store.load_newest(request.flow_type, request.flow_id)
         asked = caller_request(request, caller)
         earlier = recorded_before(flow, asked, agent=caller.agent)
@@ -86,6 +89,18 @@ class Publishing:
         if isinstance(stored, Recorded):
             return _same(stored, entry) or _refuse(flow, _ANSWERED)
         return Published(entry.event.event_id, stored, entry.address.kind, already_stored=False)
+
+    async def _require_part(self, request: PublishEventRequest, caller: Caller) -> None:
+        """Raises FLOW_NOT_FOUND if the caller may not read the flow type and its agent has no step in it."""
+        if caller.reads(request.flow_type) or self._has_step(request.flow_type, caller.agent):
+            return
+        await self._catalog.refresh_from_leader()
+        if not self._has_step(request.flow_type, caller.agent):
+            raise no_flow(request.flow_type, request.flow_id)
+
+    def _has_step(self, flow_type: str, agent: str) -> bool:
+        versions = self._catalog.versions(flow_type)
+        return any(step.agent == agent for template in versions for step in template.steps.values())
 
 
 _ANSWERED = Void("the step run already has a different answer", ErrorReason.ERROR_REASON_DIFFERENT_ANSWER)

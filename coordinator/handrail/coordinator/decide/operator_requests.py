@@ -50,7 +50,7 @@ def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: 
     ballot = ballot_of(proposal, caller.subject)
     if ballot is not None and (ballot.approve, proposal.digest) == (approve, digest):
         return ballot.sequence
-    refused = judge_vote(proposal, caller.subject, caller.roles, digest)
+    refused = judge_vote(proposal, caller.subject, caller.approver_roles(flow.flow_type), digest)
     if refused is not None:
         raise refusal(refused.reason, flow, refused.text)
     if caller.agent and caller.agent == proposal.recorded.agent:
@@ -184,7 +184,7 @@ def _vote(flow: Flow, proposal: Proposal, *, digest: str, approve: bool, comment
     vote = ApprovalGiven() if approve else ApprovalRefused(proposal=refused)
     vote.proposal_id, vote.digest, vote.comment = event_id, digest, comment
     vote.voter, vote.cause = caller.subject, ApprovalCause.APPROVAL_CAUSE_VOTE
-    vote.roles.extend(sorted(caller.roles))
+    vote.roles.extend(sorted(caller.approver_roles(flow.flow_type)))
     step = proposal.recorded.event.step
     return messages.decision(flow, vote, about=f"{event_id}:{caller.subject}", now=moment(flow), step=step)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from handrail.coordinator.lists.flows import Listed, Listing, chunks
+from handrail.coordinator.lists.flows import Covers, Listed, Listing, chunks, every_type
 from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Divergence
@@ -49,7 +49,14 @@ class DivergenceScanner:
         self._store = store
 
     async def page(
-        self, *, size: int, cursor: int = 0, flow_type: str = "", agent: str = "", since: datetime | None = None
+        self,
+        *,
+        size: int,
+        cursor: int = 0,
+        flow_type: str = "",
+        agent: str = "",
+        since: datetime | None = None,
+        covers: Covers = every_type,
     ) -> Listing[Seen]:
         """Lists divergences by the time their messages were stored, newest first, none older than `since`."""
         rows: list[Listed[Seen]] = []
@@ -57,13 +64,14 @@ class DivergenceScanner:
         examined = 0
         subject_filter = f"flow.{flow_type or '*'}.*.*.{agent or '*'}.>"
         async for some in chunks(stream_walk.newest_first(self._bus, FLOW, [subject_filter], below=cursor), _AT_ONCE):
-            await self._look(some, known)
+            shown = [message for message in some if (address := _address(message)) and covers(address.flow_type)]
+            await self._look(shown, known)
             for message in some:
                 if since is not None and message.time < since:
                     return Listing(tuple(rows), 0)
                 examined += 1
                 address = _address(message)
-                found = None if address is None else known[_key(address)].get(message.sequence)
+                found = None if address is None else known.get(_key(address), {}).get(message.sequence)
                 if address is not None and found is not None:
                     rows.append(Listed(Seen(address.flow_type, address.flow_id, found), message.sequence))
                 if len(rows) == size or examined == EXAMINED:

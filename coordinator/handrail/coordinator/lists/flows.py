@@ -36,6 +36,9 @@ EXAMINED = 1000
 _APPROVAL_REQUESTED = ApprovalRequested.DESCRIPTOR.full_name
 _AT_ONCE = 16
 
+Covers = Callable[[str], bool]
+"""Tells whether items of a flow type belong into a list; the others are left out."""
+
 Item = TypeVar("Item")
 ItemOf = TypeVar("ItemOf", covariant=True)
 
@@ -64,6 +67,11 @@ class Asked:
     proposal: Proposal
 
 
+def every_type(flow_type: str) -> bool:
+    """Covers every flow type."""
+    return True
+
+
 class Scanner:
     """Lists flows, approvals and quarantined messages. Every call also raises what reading the streams raises."""
 
@@ -79,6 +87,7 @@ class Scanner:
         flow_type: str = "",
         status: FlowStatus.ValueType = FlowStatus.FLOW_STATUS_UNSPECIFIED,
         where: Callable[[Flow], bool] = lambda flow: True,
+        covers: Covers = every_type,
     ) -> Listing[Flow | Unreadable]:
         """Lists flows, newest first, filtered by type, status and an optional predicate.
 
@@ -87,7 +96,7 @@ class Scanner:
         await self._store.catalog.refresh()
         rows: list[Listed[Flow | Unreadable]] = []
         examined = 0
-        async for some in chunks(self._starts(flow_type, below=cursor), _AT_ONCE):
+        async for some in chunks(self._starts(flow_type, covers, below=cursor), _AT_ONCE):
             flows = await asyncio.gather(*(self._flow(address, sequence) for address, sequence in some))
             for (_, sequence), flow in zip(some, flows, strict=True):
                 examined += 1
@@ -102,7 +111,13 @@ class Scanner:
         return Listing(tuple(rows), 0)
 
     async def approvals(
-        self, *, size: int, cursor: int = 0, flow_type: str = "", include_closed: bool = False
+        self,
+        *,
+        size: int,
+        cursor: int = 0,
+        flow_type: str = "",
+        include_closed: bool = False,
+        covers: Covers = every_type,
     ) -> Listing[Asked | Unreadable]:
         """Lists proposals that wait for people, by the time of the request, oldest first; with `include_closed` all
         that ever asked.
@@ -112,7 +127,7 @@ class Scanner:
         subject_filter = f"flow.{flow_type or '*'}.*.{Kind.DECISION}.{COORDINATOR}.*.{_APPROVAL_REQUESTED}"
         async for message in stream_walk.oldest_first(self._bus, FLOW, subject_filter, after=cursor):
             examined += 1
-            asked = await self._asked(message)
+            asked = await self._asked(message) if covers(_flow_type_of(message)) else None
             if asked is not None and (
                 isinstance(asked, Unreadable) or include_closed or asked.proposal.state is ProposalState.PENDING
             ):
@@ -121,13 +136,18 @@ class Scanner:
                 return Listing(tuple(rows), message.sequence)
         return Listing(tuple(rows), 0)
 
-    async def quarantined(self, *, size: int, cursor: int = 0, flow_type: str = "") -> Listing[QuarantinedMessage]:
+    async def quarantined(
+        self, *, size: int, cursor: int = 0, flow_type: str = "", covers: Covers = every_type
+    ) -> Listing[QuarantinedMessage]:
         """Lists quarantined messages, oldest first."""
         rows: list[Listed[QuarantinedMessage]] = []
+        examined = 0
         kept = f"quarantine.{flow_type or '*'}.>"
         async for message in stream_walk.oldest_first(self._bus, QUARANTINE, kept, after=cursor):
-            rows.append(Listed(_quarantined(message), message.sequence))
-            if len(rows) == size:
+            examined += 1
+            if covers(_flow_type_of(message)):
+                rows.append(Listed(_quarantined(message), message.sequence))
+            if len(rows) == size or examined == EXAMINED:
                 return Listing(tuple(rows), message.sequence)
         return Listing(tuple(rows), 0)
 
@@ -135,11 +155,7 @@ class Scanner:
         """Returns one quarantined message; raises QUARANTINE_NOT_FOUND."""
         message = await fresh_read.by_sequence(self._bus, QUARANTINE, quarantine_id, subject_filter="quarantine.>")
         if message is None:
-            raise HandrailError(
-                ErrorReason.ERROR_REASON_QUARANTINE_NOT_FOUND,
-                f"there is no quarantined message {quarantine_id}",
-                quarantine_id=str(quarantine_id),
-            )
+            raise not_quarantined(quarantine_id)
         return _quarantined(message)
 
     async def _flow(self, address: Address, at_least: int) -> Flow | Unreadable | None:
@@ -174,13 +190,13 @@ class Scanner:
         first = next((r for r in asked if _proposal_of(r) == proposal_id), None)
         return Asked(flow, proposal) if first is not None and first.sequence == request.sequence else None
 
-    async def _starts(self, flow_type: str, *, below: int) -> AsyncIterator[tuple[Address, int]]:
+    async def _starts(self, flow_type: str, covers: Covers, *, below: int) -> AsyncIterator[tuple[Address, int]]:
         """Yields the first events of flows with their sequences, newest first."""
         filters = sorted(
             {
                 f"flow.{template.name}.*.{Kind.EVENT}.*.*.{message_type}"
                 for template in self._store.catalog.all()
-                if not flow_type or template.name == flow_type
+                if flow_type in ("", template.name) and covers(template.name)
                 for message_type in template.starts_with
             }
         )
@@ -191,6 +207,15 @@ class Scanner:
                 continue
             if address.event_id == ids.start_id(address.flow_id):
                 yield address, message.sequence
+
+
+def not_quarantined(quarantine_id: int) -> HandrailError:
+    """Returns the error for a quarantined message that does not exist."""
+    return HandrailError(
+        ErrorReason.ERROR_REASON_QUARANTINE_NOT_FOUND,
+        f"there is no quarantined message {quarantine_id}",
+        quarantine_id=str(quarantine_id),
+    )
 
 
 def readable(listing: Listing[Flow | Unreadable]) -> Listing[Flow]:
@@ -220,6 +245,11 @@ async def chunks(items: AsyncIterator[Item], size: int) -> AsyncIterator[list[It
             chunk = []
     if chunk:
         yield chunk
+
+
+def _flow_type_of(message: RawMessage) -> str:
+    """Returns the flow type in a subject of the streams FLOW and QUARANTINE."""
+    return message.subject.split(".")[1]
 
 
 def _proposal_of(request: Recorded) -> str:

@@ -76,14 +76,14 @@ class ApprovalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ApproveProposal(self, request, context):
-        """ApproveProposal votes yes. Role: one named by the gate.
+        """ApproveProposal votes yes. Role: approver.<role>, one named by the gate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RejectProposal(self, request, context):
-        """RejectProposal votes no; one no rejects the proposal. Role: one named by the gate.
+        """RejectProposal votes no; one no rejects the proposal. Role: approver.<role>, one named by the gate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,9 @@ class ApprovalServiceStub:
     GetApproval: _grpc.UnaryUnaryMultiCallable[_approval_service_pb2.GetApprovalRequest, _approval_service_pb2.GetApprovalResponse]
     """GetApproval returns one approval, with the proposal and the digest that a vote has to name."""
     ApproveProposal: _grpc.UnaryUnaryMultiCallable[_approval_service_pb2.ApproveProposalRequest, _approval_service_pb2.ApproveProposalResponse]
-    """ApproveProposal votes yes. Role: one named by the gate."""
+    """ApproveProposal votes yes. Role: approver.<role>, one named by the gate."""
     RejectProposal: _grpc.UnaryUnaryMultiCallable[_approval_service_pb2.RejectProposalRequest, _approval_service_pb2.RejectProposalResponse]
-    """RejectProposal votes no; one no rejects the proposal. Role: one named by the gate."""
+    """RejectProposal votes no; one no rejects the proposal. Role: approver.<role>, one named by the gate."""
 
 @_typing.type_check_only
 class ApprovalServiceAsyncStub(ApprovalServiceStub):
@@ -52,9 +52,9 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
     GetApproval: _aio.UnaryUnaryMultiCallable[_approval_service_pb2.GetApprovalRequest, _approval_service_pb2.GetApprovalResponse]  # type: ignore[assignment]
     """GetApproval returns one approval, with the proposal and the digest that a vote has to name."""
     ApproveProposal: _aio.UnaryUnaryMultiCallable[_approval_service_pb2.ApproveProposalRequest, _approval_service_pb2.ApproveProposalResponse]  # type: ignore[assignment]
-    """ApproveProposal votes yes. Role: one named by the gate."""
+    """ApproveProposal votes yes. Role: approver.<role>, one named by the gate."""
     RejectProposal: _aio.UnaryUnaryMultiCallable[_approval_service_pb2.RejectProposalRequest, _approval_service_pb2.RejectProposalResponse]  # type: ignore[assignment]
-    """RejectProposal votes no; one no rejects the proposal. Role: one named by the gate."""
+    """RejectProposal votes no; one no rejects the proposal. Role: approver.<role>, one named by the gate."""
 
 class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
     """ApprovalService lets people answer proposals. The voter is always the verified identity of the caller."""
@@ -81,7 +81,7 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _approval_service_pb2.ApproveProposalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_approval_service_pb2.ApproveProposalResponse, _abc.Awaitable[_approval_service_pb2.ApproveProposalResponse]]:
-        """ApproveProposal votes yes. Role: one named by the gate."""
+        """ApproveProposal votes yes. Role: approver.<role>, one named by the gate."""
 
     @_abc_1.abstractmethod
     def RejectProposal(
@@ -89,6 +89,6 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _approval_service_pb2.RejectProposalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_approval_service_pb2.RejectProposalResponse, _abc.Awaitable[_approval_service_pb2.RejectProposalResponse]]:
-        """RejectProposal votes no; one no rejects the proposal. Role: one named by the gate."""
+        """RejectProposal votes no; one no rejects the proposal. Role: approver.<role>, one named by the gate."""
 
 def add_ApprovalServiceServicer_to_server(servicer: ApprovalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -112,7 +112,7 @@ class FlowServiceServicer:
     """
 
     def StartFlow(self, request, context):
-        """StartFlow publishes the first event of a flow. The same key gives the same flow. Role: operator, or starter.
+        """StartFlow publishes the first event of a flow. The same key gives the same flow. Role: starter, or operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

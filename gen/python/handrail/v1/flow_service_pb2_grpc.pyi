@@ -34,7 +34,7 @@ class FlowServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FlowServiceAsyncStub: ...
     StartFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.StartFlowRequest, _flow_service_pb2.StartFlowResponse]
-    """StartFlow publishes the first event of a flow. The same key gives the same flow. Role: operator, or starter."""
+    """StartFlow publishes the first event of a flow. The same key gives the same flow. Role: starter, or operator."""
     PublishEvent: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.PublishEventRequest, _flow_service_pb2.PublishEventResponse]
     """PublishEvent publishes an outcome for an agent in any language. The token's `agent` claim says who speaks; it may publish
     only what that agent may publish on the bus.
@@ -78,7 +78,7 @@ class FlowServiceAsyncStub(FlowServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.StartFlowRequest, _flow_service_pb2.StartFlowResponse]  # type: ignore[assignment]
-    """StartFlow publishes the first event of a flow. The same key gives the same flow. Role: operator, or starter."""
+    """StartFlow publishes the first event of a flow. The same key gives the same flow. Role: starter, or operator."""
     PublishEvent: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.PublishEventRequest, _flow_service_pb2.PublishEventResponse]  # type: ignore[assignment]
     """PublishEvent publishes an outcome for an agent in any language. The token's `agent` claim says who speaks; it may publish
     only what that agent may publish on the bus.
@@ -125,7 +125,7 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.StartFlowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.StartFlowResponse, _abc.Awaitable[_flow_service_pb2.StartFlowResponse]]:
-        """StartFlow publishes the first event of a flow. The same key gives the same flow. Role: operator, or starter."""
+        """StartFlow publishes the first event of a flow. The same key gives the same flow. Role: starter, or operator."""
 
     @_abc_1.abstractmethod
     def PublishEvent(

@@ -52,14 +52,14 @@ class QuarantineServiceServicer:
     """
 
     def ListQuarantined(self, request, context):
-        """ListQuarantined lists quarantined messages, oldest first. Role: operator, or viewer.
+        """ListQuarantined lists quarantined messages, oldest first. Role: quarantine_reader, or operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetQuarantined(self, request, context):
-        """GetQuarantined returns one message with its bytes. Role: operator, or viewer.
+        """GetQuarantined returns one message with its bytes. Role: quarantine_reader, or operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,9 +34,9 @@ class QuarantineServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QuarantineServiceAsyncStub: ...
     ListQuarantined: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.ListQuarantinedRequest, _quarantine_service_pb2.ListQuarantinedResponse]
-    """ListQuarantined lists quarantined messages, oldest first. Role: operator, or viewer."""
+    """ListQuarantined lists quarantined messages, oldest first. Role: quarantine_reader, or operator."""
     GetQuarantined: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.GetQuarantinedRequest, _quarantine_service_pb2.GetQuarantinedResponse]
-    """GetQuarantined returns one message with its bytes. Role: operator, or viewer."""
+    """GetQuarantined returns one message with its bytes. Role: quarantine_reader, or operator."""
 
 @_typing.type_check_only
 class QuarantineServiceAsyncStub(QuarantineServiceStub):
@@ -44,9 +44,9 @@ class QuarantineServiceAsyncStub(QuarantineServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListQuarantined: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.ListQuarantinedRequest, _quarantine_service_pb2.ListQuarantinedResponse]  # type: ignore[assignment]
-    """ListQuarantined lists quarantined messages, oldest first. Role: operator, or viewer."""
+    """ListQuarantined lists quarantined messages, oldest first. Role: quarantine_reader, or operator."""
     GetQuarantined: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.GetQuarantinedRequest, _quarantine_service_pb2.GetQuarantinedResponse]  # type: ignore[assignment]
-    """GetQuarantined returns one message with its bytes. Role: operator, or viewer."""
+    """GetQuarantined returns one message with its bytes. Role: quarantine_reader, or operator."""
 
 class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
     """QuarantineService shows messages that broke their contract."""
@@ -57,7 +57,7 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_service_pb2.ListQuarantinedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.ListQuarantinedResponse, _abc.Awaitable[_quarantine_service_pb2.ListQuarantinedResponse]]:
-        """ListQuarantined lists quarantined messages, oldest first. Role: operator, or viewer."""
+        """ListQuarantined lists quarantined messages, oldest first. Role: quarantine_reader, or operator."""
 
     @_abc_1.abstractmethod
     def GetQuarantined(
@@ -65,6 +65,6 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_service_pb2.GetQuarantinedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.GetQuarantinedResponse, _abc.Awaitable[_quarantine_service_pb2.GetQuarantinedResponse]]:
-        """GetQuarantined returns one message with its bytes. Role: operator, or viewer."""
+        """GetQuarantined returns one message with its bytes. Role: quarantine_reader, or operator."""
 
 def add_QuarantineServiceServicer_to_server(servicer: QuarantineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -82,7 +82,7 @@ class TemplateServiceServicer:
     """
 
     def CheckTemplate(self, request, context):
-        """CheckTemplate runs the flow type-check and stores nothing.
+        """CheckTemplate runs the flow type-check and stores nothing. Role: template_admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +90,7 @@ class TemplateServiceServicer:
 
     def PutTemplate(self, request, context):
         """PutTemplate checks and stores a version. A version never changes: the same content again is harmless, other content is
-        refused. Role: operator.
+        refused. Role: template_admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +99,7 @@ class TemplateServiceServicer:
     def ActivateTemplate(self, request, context):
         """ActivateTemplate makes new flows begin with a stored version; activating an older version is a rollback. It updates the
         durable consumers before it records the activation. It is refused with WORKERS_DO_NOT_FIT if an agent has live workers but
-        none that fits, unless `force` is set. Role: operator.
+        none that fits, unless `force` is set. Role: template_admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,7 +137,7 @@ class TemplateServiceServicer:
     def ReplayPolicy(self, request, context):
         """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began within a time span. It
         reports which approvals, escalations and endings would differ from those under the flows' own versions. It stores nothing.
-        Each replica runs one replay at a time; the next one waits. Role: operator.
+        Each replica runs one replay at a time; the next one waits. Role: template_admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,15 +34,15 @@ class TemplateServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TemplateServiceAsyncStub: ...
     CheckTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.CheckTemplateRequest, _template_service_pb2.CheckTemplateResponse]
-    """CheckTemplate runs the flow type-check and stores nothing."""
+    """CheckTemplate runs the flow type-check and stores nothing. Role: template_admin."""
     PutTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.PutTemplateRequest, _template_service_pb2.PutTemplateResponse]
     """PutTemplate checks and stores a version. A version never changes: the same content again is harmless, other content is
-    refused. Role: operator.
+    refused. Role: template_admin.
     """
     ActivateTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ActivateTemplateRequest, _template_service_pb2.ActivateTemplateResponse]
     """ActivateTemplate makes new flows begin with a stored version; activating an older version is a rollback. It updates the
     durable consumers before it records the activation. It is refused with WORKERS_DO_NOT_FIT if an agent has live workers but
-    none that fits, unless `force` is set. Role: operator.
+    none that fits, unless `force` is set. Role: template_admin.
     """
     GetTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateRequest, _template_service_pb2.GetTemplateResponse]
     """GetTemplate returns a version, or the active one."""
@@ -57,7 +57,7 @@ class TemplateServiceStub:
     ReplayPolicy: _grpc.UnaryStreamMultiCallable[_template_service_pb2.ReplayPolicyRequest, _template_service_pb2.ReplayPolicyResponse]
     """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began within a time span. It
     reports which approvals, escalations and endings would differ from those under the flows' own versions. It stores nothing.
-    Each replica runs one replay at a time; the next one waits. Role: operator.
+    Each replica runs one replay at a time; the next one waits. Role: template_admin.
     """
 
 @_typing.type_check_only
@@ -66,15 +66,15 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CheckTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.CheckTemplateRequest, _template_service_pb2.CheckTemplateResponse]  # type: ignore[assignment]
-    """CheckTemplate runs the flow type-check and stores nothing."""
+    """CheckTemplate runs the flow type-check and stores nothing. Role: template_admin."""
     PutTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.PutTemplateRequest, _template_service_pb2.PutTemplateResponse]  # type: ignore[assignment]
     """PutTemplate checks and stores a version. A version never changes: the same content again is harmless, other content is
-    refused. Role: operator.
+    refused. Role: template_admin.
     """
     ActivateTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ActivateTemplateRequest, _template_service_pb2.ActivateTemplateResponse]  # type: ignore[assignment]
     """ActivateTemplate makes new flows begin with a stored version; activating an older version is a rollback. It updates the
     durable consumers before it records the activation. It is refused with WORKERS_DO_NOT_FIT if an agent has live workers but
-    none that fits, unless `force` is set. Role: operator.
+    none that fits, unless `force` is set. Role: template_admin.
     """
     GetTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateRequest, _template_service_pb2.GetTemplateResponse]  # type: ignore[assignment]
     """GetTemplate returns a version, or the active one."""
@@ -89,7 +89,7 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     ReplayPolicy: _aio.UnaryStreamMultiCallable[_template_service_pb2.ReplayPolicyRequest, _template_service_pb2.ReplayPolicyResponse]  # type: ignore[assignment]
     """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began within a time span. It
     reports which approvals, escalations and endings would differ from those under the flows' own versions. It stores nothing.
-    Each replica runs one replay at a time; the next one waits. Role: operator.
+    Each replica runs one replay at a time; the next one waits. Role: template_admin.
     """
 
 class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -101,7 +101,7 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _template_service_pb2.CheckTemplateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.CheckTemplateResponse, _abc.Awaitable[_template_service_pb2.CheckTemplateResponse]]:
-        """CheckTemplate runs the flow type-check and stores nothing."""
+        """CheckTemplate runs the flow type-check and stores nothing. Role: template_admin."""
 
     @_abc_1.abstractmethod
     def PutTemplate(
@@ -110,7 +110,7 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.PutTemplateResponse, _abc.Awaitable[_template_service_pb2.PutTemplateResponse]]:
         """PutTemplate checks and stores a version. A version never changes: the same content again is harmless, other content is
-        refused. Role: operator.
+        refused. Role: template_admin.
         """
 
     @_abc_1.abstractmethod
@@ -121,7 +121,7 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_template_service_pb2.ActivateTemplateResponse, _abc.Awaitable[_template_service_pb2.ActivateTemplateResponse]]:
         """ActivateTemplate makes new flows begin with a stored version; activating an older version is a rollback. It updates the
         durable consumers before it records the activation. It is refused with WORKERS_DO_NOT_FIT if an agent has live workers but
-        none that fits, unless `force` is set. Role: operator.
+        none that fits, unless `force` is set. Role: template_admin.
         """
 
     @_abc_1.abstractmethod
@@ -166,7 +166,7 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_template_service_pb2.ReplayPolicyResponse], _abc.AsyncIterator[_template_service_pb2.ReplayPolicyResponse]]:
         """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began within a time span. It
         reports which approvals, escalations and endings would differ from those under the flows' own versions. It stores nothing.
-        Each replica runs one replay at a time; the next one waits. Role: operator.
+        Each replica runs one replay at a time; the next one waits. Role: template_admin.
         """
 
 def add_TemplateServiceServicer_to_server(servicer: TemplateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

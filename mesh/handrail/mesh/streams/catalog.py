@@ -138,12 +138,7 @@ class Catalog:
             await self.refresh_from_leader()
         template = self.get(name, version)
         if template is None:
-            raise self._unusable.get(template_subject(name, version)) or HandrailError(
-                ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
-                f"no template {name} version {version} is stored",
-                template=name,
-                version=str(version),
-            )
+            raise self._unusable.get(template_subject(name, version)) or no_version(name, version)
         return template
 
     async def active(self, name: str, *, from_leader: bool = False) -> Template:
@@ -246,3 +241,13 @@ class Catalog:
     def _take_request(self, request: CallerRequest) -> None:
         if request.id:
             self._requests.setdefault((request.caller, request.id), request)
+
+
+def no_version(name: str, version: int) -> HandrailError:
+    """Returns the error for a version that is not stored."""
+    return HandrailError(
+        ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
+        f"no template {name} version {version} is stored",
+        template=name,
+        version=str(version),
+    )

@@ -64,9 +64,7 @@ class FlowStore:
         after them. Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
         """
         if not history:
-            raise HandrailError(
-                ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, f"there is no {flow_type} flow {flow_id}", flow_id=flow_id
-            )
+            raise no_flow(flow_type, flow_id)
         template = await self.pinned_template(flow_type, history)
         versions = await self.versions_in(flow_type, history)
         return with_malformed(fold(template, history, versions), history)
@@ -217,3 +215,10 @@ class FlowStore:
                 raise BrokerUnavailable(
                     f"{subjects[0]}: no replica has all of the flow's messages; the last one had {page.up_to_sequence}"
                 )
+
+
+def no_flow(flow_type: str, flow_id: str) -> HandrailError:
+    """Returns the error for a flow that does not exist under this type."""
+    return HandrailError(
+        ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, f"there is no {flow_type} flow {flow_id}", flow_id=flow_id
+    )

@@ -11,11 +11,13 @@ import pytest
 
 from handrail.agents import Agent
 from handrail.coordinator.api.audit import RefusalAudit
-from handrail.coordinator.api.auth import set_caller
+from handrail.coordinator.api.authorization import set_caller
+from handrail.coordinator.api.claims import caller_of
 from handrail.coordinator.api.interceptors import Call
 from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.grants import Grant, of_roles
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh import telemetry
 from handrail.mesh.errors import HandrailError
@@ -25,7 +27,9 @@ from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import pack
 from handrail.testing import FlowView, World
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest
+from handrail.v1.decision_pb2 import ApprovalGiven
 from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.event_pb2 import Event
 from handrail.v1.flow_service_pb2 import CancelFlowRequest, PublishEventRequest
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived
 from tests.support.agents import CHAIN, enriched, received, template
@@ -37,7 +41,7 @@ gates:
   - {name: look, on: payments.v1.ChargebackEnriched, approvers: {roles: [finance], quorum: 2}, on_expiry: WAIT}
 """
 )
-FINANCE = frozenset({"finance"})
+FINANCE = of_roles(["finance"])
 
 
 @pytest.fixture
@@ -90,6 +94,17 @@ async def test_p6_votes_that_can_not_count_leave_nothing_in_the_flow(world: Worl
     await world.settle()
     assert await refused(world, flow, Caller("carl", FINANCE)) == "APPROVAL_CLOSED"
     assert await refused(world, flow, Caller("mallory")) == "APPROVAL_CLOSED"
+
+
+async def test_p6_a_vote_counts_by_the_roles_held_on_the_flows_own_type(world: World) -> None:
+    flow = await world.start("refund", received(), requester="olga")
+    elsewhere = Caller("mallory", frozenset({Grant("approver.finance", "loan"), Grant("reader", "refund")}))
+    assert await refused(world, flow, elsewhere) == "MISSING_ROLE"
+    here = {Grant("approver.finance", "refund"), Grant("approver.legal", "*")}
+    others = {Grant("approver.sales", "loan"), Grant("operator", "*")}
+    await vote(world, flow, Caller("anna", frozenset(here | others)))
+    stored = Event.FromString(world.bus.messages[FLOW][-1].body)
+    assert list(ApprovalGiven.FromString(stored.data.value).roles) == ["finance", "legal"]
 
 
 async def test_a_vote_that_its_voter_repeats_is_answered_with_the_vote(world: World) -> None:
@@ -151,8 +166,6 @@ def test_a_call_is_the_same_whatever_its_id_and_however_its_callers_name_is_writ
 
 @pytest.mark.parametrize("name", ["\u0430nna", "agent/x", "Agent/ledger", " agent/x", "\u200b"])
 async def test_p6_a_name_that_is_nobodys_or_kept_for_agents_gets_no_access(name: str) -> None:
-    from handrail.coordinator.api.auth import caller_of
-
     with pytest.raises(HandrailError) as refusal:
         caller_of({"sub": name})
     assert refusal.value.reason in (
@@ -172,7 +185,7 @@ async def test_what_is_refused_is_logged_in_one_line_and_counted(caplog: pytest.
             """Nothing is left to send."""
 
     async def serve(method: str) -> None:
-        set_caller(Caller("mallory"))
+        set_caller(Caller("mallory"), f"/handrail.v1.FlowService/{method}")
         call = Call(f"/handrail.v1.FlowService/{method}", {}, streams=False, context=cast("Any", None))
         async with RefusalAudit().around(CancelFlowRequest(), call):
             raise HandrailError(ErrorReason.ERROR_REASON_MISSING_ROLE, "no\nlonger \x1b[31m")

@@ -16,12 +16,13 @@ from typing import Any, cast
 import pytest
 from google.protobuf.message import Message
 
-from handrail.coordinator.api.auth import set_caller
+from handrail.coordinator.api.authorization import set_caller
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.services.approvals import ApprovalService
 from handrail.coordinator.api.services.flows import FlowService
 from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.grants import of_roles
 from handrail.mesh.bus import Page
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, RunState
@@ -56,7 +57,7 @@ gates:
 )
 ANSWERS: dict[str, Callable[[], Message]] = {"enrich": enriched, "pay": paid, "notify": notified}
 PEOPLE = {
-    name: Caller(name, frozenset(roles))
+    name: Caller(name, of_roles(roles))
     for name, roles in {"olga": ("operator",), "anna": ("finance",), "ben": ("finance",), "vera": ()}.items()
 }
 CALLS = 45
@@ -110,9 +111,9 @@ class Replica:
         """Serve one call as the server does; the answer's bytes."""
 
         async def serve() -> bytes:
-            set_caller(caller)
             method = request.DESCRIPTOR.name.removesuffix("Request")
             service = next(each for each in self._services if hasattr(each, method))
+            set_caller(caller, f"/handrail.v1.{type(service).__name__}/{method}")
             serve: Callable[[Message, None], Awaitable[Message]] = getattr(service, method)
             return (await serve(request, None)).SerializeToString(deterministic=True)
 
@@ -275,7 +276,7 @@ class Callers:
             flow_id=self.flow_id, flow_type="refund", step=step, root=root, run=run, attempt=attempt, output_total=1,
             data=pack(message), undo_of=undo_of,
         )  # fmt: skip
-        return Caller(f"{agent}-robot", agent=agent), request
+        return Caller(f"{agent}-robot", of_roles(()), agent=agent), request
 
 
 def _answer_of(request: Message, answer: bytes) -> Any:

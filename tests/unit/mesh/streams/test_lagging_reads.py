@@ -11,6 +11,7 @@ from google.protobuf.any_pb2 import Any
 from handrail.coordinator.api.publish_event import Published, Publishing
 from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.grants import of_roles
 from handrail.coordinator.lists.flows import Scanner
 from handrail.mesh.errors import HandrailError, WrongSequence
 from handrail.mesh.flow import ProposalState
@@ -117,7 +118,7 @@ async def test_a_vote_is_judged_on_what_the_leader_has(installation: Installatio
     installation.bus.lag(as_of=sequence, reads=READS)
     yes = partial(operator_requests.vote, approval_id=proposed.address.event_id, digest=proposal.digest, approve=True)
     flow = await installation.coordinator.operator_actions.record(
-        "refund", started.flow_id, yes, caller=Caller("anna", frozenset({"finance"}))
+        "refund", started.flow_id, yes, caller=Caller("anna", of_roles(["finance"]))
     )
     assert flow.proposals[proposed.address.event_id].state is ProposalState.RELEASED
 
@@ -133,7 +134,7 @@ async def publish(installation: Installation, flow_id: str) -> Published:
         output_total=1,
         data=pack(flows.enrichment()),
     )
-    return await installation.publishing.publish(request, Caller("ed", agent="enrichment"))
+    return await installation.publishing.publish(request, Caller("ed", of_roles(()), agent="enrichment"))
 
 
 async def test_an_outcome_for_a_flow_that_was_just_begun_is_taken(installation: Installation) -> None:

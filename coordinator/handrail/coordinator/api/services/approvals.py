@@ -6,7 +6,8 @@ from functools import partial
 
 from grpc.aio import ServicerContext
 
-from handrail.coordinator.api.auth import current_caller
+from handrail.coordinator.api import authorization
+from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.flow_lookup import Finder, no_approval
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.rpc_tracing import link_flow
@@ -41,6 +42,7 @@ class ApprovalService(ApprovalServiceServicer):
             include_closed=request.include_closed,
             cursor=sequence_of(request.page_token, *listing),
             size=page_size(request.page_size, _DEFAULT_PAGE),
+            covers=authorization.lists,
         )
         approvals, cursor = page_of(found, _listed)
         return pb.ListApprovalsResponse(approvals=approvals, next_page_token=page_token(cursor, *listing))

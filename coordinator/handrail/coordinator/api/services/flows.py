@@ -10,11 +10,13 @@ from functools import partial
 from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
-from handrail.coordinator.api.auth import current_caller
+from handrail.coordinator.api import authorization
+from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.flow_lookup import Finder, Found
 from handrail.coordinator.api.paging import fitting, page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.rpc_tracing import link_flow, link_flow_id
+from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.api.views import (
     compensation_plan,
     divergence_counts,
@@ -67,6 +69,7 @@ class FlowService(FlowServiceServicer):
     ) -> None:
         self._finder = finder
         self._catalog = catalog
+        self._templates = TemplateFinder(catalog)
         self._scanner = scanner
         self._divergences = divergences
         self._watcher = watcher
@@ -141,6 +144,7 @@ class FlowService(FlowServiceServicer):
             status=request.status,
             cursor=sequence_of(request.page_token, *listing),
             size=page_size(request.page_size, _DEFAULT_FLOWS),
+            covers=authorization.lists,
         )
         flows, cursor = page_of(found, listed_flow)
         return pb.ListFlowsResponse(flows=flows, next_page_token=page_token(cursor, *listing))
@@ -157,6 +161,7 @@ class FlowService(FlowServiceServicer):
             since=since,
             cursor=sequence_of(request.page_token, *listing),
             size=EXAMINED if request.count_only else page_size(request.page_size, _DEFAULT_DIVERGENCES),
+            covers=authorization.lists,
         )
         if request.count_only:
             counts = divergence_counts(_listed(row.item) for row in found.rows)
@@ -208,7 +213,7 @@ class FlowService(FlowServiceServicer):
     async def PlanMigration(self, request: pb.PlanMigrationRequest, context: _Context) -> pb.PlanMigrationResponse:
         """One page of running flows, and whether each can move."""
         listing = ("migration", request.flow_type, request.from_version, request.to_version)
-        target = await self._catalog.template(request.flow_type, request.to_version)
+        target = await self._templates.version(request.flow_type, request.to_version)
 
         def runs_elsewhere(flow: Flow) -> bool:
             version = flow.template.version

@@ -22,7 +22,7 @@ class IdentityService(IdentityServiceServicer):
         answer = pb.WhoAmIResponse(
             subject=caller.subject,
             canonical_subject=canonical(caller.subject),
-            grants=sorted(caller.roles),
+            grants=sorted(map(str, caller.grants)),
             agent=caller.agent,
             issuer=verified.issuer,
             token_id=validity.token_id,

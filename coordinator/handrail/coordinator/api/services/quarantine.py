@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from grpc.aio import ServicerContext
 
+from handrail.coordinator.api import authorization
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
-from handrail.coordinator.lists.flows import Scanner
+from handrail.coordinator.lists.flows import Scanner, not_quarantined
 from handrail.v1 import quarantine_service_pb2 as pb
 from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
 
@@ -30,13 +31,16 @@ class QuarantineService(QuarantineServiceServicer):
             flow_type=request.flow_type,
             cursor=sequence_of(request.page_token, *listing),
             size=min(page_size(request.page_size, _DEFAULT_PAGE), _MAX_PAGE),
+            covers=authorization.lists,
         )
         messages, cursor = page_of(found, _without_body)
         return pb.ListQuarantinedResponse(messages=messages, next_page_token=page_token(cursor, *listing))
 
     async def GetQuarantined(self, request: pb.GetQuarantinedRequest, context: _Context) -> pb.GetQuarantinedResponse:
         """One message with its bytes; QUARANTINE_NOT_FOUND."""
-        return pb.GetQuarantinedResponse(message=await self._scanner.quarantined_message(request.quarantine_id))
+        message = await self._scanner.quarantined_message(request.quarantine_id)
+        authorization.require_on(message.flow_type, not_quarantined(request.quarantine_id))
+        return pb.GetQuarantinedResponse(message=message)
 
 
 def _without_body(message: pb.QuarantinedMessage) -> pb.QuarantinedMessage:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 
 from grpc.aio import ServicerContext
 
 from handrail.analysis.check.typecheck import check
-from handrail.coordinator.api import worker_fitness
-from handrail.coordinator.api.auth import current_caller
+from handrail.coordinator.api import authorization, worker_fitness
+from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.paging import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
+from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.api.views import version_usages
 from handrail.coordinator.lists.flows import Scanner, readable
 from handrail.coordinator.reconcile.diagnosis import ACTIVATION_LEASE
@@ -21,14 +22,13 @@ from handrail.coordinator.replay.replay_job import Replays
 from handrail.mesh import permissions
 from handrail.mesh.bus import Bus
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.errors import HandrailError, TemplateRefused
+from handrail.mesh.errors import TemplateRefused
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DurableState, agent_states, ensure_durables
 from handrail.mesh.template import Template
 from handrail.mesh.template.activations import logged
 from handrail.mesh.wire.envelope import timestamp
 from handrail.v1 import template_service_pb2 as pb
-from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import Severity, StoredTemplate
 from handrail.v1.template_service_pb2_grpc import TemplateServiceServicer
 
@@ -42,6 +42,7 @@ class TemplateService(TemplateServiceServicer):
     def __init__(self, bus: Bus, catalog: Catalog, leases: Leases, scanner: Scanner, replays: Replays) -> None:
         self._bus = bus
         self._catalog = catalog
+        self._templates = TemplateFinder(catalog)
         self._leases = leases
         self._scanner = scanner
         self._replays = replays
@@ -79,7 +80,7 @@ class TemplateService(TemplateServiceServicer):
     ) -> pb.ActivateTemplateResponse:
         """Update the durables, then record the activation; TEMPLATE_NOT_FOUND, FLOW_BUSY during another activation,
         WORKERS_DO_NOT_FIT unless forced."""
-        template = await self._catalog.template(request.name, request.version)
+        template = await self._templates.version(request.name, request.version)
         caller = current_caller()
         asked = caller_request(request, caller)
         await self._catalog.refresh_from_leader()
@@ -104,8 +105,8 @@ class TemplateService(TemplateServiceServicer):
     async def GetTemplate(self, request: pb.GetTemplateRequest, context: _Context) -> pb.GetTemplateResponse:
         """A version, or the active one; TEMPLATE_NOT_FOUND, FLOW_TYPE_NOT_FOUND."""
         await self._catalog.refresh_from_leader()
-        version = request.version or (await self._catalog.active(request.name)).version
-        await self._catalog.template(request.name, version)
+        version = request.version or (await self._templates.active(request.name)).version
+        await self._templates.version(request.name, version)
         active = version == self._catalog.active_version(request.name)
         return pb.GetTemplateResponse(stored=self._catalog.stored(request.name, version), active=active)
 
@@ -114,8 +115,7 @@ class TemplateService(TemplateServiceServicer):
         listing = ("templates", request.name)
         cursor = cursor_of(request.page_token, *listing)
         await self._catalog.refresh_from_leader()
-        wanted = self._catalog.versions(request.name) if request.name else self._catalog.all()
-        rest = [template for template in wanted if _key(template) > cursor]
+        rest = [template for template in self._listed(request.name) if _key(template) > cursor]
         page = fitting(map(self._summary, rest), page_size(request.page_size, _DEFAULT_PAGE))
         last = _key(rest[len(page) - 1]) if len(page) < len(rest) else ""
         return pb.ListTemplatesResponse(templates=page, next_page_token=page_token(last, *listing))
@@ -126,13 +126,7 @@ class TemplateService(TemplateServiceServicer):
         """One page, newest first; TEMPLATE_NOT_FOUND where no version of that name is stored."""
         listing = ("activations", request.name)
         below = sequence_of(request.page_token, *listing)
-        await self._catalog.refresh_from_leader()
-        if not self._catalog.versions(request.name):
-            raise HandrailError(
-                ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
-                f"no template {request.name} is stored; stored are: {', '.join(self._catalog.names()) or 'none'}",
-                template=request.name,
-            )
+        await self._templates.any_version(request.name)
         log = [each for each in logged(self._catalog.activations(request.name)) if not below or each.number < below]
         page = fitting(reversed(log), page_size(request.page_size, _DEFAULT_PAGE))
         last = page[-1].number if len(page) < len(log) else 0
@@ -145,8 +139,8 @@ class TemplateService(TemplateServiceServicer):
         listing = ("usage", request.name)
         cursor = sequence_of(request.page_token, *listing)
         size = page_size(request.page_size, MAX_PAGE_SIZE)
-        found = await self._scanner.flows(flow_type=request.name, cursor=cursor, size=size)
-        templates = self._catalog.versions(request.name) if request.name else self._catalog.all()
+        found = await self._scanner.flows(flow_type=request.name, cursor=cursor, size=size, covers=authorization.lists)
+        templates = self._listed(request.name)
         active = frozenset((name, self._catalog.active_version(name)) for name in self._catalog.names())
         agents = [] if cursor else await agent_states(self._bus, templates)
         flows = (row.item for row in readable(found).rows)
@@ -165,6 +159,10 @@ class TemplateService(TemplateServiceServicer):
             async for response in responses:
                 yield response
 
+    def _listed(self, name: str) -> Sequence[Template]:
+        """Returns the known versions that the caller may read: of this flow type, or all if the name is empty."""
+        return [each for each in self._catalog.all() if name in ("", each.name) and authorization.lists(each.name)]
+
     def _summary(self, template: Template) -> pb.TemplateSummary:
         stored = self._catalog.stored(template.name, template.version) or StoredTemplate()
         return pb.TemplateSummary(
@@ -180,7 +178,8 @@ def _agent_usage(state: DurableState) -> pb.AgentUsage:
     return pb.AgentUsage(
         agent=state.agent,
         durable=state.durable,
-        filter_subjects=sorted(state.filters),
+        # An agent may work for several flow types, and this caller may read only some of them.
+        filter_subjects=sorted(each for each in state.filters if authorization.lists(each.split(".")[1])),
         pending=state.pending,
         ack_pending=state.ack_pending,
         waiting_pulls=state.waiting_pulls,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import jwt
 
-from handrail.coordinator.api.auth import unauthenticated
+from handrail.coordinator.api.claims import unauthenticated
 from handrail.coordinator.api.tokens.keys import ALGORITHMS, MAX_KID
 
 MAX_TOKEN = 16 << 10

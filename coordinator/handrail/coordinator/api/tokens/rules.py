@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from handrail.coordinator.api.auth import AUDIENCE, ISSUER, unauthenticated
+from handrail.coordinator.api.claims import AUDIENCE, ISSUER, unauthenticated
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -86,7 +86,7 @@ def judge(claims: Mapping[str, object], rules: Rules, now: datetime) -> Validity
 
 
 def standard(claims: Mapping[str, object], names: ClaimNames) -> dict[str, object]:
-    """Returns the claims that say who a token is for, under the names that `auth.caller_of` reads."""
+    """Returns the claims that say who a token is for, under the names that `claims.caller_of` reads."""
     found = {
         "sub": _at(claims, names.subject),
         "roles": _at(claims, names.roles),

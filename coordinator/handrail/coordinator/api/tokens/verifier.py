@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jwt
 
-from handrail.coordinator.api.auth import caller_of, unauthenticated
+from handrail.coordinator.api.claims import caller_of, unauthenticated
 from handrail.coordinator.api.tokens.header import Header, read_header
 from handrail.coordinator.api.tokens.key_address import KeysUnavailable
 from handrail.coordinator.api.tokens.keys import Key

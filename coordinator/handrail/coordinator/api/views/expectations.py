@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from handrail.coordinator.api.access import OPERATOR
+from handrail.coordinator.decide.grants import OPERATOR
 from handrail.mesh.flow import Ask, Effect, EffectState, Escalation, Flow, Proposal, ProposalState, RunState, StepRun
 from handrail.mesh.fold import is_final
 from handrail.mesh.wire.envelope import timestamp
