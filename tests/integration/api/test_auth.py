@@ -77,6 +77,7 @@ BAD_CLAIMS: dict[str, dict[str, Any]] = {
     "no grants but null": {"handrail": [None]},
     "an agent that is no name": {"agent": "led.ger"},
     "the coordinator as agent": {"agent": "coordinator"},
+    "a user of the broker's as agent": {"agent": "viewer"},
 }
 
 

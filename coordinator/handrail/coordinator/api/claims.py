@@ -12,6 +12,7 @@ from handrail.coordinator.decide import grants
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import Grant
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions import RESERVED
 from handrail.mesh.wire.identity import canonical, why_ambiguous
 from handrail.mesh.wire.subjects import COORDINATOR, NAME
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -89,6 +90,6 @@ def _texts(value: object, claim: str) -> list[str]:
 
 
 def _agent(agent: object) -> str:
-    if not isinstance(agent, str) or (agent and (not NAME.fullmatch(agent) or agent == COORDINATOR)):
+    if not isinstance(agent, str) or (agent and (not NAME.fullmatch(agent) or agent in RESERVED)):
         raise unauthenticated('the token\'s "agent" is not a valid agent name')
     return agent
