@@ -42,6 +42,11 @@ class Attack:
     module: str
 
     @property
+    def surface(self) -> str:
+        """What it attacks: the name of its module."""
+        return self.module.rpartition(".")[2]
+
+    @property
     def order(self) -> tuple[int, str]:
         """Sorts ids by their number: 9, 10, 10b."""
         digits = "".join(character for character in self.id if character.isdigit())

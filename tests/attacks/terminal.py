@@ -73,6 +73,16 @@ async def evil_subject(target: Installation, token: str) -> str:
     return await until(lambda: told if "quarantined" in (told := target.log("coordinator")[before:]) else "")
 
 
+@attack("65", "a script says yes to what nobody looked at", mutant="p6_a_yes_needs_no_look")
+async def unseen(target: Installation) -> str:
+    """The table of proposals cuts long data, so an id alone is no proof of a look."""
+    async with target.people() as people:
+        approval = await people.approval(await target.flow_from_start(people, LARGE))
+        told = target.handrail("anna", "approval", "approve", approval.approval_id)
+        votes = (await people.flow(approval.flow_id)).approvals[0].votes
+    return refused(f"not without the digest: {told.stderr.strip()}", unless=votes or told.returncode == 0)
+
+
 @attack("48", "ESC and BEL of a subject, raw in the coordinator's log", mutant=GUARD)
 async def log_escapes(target: Installation) -> str:
     told = await evil_subject(target, "\x1b]0;pwn\x07\x1b[31mred\x1b[0m")

@@ -20,7 +20,7 @@ from tests.contract.source import ROOT
 
 PAGES = sorted(
     [
-        *(ROOT / "README.md", ROOT / "examples/node/README.md"),
+        *(ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "examples/node/README.md", ROOT / "tests/attacks/README.md"),
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("agents/demos/*/README.md"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import uuid
@@ -96,6 +97,31 @@ def test_data_comes_from_a_file_or_from_stdin(dev: Dev, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def on_a_terminal(dev: Dev, person: str, *arguments: str, answer: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command whose input is a terminal, at which somebody types this."""
+    master, slave = os.openpty()
+    try:
+        os.write(master, answer.encode())
+        return subprocess.run(
+            [*HANDRAIL, *arguments], env=environment(**dev.env(person)), stdin=slave, capture_output=True, timeout=60
+        )
+    finally:
+        os.close(slave)
+        os.close(master)
+
+
+def test_a_yes_on_a_terminal_is_given_to_what_is_shown_there(dev: Dev) -> None:
+    approval = approval_of(dev, start(dev, 6000))
+    digest = dev.json("anna", "approval", "show", approval)["digest"]
+    for answer, code, said in (("n\n", 1, b"not voted"), ("y\n", 0, f"{approval} is PENDING (anna yes)".encode())):
+        done = on_a_terminal(dev, "anna", "approval", "approve", approval, answer=answer)
+        assert done.returncode == code
+        assert said in done.stdout + done.stderr
+        for shown in ("6000", digest, "Vote yes? [y/N]"):
+            assert shown.encode() in done.stderr
+            assert shown.encode() not in done.stdout
+
+
 def test_two_people_approve_a_large_refund(dev: Dev) -> None:
     flow = start(dev, 5000)
     approval = approval_of(dev, flow)
@@ -109,12 +135,16 @@ def test_two_people_approve_a_large_refund(dev: Dev) -> None:
     assert status(dev, flow) == "WAITING_APPROVAL"
     assert flow in dev.text("vera", "flow", "list", "--status", "waiting_approval")
 
-    first = dev.text("anna", "approval", "approve", approval, "--comment", "fine by me")
+    unseen = dev.run("anna", "approval", "approve", approval)
+    assert (unseen.returncode, unseen.stdout) == (2, "")
+    assert f"handrail approval show {approval}" in unseen.stderr
+    digest = ("--digest", shown["digest"])
+    first = dev.text("anna", "approval", "approve", approval, *digest, "--comment", "fine by me")
     assert first == f"{approval} is PENDING (anna yes)\n"
     wrong = dev.run("ben", "approval", "approve", approval, "--digest", "0" * 64)
     assert wrong.returncode == 1
     assert "(DIGEST_MISMATCH)" in wrong.stderr
-    second = dev.json("ben", "approval", "approve", approval, "--digest", shown["digest"])
+    second = dev.json("ben", "approval", "approve", approval, *digest)
     assert second["status"] == "APPROVAL_STATUS_APPROVED"
     assert "COMPLETED" in dev.text("vera", "flow", "watch", flow)
     late = dev.run("anna", "approval", "reject", approval)

@@ -116,7 +116,8 @@ def test_a_small_refund_is_paid_and_a_large_one_waits_for_two_people(house: Hous
     wait_for(lambda: sorted(house.flows().values()) == ["COMPLETED", "WAITING_APPROVAL"], f"{house.flows()}")
     (approval,) = json.loads(house.operator("approval", "list", "--output", "json"))["approvals"]
     for person in ("anna", "ben"):
-        voted = house.compose.run(person, ["handrail", "approval", "approve", approval["approvalId"]])
+        yes = ["handrail", "approval", "approve", approval["approvalId"], "--digest", approval["digest"]]
+        voted = house.compose.run(person, yes)
         assert voted.returncode == 0, voted.stderr
     wait_for(lambda: set(house.flows().values()) == {"COMPLETED"}, "the large refund to be paid")
     assert (house.compose.volume("ledger") / "ledger.sqlite").exists()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from contextlib import redirect_stdout
 
 from google.protobuf.json_format import MessageToDict
 
 from handrail.cli.arguments import CALLER, add_request_id, add_settings, positive
 from handrail.cli.commands.flow_show import votes
 from handrail.cli.enum_words import approval_status
-from handrail.cli.exit_codes import Exit
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output, time
 from handrail.cli.session import Session, session
 from handrail.mesh.printable import json_text
@@ -38,13 +40,16 @@ def fill(parser: argparse.ArgumentParser) -> None:
     add_settings(show, CALLER)
     show.set_defaults(run=_show)
 
-    for name, text, run in (("approve", "vote yes", _approve), ("reject", "vote no; one no rejects", _reject)):
+    for name, text, default, run in (
+        ("approve", "vote yes", "show the proposal and ask; needs a terminal", _approve),
+        ("reject", "vote no; one no rejects", "its current one", _reject),
+    ):
         vote = verbs.add_parser(name, help=text, allow_abbrev=False)
         vote.add_argument("approval_id", metavar="APPROVAL", help="approval id")
         vote.add_argument(
             "--digest",
             default="",
-            help="vote only if the proposal has this digest [default: its current one]",
+            help=f"vote only if the proposal has this digest, as show prints it [default: {default}]",
         )
         vote.add_argument("--comment", default="", help="a comment for people; it is recorded")
         add_request_id(vote)
@@ -90,7 +95,7 @@ def _show(arguments: argparse.Namespace) -> Exit:
 def _approve(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
         request = pb.ApproveProposalRequest(
-            approval_id=arguments.approval_id, digest=_digest(asked, arguments), comment=arguments.comment
+            approval_id=arguments.approval_id, digest=_seen_digest(asked, arguments), comment=arguments.comment
         )
         _voted(asked.output, asked.client.call(asked.client.approvals.ApproveProposal, request).approval)
     return Exit.OK
@@ -112,6 +117,25 @@ def _get(asked: Session, approval_id: str) -> Approval:
 
 def _digest(asked: Session, arguments: argparse.Namespace) -> str:
     return str(arguments.digest or _get(asked, arguments.approval_id).digest)
+
+
+def _seen_digest(asked: Session, arguments: argparse.Namespace) -> str:
+    """Returns the digest of a proposal that the caller has seen: named with --digest, or shown here and confirmed."""
+    if arguments.digest:
+        return str(arguments.digest)
+    approval = _get(asked, arguments.approval_id)
+    if not sys.stdin.isatty():
+        raise CommandError(
+            f"a yes needs the digest of what you saw: look at it with handrail approval show {approval.approval_id}, "
+            "then repeat this command with --digest",
+            Exit.USAGE,
+        )
+    with redirect_stdout(sys.stderr):  # the standard output is the vote's
+        _print(Output("table"), approval)
+        print("Vote yes? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CommandError("not voted")
+    return approval.digest
 
 
 def _voted(output: Output, approval: Approval) -> None:
