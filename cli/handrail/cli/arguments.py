@@ -33,7 +33,14 @@ COORDINATOR = (
     table.SWEEP_EVERYTHING,
     table.GRACE,
     table.REFLECTION,
+    table.REFLECTION_CONTRACTS,
     table.CHANNELZ,
+    table.MAX_CONNECTIONS,
+    table.MAX_CALLS,
+    table.MAX_CALLS_PER_CALLER,
+    table.MAX_STREAMS,
+    table.MAX_STREAMS_PER_CALLER,
+    table.MESSAGE_TIMEOUT,
     table.LOG_LEVEL,
 )
 AGENT = (table.WORKERS, *table.BROKER, table.LOG_LEVEL)

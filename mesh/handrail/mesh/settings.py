@@ -252,8 +252,44 @@ GRACE = Setting(
     "--grace", "HANDRAIL_GRACE", "10s", "how long work in progress may take after SIGTERM", duration, "DURATION"
 )
 REFLECTION = Setting("--reflection", "HANDRAIL_REFLECTION", "on", "serve gRPC reflection: on or off", switch, "on|off")
+REFLECTION_CONTRACTS = Setting(
+    "--reflection-contracts",
+    "HANDRAIL_REFLECTION_CONTRACTS",
+    "token",
+    "to whom reflection shows the contracts of stored templates: valid tokens, everybody (open) or nobody (off)",
+    one_of("token", "open", "off"),
+    "token|open|off",
+)
 CHANNELZ = Setting(
     "--channelz", "HANDRAIL_CHANNELZ", "on", "serve gRPC channelz to operators: on or off", switch, "on|off"
+)
+MAX_CONNECTIONS = Setting(
+    "--max-connections", "HANDRAIL_MAX_CONNECTIONS", "500", "connections at a time; more are closed", count, "NUMBER"
+)
+MAX_CALLS = Setting(
+    "--max-calls", "HANDRAIL_MAX_CALLS", "1000", "calls in progress at a time, without streams", count, "NUMBER"
+)
+MAX_CALLS_PER_CALLER = Setting(
+    "--max-calls-per-caller", "HANDRAIL_MAX_CALLS_PER_CALLER", "64", "calls in progress of one caller", count, "NUMBER"
+)
+MAX_STREAMS = Setting(
+    "--max-streams", "HANDRAIL_MAX_STREAMS", "500", "streams in progress at a time, such as watches", count, "NUMBER"
+)
+MAX_STREAMS_PER_CALLER = Setting(
+    "--max-streams-per-caller",
+    "HANDRAIL_MAX_STREAMS_PER_CALLER",
+    "32",
+    "streams in progress of one caller",
+    count,
+    "NUMBER",
+)
+MESSAGE_TIMEOUT = Setting(
+    "--message-timeout",
+    "HANDRAIL_MESSAGE_TIMEOUT",
+    "10s",
+    "how long each message of a call may take to arrive",
+    at_least(timedelta(milliseconds=100)),
+    "DURATION",
 )
 
 WORKERS = Setting(

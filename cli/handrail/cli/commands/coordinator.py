@@ -9,6 +9,7 @@ import uvloop
 
 from handrail.cli.arguments import COORDINATOR, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.coordinator.api.budgets import Limit
 from handrail.coordinator.api.server import ServerSettings
 from handrail.coordinator.api.tokens.rules import ClaimNames, Rules
 from handrail.coordinator.api.tokens.settings import TokenSettings
@@ -58,7 +59,12 @@ def coordinator_settings(settings: Settings) -> CoordinatorSettings:
             public_keys=keys,
             tokens=tokens,
             reflection=settings.value(table.REFLECTION),
+            reflected_contracts=settings.value(table.REFLECTION_CONTRACTS),
             channelz=settings.value(table.CHANNELZ),
+            connections=settings.value(table.MAX_CONNECTIONS),
+            calls=Limit(total=settings.value(table.MAX_CALLS), each=settings.value(table.MAX_CALLS_PER_CALLER)),
+            streams=Limit(total=settings.value(table.MAX_STREAMS), each=settings.value(table.MAX_STREAMS_PER_CALLER)),
+            message_timeout=settings.value(table.MESSAGE_TIMEOUT),
             grace=settings.value(table.GRACE),
         ),
         replicas=settings.value(table.REPLICAS),

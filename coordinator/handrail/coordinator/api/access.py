@@ -36,6 +36,8 @@ class Scope(Enum):
 class Access:
     """What a method needs: any of the `roles` on the flow type of its `scope`, or the `agent` claim, or any verified
     token (`anybody`), or nothing (`open`).
+
+    `shows_more`: an open method that shows more to a verified caller.
     """
 
     scope: Scope
@@ -43,6 +45,7 @@ class Access:
     agent: bool = False
     anybody: bool = False
     open: bool = False
+    shows_more: bool = False
 
     def admits(self, caller: Caller) -> bool:
         """Tells whether the caller may call the method for any flow type at all."""
@@ -68,6 +71,7 @@ _START = (STARTER, OPERATOR)
 _QUARANTINE = (QUARANTINE_READER, OPERATOR)
 
 _OPEN = Access(Scope.NOTHING, open=True)
+_OPEN_SHOWS_MORE = Access(Scope.NOTHING, open=True, shows_more=True)
 _READ_FLOW = Access(Scope.FLOW, (READER,))
 _READ_NAMED = Access(Scope.NAMED, (READER,))
 _READ_LISTED = Access(Scope.LISTED, (READER,))
@@ -118,8 +122,8 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
     },
     "handrail.v1.IdentityService": {"WhoAmI": Access(Scope.NOTHING, anybody=True)},
     "grpc.health.v1.Health": {"Check": _OPEN, "List": _OPEN, "Watch": _OPEN},
-    "grpc.reflection.v1.ServerReflection": {"ServerReflectionInfo": _OPEN},
-    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": _OPEN},
+    "grpc.reflection.v1.ServerReflection": {"ServerReflectionInfo": _OPEN_SHOWS_MORE},
+    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": _OPEN_SHOWS_MORE},
     "grpc.channelz.v1.Channelz": {
         "GetTopChannels": _CHANNELZ,
         "GetServers": _CHANNELZ,

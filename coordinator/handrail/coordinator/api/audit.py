@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from handrail.coordinator.api.authorization import caller_if_known
-from handrail.coordinator.api.interceptors import Call, Request
+from handrail.coordinator.api.interceptors import Call
 from handrail.mesh import telemetry
 from handrail.mesh.errors import HandrailError
 from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
@@ -33,7 +33,7 @@ class RefusalAudit:
     """Logs and counts every refused call to an RPC that changes something: the caller, the method and the reason."""
 
     @asynccontextmanager
-    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call) -> AsyncIterator[None]:
         """See `Around`."""
         try:
             yield

@@ -43,17 +43,22 @@ def set_caller(caller: Caller, method: str) -> None:
     _current.set(_Current(method, caller))
 
 
-def require(request: object) -> None:
-    """Raises MISSING_ROLE unless the current caller may call the current method, for one flow type at least.
-
-    A request that brings a template is judged by the template's name.
-    """
+def require() -> None:
+    """Raises MISSING_ROLE unless the current caller may call the current method, for one flow type at least."""
     current = _current.get()
     access = ACCESS.get(current.method)
     if access is None:
         raise _missing(current, "nobody may call it")
     if not access.admits(current.caller):
         raise _missing(current, f"it needs {access.needs()}")
+
+
+def require_given(request: object) -> None:
+    """Raises MISSING_ROLE if the request brings a template of a name that the current caller's role does not cover."""
+    current = _current.get(None)
+    if current is None:
+        return
+    access = ACCESS[current.method]
     name = _given_name(access, request)
     if name and not access.covers(current.caller, name):
         raise _missing(current, f"it needs {access.needs(name)}", name)

@@ -80,6 +80,7 @@ CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
     _R.ERROR_REASON_AMBIGUOUS_NAME: _UNAUTHENTICATED,
     _R.ERROR_REASON_CONSENT_NEEDED: _FAILED_PRECONDITION,
     _R.ERROR_REASON_VERIFICATION_UNAVAILABLE: _UNAVAILABLE,
+    _R.ERROR_REASON_LIMIT_EXCEEDED: _RESOURCE_EXHAUSTED,
 }
 """The gRPC code of each reason."""
 
@@ -90,6 +91,7 @@ _RETRY_AFTER = {
     _R.ERROR_REASON_STREAM_FULL: timedelta(seconds=5),
     _R.ERROR_REASON_DRAINING: timedelta(milliseconds=100),
     _R.ERROR_REASON_VERIFICATION_UNAVAILABLE: timedelta(seconds=5),
+    _R.ERROR_REASON_LIMIT_EXCEEDED: timedelta(seconds=1),
 }
 
 # The kind of resource that was not found, and the metadata field that names it.

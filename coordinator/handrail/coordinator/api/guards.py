@@ -1,4 +1,4 @@
-"""The guards around every RPC, outermost first: errors, authentication, deadline, contract."""
+"""Guards around every RPC, outermost first: errors, authentication, deadline, contract. See also `budget_guard`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from handrail.coordinator.api.access import ACCESS
 from handrail.coordinator.api.claims import unauthenticated
 from handrail.coordinator.api.deadlines import set_deadline
 from handrail.coordinator.api.error_status import to_status
-from handrail.coordinator.api.interceptors import Call, MalformedRequest, Request, malformed
+from handrail.coordinator.api.interceptors import Call, MalformedRequest
 from handrail.coordinator.api.tokens.stream_end import while_valid
 from handrail.coordinator.api.tokens.verifier import TokenVerifier, set_token
 from handrail.mesh.contracts import Contracts, well_known
@@ -34,7 +34,7 @@ class ErrorGuard:
     """Turns errors into rich statuses. Unexpected ones are logged under an incident id; the caller sees only the id."""
 
     @asynccontextmanager
-    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call) -> AsyncIterator[None]:
         """See `Around`."""
         try:
             yield
@@ -52,26 +52,37 @@ class ErrorGuard:
 class AuthGuard:
     """Requires a bearer token and the method's role, before the request is looked at; remembers the caller.
 
-    A stream ends when its caller's token expires or is revoked.
+    An open method needs no token. One that `shows_more` to a verified caller refuses a token that is not valid. A
+    stream ends when its caller's token expires or is revoked.
     """
 
     def __init__(self, verifier: TokenVerifier) -> None:
         self._verifier = verifier
 
     @asynccontextmanager
-    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call) -> AsyncIterator[None]:
         """See `Around`."""
         access = ACCESS.get(call.method)
-        if access is not None and access.open:
+        if access is not None and access.open and not (access.shows_more and call.metadata.get("authorization")):
             yield
             return
         token = _bearer_token(call)
         verified = await self._verifier.verify(token)
         authorization.set_caller(verified.caller, call.method)
-        authorization.require(request)
+        authorization.require()
         set_token(verified)
         async with while_valid(self._verifier, token, verified) if call.streams else nullcontext():
             yield
+
+
+class ScopeGuard:
+    """Requires that the method's role covers the template that a request brings, before anything is validated."""
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        """See `Around`. Behind `Receiving`, which reads the request."""
+        authorization.require_given(call.request)
+        yield
 
 
 class DeadlineGuard:
@@ -87,7 +98,7 @@ class DeadlineGuard:
         self._longer = longer
 
     @asynccontextmanager
-    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call) -> AsyncIterator[None]:
         """See `Around`."""
         if call.streams:
             yield
@@ -117,10 +128,11 @@ class ContractGuard:
         self._contracts = Contracts.from_descriptor_set(b"")
 
     @asynccontextmanager
-    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call) -> AsyncIterator[None]:
         """See `Around`."""
+        request = call.request
         if isinstance(request, MalformedRequest):
-            raise malformed(request)
+            raise request.refusal()
         if isinstance(request, Message):
             broken = (*self._contracts.violations(request), *well_known.violations(request))
             if broken:
@@ -143,5 +155,4 @@ async def _abort(call: Call, error: HandrailError) -> None:
 
 
 def _too_late(call: Call, why: str) -> HandrailError:
-    name = call.method.rpartition("/")[2]
-    return HandrailError(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, f"{name}: {why}", method=call.method)
+    return HandrailError(ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED, f"{call.name}: {why}", method=call.method)

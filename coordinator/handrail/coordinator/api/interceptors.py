@@ -2,12 +2,16 @@
 
 grpc.aio requires an interceptor to unpack a handler and build a new one. That happens once, here: an `Around` is an
 async context manager that is entered before the handler runs and left when it is done.
+
+grpc.aio reads the message of a unary request before it calls any code of ours, and waits for it without a limit. So
+every RPC is served in the shape of a streamed request, which is the same on the wire: guards run as soon as a call's
+headers are there, and `receiving` reads its message afterwards, for a bounded time.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
@@ -19,9 +23,6 @@ from google.protobuf.message import DecodeError
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 
-Request: TypeAlias = object
-"""The request message, or an iterator of them if the RPC streams requests."""
-
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
@@ -29,16 +30,34 @@ Behaviour: TypeAlias = Callable[[Any, Context], Any]
 
 @dataclass(slots=True)
 class Call:
-    """One RPC: its full path, its text metadata, and whether it streams responses.
+    """One RPC: its full path, its text metadata, and whether it streams responses or requests.
 
-    `error` is the error that its caller gets instead of a response, once one is known.
+    `request` is the request message, or an iterator of them if the RPC streams requests; `receiving` sets it. `error`
+    is the error that its caller gets instead of a response, once one is known.
     """
 
     method: str
     metadata: Mapping[str, str]
     streams: bool
     context: Context
+    streams_requests: bool = False
+    request: object = None
     error: HandrailError | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the method: `GetFlow`."""
+        return self.method.rpartition("/")[2]
+
+    @property
+    def host(self) -> str:
+        """The host that the call comes from, without its port: `ipv4:10.0.0.7`."""
+        return self.context.peer().rpartition(":")[0]
+
+    async def receive(self) -> object:
+        """Returns the next message of the request; None at its end."""
+        message: object = await self.context.read()
+        return None if message is grpc.aio.EOF else message  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +67,16 @@ class MalformedRequest:
     size: int
     error: str
 
+    def refusal(self) -> HandrailError:
+        """Returns the error for it."""
+        text = f"the request ({self.size} bytes) can't be parsed as its message type: {self.error}"
+        return HandrailError(ErrorReason.ERROR_REASON_MALFORMED, text)
+
 
 class Around(Protocol):
     """Surrounds every RPC."""
 
-    def around(self, request: Request, call: Call) -> AbstractAsyncContextManager[None]:
+    def around(self, call: Call) -> AbstractAsyncContextManager[None]:
         """Is entered before the handler runs and left when it is done; an error on entry prevents the handler."""
 
 
@@ -78,40 +102,44 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
         shape = (handler.request_streaming, handler.response_streaming)
         name = f"{'stream' if shape[0] else 'unary'}_{'stream' if shape[1] else 'unary'}"
         behaviour: Behaviour = getattr(handler, name)
-        if handler.request_streaming:
-            behaviour = _refusing(behaviour)
-        serve = self._streaming(behaviour, method) if handler.response_streaming else self._unary(behaviour, method)
-        make: Callable[..., Handler] = getattr(grpc, f"{name}_rpc_method_handler")
-        return make(serve, _lenient(handler.request_deserializer), handler.response_serializer)
+        serve = self._streaming if handler.response_streaming else self._unary
+        make: Callable[..., Handler]
+        make = grpc.stream_stream_rpc_method_handler if shape[1] else grpc.stream_unary_rpc_method_handler
+        return make(
+            serve(behaviour, method, streams_requests=handler.request_streaming),
+            _lenient(handler.request_deserializer),
+            handler.response_serializer,
+        )
 
-    def _unary(self, behaviour: Behaviour, method: str) -> Behaviour:
-        async def serve(request: Request, context: Context) -> object:
+    def _unary(self, behaviour: Behaviour, method: str, *, streams_requests: bool) -> Behaviour:
+        async def serve(_: object, context: Context) -> object:
+            call = Call(method, _metadata(context), False, context, streams_requests)
             async with AsyncExitStack() as stack:
-                call = Call(method, _metadata(context), streams=False, context=context)
-                await self._enter(stack, request, call)
-                response: object = await behaviour(request, context)
+                await self._enter(stack, call)
+                response: object = await behaviour(call.request, context)
             return response
 
         return serve
 
-    def _streaming(self, behaviour: Behaviour, method: str) -> Behaviour:
+    def _streaming(self, behaviour: Behaviour, method: str, *, streams_requests: bool) -> Behaviour:
         # A coroutine that writes, not a generator: every `Around` then enters and exits in the RPC's own task.
-        async def serve(request: Request, context: Context) -> None:
+        async def serve(_: object, context: Context) -> None:
+            call = Call(method, _metadata(context), True, context, streams_requests)
             async with AsyncExitStack() as stack:
-                await self._enter(stack, request, Call(method, _metadata(context), streams=True, context=context))
+                await self._enter(stack, call)
                 if not inspect.isasyncgenfunction(behaviour):
-                    await behaviour(request, context)
+                    await behaviour(call.request, context)
                     return
-                answers: AsyncGenerator[object, None] = behaviour(request, context)
+                answers: AsyncGenerator[object, None] = behaviour(call.request, context)
                 async with aclosing(answers):
                     async for response in answers:
                         await context.write(response)
 
         return serve
 
-    async def _enter(self, stack: AsyncExitStack, request: Request, call: Call) -> None:
+    async def _enter(self, stack: AsyncExitStack, call: Call) -> None:
         for around in self._arounds:
-            await stack.enter_async_context(around.around(request, call))
+            await stack.enter_async_context(around.around(call))
 
 
 def _lenient(deserializer: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:
@@ -126,37 +154,6 @@ def _lenient(deserializer: Callable[[bytes], object] | None) -> Callable[[bytes]
             return MalformedRequest(len(data), str(error))
 
     return read
-
-
-def _refusing(behaviour: Behaviour) -> Behaviour:
-    """Wraps a handler of streamed requests: a request that can't be read ends the call."""
-
-    async def readable(requests: AsyncIterator[object]) -> AsyncIterator[object]:
-        async for request in requests:
-            if isinstance(request, MalformedRequest):
-                raise malformed(request)
-            yield request
-
-    if inspect.isasyncgenfunction(behaviour):
-
-        async def answers(requests: AsyncIterator[object], context: Context) -> AsyncGenerator[object, None]:
-            async for answer in behaviour(readable(requests), context):
-                yield answer
-
-        return answers
-
-    async def serve(requests: AsyncIterator[object], context: Context) -> object:
-        return await behaviour(readable(requests), context)
-
-    return serve
-
-
-def malformed(request: MalformedRequest) -> HandrailError:
-    """Returns the error for a request that can't be parsed."""
-    return HandrailError(
-        ErrorReason.ERROR_REASON_MALFORMED,
-        f"the request ({request.size} bytes) can't be parsed as its message type: {request.error}",
-    )
 
 
 def _metadata(context: Context) -> dict[str, str]:

@@ -21,9 +21,14 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from handrail.mesh.contracts import json_names
+from handrail.mesh.errors import HandrailError
+from handrail.v1.error_reason_pb2 import ErrorReason
 
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """The service names under which reflection is served."""
+
+MAX_ANSWER_BYTES = 8 << 20
+"""Bytes that one call may be answered with. The largest of the API's services takes 400,000 with its imports."""
 
 _Request = reflection_pb2.ServerReflectionRequest
 _Response = reflection_pb2.ServerReflectionResponse
@@ -36,32 +41,34 @@ class Files:
 
     def __init__(self, protos: Iterable[FileDescriptorProto]) -> None:
         self._files: dict[str, FileDescriptorProto] = {}
+        self._serialized: dict[str, bytes] = {}
         self._symbols: dict[str, str] = {}
         self._extensions: dict[tuple[str, int], str] = {}
         for proto in protos:
             json_names.fill_in(proto.message_type)
             self._files[proto.name] = proto
+            self._serialized[proto.name] = proto.SerializeToString()
             self._symbols.update(dict.fromkeys(_symbols(proto), proto.name))
             for extension in proto.extension:
                 self._extensions[extension.extendee.lstrip("."), extension.number] = proto.name
 
-    def by_name(self, name: str) -> list[FileDescriptorProto]:
-        """Returns a file with all its imports, the file first; empty if no file has this name."""
-        found: dict[str, FileDescriptorProto] = {}
+    def by_name(self, name: str) -> list[bytes]:
+        """Returns a file with all its imports, serialized, the file first; empty if no file has this name."""
+        found: dict[str, bytes] = {}
         waiting = [name]
         while waiting:
             wanted = waiting.pop(0)
             proto = self._files.get(wanted)
             if proto is not None and wanted not in found:
-                found[wanted] = proto
+                found[wanted] = self._serialized[wanted]
                 waiting += proto.dependency
-        return list(found.values()) if name in found else []
+        return list(found.values())
 
-    def by_symbol(self, symbol: str) -> list[FileDescriptorProto]:
+    def by_symbol(self, symbol: str) -> list[bytes]:
         """Returns the file that defines a symbol, with all its imports."""
         return self.by_name(self._symbols.get(symbol, ""))
 
-    def by_extension(self, extendee: str, number: int) -> list[FileDescriptorProto]:
+    def by_extension(self, extendee: str, number: int) -> list[bytes]:
         """Returns the file that extends a message with this field number, with all its imports."""
         return self.by_name(self._extensions.get((extendee, number), ""))
 
@@ -104,9 +111,15 @@ class Reflection:
     async def answer_all(
         self, requests: AsyncIterable[_Request], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[_Response]:
-        """Serves the only RPC: a stream of requests, one response each."""
+        """Serves the only RPC: a stream of requests, one response each. Raises LIMIT_EXCEEDED."""
+        left = MAX_ANSWER_BYTES
         async for request in requests:
-            yield self.answer(request)
+            response = self.answer(request)
+            left -= response.ByteSize()
+            if left < 0:
+                text = f"a call of reflection is answered with at most {MAX_ANSWER_BYTES} bytes: open another one"
+                raise HandrailError(ErrorReason.ERROR_REASON_LIMIT_EXCEEDED, text)
+            yield response
 
     def answer(self, request: _Request) -> _Response:
         """Answers one request."""
@@ -132,13 +145,12 @@ class Reflection:
                 response.error_response.error_message = "the request is empty"
         return response
 
-    def _find(self, response: _Response, search: Callable[[Files], list[FileDescriptorProto]]) -> None:
+    def _find(self, response: _Response, search: Callable[[Files], list[bytes]]) -> None:
         # Each response uses one set only: two versions of a contract may define the same file differently.
         for known in self._known():
             found = search(known)
             if found:
-                serialized = [proto.SerializeToString() for proto in found]
-                response.file_descriptor_response.file_descriptor_proto.extend(serialized)
+                response.file_descriptor_response.file_descriptor_proto.extend(found)
                 return
         response.error_response.error_code = _NOT_FOUND
         response.error_response.error_message = "neither the API nor a stored template defines it"

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import grpc.aio
 
 from handrail.coordinator.api.error_status import CODES
-from handrail.coordinator.api.interceptors import Call, Request
+from handrail.coordinator.api.interceptors import Call
 from handrail.mesh import telemetry
 from handrail.mesh.flow import Flow
 from handrail.mesh.telemetry import NO_SPAN, Span
@@ -44,7 +44,7 @@ class Tracing:
     """Gives every call a span."""
 
     @asynccontextmanager
-    async def around(self, request: Request, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call) -> AsyncIterator[None]:
         """See `Around`."""
         aborted: grpc.aio.AbortError | None = None
         with telemetry.rpc_span(call.method.lstrip("/"), call.metadata) as span:

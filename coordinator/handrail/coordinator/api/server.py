@@ -14,11 +14,15 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from handrail.coordinator.api import reflection
 from handrail.coordinator.api.audit import RefusalAudit
+from handrail.coordinator.api.authorization import caller_if_known
+from handrail.coordinator.api.budget_guard import CALLS, STREAMS, BudgetGuard
+from handrail.coordinator.api.budgets import Limit
 from handrail.coordinator.api.flow_lookup import Finder
-from handrail.coordinator.api.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard
+from handrail.coordinator.api.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard, ScopeGuard
 from handrail.coordinator.api.health_service import HealthService
 from handrail.coordinator.api.interceptors import Around, Interceptors
 from handrail.coordinator.api.publish_event import Publishing
+from handrail.coordinator.api.receiving import PATIENCE, Receiving
 from handrail.coordinator.api.reflection import Reflection
 from handrail.coordinator.api.rpc_tracing import Tracing
 from handrail.coordinator.api.services.approvals import ApprovalService
@@ -72,6 +76,9 @@ _LONGER = {
     "/handrail.v1.TemplateService/GetTemplateUsage": timedelta(seconds=30),
 }
 
+_SPARE_STREAMS = 32
+"""Streams of a connection beyond what its caller may have in progress: for health and reflection, and to be refused."""
+
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
@@ -81,7 +88,10 @@ class ServerSettings:
     """Where the server listens and what it allows.
 
     `address` is host and port; port 0 picks a free one. `public_keys` are PEM files with keys that may sign bearer
-    tokens; `tokens` says what else makes a token valid. `grace` is how long calls in progress may take at shutdown.
+    tokens; `tokens` says what else makes a token valid. `reflected_contracts` says who sees the contracts of stored
+    templates by reflection: `token` (who has a valid one), `open` (everybody) or `off` (nobody). `connections`, `calls`
+    and `streams` bound what is in progress, and `message_timeout` how long each message of a call may take. `grace` is
+    how long calls in progress may take at shutdown.
     """
 
     address: str
@@ -91,7 +101,11 @@ class ServerSettings:
     channelz: bool = True
     default_deadline: timedelta = timedelta(seconds=5)
     shortest_deadline: timedelta = timedelta(milliseconds=5)
-    max_concurrent_calls: int = 1000
+    reflected_contracts: str = "token"
+    connections: int = 500
+    calls: Limit = CALLS
+    streams: Limit = STREAMS
+    message_timeout: timedelta = PATIENCE
     grace: timedelta = timedelta(seconds=10)
 
 
@@ -108,14 +122,14 @@ class Server:
             ErrorGuard(),
             RefusalAudit(),
             AuthGuard(self._verifier),
+            BudgetGuard(calls=settings.calls, streams=settings.streams),
+            Receiving(patience=settings.message_timeout),
+            ScopeGuard(),
             DeadlineGuard(default=settings.default_deadline, floor=settings.shortest_deadline, longer=_LONGER),
             ContractGuard(),
         ]
-        self._server = grpc.aio.server(
-            interceptors=[Interceptors(arounds)],
-            options=_options(),
-            maximum_concurrent_rpcs=settings.max_concurrent_calls,
-        )
+        # No `maximum_concurrent_rpcs`: it counts health checks among all other calls, and strangers among callers.
+        self._server = grpc.aio.server(interceptors=[Interceptors(arounds)], options=_options(settings))
         self._add_services(replica)
         self._add_tools(replica.catalog)
 
@@ -138,11 +152,11 @@ class Server:
 
     async def tell(self, findings: Findings) -> None:
         """Reports which parts are broken; see `diagnosis`."""
-        await self._health.tell(findings)
+        self._health.tell(findings)
 
     async def drain(self) -> None:
         """Shuts down: health flips, watches end, calls in progress get the grace period, new calls are refused."""
-        await self._health.enter_graceful_shutdown()
+        self._health.shut_down()
         self._drain.begin()
         await self._server.stop(self._settings.grace.total_seconds())
 
@@ -176,12 +190,19 @@ class Server:
             channelz.add_channelz_servicer(self._server)  # type: ignore[arg-type]
         if self._settings.reflection:
             served += reflection.SERVICES
-            handlers = Reflection(served, lambda: _stored_contracts(catalog)).handlers()
+            mode = self._settings.reflected_contracts
+            handlers = Reflection(served, lambda: _stored_contracts(catalog, mode)).handlers()
             self._server.add_generic_rpc_handlers(handlers)
 
 
-def _options() -> Sequence[tuple[str, int]]:
+def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
     return (
+        ("grpc.max_allowed_incoming_connections", settings.connections),
+        # Per connection; more than one caller may have in progress, so that a caller is told which limit it is at.
+        ("grpc.max_concurrent_streams", settings.calls.each + settings.streams.each + _SPARE_STREAMS),
+        # The handshakes of TLS and HTTP/2 together.
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_connection_idle_ms", 300_000),
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
         # Without this, a second server on the same port would start and receive half of the calls.
         ("grpc.so_reuseport", 0),
@@ -195,10 +216,15 @@ def _options() -> Sequence[tuple[str, int]]:
     )
 
 
-def _stored_contracts(catalog: Catalog) -> list[bytes]:
-    """Returns the contracts of the stored templates: active versions first, then the newest."""
+def _stored_contracts(catalog: Catalog, mode: str) -> list[bytes]:
+    """Returns the contracts of the stored templates that the caller may see: active versions first, then the newest."""
+    caller = caller_if_known()
     templates = sorted(
-        catalog.all(),
+        (
+            template
+            for template in catalog.all()
+            if mode == "open" or (mode == "token" and caller is not None and caller.reads(template.name))
+        ),
         key=lambda template: (template.version == catalog.active_version(template.name), template.version),
         reverse=True,
     )

@@ -116,6 +116,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A step would run a second time although its effect stands; the request has to name it."""
     ERROR_REASON_WORKERS_DO_NOT_FIT: _ErrorReason.ValueType  # 46
     """An agent has live workers but none that fits the version to activate."""
+    ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 47
+    """A limit of the server is reached: calls in progress, or how much one call may take. The text says which."""
     ERROR_REASON_VERIFICATION_UNAVAILABLE: _ErrorReason.ValueType  # 48
     """Tokens can't be verified for now: the keys or the list of revoked tokens can't be read."""
 
@@ -223,6 +225,8 @@ ERROR_REASON_CONSENT_NEEDED: ErrorReason.ValueType  # 45
 """A step would run a second time although its effect stands; the request has to name it."""
 ERROR_REASON_WORKERS_DO_NOT_FIT: ErrorReason.ValueType  # 46
 """An agent has live workers but none that fits the version to activate."""
+ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 47
+"""A limit of the server is reached: calls in progress, or how much one call may take. The text says which."""
 ERROR_REASON_VERIFICATION_UNAVAILABLE: ErrorReason.ValueType  # 48
 """Tokens can't be verified for now: the keys or the list of revoked tokens can't be read."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -30,7 +30,7 @@ from handrail.v1.approval_service_pb2 import ApproveProposalRequest
 from handrail.v1.decision_pb2 import ApprovalGiven
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import Event
-from handrail.v1.flow_service_pb2 import CancelFlowRequest, PublishEventRequest
+from handrail.v1.flow_service_pb2 import PublishEventRequest
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived
 from tests.support.agents import CHAIN, enriched, received, template
 
@@ -187,7 +187,7 @@ async def test_what_is_refused_is_logged_in_one_line_and_counted(caplog: pytest.
     async def serve(method: str) -> None:
         set_caller(Caller("mallory"), f"/handrail.v1.FlowService/{method}")
         call = Call(f"/handrail.v1.FlowService/{method}", {}, streams=False, context=cast("Any", None))
-        async with RefusalAudit().around(CancelFlowRequest(), call):
+        async with RefusalAudit().around(call):
             raise HandrailError(ErrorReason.ERROR_REASON_MISSING_ROLE, "no\nlonger \x1b[31m")
 
     telemetry.use_counters(Counting())
