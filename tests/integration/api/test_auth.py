@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from handrail.coordinator.api.dev_tokens import ensure_keys, mint
 from handrail.v1.flow_service_pb2 import ListFlowsRequest, ListFlowsResponse
+from handrail.v1.identity_service_pb2 import WhoAmIRequest, WhoAmIResponse
 from handrail.v1.quarantine_service_pb2 import ListQuarantinedRequest, ListQuarantinedResponse
 from tests.support.api import Api, bearer, refused, running_api
 
@@ -36,6 +37,33 @@ def signed(api: Api, **changes: Any) -> str:
 async def test_a_valid_token_is_let_in(api: Api) -> None:
     answer = await api.call(LIST, ListFlowsRequest(), ListFlowsResponse, metadata=bearer(signed(api)))
     assert answer == ListFlowsResponse()
+
+
+async def who_am_i(api: Api, token: str) -> WhoAmIResponse:
+    answer: WhoAmIResponse = await api.call(
+        "IdentityService/WhoAmI", WhoAmIRequest(), WhoAmIResponse, metadata=bearer(token)
+    )
+    return answer
+
+
+async def test_a_caller_is_told_what_its_token_proves(api: Api) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    token = signed(
+        api, sub="Olga", roles=None, handrail=["reader@loan", "operator@refund"], jti="7", iat=now, agent="ledger"
+    )
+    answer = await who_am_i(api, token)
+    assert (answer.subject, answer.canonical_subject) == ("Olga", "olga")
+    assert list(answer.grants) == ["operator@refund", "reader@loan"]
+    assert (answer.agent, answer.issuer, answer.token_id) == ("ledger", "handrail", "7")
+    assert answer.issue_time.ToDatetime(UTC) == now
+    assert timedelta(minutes=59) < answer.expire_time.ToDatetime(UTC) - now <= timedelta(hours=1, seconds=1)
+
+
+async def test_a_caller_without_any_grant_is_told_so_and_nobody_is_told_without_a_token(api: Api) -> None:
+    answer = await who_am_i(api, signed(api, roles=None, handrail=[]))
+    assert (answer.subject, list(answer.grants), answer.HasField("issue_time")) == ("olga", [], False)
+    refusal = await refused(api.call("IdentityService/WhoAmI", WhoAmIRequest(), WhoAmIResponse))
+    assert refusal.reason == "UNAUTHENTICATED"
 
 
 async def test_without_a_token_nobody_is_let_in(api: Api) -> None:
