@@ -37,6 +37,7 @@ CALLS: dict[str, Callable[[list[str]], str]] = {
     "divergence_id": lambda f: ids.divergence_id(f[1], f[2], f[3]),
     "decision_id": lambda f: ids.decision_id(f[1], f[2], f[3], int(f[4])),
     "requested_id": lambda f: ids.requested_id(f[1], f[2], f[3], int(f[4])),
+    "delegation_id": lambda f: ids.delegation_id(f[1], f[2]),
     "escalation_id": lambda f: ids.escalation_id(f[1], f[2], f[3]),
     "join_root": lambda f: ids.join_root(f[1:]),
     "idempotency_key": lambda f: ids.idempotency_key(f[1], f[2], f[3], int(f[4])),

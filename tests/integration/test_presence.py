@@ -14,7 +14,7 @@ import pytest
 from handrail.agents import Agent
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import of_roles
-from handrail.coordinator.decide.operator_requests import vote
+from handrail.coordinator.decide.votes import vote
 from handrail.coordinator.reconcile.presence import Presence
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import BusSettings, NatsBus, RawMessage

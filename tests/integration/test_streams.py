@@ -9,6 +9,7 @@ from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import (
     ABSENCE,
+    DELEGATION,
     FLOW,
     KEY,
     LEASES,
@@ -23,7 +24,7 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer
 
-STREAMS = {FLOW, TIMER, TEMPLATE, QUARANTINE, KEY, ABSENCE, LEASES, WORKER}
+STREAMS = {FLOW, TIMER, TEMPLATE, QUARANTINE, KEY, ABSENCE, DELEGATION, LEASES, WORKER}
 
 
 @pytest.fixture

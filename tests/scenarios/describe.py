@@ -136,12 +136,21 @@ def _requested(flow: Flow, recorded: Recorded) -> str:
 
 def _given(flow: Flow, recorded: Recorded) -> str:
     vote = pb.ApprovalGiven.FromString(recorded.event.data.value)
-    return f"{vote.voter or 'coordinator'} agrees to {_proposal(flow, vote.proposal_id)}{_comment(vote.comment)}"
+    return f"{_voter(vote)} agrees to {_proposal(flow, vote.proposal_id)}{_comment(vote.comment)}"
 
 
 def _refused(flow: Flow, recorded: Recorded) -> str:
     vote = pb.ApprovalRefused.FromString(recorded.event.data.value)
-    return f"{vote.voter or 'coordinator'} refuses {_proposal(flow, vote.proposal_id)}{_comment(vote.comment)}"
+    return f"{_voter(vote)} refuses {_proposal(flow, vote.proposal_id)}{_comment(vote.comment)}"
+
+
+def _voter(vote: pb.ApprovalGiven | pb.ApprovalRefused) -> str:
+    return f"{vote.voter or 'coordinator'}{f' on behalf of {vote.on_behalf_of}' if vote.on_behalf_of else ''}"
+
+
+def _reassigned(flow: Flow, recorded: Recorded) -> str:
+    message = pb.ApprovalReassigned.FromString(recorded.event.data.value)
+    return f"{message.by} lets {', '.join(message.roles)} vote on {_proposal(flow, message.proposal_id)}"
 
 
 def _comment(text: str) -> str:
@@ -245,6 +254,7 @@ _DECISIONS: dict[str, Callable[[Flow, Recorded], str]] = {
     "ApprovalRequested": _requested,
     "ApprovalGiven": _given,
     "ApprovalRefused": _refused,
+    "ApprovalReassigned": _reassigned,
     "StepTimedOut": _timed_out,
     "StepQueued": _queued,
     "TimeCredited": _credited,

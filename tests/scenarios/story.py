@@ -18,6 +18,7 @@ several effects, the one that message 7 reported.
     fail STEP TEXT [final] [unknown]         not-started STEP [attempt=N]    progress STEP [times=N]
     undone TYPE [MESSAGE] [as=AGENT] [for=N] undo-fails TYPE TEXT [final] [for=N]
     approve PERSON ROLE… [digest=TEXT]       reject PERSON ROLE… [digest=TEXT]
+    approve PERSON ROLE… on-behalf-of=PERSON reassign PERSON ROLE…
     compensate PERSON [to=STEP]              cancel PERSON [keep]
     retry PERSON STEP                        resolve PERSON CAUSE CHOICE
     wait 5m                                  coordinator off|on
@@ -46,7 +47,21 @@ from tests.scenarios.describe import line, short, standing
 from tests.support import orders
 from tests.support.simulation import Simulation
 
-_OPTIONS = {"as", "output", "run", "kind", "version", "for", "by", "agent", "digest", "times", "to", "attempt"}
+_OPTIONS = {
+    "as",
+    "output",
+    "run",
+    "kind",
+    "version",
+    "for",
+    "by",
+    "agent",
+    "digest",
+    "on-behalf-of",
+    "times",
+    "to",
+    "attempt",
+}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -67,6 +82,7 @@ class Story:
             "undo-fails": self._undo_fails,
             "approve": lambda words: self._vote(words, approve=True),
             "reject": lambda words: self._vote(words, approve=False),
+            "reassign": lambda words: self._say(self._now.reassign(self._proposal(), words.plain[0], words.plain[1:])),
             "compensate": self._compensate,
             "cancel": self._cancel,
             "retry": lambda words: self._say(self._now.reopen(self._run(words, at=1), words.plain[0])),
@@ -161,7 +177,9 @@ class Story:
     def _vote(self, words: _Words, *, approve: bool) -> None:
         voter, *roles = words.plain
         digest = words.named.get("digest", "")
-        self._say(self._now.vote(self._proposal(), voter, roles, approve=approve, digest=digest))
+        behalf = words.named.get("on-behalf-of", "")
+        vote = self._now.vote(self._proposal(), voter, roles, approve=approve, digest=digest, on_behalf_of=behalf)
+        self._say(vote)
 
     def _compensate(self, words: _Words) -> None:
         to_step = words.named.get("to", "")

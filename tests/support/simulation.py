@@ -27,6 +27,7 @@ from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind
 from handrail.v1.decision_pb2 import (
     ApprovalCause,
     ApprovalGiven,
+    ApprovalReassigned,
     ApprovalRefused,
     Choice,
     FlowMigrated,
@@ -231,14 +232,33 @@ class Simulation:
     # People.
 
     def vote(
-        self, proposal: Proposal, voter: str, roles: Iterable[str], *, approve: bool = True, digest: str = ""
+        self,
+        proposal: Proposal,
+        voter: str,
+        roles: Iterable[str],
+        *,
+        approve: bool = True,
+        digest: str = "",
+        on_behalf_of: str = "",
     ) -> Entry:
         """A person's vote."""
         vote = ApprovalGiven() if approve else ApprovalRefused(proposal=proposal.recorded.event.data)
         vote.proposal_id, vote.digest = proposal.recorded.event_id, digest or proposal.digest
         vote.voter, vote.cause = voter, ApprovalCause.APPROVAL_CAUSE_VOTE
         vote.roles.extend(roles)
+        vote.on_behalf_of = on_behalf_of
         return messages.decision(self.flow, vote, about=f"{vote.proposal_id}:{voter}", now=self.now)
+
+    def reassign(self, proposal: Proposal, by: str, roles: Iterable[str], *, gate: str = "", digest: str = "") -> Entry:
+        """A person lets other roles vote at a gate, the first one that asks if none is named."""
+        message = ApprovalReassigned(
+            proposal_id=proposal.recorded.event_id,
+            digest=digest or proposal.digest,
+            gate=gate or proposal.asks[0].gate.name,
+            roles=roles,
+            by=by,
+        )
+        return messages.decision(self.flow, message, about=f"{message.proposal_id}:{by}", now=self.now)
 
     def halt(
         self, mode: HaltMode.ValueType, by: str, reason: str, *, to_step: str = "", keep_effects: bool = False

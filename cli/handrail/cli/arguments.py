@@ -112,14 +112,22 @@ def moment(text: str) -> datetime:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+def days(text: str) -> timedelta:
+    """Parses a duration that may be counted in days, for argparse."""
+    found = re.fullmatch(r"([0-9]{1,6})d", text)
+    try:
+        return timedelta(days=int(found[1])) if found else duration(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a duration such as 30m, 24h or 7d') from None
+
+
 def since(text: str) -> datetime:
     """Parses a time, or how long ago it was, for argparse."""
     try:
-        days = re.fullmatch(r"([0-9]{1,6})d", text)
-        return datetime.now(UTC) - (timedelta(days=int(days[1])) if days else duration(text))
+        return datetime.now(UTC) - days(text)
     except OverflowError:
         raise argparse.ArgumentTypeError(f'"{text}" is before the first date that can be represented') from None
-    except ValueError:
+    except argparse.ArgumentTypeError:
         pass
     try:
         return moment(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.decision_pb2 import Choice, EscalationCause, FlowStatus, HaltMode
+from handrail.v1.delegation_service_pb2 import DelegationStatus, ListedDelegation
 from handrail.v1.event_pb2 import Kind
 from handrail.v1.failure_pb2 import DivergenceKind
 
@@ -42,6 +43,11 @@ def effect_status(effect: pb.FlowEffect) -> str:
 def approval_status(approval: pb.Approval) -> str:
     """Returns PENDING, APPROVED, …"""
     return word(pb.ApprovalStatus.Name(approval.status), "APPROVAL_STATUS_")
+
+
+def delegation_status(listed: ListedDelegation) -> str:
+    """Returns ACTIVE, EXPIRED, …"""
+    return word(DelegationStatus.Name(listed.status), "DELEGATION_STATUS_")
 
 
 def cause(escalation: pb.OpenEscalation) -> str:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "agent": "run an agent",
     "flow": "start flows, inspect them, intervene",
     "approval": "list and answer pending approvals",
+    "delegation": "pass a role on to another person for a time",
     "template": "check, store and activate flow templates",
     "contracts": "check contracts, and show whom a change affects",
     "quarantine": "inspect messages that broke their contract (the dead-letter queue)",

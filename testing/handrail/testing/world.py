@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from handrail.agents import Agent, DeclarationError
 from handrail.agents.threads import Threads
-from handrail.coordinator.decide import operator_requests
+from handrail.coordinator.decide import operator_requests, votes
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import of_roles
 from handrail.coordinator.reconcile.repeated_calls import caller_request
@@ -212,7 +212,7 @@ class World:
         if len(waiting) != 1:
             raise ValueError(f"flow {flow.flow_id} has {len(waiting)} waiting approvals, not one")
         judge = partial(
-            operator_requests.vote,
+            votes.vote,
             approval_id=waiting[0].recorded.event_id,
             digest=waiting[0].digest,
             approve=approve,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -24,9 +25,10 @@ from grpc_status import rpc_status
 from handrail.coordinator.api.access import ACCESS, Access, Scope
 from handrail.coordinator.decide.grants import ANY_APPROVER, APPROVER, READER, ROLES
 from handrail.mesh.bus import NatsBus
-from handrail.mesh.wire.envelope import pack
+from handrail.mesh.wire.envelope import pack, timestamp
 from handrail.mesh.wire.subjects import Kind, quarantine_subject
 from handrail.v1 import approval_service_pb2 as approvals
+from handrail.v1 import delegation_service_pb2 as delegations
 from handrail.v1 import flow_service_pb2 as flow_pb
 from handrail.v1 import identity_service_pb2 as identity
 from handrail.v1 import quarantine_service_pb2 as quarantine_pb
@@ -42,7 +44,17 @@ OURS, THEIRS = "refund", "audit"
 
 SERVICES = [
     service
-    for module in (approvals, flow_pb, identity, quarantine_pb, templates, health_pb2, reflection_pb2, channelz_pb2)
+    for module in (
+        approvals,
+        delegations,
+        flow_pb,
+        identity,
+        quarantine_pb,
+        templates,
+        health_pb2,
+        reflection_pb2,
+        channelz_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
@@ -154,6 +166,14 @@ REQUESTS: Mapping[str, Make] = {
     "GetApproval": lambda to: approvals.GetApprovalRequest(approval_id=to.approval_id),
     "ApproveProposal": lambda to: approvals.ApproveProposalRequest(approval_id=to.approval_id, digest=WRONG),
     "RejectProposal": lambda to: approvals.RejectProposalRequest(approval_id=to.approval_id, digest=WRONG),
+    "ReassignApproval": lambda to: approvals.ReassignApprovalRequest(
+        approval_id=to.approval_id, digest=WRONG, roles=["other"]
+    ),
+    "Delegate": lambda to: delegations.DelegateRequest(
+        delegate="dora", role="finance", flow_type=to.flow_type, end_time=timestamp(datetime(2026, 1, 1, tzinfo=UTC))
+    ),
+    "EndDelegation": lambda to: delegations.EndDelegationRequest(delegation_id=ABSENT),
+    "ListDelegations": lambda to: delegations.ListDelegationsRequest(),
     "CheckTemplate": lambda to: templates.CheckTemplateRequest(**_template(to)),
     "PutTemplate": lambda to: templates.PutTemplateRequest(**_template(to)),
     "ActivateTemplate": lambda to: templates.ActivateTemplateRequest(
@@ -179,7 +199,7 @@ def suffices(role: str, access: Access) -> bool:
     return bool({role, READER, ANY_APPROVER if role.startswith(APPROVER) else ""} & set(access.roles))
 
 
-LET_IN = {"ETAG_MISMATCH", "DIGEST_MISMATCH", "TEMPLATE_REFUSED", "UNKNOWN_MESSAGE_TYPE"}
+LET_IN = {"DELEGATION_REFUSED", "ETAG_MISMATCH", "DIGEST_MISMATCH", "TEMPLATE_REFUSED", "UNKNOWN_MESSAGE_TYPE"}
 """What a caller hears who was let in: the walk asks for nothing that would change something."""
 
 

@@ -10,7 +10,7 @@ from google.protobuf.any_pb2 import Any
 from google.type.money_pb2 import Money
 
 from handrail.agents import Agent, Context
-from handrail.coordinator.decide import operator_requests
+from handrail.coordinator.decide import votes
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import of_roles
 from handrail.mesh.errors import HandrailError
@@ -241,7 +241,7 @@ async def test_a_refusal_that_came_too_late_is_dropped_and_breaks_no_contract() 
         flow = await world.start("refund", received(), key="cb-1")
         [asked] = flow.approvals
         await world.approve(flow, voter="anna", roles=["finance"])
-        no = partial(operator_requests.vote, approval_id=asked.recorded.event_id, digest=asked.digest, approve=False)
+        no = partial(votes.vote, approval_id=asked.recorded.event_id, digest=asked.digest, approve=False)
         ben = Caller("ben", of_roles(["finance"]))
         with pytest.raises(HandrailError, match="released"):
             await world.coordinator.operator_actions.record("refund", flow.flow_id, no, caller=ben)

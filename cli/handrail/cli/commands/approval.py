@@ -56,6 +56,26 @@ def fill(parser: argparse.ArgumentParser) -> None:
         add_settings(vote, CALLER)
         vote.set_defaults(run=run)
 
+    reassign = verbs.add_parser(
+        "reassign",
+        help="let other roles vote at a gate",
+        description="Let other roles vote on a proposal at one gate. The quorum, votes that counted and who is barred "
+        "stay. Whoever reassigns an approval may not vote on it.",
+        allow_abbrev=False,
+    )
+    reassign.add_argument("approval_id", metavar="APPROVAL", help="approval id")
+    reassign.add_argument(
+        "--role", action="append", required=True, metavar="ROLE", dest="roles", help="a role that may vote; repeatable"
+    )
+    reassign.add_argument("--gate", default="", metavar="NAME", help="the gate [default: the only one that waits]")
+    reassign.add_argument(
+        "--digest", default="", help="only if the proposal has this digest [default: its current one]"
+    )
+    reassign.add_argument("--reason", default="", help="why, for people; it is recorded")
+    add_request_id(reassign)
+    add_settings(reassign, CALLER)
+    reassign.set_defaults(run=_reassign)
+
 
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
@@ -107,6 +127,19 @@ def _reject(arguments: argparse.Namespace) -> Exit:
             approval_id=arguments.approval_id, digest=_digest(asked, arguments), comment=arguments.comment
         )
         _voted(asked.output, asked.client.call(asked.client.approvals.RejectProposal, request).approval)
+    return Exit.OK
+
+
+def _reassign(arguments: argparse.Namespace) -> Exit:
+    with session(arguments) as asked:
+        request = pb.ReassignApprovalRequest(
+            approval_id=arguments.approval_id,
+            digest=_digest(asked, arguments),
+            gate=arguments.gate,
+            roles=list(dict.fromkeys(arguments.roles)),
+            reason=arguments.reason,
+        )
+        _print(asked.output, asked.client.call(asked.client.approvals.ReassignApproval, request).approval)
     return Exit.OK
 
 

@@ -126,8 +126,12 @@ def print_flow(output: Output, flow: pb.Flow) -> None:
 
 
 def votes(approval: pb.Approval) -> str:
-    """Lists who voted what: `anna yes, ben no`."""
-    return ", ".join(f"{vote.voter} {'yes' if vote.approve else 'no'}" for vote in approval.votes)
+    """Lists who voted what: `anna yes, ben for cleo no`."""
+    return ", ".join(f"{_voter(vote)} {'yes' if vote.approve else 'no'}" for vote in approval.votes)
+
+
+def _voter(vote: pb.Vote) -> str:
+    return f"{vote.voter} for {vote.on_behalf_of}" if vote.on_behalf_of else vote.voter
 
 
 def _section(output: Output, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

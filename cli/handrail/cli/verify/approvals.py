@@ -11,6 +11,7 @@ from handrail.cli.verify.record import Message
 from handrail.v1.decision_pb2 import (
     ApprovalCause,
     ApprovalGiven,
+    ApprovalReassigned,
     ApprovalRefused,
     ApprovalRequested,
     FlowMigrated,
@@ -29,6 +30,7 @@ class Proposed:
     gates: Sequence[Gate]
     requests: list[tuple[int, ApprovalRequested]] = field(default_factory=list)
     given: list[tuple[int, ApprovalGiven]] = field(default_factory=list)
+    reassigned: list[tuple[int, ApprovalReassigned]] = field(default_factory=list)
     refused_at: int = 0
     released: Message | None = None
 
@@ -40,17 +42,30 @@ class Proposed:
     def voters(self, gate: GateRequest, before: int) -> set[str]:
         """Returns the different people who count with a yes for a gate, before a sequence."""
         request = self.request(before)
-        barred = canonical(gate.requester) if gate.not_the_requester and gate.requester else ""
-        return {
-            canonical(yes.voter)
-            for sequence, yes in self.given
-            if request is not None
-            and self.requests[0][0] < sequence < before
-            and yes.cause == ApprovalCause.APPROVAL_CAUSE_VOTE
-            and yes.digest == request.digest
-            and set(yes.roles) & set(gate.roles)
-            and canonical(yes.voter) != barred
-        }
+        if request is None:
+            return set()
+        barred = {canonical(each.by) for at, each in self.reassigned if at < before}
+        if gate.not_the_requester and gate.requester:
+            barred.add(canonical(gate.requester))
+        voters: set[str] = set()
+        seen: set[str] = set()
+        for sequence, yes in self.given:
+            people = {canonical(person) for person in (yes.voter, yes.on_behalf_of) if person}
+            if (
+                self.requests[0][0] < sequence < before
+                and yes.cause == ApprovalCause.APPROVAL_CAUSE_VOTE
+                and yes.digest == request.digest
+                and set(yes.roles) & self._roles(gate, sequence)
+                and not people & (barred | seen)
+            ):
+                voters.add(canonical(yes.voter))
+                seen |= people
+        return voters
+
+    def _roles(self, gate: GateRequest, before: int) -> set[str]:
+        """Returns the roles that may vote at a gate, before a sequence."""
+        others = [each.roles for at, each in self.reassigned if at < before and each.gate == gate.gate]
+        return set(others[-1] if others else gate.roles)
 
     def passed(self, before: int) -> bool:
         """Tells whether every gate that asked had its quorum, or expired with approval, before a sequence."""
@@ -110,6 +125,10 @@ class Approvals:
             given = ApprovalGiven.FromString(message.data)
             if given.proposal_id in self.proposals:
                 self.proposals[given.proposal_id].given.append((message.sequence, given))
+        elif message.type == ApprovalReassigned.DESCRIPTOR.full_name:
+            reassigned = ApprovalReassigned.FromString(message.data)
+            if reassigned.proposal_id in self.proposals:
+                self.proposals[reassigned.proposal_id].reassigned.append((message.sequence, reassigned))
         elif message.type == ApprovalRefused.DESCRIPTOR.full_name:
             self._refuse(message, ApprovalRefused.FromString(message.data))
         elif message.type == FlowMigrated.DESCRIPTOR.full_name:

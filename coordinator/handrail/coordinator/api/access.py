@@ -38,6 +38,9 @@ class Access:
     token (`anybody`), or nothing (`open`).
 
     `shows_more`: an open method that shows more to a verified caller.
+
+    With `delegable`, somebody else may have passed the role on: whoever may read the flow type is let in, and the
+    service looks for a delegation.
     """
 
     scope: Scope
@@ -46,6 +49,7 @@ class Access:
     anybody: bool = False
     open: bool = False
     shows_more: bool = False
+    delegable: bool = False
 
     def admits(self, caller: Caller) -> bool:
         """Tells whether the caller may call the method for any flow type at all."""
@@ -53,10 +57,14 @@ class Access:
             return bool(caller.agent)
         if self.scope is Scope.INSTALLATION:
             return self.covers(caller, EVERY_TYPE)
+        if self.delegable:
+            return caller.holds_somewhere(READER)
         return self.open or self.anybody or any(caller.holds_somewhere(role) for role in self.roles)
 
     def covers(self, caller: Caller, flow_type: str) -> bool:
         """Tells whether the caller may call the method for this flow type."""
+        if self.delegable:
+            return caller.reads(flow_type)
         return any(caller.holds(role, flow_type) for role in self.roles)
 
     def needs(self, flow_type: str = "<flow type>") -> str:
@@ -76,7 +84,7 @@ _READ_FLOW = Access(Scope.FLOW, (READER,))
 _READ_NAMED = Access(Scope.NAMED, (READER,))
 _READ_LISTED = Access(Scope.LISTED, (READER,))
 _OPERATE_FLOW = Access(Scope.FLOW, (OPERATOR,))
-_VOTE = Access(Scope.FLOW, (ANY_APPROVER,))
+_VOTE = Access(Scope.FLOW, (ANY_APPROVER,), delegable=True)
 _GIVEN_TEMPLATE = Access(Scope.GIVEN, (TEMPLATE_ADMIN,))
 _CHANNELZ = Access(Scope.INSTALLATION, (OPERATOR,))
 
@@ -103,6 +111,13 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         # Which approvers count is the gate's to say; the fold judges the vote.
         "ApproveProposal": _VOTE,
         "RejectProposal": _VOTE,
+        "ReassignApproval": _OPERATE_FLOW,
+    },
+    "handrail.v1.DelegationService": {
+        "Delegate": Access(Scope.NAMED, (ANY_APPROVER,)),
+        # One of the two people, or an operator of the flow type.
+        "EndDelegation": Access(Scope.NOTHING, anybody=True),
+        "ListDelegations": Access(Scope.NOTHING, anybody=True),
     },
     "handrail.v1.TemplateService": {
         # A check compiles contracts and conditions: work for those alone who may store what they have checked.
@@ -159,4 +174,6 @@ def _needed(access: Access) -> str:
         return "open, no token"
     if access.anybody:
         return "any verified token"
-    return "the `agent` claim" if access.agent else " or ".join(f"`{role}`" for role in access.roles)
+    if access.agent:
+        return "the `agent` claim"
+    return " or ".join(f"`{role}`" for role in access.roles) + (", own or delegated" if access.delegable else "")

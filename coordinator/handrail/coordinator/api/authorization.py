@@ -78,6 +78,13 @@ def require_on(flow_type: str, missing: HandrailError) -> None:
         raise _missing(current, f"it needs {access.needs(flow_type)}", flow_type)
 
 
+def missing_role(flow_type: str = "") -> HandrailError:
+    """Returns the error for a caller who lacks the role for the current method, on a flow type or on all of them."""
+    current = _current.get()
+    access = ACCESS[current.method]
+    return _missing(current, f"it needs {access.needs(flow_type) if flow_type else access.needs()}", flow_type)
+
+
 def lists(flow_type: str) -> bool:
     """Tells whether the current method shows the current caller items of this flow type."""
     current = _current.get()

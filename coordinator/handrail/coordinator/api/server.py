@@ -17,6 +17,7 @@ from handrail.coordinator.api.audit import RefusalAudit
 from handrail.coordinator.api.authorization import caller_if_known
 from handrail.coordinator.api.budget_guard import CALLS, STREAMS, BudgetGuard
 from handrail.coordinator.api.budgets import Limit
+from handrail.coordinator.api.delegation_log import DelegationLog
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard, ScopeGuard
 from handrail.coordinator.api.health_service import HealthService
@@ -26,10 +27,12 @@ from handrail.coordinator.api.receiving import PATIENCE, Receiving
 from handrail.coordinator.api.reflection import Reflection
 from handrail.coordinator.api.rpc_tracing import Tracing
 from handrail.coordinator.api.services.approvals import ApprovalService
+from handrail.coordinator.api.services.delegations import DelegationService
 from handrail.coordinator.api.services.flows import FlowService
 from handrail.coordinator.api.services.identity import IdentityService
 from handrail.coordinator.api.services.quarantine import QuarantineService
 from handrail.coordinator.api.services.templates import TemplateService
+from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.api.tokens.verifier import TokenVerifier
 from handrail.coordinator.api.watch import Watcher
@@ -42,12 +45,14 @@ from handrail.coordinator.replay.replay_job import Replays
 from handrail.mesh.streams.catalog import Catalog
 from handrail.v1 import (
     approval_service_pb2,
+    delegation_service_pb2,
     flow_service_pb2,
     identity_service_pb2,
     quarantine_service_pb2,
     template_service_pb2,
 )
 from handrail.v1.approval_service_pb2_grpc import add_ApprovalServiceServicer_to_server
+from handrail.v1.delegation_service_pb2_grpc import add_DelegationServiceServicer_to_server
 from handrail.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
 from handrail.v1.identity_service_pb2_grpc import add_IdentityServiceServicer_to_server
 from handrail.v1.quarantine_service_pb2_grpc import add_QuarantineServiceServicer_to_server
@@ -58,6 +63,7 @@ SERVICES = tuple(
     for module in (
         flow_service_pb2,
         approval_service_pb2,
+        delegation_service_pb2,
         template_service_pb2,
         quarantine_service_pb2,
         identity_service_pb2,
@@ -173,12 +179,18 @@ class Server:
             operator_actions=replica.operator_actions,
             bus=replica.bus,
         )
-        approvals = ApprovalService(finder=finder, scanner=scanner, operator_actions=replica.operator_actions)
+        delegations = DelegationLog(replica.bus)
+        approvals = ApprovalService(
+            finder=finder, scanner=scanner, operator_actions=replica.operator_actions, delegations=delegations
+        )
         replays = Replays(replica.bus, replica.catalog, self._drain)
         templates = TemplateService(replica.bus, replica.catalog, replica.leases, scanner, replays)
         add_FlowServiceServicer_to_server(flows, self._server)
         add_ApprovalServiceServicer_to_server(approvals, self._server)
         add_TemplateServiceServicer_to_server(templates, self._server)
+        add_DelegationServiceServicer_to_server(
+            DelegationService(delegations, TemplateFinder(replica.catalog)), self._server
+        )
         add_QuarantineServiceServicer_to_server(QuarantineService(scanner), self._server)
         add_IdentityServiceServicer_to_server(IdentityService(), self._server)
 

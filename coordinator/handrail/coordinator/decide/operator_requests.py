@@ -12,18 +12,14 @@ from datetime import datetime
 from handrail.coordinator.decide import messages
 from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import Effect, Flow, Proposal, StepRun, Void
+from handrail.mesh.flow import Effect, Flow, StepRun, Void
 from handrail.mesh.fold import Versions, evolve, is_final, status
-from handrail.mesh.fold.approvals import ballot_of, judge_vote
 from handrail.mesh.fold.attempts import next_run
 from handrail.mesh.fold.halts import may_halt
 from handrail.mesh.fold.migration import why_not as why_not_migrate
 from handrail.mesh.template import Template
 from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.v1.decision_pb2 import (
-    ApprovalCause,
-    ApprovalGiven,
-    ApprovalRefused,
     Choice,
     FlowMigrated,
     FlowStatus,
@@ -35,28 +31,6 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 Judge = Callable[[Flow, Caller], Entry | int]
 """One of these requests with its fields filled in, to be judged by a flow in the name of a caller."""
-
-
-def vote(flow: Flow, caller: Caller, *, approval_id: str, digest: str, approve: bool, comment: str = "") -> Entry | int:
-    """Votes on a proposal, or returns the sequence of the caller's equal vote.
-
-    Raises APPROVAL_NOT_FOUND, APPROVAL_CLOSED, DIGEST_MISMATCH, MISSING_ROLE, REQUESTER_MAY_NOT_VOTE,
-    PROPOSER_MAY_NOT_VOTE (also for callers that speak for the proposing agent), and ALREADY_VOTED if the caller's
-    counted vote was different.
-    """
-    proposal = flow.proposals.get(approval_id)
-    if proposal is None:
-        raise refusal(ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND, flow, f"it has no proposal {approval_id}")
-    ballot = ballot_of(proposal, caller.subject)
-    if ballot is not None and (ballot.approve, proposal.digest) == (approve, digest):
-        return ballot.sequence
-    refused = judge_vote(proposal, caller.subject, caller.approver_roles(flow.flow_type), digest)
-    if refused is not None:
-        raise refusal(refused.reason, flow, refused.text)
-    if caller.agent and caller.agent == proposal.recorded.agent:
-        text = f"{caller.subject} speaks for {caller.agent}, which proposed it, and may not vote on it"
-        raise refusal(ErrorReason.ERROR_REASON_PROPOSER_MAY_NOT_VOTE, flow, text)
-    return _vote(flow, proposal, digest=digest, approve=approve, comment=comment, caller=caller)
 
 
 def compensation(
@@ -176,17 +150,6 @@ def why_void(flow: Flow, entry: Entry, versions: Versions) -> Void | None:
     """Returns why the flow would not count this decision, or None if it would."""
     recorded = Recorded(entry.address, entry.event, flow.last_sequence + 1, moment(flow))
     return evolve(flow, recorded, versions).void.get(recorded.sequence)
-
-
-def _vote(flow: Flow, proposal: Proposal, *, digest: str, approve: bool, comment: str, caller: Caller) -> Entry:
-    event_id = proposal.recorded.event_id
-    refused = proposal.recorded.event.data
-    vote = ApprovalGiven() if approve else ApprovalRefused(proposal=refused)
-    vote.proposal_id, vote.digest, vote.comment = event_id, digest, comment
-    vote.voter, vote.cause = caller.subject, ApprovalCause.APPROVAL_CAUSE_VOTE
-    vote.roles.extend(sorted(caller.approver_roles(flow.flow_type)))
-    step = proposal.recorded.event.step
-    return messages.decision(flow, vote, about=f"{event_id}:{caller.subject}", now=moment(flow), step=step)
 
 
 def _halt(

@@ -242,3 +242,71 @@ class RejectProposalResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RejectProposalResponse: _TypeAlias = RejectProposalResponse  # noqa: Y015
+
+@_typing.final
+class ReassignApprovalRequest(_message.Message):
+    """ReassignApprovalRequest names the roles that may vote from here on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    approval_id: _builtins.str
+    """approval_id is the event id of the proposal."""
+    digest: _builtins.str
+    """digest as GetApproval showed it."""
+    gate: _builtins.str
+    """gate by its name; may be empty if only one gate asks."""
+    reason: _builtins.str
+    """reason says why, for people."""
+    request_id: _builtins.str
+    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """roles of whom any one qualifies a voter."""
+
+    def __init__(
+        self,
+        *,
+        approval_id: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        gate: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "digest", b"digest", "gate", b"gate", "reason", b"reason", "request_id", b"request_id", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReassignApprovalRequest: _TypeAlias = ReassignApprovalRequest  # noqa: Y015
+
+@_typing.final
+class ReassignApprovalResponse(_message.Message):
+    """ReassignApprovalResponse is the approval afterwards."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def approval(self) -> _flow_service_pb2.Approval:
+        """approval as it stands."""
+
+    def __init__(
+        self,
+        *,
+        approval: _flow_service_pb2.Approval | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReassignApprovalResponse: _TypeAlias = ReassignApprovalResponse  # noqa: Y015

@@ -55,6 +55,11 @@ class ApprovalServiceStub:
                 request_serializer=handrail_dot_v1_dot_approval__service__pb2.RejectProposalRequest.SerializeToString,
                 response_deserializer=handrail_dot_v1_dot_approval__service__pb2.RejectProposalResponse.FromString,
                 _registered_method=True)
+        self.ReassignApproval = channel.unary_unary(
+                '/handrail.v1.ApprovalService/ReassignApproval',
+                request_serializer=handrail_dot_v1_dot_approval__service__pb2.ReassignApprovalRequest.SerializeToString,
+                response_deserializer=handrail_dot_v1_dot_approval__service__pb2.ReassignApprovalResponse.FromString,
+                _registered_method=True)
 
 
 class ApprovalServiceServicer:
@@ -89,6 +94,14 @@ class ApprovalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReassignApproval(self, request, context):
+        """ReassignApproval lets other roles vote on a proposal at one gate; the quorum and who is barred stay. Whoever reassigns it
+        may not vote on it. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ApprovalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +124,11 @@ def add_ApprovalServiceServicer_to_server(servicer, server):
                     servicer.RejectProposal,
                     request_deserializer=handrail_dot_v1_dot_approval__service__pb2.RejectProposalRequest.FromString,
                     response_serializer=handrail_dot_v1_dot_approval__service__pb2.RejectProposalResponse.SerializeToString,
+            ),
+            'ReassignApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReassignApproval,
+                    request_deserializer=handrail_dot_v1_dot_approval__service__pb2.ReassignApprovalRequest.FromString,
+                    response_serializer=handrail_dot_v1_dot_approval__service__pb2.ReassignApprovalResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +240,33 @@ class ApprovalService:
             '/handrail.v1.ApprovalService/RejectProposal',
             handrail_dot_v1_dot_approval__service__pb2.RejectProposalRequest.SerializeToString,
             handrail_dot_v1_dot_approval__service__pb2.RejectProposalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReassignApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.v1.ApprovalService/ReassignApproval',
+            handrail_dot_v1_dot_approval__service__pb2.ReassignApprovalRequest.SerializeToString,
+            handrail_dot_v1_dot_approval__service__pb2.ReassignApprovalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,10 @@ class ApprovalServiceStub:
     """ApproveProposal votes yes. Role: approver.<role>, one named by the gate."""
     RejectProposal: _grpc.UnaryUnaryMultiCallable[_approval_service_pb2.RejectProposalRequest, _approval_service_pb2.RejectProposalResponse]
     """RejectProposal votes no; one no rejects the proposal. Role: approver.<role>, one named by the gate."""
+    ReassignApproval: _grpc.UnaryUnaryMultiCallable[_approval_service_pb2.ReassignApprovalRequest, _approval_service_pb2.ReassignApprovalResponse]
+    """ReassignApproval lets other roles vote on a proposal at one gate; the quorum and who is barred stay. Whoever reassigns it
+    may not vote on it. Role: operator.
+    """
 
 @_typing.type_check_only
 class ApprovalServiceAsyncStub(ApprovalServiceStub):
@@ -55,6 +59,10 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
     """ApproveProposal votes yes. Role: approver.<role>, one named by the gate."""
     RejectProposal: _aio.UnaryUnaryMultiCallable[_approval_service_pb2.RejectProposalRequest, _approval_service_pb2.RejectProposalResponse]  # type: ignore[assignment]
     """RejectProposal votes no; one no rejects the proposal. Role: approver.<role>, one named by the gate."""
+    ReassignApproval: _aio.UnaryUnaryMultiCallable[_approval_service_pb2.ReassignApprovalRequest, _approval_service_pb2.ReassignApprovalResponse]  # type: ignore[assignment]
+    """ReassignApproval lets other roles vote on a proposal at one gate; the quorum and who is barred stay. Whoever reassigns it
+    may not vote on it. Role: operator.
+    """
 
 class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
     """ApprovalService lets people answer proposals. The voter is always the verified identity of the caller."""
@@ -90,5 +98,15 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_approval_service_pb2.RejectProposalResponse, _abc.Awaitable[_approval_service_pb2.RejectProposalResponse]]:
         """RejectProposal votes no; one no rejects the proposal. Role: approver.<role>, one named by the gate."""
+
+    @_abc_1.abstractmethod
+    def ReassignApproval(
+        self,
+        request: _approval_service_pb2.ReassignApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_approval_service_pb2.ReassignApprovalResponse, _abc.Awaitable[_approval_service_pb2.ReassignApprovalResponse]]:
+        """ReassignApproval lets other roles vote on a proposal at one gate; the quorum and who is barred stay. Whoever reassigns it
+        may not vote on it. Role: operator.
+        """
 
 def add_ApprovalServiceServicer_to_server(servicer: ApprovalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -331,6 +331,7 @@ class GateRequest(_message.Message):
     REQUESTER_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REASSIGNED_BY_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
     """gate is the gate's name in the template."""
     quorum: _builtins.int
@@ -349,6 +350,10 @@ class GateRequest(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """expire_time is when the request expires; unset if it never does."""
 
+    @_builtins.property
+    def reassigned_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """reassigned_by are the people who changed the roles for this proposal. They may not vote on it."""
+
     def __init__(
         self,
         *,
@@ -359,10 +364,11 @@ class GateRequest(_message.Message):
         requester: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
+        reassigned_by: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "gate", b"gate", "not_the_requester", b"not_the_requester", "quorum", b"quorum", "reason", b"reason", "requester", b"requester", "roles", b"roles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "gate", b"gate", "not_the_requester", b"not_the_requester", "quorum", b"quorum", "reason", b"reason", "reassigned_by", b"reassigned_by", "requester", b"requester", "roles", b"roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -412,6 +418,8 @@ class ApprovalGiven(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    DELEGATION_FIELD_NUMBER: _builtins.int
     proposal_id: _builtins.str
     """proposal_id is the event id of the proposal."""
     digest: _builtins.str
@@ -422,6 +430,10 @@ class ApprovalGiven(_message.Message):
     """comment is the voter's, for people."""
     cause: Global___ApprovalCause.ValueType
     """cause says whether a person or the expiry answered."""
+    on_behalf_of: _builtins.str
+    """on_behalf_of is the person who delegated the roles to the voter; empty if the voter holds them. Both count as one person."""
+    delegation: _builtins.int
+    """delegation is the sequence of that delegation in the DELEGATION stream."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """roles the voter held, as verified."""
@@ -435,10 +447,12 @@ class ApprovalGiven(_message.Message):
         roles: _abc.Iterable[_builtins.str] | None = ...,
         comment: _builtins.str = ...,
         cause: Global___ApprovalCause.ValueType = ...,
+        on_behalf_of: _builtins.str = ...,
+        delegation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "comment", b"comment", "digest", b"digest", "proposal_id", b"proposal_id", "roles", b"roles", "voter", b"voter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "comment", b"comment", "delegation", b"delegation", "digest", b"digest", "on_behalf_of", b"on_behalf_of", "proposal_id", b"proposal_id", "roles", b"roles", "voter", b"voter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -457,6 +471,8 @@ class ApprovalRefused(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     PROPOSAL_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    DELEGATION_FIELD_NUMBER: _builtins.int
     proposal_id: _builtins.str
     """proposal_id is the event id of the proposal."""
     digest: _builtins.str
@@ -467,6 +483,10 @@ class ApprovalRefused(_message.Message):
     """comment is the voter's, for people."""
     cause: Global___ApprovalCause.ValueType
     """cause says whether a person or the expiry answered."""
+    on_behalf_of: _builtins.str
+    """on_behalf_of is the person who delegated the roles to the voter; empty if the voter holds them. Both count as one person."""
+    delegation: _builtins.int
+    """delegation is the sequence of that delegation in the DELEGATION stream."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """roles the voter held, as verified."""
@@ -485,14 +505,60 @@ class ApprovalRefused(_message.Message):
         comment: _builtins.str = ...,
         cause: Global___ApprovalCause.ValueType = ...,
         proposal: _any_pb2.Any | None = ...,
+        on_behalf_of: _builtins.str = ...,
+        delegation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "comment", b"comment", "digest", b"digest", "proposal", b"proposal", "proposal_id", b"proposal_id", "roles", b"roles", "voter", b"voter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "comment", b"comment", "delegation", b"delegation", "digest", b"digest", "on_behalf_of", b"on_behalf_of", "proposal", b"proposal", "proposal_id", b"proposal_id", "roles", b"roles", "voter", b"voter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApprovalRefused: _TypeAlias = ApprovalRefused  # noqa: Y015
+
+@_typing.final
+class ApprovalReassigned(_message.Message):
+    """ApprovalReassigned lets other roles vote on a proposal at one gate. The quorum, who is barred, and votes that counted stay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    proposal_id: _builtins.str
+    """proposal_id is the event id of the proposal."""
+    digest: _builtins.str
+    """digest is what the person saw who reassigned it."""
+    gate: _builtins.str
+    """gate is the gate's name in the template."""
+    by: _builtins.str
+    """by is the verified identity of the person who reassigned it. That person may not vote on the proposal."""
+    reason: _builtins.str
+    """reason says why, for people."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """roles of whom any one qualifies a voter from here on."""
+
+    def __init__(
+        self,
+        *,
+        proposal_id: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        gate: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "digest", b"digest", "gate", b"gate", "proposal_id", b"proposal_id", "reason", b"reason", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalReassigned: _TypeAlias = ApprovalReassigned  # noqa: Y015
 
 @_typing.final
 class StepTimedOut(_message.Message):

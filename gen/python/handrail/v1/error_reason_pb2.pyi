@@ -120,6 +120,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A limit of the server is reached: calls in progress, or how much one call may take. The text says which."""
     ERROR_REASON_VERIFICATION_UNAVAILABLE: _ErrorReason.ValueType  # 48
     """Tokens can't be verified for now: the keys or the list of revoked tokens can't be read."""
+    ERROR_REASON_DELEGATION_NOT_FOUND: _ErrorReason.ValueType  # 60
+    """No such delegation."""
+    ERROR_REASON_DELEGATION_REFUSED: _ErrorReason.ValueType  # 61
+    """The delegation is not allowed: the role is not the caller's to give, the time is too long, or the delegate can't act."""
+    ERROR_REASON_REASSIGNER_MAY_NOT_VOTE: _ErrorReason.ValueType  # 62
+    """Whoever reassigned an approval may not vote on it."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists every reason that an error of the API (`google.rpc.ErrorInfo.reason`, domain `handrail`) or a
@@ -229,4 +235,10 @@ ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 47
 """A limit of the server is reached: calls in progress, or how much one call may take. The text says which."""
 ERROR_REASON_VERIFICATION_UNAVAILABLE: ErrorReason.ValueType  # 48
 """Tokens can't be verified for now: the keys or the list of revoked tokens can't be read."""
+ERROR_REASON_DELEGATION_NOT_FOUND: ErrorReason.ValueType  # 60
+"""No such delegation."""
+ERROR_REASON_DELEGATION_REFUSED: ErrorReason.ValueType  # 61
+"""The delegation is not allowed: the role is not the caller's to give, the time is too long, or the delegate can't act."""
+ERROR_REASON_REASSIGNER_MAY_NOT_VOTE: ErrorReason.ValueType  # 62
+"""Whoever reassigned an approval may not vote on it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -675,12 +675,15 @@ class Vote(_message.Message):
     APPROVE_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     voter: _builtins.str
     """voter is the verified identity."""
     approve: _builtins.bool
     """approve is true for a yes."""
     comment: _builtins.str
     """comment is the voter's."""
+    on_behalf_of: _builtins.str
+    """on_behalf_of is the person who delegated the role to the voter; empty if the voter holds it."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is when the vote was stored."""
@@ -692,10 +695,11 @@ class Vote(_message.Message):
         approve: _builtins.bool = ...,
         comment: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve", b"approve", "comment", b"comment", "time", b"time", "voter", b"voter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve", b"approve", "comment", b"comment", "on_behalf_of", b"on_behalf_of", "time", b"time", "voter", b"voter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

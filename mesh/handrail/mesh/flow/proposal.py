@@ -27,7 +27,9 @@ class ProposalState(Enum):
 class Ask:
     """One gate that asks for approval: the reason, who may not vote, and who voted yes.
 
-    `credit` is how far absences moved its expiry. Absences count from `counted_from` on; None: from the request.
+    `gate.roles` are the roles that may vote: those of the template, unless people reassigned the approval.
+    `reassigned_by` are those people. `credit` is how far absences moved its expiry. Absences count from `counted_from`
+    on; None: from the request.
     """
 
     gate: GateSpec
@@ -37,6 +39,7 @@ class Ask:
     passed: bool = False
     credit: timedelta = timedelta()
     counted_from: datetime | None = None
+    reassigned_by: tuple[str, ...] = ()
 
     @property
     def nobody_qualifies(self) -> bool:
@@ -46,13 +49,19 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One valid vote, and its position in the stream."""
+    """One valid vote, and its position in the stream. `on_behalf_of` is who delegated the role to the voter, if any."""
 
     voter: str
     approve: bool
     comment: str
     time: datetime
     sequence: int = 0
+    on_behalf_of: str = ""
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """The voter and who delegated the role to the voter: they count as one person."""
+        return (self.voter, self.on_behalf_of) if self.on_behalf_of else (self.voter,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Proposals and votes: evaluates gates, and judges votes by their position in the stream."""
+"""Proposals: evaluates their gates, and applies requests, votes, reassignments and expiries in stream order."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from handrail.mesh.flow import Ask, Ballot, Flow, Proposal, ProposalState, Void
 from handrail.mesh.flow.facts import FlowFacts
 from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import rules, triggers
+from handrail.mesh.fold.votes import counted, judge_vote
 from handrail.mesh.template import GateSpec
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded, type_of
-from handrail.mesh.wire.identity import canonical, same, why_ambiguous
-from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested, Choice
+from handrail.mesh.wire.identity import canonical, why_ambiguous
+from handrail.v1.decision_pb2 import (
+    ApprovalCause,
+    ApprovalGiven,
+    ApprovalReassigned,
+    ApprovalRefused,
+    ApprovalRequested,
+    Choice,
+)
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import EXPIRY_ACTION_APPROVE, EXPIRY_ACTION_REJECT, ExpiryAction, RejectAction
 
@@ -76,11 +84,11 @@ def apply_given(flow: Flow, recorded: Recorded) -> Void | None:
         return Void("no such proposal", ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND)
     if vote.cause == ApprovalCause.APPROVAL_CAUSE_EXPIRY:
         return _approve_expired(flow, proposal, recorded.time)
-    refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest)
+    refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest, on_behalf_of=vote.on_behalf_of)
     if refused is not None:
         return refused
-    asks = tuple(_with_vote(ask, vote.voter, frozenset(vote.roles)) for ask in proposal.asks)
-    ballot = Ballot(vote.voter, True, vote.comment, recorded.time, recorded.sequence)
+    ballot = Ballot(vote.voter, True, vote.comment, recorded.time, recorded.sequence, vote.on_behalf_of)
+    asks = tuple(counted(ask, ballot, frozenset(vote.roles)) for ask in proposal.asks)
     _settle(flow, replace(proposal, asks=asks, ballots=(*proposal.ballots, ballot)))
     return None
 
@@ -101,10 +109,11 @@ def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
                 return Void("no person decided to reject it")
             flow.pending_resolution = None
         case _:
-            refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest)
+            refused = judge_vote(proposal, vote.voter, vote.roles, vote.digest, on_behalf_of=vote.on_behalf_of)
             if refused is not None:
                 return refused
-            ballots = (*ballots, Ballot(vote.voter, False, vote.comment, recorded.time, recorded.sequence))
+            ballot = Ballot(vote.voter, False, vote.comment, recorded.time, recorded.sequence, vote.on_behalf_of)
+            ballots = (*ballots, ballot)
     flow.proposals[vote.proposal_id] = replace(
         proposal, state=ProposalState.REJECTED, ballots=ballots, refused_by=recorded
     )
@@ -112,37 +121,26 @@ def apply_refused(flow: Flow, recorded: Recorded) -> Void | None:
     return None
 
 
-def ballot_of(proposal: Proposal, voter: str) -> Ballot | None:
-    """The vote of this person that counted, or None."""
-    return next((ballot for ballot in proposal.ballots if same(ballot.voter, voter)), None)
-
-
-def judge_vote(proposal: Proposal, voter: str, roles: Iterable[str], digest: str) -> Void | None:
-    """Why this vote does not count; None if it does. The API calls it before it records a vote, the fold afterwards."""
-    held = frozenset(roles)
-    if proposal.state is not ProposalState.PENDING:
-        return Void(f"the approval is {proposal.state.name.lower()}", ErrorReason.ERROR_REASON_APPROVAL_CLOSED)
-    if digest != proposal.digest:
-        return Void("the vote is for another digest", ErrorReason.ERROR_REASON_DIGEST_MISMATCH)
-    if ballot_of(proposal, voter) is not None:
-        return Void(f"{voter} has already voted", ErrorReason.ERROR_REASON_ALREADY_VOTED)
-    ambiguous = why_ambiguous(voter)
-    if ambiguous:
-        return Void(f"the name {voter} is ambiguous: {ambiguous}", ErrorReason.ERROR_REASON_AMBIGUOUS_NAME)
-    if _is_proposer(proposal, voter):
-        return Void(f"{voter} proposed it and may not vote on it", ErrorReason.ERROR_REASON_PROPOSER_MAY_NOT_VOTE)
-    open_to_roles = [ask for ask in proposal.asks if not ask.passed and held & ask.gate.roles]
-    if not voter or not open_to_roles:
-        wanted = sorted({role for ask in proposal.asks if not ask.passed for role in ask.gate.roles})
-        return Void(
-            f"{voter or 'nobody'} has none of the roles {', '.join(wanted)}",
-            ErrorReason.ERROR_REASON_MISSING_ROLE,
+def apply_reassigned(flow: Flow, recorded: Recorded) -> Void | None:
+    """Applies a reassignment: other roles may vote at one gate. Its quorum, its votes and who is barred stay."""
+    message = ApprovalReassigned.FromString(recorded.event.data.value)
+    proposal = flow.proposals.get(message.proposal_id)
+    if proposal is None:
+        return Void("no such proposal", ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND)
+    refused = _why_not_reassigned(proposal, message)
+    if refused is not None:
+        return refused
+    asks = tuple(
+        replace(
+            ask,
+            gate=replace(ask.gate, roles=frozenset(message.roles)),
+            reassigned_by=(*ask.reassigned_by, message.by),
         )
-    if all(ask.nobody_qualifies or _is_requester(ask, voter) for ask in open_to_roles):
-        return Void(
-            f"{voter} asked for it and may not approve it",
-            ErrorReason.ERROR_REASON_REQUESTER_MAY_NOT_VOTE,
-        )
+        if ask.gate.name == message.gate
+        else ask
+        for ask in proposal.asks
+    )
+    flow.proposals[message.proposal_id] = replace(proposal, asks=asks)
     return None
 
 
@@ -178,21 +176,16 @@ def _settle(flow: Flow, proposal: Proposal) -> None:
     )
 
 
-def _with_vote(ask: Ask, voter: str, roles: frozenset[str]) -> Ask:
-    if ask.passed or not roles & ask.gate.roles or ask.nobody_qualifies or _is_requester(ask, voter):
-        return ask
-    voters = ask.voters | {canonical(voter)}
-    return replace(ask, voters=voters, passed=len(voters) >= ask.gate.quorum)
-
-
-def _is_requester(ask: Ask, voter: str) -> bool:
-    return ask.gate.not_the_requester and same(voter, ask.requester)
-
-
-def _is_proposer(proposal: Proposal, voter: str) -> bool:
-    """Whether the voter had it proposed, by a call in the name of an agent."""
-    caller = proposal.recorded.event.request.caller
-    return bool(caller) and same(caller, voter)
+def _why_not_reassigned(proposal: Proposal, message: ApprovalReassigned) -> Void | None:
+    if proposal.state is not ProposalState.PENDING:
+        return Void(f"the approval is {proposal.state.name.lower()}", ErrorReason.ERROR_REASON_APPROVAL_CLOSED)
+    if message.digest != proposal.digest:
+        return Void("the reassignment is for another digest", ErrorReason.ERROR_REASON_DIGEST_MISMATCH)
+    if not any(ask.gate.name == message.gate and not ask.passed for ask in proposal.asks):
+        return Void(f'no gate "{message.gate}" waits for votes', ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND)
+    if not message.roles or not all(message.roles) or not canonical(message.by):
+        return Void("it names no roles or no person", ErrorReason.ERROR_REASON_MALFORMED)
+    return None
 
 
 def _expired(proposal: Proposal, ask: Ask, action: ExpiryAction.ValueType, now: datetime) -> bool:

@@ -29,6 +29,7 @@ from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import COORDINATOR, Kind
 from handrail.v1.decision_pb2 import (
     ApprovalGiven,
+    ApprovalReassigned,
     ApprovalRefused,
     ApprovalRequested,
     CompensationStarted,
@@ -69,6 +70,7 @@ _DECISIONS: dict[str, Rule] = {
     ApprovalRequested.DESCRIPTOR.full_name: approvals.apply_requested,
     ApprovalGiven.DESCRIPTOR.full_name: approvals.apply_given,
     ApprovalRefused.DESCRIPTOR.full_name: approvals.apply_refused,
+    ApprovalReassigned.DESCRIPTOR.full_name: approvals.apply_reassigned,
     StepTimedOut.DESCRIPTOR.full_name: attempts.apply_timed_out,
     StepQueued.DESCRIPTOR.full_name: deadlines.apply_queued,
     TimeCredited.DESCRIPTOR.full_name: deadlines.apply_credited,

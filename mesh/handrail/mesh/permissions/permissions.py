@@ -43,7 +43,7 @@ _MESSAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _FAILED, _NOT_STARTED, _PROGRESS, _DIVERGENCE = (
     message.DESCRIPTOR.full_name for message in (StepFailed, StepNotStarted, StepProgress, Divergence)
 )
-_STREAMS = ("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "KV_leases", "WORKER")
+_STREAMS = ("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "DELEGATION", "KV_leases", "WORKER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _coordinator() -> User:
         COORDINATOR,
         HANDRAIL,
         (
-            *("flow.>", "timer.>", "template.>", "quarantine.>", "key.>", "absence.>", "$KV.leases.>"),
+            *("flow.>", "timer.>", "template.>", "quarantine.>", "key.>", "absence.>", "delegation.>", "$KV.leases.>"),
             "$JS.API.INFO",
             *(f"$JS.API.STREAM.{verb}.{stream}" for stream in _STREAMS for verb in ("CREATE", "UPDATE", "INFO")),
             *(f"$JS.API.STREAM.MSG.GET.{stream}" for stream in _STREAMS),

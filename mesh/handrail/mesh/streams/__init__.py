@@ -22,6 +22,7 @@ from handrail.mesh.streams.provisioning import (
 from handrail.mesh.streams.streams import (
     ABSENCE,
     ABSENCES_KEPT,
+    DELEGATION,
     FLOW,
     IRREPLACEABLE,
     KEY,
@@ -37,6 +38,7 @@ from handrail.mesh.streams.streams import (
 __all__ = [
     "ABSENCE",
     "ABSENCES_KEPT",
+    "DELEGATION",
     "FLOW",
     "IRREPLACEABLE",
     "KEY",

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import datetime
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from handrail.mesh.bus import Bus, RawMessage, fresh_read
-from handrail.mesh.bus.direct_get import READ_TIMEOUT
+from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
+from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
+from handrail.mesh.streams.follower import Follower
 from handrail.mesh.streams.streams import TEMPLATE
 from handrail.mesh.template import Template
-from handrail.mesh.waiting import Patience
 from handrail.mesh.wire.envelope import timestamp
 from handrail.mesh.wire.subjects import activation_subject, template_subject
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -25,7 +23,6 @@ from handrail.v1.template_pb2 import Activation, StoredTemplate
 _logger = logging.getLogger(__name__)
 
 _EVERYTHING = "template.>"
-_PAGE = 200
 
 
 class Activated(NamedTuple):
@@ -47,34 +44,15 @@ class Catalog:
         self._activations: dict[str, dict[int, Activated]] = {}
         self._requests: dict[tuple[str, str], CallerRequest] = {}
         self._unusable: dict[str, HandrailError] = {}
-        self._next_sequence = 1
-        self._refreshing = asyncio.Lock()
+        self._follower = Follower(bus, TEMPLATE, _EVERYTHING, self._take)
 
     async def refresh_from_leader(self) -> None:
         """Reads everything that the stream's leader has now. Required before writes and refusals."""
-        newest, _ = await asyncio.gather(fresh_read.newest(self._bus, TEMPLATE, _EVERYTHING), self.refresh())
-        patience = Patience(READ_TIMEOUT)
-        while self._next_sequence <= newest:
-            if not await patience.wait():
-                raise BrokerUnavailable(
-                    f"no replica of the stream {TEMPLATE} has sequence {newest} yet; the last one had "
-                    f"{self._next_sequence - 1}"
-                )
-            await self.refresh()
+        await self._follower.refresh_from_leader()
 
     async def refresh(self) -> bool:
         """Reads what was stored since the last time. Returns whether there was anything. The replica may lag."""
-        async with self._refreshing:
-            began_at = self._next_sequence
-            while True:
-                page = await self._bus.read_forward(
-                    TEMPLATE, _EVERYTHING, from_sequence=self._next_sequence, limit=_PAGE
-                )
-                for message in page.messages:
-                    self._take(message)
-                    self._next_sequence = message.sequence + 1
-                if not page.pending:
-                    return self._next_sequence > began_at
+        return await self._follower.refresh()
 
     def get(self, name: str, version: int) -> Template | None:
         """A version that is already known, or None; never reads the stream."""

@@ -33,6 +33,7 @@ _NANOSECONDS = 1_000_000_000
 
 _ASK_FOR_MORE = (
     decisions.ApprovalGiven,
+    decisions.ApprovalReassigned,
     decisions.ApprovalRefused,
     decisions.CompensationStarted,
     decisions.FlowHalted,

@@ -8,6 +8,7 @@
 - KEY: business keys in use; outlives the flow's events
 - ABSENCE: times without a running coordinator; new ones replace the oldest
 - KV_leases: the leases and the presence of coordinators, a key-value bucket
+- DELEGATION: roles that people passed on for a time
 - WORKER: the announcements of live workers; in memory, for half a minute
 """
 
@@ -24,6 +25,7 @@ QUARANTINE = "QUARANTINE"
 KEY = "KEY"
 ABSENCE = "ABSENCE"
 WORKER = "WORKER"
+DELEGATION = "DELEGATION"
 LEASES_BUCKET = "leases"
 LEASES = f"KV_{LEASES_BUCKET}"
 
@@ -87,6 +89,7 @@ def stream_configs() -> dict[str, Config]:
         # Allows deletes, because people may discard messages.
         QUARANTINE: {**_WRITE_ONCE, "subjects": ["quarantine.>"], "deny_delete": False},
         KEY: {**_WRITE_ONCE, "subjects": ["key.>"]},
+        DELEGATION: {**_WRITE_ONCE, "subjects": ["delegation.>"]},
         # Bounded: new records replace the oldest. Each is written with the expectation that its subject is empty.
         ABSENCE: {
             **_PLAIN,

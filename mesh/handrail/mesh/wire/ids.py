@@ -106,6 +106,11 @@ def requested_id(flow_id: str, caller: str, request_id: str, voids: int) -> str:
     return _identifier("requested", flow_id, caller, request_id, str(voids))
 
 
+def delegation_id(caller: str, request_id: str) -> str:
+    """The id of the delegation that a call with a request id records."""
+    return _identifier("delegation", caller, request_id)
+
+
 def escalation_id(flow_id: str, cause: str, subject: str) -> str:
     """The id of an escalation: the same matter always has the same id."""
     return _identifier("escalation", flow_id, cause, subject)

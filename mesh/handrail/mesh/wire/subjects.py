@@ -5,6 +5,7 @@ timer.<flow_type>.<flow_id>.<timer>  →  due.<flow_type>.<flow_id>.<timer>  str
 template.<name>.<version>, template.<name>.active.<n>                      stream TEMPLATE
 quarantine.<flow_type>.<flow_id>.<agent>.<event_id>                        stream QUARANTINE
 key.<flow_type>.<hash of the business key>                                 stream KEY
+delegation.<delegation_id>, delegation.<delegation_id>.end                  stream DELEGATION
 """
 
 from __future__ import annotations
@@ -168,6 +169,16 @@ def quarantine_subject(flow_type: str, flow_id: str, agent: str, event_id: str) 
 def key_subject(flow_type: str, key_hash: str) -> str:
     """The subject under which the use of a business key is recorded."""
     return f"key.{flow_type}.{key_hash}"
+
+
+def delegation_subject(delegation_id: str) -> str:
+    """The subject under which a delegation is stored."""
+    return f"delegation.{delegation_id}"
+
+
+def delegation_end_subject(delegation_id: str) -> str:
+    """The subject under which the early end of a delegation is stored."""
+    return f"delegation.{delegation_id}.end"
 
 
 def _token(text: str) -> str:

@@ -15,7 +15,7 @@ from handrail.coordinator.api.authorization import set_caller
 from handrail.coordinator.api.claims import caller_of
 from handrail.coordinator.api.interceptors import Call
 from handrail.coordinator.api.publish_event import Publishing
-from handrail.coordinator.decide import operator_requests
+from handrail.coordinator.decide import votes
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import Grant, of_roles
 from handrail.coordinator.reconcile.repeated_calls import caller_request
@@ -61,7 +61,7 @@ async def vote(world: World, flow: FlowView, caller: Caller, *, digest: str = ""
     """Vote on the flow's one proposal."""
     (proposal,) = flow.flow.proposals.values()
     judge = partial(
-        operator_requests.vote,
+        votes.vote,
         approval_id=proposal.recorded.event_id,
         digest=digest or proposal.digest,
         approve=approve,

@@ -17,6 +17,7 @@ import pytest
 from google.protobuf.message import Message
 
 from handrail.coordinator.api.authorization import set_caller
+from handrail.coordinator.api.delegation_log import DelegationLog
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.services.approvals import ApprovalService
@@ -104,7 +105,12 @@ class Replica:
             operator_actions=self.host.operator_actions,
             bus=bus,
         )
-        approvals = ApprovalService(finder=finder, scanner=nothing, operator_actions=self.host.operator_actions)
+        approvals = ApprovalService(
+            finder=finder,
+            scanner=nothing,
+            operator_actions=self.host.operator_actions,
+            delegations=DelegationLog(bus),
+        )
         self._services = (flows, approvals)
 
     async def call(self, caller: Caller, request: Message) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from handrail.coordinator.decide import decide, messages
 from handrail.mesh.flow import Ask, ProposalState
-from handrail.mesh.fold.approvals import judge_vote
+from handrail.mesh.fold.votes import judge_vote
 from handrail.mesh.wire.envelope import Entry, pack
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRefused, ApprovalRequested, HaltMode
 from handrail.v1.error_reason_pb2 import ErrorReason

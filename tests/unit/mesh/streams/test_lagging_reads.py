@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.any_pb2 import Any
 
 from handrail.coordinator.api.publish_event import Published, Publishing
-from handrail.coordinator.decide import operator_requests
+from handrail.coordinator.decide import operator_requests, votes
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import of_roles
 from handrail.coordinator.lists.flows import Scanner
@@ -116,7 +116,7 @@ async def test_a_vote_is_judged_on_what_the_leader_has(installation: Installatio
     proposal = flow.proposals[proposed.address.event_id]
     assert proposal.state is ProposalState.PENDING
     installation.bus.lag(as_of=sequence, reads=READS)
-    yes = partial(operator_requests.vote, approval_id=proposed.address.event_id, digest=proposal.digest, approve=True)
+    yes = partial(votes.vote, approval_id=proposed.address.event_id, digest=proposal.digest, approve=True)
     flow = await installation.coordinator.operator_actions.record(
         "refund", started.flow_id, yes, caller=Caller("anna", of_roles(["finance"]))
     )

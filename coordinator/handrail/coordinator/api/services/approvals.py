@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 
 from grpc.aio import ServicerContext
 
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.authorization import current_caller
-from handrail.coordinator.api.flow_lookup import Finder, no_approval
+from handrail.coordinator.api.delegation_log import DelegationLog
+from handrail.coordinator.api.flow_lookup import Finder, Found, no_approval
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.rpc_tracing import link_flow
 from handrail.coordinator.api.views import approval_view, asks_people, unreadable_approval
-from handrail.coordinator.decide import operator_requests
+from handrail.coordinator.decide import delegation, votes
+from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.grants import ANY_APPROVER
 from handrail.coordinator.lists.flows import Asked, Scanner
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.repeated_calls import caller_request
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.wire.envelope import Unreadable
 from handrail.v1 import approval_service_pb2 as pb
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceServicer
+from handrail.v1.delegation_service_pb2 import ListedDelegation
+from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import Approval
 
 _Context = ServicerContext[object, object]
@@ -29,10 +37,13 @@ _DEFAULT_PAGE = 50
 class ApprovalService(ApprovalServiceServicer):
     """An approval is a proposal that asked people; its id is the proposal's event id."""
 
-    def __init__(self, *, finder: Finder, scanner: Scanner, operator_actions: OperatorActions) -> None:
+    def __init__(
+        self, *, finder: Finder, scanner: Scanner, operator_actions: OperatorActions, delegations: DelegationLog
+    ) -> None:
         self._finder = finder
         self._scanner = scanner
         self._operator_actions = operator_actions
+        self._delegations = delegations
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: _Context) -> pb.ListApprovalsResponse:
         """One page, oldest first."""
@@ -65,15 +76,64 @@ class ApprovalService(ApprovalServiceServicer):
         approval = await self._vote(request, approve=False)
         return pb.RejectProposalResponse(approval=approval)
 
-    async def _vote(self, request: pb.ApproveProposalRequest | pb.RejectProposalRequest, *, approve: bool) -> Approval:
+    async def ReassignApproval(
+        self, request: pb.ReassignApprovalRequest, context: _Context
+    ) -> pb.ReassignApprovalResponse:
+        """Let other roles vote at one gate."""
         caller = current_caller()
         found = await self._finder.proposal(request.approval_id)
         judge = partial(
-            operator_requests.vote,
+            votes.reassigning,
+            approval_id=request.approval_id,
+            digest=request.digest,
+            gate=request.gate,
+            roles=request.roles,
+            reason=request.reason,
+        )
+        flow = await self._operator_actions.record(
+            found.flow_type, found.flow_id, judge, caller=caller, request=caller_request(request, caller)
+        )
+        return pb.ReassignApprovalResponse(approval=_approval(flow, request.approval_id))
+
+    async def _vote(self, request: pb.ApproveProposalRequest | pb.RejectProposalRequest, *, approve: bool) -> Approval:
+        caller = current_caller()
+        if not caller.holds_somewhere(ANY_APPROVER) and not await self._delegated_to(caller):
+            # Refused before the flow is read.
+            raise authorization.missing_role()
+        found = await self._finder.proposal(request.approval_id)
+        refused = authorization.missing_role(found.flow_type)
+        if caller.holds(ANY_APPROVER, found.flow_type):
+            try:
+                return await self._recorded(request, found, caller, approve=approve)
+            except HandrailError as error:
+                if error.reason != ErrorReason.ERROR_REASON_MISSING_ROLE:
+                    raise
+                refused = error
+        # Only a caller whose own roles don't qualify costs a look at the delegations.
+        usable = [each for each in await self._delegated_to(caller) if delegation.covers(each, found.flow_type)]
+        if not usable:
+            raise refused
+        return await self._recorded(request, found, caller, approve=approve, delegations=usable)
+
+    async def _delegated_to(self, caller: Caller) -> Sequence[ListedDelegation]:
+        return delegation.in_force(await self._delegations.read(), caller.subject, datetime.now(UTC))
+
+    async def _recorded(
+        self,
+        request: pb.ApproveProposalRequest | pb.RejectProposalRequest,
+        found: Found,
+        caller: Caller,
+        *,
+        approve: bool,
+        delegations: Sequence[ListedDelegation] = (),
+    ) -> Approval:
+        judge = partial(
+            votes.vote,
             approval_id=request.approval_id,
             digest=request.digest,
             approve=approve,
             comment=request.comment,
+            delegations=delegations,
         )
         flow = await self._operator_actions.record(
             found.flow_type, found.flow_id, judge, caller=caller, request=caller_request(request, caller)

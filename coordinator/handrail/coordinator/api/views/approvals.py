@@ -52,7 +52,13 @@ def approval_view(flow: Flow, proposal: Proposal) -> Approval:
         status=STATUS[proposal.state],
         gates=[_gate(proposal, ask) for ask in proposal.asks],
         votes=[
-            Vote(voter=ballot.voter, approve=ballot.approve, comment=ballot.comment, time=timestamp(ballot.time))
+            Vote(
+                voter=ballot.voter,
+                approve=ballot.approve,
+                comment=ballot.comment,
+                time=timestamp(ballot.time),
+                on_behalf_of=ballot.on_behalf_of,
+            )
             for ballot in proposal.ballots
         ],
         data_json=_opened(flow, event.data),
@@ -107,4 +113,5 @@ def _gate(proposal: Proposal, ask: Ask) -> GateRequest:
         requester=ask.requester if ask.gate.not_the_requester else "",
         expire_time=None if due is None else timestamp(due),
         reason=ask.reason,
+        reassigned_by=ask.reassigned_by,
     )
