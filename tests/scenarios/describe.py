@@ -8,9 +8,11 @@ from datetime import datetime
 from handrail.coordinator.decide.timers import timers
 from handrail.mesh.flow import Effect, EffectState, Flow, ProposalState, RunState
 from handrail.mesh.fold import is_final, status
-from handrail.mesh.wire.envelope import Recorded, from_timestamp
+from handrail.mesh.template.persons import ActState, has_expired, spelled
+from handrail.mesh.wire.envelope import Recorded, from_timestamp, type_of
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1 import decision_pb2 as pb
+from handrail.v1.event_pb2 import Event
 from handrail.v1.failure_pb2 import StepFailed
 from tests.support.simulation import BEGINNING
 
@@ -43,6 +45,9 @@ def standing(flow: Flow) -> Iterator[str]:
                 if not ask.passed
             )
             yield f"    {missing} must agree to {short(proposal.recorded.type)}{until}"
+    for act in flow.acts.values():
+        if act.state is ActState.PENDING and flow.last_time is not None and not has_expired(act, flow.last_time):
+            yield f"    another person than {act.by} must confirm {spelled(act.acts)} by {clock(act.expires)}"
     for escalation in flow.escalations.values():
         choices = ", ".join(pb.Choice.Name(choice).removeprefix("CHOICE_") for choice in escalation.choices)
         cause = pb.EscalationCause.Name(escalation.cause).removeprefix("ESCALATION_CAUSE_")
@@ -108,9 +113,30 @@ def _what(flow: Flow, recorded: Recorded) -> str:
         case Kind.UNDO:
             return f"coordinator asks {recorded.agent} to undo {name}, attempt {event.attempt}"
         case Kind.DECISION:
-            return _DECISIONS[name](flow, recorded)
+            return _DECISIONS[name](flow, recorded) + _confirmed(recorded)
         case _:
             return f"{recorded.agent} {recorded.kind.value}: {name}"
+
+
+def _confirmed(recorded: Recorded) -> str:
+    if not recorded.event.HasField("confirmation"):
+        return ""
+    said = recorded.event.confirmation
+    if said.break_glass:
+        return f"; {said.by} breaks the glass: {said.reason or 'says not why'}"
+    return f"; {said.by} confirms"
+
+
+def _act_requested(flow: Flow, recorded: Recorded) -> str:
+    asked = pb.ActRequested.FromString(recorded.event.data.value)
+    inner = Recorded(
+        recorded.address._replace(message_type=type_of(asked.act)), Event(data=asked.act), 0, recorded.time
+    )
+    return f"{asked.by} asks a second person: {_DECISIONS[short(type_of(asked.act))](flow, inner)}"
+
+
+def _act_withdrawn(flow: Flow, recorded: Recorded) -> str:
+    return f"{pb.ActWithdrawn.FromString(recorded.event.data.value).by} withdraws it"
 
 
 def _type_of(flow: Flow, event_id: str) -> str:
@@ -267,6 +293,8 @@ _DECISIONS: dict[str, Callable[[Flow, Recorded], str]] = {
     "StepReopened": _reopened,
     "FlowMigrated": _migrated,
     "FlowClosed": _closed,
+    "ActRequested": _act_requested,
+    "ActWithdrawn": _act_withdrawn,
 }
 
 __all__ = ["clock", "line", "short", "standing", "timers"]

@@ -21,8 +21,11 @@ several effects, the one that message 7 reported.
     approve PERSON ROLE… on-behalf-of=PERSON reassign PERSON ROLE…
     compensate PERSON [to=STEP]              cancel PERSON [keep]
     retry PERSON STEP                        resolve PERSON CAUSE CHOICE
+    confirm PERSON ROLE… [digest=TEXT]       break-glass PERSON ROLE… [why=TEXT]
+    withdraw PERSON                          what two persons must do: the second one confirms, or nobody does
     wait 5m                                  coordinator off|on
     migrate PERSON NUMBER                    move the flow to that version
+    … alone                                  behind what a person does: recorded without asking for a second person
     busy AGENT                               it is at work elsewhere, and is handed nothing new
     gone AGENT                               it is handed nothing, and is not at work
     back AGENT                               it is handed what waits
@@ -61,6 +64,7 @@ _OPTIONS = {
     "times",
     "to",
     "attempt",
+    "why",
 }
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -85,14 +89,17 @@ class Story:
             "reassign": lambda words: self._say(self._now.reassign(self._proposal(), words.plain[0], words.plain[1:])),
             "compensate": self._compensate,
             "cancel": self._cancel,
-            "retry": lambda words: self._say(self._now.reopen(self._run(words, at=1), words.plain[0])),
+            "retry": lambda words: self._do(self._now.reopen(self._run(words, at=1), words.plain[0]), words),
+            "confirm": self._confirm,
+            "break-glass": self._break_glass,
+            "withdraw": lambda words: self._say(self._now.withdraw(self._now.act(), words.plain[0])),
             "resolve": self._resolve,
             "wait": lambda words: self._now.wait(_duration(words.plain[0])),
             "coordinator": self._coordinator,
             "busy": lambda words: self._now.take_nothing(words.plain[0]),
             "gone": lambda words: self._now.take_nothing(words.plain[0], idle=timedelta.max),
             "back": lambda words: self._now.hand_out(words.plain[0]),
-            "migrate": lambda words: self._say(self._now.migrate(int(words.plain[1]), words.plain[0])),
+            "migrate": lambda words: self._do(self._now.migrate(int(words.plain[1]), words.plain[0]), words),
         }
 
     def tell(self, command: str) -> str:
@@ -127,6 +134,10 @@ class Story:
 
     def _say(self, entry: Entry) -> None:
         self._now.say(entry)
+
+    def _do(self, entry: Entry, words: _Words) -> None:
+        """A person does something, which may need a second person."""
+        self._say(entry if "alone" in words.plain else self._now.ask(entry))
 
     def _start(self, words: _Words) -> None:
         agent = words.named.get("agent", COORDINATOR)
@@ -184,17 +195,26 @@ class Story:
     def _compensate(self, words: _Words) -> None:
         to_step = words.named.get("to", "")
         reason = f"{words.plain[0]} wants it undone"
-        self._say(self._now.halt(HaltMode.HALT_MODE_COMPENSATE, words.plain[0], reason, to_step=to_step))
+        self._do(self._now.halt(HaltMode.HALT_MODE_COMPENSATE, words.plain[0], reason, to_step=to_step), words)
 
     def _cancel(self, words: _Words) -> None:
         keep = "keep" in words.plain
-        self._say(self._now.halt(HaltMode.HALT_MODE_CANCEL, words.plain[0], "no longer wanted", keep_effects=keep))
+        entry = self._now.halt(HaltMode.HALT_MODE_CANCEL, words.plain[0], "no longer wanted", keep_effects=keep)
+        self._do(entry, words)
 
     def _resolve(self, words: _Words) -> None:
-        person, cause, choice = words.plain
+        person, cause, choice = words.plain[:3]
         wanted = EscalationCause.Value(f"ESCALATION_CAUSE_{cause}")
         about = next(e.escalation_id for e in self._now.flow.escalations.values() if e.cause == wanted)
-        self._say(self._now.resolve(about, Choice.Value(f"CHOICE_{choice}"), person))
+        self._do(self._now.resolve(about, Choice.Value(f"CHOICE_{choice}"), person), words)
+
+    def _confirm(self, words: _Words) -> None:
+        person, *roles = words.plain
+        self._say(self._now.confirm(self._now.act(), person, roles, digest=words.named.get("digest", "")))
+
+    def _break_glass(self, words: _Words) -> None:
+        person, *roles = words.plain
+        self._say(self._now.confirm(self._now.act(), person, roles, reason=words.named.get("why", "")))
 
     def _coordinator(self, words: _Words) -> None:
         self._now.coordinator = words.plain[0] == "on"

@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.message import Message
 
-from handrail.coordinator.decide import decide, messages
+from handrail.coordinator.decide import decide, messages, two_persons
 from handrail.coordinator.decide.timers import timers
 from handrail.mesh.flow import Effect, Flow, Proposal, ProposalState, StepRun
 from handrail.mesh.flow.absence import ABSENT_AFTER, Absence
+from handrail.mesh.flow.acts import OPERATOR, PendingAct
 from handrail.mesh.flow.queue import Queue
 from handrail.mesh.fold import begin, evolve, fold, is_final
 from handrail.mesh.fold.attempts import next_run
@@ -24,7 +25,9 @@ from handrail.mesh.template import Template
 from handrail.mesh.wire import envelope, ids
 from handrail.mesh.wire.envelope import Entry, Recorded, pack, type_of
 from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind
+from handrail.v1.act_pb2 import ActConfirmation
 from handrail.v1.decision_pb2 import (
+    ActWithdrawn,
     ApprovalCause,
     ApprovalGiven,
     ApprovalReassigned,
@@ -280,6 +283,45 @@ class Simulation:
         """A person answers an escalation."""
         message = Resolved(escalation_id=escalation_id, choice=choice, by=by, reason=reason)
         return messages.decision(self.flow, message, about=escalation_id, now=self.now)
+
+    def ask(self, entry: Entry) -> Entry:
+        """What the coordinator records of a person's decision: the request for a second person, if one is needed."""
+        asked = two_persons.requested(self.flow, entry, self.now)
+        assert isinstance(asked, Entry), "the same person asked for the same, and it waits"
+        return asked
+
+    def act(self) -> PendingAct:
+        """The newest act that needs two persons."""
+        return list(self.flow.acts.values())[-1]
+
+    def confirm(
+        self,
+        act: PendingAct,
+        by: str,
+        roles: Iterable[str] = (OPERATOR,),
+        *,
+        digest: str = "",
+        reason: str | None = None,
+        done: Entry | None = None,
+    ) -> Entry:
+        """A second person confirms an act, or breaks the glass with a reason. What is `done` may be something else."""
+        entry = done or messages.packed_decision(self.flow, act.data, about=act.act_id, now=self.now)
+        entry.event.confirmation.CopyFrom(
+            ActConfirmation(
+                act_id=act.act_id,
+                digest=digest or act.digest,
+                by=by,
+                roles=roles,
+                break_glass=reason is not None,
+                reason=reason or "",
+            )
+        )
+        return entry
+
+    def withdraw(self, act: PendingAct, by: str) -> Entry:
+        """A person withdraws an act."""
+        message = ActWithdrawn(act_id=act.act_id, by=by, reason="as agreed")
+        return messages.decision(self.flow, message, about=act.act_id, now=self.now)
 
     def _of_attempt(self, run: StepRun, message: Message, agent: str = "") -> Event:
         event_id = ids.attempt_id("failure", self.flow_id, run.step.name, run.root, run.run, run.attempt)

@@ -19,6 +19,7 @@ from handrail.cli.exit_codes import CommandError, Exit, of_call
 from handrail.cli.login.stored_login import token_for
 from handrail.mesh import settings as table
 from handrail.mesh.setting import Settings, secret
+from handrail.v1.act_service_pb2_grpc import ActServiceStub
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from handrail.v1.delegation_service_pb2_grpc import DelegationServiceStub
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
@@ -84,6 +85,7 @@ class Client:
             ),
         )
         self.flows = FlowServiceStub(self._channel)
+        self.acts = ActServiceStub(self._channel)
         self.approvals = ApprovalServiceStub(self._channel)
         self.delegations = DelegationServiceStub(self._channel)
         self.templates = TemplateServiceStub(self._channel)

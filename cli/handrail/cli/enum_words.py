@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from handrail.v1 import flow_service_pb2 as pb
+from handrail.v1.act_pb2 import Act, ActStatus, PendingAct
 from handrail.v1.decision_pb2 import Choice, EscalationCause, FlowStatus, HaltMode
 from handrail.v1.delegation_service_pb2 import DelegationStatus, ListedDelegation
 from handrail.v1.event_pb2 import Kind
@@ -48,6 +49,16 @@ def approval_status(approval: pb.Approval) -> str:
 def delegation_status(listed: ListedDelegation) -> str:
     """Returns ACTIVE, EXPIRED, …"""
     return word(DelegationStatus.Name(listed.status), "DELEGATION_STATUS_")
+
+
+def act_status(act: PendingAct) -> str:
+    """Returns PENDING, CONFIRMED, …"""
+    return word(ActStatus.Name(act.status), "ACT_STATUS_")
+
+
+def act_words(act: PendingAct) -> str:
+    """Returns what an act is, as templates name it: CANCEL, RESOLVE."""
+    return ", ".join(word(Act.Name(each), "ACT_") for each in act.acts)
 
 
 def cause(escalation: pb.OpenEscalation) -> str:

@@ -25,6 +25,8 @@ class Exit(IntEnum):
     NOT_FOUND = 4
     FORBIDDEN = 5
     """No token, an invalid one, or one without the required role."""
+    PENDING = 6
+    """Nothing is done yet: another person has to confirm it."""
     INTERRUPTED = 130
     """Ended by Ctrl-C: 128 plus the number of SIGINT, as in shells."""
 

@@ -22,6 +22,7 @@ _COMMANDS = {
     "flow": "start flows, inspect them, intervene",
     "approval": "list and answer pending approvals",
     "delegation": "pass a role on to another person for a time",
+    "act": "list and confirm what needs two persons",
     "template": "check, store and activate flow templates",
     "contracts": "check contracts, and show whom a change affects",
     "quarantine": "inspect messages that broke their contract (the dead-letter queue)",
@@ -70,7 +71,8 @@ def parser(filled: Sequence[str] = tuple(_COMMANDS)) -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(
         prog="handrail",
         description="Agents walk on their own. The handrail is there when they stumble.",
-        epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 3 no answer, 4 not found, 5 no permission.",
+        epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 3 no answer, 4 not found, 5 no permission, "
+        "6 waits for a second person.",
         allow_abbrev=False,
     )
     whole.add_argument("--version", action="version", version=f"handrail {metadata.version('handrail')}")

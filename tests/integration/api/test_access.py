@@ -23,18 +23,24 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
 from handrail.coordinator.api.access import ACCESS, Access, Scope
+from handrail.coordinator.decide import operator_requests, two_persons
+from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import ANY_APPROVER, APPROVER, READER, ROLES
 from handrail.mesh.bus import NatsBus
-from handrail.mesh.wire.envelope import pack, timestamp
+from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import Entry, pack, timestamp
 from handrail.mesh.wire.subjects import Kind, quarantine_subject
+from handrail.v1 import act_service_pb2 as act_pb
 from handrail.v1 import approval_service_pb2 as approvals
 from handrail.v1 import delegation_service_pb2 as delegations
 from handrail.v1 import flow_service_pb2 as flow_pb
 from handrail.v1 import identity_service_pb2 as identity
 from handrail.v1 import quarantine_service_pb2 as quarantine_pb
 from handrail.v1 import template_service_pb2 as templates
-from handrail.v1.decision_pb2 import ApprovalRequested, Choice
+from handrail.v1.act_pb2 import Act
+from handrail.v1.decision_pb2 import ActWithdrawn, ApprovalRequested, Choice
 from handrail.v1.failure_pb2 import Quarantined
+from handrail.v1.template_pb2 import FlowTemplate
 from tests.support import flows
 from tests.support.api import Api, Refusal, bearer, running_api
 from tests.support.mesh import Mesh, publish
@@ -48,6 +54,7 @@ SERVICES = [
         approvals,
         delegations,
         flow_pb,
+        act_pb,
         identity,
         quarantine_pb,
         templates,
@@ -70,6 +77,7 @@ class Target:
     flow_type: str
     flow_id: str
     approval_id: str
+    act_id: str
     quarantine_id: int
     version: int = 1
 
@@ -113,12 +121,20 @@ async def walk(bus: NatsBus, tmp_path: Any) -> AsyncIterator[Walk]:
     """Nobody decides: the approvals keep waiting."""
     async with running_api(bus, tmp_path, decides=False) as api:
         mesh = Mesh(bus, api.replica.catalog)
-        await mesh.put(*(flows.template(name, gated=True) for name in (OURS, THEIRS)))
+        await mesh.put(*(stored_template(name) for name in (OURS, THEIRS)))
         yield Walk(api, await target(mesh, OURS, "a" * 32), await target(mesh, THEIRS, "b" * 32))
 
 
+def stored_template(flow_type: str, version: int = 1) -> Template:
+    """A template with a gate, whose flows nobody cancels alone."""
+    template = flows.template(flow_type, version, gated=True)
+    proto = FlowTemplate(require_two=[Act.ACT_CANCEL])
+    proto.MergeFrom(template.proto)
+    return Template.compile(proto, template.contracts)
+
+
 async def target(mesh: Mesh, flow_type: str, flow_id: str) -> Target:
-    """A flow that waits for approval, and a quarantined message."""
+    """A flow that waits for approval, an act in it that was withdrawn, and a quarantined message."""
     proposal = flows.enriched(flow_id, flow_type=flow_type, kind=Kind.PROPOSAL)
     last = await publish(mesh.bus, flows.start(flow_id, flow_type=flow_type), proposal)
     flow = await mesh.store.load(flow_type, flow_id, at_least=last)
@@ -126,9 +142,16 @@ async def target(mesh: Mesh, flow_type: str, flow_id: str) -> Target:
     request = ApprovalRequested(proposal_id=asked.recorded.event_id, digest=asked.digest)
     entry = flows.decision(request, flow_id=flow_id, flow_type=flow_type, about="x", based_on=flow.last_sequence)
     await mesh.store.append(flow, entry)
+    flow = await mesh.store.load(flow_type, flow_id, at_least=last + 1)
+    asked_for = two_persons.requested(flow, operator_requests.cancelling(flow, Caller("lou")), datetime.now(UTC))
+    assert isinstance(asked_for, Entry)
+    flow = await mesh.store.load(flow_type, flow_id, at_least=await mesh.store.append(flow, asked_for))
+    withdrawn = ActWithdrawn(act_id=asked_for.event.event_id, by="lou")
+    entry = flows.decision(withdrawn, flow_id=flow_id, flow_type=flow_type, about="x", based_on=flow.last_sequence)
+    await mesh.store.append(flow, entry)
     record = Quarantined(detail="broken", body=b"\xff").SerializeToString()
     kept = await mesh.bus.publish(quarantine_subject(flow_type, flow_id, "enrichment", "c" * 32), record)
-    return Target(flow_type, flow_id, asked.recorded.event_id, kept)
+    return Target(flow_type, flow_id, asked.recorded.event_id, asked_for.event.event_id, kept)
 
 
 Make = Callable[[Target], Message]
@@ -138,7 +161,7 @@ STALE: dict[str, Any] = {"reason": "a test", "etag": "stale"}
 
 
 def _template(to: Target) -> dict[str, Any]:
-    template = flows.template(to.flow_type, to.version, gated=True)
+    template = stored_template(to.flow_type, to.version)
     return {"template": template.proto, "descriptors": template.descriptor_set}
 
 
@@ -174,6 +197,12 @@ REQUESTS: Mapping[str, Make] = {
     ),
     "EndDelegation": lambda to: delegations.EndDelegationRequest(delegation_id=ABSENT),
     "ListDelegations": lambda to: delegations.ListDelegationsRequest(),
+    "ListActs": lambda to: act_pb.ListActsRequest(include_closed=True),
+    "GetAct": lambda to: act_pb.GetActRequest(act_id=to.act_id),
+    "ConfirmAct": lambda to: act_pb.ConfirmActRequest(act_id=to.act_id, digest=WRONG),
+    "WithdrawAct": lambda to: act_pb.WithdrawActRequest(act_id=to.act_id, reason="a test"),
+    "GetPolicy": lambda to: act_pb.GetPolicyRequest(),
+    "SetPolicy": lambda to: act_pb.SetPolicyRequest(reason="as it is"),
     "CheckTemplate": lambda to: templates.CheckTemplateRequest(**_template(to)),
     "PutTemplate": lambda to: templates.PutTemplateRequest(**_template(to)),
     "ActivateTemplate": lambda to: templates.ActivateTemplateRequest(
@@ -199,7 +228,14 @@ def suffices(role: str, access: Access) -> bool:
     return bool({role, READER, ANY_APPROVER if role.startswith(APPROVER) else ""} & set(access.roles))
 
 
-LET_IN = {"DELEGATION_REFUSED", "ETAG_MISMATCH", "DIGEST_MISMATCH", "TEMPLATE_REFUSED", "UNKNOWN_MESSAGE_TYPE"}
+LET_IN = {
+    "DELEGATION_REFUSED",
+    "ETAG_MISMATCH",
+    "ACT_CLOSED",
+    "DIGEST_MISMATCH",
+    "TEMPLATE_REFUSED",
+    "UNKNOWN_MESSAGE_TYPE",
+}
 """What a caller hears who was let in: the walk asks for nothing that would change something."""
 
 
@@ -211,6 +247,7 @@ def verdict(answer: Message | Refusal) -> str:
 
 
 NOT_FOUND = {
+    "act_id": "ACT_NOT_FOUND",
     "approval_id": "APPROVAL_NOT_FOUND",
     "quarantine_id": "QUARANTINE_NOT_FOUND",
     "flow_id": "FLOW_NOT_FOUND",
@@ -237,7 +274,8 @@ async def test_each_role_does_what_the_table_says_and_no_more(walk: Walk, role: 
         for scope in (OURS, THEIRS, "*"):
             answer = await walk.call(method, request, f"{role}@{scope}")
             expected = "passed"
-            if not suffices(role, access) or (scope == THEIRS and access.scope is Scope.GIVEN):
+            narrow = access.scope is Scope.INSTALLATION and scope != "*"
+            if not suffices(role, access) or narrow or (scope == THEIRS and access.scope is Scope.GIVEN):
                 expected = "MISSING_ROLE"
             elif scope == THEIRS and access.scope is not Scope.LISTED:
                 expected = missing_reason(request)
@@ -247,7 +285,7 @@ async def test_each_role_does_what_the_table_says_and_no_more(walk: Walk, role: 
                 assert scope == "*" or f'"{hidden}"' not in str(answer), f"{method} with {role}@{scope}"
                 assert scope == "*" or f".{hidden}." not in str(answer), f"{method} with {role}@{scope}"
                 shown = {OURS, THEIRS} if scope == "*" else {scope}
-                if method.endswith(("ListFlows", "ListApprovals", "ListTemplates", "ListQuarantined")):
+                if method.endswith(("ListFlows", "ListApprovals", "ListActs", "ListTemplates", "ListQuarantined")):
                     assert {each for each in (OURS, THEIRS) if f'"{each}"' in str(answer)} == shown
     assert await walk.stored() == before, "a call that was refused, or asked for nothing new, has been recorded"
 
@@ -256,14 +294,14 @@ def told(refusal: Message | Refusal, to: Target) -> tuple[object, ...]:
     """What a caller is told, without the ids that the caller has named."""
     assert isinstance(refusal, Refusal), f"not refused: {refusal}"
     text = refusal.status.message
-    for named in (to.flow_type, to.flow_id, to.approval_id, f"message {to.quarantine_id}"):
+    for named in (to.flow_type, to.flow_id, to.approval_id, to.act_id, f"message {to.quarantine_id}"):
         text = text.replace(named, "…")
     return refusal.code, refusal.reason, text, sorted(refusal.info.metadata), len(refusal.status.details)
 
 
 @pytest.mark.parametrize("method", [path for path in WALKED if ACCESS[path].scope in (Scope.FLOW, Scope.NAMED)])
 async def test_what_may_not_be_read_looks_like_what_does_not_exist(walk: Walk, method: str) -> None:
-    absent = Target("absence", ABSENT, ABSENT, 99)
+    absent = Target("absence", ABSENT, ABSENT, ABSENT, 99)
     everything_else = [f"{role}@{THEIRS}" for role in HELD]
     hidden = await walk.call(method, request_to(method, walk.ours), *everything_else)
     unknown = await walk.call(method, request_to(method, absent), *everything_else)
@@ -291,14 +329,14 @@ async def test_who_holds_nothing_is_refused_before_the_request_is_looked_at(walk
 
 async def test_an_agent_publishes_where_it_has_a_step_and_elsewhere_finds_nothing(walk: Walk) -> None:
     method = "/handrail.v1.FlowService/PublishEvent"
-    request, absent = (request_to(method, to) for to in (walk.ours, Target(OURS, ABSENT, ABSENT, 0)))
+    request, absent = (request_to(method, to) for to in (walk.ours, Target(OURS, ABSENT, ABSENT, ABSENT, 0)))
     assert verdict(await walk.call(method, request, "operator@*")) == "MISSING_ROLE"
     assert verdict(await walk.call(method, request, agent="enrichment")) == "STEP_NOT_FOUND"
     assert verdict(await walk.call(method, request, f"reader@{OURS}", agent="stranger")) == "STEP_NOT_FOUND"
     hidden = await walk.call(method, request, agent="stranger")
     assert verdict(hidden) == "FLOW_NOT_FOUND"
     unknown = await walk.call(method, absent, agent="stranger")
-    assert told(hidden, walk.ours) == told(unknown, Target(OURS, ABSENT, ABSENT, 0))
+    assert told(hidden, walk.ours) == told(unknown, Target(OURS, ABSENT, ABSENT, ABSENT, 0))
 
 
 @pytest.mark.parametrize("grant, let_in", [("operator@*", True), (f"operator@{OURS}", False), ("reader@*", False)])

@@ -117,10 +117,10 @@ def _rule_differences(old: RuleSpec, new: RuleSpec, names: Names) -> Iterator[tu
         yield "on", f"{rule} no longer looks at {names.short(each)}."
     was, now = old.when.text.strip(), new.when.text.strip()
     if was != now:
-        moved = _moved(was, now)
-        trips = f"{moved.now} instead of {moved.before}" if moved else f"when {_quoted(now)}"
-        often = f", so {moved.often}" if moved else ""
-        yield "when", f"{rule} trips {trips}{often} ({_versus(was, now) if moved else f'was: {_quoted(was)}'})."
+        shift = moved(was, now)
+        trips = f"{shift.now} instead of {shift.before}" if shift else f"when {_quoted(now)}"
+        often = f", so {shift.often}" if shift else ""
+        yield "when", f"{rule} trips {trips}{often} ({_versus(was, now) if shift else f'was: {_quoted(was)}'})."
     if old.then != new.then:
         yield "then", f"When rule {new.name} trips, {_THEN[new.then][0]}; before, {_THEN[old.then][0]}."
 
@@ -128,15 +128,15 @@ def _rule_differences(old: RuleSpec, new: RuleSpec, names: Names) -> Iterator[tu
 def _asks(old: GateSpec, new: GateSpec) -> str:
     was, now = _when(old), _when(new)
     subject = f"Gate {new.name} asks {_voters(new)}"
-    moved = _moved(was, now)
-    if moved:
-        return f"{subject} {moved.now} instead of {moved.before}, so {moved.often} ({_versus(was, now)})."
+    shift = moved(was, now)
+    if shift:
+        return f"{subject} {shift.now} instead of {shift.before}, so {shift.often} ({_versus(was, now)})."
     if not now:
         return f"{subject} always (was: only when {_quoted(was)})."
     return f"{subject} only when {_quoted(now)} (was: {f'when {_quoted(was)}' if was else 'always'})."
 
 
-class _Moved(NamedTuple):
+class Moved(NamedTuple):
     """A threshold that moved: "from 500 on", "from 1000 on", "more often"."""
 
     now: str
@@ -144,7 +144,7 @@ class _Moved(NamedTuple):
     often: str
 
 
-def _moved(was: str, now: str) -> _Moved | None:
+def moved(was: str, now: str) -> Moved | None:
     """The move of a threshold, if only its number changed; else None."""
     old, new = _THRESHOLD.fullmatch(was), _THRESHOLD.fullmatch(now)
     if old is None or new is None or (old["what"], old["sign"]) != (new["what"], new["sign"]):
@@ -152,7 +152,7 @@ def _moved(was: str, now: str) -> _Moved | None:
     phrase = _FROM[new["sign"]]
     lower = float(new["limit"]) < float(old["limit"])
     often = "more often" if lower == new["sign"].startswith(">") else "less often"
-    return _Moved(phrase.format(new["limit"]), old["limit"], often)
+    return Moved(phrase.format(new["limit"]), old["limit"], often)
 
 
 def _versus(was: str, now: str) -> str:

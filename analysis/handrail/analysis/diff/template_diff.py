@@ -12,6 +12,7 @@ from handrail.analysis.diff.pairs import Change
 from handrail.analysis.diff.phrases import Names, spoken
 from handrail.analysis.diff.steps import step_changes
 from handrail.mesh.template import Template
+from handrail.mesh.template.persons import spelled
 
 __all__ = ["Change", "diff"]
 
@@ -52,5 +53,11 @@ def _flow_changes(old: Template, new: Template, names: Names) -> Iterator[Change
         order = ("the newest first, one after the other", "all at once")
         text = f"Effects are undone {order[new.parallel_undo]}; before, {order[old.parallel_undo]}."
         yield Change("compensation_order", text)
+    for act in sorted(old.require_two ^ new.require_two):
+        needs = "needs two persons" if act in new.require_two else "no longer needs two persons"
+        yield Change("require_two", f"{spelled([act])} {needs}.")
+    if old.confirm_within != new.confirm_within:
+        text = f"A second person has {spoken(new.confirm_within)} instead of {spoken(old.confirm_within)} to confirm."
+        yield Change("confirm_within", text)
     if old.asks_on_divergence != new.asks_on_divergence:
         yield Change("on_divergence", _DIVERGENCE[new.asks_on_divergence])

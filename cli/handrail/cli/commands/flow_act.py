@@ -7,6 +7,7 @@ import argparse
 from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings
 from handrail.cli.enum_words import choice_of, choices, effect_status, spelled, status_of
 from handrail.cli.exit_codes import Exit
+from handrail.cli.pending import say_pending
 from handrail.cli.session import Session, plain, session
 from handrail.v1 import flow_service_pb2 as pb
 
@@ -73,7 +74,7 @@ def _compensate(arguments: argparse.Namespace) -> Exit:
         etag=arguments.etag,
     )
     with session(arguments) as asked:
-        return _decided(asked, asked.client.call(asked.client.flows.CompensateFlow, request).flow)
+        return _decided(asked, asked.client.call(asked.client.flows.CompensateFlow, request))
 
 
 def _add_cancel(verbs: Parsers) -> None:
@@ -90,7 +91,7 @@ def _cancel(arguments: argparse.Namespace) -> Exit:
         etag=arguments.etag,
     )
     with session(arguments) as asked:
-        return _decided(asked, asked.client.call(asked.client.flows.CancelFlow, request).flow)
+        return _decided(asked, asked.client.call(asked.client.flows.CancelFlow, request))
 
 
 def _add_retry(verbs: Parsers) -> None:
@@ -111,7 +112,7 @@ def _retry(arguments: argparse.Namespace) -> Exit:
         etag=arguments.etag,
     )
     with session(arguments) as asked:
-        return _decided(asked, asked.client.call(asked.client.flows.RetryStep, request).flow)
+        return _decided(asked, asked.client.call(asked.client.flows.RetryStep, request))
 
 
 def _add_resolve(verbs: Parsers) -> None:
@@ -134,7 +135,7 @@ def _resolve(arguments: argparse.Namespace) -> Exit:
         etag=arguments.etag,
     )
     with session(arguments) as asked:
-        return _decided(asked, asked.client.call(asked.client.flows.ResolveEscalation, request).flow)
+        return _decided(asked, asked.client.call(asked.client.flows.ResolveEscalation, request))
 
 
 def _add_run_again(parser: argparse.ArgumentParser) -> None:
@@ -158,11 +159,17 @@ def _add_verb(verbs: Parsers, name: str, text: str, *, decides: bool = False) ->
     return parser
 
 
-def _decided(asked: Session, flow: pb.Flow) -> Exit:
+_Decided = pb.CompensateFlowResponse | pb.CancelFlowResponse | pb.RetryStepResponse | pb.ResolveEscalationResponse
+
+
+def _decided(asked: Session, response: _Decided) -> Exit:
+    flow = response.flow
+    if response.HasField("pending_act") and not asked.output.is_json:
+        return say_pending(asked.output, response.pending_act)
     if asked.output.is_json:
         asked.output.document(asked.to_json(flow, flow.flow_type, flow.template_version))
     else:
         asked.output.text(
             f"{flow.flow_id} is {status_of(flow)}{f': {flow.status_reason}' if flow.status_reason else ''}"
         )
-    return Exit.OK
+    return Exit.PENDING if response.HasField("pending_act") else Exit.OK

@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 
 from handrail.cli.arguments import CALLER, add_settings
 from handrail.cli.commands import template_activate, template_diff, template_graph
-from handrail.cli.commands.template_activate import activation, add_force, print_activation
+from handrail.cli.commands.template_activate import activation, add_force, exit_of, print_activation
 from handrail.cli.commands.template_check import fill_check
 from handrail.cli.commands.template_infer import fill_infer
 from handrail.cli.commands.template_migrate import fill_migrate
@@ -84,7 +84,7 @@ def _put(arguments: argparse.Namespace) -> Exit:
         if asked.output.is_json:
             document = {"name": template.name, "version": template.version, **plain(put)}
             asked.output.document(document | ({} if activated is None else plain(activated)))
-            return Exit.OK
+            return Exit.OK if activated is None else exit_of(activated)
         print_findings(asked.output, [(arguments.file, found) for found in put.findings])
         stored = "was stored already" if put.already_stored else "stored"
         asked.output.text(f"{template.name} version {template.version} {stored}")
@@ -92,7 +92,7 @@ def _put(arguments: argparse.Namespace) -> Exit:
             print_activation(asked.output, template.name, activated)
         elif arguments.activate:
             asked.output.text(f"{template.name}: this version or a newer one is active already")
-    return Exit.OK
+    return Exit.OK if activated is None else exit_of(activated)
 
 
 def _activated_if_newer(

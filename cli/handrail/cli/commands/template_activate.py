@@ -7,6 +7,7 @@ import argparse
 from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, positive
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output, time
+from handrail.cli.pending import say_pending
 from handrail.cli.session import Session, plain, session
 from handrail.cli.versions import Version, add_version, version_of
 from handrail.mesh.template.activations import version_before
@@ -51,7 +52,12 @@ def _activate(arguments: argparse.Namespace) -> Exit:
             asked.output.document(plain(activated))
         else:
             print_activation(asked.output, version.name, activated)
-    return Exit.OK
+    return exit_of(activated)
+
+
+def exit_of(activated: pb.ActivateTemplateResponse) -> Exit:
+    """PENDING where another person has to confirm the activation, else OK."""
+    return Exit.PENDING if activated.HasField("pending_act") else Exit.OK
 
 
 def activation(asked: Session, version: Version, reason: str, *, force: bool) -> pb.ActivateTemplateResponse:
@@ -61,7 +67,10 @@ def activation(asked: Session, version: Version, reason: str, *, force: bool) ->
 
 
 def print_activation(output: Output, name: str, activated: pb.ActivateTemplateResponse) -> None:
-    """Prints an activation for people."""
+    """Prints an activation for people, or that it waits for another person."""
+    if activated.HasField("pending_act"):
+        say_pending(output, activated.pending_act)
+        return
     output.text(f"{name} version {activated.activation.version} is active")
     print_warnings(output, activated)
 
@@ -103,7 +112,9 @@ def _rollback(arguments: argparse.Namespace) -> Exit:
         activated = activation(asked, Version(name, target), arguments.reason, force=arguments.force)
         if asked.output.is_json:
             asked.output.document({"name": name, "rolledBackFrom": left, **plain(activated)})
-            return Exit.OK
+            return exit_of(activated)
+        if activated.HasField("pending_act"):
+            return say_pending(asked.output, activated.pending_act)
         asked.output.text(f"{name} is rolled back from version {left} to {target}: new flows start with {target}")
         print_warnings(asked.output, activated)
         asked.output.text(_left_behind(asked, Version(name, left), target))

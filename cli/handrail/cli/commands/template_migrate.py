@@ -20,10 +20,13 @@ _EXAMPLES = 3
 
 @dataclass(slots=True)
 class _Account:
-    """The result of a migration. `stay` lists by reason the flows that can't move; `over` ended before their turn."""
+    """The result of a migration. `stay` lists by reason the flows that can't move; `over` ended before their turn,
+    `pending` are the acts that another person has to confirm.
+    """
 
     moved: list[str] = field(default_factory=list)
     over: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
     stay: dict[str, list[str]] = field(default_factory=dict)
 
     def stays(self, flow_id: str, reason: str) -> None:
@@ -31,7 +34,12 @@ class _Account:
 
     def document(self, *, planned: bool) -> dict[str, object]:
         stay = [{"reason": reason, "flowIds": flow_ids} for reason, flow_ids in self.stay.items()]
-        return {"canMove" if planned else "moved": self.moved, "over": self.over, "stay": stay}
+        return {
+            "canMove" if planned else "moved": self.moved,
+            "over": self.over,
+            "pending": self.pending,
+            "stay": stay,
+        }
 
 
 def fill_migrate(verbs: Parsers) -> None:
@@ -61,7 +69,9 @@ def _migrate(arguments: argparse.Namespace) -> Exit:
             asked.output.document(account.document(planned=arguments.plan))
         else:
             _print(asked.output, account, arguments)
-    return Exit.FAILED if account.stay else Exit.OK
+    if account.stay:
+        return Exit.FAILED
+    return Exit.PENDING if account.pending else Exit.OK
 
 
 def _plan(asked: Session, arguments: argparse.Namespace) -> _Account:
@@ -79,7 +89,8 @@ def _move_all(asked: Session, arguments: argparse.Namespace) -> _Account:
     account = _Account()
     for flow in _running(asked, arguments):
         _move(asked, arguments, flow, account)
-        seen = len(account.moved) + len(account.over) + sum(map(len, account.stay.values()))
+        done = len(account.moved) + len(account.over) + len(account.pending)
+        seen = done + sum(map(len, account.stay.values()))
         if seen % _PAGE == 0:
             print(f"{seen:,} checked, {len(account.moved):,} moved", file=sys.stderr, flush=True)
     return account
@@ -88,7 +99,7 @@ def _move_all(asked: Session, arguments: argparse.Namespace) -> _Account:
 def _move(asked: Session, arguments: argparse.Namespace, flow: pb.MigrationPlan, account: _Account) -> None:
     request = pb.MigrateFlowRequest(flow_id=flow.flow_id, to_version=arguments.to, reason=arguments.reason)
     try:
-        asked.client.call(asked.client.flows.MigrateFlow, request)
+        response = asked.client.call(asked.client.flows.MigrateFlow, request)
     except CommandError as error:
         if error.code is not Exit.FAILED:
             raise
@@ -98,7 +109,10 @@ def _move(asked: Session, arguments: argparse.Namespace, flow: pb.MigrationPlan,
         else:
             account.stays(flow.flow_id, "; ".join(flow.reasons) or error.text)
         return
-    account.moved.append(flow.flow_id)
+    if response.HasField("pending_act"):
+        account.pending.append(response.pending_act.act_id)
+    else:
+        account.moved.append(flow.flow_id)
 
 
 def _running(asked: Session, arguments: argparse.Namespace) -> Iterator[pb.MigrationPlan]:
@@ -113,6 +127,8 @@ def _print(output: Output, account: _Account, arguments: argparse.Namespace) -> 
     output.text(f"{len(account.moved):,} {verb} to {arguments.name}@{arguments.to}")
     if account.over:
         output.text(f"{len(account.over):,} ended before their turn")
+    if account.pending:
+        output.text(f"{len(account.pending):,} wait for another person: handrail act list --type {arguments.name}")
     if account.stay:
         output.text(f"{sum(map(len, account.stay.values())):,} keep their version:")
         output.table(

@@ -12,6 +12,7 @@ from enum import Enum
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import (
     ANY_APPROVER,
+    BREAKGLASS,
     EVERY_TYPE,
     OPERATOR,
     QUARANTINE_READER,
@@ -118,6 +119,15 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         # One of the two people, or an operator of the flow type.
         "EndDelegation": Access(Scope.NOTHING, anybody=True),
         "ListDelegations": Access(Scope.NOTHING, anybody=True),
+    },
+    "handrail.v1.ActService": {
+        "ListActs": _READ_LISTED,
+        "GetAct": _READ_FLOW,
+        # Which of the roles it takes depends on the act; the fold judges the confirmation.
+        "ConfirmAct": Access(Scope.FLOW, (OPERATOR, TEMPLATE_ADMIN, BREAKGLASS)),
+        "WithdrawAct": Access(Scope.FLOW, (OPERATOR, TEMPLATE_ADMIN)),
+        "GetPolicy": Access(Scope.INSTALLATION, (READER,)),
+        "SetPolicy": Access(Scope.INSTALLATION, (TEMPLATE_ADMIN,)),
     },
     "handrail.v1.TemplateService": {
         # A check compiles contracts and conditions: work for those alone who may store what they have checked.

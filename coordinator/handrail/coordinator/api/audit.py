@@ -12,7 +12,13 @@ from handrail.coordinator.api.authorization import caller_if_known
 from handrail.coordinator.api.interceptors import Call
 from handrail.mesh import telemetry
 from handrail.mesh.errors import HandrailError
-from handrail.v1 import approval_service_pb2, flow_service_pb2, quarantine_service_pb2, template_service_pb2
+from handrail.v1 import (
+    act_service_pb2,
+    approval_service_pb2,
+    flow_service_pb2,
+    quarantine_service_pb2,
+    template_service_pb2,
+)
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +27,13 @@ _LONGEST = 400
 
 CHANGING = frozenset(
     f"/{service.full_name}/{method.name}"
-    for module in (flow_service_pb2, approval_service_pb2, template_service_pb2, quarantine_service_pb2)
+    for module in (
+        flow_service_pb2,
+        approval_service_pb2,
+        act_service_pb2,
+        template_service_pb2,
+        quarantine_service_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
     if method.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS

@@ -24,7 +24,10 @@ from handrail.mesh.streams.stream_walk import listed_subjects
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import COORDINATOR, Kind, parse
+from handrail.v1.decision_pb2 import ActRequested
 from handrail.v1.error_reason_pb2 import ErrorReason
+
+_ACT_REQUESTED = ActRequested.DESCRIPTOR.full_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,15 @@ class Finder:
         if found is None:
             raise no_approval(event_id)
         authorization.require_on(found.flow_type, no_approval(event_id))
+        return found
+
+    async def act(self, act_id: str) -> Found:
+        """Finds the flow of the act with this id; raises ACT_NOT_FOUND, or MISSING_ROLE."""
+        newest = await self._newest(f"flow.*.*.{Kind.DECISION}.{COORDINATOR}.{act_id}.{_ACT_REQUESTED}")
+        if newest is None:
+            raise no_act(act_id)
+        found = _found(newest)
+        authorization.require_on(found.flow_type, no_act(act_id))
         return found
 
     async def history(self, flow_id: str) -> History:
@@ -148,6 +160,11 @@ def no_approval(approval_id: str) -> HandrailError:
     return HandrailError(
         ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND, f"there is no approval {approval_id}", approval_id=approval_id
     )
+
+
+def no_act(act_id: str) -> HandrailError:
+    """Returns the error for an act that does not exist."""
+    return HandrailError(ErrorReason.ERROR_REASON_ACT_NOT_FOUND, f"there is no act {act_id}", act_id=act_id)
 
 
 def _is_within(recorded: Recorded, sequence: int, time: datetime | None) -> bool:

@@ -26,24 +26,29 @@ from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.receiving import PATIENCE, Receiving
 from handrail.coordinator.api.reflection import Reflection
 from handrail.coordinator.api.rpc_tracing import Tracing
+from handrail.coordinator.api.services.acts import ActService
 from handrail.coordinator.api.services.approvals import ApprovalService
 from handrail.coordinator.api.services.delegations import DelegationService
 from handrail.coordinator.api.services.flows import FlowService
 from handrail.coordinator.api.services.identity import IdentityService
 from handrail.coordinator.api.services.quarantine import QuarantineService
 from handrail.coordinator.api.services.templates import TemplateService
+from handrail.coordinator.api.template_acts import TemplateActDesk
 from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.api.tokens.verifier import TokenVerifier
 from handrail.coordinator.api.watch import Watcher
+from handrail.coordinator.lists.acts import ActScanner
 from handrail.coordinator.lists.divergences import DivergenceScanner
 from handrail.coordinator.lists.flows import Scanner
+from handrail.coordinator.reconcile.activation import Activator
 from handrail.coordinator.reconcile.diagnosis import Findings
 from handrail.coordinator.reconcile.drain import Drain
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.replay.replay_job import Replays
 from handrail.mesh.streams.catalog import Catalog
 from handrail.v1 import (
+    act_service_pb2,
     approval_service_pb2,
     delegation_service_pb2,
     flow_service_pb2,
@@ -51,6 +56,7 @@ from handrail.v1 import (
     quarantine_service_pb2,
     template_service_pb2,
 )
+from handrail.v1.act_service_pb2_grpc import add_ActServiceServicer_to_server
 from handrail.v1.approval_service_pb2_grpc import add_ApprovalServiceServicer_to_server
 from handrail.v1.delegation_service_pb2_grpc import add_DelegationServiceServicer_to_server
 from handrail.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
@@ -64,6 +70,7 @@ SERVICES = tuple(
         flow_service_pb2,
         approval_service_pb2,
         delegation_service_pb2,
+        act_service_pb2,
         template_service_pb2,
         quarantine_service_pb2,
         identity_service_pb2,
@@ -78,6 +85,7 @@ MAX_REQUEST_BYTES = 1 << 20
 _LONGER = {
     # It changes every agent's durable before it records anything.
     "/handrail.v1.TemplateService/ActivateTemplate": timedelta(seconds=30),
+    "/handrail.v1.ActService/ConfirmAct": timedelta(seconds=30),
     # It folds up to 500 flows.
     "/handrail.v1.TemplateService/GetTemplateUsage": timedelta(seconds=30),
 }
@@ -183,10 +191,20 @@ class Server:
         approvals = ApprovalService(
             finder=finder, scanner=scanner, operator_actions=replica.operator_actions, delegations=delegations
         )
+        activator = Activator(replica.bus, replica.catalog, replica.leases)
+        desk = TemplateActDesk(replica.bus, replica.catalog, activator)
+        acts = ActService(
+            desk=desk,
+            finder=finder,
+            catalog=replica.catalog,
+            scanner=ActScanner(replica.bus, replica.store),
+            operator_actions=replica.operator_actions,
+        )
         replays = Replays(replica.bus, replica.catalog, self._drain)
-        templates = TemplateService(replica.bus, replica.catalog, replica.leases, scanner, replays)
+        templates = TemplateService(replica.bus, replica.catalog, scanner, replays, activator=activator, desk=desk)
         add_FlowServiceServicer_to_server(flows, self._server)
         add_ApprovalServiceServicer_to_server(approvals, self._server)
+        add_ActServiceServicer_to_server(acts, self._server)
         add_TemplateServiceServicer_to_server(templates, self._server)
         add_DelegationServiceServicer_to_server(
             DelegationService(delegations, TemplateFinder(replica.catalog)), self._server

@@ -37,7 +37,11 @@ def decision(flow: Flow, message: Message, *, about: str, now: datetime, step: s
 
     The event's id is derived from `about` and the sequence that the decision is based on.
     """
-    data = pack(message)
+    return packed_decision(flow, pack(message), about=about, now=now, step=step, root=root)
+
+
+def packed_decision(flow: Flow, data: Any, *, about: str, now: datetime, step: str = "", root: str = "") -> Entry:
+    """Builds a decision from its packed message; see `decision`."""
     name = type_of(data)
     event_id = ids.decision_id(flow.flow_id, name, about, flow.last_sequence)
     event = _event(flow, event_id, data, now)

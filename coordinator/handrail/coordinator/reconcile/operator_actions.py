@@ -8,27 +8,47 @@ call; so does a vote that its voter repeats.
 from __future__ import annotations
 
 import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import NamedTuple
 
-from handrail.coordinator.decide import operator_requests
+from handrail.coordinator.decide import operator_requests, two_persons
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.operator_requests import Judge
 from handrail.coordinator.decide.timers import timers
 from handrail.coordinator.reconcile import repeated_calls
 from handrail.coordinator.reconcile.reconciler import Reconciler
+from handrail.mesh import telemetry
 from handrail.mesh.errors import HandrailError, WrongSequence
 from handrail.mesh.flow import Flow, Void
+from handrail.mesh.flow.acts import PendingAct
 from handrail.mesh.fold import NO_VERSIONS, Versions
+from handrail.mesh.printable import clean
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.identity import canonical
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import CallerRequest
 
+log = logging.getLogger(__name__)
+
 _IN_FLIGHT = 0.05
 """Seconds to wait for a message that the leader has accepted and replicas have not stored yet."""
 
 _TRIES = 20
 """How often a decision is made again because the flow changed while it was being recorded."""
+
+
+class Answered(NamedTuple):
+    """The flow as a call is answered with it, and the position of the message that answers the call."""
+
+    flow: Flow
+    sequence: int
+
+    @property
+    def pending(self) -> PendingAct | None:
+        """The act that the call asked for, if it needs a second person and so was not done; else None."""
+        return next((act for act in self.flow.acts.values() if act.recorded.sequence == self.sequence), None)
 
 
 class OperatorActions:
@@ -48,7 +68,22 @@ class OperatorActions:
         request: CallerRequest | None = None,
         versions: Versions = NO_VERSIONS,
     ) -> Flow:
+        """Does what `answer` does, for calls that need no second person; returns the flow."""
+        answered = await self.answer(flow_type, flow_id, judge, caller=caller, request=request, versions=versions)
+        return answered.flow
+
+    async def answer(
+        self,
+        flow_type: str,
+        flow_id: str,
+        judge: Judge,
+        *,
+        caller: Caller,
+        request: CallerRequest | None = None,
+        versions: Versions = NO_VERSIONS,
+    ) -> Answered:
         """Records what `judge` decides on the flow for the caller, reconciles the flow, and returns its new state.
+        An act that needs two persons is recorded as pending.
 
         `request` is the call as recorded (`repeated_calls.caller_request`); None for a caller within this process.
         `versions` are the templates that the flow may move to. Raises FLOW_NOT_FOUND, ETAG_MISMATCH,
@@ -60,7 +95,7 @@ class OperatorActions:
             for _ in range(_TRIES):
                 judged = _judged(flow, judge, caller, call)
                 if isinstance(judged, int):
-                    return await self._as_answered(flow, judged)
+                    return Answered(await self._as_answered(flow, judged), judged)
                 entry = repeated_calls.stamped(flow, judged, call)
                 _refuse(flow, operator_requests.why_void(flow, entry, versions))
                 try:
@@ -70,11 +105,12 @@ class OperatorActions:
                     continue
                 void = after.void.get(sequence)
                 if void is None:
-                    return await self._settle(flow, after)
+                    _alert(after, entry)
+                    return Answered(await self._settle(flow, after), sequence)
                 # An agent's message arrived in between and may have settled the request.
                 judged = _judged(after, judge, caller, call)
                 if isinstance(judged, int):
-                    return await self._as_answered(after, judged)
+                    return Answered(await self._as_answered(after, judged), judged)
                 _refuse(after, void)
         raise HandrailError(
             ErrorReason.ERROR_REASON_ETAG_MISMATCH,
@@ -113,7 +149,25 @@ class OperatorActions:
 def _judged(flow: Flow, judge: Judge, caller: Caller, call: CallerRequest) -> Entry | int:
     """The entry to record, or the sequence where the same call, or an equivalent one, is already recorded."""
     earlier = repeated_calls.recorded_before(flow, call)
-    return judge(flow, caller) if earlier is None else earlier.sequence
+    if earlier is not None:
+        return earlier.sequence
+    judged = judge(flow, caller)
+    return judged if isinstance(judged, int) else two_persons.requested(flow, judged, datetime.now(UTC))
+
+
+def _alert(flow: Flow, entry: Entry) -> None:
+    """Makes it known that a person did alone what needs two."""
+    said = entry.event.confirmation
+    if said.break_glass:
+        log.error(
+            "flow %s: %s broke the glass and did alone what needs two persons (%s, act %s): %s",
+            flow.flow_id,
+            clean(said.by),
+            entry.address.message_type,
+            said.act_id,
+            clean(said.reason),
+        )
+        telemetry.count("broken_glass", flow_type=flow.flow_type)
 
 
 def _refuse(flow: Flow, void: Void | None) -> None:

@@ -1199,6 +1199,80 @@ class FlowMigrated(_message.Message):
 Global___FlowMigrated: _TypeAlias = FlowMigrated  # noqa: Y015
 
 @_typing.final
+class ActRequested(_message.Message):
+    """ActRequested is an act that needs two persons, as the first one asked for it. It changes nothing: the act is done by the
+    message that carries another person's confirmation.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACT_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    PERSONS_FIELD_NUMBER: _builtins.int
+    CONFIRM_WITHIN_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """by is the verified identity of who asked; the act names the same."""
+    digest: _builtins.str
+    """digest binds a confirmation to the act: flow, type and bytes. Hex."""
+    persons: _builtins.int
+    """persons is how many it needs, with the one who asked: 2."""
+    @_builtins.property
+    def act(self) -> _any_pb2.Any:
+        """act is the decision that will be recorded: FlowHalted, StepReopened, Resolved or FlowMigrated."""
+
+    @_builtins.property
+    def confirm_within(self) -> _duration_pb2.Duration:
+        """confirm_within is how long a confirmation counts, from when this message is stored."""
+
+    def __init__(
+        self,
+        *,
+        act: _any_pb2.Any | None = ...,
+        by: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        persons: _builtins.int = ...,
+        confirm_within: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "confirm_within", b"confirm_within"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "by", b"by", "confirm_within", b"confirm_within", "digest", b"digest", "persons", b"persons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActRequested: _TypeAlias = ActRequested  # noqa: Y015
+
+@_typing.final
+class ActWithdrawn(_message.Message):
+    """ActWithdrawn ends a pending act undone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    act_id: _builtins.str
+    """act_id is the event id of the ActRequested."""
+    by: _builtins.str
+    """by is the verified identity of who withdrew it."""
+    reason: _builtins.str
+    """reason says why, for people."""
+    def __init__(
+        self,
+        *,
+        act_id: _builtins.str = ...,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "by", b"by", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActWithdrawn: _TypeAlias = ActWithdrawn  # noqa: Y015
+
+@_typing.final
 class FlowClosed(_message.Message):
     """FlowClosed ends a flow by decision. A happy flow has none."""
 

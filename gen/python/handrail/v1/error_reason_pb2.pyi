@@ -126,6 +126,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The delegation is not allowed: the role is not the caller's to give, the time is too long, or the delegate can't act."""
     ERROR_REASON_REASSIGNER_MAY_NOT_VOTE: _ErrorReason.ValueType  # 62
     """Whoever reassigned an approval may not vote on it."""
+    ERROR_REASON_ACT_NOT_FOUND: _ErrorReason.ValueType  # 50
+    """No such pending act."""
+    ERROR_REASON_ACT_CLOSED: _ErrorReason.ValueType  # 51
+    """The act was confirmed or withdrawn, or has expired."""
+    ERROR_REASON_SAME_PERSON: _ErrorReason.ValueType  # 52
+    """Whoever asked for an act may not confirm it."""
+    ERROR_REASON_TWO_PERSONS_NEEDED: _ErrorReason.ValueType  # 53
+    """The act needs two persons, and the message carries no other person's confirmation."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists every reason that an error of the API (`google.rpc.ErrorInfo.reason`, domain `handrail`) or a
@@ -241,4 +249,12 @@ ERROR_REASON_DELEGATION_REFUSED: ErrorReason.ValueType  # 61
 """The delegation is not allowed: the role is not the caller's to give, the time is too long, or the delegate can't act."""
 ERROR_REASON_REASSIGNER_MAY_NOT_VOTE: ErrorReason.ValueType  # 62
 """Whoever reassigned an approval may not vote on it."""
+ERROR_REASON_ACT_NOT_FOUND: ErrorReason.ValueType  # 50
+"""No such pending act."""
+ERROR_REASON_ACT_CLOSED: ErrorReason.ValueType  # 51
+"""The act was confirmed or withdrawn, or has expired."""
+ERROR_REASON_SAME_PERSON: ErrorReason.ValueType  # 52
+"""Whoever asked for an act may not confirm it."""
+ERROR_REASON_TWO_PERSONS_NEEDED: ErrorReason.ValueType  # 53
+"""The act needs two persons, and the message carries no other person's confirmation."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

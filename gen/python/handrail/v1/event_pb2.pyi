@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from handrail.v1 import act_pb2 as _act_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -101,6 +102,7 @@ class Event(_message.Message):
     BASED_ON_SEQUENCE_FIELD_NUMBER: _builtins.int
     REQUESTER_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
+    CONFIRMATION_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """event_id is derived, not drawn: the same outcome of the same step run has the same id. 32 lower-case hex digits."""
     source: _builtins.str
@@ -143,6 +145,10 @@ class Event(_message.Message):
     def request(self) -> Global___CallerRequest:
         """request is the call that caused this message; unset if no call did."""
 
+    @_builtins.property
+    def confirmation(self) -> _act_pb2.ActConfirmation:
+        """confirmation says which other person let this be done; unset where one person may do it alone."""
+
     def __init__(
         self,
         *,
@@ -164,10 +170,11 @@ class Event(_message.Message):
         based_on_sequence: _builtins.int = ...,
         requester: _builtins.str = ...,
         request: Global___CallerRequest | None = ...,
+        confirmation: _act_pb2.ActConfirmation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "request", b"request", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirmation", b"confirmation", "data", b"data", "request", b"request", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "based_on_sequence", b"based_on_sequence", "causation_id", b"causation_id", "data", b"data", "event_id", b"event_id", "flow_id", b"flow_id", "flow_type", b"flow_type", "output_index", b"output_index", "output_total", b"output_total", "request", b"request", "requester", b"requester", "root", b"root", "run", b"run", "source", b"source", "span_id", b"span_id", "step", b"step", "template_version", b"template_version", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "based_on_sequence", b"based_on_sequence", "causation_id", b"causation_id", "confirmation", b"confirmation", "data", b"data", "event_id", b"event_id", "flow_id", b"flow_id", "flow_type", b"flow_type", "output_index", b"output_index", "output_total", b"output_total", "request", b"request", "requester", b"requester", "root", b"root", "run", b"run", "source", b"source", "span_id", b"span_id", "step", b"step", "template_version", b"template_version", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

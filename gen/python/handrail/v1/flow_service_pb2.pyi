@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from handrail.v1 import act_pb2 as _act_pb2
 from handrail.v1 import decision_pb2 as _decision_pb2
 from handrail.v1 import event_pb2 as _event_pb2
 from handrail.v1 import failure_pb2 as _failure_pb2
@@ -178,6 +179,7 @@ class Flow(_message.Message):
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     HALT_MODE_FIELD_NUMBER: _builtins.int
     MIGRATIONS_FIELD_NUMBER: _builtins.int
+    ACTS_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id is 32 hex digits, and the trace id."""
     flow_type: _builtins.str
@@ -234,6 +236,10 @@ class Flow(_message.Message):
     def migrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowMigration]:
         """migrations are its moves from one version of the template to another, oldest first."""
 
+    @_builtins.property
+    def acts(self) -> _containers.RepeatedCompositeFieldContainer[_act_pb2.PendingAct]:
+        """acts are those that a person asked for and that need another one, whatever came of them, oldest first."""
+
     def __init__(
         self,
         *,
@@ -256,10 +262,11 @@ class Flow(_message.Message):
         message_count: _builtins.int = ...,
         halt_mode: _decision_pb2.HaltMode.ValueType = ...,
         migrations: _abc.Iterable[Global___FlowMigration] | None = ...,
+        acts: _abc.Iterable[_act_pb2.PendingAct] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "divergences", b"divergences", "effects", b"effects", "escalations", b"escalations", "etag", b"etag", "expectations", b"expectations", "flow_id", b"flow_id", "flow_type", b"flow_type", "halt_mode", b"halt_mode", "last_sequence", b"last_sequence", "message_count", b"message_count", "migrations", b"migrations", "requester", b"requester", "start_time", b"start_time", "status", b"status", "status_reason", b"status_reason", "step_runs", b"step_runs", "template_version", b"template_version", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "approvals", b"approvals", "divergences", b"divergences", "effects", b"effects", "escalations", b"escalations", "etag", b"etag", "expectations", b"expectations", "flow_id", b"flow_id", "flow_type", b"flow_type", "halt_mode", b"halt_mode", "last_sequence", b"last_sequence", "message_count", b"message_count", "migrations", b"migrations", "requester", b"requester", "start_time", b"start_time", "status", b"status", "status_reason", b"status_reason", "step_runs", b"step_runs", "template_version", b"template_version", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1407,18 +1414,24 @@ class CompensateFlowResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FLOW_FIELD_NUMBER: _builtins.int
+    PENDING_ACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
         """flow in its current state."""
+
+    @_builtins.property
+    def pending_act(self) -> _act_pb2.PendingAct:
+        """pending_act is set where nothing is done yet: the flow's template wants another person to confirm it."""
 
     def __init__(
         self,
         *,
         flow: Global___Flow | None = ...,
+        pending_act: _act_pb2.PendingAct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "pending_act", b"pending_act"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "pending_act", b"pending_act"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1469,18 +1482,24 @@ class CancelFlowResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FLOW_FIELD_NUMBER: _builtins.int
+    PENDING_ACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
         """flow in its current state."""
+
+    @_builtins.property
+    def pending_act(self) -> _act_pb2.PendingAct:
+        """pending_act is set where nothing is done yet: the flow's template wants another person to confirm it."""
 
     def __init__(
         self,
         *,
         flow: Global___Flow | None = ...,
+        pending_act: _act_pb2.PendingAct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "pending_act", b"pending_act"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "pending_act", b"pending_act"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1541,18 +1560,24 @@ class RetryStepResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FLOW_FIELD_NUMBER: _builtins.int
+    PENDING_ACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
         """flow in its current state."""
+
+    @_builtins.property
+    def pending_act(self) -> _act_pb2.PendingAct:
+        """pending_act is set where nothing is done yet: the flow's template wants another person to confirm it."""
 
     def __init__(
         self,
         *,
         flow: Global___Flow | None = ...,
+        pending_act: _act_pb2.PendingAct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "pending_act", b"pending_act"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "pending_act", b"pending_act"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1709,18 +1734,24 @@ class MigrateFlowResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FLOW_FIELD_NUMBER: _builtins.int
+    PENDING_ACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
         """flow in its current state."""
+
+    @_builtins.property
+    def pending_act(self) -> _act_pb2.PendingAct:
+        """pending_act is set where nothing is done yet: the flow's template wants another person to confirm it."""
 
     def __init__(
         self,
         *,
         flow: Global___Flow | None = ...,
+        pending_act: _act_pb2.PendingAct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "pending_act", b"pending_act"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "pending_act", b"pending_act"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1781,18 +1812,24 @@ class ResolveEscalationResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FLOW_FIELD_NUMBER: _builtins.int
+    PENDING_ACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def flow(self) -> Global___Flow:
         """flow in its current state."""
+
+    @_builtins.property
+    def pending_act(self) -> _act_pb2.PendingAct:
+        """pending_act is set where nothing is done yet: the flow's template wants another person to confirm it."""
 
     def __init__(
         self,
         *,
         flow: Global___Flow | None = ...,
+        pending_act: _act_pb2.PendingAct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "pending_act", b"pending_act"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "pending_act", b"pending_act"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,12 +4,14 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from handrail.v1 import act_pb2 as _act_pb2
 from handrail.v1 import decision_pb2 as _decision_pb2
 from handrail.v1 import event_pb2 as _event_pb2
 import builtins as _builtins
@@ -228,6 +230,8 @@ class FlowTemplate(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     COMPENSATION_ORDER_FIELD_NUMBER: _builtins.int
     ON_DIVERGENCE_FIELD_NUMBER: _builtins.int
+    REQUIRE_TWO_FIELD_NUMBER: _builtins.int
+    CONFIRM_WITHIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the flow type."""
     version: _builtins.int
@@ -264,6 +268,16 @@ class FlowTemplate(_message.Message):
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]:
         """rules are conditions on the whole flow."""
 
+    @_builtins.property
+    def require_two(self) -> _containers.RepeatedScalarFieldContainer[_act_pb2.Act.ValueType]:
+        """require_two are what a person may not do to a flow alone: another one has to confirm it. A template that names any act
+        includes MIGRATE: moving the flow to a version that names none would be a way around it.
+        """
+
+    @_builtins.property
+    def confirm_within(self) -> _duration_pb2.Duration:
+        """confirm_within is how long another person has to confirm such an act; 24 hours where it is missing."""
+
     def __init__(
         self,
         *,
@@ -278,10 +292,12 @@ class FlowTemplate(_message.Message):
         rules: _abc.Iterable[Global___Rule] | None = ...,
         compensation_order: Global___CompensationOrder.ValueType = ...,
         on_divergence: Global___DivergenceAction.ValueType = ...,
+        require_two: _abc.Iterable[_act_pb2.Act.ValueType] | None = ...,
+        confirm_within: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_within", b"confirm_within", "deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_order", b"compensation_order", "completes_with", b"completes_with", "deadline", b"deadline", "gates", b"gates", "name", b"name", "on_divergence", b"on_divergence", "rules", b"rules", "started_by", b"started_by", "starts_with", b"starts_with", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_order", b"compensation_order", "completes_with", b"completes_with", "confirm_within", b"confirm_within", "deadline", b"deadline", "gates", b"gates", "name", b"name", "on_divergence", b"on_divergence", "require_two", b"require_two", "rules", b"rules", "started_by", b"started_by", "starts_with", b"starts_with", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -652,12 +668,16 @@ class Activation(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
+    CONFIRMATION_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """version that new flows begin with."""
     by: _builtins.str
     """by is the verified identity of the person who activated it."""
     reason: _builtins.str
     """reason says why, for people."""
+    force: _builtins.bool
+    """force is set where it was to be activated though agents have live workers, and none of them fits."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time of the activation."""
@@ -665,6 +685,10 @@ class Activation(_message.Message):
     @_builtins.property
     def request(self) -> _event_pb2.CallerRequest:
         """request is the call that recorded it."""
+
+    @_builtins.property
+    def confirmation(self) -> _act_pb2.ActConfirmation:
+        """confirmation says which other person let it be done; unset where the policy lets one person do it."""
 
     def __init__(
         self,
@@ -674,14 +698,156 @@ class Activation(_message.Message):
         reason: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         request: _event_pb2.CallerRequest | None = ...,
+        confirmation: _act_pb2.ActConfirmation | None = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirmation", b"confirmation", "request", b"request", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "request", b"request", "time", b"time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "confirmation", b"confirmation", "force", b"force", "reason", b"reason", "request", b"request", "time", b"time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Activation: _TypeAlias = Activation  # noqa: Y015
+
+@_typing.final
+class InstallationPolicy(_message.Message):
+    """InstallationPolicy says what nobody does to templates alone. The last one that counts is in force; without one, one person
+    does it all.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRE_TWO_FIELD_NUMBER: _builtins.int
+    CONFIRM_WITHIN_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    CONFIRMATION_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """by is the verified identity that set it."""
+    reason: _builtins.str
+    """reason says why, for people."""
+    @_builtins.property
+    def require_two(self) -> _containers.RepeatedScalarFieldContainer[_act_pb2.Act.ValueType]:
+        """require_two are the acts that another person has to confirm. A policy that names any act includes CHANGE_POLICY."""
+
+    @_builtins.property
+    def confirm_within(self) -> _duration_pb2.Duration:
+        """confirm_within is how long another person has to confirm; 24 hours where it is missing."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is when it was set."""
+
+    @_builtins.property
+    def request(self) -> _event_pb2.CallerRequest:
+        """request is the call that recorded it."""
+
+    @_builtins.property
+    def confirmation(self) -> _act_pb2.ActConfirmation:
+        """confirmation says which other person let it be done; unset where the policy before it let one person do it."""
+
+    def __init__(
+        self,
+        *,
+        require_two: _abc.Iterable[_act_pb2.Act.ValueType] | None = ...,
+        confirm_within: _duration_pb2.Duration | None = ...,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        request: _event_pb2.CallerRequest | None = ...,
+        confirmation: _act_pb2.ActConfirmation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_within", b"confirm_within", "confirmation", b"confirmation", "request", b"request", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "confirm_within", b"confirm_within", "confirmation", b"confirmation", "reason", b"reason", "request", b"request", "require_two", b"require_two", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstallationPolicy: _TypeAlias = InstallationPolicy  # noqa: Y015
+
+@_typing.final
+class TemplateActRequested(_message.Message):
+    """TemplateActRequested is an act on a template, or on the policy, that needs two persons, as the first one asked for it. It
+    changes nothing by itself.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACT_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    PERSONS_FIELD_NUMBER: _builtins.int
+    CONFIRM_WITHIN_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """by is the verified identity of who asked; the act names the same."""
+    digest: _builtins.str
+    """digest binds a confirmation to the act: name, type and bytes. Hex."""
+    persons: _builtins.int
+    """persons is how many it needs, with the one who asked: 2."""
+    @_builtins.property
+    def act(self) -> _any_pb2.Any:
+        """act is what will be recorded: Activation or InstallationPolicy, without time, request and confirmation."""
+
+    @_builtins.property
+    def confirm_within(self) -> _duration_pb2.Duration:
+        """confirm_within is how long a confirmation counts, from when this message is stored."""
+
+    @_builtins.property
+    def request(self) -> _event_pb2.CallerRequest:
+        """request is the call that recorded it."""
+
+    def __init__(
+        self,
+        *,
+        act: _any_pb2.Any | None = ...,
+        by: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        persons: _builtins.int = ...,
+        confirm_within: _duration_pb2.Duration | None = ...,
+        request: _event_pb2.CallerRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "confirm_within", b"confirm_within", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "by", b"by", "confirm_within", b"confirm_within", "digest", b"digest", "persons", b"persons", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateActRequested: _TypeAlias = TemplateActRequested  # noqa: Y015
+
+@_typing.final
+class TemplateActWithdrawn(_message.Message):
+    """TemplateActWithdrawn ends a pending act on a template, or on the policy, undone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """by is the verified identity of who withdrew it."""
+    reason: _builtins.str
+    """reason says why, for people."""
+    @_builtins.property
+    def request(self) -> _event_pb2.CallerRequest:
+        """request is the call that recorded it."""
+
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request: _event_pb2.CallerRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateActWithdrawn: _TypeAlias = TemplateActWithdrawn  # noqa: Y015
 
 @_typing.final
 class Finding(_message.Message):

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from handrail.v1 import act_pb2 as _act_pb2
 from handrail.v1 import decision_pb2 as _decision_pb2
 from handrail.v1 import template_pb2 as _template_pb2
 import builtins as _builtins
@@ -270,15 +271,20 @@ class ActivateTemplateResponse(_message.Message):
     ACTIVATION_FIELD_NUMBER: _builtins.int
     PERMISSIONS_CHANGED_FIELD_NUMBER: _builtins.int
     UNFIT_AGENTS_FIELD_NUMBER: _builtins.int
+    PENDING_ACT_FIELD_NUMBER: _builtins.int
     permissions_changed: _builtins.bool
     """permissions_changed is true if the broker's permissions must be generated and reloaded before the agents can work."""
     @_builtins.property
     def activation(self) -> _template_pb2.Activation:
-        """activation as recorded."""
+        """activation as recorded; unset where it waits for another person."""
 
     @_builtins.property
     def unfit_agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnfitAgent]:
         """unfit_agents have live workers but none that fits this version. Their steps wait until a worker that fits is started."""
+
+    @_builtins.property
+    def pending_act(self) -> _act_pb2.PendingAct:
+        """pending_act is set where nothing is done yet: the installation's policy wants another person to confirm it."""
 
     def __init__(
         self,
@@ -286,10 +292,11 @@ class ActivateTemplateResponse(_message.Message):
         activation: _template_pb2.Activation | None = ...,
         permissions_changed: _builtins.bool = ...,
         unfit_agents: _abc.Iterable[Global___UnfitAgent] | None = ...,
+        pending_act: _act_pb2.PendingAct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "pending_act", b"pending_act"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "permissions_changed", b"permissions_changed", "unfit_agents", b"unfit_agents"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "pending_act", b"pending_act", "permissions_changed", b"permissions_changed", "unfit_agents", b"unfit_agents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
+from handrail.mesh.flow.acts import PendingAct
 from handrail.mesh.flow.effect import Effect, EffectState
 from handrail.mesh.flow.proposal import Ask, Ballot, Proposal, ProposalState
 from handrail.mesh.flow.state import (
@@ -106,6 +107,8 @@ class Flow:
     """Steps of earlier versions of the flow that its current version lacks; by name."""
     requests: Mapping[tuple[str, str, str], Requested] = field(default_factory=dict)
     """Recorded calls, by the agent they spoke for, the caller and the request id."""
+    acts: Mapping[str, PendingAct] = field(default_factory=dict)
+    """Acts that need two persons, by id, whatever came of them."""
     void: dict[int, Void] = field(default_factory=dict)
 
     @property

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Void
 from handrail.mesh.fold import (
+    acts,
     approvals,
     attempts,
     compensation,
@@ -28,6 +29,8 @@ from handrail.mesh.template import Template
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import COORDINATOR, Kind
 from handrail.v1.decision_pb2 import (
+    ActRequested,
+    ActWithdrawn,
     ApprovalGiven,
     ApprovalReassigned,
     ApprovalRefused,
@@ -82,6 +85,8 @@ _DECISIONS: dict[str, Rule] = {
     Escalated.DESCRIPTOR.full_name: escalations.apply_escalated,
     Resolved.DESCRIPTOR.full_name: resolutions.apply_resolved,
     FlowClosed.DESCRIPTOR.full_name: halts.apply_closed,
+    ActRequested.DESCRIPTOR.full_name: acts.apply_requested,
+    ActWithdrawn.DESCRIPTOR.full_name: acts.apply_withdrawn,
 }
 
 
@@ -176,4 +181,9 @@ def _judge_decision(flow: Flow, recorded: Recorded, versions: Versions) -> Void 
         return Void(f"{recorded.type} is not a known decision")
     if flow.first is None:
         return Void("the flow has not begun")
-    return rule(flow, recorded) if rule else migration.apply_migrated(flow, recorded, versions)
+    void = acts.judge(flow, recorded)
+    if void is None:
+        void = rule(flow, recorded) if rule else migration.apply_migrated(flow, recorded, versions)
+    if void is None:
+        acts.settle(flow, recorded)
+    return void

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -14,8 +14,10 @@ from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
 from handrail.mesh.streams.follower import Follower
 from handrail.mesh.streams.streams import TEMPLATE
 from handrail.mesh.template import Template
+from handrail.mesh.template.decisions import Activated, Decided, TemplateDecisions
 from handrail.mesh.wire.envelope import timestamp
-from handrail.mesh.wire.subjects import activation_subject, template_subject
+from handrail.mesh.wire.subjects import POLICY, activation_subject, template_subject
+from handrail.v1.act_pb2 import ActConfirmation
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import CallerRequest
 from handrail.v1.template_pb2 import Activation, StoredTemplate
@@ -23,13 +25,6 @@ from handrail.v1.template_pb2 import Activation, StoredTemplate
 _logger = logging.getLogger(__name__)
 
 _EVERYTHING = "template.>"
-
-
-class Activated(NamedTuple):
-    """An entry of an activation log, and its position in the stream."""
-
-    sequence: int
-    activation: Activation
 
 
 class Catalog:
@@ -41,7 +36,8 @@ class Catalog:
         self._bus = bus
         self._stored: dict[tuple[str, int], StoredTemplate] = {}
         self._compiled: dict[tuple[str, int], Template] = {}
-        self._activations: dict[str, dict[int, Activated]] = {}
+        self.decisions = TemplateDecisions()
+        """Activations, the policy, and what waits for a second person."""
         self._requests: dict[tuple[str, str], CallerRequest] = {}
         self._unusable: dict[str, HandrailError] = {}
         self._follower = Follower(bus, TEMPLATE, _EVERYTHING, self._take)
@@ -76,8 +72,7 @@ class Catalog:
 
     def activations(self, name: str) -> tuple[Activation, ...]:
         """The activation log as known so far, oldest first."""
-        log = self._activations.get(name, {})
-        return tuple(log[number].activation for number in sorted(log))
+        return tuple(each.activation for each in self.decisions.log(name))
 
     def activated_before(self, sequence: int) -> tuple[Template, ...]:
         """The known versions that were active at any time before this position in the stream."""
@@ -86,7 +81,7 @@ class Catalog:
             for template in self.all()
             if any(
                 each.sequence < sequence and each.activation.version == template.version
-                for each in self._activations.get(template.name, {}).values()
+                for each in self.decisions.log(template.name)
             )
         )
 
@@ -169,39 +164,64 @@ class Catalog:
         return True
 
     async def activate(
-        self, name: str, version: int, *, by: str, reason: str, now: datetime, request: CallerRequest | None = None
+        self,
+        name: str,
+        version: int,
+        *,
+        by: str,
+        reason: str,
+        now: datetime,
+        request: CallerRequest | None = None,
+        force: bool = False,
+        confirmation: ActConfirmation | None = None,
     ) -> Activated:
         """Records that new flows start with this version. Idempotent: returns an existing activation if the version is
         already active, or if the same call recorded it.
 
         Update the durables first. Raises TEMPLATE_NOT_FOUND if the version is not stored, REQUEST_ID_REUSED if the id
-        of the call was used for another one.
+        of the call was used for another one, TWO_PERSONS_NEEDED if the policy wants a `confirmation`, and the reason
+        why one does not count.
         """
         await self.template(name, version)
-        activation = Activation(version=version, by=by, reason=reason, time=timestamp(now), request=request)
+        activation = Activation(
+            version=version,
+            by=by,
+            reason=reason,
+            time=timestamp(now),
+            request=request,
+            force=force,
+            confirmation=confirmation,
+        )
+        subject = ""
         while True:
             await self.refresh_from_leader()
-            recorded = self._activations.get(name, {})
-            log = [recorded[number] for number in sorted(recorded)]
+            log = self.decisions.log(name)
             if request is not None and self.is_repeated(request):
                 return next(each for each in log if each.activation.request == request)
-            if log and log[-1].activation.version == version:
+            if confirmation is not None and (done := _confirmed(log, confirmation)) is not None:
+                return done
+            if log and log[-1].activation.version == version and confirmation is None:
                 return log[-1]
+            self.require(name, activation, now, subject)
+            subject = activation_subject(name, self.decisions.next_number(name, "active"))
             try:
-                await self._bus.publish(
-                    activation_subject(name, len(log) + 1), activation.SerializeToString(), expected_sequence=0
-                )
+                await self._bus.publish(subject, activation.SerializeToString(), expected_sequence=0)
             except (AlreadyStored, WrongSequence):
                 continue  # another writer was faster, or our own answer got lost: the log tells which
 
+    def require(self, name: str, decided: Decided, now: datetime, subject: str = "") -> None:
+        """Raises the reason why a decision would not count at `now`, or why the one stored under `subject` does not."""
+        refused = self.decisions.refused.get(subject) or self.decisions.why_not(name, decided, now)
+        if refused is not None:
+            about = "the policy" if name == POLICY else f"template {name}"
+            raise HandrailError(refused.reason, f"{about}: {refused.text}", template=name)
+
     def _take(self, message: RawMessage) -> None:
         """Processes one message of the stream. An unreadable one must not hide the others."""
-        tokens = message.subject.split(".")
         try:
-            if len(tokens) == 4 and tokens[2] == "active":
-                activation = Activation.FromString(message.body)
-                self._activations.setdefault(tokens[1], {})[int(tokens[3])] = Activated(message.sequence, activation)
-                self._take_request(activation.request)
+            request = self.decisions.take(message.subject, message.body, sequence=message.sequence, time=message.time)
+            if request is not None:
+                self._take_request(request)
                 return
             stored = StoredTemplate.FromString(message.body)
             template = Template.compile(stored.template, Contracts.from_descriptor_set(stored.descriptors))
@@ -219,6 +239,10 @@ class Catalog:
     def _take_request(self, request: CallerRequest) -> None:
         if request.id:
             self._requests.setdefault((request.caller, request.id), request)
+
+
+def _confirmed(log: Iterable[Activated], confirmation: ActConfirmation) -> Activated | None:
+    return next((each for each in log if each.activation.confirmation == confirmation), None)
 
 
 def no_version(name: str, version: int) -> HandrailError:

@@ -32,6 +32,8 @@ ACK_WAIT = timedelta(seconds=30)
 _NANOSECONDS = 1_000_000_000
 
 _ASK_FOR_MORE = (
+    decisions.ActRequested,
+    decisions.ActWithdrawn,
     decisions.ApprovalGiven,
     decisions.ApprovalReassigned,
     decisions.ApprovalRefused,

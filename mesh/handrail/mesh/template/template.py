@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.template.compilation import bounded, gate_spec, rule_spec, step_spec
+from handrail.mesh.template.persons import CONFIRM_WITHIN, acts_for_two
 from handrail.mesh.template.specs import (
     APPROVAL_REFUSED,
     STEP_COMPLETED,
@@ -26,6 +27,7 @@ from handrail.mesh.template.specs import (
 from handrail.mesh.template.terms import Terms, fact_types
 from handrail.mesh.template.yaml_reader import load_yaml
 from handrail.v1 import template_pb2 as pb
+from handrail.v1.act_pb2 import Act
 
 __all__ = [
     "APPROVAL_REFUSED",
@@ -56,6 +58,10 @@ class Template:
     deadline: timedelta
     parallel_undo: bool
     asks_on_divergence: bool
+    require_two: frozenset[Act.ValueType]
+    """The acts on a flow that need two persons."""
+    confirm_within: timedelta
+    """How long the second person has to confirm."""
     steps: Mapping[str, StepSpec]
     gates: Mapping[str, GateSpec]
     rules: Mapping[str, RuleSpec]
@@ -81,6 +87,8 @@ class Template:
             deadline=bounded(proto.deadline),
             parallel_undo=proto.compensation_order == pb.COMPENSATION_ORDER_PARALLEL,
             asks_on_divergence=proto.on_divergence == pb.DIVERGENCE_ACTION_ESCALATE,
+            require_two=acts_for_two(proto),
+            confirm_within=bounded(proto.confirm_within) if proto.HasField("confirm_within") else CONFIRM_WITHIN,
             steps=MappingProxyType({step.name: step for step in steps}),
             gates=MappingProxyType({gate.name: gate_spec(gate, terms) for gate in proto.gates}),
             rules=MappingProxyType({rule.name: rule_spec(rule, terms) for rule in proto.rules}),

@@ -136,6 +136,16 @@ def approval_digest(*, flow_id: str, event_id: str, gates: Iterable[str], messag
     return _digest("approval", flow_id, event_id, ",".join(sorted(gates)), message_type, data).hex()
 
 
+def act_digest(*, about: str, message_type: str, data: bytes) -> str:
+    """The digest that the confirmation of an act is bound to, as 64 hex digits; `about` is a flow id or a template."""
+    return _digest("act", about, message_type, data).hex()
+
+
+def template_act_id(name: str, number: int) -> str:
+    """The id of the n-th act on a template that needs two persons."""
+    return _identifier("template-act", name, str(number))
+
+
 def quarantine_id(subject: str, body: bytes) -> str:
     """A derived id for a message without a readable or free event id."""
     return _digest("quarantine", subject, body)[:16].hex()

@@ -3,6 +3,7 @@
 flow.<flow_type>.<flow_id>.<kind>.<agent>.<event_id>.<message full name>   stream FLOW
 timer.<flow_type>.<flow_id>.<timer>  →  due.<flow_type>.<flow_id>.<timer>  stream TIMER
 template.<name>.<version>, template.<name>.active.<n>                      stream TEMPLATE
+template.<name>.pending.<n>, template.<name>.withdrawn.<n>                 stream TEMPLATE
 quarantine.<flow_type>.<flow_id>.<agent>.<event_id>                        stream QUARANTINE
 key.<flow_type>.<hash of the business key>                                 stream KEY
 delegation.<delegation_id>, delegation.<delegation_id>.end                  stream DELEGATION
@@ -20,6 +21,9 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 COORDINATOR = "coordinator"
 """The agent token of the coordinator. Agents can't take this name."""
+
+POLICY = "_policy"
+"""Stands for the installation's policy where subjects of TEMPLATE have a template's name. No template has this name."""
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 """Flow types, agents, steps, gates and rules: one subject token each."""
@@ -159,6 +163,16 @@ def template_subject(name: str, version: int) -> str:
 def activation_subject(name: str, number: int) -> str:
     """The subject of the n-th activation of a template, counted from 1."""
     return f"template.{name}.active.{number}"
+
+
+def pending_subject(name: str, number: int) -> str:
+    """The subject of the n-th act on a template that needs two persons, counted from 1."""
+    return f"template.{name}.pending.{number}"
+
+
+def withdrawn_subject(name: str, number: int) -> str:
+    """The subject under which the n-th act on a template is withdrawn."""
+    return f"template.{name}.withdrawn.{number}"
 
 
 def quarantine_subject(flow_type: str, flow_id: str, agent: str, event_id: str) -> str:

@@ -244,6 +244,8 @@ def mutate(message: object, path: tuple[str, ...]) -> None:
     value = getattr(message, name)
     if rest:
         mutate(value[-1] if field.is_repeated else value, tuple(rest))
+    elif field.is_repeated and field.enum_type is not None:
+        value.append(1)
     elif field.is_repeated:
         value.append("other" if name in ("roles", "started_by") else "shop.v1.Audited")
     elif field.message_type is not None:

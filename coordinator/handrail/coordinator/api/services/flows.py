@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from functools import partial
 
 from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
+from handrail.analysis.diff.weakening import weakened
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.flow_lookup import Finder, Found
@@ -18,6 +19,7 @@ from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.rpc_tracing import link_flow, link_flow_id
 from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.api.views import (
+    act_view,
     compensation_plan,
     divergence_counts,
     divergence_view,
@@ -32,7 +34,7 @@ from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.operator_requests import Judge
 from handrail.coordinator.lists.divergences import EXAMINED, DivergenceScanner, Seen
 from handrail.coordinator.lists.flows import Scanner, readable
-from handrail.coordinator.reconcile.operator_actions import OperatorActions
+from handrail.coordinator.reconcile.operator_actions import Answered, OperatorActions
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
@@ -41,6 +43,7 @@ from handrail.mesh.fold import NO_VERSIONS, Versions, is_final
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.wire.envelope import from_timestamp
 from handrail.v1 import flow_service_pb2 as pb
+from handrail.v1.act_pb2 import PendingAct
 from handrail.v1.event_pb2 import Kind
 from handrail.v1.flow_service_pb2_grpc import FlowServiceServicer
 
@@ -187,7 +190,8 @@ class FlowService(FlowServiceServicer):
             etag=request.etag,
             run_again=request.run_again,
         )
-        return pb.CompensateFlowResponse(flow=await self._recorded(found, request, judge))
+        answered = await self._recorded(found, request, judge)
+        return pb.CompensateFlowResponse(flow=flow_view(answered.flow), pending_act=pending_view(answered))
 
     async def CancelFlow(self, request: pb.CancelFlowRequest, context: _Context) -> pb.CancelFlowResponse:
         """Cancel a flow."""
@@ -195,7 +199,8 @@ class FlowService(FlowServiceServicer):
         judge = partial(
             operator_requests.cancelling, reason=request.reason, keep_effects=request.keep_effects, etag=request.etag
         )
-        return pb.CancelFlowResponse(flow=await self._recorded(found, request, judge))
+        answered = await self._recorded(found, request, judge)
+        return pb.CancelFlowResponse(flow=flow_view(answered.flow), pending_act=pending_view(answered))
 
     async def RetryStep(self, request: pb.RetryStepRequest, context: _Context) -> pb.RetryStepResponse:
         """Have a step done again."""
@@ -208,7 +213,8 @@ class FlowService(FlowServiceServicer):
             etag=request.etag,
             run_again=request.run_again,
         )
-        return pb.RetryStepResponse(flow=await self._recorded(found, request, judge))
+        answered = await self._recorded(found, request, judge)
+        return pb.RetryStepResponse(flow=flow_view(answered.flow), pending_act=pending_view(answered))
 
     async def PlanMigration(self, request: pb.PlanMigrationRequest, context: _Context) -> pb.PlanMigrationResponse:
         """One page of running flows, and whether each can move."""
@@ -233,7 +239,9 @@ class FlowService(FlowServiceServicer):
         found = await self._finder.flow(request.flow_id)
         target = await self._catalog.template(found.flow_type, request.to_version)
         judge = partial(operator_requests.migrating, target=target, reason=request.reason, etag=request.etag)
-        return pb.MigrateFlowResponse(flow=await self._recorded(found, request, judge, {target.version: target}))
+        answered = await self._recorded(found, request, judge, {target.version: target})
+        pending = pending_view(answered, weakened(answered.flow.template, target))
+        return pb.MigrateFlowResponse(flow=flow_view(answered.flow), pending_act=pending)
 
     async def ResolveEscalation(
         self, request: pb.ResolveEscalationRequest, context: _Context
@@ -248,14 +256,15 @@ class FlowService(FlowServiceServicer):
             etag=request.etag,
             run_again=request.run_again,
         )
-        return pb.ResolveEscalationResponse(flow=await self._recorded(found, request, judge))
+        answered = await self._recorded(found, request, judge)
+        return pb.ResolveEscalationResponse(flow=flow_view(answered.flow), pending_act=pending_view(answered))
 
     async def _recorded(
         self, found: Found, request: Message, judge: Judge, versions: Versions = NO_VERSIONS
-    ) -> pb.Flow:
+    ) -> Answered:
         """Have the caller's decision recorded, and link the call's span to the flow's trace; the flow afterwards."""
         caller = current_caller()
-        flow = await self._operator_actions.record(
+        answered = await self._operator_actions.answer(
             found.flow_type,
             found.flow_id,
             judge,
@@ -263,8 +272,14 @@ class FlowService(FlowServiceServicer):
             request=caller_request(request, caller),
             versions=versions,
         )
-        link_flow(flow)
-        return flow_view(flow)
+        link_flow(answered.flow)
+        return answered
+
+
+def pending_view(answered: Answered, warnings: Iterable[str] = ()) -> PendingAct | None:
+    """The act that waits for a second person, where the call was answered with one; else None."""
+    pending = answered.pending
+    return None if pending is None else act_view(answered.flow, pending, warnings=warnings)
 
 
 def _listed(seen: Seen) -> pb.ListedDivergence:

@@ -12,11 +12,11 @@ from handrail.analysis.check.typecheck import check
 from handrail.coordinator.api import authorization, worker_fitness
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.paging import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
+from handrail.coordinator.api.template_acts import TemplateActDesk
 from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.api.views import version_usages
 from handrail.coordinator.lists.flows import Scanner, readable
-from handrail.coordinator.reconcile.diagnosis import ACTIVATION_LEASE
-from handrail.coordinator.reconcile.leases import Leases
+from handrail.coordinator.reconcile.activation import Activator
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.coordinator.replay.replay_job import Replays
 from handrail.mesh import permissions
@@ -24,12 +24,12 @@ from handrail.mesh.bus import Bus
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import TemplateRefused
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.durables import DurableState, agent_states, ensure_durables
+from handrail.mesh.streams.durables import DurableState, agent_states
 from handrail.mesh.template import Template
 from handrail.mesh.template.activations import logged
 from handrail.mesh.wire.envelope import timestamp
 from handrail.v1 import template_service_pb2 as pb
-from handrail.v1.template_pb2 import Severity, StoredTemplate
+from handrail.v1.template_pb2 import Activation, Severity, StoredTemplate
 from handrail.v1.template_service_pb2_grpc import TemplateServiceServicer
 
 _DEFAULT_PAGE = 50
@@ -39,11 +39,21 @@ _Context = ServicerContext[object, object]
 class TemplateService(TemplateServiceServicer):
     """Puts the flow type-check before the catalog."""
 
-    def __init__(self, bus: Bus, catalog: Catalog, leases: Leases, scanner: Scanner, replays: Replays) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        catalog: Catalog,
+        scanner: Scanner,
+        replays: Replays,
+        *,
+        activator: Activator,
+        desk: TemplateActDesk,
+    ) -> None:
+        self._activator = activator
+        self._desk = desk
         self._bus = bus
         self._catalog = catalog
         self._templates = TemplateFinder(catalog)
-        self._leases = leases
         self._scanner = scanner
         self._replays = replays
 
@@ -79,28 +89,23 @@ class TemplateService(TemplateServiceServicer):
         self, request: pb.ActivateTemplateRequest, context: _Context
     ) -> pb.ActivateTemplateResponse:
         """Update the durables, then record the activation; TEMPLATE_NOT_FOUND, FLOW_BUSY during another activation,
-        WORKERS_DO_NOT_FIT unless forced."""
+        WORKERS_DO_NOT_FIT unless forced. Where the policy wants two persons, the first one only asks for it."""
         template = await self._templates.version(request.name, request.version)
-        caller = current_caller()
+        caller, now = current_caller(), datetime.now(UTC)
         asked = caller_request(request, caller)
+        wanted = Activation(version=request.version, by=caller.subject, reason=request.reason, force=request.force)
         await self._catalog.refresh_from_leader()
         unfit = await worker_fitness.unfit_agents(self._bus, template)
         if not request.force and not self._catalog.is_repeated(asked):
             worker_fitness.require_fit(template, unfit)
-        async with self._leases.hold(ACTIVATION_LEASE):
-            await self._catalog.refresh_from_leader()
-            await ensure_durables(self._bus, self._catalog.all())
-            sequence, activation = await self._catalog.activate(
-                request.name,
-                request.version,
-                by=caller.subject,
-                reason=request.reason,
-                now=datetime.now(UTC),
-                request=asked,
-            )
-        before = [each.proto for each in self._catalog.activated_before(sequence)]
-        changed = permissions.users(before) != permissions.users([*before, template.proto])
-        return pb.ActivateTemplateResponse(activation=activation, permissions_changed=changed, unfit_agents=unfit)
+        pending = None
+        if self._catalog.active_version(request.name) != request.version or self._catalog.is_repeated(asked):
+            pending = await self._desk.acts.ask(request.name, wanted, request=asked, now=now)
+        if pending is not None:
+            return pb.ActivateTemplateResponse(pending_act=self._desk.view(pending), unfit_agents=unfit)
+        answer = await self._activator.activate(template, wanted, now=now, request=asked)
+        answer.unfit_agents.extend(unfit)
+        return answer
 
     async def GetTemplate(self, request: pb.GetTemplateRequest, context: _Context) -> pb.GetTemplateResponse:
         """A version, or the active one; TEMPLATE_NOT_FOUND, FLOW_TYPE_NOT_FOUND."""

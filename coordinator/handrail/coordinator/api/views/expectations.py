@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from handrail.coordinator.api.views.acts import summary
 from handrail.coordinator.decide.grants import OPERATOR
 from handrail.mesh.flow import Ask, Effect, EffectState, Escalation, Flow, Proposal, ProposalState, RunState, StepRun
 from handrail.mesh.fold import is_final
+from handrail.mesh.template.persons import ActState, has_expired
 from handrail.mesh.wire.envelope import timestamp
 from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.decision_pb2 import Choice
@@ -40,7 +42,23 @@ def expectations(flow: Flow, unfit: frozenset[str] = frozenset()) -> list[Expect
             each.what += (
                 f"; no live worker of {each.by_agent} fits version {flow.template.version}: start one that does"
             )
-    return owed or [_of_coordinator(flow)]
+    return [*_of_acts(flow), *(owed or [_of_coordinator(flow)])]
+
+
+def _of_acts(flow: Flow) -> Iterator[Expectation]:
+    for pending in flow.acts.values():
+        if (
+            pending.state is ActState.PENDING
+            and flow.last_time is not None
+            and not has_expired(pending, flow.last_time)
+        ):
+            yield Expectation(
+                what=f"the confirmation of another person than {pending.by}: {summary(pending.data)}",
+                by_roles=[OPERATOR],
+                due_time=timestamp(pending.expires),
+                subject_id=pending.act_id,
+                otherwise="nothing is done",
+            )
 
 
 def _of_escalations(flow: Flow) -> Iterator[Expectation]:

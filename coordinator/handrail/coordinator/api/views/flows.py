@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from handrail.coordinator.api.views.acts import act_view
 from handrail.coordinator.api.views.approvals import approval_view, asks_people, fitted
 from handrail.coordinator.api.views.divergences import divergence_view
 from handrail.coordinator.api.views.expectations import expectations
@@ -29,6 +30,7 @@ def flow_view(flow: Flow, unfit: frozenset[str] = frozenset()) -> pb.Flow:
     view.effects.extend(map(effect_view, flow.effects.values()))
     view.divergences.extend(map(divergence_view, flow.divergences))
     view.migrations.extend(map(_migration, flow.migrations))
+    view.acts.extend(act_view(flow, pending) for pending in flow.acts.values())
     return view
 
 

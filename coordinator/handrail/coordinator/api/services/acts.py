@@ -1,0 +1,159 @@
+"""ActService: acts that need two persons. The confirmer is the verified caller: no request names one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+
+from google.protobuf.message import Message
+from grpc.aio import ServicerContext
+
+from handrail.analysis.diff.weakening import weakened
+from handrail.coordinator.api import authorization
+from handrail.coordinator.api.authorization import current_caller
+from handrail.coordinator.api.flow_lookup import Finder, Found, no_act
+from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
+from handrail.coordinator.api.rpc_tracing import link_flow
+from handrail.coordinator.api.template_acts import TemplateActDesk
+from handrail.coordinator.api.views import act_view, flow_view, unreadable_act
+from handrail.coordinator.decide import two_persons
+from handrail.coordinator.decide.operator_requests import Judge
+from handrail.coordinator.lists.acts import ActScanner, Waiting
+from handrail.coordinator.reconcile.operator_actions import OperatorActions
+from handrail.coordinator.reconcile.repeated_calls import caller_request
+from handrail.mesh.flow import Flow
+from handrail.mesh.flow.acts import PendingAct
+from handrail.mesh.fold import NO_VERSIONS, Versions
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.template.persons import ActState
+from handrail.mesh.wire.envelope import Unreadable, type_of
+from handrail.v1 import act_pb2
+from handrail.v1 import act_service_pb2 as pb
+from handrail.v1.act_service_pb2_grpc import ActServiceServicer
+from handrail.v1.decision_pb2 import FlowMigrated
+
+_Context = ServicerContext[object, object]
+_DEFAULT_PAGE = 50
+_MIGRATED = FlowMigrated.DESCRIPTOR.full_name
+
+
+class ActService(ActServiceServicer):
+    """An act's id is that of the event that asked for it."""
+
+    def __init__(
+        self,
+        *,
+        finder: Finder,
+        catalog: Catalog,
+        scanner: ActScanner,
+        operator_actions: OperatorActions,
+        desk: TemplateActDesk,
+    ) -> None:
+        self._desk = desk
+        self._finder = finder
+        self._catalog = catalog
+        self._scanner = scanner
+        self._operator_actions = operator_actions
+
+    async def ListActs(self, request: pb.ListActsRequest, context: _Context) -> pb.ListActsResponse:
+        """One page, oldest first; on the first page all that are on templates and on the policy, too."""
+        listing = ("acts", request.flow_type, request.include_closed)
+        now = datetime.now(UTC)
+        first = [] if request.page_token else await self._of_templates(request, now)
+        found = await self._scanner.acts(
+            flow_type=request.flow_type,
+            include_closed=request.include_closed,
+            now=now,
+            cursor=sequence_of(request.page_token, *listing),
+            size=page_size(request.page_size, _DEFAULT_PAGE),
+            covers=authorization.lists,
+        )
+        acts, cursor = page_of(found, partial(_listed, now=now))
+        return pb.ListActsResponse(acts=[*first, *acts], next_page_token=page_token(cursor, *listing))
+
+    async def GetAct(self, request: pb.GetActRequest, context: _Context) -> pb.GetActResponse:
+        """One act, with what it weakens; ACT_NOT_FOUND."""
+        act = await self._desk.find(request.act_id)
+        if act is not None:
+            return pb.GetActResponse(act=self._desk.view(act, datetime.now(UTC)))
+        found = await self._finder.act(request.act_id)
+        flow = await self._finder.load(found.flow_id)
+        link_flow(flow)
+        return pb.GetActResponse(act=await self._view(flow, request.act_id, now=datetime.now(UTC)))
+
+    async def ConfirmAct(self, request: pb.ConfirmActRequest, context: _Context) -> pb.ConfirmActResponse:
+        """Have the act done, with the caller as its second person, or by the caller alone who breaks the glass."""
+        act = await self._desk.find(request.act_id)
+        if act is not None:
+            call = caller_request(request, current_caller())
+            return await self._desk.confirm(act, request, call, datetime.now(UTC))
+        found = await self._finder.act(request.act_id)
+        flow = await self._finder.load(found.flow_id)
+        judge = partial(
+            two_persons.confirming,
+            act_id=request.act_id,
+            digest=request.digest,
+            break_glass_reason=request.break_glass_reason,
+            now=datetime.now(UTC),
+        )
+        flow = await self._recorded(found, request, judge, await self._versions(flow.acts.get(request.act_id), flow))
+        return pb.ConfirmActResponse(act=await self._view(flow, request.act_id), flow=flow_view(flow))
+
+    async def WithdrawAct(self, request: pb.WithdrawActRequest, context: _Context) -> pb.WithdrawActResponse:
+        """End the act undone."""
+        act = await self._desk.find(request.act_id)
+        if act is not None:
+            call = caller_request(request, current_caller())
+            return await self._desk.withdraw(act, request, call, datetime.now(UTC))
+        found = await self._finder.act(request.act_id)
+        judge = partial(two_persons.withdrawing, act_id=request.act_id, reason=request.reason)
+        flow = await self._recorded(found, request, judge, NO_VERSIONS)
+        return pb.WithdrawActResponse(act=await self._view(flow, request.act_id))
+
+    async def GetPolicy(self, request: pb.GetPolicyRequest, context: _Context) -> pb.GetPolicyResponse:
+        """What nobody does to templates alone."""
+        return pb.GetPolicyResponse(policy=await self._desk.policy())
+
+    async def SetPolicy(self, request: pb.SetPolicyRequest, context: _Context) -> pb.SetPolicyResponse:
+        """Change it, or ask another person to confirm the change."""
+        return await self._desk.set_policy(request, caller_request(request, current_caller()), datetime.now(UTC))
+
+    async def _of_templates(self, request: pb.ListActsRequest, now: datetime) -> list[act_pb2.PendingAct]:
+        await self._catalog.refresh_from_leader()
+        return list(self._desk.listed(request.flow_type, include_closed=request.include_closed, now=now))
+
+    async def _recorded(self, found: Found, request: Message, judge: Judge, versions: Versions) -> Flow:
+        caller = current_caller()
+        flow = await self._operator_actions.record(
+            found.flow_type,
+            found.flow_id,
+            judge,
+            caller=caller,
+            request=caller_request(request, caller),
+            versions=versions,
+        )
+        link_flow(flow)
+        return flow
+
+    async def _versions(self, act: PendingAct | None, flow: Flow) -> Versions:
+        """The version that the act moves the flow to; none for another act."""
+        if act is None or type_of(act.data) != _MIGRATED:
+            return NO_VERSIONS
+        version = FlowMigrated.FromString(act.data.value).to_version
+        return {version: await self._catalog.template(flow.flow_type, version)}
+
+    async def _view(self, flow: Flow, act_id: str, *, now: datetime | None = None) -> act_pb2.PendingAct:
+        act = flow.acts.get(act_id)
+        if act is None:
+            raise no_act(act_id)
+        warnings = [
+            text
+            for target in (await self._versions(act, flow)).values()
+            if act.state is ActState.PENDING
+            for text in weakened(flow.template, target)
+        ]
+        return act_view(flow, act, now=now, warnings=warnings)
+
+
+def _listed(item: Waiting | Unreadable, *, now: datetime) -> act_pb2.PendingAct:
+    return unreadable_act(item) if isinstance(item, Unreadable) else act_view(item.flow, item.act, now=now)
