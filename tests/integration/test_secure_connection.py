@@ -1,61 +1,19 @@
 """Connecting with TLS, client certificates and nkeys."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from datetime import timedelta
 from pathlib import Path
 
 import nkeys
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable
 from tests.conftest import Connect
+from tests.support.authority import Authority
+from tests.support.fake_broker import fake_broker
 from tests.support.nats_server import NatsServer, running_server
-
-NOW = datetime.now(UTC)
-
-
-class Authority:
-    """Issues certificates into a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
-        self.certificate = self._issue("authority", self._key.public_key(), is_authority=True)
-
-    def certify(self, name: str) -> tuple[Path, Path]:
-        """A certificate and its key, as files."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        path = self._folder / f"{name}.key"
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return self._issue(name, key.public_key()), path
-
-    def _issue(self, name: str, key: ec.EllipticCurvePublicKey, *, is_authority: bool = False) -> Path:
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - timedelta(days=1))
-            .not_valid_after(NOW + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        path = self._folder / f"{name}.pem"
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return path
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -72,7 +30,7 @@ def seed_file(folder: Path, name: str) -> tuple[Path, str]:
 
 
 def configuration(authority: Authority, user: str) -> str:
-    certificate, key = authority.certify("server")
+    certificate, key = authority.certify("server", "localhost")
     return f"""
 tls {{ cert_file: "{certificate}", key_file: "{key}", ca_file: "{authority.certificate}", verify: true, timeout: 5 }}
 accounts {{ APP {{ jetstream: enabled, users: [ {{ nkey: {user} }} ] }} }}
@@ -137,3 +95,74 @@ async def test_an_address_that_is_none_is_an_error_of_ours() -> None:
     for address in ("", "ftp://127.0.0.1:1", "nats://127.0.0.1:not-a-port"):
         with pytest.raises(BrokerUnavailable):
             await NatsBus.connect(BusSettings(servers=(address,), name="x", connect_timeout=timedelta(seconds=1)))
+
+
+PASSWORD = "s3cret-password"
+
+
+def expecting_tls(port: int, *more: int, scheme: str, ca: Path | None) -> BusSettings:
+    return BusSettings(
+        servers=tuple(f"{scheme}://127.0.0.1:{each}" for each in (port, *more)),
+        name="ledger",
+        user="ledger",
+        password=PASSWORD,
+        tls_ca=ca,
+        connect_timeout=timedelta(seconds=1),
+    )
+
+
+@pytest.mark.parametrize("scheme,has_ca", [("nats", True), ("tls", True), ("tls", False)])
+async def test_a_server_without_tls_is_sent_nothing(authority: Authority, scheme: str, has_ca: bool) -> None:
+    async with fake_broker() as fake:
+        with pytest.raises(BrokerUnavailable, match="offers no TLS, which is required: nothing was sent to it"):
+            await NatsBus.connect(expecting_tls(fake.port, scheme=scheme, ca=authority.certificate if has_ca else None))
+        assert (fake.connections > 0, fake.received) == (True, b"")
+
+
+async def test_a_client_certificate_needs_tls_too(authority: Authority) -> None:
+    certificate, key = authority.certify("ledger")
+    async with fake_broker() as fake:
+        with pytest.raises(BrokerUnavailable, match="offers no TLS"):
+            await NatsBus.connect(
+                replace(expecting_tls(fake.port, scheme="nats", ca=None), tls_cert=certificate, tls_key=key)
+            )
+        assert fake.received == b""
+
+
+@pytest.mark.parametrize("scheme", ["nats", "tls"])
+@pytest.mark.parametrize("mute", [False, True])
+async def test_a_server_that_comes_back_without_tls_is_sent_nothing(
+    tmp_path: Path, authority: Authority, connect: Connect, scheme: str, mute: bool
+) -> None:
+    with running_server(tmp_path / "nats", extra=with_password(authority)) as server:
+        port = server.port
+        bus = await connect(expecting_tls(port, scheme=scheme, ca=authority.certificate))
+        assert (await bus.request_json("$JS.API.INFO"))["api"]["level"]
+    async with fake_broker(port, mute=mute) as fake:
+        await until(lambda: fake.connections >= (1 if mute else 3))
+        await bus.connection.client.send(b"PUB flow 6\r\nsecret\r\n")
+        await bus.close()
+        assert fake.received == b""
+
+
+async def test_another_server_of_the_pool_without_tls_is_sent_nothing(
+    tmp_path: Path, authority: Authority, connect: Connect
+) -> None:
+    async with fake_broker() as fake:
+        with running_server(tmp_path / "nats", extra=with_password(authority)) as server:
+            settings = replace(
+                expecting_tls(server.port, fake.port, scheme="nats", ca=authority.certificate),
+                connect_timeout=timedelta(seconds=10),
+            )
+            bus = await connect(settings)
+        await until(lambda: fake.connections > 1)
+        await bus.close()
+        assert fake.received == b""
+
+
+def with_password(authority: Authority) -> str:
+    certificate, key = authority.certify("server")
+    return f"""
+tls {{ cert_file: "{certificate}", key_file: "{key}" }}
+accounts {{ APP {{ jetstream: enabled, users: [ {{ user: ledger, password: "{PASSWORD}" }} ] }} }}
+"""

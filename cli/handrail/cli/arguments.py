@@ -15,7 +15,8 @@ from handrail.mesh.setting_parsers import duration
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """The place where a command adds its parser."""
 
-CALLER = (table.ADDRESS, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT, table.OUTPUT)
+TRANSPORT = (table.ADDRESS, table.TLS, table.CA, table.CLIENT_CERT, table.CLIENT_KEY)
+CALLER = (*TRANSPORT, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT, table.OUTPUT)
 LOGIN = (
     table.OIDC_ISSUER,
     table.OIDC_CLIENT_ID,
@@ -25,6 +26,9 @@ LOGIN = (
 )
 COORDINATOR = (
     table.LISTEN,
+    table.TLS_CERT,
+    table.TLS_KEY,
+    table.TLS_CLIENT_CA,
     *table.TOKENS,
     *table.BROKER,
     table.REPLICAS,

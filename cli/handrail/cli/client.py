@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 
 from handrail.cli.exit_codes import CommandError, Exit, of_call
 from handrail.cli.login.stored_login import token_for
+from handrail.cli.transport import Transport
 from handrail.mesh import settings as table
 from handrail.mesh.setting import Settings, secret
 from handrail.v1.act_service_pb2_grpc import ActServiceStub
@@ -70,19 +71,18 @@ _TOKEN_FILE = f"{table.TOKEN_FILE.flag} or {table.TOKEN_FILE.env}"
 class Client:
     """A connection to one coordinator address. Failed calls raise CommandError."""
 
-    def __init__(self, address: str, *, token: str, timeout: timedelta) -> None:
-        self.address = address
+    def __init__(self, transport: Transport, *, token: str, timeout: timedelta) -> None:
+        self.address = transport.address
         self.request_id: str | None = None
         """The request id, empty for a new one; None if the command does not let the caller choose one."""
         self._timeout = timeout.total_seconds()
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._channel = grpc.insecure_channel(
-            address,
-            options=(
+        self._channel = transport.channel(
+            (
                 ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
                 ("grpc.max_receive_message_length", _MAX_RESPONSE_BYTES),
                 ("grpc.keepalive_time_ms", 30_000),
-            ),
+            )
         )
         self.flows = FlowServiceStub(self._channel)
         self.acts = ActServiceStub(self._channel)
@@ -95,6 +95,7 @@ class Client:
     @classmethod
     def of(cls, settings: Settings) -> Client:
         """Returns the client that the settings describe."""
+        transport = Transport.of(settings)
         token, token_file = settings.value(table.TOKEN), settings.value(table.TOKEN_FILE)
         # A file on the command line takes precedence over the environment.
         if token_file is not None and (not token or settings.flags.get(table.TOKEN_FILE.key)):
@@ -102,7 +103,7 @@ class Client:
         token = token or token_for(settings.value(table.ADDRESS))
         if not token.isascii() or not (token or "-").isprintable():
             raise CommandError("the token is not a bearer token: it has invalid characters", Exit.USAGE)
-        return cls(settings.value(table.ADDRESS), token=token, timeout=settings.value(table.TIMEOUT))
+        return cls(transport, token=token, timeout=settings.value(table.TIMEOUT))
 
     def __enter__(self) -> Client:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from handrail.mesh.https import why_unsafe
@@ -126,6 +127,15 @@ def host_and_port(text: str) -> str:
     if not host or not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError(f'"{text}" is not an address such as 127.0.0.1:7070')
     return text
+
+
+def is_loopback(address: str) -> bool:
+    """Whether `host:port` is on this machine, where nobody else can listen in."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def replicas(text: str) -> int:

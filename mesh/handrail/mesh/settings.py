@@ -54,7 +54,12 @@ NATS_NKEY_FILE = Setting(
     "--nats-nkey-file", "HANDRAIL_NATS_NKEY_FILE", "", "file with an nkey seed, instead of a password", file, "FILE"
 )
 NATS_CA = Setting(
-    "--nats-ca", "HANDRAIL_NATS_CA", "", "certificate authority of the broker; switches TLS on", file, "FILE"
+    "--nats-ca",
+    "HANDRAIL_NATS_CA",
+    "",
+    "certificate authority of the broker; switches TLS on, as tls://… does",
+    file,
+    "FILE",
 )
 NATS_CERT = Setting("--nats-cert", "HANDRAIL_NATS_CERT", "", "client certificate for the broker", file, "FILE")
 NATS_KEY = Setting("--nats-key", "HANDRAIL_NATS_KEY", "", "key of the client certificate", file, "FILE")
@@ -71,6 +76,26 @@ TOKEN = Setting("", "HANDRAIL_TOKEN", "", "bearer token of the caller", str)
 TOKEN_FILE = Setting(
     "--token-file", "HANDRAIL_TOKEN_FILE", "", "file with the bearer token, instead of HANDRAIL_TOKEN", file, "FILE"
 )
+TLS = Setting(
+    "--tls",
+    "HANDRAIL_TLS",
+    "auto",
+    "speak TLS: on, off, or auto: with --ca or --client-cert; without, no token is sent to another machine",
+    one_of("auto", "on", "off"),
+    "auto|on|off",
+)
+CA = Setting(
+    "--ca",
+    "HANDRAIL_CA",
+    "",
+    "certificate authority of the coordinator; with --tls on and without it, the public ones",
+    file,
+    "FILE",
+)
+CLIENT_CERT = Setting(
+    "--client-cert", "HANDRAIL_CLIENT_CERT", "", "client certificate for the coordinator", file, "FILE"
+)
+CLIENT_KEY = Setting("--client-key", "HANDRAIL_CLIENT_KEY", "", "key of the client certificate", file, "FILE")
 TIMEOUT = Setting(
     "--timeout",
     "HANDRAIL_TIMEOUT",
@@ -130,6 +155,23 @@ LISTEN = Setting(
     "gRPC address to serve; port 0 takes a free one",
     host_and_port,
     "HOST:PORT",
+)
+TLS_CERT = Setting(
+    "--tls-cert",
+    "HANDRAIL_TLS_CERT",
+    "",
+    "certificate to serve with, its chain included; switches TLS on; read anew when it changes",
+    file,
+    "FILE",
+)
+TLS_KEY = Setting("--tls-key", "HANDRAIL_TLS_KEY", "", "key of the certificate", file, "FILE")
+TLS_CLIENT_CA = Setting(
+    "--tls-client-ca",
+    "HANDRAIL_TLS_CLIENT_CA",
+    "",
+    "certificate authority of clients, which need a certificate then",
+    file,
+    "FILE",
 )
 JWT_PUBLIC_KEYS = Setting(
     "--jwt-public-keys",

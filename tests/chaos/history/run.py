@@ -19,6 +19,7 @@ from pathlib import Path
 
 from handrail.cli.client import Client
 from handrail.cli.commands import verify
+from handrail.cli.transport import Transport
 from handrail.cli.verify.check import Check
 from handrail.cli.verify.finding import Breach, Finding, counted
 from handrail.cli.verify.standing import OPEN
@@ -109,7 +110,7 @@ async def _judge(site: Site, load: Load, callers: Callers, grace: timedelta) -> 
     calls = callers.history.calls
 
     def ask() -> list[Finding]:
-        with Client(site.addresses[0], token=token, timeout=timedelta(seconds=30)) as client:
+        with Client(Transport(site.addresses[0]), token=token, timeout=timedelta(seconds=30)) as client:
             return verify.judge(check, client, calls=calls, grace=grace)
 
     findings = await asyncio.to_thread(ask)

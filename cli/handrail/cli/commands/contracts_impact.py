@@ -11,7 +11,7 @@ from handrail.analysis.compat.change import Change, Level
 from handrail.analysis.compat.contract_set import ContractSet
 from handrail.analysis.compat.diff import diff
 from handrail.analysis.compat.impact import Impact, Known, impacts
-from handrail.cli.arguments import Parsers, add_form, add_settings, form_of, positive, settings_of
+from handrail.cli.arguments import TRANSPORT, Parsers, add_form, add_settings, form_of, positive, settings_of
 from handrail.cli.baseline import (
     Baseline,
     at_ref,
@@ -40,7 +40,7 @@ _FAIL_ON = {"tightened": Level.TIGHTENED, "breaking": Level.BREAKING_SOURCE, "ne
 _Found = tuple[Sequence[Impact], list[Known], list[str]]
 """The changes and whom they affect, the templates that were examined, and notes on what was not."""
 
-_COORDINATOR = (table.ADDRESS, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT)
+_COORDINATOR = (*TRANSPORT, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT)
 
 
 def fill(verbs: Parsers) -> None:

@@ -11,6 +11,7 @@ from handrail.cli.arguments import COORDINATOR, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.coordinator.api.budgets import Limit
 from handrail.coordinator.api.server import ServerSettings
+from handrail.coordinator.api.tls import TlsFiles
 from handrail.coordinator.api.tokens.rules import ClaimNames, Rules
 from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
@@ -58,6 +59,7 @@ def coordinator_settings(settings: Settings) -> CoordinatorSettings:
             address=settings.value(table.LISTEN),
             public_keys=keys,
             tokens=tokens,
+            tls=_tls(settings),
             reflection=settings.value(table.REFLECTION),
             reflected_contracts=settings.value(table.REFLECTION_CONTRACTS),
             channelz=settings.value(table.CHANNELZ),
@@ -93,6 +95,16 @@ def token_settings(settings: Settings) -> TokenSettings:
         stale_after=settings.value(table.JWT_KEY_SET_STALE_AFTER),
         revocations=settings.value(table.JWT_REVOCATIONS),
     )
+
+
+def _tls(settings: Settings) -> TlsFiles | None:
+    certificate, key = settings.value(table.TLS_CERT), settings.value(table.TLS_KEY)
+    client_ca = settings.value(table.TLS_CLIENT_CA)
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        raise CommandError(f"TLS needs both {table.TLS_CERT.flag} and {table.TLS_KEY.flag}", Exit.USAGE)
+    return TlsFiles(certificate=certificate, key=key, client_ca=client_ca)
 
 
 def _only(error: Exception) -> Exception:

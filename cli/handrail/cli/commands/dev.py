@@ -120,6 +120,7 @@ def _lines(stack: DevStack) -> Iterator[str]:
     people = stack.people
     yield f"broker       {stack.nats_url}   user {ADMIN}, password in {stack.broker.credentials / ADMIN / 'password'}"
     yield f"coordinator  {stack.address}   (gRPC, with reflection)"
+    yield "             both on this machine only, without TLS: nobody else can reach them"
     yield f"data         {stack.folder}   (logs in logs/)"
     if stack.agents:
         yield f"agents       {', '.join(stack.agents)}"

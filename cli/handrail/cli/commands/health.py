@@ -12,9 +12,10 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from handrail.cli.arguments import add_settings, settings_of
+from handrail.cli.arguments import TRANSPORT, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.probe import serves
+from handrail.cli.transport import Transport
 from handrail.mesh import settings as table
 from handrail.mesh.bus import ApiError, Bus, NatsBus
 from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
@@ -44,7 +45,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     broker.set_defaults(run=_broker)
 
     coordinator = parts.add_parser("coordinator", help="a coordinator: it is serving", allow_abbrev=False)
-    add_settings(coordinator, [table.ADDRESS, table.TIMEOUT])
+    add_settings(coordinator, [*TRANSPORT, table.TIMEOUT])
     coordinator.set_defaults(run=_coordinator)
 
     agent = parts.add_parser(
@@ -69,8 +70,10 @@ def _broker(arguments: argparse.Namespace) -> Exit:
 
 def _coordinator(arguments: argparse.Namespace) -> Exit:
     settings = settings_of(arguments)
-    address, timeout = settings.value(table.ADDRESS), settings.value(table.TIMEOUT)
-    with grpc.insecure_channel(address) as channel:
+    # Health needs no token: without TLS nothing secret is sent.
+    transport, timeout = Transport.of(settings, secret=False), settings.value(table.TIMEOUT)
+    address = transport.address
+    with transport.channel() as channel:
         if serves(channel, timeout):
             return Exit.OK
         broken = _broken_parts(channel, timeout)

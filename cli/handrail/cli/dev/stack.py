@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-import grpc
-
 from handrail.cli.client import Client
 from handrail.cli.dev.broker import Broker
 from handrail.cli.dev.package import Package
@@ -25,6 +23,7 @@ from handrail.cli.dev.processes import Child, StartError, free_port, require_fre
 from handrail.cli.dev.registry import Stored, activate_templates
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.probe import serves
+from handrail.cli.transport import Transport
 from handrail.mesh.wire.subjects import COORDINATOR
 
 log = logging.getLogger(__name__)
@@ -33,6 +32,9 @@ _START_SECONDS = 60.0
 _GRACE = 12.0
 _RESTART_AFTER = 1.0
 _LOOK_AGAIN = 1.0
+_NOT_INHERITED = ("HANDRAIL_NATS", "HANDRAIL_TLS")
+"""Settings of another installation: this one has its own broker, and no TLS on its loopback addresses."""
+
 _CALL_TIMEOUT = timedelta(seconds=10)
 _HEALTH_TIMEOUT = timedelta(seconds=1)
 
@@ -124,7 +126,7 @@ class DevStack:
 
     def client(self, person: str) -> Client:
         """Returns a client that calls as this person; close it after use."""
-        return Client(self.address, token=self.people.tokens[person], timeout=_CALL_TIMEOUT)
+        return Client(Transport(self.address), token=self.people.tokens[person], timeout=_CALL_TIMEOUT)
 
     def start_agents(self) -> None:
         """Starts every agent of the package."""
@@ -214,7 +216,7 @@ class DevStack:
             },
         )
         self._coordinator.start()
-        with grpc.insecure_channel(self.address) as channel:
+        with Transport(self.address).channel() as channel:
             wait_until(lambda: serves(channel, _HEALTH_TIMEOUT), self._coordinator, seconds=_START_SECONDS)
 
     def _agent(self, name: str) -> Child:
@@ -231,7 +233,7 @@ class DevStack:
 
     def _user(self, name: str) -> dict[str, str]:
         """Returns the environment of a process that connects to the broker as this user, without our own settings."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("HANDRAIL_NATS")}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
         return {**inherited, "HANDRAIL_NATS": self.nats_url, "HANDRAIL_NATS_PASSWORD": self.broker.password(name)}
 
     def _restart(self, child: Child) -> None:

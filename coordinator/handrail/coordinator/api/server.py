@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -35,6 +36,7 @@ from handrail.coordinator.api.services.quarantine import QuarantineService
 from handrail.coordinator.api.services.templates import TemplateService
 from handrail.coordinator.api.template_acts import TemplateActDesk
 from handrail.coordinator.api.template_lookup import TemplateFinder
+from handrail.coordinator.api.tls import Certificates, TlsFiles
 from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.api.tokens.verifier import TokenVerifier
 from handrail.coordinator.api.watch import Watcher
@@ -46,6 +48,7 @@ from handrail.coordinator.reconcile.diagnosis import Findings
 from handrail.coordinator.reconcile.drain import Drain
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.replay.replay_job import Replays
+from handrail.mesh.setting_parsers import is_loopback
 from handrail.mesh.streams.catalog import Catalog
 from handrail.v1 import (
     act_service_pb2,
@@ -63,6 +66,8 @@ from handrail.v1.flow_service_pb2_grpc import add_FlowServiceServicer_to_server
 from handrail.v1.identity_service_pb2_grpc import add_IdentityServiceServicer_to_server
 from handrail.v1.quarantine_service_pb2_grpc import add_QuarantineServiceServicer_to_server
 from handrail.v1.template_service_pb2_grpc import add_TemplateServiceServicer_to_server
+
+log = logging.getLogger(__name__)
 
 SERVICES = tuple(
     service.full_name
@@ -102,15 +107,16 @@ class ServerSettings:
     """Where the server listens and what it allows.
 
     `address` is host and port; port 0 picks a free one. `public_keys` are PEM files with keys that may sign bearer
-    tokens; `tokens` says what else makes a token valid. `reflected_contracts` says who sees the contracts of stored
-    templates by reflection: `token` (who has a valid one), `open` (everybody) or `off` (nobody). `connections`, `calls`
-    and `streams` bound what is in progress, and `message_timeout` how long each message of a call may take. `grace` is
-    how long calls in progress may take at shutdown.
+    tokens; `tokens` says what else makes a token valid. `tls` switches TLS on. `reflected_contracts` says who sees the
+    contracts of stored templates by reflection: `token` (who has a valid one), `open` (everybody) or `off` (nobody).
+    `connections`, `calls` and `streams` bound what is in progress, and `message_timeout` how long each message of a
+    call may take. `grace` is how long calls in progress may take at shutdown.
     """
 
     address: str
     public_keys: tuple[Path, ...] = ()
     tokens: TokenSettings = field(default_factory=TokenSettings)
+    tls: TlsFiles | None = None
     reflection: bool = True
     channelz: bool = True
     default_deadline: timedelta = timedelta(seconds=5)
@@ -144,13 +150,14 @@ class Server:
         ]
         # No `maximum_concurrent_rpcs`: it counts health checks among all other calls, and strangers among callers.
         self._server = grpc.aio.server(interceptors=[Interceptors(arounds)], options=_options(settings))
+        self._credentials = Certificates(settings.tls).credentials() if settings.tls is not None else None
         self._add_services(replica)
         self._add_tools(replica.catalog)
 
     async def start(self) -> int:
         """Starts to listen and returns the port; raises OSError if it is taken or can't be bound."""
         try:
-            port = self._server.add_insecure_port(self._settings.address)
+            port = self._add_port(self._settings.address)
         except RuntimeError as error:
             raise OSError(
                 f"can't listen on {self._settings.address}: the port is taken, or this host does not have the address"
@@ -173,6 +180,13 @@ class Server:
         self._health.shut_down()
         self._drain.begin()
         await self._server.stop(self._settings.grace.total_seconds())
+
+    def _add_port(self, address: str) -> int:
+        if self._credentials is not None:
+            return self._server.add_secure_port(address, self._credentials)
+        if not is_loopback(address):
+            log.warning("%s is served without TLS: tokens cross the network in plain text", address)
+        return self._server.add_insecure_port(address)
 
     def _add_services(self, replica: Replica) -> None:
         finder = Finder(replica.bus, replica.store)

@@ -17,8 +17,10 @@ class BusSettings:
     `name` is the name of the agent, or `coordinator`, `viewer`, …. It appears in the broker's monitoring and, without
     `inbox_prefix`, determines the inbox, which the broker's permissions reserve for this user.
 
-    Give `user` and `password`, or a file with an nkey seed. `tls_ca` switches TLS on; `tls_cert` and `tls_key` are a
-    client certificate. `connect_timeout` bounds the first connection; reconnects are tried forever.
+    Give `user` and `password`, or a file with an nkey seed. `tls_ca` is the authority of the servers' certificates, by
+    default those that this machine trusts; `tls_cert` and `tls_key` are a client certificate. Each of them switches TLS
+    on, and so does an address `tls://…`; nothing is sent to a server without TLS then. `connect_timeout` bounds the
+    first connection; reconnects are tried forever.
     """
 
     servers: tuple[str, ...]
@@ -37,6 +39,12 @@ class BusSettings:
         """The prefix of all inboxes of this user."""
         return self.inbox_prefix or f"_INBOX_{self.name}"
 
+    @property
+    def needs_tls(self) -> bool:
+        """Whether TLS is on, for all servers: a server may name others to connect to, which inherit no scheme."""
+        given = self.tls_ca is not None or self.tls_cert is not None
+        return given or any(server.startswith(("tls://", "wss://")) for server in self.servers)
+
     def credentials(self) -> tuple[ssl.SSLContext | None, str | None]:
         """The TLS context and the nkey seed. Raises WrongCredentials, which names the unusable file."""
         files = (self.tls_ca, self.tls_cert, self.tls_key, self.nkey_seed_file)
@@ -54,9 +62,9 @@ class BusSettings:
             ) from error
 
     def _tls(self) -> ssl.SSLContext | None:
-        if self.tls_ca is None:
+        if not self.needs_tls:
             return None
-        context = ssl.create_default_context(cafile=str(self.tls_ca))
+        context = ssl.create_default_context(cafile=str(self.tls_ca) if self.tls_ca is not None else None)
         if self.tls_cert is not None:
             context.load_cert_chain(str(self.tls_cert), str(self.tls_key) if self.tls_key else None)
         return context

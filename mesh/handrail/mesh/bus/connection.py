@@ -39,7 +39,7 @@ class Connection:
 
     def __init__(self, settings: BusSettings) -> None:
         self.settings = settings
-        self.client = Client()
+        self.client = Client(needs_tls=settings.needs_tls)
         self.inbox = ReplyInbox(settings.inbox)
         self.closed = asyncio.Event()
         self.on_reconnected: list[Callable[[], None]] = []

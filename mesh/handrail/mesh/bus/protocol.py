@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import nats.aio.client
 import nats.protocol.parser
+from nats.aio.client import Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import (
@@ -25,6 +26,8 @@ from nats.errors import (
     OutboundBufferLimitError,
     ProtocolError,
 )
+
+from handrail.mesh.bus.safe_transport import SafeTransport
 
 _STATUS = re.compile(rb"NATS/1\.0 +(\d{3})(?: ([^\r\n]*))?\r\n")
 _LONGEST_LINE = 1 << 16
@@ -114,10 +117,14 @@ class Client(nats.aio.client.Client):
 
     Messages go directly to the callback given to `listen`: nats-py's queue and task per subscription cost 10 µs a
     message.
+
+    With `needs_tls` neither credentials nor messages are sent over a connection without TLS, on each connect and
+    reconnect. nats-py speaks TLS only if the server asks for it, and whoever is in between can answer for the server.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, needs_tls: bool = False) -> None:
         super().__init__()
+        self._needs_tls = needs_tls
         self._ps = Parser(self)
         self._listeners: dict[int, Callable[[Message], None]] = {}
 
@@ -151,6 +158,34 @@ class Client(nats.aio.client.Client):
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._listeners.pop(sid, None)
         super()._remove_sub(sid, max_msgs)
+
+    def _connect_command(self) -> bytes:
+        # Called on each connect and reconnect, after INFO and the handshake, before anything is written.
+        if self._is_plain():
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
+            server = self._current_server.uri.netloc.rpartition("@")[2] if self._current_server is not None else "it"
+            raise Error(f"the server at {server} offers no TLS, which is required: nothing was sent to it")
+        return super()._connect_command()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        # nats-py writes what is pending before it closes, also to a server that it has not finished to connect to.
+        if self._is_plain():
+            self._pending, self._pending_data_size = [], 0
+        await super()._close(status, do_cbs)
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if not self._transport and s.uri.scheme not in ("ws", "wss"):
+            self._transport = SafeTransport()
+        await super()._connect_to_server(s)
+
+    def _is_plain(self) -> bool:
+        """Whether TLS is needed, and the connection has none."""
+        if not self._needs_tls or self._transport is None:
+            return False
+        if isinstance(self._transport, SafeTransport):
+            return not self._transport.encrypted
+        return self._current_server is None or self._current_server.uri.scheme != "wss"
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         on_message = self._listeners.get(sid)
