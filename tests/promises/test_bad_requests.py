@@ -2,7 +2,7 @@
 enum, nothing is stored for it, and all goes on.
 
 Nonsense in each field of each request is in test_p5_contracts.py, votes that may not be given in test_p6_gates.py, the
-command's exit codes in tests/integration/test_command.py.
+command's exit codes in tests/integration/command/test_command_exits.py.
 """
 
 from __future__ import annotations

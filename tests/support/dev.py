@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -99,6 +100,22 @@ class Dev:
         """Sends SIGTERM and returns the exit code."""
         self.process.terminate()
         return self.process.wait(60)
+
+    def start_refund(self, units: int) -> str:
+        """Starts a refund of this many euros as olga. Returns its flow id."""
+        return self.text("olga", "flow", "start", "refund", "--data", chargeback(units)).strip()
+
+    def status(self, flow: str) -> str:
+        """The status of a flow: `COMPLETED`."""
+        return str(self.json("vera", "flow", "show", flow)["status"]).removeprefix("FLOW_STATUS_")
+
+
+def chargeback(units: int, *, id_: str = "") -> str:
+    """The data of a chargeback of this many euros, as JSON."""
+    amount = {"currencyCode": "EUR", "units": str(units)}
+    return json.dumps(
+        {"chargebackId": id_ or f"cb-{uuid.uuid4().hex[:12]}", "accountId": "acct-0001", "amount": amount}
+    )
 
 
 @contextmanager
