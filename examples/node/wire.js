@@ -32,7 +32,7 @@ export function read(message) {
   const [stream, flowType, flowId, kind, agent, eventId, ...rest] = message.subject.split(".");
   const type = rest.join(".");
   if (stream !== "flow" || !/^[0-9a-f]{32}$/.test(flowId) || !/^[0-9a-f]{32}$/.test(eventId)) {
-    throw new Malformed("WRONG_ADDRESS", "the subject is none of Handrail's");
+    throw new Malformed("WRONG_ADDRESS", "the subject is not one of Handrail's");
   }
   let event;
   try {

@@ -45,7 +45,7 @@ async def impatiently(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 async def until_handed_out_once(mesh: Mesh, durable: str) -> None:
-    """Until a durable's messages are settled, none of them after it was handed out again."""
+    """Waits until a durable's messages are acknowledged, all of them on their first delivery."""
 
     async def left() -> int:
         assert not (await mesh.durable(durable)).get("num_redelivered"), f"{durable} hands out what is worked on"

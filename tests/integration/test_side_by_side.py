@@ -133,7 +133,7 @@ async def test_what_no_worker_fits_waits_for_one_that_does(mesh: Mesh, nats_serv
 
 
 async def redelivered(mesh: Mesh, agent: str, least: int) -> dict[str, Any]:
-    """The durable's state once it has handed out something so many times."""
+    """The durable's state once it has delivered something this many times."""
 
     async def read() -> dict[str, Any]:
         return await mesh.bus.request_json(f"$JS.API.CONSUMER.INFO.FLOW.agent-{agent}")

@@ -61,7 +61,7 @@ from tests.support.waiting import PATIENCE
 FLOWS = 10
 
 ROUNDS = 60
-"""After so many looks at a flow everybody does what they owe, and nothing else."""
+"""After this many looks at a flow everybody does what they owe, and nothing else."""
 
 RACED = """
 name: refund

@@ -36,7 +36,7 @@ class Ledger:
         self._started: list[subprocess.Popen[bytes]] = []
 
     async def start(self, number: int = 1) -> None:
-        """Start so many processes and wait until they take deliveries."""
+        """Starts this many processes and waits until they accept deliveries."""
         for _ in range(number):
             environment = {"CRASHES": str(self._crashes), LEDGER: str(self._file)}
             self._started.append(self._house.process("ledger", "tests.promises.crashing:ledger", **environment))
@@ -44,7 +44,7 @@ class Ledger:
         await until(lambda: self._house.log("ledger").read_text().count("agent ledger is ready") == wanted)
 
     async def until_killed(self, number: int = 1) -> None:
-        """Wait until so many processes are gone."""
+        """Waits until this many processes have ended."""
         await until(lambda: self.killed == number)
 
     @property

@@ -1,4 +1,4 @@
-"""Messages of the payments demo as its agents publish them, put together by hand: what an agent says past its SDK."""
+"""Messages of the payments demo, built by hand: what an agent can publish without its SDK."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def diverged(flow_id: str, agent: str, number: int = 0) -> Entry:
 
 
 async def publish(bus: Bus, *entries: Entry) -> None:
-    """Publish in order."""
+    """Publishes messages in order."""
     for entry in entries:
         await bus.publish(entry.address.subject, entry.body)
 
@@ -91,7 +91,7 @@ def granted_id(flow_id: str) -> str:
 def small(
     units: int = 999, *, nanos: int = 0, currency: str = "EUR", account: str = "acct-0001", chargeback: str = "cb-1"
 ) -> SmallRefundGranted:
-    """A grant that needs nobody's yes."""
+    """A grant that needs no approval."""
     amount = Money(currency_code=currency, units=units, nanos=nanos)
     return SmallRefundGranted(chargeback_id=chargeback, account_id=account, amount=amount, email="eve@example.com")
 
@@ -105,7 +105,7 @@ def large(units: int, *, chargeback: str = "cb-1", account: str = "acct-0001") -
 def paid(
     units: int = 999, *, currency: str = "EUR", account: str = "acct-0001", chargeback: str = "cb-1"
 ) -> RefundPaid:
-    """What the ledger answers."""
+    """The answer of the ledger."""
     amount = Money(currency_code=currency, units=units)
     return RefundPaid(
         chargeback_id=chargeback, account_id=account, amount=amount, transfer_id="t-1", email="eve@example.com"

@@ -1,6 +1,6 @@
 """An identity provider as a process: npm's `oidc-provider`, and a person who signs in there with a browser.
 
-It needs Node: a test that uses it is skipped if there is none.
+It needs Node: without it, a test that uses it is skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SECRET = "ledger:a+secret+of+the+ledger+alone"
 
 
 def installed_provider(folder: Path) -> Path:
-    """The provider with what npm installs for it."""
+    """The provider with its npm packages."""
     return installed(folder, PROVIDER)
 
 
@@ -52,7 +52,7 @@ class IdentityProvider:
         assert self._process.poll() is None, self._said()
 
     async def rotate(self, algorithm: str, kid: str) -> None:
-        """Have it sign with a new key, and publish no other."""
+        """Makes it sign with a new key and publish only that one."""
         times = self._said().count("read the keys again")
         write_keys(self._keys, private_key(algorithm), kid)
         self._process.send_signal(signal.SIGHUP)
@@ -88,7 +88,7 @@ class IdentityProvider:
 def running_provider(
     installation: Path, folder: Path, algorithm: str, **environment: str
 ) -> Iterator[IdentityProvider]:
-    """A provider that signs with a key of this algorithm, for as long as the block runs."""
+    """Runs a provider that signs with a key of this algorithm while the block runs."""
     keys, log = folder / "keys.json", folder / "provider.log"
     write_keys(keys, private_key(algorithm), "first")
     ports = FreePorts(1)
@@ -118,7 +118,7 @@ def write_keys(path: Path, private: Private, kid: str) -> None:
 
 
 def sign_in(link: str, person: str, *, deny: bool = False) -> str:
-    """What a person does with a browser who opens this link: confirm, sign in, consent; the last page's heading."""
+    """Does what a person does who opens this link in a browser: confirm, sign in, consent. Returns the last heading."""
     jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
     browser = urllib.request.build_opener(jar, urllib.request.ProxyHandler({}))
     with browser.open(link, timeout=10) as answer:

@@ -1,7 +1,7 @@
 """In CI nothing is skipped: a test that would skip because a program is missing fails there, and says which.
 
-A pytest plugin, which tests/conftest.py loads. Anywhere else a skip stays a skip, so that whoever has no Node can run
-the rest.
+A pytest plugin, loaded by tests/conftest.py. Outside of CI a skip stays a skip, so that everybody without Node can run
+the other tests.
 """
 
 from __future__ import annotations

@@ -36,12 +36,12 @@ def algorithm_of(private: Private) -> str:
 
 
 def pem(private: Private) -> bytes:
-    """The public half, as a PEM file has it."""
+    """The public half in PEM form."""
     return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def jwk(private: Private, kid: str = "", **more: object) -> dict[str, object]:
-    """The public half, as a key set has it."""
+    """The public half as a member of a key set."""
     algorithm = jwt.get_algorithm_by_name(algorithm_of(private))
     plain = algorithm.to_jwk(private.public_key(), as_dict=True)
     return {**plain, **({"kid": kid} if kid else {}), **more}
@@ -85,7 +85,7 @@ class Forgery:
 
 
 def forgeries(private: Private, **changes: Any) -> list[Forgery]:
-    """Tokens that pretend to be signed with a key of which only the public half is known to whoever made them."""
+    """Tokens that pretend to be signed with a key although their maker knows only its public half."""
     algorithm, body = algorithm_of(private), part(claims(**changes))
     own = Ed25519PrivateKey.generate()
     own_jwk = jwk(own)

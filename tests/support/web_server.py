@@ -21,13 +21,13 @@ from cryptography.x509.oid import NameOID
 
 @dataclass
 class Page:
-    """What the server answers; tests change it."""
+    """The server's answer; tests change it."""
 
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     wait: Callable[[], object] = lambda: None
-    """Is called before the answer."""
+    """Called before each answer."""
 
 
 class WebServer:
@@ -42,7 +42,7 @@ class WebServer:
 
 @contextmanager
 def web_server(folder: Path | None = None) -> Iterator[WebServer]:
-    """A server on loopback; with a folder it speaks TLS, and its authority's certificate is in there."""
+    """Runs a server on loopback. With a folder it uses TLS, and the folder has its authority's certificate."""
     page, asked = Page(), list[str]()
 
     class Handler(BaseHTTPRequestHandler):

@@ -32,7 +32,7 @@ class QuickRetries:
     on: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, BlockingIOError, InterruptedError)
 
     def wait(self, failures: int) -> timedelta:
-        """Returns the wait after so many failures, from 1."""
+        """Returns the wait after this many failures, from 1."""
         # Jitter needs no cryptographic randomness.
         return self.first_wait * (2.0 ** (failures - 1) * random.uniform(0.5, 1.0))
 

@@ -29,19 +29,19 @@ _CHUNK = 1 << 14
 
 
 class FetchError(Exception):
-    """No answer that can be used. The text names the address and says why."""
+    """There is no usable answer. The text names the address and says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered: the status of HTTP and the body."""
+    """A server's answer: the HTTP status and the body."""
 
     url: str
     status: int
     body: bytes
 
     def json(self) -> dict[str, object]:
-        """Returns the body as a JSON object; raises FetchError if it is none."""
+        """Returns the body as a JSON object; raises FetchError if it is not one."""
         try:
             found: object = json.loads(self.body)
         except (ValueError, RecursionError):

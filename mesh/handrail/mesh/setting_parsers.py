@@ -103,7 +103,7 @@ def key_set(text: str) -> str:
 
 
 def provider(text: str) -> str:
-    """Parses the address of an identity provider; an empty text is none."""
+    """Parses the address of an identity provider; an empty text means no provider."""
     why = why_unsafe(text) if text else ""
     if why:
         raise ValueError(f'"{text}" can\'t be asked: {why}')

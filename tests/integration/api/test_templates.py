@@ -140,7 +140,7 @@ async def test_descriptors_that_are_none_are_refused(api: Api, descriptors: byte
 
 
 def with_filler(folder: Path, messages: int) -> pb.PutTemplateRequest:
-    """The loan template with contracts that hold so many messages of about half a kilobyte besides."""
+    """The loan template with this many further messages of about half a kilobyte in its contracts."""
     filler = "\n".join(f"message Filler{n} {{ string {'long' * 60}_{n} = 1; }}" for n in range(messages))
     request = ParseDict({"template": loans.TEMPLATE}, pb.PutTemplateRequest())
     request.descriptors = loans.descriptors(folder, f"{loans.PROTO}\n{filler}")

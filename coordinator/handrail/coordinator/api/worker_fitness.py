@@ -20,7 +20,7 @@ _AGAIN = timedelta(milliseconds=250)
 
 
 async def unfit_agents(bus: Bus, template: Template) -> list[UnfitAgent]:
-    """Lists the agents with live workers, none of which fits a version. Waits until all live ones looked at it.
+    """Lists the agents that have live workers but none that fits a version. Waits until all live ones looked at it.
 
     Raises what `Bus.direct_get` raises.
     """

@@ -30,7 +30,7 @@ from handrail.v1.decision_pb2 import (
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 Judge = Callable[[Flow, Caller], Entry | int]
-"""One of these requests with its fields filled in, to be judged by a flow in the name of a caller."""
+"""One of these requests with its fields filled in: judges it on a flow, for a caller."""
 
 
 def compensation(

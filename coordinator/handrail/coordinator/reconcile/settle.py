@@ -45,7 +45,7 @@ _TRIES = 4
 
 
 def is_hopeless(error: HandrailError, delivered: int) -> bool:
-    """Tells whether a message that failed with this error after so many deliveries need not be tried again."""
+    """Tells whether a message that failed with this error after this many deliveries need not be tried again."""
     return error.reason in _HOPELESS or (error.reason in _NOT_THERE and delivered >= _TRIES)
 
 

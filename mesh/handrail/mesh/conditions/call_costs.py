@@ -1,4 +1,4 @@
-"""What the functions of CEL cost, beside a node: always, and depending on the sizes of their arguments."""
+"""The costs of CEL's functions in addition to a node: a constant, and a part that depends on the arguments' sizes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _COMPARED = 20
 """A value that is compared."""
 
 _CHECKED = 200
-"""A value that is handed to Python and checked there: 1 to 2 microseconds."""
+"""A value that is passed to Python and checked there: 1 to 2 microseconds."""
 
 _COPIED = 6
 """An item of a list that is copied: 25 to 60 ns."""
 
 _PATTERN = 2_000
-"""A regular expression, beside its parts."""
+"""A regular expression, in addition to its parts."""
 
 _LONGEST_PATTERN = 2_000
-"""A longer pattern is taken for the dearest of its length: reading it would take longer than that."""
+"""A longer pattern is charged as the most expensive one of its length: reading it would take longer."""
 
 
 class CallCost(NamedTuple):
@@ -54,7 +54,7 @@ def _read(sizes: Sequence[Size]) -> int:
 
 
 def _search(sizes: Sequence[Size]) -> int:
-    """A text is compared at each place of another: the engine's search is quadratic where they nearly match."""
+    """A text is compared at each position of another: the engine's search is quadratic if they nearly match."""
     return _read(sizes) + (sizes[0].length * sizes[-1].length >> 9)
 
 
@@ -116,7 +116,7 @@ _LESS = CallCost(0, _read)
 _PARSED = CallCost(100, _parse)
 _CONVERTED = CallCost(100, _parse, _converted)
 _PART_OF_TIME = CallCost(20, lambda sizes: 5_000)
-"""In a time zone that is named: its first use reads a file."""
+"""A function with a named time zone: its first use reads a file."""
 
 CALLS: Mapping[str, CallCost] = {
     **dict.fromkeys(("_&&_", "_||_", "!_", "-_", "_-_", "_*_", "_/_", "_%_", "@not_strictly_false", "type"), _PLAIN),

@@ -1,8 +1,8 @@
-"""What an evaluation costs, told before the engine is asked: no clock decides what a condition says.
+"""The cost of an evaluation, computed before the engine runs: no clock influences the result of a condition.
 
-The cost is an upper bound. It is computed from the checked expression and the sizes of the values it reads, so every
-reader of a flow comes to the same number. Loops multiply: each node below one counts as often as its loops go round,
-whatever the engine may leave out.
+The cost is an upper bound, computed from the checked expression and the sizes of the values that it reads, so every
+reader of a flow computes the same number. Loops multiply: each node in a loop counts once per round, even where the
+engine would skip it.
 
 One unit is about 10 nanoseconds of one core. The figures were measured with conditions that were made to be slow
 (cel-expr-python 0.1.3, CPU time on one core of a shared Xeon), each at the worst values found, and rounded up: 91 that
@@ -30,20 +30,20 @@ MOST = 5_000_000
 """The highest cost that is evaluated: about 50 ms of one core."""
 
 _BASE = 1_000
-"""A call of the engine."""
+"""Units of a call to the engine."""
 
 _TOUCHED = 200
-"""A message of which the size was taken, in Python: 2 microseconds. What takes long to tell is dear for that alone."""
+"""Units of taking the size of a message, in Python: 2 microseconds. Computing the cost has a cost itself."""
 
 _BYTE, _VALUE = 6, 12
-"""Messages are copied for the engine: a byte where they hold nothing but empty messages, and a value where not."""
+"""Units of copying messages for the engine: per byte if they hold only empty messages, otherwise per value."""
 
 _SMALL = 200_000
-"""Up to so many bytes are reckoned by the byte, whatever they hold."""
+"""Messages of at most this many bytes are charged per byte, whatever they hold."""
 
 
 class Spent:
-    """What an evaluation has cost so far. Taking the sizes of messages costs something, too."""
+    """The cost of an evaluation so far. Taking the sizes of messages counts, too."""
 
     __slots__ = ("units",)
 
@@ -51,13 +51,13 @@ class Spent:
         self.units = _BASE
 
     def touch(self, values: int) -> None:
-        """Counts messages that are about to be looked at. Raises `TooDear` when all is above the limit."""
+        """Counts messages that are about to be examined. Raises `TooDear` if the total exceeds the limit."""
         self.units += _TOUCHED * values
         if self.units > MOST:
             raise TooDear(self.units)
 
     def copy(self, messages: Sequence[Message]) -> None:
-        """Counts messages that are handed to the engine."""
+        """Counts messages that are passed to the engine."""
         size = sum([message.ByteSize() for message in messages])
         self.units += _VALUE * len(messages)
         if size <= _SMALL:
@@ -75,7 +75,7 @@ class TooDear(PolicyError):
 
 
 class Cost:
-    """The cost of one expression, prepared: what does not depend on sizes is added up once."""
+    """The cost of one expression, prepared: the parts that don't depend on sizes are added up once."""
 
     def __init__(self, tree: Tree) -> None:
         self._part = Reader(tree).part(tree.root)

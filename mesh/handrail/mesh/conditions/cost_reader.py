@@ -1,4 +1,4 @@
-"""Prepares what an expression costs: its tree once, so that each evaluation only looks at sizes."""
+"""Prepares the cost of an expression: it reads the tree once, so that each evaluation only looks at sizes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _NODE = 10
 """A node: 20 to 60 ns."""
 
 _ROUND = 500
-"""A round of a loop. It takes a tenth of that; the engine gives up after 10,000 rounds, and is never to decide."""
+"""A round of a loop. It takes a tenth of that, but the engine stops after 10,000 rounds, and must never decide."""
 
 _ITEM, _ENTRY = 20, 150
-"""An item of a list that the expression makes; an entry of a map or message."""
+"""An item of a list that the expression creates; an entry of such a map or message."""
 
 
 @dataclass(slots=True)
 class Run:
-    """One look at an expression: the units so far, and how to get the sizes of the names in scope."""
+    """One pass over an expression: the units so far, and access to the sizes of the names in scope."""
 
     units: int
     names: dict[str, Callable[[], Size]]
 
 
 Visit = Callable[[Run, int], Size]
-"""Charges what depends on sizes, for a node that is evaluated so many times; returns the size of its value."""
+"""Charges what depends on sizes for this many evaluations of a node, and returns the size of its value."""
 
 
 class Part(NamedTuple):
-    """A node with all below it: the units that depend on no size, how to visit it, and whether a visit is free."""
+    """A node and its children: the units that depend on no size, how to visit it, and whether a visit is free."""
 
     units: int
     visit: Visit
@@ -203,7 +203,7 @@ def _only(visit: Visit, is_free: bool) -> Visit:
 
 
 def _all(visits: Sequence[Visit]) -> Visit:
-    """Visits parts for what they cost; the value itself is single."""
+    """Visits parts to charge their cost; the value itself is single."""
     if not visits:
         return _single
 

@@ -1,4 +1,4 @@
-"""Sizes of messages that are there. They are read when they are asked for, and only what is asked for."""
+"""The sizes of existing messages. Each is computed on demand, and only as far as needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from handrail.mesh.conditions.sizes import NOTHING, SINGLE, Many, Opaque, Size, Text
 
 Touch = Callable[[int], None]
-"""Called with the number of messages that are about to be looked at; raises when it is too much. Values that take less
+"""Called with the number of messages that are about to be examined; raises if it is too much. Values that take less
 time count as a part of a message."""
 
 _OPAQUE = frozenset({"Any", "Struct", "Value", "ListValue"})
@@ -25,7 +25,7 @@ _TIMES = frozenset({"Timestamp", "Duration"})
 
 
 class Held(Size):
-    """Messages of one type that are there: the value is one of them. Make it with `held`."""
+    """Existing messages of one type; the value is one of them. Create it with `held`."""
 
     def __init__(self, messages: Sequence[Message], touch: Touch) -> None:
         self._messages = messages
@@ -54,7 +54,7 @@ class Held(Size):
 
 
 class _HeldMany(Size):
-    """Lists or maps that are there, of one field."""
+    """Existing lists or maps of one field."""
 
     def __init__(
         self, field: FieldDescriptor, values: Sequence[Sequence[object] | Mapping[object, object]], touch: Touch
@@ -101,7 +101,7 @@ def held(messages: Sequence[Message], touch: Touch) -> Size:
 
 
 def list_of(messages: Sequence[Message], touch: Touch) -> Size:
-    """A list of messages that are there, all of one type."""
+    """A list of existing messages, all of one type."""
     return Many(len(messages), held(messages, touch) if messages else NOTHING)
 
 

@@ -1,4 +1,4 @@
-"""The largest sizes that contracts allow: what a condition may cost, before there is any message.
+"""The largest sizes that contracts allow, to bound a condition's cost before there is any message.
 
 Rules such as `string.max_len` and `repeated.max_items` bound a field. Without them only the largest message does.
 """
@@ -21,7 +21,7 @@ _UUID, _UUID_WITHOUT_DASHES = 36, 32
 
 
 class _Declared(Size):
-    """Any message of a type that keeps to the rules of its contract."""
+    """Any message of a type that follows the rules of its contract."""
 
     def __init__(self, kind: Descriptor, known: _Known) -> None:
         self._kind = kind
@@ -48,7 +48,7 @@ class _Declared(Size):
 
 
 _Known = dict[str, _Declared]
-"""The types of one look: types may hold each other."""
+"""The types visited so far: types may contain each other."""
 
 
 def largest(kind: Descriptor, known: _Known | None = None) -> Size:

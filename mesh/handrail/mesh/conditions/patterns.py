@@ -1,7 +1,7 @@
-"""What a regular expression costs: to compile, and for each character of a text that it is matched with.
+"""The cost of a regular expression: of compiling it, and of each character that it is matched against.
 
-The engine's regular expressions are RE2. Its time is linear in the text, and it grows with the compiled program; one
-that keeps no cache of states walks the whole program at each character. The engine compiles a pattern at each use.
+The engine uses RE2. Its time is linear in the text, and it grows with the compiled program; without a cache of states
+it walks the whole program at each character. The engine compiles a pattern at each use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 )
 
 _LARGEST = 131_072
-"""The most instructions that RE2 compiles, in its default memory. What comes to more fails after as much work."""
+"""The most instructions that RE2 compiles in its default memory. A larger program fails after as much work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ _UNICODE = PatternCost(400_000, 4_000)
 
 @lru_cache(maxsize=256)
 def cost_of_pattern(pattern: str) -> PatternCost:
-    """The cost of a pattern, from above. Repeated groups multiply; a pattern that RE2 refuses has a cost, too."""
+    """An upper bound of a pattern's cost. Repeated groups multiply; a pattern that RE2 refuses has a cost, too."""
     outer: list[list[PatternCost]] = []
     parts: list[PatternCost] = []
     unicode_letters = 1
@@ -81,7 +81,7 @@ def cost_of_pattern(pattern: str) -> PatternCost:
 
 
 def unknown_pattern(length: int) -> PatternCost:
-    """The cost of any pattern of so many characters."""
+    """The highest cost of a pattern of this many characters."""
     return PatternCost(length * _UNICODE.compile, min(length * 1000, _LARGEST) * _LITERAL.step)
 
 
@@ -94,5 +94,5 @@ def _times(part: PatternCost, times: int) -> PatternCost:
 
 
 def _grown(part: PatternCost, ranges: int) -> PatternCost:
-    """A class with so many characters between its brackets."""
+    """The cost of a class with this many characters between its brackets."""
     return PatternCost(part.compile + _LITERAL.compile * ranges, part.step + ranges)

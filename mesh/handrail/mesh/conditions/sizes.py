@@ -1,6 +1,6 @@
-"""Sizes of the values in a condition: what its cost depends on.
+"""The sizes of the values in a condition, which determine its cost.
 
-A `Size` stands for all values that a part of an expression may have, and says how large they are at most.
+A `Size` represents all values that a part of an expression may have, with an upper bound of their size.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Text(Size):
 
 
 class Many(Size):
-    """A list, a map or a message that the expression makes: its length, and the sizes of what it holds."""
+    """A list, a map or a message that the expression creates: its length, and the sizes of its contents."""
 
     def __init__(self, length: int, item: Size, key: Size | None = None) -> None:
         self.length = length
@@ -67,7 +67,7 @@ class Many(Size):
 
     @cached_property
     def nodes(self) -> int:  # type: ignore[override]
-        """All that it holds, and itself."""
+        """The value itself and all of its contents."""
         return 1 + self.length * (self._item.nodes + (self._key.nodes if self._key is not None else 0))
 
     @property
@@ -91,7 +91,7 @@ NOTHING = Nothing()
 
 
 class Opaque(Size):
-    """A value with so many bytes, of which nothing else is known."""
+    """A value with this many bytes; nothing else is known about it."""
 
     def __init__(self, length: int) -> None:
         self.length = length

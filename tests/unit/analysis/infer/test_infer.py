@@ -124,7 +124,7 @@ async def test_what_never_happened_is_not_inferred_and_the_notes_say_so(refund_t
 
 
 def offered(parts: int) -> Simulation:
-    """An offer of so many parts, joined from their prices."""
+    """An offer of this many parts, joined from their prices."""
     simulation = begun("offer", units=parts)
     listing = run_of(simulation, "list")
     simulation.say(simulation.outcome(listing, make("PartsListed", parts=parts), total=parts + 1))

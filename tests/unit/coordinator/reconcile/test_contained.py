@@ -65,7 +65,7 @@ async def house() -> House:
 
 
 def ids_of(number: int) -> list[str]:
-    """Ids of so many flows."""
+    """The ids of this many flows."""
     return [ids.flow_id_from_key("refund", str(index)) for index in range(number)]
 
 

@@ -49,7 +49,7 @@ async def test_a_flow_says_that_no_live_worker_of_the_agent_it_waits_for_fits() 
     chain = Chain()
     async with World(templates=[template()], agents=[chain.enrichment, chain.notification]) as world:
         flow = await begun(world)
-        assert await waits_for_nobody(world.bus, flow.flow) == frozenset(), "there is none at all: one may come"
+        assert await waits_for_nobody(world.bus, flow.flow) == frozenset(), "no worker at all: one may come"
         await workers.announce(world.bus, "ledger", "a" * 32, state((1, "no handler")))
         assert await waits_for_nobody(world.bus, flow.flow) == {"ledger"}
         await workers.announce(world.bus, "ledger", "b" * 32, state((1, "")))

@@ -20,7 +20,7 @@ _AWAITED = frozenset({RunState.OWED, RunState.BACKOFF})
 
 
 def flow_view(flow: Flow, unfit: frozenset[str] = frozenset()) -> pb.Flow:
-    """Shows a flow with all its parts; `unfit` are agents with live workers, none of which fits its version."""
+    """Shows a flow with all its parts; `unfit` are agents with live workers but none that fits its version."""
     view = flow_summary(flow)
     view.step_runs.extend(run_view(flow, run) for run in flow.runs.values())
     view.expectations.extend(expectations(flow, unfit))
