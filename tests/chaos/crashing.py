@@ -97,7 +97,10 @@ def _run(nats_url: str, public_key: str, port: int, crash_after: int | None, rea
     settings = CoordinatorSettings(
         bus=BusSettings(servers=(nats_url,), name="coordinator"),
         server=ServerSettings(
-            address=f"127.0.0.1:{port}", public_keys=(Path(public_key),), grace=timedelta(milliseconds=200)
+            address=f"127.0.0.1:{port}",
+            public_keys=(Path(public_key),),
+            check_warm=False,
+            grace=timedelta(milliseconds=200),
         ),
         lease_ttl=timedelta(seconds=1),
         sweep_interval=timedelta(hours=1),

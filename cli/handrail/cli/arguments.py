@@ -36,6 +36,8 @@ COORDINATOR = (
     table.SWEEP_INTERVAL,
     table.SWEEP_EVERYTHING,
     table.GRACE,
+    table.CHECK_WORKERS,
+    table.CHECK_TIME,
     table.REFLECTION,
     table.REFLECTION_CONTRACTS,
     table.CHANNELZ,

@@ -84,6 +84,7 @@ async def _serve(
             diagnosis = replica.diagnosis()
             health = Health(bus, server, diagnosis)
             tasks.create_task(keep_running("health", health.keep, stopping, replica.troubles), name="health")
+            server.warm_up()
             log.info("serving on port %d", port)
             collector.calm()
             if on_ready is not None:

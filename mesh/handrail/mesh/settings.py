@@ -293,6 +293,17 @@ SWEEP_EVERYTHING = Setting(
 GRACE = Setting(
     "--grace", "HANDRAIL_GRACE", "10s", "how long work in progress may take after SIGTERM", duration, "DURATION"
 )
+CHECK_WORKERS = Setting(
+    "--check-workers", "HANDRAIL_CHECK_WORKERS", "1", "number of processes that check templates", count, "NUMBER"
+)
+CHECK_TIME = Setting(
+    "--check-time",
+    "HANDRAIL_CHECK_TIME",
+    "2s",
+    "processor time that checking one template may take",
+    at_least(timedelta(seconds=1)),
+    "DURATION",
+)
 REFLECTION = Setting("--reflection", "HANDRAIL_REFLECTION", "on", "serve gRPC reflection: on or off", switch, "on|off")
 REFLECTION_CONTRACTS = Setting(
     "--reflection-contracts",

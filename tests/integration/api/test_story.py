@@ -98,7 +98,7 @@ async def test_a_flow_type_from_outside_is_learned_without_a_restart(api: Api, t
     library = Library(api)
     assert (await api.grpcurl("describe", "library.v1.LoanRequested")).code != 0
     await library.open(tmp_path)
-    described = await api.grpcurl("describe", "library.v1.LoanRequested")
+    described = await api.grpcurl("describe", "library.v1.LoanRequested", token=api.token("vera"))
     assert described.code == 0, described.err
     assert "int64 worth = 2" in described.out
 

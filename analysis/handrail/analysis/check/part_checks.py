@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import NamedTuple, cast
@@ -10,7 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from handrail.analysis.check.codes import finding
 from handrail.mesh.conditions.cost import MOST
-from handrail.mesh.conditions.expression import COUNTS, FACTS, PROPOSALS, nearest
+from handrail.mesh.conditions.look_ups import COUNTS, FACTS, PROPOSALS, nearest
 from handrail.mesh.conditions.policy import Policy
 from handrail.mesh.contracts import Contracts, well_known
 from handrail.mesh.contracts.field_rules import excludes_infinity
@@ -23,8 +24,13 @@ from handrail.mesh.template.terms import Terms
 from handrail.v1 import template_pb2 as pb
 
 MAX_EXPRESSIONS = 200
-"""The maximum number of expressions of a template; a rule counts once per event that it names. Each takes milliseconds
-to compile, and a coordinator compiles all of them at start-up."""
+"""The maximum number of expressions of a template. A rule counts once per event that it names, and an expression that
+reads `flow.first` once per type that a flow may start with. A coordinator compiles all of them at start-up."""
+
+MAX_CHARACTERS = 50_000
+"""The maximum length of all of them: each thousand takes 7 ms to compile."""
+
+_FIRST = re.compile(r"\bflow\s*\.\s*first\b")
 
 MAX_DURATION = timedelta(days=366)
 """The upper bound of all durations in a template."""
@@ -67,11 +73,19 @@ def check_contract(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.
 
 
 def check_size(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
-    """Too many expressions to compile quickly."""
-    expressions = sum(bool(gate.when) for gate in proto.gates) + sum(len(rule.on) for rule in proto.rules)
-    expressions += sum(not join.count.isdecimal() for step in proto.steps for join in step.after_all if join.count)
-    if expressions > MAX_EXPRESSIONS:
-        yield finding("HR029", "", f"there are {expressions:,} expressions; at most {MAX_EXPRESSIONS} are compiled")
+    """Too many expressions, or too long ones, to compile quickly."""
+    compiled = [gate.when for gate in proto.gates if gate.when.strip()]
+    compiled += [join.count for step in proto.steps for join in step.after_all if not join.count.isdecimal()]
+    compiled += [rule.when for rule in proto.rules for _ in rule.on]
+    starts = max(1, len(proto.starts_with))
+    times = [starts if _FIRST.search(text) else 1 for text in compiled if text]
+    if sum(times) > MAX_EXPRESSIONS:
+        yield finding("HR029", "", f"there are {sum(times):,} expressions; at most {MAX_EXPRESSIONS} are compiled")
+    length = sum(len(text) * number for text, number in zip(filter(None, compiled), times, strict=True))
+    if length > MAX_CHARACTERS:
+        yield finding(
+            "HR029", "", f"the expressions have {length:,} characters; at most {MAX_CHARACTERS:,} are compiled"
+        )
 
 
 def check_types(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:

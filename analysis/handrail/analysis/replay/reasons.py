@@ -9,7 +9,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from handrail.analysis.replay.trial import Facts
-from handrail.mesh.conditions.expression import COUNTS, FACTS, PROPOSALS
+from handrail.mesh.conditions.look_ups import COUNTS, FACTS, PROPOSALS
 from handrail.mesh.conditions.policy import Policy
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError

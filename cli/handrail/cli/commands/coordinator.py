@@ -15,6 +15,7 @@ from handrail.coordinator.api.tls import TlsFiles
 from handrail.coordinator.api.tokens.rules import ClaimNames, Rules
 from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
+from handrail.coordinator.workers.process import Limits
 from handrail.mesh import settings as table
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.setting import Settings
@@ -67,6 +68,8 @@ def coordinator_settings(settings: Settings) -> CoordinatorSettings:
             calls=Limit(total=settings.value(table.MAX_CALLS), each=settings.value(table.MAX_CALLS_PER_CALLER)),
             streams=Limit(total=settings.value(table.MAX_STREAMS), each=settings.value(table.MAX_STREAMS_PER_CALLER)),
             message_timeout=settings.value(table.MESSAGE_TIMEOUT),
+            check_workers=settings.value(table.CHECK_WORKERS),
+            check_limits=Limits(time=settings.value(table.CHECK_TIME)),
             grace=settings.value(table.GRACE),
         ),
         replicas=settings.value(table.REPLICAS),

@@ -48,6 +48,8 @@ from handrail.coordinator.reconcile.diagnosis import Findings
 from handrail.coordinator.reconcile.drain import Drain
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.replay.replay_job import Replays
+from handrail.coordinator.workers.pool import WorkerPool
+from handrail.coordinator.workers.process import Limits
 from handrail.mesh.setting_parsers import is_loopback
 from handrail.mesh.streams.catalog import Catalog
 from handrail.v1 import (
@@ -93,6 +95,9 @@ _LONGER = {
     "/handrail.v1.ActService/ConfirmAct": timedelta(seconds=30),
     # It folds up to 500 flows.
     "/handrail.v1.TemplateService/GetTemplateUsage": timedelta(seconds=30),
+    # They wait for their turn in a worker process.
+    "/handrail.v1.TemplateService/CheckTemplate": timedelta(seconds=30),
+    "/handrail.v1.TemplateService/PutTemplate": timedelta(seconds=30),
 }
 
 _SPARE_STREAMS = 32
@@ -110,7 +115,9 @@ class ServerSettings:
     tokens; `tokens` says what else makes a token valid. `tls` switches TLS on. `reflected_contracts` says who sees the
     contracts of stored templates by reflection: `token` (who has a valid one), `open` (everybody) or `off` (nobody).
     `connections`, `calls` and `streams` bound what is in progress, and `message_timeout` how long each message of a
-    call may take. `grace` is how long calls in progress may take at shutdown.
+    call may take. `check_workers` is the number of processes that check templates, `check_limits` what a template may
+    take there; with `check_warm` they are started before the first call. `grace` is how long calls in progress may take
+    at shutdown.
     """
 
     address: str
@@ -119,6 +126,9 @@ class ServerSettings:
     tls: TlsFiles | None = None
     reflection: bool = True
     channelz: bool = True
+    check_workers: int = 1
+    check_limits: Limits = field(default_factory=Limits)
+    check_warm: bool = True
     default_deadline: timedelta = timedelta(seconds=5)
     shortest_deadline: timedelta = timedelta(milliseconds=5)
     reflected_contracts: str = "token"
@@ -135,6 +145,7 @@ class Server:
     def __init__(self, replica: Replica, settings: ServerSettings) -> None:
         self._settings = settings
         self._drain = Drain()
+        self._workers = WorkerPool(settings.check_workers, settings.check_limits)
         self._health = HealthService(SERVICES)
         self._verifier = TokenVerifier(settings.tokens, settings.public_keys)
         arounds: list[Around] = [
@@ -171,6 +182,11 @@ class Server:
         """Reports whether broker and streams are available; applies to every service."""
         await self.tell({} if serving else {"start": "streams and durables are not ready yet"})
 
+    def warm_up(self) -> None:
+        """Starts the processes that check templates, if the settings say so, without waiting for them."""
+        if self._settings.check_warm:
+            self._workers.warm()
+
     async def tell(self, findings: Findings) -> None:
         """Reports which parts are broken; see `diagnosis`."""
         self._health.tell(findings)
@@ -180,6 +196,7 @@ class Server:
         self._health.shut_down()
         self._drain.begin()
         await self._server.stop(self._settings.grace.total_seconds())
+        await self._workers.close()
 
     def _add_port(self, address: str) -> int:
         if self._credentials is not None:
@@ -214,8 +231,10 @@ class Server:
             scanner=ActScanner(replica.bus, replica.store),
             operator_actions=replica.operator_actions,
         )
-        replays = Replays(replica.bus, replica.catalog, self._drain)
-        templates = TemplateService(replica.bus, replica.catalog, scanner, replays, activator=activator, desk=desk)
+        replays = Replays(replica.bus, replica.catalog, self._drain, self._workers)
+        templates = TemplateService(
+            replica.bus, replica.catalog, scanner, replays, activator=activator, desk=desk, workers=self._workers
+        )
         add_FlowServiceServicer_to_server(flows, self._server)
         add_ApprovalServiceServicer_to_server(approvals, self._server)
         add_ActServiceServicer_to_server(acts, self._server)

@@ -11,22 +11,23 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import timedelta
 
-from handrail.analysis.check.typecheck import check
 from handrail.analysis.replay.replayer import Span
 from handrail.analysis.replay.tally import Tally
 from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.reconcile.drain import Drain
 from handrail.coordinator.replay.flow_assembly import Flow, Gathering
 from handrail.coordinator.replay.processes import Workers, workers
+from handrail.coordinator.workers.pool import WorkerPool
+from handrail.coordinator.workers.templates import prepared_template
 from handrail.mesh.bus import NatsBus, RawMessage
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.errors import HandrailError, TemplateRefused
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
 from handrail.mesh.wire.envelope import from_timestamp
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.template_pb2 import Severity, StoredTemplate
+from handrail.v1.template_pb2 import StoredTemplate
 from handrail.v1.template_service_pb2 import ReplayDifference, ReplayPolicyRequest, ReplayPolicyResponse, ReplayProgress
 
 LONGEST = timedelta(minutes=30)
@@ -43,40 +44,36 @@ Responses = AsyncGenerator[ReplayPolicyResponse, None]
 class Replays:
     """Runs replays, one after the other."""
 
-    def __init__(self, bus: NatsBus, catalog: Catalog, drain: Drain) -> None:
+    def __init__(self, bus: NatsBus, catalog: Catalog, drain: Drain, workers: WorkerPool) -> None:
         self._bus = bus
         self._catalog = catalog
         self._drain = drain
+        self._workers = workers
         self._turn = asyncio.Lock()
 
-    async def asked(self, request: ReplayPolicyRequest) -> Responses:
-        """Answers a request; raises TEMPLATE_REFUSED if its template fails the type-check.
+    async def asked(self, request: ReplayPolicyRequest, *, caller: str) -> Responses:
+        """Answers a request of this caller; raises TEMPLATE_REFUSED if its template fails the type-check.
 
         A template without contracts is read with those stored with the active version, or else with the newest one.
         """
-        contracts = await self._contracts(request)
-        findings = check(request.template, contracts)
-        if any(finding.severity == Severity.SEVERITY_ERROR for finding in findings):
-            raise TemplateRefused(request.template.name, findings)
+        descriptors = request.descriptors or await self._descriptors(request.template.name)
+        _, prepared = await prepared_template(self._workers, request.template, descriptors, caller=caller)
         span = Span(
             from_timestamp(request.since) if request.HasField("since") else None,
             from_timestamp(request.until) if request.HasField("until") else None,
         )
-        changed = Template.compile(request.template, contracts)
+        changed = Template.compile(request.template, Contracts.from_descriptor_set(prepared.descriptors))
         async with aclosing(self.replay(changed, span, limit=request.max_differences or _DIFFERENCES)) as responses:
             async for response in responses:
                 yield response
 
-    async def _contracts(self, request: ReplayPolicyRequest) -> Contracts:
-        if request.descriptors:
-            return Contracts.from_descriptor_set(request.descriptors)
+    async def _descriptors(self, name: str) -> bytes:
         await self._catalog.refresh()
-        name = request.template.name
         versions = self._catalog.versions(name)
         if not versions:
             raise _unknown(name)
         active = self._catalog.get(name, self._catalog.active_version(name))
-        return (active or versions[-1]).contracts
+        return (active or versions[-1]).contracts.descriptor_set
 
     async def replay(self, changed: Template, span: Span, *, limit: int) -> Responses:
         """Yields progress now and then, at most `limit` differences, and the summary at the end.

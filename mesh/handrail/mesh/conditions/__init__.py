@@ -1,1 +1,1 @@
-"""Conditions: CEL over messages, for gates, rules and joins. Only `expression` depends on the CEL engine."""
+"""Conditions: CEL over messages, for gates, rules and joins. `expression` and `environments` know the engine."""

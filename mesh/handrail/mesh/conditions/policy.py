@@ -28,18 +28,10 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from handrail.mesh.conditions.cost import Spent, TooDear, Value
-from handrail.mesh.conditions.expression import (
-    COUNTS,
-    ELAPSED,
-    EVENT,
-    FACTS,
-    FIRST,
-    FLOW_TABLES,
-    LATEST,
-    Expression,
-)
+from handrail.mesh.conditions.expression import Expression
 from handrail.mesh.conditions.finite import NumberRead
 from handrail.mesh.conditions.largest import largest
+from handrail.mesh.conditions.look_ups import COUNTS, ELAPSED, EVENT, FACTS, FIRST, FLOW_TABLES, LATEST
 from handrail.mesh.conditions.sizes import Many, Size
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import PolicyError

@@ -203,6 +203,22 @@ class Tree:
         self._any.value = self._checked.SerializeToString()
         return self._any.SerializeToString()
 
+    def rename(self, names: Mapping[str, str]) -> bool:
+        """Gives variables other names. Returns whether there were any."""
+        changed = False
+        for reference in self._checked.references:
+            if reference.value.name in names:
+                reference.value.name = names[reference.value.name]
+                changed = True
+        for node in self.nodes() if changed else ():
+            if node.HasField("ident"):
+                node.ident.name = names.get(node.ident.name, node.ident.name)
+            elif node.HasField("comprehension"):
+                loop = node.comprehension
+                loop.iter_var = names.get(loop.iter_var, loop.iter_var)
+        self.names = {entry.key: entry.value.name for entry in self._checked.references}
+        return changed
+
     def nodes(self) -> Iterator[Expr]:
         """All nodes, children before parents. A qualified name is one node."""
         found, waiting = [], [self.root]

@@ -25,6 +25,10 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 MAX_BYTES = 900_000
 """The largest accepted descriptor set, in bytes: a stored template must fit into one message of the broker."""
 
+MAX_FILES, MAX_TYPES, MAX_FIELDS = 500, 5_000, 50_000
+"""The most files, messages and enums (nested ones too), and fields and enum values of a descriptor set. The engine of
+conditions takes about 10 microseconds for each type, whenever it learns a set."""
+
 _KNOWN_FILES = (
     any_pb2.DESCRIPTOR,
     duration_pb2.DESCRIPTOR,
@@ -81,8 +85,11 @@ def fingerprint(types: Iterable[Descriptor]) -> str:
     files in `KNOWN` count by name only: they change with Handrail, not with the contract.
     """
     digest = hashlib.sha256()
+    dialects: dict[str, bytes] = {}
     for definition in sorted(reachable(types), key=lambda definition: definition.full_name):
-        for part in (definition.full_name.encode(), _definition_bytes(definition)):
+        if definition.file.name not in dialects:
+            dialects[definition.file.name] = _dialect(definition.file)
+        for part in (definition.full_name.encode(), _definition_bytes(definition, dialects[definition.file.name])):
             digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
 
@@ -101,6 +108,7 @@ def parse(descriptor_set: bytes) -> dict[str, FileDescriptorProto]:
         raise _malformed(f"it is not a google.protobuf.FileDescriptorSet ({error})") from error
     if descriptor_set and not parsed.file:
         raise _malformed("it has no files")
+    _check_size(parsed)
     files: dict[str, FileDescriptorProto] = {}
     for proto in parsed.file:
         if not proto.name or not isinstance(proto.name, str):  # proto2 gives bytes for text that is not UTF-8
@@ -108,6 +116,31 @@ def parse(descriptor_set: bytes) -> dict[str, FileDescriptorProto]:
         if files.setdefault(proto.name, proto) != proto:
             raise _malformed(f"it has two different files with the name {proto.name}")
     return files
+
+
+def _check_size(parsed: FileDescriptorSet) -> None:
+    """Raises TOO_LARGE if there is too much in a set to work with."""
+    types = fields = 0
+    for file in parsed.file:
+        waiting = list(file.message_type)
+        enums = list(file.enum_type)
+        while waiting:
+            message = waiting.pop()
+            types, fields = types + 1, fields + len(message.field) + len(message.extension)
+            waiting += message.nested_type
+            enums += message.enum_type
+        types, fields = types + len(enums), fields + sum(len(enum.value) for enum in enums) + len(file.extension)
+    for number, most, what in (
+        (len(parsed.file), MAX_FILES, "files"),
+        (types, MAX_TYPES, "messages and enums"),
+        (fields, MAX_FIELDS, "fields and enum values"),
+    ):
+        if number > most:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_TOO_LARGE,
+                f"the descriptor set has {number:,} {what}, at most {most:,} are accepted; "
+                "build it only for the files the template needs",
+            )
 
 
 def check_links(files: Mapping[str, FileDescriptorProto]) -> None:
@@ -174,7 +207,16 @@ def reachable(types: Iterable[Descriptor]) -> set[Descriptor | EnumDescriptor]:
     return found
 
 
-def _definition_bytes(definition: Descriptor | EnumDescriptor) -> bytes:
+def _dialect(file: FileDescriptor) -> bytes:
+    """What the meaning of a definition depends on in its file: field presence, open or closed enums."""
+    proto = FileDescriptorProto()
+    file.CopyToProto(proto)
+    dialect = FileDescriptorProto(syntax=proto.syntax, edition=proto.edition)
+    dialect.options.features.CopyFrom(proto.options.features)
+    return dialect.SerializeToString(deterministic=True)
+
+
+def _definition_bytes(definition: Descriptor | EnumDescriptor, dialect: bytes) -> bytes:
     if definition.file.name in KNOWN:
         return b""
     proto: DescriptorProto | EnumDescriptorProto
@@ -182,11 +224,7 @@ def _definition_bytes(definition: Descriptor | EnumDescriptor) -> bytes:
     definition.CopyToProto(proto)  # type: ignore[arg-type]
     if isinstance(proto, DescriptorProto):
         json_names.fill_in([proto])
-    file = file_proto(definition.file)
-    # The meaning of a definition depends on the syntax: field presence, open or closed enums.
-    dialect = FileDescriptorProto(syntax=file.syntax, edition=file.edition)
-    dialect.options.features.CopyFrom(file.options.features)
-    return proto.SerializeToString(deterministic=True) + dialect.SerializeToString(deterministic=True)
+    return proto.SerializeToString(deterministic=True) + dialect
 
 
 def _malformed(why: str) -> HandrailError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handrail.mesh.conditions import expression
+from handrail.mesh.conditions import look_ups
 from handrail.mesh.errors import PolicyError
 from handrail.mesh.flow import Flow, RuleTrip, Void
 from handrail.mesh.flow.facts import FlowFacts
@@ -74,11 +74,11 @@ def _inputs(flow: Flow, rule: RuleSpec, recorded: Recorded) -> RuleInputs:
     for table, message_type in rule.when.reads(recorded.type):
         facts = flow.facts_by_type.get(message_type, ())
         match table:
-            case expression.COUNTS:
+            case look_ups.COUNTS:
                 inputs.counts[message_type] = len(facts)
-            case expression.FACTS:
+            case look_ups.FACTS:
                 inputs.facts[message_type] = len(facts)
-            case expression.PROPOSALS:
+            case look_ups.PROPOSALS:
                 inputs.proposals[message_type] = len(facts_at(flow, recorded).proposals(message_type))
             case _ if facts:
                 inputs.latest[message_type] = facts[-1].event_id

@@ -280,3 +280,19 @@ def test_a_template_with_more_expressions_than_are_compiled_is_refused() -> None
         pb.Rule(name=f"r{number}", on=events, when="true", then=RuleAction.RULE_ACTION_FAIL) for number in range(10)
     )
     assert found(proto) == {("HR029", "")}
+
+
+def test_a_template_with_longer_expressions_than_are_compiled_is_refused() -> None:
+    proto = load_yaml(SOUND)
+    proto.rules[0].when += " || false" * 1000
+    assert ("HR029", "") not in found(proto)
+    proto.rules[0].on.extend(f"shop.v1.E{number}" for number in range(6))
+    assert found(proto) == {("HR029", "")}
+
+
+def test_a_condition_on_the_first_event_counts_once_for_each_type_that_may_be_first() -> None:
+    proto = load_yaml(SOUND)
+    proto.starts_with.extend(f"shop.v1.E{number}" for number in range(60))
+    proto.rules[0].on.extend(f"shop.v1.E{number}" for number in range(3))
+    proto.rules[0].when = "flow . first.key == ''"
+    assert found(proto) == {("HR029", "")}

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handrail.mesh.conditions.cost import MOST, TooDear, Value
-from handrail.mesh.conditions.expression import COUNTS, FACTS, FLOW_TABLES, Expression
+from handrail.mesh.conditions.expression import Expression
+from handrail.mesh.conditions.look_ups import COUNTS, FACTS, FLOW_TABLES
 from handrail.mesh.conditions.patterns import cost_of_pattern
 from handrail.mesh.conditions.policy import Policy
 from handrail.mesh.contracts import Contracts

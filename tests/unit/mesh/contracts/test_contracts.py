@@ -277,3 +277,16 @@ def test_lists_of_payloads_are_shown() -> None:
     box.MergeFromString(b"".join(tag + bytes([len(time)]) + time for tag in (b"\x0a", b"\x12", b"\x12")))
     shown_time = {"@type": "type.googleapis.com/google.protobuf.Timestamp", "value": "1970-01-01T00:00:01Z"}
     assert contracts.to_json(box) == {"first": shown_time, "more": [shown_time, shown_time], "note": "n"}
+
+
+@pytest.mark.parametrize(
+    "what, file",
+    [
+        ("messages and enums", shop_file({f"M{number}": {} for number in range(5_001)})),
+        ("fields and enum values", shop_file({"M": {f"f{number}": "int64" for number in range(50_001)}})),
+    ],
+)
+def test_more_than_can_be_worked_with_is_refused_before_it_is_linked(what: str, file: FileDescriptorProto) -> None:
+    with pytest.raises(HandrailError, match=f"the descriptor set has [0-9,]+ {what}, at most") as caught:
+        Contracts.from_descriptor_set(set_of(file))
+    assert caught.value.reason_name == "TOO_LARGE"

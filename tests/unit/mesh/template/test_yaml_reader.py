@@ -147,6 +147,13 @@ def test_deep_nesting_is_refused(opening: str) -> None:
     assert f"line 1, column {MAX_DEPTH * len(opening) + 1}: nested more than" in refused(opening * 40_000).text
 
 
+@pytest.mark.parametrize("text", ["".join(f"k{number}: 1\n" for number in range(10_000)), f"steps: [{'{},' * 20_000}]"])
+def test_many_keys_and_values_are_refused_before_all_are_read(text: str) -> None:
+    error = refused(text)
+    assert error.reason_name == "TOO_LARGE"
+    assert "more than 20,000 keys and values" in error.text
+
+
 def test_a_large_file_is_refused_before_it_is_parsed() -> None:
     error = refused("#" + "ä" * MAX_BYTES)
     assert error.reason_name == "TOO_LARGE"

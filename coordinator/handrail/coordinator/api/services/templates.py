@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from grpc.aio import ServicerContext
 
-from handrail.analysis.check.typecheck import check
 from handrail.coordinator.api import authorization, worker_fitness
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.paging import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
@@ -19,17 +18,16 @@ from handrail.coordinator.lists.flows import Scanner, readable
 from handrail.coordinator.reconcile.activation import Activator
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.coordinator.replay.replay_job import Replays
-from handrail.mesh import permissions
+from handrail.coordinator.workers.pool import WorkerPool
+from handrail.coordinator.workers.templates import prepared_template
 from handrail.mesh.bus import Bus
-from handrail.mesh.contracts import Contracts
-from handrail.mesh.errors import TemplateRefused
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DurableState, agent_states
 from handrail.mesh.template import Template
 from handrail.mesh.template.activations import logged
 from handrail.mesh.wire.envelope import timestamp
 from handrail.v1 import template_service_pb2 as pb
-from handrail.v1.template_pb2 import Activation, Severity, StoredTemplate
+from handrail.v1.template_pb2 import Activation, StoredTemplate
 from handrail.v1.template_service_pb2_grpc import TemplateServiceServicer
 
 _DEFAULT_PAGE = 50
@@ -48,6 +46,7 @@ class TemplateService(TemplateServiceServicer):
         *,
         activator: Activator,
         desk: TemplateActDesk,
+        workers: WorkerPool,
     ) -> None:
         self._activator = activator
         self._desk = desk
@@ -56,34 +55,29 @@ class TemplateService(TemplateServiceServicer):
         self._templates = TemplateFinder(catalog)
         self._scanner = scanner
         self._replays = replays
+        self._workers = workers
 
     async def CheckTemplate(self, request: pb.CheckTemplateRequest, context: _Context) -> pb.CheckTemplateResponse:
         """The findings, errors first."""
-        contracts = Contracts.from_descriptor_set(request.descriptors)
-        return pb.CheckTemplateResponse(findings=check(request.template, contracts))
+        (response,) = await self._workers.run("check", request.SerializeToString(), caller=current_caller().subject)
+        return pb.CheckTemplateResponse.FromString(response)
 
     async def PutTemplate(self, request: pb.PutTemplateRequest, context: _Context) -> pb.PutTemplateResponse:
         """Check and store a version; TEMPLATE_REFUSED, TEMPLATE_EXISTS."""
-        contracts = Contracts.from_descriptor_set(request.descriptors)
-        findings = check(request.template, contracts)
-        if any(finding.severity == Severity.SEVERITY_ERROR for finding in findings):
-            raise TemplateRefused(request.template.name, findings)
-        # Names that the check lets pass and the broker's configuration can't hold are refused before they are stored.
-        permissions.users([request.template])
-        descriptors = Template.compile(request.template, contracts).descriptor_set
-        # Compiled from what will be stored: nothing gets into the stream that can't be read back.
-        template = Template.compile(request.template, Contracts.from_descriptor_set(descriptors))
         caller = current_caller()
+        findings, prepared = await prepared_template(
+            self._workers, request.template, request.descriptors, caller=caller.subject
+        )
         stored = StoredTemplate(
             template=request.template,
-            descriptors=descriptors,
-            digest=template.digest,
+            descriptors=prepared.descriptors,
+            digest=prepared.digest,
             put_by=caller.subject,
             put_time=timestamp(datetime.now(UTC)),
             request=caller_request(request, caller),
         )
         is_new = await self._catalog.put(stored)
-        return pb.PutTemplateResponse(digest=template.digest, findings=findings, already_stored=not is_new)
+        return pb.PutTemplateResponse(digest=prepared.digest, findings=findings, already_stored=not is_new)
 
     async def ActivateTemplate(
         self, request: pb.ActivateTemplateRequest, context: _Context
@@ -160,7 +154,7 @@ class TemplateService(TemplateServiceServicer):
         self, request: pb.ReplayPolicyRequest, context: _Context
     ) -> AsyncGenerator[pb.ReplayPolicyResponse, None]:
         """Check the template, and try it on recorded flows; TEMPLATE_REFUSED, FLOW_TYPE_NOT_FOUND."""
-        async with aclosing(self._replays.asked(request)) as responses:
+        async with aclosing(self._replays.asked(request, caller=current_caller().subject)) as responses:
             async for response in responses:
                 yield response
 
