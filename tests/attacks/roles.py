@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -19,6 +20,8 @@ from handrail.v1 import quarantine_service_pb2 as quarantine
 from handrail.v1 import template_service_pb2 as templates
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from handrail.v1.decision_pb2 import Choice
+from handrail.v1.delegation_service_pb2 import DelegateRequest
+from handrail.v1.delegation_service_pb2_grpc import DelegationServiceStub
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
 from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from handrail.v1.template_pb2 import FlowTemplate, Gate
@@ -242,3 +245,29 @@ async def reserved_agents(target: Installation) -> str:
         if any(not said.startswith("UNAUTHENTICATED") for said in told):
             succeeded(f"{dict(told)}")
         return ", ".join(told)
+
+
+@attack(
+    "25b", "who asked for a refund has two colleagues give both votes with roles that were passed on to them",
+    mutant=("p6_delegate_and_delegator_are_two", "p6_the_requester_votes"),
+)  # fmt: skip
+async def borrowed_votes(target: Installation) -> str:
+    async with target.people() as people:
+        approval = await waiting(target, people)  # asked for by olga
+        stub = DelegationServiceStub(people.api.channel)
+        for name in ("olga", "anna"):
+            token = bearer(target.token(name, handrail=["approver.finance@refund"]))
+            for delegate in ("dora", "erik"):
+                request = DelegateRequest(delegate=delegate, role="finance", flow_type="refund", reason="an attack")
+                request.end_time.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+                await stub.Delegate(request, metadata=token)
+        vote = approvals.ApproveProposalRequest(approval_id=approval.approval_id, digest=approval.digest)
+        told = []
+        for name in ("dora", "erik", "anna"):
+            grant = "approver.finance@refund" if name == "anna" else "reader@refund"
+            token = bearer(target.token(name, handrail=[grant]))
+            told.append(f"{name}: {await reason(people.approvals.ApproveProposal(vote, metadata=token))}")
+        status = name_of((await people.flow(approval.flow_id)).status)
+        if status != "WAITING_APPROVAL" or sum(said.endswith(": OK") for said in told) > 1:
+            succeeded(f"{status}: {told}")
+        return "; ".join(told)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from handrail.coordinator.decide import messages
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.operator_requests import moment, refusal
-from handrail.mesh.flow import Flow, Proposal
+from handrail.mesh.flow import Flow, Proposal, Void
 from handrail.mesh.fold.votes import ballot_of, judge_vote
 from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.identity import same
@@ -86,6 +86,11 @@ def _qualifying(
         for each in delegations:
             passed_on = each.delegation
             why = judge_vote(proposal, caller.subject, (passed_on.role,), digest, on_behalf_of=passed_on.delegator)
+            if why is None and passed_on.agent and passed_on.agent == proposal.recorded.agent:
+                text = (
+                    f"{passed_on.delegator} speaks for {passed_on.agent}, which proposed it, and can't pass on a vote"
+                )
+                why = Void(text, ErrorReason.ERROR_REASON_PROPOSER_MAY_NOT_VOTE)
             if why is None:
                 return each
             if why.reason != ErrorReason.ERROR_REASON_MISSING_ROLE:

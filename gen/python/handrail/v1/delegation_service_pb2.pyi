@@ -68,6 +68,7 @@ class Delegation(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     delegation_id: _builtins.str
     """delegation_id is a hash, or random; hex."""
     delegator: _builtins.str
@@ -80,6 +81,8 @@ class Delegation(_message.Message):
     """flow_type it is delegated for; `*` for all."""
     reason: _builtins.str
     """reason says why, for people."""
+    agent: _builtins.str
+    """agent that the delegator could publish for; empty for people. The role does not count for proposals of this agent."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """start_time is when it begins."""
@@ -104,10 +107,11 @@ class Delegation(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
         request: _event_pb2.CallerRequest | None = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "request", b"request", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delegate", b"delegate", "delegation_id", b"delegation_id", "delegator", b"delegator", "end_time", b"end_time", "flow_type", b"flow_type", "reason", b"reason", "request", b"request", "role", b"role", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "delegate", b"delegate", "delegation_id", b"delegation_id", "delegator", b"delegator", "end_time", b"end_time", "flow_type", b"flow_type", "reason", b"reason", "request", b"request", "role", b"role", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from handrail.mesh.wire.envelope import pack
 from handrail.testing import FlowView, World
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest
 from handrail.v1.decision_pb2 import ApprovalGiven
+from handrail.v1.delegation_service_pb2 import Delegation, ListedDelegation
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import Event
 from handrail.v1.flow_service_pb2 import PublishEventRequest
@@ -57,7 +58,15 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
-async def vote(world: World, flow: FlowView, caller: Caller, *, digest: str = "", approve: bool = True) -> Flow:
+async def vote(
+    world: World,
+    flow: FlowView,
+    caller: Caller,
+    *,
+    digest: str = "",
+    approve: bool = True,
+    delegations: Sequence[ListedDelegation] = (),
+) -> Flow:
     """Vote on the flow's one proposal."""
     (proposal,) = flow.flow.proposals.values()
     judge = partial(
@@ -65,6 +74,7 @@ async def vote(world: World, flow: FlowView, caller: Caller, *, digest: str = ""
         approval_id=proposal.recorded.event_id,
         digest=digest or proposal.digest,
         approve=approve,
+        delegations=delegations,
     )
     return await world.coordinator.operator_actions.record(flow.flow_type, flow.flow_id, judge, caller=caller)
 
@@ -105,6 +115,18 @@ async def test_p6_a_vote_counts_by_the_roles_held_on_the_flows_own_type(world: W
     await vote(world, flow, Caller("anna", frozenset(here | others)))
     stored = Event.FromString(world.bus.messages[FLOW][-1].body)
     assert list(ApprovalGiven.FromString(stored.data.value).roles) == ["finance", "legal"]
+
+
+async def test_p6_who_speaks_for_the_proposing_agent_passes_no_vote_on(world: World) -> None:
+    flow = await world.start("refund", received(), requester="olga")
+    anna = Delegation(delegator="anna", delegate="dora", role="finance", flow_type="refund", agent="enrichment")
+    carl = Delegation(delegator="carl", delegate="dora", role="finance", flow_type="refund", agent="ledger")
+    dora = Caller("dora", frozenset({Grant("reader", "refund")}))
+    lent = [ListedDelegation(delegation=anna, sequence=1)]
+    assert await refused(world, flow, dora, delegations=lent) == "PROPOSER_MAY_NOT_VOTE"
+    after = await vote(world, flow, dora, delegations=[*lent, ListedDelegation(delegation=carl, sequence=2)])
+    (proposal,) = after.proposals.values()
+    assert [ballot.on_behalf_of for ballot in proposal.ballots] == ["carl"]
 
 
 async def test_a_vote_that_its_voter_repeats_is_answered_with_the_vote(world: World) -> None:

@@ -49,6 +49,7 @@ class DelegationService(DelegationServiceServicer):
             end_time=request.end_time,
             reason=request.reason,
             request=asked,
+            agent=caller.agent,
         )
         recorded = await self._delegations.read()
         if not any(each.delegation.delegation_id == wanted.delegation_id for each in recorded):
