@@ -100,7 +100,8 @@ class Client:
         # A file on the command line takes precedence over the environment.
         if token_file is not None and (not token or settings.flags.get(table.TOKEN_FILE.key)):
             token = secret(token_file)
-        token = token or token_for(settings.value(table.ADDRESS))
+        elif not token:
+            token = token_for(settings.value(table.ADDRESS))
         if not token.isascii() or not (token or "-").isprintable():
             raise CommandError("the token is not a bearer token: it has invalid characters", Exit.USAGE)
         return cls(transport, token=token, timeout=settings.value(table.TIMEOUT))
