@@ -28,8 +28,10 @@ from handrail.v1.template_pb2 import FlowTemplate, Gate
 from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
 from tests.attacks.attack import attack, refused, succeeded
 from tests.attacks.installation import LARGE, Installation
+from tests.support import forged
 from tests.support.api import bearer
 from tests.support.people import People, name_of
+from tests.support.waiting import eventually
 
 VOTES = 50
 """How many votes a caller tries."""
@@ -271,3 +273,42 @@ async def borrowed_votes(target: Installation) -> str:
         if status != "WAITING_APPROVAL" or sum(said.endswith(": OK") for said in told) > 1:
             succeeded(f"{status}: {told}")
         return "; ".join(told)
+
+
+async def proposed_by_call(target: Installation, people: People, name: str) -> flows.Approval:
+    """An approval of what this person proposed in the name of the agent refunds."""
+    claim = target.claim(LARGE)
+    with target.silenced("refunds"):
+        flow_id = (await people.start(claim)).flow_id
+        await eventually(lambda: people.events(flow_id), lambda found: len(found) == 2)
+        granted = forged.large(LARGE, chargeback=claim.chargeback_id)
+        request = flows.PublishEventRequest(
+            flow_id=flow_id, flow_type="refund", step="grant", root=forged.enriched_id(flow_id), attempt=1,
+            output_total=1, data=pack(granted),
+        )  # fmt: skip
+        await people.flows.PublishEvent(request, metadata=bearer(target.token(name, agent="refunds")))
+        return await people.approval(flow_id)
+
+
+@attack("25", "who proposed through PublishEvent votes on it, with another token", mutant="p6_who_proposed_votes")
+async def vote_on_own_proposal(target: Installation) -> str:
+    async with target.people() as people:
+        approval = await proposed_by_call(target, people, "mallory")
+        told = []
+        for name in ("mallory", "Mallory "):
+            token = target.token(name, handrail=["approver.finance@refund"])
+            told.append(await vote_in_vain(target, people, approval, token, approval.digest))
+        token = target.token("carl", agent="refunds", handrail=["approver.finance@refund"])
+        told.append(await vote_in_vain(target, people, approval, token, approval.digest))
+        return "; ".join(told)
+
+
+@attack("55", "a person publishes for an agent, and the stream does not say who")
+async def publish_unnamed(target: Installation) -> str:
+    async with target.people() as people:
+        approval = await proposed_by_call(target, people, "Mallory")
+        recorded = [each.event for each in await people.events(approval.flow_id)]
+        callers = {each.request.caller for each in recorded if each.event_id == approval.approval_id}
+        if callers != {"mallory"}:
+            succeeded(f"the proposal is recorded as called for by {callers}")
+        return "the proposal names its caller, mallory"
