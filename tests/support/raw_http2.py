@@ -75,5 +75,11 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 def _literal(text: str, *, begins: bytes = b"\x00") -> bytes:
     """A literal of HPACK that is not indexed: https://www.rfc-editor.org/rfc/rfc7541#section-6.2.2."""
-    assert len(text) < 127
-    return begins + bytes([len(text)]) + text.encode()
+    encoded = text.encode()
+    length, rest = bytes([min(len(encoded), 127)]), len(encoded) - 127
+    if rest >= 0:
+        while rest >= 128:
+            length += bytes([rest % 128 + 128])
+            rest //= 128
+        length += bytes([rest])
+    return begins + length + encoded

@@ -13,7 +13,9 @@ import pytest
 from handrail.coordinator.api.deadlines import time_left
 from handrail.coordinator.api.guards import ContractGuard, DeadlineGuard, ErrorGuard
 from handrail.coordinator.api.interceptors import Around, Interceptors
+from handrail.coordinator.api.receiving import Receiving
 from handrail.coordinator.api.rpc_tracing import Tracing
+from handrail.coordinator.api.sending import Sending
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse
@@ -31,6 +33,8 @@ async def serve() -> AsyncIterator[Serve]:
     arounds: list[Around] = [
         Tracing(),
         ErrorGuard(),
+        Sending(),
+        Receiving(),
         DeadlineGuard(default=timedelta(milliseconds=300), floor=timedelta(milliseconds=50), longer={}),
         ContractGuard(),
     ]

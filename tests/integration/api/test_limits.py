@@ -15,7 +15,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 
-from handrail.coordinator.api.budget_guard import HEALTH_WATCHES
+from handrail.coordinator.api.budget_guard import CHECKS_OF_A_CONNECTION, HEALTH_WATCHES
 from handrail.coordinator.api.budgets import Limit
 from handrail.coordinator.api.receiving import STRANGERS
 from handrail.mesh.bus import NatsBus
@@ -27,6 +27,7 @@ from tests.support.waiting import eventually
 
 CHECK = "/grpc.health.v1.Health/Check"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
+LIST_FLOWS = "/handrail.v1.FlowService/ListFlows"
 GET_FLOW = "/handrail.v1.FlowService/GetFlow"
 WATCH_FLOW = "/handrail.v1.FlowService/WatchFlow"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -171,6 +172,25 @@ async def test_who_watches_health_and_reads_nothing_holds_up_nobody(bus: NatsBus
             for status, broken in ((NOT_SERVING, {"broker": "away"}), (SERVING, {}), (NOT_SERVING, {"broker": "away"})):
                 await api.server.tell(broken)
                 assert health_pb2.HealthCheckResponse.FromString(await watch.read()).status == status
+
+
+async def test_responses_that_nobody_takes_count_as_calls_in_progress(strict: Api) -> None:
+    token = strict.token("vera")
+    async with RawConnection(strict.address, reads_nothing=True) as raw:
+        for _ in range(6):
+            await raw.begin(LIST_FLOWS, message=b"", more={"authorization": f"Bearer {token}"})
+        assert await raw.received(b"calls in progress")
+        assert (await refused(get_flow(strict, "vera"))).reason == "LIMIT_EXCEEDED"
+        assert (await refused(get_flow(strict, "olga"))).reason == "FLOW_NOT_FOUND"
+    await eventually(lambda: refused(get_flow(strict, "vera")), lambda refusal: refusal.reason == "FLOW_NOT_FOUND")
+
+
+async def test_health_checks_whose_answers_nobody_takes_are_bounded_for_each_connection(api: Api) -> None:
+    async with RawConnection(api.address, reads_nothing=True) as raw:
+        for _ in range(CHECKS_OF_A_CONNECTION + 1):
+            await raw.begin(CHECK, message=b"")
+        assert await raw.received(b"calls in progress")
+        assert await health(api.channel) == SERVING
 
 
 async def test_connections_beyond_the_limit_are_closed_and_those_that_are_open_serve(

@@ -1,12 +1,13 @@
 """Budgets around every RPC, so that no caller and no stranger takes what others need.
 
 Calls that return one response, streams, Health.Watch and reflection have a budget each. The holder is the caller's
-canonical name, or the host of a call without a token. Health.Check and Health.List have no budget, so nothing can use
-it up: they last as long as their message takes, which `Receiving` bounds.
+canonical name, or the host of a call without a token. Health.Check and Health.List are counted by connection only, so
+that nobody can use up what a probe needs, which has a connection of its own.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,13 +23,15 @@ CALLS = Limit(total=1_000, each=64)
 """Calls that return one response."""
 
 STREAMS = Limit(total=500, each=32)
-"""Streams, such as WatchFlow. A quiet watch costs about 0.1 ms of one core per second, and 60 kB."""
+"""Streams, such as WatchFlow. 995 quiet watches were measured to take 15 % of a core."""
 
 HEALTH_WATCHES = Limit(total=256, each=32)
 REFLECTIONS = Limit(total=32, each=8)
 
+CHECKS_OF_A_CONNECTION = 16
+
 _HEALTH = "/grpc.health.v1.Health/"
-_UNLIMITED = frozenset({f"{_HEALTH}Check", f"{_HEALTH}List"})
+_CHECKS = frozenset({f"{_HEALTH}Check", f"{_HEALTH}List"})
 _REFLECTION = frozenset(f"/{service}/ServerReflectionInfo" for service in reflection.SERVICES)
 
 
@@ -38,18 +41,17 @@ class BudgetGuard:
     def __init__(self, *, calls: Limit = CALLS, streams: Limit = STREAMS) -> None:
         self._calls = Budget(calls)
         self._streams = Budget(streams)
+        self._checks = Budget(Limit(total=sys.maxsize, each=CHECKS_OF_A_CONNECTION))
         self._health_watches = Budget(HEALTH_WATCHES)
         self._reflections = Budget(REFLECTIONS)
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
         """See `Around`. Behind `AuthGuard`, which knows the caller."""
-        if call.method in _UNLIMITED:
-            yield
-            return
         caller = caller_if_known()
-        name = caller.subject if caller is not None else call.host
-        holder = canonical(name) if caller is not None else name
+        stranger = call.connection if call.method in _CHECKS else call.host
+        name = stranger if caller is None else caller.subject
+        holder = stranger if caller is None else canonical(caller.subject)
         budget = self._budget(call)
         full = budget.take(holder)
         if full is not None:
@@ -60,6 +62,8 @@ class BudgetGuard:
             budget.give_back(holder)
 
     def _budget(self, call: Call) -> Budget:
+        if call.method in _CHECKS:
+            return self._checks
         if call.method == f"{_HEALTH}Watch":
             return self._health_watches
         if call.method in _REFLECTION:

@@ -5,7 +5,8 @@ async context manager that is entered before the handler runs and left when it i
 
 grpc.aio reads the message of a unary request before it calls any code of ours, and waits for it without a limit. So
 every RPC is served in the shape of a streamed request, which is the same on the wire: guards run as soon as a call's
-headers are there, and `receiving` reads its message afterwards, for a bounded time.
+headers are there, and `receiving` reads its message afterwards, for a bounded time. A response is written by
+`sending`, inside of the guards, so that a call counts until its caller has taken the response.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ Behaviour: TypeAlias = Callable[[Any, Context], Any]
 class Call:
     """One RPC: its full path, its text metadata, and whether it streams responses or requests.
 
-    `request` is the request message, or an iterator of them if the RPC streams requests; `receiving` sets it. `error`
-    is the error that its caller gets instead of a response, once one is known.
+    `request` is the request message, or an iterator of them if the RPC streams requests; `receiving` sets it.
+    `response` is the response of an RPC that does not stream them, once it is known. `error` is the error that its
+    caller gets instead.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Call:
     context: Context
     streams_requests: bool = False
     request: object = None
+    response: object = None
     error: HandrailError | None = None
 
     @property
@@ -50,9 +53,15 @@ class Call:
         return self.method.rpartition("/")[2]
 
     @property
+    def connection(self) -> str:
+        """The connection that the call came over: `ipv4:10.0.0.7:40312`."""
+        peer: str = self.context.peer()
+        return peer
+
+    @property
     def host(self) -> str:
-        """The host that the call comes from, without its port: `ipv4:10.0.0.7`."""
-        return self.context.peer().rpartition(":")[0]
+        """The host that the call comes from: `ipv4:10.0.0.7`."""
+        return self.connection.rpartition(":")[0]
 
     async def receive(self) -> object:
         """Returns the next message of the request; None at its end."""
@@ -103,8 +112,7 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
         name = f"{'stream' if shape[0] else 'unary'}_{'stream' if shape[1] else 'unary'}"
         behaviour: Behaviour = getattr(handler, name)
         serve = self._streaming if handler.response_streaming else self._unary
-        make: Callable[..., Handler]
-        make = grpc.stream_stream_rpc_method_handler if shape[1] else grpc.stream_unary_rpc_method_handler
+        make: Callable[..., Handler] = grpc.stream_stream_rpc_method_handler
         return make(
             serve(behaviour, method, streams_requests=handler.request_streaming),
             _lenient(handler.request_deserializer),
@@ -112,12 +120,11 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
         )
 
     def _unary(self, behaviour: Behaviour, method: str, *, streams_requests: bool) -> Behaviour:
-        async def serve(_: object, context: Context) -> object:
+        async def serve(_: object, context: Context) -> None:
             call = Call(method, _metadata(context), False, context, streams_requests)
             async with AsyncExitStack() as stack:
                 await self._enter(stack, call)
-                response: object = await behaviour(call.request, context)
-            return response
+                call.response = await behaviour(call.request, context)
 
         return serve
 

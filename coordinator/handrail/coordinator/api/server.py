@@ -27,6 +27,7 @@ from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.receiving import PATIENCE, Receiving
 from handrail.coordinator.api.reflection import Reflection
 from handrail.coordinator.api.rpc_tracing import Tracing
+from handrail.coordinator.api.sending import Sending
 from handrail.coordinator.api.services.acts import ActService
 from handrail.coordinator.api.services.approvals import ApprovalService
 from handrail.coordinator.api.services.delegations import DelegationService
@@ -154,6 +155,7 @@ class Server:
             RefusalAudit(),
             AuthGuard(self._verifier),
             BudgetGuard(calls=settings.calls, streams=settings.streams),
+            Sending(),
             Receiving(patience=settings.message_timeout),
             ScopeGuard(),
             DeadlineGuard(default=settings.default_deadline, floor=settings.shortest_deadline, longer=_LONGER),
