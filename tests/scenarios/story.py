@@ -86,7 +86,7 @@ class Story:
             "undo-fails": self._undo_fails,
             "approve": lambda words: self._vote(words, approve=True),
             "reject": lambda words: self._vote(words, approve=False),
-            "reassign": lambda words: self._say(self._now.reassign(self._proposal(), words.plain[0], words.plain[1:])),
+            "reassign": self._reassign,
             "compensate": self._compensate,
             "cancel": self._cancel,
             "retry": lambda words: self._do(self._now.reopen(self._run(words, at=1), words.plain[0]), words),
@@ -207,6 +207,10 @@ class Story:
         wanted = EscalationCause.Value(f"ESCALATION_CAUSE_{cause}")
         about = next(e.escalation_id for e in self._now.flow.escalations.values() if e.cause == wanted)
         self._do(self._now.resolve(about, Choice.Value(f"CHOICE_{choice}"), person), words)
+
+    def _reassign(self, words: _Words) -> None:
+        person, *roles = (word for word in words.plain if word != "alone")
+        self._do(self._now.reassign(self._proposal(), person, roles), words)
 
     def _confirm(self, words: _Words) -> None:
         person, *roles = words.plain

@@ -14,7 +14,8 @@ from handrail.cli.commands.flow_show import votes
 from handrail.cli.enum_words import approval_status
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output, time
-from handrail.cli.session import Session, session
+from handrail.cli.pending import say_pending
+from handrail.cli.session import Session, plain, session
 from handrail.mesh.printable import json_text
 from handrail.v1 import approval_service_pb2 as pb
 from handrail.v1.flow_service_pb2 import Approval
@@ -139,8 +140,14 @@ def _reassign(arguments: argparse.Namespace) -> Exit:
             roles=list(dict.fromkeys(arguments.roles)),
             reason=arguments.reason,
         )
-        _print(asked.output, asked.client.call(asked.client.approvals.ReassignApproval, request).approval)
-    return Exit.OK
+        response = asked.client.call(asked.client.approvals.ReassignApproval, request)
+        if not response.HasField("pending_act"):
+            _print(asked.output, response.approval)
+            return Exit.OK
+        if asked.output.is_json:
+            asked.output.document(plain(response.pending_act))
+            return Exit.PENDING
+        return say_pending(asked.output, response.pending_act)
 
 
 def _get(asked: Session, approval_id: str) -> Approval:

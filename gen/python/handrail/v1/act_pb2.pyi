@@ -43,6 +43,8 @@ class _ActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Act.ValueType], _
     """Changing the version that new flows begin with: ActivateTemplate."""
     ACT_CHANGE_POLICY: _Act.ValueType  # 7
     """Changing the installation's policy on who may do such things alone: SetPolicy."""
+    ACT_REASSIGN: _Act.ValueType  # 8
+    """Letting other roles vote on a proposal: ReassignApproval."""
 
 class Act(_Act, metaclass=_ActEnumTypeWrapper):
     """Act is what a person does to a flow or to the installation, as far as it can be made to need two persons."""
@@ -63,6 +65,8 @@ ACT_ACTIVATE: Act.ValueType  # 6
 """Changing the version that new flows begin with: ActivateTemplate."""
 ACT_CHANGE_POLICY: Act.ValueType  # 7
 """Changing the installation's policy on who may do such things alone: SetPolicy."""
+ACT_REASSIGN: Act.ValueType  # 8
+"""Letting other roles vote on a proposal: ReassignApproval."""
 Global___Act: _TypeAlias = Act  # noqa: Y015
 
 class _ActStatus:

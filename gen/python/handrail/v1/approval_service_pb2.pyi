@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from handrail.v1 import act_pb2 as _act_pb2
 from handrail.v1 import flow_service_pb2 as _flow_service_pb2
 import builtins as _builtins
 import sys
@@ -294,18 +295,24 @@ class ReassignApprovalResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     APPROVAL_FIELD_NUMBER: _builtins.int
+    PENDING_ACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def approval(self) -> _flow_service_pb2.Approval:
         """approval as it stands."""
+
+    @_builtins.property
+    def pending_act(self) -> _act_pb2.PendingAct:
+        """pending_act is set where nothing is done yet: the flow's template wants another person to confirm it."""
 
     def __init__(
         self,
         *,
         approval: _flow_service_pb2.Approval | None = ...,
+        pending_act: _act_pb2.PendingAct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "pending_act", b"pending_act"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "pending_act", b"pending_act"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

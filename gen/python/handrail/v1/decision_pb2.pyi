@@ -1219,7 +1219,9 @@ class ActRequested(_message.Message):
     """persons is how many it needs, with the one who asked: 2."""
     @_builtins.property
     def act(self) -> _any_pb2.Any:
-        """act is the decision that will be recorded: FlowHalted, StepReopened, Resolved or FlowMigrated."""
+        """act is the decision that will be recorded: FlowHalted, StepReopened, Resolved, FlowMigrated or
+        ApprovalReassigned.
+        """
 
     @_builtins.property
     def confirm_within(self) -> _duration_pb2.Duration:

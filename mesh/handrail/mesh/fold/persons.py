@@ -11,7 +11,15 @@ from handrail.mesh.flow import Flow, PendingResolution
 from handrail.mesh.wire.envelope import type_of
 from handrail.mesh.wire.identity import same
 from handrail.v1.act_pb2 import Act
-from handrail.v1.decision_pb2 import Choice, FlowHalted, FlowMigrated, HaltMode, Resolved, StepReopened
+from handrail.v1.decision_pb2 import (
+    ApprovalReassigned,
+    Choice,
+    FlowHalted,
+    FlowMigrated,
+    HaltMode,
+    Resolved,
+    StepReopened,
+)
 
 _OF_CHOICE = {
     Choice.CHOICE_CANCEL: Act.ACT_CANCEL,
@@ -84,9 +92,15 @@ def _of_migration(body: bytes, _resolution: PendingResolution | None) -> Doing:
     return Doing(frozenset({Act.ACT_MIGRATE}), migrated.by, migrated.reason)
 
 
+def _of_reassignment(body: bytes, _resolution: PendingResolution | None) -> Doing:
+    reassigned = ApprovalReassigned.FromString(body)
+    return Doing(frozenset({Act.ACT_REASSIGN}), reassigned.by, reassigned.reason)
+
+
 _PARSED: dict[str, Callable[[bytes, PendingResolution | None], Doing]] = {
     FlowHalted.DESCRIPTOR.full_name: _of_halt,
     StepReopened.DESCRIPTOR.full_name: _of_reopening,
     Resolved.DESCRIPTOR.full_name: _of_answer,
     FlowMigrated.DESCRIPTOR.full_name: _of_migration,
+    ApprovalReassigned.DESCRIPTOR.full_name: _of_reassignment,
 }

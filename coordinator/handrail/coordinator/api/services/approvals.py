@@ -14,7 +14,7 @@ from handrail.coordinator.api.delegation_log import DelegationLog
 from handrail.coordinator.api.flow_lookup import Finder, Found, no_approval
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.rpc_tracing import link_flow
-from handrail.coordinator.api.views import approval_view, asks_people, unreadable_approval
+from handrail.coordinator.api.views import act_view, approval_view, asks_people, unreadable_approval
 from handrail.coordinator.decide import delegation, votes
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import ANY_APPROVER
@@ -90,10 +90,11 @@ class ApprovalService(ApprovalServiceServicer):
             roles=request.roles,
             reason=request.reason,
         )
-        flow = await self._operator_actions.record(
+        answered = await self._operator_actions.answer(
             found.flow_type, found.flow_id, judge, caller=caller, request=caller_request(request, caller)
         )
-        return pb.ReassignApprovalResponse(approval=_approval(flow, request.approval_id))
+        pending = None if answered.pending is None else act_view(answered.flow, answered.pending)
+        return pb.ReassignApprovalResponse(approval=_approval(answered.flow, request.approval_id), pending_act=pending)
 
     async def _vote(self, request: pb.ApproveProposalRequest | pb.RejectProposalRequest, *, approve: bool) -> Approval:
         caller = current_caller()

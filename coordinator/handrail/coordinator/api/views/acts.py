@@ -13,7 +13,15 @@ from handrail.mesh.fold.persons import doing
 from handrail.mesh.template.persons import PERSONS, ActState, has_expired
 from handrail.mesh.wire.envelope import Unreadable, timestamp, type_of
 from handrail.v1 import act_pb2 as pb
-from handrail.v1.decision_pb2 import Choice, FlowHalted, FlowMigrated, HaltMode, Resolved, StepReopened
+from handrail.v1.decision_pb2 import (
+    ApprovalReassigned,
+    Choice,
+    FlowHalted,
+    FlowMigrated,
+    HaltMode,
+    Resolved,
+    StepReopened,
+)
 
 _STATUS = {
     ActState.PENDING: pb.ActStatus.ACT_STATUS_PENDING,
@@ -90,9 +98,15 @@ def _of_migration(body: bytes) -> str:
     return f"move the flow from version {migrated.from_version} to version {migrated.to_version}"
 
 
+def _of_reassignment(body: bytes) -> str:
+    reassigned = ApprovalReassigned.FromString(body)
+    return f"let {' or '.join(reassigned.roles)} vote at gate {reassigned.gate} on proposal {reassigned.proposal_id}"
+
+
 _SUMMARIES: dict[str, Callable[[bytes], str]] = {
     FlowHalted.DESCRIPTOR.full_name: _of_halt,
     StepReopened.DESCRIPTOR.full_name: _of_reopening,
     Resolved.DESCRIPTOR.full_name: _of_answer,
     FlowMigrated.DESCRIPTOR.full_name: _of_migration,
+    ApprovalReassigned.DESCRIPTOR.full_name: _of_reassignment,
 }
