@@ -9,9 +9,11 @@ from google.protobuf.message import Message
 
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Escalation, Flow, Proposal, ProposalState, RunState, StepRun
+from handrail.mesh.flow.acts import PendingAct
 from handrail.mesh.fold import fold, is_final, pinned_version, status
 from handrail.mesh.streams import FLOW
 from handrail.mesh.template import Template
+from handrail.mesh.template.persons import ActState
 from handrail.mesh.wire import envelope
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import flow_filter
@@ -75,6 +77,11 @@ class FlowView:
     def approvals(self) -> list[Proposal]:
         """The proposals that wait for approval."""
         return [p for p in self.flow.proposals.values() if p.state is ProposalState.PENDING]
+
+    @property
+    def acts(self) -> list[PendingAct]:
+        """The acts that wait for a second person."""
+        return [act for act in self.flow.acts.values() if act.state is ActState.PENDING]
 
     @property
     def escalations(self) -> list[Escalation]:

@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 
 from handrail.agents import Agent, DeclarationError
 from handrail.agents.threads import Threads
-from handrail.coordinator.decide import operator_requests, votes
+from handrail.coordinator.decide import operator_requests, two_persons, votes
 from handrail.coordinator.decide.caller import Caller
-from handrail.coordinator.decide.grants import of_roles
+from handrail.coordinator.decide.grants import BREAKGLASS, EVERY_TYPE, OPERATOR, Grant, of_roles
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.flow import Proposal
 from handrail.mesh.fold import NO_VERSIONS, Versions
@@ -161,6 +161,22 @@ class World:
         """Answers the flow's only open escalation."""
         judge = partial(operator_requests.answer, choice=choice, run_again=run_again)
         await self._record(flow, judge, Caller(by))
+
+    async def confirm(self, flow: FlowView, *, by: str, break_glass: str = "") -> None:
+        """Confirms the one act of the flow that waits for a second person, or does it alone with a reason."""
+        waiting = flow.acts
+        if len(waiting) != 1:
+            raise ValueError(f"flow {flow.flow_id} has {len(waiting)} acts that wait, not one")
+        judge = partial(
+            two_persons.confirming,
+            act_id=waiting[0].act_id,
+            digest=waiting[0].digest,
+            break_glass_reason=break_glass,
+            now=self.now,
+        )
+        grants = frozenset(Grant(role, EVERY_TYPE) for role in (OPERATOR, BREAKGLASS))
+        stored = {each.version: each for each in self._templates if each.name == flow.flow_type}
+        await self._record(flow, judge, Caller(by, grants), versions=stored)
 
     def stop_agent(self, name: str) -> None:
         """Stops all workers of this agent: its messages wait."""

@@ -20,7 +20,7 @@ from tests.support import orders
 from tests.support.simulation import Simulation
 
 CANCEL, COMPENSATE = HaltMode.HALT_MODE_CANCEL, HaltMode.HALT_MODE_COMPENSATE
-EVERY_ACT = ("CANCEL", "COMPENSATE", "RETRY", "RESOLVE", "MIGRATE")
+EVERY_ACT = ("CANCEL", "COMPENSATE", "RETRY", "RESOLVE", "MIGRATE", "REASSIGN")
 TWO_PERSONS_NEEDED = ErrorReason.ERROR_REASON_TWO_PERSONS_NEEDED
 
 
@@ -80,6 +80,15 @@ def test_p6_a_template_that_names_any_act_includes_the_move_to_another_version()
     assert simulation.template.require_two == {Act.ACT_CANCEL, Act.ACT_MIGRATE}
     assert reason_of(simulation, simulation.migrate(2, "ola")) == TWO_PERSONS_NEEDED
     assert simulation.template.version == 1
+
+
+def test_p6_letting_others_vote_is_an_act_too() -> None:
+    simulation = orders.granted(30, flow__require_two=["REASSIGN"])
+    proposal = orders.proposal_of(simulation)
+    assert reason_of(simulation, simulation.reassign(proposal, "ola", ["friends"])) == TWO_PERSONS_NEEDED
+    simulation.say(simulation.ask(simulation.reassign(proposal, "ola", ["friends"])))
+    assert reason_of(simulation, simulation.confirm(simulation.act(), "kim")) is None
+    assert {role for ask in orders.proposal_of(simulation).asks for role in ask.gate.roles} == {"friends"}
 
 
 def test_without_require_two_one_person_does_everything_alone() -> None:
