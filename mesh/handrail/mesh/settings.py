@@ -323,7 +323,7 @@ MAX_CALLS = Setting(
     "--max-calls", "HANDRAIL_MAX_CALLS", "1000", "calls in progress at a time, without streams", count, "NUMBER"
 )
 MAX_CALLS_PER_CALLER = Setting(
-    "--max-calls-per-caller", "HANDRAIL_MAX_CALLS_PER_CALLER", "64", "calls in progress of one caller", count, "NUMBER"
+    "--max-calls-per-caller", "HANDRAIL_MAX_CALLS_PER_CALLER", "256", "calls in progress of one caller", count, "NUMBER"
 )
 MAX_STREAMS = Setting(
     "--max-streams", "HANDRAIL_MAX_STREAMS", "500", "streams in progress at a time, such as watches", count, "NUMBER"

@@ -19,7 +19,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.wire.identity import canonical
 from handrail.v1.error_reason_pb2 import ErrorReason
 
-CALLS = Limit(total=1_000, each=64)
+CALLS = Limit(total=1_000, each=256)
 """Calls that return one response."""
 
 STREAMS = Limit(total=500, each=32)
