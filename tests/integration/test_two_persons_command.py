@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,8 @@ def test_p6_a_flow_is_cancelled_by_two(dev: Dev) -> None:
     done = by_kim(dev, "act", "confirm", act)
     assert done.returncode == 0, done
     assert f"{act} is CONFIRMED by kim: cancel the flow\n" in done.stdout
+    settled = re.search(rf"{act} +cancel the flow +CONFIRMED +olga +kim", dev.text("vera", "flow", "show", flow))
+    assert settled, "the flow shows who did it"
     assert "Nothing waits for a second person." in dev.text("vera", "act", "list")
     assert dev.json("vera", "act", "show", act)["status"] == "ACT_STATUS_CONFIRMED"
     assert "confirmed" in by_kim(dev, "act", "withdraw", act, "--reason", "too late").stderr

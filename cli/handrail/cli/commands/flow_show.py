@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from handrail.cli.arguments import CALLER, Parsers, add_settings, moment, positive
 from handrail.cli.enum_words import (
+    act_status,
     approval_status,
     cause,
     choice_word,
@@ -104,6 +105,11 @@ def print_flow(output: Output, flow: pb.Flow) -> None:
         output,
         ("ESCALATION", "CAUSE", "CHOICES", "REASON"),
         [(e.escalation_id, cause(e), ", ".join(map(choice_word, e.choices)), e.reason) for e in flow.escalations],
+    )
+    _section(
+        output,
+        ("ACT", "WHAT", "STATUS", "BY", "SETTLED BY"),
+        [(a.act_id, a.summary, act_status(a), a.by, a.settled_by) for a in flow.acts],
     )
     _section(
         output,
