@@ -114,7 +114,7 @@ chaos: $(STAMP) ## run load and faults, then the history checker: SEED=n MINUTES
 		$(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SERVERS),--servers "$(SERVERS)") $(if $(KEEP),--keep "$(KEEP)")
 
 attack: $(STAMP) $(PROTOS) ## attack a running installation: ARGS='29 30' for some attacks, KEEP=folder keeps the logs
-	@$(BIN)/python -m tests.attacks.run $(if $(KEEP),--keep "$(KEEP)") $(ARGS)
+	@GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python -m tests.attacks.run $(if $(KEEP),--keep "$(KEEP)") $(ARGS)
 
 mutants: $(STAMP) $(PROTOS) ## break each promise on purpose: its tests must fail
 	@$(BIN)/python tests/mutants/run.py $(ARGS)

@@ -55,7 +55,7 @@ async def salami(target: Installation) -> str:
     return await granted(target, LARGE, small, times=6)
 
 
-@attack("35", "six small refunds of 999 that nothing triggered", mutant=DRESSED)
+@attack("35", "six small refunds of 999 that nothing triggered", mutant="p6_nothing_has_to_trigger_an_outcome")
 async def salami_of_many_runs(target: Installation) -> str:
     """Each of a step run of its own, with a root that it made up."""
     with target.silenced("refunds"):

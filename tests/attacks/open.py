@@ -25,6 +25,10 @@ OPEN: dict[str, Open] = {
         "whoever has the coordinator's broker password wipes the record by an update of the stream",
         "the coordinator's user may update streams, because it sets them up",
     ),
+    "29b": Open(
+        "a stranger holds all 500 connections of a coordinator, and keeps new callers out",
+        "the limit holds for all hosts together: gRPC offers none for each host",
+    ),
     "42": Open(
         "the broker's monitoring port shows users, addresses and inboxes",
         "deploy/nats.conf opens it without a password; only the network keeps others out",

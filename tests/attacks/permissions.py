@@ -94,7 +94,7 @@ async def answer_as_release(target: Installation) -> str:
         )
 
 
-@attack("105", "an agent listens to the ledger's inbox, to proposals and to timers")
+@attack("105", "an agent listens to the ledger's inbox, to proposals and to timers", mutant="p6_an_agent_hears_all")
 async def listen(target: Installation) -> str:
     async with target.bus_as("refunds") as refunds:
         for subject in ("_INBOX_ledger.>", "_INBOX.>", "flow.>", "due.>", "$JS.ACK.>", ">"):

@@ -237,7 +237,11 @@ async def list_another_type(target: Installation) -> str:
         return refused(f"{len(lists)} lists leave it out", unless=shown)
 
 
-@attack("76", "a token speaks for an agent whose name is a user of the broker's")
+@attack(
+    "76",
+    "a token speaks for an agent whose name is a user of the broker's",
+    mutant="p6_a_token_speaks_for_a_broker_user",
+)
 async def reserved_agents(target: Installation) -> str:
     async with target.people() as people:
         told = await reasons(
@@ -303,7 +307,7 @@ async def vote_on_own_proposal(target: Installation) -> str:
         return "; ".join(told)
 
 
-@attack("55", "a person publishes for an agent, and the stream does not say who")
+@attack("55", "a person publishes for an agent, and the stream does not say who", mutant="p6_nobody_knows_who_proposed")
 async def publish_unnamed(target: Installation) -> str:
     async with target.people() as people:
         approval = await proposed_by_call(target, people, "Mallory")

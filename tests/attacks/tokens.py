@@ -83,7 +83,11 @@ async def withdrawn_key(target: Installation) -> str:
         target.keys.public.write_bytes(former)
 
 
-@attack("45", "a service of the compose file takes the key that signs tokens, or the token of another person")
+@attack(
+    "45",
+    "a service of the compose file takes the key that signs tokens, or the token of another person",
+    mutant="p6_the_operator_has_every_token",
+)
 async def other_volumes(target: Installation) -> str:
     services = compose_file()["services"]
     seen = {name: {mount.volume for mount in mounts(service)} for name, service in services.items() if name != "setup"}
@@ -104,7 +108,7 @@ async def named_coordinator(target: Installation) -> str:
     return await all_refused(target, {repr(name): target.token(name, "operator") for name in RESERVED})
 
 
-@attack("73", "a person passes for an agent on the bus")
+@attack("73", "a person passes for an agent on the bus", mutant="p6_anybody_is_an_agent")
 async def named_agent(target: Installation) -> str:
     return await all_refused(target, {repr(name): target.token(name, "operator") for name in AGENTS})
 

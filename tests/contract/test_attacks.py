@@ -26,3 +26,7 @@ def test_the_security_page_names_every_module_of_attacks() -> None:
 def test_each_mutant_that_an_attack_names_exists() -> None:
     there = {each.name for each in mutants()}
     assert {(each.id, name) for each in ATTACKS for name in each.mutants if name not in there} == set()
+
+
+def test_each_attack_names_a_mutant() -> None:
+    assert [each.id for each in ATTACKS if not each.mutants] == [], "which patch removes the guard against it?"

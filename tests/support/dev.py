@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 from handrail.cli.main import main
+from tests.support.nats_server import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 HANDRAIL = (sys.executable, "-m", "handrail.cli.main")
@@ -134,9 +136,17 @@ def running_dev(folder: Path, *arguments: str | Path, env: Mapping[str, str] | N
         *map(str, arguments),
     ]
     log = folder.with_name(f"{folder.name}.err")
-    with log.open("ab") as errors:
+    with log.open("ab") as errors, warnings.catch_warnings():
+        # Python 3.12 and newer warn of a fork beside threads; the child makes only one system call.
+        warnings.simplefilter("ignore", DeprecationWarning)
         process = subprocess.Popen(
-            command, env=environment(**(env or {})), stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT
+            command,
+            env=environment(**(env or {})),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=ROOT,
+            preexec_fn=die_with_parent,
         )
     try:
         assert process.stdout is not None

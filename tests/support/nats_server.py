@@ -35,7 +35,8 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Has the kernel kill a child together with the test's process; for `preexec_fn`."""
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -105,7 +106,7 @@ class NatsServer:
             # Python 3.12 and newer warn of a fork beside threads; the child makes only one system call.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._process = subprocess.Popen(
-                [str(BINARY), "-c", str(self.config)], stdout=log, stderr=log, preexec_fn=_die_with_parent
+                [str(BINARY), "-c", str(self.config)], stdout=log, stderr=log, preexec_fn=die_with_parent
             )
 
     def start(self) -> None:
