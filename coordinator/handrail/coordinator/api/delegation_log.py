@@ -35,7 +35,7 @@ class DelegationLog:
         return tuple(self._listed.values())
 
     async def add(self, delegation: Delegation) -> ListedDelegation:
-        """Records a delegation and returns it as it stands; also if the same call recorded it before.
+        """Records a delegation and returns its current state; also if the same call recorded it before.
 
         Raises REQUEST_ID_REUSED if its id was used for another call.
         """
@@ -48,7 +48,7 @@ class DelegationLog:
         return listed
 
     async def end(self, delegation_id: str, end: DelegationEnd) -> ListedDelegation:
-        """Ends a recorded delegation and returns it as it stands; one that was ended before stays as it was."""
+        """Ends a recorded delegation and returns its current state; one that was ended before stays as it was."""
         await self._publish(delegation_end_subject(delegation_id), end.SerializeToString())
         await self._follower.refresh_from_leader()
         return self._listed[delegation_id]

@@ -116,7 +116,7 @@ class GetActResponse(_message.Message):
     ACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def act(self) -> _act_pb2.PendingAct:
-        """act as it stands."""
+        """act in its current state."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class ConfirmActRequest(_message.Message):
     break_glass_reason: _builtins.str
     """break_glass_reason, where it is set, does the act without another person, and says why. Role: breakglass."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     def __init__(
         self,
         *,
@@ -177,11 +177,11 @@ class ConfirmActResponse(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def act(self) -> _act_pb2.PendingAct:
-        """act as it stands."""
+        """act in its current state."""
 
     @_builtins.property
     def flow(self) -> _flow_service_pb2.Flow:
-        """flow as it stands; unset for an act on a template or on the policy."""
+        """flow in its current state; unset for an act on a template or on the policy."""
 
     @_builtins.property
     def activated(self) -> _template_service_pb2.ActivateTemplateResponse:
@@ -261,14 +261,14 @@ class SetPolicyRequest(_message.Message):
     reason: _builtins.str
     """reason says why, for people."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     @_builtins.property
     def require_two(self) -> _containers.RepeatedScalarFieldContainer[_act_pb2.Act.ValueType]:
         """require_two are the acts that another person has to confirm: ACTIVATE; empty to let one person do it all."""
 
     @_builtins.property
     def confirm_within(self) -> _duration_pb2.Duration:
-        """confirm_within is how long another person has to confirm; 24 hours where it is missing."""
+        """confirm_within is how long another person has to confirm; 24 hours if it is missing."""
 
     def __init__(
         self,
@@ -330,7 +330,7 @@ class WithdrawActRequest(_message.Message):
     reason: _builtins.str
     """reason says why, for people."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     def __init__(
         self,
         *,
@@ -355,7 +355,7 @@ class WithdrawActResponse(_message.Message):
     ACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def act(self) -> _act_pb2.PendingAct:
-        """act as it stands."""
+        """act in its current state."""
 
     def __init__(
         self,

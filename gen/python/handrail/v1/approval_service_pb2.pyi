@@ -265,10 +265,10 @@ class ReassignApprovalRequest(_message.Message):
     reason: _builtins.str
     """reason says why, for people."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """roles of whom any one qualifies a voter."""
+        """roles, any of which qualifies a voter."""
 
     def __init__(
         self,
@@ -298,7 +298,7 @@ class ReassignApprovalResponse(_message.Message):
     PENDING_ACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def approval(self) -> _flow_service_pb2.Approval:
-        """approval as it stands."""
+        """approval in its current state."""
 
     @_builtins.property
     def pending_act(self) -> _act_pb2.PendingAct:

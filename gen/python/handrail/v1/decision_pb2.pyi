@@ -540,7 +540,7 @@ class ApprovalReassigned(_message.Message):
     """reason says why, for people."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """roles of whom any one qualifies a voter from here on."""
+        """roles, any of which qualifies a voter from here on."""
 
     def __init__(
         self,

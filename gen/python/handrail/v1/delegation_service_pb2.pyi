@@ -215,7 +215,7 @@ class DelegateRequest(_message.Message):
     reason: _builtins.str
     """reason says why, for people."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """start_time is when it begins; absent: at once."""
@@ -252,7 +252,7 @@ class DelegateResponse(_message.Message):
     DELEGATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def delegation(self) -> Global___ListedDelegation:
-        """delegation as it stands."""
+        """delegation in its current state."""
 
     def __init__(
         self,
@@ -281,7 +281,7 @@ class EndDelegationRequest(_message.Message):
     reason: _builtins.str
     """reason says why, for people."""
     request_id: _builtins.str
-    """request_id makes a repeat harmless: a UUID. The same request again is answered as the first one was."""
+    """request_id makes a repeat harmless: a UUID. The same request again gets the same answer."""
     def __init__(
         self,
         *,
@@ -306,7 +306,7 @@ class EndDelegationResponse(_message.Message):
     DELEGATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def delegation(self) -> Global___ListedDelegation:
-        """delegation as it stands."""
+        """delegation in its current state."""
 
     def __init__(
         self,

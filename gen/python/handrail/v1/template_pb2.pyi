@@ -276,7 +276,7 @@ class FlowTemplate(_message.Message):
 
     @_builtins.property
     def confirm_within(self) -> _duration_pb2.Duration:
-        """confirm_within is how long another person has to confirm such an act; 24 hours where it is missing."""
+        """confirm_within is how long another person has to confirm such an act; 24 hours if it is missing."""
 
     def __init__(
         self,
@@ -734,7 +734,7 @@ class InstallationPolicy(_message.Message):
 
     @_builtins.property
     def confirm_within(self) -> _duration_pb2.Duration:
-        """confirm_within is how long another person has to confirm; 24 hours where it is missing."""
+        """confirm_within is how long another person has to confirm; 24 hours if it is missing."""
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:

@@ -78,6 +78,6 @@ def _is_requester(ask: Ask, people: Iterable[str]) -> bool:
 
 
 def _is_proposer(proposal: Proposal, voter: str) -> bool:
-    """Whether the voter had it proposed, by a call in the name of an agent."""
+    """Whether the voter proposed it, by a call on behalf of an agent."""
     caller = proposal.recorded.event.request.caller
     return bool(caller) and same(caller, voter)

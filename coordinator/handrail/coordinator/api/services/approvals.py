@@ -46,7 +46,7 @@ class ApprovalService(ApprovalServiceServicer):
         self._delegations = delegations
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: _Context) -> pb.ListApprovalsResponse:
-        """One page, oldest first."""
+        """Returns one page, oldest first."""
         listing = ("approvals", request.flow_type, request.include_closed)
         found = await self._scanner.approvals(
             flow_type=request.flow_type,
@@ -59,7 +59,7 @@ class ApprovalService(ApprovalServiceServicer):
         return pb.ListApprovalsResponse(approvals=approvals, next_page_token=page_token(cursor, *listing))
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: _Context) -> pb.GetApprovalResponse:
-        """One approval; APPROVAL_NOT_FOUND."""
+        """Returns one approval; raises APPROVAL_NOT_FOUND."""
         found = await self._finder.proposal(request.approval_id)
         flow = await self._finder.load(found.flow_id)
         return pb.GetApprovalResponse(approval=_approval(flow, request.approval_id))
@@ -67,19 +67,19 @@ class ApprovalService(ApprovalServiceServicer):
     async def ApproveProposal(
         self, request: pb.ApproveProposalRequest, context: _Context
     ) -> pb.ApproveProposalResponse:
-        """Vote yes in the caller's name."""
+        """Votes yes as the caller."""
         approval = await self._vote(request, approve=True)
         return pb.ApproveProposalResponse(approval=approval)
 
     async def RejectProposal(self, request: pb.RejectProposalRequest, context: _Context) -> pb.RejectProposalResponse:
-        """Vote no in the caller's name."""
+        """Votes no as the caller."""
         approval = await self._vote(request, approve=False)
         return pb.RejectProposalResponse(approval=approval)
 
     async def ReassignApproval(
         self, request: pb.ReassignApprovalRequest, context: _Context
     ) -> pb.ReassignApprovalResponse:
-        """Let other roles vote at one gate."""
+        """Lets other roles vote at one gate."""
         caller = current_caller()
         found = await self._finder.proposal(request.approval_id)
         judge = partial(

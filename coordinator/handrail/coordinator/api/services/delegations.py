@@ -34,7 +34,7 @@ class DelegationService(DelegationServiceServicer):
         self._templates = templates
 
     async def Delegate(self, request: pb.DelegateRequest, context: _Context) -> pb.DelegateResponse:
-        """Pass on a role that the caller holds; DELEGATION_REFUSED with the reason."""
+        """Passes on a role that the caller holds; raises DELEGATION_REFUSED with the reason."""
         caller, now = current_caller(), datetime.now(UTC)
         if request.flow_type != EVERY_TYPE:
             await self._templates.active(request.flow_type)
@@ -59,7 +59,7 @@ class DelegationService(DelegationServiceServicer):
         return pb.DelegateResponse(delegation=_shown(await self._delegations.add(wanted), now))
 
     async def EndDelegation(self, request: pb.EndDelegationRequest, context: _Context) -> pb.EndDelegationResponse:
-        """End one before its time; DELEGATION_NOT_FOUND also for those that the caller may not see."""
+        """Ends a delegation early; raises DELEGATION_NOT_FOUND, also if the caller may not see it."""
         caller, now = current_caller(), datetime.now(UTC)
         visible = _visible(await self._delegations.read(), caller)
         if not any(each.delegation.delegation_id == request.delegation_id for each in visible):
@@ -72,7 +72,7 @@ class DelegationService(DelegationServiceServicer):
     async def ListDelegations(
         self, request: pb.ListDelegationsRequest, context: _Context
     ) -> pb.ListDelegationsResponse:
-        """One page, oldest first."""
+        """Returns one page, oldest first."""
         caller, now = current_caller(), datetime.now(UTC)
         listing = ("delegations", request.include_past)
         cursor = sequence_of(request.page_token, *listing)

@@ -56,7 +56,7 @@ _DEFAULT_DIVERGENCES = 50
 
 
 class FlowService(FlowServiceServicer):
-    """Finds the flow, has the right part do the work, and shows the flow as it stands afterwards."""
+    """Finds the flow, has the right part do the work, and shows the flow in its state afterwards."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class FlowService(FlowServiceServicer):
         self._bus = bus
 
     async def StartFlow(self, request: pb.StartFlowRequest, context: _Context) -> pb.StartFlowResponse:
-        """Begin a flow in the caller's name."""
+        """Starts a flow with the caller as its requester."""
         started = await self._publishing.start(request, current_caller())
         link_flow_id(started.flow_id, started.span_id)
         return pb.StartFlowResponse(
@@ -93,7 +93,7 @@ class FlowService(FlowServiceServicer):
         )
 
     async def PublishEvent(self, request: pb.PublishEventRequest, context: _Context) -> pb.PublishEventResponse:
-        """Publish an outcome for the caller's agent."""
+        """Publishes an outcome for the agent that the caller speaks for."""
         published = await self._publishing.publish(request, current_caller())
         return pb.PublishEventResponse(
             event_id=published.event_id,
@@ -103,7 +103,7 @@ class FlowService(FlowServiceServicer):
         )
 
     async def GetFlow(self, request: pb.GetFlowRequest, context: _Context) -> pb.GetFlowResponse:
-        """A flow as it stands, or stood."""
+        """Returns a flow in its current state, or in an earlier one."""
         time = from_timestamp(request.as_of_time) if request.HasField("as_of_time") else None
         flow = await self._finder.load_as_of(request.flow_id, sequence=request.as_of_sequence, time=time)
         link_flow(flow)
@@ -112,7 +112,7 @@ class FlowService(FlowServiceServicer):
         return pb.GetFlowResponse(flow=flow_view(flow, unfit))
 
     async def _unfit(self, flow: Flow) -> frozenset[str]:
-        """The agents that the flow waits for and that have nobody for its version; a hint, so it may be left out."""
+        """Returns the agents that the flow waits for and that have no fitting worker. A hint: it may be empty."""
         try:
             return await waits_for_nobody(self._bus, flow)
         except HandrailError as error:
@@ -120,7 +120,7 @@ class FlowService(FlowServiceServicer):
             return frozenset()
 
     async def ListFlowEvents(self, request: pb.ListFlowEventsRequest, context: _Context) -> pb.ListFlowEventsResponse:
-        """One page of a flow's events, in stream order."""
+        """Returns one page of a flow's events, in stream order."""
         listing = ("events", request.flow_id)
         after = sequence_of(request.page_token, *listing)
         history = await self._finder.history(request.flow_id)
@@ -133,14 +133,14 @@ class FlowService(FlowServiceServicer):
         return pb.ListFlowEventsResponse(events=page, next_page_token=page_token(cursor, *listing))
 
     async def WatchFlow(self, request: pb.WatchFlowRequest, context: _Context) -> AsyncIterator[pb.WatchFlowResponse]:
-        """The flow's events as they are stored."""
+        """Streams the flow's events as they are stored."""
         found = await self._finder.flow(request.flow_id)
         async with aclosing(self._watcher.watch(found, request.after_sequence)) as responses:
             async for response in responses:
                 yield response
 
     async def ListFlows(self, request: pb.ListFlowsRequest, context: _Context) -> pb.ListFlowsResponse:
-        """One page of flows, newest first."""
+        """Returns one page of flows, newest first."""
         listing = ("flows", request.flow_type, request.status)
         found = await self._scanner.flows(
             flow_type=request.flow_type,
@@ -155,7 +155,7 @@ class FlowService(FlowServiceServicer):
     async def ListDivergences(
         self, request: pb.ListDivergencesRequest, context: _Context
     ) -> pb.ListDivergencesResponse:
-        """One page of divergences, newest first, or their counts."""
+        """Returns one page of divergences, newest first, or their counts."""
         since = from_timestamp(request.since) if request.HasField("since") else None
         listing = ("divergences", request.flow_type, request.agent, since, request.count_only)
         found = await self._divergences.page(
@@ -175,13 +175,13 @@ class FlowService(FlowServiceServicer):
     async def PlanCompensation(
         self, request: pb.PlanCompensationRequest, context: _Context
     ) -> pb.PlanCompensationResponse:
-        """What CompensateFlow would do."""
+        """Returns what CompensateFlow would do."""
         flow = await self._finder.load(request.flow_id)
         link_flow(flow)
         return compensation_plan(flow, request.to_step)
 
     async def CompensateFlow(self, request: pb.CompensateFlowRequest, context: _Context) -> pb.CompensateFlowResponse:
-        """Halt a flow and undo its effects."""
+        """Halts a flow and undoes its effects."""
         found = await self._finder.flow(request.flow_id)
         judge = partial(
             operator_requests.compensation,
@@ -194,7 +194,7 @@ class FlowService(FlowServiceServicer):
         return pb.CompensateFlowResponse(flow=flow_view(answered.flow), pending_act=pending_view(answered))
 
     async def CancelFlow(self, request: pb.CancelFlowRequest, context: _Context) -> pb.CancelFlowResponse:
-        """Cancel a flow."""
+        """Cancels a flow."""
         found = await self._finder.flow(request.flow_id)
         judge = partial(
             operator_requests.cancelling, reason=request.reason, keep_effects=request.keep_effects, etag=request.etag
@@ -203,7 +203,7 @@ class FlowService(FlowServiceServicer):
         return pb.CancelFlowResponse(flow=flow_view(answered.flow), pending_act=pending_view(answered))
 
     async def RetryStep(self, request: pb.RetryStepRequest, context: _Context) -> pb.RetryStepResponse:
-        """Have a step done again."""
+        """Runs a step again."""
         found = await self._finder.flow(request.flow_id)
         judge = partial(
             operator_requests.retrying,
@@ -217,7 +217,7 @@ class FlowService(FlowServiceServicer):
         return pb.RetryStepResponse(flow=flow_view(answered.flow), pending_act=pending_view(answered))
 
     async def PlanMigration(self, request: pb.PlanMigrationRequest, context: _Context) -> pb.PlanMigrationResponse:
-        """One page of running flows, and whether each can move."""
+        """Returns one page of running flows, and whether each can move."""
         listing = ("migration", request.flow_type, request.from_version, request.to_version)
         target = await self._templates.version(request.flow_type, request.to_version)
 
@@ -235,7 +235,7 @@ class FlowService(FlowServiceServicer):
         return pb.PlanMigrationResponse(flows=flows, next_page_token=page_token(cursor, *listing))
 
     async def MigrateFlow(self, request: pb.MigrateFlowRequest, context: _Context) -> pb.MigrateFlowResponse:
-        """Move a flow to another version."""
+        """Moves a flow to another version."""
         found = await self._finder.flow(request.flow_id)
         target = await self._catalog.template(found.flow_type, request.to_version)
         judge = partial(operator_requests.migrating, target=target, reason=request.reason, etag=request.etag)
@@ -246,7 +246,7 @@ class FlowService(FlowServiceServicer):
     async def ResolveEscalation(
         self, request: pb.ResolveEscalationRequest, context: _Context
     ) -> pb.ResolveEscalationResponse:
-        """Answer an open escalation."""
+        """Answers an open escalation."""
         found = await self._finder.flow(request.flow_id)
         judge = partial(
             operator_requests.answer,
@@ -262,7 +262,7 @@ class FlowService(FlowServiceServicer):
     async def _recorded(
         self, found: Found, request: Message, judge: Judge, versions: Versions = NO_VERSIONS
     ) -> Answered:
-        """Have the caller's decision recorded, and link the call's span to the flow's trace; the flow afterwards."""
+        """Records the caller's decision, links the call's span to the flow's trace, and returns the flow."""
         caller = current_caller()
         answered = await self._operator_actions.answer(
             found.flow_type,
@@ -277,7 +277,7 @@ class FlowService(FlowServiceServicer):
 
 
 def pending_view(answered: Answered, warnings: Iterable[str] = ()) -> PendingAct | None:
-    """The act that waits for a second person, where the call was answered with one; else None."""
+    """Returns the act that waits for a second person; None if the call needed none."""
     pending = answered.pending
     return None if pending is None else act_view(answered.flow, pending, warnings=warnings)
 

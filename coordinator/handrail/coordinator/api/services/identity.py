@@ -16,7 +16,7 @@ class IdentityService(IdentityServiceServicer):
     """Answers from the token of the call; reads nothing."""
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, context: _Context) -> pb.WhoAmIResponse:
-        """What the caller's token proves."""
+        """Returns what the caller's token proves."""
         verified = current_token()
         caller, validity = verified.caller, verified.validity
         answer = pb.WhoAmIResponse(

@@ -25,7 +25,7 @@ class QuarantineService(QuarantineServiceServicer):
     async def ListQuarantined(
         self, request: pb.ListQuarantinedRequest, context: _Context
     ) -> pb.ListQuarantinedResponse:
-        """One page, oldest first, without the bytes."""
+        """Returns one page, oldest first, without the bytes."""
         listing = ("quarantine", request.flow_type)
         found = await self._scanner.quarantined(
             flow_type=request.flow_type,
@@ -37,7 +37,7 @@ class QuarantineService(QuarantineServiceServicer):
         return pb.ListQuarantinedResponse(messages=messages, next_page_token=page_token(cursor, *listing))
 
     async def GetQuarantined(self, request: pb.GetQuarantinedRequest, context: _Context) -> pb.GetQuarantinedResponse:
-        """One message with its bytes; QUARANTINE_NOT_FOUND."""
+        """Returns one message with its bytes; raises QUARANTINE_NOT_FOUND."""
         message = await self._scanner.quarantined_message(request.quarantine_id)
         authorization.require_on(message.flow_type, not_quarantined(request.quarantine_id))
         return pb.GetQuarantinedResponse(message=message)

@@ -58,12 +58,12 @@ class TemplateService(TemplateServiceServicer):
         self._workers = workers
 
     async def CheckTemplate(self, request: pb.CheckTemplateRequest, context: _Context) -> pb.CheckTemplateResponse:
-        """The findings, errors first."""
+        """Returns the findings, errors first."""
         (response,) = await self._workers.run("check", request.SerializeToString(), caller=current_caller().subject)
         return pb.CheckTemplateResponse.FromString(response)
 
     async def PutTemplate(self, request: pb.PutTemplateRequest, context: _Context) -> pb.PutTemplateResponse:
-        """Check and store a version; TEMPLATE_REFUSED, TEMPLATE_EXISTS."""
+        """Checks and stores a version; raises TEMPLATE_REFUSED or TEMPLATE_EXISTS."""
         caller = current_caller()
         findings, prepared = await prepared_template(
             self._workers, request.template, request.descriptors, caller=caller.subject
@@ -82,8 +82,8 @@ class TemplateService(TemplateServiceServicer):
     async def ActivateTemplate(
         self, request: pb.ActivateTemplateRequest, context: _Context
     ) -> pb.ActivateTemplateResponse:
-        """Update the durables, then record the activation; TEMPLATE_NOT_FOUND, FLOW_BUSY during another activation,
-        WORKERS_DO_NOT_FIT unless forced. Where the policy wants two persons, the first one only asks for it."""
+        """Updates the durables, then records the activation; raises TEMPLATE_NOT_FOUND, FLOW_BUSY during another one,
+        and WORKERS_DO_NOT_FIT unless forced. If the policy wants two persons, the first one only asks for it."""
         template = await self._templates.version(request.name, request.version)
         caller, now = current_caller(), datetime.now(UTC)
         asked = caller_request(request, caller)
@@ -102,7 +102,7 @@ class TemplateService(TemplateServiceServicer):
         return answer
 
     async def GetTemplate(self, request: pb.GetTemplateRequest, context: _Context) -> pb.GetTemplateResponse:
-        """A version, or the active one; TEMPLATE_NOT_FOUND, FLOW_TYPE_NOT_FOUND."""
+        """Returns a version, or the active one; raises TEMPLATE_NOT_FOUND or FLOW_TYPE_NOT_FOUND."""
         await self._catalog.refresh_from_leader()
         version = request.version or (await self._templates.active(request.name)).version
         await self._templates.version(request.name, version)
@@ -110,7 +110,7 @@ class TemplateService(TemplateServiceServicer):
         return pb.GetTemplateResponse(stored=self._catalog.stored(request.name, version), active=active)
 
     async def ListTemplates(self, request: pb.ListTemplatesRequest, context: _Context) -> pb.ListTemplatesResponse:
-        """One page, by name and version."""
+        """Returns one page, by name and version."""
         listing = ("templates", request.name)
         cursor = cursor_of(request.page_token, *listing)
         await self._catalog.refresh_from_leader()
@@ -122,7 +122,7 @@ class TemplateService(TemplateServiceServicer):
     async def ListActivations(
         self, request: pb.ListActivationsRequest, context: _Context
     ) -> pb.ListActivationsResponse:
-        """One page, newest first; TEMPLATE_NOT_FOUND where no version of that name is stored."""
+        """Returns one page, newest first; raises TEMPLATE_NOT_FOUND if no version of that name is stored."""
         listing = ("activations", request.name)
         below = sequence_of(request.page_token, *listing)
         await self._templates.any_version(request.name)
@@ -134,7 +134,7 @@ class TemplateService(TemplateServiceServicer):
     async def GetTemplateUsage(
         self, request: pb.GetTemplateUsageRequest, context: _Context
     ) -> pb.GetTemplateUsageResponse:
-        """The running flows of each version among one page of flows, newest first; on the first page the agents."""
+        """Counts the running flows of each version on one page of flows; the first page also lists the agents."""
         listing = ("usage", request.name)
         cursor = sequence_of(request.page_token, *listing)
         size = page_size(request.page_size, MAX_PAGE_SIZE)
@@ -153,7 +153,7 @@ class TemplateService(TemplateServiceServicer):
     async def ReplayPolicy(
         self, request: pb.ReplayPolicyRequest, context: _Context
     ) -> AsyncGenerator[pb.ReplayPolicyResponse, None]:
-        """Check the template, and try it on recorded flows; TEMPLATE_REFUSED, FLOW_TYPE_NOT_FOUND."""
+        """Checks the template and tries it on recorded flows; raises TEMPLATE_REFUSED or FLOW_TYPE_NOT_FOUND."""
         async with aclosing(self._replays.asked(request, caller=current_caller().subject)) as responses:
             async for response in responses:
                 yield response

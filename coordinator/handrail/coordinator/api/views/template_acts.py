@@ -24,7 +24,7 @@ _STATUS = {
 
 
 def template_act_view(act: TemplateAct, *, now: datetime | None = None, warnings: Iterable[str] = ()) -> pb.PendingAct:
-    """Shows an act as it stands at `now`; None: as it was when it was asked for."""
+    """Shows an act in its state at `now`; None: as it was when it was asked for."""
     decided = act.decided
     view = pb.PendingAct(
         act_id=act.act_id,
