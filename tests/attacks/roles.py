@@ -280,22 +280,28 @@ async def borrowed_votes(target: Installation) -> str:
 
 
 async def proposed_by_call(target: Installation, people: People, name: str) -> flows.Approval:
-    """An approval of what this person proposed in the name of the agent refunds."""
+    """An approval of what this person proposed in the name of the agent refunds, which has to be silenced."""
     claim = target.claim(LARGE)
-    with target.silenced("refunds"):
-        flow_id = (await people.start(claim)).flow_id
-        await eventually(lambda: people.events(flow_id), lambda found: len(found) == 2)
-        granted = forged.large(LARGE, chargeback=claim.chargeback_id)
-        request = flows.PublishEventRequest(
-            flow_id=flow_id, flow_type="refund", step="grant", root=forged.enriched_id(flow_id), attempt=1,
-            output_total=1, data=pack(granted),
-        )  # fmt: skip
-        await people.flows.PublishEvent(request, metadata=bearer(target.token(name, agent="refunds")))
-        return await people.approval(flow_id)
+    flow_id = (await people.start(claim)).flow_id
+    await eventually(lambda: people.events(flow_id), lambda found: len(found) == 2)
+    granted = forged.large(LARGE, chargeback=claim.chargeback_id)
+    request = flows.PublishEventRequest(
+        flow_id=flow_id, flow_type="refund", step="grant", root=forged.enriched_id(flow_id), attempt=1,
+        output_total=1, data=pack(granted),
+    )  # fmt: skip
+    await people.flows.PublishEvent(request, metadata=bearer(target.token(name, agent="refunds")))
+    return await people.approval(flow_id)
 
 
 @attack("25", "who proposed through PublishEvent votes on it, with another token", mutant="p6_who_proposed_votes")
 async def vote_on_own_proposal(target: Installation) -> str:
+    # The agent itself would report a divergence meanwhile, which is a message of the flow.
+    with target.silenced("refunds"):
+        return await votes_of_the_proposer(target)
+
+
+async def votes_of_the_proposer(target: Installation) -> str:
+    """What the proposer is told, and another bearer for the same agent."""
     async with target.people() as people:
         approval = await proposed_by_call(target, people, "mallory")
         told = []
@@ -310,7 +316,8 @@ async def vote_on_own_proposal(target: Installation) -> str:
 @attack("55", "a person publishes for an agent, and the stream does not say who", mutant="p6_nobody_knows_who_proposed")
 async def publish_unnamed(target: Installation) -> str:
     async with target.people() as people:
-        approval = await proposed_by_call(target, people, "Mallory")
+        with target.silenced("refunds"):
+            approval = await proposed_by_call(target, people, "Mallory")
         recorded = [each.event for each in await people.events(approval.flow_id)]
         callers = {each.request.caller for each in recorded if each.event_id == approval.approval_id}
         if callers != {"mallory"}:
