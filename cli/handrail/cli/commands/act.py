@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, positive
+from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, days, positive
 from handrail.cli.commands.template_activate import RELOAD
 from handrail.cli.enum_words import act_status, act_words, status_of
 from handrail.cli.exit_codes import CommandError, Exit
@@ -58,9 +58,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     policy.add_argument(
         "--require", choices=("activate", "nothing"), help="activate: another person has to confirm each activation"
     )
-    policy.add_argument(
-        "--within", type=positive, default=0, metavar="SECONDS", help="how long the other person has [default 24 hours]"
-    )
+    policy.add_argument("--within", type=days, metavar="DURATION", help="how long the other person has [default 24h]")
     policy.add_argument("--reason", default="", help="the reason, for people; it is recorded")
     add_request_id(policy)
     add_settings(policy, CALLER)
@@ -132,8 +130,8 @@ def _policy(arguments: argparse.Namespace) -> Exit:
         request = pb.SetPolicyRequest(reason=arguments.reason)
         if arguments.require == "activate":
             request.require_two.append(Act.ACT_ACTIVATE)
-        if arguments.within:
-            request.confirm_within.FromSeconds(arguments.within)
+        if arguments.within is not None:
+            request.confirm_within.FromTimedelta(arguments.within)
         response = asked.client.call(asked.client.acts.SetPolicy, request)
         if not response.HasField("pending_act"):
             _print_policy(asked.output, response.policy)
