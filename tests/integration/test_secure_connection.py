@@ -1,5 +1,6 @@
 """Connecting with TLS, client certificates and nkeys."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -117,6 +118,19 @@ async def test_a_server_without_tls_is_sent_nothing(authority: Authority, scheme
         with pytest.raises(BrokerUnavailable, match="offers no TLS, which is required: nothing was sent to it"):
             await NatsBus.connect(expecting_tls(fake.port, scheme=scheme, ca=authority.certificate if has_ca else None))
         assert (fake.connections > 0, fake.received) == (True, b"")
+
+
+async def test_whoever_meets_a_server_without_tls_gives_up_whenever_its_time_is_over(authority: Authority) -> None:
+    """Time is up at another moment of an attempt for each: a cancellation may come between two of them."""
+    async with fake_broker() as fake:
+        wanted = expecting_tls(fake.port, scheme="tls", ca=authority.certificate)
+        tries = (
+            NatsBus.connect(replace(wanted, connect_timeout=timedelta(milliseconds=300 + 20 * number)))
+            for number in range(40)
+        )
+        async with asyncio.timeout(30):
+            ended = await asyncio.gather(*tries, return_exceptions=True)
+    assert {type(each) for each in ended} == {BrokerUnavailable}
 
 
 async def test_a_client_certificate_needs_tls_too(authority: Authority) -> None:

@@ -32,6 +32,8 @@ _logger = logging.getLogger(__name__)
 _REFUSED = re.compile(r'permissions violation for (?P<what>publish|subscription) to "(?P<subject>[^"]*)"')
 _SHUT_OUT = ("authorization violation", "authentication")
 _FLUSH = timedelta(seconds=10)
+_CANCEL_AGAIN = 0.5
+"""Seconds until a task that goes on after its cancellation is cancelled again."""
 
 
 class Connection:
@@ -180,9 +182,12 @@ class Connection:
 
     async def _give_up(self, connecting: asyncio.Task[None]) -> None:
         self._closing = True
-        connecting.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await connecting
+        while not connecting.done():
+            # nats-py may lose a cancellation that comes between two attempts, and would try for ever.
+            connecting.cancel()
+            await asyncio.wait({connecting}, timeout=_CANCEL_AGAIN)
+        if not connecting.cancelled():
+            connecting.exception()  # the caller has been told already
         with suppress(AssertionError):  # nats-py's way to say that it never began
             await self.client.close()
 
