@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.wire.envelope import timestamp
 from handrail.v1 import approval_service_pb2 as approvals
@@ -18,6 +19,7 @@ from handrail.v1.delegation_service_pb2_grpc import DelegationServiceStub
 from handrail.v1.flow_service_pb2 import ApprovalStatus
 from tests.integration.api.test_story import Library
 from tests.support.api import Api, bearer, refused, running_api
+from tests.support.waiting import eventually
 
 DAY = timedelta(days=1)
 
@@ -190,3 +192,21 @@ async def test_p6_a_reassigned_approval_takes_votes_of_other_roles(desk: Desk) -
     await desk.vote("dirk", approval_id, digest, "director")
     voted = (await desk.vote("dana", approval_id, digest, "director")).approval
     assert voted.status == ApprovalStatus.APPROVAL_STATUS_APPROVED
+
+
+async def test_p6_a_delegation_ends_with_the_revoked_token_that_made_it(bus: NatsBus, tmp_path: Path) -> None:
+    revoked = tmp_path / "revoked"
+    revoked.write_text("")
+    tokens = TokenSettings(revocations=revoked)
+    async with running_api(bus, tmp_path, tokens=tokens) as api:
+        desk = Desk(api, Library(api))
+        await desk.library.open(tmp_path)
+        await desk.delegate("lisa", wanted())
+        approval_id, digest = await desk.waiting()
+        revoked.write_text(f"subject {datetime.now(UTC).isoformat()} lisa\n")
+
+        async def vote() -> str:
+            return (await refused(desk.vote("dora", approval_id, "0" * 64))).reason
+
+        assert await eventually(vote, lambda reason: reason == "MISSING_ROLE") == "MISSING_ROLE"
+        assert (await refused(desk.vote("dora", approval_id, digest))).reason == "MISSING_ROLE"

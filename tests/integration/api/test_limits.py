@@ -235,3 +235,14 @@ async def test_a_request_beyond_the_size_limit_is_refused(api: Api) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_compressed_request_is_refused_before_it_is_inflated(api: Api) -> None:
+    check = api.channel.unary_unary(
+        CHECK,
+        request_serializer=lambda size: b"\x0a" + b"\xff\xff\xff\x03" + b"x" * size,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    refusal = await refused(check(8 << 20, compression=grpc.Compression.Gzip))
+    assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
+    assert await health(api.channel) == SERVING

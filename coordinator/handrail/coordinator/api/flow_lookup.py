@@ -23,7 +23,7 @@ from handrail.mesh.streams.outcomes import readable
 from handrail.mesh.streams.stream_walk import listed_subjects
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded
-from handrail.mesh.wire.subjects import COORDINATOR, Kind, parse
+from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind, parse
 from handrail.v1.decision_pb2 import ActRequested
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -60,7 +60,8 @@ class Finder:
     async def proposal(self, event_id: str) -> Found:
         """Finds the flow of the proposal with this id; raises APPROVAL_NOT_FOUND, or MISSING_ROLE.
 
-        A proposal's id is derived from its flow, so a message with this id in another flow can't be read as a proposal.
+        A proposal's id is derived from its flow's id, which other flow types may use, too: what no step of the type may
+        propose is not a proposal, and of several the oldest counts.
         """
         found = await self._proposal(event_id)
         if found is None:
@@ -92,6 +93,11 @@ class Finder:
             )
         return await self._store.fold(history[0].address.flow_type, flow_id, history)
 
+    async def load_found(self, found: Found) -> Flow:
+        """Reads the current state of a flow that was found; raises FLOW_NOT_FOUND or TEMPLATE_NOT_FOUND."""
+        history = await self._store.read(found.flow_type, found.flow_id, at_least=found.sequence)
+        return await self.fold(found.flow_id, history)
+
     async def load(self, flow_id: str) -> Flow:
         """Reads the current state of a flow; raises FLOW_NOT_FOUND or TEMPLATE_NOT_FOUND."""
         return await self.fold(flow_id, await self.history(flow_id))
@@ -111,37 +117,42 @@ class Finder:
         if newest is None:
             return None
         found = _found(newest)
-        flow_type = self._begun(begun) or found.flow_type
-        if flow_type == found.flow_type:
+        first = await self._first([subject for subject in begun if self._begins(subject)])
+        if first is None or first.flow_type == found.flow_type:
             return found
-        newest = await self._newest(f"flow.{flow_type}.{flow_id}.>")
+        newest = await self._newest(f"flow.{first.flow_type}.{flow_id}.>")
         return None if newest is None else _found(newest)
 
     async def _proposal(self, event_id: str) -> Found | None:
-        proposals = f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>"
-        newest = await self._newest(proposals)
-        if newest is not None and readable(newest) is not None:
-            return _found(newest)
-        for subject in await self._subjects(proposals) if newest is not None else ():
-            message = await self._newest(subject)
-            if message is not None and readable(message) is not None:
-                return _found(message)
-        return None
+        subjects = await self._subjects(f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>")
+        return await self._first([subject for subject in subjects if self._proposes(subject)])
 
-    def _begun(self, subjects: Sequence[str]) -> str:
-        """Returns the type of flow that one of these subjects may begin, or an empty string."""
-        for subject in subjects:
-            try:
-                address = parse(subject)
-            except HandrailError:
-                continue
-            versions = self._store.catalog.versions(address.flow_type)
-            if any(
-                address.message_type in each.starts_with and address.agent in (COORDINATOR, *each.started_by)
-                for each in versions
-            ):
-                return address.flow_type
-        return ""
+    async def _first(self, subjects: Sequence[str]) -> Found | None:
+        """Finds the oldest readable message on these subjects: what is published later under the same ids, in another
+        flow type, hides nothing. Subjects of types that the caller may not read don't count if there are others.
+        """
+        caller = authorization.caller_if_known()
+        mine = [each for each in subjects if caller is None or caller.reads(parse(each).flow_type)] or subjects
+        messages = await asyncio.gather(*(self._newest(subject) for subject in mine))
+        found = [_found(message) for message in messages if message is not None and readable(message) is not None]
+        return min(found, key=lambda each: each.sequence, default=None)
+
+    def _begins(self, subject: str) -> bool:
+        """Tells whether a message on this subject may begin a flow, by any version of its type."""
+        address = _parsed(subject)
+        return address is not None and any(
+            address.message_type in each.starts_with and address.agent in (COORDINATOR, *each.started_by)
+            for each in self._store.catalog.versions(address.flow_type)
+        )
+
+    def _proposes(self, subject: str) -> bool:
+        """Tells whether a message on this subject may be a proposal, by any version of its type."""
+        address = _parsed(subject)
+        return address is not None and any(
+            each.gates_on(address.message_type)
+            and any(step.agent == address.agent and address.message_type in step.emits for step in each.steps.values())
+            for each in self._store.catalog.versions(address.flow_type)
+        )
 
     async def _newest(self, subject_filter: str) -> RawMessage | None:
         return await self._bus.last_on_leader(FLOW, subject_filter, timeout=time_left(API_TIMEOUT))
@@ -169,6 +180,13 @@ def no_act(act_id: str) -> HandrailError:
 
 def _is_within(recorded: Recorded, sequence: int, time: datetime | None) -> bool:
     return (not sequence or recorded.sequence <= sequence) and (time is None or recorded.time <= time)
+
+
+def _parsed(subject: str) -> Address | None:
+    try:
+        return parse(subject)
+    except HandrailError:
+        return None
 
 
 def _found(message: RawMessage) -> Found:

@@ -222,7 +222,11 @@ class Server:
         )
         delegations = DelegationLog(replica.bus)
         approvals = ApprovalService(
-            finder=finder, scanner=scanner, operator_actions=replica.operator_actions, delegations=delegations
+            finder=finder,
+            scanner=scanner,
+            operator_actions=replica.operator_actions,
+            delegations=delegations,
+            revocations=self._verifier.revocations,
         )
         activator = Activator(replica.bus, replica.catalog, replica.leases)
         desk = TemplateActDesk(replica.bus, replica.catalog, activator)
@@ -268,6 +272,8 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         # The handshakes of TLS and HTTP/2 together.
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_connection_idle_ms", 300_000),
+        # Identity alone: gRPC compares the limit below with what arrives, and inflates it without any limit.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
         # Without this, a second server on the same port would start and receive half of the calls.
         ("grpc.so_reuseport", 0),

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from handrail.v1 import event_pb2 as handrail_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$handrail/v1/delegation_service.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17handrail/v1/event.proto\"\xf2\x02\n\nDelegation\x12#\n\rdelegation_id\x18\x01 \x01(\tR\x0c\x64\x65legationId\x12\x1c\n\tdelegator\x18\x02 \x01(\tR\tdelegator\x12\x1a\n\x08\x64\x65legate\x18\x03 \x01(\tR\x08\x64\x65legate\x12\x12\n\x04role\x18\x04 \x01(\tR\x04role\x12\x1b\n\tflow_type\x18\x05 \x01(\tR\x08\x66lowType\x12\x39\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x16\n\x06reason\x18\x08 \x01(\tR\x06reason\x12\x34\n\x07request\x18\t \x01(\x0b\x32\x1a.handrail.v1.CallerRequestR\x07request\x12\x14\n\x05\x61gent\x18\n \x01(\tR\x05\x61gent\"\x9d\x01\n\rDelegationEnd\x12\x0e\n\x02\x62y\x18\x01 \x01(\tR\x02\x62y\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x34\n\x07request\x18\x04 \x01(\x0b\x32\x1a.handrail.v1.CallerRequestR\x07request\"\xcc\x01\n\x10ListedDelegation\x12\x37\n\ndelegation\x18\x01 \x01(\x0b\x32\x17.handrail.v1.DelegationR\ndelegation\x12\x35\n\x06status\x18\x02 \x01(\x0e\x32\x1d.handrail.v1.DelegationStatusR\x06status\x12,\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1a.handrail.v1.DelegationEndR\x03\x65nd\x12\x1a\n\x08sequence\x18\x04 \x01(\x04R\x08sequence\"\xe4\x02\n\x0f\x44\x65legateRequest\x12&\n\x08\x64\x65legate\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08\x64\x65legate\x12\x1e\n\x04role\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x04role\x12\x41\n\tflow_type\x18\x03 \x01(\tB$\xbaH!r\x1f\x32\x1d^([a-z][a-z0-9_-]{0,62}|[*])$R\x08\x66lowType\x12\x39\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12=\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x07\x65ndTime\x12 \n\x06reason\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06reason\x12*\n\nrequest_id\x18\x07 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"Q\n\x10\x44\x65legateResponse\x12=\n\ndelegation\x18\x01 \x01(\x0b\x32\x1d.handrail.v1.ListedDelegationR\ndelegation\"\xa0\x01\n\x14\x45ndDelegationRequest\x12:\n\rdelegation_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{32}$R\x0c\x64\x65legationId\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06reason\x12*\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"V\n\x15\x45ndDelegationResponse\x12=\n\ndelegation\x18\x01 \x01(\x0b\x32\x1d.handrail.v1.ListedDelegationR\ndelegation\"\x8a\x01\n\x16ListDelegationsRequest\x12!\n\x0cinclude_past\x18\x01 \x01(\x08R\x0bincludePast\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x82\x01\n\x17ListDelegationsResponse\x12?\n\x0b\x64\x65legations\x18\x01 \x03(\x0b\x32\x1d.handrail.v1.ListedDelegationR\x0b\x64\x65legations\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xae\x01\n\x10\x44\x65legationStatus\x12!\n\x1d\x44\x45LEGATION_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45LEGATION_STATUS_PLANNED\x10\x01\x12\x1c\n\x18\x44\x45LEGATION_STATUS_ACTIVE\x10\x02\x12\x1d\n\x19\x44\x45LEGATION_STATUS_EXPIRED\x10\x03\x12\x1b\n\x17\x44\x45LEGATION_STATUS_ENDED\x10\x04\x32\xa1\x02\n\x11\x44\x65legationService\x12L\n\x08\x44\x65legate\x12\x1c.handrail.v1.DelegateRequest\x1a\x1d.handrail.v1.DelegateResponse\"\x03\x90\x02\x02\x12[\n\rEndDelegation\x12!.handrail.v1.EndDelegationRequest\x1a\".handrail.v1.EndDelegationResponse\"\x03\x90\x02\x02\x12\x61\n\x0fListDelegations\x12#.handrail.v1.ListDelegationsRequest\x1a$.handrail.v1.ListDelegationsResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$handrail/v1/delegation_service.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17handrail/v1/event.proto\"\xd3\x03\n\nDelegation\x12#\n\rdelegation_id\x18\x01 \x01(\tR\x0c\x64\x65legationId\x12\x1c\n\tdelegator\x18\x02 \x01(\tR\tdelegator\x12\x1a\n\x08\x64\x65legate\x18\x03 \x01(\tR\x08\x64\x65legate\x12\x12\n\x04role\x18\x04 \x01(\tR\x04role\x12\x1b\n\tflow_type\x18\x05 \x01(\tR\x08\x66lowType\x12\x39\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x16\n\x06reason\x18\x08 \x01(\tR\x06reason\x12\x34\n\x07request\x18\t \x01(\x0b\x32\x1a.handrail.v1.CallerRequestR\x07request\x12\x14\n\x05\x61gent\x18\n \x01(\tR\x05\x61gent\x12\x19\n\x08token_id\x18\x0b \x01(\tR\x07tokenId\x12\x44\n\x10token_issue_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0etokenIssueTime\"\x9d\x01\n\rDelegationEnd\x12\x0e\n\x02\x62y\x18\x01 \x01(\tR\x02\x62y\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x34\n\x07request\x18\x04 \x01(\x0b\x32\x1a.handrail.v1.CallerRequestR\x07request\"\xcc\x01\n\x10ListedDelegation\x12\x37\n\ndelegation\x18\x01 \x01(\x0b\x32\x17.handrail.v1.DelegationR\ndelegation\x12\x35\n\x06status\x18\x02 \x01(\x0e\x32\x1d.handrail.v1.DelegationStatusR\x06status\x12,\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1a.handrail.v1.DelegationEndR\x03\x65nd\x12\x1a\n\x08sequence\x18\x04 \x01(\x04R\x08sequence\"\xe4\x02\n\x0f\x44\x65legateRequest\x12&\n\x08\x64\x65legate\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08\x64\x65legate\x12\x1e\n\x04role\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x04role\x12\x41\n\tflow_type\x18\x03 \x01(\tB$\xbaH!r\x1f\x32\x1d^([a-z][a-z0-9_-]{0,62}|[*])$R\x08\x66lowType\x12\x39\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12=\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x07\x65ndTime\x12 \n\x06reason\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06reason\x12*\n\nrequest_id\x18\x07 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"Q\n\x10\x44\x65legateResponse\x12=\n\ndelegation\x18\x01 \x01(\x0b\x32\x1d.handrail.v1.ListedDelegationR\ndelegation\"\xa0\x01\n\x14\x45ndDelegationRequest\x12:\n\rdelegation_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{32}$R\x0c\x64\x65legationId\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06reason\x12*\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"V\n\x15\x45ndDelegationResponse\x12=\n\ndelegation\x18\x01 \x01(\x0b\x32\x1d.handrail.v1.ListedDelegationR\ndelegation\"\x8a\x01\n\x16ListDelegationsRequest\x12!\n\x0cinclude_past\x18\x01 \x01(\x08R\x0bincludePast\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x82\x01\n\x17ListDelegationsResponse\x12?\n\x0b\x64\x65legations\x18\x01 \x03(\x0b\x32\x1d.handrail.v1.ListedDelegationR\x0b\x64\x65legations\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xae\x01\n\x10\x44\x65legationStatus\x12!\n\x1d\x44\x45LEGATION_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45LEGATION_STATUS_PLANNED\x10\x01\x12\x1c\n\x18\x44\x45LEGATION_STATUS_ACTIVE\x10\x02\x12\x1d\n\x19\x44\x45LEGATION_STATUS_EXPIRED\x10\x03\x12\x1b\n\x17\x44\x45LEGATION_STATUS_ENDED\x10\x04\x32\xa1\x02\n\x11\x44\x65legationService\x12L\n\x08\x44\x65legate\x12\x1c.handrail.v1.DelegateRequest\x1a\x1d.handrail.v1.DelegateResponse\"\x03\x90\x02\x02\x12[\n\rEndDelegation\x12!.handrail.v1.EndDelegationRequest\x1a\".handrail.v1.EndDelegationResponse\"\x03\x90\x02\x02\x12\x61\n\x0fListDelegations\x12#.handrail.v1.ListDelegationsRequest\x1a$.handrail.v1.ListDelegationsResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,26 +62,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELEGATIONSERVICE'].methods_by_name['EndDelegation']._serialized_options = b'\220\002\002'
   _globals['_DELEGATIONSERVICE'].methods_by_name['ListDelegations']._loaded_options = None
   _globals['_DELEGATIONSERVICE'].methods_by_name['ListDelegations']._serialized_options = b'\220\002\001'
-  _globals['_DELEGATIONSTATUS']._serialized_start=1848
-  _globals['_DELEGATIONSTATUS']._serialized_end=2022
+  _globals['_DELEGATIONSTATUS']._serialized_start=1945
+  _globals['_DELEGATIONSTATUS']._serialized_end=2119
   _globals['_DELEGATION']._serialized_start=141
-  _globals['_DELEGATION']._serialized_end=511
-  _globals['_DELEGATIONEND']._serialized_start=514
-  _globals['_DELEGATIONEND']._serialized_end=671
-  _globals['_LISTEDDELEGATION']._serialized_start=674
-  _globals['_LISTEDDELEGATION']._serialized_end=878
-  _globals['_DELEGATEREQUEST']._serialized_start=881
-  _globals['_DELEGATEREQUEST']._serialized_end=1237
-  _globals['_DELEGATERESPONSE']._serialized_start=1239
-  _globals['_DELEGATERESPONSE']._serialized_end=1320
-  _globals['_ENDDELEGATIONREQUEST']._serialized_start=1323
-  _globals['_ENDDELEGATIONREQUEST']._serialized_end=1483
-  _globals['_ENDDELEGATIONRESPONSE']._serialized_start=1485
-  _globals['_ENDDELEGATIONRESPONSE']._serialized_end=1571
-  _globals['_LISTDELEGATIONSREQUEST']._serialized_start=1574
-  _globals['_LISTDELEGATIONSREQUEST']._serialized_end=1712
-  _globals['_LISTDELEGATIONSRESPONSE']._serialized_start=1715
-  _globals['_LISTDELEGATIONSRESPONSE']._serialized_end=1845
-  _globals['_DELEGATIONSERVICE']._serialized_start=2025
-  _globals['_DELEGATIONSERVICE']._serialized_end=2314
+  _globals['_DELEGATION']._serialized_end=608
+  _globals['_DELEGATIONEND']._serialized_start=611
+  _globals['_DELEGATIONEND']._serialized_end=768
+  _globals['_LISTEDDELEGATION']._serialized_start=771
+  _globals['_LISTEDDELEGATION']._serialized_end=975
+  _globals['_DELEGATEREQUEST']._serialized_start=978
+  _globals['_DELEGATEREQUEST']._serialized_end=1334
+  _globals['_DELEGATERESPONSE']._serialized_start=1336
+  _globals['_DELEGATERESPONSE']._serialized_end=1417
+  _globals['_ENDDELEGATIONREQUEST']._serialized_start=1420
+  _globals['_ENDDELEGATIONREQUEST']._serialized_end=1580
+  _globals['_ENDDELEGATIONRESPONSE']._serialized_start=1582
+  _globals['_ENDDELEGATIONRESPONSE']._serialized_end=1668
+  _globals['_LISTDELEGATIONSREQUEST']._serialized_start=1671
+  _globals['_LISTDELEGATIONSREQUEST']._serialized_end=1809
+  _globals['_LISTDELEGATIONSRESPONSE']._serialized_start=1812
+  _globals['_LISTDELEGATIONSRESPONSE']._serialized_end=1942
+  _globals['_DELEGATIONSERVICE']._serialized_start=2122
+  _globals['_DELEGATIONSERVICE']._serialized_end=2411
 # @@protoc_insertion_point(module_scope)

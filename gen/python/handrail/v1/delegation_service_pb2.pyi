@@ -69,6 +69,8 @@ class Delegation(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_ISSUE_TIME_FIELD_NUMBER: _builtins.int
     delegation_id: _builtins.str
     """delegation_id is a hash, or random; hex."""
     delegator: _builtins.str
@@ -83,6 +85,8 @@ class Delegation(_message.Message):
     """reason says why, for people."""
     agent: _builtins.str
     """agent that the delegator could publish for; empty for people. The role does not count for proposals of this agent."""
+    token_id: _builtins.str
+    """token_id is the id (`jti`) of the delegator's token; may be empty. A revoked token takes its delegations along."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """start_time is when it begins."""
@@ -94,6 +98,10 @@ class Delegation(_message.Message):
     @_builtins.property
     def request(self) -> _event_pb2.CallerRequest:
         """request is the call that recorded it."""
+
+    @_builtins.property
+    def token_issue_time(self) -> _timestamp_pb2.Timestamp:
+        """token_issue_time is when that token was issued; absent if it does not say."""
 
     def __init__(
         self,
@@ -108,10 +116,12 @@ class Delegation(_message.Message):
         reason: _builtins.str = ...,
         request: _event_pb2.CallerRequest | None = ...,
         agent: _builtins.str = ...,
+        token_id: _builtins.str = ...,
+        token_issue_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "request", b"request", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "request", b"request", "start_time", b"start_time", "token_issue_time", b"token_issue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "delegate", b"delegate", "delegation_id", b"delegation_id", "delegator", b"delegator", "end_time", b"end_time", "flow_type", b"flow_type", "reason", b"reason", "request", b"request", "role", b"role", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "delegate", b"delegate", "delegation_id", b"delegation_id", "delegator", b"delegator", "end_time", b"end_time", "flow_type", b"flow_type", "reason", b"reason", "request", b"request", "role", b"role", "start_time", b"start_time", "token_id", b"token_id", "token_issue_time", b"token_issue_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

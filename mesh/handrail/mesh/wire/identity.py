@@ -11,8 +11,11 @@ import unicodedata
 _LOOK_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "DESERET", "GEORGIAN"})
 """Scripts with letters that look like letters of another script here (Unicode Technical Standard 39, section 4)."""
 
-_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
-"""Fillers and joiners that are invisible although Unicode lists them as letters or marks."""
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U0001d159")
+"""Fillers and joiners that are invisible although Unicode lists them as letters, marks or symbols."""
+
+_UNSEEN_RANGES = ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF))
+"""The ranges of Unicode's Default_Ignorable_Code_Point that are not format characters (category Cf)."""
 
 _ROUNDS = 4
 """The steps may partly undo each other's work: two rounds suffice for every character assigned so far."""
@@ -47,7 +50,7 @@ def _fold(name: str) -> str:
 
 
 def _is_unseen(character: str) -> bool:
-    if character in _UNSEEN or 0xFE00 <= ord(character) <= 0xFE0F or 0xE0100 <= ord(character) <= 0xE01EF:
+    if character in _UNSEEN or any(first <= ord(character) <= last for first, last in _UNSEEN_RANGES):
         return True
     return unicodedata.category(character) in ("Cc", "Cf") and not character.isspace()
 

@@ -22,6 +22,7 @@ from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.services.approvals import ApprovalService
 from handrail.coordinator.api.services.flows import FlowService
+from handrail.coordinator.api.tokens.revocations import NOTHING
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import of_roles
 from handrail.mesh.bus import Page
@@ -110,6 +111,7 @@ class Replica:
             scanner=nothing,
             operator_actions=self.host.operator_actions,
             delegations=DelegationLog(bus),
+            revocations=lambda: NOTHING,
         )
         self._services = (flows, approvals)
 

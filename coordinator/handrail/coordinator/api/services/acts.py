@@ -77,7 +77,7 @@ class ActService(ActServiceServicer):
         if act is not None:
             return pb.GetActResponse(act=self._desk.view(act, datetime.now(UTC)))
         found = await self._finder.act(request.act_id)
-        flow = await self._finder.load(found.flow_id)
+        flow = await self._finder.load_found(found)
         link_flow(flow)
         return pb.GetActResponse(act=await self._view(flow, request.act_id, now=datetime.now(UTC)))
 
@@ -88,7 +88,7 @@ class ActService(ActServiceServicer):
             call = caller_request(request, current_caller())
             return await self._desk.confirm(act, request, call, datetime.now(UTC))
         found = await self._finder.act(request.act_id)
-        flow = await self._finder.load(found.flow_id)
+        flow = await self._finder.load_found(found)
         judge = partial(
             two_persons.confirming,
             act_id=request.act_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -14,6 +14,7 @@ from handrail.coordinator.api.delegation_log import DelegationLog
 from handrail.coordinator.api.flow_lookup import Finder, Found, no_approval
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.rpc_tracing import link_flow
+from handrail.coordinator.api.tokens.revocations import Revocations
 from handrail.coordinator.api.views import act_view, approval_view, asks_people, unreadable_approval
 from handrail.coordinator.decide import delegation, votes
 from handrail.coordinator.decide.caller import Caller
@@ -23,10 +24,10 @@ from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.wire.envelope import Unreadable
+from handrail.mesh.wire.envelope import Unreadable, from_timestamp
 from handrail.v1 import approval_service_pb2 as pb
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceServicer
-from handrail.v1.delegation_service_pb2 import ListedDelegation
+from handrail.v1.delegation_service_pb2 import Delegation, ListedDelegation
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import Approval
 
@@ -38,12 +39,19 @@ class ApprovalService(ApprovalServiceServicer):
     """An approval is a proposal that asked people; its id is the proposal's event id."""
 
     def __init__(
-        self, *, finder: Finder, scanner: Scanner, operator_actions: OperatorActions, delegations: DelegationLog
+        self,
+        *,
+        finder: Finder,
+        scanner: Scanner,
+        operator_actions: OperatorActions,
+        delegations: DelegationLog,
+        revocations: Callable[[], Revocations],
     ) -> None:
         self._finder = finder
         self._scanner = scanner
         self._operator_actions = operator_actions
         self._delegations = delegations
+        self._revocations = revocations
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: _Context) -> pb.ListApprovalsResponse:
         """Returns one page, oldest first."""
@@ -61,7 +69,7 @@ class ApprovalService(ApprovalServiceServicer):
     async def GetApproval(self, request: pb.GetApprovalRequest, context: _Context) -> pb.GetApprovalResponse:
         """Returns one approval; raises APPROVAL_NOT_FOUND."""
         found = await self._finder.proposal(request.approval_id)
-        flow = await self._finder.load(found.flow_id)
+        flow = await self._finder.load_found(found)
         return pb.GetApprovalResponse(approval=_approval(flow, request.approval_id))
 
     async def ApproveProposal(
@@ -117,7 +125,9 @@ class ApprovalService(ApprovalServiceServicer):
         return await self._recorded(request, found, caller, approve=approve, delegations=usable)
 
     async def _delegated_to(self, caller: Caller) -> Sequence[ListedDelegation]:
-        return delegation.in_force(await self._delegations.read(), caller.subject, datetime.now(UTC))
+        in_force = delegation.in_force(await self._delegations.read(), caller.subject, datetime.now(UTC))
+        revoked = self._revocations()
+        return [each for each in in_force if not _is_revoked(each.delegation, revoked)]
 
     async def _recorded(
         self,
@@ -140,6 +150,12 @@ class ApprovalService(ApprovalServiceServicer):
             found.flow_type, found.flow_id, judge, caller=caller, request=caller_request(request, caller)
         )
         return _approval(flow, request.approval_id)
+
+
+def _is_revoked(passed_on: Delegation, revoked: Revocations) -> bool:
+    """Whether the token that recorded a delegation was revoked: its bearer may have been somebody else."""
+    issued = from_timestamp(passed_on.token_issue_time) if passed_on.HasField("token_issue_time") else None
+    return revoked.revoke(token_id=passed_on.token_id, subject=passed_on.delegator, issued_at=issued)
 
 
 def _listed(item: Asked | Unreadable) -> Approval:

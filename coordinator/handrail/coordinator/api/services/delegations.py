@@ -12,6 +12,7 @@ from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.delegation_log import DelegationLog
 from handrail.coordinator.api.paging import fitting, page_size, page_token, sequence_of
 from handrail.coordinator.api.template_lookup import TemplateFinder
+from handrail.coordinator.api.tokens.verifier import current_token
 from handrail.coordinator.decide import delegation as rules
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import EVERY_TYPE, OPERATOR
@@ -38,7 +39,7 @@ class DelegationService(DelegationServiceServicer):
         caller, now = current_caller(), datetime.now(UTC)
         if request.flow_type != EVERY_TYPE:
             await self._templates.active(request.flow_type)
-        asked = caller_request(request, caller)
+        asked, token = caller_request(request, caller), current_token().validity
         wanted = pb.Delegation(
             delegation_id=ids.delegation_id(asked.caller, asked.id) if asked.id else token_hex(16),
             delegator=caller.subject,
@@ -49,6 +50,8 @@ class DelegationService(DelegationServiceServicer):
             end_time=request.end_time,
             reason=request.reason,
             request=asked,
+            token_id=token.token_id,
+            token_issue_time=None if token.issued_at is None else timestamp(token.issued_at),
             agent=caller.agent,
         )
         recorded = await self._delegations.read()

@@ -74,15 +74,22 @@ class TokenVerifier:
         header = read_header(token)
         try:
             keys = await self.keys.for_header(header)
-            revoked = NOTHING if self._revocations is None else self._revocations.value()
-        except (KeysUnavailable, Unreadable):
+        except KeysUnavailable:
             # Who found out has logged it, once: strangers can't fill the log by sending tokens.
             raise _unavailable() from None
+        revoked = self.revocations()
         claims = _signed_claims(token, header, keys)
         validity = judge(claims, self._rules, self._clock())
         caller = caller_of(standard(claims, self._rules.names))
         _refuse_revoked(revoked, validity, caller)
         return Verified(caller, self._rules.issuer, validity)
+
+    def revocations(self) -> Revocations:
+        """Returns what is revoked; raises VERIFICATION_UNAVAILABLE if the file can't be read."""
+        try:
+            return NOTHING if self._revocations is None else self._revocations.value()
+        except Unreadable:
+            raise _unavailable() from None
 
 
 def _signed_claims(token: str, header: Header, keys: Sequence[Key]) -> dict[str, object]:
