@@ -6,12 +6,14 @@ import logging
 
 from google.protobuf.message import DecodeError
 
+from handrail.coordinator.api.tokens.revocations import Revocations
 from handrail.coordinator.reconcile.repeated_calls import reused
 from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.errors import AlreadyStored, WrongSequence
 from handrail.mesh.printable import clean
 from handrail.mesh.streams import DELEGATION
 from handrail.mesh.streams.follower import Follower
+from handrail.mesh.wire.envelope import from_timestamp
 from handrail.mesh.wire.subjects import IDENTIFIER, delegation_end_subject, delegation_subject
 from handrail.v1.delegation_service_pb2 import Delegation, DelegationEnd, ListedDelegation
 
@@ -74,3 +76,9 @@ class DelegationLog:
             _logger.error("the stream DELEGATION holds %s, which is not a delegation", clean(message.subject))
             return
         self._listed[tokens[1]] = ListedDelegation(delegation=delegation, sequence=message.sequence)
+
+
+def is_revoked(passed_on: Delegation, revoked: Revocations) -> bool:
+    """Whether the token that recorded a delegation was revoked: its bearer may have been somebody else."""
+    issued = from_timestamp(passed_on.token_issue_time) if passed_on.HasField("token_issue_time") else None
+    return revoked.revoke(token_id=passed_on.token_id, subject=passed_on.delegator, issued_at=issued)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from handrail.mesh.conditions.finite import CHECK
 from handrail.mesh.conditions.patterns import PatternCost, cost_of_pattern, unknown_pattern
-from handrail.mesh.conditions.sizes import AnyOf, Many, Opaque, Size, Text, any_of
+from handrail.mesh.conditions.sizes import Many, Opaque, Size, Text, any_of, copied, copied_contents
 
 Charge = Callable[[Sequence[Size]], int]
 """The units of one call with arguments of these sizes."""
@@ -40,12 +40,14 @@ class CallCost(NamedTuple):
 
 
 def _compare(sizes: Sequence[Size]) -> int:
-    return _COMPARED * min(size.nodes for size in sizes)
+    # The engine copies the texts of both sides, whichever ends the comparison.
+    return _COMPARED * min(size.nodes for size in sizes) + sum(map(copied_contents, sizes))
 
 
 def _find_item(sizes: Sequence[Size]) -> int:
     item, items = sizes
-    return _COMPARED * (items.length + 1) * max(1, min(item.nodes, items.key.nodes))
+    compared = _COMPARED * (items.length + 1) * max(1, min(item.nodes, items.key.nodes))
+    return compared + copied(item) + items.length * copied(items.key)
 
 
 def _read(sizes: Sequence[Size]) -> int:
@@ -54,8 +56,9 @@ def _read(sizes: Sequence[Size]) -> int:
 
 
 def _search(sizes: Sequence[Size]) -> int:
-    """A text is compared at each position of another: the engine's search is quadratic if they nearly match."""
-    return _read(sizes) + (sizes[0].length * sizes[-1].length >> 9)
+    """A text is compared at each position of another: the engine's search is quadratic if they nearly match. It
+    compares bytes, up to four for a character."""
+    return _read(sizes) + (sizes[0].length * sizes[-1].length >> 7)
 
 
 def _parse(sizes: Sequence[Size]) -> int:
@@ -63,7 +66,8 @@ def _parse(sizes: Sequence[Size]) -> int:
 
 
 def _size_of(sizes: Sequence[Size]) -> int:
-    return sizes[0].length >> 1 if isinstance(sizes[0], Text | AnyOf | Opaque) else 0
+    """The characters of a text are counted. The reader leaves this out for lists and maps, which know their size."""
+    return sizes[0].length >> 1
 
 
 def _match(sizes: Sequence[Size]) -> int:
@@ -83,18 +87,26 @@ def _join(sizes: Sequence[Size]) -> int:
     """Texts and lists are copied: also the list that `map` or `filter` has collected so far, in each round."""
     first, second = sizes
     length = first.length + second.length
-    return length >> 1 if isinstance(first, Text) and isinstance(second, Text) else _COPIED * length
+    if isinstance(first, Text) and isinstance(second, Text):
+        return length >> 1
+    return _COPIED * length + copied_contents(first) + copied_contents(second)
+
+
+def joined_texts(sizes: Sequence[Size]) -> Size:
+    """Two texts one after the other: a text, also if one of them is a choice or a wrapped one."""
+    first, second = sizes
+    length = first.length + second.length
+    known = first.texts, second.texts
+    if known[0] and known[1] and len(known[0]) == len(known[1]) == 1 and length <= _LONGEST_PATTERN:
+        return Text(length, (known[0][0] + known[1][0],))
+    return Text(length)
 
 
 def _joined(sizes: Sequence[Size]) -> Size:
     first, second = sizes
-    length = first.length + second.length
     if isinstance(first, Text) and isinstance(second, Text):
-        known = first.texts, second.texts
-        if known[0] and known[1] and len(known[0]) == len(known[1]) == 1 and length <= _LONGEST_PATTERN:
-            return Text(length, (known[0][0] + known[1][0],))
-        return Text(length)
-    return Many(length, any_of([first.item, second.item]))
+        return joined_texts(sizes)
+    return Many(first.length + second.length, any_of([first.item, second.item]))
 
 
 def _converted(sizes: Sequence[Size]) -> Size:
@@ -126,7 +138,7 @@ CALLS: Mapping[str, CallCost] = {
     "_!=_": _EQUAL,
     **dict.fromkeys(("_<_", "_<=_", "_>_", "_>=_"), _LESS),
     "@in": CallCost(50, _find_item),
-    "_[_]": CallCost(10, lambda sizes: sizes[0].item.length >> 1, lambda sizes: sizes[0].item),
+    "_[_]": CallCost(10, lambda sizes: copied(sizes[0].item) + copied(sizes[1]), lambda sizes: sizes[0].item),
     "size": CallCost(0, _size_of),
     "contains": CallCost(50, _search),
     "startsWith": CallCost(20, _read),

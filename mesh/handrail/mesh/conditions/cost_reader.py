@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from handrail.mesh.conditions.call_costs import CALLS, UNKNOWN, Charge
+from handrail.mesh.conditions.call_costs import CALLS, UNKNOWN, Charge, joined_texts
 from handrail.mesh.conditions.finite import BOUND
-from handrail.mesh.conditions.sizes import NOTHING, SINGLE, Many, Size, Text, any_of
+from handrail.mesh.conditions.sizes import NOTHING, SINGLE, Many, Size, Text, any_of, copied
 from handrail.mesh.conditions.syntax import BYTES, STRING, Comprehension, Expr, Tree, Type
 
 _NODE = 10
@@ -16,6 +16,11 @@ _NODE = 10
 
 _ROUND = 500
 """A round of a loop. It takes a tenth of that, but the engine stops after 10,000 rounds, and must never decide."""
+
+_SIZE, _JOIN = "size", "_+_"
+
+_COPIED_NODE = 25
+"""A value that is copied into a message: 100 to 250 ns."""
 
 _ITEM, _ENTRY = 20, 150
 """An item of a list that the expression creates; an entry of such a map or message."""
@@ -73,7 +78,7 @@ class Reader:
         if node.HasField("struct"):
             keys = [self.part(entry.key) for entry in node.struct.entries if entry.HasField("key")]
             values = [self.part(entry.value) for entry in node.struct.entries]
-            return _made(values, keys, _ENTRY * len(values) + _NODE)
+            return _made(values, keys, _ENTRY * len(values) + _NODE, copies=not keys)
         return self._loop(node.comprehension)
 
     def _is_single(self, node: Expr) -> bool:
@@ -104,11 +109,15 @@ class Reader:
         is_free = all(part.is_free for part in parts)
         depends = not all(self._is_single(each) for each in nodes)
         charge: Charge | None = known.charge if depends else None
+        if call.function == _SIZE and _is_collection(self._types.get(nodes[0].id)):
+            charge = None
         is_single = known.result is None or self._is_single(node)
         if charge is None and is_single:
             visits = [part.visit for part in parts if not part.is_free]
             return Part(units, _all(visits), is_free)
         result = known.result
+        if call.function == _JOIN and _is_text(self._types.get(node.id)):
+            result = joined_texts
 
         def visit(run: Run, times: int) -> Size:
             sizes = [part.visit(run, times) for part in parts]
@@ -144,7 +153,7 @@ class Reader:
         def visit(run: Run, times: int) -> Size:
             running = over.visit(run, times)
             rounds, value = running.length, start.visit(run, times)
-            run.units += times * rounds * in_round
+            run.units += times * rounds * (in_round + copied(running.key))
             if rounds:
                 # In the average round a list that is collected has half of its items.
                 half = Many((rounds + 1) // 2, NOTHING) if collects else value
@@ -186,16 +195,19 @@ def _constant(node: Expr) -> Part:
     return Part(_NODE, lambda run, times: size, True)
 
 
-def _made(values: Sequence[Part], keys: Sequence[Part], units: int) -> Part:
-    """A list, map or message that the expression makes."""
+def _made(values: Sequence[Part], keys: Sequence[Part], units: int, *, copies: bool = False) -> Part:
+    """A list, map or message that the expression makes. A message copies its values."""
     parts = [*keys, *values]
 
     def visit(run: Run, times: int) -> Size:
-        held = any_of([part.visit(run, times) for part in values])
+        sizes = [part.visit(run, times) for part in values]
+        if copies:
+            run.units += times * _COPIED_NODE * sum(size.nodes for size in sizes)
+        held = any_of(sizes)
         named = any_of([part.visit(run, times) for part in keys]) if keys else None
         return Many(len(values), held, named)
 
-    return Part(units + sum(part.units for part in parts), visit, all(part.is_free for part in parts))
+    return Part(units + sum(part.units for part in parts), visit, not copies and all(part.is_free for part in parts))
 
 
 def _only(visit: Visit, is_free: bool) -> Visit:
@@ -222,6 +234,16 @@ def _is_single(kind: Type | None) -> bool:
     if kind.HasField("primitive") or kind.HasField("wrapper"):
         return (kind.primitive or kind.wrapper) not in (STRING, BYTES)
     return kind.HasField("null") or kind.well_known in (2, 3)
+
+
+def _is_collection(kind: Type | None) -> bool:
+    """Whether the type is a list or a map."""
+    return kind is not None and (kind.HasField("list") or kind.HasField("map"))
+
+
+def _is_text(kind: Type | None) -> bool:
+    """Whether the type is a text or bytes, wrapped or not."""
+    return kind is not None and (kind.primitive or kind.wrapper) in (STRING, BYTES)
 
 
 def _is_whole(kind: Type | None) -> bool:

@@ -133,6 +133,19 @@ class AnyOf(Size):
         return any_of([size.field(name) for size in self._sizes])
 
 
+def copied(size: Size) -> int:
+    """The units of a text that the engine copies: it does so at each access."""
+    return size.length >> 1 if isinstance(size, Text | AnyOf | Opaque) else 0
+
+
+def copied_contents(size: Size) -> int:
+    """The units of all texts in a list or map; 0 for other values."""
+    if not size.length or isinstance(size, Text | Opaque):
+        return 0
+    item, key = size.item, size.key
+    return size.length * (copied(item) + (0 if key is item else copied(key)))
+
+
 def any_of(sizes: Sequence[Size]) -> Size:
     """A value that is one of these; NOTHING if there are none."""
     some = [size for size in sizes if size is not NOTHING]

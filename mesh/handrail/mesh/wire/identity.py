@@ -14,7 +14,7 @@ _LOOK_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U0001d159")
 """Fillers and joiners that are invisible although Unicode lists them as letters, marks or symbols."""
 
-_UNSEEN_RANGES = ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF))
+_UNSEEN_RANGES = ((0x180B, 0x180F), (0x2065, 0x2065), (0xFE00, 0xFE0F), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF))
 """The ranges of Unicode's Default_Ignorable_Code_Point that are not format characters (category Cf)."""
 
 _ROUNDS = 4

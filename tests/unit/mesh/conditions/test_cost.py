@@ -111,6 +111,22 @@ DEAR: list[tuple[str, dict[str, Any]]] = [
     ("(event.n > 0 ? event.ns : [1]).exists(a, event.ns.exists(b, a + b < 0))", {"ns": range(200)}),
     ("event.ns.filter(a, a > 5).map(a, [a, a]).exists(l, event.ns.exists(b, b in l && b < 0))", {"ns": range(200)}),
     ("event.n > 5", {"parts": [{}] * 400_000}),
+    # Copies: of a message's fields, and of texts in lists and maps at each access.
+    ("event.ns.all(a, shop.v1.Asked{parts: event.parts}.n == 0)", {"ns": range(300), "parts": [{}] * 2000}),
+    ("event.ns.all(a, shop.v1.Asked{part: event.part}.n == 0)", {"ns": range(300), "part": {"parts": [{}] * 2000}}),
+    ("[event.s].all(t, event.ns.all(a, shop.v1.Asked{s: t}.n == 0))", {"ns": range(300), "s": X * 400}),
+    ("event.ns.all(a, !('y' in event.ss))", {"ns": range(300), "ss": [X * 400]}),
+    ("event.ns.all(a, event.ss.all(t, true))", {"ns": range(300), "ss": [X * 400]}),
+    ("event.ns.all(a, event.ss != ['y'])", {"ns": range(300), "ss": [X * 400]}),
+    ("event.ns.all(a, (event.ss + event.ss).size() == 2)", {"ns": range(300), "ss": [X * 400]}),
+    ("event.ns.all(a, event.marks.all(k, true))", {"ns": range(300), "marks": {X * 400: 1}}),
+    ("event.ns.all(a, event.marks != {'y': 1})", {"ns": range(300), "marks": {X * 400: 1}}),
+    ("[event.s].all(t, event.ns.all(a, !(t in event.marks)))", {"ns": range(300), "s": X * 400, "marks": {"y": 1}}),
+    # The length of a joined text, whatever was joined.
+    ("[(event.n > 0 ? event.s : 'y') + 'x'].all(t, event.ns.all(a, size(t) > 3))", {"ns": range(300), "s": X * 400}),
+    ("[event.text + 'x'].all(t, event.ns.all(a, size(t) > 3))", {"ns": range(300), "text": {"value": X * 400}}),
+    # Characters of four bytes.
+    ("event.s.contains(event.part.s)", {"s": "\U0001f600" * 50_000, "part": {"s": "\U0001f600" * 24_000 + "b"}}),
 ]
 
 

@@ -73,3 +73,18 @@ def test_the_canonical_form_stays_as_it_is(name: str) -> None:
     assert canonical(once) == once
     assert once == once.strip()
     assert same(name, once)
+
+
+def _ignorable() -> list[int]:
+    """Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt, 15.0), which no font shows."""
+    ranges = (
+        *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+        *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
+        *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
+    )
+    return [point for first, last in ranges for point in range(first, last + 1)]
+
+
+def test_p6_what_nobody_sees_makes_nobody_else() -> None:
+    others = [point for point in (*_ignorable(), 0x2800, 0x1D159) if not same(f"an{chr(point)}na", "anna")]
+    assert others == []

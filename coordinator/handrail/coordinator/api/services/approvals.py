@@ -10,7 +10,7 @@ from grpc.aio import ServicerContext
 
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.authorization import current_caller
-from handrail.coordinator.api.delegation_log import DelegationLog
+from handrail.coordinator.api.delegation_log import DelegationLog, is_revoked
 from handrail.coordinator.api.flow_lookup import Finder, Found, no_approval
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.rpc_tracing import link_flow
@@ -24,10 +24,10 @@ from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.wire.envelope import Unreadable, from_timestamp
+from handrail.mesh.wire.envelope import Unreadable
 from handrail.v1 import approval_service_pb2 as pb
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceServicer
-from handrail.v1.delegation_service_pb2 import Delegation, ListedDelegation
+from handrail.v1.delegation_service_pb2 import ListedDelegation
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import Approval
 
@@ -127,7 +127,7 @@ class ApprovalService(ApprovalServiceServicer):
     async def _delegated_to(self, caller: Caller) -> Sequence[ListedDelegation]:
         in_force = delegation.in_force(await self._delegations.read(), caller.subject, datetime.now(UTC))
         revoked = self._revocations()
-        return [each for each in in_force if not _is_revoked(each.delegation, revoked)]
+        return [each for each in in_force if not is_revoked(each.delegation, revoked)]
 
     async def _recorded(
         self,
@@ -150,12 +150,6 @@ class ApprovalService(ApprovalServiceServicer):
             found.flow_type, found.flow_id, judge, caller=caller, request=caller_request(request, caller)
         )
         return _approval(flow, request.approval_id)
-
-
-def _is_revoked(passed_on: Delegation, revoked: Revocations) -> bool:
-    """Whether the token that recorded a delegation was revoked: its bearer may have been somebody else."""
-    issued = from_timestamp(passed_on.token_issue_time) if passed_on.HasField("token_issue_time") else None
-    return revoked.revoke(token_id=passed_on.token_id, subject=passed_on.delegator, issued_at=issued)
 
 
 def _listed(item: Asked | Unreadable) -> Approval:
