@@ -45,4 +45,16 @@ OPEN: dict[str, Open] = {
         "images are not pinned by digest",
         "the base image is named by its tag, so that a build takes its security updates",
     ),
+    "114": Open(
+        "an agent names a person in its own proposal as who asked for it, and so keeps that person from voting",
+        "the call that a proposal names is written by whoever publishes it; it bars a voter and gives nobody a vote",
+    ),
+    "115": Open(
+        "an agent of another flow type publishes under the id of a keyed flow before that flow begins",
+        "a flow's id does not say its type, and that of a key can be known beforehand; the older of two flows is shown",
+    ),
+    "116": Open(
+        "a template admin holds up all replays of a replica by not reading the responses of one",
+        "one replay runs at a time, and its limit of 30 minutes is looked at between pages",
+    ),
 }
