@@ -201,7 +201,8 @@ _LISTS = [
     "(event.ns + [event.n])",
 ]
 _NUMBERS = ["event.n", "event.part.n", "event.ns.size()", "event.ns.sum()", "size(event.s)", "3", "int(event.d)"]
-_TEXTS = ["event.s", "event.part.s", "'ab'", "(event.s + event.part.s)", "string(event.n)", "event.parts[0].s"]
+_KNOWN = ["event.s", "event.part.s", "'ab'", "(event.s + event.part.s)", "event.parts[0].s"]
+_TEXTS = [*_KNOWN, "string(event.n)"]
 
 
 @st.composite
@@ -209,7 +210,7 @@ def conditions(draw: st.DrawFn, depth: int = 3) -> str:
     def one_of(choices: list[str]) -> str:
         return draw(st.sampled_from(choices))
 
-    forms = ["number", "text", "match", "in", "list", "double", "has", "whole"]
+    forms = ["number", "text", "match", "pattern", "in", "list", "double", "has", "whole"]
     form = one_of([*forms, "and", "or", "not", "exists", "all", "if"] if depth else forms)
     if form in ("and", "or"):
         operator = "&&" if form == "and" else "||"
@@ -225,7 +226,9 @@ def conditions(draw: st.DrawFn, depth: int = 3) -> str:
     return {
         "number": f"{one_of(_NUMBERS)} {one_of(['<', '>=', '==', '!='])} {one_of(_NUMBERS)}",
         "text": f"{one_of(_TEXTS)} {one_of(['<', '==', '!='])} {one_of(_TEXTS)}",
-        "match": f"{one_of(_TEXTS)}.{one_of(['matches', 'contains', 'startsWith', 'endsWith'])}({one_of(_TEXTS)})",
+        "match": f"{one_of(_TEXTS)}.{one_of(['contains', 'startsWith', 'endsWith'])}({one_of(_TEXTS)})",
+        # A pattern that is computed is charged as the dearest of its length: too dear for this property.
+        "pattern": f"{one_of(_TEXTS)}.matches({one_of(_KNOWN)})",
         "in": f"{one_of(_NUMBERS)} in {one_of(_LISTS)}",
         "list": f"{one_of(_LISTS)} == {one_of(_LISTS)}",
         "double": f"event.d {one_of(['<', '>'])} 1.5",
