@@ -20,6 +20,7 @@ from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse, StartF
 from payments.v1.payments_pb2 import ChargebackReceived
 from tests.support import flows
 from tests.support.api import Api, bearer, refused
+from tests.support.waiting import eventually
 
 TRACE_ID, SPAN_ID = "ab" * 16, "cd" * 8
 TRACEPARENT = ("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01")
@@ -99,5 +100,11 @@ async def test_a_broken_call_is_a_fault(
     monkeypatch.setattr(api.replica.bus, "last_on_leader", None)
     with pytest.raises(grpc.aio.AioRpcError):
         await get(api, "ef" * 16)
+
+    async def ended() -> bool:
+        # The span ends after the caller has its answer.
+        return any(span.name == "handrail.v1.FlowService/GetFlow" for span in exporter.get_finished_spans())
+
+    await eventually(ended)
     call = the_span(exporter, "handrail.v1.FlowService/GetFlow")
     assert (call.status.status_code, call.status.description) == (StatusCode.ERROR, "INTERNAL")
