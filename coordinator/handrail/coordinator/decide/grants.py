@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from handrail.mesh.flow.acts import OPERATOR as OPERATOR
+from handrail.mesh.template.decisions import TEMPLATE_ADMIN as TEMPLATE_ADMIN
+from handrail.mesh.template.persons import BREAKGLASS as BREAKGLASS
 from handrail.mesh.wire.subjects import NAME
 
 EVERY_TYPE = "*"
@@ -19,17 +22,8 @@ READER = "reader"
 STARTER = "starter"
 """Starts flows."""
 
-OPERATOR = "operator"
-"""Intervenes in flows: compensates, cancels, retries, migrates, resolves."""
-
-TEMPLATE_ADMIN = "template_admin"
-"""Checks, stores, activates and replays the templates of a flow type."""
-
 QUARANTINE_READER = "quarantine_reader"
 """Reads quarantined messages with their bytes."""
-
-BREAKGLASS = "breakglass"
-"""Does alone what needs two persons, with a reason that is recorded."""
 
 APPROVER = "approver."
 """What the role of an approver begins with; the rest is a role that gates name, such as `finance`."""
