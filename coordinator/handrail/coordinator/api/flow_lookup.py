@@ -117,7 +117,10 @@ class Finder:
         if newest is None:
             return None
         found = _found(newest)
-        first = await self._first([subject for subject in begun if self._begins(subject)])
+        begins = [subject for subject in begun if self._begins(subject)]
+        if {parse(subject).flow_type for subject in begins} <= {found.flow_type}:
+            return found
+        first = await self._first(begins)
         if first is None or first.flow_type == found.flow_type:
             return found
         newest = await self._newest(f"flow.{first.flow_type}.{flow_id}.>")
