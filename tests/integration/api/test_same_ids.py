@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from handrail.coordinator.api.authorization import set_caller
+from handrail.coordinator.api.flow_lookup import Finder
+from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.grants import of_roles
 from handrail.mesh.bus import NatsBus
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1 import approval_service_pb2 as approvals
 from handrail.v1 import flow_service_pb2 as flow_pb
@@ -53,3 +59,15 @@ async def test_who_reads_the_other_type_alone_does_not_see_the_flow(walk: Walk) 
     answer = await walk.call("/handrail.v1.ApprovalService/GetApproval", request, f"approver.finance@{THEIRS}")
     assert isinstance(answer, Refusal)
     assert answer.reason == "APPROVAL_NOT_FOUND"
+
+
+async def test_p6_an_approval_is_found_by_a_coordinator_that_has_read_no_template_yet(walk: Walk, bus: NatsBus) -> None:
+    set_caller(Caller("anna", of_roles(("approver.finance",))), "/handrail.v1.ApprovalService/GetApproval")
+    finder = Finder(bus, FlowStore(bus, Catalog(bus)))
+    assert (await finder.proposal(walk.ours.approval_id)).flow_type == OURS
+
+
+async def test_p7_a_flow_is_found_by_a_coordinator_that_has_read_no_template_yet(walk: Walk, bus: NatsBus) -> None:
+    set_caller(Caller("anna", of_roles(("viewer",))), "/handrail.v1.FlowService/GetFlow")
+    finder = Finder(bus, FlowStore(bus, Catalog(bus)))
+    assert (await finder.flow(walk.ours.flow_id)).flow_type == OURS

@@ -6,7 +6,7 @@ What the current caller may not read is not found.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -117,7 +117,7 @@ class Finder:
         if newest is None:
             return None
         found = _found(newest)
-        begins = [subject for subject in begun if self._begins(subject)]
+        begins = await self._that(self._begins, begun)
         if {parse(subject).flow_type for subject in begins} <= {found.flow_type}:
             return found
         first = await self._first(begins)
@@ -128,7 +128,13 @@ class Finder:
 
     async def _proposal(self, event_id: str) -> Found | None:
         subjects = await self._subjects(f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>")
-        return await self._first([subject for subject in subjects if self._proposes(subject)])
+        return await self._first(await self._that(self._proposes, subjects))
+
+    async def _that(self, is_so: Callable[[str], bool], subjects: Sequence[str]) -> list[str]:
+        """Returns the subjects of which a template says so. What no known template says, a newer one may."""
+        if not all(is_so(subject) for subject in subjects):
+            await self._store.catalog.refresh_from_leader()
+        return [subject for subject in subjects if is_so(subject)]
 
     async def _first(self, subjects: Sequence[str]) -> Found | None:
         """Finds the oldest readable message on these subjects: what is published later under the same ids, in another
