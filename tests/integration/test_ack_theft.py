@@ -40,7 +40,7 @@ def boundless(user_name: str) -> str:
         for user in account["users"]:
             if user["user"] == user_name:
                 user["permissions"]["publish"]["allow"] = [">"]
-    return f"accounts: {json.dumps(accounts)}"
+    return f"{text[: text.index('accounts:')]}accounts: {json.dumps(accounts)}"
 
 
 FORMS = {"v1": "", "v2": "feature_flags { js_ack_fc_v2: true }"}

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from handrail.mesh.bus import Delivery, NatsBus, Pull
-from handrail.mesh.permissions import render, users
+from handrail.mesh.permissions import Credentials, render, users
 from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.streams.durables import ensure_durables
 from tests.conftest import Connect
@@ -48,8 +48,8 @@ def _are_at_least(seen: list[Delivery], number: int) -> bool:
 
 
 def configuration() -> str:
-    templates = [flows.template().proto]
-    return render(templates, {user.name: "secret" for user in users(templates)})
+    everybody = users([flows.template().proto])
+    return render(everybody, {user.name: Credentials(password="secret") for user in everybody})
 
 
 async def connect_both(server: NatsServer, connect: Connect) -> tuple[NatsBus, NatsBus]:

@@ -33,7 +33,7 @@ from tests.support.waiting import until
 
 def agents_of(house: House) -> list[User]:
     """The agents as the broker knows them: what they may publish is in their permissions."""
-    users = [user for user in permissions.users([house.template.proto]) if user.account == AGENTS]
+    users = [user for user in permissions.users([house.template.proto]) if user.group == AGENTS]
     assert len(users) == 6
     return users
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from handrail.mesh.bus import BusSettings, NatsBus
-from handrail.mesh.permissions import render, users
+from handrail.mesh.permissions import Credentials, render, users
 from handrail.v1.template_pb2 import FlowTemplate, Step
 from tests.support.nats_server import NatsServer, running_server
 
@@ -31,7 +31,8 @@ def password(user: str) -> str:
 
 def configuration(*templates: FlowTemplate) -> str:
     """The broker's accounts for these templates."""
-    return render(templates, {user.name: password(user.name) for user in users(templates)})
+    everybody = users(templates)
+    return render(everybody, {user.name: Credentials(password=password(user.name)) for user in everybody})
 
 
 def as_user(server: NatsServer, user: str) -> BusSettings:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from handrail.mesh.permissions import Credentials
 
 PASSWORD = "password"
 """The password file in a user's folder."""
@@ -39,3 +41,8 @@ def ensure_passwords(folder: Path, names: Iterable[str]) -> dict[str, str]:
             write_private(path, secrets.token_urlsafe(_BYTES) + "\n")
         passwords[name] = path.read_text("utf-8").strip()
     return passwords
+
+
+def credentials(passwords: Mapping[str, str]) -> dict[str, Credentials]:
+    """Returns these passwords as credentials for the broker's configuration."""
+    return {name: Credentials(password=password) for name, password in passwords.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 from handrail.cli.arguments import CALLER, add_settings
 from handrail.cli.commands.template import listed as listed_templates
 from handrail.cli.exit_codes import CommandError, Exit
-from handrail.cli.private_files import ensure_passwords, write_private
+from handrail.cli.private_files import credentials, ensure_passwords, write_private
 from handrail.cli.session import Session, session
 from handrail.cli.templates import read_template
 from handrail.mesh import permissions
@@ -81,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
     users = permissions.users(templates)
     try:
         passwords = ensure_passwords(arguments.credentials, [user.name for user in users])
-        text = permissions.render(templates, passwords)
+        text = permissions.render(users, credentials(passwords))
         if arguments.out is None:
             print(text, end="")
             return Exit.OK

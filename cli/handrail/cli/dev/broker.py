@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from handrail.cli.dev.processes import Child, StartError, wait_until
-from handrail.cli.private_files import ensure_passwords, write_private
+from handrail.cli.private_files import credentials, ensure_passwords, write_private
 from handrail.mesh import permissions
 from handrail.v1.template_pb2 import FlowTemplate
 
@@ -62,7 +62,7 @@ class Broker:
         if users == self._users:
             return False
         passwords = ensure_passwords(self.credentials, [user.name for user in users])
-        write_private(self._folder / "permissions.conf", permissions.render(templates, passwords))
+        write_private(self._folder / "permissions.conf", permissions.render(users, credentials(passwords)))
         self._users = users
         if self.child.is_running:
             self._reload()

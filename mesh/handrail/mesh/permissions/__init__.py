@@ -1,15 +1,40 @@
-"""The broker's accounts, users and permissions, derived from the templates."""
+"""The broker's accounts, users and permissions, derived from the templates.
 
-from handrail.mesh.permissions.permissions import (
+Write the result of `render` to a file that each nats-server includes, and reload the servers when `users` change.
+"""
+
+from handrail.mesh.permissions.configuration import Credentials, places, render, users
+from handrail.mesh.permissions.names import (
     ADMIN,
+    MONITOR,
     RESERVED,
+    RETENTION,
+    SETUP,
+    SYSTEM_ADMIN,
     VIEWER,
-    User,
     durable,
     inbox_prefix,
-    matches,
-    render,
-    users,
+    reader_durable,
 )
+from handrail.mesh.permissions.readers import Reader
+from handrail.mesh.permissions.user import User, matches
 
-__all__ = ["ADMIN", "RESERVED", "VIEWER", "User", "durable", "inbox_prefix", "matches", "render", "users"]
+__all__ = [
+    "ADMIN",
+    "MONITOR",
+    "RESERVED",
+    "RETENTION",
+    "SETUP",
+    "SYSTEM_ADMIN",
+    "VIEWER",
+    "Credentials",
+    "Reader",
+    "User",
+    "durable",
+    "inbox_prefix",
+    "matches",
+    "places",
+    "reader_durable",
+    "render",
+    "users",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 
 from handrail.mesh import permissions
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.permissions import User, accounts, matches, render, users
+from handrail.mesh.permissions import Credentials, Reader, User, accounts, matches, places, render, users
 from handrail.mesh.wire.subjects import Address, Kind, activation_subject, template_subject, timer_subject
 from handrail.v1.template_pb2 import FlowTemplate, Step, Undo
 from tests.support.accounts import asked_and_granted
 
 FLOW_ID, EVENT_ID = "a" * 32, "b" * 32
+OUTSIDE = (accounts.AGENTS, accounts.READERS, accounts.VIEWERS)
 RESERVED_KINDS = (Kind.RELEASED, Kind.RETRY, Kind.UNDO, Kind.DECISION)
 
 
@@ -121,32 +123,95 @@ def test_a_message_that_is_no_message_name_is_refused(message: str) -> None:
         users([template])
 
 
-def test_every_user_needs_a_password() -> None:
+def test_every_user_needs_credentials() -> None:
+    everybody = users([refund()])
+    given = {each.name: Credentials(password="x") for each in everybody if each.name not in ("ledger", "refunds")}
     with pytest.raises(HandrailError, match="ledger, refunds"):
-        render([refund()], {"coordinator": "x", "admin": "x", "viewer": "x", "desk": "x"})
+        render(everybody, given)
 
 
-def rendered_accounts(*templates: FlowTemplate) -> dict[str, dict[str, object]]:
-    text = render(templates, {each.name: f"secret of {each.name}" for each in users(templates)})
-    accounts_: dict[str, dict[str, object]] = json.loads(text[text.index("{") :])
+def rendered_accounts(*templates: FlowTemplate, **more: Any) -> dict[str, Any]:
+    everybody = users(templates, **more)
+    text = render(everybody, {each.name: Credentials(password=f"secret of {each.name}") for each in everybody})
+    accounts_: dict[str, Any] = json.loads(text[text.index("{") :])
     return accounts_
 
 
-def test_the_configuration_puts_each_user_into_its_account() -> None:
+def test_everybody_outside_has_an_account_of_its_own_p6() -> None:
+    readers = [Reader("analytics", ("refund",))]
     by_account = {
-        name: [each["user"] for each in account["users"]]  # type: ignore[attr-defined]
-        for name, account in rendered_accounts(refund()).items()
+        name: [each["user"] for each in account["users"]]
+        for name, account in rendered_accounts(refund(), readers=readers).items()
+        if account["users"]
     }
     assert by_account == {
-        "HANDRAIL": ["admin", "coordinator"],
-        "AGENTS": ["desk", "ledger", "refunds"],
+        "HANDRAIL": ["admin", "coordinator", "retention", "setup"],
+        "SYS": ["monitor", "sys"],
         "VIEWERS": ["viewer"],
+        "AGENTS_1": ["desk"],
+        "AGENTS_2": ["ledger"],
+        "AGENTS_3": ["refunds"],
+        "READERS_1": ["analytics"],
     }
+
+
+def test_an_account_outside_is_limited() -> None:
+    found = rendered_accounts(refund(), readers=[Reader("analytics", ("refund",))])
+    for name, account in found.items():
+        if name not in ("HANDRAIL", "SYS"):
+            assert account["limits"].keys() == {"max_connections", "max_subscriptions", "max_payload"}, name
+
+
+def test_a_user_may_have_several_nkeys() -> None:
+    everybody = users([refund()])
+    given = {each.name: Credentials(password="x") for each in everybody} | {"ledger": Credentials(nkeys=("UA", "UB"))}
+    text = render(everybody, given)
+    entries = json.loads(text[text.index("{") :])["AGENTS_2"]["users"]
+    assert [each["nkey"] for each in entries] == ["UA", "UB"]
+    assert entries[0]["permissions"] == entries[1]["permissions"]
+
+
+def test_the_broker_does_not_know_who_is_suspended() -> None:
+    readers = [Reader("analytics", ("refund",))]
+    found = rendered_accounts(refund(), readers=readers, suspended=("ledger", "analytics"))
+    assert not any(name in json.dumps(found) for name in ("ledger", "analytics"))
+
+
+def test_an_agent_keeps_its_place_when_others_come() -> None:
+    before = places(users([refund()]), {})
+    more = refund()
+    more.steps.add(name="audit", agent="audit", after=["shop.v1.Paid"])
+    after = places(users([more]), before)
+    assert after == before | {"audit": 3}
+
+
+def test_agents_share_accounts_only_when_none_is_free() -> None:
+    found = [accounts.AGENTS.account(place) for place in range(accounts.AGENTS.number)]
+    assert len(set(found)) == accounts.AGENTS.number
+    assert accounts.AGENTS.account(accounts.AGENTS.number) == found[0]
+
+
+def test_a_reader_hears_its_flow_types_and_says_nothing_p6() -> None:
+    reader = Reader("analytics", ("refund", "loan")).user()
+    assert reader.may_subscribe(f"seen.loan.{FLOW_ID}.event.desk.{EVENT_ID}.shop.v1.Asked")
+    assert not reader.may_subscribe(f"seen.other.{FLOW_ID}.event.desk.{EVENT_ID}.shop.v1.Asked")
+    assert not reader.may_publish(subject(Kind.EVENT, "ledger", "shop.v1.Paid"))
+    assert not reader.may_publish("$JS.API.CONSUMER.RESET.FLOW.agent-ledger")
+    assert not reader.may_publish("$JS.API.CONSUMER.CREATE.FLOW.reader-analytics")
+
+
+@pytest.mark.parametrize("name", ["ledger", "coordinator", "setup", "Analytics", "a.b"])
+def test_a_reader_takes_nobody_elses_name(name: str) -> None:
+    with pytest.raises(HandrailError):
+        users([refund()], readers=[Reader(name, ("refund",))])
 
 
 def test_what_passes_between_the_accounts_does_not_depend_on_templates_p6() -> None:
-    for account in ("AGENTS", "VIEWERS"):
-        assert rendered_accounts()[account]["imports"] == rendered_accounts(refund())[account]["imports"]
+    without, with_one = (
+        {name: {**account, "users": []} for name, account in found.items()}
+        for found in (rendered_accounts(), rendered_accounts(refund(), readers=[Reader("analytics", ("refund",))]))
+    )
+    assert without == with_one
 
 
 @given(
@@ -154,13 +219,9 @@ def test_what_passes_between_the_accounts_does_not_depend_on_templates_p6() -> N
     agent=st.from_regex(r"[a-z][a-z0-9_-]{0,20}", fullmatch=True),
     message=st.sampled_from(["shop.v1.Paid", "handrail.v1.FlowHalted", "handrail.v1.ApprovalGiven"]),
 )
-def test_nothing_of_the_coordinators_passes_out_of_the_account_of_agents_p6(
-    kind: Kind, agent: str, message: str
-) -> None:
-    for account in (accounts.AGENTS, accounts.VIEWERS):
-        assert not any(matches(pattern, subject(kind, agent, message)) for pattern in accounts.SERVICES[account]), (
-            account
-        )
+def test_nothing_of_the_coordinators_passes_out_of_an_account_outside_p6(kind: Kind, agent: str, message: str) -> None:
+    for group in OUTSIDE:
+        assert not any(matches(pattern, subject(kind, agent, message)) for pattern in group.services), group.name
 
 
 @pytest.mark.parametrize(
@@ -185,10 +246,10 @@ def test_nothing_of_the_coordinators_passes_out_of_the_account_of_agents_p6(
 )
 def test_timers_templates_leases_and_management_are_the_coordinators_alone_p6(forbidden: str) -> None:
     for each in users([refund()]):
-        if each.account != accounts.HANDRAIL:
+        if each.group not in (accounts.HANDRAIL, accounts.SYSTEM):
             assert not each.may_publish(forbidden), each.name
-    for account in (accounts.AGENTS, accounts.VIEWERS):
-        assert not any(matches(pattern, forbidden) for pattern in accounts.SERVICES[account])
+    for group in OUTSIDE:
+        assert not any(matches(pattern, forbidden) for pattern in group.services), group.name
 
 
 @given(
