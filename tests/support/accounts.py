@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from handrail.mesh.bus import BusSettings, NatsBus
-from handrail.mesh.permissions import Credentials, render, users
+from handrail.mesh.permissions import Credentials, Reader, render, users
 from handrail.v1.template_pb2 import FlowTemplate, Step
 from tests.support.nats_server import NatsServer, running_server
 
@@ -29,9 +29,9 @@ def password(user: str) -> str:
     return f"secret-of-{user}"
 
 
-def configuration(*templates: FlowTemplate) -> str:
-    """The broker's accounts for these templates."""
-    everybody = users(templates)
+def configuration(*templates: FlowTemplate, readers: Sequence[Reader] = ()) -> str:
+    """The broker's accounts for these templates and readers."""
+    everybody = users(templates, readers=readers)
     return render(everybody, {user.name: Credentials(password=password(user.name)) for user in everybody})
 
 
@@ -46,7 +46,9 @@ async def connect(server: NatsServer, user: str) -> NatsBus:
 
 
 @contextmanager
-def guarded_server(folder: Path, *templates: FlowTemplate, extra: str = "") -> Iterator[NatsServer]:
-    """Runs a server with the permissions of these templates while the block runs."""
-    with running_server(folder, accounts=configuration(*templates), extra=extra) as server:
+def guarded_server(
+    folder: Path, *templates: FlowTemplate, readers: Sequence[Reader] = (), extra: str = ""
+) -> Iterator[NatsServer]:
+    """Runs a server with the permissions of these templates and readers while the block runs."""
+    with running_server(folder, accounts=configuration(*templates, readers=readers), extra=extra) as server:
         yield server

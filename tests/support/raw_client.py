@@ -19,6 +19,7 @@ class RawClient:
         self._writer = writer
         self._inbox = inbox.encode()
         self._asked = 0
+        self._subscriptions = 1
 
     async def publish(self, subject: str | bytes, body: bytes, *, headers: bytes = b"") -> int:
         """Stores a message with this header block and returns its sequence. Raises AssertionError if it is refused."""
@@ -45,6 +46,17 @@ class RawClient:
     def send(self, subject: str, body: bytes, *, reply: str) -> None:
         """Sends a message without waiting for an answer."""
         self._writer.write(b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(body), body))
+
+    def subscribe(self, subject: str) -> None:
+        """Subscribes without waiting for the broker's word; `heard` has its refusal and what arrives."""
+        self._subscriptions += 1
+        self._writer.write(b"SUB %b %d\r\n" % (subject.encode(), self._subscriptions))
+
+    def unsubscribe_all(self) -> None:
+        """Ends all subscriptions but the inbox."""
+        for number in range(2, self._subscriptions + 1):
+            self._writer.write(b"UNSUB %d\r\n" % number)
+        self._subscriptions = 1
 
     async def heard(self) -> list[tuple[bytes, bytes]]:
         """Subjects and bodies of all messages received by the time the broker has processed everything sent."""
