@@ -153,7 +153,7 @@ def test_the_wheel_has_every_part_and_the_demos_files(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for wanted in (
-        "handrail/mesh/permissions/permissions.py",
+        "handrail/mesh/permissions/configuration.py",
         "handrail/analysis/check/typecheck.py",
         "handrail/agents/agent.py",
         "handrail/coordinator/main.py",

@@ -27,6 +27,7 @@ _COMMANDS = {
     "contracts": "check contracts, and show whom a change affects",
     "quarantine": "inspect messages that broke their contract (the dead-letter queue)",
     "nats-permissions": "generate the broker's users and permissions from the templates",
+    "certificates": "create certificates for servers, signed by an authority of your own",
     "verify": "check from the streams alone that the promises were kept",
     "health": "check whether a broker, a coordinator or an agent works",
     "login": "log in at an identity provider",
