@@ -15,6 +15,7 @@ from handrail.coordinator.api.claims import caller_of, unauthenticated
 from handrail.coordinator.api.tokens.header import Header, read_header
 from handrail.coordinator.api.tokens.key_address import KeysUnavailable
 from handrail.coordinator.api.tokens.keys import ALGORITHMS, Key
+from handrail.coordinator.api.tokens.proven import Proven, ProvenTokens
 from handrail.coordinator.api.tokens.reread_file import Unreadable
 from handrail.coordinator.api.tokens.revocations import NOTHING, Revocations
 from handrail.coordinator.api.tokens.rules import Validity, judge, standard
@@ -64,6 +65,7 @@ class TokenVerifier:
         self.keys = settings.key_ring(pem_files)
         self._revocations = settings.revocation_file()
         self._clock = clock
+        self._proven = ProvenTokens()
 
     async def verify(self, token: str) -> Verified:
         """Returns what a token proves.
@@ -78,10 +80,13 @@ class TokenVerifier:
             # Who found out has logged it, once: strangers can't fill the log by sending tokens.
             raise _unavailable() from None
         revoked = self.revocations()
-        claims = _signed_claims(token, header, keys)
+        known = self._proven.find(token, keys)
+        key, claims = (known.key, known.claims) if known else _signed_claims(token, header, keys)
         validity = judge(claims, self._rules, self._clock())
-        caller = caller_of(standard(claims, self._rules.names))
+        caller = known.caller if known else caller_of(standard(claims, self._rules.names))
         _refuse_revoked(revoked, validity, caller)
+        if known is None:
+            self._proven.keep(token, Proven(key, claims, caller))
         return Verified(caller, self._rules.issuer, validity)
 
     def revocations(self) -> Revocations:
@@ -92,8 +97,8 @@ class TokenVerifier:
             raise _unavailable() from None
 
 
-def _signed_claims(token: str, header: Header, keys: Sequence[Key]) -> dict[str, object]:
-    """Returns the claims of a token that one of the keys has signed."""
+def _signed_claims(token: str, header: Header, keys: Sequence[Key]) -> tuple[Key, dict[str, object]]:
+    """Returns the key that has signed a token, and the token's claims."""
     for key in keys:
         try:
             payload: bytes = _SIGNATURES.decode(token, key.public, algorithms=[key.algorithm])
@@ -101,7 +106,7 @@ def _signed_claims(token: str, header: Header, keys: Sequence[Key]) -> dict[str,
             continue
         except (jwt.PyJWTError, ValueError):
             raise unauthenticated("the bearer token is not a JSON Web Token") from None
-        return _claims(payload)
+        return key, _claims(payload)
     named = " with the key that it names" if header.kid else ""
     raise unauthenticated(f"the bearer token is not signed{named} by any key that this coordinator knows")
 
