@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -179,6 +179,112 @@ async def test_a_durable_that_is_gone_is_made_anew_and_delivers_everything(
             await eventually(lambda: mesh.messages(TIMER), lambda armed: armed > 0)
         else:
             assert info["num_pending"] == 1
+
+
+async def change_stream(bus: NatsBus, stream: str, **fields: object) -> None:
+    """Change a stream, as somebody with the right to it may."""
+    config = (await bus.request_json(f"$JS.API.STREAM.INFO.{stream}"))["config"]
+    await bus.request_json(f"$JS.API.STREAM.UPDATE.{stream}", {**config, **fields})
+
+
+async def change_durable(bus: NatsBus, durable: str, **fields: object) -> None:
+    """Change a durable on FLOW."""
+    config = (await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{durable}"))["config"]
+    body = {"stream_name": FLOW, "config": {**config, **fields}}
+    await bus.request_json(f"$JS.API.CONSUMER.CREATE.{FLOW}.{durable}", body)
+
+
+async def pause(bus: NatsBus, durable: str, until: str = "2999-01-01T00:00:00Z") -> None:
+    """Pause a durable on FLOW; an empty `until` resumes it."""
+    await bus.request_json(f"$JS.API.CONSUMER.PAUSE.{FLOW}.{durable}", {"pause_until": until} if until else {})
+
+
+@pytest.fixture
+def counted() -> Iterator[list[tuple[str, int, object]]]:
+    """What is counted during a test."""
+    counting = Counting()
+    telemetry.use_counters(counting)
+    yield counting.counted
+    telemetry.use_counters(None)
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The errors in the log."""
+    return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_p2_a_stream_that_is_changed_so_that_it_forgets_is_told_at_the_next_look(
+    mesh: Mesh,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    counted: list[tuple[str, int, object]],
+) -> None:
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        await health.look(thorough=True)
+        await change_stream(mesh.bus, FLOW, max_age=3600 * 1_000_000_000)
+        for _ in range(3):
+            await health.look(thorough=True)
+            assert await broken(api) == {"stream.FLOW"}
+        assert await command(api) == 1
+        assert "stream.FLOW" in capsys.readouterr().err
+        assert errors(caplog) == ["stream FLOW was changed while this runs: max_age was 0, is 3600 s"]
+        assert counted == [("reconfigured", 1, {"part": "stream.FLOW"})]
+        await change_stream(mesh.bus, FLOW, max_age=0)
+        await health.look(thorough=True)
+        assert await broken(api) == set()
+
+
+async def test_what_an_operator_may_change_is_told_and_breaks_nothing(
+    mesh: Mesh, tmp_path: Path, caplog: pytest.LogCaptureFixture, counted: list[tuple[str, int, object]]
+) -> None:
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        await health.look(thorough=True)
+        await change_stream(mesh.bus, FLOW, max_bytes=1 << 30)
+        await pause(mesh.bus, "agent-enrichment")
+        await health.look(thorough=True)
+        assert await broken(api) == set()
+        told = errors(caplog)
+        assert told[0] == "stream FLOW was changed while this runs: max_bytes was -1, is 1073741824"
+        assert told[1].startswith(
+            "durable agent-enrichment was changed while this runs: pause_until was None, is '2999"
+        )
+        assert [each[2] for each in counted] == [{"part": "stream.FLOW"}, {"part": "durable.agent-enrichment"}]
+
+
+async def test_p7_a_durable_of_the_coordinator_that_is_paused_is_told(mesh: Mesh, tmp_path: Path) -> None:
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        await health.look(thorough=True)
+        await pause(mesh.bus, "decide")
+        await health.look(thorough=True)
+        assert await broken(api) == {"durable.decide"}
+        await pause(mesh.bus, "decide", until="")
+        await health.look(thorough=True)
+        assert await broken(api) == set()
+
+
+@pytest.mark.parametrize("durable", ["track", "agent-enrichment"])
+async def test_p7_a_durable_that_is_changed_so_that_it_drops_messages_is_told(
+    mesh: Mesh, tmp_path: Path, caplog: pytest.LogCaptureFixture, durable: str
+) -> None:
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        await health.look(thorough=True)
+        await change_durable(mesh.bus, durable, max_deliver=1)
+        await health.look(thorough=True)
+        assert await broken(api) == {f"durable.{durable}"}
+        assert errors(caplog) == [f"durable {durable} was changed while this runs: max_deliver was -1, is 1"]
+
+
+async def test_subjects_that_somebody_took_from_a_durable_are_given_back(
+    mesh: Mesh, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watched(mesh.bus, tmp_path) as (api, health):
+        before = (await mesh.durable("enrichment"))["config"]["filter_subjects"]
+        await change_durable(mesh.bus, "agent-enrichment", filter_subjects=before[:1])
+        await health.look(thorough=True)
+        assert await broken(api) == set()
+        assert (await mesh.durable("enrichment"))["config"]["filter_subjects"] == before
+        assert errors(caplog) == ["durables agent-enrichment were gone or lacked subjects; they were recreated"]
 
 
 async def test_the_command_tells_why_an_agent_has_no_durable(

@@ -15,7 +15,7 @@ from handrail.mesh.errors import (
     TooLarge,
     WrongSequence,
 )
-from handrail.mesh.streams import FLOW, FlowLimits, ensure_streams
+from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer, running_server
@@ -98,8 +98,14 @@ async def test_a_subject_that_is_none_is_refused_and_the_rest_goes_on(bus: NatsB
     assert await bus.publish("flow.refund.f.a", b"") == 1
 
 
+async def limit_flow(bus: NatsBus, **limits: int) -> None:
+    """Limits FLOW, as an operator may."""
+    config = (await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["config"]
+    await bus.request_json(f"$JS.API.STREAM.UPDATE.{FLOW}", {**config, **limits})
+
+
 async def test_a_full_stream_refuses_and_goes_on_when_there_is_room(bus: NatsBus) -> None:
-    await ensure_streams(bus, limits=FlowLimits(max_messages=3))
+    await limit_flow(bus, max_msgs=3)
     for number in range(3):
         await bus.publish(f"flow.refund.{number}", b"kept")
     for _ in range(2):
@@ -107,13 +113,13 @@ async def test_a_full_stream_refuses_and_goes_on_when_there_is_room(bus: NatsBus
             await bus.publish("flow.refund.3", b"")
     with pytest.raises(AlreadyStored):
         await bus.publish("flow.refund.2", b"")
-    await ensure_streams(bus, limits=FlowLimits(max_messages=4))
+    await limit_flow(bus, max_msgs=4)
     assert await bus.publish("flow.refund.3", b"") == 4
     assert len((await bus.direct_get(FLOW, multi_last=["flow.>"])).messages) == 4
 
 
 async def test_a_stream_full_of_bytes_refuses(bus: NatsBus) -> None:
-    await ensure_streams(bus, limits=FlowLimits(max_bytes=4096))
+    await limit_flow(bus, max_bytes=4096)
     answers = [await _outcome(bus, f"flow.refund.{number}", b"x" * 1000) for number in range(10)]
     stored = [answer for answer in answers if isinstance(answer, int)]
     assert 0 < len(stored) < 10

@@ -17,13 +17,13 @@ from handrail.mesh.streams import (
     TEMPLATE,
     TIMER,
     WORKER,
-    FlowLimits,
     ensure_streams,
 )
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer
 
+HOUR = 3600 * 1_000_000_000
 STREAMS = {FLOW, TIMER, TEMPLATE, QUARANTINE, KEY, ABSENCE, DELEGATION, LEASES, WORKER}
 
 
@@ -39,6 +39,11 @@ async def names(bus: NatsBus) -> set[str]:
 async def config(bus: NatsBus, stream: str) -> dict[str, Any]:
     answer: dict[str, Any] = (await bus.request_json(f"$JS.API.STREAM.INFO.{stream}"))["config"]
     return answer
+
+
+async def update(bus: NatsBus, stream: str, **fields: object) -> None:
+    """Changes a stream as an operator may with the broker's own tools."""
+    await bus.request_json(f"$JS.API.STREAM.UPDATE.{stream}", {**await config(bus, stream), **fields})
 
 
 async def refused(bus: NatsBus, operation: str, payload: dict[str, Any]) -> bool:
@@ -95,28 +100,49 @@ async def test_a_foreign_stream_on_our_subjects_is_refused(empty: NatsBus) -> No
     assert refusal.value.reason == ErrorReason.ERROR_REASON_FOREIGN_STREAM
 
 
-async def test_a_stream_of_ours_that_was_tampered_with_is_put_right(bus: NatsBus) -> None:
-    tampered = {**await config(bus, QUARANTINE), "discard": "old", "discard_new_per_subject": False}
-    await bus.request_json(f"$JS.API.STREAM.UPDATE.{QUARANTINE}", tampered)
+@pytest.mark.parametrize(
+    "stream,field,value,why",
+    [
+        (FLOW, "max_age", HOUR, r"max_age is 3600 s, not 0 \(messages would expire"),
+        (FLOW, "subjects", ["flow.>", "orders.>"], "subjects is"),
+        (KEY, "allow_msg_ttl", True, "allow_msg_ttl is True"),
+        (QUARANTINE, "republish", {"src": ">", "dest": "copy.>"}, "republish is"),
+        (TIMER, "max_msgs", 10, "max_msgs is 10, not -1"),
+    ],
+)
+async def test_p2_what_breaks_a_promise_stops_the_start_and_is_left_alone(
+    bus: NatsBus, stream: str, field: str, value: object, why: str
+) -> None:
+    await update(bus, stream, **{field: value})
+    before = await config(bus, stream)
+    with pytest.raises(HandrailError, match=why) as refusal:
+        await ensure_streams(bus)
+    assert refusal.value.metadata == {"stream": stream, "fields": field}
+    assert refusal.value.text.endswith(f"`handrail admin setup --reset {stream}` mends it")
+    assert await config(bus, stream) == before
+
+
+async def test_what_is_an_operators_is_left_alone(bus: NatsBus) -> None:
+    await update(bus, FLOW, max_bytes=1 << 30, description="the flows", compression="s2")
+    await update(bus, WORKER, max_age=HOUR)
+    before = [await config(bus, name) for name in (FLOW, WORKER)]
     await ensure_streams(bus)
-    assert (await config(bus, QUARANTINE))["discard_new_per_subject"] is True
+    assert before == [await config(bus, name) for name in (FLOW, WORKER)]
 
 
-async def test_settings_that_are_an_operators_are_left_alone(bus: NatsBus) -> None:
-    tuned = {**await config(bus, FLOW), "max_bytes": 1 << 30, "description": "the flows", "compression": "s2"}
-    await bus.request_json(f"$JS.API.STREAM.UPDATE.{FLOW}", tuned)
-    await ensure_streams(bus)
-    after = await config(bus, FLOW)
-    assert (after["max_bytes"], after["description"], after["compression"]) == (1 << 30, "the flows", "s2")
-
-
-async def test_limits_are_set_and_changed(bus: NatsBus) -> None:
-    await ensure_streams(bus, limits=FlowLimits(max_bytes=1 << 20, max_messages=10))
-    await ensure_streams(bus, limits=FlowLimits(max_messages=20))
-    after = await config(bus, FLOW)
-    assert (after["max_bytes"], after["max_msgs"]) == (1 << 20, 20)
+async def test_streams_that_agents_fill_have_a_limit_at_first(bus: NatsBus) -> None:
+    limits = {name: (await config(bus, name))["max_bytes"] for name in STREAMS}
+    assert {name for name, limit in limits.items() if limit > 0} == {KEY, WORKER}
 
 
 async def test_more_replicas_than_servers_are_refused(empty: NatsBus) -> None:
     with pytest.raises(HandrailError, match="replicas"):
         await ensure_streams(empty, replicas=3)
+
+
+async def test_other_replicas_than_wanted_are_told_and_left_alone(
+    bus: NatsBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    await ensure_streams(bus, replicas=3)
+    assert "stream FLOW has 1 replicas, not 3: `handrail admin setup --replicas 3` changes it" in caplog.text
+    assert (await config(bus, FLOW))["num_replicas"] == 1

@@ -49,6 +49,7 @@ COORDINATOR = (
     table.MESSAGE_TIMEOUT,
     table.LOG_LEVEL,
 )
+SETUP = (*table.BROKER, table.REPLICAS)
 AGENT = (table.WORKERS, *table.BROKER, table.LOG_LEVEL)
 
 
@@ -64,6 +65,7 @@ GROUPS = (
     Group("Calling a coordinator", "For every command that asks a coordinator over gRPC.", CALLER),
     Group("Logging in", "For `handrail login` ([identity](identity.md)), besides `--address`.", LOGIN),
     Group("Running a coordinator", "For `handrail coordinator`.", COORDINATOR),
+    Group("Setting up the broker", "For `handrail admin setup`.", SETUP),
     Group("Running agents", "For `handrail agent run`, and for `agent.run()` in your own program.", AGENT),
 )
 

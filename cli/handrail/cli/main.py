@@ -26,6 +26,7 @@ _COMMANDS = {
     "template": "check, store and activate flow templates",
     "contracts": "check contracts, and show whom a change affects",
     "quarantine": "inspect messages that broke their contract (the dead-letter queue)",
+    "admin": "set up the streams on the broker",
     "nats-permissions": "generate the broker's users and permissions from the templates",
     "certificates": "create certificates for servers, signed by an authority of your own",
     "verify": "check from the streams alone that the promises were kept",

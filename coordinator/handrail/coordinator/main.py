@@ -28,14 +28,15 @@ _CONNECT_AGAIN = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoordinatorSettings:
-    """The settings of a coordinator. `replicas` is the number of copies of each stream: 1 or 3.
+    """The settings of a coordinator. `replicas` is the number of copies of each new stream: 1 or 3; None: as many as
+    FLOW has.
 
     With `sweep_everything` the first sweep looks at all flows, not only at those since the last one.
     """
 
     bus: BusSettings
     server: ServerSettings
-    replicas: int = 1
+    replicas: int | None = None
     lease_ttl: timedelta = DEFAULT_TTL
     sweep_interval: timedelta = DEFAULT_INTERVAL
     sweep_everything: bool = False

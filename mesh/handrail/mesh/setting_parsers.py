@@ -11,6 +11,8 @@ from pathlib import Path
 from handrail.mesh.https import why_unsafe
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_SIZE = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB|GiB|TiB)")
+_SHIFTS = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
 _UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -138,9 +140,19 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-def replicas(text: str) -> int:
-    """Parses a number of replicas: 1 or 3."""
-    return int(one_of("1", "3")(text))
+def size(text: str) -> int:
+    """Parses a size in bytes: `500MiB`, `20GiB`; -1 for `unlimited`."""
+    if text == "unlimited":
+        return -1
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(f'"{text}" is not a size such as 500MiB or 20GiB, or unlimited')
+    return int(found[1]) << _SHIFTS[found[2]]
+
+
+def replicas(text: str) -> int | None:
+    """Parses a number of replicas: 1 or 3; None if the text is empty."""
+    return int(one_of("1", "3")(text)) if text else None
 
 
 def file(text: str) -> Path | None:

@@ -37,7 +37,7 @@ NATS_USER = Setting(
     "--nats-user",
     "HANDRAIL_NATS_USER",
     "",
-    "user on the broker; by default the agent's name, or `coordinator`",
+    "user on the broker; by default the agent's name, or `coordinator`, or `setup`",
     str,
     "NAME",
 )
@@ -264,7 +264,13 @@ JWT_REVOCATIONS = Setting(
     "FILE",
 )
 REPLICAS = Setting(
-    "--replicas", "HANDRAIL_REPLICAS", "1", "replicas of each stream: 1, or 3 in a cluster", replicas, "1|3"
+    "--replicas",
+    "HANDRAIL_REPLICAS",
+    "",
+    "replicas of each stream: 1, or 3 in a cluster; by default as many as FLOW has, and 1 at first. A coordinator "
+    "gives them to new streams only",
+    replicas,
+    "1|3",
 )
 LEASE_TTL = Setting(
     "--lease-ttl",

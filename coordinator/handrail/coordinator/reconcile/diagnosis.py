@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
+from handrail.coordinator.reconcile.configuration_watch import ConfigurationWatch
 from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.sweep_marks import Streams, read_streams
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh import telemetry
-from handrail.mesh.bus import ApiError, NatsBus
-from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
-from handrail.mesh.streams import FLOW, IRREPLACEABLE, TIMER, ensure_stream, what_is_wrong
+from handrail.mesh.streams import (
+    FLOW,
+    IRREPLACEABLE,
+    Config,
+    actual_configs,
+    ensure_stream,
+    stream_configs,
+    why_broken,
+)
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, ensure_durables, missing_durables
+from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, Durable, ensure_durables, read_durables
+from handrail.mesh.streams.provisioning import reset_command
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 log = logging.getLogger(__name__)
@@ -29,7 +37,7 @@ log = logging.getLogger(__name__)
 ACTIVATION_LEASE = "duty.templates"
 """The lease for changes to durables: the broker has no conditional update for them."""
 
-_OF_THE_COORDINATOR = {DECIDE: FLOW, TRACK: FLOW, DUE: TIMER}
+_OF_THE_COORDINATOR = (DECIDE, TRACK, DUE)
 
 _SAMPLES = 6
 """The number of consecutive checks, ten seconds apart, in which a lag must grow before it is reported."""
@@ -68,6 +76,7 @@ class Diagnosis:
         self._forget = forget
         self._refused_before: frozenset[str] = frozenset()
         self._streams_seen: Streams | None = None
+        self._watch = ConfigurationWatch()
         self._backlogs: dict[str, deque[int]] = {name: deque(maxlen=_SAMPLES) for name in _OF_THE_COORDINATOR}
 
     @property
@@ -82,9 +91,14 @@ class Diagnosis:
             findings |= await self._streams()
             if not findings:
                 await self._recognise()
-                findings |= await self._durables()
+                durables = await read_durables(self._bus, self._catalog.all())
+                self._watch.look(
+                    {f"durable.{each.name}": _lasting(each) for each in durables if each.config is not None}
+                )
+                findings |= await self._lacking(durables)
+                findings |= _misconfigured(durables)
                 findings |= self._refused()
-                findings |= await self._lags()
+                findings |= self._lags(durables)
         except BrokerUnavailable as error:
             findings["broker"] = error.text
         except HandrailError as error:
@@ -93,17 +107,22 @@ class Diagnosis:
 
     async def _streams(self) -> Findings:
         """Reports streams that are missing or misconfigured. Those that flows can do without are recreated."""
-        wrong = await what_is_wrong(self._bus)
-        for name in [name for name, text in wrong.items() if not text and name not in IRREPLACEABLE]:
-            await ensure_stream(self._bus, name, like=FLOW)
-            telemetry.count("made_anew", part=f"stream.{name}")
-            log.error("stream %s was gone; it was recreated, and starts empty", name)
-            del wrong[name]
-        return {
-            f"stream.{name}": text
-            or f"stream {name} is gone: restore it from a backup. It is not recreated: its messages would be lost"
-            for name, text in wrong.items()
-        }
+        found = await actual_configs(self._bus, stream_configs())
+        self._watch.look({f"stream.{name}": config for name, config in found.items() if config is not None})
+        findings = {}
+        for name, config in found.items():
+            if config is not None:
+                if text := why_broken(name, config):
+                    findings[f"stream.{name}"] = text
+            elif name in IRREPLACEABLE:
+                findings[f"stream.{name}"] = (
+                    f"stream {name} is gone: restore it from a backup. It is not recreated: its messages would be lost"
+                )
+            else:
+                await ensure_stream(self._bus, name, like=FLOW)
+                telemetry.count("made_anew", part=f"stream.{name}")
+                log.error("stream %s was gone; it was recreated, and starts empty", name)
+        return findings
 
     async def _recognise(self) -> None:
         seen, self._streams_seen = self._streams_seen, await read_streams(self._bus)
@@ -111,19 +130,19 @@ class Diagnosis:
             log.error("stream FLOW was restored or recreated: it is a different stream, or lost messages")
             self._forget()
 
-    async def _durables(self) -> Findings:
+    async def _lacking(self, durables: Iterable[Durable]) -> Findings:
         """Recreates missing durables: everything is delivered again, nothing is left out."""
-        missing = await missing_durables(self._bus, self._catalog.all())
-        if not missing:
+        lacking = [each.name for each in durables if each.lacking]
+        if not lacking:
             return {}
         try:
             async with self._leases.hold(ACTIVATION_LEASE):
                 await ensure_durables(self._bus, self._catalog.all())
         except HandrailError as error:
-            return {f"durable.{name}": f"durable {name} is gone or lacks subjects: {error.text}" for name in missing}
-        for name in missing:
+            return {f"durable.{name}": f"durable {name} is gone or lacks subjects: {error.text}" for name in lacking}
+        for name in lacking:
             telemetry.count("made_anew", part=f"durable.{name}")
-        log.error("durables %s were gone or lacked subjects; they were recreated", ", ".join(missing))
+        log.error("durables %s were gone or lacked subjects; they were recreated", ", ".join(lacking))
         return {}
 
     def _refused(self) -> Findings:
@@ -132,24 +151,16 @@ class Diagnosis:
         before, self._refused_before = self._refused_before, frozenset(refused)
         return {f"durable.{name}": text for name, text in refused.items() if name in before}
 
-    async def _lags(self) -> Findings:
-        findings = {}
-        for name, stream in _OF_THE_COORDINATOR.items():
-            try:
-                info = await self._bus.request_json(f"$JS.API.CONSUMER.INFO.{stream}.{name}")
-            except ApiError as error:
-                if error.code != CONSUMER_NOT_FOUND:
-                    raise
-                findings[f"durable.{name}"] = f"durable {name} is gone"
-                continue
-            if self._grows(name, info):
-                backlog = self._backlogs[name][-1]
-                findings[f"lag.{name}"] = f"{backlog} messages wait for {name}, more at each check: add replicas"
-        return findings
+    def _lags(self, durables: Iterable[Durable]) -> Findings:
+        return {
+            f"lag.{each.name}": f"{each.pending} messages wait for {each.name}, more at each check: add replicas"
+            for each in durables
+            if each.name in _OF_THE_COORDINATOR and self._grows(each)
+        }
 
-    def _grows(self, name: str, info: Mapping[str, Any]) -> bool:
-        backlog = self._backlogs[name]
-        backlog.append(int(info.get("num_pending", 0)))
+    def _grows(self, durable: Durable) -> bool:
+        backlog = self._backlogs[durable.name]
+        backlog.append(durable.pending)
         return len(backlog) == _SAMPLES and backlog[-1] > _LAG and _always_more(list(backlog))
 
     def _loops(self) -> Findings:
@@ -164,6 +175,26 @@ class Diagnosis:
 
 
 _PERMISSION = ErrorReason.ERROR_REASON_BROKER_PERMISSION
+
+
+def _misconfigured(durables: Iterable[Durable]) -> Findings:
+    """Reports durables that drop messages, and those of the coordinator that are paused."""
+    findings = {}
+    for each in durables:
+        if each.broken:
+            listed = "; ".join(map(str, each.broken))
+            findings[f"durable.{each.name}"] = (
+                f"durable {each.name} was changed: {listed}; {reset_command(each.name)} mends it"
+            )
+        elif each.is_paused and each.name in _OF_THE_COORDINATOR:
+            findings[f"durable.{each.name}"] = f"durable {each.name} is paused: resume it with the broker's own tools"
+    return findings
+
+
+def _lasting(durable: Durable) -> Config:
+    """The configuration without the subjects, which activations add to."""
+    config = durable.config or {}
+    return {field: value for field, value in config.items() if field not in ("filter_subject", "filter_subjects")}
 
 
 def _always_more(samples: Sequence[int]) -> bool:

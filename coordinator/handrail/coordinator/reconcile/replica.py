@@ -76,8 +76,11 @@ class Replica:
             everything=sweep_everything,
         )
 
-    async def prepare(self, *, replicas: int) -> None:
-        """Creates or checks streams and durables; raises FOREIGN_STREAM, STREAM_LOST or BROKER_TOO_OLD."""
+    async def prepare(self, *, replicas: int | None = None) -> None:
+        """Creates missing streams and durables; raises FOREIGN_STREAM, STREAM_LOST or BROKER_TOO_OLD.
+
+        New streams have as many `replicas`; None: as many as FLOW.
+        """
         await ensure_streams(self.bus, replicas=replicas)
         await self.catalog.refresh()
         await ensure_durables(self.bus, self.catalog.all())

@@ -14,7 +14,7 @@ _LAST_SEQUENCE = re.compile(r"wrong last sequence: (\d+)")
 # Codes of the JetStream API (nats-server, server/errors.json).
 _TOO_MANY_REQUESTS = 10167
 _UNAVAILABLE = 10008
-_NO_RESOURCES = (10023, 10028, 10047)
+NO_RESOURCES = (10023, 10028, 10047)
 _MESSAGE_TOO_LARGE = 10054
 _WRONG_SEQUENCE = (10071, 10164)
 _STORE_FAILED = 10077
@@ -49,7 +49,7 @@ def _publish_error(subject: str, stream: str, code: int, text: str) -> HandrailE
     if code in _WRONG_SEQUENCE:
         last = _LAST_SEQUENCE.search(text)
         return WrongSequence(subject, int(last[1]) if last else None)
-    if code in _NO_RESOURCES:
+    if code in NO_RESOURCES:
         return StreamFull(stream, text)
     if code == _MESSAGE_TOO_LARGE:
         return HandrailError(

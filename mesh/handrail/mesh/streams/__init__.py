@@ -2,7 +2,7 @@
 
 A caller
 
-1. calls `ensure_streams`, then `durables.ensure_durables`, at start-up; both are idempotent;
+1. calls `ensure_streams`, then `durables.ensure_durables`, at start-up; both are idempotent, and change no stream;
 2. passes `at_least` to each read of a flow, the highest sequence it knows: any replica may answer, and replicas lag;
 3. uses the reads from the leader (`load_newest`, `refresh_from_leader`) before it writes or refuses something;
 4. appends with `FlowStore.append` to the flow it decided on, and after WrongSequence reads and decides again.
@@ -11,13 +11,12 @@ A caller
 from handrail.mesh.streams.provisioning import (
     NEEDED_API_LEVEL,
     NEEDED_VERSION,
-    FlowLimits,
+    actual_configs,
     check_level,
-    differences,
     ensure_stream,
     ensure_streams,
     require_server,
-    what_is_wrong,
+    why_broken,
 )
 from handrail.mesh.streams.streams import (
     ABSENCE,
@@ -32,6 +31,7 @@ from handrail.mesh.streams.streams import (
     TEMPLATE,
     TIMER,
     WORKER,
+    Config,
     stream_configs,
 )
 
@@ -50,12 +50,12 @@ __all__ = [
     "TEMPLATE",
     "TIMER",
     "WORKER",
-    "FlowLimits",
+    "Config",
+    "actual_configs",
     "check_level",
-    "differences",
     "ensure_stream",
     "ensure_streams",
     "require_server",
     "stream_configs",
-    "what_is_wrong",
+    "why_broken",
 ]

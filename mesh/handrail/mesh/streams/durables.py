@@ -15,7 +15,8 @@ from typing import Any
 
 from handrail.mesh.bus import ApiError, Bus
 from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
-from handrail.mesh.streams.streams import FLOW, TIMER
+from handrail.mesh.streams.promised import Difference, differences
+from handrail.mesh.streams.streams import FLOW, TIMER, Config
 from handrail.mesh.template import APPROVAL_REFUSED, StepSpec, Template
 from handrail.mesh.wire.subjects import COORDINATOR, Kind
 from handrail.v1 import decision_pb2 as decisions
@@ -28,6 +29,8 @@ DUE = "due"
 
 ACK_WAIT = timedelta(seconds=30)
 """How long the broker waits for an ack before it redelivers. A worker that needs longer sends `in_progress` in time."""
+
+_OF_AGENTS = "agent-"
 
 _NANOSECONDS = 1_000_000_000
 
@@ -51,23 +54,66 @@ _ASK_FOR_MORE = (
 """Decisions that may need a follow-up. Their delivery wakes the coordinator, even after a crash."""
 
 
+_PROMISED: Config = {
+    "ack_policy": "explicit",
+    # The SDK recognises poison messages; a limit here would drop messages silently.
+    "max_deliver": -1,
+    # Each worker limits what it holds; with a limit here, naks with a delay would block everything else.
+    "max_ack_pending": -1,
+    "headers_only": False,
+    "inactive_threshold": 0,
+    "deliver_subject": None,
+}
+"""Another value would break a promise."""
+
+_STARTING: Config = {
+    "deliver_policy": "all",
+    "ack_wait": int(ACK_WAIT.total_seconds()) * _NANOSECONDS,
+    "max_waiting": 4096,
+    "metadata": {"handrail": "1"},
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DurableState:
-    """The state of an agent's durable on the broker. `pending` messages are not delivered yet, `ack_pending` ones are
-    delivered but not settled; `waiting_pulls` counts the open requests of live workers.
+class Durable:
+    """A durable that must exist and deliver `subjects`, and what the broker says of it; `config` is None if it is
+    missing. `pending` messages are not delivered yet, `ack_pending` ones are delivered but not settled; `waiting_pulls`
+    counts the open requests of live workers.
     """
 
-    agent: str
-    durable: str
-    filters: frozenset[str] = frozenset()
+    stream: str
+    name: str
+    subjects: frozenset[str]
+    config: Config | None = None
     pending: int = 0
     ack_pending: int = 0
     waiting_pulls: int = 0
+    is_paused: bool = False
+
+    @property
+    def agent(self) -> str:
+        """The agent that it belongs to; empty for the coordinator's."""
+        return self.name.removeprefix(_OF_AGENTS) if self.name.startswith(_OF_AGENTS) else ""
+
+    @property
+    def delivered(self) -> frozenset[str]:
+        """The subjects that it delivers."""
+        return frozenset() if self.config is None else _filters_of(self.config)
+
+    @property
+    def lacking(self) -> frozenset[str]:
+        """The subjects that it must deliver, and does not."""
+        return self.subjects - self.delivered
+
+    @property
+    def broken(self) -> tuple[Difference, ...]:
+        """The differences of its configuration that break a promise."""
+        return () if self.config is None else differences(_PROMISED, self.config)
 
 
 def agent_durable(agent: str) -> str:
     """The name of the durable that all workers of an agent share."""
-    return f"agent-{agent}"
+    return f"{_OF_AGENTS}{agent}"
 
 
 def agent_filters(templates: Iterable[Template]) -> dict[str, frozenset[str]]:
@@ -92,53 +138,52 @@ def coordinator_filters() -> dict[str, frozenset[str]]:
 
 
 async def ensure_durables(bus: Bus, templates: Iterable[Template]) -> None:
-    """Creates missing durables, and adds missing filters. Idempotent.
+    """Creates missing durables, and adds missing filters. Idempotent; it changes nothing else.
 
     The broker has no conditional update of a durable: if two callers add different filters at once, one of them may get
     lost. So activation holds a lease around this call, and each start-up adds what is missing. Raises the errors of
     `Bus.request_json`.
     """
-    for stream, durable, subjects in _wanted(templates):
-        await _ensure(bus, stream, durable, subjects)
+    for durable in await read_durables(bus, templates):
+        if durable.lacking:
+            await extend(bus, durable)
 
 
-async def missing_durables(bus: Bus, templates: Iterable[Template]) -> list[str]:
-    """The durables that `ensure_durables` would create or extend. Raises the errors of `Bus.request_json`."""
-    return [
-        durable
-        for stream, durable, subjects in _wanted(templates)
-        if (info := await _info_of(bus, stream, durable)) is None or not subjects <= _filters_of(info["config"])
-    ]
+async def read_durables(bus: Bus, templates: Iterable[Template]) -> list[Durable]:
+    """The durables that the coordinator and the agents in these versions need, as they are now; those of agents sorted.
+
+    Raises the errors of `Bus.request_json`.
+    """
+    return [await _read(bus, stream, name, subjects) for stream, name, subjects in _wanted(templates)]
+
+
+async def extend(bus: Bus, durable: Durable) -> None:
+    """Creates a durable, or adds the subjects that it lacks. Raises the errors of `Bus.request_json`."""
+    await change(bus, durable, {"filter_subjects": sorted(durable.subjects | durable.delivered)})
+    _logger.info("durable %s on %s delivers %d subjects more", durable.name, durable.stream, len(durable.lacking))
+
+
+async def change(bus: Bus, durable: Durable, fields: Config) -> Config:
+    """Creates a durable, or changes these fields of it; returns its configuration.
+
+    Raises the errors of `Bus.request_json`.
+    """
+    before = dict(durable.config or {**_PROMISED, **_STARTING, "durable_name": durable.name})
+    if "filter_subjects" in fields:
+        before.pop("filter_subject", None)
+    answer = await bus.request_json(
+        f"$JS.API.CONSUMER.CREATE.{durable.stream}.{durable.name}",
+        {"stream_name": durable.stream, "config": {**before, **fields}},
+    )
+    config: Config = answer["config"]
+    return config
 
 
 def _wanted(templates: Iterable[Template]) -> Iterable[tuple[str, str, frozenset[str]]]:
     """The stream, name and subjects of each required durable."""
     yield from ((FLOW, durable, subjects) for durable, subjects in coordinator_filters().items())
     yield TIMER, DUE, frozenset({"due.>"})
-    yield from ((FLOW, agent_durable(agent), subjects) for agent, subjects in agent_filters(templates).items())
-
-
-async def agent_states(bus: Bus, templates: Iterable[Template]) -> list[DurableState]:
-    """The durables of the agents in these versions, by agent; without filters if a durable does not exist yet.
-
-    Raises the errors of `Bus.request_json`.
-    """
-    return [await _state(bus, agent) for agent in sorted(agent_filters(templates))]
-
-
-async def _state(bus: Bus, agent: str) -> DurableState:
-    durable = agent_durable(agent)
-    info = await _info_of(bus, FLOW, durable)
-    if info is None:
-        return DurableState(agent=agent, durable=durable)
-    return DurableState(
-        agent=agent,
-        durable=durable,
-        filters=_filters_of(info["config"]),
-        pending=int(info.get("num_pending", 0)),
-        ack_pending=int(info.get("num_ack_pending", 0)),
-        waiting_pulls=int(info.get("num_waiting", 0)),
-    )
+    yield from ((FLOW, agent_durable(agent), subjects) for agent, subjects in sorted(agent_filters(templates).items()))
 
 
 def _step_filters(flow_type: str, step: StepSpec, gated: set[str]) -> Iterable[str]:
@@ -157,34 +202,20 @@ def _decision(flow_type: str, message_type: str) -> str:
     return f"flow.{flow_type}.*.{Kind.DECISION}.{COORDINATOR}.*.{message_type}"
 
 
-async def _ensure(bus: Bus, stream: str, durable: str, subjects: frozenset[str]) -> None:
-    info = await _info_of(bus, stream, durable)
+async def _read(bus: Bus, stream: str, name: str, subjects: frozenset[str]) -> Durable:
+    info = await _info_of(bus, stream, name)
     if info is None:
-        config = _config(durable, subjects)
-    else:
-        present = _filters_of(info["config"])
-        if subjects <= present:
-            return
-        config = {**info["config"], "filter_subjects": sorted(subjects | present)}
-        config.pop("filter_subject", None)
-    await bus.request_json(f"$JS.API.CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": config})
-    _logger.info("durable %s on %s delivers %d subjects", durable, stream, len(config["filter_subjects"]))
-
-
-def _config(durable: str, subjects: frozenset[str]) -> dict[str, Any]:
-    return {
-        "durable_name": durable,
-        "filter_subjects": sorted(subjects),
-        "deliver_policy": "all",
-        "ack_policy": "explicit",
-        "ack_wait": int(ACK_WAIT.total_seconds()) * _NANOSECONDS,
-        # The SDK recognises poison messages; a limit here would drop messages silently.
-        "max_deliver": -1,
-        # Each worker limits what it holds; with a limit here, naks with a delay would block everything else.
-        "max_ack_pending": -1,
-        "max_waiting": 4096,
-        "metadata": {"handrail": "1"},
-    }
+        return Durable(stream=stream, name=name, subjects=subjects)
+    return Durable(
+        stream=stream,
+        name=name,
+        subjects=subjects,
+        config=info["config"],
+        pending=int(info.get("num_pending", 0)),
+        ack_pending=int(info.get("num_ack_pending", 0)),
+        waiting_pulls=int(info.get("num_waiting", 0)),
+        is_paused=bool(info.get("paused")),
+    )
 
 
 async def _info_of(bus: Bus, stream: str, durable: str) -> Mapping[str, Any] | None:

@@ -1,16 +1,20 @@
-"""Provisions the streams: one idempotent call at start-up creates, checks and upgrades them."""
+"""Provisions the streams at run time: creates what is missing, and updates nothing.
+
+Updates are for `set_up`, which a person runs (`handrail admin setup`).
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from handrail.mesh.bus import ApiError, NatsBus
+from handrail.mesh.bus import ApiError, Bus, NatsBus
 from handrail.mesh.bus.api import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, SUBJECTS_OVERLAP
+from handrail.mesh.bus.publish_ack import NO_RESOURCES
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.streams.streams import FLOW, IRREPLACEABLE, Config, stream_configs
+from handrail.mesh.streams.promised import Difference, broken, is_former
+from handrail.mesh.streams.streams import FLOW, IRREPLACEABLE, Config, stream_config, stream_configs
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 _logger = logging.getLogger(__name__)
@@ -23,49 +27,46 @@ _OWNER = "handrail"
 """The metadata key that marks a stream as Handrail's."""
 
 
-@dataclass(frozen=True, slots=True)
-class FlowLimits:
-    """Limits of the FLOW stream, beyond which publishers get STREAM_FULL. None: unchanged, and unlimited at first."""
+async def ensure_streams(bus: NatsBus, *, replicas: int | None = None) -> None:
+    """Creates missing streams, and checks the others. It changes none.
 
-    max_bytes: int | None = None
-    max_messages: int | None = None
-
-
-async def ensure_streams(bus: NatsBus, *, replicas: int = 1, limits: FlowLimits | None = None) -> None:
-    """Creates missing streams, upgrades Handrail's own, refuses foreign ones.
-
-    Raises BROKER_TOO_OLD, FOREIGN_STREAM with the differences, STREAM_LOST if FLOW or TEMPLATE is gone, and the errors
-    of `Bus.request_json`.
+    New streams have as many `replicas`; None: as many as FLOW, and 1 at first. Raises BROKER_TOO_OLD, FOREIGN_STREAM if
+    the configuration of a stream breaks a promise, STREAM_LOST if FLOW or TEMPLATE is gone, and the errors of
+    `Bus.request_json`.
     """
     await require_server(bus)
-    await _refuse_a_loss(bus)
-    for name, wanted in stream_configs().items():
-        config = {"name": name, **wanted, "num_replicas": replicas}
-        if name == FLOW and limits is not None:
-            config |= _limits(limits)
-        await _ensure(bus, config)
+    await refuse_a_loss(bus)
+    for name in stream_configs():
+        await _ensure(bus, name, replicas)
+    flow = await config_of(bus, FLOW)
+    if flow is not None and replicas is not None and flow["num_replicas"] != replicas:
+        _logger.warning(
+            "stream FLOW has %d replicas, not %d: `handrail admin setup --replicas %d` changes it",
+            *(flow["num_replicas"], replicas, replicas),
+        )
 
 
-async def what_is_wrong(bus: NatsBus) -> dict[str, str]:
-    """The missing or misconfigured streams: name -> what differs; an empty text for a missing stream.
-
-    Raises the errors of `Bus.request_json`.
-    """
-    wrong: dict[str, str] = {}
-    for name, wanted in stream_configs().items():
-        actual = await _config_of(bus, name)
-        if actual is None:
-            wrong[name] = ""
-        elif differing := differences(wanted, actual):
-            wrong[name] = f"stream {name} is misconfigured ({', '.join(differing)}): restart a coordinator"
-    return wrong
-
-
-async def ensure_stream(bus: NatsBus, name: str, *, like: str) -> None:
+async def ensure_stream(bus: Bus, name: str, *, like: str) -> None:
     """Creates one stream with as many replicas as another. Raises the errors of `ensure_streams`."""
-    other = await _config_of(bus, like)
-    replicas = int(other["num_replicas"]) if other else 1
-    await _ensure(bus, {"name": name, **stream_configs()[name], "num_replicas": replicas})
+    other = await config_of(bus, like)
+    await _ensure(bus, name, int(other["num_replicas"]) if other else 1)
+
+
+async def actual_configs(bus: Bus, names: Iterable[str]) -> dict[str, Config | None]:
+    """The configurations of these streams; None for a missing one. Raises the errors of `Bus.request_json`."""
+    return {name: await config_of(bus, name) for name in names}
+
+
+async def config_of(bus: Bus, name: str) -> Config | None:
+    """The configuration of a stream; None if it is missing. Raises the errors of `Bus.request_json`."""
+    info = await _info_of(bus, name)
+    return None if info is None else info["config"]
+
+
+def why_broken(name: str, actual: Config) -> str:
+    """Why the configuration of a stream breaks a promise, and what mends it; empty if it breaks none."""
+    differing = broken(name, stream_config(name), actual)
+    return _misconfigured(name, actual, differing).text if differing else ""
 
 
 async def require_server(bus: NatsBus) -> None:
@@ -86,38 +87,12 @@ def check_level(level: int, version: str) -> None:
         )
 
 
-def differences(wanted: Config, actual: Config) -> dict[str, tuple[Any, Any]]:
-    """The differences: field -> (wanted, actual). The server omits fields that are off or empty."""
-    return {
-        field: (value, actual.get(field))
-        for field, value in wanted.items()
-        if _normal(value) != _normal(actual.get(field))
-    }
+def is_ours(actual: Config) -> bool:
+    """Whether Handrail created a stream."""
+    return _OWNER in actual.get("metadata", {})
 
 
-async def _ensure(bus: NatsBus, wanted: dict[str, Any]) -> None:
-    name = wanted["name"]
-    actual = await _config_of(bus, name)
-    if actual is None:
-        actual = await _create(bus, wanted)
-    differing = differences(wanted, actual)
-    if not differing:
-        return
-    if not _is_ours(actual, differing):
-        raise _foreign(name, differing)
-    try:
-        await bus.request_json(f"$JS.API.STREAM.UPDATE.{name}", {**actual, **wanted, "metadata": actual["metadata"]})
-    except ApiError as error:
-        raise _foreign(name, differing, error.description) from error
-    _logger.info("stream %s upgraded: %s", name, ", ".join(differing))
-
-
-def _is_ours(actual: Config, differing: Iterable[str]) -> bool:
-    """Whether Handrail created a stream, or somebody created it for Handrail."""
-    return _OWNER in actual.get("metadata", {}) or set(differing) <= {"num_replicas", "max_bytes", "max_msgs"}
-
-
-async def _refuse_a_loss(bus: NatsBus) -> None:
+async def refuse_a_loss(bus: Bus) -> None:
     """Raises STREAM_LOST if one of FLOW and TEMPLATE is missing and the other holds messages: they exist together."""
     infos = {name: await _info_of(bus, name) for name in sorted(IRREPLACEABLE)}
     gone = [name for name, info in infos.items() if info is None]
@@ -131,33 +106,83 @@ async def _refuse_a_loss(bus: NatsBus) -> None:
         )
 
 
-async def _create(bus: NatsBus, wanted: dict[str, Any]) -> Config:
-    name = wanted["name"]
+async def create(bus: Bus, config: Config) -> Config:
+    """Creates a stream, unless another process is faster; returns the configuration of the one that is there.
+
+    Raises FOREIGN_STREAM if another stream takes its subjects, STREAM_FULL if the broker has no room for its limit, and
+    the errors of `Bus.request_json`.
+    """
+    name = str(config["name"])
     try:
-        created = await bus.request_json(f"$JS.API.STREAM.CREATE.{name}", {**wanted, "metadata": {_OWNER: "1"}})
+        created = await bus.request_json(f"$JS.API.STREAM.CREATE.{name}", {**config, "metadata": {_OWNER: "1"}})
     except ApiError as error:
         if error.code == SUBJECTS_OVERLAP:
-            raise await _taken(bus, name, wanted["subjects"]) from error
+            raise await _taken(bus, name, config["subjects"]) from error
+        if error.code in NO_RESOURCES:
+            raise _no_room(name, config, error) from error
         if error.code != STREAM_NAME_IN_USE:
             raise
-        # Another process was faster.
-        return await _config_of(bus, name) or {}
+        return await config_of(bus, name) or {}
     _logger.info("stream %s created", name)
-    config: Config = created["config"]
-    return config
+    made: Config = created["config"]
+    return made
 
 
-def _holds_ours(name: str, info: dict[str, Any]) -> bool:
+def foreign(name: str, differing: Iterable[Difference]) -> HandrailError:
+    """The error for a stream that Handrail needs and did not create, and that has another configuration."""
+    remedy = "move it away, or give Handrail an account of its own"
+    return _refused(name, differing, "exists and is not Handrail's", remedy)
+
+
+async def _ensure(bus: Bus, name: str, replicas: int | None) -> None:
+    wanted = stream_config(name)
+    actual = await config_of(bus, name)
+    if actual is None:
+        if replicas is None:
+            flow = await config_of(bus, FLOW)
+            replicas = int(flow["num_replicas"]) if flow is not None else 1
+        actual = await create(bus, {"name": name, **wanted, "num_replicas": replicas})
+    if differing := broken(name, wanted, actual):
+        raise _misconfigured(name, actual, differing)
+
+
+def _misconfigured(name: str, actual: Config, differing: Sequence[Difference]) -> HandrailError:
+    if not is_ours(actual):
+        return foreign(name, differing)
+    command = "`handrail admin setup`" if all(is_former(name, each) for each in differing) else reset_command(name)
+    return _refused(name, differing, "is not configured as Handrail needs it", f"{command} mends it")
+
+
+def reset_command(name: str) -> str:
+    """The command that configures a stream or durable again as Handrail needs it."""
+    return f"`handrail admin setup --reset {name}`"
+
+
+def _refused(name: str, differing: Iterable[Difference], what: str, remedy: str) -> HandrailError:
+    differing = tuple(differing)
+    return HandrailError(
+        ErrorReason.ERROR_REASON_FOREIGN_STREAM,
+        f"stream {name} {what}: {'; '.join(map(str, differing))}; {remedy}",
+        stream=name,
+        fields=",".join(each.field for each in differing),
+    )
+
+
+def _holds_ours(name: str, info: Mapping[str, Any]) -> bool:
     config: Config = info["config"]
-    return bool(info["state"]["messages"]) and _is_ours(config, differences(stream_configs()[name], config))
+    return bool(info["state"]["messages"]) and (is_ours(config) or not broken(name, stream_config(name), config))
 
 
-async def _config_of(bus: NatsBus, name: str) -> Config | None:
-    info = await _info_of(bus, name)
-    return None if info is None else info["config"]
+def _no_room(name: str, config: Config, error: ApiError) -> HandrailError:
+    return HandrailError(
+        ErrorReason.ERROR_REASON_STREAM_FULL,
+        f"stream {name} can't be created: {error.description}; the broker reserves its limit of {config['max_bytes']} "
+        f"bytes: give the broker more room, or set another limit (`handrail admin setup --max-bytes {name}=SIZE`)",
+        stream=name,
+    )
 
 
-async def _info_of(bus: NatsBus, name: str) -> dict[str, Any] | None:
+async def _info_of(bus: Bus, name: str) -> dict[str, Any] | None:
     try:
         return await bus.request_json(f"$JS.API.STREAM.INFO.{name}")
     except ApiError as error:
@@ -166,7 +191,7 @@ async def _info_of(bus: NatsBus, name: str) -> dict[str, Any] | None:
         raise
 
 
-async def _taken(bus: NatsBus, name: str, subjects: Sequence[str]) -> HandrailError:
+async def _taken(bus: Bus, name: str, subjects: Sequence[str]) -> HandrailError:
     others: set[str] = set()
     for subject in subjects:
         answer = await bus.request_json("$JS.API.STREAM.NAMES", {"subject": subject})
@@ -177,26 +202,4 @@ async def _taken(bus: NatsBus, name: str, subjects: Sequence[str]) -> HandrailEr
         f"stream {name} can't be created: stream {listed} already takes {', '.join(subjects)}; "
         "move it away, or give Handrail an account of its own",
         stream=listed,
-    )
-
-
-def _limits(limits: FlowLimits) -> dict[str, int]:
-    given = {"max_bytes": limits.max_bytes, "max_msgs": limits.max_messages}
-    return {field: value for field, value in given.items() if value is not None}
-
-
-def _normal(value: Any) -> Any:
-    if isinstance(value, list):
-        return sorted(value) or None
-    return value or None
-
-
-def _foreign(name: str, differing: Mapping[str, tuple[Any, Any]], detail: str = "") -> HandrailError:
-    listed = "; ".join(f"{field} is {actual!r}, not {wanted!r}" for field, (wanted, actual) in differing.items())
-    return HandrailError(
-        ErrorReason.ERROR_REASON_FOREIGN_STREAM,
-        f"stream {name} exists and is not Handrail's: {listed}{f' ({detail})' if detail else ''}; "
-        "move it away, or give Handrail an account of its own",
-        stream=name,
-        fields=",".join(differing),
     )

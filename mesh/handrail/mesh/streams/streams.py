@@ -32,6 +32,14 @@ LEASES = f"KV_{LEASES_BUCKET}"
 ABSENCES_KEPT = 256
 """An installation with more absences within the longest deadline is not being operated seriously."""
 
+KEY_BYTES = 1 << 30
+"""The size of KEY until an operator changes it. An agent that may begin flows may also publish keys, as many as it
+likes: a bound keeps it from filling the disk. It holds some 7 million keys, at 137 bytes each."""
+
+WORKER_BYTES = 64 << 20
+"""The size of WORKER until an operator changes it: the stream is in memory, and every agent may publish to it. At the
+limit the oldest announcements are dropped; they are hints."""
+
 IRREPLACEABLE = frozenset({FLOW, TEMPLATE})
 """Streams that are never recreated after a loss: flows and templates exist nowhere else. The sweep arms timers again,
 and the first events in FLOW also show which keys are in use."""
@@ -47,12 +55,14 @@ _PLAIN: Config = {
     "allow_direct": True,
     "sealed": False,
     "no_ack": False,
+    "persist_mode": "",
     "deny_delete": False,
     "deny_purge": False,
     "allow_rollup_hdrs": False,
     "allow_msg_ttl": False,
     "allow_msg_schedules": False,
     "allow_atomic": False,
+    "allow_batched": False,
     "allow_msg_counter": False,
     "discard": "old",
     "discard_new_per_subject": False,
@@ -73,6 +83,15 @@ _WRITE_ONCE: Config = {
 }
 
 
+FORMER_VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {}
+"""Stream -> field -> the values that earlier releases gave to it: a set-up replaces them without being told to."""
+
+
+def stream_config(name: str) -> Config:
+    """The required configuration of a stream with this name. Raises KeyError if it is none of Handrail's."""
+    return stream_configs()[name]
+
+
 def stream_configs() -> dict[str, Config]:
     """The required configuration of each stream, by name, in terms of the JetStream API."""
     return {
@@ -84,17 +103,21 @@ def stream_configs() -> dict[str, Config]:
             "allow_msg_schedules": True,
             # The server forces this on if schedules are allowed.
             "allow_rollup_hdrs": True,
+            # A limit would drop the oldest timers.
+            "max_msgs": -1,
+            "max_bytes": -1,
         },
         TEMPLATE: {**_WRITE_ONCE, "subjects": ["template.>"]},
         # Allows deletes, because people may discard messages.
         QUARANTINE: {**_WRITE_ONCE, "subjects": ["quarantine.>"], "deny_delete": False},
-        KEY: {**_WRITE_ONCE, "subjects": ["key.>"]},
+        KEY: {**_WRITE_ONCE, "subjects": ["key.>"], "max_bytes": KEY_BYTES},
         DELEGATION: {**_WRITE_ONCE, "subjects": ["delegation.>"]},
         # Bounded: new records replace the oldest. Each is written with the expectation that its subject is empty.
         ABSENCE: {
             **_PLAIN,
             "subjects": ["absence.>"],
             "max_msgs": ABSENCES_KEPT,
+            "max_bytes": -1,
             "max_msgs_per_subject": 1,
             "deny_delete": True,
             "deny_purge": True,
@@ -119,5 +142,6 @@ def stream_configs() -> dict[str, Config]:
             "storage": "memory",
             "max_msgs_per_subject": 1,
             "max_age": int(timedelta(seconds=30) / timedelta(microseconds=1)) * 1000,
+            "max_bytes": WORKER_BYTES,
         },
     }

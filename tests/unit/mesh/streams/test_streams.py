@@ -1,7 +1,7 @@
 import pytest
 
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.streams import FLOW, NEEDED_API_LEVEL, TIMER, check_level, differences, stream_configs
+from handrail.mesh.streams import FLOW, NEEDED_API_LEVEL, TIMER, check_level, stream_configs
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 
@@ -11,16 +11,6 @@ def test_a_server_too_old_is_refused_with_the_version_needed() -> None:
     assert refusal.value.reason == ErrorReason.ERROR_REASON_BROKER_TOO_OLD
     check_level(NEEDED_API_LEVEL, "2.14.0")
     check_level(NEEDED_API_LEVEL + 1, "2.15.1")
-
-
-def test_what_the_server_leaves_out_is_off() -> None:
-    assert differences({"sealed": False, "mirror": None, "max_age": 0}, {}) == {}
-    assert differences({"sealed": False}, {"sealed": True}) == {"sealed": (False, True)}
-    assert differences({"allow_direct": True}, {}) == {"allow_direct": (True, None)}
-
-
-def test_the_order_of_subjects_does_not_matter() -> None:
-    assert differences({"subjects": ["b", "a"]}, {"subjects": ["a", "b"]}) == {}
 
 
 def test_only_the_stream_of_timers_takes_schedules() -> None:

@@ -22,7 +22,7 @@ from handrail.coordinator.workers.pool import WorkerPool
 from handrail.coordinator.workers.templates import prepared_template
 from handrail.mesh.bus import Bus
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.durables import DurableState, agent_states
+from handrail.mesh.streams.durables import Durable, read_durables
 from handrail.mesh.template import Template
 from handrail.mesh.template.activations import logged
 from handrail.mesh.wire.envelope import timestamp
@@ -141,7 +141,7 @@ class TemplateService(TemplateServiceServicer):
         found = await self._scanner.flows(flow_type=request.name, cursor=cursor, size=size, covers=authorization.lists)
         templates = self._listed(request.name)
         active = frozenset((name, self._catalog.active_version(name)) for name in self._catalog.names())
-        agents = [] if cursor else await agent_states(self._bus, templates)
+        agents = [] if cursor else [each for each in await read_durables(self._bus, templates) if each.agent]
         flows = (row.item for row in readable(found).rows)
         return pb.GetTemplateUsageResponse(
             versions=version_usages(templates, flows, active=active, now=datetime.now(UTC)),
@@ -173,15 +173,15 @@ class TemplateService(TemplateServiceServicer):
         )
 
 
-def _agent_usage(state: DurableState) -> pb.AgentUsage:
+def _agent_usage(durable: Durable) -> pb.AgentUsage:
     return pb.AgentUsage(
-        agent=state.agent,
-        durable=state.durable,
+        agent=durable.agent,
+        durable=durable.name,
         # An agent may work for several flow types, and this caller may read only some of them.
-        filter_subjects=sorted(each for each in state.filters if authorization.lists(each.split(".")[1])),
-        pending=state.pending,
-        ack_pending=state.ack_pending,
-        waiting_pulls=state.waiting_pulls,
+        filter_subjects=sorted(each for each in durable.delivered if authorization.lists(each.split(".")[1])),
+        pending=durable.pending,
+        ack_pending=durable.ack_pending,
+        waiting_pulls=durable.waiting_pulls,
     )
 
 

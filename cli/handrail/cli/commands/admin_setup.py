@@ -1,0 +1,78 @@
+"""`handrail admin setup`: creates and changes the streams and durables on the broker."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from handrail.cli.arguments import SETUP, Parsers, add_settings, settings_of
+from handrail.cli.exit_codes import Exit
+from handrail.cli.output import Output
+from handrail.mesh import settings as table
+from handrail.mesh.bus import BusSettings, NatsBus
+from handrail.mesh.setting_parsers import size
+from handrail.mesh.settings import bus_settings
+from handrail.mesh.streams.set_up import Wishes, set_up
+from handrail.mesh.wire.subjects import COORDINATOR
+
+_USER = COORDINATOR
+
+
+def fill(verbs: Parsers) -> None:
+    """Adds the command to the parser of `handrail admin`."""
+    parser = verbs.add_parser("setup", help="create and change the streams and durables", allow_abbrev=False)
+    parser.description = (
+        "Create missing streams and durables, upgrade those of an older release, and print each change. What somebody "
+        "changed and Handrail needs otherwise is refused until --reset names it. Run it before the first start, and "
+        "after each upgrade of Handrail."
+    )
+    parser.add_argument(
+        "--max-bytes",
+        action="append",
+        default=[],
+        type=_limit,
+        metavar="STREAM=SIZE",
+        help="limit a stream: 500MiB, 20GiB, or unlimited; may be repeated",
+    )
+    parser.add_argument(
+        "--reset",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="configure this stream or durable again as Handrail needs it; may be repeated",
+    )
+    add_settings(parser, SETUP)
+    parser.set_defaults(run=_run)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    stream, equals, limit = text.partition("=")
+    if not stream or not equals:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a limit such as FLOW=20GiB')
+    try:
+        return stream, size(limit)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _run(arguments: argparse.Namespace) -> Exit:
+    settings = settings_of(arguments)
+    wishes = Wishes(
+        replicas=settings.value(table.REPLICAS),
+        max_bytes=dict(arguments.max_bytes),
+        reset=frozenset(arguments.reset),
+    )
+    output = Output("table")
+    changes = asyncio.run(_set_up(bus_settings(settings, _USER), wishes, output))
+    if not changes:
+        output.text("nothing to change")
+    return Exit.OK
+
+
+async def _set_up(broker: BusSettings, wishes: Wishes, output: Output) -> int:
+    changes = 0
+    async with await NatsBus.connect(broker) as bus:
+        async for text in set_up(bus, wishes):
+            output.text(text)
+            changes += 1
+    return changes
