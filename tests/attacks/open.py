@@ -22,8 +22,12 @@ OPEN: dict[str, Open] = {
         "votes carry no signature of the voter: the broker's word that the coordinator wrote them is the only proof",
     ),
     "24": Open(
-        "whoever has the coordinator's broker password wipes the record by an update of the stream",
-        "the coordinator's user may update streams, because it sets them up",
+        "whoever has the coordinator's broker password has the broker itself update a stream, and wipes the record",
+        "the broker publishes the answer to a read wherever the request says, and asks no permission for it",
+    ),
+    "24c": Open(
+        "whoever has the coordinator's broker password changes a durable, so that it delivers less, or ends it",
+        "the broker's request that creates a durable also changes one, and an activation needs it",
     ),
     "29b": Open(
         "a stranger holds all 500 connections of a coordinator, and keeps new callers out",

@@ -105,9 +105,10 @@ class Bench:
         """Make the ledger's durable anew."""
         durable = "FLOW.agent-ledger"
         config = (await self.house.mesh.durable("ledger"))["config"]
-        await self.house.mesh.bus.request_json(f"$JS.API.CONSUMER.DELETE.{durable}")
+        admin = await self.house.connect("admin")
+        await admin.request_json(f"$JS.API.CONSUMER.DELETE.{durable}")
         request = {"stream_name": FLOW, "config": config, "action": ""}
-        await self.house.mesh.bus.request_json(f"$JS.API.CONSUMER.CREATE.{durable}", request)
+        await admin.request_json(f"$JS.API.CONSUMER.CREATE.{durable}", request)
 
     async def settled(self) -> None:
         """Wait until the ledger's durable has nothing left to deliver, and nothing under way."""

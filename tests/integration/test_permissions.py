@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from handrail.coordinator.lists.bulk_read import scan
 from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
 from handrail.mesh.permissions import durable
-from handrail.mesh.streams import FLOW, ensure_streams
+from handrail.mesh.streams import FLOW, TIMER, ensure_streams, stream_configs
 from handrail.mesh.streams.durables import agent_durable
+from handrail.mesh.streams.set_up import Wishes, set_up
 from handrail.mesh.wire.subjects import Address, Kind, activation_subject, template_subject, timer_subject
 from handrail.v1.template_pb2 import FlowTemplate, Step, Undo
 from tests.support.accounts import asked_and_granted, configuration, connect, guarded_server, password
@@ -281,6 +283,57 @@ async def test_the_coordinator_can_not_delete_what_happened_p6(house: House) -> 
     for verb in ("DELETE", "PURGE", "MSG.DELETE"):
         with pytest.raises(BrokerPermission):
             await coordinator.request_json(f"$JS.API.STREAM.{verb}.FLOW", {"seq": 1}, timeout=SOON)
+
+
+STREAMS = sorted(stream_configs())
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        *(f"STREAM.{verb}.{{stream}}" for verb in ("UPDATE", "DELETE", "MSG.DELETE", "RESTORE", "PEER.REMOVE")),
+        *(f"CONSUMER.{verb}.{{stream}}.track" for verb in ("DELETE", "PAUSE", "RESET", "LEADER.STEPDOWN")),
+        "STREAM.PURGE.{stream}",
+    ],
+)
+async def test_run_time_changes_and_ends_no_stream_and_ends_and_pauses_no_durable_p2(house: House, verb: str) -> None:
+    coordinator = await house.connect("coordinator")
+    for stream in STREAMS:
+        if (verb, stream) == ("STREAM.PURGE.{stream}", TIMER):
+            continue
+        with pytest.raises(BrokerPermission):
+            await coordinator.request_json(f"$JS.API.{verb.format(stream=stream)}", {}, timeout=SOON)
+
+
+async def test_set_up_does_its_part_and_publishes_no_message_p2(house: House) -> None:
+    bus = await house.connect("setup")
+    done = [each async for each in set_up(bus, Wishes(max_bytes={FLOW: 1 << 30}))]
+    assert "stream FLOW: max_bytes was -1, is 1073741824" in done
+    assert [each async for each in set_up(bus, Wishes())] == []
+    for forbidden in (*FORGED, template_subject("refund", 2), "absence.1", "$KV.leases.presence", "key.refund.x"):
+        with pytest.raises(BrokerPermission):
+            await bus.publish(forbidden, b"{}", timeout=SOON)
+    for verb in ("STREAM.DELETE.FLOW", "STREAM.PURGE.FLOW", "STREAM.MSG.DELETE.FLOW", "CONSUMER.DELETE.FLOW.track"):
+        with pytest.raises(BrokerPermission):
+            await bus.request_json(f"$JS.API.{verb}", {}, timeout=SOON)
+
+
+async def test_a_scan_leaves_no_consumer_behind(house: House) -> None:
+    coordinator = await house.connect("coordinator")
+    schedule = {"Nats-Schedule": "@at 2999-01-01T00:00:00Z", "Nats-Schedule-Target": f"due.refund.{FLOW_ID}.x"}
+    await coordinator.publish(f"timer.refund.{FLOW_ID}.x", b"1", headers=schedule)
+    await coordinator.publish(subject(Kind.EVENT, "refunds", "shop.v1.Small"), b"1")
+    before = {name: await consumers(coordinator, name) for name in (FLOW, TIMER)}
+    for name, is_queue in ((FLOW, False), (TIMER, True), (TIMER, True)):
+        async with scan(coordinator, name, ">" if is_queue else "flow.>", subjects_only=is_queue) as scanning:
+            assert sum([len(page) async for page in scanning.pages()]) == 1
+    for name, number in before.items():
+        await eventually(partial(consumers, coordinator, name), number.__eq__)
+
+
+async def consumers(bus: NatsBus, stream: str) -> int:
+    """How many consumers a stream has."""
+    return int((await bus.request_json(f"$JS.API.STREAM.INFO.{stream}"))["state"]["consumer_count"])
 
 
 async def test_wrong_credentials_are_refused(server: NatsServer) -> None:

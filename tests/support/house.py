@@ -91,7 +91,8 @@ class House:
     async def set_limit(self, stream: str, messages: int) -> None:
         """Limits how many messages a stream holds; -1 for no limit."""
         config = (await self.mesh.bus.request_json(f"$JS.API.STREAM.INFO.{stream}"))["config"]
-        await self.mesh.bus.request_json(f"$JS.API.STREAM.UPDATE.{stream}", {**config, "max_msgs": messages})
+        admin = await self.connect("admin")
+        await admin.request_json(f"$JS.API.STREAM.UPDATE.{stream}", {**config, "max_msgs": messages})
 
     async def until_quiet(self) -> None:
         """Waits until every message has been delivered and acknowledged."""

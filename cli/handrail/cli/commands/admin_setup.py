@@ -9,13 +9,10 @@ from handrail.cli.arguments import SETUP, Parsers, add_settings, settings_of
 from handrail.cli.exit_codes import Exit
 from handrail.cli.output import Output
 from handrail.mesh import settings as table
-from handrail.mesh.bus import BusSettings, NatsBus
+from handrail.mesh.permissions import SETUP as USER
 from handrail.mesh.setting_parsers import size
 from handrail.mesh.settings import bus_settings
-from handrail.mesh.streams.set_up import Wishes, set_up
-from handrail.mesh.wire.subjects import COORDINATOR
-
-_USER = COORDINATOR
+from handrail.mesh.streams.set_up import Wishes, set_up_broker
 
 
 def fill(verbs: Parsers) -> None:
@@ -63,16 +60,6 @@ def _run(arguments: argparse.Namespace) -> Exit:
         reset=frozenset(arguments.reset),
     )
     output = Output("table")
-    changes = asyncio.run(_set_up(bus_settings(settings, _USER), wishes, output))
-    if not changes:
+    if not asyncio.run(set_up_broker(bus_settings(settings, USER), wishes, tell=output.text)):
         output.text("nothing to change")
     return Exit.OK
-
-
-async def _set_up(broker: BusSettings, wishes: Wishes, output: Output) -> int:
-    changes = 0
-    async with await NatsBus.connect(broker) as bus:
-        async for text in set_up(bus, wishes):
-            output.text(text)
-            changes += 1
-    return changes

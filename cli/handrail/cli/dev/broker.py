@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -15,6 +16,10 @@ from pathlib import Path
 from handrail.cli.dev.processes import Child, StartError, wait_until
 from handrail.cli.private_files import credentials, ensure_passwords, write_private
 from handrail.mesh import permissions
+from handrail.mesh.bus import BusSettings
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions import SETUP
+from handrail.mesh.streams.set_up import Wishes, set_up_broker
 from handrail.v1.template_pb2 import FlowTemplate
 
 _START_SECONDS = 30.0
@@ -51,6 +56,18 @@ class Broker:
         write_private(self._folder / "nats.conf", self._configuration())
         self.child.start()
         wait_until(self._answers, self.child, seconds=_START_SECONDS)
+
+    def set_up(self) -> None:
+        """Creates and upgrades streams and durables, as `handrail admin setup` does; `logs/setup.log` has the changes.
+
+        Raises StartError if a stream or durable is refused.
+        """
+        settings = BusSettings(servers=(self.url,), name=SETUP, user=SETUP, password=self.password(SETUP))
+        with self.child.log.with_name("setup.log").open("a") as log:
+            try:
+                asyncio.run(set_up_broker(settings, Wishes(), tell=lambda text: print(text, file=log)))
+            except HandrailError as error:
+                raise StartError(f"the broker can't be set up: {error.text}") from None
 
     def allow(self, templates: Iterable[FlowTemplate]) -> bool:
         """Gives the users the permissions that these templates need; returns whether that changed anything.

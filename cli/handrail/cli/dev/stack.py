@@ -199,6 +199,7 @@ class DevStack:
         self._broker = Broker(self.folder, port=port or free_port(), sync_always=self.options.sync_always)
         self._broker.allow(self.options.package.templates)
         self._broker.start()
+        self._broker.set_up()
 
     def _start_coordinator(self) -> None:
         port = self.options.port

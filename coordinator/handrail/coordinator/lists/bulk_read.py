@@ -2,13 +2,15 @@
 
 With direct reads the broker counts the remaining messages for every page, and adds three headers per message that take
 longer to parse than everything else. A consumer without acknowledgements avoids both: 15 µs per message instead of 100
-and more. The consumer lives only in the broker's memory; nothing is written to the stream.
+and more. The consumer lives only in the broker's memory; nothing is written to the stream. The coordinator has no right
+to delete consumers, so it has the broker end them: after a short time without requests, at once when a scan ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -17,18 +19,22 @@ from typing import Any
 from nats.aio.subscription import Subscription
 
 from handrail.analysis.replay.stored import Stored
-from handrail.mesh.bus import NatsBus
+from handrail.mesh.bus import ApiError, NatsBus
+from handrail.mesh.bus.api import CONSUMERS_OVERLAP
 from handrail.mesh.bus.delivery import place
 from handrail.mesh.bus.protocol import Message, parse_headers
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
-from handrail.mesh.waiting import pause
+from handrail.mesh.waiting import Patience, pause
 
 PAGE = 1000
 """Messages per request. Two requests are open at once: one is read while the other is in flight."""
 
 _PAGE_BYTES = 8 << 20
 _EXPIRES = 5.0
-_INACTIVE = 30.0
+_INACTIVE = timedelta(seconds=10)
+"""How long the broker keeps a consumer that nobody asks, such as that of a process that was killed."""
+
+_AT_ONCE = timedelta(milliseconds=1)
 _SILENCE = timedelta(seconds=2)
 _PATIENCE = timedelta(seconds=30)
 
@@ -57,6 +63,7 @@ class Scan:
         self._inbox = bus.connection.inbox.new_prefix()
         self._subscription: Subscription | None = None
         self._consumer = ""
+        self._config: dict[str, Any] = {}
         self._generation = 0
         self._buffer: list[Stored] = []
         self._arrived = asyncio.Event()
@@ -101,12 +108,14 @@ class Scan:
         return self._drained if self._up_to is None else self._last >= self._up_to
 
     async def end(self) -> None:
-        """Removes the consumer."""
+        """Lets the broker end the consumer."""
         if self._subscription is not None:
             await self._subscription.unsubscribe()
         if self._consumer:
             with suppress(HandrailError):
-                await self._bus.request_json(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}")
+                # What is not acknowledged keeps a consumer for its ack wait.
+                waits = {"ack_wait": _AT_ONCE} if self._config["ack_policy"] == "explicit" else {}
+                await self._create(inactive_threshold=_AT_ONCE, **waits)
 
     async def _begin(self) -> None:
         if self._subscription is None:
@@ -116,7 +125,6 @@ class Scan:
             "filter_subject": self._filter,
             "mem_storage": True,
             "num_replicas": 1,
-            "inactive_threshold": int(_INACTIVE * 1e9),
             "deliver_policy": "all",
         }
         if self._subjects_only:
@@ -129,16 +137,31 @@ class Scan:
         elif self._since is not None:
             start = self._since.astimezone(UTC).isoformat().replace("+00:00", "Z")
             config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
-        answer = await self._bus.request_json(
-            f"$JS.API.CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config}
-        )
-        self._consumer = str(answer["name"])
-        self._drained = not answer.get("num_pending")
+        self._consumer, self._config = f"scan-{secrets.token_hex(8)}", config
+        self._drained = not (await self._created()).get("num_pending")
         # Messages that an earlier consumer still sends go to another subject and are dropped.
         self._generation += 1
         self._delivered = 0
         self._asked = 0
         self._broken = False
+
+    async def _created(self) -> dict[str, Any]:
+        """Creates the consumer. A work queue allows no second one: waits until the broker has ended a former scan's."""
+        patience = Patience(2 * _INACTIVE)
+        while True:
+            try:
+                return await self._create(inactive_threshold=_INACTIVE)
+            except ApiError as error:
+                if error.code != CONSUMERS_OVERLAP or not await patience.wait():
+                    raise
+
+    async def _create(self, **waits: timedelta) -> dict[str, Any]:
+        """Creates the consumer, or changes how long it waits."""
+        nanoseconds = {field: int(wait / timedelta(microseconds=1)) * 1000 for field, wait in waits.items()}
+        config = {**self._config, "name": self._consumer, **nanoseconds}
+        return await self._bus.request_json(
+            f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._consumer}", {"stream_name": self._stream, "config": config}
+        )
 
     def _ask(self) -> None:
         while self._asked <= PAGE:
@@ -192,7 +215,7 @@ async def scan(
     up_to: int | None = None,
     subjects_only: bool = False,
 ) -> AsyncIterator[Scan]:
-    """Opens a scan for the time of the block; afterwards its consumer on the broker is removed.
+    """Opens a scan for the time of the block; afterwards the broker ends its consumer.
 
     It starts at the time `since`, or after sequence `after`. `subjects_only` omits the bodies; a work queue allows only
     that.

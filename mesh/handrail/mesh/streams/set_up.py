@@ -6,11 +6,11 @@ silence: each change is told, and what is not Handrail's to change is refused wi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from handrail.mesh.bus import ApiError, Bus, NatsBus
+from handrail.mesh.bus import ApiError, Bus, BusSettings, NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import Durable, change, read_durables
@@ -60,6 +60,16 @@ async def set_up(bus: NatsBus, wishes: Wishes) -> AsyncIterator[str]:
     for durable in durables:
         if text := await _set_up_durable(bus, durable):
             yield f"durable {durable.name}: {text}"
+
+
+async def set_up_broker(broker: BusSettings, wishes: Wishes, *, tell: Callable[[str], None]) -> int:
+    """Connects, sets up, and tells each change; returns how many there were. Raises the errors of `set_up`."""
+    changes = 0
+    async with await NatsBus.connect(broker) as bus:
+        async for text in set_up(bus, wishes):
+            tell(text)
+            changes += 1
+    return changes
 
 
 async def _set_up_streams(bus: Bus, names: Iterable[str], wishes: Wishes) -> AsyncIterator[str]:
