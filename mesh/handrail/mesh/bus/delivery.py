@@ -24,6 +24,11 @@ class Place(NamedTuple):
     time: int
     pending: int
 
+    @property
+    def stored_at(self) -> datetime:
+        """When the stream stored the message, in UTC, truncated to microseconds."""
+        return _EPOCH + timedelta(microseconds=self.time // 1000)
+
 
 def place(reply: str) -> Place | None:
     """Parses the reply subject of a delivery. Returns None for any other subject.
@@ -72,7 +77,7 @@ class Delivery:
     @property
     def time(self) -> datetime:
         """When the stream stored it, in UTC, truncated to microseconds."""
-        return _EPOCH + timedelta(microseconds=self._place.time // 1000)
+        return self._place.stored_at
 
     @property
     def pending(self) -> int:

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from handrail.mesh.permissions.accounts import SEEN
+
 FLOW = "FLOW"
 TIMER = "TIMER"
 TEMPLATE = "TEMPLATE"
@@ -95,7 +97,8 @@ def stream_config(name: str) -> Config:
 def stream_configs() -> dict[str, Config]:
     """The required configuration of each stream, by name, in terms of the JetStream API."""
     return {
-        FLOW: {**_WRITE_ONCE, "subjects": ["flow.>"]},
+        # Publishes each message again as it is stored, for readers.
+        FLOW: {**_WRITE_ONCE, "subjects": ["flow.>"], "republish": {"src": "flow.>", "dest": f"{SEEN}.>"}},
         TIMER: {
             **_PLAIN,
             "subjects": ["due.>", "timer.>"],

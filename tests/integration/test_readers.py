@@ -1,0 +1,211 @@
+"""Readers receive the messages of their flow types, live and from any sequence, on one server and on three."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handrail.mesh.bus import NatsBus, RawMessage
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions import Reader, reader_durable
+from handrail.mesh.streams import FLOW, ensure_streams
+from handrail.mesh.streams.durables import ensure_durables
+from handrail.mesh.streams.readers import ensure_reader
+from handrail.mesh.streams.reading import hear, read
+from tests.conftest import Connect
+from tests.support import flows
+from tests.support.nats_server import NatsServer, running_cluster, running_server
+from tests.support.readers import READERS, ReadBroker, accounts, reading
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServer, ...]]:
+    with running_cluster(tmp_path_factory.mktemp("cluster"), accounts=accounts()) as running:
+        yield running.servers
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[tuple[NatsServer, ...]]:
+    with running_server(tmp_path / "nats", accounts=accounts()) as running:
+        yield (running,)
+
+
+@pytest.fixture(params=["one", "cluster"])
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[ReadBroker]:
+    """A broker that holds nothing of flows yet."""
+    servers = request.getfixturevalue(request.param)
+    async with AsyncExitStack() as stack:
+        broker = ReadBroker(servers, stack)
+        for server in servers:
+            server.ensure_running()
+        admin = await broker.connect("admin")
+        names = await admin.request_json("$JS.API.STREAM.NAMES")
+        for name in names["streams"] or ():
+            await admin.request_json(f"$JS.API.STREAM.DELETE.{name}")
+        await broker.prepare()
+        yield broker
+
+
+async def config(bus: NatsBus, reader: str) -> dict[str, Any]:
+    info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{reader_durable(reader)}")
+    found: dict[str, Any] = info["config"]
+    return found
+
+
+async def test_a_reader_gets_all_of_its_flow_types_and_then_what_comes(broker: ReadBroker) -> None:
+    stored = await broker.store_many(600, "refund", "loan", "other")
+    async with reading(await broker.connect("analytics")) as found, reading(await broker.connect("archive")) as both:
+        await until(lambda: len(found) == 200 and len(both) == 400)
+        stored += await broker.store_many(6, "refund", "loan", "other")
+        await until(lambda: len(found) == 202 and len(both) == 404)
+    assert found == [each for each in stored if each.subject.startswith("flow.refund.")]
+    assert both == [each for each in stored if not each.subject.startswith("flow.other.")]
+
+
+async def test_a_reader_goes_on_behind_any_sequence(broker: ReadBroker) -> None:
+    stored = await broker.store_many(20, "refund", "loan")
+    analytics = await broker.connect("analytics")
+    for after in (stored[9].sequence, 0, stored[-1].sequence - 2):
+        async with reading(analytics, after=after) as found:
+            wanted = [each for each in stored[::2] if each.sequence > after]
+            await until(lambda wanted=wanted, found=found: len(found) == len(wanted))  # type: ignore[misc]
+        assert found == wanted
+
+
+async def test_a_reader_hears_its_flow_types_as_they_are_stored(broker: ReadBroker) -> None:
+    heard: list[RawMessage] = []
+    await hear(await broker.connect("analytics"), "refund", heard.append)
+    stored = await broker.store_many(6, "refund", "loan")
+    await until(lambda: len(heard) == 3)
+    assert heard == stored[::2]
+
+
+async def test_every_reader_gets_everything(broker: ReadBroker) -> None:
+    stored = await broker.store_many(10, "refund")
+    async with reading(await broker.connect("analytics")) as one, reading(await broker.connect("watcher")) as other:
+        await until(lambda: len(one) == len(other) == 10)
+    assert one == other == stored
+
+
+async def test_a_reader_that_hears_first_and_then_reads_misses_nothing(broker: ReadBroker) -> None:
+    """Live messages without a gap: listen, read up to the first one that was heard, go on with what was heard."""
+    stored = await broker.store_many(50, "refund")
+    analytics = await broker.connect("analytics")
+    heard: list[RawMessage] = []
+    await hear(analytics, "refund", heard.append)
+    stored += await broker.store_many(5, "refund")
+    found: list[RawMessage] = []
+    async for message in read(analytics, "analytics", after=stored[9].sequence):
+        found.append(message)
+        if heard and message.sequence >= heard[0].sequence:
+            break
+    stored += await broker.store_many(5, "refund")
+    await until(lambda: heard[-1].sequence == stored[-1].sequence)
+    found += [message for message in heard if message.sequence > found[-1].sequence]
+    assert found == stored[10:]
+
+
+async def test_what_got_lost_on_its_way_is_read_again(broker: ReadBroker) -> None:
+    """Somebody else pulls under the same name, once: those deliveries don't come."""
+    analytics = await broker.connect("analytics")
+    stored = [await broker.store("refund")]
+    async with reading(analytics) as found:
+        await until(lambda: len(found) == 1)
+        for _ in range(3):
+            analytics.connection.send(
+                "$JS.API.CONSUMER.MSG.NEXT.FLOW.reader-analytics",
+                b'{"batch":2,"expires":1000000000}',
+                reply="_INBOX_analytics.nobody",
+            )
+            stored += await broker.store_many(5, "refund")
+        await until(lambda: len(found) >= len(stored))
+    assert found == stored
+
+
+async def test_an_empty_message_holds_up_no_others(broker: ReadBroker) -> None:
+    """Across accounts, the broker takes it for the end of all answers."""
+    stored = [await broker.store("refund")]
+    async with reading(await broker.connect("analytics")) as found:
+        for _ in range(3):
+            stored.append(await broker.store("refund", body=b""))
+            stored += await broker.store_many(3, "refund")
+        await until(lambda: len(found) >= len(stored))
+    assert found == stored
+
+
+async def test_a_reader_outlives_the_servers_that_it_reads_from(broker: ReadBroker) -> None:
+    stored = await broker.store_many(20, "refund")
+    async with reading(await broker.connect("analytics")) as found:
+        await until(lambda: len(found) == 20)
+        for server in broker.servers:
+            server.kill()
+            server.ensure_running()
+            stored += await broker.store_many(5, "refund")
+        await until(lambda: len(found) >= len(stored), within=90)
+    assert found == stored
+
+
+async def test_setting_up_a_reader_again_changes_nothing(broker: ReadBroker) -> None:
+    setup = await broker.connect("setup")
+    before = await config(setup, "analytics")
+    assert await ensure_reader(setup, READERS[0]) == ""
+    assert await config(setup, "analytics") == before
+    assert before["ack_policy"] == "none"
+
+
+async def test_a_reader_may_get_other_flow_types(broker: ReadBroker) -> None:
+    setup = await broker.connect("setup")
+    done = await ensure_reader(setup, Reader("analytics", ("loan", "refund")))
+    assert done == "durable reader-analytics: delivers flow.loan.>, flow.refund.>"
+    assert (await config(setup, "analytics"))["filter_subjects"] == ["flow.loan.>", "flow.refund.>"]
+    await ensure_reader(setup, Reader("analytics", ("loan",)))
+    await broker.store("refund")
+    loan = await broker.store("loan")
+    async with reading(await broker.connect("analytics")) as found:
+        await until(lambda: found)
+    assert found == [loan]
+
+
+async def test_a_durable_that_is_no_readers_is_left_alone(broker: ReadBroker) -> None:
+    setup = await broker.connect("setup")
+    taken = {"durable_name": "reader-taken", "ack_policy": "explicit"}
+    await setup.request_json("$JS.API.CONSUMER.CREATE.FLOW.reader-taken", {"stream_name": FLOW, "config": taken})
+    with pytest.raises(HandrailError, match="reader-taken exists and is no reader's"):
+        await ensure_reader(setup, Reader("taken", ("refund",)))
+    assert (await config(setup, "taken"))["ack_policy"] == "explicit"
+
+
+async def test_a_reader_without_a_durable_is_told_how_to_make_one(broker: ReadBroker) -> None:
+    admin = await broker.connect("admin")
+    await admin.request_json("$JS.API.CONSUMER.DELETE.FLOW.reader-analytics")
+    with pytest.raises(HandrailError, match="handrail admin reader"):
+        await anext(read(await broker.connect("analytics"), "analytics"))
+
+
+async def test_the_coordinator_leaves_readers_alone(broker: ReadBroker) -> None:
+    coordinator = await broker.connect("coordinator")
+    before = [await config(coordinator, reader.name) for reader in READERS]
+    await ensure_durables(coordinator, [flows.template()])
+    await ensure_streams(coordinator, replicas=len(broker.servers))
+    assert [await config(coordinator, reader.name) for reader in READERS] == before
+
+
+async def test_an_installation_without_readers_gets_ready_for_them(nats_server: NatsServer, connect: Connect) -> None:
+    """FLOW of a release that published nothing again."""
+    bus = await connect(nats_server.settings("coordinator"))
+    await ensure_streams(bus)
+    found = (await bus.request_json("$JS.API.STREAM.INFO.FLOW"))["config"]
+    await bus.request_json("$JS.API.STREAM.UPDATE.FLOW", {**found, "republish": None})
+    await ensure_streams(bus)
+    heard: list[RawMessage] = []
+    await hear(bus, "refund", heard.append)
+    entry = flows.start()
+    await bus.publish(entry.address.subject, entry.body)
+    await until(lambda: heard)
