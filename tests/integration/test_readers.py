@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from handrail.cli.main import main
 from handrail.mesh.bus import NatsBus, RawMessage
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import Reader, reader_durable
@@ -16,6 +18,7 @@ from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.streams.durables import ensure_durables
 from handrail.mesh.streams.readers import ensure_reader
 from handrail.mesh.streams.reading import hear, read
+from handrail.mesh.streams.set_up import Wishes, set_up
 from tests.conftest import Connect
 from tests.support import flows
 from tests.support.nats_server import NatsServer, running_cluster, running_server
@@ -197,15 +200,30 @@ async def test_the_coordinator_leaves_readers_alone(broker: ReadBroker) -> None:
     assert [await config(coordinator, reader.name) for reader in READERS] == before
 
 
-async def test_an_installation_without_readers_gets_ready_for_them(nats_server: NatsServer, connect: Connect) -> None:
-    """FLOW of a release that published nothing again."""
+async def test_set_up_gets_an_older_installation_ready_for_readers(nats_server: NatsServer, connect: Connect) -> None:
+    """An older release published nothing again."""
     bus = await connect(nats_server.settings("coordinator"))
     await ensure_streams(bus)
     found = (await bus.request_json("$JS.API.STREAM.INFO.FLOW"))["config"]
     await bus.request_json("$JS.API.STREAM.UPDATE.FLOW", {**found, "republish": None})
-    await ensure_streams(bus)
+    [told] = [each async for each in set_up(bus, Wishes()) if each.startswith("stream ")]
+    assert told == "stream FLOW: republish was None, is {'src': 'flow.>', 'dest': 'seen.>'}"
     heard: list[RawMessage] = []
     await hear(bus, "refund", heard.append)
     entry = flows.start()
     await bus.publish(entry.address.subject, entry.body)
     await until(lambda: heard)
+
+
+async def test_the_command_creates_the_durable_of_a_reader(
+    nats_server: NatsServer, connect: Connect, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await ensure_streams(await connect(nats_server.settings("coordinator")))
+    monkeypatch.setenv("HANDRAIL_NATS", nats_server.url)
+    command = ["admin", "reader", "analytics", "--flow-type", "refund", "--flow-type", "loan"]
+    assert await asyncio.to_thread(main, command) == 0
+    assert capsys.readouterr().out == "durable reader-analytics: delivers flow.loan.>, flow.refund.>\n"
+    assert await asyncio.to_thread(main, command) == 0
+    assert capsys.readouterr().out == "nothing to change\n"
+    assert await asyncio.to_thread(main, ["admin", "reader", "coordinator", "--flow-type", "refund"]) == 1
+    assert 'no reader may have the name "coordinator"' in capsys.readouterr().err

@@ -85,7 +85,7 @@ _WRITE_ONCE: Config = {
 }
 
 
-FORMER_VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {}
+FORMER_VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {FLOW: {"republish": (None,)}}
 """Stream -> field -> the values that earlier releases gave to it: a set-up replaces them without being told to."""
 
 
