@@ -47,9 +47,8 @@ class Hybrid:
     async def open(self) -> None:
         """Connects, and watches for the ends of flows through a consumer of its own."""
         stack = self._stack
-        settings = BusSettings(
-            servers=(stack.nats_url,), name=COORDINATOR, user=COORDINATOR, password=stack.broker.password(COORDINATOR)
-        )
+        settings = BusSettings(servers=(stack.nats_url,), name=COORDINATOR)
+        settings = stack.broker.credentials.user(COORDINATOR).login(settings)
         self._bus = await NatsBus.connect(settings)
         await self._bus.request_json(
             f"$JS.API.CONSUMER.CREATE.{streams.FLOW}.bench",

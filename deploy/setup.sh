@@ -5,7 +5,7 @@ set -eu
 
 permissions=/etc/handrail/permissions/permissions.conf
 if [ ! -e "$permissions" ]; then
-    handrail nats-permissions --template /etc/handrail/templates/refund.yaml --credentials /credentials \
+    handrail nats-permissions --template /etc/handrail/templates/refund.yaml --credentials /credentials --passwords \
         --routes nats1:6222,nats2:6222,nats3:6222 --out "$permissions"
 fi
 

@@ -1,14 +1,17 @@
 // Pulls from an agent's durable, which the coordinator created. Each delivery is acked when its outcome is stored.
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
-import { connect } from "@nats-io/transport-node";
+import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
 
-import { NATS, password } from "./settings.js";
+import { NATS, nkeySeed } from "./settings.js";
 
 const IN_FLIGHT = 8;
 const LONGEST_DELAY_MS = 60_000;
 
 export const connectAs = (agent) =>
-  connect({ servers: NATS, user: agent, pass: password(), inboxPrefix: `_INBOX_${agent}`, maxReconnectAttempts: -1 });
+  connect({
+    servers: NATS, name: agent, authenticator: nkeyAuthenticator(nkeySeed), inboxPrefix: `_INBOX_${agent}`,
+    maxReconnectAttempts: -1,
+  });
 
 // Text from outside is never printed raw: it could move the cursor, or look like a separate line.
 export const shown = (text) =>

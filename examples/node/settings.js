@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 const { env } = process;
 
 export const NATS = env.NATS_URL ?? "nats://127.0.0.1:4222";
-export const password = () => secret("NATS_PASSWORD_FILE");
+export const nkeySeed = () => Buffer.from(secret("NATS_NKEY_FILE")); // read again for each connection: it may change
 export const COORDINATOR = env.HANDRAIL_ADDRESS ?? "127.0.0.1:50051";
 export const token = () => secret("HANDRAIL_TOKEN_FILE"); // read again for each call, because tokens expire
 export const DESCRIPTORS = env.HANDRAIL_DESCRIPTORS ?? "../../gen/python/handrail/v1/descriptors.binpb";

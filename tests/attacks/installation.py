@@ -1,7 +1,7 @@
 """The installation that is attacked: `handrail dev` with the payments demo, all of it processes of their own.
 
 A nats-server with the generated accounts, the coordinator, and the demo's five agents. Attackers have what an attacker
-may have: an agent's password, a token of their own, or nothing.
+may have: an agent's nkey, a token of their own, or nothing.
 """
 
 from __future__ import annotations
@@ -90,21 +90,21 @@ class Installation:
         credentials = grpc.composite_channel_credentials(local, grpc.access_token_call_credentials(token))
         return grpc.aio.secure_channel(self.address, credentials)
 
-    def password(self, user: str) -> str:
-        """The broker's password of a user."""
-        return (Path(self._dev.ready["credentials"]) / user / "password").read_text().strip()
+    def nkey(self, user: str) -> Path:
+        """The file with the seed of a user's nkey for the broker."""
+        return Path(self._dev.ready["credentials"]) / user / "nkey"
 
     @asynccontextmanager
     async def bus_as(self, user: str) -> AsyncIterator[NatsBus]:
         """A connection to the broker as one of its users."""
-        settings = BusSettings(servers=(self.nats,), name=user, user=user, password=self.password(user))
+        settings = BusSettings(servers=(self.nats,), name=user, nkey_seed_file=self.nkey(user))
         async with await NatsBus.connect(settings) as bus:
             yield bus
 
     @asynccontextmanager
     async def raw_as(self, user: str) -> AsyncIterator[RawClient]:
         """The same without any client library: it publishes what no client would."""
-        async with raw_client(self.nats, user=user, password=self.password(user)) as client:
+        async with raw_client(self.nats, user=user, nkey_seed=self.nkey(user).read_text().strip()) as client:
             yield client
 
     # Everybody else.

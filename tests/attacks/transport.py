@@ -42,7 +42,7 @@ def without_tls(scheme: str) -> Run:
         async with fake_broker() as fake:
             address = f"{scheme}://127.0.0.1:{fake.port}"
             command = ("health", "agent", "ledger", "--nats", address, "--nats-ca", authority.certificate)
-            return await told(fake, *command, HANDRAIL_NATS_PASSWORD=target.password("ledger"))
+            return await told(fake, *command, HANDRAIL_NATS_PASSWORD="password-of-ledger")
 
     return answer_in_its_place
 

@@ -16,7 +16,7 @@ from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, agent_durable
 from handrail.mesh.wire.subjects import timer_subject
 from handrail.v1.template_pb2 import Step
-from tests.support.accounts import asked_and_granted, configuration, connect, password
+from tests.support.accounts import asked_and_granted, configuration, connect, seed
 from tests.support.hostile import ACKS, acks_like
 from tests.support.nats_server import NatsServer, running_server
 from tests.support.raw_client import raw_client
@@ -87,7 +87,7 @@ async def pending(bus: NatsBus, place: Place) -> int:
 
 async def attack(server: NatsServer, victims: Sequence[Delivery]) -> list[bytes]:
     """Everything that `refunds` can say about the deliveries of others; what it got for it."""
-    async with raw_client(server.url, user="refunds", password=password("refunds")) as thief:
+    async with raw_client(server.url, user="refunds", nkey_seed=seed("refunds")) as thief:
         for victim in victims:
             for subject, verb in product(sorted(acks_like(victim.reply, own=OWN)), ACKS):
                 thief.send(subject, verb, reply=STOLEN)

@@ -172,14 +172,14 @@ def test_an_activated_template_brings_its_agents_permissions(tmp_path: Path) -> 
         assert '"stacks"' not in permissions.read_text()
         printed = dev.text("olga", "template", "put", template, "--contracts", image, "--activate")
         assert "The broker's permissions have changed" in printed
-        password = dev.folder / "credentials" / "stacks" / "password"
-        wait_for(password.exists, "a password for the new agent")
+        nkey = dev.folder / "credentials" / "stacks" / "nkey"
+        wait_for(nkey.exists, "an nkey for the new agent")
         wait_for(lambda: '"stacks"' in permissions.read_text(), "the permissions of the new agent")
         wait_for(
             lambda: "permissions were regenerated and reloaded" in (tmp_path / "data.err").read_text(), "the reload"
         )
         done = handrail_process(
-            *("agent", "run", "tests.support.dev:none", "--nats", dev.ready["nats"], "--nats-password-file", password)
+            *("agent", "run", "tests.support.dev:none", "--nats", dev.ready["nats"], "--nats-nkey-file", nkey)
         )
         assert done.returncode == 2  # there is no such agent; the command says so in one line
         assert len(done.stderr.splitlines()) == 1

@@ -15,7 +15,7 @@ from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.streams import FLOW, ensure_streams, stream_walk
 from handrail.mesh.streams.durables import agent_durable
 from handrail.mesh.wire.subjects import filter_for
-from tests.support.accounts import asked_and_granted, connect, guarded_server, password
+from tests.support.accounts import asked_and_granted, connect, guarded_server, seed
 from tests.support.hostile import FORMS, TOKENS
 from tests.support.nats_server import NatsServer
 from tests.support.raw_client import RawClient, raw_client
@@ -49,7 +49,7 @@ async def bus(server: NatsServer) -> AsyncIterator[NatsBus]:
 @pytest.fixture
 async def agent(server: NatsServer) -> AsyncIterator[RawClient]:
     """The agent `refunds`, with its own permissions and no client library."""
-    async with raw_client(server.url, user="refunds", password=password("refunds")) as client:
+    async with raw_client(server.url, user="refunds", nkey_seed=seed("refunds")) as client:
         yield client
 
 

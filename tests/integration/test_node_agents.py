@@ -27,7 +27,7 @@ from handrail.v1 import flow_service_pb2
 from handrail.v1.event_pb2 import Event
 from payments.v1 import payments_pb2
 from payments.v1.payments_pb2 import ChargebackReceived, LargeRefundGranted, SmallRefundGranted
-from tests.support.accounts import password
+from tests.support.accounts import seed_file
 from tests.support.house import House, building
 from tests.support.mesh import publish
 from tests.support.node import DESCRIPTORS, NodeAgent, installed, running
@@ -76,12 +76,11 @@ class Bench:
     def __init__(self, house: House, people: People, node: Path) -> None:
         self.house, self.people, self._node = house, people, node
         folder = house.folder
-        (folder / "password").write_text(f"{password('ledger')}\n")
         (folder / "token").write_text(people.api.token("ledger", agent="ledger"))
         self._books = folder / "books"
         self._environment = {
             "NATS_URL": house.server.url,
-            "NATS_PASSWORD_FILE": str(folder / "password"),
+            "NATS_NKEY_FILE": str(seed_file(house.server, "ledger")),
             "HANDRAIL_ADDRESS": people.api.address,
             "HANDRAIL_TOKEN_FILE": str(folder / "token"),
             "HANDRAIL_DESCRIPTORS": str(DESCRIPTORS),

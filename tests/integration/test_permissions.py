@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from handrail.coordinator.lists.bulk_read import scan
 from handrail.mesh.bus import Delivery, NatsBus
+from handrail.mesh.bus.nkey import new_seed, public_key
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
 from handrail.mesh.permissions import durable
@@ -22,7 +24,7 @@ from handrail.mesh.streams.durables import agent_durable
 from handrail.mesh.streams.set_up import Wishes, set_up
 from handrail.mesh.wire.subjects import Address, Kind, activation_subject, template_subject, timer_subject
 from handrail.v1.template_pb2 import FlowTemplate, Step, Undo
-from tests.support.accounts import asked_and_granted, configuration, connect, guarded_server, password
+from tests.support.accounts import asked_and_granted, configuration, connect, guarded_server
 from tests.support.nats_server import NatsCluster, NatsServer, running_cluster
 from tests.support.waiting import eventually
 
@@ -336,11 +338,21 @@ async def consumers(bus: NatsBus, stream: str) -> int:
     return int((await bus.request_json(f"$JS.API.STREAM.INFO.{stream}"))["state"]["consumer_count"])
 
 
-async def test_wrong_credentials_are_refused(server: NatsServer) -> None:
-    for user, wrong in (("refunds", password("ledger")), ("nobody", "x"), ("", "")):
+async def test_wrong_credentials_are_refused(server: NatsServer, tmp_path: Path) -> None:
+    plain = server.settings("refunds")
+    stranger, broken = tmp_path / "stranger", tmp_path / "broken"
+    stranger.write_text(new_seed())
+    broken.write_text("secret")
+    for settings, told in (
+        (plain, "has no credentials for"),
+        (replace(plain, user="refunds", password="x"), 'knows no user "refunds"'),
+        (replace(plain, nkey_seed_file=stranger), f"does not know the nkey {public_key(stranger.read_text())} of"),
+        (replace(plain, nkey_seed_file=broken), f"{broken} can't be used: it holds no seed"),
+    ):
         with pytest.raises(WrongCredentials) as refusal:
-            await NatsBus.connect(server.settings("refunds", user=user, password=wrong))
-        assert ("knows no user" if user else "has no credentials for") in refusal.value.text
+            await NatsBus.connect(settings)
+        assert told in refusal.value.text
+        assert stranger.read_text() not in refusal.value.text
         assert refusal.value.reason_name == "BROKER_PERMISSION"
 
 

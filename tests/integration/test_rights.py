@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from handrail.mesh.permissions import ADMIN, SYSTEM_ADMIN, Reader, users
-from tests.support.accounts import guarded_server, password
+from tests.support.accounts import guarded_server, seed
 from tests.support.nats_server import NatsServer
 from tests.support.raw_client import raw_client
 from tests.support.rights import TABLE, covered, matched, subjects, template
@@ -34,8 +34,8 @@ def parts() -> Iterator[tuple[str, ...]]:
 async def test_p6_what_a_user_publishes_arrives_exactly_where_the_table_says(server: NatsServer, user: str) -> None:
     arrived: set[str] = set()
     async with (
-        raw_client(server.url, user=ADMIN, password=password(ADMIN)) as admin,
-        raw_client(server.url, user=user, password=password(user)) as client,
+        raw_client(server.url, user=ADMIN, nkey_seed=seed(ADMIN)) as admin,
+        raw_client(server.url, user=user, nkey_seed=seed(user)) as client,
     ):
         admin.subscribe(">")
         await admin.heard()
@@ -53,7 +53,7 @@ async def test_p6_what_a_user_publishes_arrives_exactly_where_the_table_says(ser
 
 @pytest.mark.parametrize("user", TABLE)
 async def test_p6_a_user_hears_exactly_what_the_table_says(server: NatsServer, user: str) -> None:
-    async with raw_client(server.url, user=user, password=password(user)) as client:
+    async with raw_client(server.url, user=user, nkey_seed=seed(user)) as client:
         refused: set[str] = set()
         for part in parts():
             for subject in part:

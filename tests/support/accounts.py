@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 from handrail.mesh.bus import BusSettings, NatsBus
+from handrail.mesh.bus.nkey import new_seed, public_key
 from handrail.mesh.permissions import Credentials, Reader, render, users
 from handrail.v1.template_pb2 import FlowTemplate, Step
 from tests.support.nats_server import NatsServer, running_server
@@ -24,20 +26,28 @@ def asked_and_granted(*more: Step, version: int = 1) -> FlowTemplate:
     )
 
 
-def password(user: str) -> str:
-    """A user's password on the broker."""
-    return f"secret-of-{user}"
+def seed(user: str) -> str:
+    """The seed of a user's nkey."""
+    return new_seed(sha256(user.encode()).digest())
 
 
 def configuration(*templates: FlowTemplate, readers: Sequence[Reader] = ()) -> str:
     """The broker's accounts for these templates and readers."""
     everybody = users(templates, readers=readers)
-    return render(everybody, {user.name: Credentials(password=password(user.name)) for user in everybody})
+    return render(everybody, {user.name: Credentials(nkeys=(public_key(seed(user.name)),)) for user in everybody})
+
+
+def seed_file(server: NatsServer, user: str) -> Path:
+    """A file with the seed of a user's nkey."""
+    path = server.folder / "nkeys" / user
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{seed(user)}\n")
+    return path
 
 
 def as_user(server: NatsServer, user: str) -> BusSettings:
     """The connection settings of this user."""
-    return server.settings(user, user=user, password=password(user))
+    return BusSettings(servers=(server.url,), name=user, nkey_seed_file=seed_file(server, user))
 
 
 async def connect(server: NatsServer, user: str) -> NatsBus:

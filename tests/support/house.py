@@ -21,7 +21,7 @@ from handrail.mesh.streams import ensure_streams, start_flow
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
 from handrail.mesh.wire.envelope import pack
-from tests.support.accounts import as_user, guarded_server, password
+from tests.support.accounts import as_user, guarded_server, seed_file
 from tests.support.api import running_api
 from tests.support.mesh import COORDINATORS, Mesh, workers
 from tests.support.nats_server import NatsServer
@@ -70,7 +70,7 @@ class House:
 
     def process(self, user: str, path: str, **environment: str) -> subprocess.Popen[bytes]:
         """Starts a worker of the agent `module:agent` in its own process until the test ends. Its log is in `log`."""
-        account = {"HANDRAIL_NATS_USER": user, "HANDRAIL_NATS_PASSWORD": password(user)}
+        account = {"HANDRAIL_NATS_NKEY_FILE": str(seed_file(self.server, user))}
         started = worker_process(self.server, path, log=self.log(user), environment={**account, **environment})
         return self._stack.enter_context(started)
 

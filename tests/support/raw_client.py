@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+
+import nkeys
+
+from handrail.mesh.bus.nkey import public_key
 
 _WAIT = 20.0
 
@@ -82,14 +87,16 @@ class RawClient:
 
 
 @asynccontextmanager
-async def raw_client(url: str, *, user: str = "", password: str = "") -> AsyncIterator[RawClient]:
-    """Opens a connection while the block runs."""
+async def raw_client(url: str, *, user: str = "", nkey_seed: str = "") -> AsyncIterator[RawClient]:
+    """Opens a connection while the block runs: as this user, or as nobody."""
     host, _, port = url.removeprefix("nats://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
+    hello = json.loads((await reader.readline()).removeprefix(b"INFO "))
     inbox = f"_INBOX_{user}.raw"
     options: dict[str, Any] = {"headers": True, "verbose": False}
     if user:
-        options |= {"user": user, "pass": password}
+        signature = nkeys.from_seed(nkey_seed.encode()).sign(hello["nonce"].encode())
+        options |= {"nkey": public_key(nkey_seed), "sig": base64.urlsafe_b64encode(signature).rstrip(b"=").decode()}
     writer.write(f"CONNECT {json.dumps(options)}\r\nSUB _INBOX_{user}.> 1\r\n".encode())
     try:
         yield RawClient(reader, writer, inbox)

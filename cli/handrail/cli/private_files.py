@@ -1,18 +1,10 @@
-"""Files that only their owner can read: passwords, tokens, the broker's configuration."""
+"""Files that only their owner can read: seeds, passwords, tokens, the broker's configuration."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-from handrail.mesh.permissions import Credentials
-
-PASSWORD = "password"
-"""The password file in a user's folder."""
-
-_BYTES = 24
 
 
 def write_private(path: Path, text: str) -> None:
@@ -27,22 +19,3 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-
-
-def ensure_passwords(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Returns the password of each user from `<folder>/<user>/password`; creates a random one if it is missing.
-
-    Each user has a separate folder, so that each process can be given its own and no other.
-    """
-    passwords = {}
-    for name in names:
-        path = folder / name / PASSWORD
-        if not path.exists():
-            write_private(path, secrets.token_urlsafe(_BYTES) + "\n")
-        passwords[name] = path.read_text("utf-8").strip()
-    return passwords
-
-
-def credentials(passwords: Mapping[str, str]) -> dict[str, Credentials]:
-    """Returns these passwords as credentials for the broker's configuration."""
-    return {name: Credentials(password=password) for name, password in passwords.items()}

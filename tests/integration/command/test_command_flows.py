@@ -233,8 +233,7 @@ async def test_quarantined_messages_are_shown_with_their_bytes(dev: Dev) -> None
     agent = BusSettings(
         servers=(dev.ready["nats"],),
         name="enrichment",
-        user="enrichment",
-        password=(Path(dev.ready["credentials"]) / "enrichment" / "password").read_text().strip(),
+        nkey_seed_file=Path(dev.ready["credentials"]) / "enrichment" / "nkey",
     )
     async with await NatsBus.connect(agent) as bus:
         await bus.publish(
@@ -257,8 +256,7 @@ async def test_divergences_are_listed_and_counted(dev: Dev) -> None:
     agent = BusSettings(
         servers=(dev.ready["nats"],),
         name="notification",
-        user="notification",
-        password=(Path(dev.ready["credentials"]) / "notification" / "password").read_text().strip(),
+        nkey_seed_file=Path(dev.ready["credentials"]) / "notification" / "nkey",
     )
     stray = flows.notified(flow)
     async with await NatsBus.connect(agent) as bus:
@@ -281,8 +279,8 @@ async def test_divergences_are_listed_and_counted(dev: Dev) -> None:
 def test_verify_reads_the_streams_anew_and_finds_what_was_lost(dev: Dev, tmp_path: Path) -> None:
     flow = dev.start_refund(20)
     dev.text("vera", "flow", "watch", flow)
-    password = Path(dev.ready["credentials"]) / "viewer" / "password"
-    broker = ("--nats", dev.ready["nats"], "--nats-password-file", password)
+    nkey = Path(dev.ready["credentials"]) / "viewer" / "nkey"
+    broker = ("--nats", dev.ready["nats"], "--nats-nkey-file", nkey)
     clean = dev.run("vera", "verify", *broker)
     assert clean.returncode == 0, clean.stdout + clean.stderr
     header, row = clean.stdout.splitlines()
@@ -304,16 +302,16 @@ def test_verify_reads_the_streams_anew_and_finds_what_was_lost(dev: Dev, tmp_pat
 
 
 def test_health_tells_what_does_its_work(dev: Dev) -> None:
-    password = Path(dev.ready["credentials"]) / "ledger" / "password"
-    ledger = ["health", "agent", "ledger", "--nats", dev.ready["nats"], "--nats-password-file", password]
+    nkey = Path(dev.ready["credentials"]) / "ledger" / "nkey"
+    ledger = ["health", "agent", "ledger", "--nats", dev.ready["nats"], "--nats-nkey-file", nkey]
     wait_for(lambda: handrail(*ledger).returncode == 0, "a worker of the ledger to ask for work")
     assert handrail("health", "coordinator", "--address", dev.ready["address"]).returncode == 0
 
     stranger = handrail("health", "agent", "refunds", *ledger[3:])
     assert stranger.returncode == 5
     # Detection begins flows and has no step, so there is no work to ask for.
-    detection = password.parents[1] / "detection" / "password"
-    idle = handrail("health", "agent", "detection", "--nats", dev.ready["nats"], "--nats-password-file", detection)
+    detection = nkey.parents[1] / "detection" / "nkey"
+    idle = handrail("health", "agent", "detection", "--nats", dev.ready["nats"], "--nats-nkey-file", detection)
     assert idle.returncode == 1
     assert "no durable" in idle.stderr
     assert handrail("health", "coordinator", "--address", "127.0.0.1:1").returncode == 3

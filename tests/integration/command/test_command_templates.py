@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from handrail.mesh.bus.nkey import public_key
 from tests.support import loans
 from tests.support.dev import ROOT, Dev, handrail, wait_for
 
@@ -144,9 +145,10 @@ def test_permissions_are_generated_from_what_is_stored(dev: Dev, tmp_path: Path)
     assert out.read_text() == printed
     assert "ledger" in done
     assert out.stat().st_mode & 0o077 == 0
-    password = credentials / "ledger" / "password"
-    assert password.stat().st_mode & 0o077 == 0
-    assert password.read_text().strip() in printed
+    nkey = credentials / "ledger" / "nkey"
+    assert nkey.stat().st_mode & 0o077 == 0
+    assert nkey.read_text().strip() not in printed
+    assert public_key(nkey.read_text().strip()) in printed
 
 
 def test_permissions_are_generated_before_there_is_a_broker(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 from handrail.cli.dev.package import load_package, merged
 from handrail.cli.dev.processes import Child, StartError, wait_until
 from handrail.cli.exit_codes import CommandError, Exit
-from handrail.cli.private_files import ensure_passwords, write_private
+from handrail.cli.private_files import write_private
 from handrail.cli.templates import read_contracts, read_template
 from handrail.mesh.contracts import descriptor_set_for
 from payments.v1.payments_pb2 import ChargebackReceived
@@ -31,14 +31,6 @@ def test_a_private_file_is_its_owners_alone_even_where_another_was(tmp_path: Pat
     assert path.read_text() == "two"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in path.parent.iterdir()] == ["secret"]
-
-
-def test_passwords_are_made_once_and_differ(tmp_path: Path) -> None:
-    first = ensure_passwords(tmp_path, ["a", "b"])
-    second = ensure_passwords(tmp_path, ["a", "b", "c"])
-    assert second["a"] == first["a"] == (tmp_path / "a" / "password").read_text().strip()
-    assert len(set(second.values())) == 3
-    assert all(len(password) >= 32 for password in second.values())
 
 
 def test_files_that_are_not_what_they_should_be_are_named(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
+from handrail.cli.credentials import UserFolder
 from handrail.cli.dev.package import load_package, merged
 from handrail.cli.dev.people import APPROVERS, OPERATOR, VIEWER
 from handrail.cli.dev.processes import StartError
@@ -106,7 +107,7 @@ def _announce(stack: DevStack, *, as_json: bool) -> None:
                 "data": str(stack.folder),
                 "tokens": people.tokens,
                 "token_files": {person: str(people.token_file(person)) for person in people.tokens},
-                "credentials": str(stack.broker.credentials),
+                "credentials": str(stack.broker.credentials.path),
                 "pids": {
                     child.name: child.pid for child in (stack.broker.child, stack.coordinator, *stack.agents.values())
                 },
@@ -118,7 +119,7 @@ def _announce(stack: DevStack, *, as_json: bool) -> None:
 
 def _lines(stack: DevStack) -> Iterator[str]:
     people = stack.people
-    yield f"broker       {stack.nats_url}   user {ADMIN}, password in {stack.broker.credentials / ADMIN / 'password'}"
+    yield f"broker       {stack.nats_url}   user {ADMIN}, {_secret(stack.broker.credentials.user(ADMIN))}"
     yield f"coordinator  {stack.address}   (gRPC, with reflection)"
     yield "             both on this machine only, without TLS: nobody else can reach them"
     yield f"data         {stack.folder}   (logs in logs/)"
@@ -143,6 +144,10 @@ def _lines(stack: DevStack) -> Iterator[str]:
     yield f'  grpcurl -plaintext -H "authorization: Bearer $(cat {people.token_file(VIEWER)})" {stack.address} list'
     yield ""
     yield "Ctrl-C stops everything."
+
+
+def _secret(user: UserFolder) -> str:
+    return f"nkey in {user.nkey}" if user.nkey.exists() else f"password in {user.password}"
 
 
 def _example(stack: DevStack, flow_type: str) -> str:

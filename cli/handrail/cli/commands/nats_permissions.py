@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from handrail.cli.arguments import CALLER, add_settings
+from handrail.cli.arguments import CALLER, add_settings, settings_of
+from handrail.cli.broker_reload import Reloaded, reload_servers
 from handrail.cli.commands.template import listed as listed_templates
+from handrail.cli.credentials import Configuration, CredentialsFolder
 from handrail.cli.exit_codes import CommandError, Exit
-from handrail.cli.private_files import credentials, ensure_passwords, write_private
+from handrail.cli.private_files import write_private
 from handrail.cli.session import Session, session
 from handrail.cli.templates import read_template
-from handrail.mesh import permissions
 from handrail.mesh import settings as table
+from handrail.mesh.permissions import SYSTEM_ADMIN, Reader
+from handrail.mesh.printable import clean
 from handrail.mesh.setting_parsers import host_and_port, listed
 from handrail.v1.template_pb2 import FlowTemplate
 
 _ROUTES_USER = ".routes"
 """The name under which the password of the routes is kept; no user can have this name."""
+
+_BROKER = (table.NATS, table.NATS_CA, table.NATS_CERT, table.NATS_KEY)
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +33,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Generate the broker's users and permissions from every stored version of every template, or from "
         "template files before the first start. Include the result in each nats-server's configuration, and reload the "
-        "servers (nats-server --signal reload) when it changes."
+        "servers (--reload) when it changes."
     )
     parser.add_argument(
         "--template",
@@ -43,7 +49,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="DIR",
-        help="folder with the users' passwords, <user>/password; missing ones are created",
+        help="folder with a folder for each user: its nkey or password, its place; what is missing is created",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write to this file, readable by its owner only [default: print]"
@@ -55,8 +61,27 @@ def fill(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT[,HOST:PORT]",
         help="also write routes.conf beside it: a cluster's routes with a password, to include in its cluster block",
     )
-    add_settings(parser, [setting for setting in CALLER if setting is not table.OUTPUT])
+    parser.add_argument("--passwords", action="store_true", help="create passwords for new users, instead of nkeys")
+    parser.add_argument("--reload", action="store_true", help="then ask all servers to load their configuration again")
+    _fill_changes(parser.add_argument_group("changes of one user"))
+    add_settings(parser, [*(setting for setting in CALLER if setting is not table.OUTPUT), *_BROKER])
     parser.set_defaults(run=_run)
+
+
+def _fill_changes(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--rotate", metavar="USER", help="give it a new nkey; the former nkey or password stays valid")
+    group.add_argument("--retire", metavar="USER", help="make its former nkey or password invalid")
+    group.add_argument("--suspend", metavar="NAME", help="do not let this agent or reader in, until --unsuspend")
+    group.add_argument("--unsuspend", metavar="NAME", help="let it in again")
+    group.add_argument("--reader", metavar="NAME", help="keep a reader of the flow types that --flow-type names")
+    group.add_argument(
+        "--flow-type",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        dest="flow_types",
+        help="with --reader: a flow type that it may read; may be repeated",
+    )
 
 
 def listed_hosts(text: str) -> tuple[str, ...]:
@@ -75,24 +100,119 @@ def routes(hosts: Iterable[str], password: str) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> Exit:
+    _require_sense(arguments)
     templates = [read_template(path) for path in arguments.templates] if arguments.templates else _stored(arguments)
-    if arguments.routes and arguments.out is None:
-        raise CommandError("--routes needs --out: routes.conf is written beside that file", Exit.USAGE)
-    users = permissions.users(templates)
+    folder = CredentialsFolder(arguments.credentials)
     try:
-        passwords = ensure_passwords(arguments.credentials, [user.name for user in users])
-        text = permissions.render(users, credentials(passwords))
+        done = list(_change(folder, templates, arguments))
+        found = folder.configuration(templates, passwords=arguments.passwords)
         if arguments.out is None:
-            print(text, end="")
+            print(found.text, end="")
             return Exit.OK
-        write_private(arguments.out, text)
+        is_new = not arguments.out.exists() or arguments.out.read_text("utf-8") != found.text
+        write_private(arguments.out, found.text)
         if arguments.routes:
-            password = ensure_passwords(arguments.credentials, [_ROUTES_USER])[_ROUTES_USER]
-            write_private(arguments.out.with_name("routes.conf"), routes(arguments.routes, password))
+            write_private(arguments.out.with_name("routes.conf"), routes(arguments.routes, _routes_password(folder)))
     except OSError as error:
         raise CommandError(f"{error.filename or arguments.credentials}: {error.strerror}") from None
-    print(f"{arguments.out}: {', '.join(user.name for user in users)}")
+    for line in (*_summary(found, arguments.out), *done):
+        print(line)
+    return _reload(folder, arguments, is_new=is_new) if arguments.reload else Exit.OK
+
+
+def _require_sense(arguments: argparse.Namespace) -> None:
+    """Raises CommandError for options that do not fit together."""
+    changes = [name for name in ("rotate", "retire", "suspend", "unsuspend", "reader") if getattr(arguments, name)]
+    needs_out = [name for name in (*changes, "reload", "routes") if getattr(arguments, name)]
+    if needs_out and arguments.out is None:
+        raise CommandError(f"--{needs_out[0]} needs --out: the file that the servers include", Exit.USAGE)
+    if bool(arguments.reader) != bool(arguments.flow_types):
+        raise CommandError("--reader and --flow-type need each other", Exit.USAGE)
+    if arguments.reload and arguments.rotate == SYSTEM_ADMIN:
+        raise CommandError(
+            f"--reload connects as {SYSTEM_ADMIN}, whose new nkey the servers do not know yet: rotate it without "
+            "--reload, then run nats-server --signal reload on each server",
+            Exit.USAGE,
+        )
+
+
+def _change(
+    folder: CredentialsFolder, templates: Sequence[FlowTemplate], arguments: argparse.Namespace
+) -> Iterator[str]:
+    """Makes the changes of single users, and yields what to do next."""
+    then = "" if arguments.reload else "reload the servers (--reload), then "
+    if arguments.reader:
+        folder.add_reader(Reader(arguments.reader, tuple(dict.fromkeys(arguments.flow_types))), templates)
+        yield f"{arguments.reader} may read {', '.join(arguments.flow_types)}; next: {then}start it"
+    if arguments.rotate:
+        user = folder.user(_known(arguments.rotate, folder.names(templates), "user"))
+        user.rotate()
+        yield (
+            f"{user.name} has a new nkey in {user.nkey}, and its former credential stays valid; next: {then}restart "
+            f"its processes one by one, then --retire {user.name}"
+        )
+    if arguments.retire:
+        user = folder.user(_known(arguments.retire, folder.names(templates), "user"))
+        user.retire()
+        yield f"{user.name} has one credential left{_once(arguments)}: whoever uses the former one is disconnected"
+    if arguments.suspend:
+        user = folder.user(_known(arguments.suspend, folder.guests(templates), "agent or reader"))
+        user.suspended = True
+        yield (
+            f"{user.name} is suspended{_once(arguments)}: it is disconnected and can't come back; what was delivered "
+            f"to it waits; --unsuspend {user.name} lets it in again"
+        )
+    if arguments.unsuspend:
+        user = folder.user(_known(arguments.unsuspend, folder.guests(templates), "agent or reader"))
+        user.suspended = False
+        yield f"{user.name} is let in again{_once(arguments)}; processes that ended must be started"
+
+
+def _once(arguments: argparse.Namespace) -> str:
+    return "" if arguments.reload else " once the servers are reloaded (--reload)"
+
+
+def _known(name: str, names: Iterable[str], kind: str) -> str:
+    known = sorted(names)
+    if name not in known:
+        raise CommandError(f'there is no {kind} "{name}": name one of {", ".join(known)}', Exit.USAGE)
+    return name
+
+
+def _routes_password(folder: CredentialsFolder) -> str:
+    routes_user = folder.user(_ROUTES_USER)
+    routes_user.create(password=True)
+    return routes_user.password.read_text("utf-8").strip()
+
+
+def _summary(found: Configuration, out: Path) -> Iterator[str]:
+    yield f"{out}: {', '.join(found.users)}"
+    if found.suspended:
+        yield f"suspended: {', '.join(found.suspended)}"
+    if found.with_passwords:
+        yield f"with passwords: {', '.join(found.with_passwords)}; --rotate USER gives an nkey instead"
+
+
+def _reload(folder: CredentialsFolder, arguments: argparse.Namespace, *, is_new: bool) -> Exit:
+    """Reloads all servers and prints what each answered. `is_new`: the file differs from the one before this command.
+
+    Raises CommandError unless every server has loaded it.
+    """
+    settings = folder.user(SYSTEM_ADMIN).login(table.bus_settings(settings_of(arguments), SYSTEM_ADMIN))
+    answers = asyncio.run(reload_servers(settings))
+    for each in answers:
+        print(clean(f"{each.server}: {_told(each, is_new=is_new)}"))
+    if any(each.problem or (is_new and not each.changed) for each in answers):
+        raise CommandError(f"not every server has {arguments.out}: see above, then run this again with --reload")
     return Exit.OK
+
+
+def _told(answer: Reloaded, *, is_new: bool) -> str:
+    if answer.problem:
+        return f"not reloaded: {answer.problem}"
+    if answer.changed:
+        return "reloaded"
+    return "reloaded its former files: copy the new one there" if is_new else "reloaded; nothing had changed"
 
 
 def _stored(arguments: argparse.Namespace) -> list[FlowTemplate]:

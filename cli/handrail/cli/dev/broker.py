@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from handrail.cli.credentials import CredentialsFolder
 from handrail.cli.dev.processes import Child, StartError, wait_until
-from handrail.cli.private_files import credentials, ensure_passwords, write_private
-from handrail.mesh import permissions
+from handrail.cli.private_files import write_private
 from handrail.mesh.bus import BusSettings
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import SETUP
@@ -40,11 +40,11 @@ class Broker:
 
     def __init__(self, folder: Path, *, port: int, sync_always: bool) -> None:
         self.url = f"nats://127.0.0.1:{port}"
-        self.credentials = folder / "credentials"
+        self.credentials = CredentialsFolder(folder / "credentials")
         self._port = port
         self._sync_always = sync_always
         self._folder = folder / "nats"
-        self._users: tuple[permissions.User, ...] = ()
+        self._permissions = ""
         self.child = Child(
             "nats-server",
             [str(server_binary()), "--config", str(self._folder / "nats.conf")],
@@ -62,7 +62,8 @@ class Broker:
 
         Raises StartError if a stream or durable is refused.
         """
-        settings = BusSettings(servers=(self.url,), name=SETUP, user=SETUP, password=self.password(SETUP))
+        settings = BusSettings(servers=(self.url,), name=SETUP)
+        settings = self.credentials.user(SETUP).login(settings)
         with self.child.log.with_name("setup.log").open("a") as log:
             try:
                 asyncio.run(set_up_broker(settings, Wishes(), tell=lambda text: print(text, file=log)))
@@ -72,22 +73,17 @@ class Broker:
     def allow(self, templates: Iterable[FlowTemplate]) -> bool:
         """Gives the users the permissions that these templates need; returns whether that changed anything.
 
-        A running server applies them at once; raises StartError if it rejects them.
+        So it applies what was changed in the folder of credentials. A running server applies it at once; raises
+        StartError if it rejects it.
         """
-        templates = list(templates)
-        users = permissions.users(templates)
-        if users == self._users:
+        text = self.credentials.configuration(tuple(templates)).text
+        if text == self._permissions:
             return False
-        passwords = ensure_passwords(self.credentials, [user.name for user in users])
-        write_private(self._folder / "permissions.conf", permissions.render(users, credentials(passwords)))
-        self._users = users
+        write_private(self._folder / "permissions.conf", text)
+        self._permissions = text
         if self.child.is_running:
             self._reload()
         return True
-
-    def password(self, user: str) -> str:
-        """Returns the password of a user."""
-        return ensure_passwords(self.credentials, [user])[user]
 
     def _reload(self) -> None:
         seen = self.child.log.stat().st_size

@@ -235,7 +235,7 @@ class DevStack:
     def _user(self, name: str) -> dict[str, str]:
         """Returns the environment of a process that connects to the broker as this user, without our own settings."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
-        return {**inherited, "HANDRAIL_NATS": self.nats_url, "HANDRAIL_NATS_PASSWORD": self.broker.password(name)}
+        return {**inherited, "HANDRAIL_NATS": self.nats_url, **self.broker.credentials.user(name).environment()}
 
     def _restart(self, child: Child) -> None:
         if child.is_running or not child.pid:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from handrail.mesh.bus.nkey import public_key, read_seed
 from handrail.mesh.errors import WrongCredentials
 
 
@@ -53,13 +54,31 @@ class BusSettings:
             for path in filter(None, files):
                 path.read_bytes()
             path = self.tls_cert or self.tls_ca
-            seed = self.nkey_seed_file.read_text().strip() if self.nkey_seed_file else None
-            return self._tls(), seed
+            tls = self._tls()
+            path = self.nkey_seed_file
+            return tls, read_seed(path) if path is not None else None
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise WrongCredentials(
                 f"{self.name} can't connect to the broker: its credentials file {path} can't be used: {why}"
             ) from error
+
+    def wrong_credentials(self, nkey_seed: str | None, answer: str) -> WrongCredentials:
+        """The error for a broker that does not let this user in, with its `answer`; `nkey_seed` is the one tried."""
+        servers = ", ".join(self.servers)
+        if not self.password and nkey_seed is None and self.tls_cert is None:
+            return WrongCredentials(
+                f"{self.name} has no credentials for {servers}, and the broker requires them: give an nkey "
+                "(HANDRAIL_NATS_NKEY_FILE) or a password (HANDRAIL_NATS_PASSWORD_FILE, HANDRAIL_NATS_PASSWORD)"
+            )
+        if nkey_seed is not None:
+            refusal = f"does not know the nkey {public_key(nkey_seed)} of {self.nkey_seed_file}"
+        else:
+            refusal = f'knows no user "{self.user or self.name}" with these credentials'
+        return WrongCredentials(
+            f"the broker at {servers} {refusal} ({answer}): give it the newest ones, reload the broker if its "
+            "configuration is older (handrail nats-permissions --reload), and see whether it is suspended"
+        )
 
     def _tls(self) -> ssl.SSLContext | None:
         if not self.needs_tls:

@@ -23,7 +23,7 @@ from handrail.mesh.bus.bus_settings import BusSettings
 from handrail.mesh.bus.protocol import TOO_LARGE, Client, Message
 from handrail.mesh.bus.reply_inbox import Answer, ReplyInbox
 from handrail.mesh.bus.send_buffer import SendBuffer
-from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
+from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
 
 __all__ = ["BusSettings", "Connection"]
 
@@ -54,13 +54,14 @@ class Connection:
         self._shut_out = asyncio.Event()
         self._closing = False
         self._last_error = ""
+        self._nkey_seed: str | None = None
 
     @classmethod
     async def open(cls, settings: BusSettings) -> Connection:
         """Connects. Raises BrokerUnavailable or BrokerPermission, which name the servers and their last answer."""
         self = cls(settings)
-        tls, nkey_seed = settings.credentials()
-        connecting = asyncio.create_task(self._connect(tls, nkey_seed))
+        tls, self._nkey_seed = settings.credentials()
+        connecting = asyncio.create_task(self._connect(tls))
         shut_out = asyncio.create_task(self._shut_out.wait())
         try:
             timeout = settings.connect_timeout.total_seconds()
@@ -156,14 +157,14 @@ class Connection:
             await self.client.flush()
             await self.client.flush()
 
-    async def _connect(self, tls: ssl.SSLContext | None, nkey_seed: str | None) -> None:
+    async def _connect(self, tls: ssl.SSLContext | None) -> None:
         settings = self.settings
         await self.client.connect(
             list(settings.servers),
             name=settings.name,
             user=settings.user or None,
             password=settings.password or None,
-            nkeys_seed_str=nkey_seed,
+            nkeys_seed_str=self._nkey_seed,
             tls=tls,
             inbox_prefix=settings.inbox,
             error_cb=self._on_error,
@@ -196,22 +197,9 @@ class Connection:
         if error is not None:
             return BrokerUnavailable(f"can't connect to {servers}: {error}")
         if self._shut_out.is_set():
-            return self._wrong_credentials(servers)
+            return self.settings.wrong_credentials(self._nkey_seed, self._last_error)
         waited = self.settings.connect_timeout.total_seconds()
         return BrokerUnavailable(f"can't connect to {servers} within {waited:g} s: {self._last_error or 'no answer'}")
-
-    def _wrong_credentials(self, servers: str) -> WrongCredentials:
-        settings = self.settings
-        if not settings.password and settings.nkey_seed_file is None and settings.tls_cert is None:
-            return WrongCredentials(
-                f"{settings.name} has no credentials for {servers}, and the broker requires them: give a "
-                "password (HANDRAIL_NATS_PASSWORD_FILE, HANDRAIL_NATS_PASSWORD) or an nkey (HANDRAIL_NATS_NKEY_FILE)"
-            )
-        return WrongCredentials(
-            f'the broker at {servers} knows no user "{settings.user or settings.name}" with these credentials '
-            f"({self._last_error}): compare them with the ones its configuration was generated from, and reload the "
-            "broker if its configuration is older (handrail nats-permissions)"
-        )
 
     async def _on_error(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
