@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from handrail.mesh.bus import Delivery, NatsBus
+from handrail.mesh.bus.nkey import public_key
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, agent_durable
 from handrail.mesh.wire.subjects import timer_subject
@@ -38,7 +39,7 @@ def boundless(user_name: str) -> str:
     accounts = json.loads(text[text.index("{") :])
     for account in accounts.values():
         for user in account["users"]:
-            if user["user"] == user_name:
+            if user["nkey"] == public_key(seed(user_name)):
                 user["permissions"]["publish"]["allow"] = [">"]
     return f"{text[: text.index('accounts:')]}accounts: {json.dumps(accounts)}"
 

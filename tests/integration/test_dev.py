@@ -160,7 +160,7 @@ def test_a_kept_folder_goes_on_where_it_was(tmp_path: Path) -> None:
         assert [each["flowId"] for each in dev.json("vera", "flow", "list")["flows"]] == [flow]
         assert [each["version"] for each in dev.json("vera", "template", "list")["templates"]] == [1]
         permissions = (folder / "nats" / "permissions.conf").read_text()
-        assert all(f'"{agent}"' in permissions for agent in AGENTS)
+        assert all(f"\n# {agent}: " in permissions for agent in AGENTS)
 
 
 def test_an_activated_template_brings_its_agents_permissions(tmp_path: Path) -> None:
@@ -169,12 +169,12 @@ def test_an_activated_template_brings_its_agents_permissions(tmp_path: Path) -> 
     template.write_text(json.dumps(loans.TEMPLATE))
     with running_dev(tmp_path / "data") as dev:
         permissions = dev.folder / "nats" / "permissions.conf"
-        assert '"stacks"' not in permissions.read_text()
+        assert "# stacks: " not in permissions.read_text()
         printed = dev.text("olga", "template", "put", template, "--contracts", image, "--activate")
         assert "The broker's permissions have changed" in printed
         nkey = dev.folder / "credentials" / "stacks" / "nkey"
         wait_for(nkey.exists, "an nkey for the new agent")
-        wait_for(lambda: '"stacks"' in permissions.read_text(), "the permissions of the new agent")
+        wait_for(lambda: "# stacks: " in permissions.read_text(), "the permissions of the new agent")
         wait_for(
             lambda: "permissions were regenerated and reloaded" in (tmp_path / "data.err").read_text(), "the reload"
         )

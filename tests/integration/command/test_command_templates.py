@@ -155,7 +155,7 @@ def test_permissions_are_generated_before_there_is_a_broker(tmp_path: Path) -> N
     template = ROOT / "agents" / "demos" / "payments" / "refund.yaml"
     done = handrail("nats-permissions", "--template", template, "--credentials", tmp_path / "credentials")
     assert done.returncode == 0, done.stderr
-    assert '"detection"' in done.stdout
+    assert "# detection: AGENTS_1 U" in done.stdout
     missing = handrail("nats-permissions", "--template", tmp_path / "none.yaml", "--credentials", tmp_path)
     assert missing.returncode == 2
 

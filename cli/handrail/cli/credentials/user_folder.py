@@ -130,6 +130,8 @@ class UserFolder:
     def _hashed(self) -> str:
         """The hash of the password. It is kept: with another salt each time, every generated file would differ."""
         password = _text(self.password).encode()
+        if not password:
+            raise CommandError(f"{self.password} is empty: delete it for new credentials")
         try:
             if self._hash.exists():
                 known = _text(self._hash)
@@ -137,7 +139,7 @@ class UserFolder:
                     return known
             found = bcrypt.hashpw(password, bcrypt.gensalt(_BCRYPT_COST)).decode()
         except ValueError as error:
-            raise CommandError(f"the password of {self.password} can't be hashed: {error}") from None
+            raise CommandError(f"the password in {self.password} can't be hashed: {error}") from None
         write_private(self._hash, f"{found}\n")
         return found
 

@@ -261,3 +261,10 @@ def test_wildcards_match_as_on_the_broker(subject_tokens: list[str], pattern_tok
     pattern = ".".join([*pattern_tokens, ">"] if tail else pattern_tokens)
     expression = pattern.replace(".", r"\.").replace("*", "[^.]+").replace(">", ".+")
     assert matches(pattern, ".".join(subject_tokens)) == bool(re.fullmatch(expression, ".".join(subject_tokens)))
+
+
+def test_comments_name_the_users_for_whom_the_broker_knows_a_public_key_alone() -> None:
+    everybody = users([refund()])
+    text = render(everybody, {each.name: Credentials(nkeys=(f"U{each.name}",)) for each in everybody})
+    assert "\n# ledger: AGENTS_2 Uledger\n" in text
+    assert "\n# coordinator: HANDRAIL Ucoordinator\n" in text
