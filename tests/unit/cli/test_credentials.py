@@ -188,6 +188,7 @@ def test_a_reader_with_the_name_of_an_agent_is_refused_and_not_kept(folder: Cred
         ("nkey", b"SUA", "holds no seed"),
         ("nkey", new_seed().replace("S", "X", 1).encode(), "holds no seed"),
         ("nkey", b"\xff\xfe", "can't be used"),
+        ("nkey.former", new_seed().encode(), "no public key"),
         ("password", b"x" * 100, "can't be hashed"),
         ("password", b"", "is empty"),
         ("place", b"first", "number of a place"),

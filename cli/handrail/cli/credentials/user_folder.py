@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from handrail.mesh.bus import BusSettings
 from handrail.mesh.bus.nkey import new_seed, public_key, read_seed
 from handrail.mesh.permissions import Credentials
 
+_PUBLIC_KEY = re.compile("U[A-Z2-7]{55}")
 _PASSWORD_BYTES = 24
 _BCRYPT_COST = 4
 """The lowest that there is. A higher one protects passwords that people think of, not 24 random bytes; and the broker
@@ -47,7 +49,7 @@ class UserFolder:
     def public(self) -> Credentials:
         """What the broker has to know: public keys, and a hash of the password. Nothing in it lets anybody in."""
         keys = [_public_key(self.nkey)] if self.nkey.exists() else []
-        keys += [_text(self._former)] if self._former.exists() else []
+        keys += [self._former_key()] if self._former.exists() else []
         return Credentials(nkeys=tuple(dict.fromkeys(keys)), password=self._hashed() if self.password.exists() else "")
 
     def rotate(self) -> None:
@@ -123,6 +125,12 @@ class UserFolder:
     @property
     def _has_former(self) -> bool:
         return self._former.exists() or (self.nkey.exists() and self.password.exists())
+
+    def _former_key(self) -> str:
+        key = _text(self._former)
+        if not _PUBLIC_KEY.fullmatch(key):
+            raise CommandError(f"{self._former} holds no public key of a user's nkey: delete it")
+        return key
 
     def _create_nkey(self) -> None:
         write_private(self.nkey, f"{new_seed()}\n")

@@ -19,6 +19,7 @@ from handrail.cli.private_files import write_private
 from handrail.mesh.bus import BusSettings
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import SETUP
+from handrail.mesh.printable import clean
 from handrail.mesh.streams.set_up import Wishes, set_up_broker
 from handrail.v1.template_pb2 import FlowTemplate
 
@@ -66,7 +67,7 @@ class Broker:
         settings = self.credentials.user(SETUP).login(settings)
         with self.child.log.with_name("setup.log").open("a") as log:
             try:
-                asyncio.run(set_up_broker(settings, Wishes(), tell=lambda text: print(text, file=log)))
+                asyncio.run(set_up_broker(settings, Wishes(), tell=lambda text: print(clean(text), file=log)))
             except HandrailError as error:
                 raise StartError(f"the broker can't be set up: {error.text}") from None
 

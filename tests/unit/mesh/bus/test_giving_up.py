@@ -18,7 +18,7 @@ class LosesCancellations(Connection):
 
     left = 2
 
-    async def _connect(self, tls: ssl.SSLContext | None, nkey_seed: str | None) -> None:
+    async def _connect(self, tls: ssl.SSLContext | None) -> None:
         while True:
             try:
                 await asyncio.Event().wait()
