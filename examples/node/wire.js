@@ -131,12 +131,14 @@ export class Store {
   async quarantine(message, { reason, message: detail }) {
     const tokens = message.subject.split(".");
     const token = (text) => (/^[A-Za-z0-9_-]{1,64}$/.test(text ?? "") ? text : "-");
+    const about = /^[a-z][a-z0-9_-]{0,62}$/.test(tokens[4] ?? "") ? tokens[4] : "-";
     const own = /^[0-9a-f]{32}$/.test(tokens[5] ?? "") ? [tokens[5]] : [];
     const body = { reason, detail, subject: message.subject, streamSequence: BigInt(message.seq), body: message.data };
     const record = toBinary(schema("Quarantined"), create(schema("Quarantined"), { ...body, reporter: this.agent }));
     for (const id of [...own, derived("quarantine", message.subject, message.data)]) {
-      const subject = `quarantine.${token(tokens[1])}.${token(tokens[2])}.${this.agent}.${id}`;
-      if (await this.js.publish(subject, record).then(() => true, ignoreTaken)) return;
+      const subject = `quarantine.${token(tokens[1])}.${token(tokens[2])}.${this.agent}.${about}.${id}`;
+      const first = this.js.publish(subject, record, { expect: { lastSubjectSequence: 0 } });
+      if (await first.then(() => true, ignoreTaken)) return;
     }
   }
 

@@ -13,10 +13,6 @@ class Open(NamedTuple):
 
 
 OPEN: dict[str, Open] = {
-    "22": Open(
-        "one agent fills the disk through QUARANTINE",
-        "the stream has no limit of bytes: a limit alone would let an agent keep the coordinator from quarantining",
-    ),
     "23": Open(
         "whoever has the coordinator's broker password forges votes",
         "votes carry no signature of the voter: the broker's word that the coordinator wrote them is the only proof",

@@ -113,7 +113,7 @@ async def false_reporter(target: Installation) -> str:
     )
     record_id = ids.quarantine_id(lie.subject, lie.SerializeToString())
     async with target.people() as people, target.bus_as("refunds") as refunds:
-        await refunds.publish(f"quarantine.refund.-.refunds.{record_id}", lie.SerializeToString())
+        await refunds.publish(f"quarantine.refund.-.refunds.enrichment.{record_id}", lie.SerializeToString())
         kept = await eventually(
             people.quarantined, lambda found: any(each.message.detail == lie.detail for each in found)
         )

@@ -245,7 +245,7 @@ async def test_p5_nothing_on_any_subject_of_an_agent_stops_it(mesh: Mesh, nats_s
     async with workers(nats_server.settings, chain.agents):
         for subject, body in hostile:
             await mesh.bus.publish(subject, body)
-        await eventually(lambda: mesh.messages("QUARANTINE"), lambda number: number == len(hostile))
+        await eventually(lambda: mesh.messages("QUARANTINE_ledger"), lambda number: number == len(hostile))
         await mesh.until_settled("ledger")
         await mesh.until_status(await begin(mesh), "COMPLETED")
     assert len(chain.book.calls) == 1

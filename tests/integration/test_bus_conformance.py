@@ -13,7 +13,18 @@ from handrail.mesh.bus import Bus, NatsBus, RawMessage, TooManySubjects, fresh_r
 from handrail.mesh.bus.direct_get import SUBJECT_LIMIT
 from handrail.mesh.bus.publish import ROOM
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, TooLarge, WrongSequence
-from handrail.mesh.streams import FLOW, KEY, QUARANTINE, TEMPLATE, TIMER, WORKER, ensure_streams
+from handrail.mesh.streams import (
+    FLOW,
+    KEY,
+    QUARANTINE,
+    TEMPLATE,
+    TIMER,
+    WORKER,
+    ensure_stream,
+    ensure_streams,
+    quarantine_stream,
+)
+from handrail.mesh.streams.quarantine_streams import quarantines
 from handrail.testing.memory import MemoryBus
 from tests.support.nats_server import running_server
 from tests.support.waiting import eventually
@@ -32,6 +43,7 @@ async def bus(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[B
     with running_server(tmp_path / "nats") as server:
         async with await NatsBus.connect(server.settings("coordinator")) as bus:
             await ensure_streams(bus)
+            await ensure_stream(bus, quarantine_stream("ledger"), like=FLOW)
             yield bus
 
 
@@ -95,18 +107,28 @@ async def test_a_message_without_headers_has_none(bus: Bus) -> None:
     assert message.headers == {}
 
 
-@pytest.mark.parametrize(
-    "subject", ["flow.refund.f.a", "template.refund.1", "quarantine.refund.f.ledger.i", "key.refund.k"]
-)
+@pytest.mark.parametrize("subject", ["flow.refund.f.a", "template.refund.1", "key.refund.k"])
 async def test_p3_what_is_recorded_is_written_once(bus: Bus, subject: str) -> None:
     await store(bus, subject)
     with pytest.raises(AlreadyStored) as refusal:
         await bus.publish(subject, b"another")
     assert refusal.value.subject == subject
-    stream = {"flow": FLOW, "template": TEMPLATE, "quarantine": QUARANTINE, "key": KEY}[subject.partition(".")[0]]
+    stream = {"flow": FLOW, "template": TEMPLATE, "key": KEY}[subject.partition(".")[0]]
     message = await bus.last(stream, subject)
     assert message is not None
     assert message.body == subject.encode()
+
+
+async def test_each_quarantine_takes_its_own_and_keeps_every_message_of_a_subject(bus: Bus) -> None:
+    own, reported = "quarantine.refund.f.coordinator.-.i", "quarantine.refund.f.coordinator.ledger.i"
+    told = "quarantine.refund.f.ledger.refunds.i"
+    assert await store(bus, own, reported, told, told) == [1, 1, 2, 3]
+    assert subjects((await bus.read_forward(QUARANTINE, "quarantine.>", from_sequence=1, limit=9)).messages) == [own]
+    page = await bus.read_forward(quarantine_stream("ledger"), "quarantine.>", from_sequence=1, limit=9)
+    assert subjects(page.messages) == [reported, told, told]
+    with pytest.raises(WrongSequence):
+        await bus.publish(reported, b"another", expected_sequence=0)
+    assert await quarantines(bus) == ["", "ledger"]
 
 
 async def test_of_a_worker_the_newest_word_is_kept(bus: Bus) -> None:

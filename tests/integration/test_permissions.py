@@ -19,7 +19,7 @@ from handrail.mesh.bus.nkey import new_seed, public_key
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
 from handrail.mesh.permissions import durable
-from handrail.mesh.streams import FLOW, TIMER, ensure_streams, stream_configs
+from handrail.mesh.streams import FLOW, TIMER, ensure_stream, ensure_streams, quarantine_stream, stream_configs
 from handrail.mesh.streams.durables import agent_durable
 from handrail.mesh.streams.set_up import Wishes, set_up
 from handrail.mesh.wire.subjects import Address, Kind, activation_subject, template_subject, timer_subject
@@ -58,6 +58,7 @@ class House:
         coordinator = await self.connect("coordinator")
         await ensure_streams(coordinator, replicas=replicas)
         for agent in ("ledger", "refunds"):
+            await ensure_stream(coordinator, quarantine_stream(agent), like=FLOW)
             config = {
                 "durable_name": agent_durable(agent),
                 "ack_policy": "explicit",
@@ -113,7 +114,7 @@ async def test_an_agent_does_its_part(house: House) -> None:
     refunds = await house.connect("refunds")
     assert await refunds.publish(subject(Kind.PROPOSAL, "refunds", "shop.v1.Granted"), b"large") == 1
     assert await refunds.publish(subject(Kind.EVENT, "refunds", "shop.v1.Small", event_id=OTHER_ID), b"small") == 2
-    await refunds.publish(f"quarantine.-.-.refunds.{EVENT_ID}", b"odd")
+    await refunds.publish(f"quarantine.-.-.refunds.-.{EVENT_ID}", b"odd")
     assert (await house.connect("desk")).server_version
     await (await house.connect("desk")).publish("key.refund." + "d" * 64, b"flow")
     page = await refunds.direct_get(FLOW, multi_last=[f"flow.refund.{FLOW_ID}.>"])
@@ -165,7 +166,10 @@ FORBIDDEN = {
     "a due timer": f"due.refund.{FLOW_ID}.deadline",
     "a template": template_subject("refund", 2),
     "an activation": activation_subject("refund", 1),
-    "another agent's quarantine": f"quarantine.refund.{FLOW_ID}.ledger.{EVENT_ID}",
+    "another agent's quarantine": f"quarantine.refund.{FLOW_ID}.ledger.refunds.{EVENT_ID}",
+    "what the coordinator says of it": f"quarantine.refund.{FLOW_ID}.coordinator.refunds.{EVENT_ID}",
+    "its quarantine's configuration": "$JS.API.STREAM.UPDATE.QUARANTINE_refunds",
+    "its quarantine's messages": "$JS.API.STREAM.MSG.DELETE.QUARANTINE_refunds",
     "a key": "key.refund." + "d" * 64,
     "a lease": "$KV.leases.flow.refund." + FLOW_ID,
     "another agent's work": "$JS.API.CONSUMER.MSG.NEXT.FLOW.agent-ledger",

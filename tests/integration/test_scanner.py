@@ -7,17 +7,15 @@ import pytest
 
 from handrail.coordinator.lists.flows import Asked, Listing, Scanner, readable
 from handrail.mesh.bus import Bus
-from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, ProposalState
 from handrail.mesh.fold import status
-from handrail.mesh.streams import FLOW, quarantine
+from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.stream_walk import newest_first, oldest_first
 from handrail.mesh.wire.envelope import Unreadable
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import ApprovalCause, ApprovalGiven, ApprovalRequested, FlowStatus, GateRequest
-from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support import flows
 from tests.support.mesh import publish
 
@@ -188,34 +186,3 @@ async def test_a_proposal_that_was_asked_twice_is_listed_once(
     await put(catalog, "refund", gated=True)
     await asked_again(bus, store, await ask(bus, store, 1))
     assert len((await scanner.approvals(size=9)).rows) == 1
-
-
-async def test_p5_what_is_in_quarantine_is_listed_and_shown_with_its_bytes(bus: Bus, scanner: Scanner) -> None:
-    for number in range(5):
-        await quarantine.put(
-            bus,
-            subject=flows.start(flow_id(number), flow_type="audit" if number == 2 else "refund").address.subject,
-            body=b"\xff%d" % number,
-            sequence=number + 10,
-            reason=ErrorReason.ERROR_REASON_MALFORMED,
-            detail="it can't be read",
-            reporter="enrichment",
-        )
-    first = await scanner.quarantined(size=3)
-    second = await scanner.quarantined(size=3, cursor=first.next_cursor)
-    listed = [row.item for row in (*first.rows, *second.rows)]
-    assert [item.message.body for item in listed] == [b"\xff%d" % number for number in range(5)]
-    assert [row.item.flow_id for row in (await scanner.quarantined(size=9, flow_type="audit")).rows] == [flow_id(2)]
-    one = await scanner.quarantined_message(listed[3].quarantine_id)
-    assert one == listed[3]
-    assert (one.flow_type, one.flow_id, one.message.stream_sequence) == ("refund", flow_id(3), 13)
-    with pytest.raises(HandrailError) as refusal:
-        await scanner.quarantined_message(99)
-    assert refusal.value.reason == ErrorReason.ERROR_REASON_QUARANTINE_NOT_FOUND
-
-
-async def test_what_is_in_quarantine_and_can_not_be_read_is_listed_all_the_same(bus: Bus, scanner: Scanner) -> None:
-    await bus.publish("quarantine.-.-.liar.x", b"\xff")
-    (row,) = (await scanner.quarantined(size=9)).rows
-    assert row.item.message.body == b"\xff"
-    assert row.item.message.reason == ErrorReason.ERROR_REASON_MALFORMED

@@ -132,7 +132,7 @@ async def test_what_is_an_operators_is_left_alone(bus: NatsBus) -> None:
 
 async def test_streams_that_agents_fill_have_a_limit_at_first(bus: NatsBus) -> None:
     limits = {name: (await config(bus, name))["max_bytes"] for name in STREAMS}
-    assert {name for name, limit in limits.items() if limit > 0} == {KEY, WORKER}
+    assert {name for name, limit in limits.items() if limit > 0} == {KEY, QUARANTINE, WORKER}
 
 
 async def test_more_replicas_than_servers_are_refused(empty: NatsBus) -> None:

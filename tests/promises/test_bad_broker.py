@@ -120,14 +120,17 @@ async def test_a_full_stream_refuses_loses_nothing_and_goes_on_when_there_is_roo
 async def test_a_message_waits_for_room_in_quarantine(house: House) -> None:
     async with house.coordinator() as people:
         ledger = await house.connect("ledger")
-        await house.set_limit("QUARANTINE", 1)
+        admin = await house.connect("admin")
+        config = (await admin.request_json("$JS.API.STREAM.INFO.QUARANTINE_ledger"))["config"]
+        full = {**config, "max_msgs": 1, "discard": "new"}
+        await admin.request_json("$JS.API.STREAM.UPDATE.QUARANTINE_ledger", full)
         bodies = {f"bad {number}".encode() for number in range(5)}
         for number, body in enumerate(sorted(bodies)):
             subject = f"flow.refund.{number:032x}.failure.ledger.{number:032x}.handrail.v1.StepFailed"
             await ledger.publish(subject, body)
         await eventually(people.quarantined, lambda kept: len(kept) == 1)
         assert await house.mesh.unsettled("decide") >= 4
-        await house.set_limit("QUARANTINE", -1)
+        await admin.request_json("$JS.API.STREAM.UPDATE.QUARANTINE_ledger", config)
         await house.until_quiet()
         assert {each.message.body for each in await people.quarantined()} == bodies
 

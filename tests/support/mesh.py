@@ -23,6 +23,7 @@ from handrail.mesh.streams import FLOW, TIMER
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, agent_durable, ensure_durables
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.quarantine_streams import ensure_quarantines
 from handrail.mesh.template import Template
 from handrail.mesh.wire.envelope import Entry
 from handrail.v1.decision_pb2 import FlowStatus
@@ -46,11 +47,12 @@ class Mesh:
         self.store = FlowStore(bus, catalog)
 
     async def put(self, *templates: Template) -> None:
-        """Stores and activates templates; updates the durables first."""
+        """Stores and activates templates; updates durables and quarantines first."""
         for template in templates:
             await self.catalog.put(stored(template))
         await self.catalog.refresh()
         await ensure_durables(self.bus, self.catalog.all())
+        await ensure_quarantines(self.bus, self.catalog.all())
         for template in templates:
             await self.catalog.activate(
                 template.name, template.version, by="olga", reason="test", now=datetime.now(UTC)

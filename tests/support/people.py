@@ -115,7 +115,7 @@ class People:
         while True:
             page = await self.quarantine.ListQuarantined(request, metadata=self.by("vera"))
             for each in page.messages:
-                one = quarantine.GetQuarantinedRequest(quarantine_id=each.quarantine_id)
+                one = quarantine.GetQuarantinedRequest(agent=each.agent, quarantine_id=each.quarantine_id)
                 found.append((await self.quarantine.GetQuarantined(one, metadata=self.by("vera"))).message)
             if not page.next_page_token:
                 return found

@@ -35,9 +35,12 @@ def template() -> FlowTemplate:
 
 
 def _reads(stream: str) -> tuple[str, ...]:
+    return (f"$JS.API.STREAM.MSG.GET.{stream}", *_reads_directly(stream))
+
+
+def _reads_directly(stream: str) -> tuple[str, ...]:
     return (
         f"$JS.API.STREAM.INFO.{stream}",
-        f"$JS.API.STREAM.MSG.GET.{stream}",
         f"$JS.API.DIRECT.GET.{stream}",
         f"$JS.API.DIRECT.GET.{stream}.>",
     )
@@ -47,7 +50,7 @@ def _agent(name: str) -> tuple[str, ...]:
     """What each agent may do that has a step, or starts flows."""
     return (
         f"flow.refund.*.divergence.{name}.*.handrail.v1.Divergence",
-        f"quarantine.*.*.{name}.*",
+        f"quarantine.*.*.{name}.*.*",
         f"worker.{name}.*",
         "$JS.API.INFO",
         *(each for stream in ("FLOW", "TEMPLATE", "KEY", "WORKER") for each in _reads(stream)),
@@ -114,6 +117,7 @@ TABLE: Mapping[str, Rights] = {
                 for stream in ("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "WORKER")
                 for each in _reads(stream)
             ),
+            *(each for agent in ("desk", "refunds", "ledger") for each in _reads_directly(f"QUARANTINE_{agent}")),
             "$JS.API.CONSUMER.INFO.FLOW.*",
             "$JS.API.CONSUMER.INFO.TIMER.*",
         ),
@@ -184,7 +188,10 @@ _MESSAGES = (
     *("handrail.v1.Divergence", "handrail.v1.FlowHalted", "handrail.v1.FlowMigrated", "handrail.v1.ApprovalGiven"),
 )
 _FLOW_ID, _EVENT_ID = "a" * 32, "b" * 32
-_STREAMS = ("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "DELEGATION", "WORKER", "KV_leases", "OTHER")
+_STREAMS = (
+    *("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "DELEGATION", "WORKER", "KV_leases", "OTHER"),
+    *("QUARANTINE_ledger", "QUARANTINE_other"),
+)
 _DURABLES = ("agent-ledger", "agent-refunds", "agent-desk", "reader-analytics", "reader-other", "decide", "due")
 _OF_A_STREAM = (
     *("CREATE", "UPDATE", "INFO", "DELETE", "PURGE", "SNAPSHOT", "RESTORE", "MSG.GET", "MSG.DELETE", "PEER.REMOVE"),
@@ -200,7 +207,7 @@ def subjects() -> Iterator[str]:
     flow = ("flow",), _FLOW_TYPES, (_FLOW_ID,), _KINDS, _AGENTS, (_EVENT_ID,), _MESSAGES
     yield from _tried(*flow)
     yield from _tried(("seen",), _FLOW_TYPES, (_FLOW_ID,), ("event", "decision"), _AGENTS, (_EVENT_ID,), _MESSAGES[:4])
-    yield from _tried(("quarantine",), ("refund", "loan", "-"), (_FLOW_ID,), (*_AGENTS, "-"), (_EVENT_ID,))
+    yield from _tried(("quarantine",), ("refund", "-"), (_FLOW_ID,), (*_AGENTS, "-"), ("ledger", "-"), (_EVENT_ID,))
     yield from _tried(("worker",), _AGENTS, ("w1",))
     yield from _tried(("key", "timer", "due", "template", "delegation"), _FLOW_TYPES, (_FLOW_ID,))
     yield from _tried(("timer", "due"), _FLOW_TYPES, (_FLOW_ID,), ("deadline",))

@@ -34,6 +34,8 @@ from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, TRACK, coordinator_filters
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.quarantine import Quarantine
+from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.testing.memory import MemoryBus, MemoryDelivery
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support.interleaving import Stage
@@ -135,11 +137,11 @@ class SteppedReplica:
         self.troubles = Troubles()
         self.reconciler = Reconciler(self.store, TimerSchedule(bus), leases, AlwaysThere(bus), NothingQueued(bus))
         self.operator_actions = OperatorActions(self.store, self.reconciler)
-        self.guard = Guard(bus, self.troubles)
+        self.guard = Guard(Quarantine(bus, catalog, reporter=COORDINATOR), self.troubles)
         # It receives its deliveries here and does not pull.
         no_pull = cast("NatsBus", bus)
         self.tracking = TrackConsumer(no_pull, self.store, self.reconciler, self.guard, self.troubles, Finished())
-        self._deciding = DecideConsumer(bus, self.reconciler)
+        self._deciding = DecideConsumer(self.guard, self.reconciler)
 
     async def decide(self, delivery: MemoryDelivery) -> None:
         """Handles a delivery of `decide`."""

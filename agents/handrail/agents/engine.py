@@ -26,8 +26,8 @@ from handrail.mesh.bus import Bus, Delivery
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Verdict, Void
 from handrail.mesh.flow.starts import POISON
-from handrail.mesh.streams import quarantine
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.wire.envelope import Recorded, decode
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -63,7 +63,7 @@ class Engine:
     ) -> None:
         self._agent = bindings.agent
         self._bindings = bindings
-        self._bus = bus
+        self._quarantine = Quarantine(bus, store.catalog, reporter=bindings.agent)
         self._clock = clock
         self._patience = patience
         self._outcomes = Outcomes(bus, store=store, clock=clock, patience=patience)
@@ -105,7 +105,7 @@ class Engine:
         try:
             recorded = decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
         except HandrailError as error:
-            await self._quarantine(delivery, error.reason, error.text)
+            await self._put_away(delivery, error.reason, error.text)
             return
         planned = await self._planner.plan(recorded, delivered=delivery.delivered)
         if planned.void is not None:
@@ -201,14 +201,12 @@ class Engine:
         body = delivery.body if broken.sequence == delivery.sequence else broken.event.SerializeToString()
         text = f"its input {broken.type} (event {broken.event_id}) is quarantined: {unfit.text}"
         await self._patience.insist(
-            lambda: quarantine.put(
-                self._bus,
+            lambda: self._quarantine.put(
                 subject=broken.address.subject,
                 body=body,
                 sequence=broken.sequence,
                 reason=unfit.reason,
                 detail=unfit.text,
-                reporter=self._agent,
             )
         )
         await self._outcomes.failed(attempt, unfit.reason_name, text, retryable=False, parent=parent)
@@ -216,7 +214,7 @@ class Engine:
     async def _drop(self, recorded: Recorded, delivery: Delivery, void: Void) -> None:
         # A late vote is void but breaks no contract.
         if void.reason and recorded.kind is not Kind.DECISION:
-            await self._quarantine(delivery, void.reason, void.text)
+            await self._put_away(delivery, void.reason, void.text)
         else:
             _logger.info(
                 "flow %s: %s %s does not count: %s",
@@ -227,16 +225,10 @@ class Engine:
                 extra={"flow_id": recorded.address.flow_id},
             )
 
-    async def _quarantine(self, delivery: Delivery, reason: ErrorReason.ValueType, detail: str) -> None:
+    async def _put_away(self, delivery: Delivery, reason: ErrorReason.ValueType, detail: str) -> None:
         await self._patience.insist(
-            lambda: quarantine.put(
-                self._bus,
-                subject=delivery.subject,
-                body=delivery.body,
-                sequence=delivery.sequence,
-                reason=reason,
-                detail=detail,
-                reporter=self._agent,
+            lambda: self._quarantine.put(
+                subject=delivery.subject, body=delivery.body, sequence=delivery.sequence, reason=reason, detail=detail
             )
         )
 

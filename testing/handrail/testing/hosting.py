@@ -19,7 +19,7 @@ from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence, Present
 from handrail.coordinator.reconcile.reconciler import Reconciler
-from handrail.coordinator.reconcile.settle import Guard, quarantine_void
+from handrail.coordinator.reconcile.settle import Guard
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
@@ -30,9 +30,10 @@ from handrail.mesh.permissions.accounts import HINTS
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import agent_filters, coordinator_filters
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.template import Template
 from handrail.mesh.wire import envelope
-from handrail.mesh.wire.subjects import parse_due
+from handrail.mesh.wire.subjects import COORDINATOR, parse_due
 from handrail.testing.memory import MemoryBus, MemoryDelivery
 
 CrashPoint = Literal["publish", "ack"]
@@ -201,7 +202,7 @@ class HostedCoordinator:
         self.store = FlowStore(bus, self.catalog)
         self._reconciler = Reconciler(self.store, TimerSchedule(bus), _NoLeases(), self._presence, _NoQueues())
         self.operator_actions = OperatorActions(self.store, self._reconciler)
-        self._guard = Guard(bus, Troubles())
+        self._guard = Guard(Quarantine(bus, self.catalog, reporter=COORDINATOR), Troubles())
         filters = coordinator_filters()
         self._filters = frozenset[str]().union(*filters.values())
 
@@ -233,4 +234,4 @@ class HostedCoordinator:
         flow = await self._reconciler.reconcile(
             address.flow_type, address.flow_id, since=delivery.sequence, at_least=delivery.sequence, now=self._bus.now
         )
-        await quarantine_void(self._bus, delivery, flow)
+        await self._guard.quarantine_void(delivery, flow)

@@ -15,16 +15,18 @@ from handrail.mesh.bus.protocol import header_block, is_subject, size
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, why_not_sent
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, WrongSequence
 from handrail.mesh.permissions import matches
+from handrail.mesh.streams.streams import quarantined_agent
+from handrail.mesh.wire.subjects import COORDINATOR, NO_AGENT, parse_quarantine
 
 _WRITE_ONCE = {
     "flow": streams.FLOW,
     "template": streams.TEMPLATE,
-    "quarantine": streams.QUARANTINE,
     "key": streams.KEY,
 }
 _NEWEST_COUNTS = {"timer": streams.TIMER, "worker": streams.WORKER}
 _STREAM_OF = _WRITE_ONCE | _NEWEST_COUNTS
-"""Maps the first token of a subject to its stream. Write-once subjects take one message; the others keep the newest."""
+"""Maps the first token of a subject to its stream. Write-once subjects take one message; the others keep the newest.
+Subjects of quarantines keep all their messages."""
 
 _MAX_PAYLOAD = 1 << 20
 """The largest message in bytes that a nats-server accepts by default."""
@@ -32,6 +34,7 @@ _MAX_PAYLOAD = 1 << 20
 _SCHEDULE = "Nats-Schedule"
 _TARGET = "Nats-Schedule-Target"
 _INFO = "$JS.API.STREAM.INFO."
+_NAMES = "$JS.API.STREAM.NAMES"
 _PURGE_TIMERS = f"$JS.API.STREAM.PURGE.{streams.TIMER}"
 
 
@@ -63,7 +66,7 @@ class MemoryBus(Bus):
         refusal = why_not_sent(subject, size(body, headers), _MAX_PAYLOAD)
         if refusal is not None:
             raise refusal
-        stream = _STREAM_OF.get(subject.partition(".")[0])
+        stream = _quarantine_of(subject) or _STREAM_OF.get(subject.partition(".")[0])
         if stream is None or not is_subject(subject):
             raise BrokerUnavailable(f"can't publish on {subject}: no stream has this subject")
         if expected_sequence is not None:
@@ -72,9 +75,10 @@ class MemoryBus(Bus):
             if last != expected_sequence:
                 raise WrongSequence(subject, last)
         if subject in self._subjects[stream]:
-            if stream not in _NEWEST_COUNTS.values():
+            if stream in _WRITE_ONCE.values():
                 raise AlreadyStored(subject)
-            self._remove(stream, subject)
+            if stream in _NEWEST_COUNTS.values():
+                self._remove(stream, subject)
         return self._store(stream, subject, body, headers)
 
     async def direct_get(
@@ -121,15 +125,25 @@ class MemoryBus(Bus):
     async def request_json(
         self, api_subject: str, payload: Mapping[str, Any] | None = None, *, timeout: timedelta = API_TIMEOUT
     ) -> dict[str, Any]:
-        """Purges timers and lists a stream's subjects: the JetStream API calls that the core uses."""
+        """Purges timers, lists streams and a stream's subjects: the JetStream API calls that the core uses."""
         if api_subject == _PURGE_TIMERS:
             gone = self.matching(streams.TIMER, str((payload or {})["filter"]))
             for message in gone:
                 self._remove(streams.TIMER, message.subject)
             return {"purged": len(gone)}
+        if api_subject == _NAMES:
+            subject_filter = str((payload or {})["subject"])
+            named = [name for name in self.messages if self.matching(name, subject_filter)]
+            return {"streams": named, "total": len(named)}
         if api_subject.startswith(_INFO):
             return self._info(api_subject.removeprefix(_INFO), payload or {})
         raise NotImplementedError(f"MemoryBus does not implement {api_subject}")
+
+    @property
+    def quarantined(self) -> list[RawMessage]:
+        """The messages of all quarantines, oldest first."""
+        kept = [m for name, stored in self.messages.items() if quarantined_agent(name) is not None for m in stored]
+        return sorted(kept, key=lambda message: message.time)
 
     @property
     def timers(self) -> dict[str, tuple[datetime, str]]:
@@ -180,6 +194,15 @@ class MemoryBus(Bus):
         subjects = [message.subject for message in self.matching(stream, str(query["subjects_filter"]))]
         listed = dict.fromkeys(subjects[int(query.get("offset", 0)) :], 1)
         return {"state": state | {"subjects": listed}, "total": len(subjects)}
+
+
+def _quarantine_of(subject: str) -> str | None:
+    """The quarantine that takes a subject, or None."""
+    if not matches("quarantine.*.*.*.*.*", subject):
+        return None
+    kept = parse_quarantine(subject)
+    agent = kept.about if kept.reporter == COORDINATOR else kept.reporter
+    return streams.quarantine_stream("" if agent == NO_AGENT else agent)
 
 
 class MemoryDelivery(Delivery):

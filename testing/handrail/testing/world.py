@@ -16,7 +16,7 @@ from handrail.coordinator.decide.grants import BREAKGLASS, EVERY_TYPE, OPERATOR,
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.flow import Proposal
 from handrail.mesh.fold import NO_VERSIONS, Versions
-from handrail.mesh.streams import QUARANTINE, start_flow
+from handrail.mesh.streams import start_flow
 from handrail.mesh.template import Template
 from handrail.mesh.wire.envelope import pack
 from handrail.mesh.wire.subjects import COORDINATOR
@@ -75,7 +75,7 @@ class World:
     @property
     def quarantined(self) -> list[Quarantined]:
         """The quarantined messages, oldest first."""
-        return [Quarantined.FromString(message.body) for message in self.bus.messages[QUARANTINE]]
+        return [Quarantined.FromString(message.body) for message in self.bus.quarantined]
 
     async def put(self, template: Template) -> None:
         """Stores and activates another template or version."""

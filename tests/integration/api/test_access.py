@@ -64,6 +64,9 @@ SERVICES = [
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
+KEEPER = "enrichment"
+"""The agent whose quarantine holds a message of each flow type."""
+
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
 WALKED = sorted(path for path in METHODS if path.startswith("/handrail.v1."))
 HELD = (*ROLES, f"{APPROVER}finance")
@@ -111,7 +114,7 @@ class Walk:
     async def stored(self) -> int:
         """How many messages the streams hold."""
         bus = self.api.replica.bus
-        names = ("FLOW", "TEMPLATE", "QUARANTINE", "KEY", "TIMER")
+        names = ("FLOW", "TEMPLATE", f"QUARANTINE_{KEEPER}", "KEY", "TIMER")
         infos = [await bus.request_json(f"$JS.API.STREAM.INFO.{name}") for name in names]
         return sum(int(info["state"]["last_seq"]) for info in infos)
 
@@ -150,7 +153,8 @@ async def target(mesh: Mesh, flow_type: str, flow_id: str) -> Target:
     entry = flows.decision(withdrawn, flow_id=flow_id, flow_type=flow_type, about="x", based_on=flow.last_sequence)
     await mesh.store.append(flow, entry)
     record = Quarantined(detail="broken", body=b"\xff").SerializeToString()
-    kept = await mesh.bus.publish(quarantine_subject(flow_type, flow_id, "enrichment", "c" * 32), record)
+    subject = quarantine_subject(flow_type, flow_id, KEEPER, KEEPER, "c" * 32)
+    kept = await mesh.bus.publish(subject, record)
     return Target(flow_type, flow_id, asked.recorded.event_id, asked_for.event.event_id, kept)
 
 
@@ -215,7 +219,7 @@ REQUESTS: Mapping[str, Make] = {
     "GetTemplateUsage": lambda to: templates.GetTemplateUsageRequest(),
     "WhoAmI": lambda to: identity.WhoAmIRequest(),
     "ListQuarantined": lambda to: quarantine_pb.ListQuarantinedRequest(),
-    "GetQuarantined": lambda to: quarantine_pb.GetQuarantinedRequest(quarantine_id=to.quarantine_id),
+    "GetQuarantined": lambda to: quarantine_pb.GetQuarantinedRequest(agent=KEEPER, quarantine_id=to.quarantine_id),
 }  # fmt: skip
 
 
@@ -294,7 +298,7 @@ def told(refusal: Message | Refusal, to: Target) -> tuple[object, ...]:
     """What a caller is told, without the ids that the caller has named."""
     assert isinstance(refusal, Refusal), f"not refused: {refusal}"
     text = refusal.status.message
-    for named in (to.flow_type, to.flow_id, to.approval_id, to.act_id, f"message {to.quarantine_id}"):
+    for named in (to.flow_type, to.flow_id, to.approval_id, to.act_id, f"message {KEEPER}/{to.quarantine_id}"):
         text = text.replace(named, "…")
     return refusal.code, refusal.reason, text, sorted(refusal.info.metadata), len(refusal.status.details)
 

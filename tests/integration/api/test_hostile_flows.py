@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from handrail.mesh.bus import Bus
+from handrail.mesh.streams.quarantine_streams import ensure_quarantines
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1 import approval_service_pb2 as approvals_pb
 from handrail.v1 import flow_service_pb2 as pb
@@ -29,6 +30,7 @@ STATUS = b"NATS/1.0\r\nStatus: 404\r\nNats-UpTo-Sequence: 1\r\n\r\n"
 async def api(api: Api) -> Api:
     """A coordinator that knows the small flow type, with a gate."""
     await api.replica.catalog.put(flows.stored(flows.template(gated=True)))
+    await ensure_quarantines(api.replica.bus, api.replica.catalog.all())
     return api
 
 

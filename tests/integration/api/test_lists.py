@@ -9,7 +9,8 @@ import pytest
 from google.rpc import error_details_pb2
 
 from handrail.mesh.bus import Bus
-from handrail.mesh.streams import quarantine
+from handrail.mesh.streams.quarantine import Quarantine
+from handrail.mesh.streams.quarantine_streams import ensure_quarantines
 from handrail.v1 import quarantine_service_pb2 as quarantine_pb
 from handrail.v1.approval_service_pb2 import ListApprovalsRequest, ListApprovalsResponse
 from handrail.v1.decision_pb2 import FlowStatus
@@ -34,6 +35,7 @@ from tests.support.mesh import publish
 async def api(api: Api) -> Api:
     """A coordinator that knows the small flow type of these tests, gated as version 2 of another name."""
     await api.replica.catalog.put(flows.stored(flows.template()))
+    await ensure_quarantines(api.replica.bus, api.replica.catalog.all())
     return api
 
 
@@ -115,46 +117,47 @@ async def test_no_approvals_is_an_empty_page(api: Api) -> None:
     assert answer == ListApprovalsResponse()
 
 
-async def keep(bus: Bus, number: int, body: bytes = b"\x00broken") -> None:
-    await quarantine.put(
-        bus,
+async def keep(api: Api, number: int, body: bytes = b"\x00broken", *, reporter: str = "notification") -> None:
+    await Quarantine(api.replica.bus, api.replica.catalog, reporter=reporter).put(
         subject=f"flow.refund.{flow_id(number)}.event.enrichment.{flow_id(number)}.{flows.ENRICHED}",
         body=body,
         sequence=7,
         reason=ErrorReason.ERROR_REASON_MALFORMED,
         detail="it is no event",
-        reporter="notification",
     )
 
 
-async def test_quarantined_messages_are_listed_without_and_shown_with_their_bytes(api: Api, bus: Bus) -> None:
+async def test_quarantined_messages_are_listed_without_and_shown_with_their_bytes(api: Api) -> None:
     for number in range(3):
-        await keep(bus, number)
+        await keep(api, number)
+    await keep(api, 3, reporter="coordinator")
     request = quarantine_pb.ListQuarantinedRequest(page_size=2)
     answer = quarantine_pb.ListQuarantinedResponse
     listed = await all_pages(api, "QuarantineService/ListQuarantined", request, answer, "messages")
-    assert [(each.flow_id, each.message.body) for each in listed] == [(flow_id(n), b"") for n in range(3)]
-    assert listed[0].message.reporter == "notification"
+    assert [(each.flow_id, each.message.body) for each in listed] == [(flow_id(n), b"") for n in (3, 0, 1, 2)]
+    assert [each.agent for each in listed] == ["enrichment", *["notification"] * 3]
+    assert [each.message.reporter for each in listed] == ["coordinator", *["notification"] * 3]
     shown = await ask(
         api,
         "QuarantineService/GetQuarantined",
-        quarantine_pb.GetQuarantinedRequest(quarantine_id=listed[1].quarantine_id),
+        quarantine_pb.GetQuarantinedRequest(agent="notification", quarantine_id=listed[2].quarantine_id),
         quarantine_pb.GetQuarantinedResponse,
     )
     assert (shown.message.flow_id, shown.message.message.body) == (flow_id(1), b"\x00broken")
 
 
-async def test_large_quarantined_messages_do_not_make_a_page_too_large(api: Api, bus: Bus) -> None:
+async def test_large_quarantined_messages_do_not_make_a_page_too_large(api: Api) -> None:
     for number in range(8):
-        await keep(bus, number, body=b"x" * 900_000)
+        await keep(api, number, body=b"x" * 900_000, reporter="notification" if number % 2 else "enrichment")
     request = quarantine_pb.ListQuarantinedRequest(page_size=500)
     answer = quarantine_pb.ListQuarantinedResponse
     listed = await all_pages(api, "QuarantineService/ListQuarantined", request, answer, "messages")
     assert len(listed) == 8
 
 
-async def test_an_unknown_quarantined_message_is_refused(api: Api) -> None:
-    request = quarantine_pb.GetQuarantinedRequest(quarantine_id=99)
+@pytest.mark.parametrize("agent", ["", "notification", "nobody"])
+async def test_an_unknown_quarantined_message_is_refused(api: Api, agent: str) -> None:
+    request = quarantine_pb.GetQuarantinedRequest(agent=agent, quarantine_id=99)
     call = ask(api, "QuarantineService/GetQuarantined", request, quarantine_pb.GetQuarantinedResponse)
     assert (await refused(call)).reason == "QUARANTINE_NOT_FOUND"
 

@@ -242,11 +242,14 @@ async def test_quarantined_messages_are_shown_with_their_bytes(dev: Dev) -> None
     wait_for(lambda: found_in_quarantine(dev), "a quarantined message")
     found = found_in_quarantine(dev)[0]
     assert "MALFORMED" in dev.text("vera", "quarantine", "list", "--type", "refund")
-    shown = dev.text("vera", "quarantine", "show", found["quarantineId"])
+    named = f"{found['agent']}/{found['quarantineId']}"
+    assert named in dev.text("vera", "quarantine", "list", "--agent", found["agent"])
+    assert named not in dev.text("vera", "quarantine", "list", "--agent", "ledger")
+    shown = dev.text("vera", "quarantine", "show", named)
     assert "1b 5b 33 31" in shown
     assert "[31mno event" in shown
     assert "\x1b" not in shown
-    assert dev.json("vera", "quarantine", "show", found["quarantineId"])["message"]["body"]
+    assert dev.json("vera", "quarantine", "show", named)["message"]["body"]
     assert dev.run("anna", "quarantine", "list").returncode == 5
 
 

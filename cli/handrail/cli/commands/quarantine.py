@@ -20,8 +20,9 @@ def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    listing = verbs.add_parser("list", help="list quarantined messages, oldest first", allow_abbrev=False)
+    listing = verbs.add_parser("list", help="list quarantined messages, by agent", allow_abbrev=False)
     listing.add_argument("--type", default="", metavar="TYPE", help="only flows of this type")
+    listing.add_argument("--agent", default="", metavar="AGENT", help="only the quarantine of this agent")
     listing.add_argument(
         "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N messages [default 50]"
     )
@@ -29,14 +30,14 @@ def fill(parser: argparse.ArgumentParser) -> None:
     listing.set_defaults(run=_list)
 
     show = verbs.add_parser("show", help="show a message with its bytes", allow_abbrev=False)
-    show.add_argument("quarantine_id", type=positive, metavar="ID", help="id as listed")
+    show.add_argument("message", type=_named, metavar="ID", help="id as listed, such as ledger/17")
     add_settings(show, CALLER)
     show.set_defaults(run=_show)
 
 
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        request = pb.ListQuarantinedRequest(flow_type=arguments.type)
+        request = pb.ListQuarantinedRequest(flow_type=arguments.type, agent=arguments.agent)
         method = asked.client.quarantine.ListQuarantined
         found = list(asked.client.listed(method, request, items=lambda page: page.messages, limit=arguments.limit))
         if asked.output.is_json:
@@ -44,10 +45,7 @@ def _list(arguments: argparse.Namespace) -> Exit:
         else:
             asked.output.table(
                 ("ID", "TIME", "FLOW", "REPORTER", "REASON", "DETAIL"),
-                [
-                    (m.quarantine_id, time(m.time), m.flow_id, m.message.reporter, _reason(m), m.message.detail)
-                    for m in found
-                ],
+                [(_id(m), time(m.time), m.flow_id, m.message.reporter, _reason(m), m.message.detail) for m in found],
                 empty="The quarantine is empty.",
             )
     return Exit.OK
@@ -55,14 +53,15 @@ def _list(arguments: argparse.Namespace) -> Exit:
 
 def _show(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        request = pb.GetQuarantinedRequest(quarantine_id=arguments.quarantine_id)
+        agent, number = arguments.message
+        request = pb.GetQuarantinedRequest(agent=agent, quarantine_id=number)
         found = asked.client.call(asked.client.quarantine.GetQuarantined, request).message
         if asked.output.is_json:
             asked.output.document(plain(found))
             return Exit.OK
         asked.output.fields(
             [
-                ("id", found.quarantine_id),
+                ("id", _id(found)),
                 ("time", time(found.time)),
                 ("flow", f"{found.flow_type} {found.flow_id}"),
                 ("reporter", found.message.reporter),
@@ -86,6 +85,16 @@ def hex_dump(body: bytes) -> list[str]:
         characters = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
         lines.append(f"{start:06x}  {part.hex(' '):{_BYTES_A_LINE * 3}} {characters}")
     return lines
+
+
+def _named(text: str) -> tuple[str, int]:
+    """Parses the id of a message: AGENT/NUMBER, or a number alone for the coordinator's own quarantine."""
+    agent, _, number = text.rpartition("/")
+    return agent, positive(number)
+
+
+def _id(found: pb.QuarantinedMessage) -> str:
+    return f"{found.agent}/{found.quarantine_id}" if found.agent else f"{found.quarantine_id}"
 
 
 def _reason(found: pb.QuarantinedMessage) -> str:

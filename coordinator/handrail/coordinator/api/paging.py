@@ -11,7 +11,9 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from handrail.coordinator.lists.flows import Listing
+from handrail.coordinator.lists.quarantined import BEGINNING, Place
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.wire.subjects import NAME
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 MAX_PAGE_SIZE = 500
@@ -22,6 +24,7 @@ MAX_PAGE_BYTES = 3 << 20
 
 _DIGEST = 8
 _NUMBER = re.compile(r"[0-9]{1,20}")
+_PLACE = re.compile(rf"({NAME.pattern}|)/({_NUMBER.pattern})")
 
 Item = TypeVar("Item")
 View = TypeVar("View", bound=Message)
@@ -60,6 +63,17 @@ def sequence_of(token: str, *listing: object) -> int:
     if cursor and not (_NUMBER.fullmatch(cursor) and int(cursor) < 1 << 64):
         raise _bad("the page token was not issued by this server")
     return int(cursor or 0)
+
+
+def place_in(token: str, *listing: object) -> Place:
+    """Returns the cursor as a place in the quarantines; the beginning for the first page. Raises BAD_PAGE_TOKEN."""
+    cursor = cursor_of(token, *listing)
+    if not cursor:
+        return BEGINNING
+    parts = _PLACE.fullmatch(cursor)
+    if parts is None or not int(parts[2]) < 1 << 64:
+        raise _bad("the page token was not issued by this server")
+    return Place(parts[1], int(parts[2]))
 
 
 def fitting(items: Iterable[View], size: int) -> list[View]:

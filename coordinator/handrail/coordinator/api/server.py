@@ -44,6 +44,7 @@ from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.lists.acts import ActScanner
 from handrail.coordinator.lists.divergences import DivergenceScanner
 from handrail.coordinator.lists.flows import Scanner
+from handrail.coordinator.lists.quarantined import QuarantineReader
 from handrail.coordinator.reconcile.activation import Activator
 from handrail.coordinator.reconcile.diagnosis import Findings
 from handrail.coordinator.reconcile.drain import Drain
@@ -248,7 +249,7 @@ class Server:
         add_DelegationServiceServicer_to_server(
             DelegationService(delegations, TemplateFinder(replica.catalog)), self._server
         )
-        add_QuarantineServiceServicer_to_server(QuarantineService(scanner), self._server)
+        add_QuarantineServiceServicer_to_server(QuarantineService(QuarantineReader(replica.bus)), self._server)
         add_IdentityServiceServicer_to_server(IdentityService(), self._server)
 
     def _add_tools(self, catalog: Catalog) -> None:

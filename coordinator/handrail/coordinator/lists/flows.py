@@ -14,19 +14,17 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from handrail.mesh.bus import Bus, RawMessage, fresh_read
+from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Proposal, ProposalState
 from handrail.mesh.fold import status as status_of
-from handrail.mesh.streams import FLOW, QUARANTINE, outcomes, stream_walk
+from handrail.mesh.streams import FLOW, outcomes, stream_walk
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire import ids
-from handrail.mesh.wire.envelope import Recorded, Unreadable, timestamp
+from handrail.mesh.wire.envelope import Recorded, Unreadable
 from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind, parse
 from handrail.v1.decision_pb2 import ApprovalRequested, FlowStatus
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.failure_pb2 import Quarantined
-from handrail.v1.quarantine_service_pb2 import QuarantinedMessage
 
 _logger = logging.getLogger(__name__)
 
@@ -73,7 +71,7 @@ def every_type(flow_type: str) -> bool:
 
 
 class Scanner:
-    """Lists flows, approvals and quarantined messages. Every call also raises what reading the streams raises."""
+    """Lists flows and approvals. Every call also raises what reading the streams raises."""
 
     def __init__(self, bus: Bus, store: FlowStore) -> None:
         self._bus = bus
@@ -136,28 +134,6 @@ class Scanner:
                 return Listing(tuple(rows), message.sequence)
         return Listing(tuple(rows), 0)
 
-    async def quarantined(
-        self, *, size: int, cursor: int = 0, flow_type: str = "", covers: Covers = every_type
-    ) -> Listing[QuarantinedMessage]:
-        """Lists quarantined messages, oldest first."""
-        rows: list[Listed[QuarantinedMessage]] = []
-        examined = 0
-        kept = f"quarantine.{flow_type or '*'}.>"
-        async for message in stream_walk.oldest_first(self._bus, QUARANTINE, kept, after=cursor):
-            examined += 1
-            if covers(_flow_type_of(message)):
-                rows.append(Listed(_quarantined(message), message.sequence))
-            if len(rows) == size or examined == EXAMINED:
-                return Listing(tuple(rows), message.sequence)
-        return Listing(tuple(rows), 0)
-
-    async def quarantined_message(self, quarantine_id: int) -> QuarantinedMessage:
-        """Returns one quarantined message; raises QUARANTINE_NOT_FOUND."""
-        message = await fresh_read.by_sequence(self._bus, QUARANTINE, quarantine_id, subject_filter="quarantine.>")
-        if message is None:
-            raise not_quarantined(quarantine_id)
-        return _quarantined(message)
-
     async def _flow(self, address: Address, at_least: int) -> Flow | Unreadable | None:
         try:
             flow = await self._store.load(address.flow_type, address.flow_id, at_least=at_least)
@@ -209,15 +185,6 @@ class Scanner:
                 yield address, message.sequence
 
 
-def not_quarantined(quarantine_id: int) -> HandrailError:
-    """Returns the error for a quarantined message that does not exist."""
-    return HandrailError(
-        ErrorReason.ERROR_REASON_QUARANTINE_NOT_FOUND,
-        f"there is no quarantined message {quarantine_id}",
-        quarantine_id=str(quarantine_id),
-    )
-
-
 def readable(listing: Listing[Flow | Unreadable]) -> Listing[Flow]:
     """Drops the unreadable flows from a page."""
     rows = tuple(Listed(row.item, row.cursor) for row in listing.rows if isinstance(row.item, Flow))
@@ -248,7 +215,7 @@ async def chunks(items: AsyncIterator[Item], size: int) -> AsyncIterator[list[It
 
 
 def _flow_type_of(message: RawMessage) -> str:
-    """Returns the flow type in a subject of the streams FLOW and QUARANTINE."""
+    """Returns the flow type in a subject of the stream FLOW."""
     return message.subject.split(".")[1]
 
 
@@ -259,26 +226,3 @@ def _proposal_of(request: Recorded) -> str:
     except DecodeError:
         return ""
     return asked.proposal_id
-
-
-def _quarantined(message: RawMessage) -> QuarantinedMessage:
-    _, flow_type, flow_id, reporter, event_id = (message.subject.split(".") + [""] * 5)[:5]
-    try:
-        kept = Quarantined.FromString(message.body)
-    except DecodeError:
-        kept = Quarantined(
-            reason=ErrorReason.ERROR_REASON_MALFORMED,
-            detail="the quarantined message can't be parsed as handrail.v1.Quarantined",
-            subject=message.subject,
-            body=message.body,
-        )
-    # The broker checks who publishes on the subject; what the record says of itself may be anything.
-    kept.reporter = reporter
-    return QuarantinedMessage(
-        quarantine_id=message.sequence,
-        time=timestamp(message.time),
-        flow_type=flow_type,
-        flow_id=flow_id,
-        event_id=event_id,
-        message=kept,
-    )

@@ -1,4 +1,4 @@
-"""Activation: the durables first, then the record, then what the broker's permissions need."""
+"""Activation: the durables and quarantines first, then the record, then what the broker's permissions need."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from handrail.mesh import permissions
 from handrail.mesh.bus import Bus
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import ensure_durables
+from handrail.mesh.streams.quarantine_streams import ensure_quarantines
 from handrail.mesh.template import Template
 from handrail.v1.act_pb2 import ActConfirmation
 from handrail.v1.event_pb2 import CallerRequest
@@ -34,13 +35,14 @@ class Activator:
         request: CallerRequest,
         confirmation: ActConfirmation | None = None,
     ) -> ActivateTemplateResponse:
-        """Updates the durables, then records the activation; `wanted` says by whom, why, and whether it is forced.
+        """Updates durables and quarantines, then records the activation; `wanted` says by whom, why, whether forced.
 
         Raises FLOW_BUSY during another activation, and what `Catalog.activate` raises.
         """
         async with self._leases.hold(ACTIVATION_LEASE):
             await self._catalog.refresh_from_leader()
             await ensure_durables(self._bus, self._catalog.all())
+            await ensure_quarantines(self._bus, self._catalog.all())
             sequence, activation = await self._catalog.activate(
                 template.name,
                 template.version,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from handrail.coordinator.reconcile.reconciler import Reconciler
-from handrail.coordinator.reconcile.settle import quarantine_void
-from handrail.mesh.bus import Bus, Delivery
+from handrail.coordinator.reconcile.settle import Guard
+from handrail.mesh.bus import Delivery
 from handrail.mesh.wire import envelope
 
 
 class DecideConsumer:
     """Reconciles the flow of each message that `decide` delivers."""
 
-    def __init__(self, bus: Bus, reconciler: Reconciler) -> None:
-        self._bus = bus
+    def __init__(self, guard: Guard, reconciler: Reconciler) -> None:
+        self._guard = guard
         self._reconciler = reconciler
 
     async def handle(self, delivery: Delivery) -> None:
@@ -22,4 +22,4 @@ class DecideConsumer:
         flow = await self._reconciler.reconcile(
             flow_type, flow_id, since=delivery.sequence, at_least=delivery.sequence, now=delivery.time
         )
-        await quarantine_void(self._bus, delivery, flow)
+        await self._guard.quarantine_void(delivery, flow)

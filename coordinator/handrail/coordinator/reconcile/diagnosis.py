@@ -24,12 +24,14 @@ from handrail.mesh.streams import (
     Config,
     actual_configs,
     ensure_stream,
+    quarantine_stream,
     stream_configs,
     why_broken,
 )
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, Durable, ensure_durables, read_durables
 from handrail.mesh.streams.provisioning import reset_command
+from handrail.mesh.streams.quarantine_streams import agents_named
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 log = logging.getLogger(__name__)
@@ -107,7 +109,8 @@ class Diagnosis:
 
     async def _streams(self) -> Findings:
         """Reports streams that are missing or misconfigured. Those that flows can do without are recreated."""
-        found = await actual_configs(self._bus, stream_configs())
+        quarantines = map(quarantine_stream, sorted(agents_named(self._catalog.all())))
+        found = await actual_configs(self._bus, [*stream_configs(), *quarantines])
         self._watch.look({f"stream.{name}": config for name, config in found.items() if config is not None})
         findings = {}
         for name, config in found.items():
@@ -119,10 +122,20 @@ class Diagnosis:
                     f"stream {name} is gone: restore it from a backup. It is not recreated: its messages would be lost"
                 )
             else:
-                await ensure_stream(self._bus, name, like=FLOW)
-                telemetry.count("made_anew", part=f"stream.{name}")
-                log.error("stream %s was gone; it was recreated, and starts empty", name)
+                findings |= await self._recreated(name)
         return findings
+
+    async def _recreated(self, name: str) -> Findings:
+        """Recreates a stream that is gone, unless the broker has no room for it."""
+        try:
+            await ensure_stream(self._bus, name, like=FLOW)
+        except HandrailError as error:
+            if error.reason != ErrorReason.ERROR_REASON_STREAM_FULL:
+                raise
+            return {f"stream.{name}": error.text}
+        telemetry.count("made_anew", part=f"stream.{name}")
+        log.error("stream %s was gone; it was recreated, and starts empty", name)
+        return {}
 
     async def _recognise(self) -> None:
         seen, self._streams_seen = self._streams_seen, await read_streams(self._bus)

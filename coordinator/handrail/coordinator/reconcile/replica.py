@@ -24,12 +24,17 @@ from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.track_consumer import TrackConsumer
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import NatsBus
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow.absence import ABSENT_AFTER
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, ensure_durables
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.quarantine import Quarantine
+from handrail.mesh.streams.quarantine_streams import ensure_quarantines
 from handrail.mesh.waiting import pause
+from handrail.mesh.wire.subjects import COORDINATOR
+from handrail.v1.error_reason_pb2 import ErrorReason
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +64,9 @@ class Replica:
         self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.troubles = Troubles()
         self.finished = Finished()
-        guard = Guard(bus, self.troubles)
+        guard = Guard(Quarantine(bus, self.catalog, reporter=COORDINATOR), self.troubles)
         self._deciding = DurableConsumer(
-            bus, guard, stream=FLOW, durable=DECIDE, handle=DecideConsumer(bus, self.reconciler).handle
+            bus, guard, stream=FLOW, durable=DECIDE, handle=DecideConsumer(guard, self.reconciler).handle
         )
         self._due = DurableConsumer(bus, guard, stream=TIMER, durable=DUE, handle=DueConsumer(self.reconciler).handle)
         self._tracking = TrackConsumer(bus, self.store, self.reconciler, guard, self.troubles, self.finished)
@@ -84,6 +89,13 @@ class Replica:
         await ensure_streams(self.bus, replicas=replicas)
         await self.catalog.refresh()
         await ensure_durables(self.bus, self.catalog.all())
+        try:
+            await ensure_quarantines(self.bus, self.catalog.all())
+        except HandrailError as error:
+            if error.reason != ErrorReason.ERROR_REASON_STREAM_FULL:
+                raise
+            # No flow needs it: the diagnosis tells, and tries again.
+            log.error("not every agent has a quarantine: %s", error.text)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consumes the durables and sweeps until `stopping` is set, then finishes what is in progress.

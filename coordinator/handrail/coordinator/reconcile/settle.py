@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 
 from handrail.coordinator.reconcile.troubles import Troubles
-from handrail.mesh.bus import Bus, Delivery
+from handrail.mesh.bus import Delivery
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.streams import quarantine
 from handrail.mesh.streams.durables import ACK_WAIT
+from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -57,8 +57,8 @@ def is_given_up(error: HandrailError) -> bool:
 class Guard:
     """Contains the handling of deliveries: acknowledges them, quarantines them, or has them redelivered later."""
 
-    def __init__(self, bus: Bus, troubles: Troubles) -> None:
-        self._bus = bus
+    def __init__(self, quarantine: Quarantine, troubles: Troubles) -> None:
+        self._quarantine = quarantine
         self._troubles = troubles
 
     async def run(self, loop: str, deliveries: Sequence[Delivery], work: Awaitable[None]) -> None:
@@ -76,7 +76,7 @@ class Guard:
                 if not is_hopeless(error, delivered):
                     raise
                 for delivery in deliveries:
-                    await _quarantine(self._bus, delivery, error.reason, error.text)
+                    await self._put(delivery, error.reason, error.text)
         except HandrailError as error:
             self._troubles.failed(loop, about, error)
             _again(deliveries, _growing(_FIRST_WAIT, _LONGEST_WAIT, delivered))
@@ -87,6 +87,22 @@ class Guard:
             self._troubles.succeeded(loop, about)
             for delivery in deliveries:
                 delivery.ack()
+
+    async def quarantine_void(self, delivery: Delivery, flow: Flow) -> None:
+        """Quarantines a message that breaks its contract according to the fold, or whose flow never began."""
+        if f".{COORDINATOR}." in delivery.subject:
+            return
+        void = flow.void.get(delivery.sequence)
+        if void is not None and void.reason:
+            await self._put(delivery, void.reason, void.text)
+        elif flow.first is None:
+            text = f"no flow {flow.flow_id} has begun"
+            await self._put(delivery, ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, text)
+
+    async def _put(self, delivery: Delivery, reason: ErrorReason.ValueType, detail: str) -> None:
+        await self._quarantine.put(
+            subject=delivery.subject, body=delivery.body, sequence=delivery.sequence, reason=reason, detail=detail
+        )
 
 
 class Held:
@@ -117,18 +133,6 @@ async def raise_again(error: Exception) -> None:
     raise error
 
 
-async def quarantine_void(bus: Bus, delivery: Delivery, flow: Flow) -> None:
-    """Quarantines a message that breaks its contract according to the fold, or whose flow never began."""
-    if f".{COORDINATOR}." in delivery.subject:
-        return
-    void = flow.void.get(delivery.sequence)
-    if void is not None and void.reason:
-        await _quarantine(bus, delivery, void.reason, void.text)
-    elif flow.first is None:
-        text = f"no flow {flow.flow_id} has begun"
-        await _quarantine(bus, delivery, ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, text)
-
-
 def _about(delivery: Delivery) -> str:
     """Returns the flow's id from the subject."""
     tokens = delivery.subject.split(".", 3)
@@ -143,15 +147,3 @@ def _growing(first: timedelta, longest: timedelta, delivered: int) -> timedelta:
 def _again(deliveries: Sequence[Delivery], delay: timedelta) -> None:
     for delivery in deliveries:
         delivery.nak(delay)
-
-
-async def _quarantine(bus: Bus, delivery: Delivery, reason: ErrorReason.ValueType, detail: str) -> None:
-    await quarantine.put(
-        bus,
-        subject=delivery.subject,
-        body=delivery.body,
-        sequence=delivery.sequence,
-        reason=reason,
-        detail=detail,
-        reporter=COORDINATOR,
-    )

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.reconciler import Reconciler
-from handrail.coordinator.reconcile.settle import Guard, Held, quarantine_void, raise_again
+from handrail.coordinator.reconcile.settle import Guard, Held, raise_again
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh import streams
 from handrail.mesh.bus import Delivery, NatsBus, Pull
@@ -186,4 +186,4 @@ class TrackConsumer:
             *key, since=batch.history[0].sequence, at_least=batch.last.sequence, now=batch.last.time
         )
         for delivery in {each.sequence: each for each in batch.deliveries}.values():
-            await quarantine_void(self._bus, delivery, flow)
+            await self._guard.quarantine_void(delivery, flow)

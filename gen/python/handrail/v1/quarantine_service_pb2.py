@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from handrail.v1 import failure_pb2 as handrail_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$handrail/v1/quarantine_service.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19handrail/v1/failure.proto\"\xee\x01\n\x12QuarantinedMessage\x12#\n\rquarantine_id\x18\x01 \x01(\x04R\x0cquarantineId\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x1b\n\tflow_type\x18\x03 \x01(\tR\x08\x66lowType\x12\x17\n\x07\x66low_id\x18\x04 \x01(\tR\x06\x66lowId\x12\x19\n\x08\x65vent_id\x18\x05 \x01(\tR\x07\x65ventId\x12\x32\n\x07message\x18\x06 \x01(\x0b\x32\x18.handrail.v1.QuarantinedR\x07message\"\xa7\x01\n\x16ListQuarantinedRequest\x12>\n\tflow_type\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x08\x66lowType\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"~\n\x17ListQuarantinedResponse\x12;\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.handrail.v1.QuarantinedMessageR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"E\n\x15GetQuarantinedRequest\x12,\n\rquarantine_id\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01R\x0cquarantineId\"S\n\x16GetQuarantinedResponse\x12\x39\n\x07message\x18\x01 \x01(\x0b\x32\x1f.handrail.v1.QuarantinedMessageR\x07message2\xd6\x01\n\x11QuarantineService\x12\x61\n\x0fListQuarantined\x12#.handrail.v1.ListQuarantinedRequest\x1a$.handrail.v1.ListQuarantinedResponse\"\x03\x90\x02\x01\x12^\n\x0eGetQuarantined\x12\".handrail.v1.GetQuarantinedRequest\x1a#.handrail.v1.GetQuarantinedResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$handrail/v1/quarantine_service.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19handrail/v1/failure.proto\"\x84\x02\n\x12QuarantinedMessage\x12#\n\rquarantine_id\x18\x01 \x01(\x04R\x0cquarantineId\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x1b\n\tflow_type\x18\x03 \x01(\tR\x08\x66lowType\x12\x17\n\x07\x66low_id\x18\x04 \x01(\tR\x06\x66lowId\x12\x19\n\x08\x65vent_id\x18\x05 \x01(\tR\x07\x65ventId\x12\x32\n\x07message\x18\x06 \x01(\x0b\x32\x18.handrail.v1.QuarantinedR\x07message\x12\x14\n\x05\x61gent\x18\x07 \x01(\tR\x05\x61gent\"\xe0\x01\n\x16ListQuarantinedRequest\x12>\n\tflow_type\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x08\x66lowType\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\x37\n\x05\x61gent\x18\x04 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x05\x61gent\"~\n\x17ListQuarantinedResponse\x12;\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.handrail.v1.QuarantinedMessageR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"~\n\x15GetQuarantinedRequest\x12,\n\rquarantine_id\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01R\x0cquarantineId\x12\x37\n\x05\x61gent\x18\x02 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x05\x61gent\"S\n\x16GetQuarantinedResponse\x12\x39\n\x07message\x18\x01 \x01(\x0b\x32\x1f.handrail.v1.QuarantinedMessageR\x07message2\xd6\x01\n\x11QuarantineService\x12\x61\n\x0fListQuarantined\x12#.handrail.v1.ListQuarantinedRequest\x1a$.handrail.v1.ListQuarantinedResponse\"\x03\x90\x02\x01\x12^\n\x0eGetQuarantined\x12\".handrail.v1.GetQuarantinedRequest\x1a#.handrail.v1.GetQuarantinedResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,22 +40,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTQUARANTINEDREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTQUARANTINEDREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTQUARANTINEDREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTQUARANTINEDREQUEST'].fields_by_name['agent']._loaded_options = None
+  _globals['_LISTQUARANTINEDREQUEST'].fields_by_name['agent']._serialized_options = b'\272H\036r\0342\032^([a-z][a-z0-9_-]{0,62})?$'
   _globals['_GETQUARANTINEDREQUEST'].fields_by_name['quarantine_id']._loaded_options = None
   _globals['_GETQUARANTINEDREQUEST'].fields_by_name['quarantine_id']._serialized_options = b'\272H\0042\002(\001'
+  _globals['_GETQUARANTINEDREQUEST'].fields_by_name['agent']._loaded_options = None
+  _globals['_GETQUARANTINEDREQUEST'].fields_by_name['agent']._serialized_options = b'\272H\036r\0342\032^([a-z][a-z0-9_-]{0,62})?$'
   _globals['_QUARANTINESERVICE'].methods_by_name['ListQuarantined']._loaded_options = None
   _globals['_QUARANTINESERVICE'].methods_by_name['ListQuarantined']._serialized_options = b'\220\002\001'
   _globals['_QUARANTINESERVICE'].methods_by_name['GetQuarantined']._loaded_options = None
   _globals['_QUARANTINESERVICE'].methods_by_name['GetQuarantined']._serialized_options = b'\220\002\001'
   _globals['_QUARANTINEDMESSAGE']._serialized_start=143
-  _globals['_QUARANTINEDMESSAGE']._serialized_end=381
-  _globals['_LISTQUARANTINEDREQUEST']._serialized_start=384
-  _globals['_LISTQUARANTINEDREQUEST']._serialized_end=551
-  _globals['_LISTQUARANTINEDRESPONSE']._serialized_start=553
-  _globals['_LISTQUARANTINEDRESPONSE']._serialized_end=679
-  _globals['_GETQUARANTINEDREQUEST']._serialized_start=681
-  _globals['_GETQUARANTINEDREQUEST']._serialized_end=750
-  _globals['_GETQUARANTINEDRESPONSE']._serialized_start=752
-  _globals['_GETQUARANTINEDRESPONSE']._serialized_end=835
-  _globals['_QUARANTINESERVICE']._serialized_start=838
-  _globals['_QUARANTINESERVICE']._serialized_end=1052
+  _globals['_QUARANTINEDMESSAGE']._serialized_end=403
+  _globals['_LISTQUARANTINEDREQUEST']._serialized_start=406
+  _globals['_LISTQUARANTINEDREQUEST']._serialized_end=630
+  _globals['_LISTQUARANTINEDRESPONSE']._serialized_start=632
+  _globals['_LISTQUARANTINEDRESPONSE']._serialized_end=758
+  _globals['_GETQUARANTINEDREQUEST']._serialized_start=760
+  _globals['_GETQUARANTINEDREQUEST']._serialized_end=886
+  _globals['_GETQUARANTINEDRESPONSE']._serialized_start=888
+  _globals['_GETQUARANTINEDRESPONSE']._serialized_end=971
+  _globals['_QUARANTINESERVICE']._serialized_start=974
+  _globals['_QUARANTINESERVICE']._serialized_end=1188
 # @@protoc_insertion_point(module_scope)

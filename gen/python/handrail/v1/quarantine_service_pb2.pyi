@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class QuarantinedMessage(_message.Message):
-    """QuarantinedMessage is a quarantined message as the QUARANTINE stream holds it."""
+    """QuarantinedMessage is a message as the quarantine of an agent, or the coordinator's own, holds it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,14 +32,19 @@ class QuarantinedMessage(_message.Message):
     FLOW_ID_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     quarantine_id: _builtins.int
-    """quarantine_id is its sequence in the QUARANTINE stream."""
+    """quarantine_id is its sequence in that quarantine; together with `agent` it names the message."""
     flow_type: _builtins.str
     """flow_type of its subject; `-` if it can't be parsed."""
     flow_id: _builtins.str
     """flow_id of its subject; `-` if it can't be parsed."""
     event_id: _builtins.str
     """event_id of its subject; a hash of subject and bytes if it can't be parsed."""
+    agent: _builtins.str
+    """agent whose quarantine holds it: the agent reported it, or the coordinator reported a message of that agent. Empty
+    for the coordinator's own quarantine, which holds what comes from no known agent.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time it was quarantined."""
@@ -57,10 +62,11 @@ class QuarantinedMessage(_message.Message):
         flow_id: _builtins.str = ...,
         event_id: _builtins.str = ...,
         message: _failure_pb2.Quarantined | None = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "flow_id", b"flow_id", "flow_type", b"flow_type", "message", b"message", "quarantine_id", b"quarantine_id", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "event_id", b"event_id", "flow_id", b"flow_id", "flow_type", b"flow_type", "message", b"message", "quarantine_id", b"quarantine_id", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,22 +81,26 @@ class ListQuarantinedRequest(_message.Message):
     FLOW_TYPE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     flow_type: _builtins.str
     """flow_type to list; empty for all."""
     page_size: _builtins.int
     """page_size is at most 500; 0 for 50."""
     page_token: _builtins.str
     """page_token of the previous page of the same listing."""
+    agent: _builtins.str
+    """agent whose quarantine to list; empty for all, beginning with the coordinator's own."""
     def __init__(
         self,
         *,
         flow_type: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_type", b"flow_type", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "flow_type", b"flow_type", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -108,7 +118,7 @@ class ListQuarantinedResponse(_message.Message):
     """next_page_token is empty on the last page."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuarantinedMessage]:
-        """messages, oldest first, without their bytes."""
+        """messages by agent, the oldest of each first, without their bytes."""
 
     def __init__(
         self,
@@ -131,16 +141,20 @@ class GetQuarantinedRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     QUARANTINE_ID_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     quarantine_id: _builtins.int
     """quarantine_id as listed."""
+    agent: _builtins.str
+    """agent as listed; empty for the coordinator's own quarantine."""
     def __init__(
         self,
         *,
         quarantine_id: _builtins.int = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["quarantine_id", b"quarantine_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "quarantine_id", b"quarantine_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -52,7 +52,7 @@ class QuarantineServiceServicer:
     """
 
     def ListQuarantined(self, request, context):
-        """ListQuarantined lists quarantined messages, oldest first. Role: quarantine_reader, or operator.
+        """ListQuarantined lists quarantined messages, by agent, the oldest of each first. Role: quarantine_reader, or operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class QuarantineServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QuarantineServiceAsyncStub: ...
     ListQuarantined: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.ListQuarantinedRequest, _quarantine_service_pb2.ListQuarantinedResponse]
-    """ListQuarantined lists quarantined messages, oldest first. Role: quarantine_reader, or operator."""
+    """ListQuarantined lists quarantined messages, by agent, the oldest of each first. Role: quarantine_reader, or operator."""
     GetQuarantined: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.GetQuarantinedRequest, _quarantine_service_pb2.GetQuarantinedResponse]
     """GetQuarantined returns one message with its bytes. Role: quarantine_reader, or operator."""
 
@@ -44,7 +44,7 @@ class QuarantineServiceAsyncStub(QuarantineServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListQuarantined: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.ListQuarantinedRequest, _quarantine_service_pb2.ListQuarantinedResponse]  # type: ignore[assignment]
-    """ListQuarantined lists quarantined messages, oldest first. Role: quarantine_reader, or operator."""
+    """ListQuarantined lists quarantined messages, by agent, the oldest of each first. Role: quarantine_reader, or operator."""
     GetQuarantined: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.GetQuarantinedRequest, _quarantine_service_pb2.GetQuarantinedResponse]  # type: ignore[assignment]
     """GetQuarantined returns one message with its bytes. Role: quarantine_reader, or operator."""
 
@@ -57,7 +57,7 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_service_pb2.ListQuarantinedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.ListQuarantinedResponse, _abc.Awaitable[_quarantine_service_pb2.ListQuarantinedResponse]]:
-        """ListQuarantined lists quarantined messages, oldest first. Role: quarantine_reader, or operator."""
+        """ListQuarantined lists quarantined messages, by agent, the oldest of each first. Role: quarantine_reader, or operator."""
 
     @_abc_1.abstractmethod
     def GetQuarantined(

@@ -38,6 +38,9 @@ HINTS = tuple(
 
 READ_BY_AGENTS = reading("FLOW", "TEMPLATE", "KEY", "WORKER")
 
+READ_BY_VIEWERS = ("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "WORKER")
+"""The streams that viewers read, besides the quarantine of each agent."""
+
 STATISTICS = "accounts.statz"
 """The coordinator asks here what each account published, so by place (AGENTS_1, AGENTS_2, …) and not by agent; the
 system account answers."""
@@ -118,7 +121,13 @@ READERS = Group(
 VIEWERS = Group(
     name="VIEWERS",
     services={
-        **reading("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "WORKER"),
+        "$JS.API.INFO": ONCE,
+        **{f"$JS.API.STREAM.MSG.GET.{stream}": ONCE for stream in READ_BY_VIEWERS},
+        # Any stream, because each agent has a quarantine of its own, and accounts don't depend on templates. The
+        # viewer's permissions name the streams.
+        "$JS.API.STREAM.INFO.*": ONCE,
+        "$JS.API.DIRECT.GET.*": READ,
+        "$JS.API.DIRECT.GET.*.>": READ,
         "$JS.API.CONSUMER.INFO.FLOW.*": ONCE,
         "$JS.API.CONSUMER.INFO.TIMER.*": ONCE,
     },

@@ -67,7 +67,7 @@ def _published_by_agents(template: FlowTemplate) -> dict[str, set[str]]:
 
 def _agent(name: str, subjects: set[str]) -> User:
     services = (
-        f"quarantine.*.*.{name}.*",
+        f"quarantine.*.*.{name}.*.*",
         f"worker.{name}.*",
         *READ_BY_AGENTS,
         *consuming("FLOW", durable(name)),

@@ -46,7 +46,7 @@ def users(
         )
     out = frozenset(suspended)
     others = [user for user in (*agents.values(), *found.values()) if user.name not in out]
-    return tuple(sorted((*others, *own_users()), key=lambda user: user.name))
+    return tuple(sorted((*others, *own_users(agents)), key=lambda user: user.name))
 
 
 def places(everybody: Iterable[User], known: Mapping[str, int]) -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from handrail.mesh.permissions.accounts import HANDRAIL, STATISTICS, SYSTEM, VIEWERS
+from collections.abc import Iterable
+
+from handrail.mesh.permissions.accounts import HANDRAIL, READ_BY_VIEWERS, STATISTICS, SYSTEM, VIEWERS
 from handrail.mesh.permissions.names import ADMIN, MONITOR, RETENTION, SETUP, SYSTEM_ADMIN, VIEWER, inbox_prefix
 from handrail.mesh.permissions.services import reading
 from handrail.mesh.permissions.user import User
@@ -11,9 +13,9 @@ from handrail.mesh.wire.subjects import COORDINATOR
 _API = "$JS.API"
 
 
-def own_users() -> tuple[User, ...]:
-    """Handrail's own users. None depends on a template."""
-    return (_coordinator(), _setup(), _retention(), _viewer(), _monitor(), _admin(), _system_admin())
+def own_users(agents: Iterable[str]) -> tuple[User, ...]:
+    """Handrail's own users. The viewer's permissions depend on the agents, those of the others on nothing."""
+    return (_coordinator(), _setup(), _retention(), _viewer(agents), _monitor(), _admin(), _system_admin())
 
 
 def _coordinator() -> User:
@@ -62,8 +64,15 @@ def _retention() -> User:
     )
 
 
-def _viewer() -> User:
-    return User(VIEWER, VIEWERS, tuple(VIEWERS.services), (f"{inbox_prefix(VIEWER)}.>",))
+def _viewer(agents: Iterable[str]) -> User:
+    quarantines = sorted(f"QUARANTINE_{agent}" for agent in agents)
+    asks = (
+        *reading(*READ_BY_VIEWERS),
+        *(f"{_API}.STREAM.INFO.{stream}" for stream in quarantines),
+        *(f"{_API}.DIRECT.GET.{stream}{rest}" for stream in quarantines for rest in ("", ".>")),
+        *(f"{_API}.CONSUMER.INFO.{stream}.*" for stream in ("FLOW", "TIMER")),
+    )
+    return User(VIEWER, VIEWERS, asks, (f"{inbox_prefix(VIEWER)}.>",))
 
 
 def _monitor() -> User:

@@ -2,7 +2,8 @@
 
 A caller
 
-1. calls `ensure_streams`, then `durables.ensure_durables`, at start-up; both are idempotent, and change no stream;
+1. calls `ensure_streams`, then `durables.ensure_durables` and `quarantine_streams.ensure_quarantines`, at start-up; all
+   are idempotent, and change no stream;
 2. passes `at_least` to each read of a flow, the highest sequence it knows: any replica may answer, and replicas lag;
 3. uses the reads from the leader (`load_newest`, `refresh_from_leader`) before it writes or refuses something;
 4. appends with `FlowStore.append` to the flow it decided on, and after WrongSequence reads and decides again.
@@ -32,6 +33,7 @@ from handrail.mesh.streams.streams import (
     TIMER,
     WORKER,
     Config,
+    quarantine_stream,
     stream_configs,
 )
 
@@ -55,6 +57,7 @@ __all__ = [
     "check_level",
     "ensure_stream",
     "ensure_streams",
+    "quarantine_stream",
     "require_server",
     "stream_configs",
     "why_broken",

@@ -14,9 +14,10 @@ from handrail.mesh.bus import ApiError, Bus, BusSettings, NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import Durable, change, read_durables
-from handrail.mesh.streams.promised import Difference, broken, changes, is_former, starting_values
+from handrail.mesh.streams.promised import Difference, broken, changes, differences, is_former, starting_values
 from handrail.mesh.streams.provisioning import (
     actual_configs,
+    config_of,
     create,
     foreign,
     is_ours,
@@ -24,7 +25,8 @@ from handrail.mesh.streams.provisioning import (
     require_server,
     reset_command,
 )
-from handrail.mesh.streams.streams import FLOW, Config, stream_config, stream_configs
+from handrail.mesh.streams.quarantine_streams import agents_named
+from handrail.mesh.streams.streams import FLOW, Config, quarantine_stream, stream_config, stream_configs
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 UNLIMITED = -1
@@ -54,7 +56,10 @@ async def set_up(bus: NatsBus, wishes: Wishes) -> AsyncIterator[str]:
     catalog = Catalog(bus)
     await catalog.refresh_from_leader()
     durables = await read_durables(bus, catalog.all())
-    _require_known(wishes, streams=stream_configs(), durables=[each.name for each in durables])
+    quarantines = [quarantine_stream(agent) for agent in sorted(agents_named(catalog.all()))]
+    _require_known(wishes, streams=[*stream_configs(), *quarantines], durables=[each.name for each in durables])
+    async for each in _set_up_streams(bus, quarantines, wishes):
+        yield each
     for durable in durables:
         _refuse_unasked("durable", durable.name, durable.broken, wishes)
     for durable in durables:
@@ -74,7 +79,7 @@ async def set_up_broker(broker: BusSettings, wishes: Wishes, *, tell: Callable[[
 
 async def _set_up_streams(bus: Bus, names: Iterable[str], wishes: Wishes) -> AsyncIterator[str]:
     actual = await actual_configs(bus, names)
-    flow = actual.get(FLOW)
+    flow = actual.get(FLOW) or await config_of(bus, FLOW)
     replicas = wishes.replicas or (int(flow["num_replicas"]) if flow else 1)
     wanted = {name: _fields(name, config, wishes) for name, config in actual.items()}
     for name, fields in wanted.items():
@@ -104,6 +109,10 @@ def _fields(name: str, actual: Config | None, wishes: Wishes) -> dict[str, Any]:
     if unasked and not is_ours(actual):
         raise foreign(name, unasked)
     _refuse_unasked("stream", name, unasked, wishes)
+    if differing:
+        limits = starting_values(name)
+        unbounded = [each for each in differences(stream_config(name), actual) if each.field in limits]
+        differing = (*differing, *(each for each in unbounded if is_former(name, each)))
     return {each.field: each.wanted for each in differing} | fields
 
 

@@ -4,7 +4,9 @@
 - TIMER: message schedules, and the messages they become when due; a separate stream, because anybody who may publish to
   a stream with schedules can wipe it
 - TEMPLATE: template versions and activations
-- QUARANTINE: messages that break their contract
+- QUARANTINE_<agent>: messages that break their contract: those that the agent reports, and those of the agent that the
+  coordinator reports; new ones replace the oldest
+- QUARANTINE: those that the coordinator reports and that come from no known agent
 - KEY: business keys in use; outlives the flow's events
 - ABSENCE: times without a running coordinator; new ones replace the oldest
 - KV_leases: the leases and the presence of coordinators, a key-value bucket
@@ -19,6 +21,7 @@ from datetime import timedelta
 from typing import Any
 
 from handrail.mesh.permissions.accounts import SEEN
+from handrail.mesh.wire.subjects import COORDINATOR, NAME, NO_AGENT
 
 FLOW = "FLOW"
 TIMER = "TIMER"
@@ -41,6 +44,10 @@ likes: a bound keeps it from filling the disk. It holds some 7 million keys, at 
 WORKER_BYTES = 64 << 20
 """The size of WORKER until an operator changes it: the stream is in memory, and every agent may publish to it. At the
 limit the oldest announcements are dropped; they are hints."""
+
+QUARANTINE_BYTES = 64 << 20
+"""The size of one quarantine until an operator changes it. It holds 64 messages of the largest size that a broker
+accepts by default, or some 100,000 of the usual size, which is more than people look through."""
 
 IRREPLACEABLE = frozenset({FLOW, TEMPLATE})
 """Streams that are never recreated after a loss: flows and templates exist nowhere else. The sweep arms timers again,
@@ -85,17 +92,52 @@ _WRITE_ONCE: Config = {
 }
 
 
-FORMER_VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {FLOW: {"republish": (None,)}}
+# Bounded: new messages replace the oldest. So write-once holds by an expectation, and a subject keeps all its messages:
+# nobody replaces an earlier one with a later one. Allows deletes, because people may discard messages.
+_QUARANTINE: Config = {**_PLAIN, "max_bytes": QUARANTINE_BYTES, "deny_purge": True}
+
+FORMER_VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
+    FLOW: {"republish": (None,)},
+    QUARANTINE: {
+        "subjects": (["quarantine.>"],),
+        "discard": ("new",),
+        "discard_new_per_subject": (True,),
+        "max_msgs_per_subject": (1,),
+        "max_bytes": (-1,),
+    },
+}
 """Stream -> field -> the values that earlier releases gave to it: a set-up replaces them without being told to."""
+
+
+def quarantine_stream(agent: str) -> str:
+    """The name of an agent's quarantine; of the coordinator's own if `agent` is empty."""
+    return f"{QUARANTINE}_{agent}" if agent else QUARANTINE
+
+
+def quarantined_agent(stream: str) -> str | None:
+    """The agent whose quarantine a stream is; empty for the coordinator's own, None for any other stream."""
+    if stream == QUARANTINE:
+        return ""
+    agent = stream.removeprefix(f"{QUARANTINE}_")
+    return agent if agent != stream and NAME.fullmatch(agent) else None
+
+
+def quarantine_config(agent: str) -> Config:
+    """The required configuration of an agent's quarantine.
+
+    Each agent has one of its own, so that a flood of messages pushes out the flooding agent's messages and no others.
+    """
+    return {**_QUARANTINE, "subjects": [f"quarantine.*.*.{agent}.*.*", f"quarantine.*.*.{COORDINATOR}.{agent}.*"]}
 
 
 def stream_config(name: str) -> Config:
     """The required configuration of a stream with this name. Raises KeyError if it is none of Handrail's."""
-    return stream_configs()[name]
+    agent = quarantined_agent(name)
+    return quarantine_config(agent) if agent else stream_configs()[name]
 
 
 def stream_configs() -> dict[str, Config]:
-    """The required configuration of each stream, by name, in terms of the JetStream API."""
+    """The required configuration by name, in terms of the JetStream API, of each stream that belongs to no agent."""
     return {
         # Publishes each message again as it is stored, for readers.
         FLOW: {**_WRITE_ONCE, "subjects": ["flow.>"], "republish": {"src": "flow.>", "dest": f"{SEEN}.>"}},
@@ -111,8 +153,7 @@ def stream_configs() -> dict[str, Config]:
             "max_bytes": -1,
         },
         TEMPLATE: {**_WRITE_ONCE, "subjects": ["template.>"]},
-        # Allows deletes, because people may discard messages.
-        QUARANTINE: {**_WRITE_ONCE, "subjects": ["quarantine.>"], "deny_delete": False},
+        QUARANTINE: {**_QUARANTINE, "subjects": [f"quarantine.*.*.{COORDINATOR}.{NO_AGENT}.*"]},
         KEY: {**_WRITE_ONCE, "subjects": ["key.>"], "max_bytes": KEY_BYTES},
         DELEGATION: {**_WRITE_ONCE, "subjects": ["delegation.>"]},
         # Bounded: new records replace the oldest. Each is written with the expectation that its subject is empty.

@@ -4,7 +4,7 @@ flow.<flow_type>.<flow_id>.<kind>.<agent>.<event_id>.<message full name>   strea
 timer.<flow_type>.<flow_id>.<timer>  →  due.<flow_type>.<flow_id>.<timer>  stream TIMER
 template.<name>.<version>, template.<name>.active.<n>                      stream TEMPLATE
 template.<name>.pending.<n>, template.<name>.withdrawn.<n>                 stream TEMPLATE
-quarantine.<flow_type>.<flow_id>.<agent>.<event_id>                        stream QUARANTINE
+quarantine.<flow_type>.<flow_id>.<reporter>.<about>.<event_id>             streams QUARANTINE, QUARANTINE_<agent>
 key.<flow_type>.<hash of the business key>                                 stream KEY
 delegation.<delegation_id>, delegation.<delegation_id>.end                  stream DELEGATION
 """
@@ -21,6 +21,9 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 COORDINATOR = "coordinator"
 """The agent token of the coordinator. Agents can't take this name."""
+
+NO_AGENT = "-"
+"""Stands for the agent where the message in quarantine is none of a known agent's."""
 
 POLICY = "_policy"
 """Stands for the installation's policy where subjects of TEMPLATE have a template's name. No template has this name."""
@@ -175,9 +178,34 @@ def withdrawn_subject(name: str, number: int) -> str:
     return f"template.{name}.withdrawn.{number}"
 
 
-def quarantine_subject(flow_type: str, flow_id: str, agent: str, event_id: str) -> str:
-    """The subject under which `agent` quarantines a message; values that are not valid tokens become `-`."""
-    return f"quarantine.{_token(flow_type)}.{_token(flow_id)}.{_token(agent)}.{_token(event_id)}"
+def quarantine_subject(flow_type: str, flow_id: str, reporter: str, about: str, event_id: str) -> str:
+    """The subject under which `reporter` quarantines a message of the agent `about`; values that are not valid tokens
+    become `-`.
+    """
+    tokens = (_token(each) for each in (flow_type, flow_id, reporter, about, event_id))
+    return f"quarantine.{'.'.join(tokens)}"
+
+
+class Kept(NamedTuple):
+    """The parts of the subject of a quarantined message. The broker checked the reporter, and nothing else."""
+
+    flow_type: str
+    flow_id: str
+    reporter: str
+    about: str
+    event_id: str
+
+
+def parse_quarantine(subject: str) -> Kept:
+    """Parses the subject of a quarantined message; missing parts are empty.
+
+    Subjects of earlier releases have five tokens, and don't say whose message it is.
+    """
+    tokens = subject.split(".")
+    if len(tokens) == 5:
+        tokens.insert(4, "")
+    _, flow_type, flow_id, reporter, about, event_id = (tokens + [""] * 6)[:6]
+    return Kept(flow_type, flow_id, reporter, about, event_id)
 
 
 def key_subject(flow_type: str, key_hash: str) -> str:

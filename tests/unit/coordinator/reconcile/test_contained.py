@@ -17,7 +17,7 @@ from handrail.mesh import telemetry
 from handrail.mesh.bus import RawMessage
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.fold import fold
-from handrail.mesh.streams import FLOW, QUARANTINE, flow_store
+from handrail.mesh.streams import FLOW, flow_store
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, Recorded
@@ -149,10 +149,10 @@ async def test_a_template_that_is_not_there_yet_is_looked_for_again_before_its_f
     for delivered in (1, 2, 3):
         await house.replica.tracking.handle([house.delivery(message, delivered)])
     assert None not in house.settled[message.sequence]
-    assert not house.bus.messages[QUARANTINE]
+    assert not house.bus.quarantined
     await house.replica.tracking.handle([house.delivery(message, 4)])
     assert house.settled[message.sequence][-1] is None
-    assert len(house.bus.messages[QUARANTINE]) == 1
+    assert len(house.bus.quarantined) == 1
 
 
 async def test_failures_are_counted(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_an_agent_may_publish_what_its_steps_emit() -> None:
     assert ledger.may_publish(subject(Kind.FAILURE, "ledger", "handrail.v1.StepNotStarted"))
     assert ledger.may_publish(subject(Kind.PROGRESS, "ledger", "handrail.v1.StepProgress"))
     assert ledger.may_publish(subject(Kind.DIVERGENCE, "ledger", "handrail.v1.Divergence"))
-    assert ledger.may_publish(f"quarantine.refund.{FLOW_ID}.ledger.{EVENT_ID}")
+    assert ledger.may_publish(f"quarantine.refund.{FLOW_ID}.ledger.refunds.{EVENT_ID}")
 
 
 def test_any_step_may_answer_with_nothing() -> None:
@@ -64,7 +64,8 @@ def test_an_agent_may_publish_nothing_else_p6() -> None:
     assert not ledger.may_publish(subject(Kind.UNDONE, "ledger", "shop.v1.Paid"))
     assert not ledger.may_publish(subject(Kind.EVENT, "refunds", "shop.v1.Paid"))
     assert not ledger.may_publish(subject(Kind.EVENT, "ledger", "shop.v1.Paid", flow_type="order"))
-    assert not ledger.may_publish(f"quarantine.refund.{FLOW_ID}.refunds.{EVENT_ID}")
+    assert not ledger.may_publish(f"quarantine.refund.{FLOW_ID}.refunds.ledger.{EVENT_ID}")
+    assert not ledger.may_publish(f"quarantine.refund.{FLOW_ID}.coordinator.ledger.{EVENT_ID}")
     assert not ledger.may_publish("key.refund." + "c" * 64)
     assert not ledger.may_publish("$JS.API.CONSUMER.MSG.NEXT.FLOW.agent-refunds")
     assert not ledger.may_publish("$JS.ACK.FLOW.agent-refunds.1.2.3.4.5")
@@ -91,6 +92,22 @@ def test_only_an_agent_that_starts_flows_may_publish_first_events_and_keys() -> 
 
 def test_the_viewer_may_publish_to_reading_services_only() -> None:
     assert all(re.match(r"\$JS\.API\.(INFO|[A-Z.]*(GET|INFO)\.)", each) for each in user("viewer").publish)
+
+
+def test_the_viewer_reads_the_quarantines_of_the_agents_and_no_other_stream_p6() -> None:
+    viewer = user("viewer")
+    for stream in ("FLOW", "QUARANTINE", "QUARANTINE_desk", "QUARANTINE_ledger"):
+        assert viewer.may_publish(f"$JS.API.DIRECT.GET.{stream}")
+    for stream in ("DELEGATION", "KV_leases", "ABSENCE", "QUARANTINE_stranger"):
+        assert not viewer.may_publish(f"$JS.API.DIRECT.GET.{stream}")
+        assert not viewer.may_publish(f"$JS.API.DIRECT.GET.{stream}.x")
+        assert not viewer.may_publish(f"$JS.API.STREAM.INFO.{stream}")
+    assert all(any(covers(wide, asked) for wide in accounts.VIEWERS.services) for asked in viewer.publish)
+
+
+def covers(wide: str, pattern: str) -> bool:
+    """Whether a pattern matches everything that another one matches, apart from a `>` at the end of both."""
+    return wide == pattern or matches(wide, pattern)
 
 
 @pytest.mark.parametrize("name", sorted(permissions.RESERVED))
@@ -174,7 +191,9 @@ def test_a_user_may_have_several_nkeys() -> None:
 def test_the_broker_does_not_know_who_is_suspended() -> None:
     readers = [Reader("analytics", ("refund",))]
     found = rendered_accounts(refund(), readers=readers, suspended=("ledger", "analytics"))
-    assert not any(name in json.dumps(found) for name in ("ledger", "analytics"))
+    known = {each["user"] for account in found.values() for each in account["users"]}
+    assert {"desk", "refunds"} <= known
+    assert not known & {"ledger", "analytics"}
 
 
 def test_an_agent_keeps_its_place_when_others_come() -> None:

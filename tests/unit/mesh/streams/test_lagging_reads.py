@@ -12,7 +12,7 @@ from handrail.coordinator.api.publish_event import Published, Publishing
 from handrail.coordinator.decide import operator_requests, votes
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import of_roles
-from handrail.coordinator.lists.flows import Scanner
+from handrail.coordinator.lists.quarantined import QuarantineReader
 from handrail.mesh.errors import HandrailError, WrongSequence
 from handrail.mesh.flow import ProposalState
 from handrail.mesh.streams import FLOW, start_flow
@@ -187,9 +187,9 @@ async def test_a_message_is_not_said_to_be_missing_from_quarantine_before_the_le
 ) -> None:
     bus = installation.bus
     record = Quarantined(detail="broken").SerializeToString()
-    sequence = await bus.publish(quarantine_subject("refund", FLOW_ID, "coordinator", "a" * 32), record)
-    scanner = Scanner(bus, installation.store)
+    sequence = await bus.publish(quarantine_subject("refund", FLOW_ID, "coordinator", "", "a" * 32), record)
+    reader = QuarantineReader(bus)
     bus.lag(reads=2)
-    assert (await scanner.quarantined_message(sequence)).message.detail == "broken"
+    assert (await reader.message("", sequence)).message.detail == "broken"
     with pytest.raises(HandrailError, match=f"no quarantined message {sequence + 1}"):
-        await scanner.quarantined_message(sequence + 1)
+        await reader.message("", sequence + 1)

@@ -84,11 +84,17 @@ def test_what_is_no_due_timer_is_refused(subject: str) -> None:
 
 
 def test_a_quarantine_subject_is_always_a_subject() -> None:
-    hostile = subjects.quarantine_subject("a.b", "*", ">", "with space")
-    assert hostile == "quarantine.-.-.-.-"
-    assert (
-        subjects.quarantine_subject("order", FLOW, "warehouse", EVENT) == f"quarantine.order.{FLOW}.warehouse.{EVENT}"
-    )
+    hostile = subjects.quarantine_subject("a.b", "*", ">", "", "with space")
+    assert hostile == "quarantine.-.-.-.-.-"
+    made = subjects.quarantine_subject("order", FLOW, "warehouse", "desk", EVENT)
+    assert made == f"quarantine.order.{FLOW}.warehouse.desk.{EVENT}"
+    assert subjects.parse_quarantine(made) == ("order", FLOW, "warehouse", "desk", EVENT)
+
+
+def test_a_quarantine_subject_of_an_earlier_release_is_read() -> None:
+    parsed = subjects.parse_quarantine(f"quarantine.order.{FLOW}.warehouse.{EVENT}")
+    assert parsed == ("order", FLOW, "warehouse", "", EVENT)
+    assert subjects.parse_quarantine("quarantine.order") == ("order", "", "", "", "")
 
 
 def test_templates_and_keys_have_their_places() -> None:
