@@ -298,6 +298,8 @@ async def test_the_command_tells_why_an_agent_has_no_durable(
     assert told.endswith("activate a stored one: refund@1\n")
     await mesh.put(flows.template())
     assert "no worker of enrichment asks for work" in await agent_complaint(nats_server, capsys)
+    await pause(bus, "agent-enrichment")
+    assert "the durable consumer of enrichment is paused" in await agent_complaint(nats_server, capsys)
     await delete(bus, "FLOW.agent-enrichment")
     told = await agent_complaint(nats_server, capsys)
     assert "it was deleted: refund@1 was activated and has a step for it" in told

@@ -117,6 +117,8 @@ async def _seen(name: str, settings: Settings) -> tuple[bool, list[str]]:
         except ApiError as error:
             why = await _why_no_durable(bus, name, error)
             raise CommandError(f"agent {name} has no durable consumer: {why}") from None
+        if info.get("paused"):
+            raise CommandError(f"the durable consumer of {name} is paused: resume it with the broker's own tools")
         workers = await live_workers(bus, [name])
     return bool(info.get("num_waiting") or info.get("num_ack_pending")), workers[name].stuck
 
