@@ -200,6 +200,8 @@ def _reload(folder: CredentialsFolder, arguments: argparse.Namespace, *, is_new:
     """
     settings = folder.user(SYSTEM_ADMIN).login(table.bus_settings(settings_of(arguments), SYSTEM_ADMIN))
     answers = asyncio.run(reload_servers(settings))
+    # If one server had a new file to load, every other should have had one, too.
+    is_new = is_new or any(each.changed for each in answers)
     for each in answers:
         print(clean(f"{each.server}: {_told(each, is_new=is_new)}"))
     if any(each.problem or (is_new and not each.changed) for each in answers):
@@ -212,7 +214,7 @@ def _told(answer: Reloaded, *, is_new: bool) -> str:
         return f"not reloaded: {answer.problem}"
     if answer.changed:
         return "reloaded"
-    return "reloaded its former files: copy the new one there" if is_new else "reloaded; nothing had changed"
+    return "it still has its former file: copy the new one there" if is_new else "reloaded; nothing had changed"
 
 
 def _stored(arguments: argparse.Namespace) -> list[FlowTemplate]:

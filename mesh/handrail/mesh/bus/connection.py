@@ -30,7 +30,8 @@ __all__ = ["BusSettings", "Connection"]
 _logger = logging.getLogger(__name__)
 
 _REFUSED = re.compile(r'permissions violation for (?P<what>publish|subscription) to "(?P<subject>[^"]*)"')
-_SHUT_OUT = ("authorization violation", "authentication")
+_NOT_LET_IN = "authorization violation"
+_SHUT_OUT = (_NOT_LET_IN, "authentication")
 _FLUSH = timedelta(seconds=10)
 _CANCEL_AGAIN = 0.5
 """Seconds until a task that goes on after its cancellation is cancelled again."""
@@ -55,6 +56,8 @@ class Connection:
         self._closing = False
         self._last_error = ""
         self._nkey_seed: str | None = None
+        self._refusals = 0
+        self._leaving: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, settings: BusSettings) -> Connection:
@@ -214,9 +217,16 @@ class Connection:
             log = _logger.debug if text == self._last_error else _logger.info
             if any(phrase in text.lower() for phrase in _SHUT_OUT):
                 self._shut_out.set()
+            self._count_refusal(text)
         self._last_error = text
         expected = isinstance(error, nats.errors.Error | OSError | TimeoutError)
         log("bus of %s: %s", self.settings.name, text, exc_info=None if expected else error)
+
+    def _count_refusal(self, text: str) -> None:
+        """Gives up once every server has refused our credentials twice; nats-py would try for ever."""
+        self._refusals += _NOT_LET_IN in text.lower()
+        if self._writer is not None and self._leaving is None and self._refusals >= 2 * len(self.client.servers):
+            self._leaving = asyncio.create_task(self.client.close())
 
     def _on_refused(self, what: str, subject: str, text: str) -> None:
         if what == "subscription":
@@ -229,6 +239,7 @@ class Connection:
 
     async def _on_reconnected(self) -> None:
         self._connected.set()
+        self._refusals = 0
         _logger.info("bus of %s: connected again", self.settings.name)
         for callback in self.on_reconnected:
             callback()
@@ -243,7 +254,7 @@ class Connection:
         if self._closing:
             self._last_error = "by us"
         else:
-            # nats-py gives up for good when the broker refuses our credentials, and does not report it.
+            # The broker refused our credentials: nats-py or we gave up for good, and nats-py does not report it.
             self._last_error = str(self.client.last_error or "by the broker")
             _logger.error("bus of %s: shut out: %s", self.settings.name, self._last_error)
         self.inbox.refuse_all(BrokerUnavailable(self.why_not_connected))
