@@ -271,7 +271,7 @@ def three_files(folder: Path, cluster: NatsCluster) -> list[Path]:
     return files
 
 
-async def test_each_server_of_a_cluster_tells_whether_it_has_the_new_file(tmp_path: Path) -> None:
+async def test_each_server_of_a_cluster_tells_whether_it_has_the_new_file_p6(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         house = Installation(tmp_path, stack)
         assert house.command().returncode == 0

@@ -72,7 +72,7 @@ def test_generating_again_changes_nothing(folder: CredentialsFolder) -> None:
     assert generated(folder) == generated(folder)
 
 
-def test_a_password_is_told_to_the_broker_as_a_cheap_hash_alone(folder: CredentialsFolder) -> None:
+def test_a_password_is_told_to_the_broker_as_a_cheap_hash_alone_p6(folder: CredentialsFolder) -> None:
     text = generated(folder, passwords=True)
     for _, entry in entries(text):
         password = folder.user(entry["user"]).password
