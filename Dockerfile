@@ -1,6 +1,6 @@
-# One image for all services: brokers, coordinators, agents, set-up. It contains no secret.
+# One image for coordinators, agents and set-up. It contains no secret. The brokers have the official image.
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /src
 COPY requirements.lock ./
 RUN python -m venv /build && \
@@ -15,7 +15,7 @@ COPY testing testing
 COPY gen gen
 RUN /build/bin/hatchling build --target wheel --directory /dist
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11.14-slim-bookworm
 COPY requirements-runtime.lock /tmp/
 COPY --from=build /dist /tmp/dist
 RUN python -m venv /opt/handrail && \
@@ -24,15 +24,20 @@ RUN python -m venv /opt/handrail && \
     rm -r /tmp/dist /tmp/requirements-runtime.lock
 COPY deploy/nats.conf /etc/handrail/nats.conf
 COPY deploy/setup.sh /etc/handrail/setup.sh
+COPY deploy/tokens.sh /etc/handrail/tokens.sh
 COPY agents/demos/payments/refund.yaml /etc/handrail/templates/refund.yaml
 COPY agents/demos/payments/chargebacks.jsonl /etc/handrail/chargebacks.jsonl
 
-# A new volume gets the owner of the folder on which it is mounted.
+# A new volume gets the owner of the folder on which it is first mounted. Brokers run as the same user: `setup` mounts
+# their data before they do.
 RUN useradd --system --uid 10001 --no-create-home handrail && \
-    mkdir -p /etc/handrail/permissions /data /public /run/handrail /keys /tokens /credentials && \
-    for user in coordinator detection enrichment refunds ledger notification; do mkdir "/credentials/$user"; done && \
+    mkdir -p /etc/handrail/brokers /data /public /run/handrail /run/tls /keys /tokens /credentials /certificates && \
+    for user in coordinator setup detection enrichment refunds ledger notification; do mkdir "/credentials/$user"; done && \
     for person in olga anna ben vera; do mkdir "/tokens/$person"; done && \
-    chown -R handrail:handrail /etc/handrail/permissions /data /public /run/handrail /keys /tokens /credentials
+    for server in authority nats1 nats2 nats3 coordinator1 coordinator2; do mkdir "/certificates/$server"; done && \
+    for server in nats1 nats2 nats3; do mkdir -p "/brokers/$server"; done && \
+    chown -R handrail:handrail /etc/handrail/brokers /data /public /run/handrail /run/tls /keys /tokens /credentials \
+        /certificates /brokers
 ENV PATH=/opt/handrail/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER handrail
 WORKDIR /data

@@ -18,7 +18,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo dev test check format lint types imports drift breaking picture gen protos release-image bench chaos attack mutants lock clean
+.PHONY: help setup demo dev test check format lint types imports drift breaking picture gen protos release-image bench chaos attack mutants lock pin-images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ $(STAMP): requirements.lock pyproject.toml
 lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock; ARGS=--upgrade takes the newest versions
 	@$(LOCK) $(ARGS) --extra demos --group dev --output-file requirements.lock
 	@$(LOCK) --constraint requirements.lock --output-file requirements-runtime.lock
+
+pin-images: $(STAMP) ## pin the images of deploy/images.lock by digest; needs Docker and the images' registry
+	@$(BIN)/python deploy/pin_images.py
 
 # Contracts. Third-party protos are downloaded, not committed; buf finds its plugins on PATH.
 

@@ -104,9 +104,13 @@ def test_everything_starts_and_is_healthy(house: House) -> None:
 
 
 async def test_the_streams_have_three_replicas(house: House) -> None:
-    password = (house.compose.volume("credentials") / "admin" / "password").read_text().strip()
-    url = f"nats://127.0.0.1:{house.compose.ports['nats1', '4222']}"
-    async with await NatsBus.connect(BusSettings(servers=(url,), name="admin", user="admin", password=password)) as bus:
+    settings = BusSettings(
+        servers=(f"tls://127.0.0.1:{house.compose.ports['nats1', '4222']}",),
+        name="admin",
+        nkey_seed_file=house.compose.volume("credentials") / "admin" / "nkey",
+        tls_ca=house.compose.volume("public") / "ca.pem",
+    )
+    async with await NatsBus.connect(settings) as bus:
         info = await bus.request_json("$JS.API.STREAM.INFO.FLOW")
     assert info["config"]["num_replicas"] == 3
     assert {info["cluster"]["leader"], *(each["name"] for each in info["cluster"]["replicas"])} == set(SERVERS)
@@ -126,15 +130,15 @@ def test_a_small_refund_is_paid_and_a_large_one_waits_for_two_people(house: Hous
 
 
 def test_permissions_from_what_is_stored_are_those_of_the_first_start(house: House) -> None:
-    permissions = house.compose.volume("permissions") / "permissions.conf"
+    permissions = house.compose.volume("brokers") / "permissions.conf"
     before = permissions.read_text()
     done = house.compose.run("permissions")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert permissions.read_text() == before
 
 
 def test_setting_up_again_changes_no_password(house: House) -> None:
-    permissions = house.compose.volume("permissions") / "permissions.conf"
+    permissions = house.compose.volume("brokers") / "permissions.conf"
     before = permissions.read_text()
     done = house.compose.run("setup")
     assert done.returncode == 0, done.stderr

@@ -76,6 +76,7 @@ class Compose:
             local.write_text(self._here(name, script.read_text("utf-8")))
             words[1] = str(local)
         if words[0] == "nats-server":
+            words[2] = str(self._server_configuration(name))
             words += self._server_overrides(name)
         return [shutil.which(words[0], path=f"{BIN}:{os.environ['PATH']}") or words[0], *words[1:]]
 
@@ -86,7 +87,8 @@ class Compose:
             return None
         kind, *words = check["test"]
         assert kind == "CMD"
-        return [str(BIN / words[0]), *(self._here(name, word) for word in words[1:])]
+        program = shutil.which(words[0], path=f"{BIN}:{os.environ['PATH']}") or words[0]
+        return [program, *(self._here(name, word) for word in words[1:])]
 
     def environment(self, name: str, **more: str) -> dict[str, str]:
         """The environment of a service on this machine."""
@@ -157,9 +159,16 @@ class Compose:
         port = self.ports.get((host, match["port"]))
         return match[0] if port is None else f"127.0.0.1:{port}"
 
+    def _server_configuration(self, name: str) -> Path:
+        """A server's copy of nats.conf: the paths of its volumes are its own here."""
+        shared = self.volume("brokers") / "nats.conf"
+        local = shared.with_name(f"local-{name}.conf")
+        local.write_text(self._here(name, shared.read_text("utf-8")))
+        return local
+
     def _server_overrides(self, name: str) -> list[str]:
         """The addresses of nats.conf are the same on each server; here they differ by port."""
-        routes = (self.volume("permissions") / "routes.conf").read_text("utf-8")
+        routes = (self.volume("brokers") / "routes.conf").read_text("utf-8")
         listed = re.findall(r'"(nats://[^"]+)"', routes)
         credentials = listed[0].removeprefix("nats://").partition("@")[0]
         return [
