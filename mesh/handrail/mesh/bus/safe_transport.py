@@ -31,4 +31,6 @@ class SafeTransport(TcpTransport):
     ) -> None:
         """Encrypts the connection; raises ssl.SSLError if the server's certificate is not valid."""
         await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        # asyncio prints a warning at the end of each connection whose protocol does not know that it is encrypted.
+        self._io_writer._protocol._over_ssl = True
         self.encrypted = True
