@@ -29,21 +29,13 @@ OPEN: dict[str, Open] = {
         "a stranger holds all 500 connections of a coordinator, and keeps new callers out",
         "the limit holds for all hosts together: gRPC offers none for each host",
     ),
-    "42": Open(
-        "the broker's monitoring port shows users, addresses and inboxes",
-        "deploy/nats.conf opens it without a password; only the network keeps others out",
-    ),
     "58": Open(
         "one agent begins 4,000 flows in a second",
         "the broker has no rate limit per user, and Handrail has no quota of flows",
     ),
-    "66": Open(
-        "no limits of the broker and of the containers are set",
-        "max_bytes, max_connections, memory and pids depend on the machine; deploy/ sets none",
-    ),
     "75": Open(
         "images are not pinned by digest",
-        "the base image is named by its tag, so that a build takes its security updates",
+        "deploy/images.lock has exact tags; digests come from the registry, when make pin-images asks it",
     ),
     "114": Open(
         "an agent names a person in its own proposal as who asked for it, and so keeps that person from voting",

@@ -32,5 +32,6 @@ class SafeTransport(TcpTransport):
         """Encrypts the connection; raises ssl.SSLError if the server's certificate is not valid."""
         await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
         # asyncio prints a warning at the end of each connection whose protocol does not know that it is encrypted.
-        self._io_writer._protocol._over_ssl = True
+        assert self._io_writer is not None
+        self._io_writer._protocol._over_ssl = True  # type: ignore[attr-defined]  # private to asyncio
         self.encrypted = True
