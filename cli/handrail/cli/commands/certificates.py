@@ -9,6 +9,7 @@ from pathlib import Path
 
 from handrail.cli.authority import ensure_certificates
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.mesh.printable import clean
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*")
 
@@ -35,7 +36,7 @@ def host(text: str) -> str:
 def _run(arguments: argparse.Namespace) -> Exit:
     try:
         for path in ensure_certificates(arguments.folder, arguments.names, now=datetime.now(UTC)):
-            print(path)
+            print(clean(str(path)))
     except OSError as error:
         raise CommandError(f"{error.filename or arguments.folder}: {error.strerror}") from None
     except ValueError as error:
