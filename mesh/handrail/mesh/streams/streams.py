@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from handrail.mesh.permissions.accounts import SEEN
 from handrail.mesh.wire.subjects import COORDINATOR, NAME, NO_AGENT
 
 FLOW = "FLOW"
@@ -97,7 +96,6 @@ _WRITE_ONCE: Config = {
 _QUARANTINE: Config = {**_PLAIN, "max_bytes": QUARANTINE_BYTES, "deny_purge": True}
 
 FORMER_VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
-    FLOW: {"republish": (None,)},
     QUARANTINE: {
         "subjects": (["quarantine.>"],),
         "discard": ("new",),
@@ -140,7 +138,8 @@ def stream_configs() -> dict[str, Config]:
     """The required configuration by name, in terms of the JetStream API, of each stream that belongs to no agent."""
     return {
         # Publishes each message again as it is stored, for readers.
-        FLOW: {**_WRITE_ONCE, "subjects": ["flow.>"], "republish": {"src": "flow.>", "dest": f"{SEEN}.>"}},
+        # Not republished: nats-server 2.15.1 crashes when it republishes a message whose header block is one byte long.
+        FLOW: {**_WRITE_ONCE, "subjects": ["flow.>"]},
         TIMER: {
             **_PLAIN,
             "subjects": ["due.>", "timer.>"],
