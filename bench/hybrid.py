@@ -41,7 +41,7 @@ class Hybrid:
         self._stack = stack
         self._park = park
         self._names = itertools.count(1)
-        self._start = _first_message()
+        self._start = first_message()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -70,18 +70,8 @@ class Hybrid:
     def begin(self, work: str) -> str:
         """Starts a flow."""
         flow_id = f"{next(self._names):032x}"
-        event_id = ids.start_id(flow_id)
-        address = Address(work, flow_id, Kind.EVENT, COORDINATOR, event_id, ChargebackReceived.DESCRIPTOR.full_name)
-        event = Event(
-            event_id=event_id,
-            source=COORDINATOR,
-            flow_type=work,
-            flow_id=flow_id,
-            template_version=1,
-            output_total=1,
-            data=self._start,
-        )
-        self._bus.publish_nowait(address.subject, event.SerializeToString(), _require_stored)
+        subject, body = starting(work, flow_id, self._start)
+        self._bus.publish_nowait(subject, body, _require_stored)
         return flow_id
 
     def processes(self) -> Iterable[int]:
@@ -119,7 +109,24 @@ class Hybrid:
         )
 
 
-def _first_message() -> Any:
+def starting(work: str, flow_id: str, data: Any) -> tuple[str, bytes]:
+    """The subject and body of the first event of a flow."""
+    event_id = ids.start_id(flow_id)
+    address = Address(work, flow_id, Kind.EVENT, COORDINATOR, event_id, ChargebackReceived.DESCRIPTOR.full_name)
+    event = Event(
+        event_id=event_id,
+        source=COORDINATOR,
+        flow_type=work,
+        flow_id=flow_id,
+        template_version=1,
+        output_total=1,
+        data=data,
+    )
+    return address.subject, event.SerializeToString()
+
+
+def first_message() -> Any:
+    """The data of a first event."""
     return pack(
         ChargebackReceived(
             chargeback_id="c" * 40,

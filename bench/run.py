@@ -1,7 +1,8 @@
 """`make bench`: Handrail and the bare three-hop chain on nats-py, taking turns in one run.
 
 Workloads: W1 happy (three steps), W2 compensated (the third step fails for good, two undos), W3 approval (one step, and
-a person approves 100 ms after the request). Shared machines are noisy: read the ratios, not the rates.
+a person approves 100 ms after the request). `flood` measures how long approvals take while another agent floods the
+broker, beside the same without a flood. Shared machines are noisy: read the ratios, not the rates.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -19,6 +22,7 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.bare import Bare
+from bench.flood import work as flood
 from bench.hybrid import Hybrid
 from bench.loop import Figures, closed_loop
 from handrail.cli.dev.broker import server_binary
@@ -40,20 +44,52 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (default 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a turn (default 5)")
-    parser.add_argument("--works", default=",".join(WORKS), help="some of happy,compensated,approved (default all)")
+    parser.add_argument(
+        "--works", default=",".join(WORKS), help="some of happy,compensated,approved,flood (default: the first three)"
+    )
     parser.add_argument("--sync-always", action="store_true", help="sync messages to disk before the acknowledgement")
+    parser.add_argument(
+        "--floods", default=",".join(flood.KINDS), help=f"some of {','.join(flood.KINDS)} (default all)"
+    )
+    parser.add_argument(
+        "--flood-rate", type=int, default=5000, help="messages a second; 0: as fast as it can (default 5000)"
+    )
     options = parser.parse_args()
+    works = options.works.split(",")
+    if "flood" in works:
+        _flood(options)
+        works.remove("flood")
+    if works:
+        _chain(options, works)
+    return 0
+
+
+def _flood(options: argparse.Namespace) -> None:
+    print(flood.HEAD)
+    for kind in options.floods.split(","):
+        # Each in a new installation: what an earlier flood left to do would be measured, too.
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            dev = DevOptions(
+                folder=Path(folder) / "handrail", package=load_package("bench.flood"), sync_always=options.sync_always
+            )
+            with DevStack(dev) as stack:
+                stack.start()
+                stack.start_agents()
+                time.sleep(WARM_UP)
+                uvloop.run(flood.measure(stack, kind, options.flood_rate, options.seconds))
+
+
+def _chain(options: argparse.Namespace, works: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         package = load_package("bench.chain")
         dev = DevOptions(folder=Path(folder) / "handrail", package=package, sync_always=options.sync_always)
         with DevStack(dev) as stack:
             stack.start()
             stack.start_agents()
-            uvloop.run(_compare(stack, Path(folder), options))
-    return 0
+            uvloop.run(_compare(stack, Path(folder), works, options))
 
 
-async def _compare(stack: DevStack, folder: Path, options: argparse.Namespace) -> None:
+async def _compare(stack: DevStack, folder: Path, works: Sequence[str], options: argparse.Namespace) -> None:
     url, server = _bare_server(folder, sync_always=options.sync_always)
     try:
         contenders: list[Bare | Hybrid] = [Bare(url, server.pid, PARK), Hybrid(stack, PARK)]
@@ -63,7 +99,7 @@ async def _compare(stack: DevStack, folder: Path, options: argparse.Namespace) -
         synced = "always" if options.sync_always else "every two minutes (the server's default)"
         print(f"{options.rounds} rounds of {options.seconds:g} s, medians; sync to disk: {synced}\n")
         print(f"{'work':<16}{'':<10}{'flows/s':>9}{'CPU ms/flow':>13}{'p50 ms':>9}{'flows':>9}")
-        for work in options.works.split(","):
+        for work in works:
             await _one_work(contenders, work, options)
         for contender in contenders:
             await contender.close()
