@@ -29,10 +29,6 @@ OPEN: dict[str, Open] = {
         "a stranger holds all 500 connections of a coordinator, and keeps new callers out",
         "the limit holds for all hosts together: gRPC offers none for each host",
     ),
-    "58": Open(
-        "one agent begins 4,000 flows in a second",
-        "the broker has no rate limit per user, and Handrail has no quota of flows",
-    ),
     "75": Open(
         "images are not pinned by digest",
         "deploy/images.lock has exact tags; digests come from the registry, when make pin-images asks it",

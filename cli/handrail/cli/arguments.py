@@ -35,6 +35,8 @@ COORDINATOR = (
     table.LEASE_TTL,
     table.SWEEP_INTERVAL,
     table.SWEEP_EVERYTHING,
+    table.AGENT_MESSAGES,
+    table.AGENT_BYTES,
     table.GRACE,
     table.CHECK_WORKERS,
     table.CHECK_TIME,

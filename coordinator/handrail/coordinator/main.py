@@ -17,6 +17,8 @@ from handrail.coordinator.reconcile.leases import DEFAULT_TTL
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL
+from handrail.coordinator.reconcile.traffic import Rate
+from handrail.coordinator.reconcile.traffic_watch import DEFAULT_LIMIT
 from handrail.mesh import collector, telemetry
 from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import BrokerUnavailable
@@ -31,7 +33,8 @@ class CoordinatorSettings:
     """The settings of a coordinator. `replicas` is the number of copies of each new stream: 1 or 3; None: as many as
     FLOW has.
 
-    With `sweep_everything` the first sweep looks at all flows, not only at those since the last one.
+    With `sweep_everything` the first sweep looks at all flows, not only at those since the last one. Agents that send
+    more than `traffic_limit` are reported.
     """
 
     bus: BusSettings
@@ -40,6 +43,7 @@ class CoordinatorSettings:
     lease_ttl: timedelta = DEFAULT_TTL
     sweep_interval: timedelta = DEFAULT_INTERVAL
     sweep_everything: bool = False
+    traffic_limit: Rate = DEFAULT_LIMIT
     connect_timeout: timedelta = timedelta(seconds=60)
 
 
@@ -73,6 +77,7 @@ async def _serve(
         lease_ttl=settings.lease_ttl,
         sweep_interval=settings.sweep_interval,
         sweep_everything=settings.sweep_everything,
+        traffic_limit=settings.traffic_limit,
     )
     server = Server(replica, settings.server)
     port = await server.start()
@@ -83,7 +88,7 @@ async def _serve(
             lost = tasks.create_task(_end_with(bus, stopping), name="connection")
             await server.set_serving(True)
             diagnosis = replica.diagnosis()
-            health = Health(bus, server, diagnosis)
+            health = Health(bus, server, diagnosis, notices=replica.notices)
             tasks.create_task(keep_running("health", health.keep, stopping, replica.troubles), name="health")
             server.warm_up()
             log.info("serving on port %d", port)

@@ -296,6 +296,22 @@ SWEEP_EVERYTHING = Setting(
     switch,
     "on|off",
 )
+AGENT_MESSAGES = Setting(
+    "--agent-messages",
+    "HANDRAIL_AGENT_MESSAGES",
+    "300",
+    "messages a second of one agent, over ten seconds, above which a coordinator reports it",
+    count,
+    "NUMBER",
+)
+AGENT_BYTES = Setting(
+    "--agent-bytes",
+    "HANDRAIL_AGENT_BYTES",
+    "2000000",
+    "bytes a second of one agent, over ten seconds, above which a coordinator reports it",
+    count,
+    "NUMBER",
+)
 GRACE = Setting(
     "--grace", "HANDRAIL_GRACE", "10s", "how long work in progress may take after SIGTERM", duration, "DURATION"
 )

@@ -15,6 +15,7 @@ from handrail.coordinator.api.tls import TlsFiles
 from handrail.coordinator.api.tokens.rules import ClaimNames, Rules
 from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
+from handrail.coordinator.reconcile.traffic import Rate
 from handrail.coordinator.workers.process import Limits
 from handrail.mesh import settings as table
 from handrail.mesh.errors import HandrailError
@@ -76,6 +77,7 @@ def coordinator_settings(settings: Settings) -> CoordinatorSettings:
         lease_ttl=settings.value(table.LEASE_TTL),
         sweep_interval=settings.value(table.SWEEP_INTERVAL),
         sweep_everything=settings.value(table.SWEEP_EVERYTHING),
+        traffic_limit=Rate(settings.value(table.AGENT_MESSAGES), settings.value(table.AGENT_BYTES)),
         connect_timeout=timedelta(minutes=1),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import urllib.error
 import urllib.request
 from datetime import timedelta
@@ -74,16 +75,19 @@ def _coordinator(arguments: argparse.Namespace) -> Exit:
     transport, timeout = Transport.of(settings, secret=False), settings.value(table.TIMEOUT)
     address = transport.address
     with transport.channel() as channel:
-        if serves(channel, timeout):
-            return Exit.OK
-        broken = _broken_parts(channel, timeout)
-    if broken:
-        raise CommandError(f"{address} is unhealthy: {', '.join(broken)}; see its log")
+        is_serving = serves(channel, timeout)
+        parts = _reported_parts(channel, timeout)
+    if is_serving:
+        if parts:
+            print(f"{address} is serving, and reports {', '.join(parts)}; see its log", file=sys.stderr)
+        return Exit.OK
+    if parts:
+        raise CommandError(f"{address} is unhealthy: {', '.join(parts)}; see its log")
     raise CommandError(f"{address} is not serving", Exit.UNREACHABLE)
 
 
-def _broken_parts(channel: grpc.Channel, timeout: timedelta) -> list[str]:
-    """Returns the broken parts that the coordinator reports; empty if it does not answer."""
+def _reported_parts(channel: grpc.Channel, timeout: timedelta) -> list[str]:
+    """Returns the parts that the coordinator reports, such as broken ones; empty if it does not answer."""
     try:
         answer = HealthStub(channel).List(_ListRequest(), timeout=timeout.total_seconds())  # type: ignore[attr-defined]
     except grpc.RpcError:

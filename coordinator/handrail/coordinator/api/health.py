@@ -1,9 +1,13 @@
-"""Health for load balancers and `handrail health`: not serving while any part is broken."""
+"""Health for load balancers and `handrail health`: not serving while any part is broken.
+
+A notice, such as an agent that sends too much, names a part as well, and leaves the coordinator serving.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 
 from handrail.coordinator.api.server import Server
@@ -24,10 +28,14 @@ _EXAMINED_EACH = 5
 class Health:
     """Probes the stream every two seconds and checks everything every ten; sooner if a durable can't be consumed."""
 
-    def __init__(self, bus: Bus, server: Server, diagnosis: Diagnosis) -> None:
+    def __init__(
+        self, bus: Bus, server: Server, diagnosis: Diagnosis, *, notices: Callable[[], Findings] = dict
+    ) -> None:
         self._bus = bus
         self._server = server
         self._diagnosis = diagnosis
+        self._notices = notices
+        self._noticed: Findings = {}
         self._found: Findings = {}
         self._thorough: Findings = {}
 
@@ -47,16 +55,16 @@ class Health:
         if not findings and (thorough or self._thorough):
             # Parts that were broken are checked again at once, so that they turn healthy as soon as they are repaired.
             self._thorough = await self._diagnosis.examine()
-        findings = findings or self._thorough
-        if findings == self._found:
+        findings, notices = findings or self._thorough, self._notices()
+        if findings == self._found and notices == self._noticed:
             return
         for part, text in findings.items():
             if self._found.get(part) != text:
                 log.warning("unhealthy: %s: %s", part, text)
         for part in self._found.keys() - findings.keys():
             log.warning("healthy again: %s", part)
-        self._found = findings
-        await self._server.tell(findings)
+        self._found, self._noticed = findings, notices
+        await self._server.tell(findings, notices)
 
     async def _probe(self) -> Findings:
         try:

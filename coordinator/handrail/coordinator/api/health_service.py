@@ -68,12 +68,16 @@ class HealthService(HealthServicer):
                 return
             await changed.wait()
 
-    def tell(self, broken: Iterable[str]) -> None:
-        """Serves if nothing is broken; the same for every service, because each needs every part."""
+    def tell(self, broken: Iterable[str], noticed: Iterable[str] = ()) -> None:
+        """Serves if nothing is broken; the same for every service, because each needs every part.
+
+        What is `noticed` is listed like a broken part, and breaks no service.
+        """
         broken = frozenset(broken)
-        self._parts |= broken
+        listed = broken.union(noticed)
+        self._parts |= listed
         services = dict.fromkeys(self._services, NOT_SERVING if broken else SERVING)
-        self._change(services | {PARTS + part: NOT_SERVING if part in broken else SERVING for part in self._parts})
+        self._change(services | {PARTS + part: NOT_SERVING if part in listed else SERVING for part in self._parts})
 
     def shut_down(self) -> None:
         """Reports NOT_SERVING for good; `tell` changes nothing afterwards, and watches end."""

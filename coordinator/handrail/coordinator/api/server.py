@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -190,9 +190,9 @@ class Server:
         if self._settings.check_warm:
             self._workers.warm()
 
-    async def tell(self, findings: Findings) -> None:
-        """Reports which parts are broken; see `diagnosis`."""
-        self._health.tell(findings)
+    async def tell(self, findings: Findings, notices: Collection[str] = ()) -> None:
+        """Reports which parts are broken (see `diagnosis`), and those that people should look at."""
+        self._health.tell(findings, notices)
 
     async def drain(self) -> None:
         """Shuts down: health flips, watches end, calls in progress get the grace period, new calls are refused."""

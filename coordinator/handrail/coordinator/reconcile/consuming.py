@@ -14,16 +14,26 @@ IN_FLIGHT = 64
 
 Handle = Callable[[Delivery], Coroutine[None, None, None]]
 
+Note = Callable[[Delivery], None]
+"""Is told of a delivery; it must be quick."""
+
+
+def ignore(delivery: Delivery) -> None:
+    """Takes no note."""
+
 
 class DurableConsumer:
-    """Passes the deliveries of one durable to `handle`."""
+    """Passes the deliveries of one durable to `handle`. `note` is told of each first."""
 
-    def __init__(self, bus: NatsBus, guard: Guard, *, stream: str, durable: str, handle: Handle) -> None:
+    def __init__(
+        self, bus: NatsBus, guard: Guard, *, stream: str, durable: str, handle: Handle, note: Note = ignore
+    ) -> None:
         self._bus = bus
         self._guard = guard
         self._stream = stream
         self._durable = durable
         self._handle = handle
+        self._note = note
         self._held = Held()
         self._pull: Pull | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -49,6 +59,7 @@ class DurableConsumer:
                 await keeping
 
     def _begin(self, delivery: Delivery) -> None:
+        self._note(delivery)
         self._held.add(delivery)
         task = asyncio.create_task(self._guard.run(self._durable, [delivery], self._handle(delivery)))
         self._tasks.add(task)

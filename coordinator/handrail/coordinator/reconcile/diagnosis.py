@@ -57,7 +57,8 @@ class Diagnosis:
     """Checks the broker's parts and this replica's own loops.
 
     `refused_pulls` maps the durables that the broker does not let this replica consume to the reason. `forget` is
-    called when the FLOW stream was replaced, because what was remembered of its flows is no longer true.
+    called when the FLOW stream was replaced, because what was remembered of its flows is no longer true. A durable that
+    `is_crowded` by one agent lags without being broken: others' messages pass by.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Diagnosis:
         *,
         refused_pulls: Callable[[], Mapping[str, str]],
         forget: Callable[[], None],
+        is_crowded: Callable[[str], bool] = lambda durable: False,
     ) -> None:
         self._bus = bus
         self._catalog = catalog
@@ -76,6 +78,7 @@ class Diagnosis:
         self._troubles = troubles
         self._refused_pulls = refused_pulls
         self._forget = forget
+        self._is_crowded = is_crowded
         self._refused_before: frozenset[str] = frozenset()
         self._streams_seen: Streams | None = None
         self._watch = ConfigurationWatch()
@@ -168,7 +171,7 @@ class Diagnosis:
         return {
             f"lag.{each.name}": f"{each.pending} messages wait for {each.name}, more at each check: add replicas"
             for each in durables
-            if each.name in _OF_THE_COORDINATOR and self._grows(each)
+            if each.name in _OF_THE_COORDINATOR and self._grows(each) and not self._is_crowded(each.name)
         }
 
     def _grows(self, durable: Durable) -> bool:

@@ -7,9 +7,10 @@ import logging
 from datetime import timedelta
 
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
-from handrail.coordinator.reconcile.consuming import DurableConsumer
+from handrail.coordinator.reconcile.beside import WithBeside, crowds
+from handrail.coordinator.reconcile.consuming import DurableConsumer, Note
 from handrail.coordinator.reconcile.decide_consumer import DecideConsumer
-from handrail.coordinator.reconcile.diagnosis import Diagnosis
+from handrail.coordinator.reconcile.diagnosis import Diagnosis, Findings
 from handrail.coordinator.reconcile.due_consumer import DueConsumer
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
@@ -22,6 +23,8 @@ from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL, Sweep
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.track_consumer import TrackConsumer
+from handrail.coordinator.reconcile.traffic import Rate
+from handrail.coordinator.reconcile.traffic_watch import DEFAULT_LIMIT, TrafficWatch
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
@@ -54,6 +57,7 @@ class Replica:
         sweep_interval: timedelta = DEFAULT_INTERVAL,
         absent_after: timedelta = ABSENT_AFTER,
         sweep_everything: bool = False,
+        traffic_limit: Rate = DEFAULT_LIMIT,
     ) -> None:
         self.bus = bus
         self.catalog = Catalog(bus)
@@ -65,11 +69,22 @@ class Replica:
         self.troubles = Troubles()
         self.finished = Finished()
         guard = Guard(Quarantine(bus, self.catalog, reporter=COORDINATOR), self.troubles)
-        self._deciding = DurableConsumer(
-            bus, guard, stream=FLOW, durable=DECIDE, handle=DecideConsumer(guard, self.reconciler).handle
+        self._traffic = TrafficWatch(traffic_limit)
+        decide = DecideConsumer(guard, self.reconciler).handle
+
+        def deciding(durable: str, note: Note) -> DurableConsumer:
+            return DurableConsumer(bus, guard, stream=FLOW, durable=durable, handle=decide, note=note)
+
+        def tracking(durable: str, note: Note) -> TrackConsumer:
+            return TrackConsumer(
+                bus, self.store, self.reconciler, guard, self.troubles, self.finished, durable=durable, note=note
+            )
+
+        self._deciding, self._tracking = (
+            WithBeside(bus, self.catalog, self.troubles, durable=durable, make=make, count=self._traffic.count)
+            for durable, make in ((DECIDE, deciding), (TRACK, tracking))
         )
         self._due = DurableConsumer(bus, guard, stream=TIMER, durable=DUE, handle=DueConsumer(self.reconciler).handle)
-        self._tracking = TrackConsumer(bus, self.store, self.reconciler, guard, self.troubles, self.finished)
         self._sweep = Sweep(
             bus,
             self.store,
@@ -109,6 +124,7 @@ class Replica:
             "sweep": self._sweep.run,
             "presence": self._presence.run,
             "catalog": self._keep_catalog,
+            "traffic": self._traffic.run,
         }
         async with asyncio.TaskGroup() as tasks:
             for name, run in loops.items():
@@ -123,7 +139,18 @@ class Replica:
             self.troubles,
             refused_pulls=self.refused_pulls,
             forget=self.forget,
+            is_crowded=lambda durable: bool(self._left_out().get(durable)),
         )
+
+    def notices(self) -> Findings:
+        """The agents that send too much, as `share.<agent>`. Their messages wait; nothing is broken."""
+        findings = self._traffic.findings()
+        for durable, agents in self._left_out().items():
+            findings |= {f"share.{agent}": crowds(agent, durable) for agent in agents}
+        return findings
+
+    def _left_out(self) -> dict[str, frozenset[str]]:
+        return {DECIDE: self._deciding.left_out, TRACK: self._tracking.left_out}
 
     def refused_pulls(self) -> dict[str, str]:
         """The durables that the broker does not let this replica consume, and the reasons."""

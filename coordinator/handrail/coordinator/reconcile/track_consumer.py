@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
+from handrail.coordinator.reconcile.consuming import Note, ignore
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard, Held, raise_again
@@ -63,7 +64,7 @@ class _Batch:
 
 
 class TrackConsumer:
-    """Groups the deliveries of `track` by flow."""
+    """Groups the deliveries of `track`, or of the consumer beside it, by flow. `note` is told of each first."""
 
     def __init__(
         self,
@@ -73,6 +74,9 @@ class TrackConsumer:
         guard: Guard,
         troubles: Troubles,
         finished: Finished,
+        *,
+        durable: str = TRACK,
+        note: Note = ignore,
     ) -> None:
         self._bus = bus
         self._store = store
@@ -80,6 +84,8 @@ class TrackConsumer:
         self._guard = guard
         self._troubles = troubles
         self._finished = finished
+        self._durable = durable
+        self._note = note
         self._collected: list[Delivery] = []
         self._held = Held()
         self._pull: Pull | None = None
@@ -91,8 +97,10 @@ class TrackConsumer:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consumes until `stopping` is set, then handles what was collected."""
-        self._pull = pull = await self._bus.pull(streams.FLOW, TRACK, in_flight=IN_FLIGHT, on_delivery=self._collect)
-        keeping = asyncio.create_task(self._held.keep(), name=f"keep {TRACK}")
+        self._pull = pull = await self._bus.pull(
+            streams.FLOW, self._durable, in_flight=IN_FLIGHT, on_delivery=self._collect
+        )
+        keeping = asyncio.create_task(self._held.keep(), name=f"keep {self._durable}")
         try:
             while not stopping.is_set():
                 await pause(stopping, LAG)
@@ -105,6 +113,7 @@ class TrackConsumer:
                 await keeping
 
     def _collect(self, delivery: Delivery) -> None:
+        self._note(delivery)
         self._held.add(delivery)
         self._collected.append(delivery)
 
@@ -132,7 +141,7 @@ class TrackConsumer:
                     delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time
                 )
             except Exception as error:
-                await self._guard.run(TRACK, [delivery], raise_again(error))
+                await self._guard.run(self._durable, [delivery], raise_again(error))
                 continue
             batches[recorded.address.flow_type, recorded.address.flow_id].add(delivery, recorded)
         for batch in batches.values():
@@ -157,7 +166,7 @@ class TrackConsumer:
             flow = fold(template, history)
             return is_complete(flow) and not flow.void and not flow.trips
         except Exception as error:
-            self._troubles.failed(TRACK, first.event.flow_id, error)
+            self._troubles.failed(self._durable, first.event.flow_id, error)
             return False
 
     async def _undecided(self, finished: Mapping[FlowKey, _Batch]) -> list[FlowKey]:
@@ -172,14 +181,14 @@ class TrackConsumer:
         try:
             decided = await self._store.decided(finished, behind=newest)
         except Exception as error:
-            self._troubles.failed(TRACK, "", error)
+            self._troubles.failed(self._durable, "", error)
             return []
-        self._troubles.succeeded(TRACK)
+        self._troubles.succeeded(self._durable)
         return [key for key in finished if key not in decided]
 
     async def _with_slot(self, slots: asyncio.Semaphore, key: FlowKey, batch: _Batch) -> None:
         async with slots:
-            await self._guard.run(TRACK, batch.deliveries, self._track(key, batch))
+            await self._guard.run(self._durable, batch.deliveries, self._track(key, batch))
 
     async def _track(self, key: FlowKey, batch: _Batch) -> None:
         flow = await self._reconciler.reconcile(

@@ -103,6 +103,18 @@ def _misaddressed(subject: str) -> HandrailError:
     return _wrong(subject, f'"{_shown(message_type)}" is not a message name')
 
 
+def agent_of(subject: str) -> str:
+    """Who published a message that a durable of the coordinator delivers, by its subject: an agent or COORDINATOR.
+
+    `-` if the subject has no valid name there. The broker checks that agents publish under their own name. Timers are
+    the coordinator's.
+    """
+    tokens = subject.split(".", 5)
+    if tokens[0] != "flow":
+        return COORDINATOR
+    return tokens[4] if len(tokens) == 6 and NAME.fullmatch(tokens[4]) else "-"
+
+
 def flow_filter(flow_type: str, flow_id: str) -> str:
     """The filter for a whole flow.
 

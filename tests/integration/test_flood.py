@@ -1,0 +1,105 @@
+"""P7: one agent that publishes more than the coordinators can follow does not keep others waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from handrail.cli.main import main
+from handrail.coordinator.api.health import Health
+from handrail.mesh.contracts import Contracts
+from handrail.mesh.streams import FLOW
+from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.subjects import Kind
+from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified
+from tests.integration.test_health import NOT_SERVING, ListRequest, ListResponse
+from tests.support import flows
+from tests.support.api import running_api
+from tests.support.coordinator import coordinating
+from tests.support.mesh import Mesh, name_of_status, publish, publish_at_once
+from tests.support.waiting import eventually
+
+NUMBER = 6000
+"""Flows of the flood: more than `track` takes at once, and many seconds of work."""
+
+CALM = "calm"
+"""The flow type, and the agent, that are no part of the flood."""
+
+
+def calm() -> Template:
+    """The gated refund, with an agent of its own."""
+    proto = flows.template(CALM, gated=True).proto
+    proto.steps[0].agent = CALM
+    messages = [ChargebackReceived, ChargebackEnriched, CustomerNotified]
+    return Template.compile(proto, Contracts.from_messages(messages))
+
+
+def flood() -> Iterable[Entry]:
+    """Proposals of one agent, each in a flow of its own."""
+    for number in range(NUMBER):
+        flow_id = ids.flow_id_from_key("refund", str(number))
+        yield flows.start(flow_id)
+        yield flows.enriched(flow_id, kind=Kind.PROPOSAL)
+
+
+def proposed(flow_id: str) -> Entry:
+    """The proposal of the other agent."""
+    entry = flows.enriched(flow_id, flow_type=CALM, kind=Kind.PROPOSAL)
+    entry.event.source = CALM
+    return Entry(entry.address._replace(agent=CALM), entry.event)
+
+
+async def passes_by(mesh: Mesh, number: int) -> bool:
+    """Proposes as the other agent, and waits until a person is asked.
+
+    Returns whether `decide` itself has not come that far yet.
+    """
+    flow_id = ids.flow_id_from_key(CALM, str(number))
+    sequence = await publish(mesh.bus, flows.start(flow_id, flow_type=CALM), proposed(flow_id))
+    await eventually(lambda: mesh.store.load(CALM, flow_id), lambda flow: name_of_status(flow) == "WAITING_APPROVAL")
+    return int((await mesh.durable("decide"))["delivered"]["stream_seq"]) < sequence
+
+
+async def test_p7_a_proposal_passes_by_the_flood_of_another_agent(mesh: Mesh) -> None:
+    await mesh.put(flows.template(gated=True), calm())
+    await publish_at_once(mesh.bus, flood())
+    async with coordinating(mesh.bus, is_killed=True) as replica:
+        assert await passes_by(mesh, 1)
+        assert await passes_by(mesh, 2)
+        assert "share.enrichment" in replica.notices()
+
+
+async def test_p7_a_lost_consumer_beside_a_durable_is_made_anew(mesh: Mesh) -> None:
+    await mesh.put(flows.template(gated=True), calm())
+    await publish_at_once(mesh.bus, flood())
+    async with coordinating(mesh.bus, is_killed=True):
+        assert await passes_by(mesh, 1)
+        await mesh.bus.request_json(f"$JS.API.CONSUMER.DELETE.{FLOW}.decide-beside")
+        assert await passes_by(mesh, 2)
+
+
+async def test_p7_an_agent_that_sends_too_much_is_told_and_leaves_the_coordinator_serving(
+    mesh: Mesh, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await mesh.put(flows.template(gated=True))
+    await publish_at_once(mesh.bus, flood())
+    async with running_api(mesh.bus, tmp_path) as api:
+        health = Health(mesh.bus, api.server, api.replica.diagnosis(), notices=api.replica.notices)
+        await eventually(lambda: asyncio.sleep(0, api.replica.notices()))
+        await health.look(thorough=True)
+        list_them = api.channel.unary_unary(
+            "/grpc.health.v1.Health/List",
+            request_serializer=ListRequest.SerializeToString,
+            response_deserializer=ListResponse.FromString,
+        )
+        answer = await list_them(ListRequest())
+        down = {name for name, each in answer.statuses.items() if each.status == NOT_SERVING}
+        assert down == {f"handrail.part.{part}" for part in api.replica.notices()}
+        assert down <= {"handrail.part.share.enrichment", "handrail.part.share.detection"}
+        assert await asyncio.to_thread(main, ["health", "coordinator", "--address", api.address]) == 0
+        assert "share.enrichment" in capsys.readouterr().err

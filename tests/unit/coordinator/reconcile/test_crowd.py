@@ -1,0 +1,44 @@
+"""Who crowds a durable: decided by what was delivered and by what is left."""
+
+from __future__ import annotations
+
+from handrail.coordinator.reconcile.crowd import CALM, CROWDED, Crowd
+
+
+def crowd(*agents: str, pending: int = CROWDED + 1) -> Crowd:
+    """A crowd to which a message of each of these agents was delivered."""
+    made = Crowd()
+    for agent in agents:
+        made.add(agent, pending)
+    return made
+
+
+def test_who_sent_most_of_a_backlog_crowds() -> None:
+    assert crowd("ledger", "refunds", "ledger").look() == "ledger"
+
+
+def test_nobody_crowds_without_a_backlog() -> None:
+    assert crowd("ledger", "ledger", pending=CROWDED).look() == ""
+
+
+def test_the_coordinator_never_crowds() -> None:
+    assert crowd("coordinator", "coordinator", "ledger").look() == "ledger"
+    assert crowd("coordinator").look() == ""
+
+
+def test_a_look_counts_what_came_since_the_last_one() -> None:
+    seen = crowd("ledger", "ledger")
+    seen.look()
+    assert seen.is_silent
+    assert seen.look() == ""
+    seen.add("refunds", CROWDED + 1)
+    assert seen.look() == "refunds"
+
+
+def test_it_is_not_silent_after_a_delivery() -> None:
+    assert not crowd("ledger").is_silent
+
+
+def test_it_is_calm_when_hardly_anything_is_left() -> None:
+    assert not crowd("ledger", pending=CALM + 1).is_calm
+    assert crowd("ledger", pending=CALM).is_calm
