@@ -14,15 +14,15 @@ class Open(NamedTuple):
 
 OPEN: dict[str, Open] = {
     "23": Open(
-        "whoever has the coordinator's broker password forges votes",
+        "whoever has the coordinator's nkey forges votes",
         "votes carry no signature of the voter: the broker's word that the coordinator wrote them is the only proof",
     ),
     "24": Open(
-        "whoever has the coordinator's broker password has the broker itself update a stream, and wipes the record",
+        "whoever has the coordinator's nkey has the broker itself update a stream, and wipes the record",
         "the broker publishes the answer to a read wherever the request says, and asks no permission for it",
     ),
     "24c": Open(
-        "whoever has the coordinator's broker password changes a durable, so that it delivers less, or ends it",
+        "whoever has the coordinator's nkey changes a durable, so that it delivers less, or ends it",
         "the broker's request that creates a durable also changes one, and an activation needs it",
     ),
     "29b": Open(

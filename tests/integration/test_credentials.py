@@ -171,6 +171,12 @@ async def test_a_stolen_nkey_is_of_no_use_after_one_command_p6(house: Installati
     assert reconnects(ledger) == [0]
 
 
+async def test_the_user_that_reloads_may_be_rotated_itself(house: Installation) -> None:
+    await house.reloaded("--rotate", "sys")
+    await house.reloaded("--retire", "sys")
+    await house.reloaded()
+
+
 async def test_passwords_are_hashes_in_the_configuration_and_let_their_users_in(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         house = Installation(tmp_path, stack)
@@ -233,7 +239,6 @@ async def test_a_reader_is_let_in_and_hears_its_flow_types_alone_p6(house: Insta
         (("--suspend", "coordinator"), 'no agent or reader "coordinator"'),
         (("--suspend", "nobody"), 'no agent or reader "nobody": name one of desk, ledger, refunds'),
         (("--rotate", "../refunds"), "there is no user"),
-        (("--rotate", "sys", "--reload"), "--signal reload"),
         (("--reader", "analytics"), "--flow-type"),
         (("--flow-type", "refund"), "--reader"),
         (("--retire", "refunds"), "rotate first"),
@@ -259,7 +264,16 @@ def test_changes_are_written_or_refused(tmp_path: Path) -> None:
     for change in (("--suspend", "refunds"), ("--rotate", "refunds"), ("--reload",)):
         done = handrail(*given, *change)
         assert (done.returncode, "needs --out" in done.stderr) == (2, True)
+    first = handrail(*given, "--out", tmp_path / "permissions.conf", "--reload")
+    assert (first.returncode, "generate the permissions first" in first.stderr) == (1, True)
     assert not (tmp_path / "credentials").exists()
+
+
+async def test_nothing_changes_if_no_server_can_be_asked(house: Installation) -> None:
+    house.url = "nats://127.0.0.1:1"
+    done = await asyncio.to_thread(house.command, "--suspend", "refunds", "--reload")
+    assert done.returncode == 3
+    assert not house.folder.user("refunds").suspended
 
 
 def three_files(folder: Path, cluster: NatsCluster) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
@@ -31,16 +31,22 @@ class Reloaded(NamedTuple):
     """Whether the files differ from those that it had loaded before."""
 
 
-async def reload_servers(settings: BusSettings) -> list[Reloaded]:
+async def reload_servers(settings: BusSettings, write: Callable[[], None]) -> list[Reloaded]:
     """Reloads all servers at once, and returns what each answered, by name; servers that are silent come last.
 
-    `settings` are those of a user of the system account. Raises BrokerUnavailable or BrokerPermission without a
-    connection.
+    `write` writes the new files. It is called once the servers have said what they have: somebody else may have them
+    reloaded as soon as there is something new. `settings` are those of a user of the system account, as the servers
+    know it before the reload. Raises BrokerUnavailable or BrokerPermission without a connection, and what `write`
+    raises.
     """
     connection = await Connection.open(settings)
     try:
         servers, silent = await _servers(connection)
-        done = await asyncio.gather(*(_reload(connection, id_, name) for id_, name in servers.items()))
+        before = await asyncio.gather(*(_digest(connection, id_) for id_ in servers))
+        write()
+        done = await asyncio.gather(
+            *(_reload(connection, *server, digest) for server, digest in zip(servers.items(), before, strict=True))
+        )
     finally:
         await connection.close()
     return sorted(done) + [Reloaded("a server", f"did not say its name within {_GATHERING:g} s")] * silent
@@ -68,9 +74,8 @@ async def _servers(connection: Connection) -> tuple[dict[str, str], int]:
     return found, max(0, expected - len(found))
 
 
-async def _reload(connection: Connection, id_: str, name: str) -> Reloaded:
+async def _reload(connection: Connection, id_: str, name: str, before: str) -> Reloaded:
     try:
-        before = await _digest(connection, id_)
         answer = await _ask(connection, id_, "RELOAD")
         if "error" in answer:
             return Reloaded(name, str(answer["error"]["description"]))
@@ -80,8 +85,10 @@ async def _reload(connection: Connection, id_: str, name: str) -> Reloaded:
 
 
 async def _digest(connection: Connection, id_: str) -> str:
-    """The digest of all files of the configuration that a server has loaded."""
-    return str((await _ask(connection, id_, "VARZ"))["data"]["config_digest"])
+    """The digest of all files of the configuration that a server has loaded; empty if it does not answer."""
+    with suppress(BrokerUnavailable):
+        return str((await _ask(connection, id_, "VARZ"))["data"]["config_digest"])
+    return ""
 
 
 async def _ask(connection: Connection, id_: str, verb: str) -> Mapping[str, Mapping[str, object]]:

@@ -13,14 +13,16 @@ import pytest
 from handrail.cli.credentials import CredentialsFolder
 from handrail.cli.exit_codes import CommandError
 from handrail.mesh.bus import BusSettings
-from handrail.mesh.bus.nkey import new_seed, public_key
+from handrail.mesh.bus.nkey import public_key
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import Reader
 from handrail.mesh.permissions.accounts import AGENTS, READERS
 from handrail.v1.template_pb2 import FlowTemplate, Step
+from tests.support import accounts
 from tests.support.accounts import asked_and_granted
 
 AGENTS_OF_REFUND = ("desk", "refunds")
+SEED = accounts.seed("desk")
 
 
 def with_agent(name: str) -> FlowTemplate:
@@ -186,9 +188,9 @@ def test_a_reader_with_the_name_of_an_agent_is_refused_and_not_kept(folder: Cred
     "name, content, told",
     [
         ("nkey", b"SUA", "holds no seed"),
-        ("nkey", new_seed().replace("S", "X", 1).encode(), "holds no seed"),
+        ("nkey", SEED.replace("S", "X", 1).encode(), "holds no seed"),
         ("nkey", b"\xff\xfe", "can't be used"),
-        ("nkey.former", new_seed().encode(), "no public key"),
+        ("nkey.former", SEED.encode(), "no public key"),
         ("password", b"x" * 100, "can't be hashed"),
         ("password", b"", "is empty"),
         ("place", b"first", "number of a place"),

@@ -104,20 +104,28 @@ def _run(arguments: argparse.Namespace) -> Exit:
     templates = [read_template(path) for path in arguments.templates] if arguments.templates else _stored(arguments)
     folder = CredentialsFolder(arguments.credentials)
     try:
-        done = list(_change(folder, templates, arguments))
-        found = folder.configuration(templates, passwords=arguments.passwords)
-        if arguments.out is None:
-            print(found.text, end="")
-            return Exit.OK
-        is_new = not arguments.out.exists() or arguments.out.read_text("utf-8") != found.text
-        write_private(arguments.out, found.text)
-        if arguments.routes:
-            write_private(arguments.out.with_name("routes.conf"), routes(arguments.routes, _routes_password(folder)))
+        if arguments.reload:
+            return _reload(folder, templates, arguments)
+        _generate(folder, templates, arguments)
     except OSError as error:
         raise CommandError(f"{error.filename or arguments.credentials}: {error.strerror}") from None
+    return Exit.OK
+
+
+def _generate(folder: CredentialsFolder, templates: Sequence[FlowTemplate], arguments: argparse.Namespace) -> bool:
+    """Makes the changes and generates the permissions; returns whether the file differs from the former one."""
+    done = list(_change(folder, templates, arguments))
+    found = folder.configuration(templates, passwords=arguments.passwords)
+    if arguments.out is None:
+        print(found.text, end="")
+        return True
+    is_new = not arguments.out.exists() or arguments.out.read_text("utf-8") != found.text
+    write_private(arguments.out, found.text)
+    if arguments.routes:
+        write_private(arguments.out.with_name("routes.conf"), routes(arguments.routes, _routes_password(folder)))
     for line in (*_summary(found, arguments.out), *done):
         print(line)
-    return _reload(folder, arguments, is_new=is_new) if arguments.reload else Exit.OK
+    return is_new
 
 
 def _require_sense(arguments: argparse.Namespace) -> None:
@@ -128,12 +136,6 @@ def _require_sense(arguments: argparse.Namespace) -> None:
         raise CommandError(f"--{needs_out[0]} needs --out: the file that the servers include", Exit.USAGE)
     if bool(arguments.reader) != bool(arguments.flow_types):
         raise CommandError("--reader and --flow-type need each other", Exit.USAGE)
-    if arguments.reload and arguments.rotate == SYSTEM_ADMIN:
-        raise CommandError(
-            f"--reload connects as {SYSTEM_ADMIN}, whose new nkey the servers do not know yet: rotate it without "
-            "--reload, then run nats-server --signal reload on each server",
-            Exit.USAGE,
-        )
 
 
 def _change(
@@ -193,15 +195,16 @@ def _summary(found: Configuration, out: Path) -> Iterator[str]:
         yield f"with passwords: {', '.join(found.with_passwords)}; --rotate USER gives an nkey instead"
 
 
-def _reload(folder: CredentialsFolder, arguments: argparse.Namespace, *, is_new: bool) -> Exit:
-    """Reloads all servers and prints what each answered. `is_new`: the file differs from the one before this command.
+def _reload(folder: CredentialsFolder, templates: Sequence[FlowTemplate], arguments: argparse.Namespace) -> Exit:
+    """Generates the permissions, reloads all servers, and prints what each answered.
 
-    Raises CommandError unless every server has loaded it.
+    Raises CommandError unless every server has loaded the file.
     """
     settings = folder.user(SYSTEM_ADMIN).login(table.bus_settings(settings_of(arguments), SYSTEM_ADMIN))
-    answers = asyncio.run(reload_servers(settings))
+    generated = []
+    answers = asyncio.run(reload_servers(settings, lambda: generated.append(_generate(folder, templates, arguments))))
     # If one server had a new file to load, every other should have had one, too.
-    is_new = is_new or any(each.changed for each in answers)
+    is_new = any(generated) or any(each.changed for each in answers)
     for each in answers:
         print(clean(f"{each.server}: {_told(each, is_new=is_new)}"))
     if any(each.problem or (is_new and not each.changed) for each in answers):

@@ -117,9 +117,11 @@ class UserFolder:
         return {"HANDRAIL_NATS_USER": self.name, "HANDRAIL_NATS_PASSWORD_FILE": str(self.password)}
 
     def login(self, settings: BusSettings) -> BusSettings:
-        """These settings with the credentials of this user."""
+        """These settings with the credentials of this user. Raises CommandError if it has none."""
         if self.nkey.exists():
             return replace(settings, user="", password="", nkey_seed_file=self.nkey)
+        if not self.password.exists():
+            raise CommandError(f"{self.name} has no credentials in {self.nkey.parent}: generate the permissions first")
         return replace(settings, user=self.name, password=_text(self.password), nkey_seed_file=None)
 
     @property
