@@ -71,7 +71,7 @@ async def _servers(connection: Connection) -> tuple[dict[str, str], int]:
     connection.send("$SYS.REQ.SERVER.PING", b"", reply=inbox)
     with suppress(TimeoutError):
         await asyncio.wait_for(complete.wait(), _GATHERING)
-    return found, max(0, expected - len(found))
+    return dict(found), max(0, expected - len(found))  # a copy: others may still answer
 
 
 async def _reload(connection: Connection, id_: str, name: str, before: str) -> Reloaded:
