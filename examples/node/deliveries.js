@@ -14,8 +14,9 @@ export const connectAs = (agent) =>
   });
 
 // Text from outside is never printed raw: it could move the cursor, or look like a separate line.
-export const shown = (text) =>
-  JSON.stringify(String(text)).replace(/[^ -~]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
+export const shown = (text) => printable(String(text));
+export const printable = (value) =>
+  JSON.stringify(value).replace(/[^ -~]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 // The bytes of the message in FLOW at this sequence: for a command without data, because they would be too large.
 export async function stored(connection, sequence) {

@@ -11,7 +11,7 @@ import { DESCRIPTORS } from "./settings.js";
 
 export const registryOf = (descriptorSet) => createFileRegistry(fromBinary(FileDescriptorSetSchema, descriptorSet));
 
-const handrail = registryOf(readFileSync(DESCRIPTORS));
+export const handrail = registryOf(readFileSync(DESCRIPTORS));
 const schema = (name) => handrail.getMessage(`handrail.v1.${name}`);
 const REASONS = handrail.getEnum("handrail.v1.ErrorReason");
 const DIVERGENCES = handrail.getEnum("handrail.v1.DivergenceKind");

@@ -23,8 +23,10 @@ import jwt
 from google.type.money_pb2 import Money
 
 from demos.payments.book import Book
+from handrail.cli.credentials import CredentialsFolder
 from handrail.coordinator.api.dev_tokens import KeyFiles
 from handrail.mesh.bus import BusSettings, NatsBus
+from handrail.mesh.permissions import Reader
 from handrail.mesh.streams.catalog import Catalog
 from payments.v1.payments_pb2 import ChargebackReceived
 from tests.support.dev import Dev, running_dev, wait_for
@@ -37,6 +39,9 @@ SMALL, LARGE = 250, 5_000
 
 ACCOUNT = "acct-0001"
 """An account that the demo knows."""
+
+READER, OTHER_READER = Reader("analytics", ("refund",)), Reader("gossip", ("loan",))
+"""Readers of the demo's flow type, and of another one."""
 
 
 class Installation:
@@ -170,6 +175,8 @@ class _Door:
 def running_installation(folder: Path) -> Iterator[Installation]:
     """An installation with its data in `folder`, for as long as the block runs."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for reader in (READER, OTHER_READER):
+        CredentialsFolder(folder / "credentials").add_reader(reader, ())
     with running_dev(folder, "--agents", "demos.payments") as dev:
         _wait_for_agents(dev)
         yield Installation(dev)

@@ -160,6 +160,16 @@ def test_the_agent_on_the_page_about_the_wire_is_the_one_that_is_tested() -> Non
     assert shown in (NODE / "coordinated.js").read_text()
 
 
+@pytest.mark.parametrize(
+    "language, file", [("python", "examples/python/reader.py"), ("js", "examples/node/reading.js")]
+)
+def test_the_lines_to_copy_for_readers_are_those_that_are_tested(language: str, file: str) -> None:
+    page = (ROOT / "docs/readers.md").read_text()
+    shown = re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    assert [lines for lines in shown if lines not in (ROOT / file).read_text()] == []
+
+
 def test_every_file_of_the_node_agents_is_on_their_page() -> None:
     page = (NODE / "README.md").read_text()
     assert [path.name for path in NODE.glob("*.js") if f"`{path.name}`" not in page] == []

@@ -1,5 +1,5 @@
-"""The agents of `examples/node` as processes, with their npm packages. Without Node, tests that need it are skipped,
-which fails in CI (`skips`).
+"""The programs of `examples` as processes; those in Node with their npm packages. Without Node, tests that need it are
+skipped, which fails in CI (`skips`).
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,12 +60,18 @@ class NodeAgent:
 
 
 @contextmanager
-def running(folder: Path, script: str, environment: dict[str, str]) -> Iterator[NodeAgent]:
+def running(
+    folder: Path, script: str, environment: dict[str, str], *, interpreter: str = "node", arguments: Sequence[str] = ()
+) -> Iterator[NodeAgent]:
     """Runs the example while the block runs."""
     log = folder / f"{script}.{os.urandom(4).hex()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["node", script], cwd=folder, env={**os.environ, **environment}, stdout=output, stderr=output
+            [interpreter, script, *arguments],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
         )
     try:
         yield NodeAgent(process, log)

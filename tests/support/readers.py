@@ -39,7 +39,12 @@ class ReadBroker:
         self._number = 0
 
     async def prepare(self) -> None:
-        """Creates the streams and the durables."""
+        """Starts killed servers, deletes what is there, and creates the streams and the durables."""
+        for server in self.servers:
+            server.ensure_running()
+        admin = await self.connect("admin")
+        for name in (await admin.request_json("$JS.API.STREAM.NAMES"))["streams"] or ():
+            await admin.request_json(f"$JS.API.STREAM.DELETE.{name}")
         self._coordinator = await self.connect("coordinator")
         await ensure_streams(self._coordinator, replicas=len(self.servers))
         setup = await self.connect("setup")
@@ -55,8 +60,12 @@ class ReadBroker:
     async def store(self, flow_type: str, *, body: bytes = b"body") -> RawMessage:
         """Stores a message."""
         self._number += 1
-        sequence = await self._coordinator.publish(subject(flow_type, self._number), body)
-        stored = await self._coordinator.last_on_leader(FLOW, subject(flow_type, self._number))
+        return await self.put(subject(flow_type, self._number), body)
+
+    async def put(self, subject: str, body: bytes) -> RawMessage:
+        """Stores a message on this subject."""
+        sequence = await self._coordinator.publish(subject, body)
+        stored = await self._coordinator.last_on_leader(FLOW, subject)
         assert stored is not None
         assert stored.sequence == sequence
         return stored
@@ -64,6 +73,15 @@ class ReadBroker:
     async def store_many(self, number: int, *flow_types: str) -> list[RawMessage]:
         """Stores messages of these types in turn."""
         return [await self.store(flow_types[index % len(flow_types)]) for index in range(number)]
+
+
+@asynccontextmanager
+async def prepared(servers: Sequence[NatsServer]) -> AsyncIterator[ReadBroker]:
+    """A broker on these servers that holds nothing of flows yet."""
+    async with AsyncExitStack() as stack:
+        broker = ReadBroker(servers, stack)
+        await broker.prepare()
+        yield broker
 
 
 @asynccontextmanager

@@ -28,11 +28,11 @@ _BACKOFF = 0.1
 
 # The broker appends its own headers, in this order, to the headers that a message was stored with. Before that it cuts
 # off what it takes for their final empty line (nats-server, getDirectRequest and genHeader; the same on 2.15.1 for all
-# kinds of reads, and for messages that it publishes again). So the last headers are always the broker's, whatever the
-# publisher sent before them. The broker's status replies to a read (204, 404, 413, …) never end like this.
+# kinds of reads). So the last headers are always the broker's, whatever the publisher sent before them. The broker's
+# status replies to a read (204, 404, 413, …) never end like this.
 _PLACE = re.compile(
     rb"Nats-Stream: [^\r\n]*\r\nNats-Subject: ([^\r\n]*)\r\nNats-Sequence: (\d+)\r\nNats-Time-Stamp: ([^\r\n]*)\r\n"
-    rb"(?:Nats-Num-Pending: \d+\r\n)?(?:Nats-Last-Sequence: \d+\r\n)?\r\n"
+    rb"(?:Nats-Num-Pending: \d+\r\nNats-Last-Sequence: \d+\r\n)?\r\n"
 )
 _PLACE_BEGINS = b"Nats-Stream: "
 """Subjects contain no blanks, so the last occurrence in a block is the broker's."""
@@ -159,9 +159,7 @@ def parse_time(stamp: str) -> datetime:
 
 
 def read_stored(block: bytes, body: bytes) -> RawMessage | None:
-    """The stored message in a reply to a direct read, or in a message that the broker publishes again as it stores it;
-    None if it is neither, such as a status of the broker.
-    """
+    """The stored message in a reply to a direct read; None if the reply is a status of the broker."""
     begin = block.rfind(_PLACE_BEGINS)
     place = _PLACE.fullmatch(block, begin) if begin >= 0 else None
     if place is None:

@@ -4,30 +4,25 @@
         ...
         last = message.sequence
 
-`read` gives every message, from any sequence on, then each new one. `hear` gives new messages only, and loses those
-that come while the connection is down. Both leave out the headers, which the publishers chose.
+New messages come as soon as they are stored. The headers, which the publishers chose, are left out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from datetime import timedelta
 
 import nats.errors
-from nats.aio.subscription import Subscription
 
 from handrail.mesh.bus import ApiError, NatsBus, RawMessage
 from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
 from handrail.mesh.bus.delivery import place
-from handrail.mesh.bus.direct_get import read_stored
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import reader_durable
-from handrail.mesh.permissions.accounts import SEEN
 from handrail.mesh.streams.streams import FLOW
 
 _BATCH = 256
@@ -55,21 +50,6 @@ async def read(bus: NatsBus, reader: str, *, after: int = 0) -> AsyncGenerator[R
             async for message in deliveries:
                 yield message
                 after = message.sequence
-
-
-async def hear(bus: NatsBus, flow_type: str, on_message: Callable[[RawMessage], None]) -> Subscription:
-    """Calls `on_message` with each message of a flow type that is stored from now on, until the subscription ends.
-
-    Messages are lost while the connection is down, and if the broker finds this process too slow. Raises
-    BrokerPermission if the reader may not read the flow type, and BrokerUnavailable.
-    """
-
-    def take(message: Message) -> None:
-        stored = read_stored(message.block, message.data)
-        if stored is not None:
-            on_message(replace(stored, block=b""))
-
-    return await bus.subscribe(f"{SEEN}.{flow_type}.>", take)
 
 
 async def _reset(bus: NatsBus, durable: str, sequence: int) -> None:

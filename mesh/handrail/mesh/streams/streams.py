@@ -78,6 +78,7 @@ _PLAIN: Config = {
     "mirror": None,
     "sources": None,
     "subject_transform": None,
+    # nats-server 2.15.1 crashes if it publishes a message again whose header block is a single byte.
     "republish": None,
 }
 
@@ -137,8 +138,6 @@ def stream_config(name: str) -> Config:
 def stream_configs() -> dict[str, Config]:
     """The required configuration by name, in terms of the JetStream API, of each stream that belongs to no agent."""
     return {
-        # Publishes each message again as it is stored, for readers.
-        # Not republished: nats-server 2.15.1 crashes when it republishes a message whose header block is one byte long.
         FLOW: {**_WRITE_ONCE, "subjects": ["flow.>"]},
         TIMER: {
             **_PLAIN,
