@@ -14,7 +14,8 @@ from handrail.mesh.template.activations import version_before
 from handrail.v1 import template_service_pb2 as pb
 
 RELOAD = (
-    "The broker's permissions have changed: regenerate them (handrail nats-permissions) and reload the nats-servers."
+    "The broker's permissions have changed: generate them again and reload the servers "
+    "(handrail nats-permissions --reload)."
 )
 _SHOWN = 50
 _ALL = 100_000
