@@ -31,10 +31,10 @@ CALM = "calm"
 """The flow type, and the agent, that are no part of the flood."""
 
 
-def calm() -> Template:
-    """The gated refund, with an agent of its own."""
-    proto = flows.template(CALM, gated=True).proto
-    proto.steps[0].agent = CALM
+def of_another(name: str) -> Template:
+    """The gated refund under this name, and with an agent of this name."""
+    proto = flows.template(name, gated=True).proto
+    proto.steps[0].agent = name
     messages = [ChargebackReceived, ChargebackEnriched, CustomerNotified]
     return Template.compile(proto, Contracts.from_messages(messages))
 
@@ -47,11 +47,11 @@ def flood() -> Iterable[Entry]:
         yield flows.enriched(flow_id, kind=Kind.PROPOSAL)
 
 
-def proposed(flow_id: str) -> Entry:
-    """The proposal of the other agent."""
-    entry = flows.enriched(flow_id, flow_type=CALM, kind=Kind.PROPOSAL)
-    entry.event.source = CALM
-    return Entry(entry.address._replace(agent=CALM), entry.event)
+def proposed(flow_id: str, name: str = CALM) -> Entry:
+    """The proposal of another agent, in a flow of its own type."""
+    entry = flows.enriched(flow_id, flow_type=name, kind=Kind.PROPOSAL)
+    entry.event.source = name
+    return Entry(entry.address._replace(agent=name), entry.event)
 
 
 async def passes_by(mesh: Mesh, number: int) -> bool:
@@ -66,7 +66,7 @@ async def passes_by(mesh: Mesh, number: int) -> bool:
 
 
 async def test_p7_a_proposal_passes_by_the_flood_of_another_agent(mesh: Mesh) -> None:
-    await mesh.put(flows.template(gated=True), calm())
+    await mesh.put(flows.template(gated=True), of_another(CALM))
     await publish_at_once(mesh.bus, flood())
     async with coordinating(mesh.bus, is_killed=True) as replica:
         assert await passes_by(mesh, 1)
@@ -74,8 +74,23 @@ async def test_p7_a_proposal_passes_by_the_flood_of_another_agent(mesh: Mesh) ->
         assert "share.enrichment" in replica.notices()
 
 
+async def test_p7_a_proposal_passes_by_two_floods_on_two_replicas(mesh: Mesh) -> None:
+    await mesh.put(flows.template(gated=True), of_another(CALM), of_another("second"))
+    second = [ids.flow_id_from_key("second", str(number)) for number in range(NUMBER)]
+    await publish_at_once(mesh.bus, flood())
+    await publish_at_once(mesh.bus, [flows.start(each, flow_type="second") for each in second])
+    await publish_at_once(mesh.bus, [proposed(each, "second") for each in second])
+    async with (
+        coordinating(mesh.bus, is_killed=True, holder="one") as one,
+        coordinating(mesh.bus, is_killed=True, holder="two") as two,
+    ):
+        assert await passes_by(mesh, 1)
+        assert await passes_by(mesh, 2)
+        assert {"share.enrichment", "share.second"} <= one.notices().keys() | two.notices().keys()
+
+
 async def test_p7_a_lost_consumer_beside_a_durable_is_made_anew(mesh: Mesh) -> None:
-    await mesh.put(flows.template(gated=True), calm())
+    await mesh.put(flows.template(gated=True), of_another(CALM))
     await publish_at_once(mesh.bus, flood())
     async with coordinating(mesh.bus, is_killed=True):
         assert await passes_by(mesh, 1)
