@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from handrail.coordinator.reconcile.consuming import Note, ignore
 from handrail.coordinator.reconcile.crowd import Crowd
 from handrail.coordinator.reconcile.supervise import keep_running
+from handrail.coordinator.reconcile.traffic import how_to_stop
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh import telemetry
 from handrail.mesh.bus import ApiError, Bus, Delivery
@@ -164,7 +165,7 @@ def crowds(agent: str, durable: str) -> str:
     """What to tell people about an agent that crowds a durable."""
     return (
         f"most messages that wait for {durable} are agent {agent}'s, and more than the coordinators can follow. "
-        f"Others' pass by. If it should not send that many, stop it: handrail nats-permissions --suspend {agent}"
+        f"Others' pass by. If it should not send that many, stop it: {how_to_stop(agent)}"
     )
 
 

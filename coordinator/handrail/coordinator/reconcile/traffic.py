@@ -13,6 +13,11 @@ _CALM = 0.5
 """An excess ends below this part of the limit, so that an agent near the limit is reported once."""
 
 
+def how_to_stop(agent: str) -> str:
+    """The command that keeps an agent from the broker, without what depends on the installation."""
+    return f"handrail nats-permissions --suspend {agent} --reload, with your --credentials and --out"
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """An amount per second."""

@@ -10,7 +10,7 @@ import logging
 from datetime import timedelta
 
 from handrail.coordinator.reconcile.diagnosis import Findings
-from handrail.coordinator.reconcile.traffic import Rate, Traffic
+from handrail.coordinator.reconcile.traffic import Rate, Traffic, how_to_stop
 from handrail.mesh import telemetry
 from handrail.mesh.bus import Delivery
 from handrail.mesh.waiting import pause
@@ -71,6 +71,6 @@ def _part(agent: str) -> str:
 def _text(agent: str, rate: Rate, limit: Rate) -> str:
     return (
         f"agent {agent} sends {rate.messages:,.0f} messages/s (limit {limit.messages:,.0f}) and "
-        f"{rate.bytes / 1e6:,.1f} MB/s (limit {limit.bytes / 1e6:,.1f}), over ten seconds; to stop it: handrail "
-        f"nats-permissions --suspend {agent}"
+        f"{rate.bytes / 1e6:,.1f} MB/s (limit {limit.bytes / 1e6:,.1f}), over ten seconds; to stop it: "
+        f"{how_to_stop(agent)}"
     )
