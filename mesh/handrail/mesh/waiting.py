@@ -10,6 +10,9 @@ FIRST_WAIT = timedelta(seconds=0.02)
 LONGEST_WAIT = timedelta(seconds=0.5)
 """Delays between two reads of a replica that may lag."""
 
+_CANCEL_AGAIN = 0.5
+"""Seconds until a task that goes on after its cancellation is cancelled again."""
+
 
 async def pause(event: asyncio.Event, duration: timedelta) -> None:
     """Waits for this duration, or until the event is set."""
@@ -42,3 +45,10 @@ class Patience:
         await asyncio.sleep(self._wait.total_seconds())
         self._wait = min(self._wait * 2, self._longest)
         return True
+
+
+async def cancelled(task: asyncio.Task[object]) -> None:
+    """Cancels a task until it has ended: a library may lose a cancellation, and go on for ever."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN)

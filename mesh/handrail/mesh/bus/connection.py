@@ -24,6 +24,7 @@ from handrail.mesh.bus.protocol import TOO_LARGE, Client, Message
 from handrail.mesh.bus.reply_inbox import Answer, ReplyInbox
 from handrail.mesh.bus.send_buffer import SendBuffer
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
+from handrail.mesh.waiting import cancelled
 
 __all__ = ["BusSettings", "Connection"]
 
@@ -33,8 +34,6 @@ _REFUSED = re.compile(r'permissions violation for (?P<what>publish|subscription)
 _NOT_LET_IN = "authorization violation"
 _SHUT_OUT = (_NOT_LET_IN, "authentication")
 _FLUSH = timedelta(seconds=10)
-_CANCEL_AGAIN = 0.5
-"""Seconds until a task that goes on after its cancellation is cancelled again."""
 
 
 class Connection:
@@ -186,10 +185,8 @@ class Connection:
 
     async def _give_up(self, connecting: asyncio.Task[None]) -> None:
         self._closing = True
-        while not connecting.done():
-            # nats-py may lose a cancellation that comes between two attempts, and would try for ever.
-            connecting.cancel()
-            await asyncio.wait({connecting}, timeout=_CANCEL_AGAIN)
+        # nats-py may lose a cancellation that comes between two attempts.
+        await cancelled(connecting)
         if not connecting.cancelled():
             connecting.exception()  # the caller has been told already
         with suppress(AssertionError):  # nats-py's way to say that it never began

@@ -8,6 +8,7 @@ bytes until a reader needs them.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from nats.errors import (
 )
 
 from handrail.mesh.bus.safe_transport import SafeTransport
+from handrail.mesh.waiting import cancelled
 
 _STATUS = re.compile(rb"NATS/1\.0 +(\d{3})(?: ([^\r\n]*))?\r\n")
 _LONGEST_LINE = 1 << 16
@@ -127,6 +129,15 @@ class Client(nats.aio.client.Client):
         self._needs_tls = needs_tls
         self._ps = Parser(self)
         self._listeners: dict[int, Callable[[Message], None]] = {}
+
+    async def close(self) -> None:
+        """Closes for good. nats-py may lose the cancellation of its reconnect, which would go on."""
+        try:
+            await super().close()
+        finally:
+            reconnecting = self._reconnection_task
+            if reconnecting is not None and reconnecting is not asyncio.current_task():
+                await cancelled(reconnecting)
 
     async def listen(self, subject: str, on_message: Callable[[Message], None]) -> Subscription:
         """Subscribes. The client's error callback receives what `on_message` raises."""
