@@ -21,6 +21,7 @@ from handrail.mesh import settings as table
 from handrail.mesh.bus import ApiError, Bus, NatsBus
 from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
 from handrail.mesh.permissions import durable
+from handrail.mesh.printable import clean
 from handrail.mesh.setting import Settings
 from handrail.mesh.settings import bus_settings
 from handrail.mesh.streams import FLOW
@@ -79,7 +80,7 @@ def _coordinator(arguments: argparse.Namespace) -> Exit:
         parts = _reported_parts(channel, timeout)
     if is_serving:
         if parts:
-            print(f"{address} is serving, and reports {', '.join(parts)}; see its log", file=sys.stderr)
+            print(clean(f"{address} is serving, and reports {', '.join(parts)}; see its log"), file=sys.stderr)
         return Exit.OK
     if parts:
         raise CommandError(f"{address} is unhealthy: {', '.join(parts)}; see its log")
