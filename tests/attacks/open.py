@@ -17,9 +17,9 @@ OPEN: dict[str, Open] = {
         "whoever has the coordinator's nkey forges votes",
         "votes carry no signature of the voter: the broker's word that the coordinator wrote them is the only proof",
     ),
-    "24": Open(
-        "whoever has the coordinator's nkey has the broker itself update a stream, and wipes the record",
-        "the broker publishes the answer to a read wherever the request says, and asks no permission for it",
+    "24d": Open(
+        "whoever has the coordinator's nkey creates a stream of ours that is missing, and wipes the record through it",
+        "run time creates what is missing, and a stream may publish its messages once more, as requests to the broker",
     ),
     "24c": Open(
         "whoever has the coordinator's nkey changes a durable, so that it delivers less, or ends it",

@@ -6,18 +6,15 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from itertools import product
 
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import BrokerPermission, HandrailError
-from handrail.mesh.streams import FLOW, IRREPLACEABLE, TIMER, stream_configs
-from handrail.mesh.streams.streams import stream_config
+from handrail.mesh.streams import FLOW
 from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.subjects import COORDINATOR, Kind
 from tests.attacks.attack import attack, refused, succeeded
 from tests.attacks.installation import LARGE, Installation
 from tests.support import forged
-from tests.support.mesh import COORDINATORS
 from tests.support.people import People, name_of
 
 SOON = timedelta(seconds=5)
@@ -110,23 +107,6 @@ async def listen(target: Installation) -> str:
 
 
 @attack(
-    "106",
-    "the coordinator's password deletes, purges or rewrites what happened",
-    mutant="p2_the_coordinator_deletes_what_happened",
-)
-async def delete(target: Installation) -> str:
-    """Whoever has the password may still do harm: docs/security.md says which."""
-    async with target.bus_as(COORDINATOR) as bus:
-        for verb in ("STREAM.DELETE", "STREAM.PURGE", "STREAM.MSG.DELETE"):
-            try:
-                await bus.request_json(f"$JS.API.{verb}.{FLOW}", {"seq": 1}, timeout=SOON)
-            except BrokerPermission:
-                continue
-            succeeded(f"{verb} is allowed")
-    return "the broker refuses to delete, purge and overwrite"
-
-
-@attack(
     "107", "a header of an agent's message wipes, hides or schedules messages", mutant="p2_what_happened_may_expire"
 )
 async def wipe(target: Installation) -> str:
@@ -149,64 +129,3 @@ async def wipe(target: Installation) -> str:
             succeeded(f"the broker stores a message with {headers}")
         after = len(await people.events(flow_id))
         return refused("the broker refuses each of them", unless=after != before and f"{before} events, then {after}")
-
-
-def changed(verb: str, stream: str) -> tuple[str, dict[str, object]]:
-    """A request that would end or empty a stream, or have it forget."""
-    forgets = {**stream_config(stream), "name": stream, "max_age": 1_000_000_000, "duplicate_window": 1_000_000_000}
-    return f"$JS.API.STREAM.{verb}.{stream}", {"UPDATE": forgets, "MSG.DELETE": {"seq": 1}}.get(verb, {})
-
-
-@attack(
-    "24a",
-    "the coordinator's password asks for an update, purge or end of a stream",
-    mutant="p2_run_time_updates_streams",
-)
-async def forget(target: Installation) -> str:
-    async with target.people() as people, target.bus_as(COORDINATOR) as bus:
-        flow_id = await target.flow_from_start(people)
-        await people.until_status(flow_id, "COMPLETED")
-        before = [await config_and_first(bus, stream) for stream in stream_configs()]
-        verbs = ("UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE")
-        for stream, verb in product(stream_configs(), verbs):
-            if (stream, verb) == (TIMER, "PURGE"):
-                continue  # it clears timers
-            subject, body = changed(verb, stream)
-            try:
-                await bus.request_json(subject, body, timeout=SOON)
-            except BrokerPermission:
-                continue
-            succeeded(f"{subject} is allowed")
-        after = [await config_and_first(bus, stream) for stream in stream_configs()]
-        flow = await people.flow(flow_id)
-        return refused(
-            f"the broker refuses {', '.join(verbs)} of every stream",
-            unless=(after != before and after) or (name_of(flow.status) != "COMPLETED" and flow),
-        )
-
-
-async def config_and_first(bus: NatsBus, stream: str) -> tuple[object, object]:
-    """The configuration of a stream, and its first sequence, which grows when the oldest message goes."""
-    info = await bus.request_json(f"$JS.API.STREAM.INFO.{stream}")
-    return info["config"], info["state"]["first_seq"] if stream in IRREPLACEABLE else 0
-
-
-@attack(
-    "24b",
-    "the coordinator's password deletes, pauses, resets or moves a durable",
-    mutant="p7_run_time_pauses_durables",
-)
-async def stop_deliveries(target: Installation) -> str:
-    async with target.people() as people, target.bus_as(COORDINATOR) as bus:
-        places = {**COORDINATORS, "agent-ledger": FLOW}
-        for verb, (durable, stream) in product(("DELETE", "PAUSE", "RESET", "LEADER.STEPDOWN"), places.items()):
-            try:
-                await bus.request_json(
-                    f"$JS.API.CONSUMER.{verb}.{stream}.{durable}", {"pause_until": "2999-01-01T00:00:00Z"}, timeout=SOON
-                )
-            except BrokerPermission:
-                continue
-            succeeded(f"{verb} of {durable} is allowed")
-        flow_id = await target.flow_from_start(people)
-        await people.until_status(flow_id, "COMPLETED")
-    return "the broker refuses each of them, and a refund is paid"

@@ -1,9 +1,11 @@
 """Pulling where the agent's account is another than the stream's, as the generated permissions have it."""
 
 import asyncio
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from handrail.coordinator.lists.bulk_read import scan
 from handrail.mesh.bus import Delivery, NatsBus, Pull
 from handrail.mesh.permissions import Credentials, render, users
 from handrail.mesh.streams import FLOW, ensure_streams
@@ -30,6 +32,7 @@ async def test_p5_an_empty_message_holds_up_no_others(tmp_path: Path, connect: C
             await coordinator.publish(SUBJECT.format(number=f"empty{part}"), b"")
             # The broker takes it for the end of all answers; the worker asks anew, from elsewhere.
             await until(partial(_has_moved, pull, part + 1))
+            await agent.connection.flush(timedelta(seconds=5))  # until the broker knows it
             await asyncio.gather(
                 *(coordinator.publish(SUBJECT.format(number=f"{part}-{n}"), b"full") for n in range(10))
             )
@@ -57,3 +60,14 @@ async def connect_both(server: NatsServer, connect: Connect) -> tuple[NatsBus, N
     await ensure_streams(coordinator)
     await ensure_durables(coordinator, [flows.template()])
     return coordinator, await connect(server.settings("enrichment", user="enrichment", password="secret"))
+
+
+async def test_p5_empty_messages_hold_up_no_list(tmp_path: Path, connect: Connect) -> None:
+    with running_server(tmp_path / "nats", accounts=configuration()) as server:
+        coordinator, _ = await connect_both(server, connect)
+        bodies = [b"" if number % 2 else b"full" for number in range(60)]
+        for number, body in enumerate(bodies):
+            await coordinator.publish(SUBJECT.format(number=number), body)
+        # Without noticing them, each would cost two seconds of silence.
+        async with asyncio.timeout(30), scan(coordinator, FLOW, "flow.>", up_to=len(bodies)) as scanning:
+            assert [stored.body async for page in scanning.pages() for stored in page] == bodies

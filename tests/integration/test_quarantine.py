@@ -22,8 +22,9 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import Quarantined
 from tests.conftest import Connect
 from tests.support import flows
-from tests.support.accounts import as_user, guarded_server
+from tests.support.accounts import as_user, configuration, guarded_server
 from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
 
 TEMPLATE = flows.template()
 AGENTS = ["detection", "enrichment", "notification"]
@@ -205,3 +206,26 @@ async def test_p5_a_flood_of_one_agent_loses_that_agents_messages_alone(tmp_path
         viewer = await connect(as_user(server, "viewer"))
         read = [each async for each in stream_walk.oldest_first(viewer, "QUARANTINE_notification", "quarantine.>")]
         assert len(read) == 1
+
+
+async def test_the_quarantine_of_a_new_agent_waits_for_the_reload(tmp_path: Path, connect: Connect) -> None:
+    """The coordinator creates quarantines of agents that the broker knows, and no other stream."""
+    more = flows.template(version=2)
+    more.proto.steps.add(name="audit", agent="audit", after=[flows.ENRICHED])
+    with guarded_server(tmp_path / "nats", TEMPLATE.proto) as server:
+        coordinator = await connect(as_user(server, "coordinator"))
+        replica = Replica(coordinator, holder="t")
+        await ensure_streams(coordinator)
+        for template in (TEMPLATE, more):
+            await replica.catalog.put(flows.stored(template))
+        await replica.prepare(replicas=1)
+        assert await replica.diagnosis().examine() == {}
+        assert await quarantines(coordinator) == ["", *AGENTS]
+        server.write_config(accounts=configuration(TEMPLATE.proto, more.proto))
+        server.reload()
+
+        async def attempt() -> list[str]:
+            assert await replica.diagnosis().examine() == {}
+            return await quarantines(coordinator)
+
+        await eventually(attempt, lambda found: found == ["", "audit", *AGENTS])

@@ -46,6 +46,14 @@ def _reads_directly(stream: str) -> tuple[str, ...]:
     )
 
 
+def _settles(durable: str) -> tuple[str, ...]:
+    return (
+        f"$JS.ACK.{durable}.*.*.*.*.*",
+        f"$JS.ACK.*.*.{durable}.*.*.*.*.*",
+        f"$JS.ACK.*.*.{durable}.*.*.*.*.*.*",
+    )
+
+
 def _agent(name: str) -> tuple[str, ...]:
     """What each agent may do that has a step, or starts flows."""
     return (
@@ -56,9 +64,7 @@ def _agent(name: str) -> tuple[str, ...]:
         *(each for stream in ("FLOW", "TEMPLATE", "KEY", "WORKER") for each in _reads(stream)),
         f"$JS.API.CONSUMER.INFO.FLOW.agent-{name}",
         f"$JS.API.CONSUMER.MSG.NEXT.FLOW.agent-{name}",
-        f"$JS.ACK.FLOW.agent-{name}.*.*.*.*.*",
-        f"$JS.ACK.*.*.FLOW.agent-{name}.*.*.*.*.*",
-        f"$JS.ACK.*.*.FLOW.agent-{name}.*.*.*.*.*.*",
+        *_settles(f"FLOW.agent-{name}"),
     )
 
 
@@ -71,6 +77,8 @@ def _step(name: str) -> tuple[str, ...]:
         f"flow.refund.*.progress.{name}.*.handrail.v1.StepProgress",
     )
 
+
+_OF_THE_COORDINATOR = ("FLOW.decide", "FLOW.track", "FLOW.decide-beside", "FLOW.track-beside", "TIMER.due")
 
 _HINTS = (
     "flow.*.*.decision.coordinator.*.handrail.v1.FlowHalted",
@@ -134,21 +142,25 @@ TABLE: Mapping[str, Rights] = {
             "delegation.>",
             "$KV.leases.>",
             "$JS.API.INFO",
-            "$JS.API.STREAM.CREATE.*",
+            *(
+                f"$JS.API.STREAM.CREATE.{stream}"
+                for stream in (
+                    *("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "DELEGATION", "WORKER", "KV_leases"),
+                    *("QUARANTINE_desk", "QUARANTINE_refunds", "QUARANTINE_ledger"),
+                )
+            ),
             "$JS.API.STREAM.INFO.*",
             "$JS.API.STREAM.MSG.GET.*",
             "$JS.API.STREAM.NAMES",
             "$JS.API.STREAM.PURGE.TIMER",
             "$JS.API.DIRECT.GET.*",
             "$JS.API.DIRECT.GET.*.>",
-            "$JS.API.CONSUMER.CREATE.*",
             "$JS.API.CONSUMER.CREATE.*.*",
             "$JS.API.CONSUMER.INFO.*.*",
             "$JS.API.CONSUMER.MSG.NEXT.*.*",
-            "$JS.ACK.>",
-            "accounts.statz",
+            *(each for durable in _OF_THE_COORDINATOR for each in _settles(durable)),
         ),
-        ("_INBOX_coordinator.>", "flow.>"),
+        ("_INBOX_coordinator.>",),
     ),
     "setup": Rights(
         (
@@ -192,7 +204,16 @@ _STREAMS = (
     *("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "DELEGATION", "WORKER", "KV_leases", "OTHER"),
     *("QUARANTINE_ledger", "QUARANTINE_other"),
 )
-_DURABLES = ("agent-ledger", "agent-refunds", "agent-desk", "reader-analytics", "reader-other", "decide", "due")
+_DURABLES = (
+    "agent-ledger",
+    "agent-refunds",
+    "agent-desk",
+    "reader-analytics",
+    "reader-other",
+    "decide",
+    "track-beside",
+    "due",
+)
 _OF_A_STREAM = (
     *("CREATE", "UPDATE", "INFO", "DELETE", "PURGE", "SNAPSHOT", "RESTORE", "MSG.GET", "MSG.DELETE", "PEER.REMOVE"),
     *("LEADER.STEPDOWN", "CANCEL_MOVE"),

@@ -13,12 +13,14 @@ import pytest
 
 from handrail.coordinator.api.authorization import set_caller
 from handrail.coordinator.api.flow_lookup import Finder
+from handrail.coordinator.api.wakeups import Wakeups
 from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import of_roles
 from handrail.coordinator.reconcile.drain import Drain
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.streams import FLOW
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.flow_service_pb2 import WatchFlowRequest, WatchFlowResponse
 from payments.v1.payments_pb2 import ChargebackReceived
@@ -27,7 +29,7 @@ from tests.support import flows
 from tests.support.accounts import as_user, guarded_server
 from tests.support.api import EOF, Api, bearer, refused, running_api
 from tests.support.mesh import publish
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 
 @pytest.fixture
@@ -102,14 +104,34 @@ async def test_nothing_is_lost_or_repeated_while_many_publish(api: Api, bus: Nat
     assert seen == sorted(stored)
 
 
-async def test_a_watch_that_is_cancelled_leaves_no_subscription(api: Api, bus: NatsBus) -> None:
+async def test_watches_that_are_cancelled_leave_no_subscription_and_no_consumer(api: Api, bus: NatsBus) -> None:
     await publish(bus, flows.start())
     before = len(bus.connection.client._subs)
+    calls = [watch(api) for _ in range(3)]
+    for call in calls:
+        await next_event(call)
+    await eventually(lambda: consumers(bus), lambda found: len(found) == 1)
+    assert len(bus.connection.client._subs) == before + 1
+    for call in calls:
+        call.cancel()
+    await until(lambda: len(bus.connection.client._subs) == before)
+    await eventually(lambda: consumers(bus), lambda found: not found)
+
+
+async def consumers(bus: NatsBus) -> list[str]:
+    """The consumers that wake the watches."""
+    answer = await bus.request_json(f"$JS.API.CONSUMER.NAMES.{FLOW}")
+    return [name for name in answer["consumers"] or () if name.startswith("wakeups-")]
+
+
+async def test_a_lost_consumer_of_wake_ups_is_made_again(api: Api, bus: NatsBus) -> None:
+    await publish(bus, flows.start())
     call = watch(api)
     await next_event(call)
-    assert len(bus.connection.client._subs) == before + 1
-    call.cancel()
-    await until(lambda: len(bus.connection.client._subs) == before)
+    (lost,) = await eventually(lambda: consumers(bus), lambda found: len(found) == 1)
+    await bus.request_json(f"$JS.API.CONSUMER.DELETE.{FLOW}.{lost}")
+    made = await eventually(lambda: consumers(bus), lambda found: bool(found) and found != [lost])
+    assert len(made) == 1
 
 
 async def test_a_quiet_watch_says_that_it_is_alive(api: Api, bus: NatsBus) -> None:
@@ -129,15 +151,8 @@ async def test_a_quiet_watch_says_that_it_is_alive(api: Api, bus: NatsBus) -> No
 
 
 async def test_a_missed_hint_only_delays(api: Api, bus: NatsBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoHints:
-        async def unsubscribe(self) -> None:
-            pass
-
-    async def deaf(subject: str, on_message: Any) -> NoHints:
-        return NoHints()
-
     await publish(bus, flows.start())
-    monkeypatch.setattr(bus, "subscribe", deaf)
+    monkeypatch.setattr(Wakeups, "_wake", lambda self, flow_id: None)
     call = watch(api)
     await next_event(call)
     second = await publish(bus, flows.enriched())
@@ -176,22 +191,29 @@ async def test_the_finder_tells_what_is_not_there(bus: NatsBus, store: Any) -> N
     assert caught.value.reason_name == "FLOW_NOT_FOUND"
 
 
-async def test_a_watch_hears_of_what_an_agent_publishes_from_its_own_account(tmp_path: Path, connect: Connect) -> None:
-    # With the generated permissions agents are in an account of their own; the coordinator's hints must get across.
+async def test_a_watch_is_woken_by_what_an_agent_publishes_from_its_own_account(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handrail.coordinator.api.watch._SOON", 3600.0)
+    monkeypatch.setattr("handrail.coordinator.api.watch._SELDOM", 3600.0)
     template = flows.template()
     with guarded_server(tmp_path / "nats", template.proto) as server:
         bus = await connect(as_user(server, "coordinator"))
-        agent = await connect(as_user(server, "detection"))
+        detection, enrichment, notification = [
+            await connect(as_user(server, agent)) for agent in ("detection", "enrichment", "notification")
+        ]
         async with running_api(bus, tmp_path) as api:
             await api.replica.catalog.put(flows.stored(template))
-            await publish(agent, flows.start())
-            call = watch(api)
-            await next_event(call)
-            await call.read()  # the checkpoint: everything there is was sent
-            heard = asyncio.Event()
-            subscription = await bus.subscribe(f"flow.*.{flows.FLOW_ID}.>", lambda _: heard.set())
-            enrichment = await connect(as_user(server, "enrichment"))
-            second = await publish(enrichment, flows.enriched())
-            assert (await next_event(call)).sequence == second
-            await heard.wait()
-            await subscription.unsubscribe()
+            first = await publish(detection, flows.start())
+            set_caller(Caller("vera", of_roles(())), "/handrail.v1.FlowService/WatchFlow")
+            found = await Finder(bus, api.replica.store).flow(flows.FLOW_ID)
+            watcher = Watcher(bus, api.replica.store, Drain(), checkpoint=timedelta(hours=1))
+            watching = watcher.watch(found, 0)
+            seen = [(await anext(watching)).sequence for _ in range(2)]
+            # The last one is not due to the consumer's creation, which wakes all watches once.
+            for publisher, entry in ((enrichment, flows.enriched()), (notification, flows.notified())):
+                await publish(publisher, entry)
+                seen += [(await anext(watching)).sequence for _ in range(2)]
+            # Each message is followed by a checkpoint.
+            assert seen == [first, first, first + 1, first + 1, first + 2, first + 2]
+            await watching.aclose()

@@ -1,18 +1,18 @@
 """Watching a flow: every message once, in stream order, soon after it was stored.
 
-A watch reads the stream from where it left off. A subscription to the flow's subjects only hints at when to look: it
-may miss a message or arrive before the message is stored, and the watch loses nothing by either.
+A watch reads the stream from where it left off. Wake-ups only hint at when to look: one may be missing, or come for
+nothing, and the watch loses nothing by either.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 from handrail.coordinator.api.flow_lookup import Found
 from handrail.coordinator.api.views import event_view
+from handrail.coordinator.api.wakeups import Wakeups
 from handrail.coordinator.reconcile.drain import Drain
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
@@ -21,7 +21,6 @@ from handrail.mesh.fold import begin, evolve, status
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.history import take_malformed
 from handrail.mesh.wire.envelope import Malformed
-from handrail.mesh.wire.subjects import flow_filter
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import WatchFlowResponse
 
@@ -36,7 +35,7 @@ class Watcher:
     """Creates watches."""
 
     def __init__(self, bus: NatsBus, store: FlowStore, drain: Drain, *, checkpoint: timedelta = CHECKPOINT) -> None:
-        self._bus = bus
+        self._wakeups = Wakeups(bus)
         self._store = store
         self._drain = drain
         self._checkpoint = checkpoint.total_seconds()
@@ -45,7 +44,7 @@ class Watcher:
         """Yields a flow's messages after sequence `after` as they arrive, with checkpoints; ends with DRAINING."""
         flow_type, flow_id = found.flow_type, found.flow_id
         loop = asyncio.get_running_loop()
-        async with self._hints(flow_type, flow_id) as hint:
+        async with self._wakeups.of(flow_id) as hint:
             progress = _Progress(after)
             at_least, pause, alive_at = found.sequence, _SOON, 0.0
             while True:
@@ -92,15 +91,6 @@ class Watcher:
             for wait in waits:
                 wait.cancel()
         return _SOON if hint.is_set() else min(pause * 2, _SELDOM)
-
-    @asynccontextmanager
-    async def _hints(self, flow_type: str, flow_id: str) -> AsyncIterator[asyncio.Event]:
-        hint = asyncio.Event()
-        subscription = await self._bus.subscribe(flow_filter(flow_type, flow_id), lambda _: hint.set())
-        try:
-            yield hint
-        finally:
-            await subscription.unsubscribe()
 
 
 class _Progress:

@@ -111,6 +111,10 @@ class Scan:
         """Lets the broker end the consumer."""
         if self._subscription is not None:
             await self._subscription.unsubscribe()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Has the broker end the consumer now."""
         if self._consumer:
             with suppress(HandrailError):
                 # What is not acknowledged keeps a consumer for its ack wait.
@@ -118,6 +122,7 @@ class Scan:
                 await self._create(inactive_threshold=_AT_ONCE, **waits)
 
     async def _begin(self) -> None:
+        await self._let_go()
         if self._subscription is None:
             self._subscription = await self._bus.subscribe(f"{self._inbox}.*", self._on_message)
         config: dict[str, Any] = {
@@ -192,7 +197,9 @@ class Scan:
         self._drained = not handed_out.pending
         if seen < handed_out.sequence <= (self._up_to or handed_out.sequence):
             self._buffer.append(Stored(message.subject, message.data, self._last, handed_out.time // 1000))
-        if len(self._buffer) >= PAGE or self._complete or self._drained:
+        # Across accounts, the broker takes an empty message for the end of all answers, and loses the next ones.
+        self._broken = not message.data and not message.block and not self._complete
+        if len(self._buffer) >= PAGE or self._complete or self._drained or self._broken:
             self._arrived.set()
 
     def _on_status(self, message: Message) -> None:

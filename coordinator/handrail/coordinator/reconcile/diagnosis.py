@@ -31,7 +31,8 @@ from handrail.mesh.streams import (
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, Durable, ensure_durables, read_durables
 from handrail.mesh.streams.provisioning import reset_command
-from handrail.mesh.streams.quarantine_streams import agents_named
+from handrail.mesh.streams.quarantine_streams import agents_named, ensure_quarantine
+from handrail.mesh.streams.streams import quarantined_agent
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 log = logging.getLogger(__name__)
@@ -129,9 +130,13 @@ class Diagnosis:
         return findings
 
     async def _recreated(self, name: str) -> Findings:
-        """Recreates a stream that is gone, unless the broker has no room for it."""
+        """Recreates a stream that is gone, unless the broker has no room for it, or does not know its agent yet."""
         try:
-            await ensure_stream(self._bus, name, like=FLOW)
+            if quarantined_agent(name):
+                if not await ensure_quarantine(self._bus, name):
+                    return {}
+            else:
+                await ensure_stream(self._bus, name, like=FLOW)
         except HandrailError as error:
             if error.reason != ErrorReason.ERROR_REASON_STREAM_FULL:
                 raise

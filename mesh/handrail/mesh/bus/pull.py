@@ -22,7 +22,6 @@ from handrail.mesh.bus.delivery import Delivery, place
 from handrail.mesh.bus.protocol import Message, description, parse_headers, status
 from handrail.mesh.bus.reply_inbox import NO_RESPONDERS
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
-from handrail.mesh.wire.subjects import COORDINATOR
 
 _logger = logging.getLogger(__name__)
 
@@ -108,16 +107,11 @@ class Pull:
         await self._subscription.drain()  # type: ignore[no-untyped-call]
 
     @property
-    def _crosses_accounts(self) -> bool:
-        """Whether deliveries come from another account: only the coordinator shares the account of the streams."""
-        return self._connection.settings.name != COORDINATOR
-
-    @property
     def _outlives_us(self) -> bool:
         """Whether the broker may serve our open requests after we are gone.
 
-        A consumer's leader notices at once that nobody listens any more, but not across servers if the agent's account
-        differs from the stream's. Messages that it delivers then are lost until the durable's ack wait is over.
+        A consumer's leader notices at once that nobody listens any more, but not across servers, where the stream is in
+        another account. Messages that it delivers then are lost until the durable's ack wait is over.
         """
         return len(self._connection.client.servers) > 1
 
@@ -168,7 +162,7 @@ class Pull:
                 # With the delay, the broker does not deliver it to another open request of ours.
                 delivery.nak(timedelta(seconds=self._open_for()) if self._outlives_us else None)
                 return
-            if not message.data and not message.block and self._crosses_accounts and self._moving is None:
+            if not message.data and not message.block and self._moving is None:
                 self._moving = self._loop.create_task(self._move())
             self._problem = ""
             self._on_delivery(delivery)
@@ -179,8 +173,8 @@ class Pull:
     async def _move(self) -> None:
         """Gives up all open requests and makes new ones from another inbox.
 
-        If the agent's account differs from the stream's, the broker takes an empty message for the end of the answers
-        to a request, and loses everything it delivers for that request afterwards. Handrail never sends empty messages;
+        The stream is in another account. So the broker takes an empty message for the end of the answers to a request,
+        and loses everything it delivers for that request afterwards. Handrail never sends empty messages;
         this bounds the damage of an empty message by somebody else. Messages in transit at this moment are lost; they
         come again after their ack wait.
         """

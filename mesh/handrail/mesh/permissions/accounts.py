@@ -4,10 +4,13 @@ Permissions on subjects are not enough: a server publishes the answer to a reque
 names, without checking permissions. In a single account, an agent that may read the stream could make the broker itself
 store its proposal under the `released` subject, and slip answers into another agent's inbox (both seen with nats-server
 2.15.1). An answer stays in the account of the requester. And connections and subscriptions can be limited for an
-account only. So whoever is not trusted has an account apart from the streams and, as long as there are enough, of its
-own:
+account only. So everybody but the administrator has an account apart from the streams and, as long as there are enough,
+of its own:
 
-    HANDRAIL      the streams, the coordinator, and those who set up, retain and repair
+    HANDRAIL      the streams, and who repairs them by hand
+    COORDINATOR   run time: what happened, timers, templates; creates what is missing, changes and ends no stream
+    SETUP         creates and changes streams and durables, and publishes nothing
+    RETENTION     reads, and purges FLOW
     AGENTS_<n>    one agent each; into HANDRAIL pass only the kinds that agents publish, reads, and their own durables
     READERS_<n>   one reader each; they hear what was stored in FLOW, and pull from their own durables
     VIEWERS       only reads
@@ -23,10 +26,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from handrail.mesh.permissions.services import ONCE, READ, Answers, acknowledging, consuming, reading
+from handrail.mesh.permissions.group import STREAMS, Group, Limits
+from handrail.mesh.permissions.services import ONCE, PULL, READ, Answers, acknowledging, consuming, reading
 from handrail.mesh.wire.subjects import COORDINATOR, Kind
 from handrail.v1.decision_pb2 import FlowHalted, FlowMigrated
 
@@ -34,12 +36,22 @@ HINTS = tuple(
     f"flow.*.*.{Kind.DECISION}.{COORDINATOR}.*.{decision.DESCRIPTOR.full_name}"
     for decision in (FlowHalted, FlowMigrated)
 )
-"""Subjects that agents subscribe to. They name halted and migrated flows, which agents read before they do anything."""
+"""Subjects that agents subscribe to. They name halted and migrated flows, which agents read before they do anything.
+
+They come from the coordinator's account: the server does not forward a message of one account through a second to a
+third (seen with nats-server 2.15.1), so in the streams' account nobody else would hear them.
+"""
 
 READ_BY_AGENTS = reading("FLOW", "TEMPLATE", "KEY", "WORKER")
 
 READ_BY_VIEWERS = ("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "WORKER")
 """The streams that viewers read, besides the quarantine of each agent."""
+
+SETTLED_BY_RUN_TIME = (
+    *(("FLOW", durable) for durable in ("decide", "track", "decide-beside", "track-beside")),
+    ("TIMER", "due"),
+)
+"""The coordinator's durables, and the consumers beside them, by stream."""
 
 STATISTICS = "accounts.statz"
 """The coordinator asks here what each account published, so by place (AGENTS_1, AGENTS_2, …) and not by agent; the
@@ -51,46 +63,60 @@ SEEN = "seen"
 _SYSTEM_STATISTICS = "$SYS.REQ.ACCOUNT.PING.STATZ"
 _AGENT_KINDS = (Kind.EVENT, Kind.PROPOSAL, Kind.FAILURE, Kind.UNDONE, Kind.PROGRESS, Kind.DIVERGENCE)
 
-
-class Limits(NamedTuple):
-    """What the users of one account may use together; the payload is in bytes."""
-
-    connections: int
-    subscriptions: int
-    payload: int = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A number of equal accounts, and everything that passes between each and the one with the streams.
-
-    User permissions can't exceed it, even if they are wrong: neither to `released`, `decision`, `retry` and `undo`, nor
-    to timers and templates.
-    """
-
-    name: str
-    number: int = 1
-    services: Mapping[str, Answers] = field(default_factory=dict)
-    """Subjects on which its users may ask or publish."""
-    heard: tuple[str, ...] = ()
-    """Subjects that its users may receive."""
-    limits: Limits | None = None
-
-    @property
-    def accounts(self) -> tuple[str, ...]:
-        """The names of its accounts, in the order of their places."""
-        return (self.name,) if self.number == 1 else tuple(f"{self.name}_{n}" for n in range(1, self.number + 1))
-
-    def account(self, place: int) -> str:
-        """The account at a place, counted from 0. Beyond the last, places share accounts."""
-        return self.accounts[place % self.number]
-
-
-HANDRAIL = Group("HANDRAIL")
+HANDRAIL = Group(STREAMS)
 """The account with the streams. Nothing passes into it from itself."""
 
 SYSTEM = Group("SYS")
-"""The system account. The one with the streams takes statistics from it."""
+"""The system account. The coordinator's takes statistics from it."""
+
+RUN_TIME = Group(
+    name="COORDINATOR",
+    services={
+        **dict.fromkeys(
+            ("flow.>", "timer.>", "template.>", "quarantine.>", "key.>", "absence.>", "delegation.>", "$KV.leases.>"),
+            ONCE,
+        ),
+        "$JS.API.INFO": ONCE,
+        # Any stream, because each agent has a quarantine. The coordinator's permissions name the streams: whoever may
+        # create one may have the broker publish its messages again, as requests.
+        "$JS.API.STREAM.CREATE.*": ONCE,
+        "$JS.API.STREAM.INFO.*": ONCE,
+        "$JS.API.STREAM.MSG.GET.*": ONCE,
+        "$JS.API.STREAM.NAMES": ONCE,
+        "$JS.API.STREAM.PURGE.TIMER": ONCE,
+        "$JS.API.DIRECT.GET.*": READ,
+        "$JS.API.DIRECT.GET.*.>": READ,
+        "$JS.API.CONSUMER.CREATE.*.*": ONCE,
+        "$JS.API.CONSUMER.INFO.*.*": ONCE,
+        "$JS.API.CONSUMER.MSG.NEXT.*.*": PULL,
+        **{each: ONCE for stream, durable in SETTLED_BY_RUN_TIME for each in acknowledging(stream, durable)},
+    },
+)
+
+SETTING_UP = Group(
+    name="SETUP",
+    services={
+        "$JS.API.INFO": ONCE,
+        "$JS.API.STREAM.CREATE.*": ONCE,
+        "$JS.API.STREAM.UPDATE.*": ONCE,
+        "$JS.API.STREAM.INFO.*": ONCE,
+        "$JS.API.STREAM.NAMES": ONCE,
+        "$JS.API.STREAM.MSG.GET.TEMPLATE": ONCE,
+        "$JS.API.DIRECT.GET.TEMPLATE": READ,
+        "$JS.API.DIRECT.GET.TEMPLATE.>": READ,
+        "$JS.API.CONSUMER.CREATE.*.*": ONCE,
+        "$JS.API.CONSUMER.INFO.*.*": ONCE,
+    },
+)
+
+RETAINING = Group(
+    name="RETENTION",
+    services={
+        **reading("FLOW", "TEMPLATE", "KEY"),
+        "$JS.API.CONSUMER.INFO.FLOW.*": ONCE,
+        "$JS.API.STREAM.PURGE.FLOW": ONCE,
+    },
+)
 
 AGENTS = Group(
     name="AGENTS",
@@ -105,6 +131,7 @@ AGENTS = Group(
         **dict.fromkeys(acknowledging("FLOW", "*"), ONCE),
     },
     heard=HINTS,
+    heard_from=RUN_TIME.name,
     # A worker has one connection with four subscriptions; a durable does not serve more workers well.
     limits=Limits(connections=128, subscriptions=2048),
 )
@@ -133,25 +160,22 @@ VIEWERS = Group(
     },
     limits=Limits(connections=64, subscriptions=4096),
 )
-"""Viewers hear nothing: the server does not forward messages of one account through a second to a third (seen with
-nats-server 2.15.1), so they would miss those of the agents."""
+"""Viewers hear nothing: they would miss what agents publish, as the coordinator does."""
 
-_OUTSIDE = (AGENTS, READERS, VIEWERS)
+_OUTSIDE = (RUN_TIME, SETTING_UP, RETAINING, AGENTS, READERS, VIEWERS)
 
 
 def configuration() -> dict[str, dict[str, object]]:
     """The configuration of all accounts by name, without their users."""
     found: dict[str, dict[str, object]] = {
-        HANDRAIL.name: {
-            "jetstream": "enabled",
-            "exports": [*_exports()],
-            "imports": [{"service": {"account": SYSTEM.name, "subject": _SYSTEM_STATISTICS}, "to": STATISTICS}],
-        },
-        SYSTEM.name: {"exports": [_service(_SYSTEM_STATISTICS, READ, HANDRAIL.accounts)]},
+        HANDRAIL.name: {"jetstream": "enabled", "exports": [*_services(), *_streams(HANDRAIL)]},
+        SYSTEM.name: {"exports": [_service(_SYSTEM_STATISTICS, READ, RUN_TIME.accounts)]},
     }
     for group in _OUTSIDE:
         for account in group.accounts:
             found[account] = {**_limits(group), "imports": [*_imports(group)]}
+    statistics = {"service": {"account": SYSTEM.name, "subject": _SYSTEM_STATISTICS}, "to": STATISTICS}
+    found[RUN_TIME.name] |= {"exports": [*_streams(RUN_TIME)], "imports": [*_imports(RUN_TIME), statistics]}
     return found
 
 
@@ -162,24 +186,25 @@ def places(names: Iterable[str], known: Mapping[str, int]) -> dict[str, int]:
     return {name: known[name] if name in known else next(free) for name in sorted(names)}
 
 
-def _exports() -> Iterator[dict[str, object]]:
-    """What the account with the streams offers each of the others."""
+def _services() -> Iterator[Mapping[str, object]]:
+    """What the account with the streams does for each of the others."""
     services: dict[str, tuple[Answers, list[str]]] = {}
-    heard: dict[str, list[str]] = {}
     for group in _OUTSIDE:
         for subject, answers in group.services.items():
             services.setdefault(subject, (answers, []))[1].extend(group.accounts)
-        for subject in group.heard:
-            heard.setdefault(subject, []).extend(group.accounts)
-    for subject, (answers, accounts) in services.items():
-        yield _service(subject, answers, accounts)
-    for subject, accounts in heard.items():
-        yield {"stream": subject, "accounts": accounts}
+    return (_service(subject, answers, accounts) for subject, (answers, accounts) in services.items())
 
 
-def _imports(group: Group) -> Iterator[dict[str, object]]:
-    taken = [*(("service", each) for each in group.services), *(("stream", each) for each in group.heard)]
-    return ({kind: {"account": HANDRAIL.name, "subject": subject}} for kind, subject in taken)
+def _streams(source: Group) -> Iterator[Mapping[str, object]]:
+    """What others hear of an account."""
+    for group in _OUTSIDE:
+        if group.heard_from == source.name:
+            yield from ({"stream": subject, "accounts": [*group.accounts]} for subject in group.heard)
+
+
+def _imports(group: Group) -> Iterator[Mapping[str, object]]:
+    yield from ({"service": {"account": HANDRAIL.name, "subject": subject}} for subject in group.services)
+    yield from ({"stream": {"account": group.heard_from, "subject": subject}} for subject in group.heard)
 
 
 def _limits(group: Group) -> dict[str, object]:
@@ -187,6 +212,6 @@ def _limits(group: Group) -> dict[str, object]:
     return {} if given is None else {"limits": {f"max_{name}": value for name, value in given._asdict().items()}}
 
 
-def _service(subject: str, answers: Answers, accounts: Iterable[str]) -> dict[str, object]:
+def _service(subject: str, answers: Answers, accounts: Iterable[str]) -> Mapping[str, object]:
     many = {"response_type": "stream", "threshold": answers.threshold} if answers.many else {}
     return {"service": subject, "accounts": [*accounts], **many}

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from handrail.mesh.permissions.accounts import HANDRAIL, READ_BY_VIEWERS, STATISTICS, SYSTEM, VIEWERS
+from handrail.mesh.permissions.accounts import (
+    HANDRAIL,
+    READ_BY_VIEWERS,
+    RETAINING,
+    RUN_TIME,
+    SETTING_UP,
+    STATISTICS,
+    SYSTEM,
+    VIEWERS,
+)
 from handrail.mesh.permissions.names import ADMIN, MONITOR, RETENTION, SETUP, SYSTEM_ADMIN, VIEWER, inbox_prefix
 from handrail.mesh.permissions.services import reading
 from handrail.mesh.permissions.user import User
@@ -12,60 +21,42 @@ from handrail.mesh.wire.subjects import COORDINATOR
 
 _API = "$JS.API"
 
+STREAMS = (*READ_BY_VIEWERS, "ABSENCE", "DELEGATION", "KV_leases")
+"""The streams that belong to no agent."""
+
 
 def own_users(agents: Iterable[str]) -> tuple[User, ...]:
-    """Handrail's own users. The viewer's permissions depend on the agents, those of the others on nothing."""
-    return (_coordinator(), _setup(), _retention(), _viewer(agents), _monitor(), _admin(), _system_admin())
+    """Handrail's own users. The permissions of coordinator and viewer depend on the agents, those of the others on
+    nothing.
+    """
+    quarantines = sorted(f"QUARANTINE_{agent}" for agent in agents)
+    everybody = (_setup(), _retention(), _monitor(), _admin(), _system_admin())
+    return (_coordinator(quarantines), _viewer(quarantines), *everybody)
 
 
-def _coordinator() -> User:
+def _coordinator(quarantines: Iterable[str]) -> User:
     """Run time: creates what is missing, and updates and deletes no stream.
 
     The broker's request that creates a durable also changes one that exists, and no subject tells the two apart. An
     activation needs it: the durables of the agents get the subjects of the new version.
     """
-    return User(
-        COORDINATOR,
-        HANDRAIL,
-        (
-            *("flow.>", "timer.>", "template.>", "quarantine.>", "key.>", "absence.>", "delegation.>", "$KV.leases.>"),
-            f"{_API}.INFO",
-            *(f"{_API}.STREAM.{verb}" for verb in ("CREATE.*", "INFO.*", "MSG.GET.*", "NAMES", "PURGE.TIMER")),
-            *(f"{_API}.DIRECT.GET.*", f"{_API}.DIRECT.GET.*.>"),
-            *(f"{_API}.CONSUMER.{verb}" for verb in ("CREATE.*", "CREATE.*.*", "INFO.*.*", "MSG.NEXT.*.*")),
-            *("$JS.ACK.>", STATISTICS),
-        ),
-        (f"{inbox_prefix(COORDINATOR)}.>", "flow.>"),
-    )
+    creating = f"{_API}.STREAM.CREATE"
+    asks = (each for each in RUN_TIME.services if each != f"{creating}.*")
+    creates = (f"{creating}.{stream}" for stream in (*STREAMS, *quarantines))
+    return User(COORDINATOR, RUN_TIME, (*asks, *creates, STATISTICS), (f"{inbox_prefix(COORDINATOR)}.>",))
 
 
 def _setup() -> User:
     """Set-up: creates and updates streams and durables. It can publish no message, and delete none."""
-    return User(
-        SETUP,
-        HANDRAIL,
-        (
-            f"{_API}.INFO",
-            *(f"{_API}.STREAM.{verb}" for verb in ("CREATE.*", "UPDATE.*", "INFO.*", "NAMES", "MSG.GET.TEMPLATE")),
-            *(f"{_API}.DIRECT.GET.TEMPLATE", f"{_API}.DIRECT.GET.TEMPLATE.>"),
-            *(f"{_API}.CONSUMER.{verb}" for verb in ("CREATE.*.*", "INFO.*.*")),
-        ),
-        (f"{inbox_prefix(SETUP)}.>",),
-    )
+    return User(SETUP, SETTING_UP, tuple(SETTING_UP.services), (f"{inbox_prefix(SETUP)}.>",))
 
 
 def _retention() -> User:
     """Retention: purges FLOW, and reads what tells whether a flow is finished."""
-    return User(
-        RETENTION,
-        HANDRAIL,
-        (*reading("FLOW", "TEMPLATE", "KEY"), f"{_API}.CONSUMER.INFO.FLOW.*", f"{_API}.STREAM.PURGE.FLOW"),
-        (f"{inbox_prefix(RETENTION)}.>",),
-    )
+    return User(RETENTION, RETAINING, tuple(RETAINING.services), (f"{inbox_prefix(RETENTION)}.>",))
 
 
-def _viewer(agents: Iterable[str]) -> User:
-    quarantines = sorted(f"QUARANTINE_{agent}" for agent in agents)
+def _viewer(quarantines: Sequence[str]) -> User:
     asks = (
         *reading(*READ_BY_VIEWERS),
         *(f"{_API}.STREAM.INFO.{stream}" for stream in quarantines),

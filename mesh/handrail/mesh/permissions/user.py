@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from handrail.mesh.permissions.accounts import Group
+from handrail.mesh.permissions.group import Group
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,16 @@ from hypothesis import strategies as st
 from handrail.mesh import permissions
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import Credentials, Reader, User, accounts, matches, places, render, users
+from handrail.mesh.permissions.group import Group
+from handrail.mesh.streams import FLOW, TIMER, quarantine_stream, stream_configs
+from handrail.mesh.streams.durables import DECIDE, DUE, TRACK
 from handrail.mesh.wire.subjects import Address, Kind, activation_subject, template_subject, timer_subject
 from handrail.v1.template_pb2 import FlowTemplate, Step, Undo
 from tests.support.accounts import asked_and_granted
 
 FLOW_ID, EVENT_ID = "a" * 32, "b" * 32
 OUTSIDE = (accounts.AGENTS, accounts.READERS, accounts.VIEWERS)
+OWN = ("HANDRAIL", "COORDINATOR", "SETUP", "RETENTION", "SYS")
 RESERVED_KINDS = (Kind.RELEASED, Kind.RETRY, Kind.UNDO, Kind.DECISION)
 
 
@@ -105,6 +109,26 @@ def test_the_viewer_reads_the_quarantines_of_the_agents_and_no_other_stream_p6()
     assert all(any(covers(wide, asked) for wide in accounts.VIEWERS.services) for asked in viewer.publish)
 
 
+def test_the_coordinator_creates_our_streams_and_no_other_p2() -> None:
+    coordinator = user("coordinator")
+    ours = [*stream_configs(), *map(quarantine_stream, ("desk", "refunds", "ledger"))]
+    assert all(coordinator.may_publish(f"$JS.API.STREAM.CREATE.{stream}") for stream in ours)
+    assert not any(coordinator.may_publish(f"$JS.API.STREAM.CREATE.{stream}") for stream in ("X", "QUARANTINE_other"))
+
+
+def test_the_coordinator_settles_for_its_own_durables_p2() -> None:
+    own = {(FLOW, DECIDE), (FLOW, TRACK), (FLOW, f"{DECIDE}-beside"), (FLOW, f"{TRACK}-beside"), (TIMER, DUE)}
+    assert set(accounts.SETTLED_BY_RUN_TIME) == own
+    assert user("coordinator").may_publish(f"$JS.ACK.FLOW.{DECIDE}.1.2.3.4.5")
+    assert not user("coordinator").may_publish("$JS.ACK.FLOW.agent-ledger.1.2.3.4.5")
+
+
+@pytest.mark.parametrize("group", [accounts.RUN_TIME, accounts.RETAINING], ids=lambda group: group.name)
+def test_no_update_and_no_end_of_a_stream_passes_from_run_time_p2(group: Group) -> None:
+    for asked in ("UPDATE.FLOW", "DELETE.FLOW", "MSG.DELETE.FLOW", "RESTORE.FLOW", "PURGE.TEMPLATE"):
+        assert not any(matches(pattern, f"$JS.API.STREAM.{asked}") for pattern in group.services), asked
+
+
 def covers(wide: str, pattern: str) -> bool:
     """Whether a pattern matches everything that another one matches, apart from a `>` at the end of both."""
     return wide == pattern or matches(wide, pattern)
@@ -162,7 +186,10 @@ def test_everybody_outside_has_an_account_of_its_own_p6() -> None:
         if account["users"]
     }
     assert by_account == {
-        "HANDRAIL": ["admin", "coordinator", "retention", "setup"],
+        "HANDRAIL": ["admin"],
+        "COORDINATOR": ["coordinator"],
+        "SETUP": ["setup"],
+        "RETENTION": ["retention"],
         "SYS": ["monitor", "sys"],
         "VIEWERS": ["viewer"],
         "AGENTS_1": ["desk"],
@@ -172,10 +199,10 @@ def test_everybody_outside_has_an_account_of_its_own_p6() -> None:
     }
 
 
-def test_an_account_outside_is_limited() -> None:
+def test_an_account_of_agents_readers_or_viewers_is_limited() -> None:
     found = rendered_accounts(refund(), readers=[Reader("analytics", ("refund",))])
     for name, account in found.items():
-        if name not in ("HANDRAIL", "SYS"):
+        if name not in OWN:
             assert account["limits"].keys() == {"max_connections", "max_subscriptions", "max_payload"}, name
 
 
@@ -265,7 +292,7 @@ def test_nothing_of_the_coordinators_passes_out_of_an_account_outside_p6(kind: K
 )
 def test_timers_templates_leases_and_management_are_the_coordinators_alone_p6(forbidden: str) -> None:
     for each in users([refund()]):
-        if each.group not in (accounts.HANDRAIL, accounts.SYSTEM):
+        if each.group in OUTSIDE:
             assert not each.may_publish(forbidden), each.name
     for group in OUTSIDE:
         assert not any(matches(pattern, forbidden) for pattern in group.services), group.name
@@ -286,4 +313,4 @@ def test_comments_name_the_users_for_whom_the_broker_knows_a_public_key_alone() 
     everybody = users([refund()])
     text = render(everybody, {each.name: Credentials(nkeys=(f"U{each.name}",)) for each in everybody})
     assert "\n# ledger: AGENTS_2 Uledger\n" in text
-    assert "\n# coordinator: HANDRAIL Ucoordinator\n" in text
+    assert "\n# coordinator: COORDINATOR Ucoordinator\n" in text
