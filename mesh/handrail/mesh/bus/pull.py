@@ -30,6 +30,8 @@ _HEARTBEAT = 1.0
 _SILENCE = 3.5
 """Seconds: the lifetime of a request, the broker's heartbeat while idle, and how long a heartbeat may be missing."""
 _GRACE = 2.0
+_ALONE = 600.0
+"""Seconds for which each request asks for one message only, after an empty message."""
 _TICK = 0.5
 _RETRY = 0.5
 _HEARTBEAT_STATUS = "100"
@@ -78,6 +80,8 @@ class Pull:
         self._ticking: asyncio.TimerHandle | None = None
         self._refusals = ""
         self._moving: asyncio.Task[None] | None = None
+        self._alone_until = 0.0
+        self._asked_for_many = False
 
     async def start(self) -> None:
         """Subscribes and makes the first requests."""
@@ -162,21 +166,30 @@ class Pull:
                 # With the delay, the broker does not deliver it to another open request of ours.
                 delivery.nak(timedelta(seconds=self._open_for()) if self._outlives_us else None)
                 return
-            if not message.data and not message.block and self._moving is None:
-                self._moving = self._loop.create_task(self._move())
+            if not message.data and not message.block:
+                self._beware()
             self._problem = ""
             self._on_delivery(delivery)
             self._ask()
         else:
             self._on_status(message)
 
+    def _beware(self) -> None:
+        """Asks for one message at a time, after an empty one.
+
+        The stream is in another account. So the broker takes an empty message for the end of the answers to a request,
+        and loses everything it delivers for that request afterwards. Handrail never sends empty messages; this bounds
+        the damage of somebody else's. A request for one message has nothing to lose.
+        """
+        self._alone_until = self._loop.time() + _ALONE
+        if self._asked_for_many and self._moving is None:
+            self._asked_for_many = False
+            self._moving = self._loop.create_task(self._move())
+
     async def _move(self) -> None:
         """Gives up all open requests and makes new ones from another inbox.
 
-        The stream is in another account. So the broker takes an empty message for the end of the answers to a request,
-        and loses everything it delivers for that request afterwards. Handrail never sends empty messages;
-        this bounds the damage of an empty message by somebody else. Messages in transit at this moment are lost; they
-        come again after their ack wait.
+        Messages in transit at this moment are lost; they come again after their ack wait.
         """
         left, self._subscription = self._subscription, None
         self._inbox = self._connection.inbox.new_prefix()
@@ -231,11 +244,14 @@ class Pull:
         now = self._loop.time()
         if now < self._wait_until:
             return
-        self.requests_made += 1
-        self._requested += room
-        self._requests.append(now + self._expires + _GRACE)
-        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (room, self._expires * 1e9, _HEARTBEAT * 1e9)
-        self._connection.send(self.subject, body, reply=f"{self._inbox}.{self.requests_made}")
+        alone = now < self._alone_until
+        self._asked_for_many = self._asked_for_many or not alone
+        for batch in [1] * room if alone else [room]:
+            self.requests_made += 1
+            self._requested += batch
+            self._requests.append(now + self._expires + _GRACE)
+            body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (batch, self._expires * 1e9, _HEARTBEAT * 1e9)
+            self._connection.send(self.subject, body, reply=f"{self._inbox}.{self.requests_made}")
 
     def _ask_anew(self) -> None:
         self._requests.clear()

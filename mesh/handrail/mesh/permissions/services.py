@@ -14,7 +14,7 @@ class Answers(NamedTuple):
 
 ONCE = Answers()
 READ = Answers(many=True, threshold="10s")
-PULL = Answers(many=True, threshold="5m")
+PULL = Answers(many=True, threshold="1m")
 
 
 def acknowledging(stream: str, durable: str) -> tuple[str, ...]:
