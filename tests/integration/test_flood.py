@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from handrail.cli.main import main
 from handrail.coordinator.api.health import Health
+from handrail.mesh.bus import NatsBus
 from handrail.mesh.contracts import Contracts
-from handrail.mesh.streams import FLOW
+from handrail.mesh.streams import FLOW, ensure_streams
+from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.subjects import Kind
 from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, CustomerNotified
+from tests.conftest import Connect
 from tests.integration.test_health import NOT_SERVING, ListRequest, ListResponse
 from tests.support import flows
 from tests.support.api import running_api
 from tests.support.coordinator import coordinating
 from tests.support.mesh import Mesh, name_of_status, publish, publish_at_once
+from tests.support.nats_server import NatsCluster, running_server
 from tests.support.waiting import eventually
 
 NUMBER = 6000
 """Flows of the flood: more than `track` takes at once, and many seconds of work."""
+
+REFUSED = """authorization { users: [{ user: u, password: p, permissions: { publish: { deny: [
+    "$JS.API.CONSUMER.INFO.FLOW.decide-beside", "$JS.API.CONSUMER.INFO.FLOW.track-beside"
+] } } }] }"""
+"""A broker that does not answer for the consumers beside the durables."""
 
 CALM = "calm"
 """The flow type, and the agent, that are no part of the flood."""
@@ -96,6 +106,42 @@ async def test_p7_a_lost_consumer_beside_a_durable_is_made_anew(mesh: Mesh) -> N
         assert await passes_by(mesh, 1)
         await mesh.bus.request_json(f"$JS.API.CONSUMER.DELETE.{FLOW}.decide-beside")
         assert await passes_by(mesh, 2)
+
+
+async def test_p7_the_coordinator_serves_while_the_broker_has_no_consumer_beside_a_durable(
+    connect: Connect, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_server(tmp_path / "nats", accounts=REFUSED) as server:
+        bus = await connect(server.settings(user="u", password="p"))
+        await ensure_streams(bus)
+        mesh = Mesh(bus, Catalog(bus))
+        await mesh.put(flows.template(gated=True))
+        await publish_at_once(bus, flood())
+        async with coordinating(bus, is_killed=True) as replica:
+            await eventually(lambda: asyncio.sleep(0, replica.notices()))
+            left = await mesh.unsettled("decide")
+            await eventually(lambda: mesh.unsettled("decide"), lambda now: now < left - 1000)
+            assert list(replica.troubles) == []
+    for durable in ("decide", "track"):
+        assert caplog.text.count(f"others wait in {durable} too") <= 1
+    assert "others wait in decide too" in caplog.text
+
+
+@pytest.mark.timeout(240)
+async def test_p7_the_consumer_beside_a_durable_outlives_a_server(
+    nats_cluster: NatsCluster, cluster_bus: NatsBus
+) -> None:
+    mesh, beside = Mesh(cluster_bus, Catalog(cluster_bus)), f"$JS.API.CONSUMER.INFO.{FLOW}.decide-beside"
+    await mesh.put(flows.template(gated=True), of_another(CALM))
+    await publish_at_once(cluster_bus, flood())
+    async with coordinating(cluster_bus, is_killed=True) as replica:
+        assert await passes_by(mesh, 1)
+        before = await cluster_bus.request_json(beside)
+        nats_cluster.named(before["cluster"]["leader"]).kill()
+        assert await passes_by(mesh, 2)
+        after = await cluster_bus.request_json(beside, timeout=timedelta(seconds=60))
+        assert after["created"] == before["created"]
+        assert not {each.loop for each in replica.troubles} & {"decide-beside", "track-beside"}
 
 
 async def test_p7_an_agent_that_sends_too_much_is_told_and_leaves_the_coordinator_serving(

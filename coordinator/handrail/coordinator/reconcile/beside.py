@@ -3,14 +3,15 @@
 A durable delivers in the order of the stream. If one agent publishes faster than the coordinators can follow, all
 others would wait behind it. The consumer beside the durable begins where the durable stands and leaves that agent out.
 It only saves time: each of its messages is delivered by the durable as well, when its turn comes, and only that counts
-as handled. All replicas share it. The broker ends it when nobody has asked it for a while.
+as handled. So while the broker does not serve it, others wait, and nothing else is wrong. All replicas share it. The
+broker ends it when nobody has asked it for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh import telemetry
 from handrail.mesh.bus import ApiError, Bus, Delivery
 from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import ACK_WAIT, coordinator_filters
@@ -31,6 +33,9 @@ from handrail.mesh.wire.subjects import COORDINATOR, agent_of
 log = logging.getLogger(__name__)
 
 _EVERY = timedelta(milliseconds=250)
+_PATIENCE = timedelta(seconds=5)
+"""How long a request to the broker is tried before the next look."""
+
 _INACTIVE = timedelta(seconds=30)
 
 
@@ -67,6 +72,7 @@ class WithBeside:
         self._crowd = Crowd()
         self._consumer = make(durable, _both(count, _counting(self._crowd)))
         self._left_out: set[str] = set()
+        self._is_blocked = False
 
     @property
     def problem(self) -> str:
@@ -99,18 +105,28 @@ class WithBeside:
         crowd, over = Crowd(), asyncio.Event()
         consumer = self._make(self._name, _counting(crowd))
         try:
-            await self._leave_out(agent)
+            await self._unless_blocked(self._leave_out(agent))
             consuming = asyncio.create_task(consumer.run(over))
             try:
                 while not (stopping.is_set() or consuming.done() or self._crowd.is_calm):
                     await pause(stopping, _EVERY)
-                    await self._look(crowd, consumer)
+                    await self._unless_blocked(self._look(crowd, consumer))
             finally:
                 over.set()
                 await consuming
         finally:
             self._left_out.clear()
+            self._is_blocked = False
         log.warning("nobody crowds %s any more: it alone delivers all messages again", self._durable)
+
+    async def _unless_blocked(self, step: Coroutine[None, None, None]) -> None:
+        """Takes a step. If the broker does not allow it, others wait: logged once until nobody crowds the durable."""
+        try:
+            await step
+        except HandrailError as error:
+            if not self._is_blocked:
+                self._is_blocked = True
+                log.warning("others wait in %s too, until %s works: %s", self._durable, self._name, error.text)
 
     async def _look(self, crowd: Crowd, consumer: Consumer) -> None:
         if self._crowd.is_silent and (durable := await self._info(self._durable)) is not None:
@@ -143,12 +159,14 @@ class WithBeside:
                 return
             config["filter_subjects"] = sorted(present & wanted)
         await self._bus.request_json(
-            f"$JS.API.CONSUMER.CREATE.{FLOW}.{self._name}", {"stream_name": FLOW, "config": config}
+            f"$JS.API.CONSUMER.CREATE.{FLOW}.{self._name}",
+            {"stream_name": FLOW, "config": config},
+            timeout=_PATIENCE,
         )
 
     async def _info(self, name: str) -> dict[str, Any] | None:
         try:
-            return await self._bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{name}")
+            return await self._bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{name}", timeout=_PATIENCE)
         except ApiError as error:
             if error.code == CONSUMER_NOT_FOUND:
                 return None
@@ -195,6 +213,8 @@ def filters_beside(durable: str, agents: Iterable[str]) -> set[str]:
 def _config(name: str, subjects: Iterable[str], *, after: int) -> dict[str, Any]:
     return {
         "name": name,
+        # The broker keeps a consumer without this on one server only, if `num_replicas` is 0.
+        "durable_name": name,
         "filter_subjects": sorted(subjects),
         "deliver_policy": "by_start_sequence",
         "opt_start_seq": after + 1,
@@ -204,6 +224,6 @@ def _config(name: str, subjects: Iterable[str], *, after: int) -> dict[str, Any]
         "max_ack_pending": -1,
         "max_waiting": 4096,
         "mem_storage": True,
-        "num_replicas": 1,
+        "num_replicas": 0,  # as many as the stream
         "inactive_threshold": int(_INACTIVE.total_seconds() * 1e9),
     }
