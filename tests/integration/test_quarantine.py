@@ -208,7 +208,9 @@ async def test_p5_a_flood_of_one_agent_loses_that_agents_messages_alone(tmp_path
         assert len(read) == 1
 
 
-async def test_the_quarantine_of_a_new_agent_waits_for_the_reload(tmp_path: Path, connect: Connect) -> None:
+async def test_the_quarantine_of_a_new_agent_waits_for_the_reload(
+    tmp_path: Path, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     """The coordinator creates quarantines of agents that the broker knows, and no other stream."""
     more = flows.template(version=2)
     more.proto.steps.add(name="audit", agent="audit", after=[flows.ENRICHED])
@@ -219,13 +221,24 @@ async def test_the_quarantine_of_a_new_agent_waits_for_the_reload(tmp_path: Path
         for template in (TEMPLATE, more):
             await replica.catalog.put(flows.stored(template))
         await replica.prepare(replicas=1)
-        assert await replica.diagnosis().examine() == {}
+        diagnosis = replica.diagnosis()
+        for _ in range(3):
+            assert await diagnosis.examine() == {}
         assert await quarantines(coordinator) == ["", *AGENTS]
         server.write_config(accounts=configuration(TEMPLATE.proto, more.proto))
         server.reload()
 
         async def attempt() -> list[str]:
-            assert await replica.diagnosis().examine() == {}
+            assert await diagnosis.examine() == {}
             return await quarantines(coordinator)
 
         await eventually(attempt, lambda found: found == ["", "audit", *AGENTS])
+        told = [record.getMessage() for record in caplog.records if "QUARANTINE_audit" in record.getMessage()]
+        assert len([text for text in told if "is created once the broker knows its agent" in text]) == 1
+        assert not [text for text in told if "was gone" in text]
+
+        assert await diagnosis.examine() == {}
+        admin = await connect(as_user(server, "admin"))
+        await admin.request_json("$JS.API.STREAM.DELETE.QUARANTINE_audit")
+        assert await diagnosis.examine() == {}
+        assert "stream QUARANTINE_audit was gone; it was recreated, and starts empty" in caplog.text

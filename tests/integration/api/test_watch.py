@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from handrail.coordinator.reconcile.drain import Drain
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW
+from handrail.mesh.wire.subjects import flow_filter
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.flow_service_pb2 import WatchFlowRequest, WatchFlowResponse
 from payments.v1.payments_pb2 import ChargebackReceived
@@ -104,7 +107,10 @@ async def test_nothing_is_lost_or_repeated_while_many_publish(api: Api, bus: Nat
     assert seen == sorted(stored)
 
 
-async def test_watches_that_are_cancelled_leave_no_subscription_and_no_consumer(api: Api, bus: NatsBus) -> None:
+async def test_watches_that_are_cancelled_leave_no_subscription_and_no_consumer(
+    api: Api, bus: NatsBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handrail.coordinator.api.wakeups._LINGER", timedelta())
     await publish(bus, flows.start())
     before = len(bus.connection.client._subs)
     calls = [watch(api) for _ in range(3)]
@@ -116,6 +122,114 @@ async def test_watches_that_are_cancelled_leave_no_subscription_and_no_consumer(
         call.cancel()
     await until(lambda: len(bus.connection.client._subs) == before)
     await eventually(lambda: consumers(bus), lambda found: not found)
+
+
+@pytest.mark.usefixtures("by_hints_alone")
+async def test_p7_watches_that_come_and_go_share_one_consumer(api: Api, bus: NatsBus) -> None:
+    stored = await publish(bus, flows.start())
+    watcher = watcher_of(api, bus)
+    found: set[str] = set()
+    for entry in (flows.enriched(), flows.notified()):
+        async with watching_of(api, bus, watcher, after=stored) as watching:
+            stored = await publish(bus, entry)
+            assert (await anext(watching)).sequence == stored
+            found.update(await consumers(bus))
+    assert len(found) == 1
+
+
+def watcher_of(api: Api, bus: NatsBus) -> Watcher:
+    """Watches without further checkpoints."""
+    return Watcher(bus, api.replica.store, Drain(), checkpoint=timedelta(hours=1))
+
+
+@asynccontextmanager
+async def watching_of(
+    api: Api, bus: NatsBus, watcher: Watcher, flow_id: str = flows.FLOW_ID, *, after: int = 0
+) -> AsyncIterator[AsyncGenerator[WatchFlowResponse, None]]:
+    """A watch of a flow, past what is stored and the checkpoint behind it."""
+    set_caller(Caller("vera", of_roles(())), "/handrail.v1.FlowService/WatchFlow")
+    watching = watcher.watch(await Finder(bus, api.replica.store).flow(flow_id), after)
+    try:
+        while (await anext(watching)).HasField("event"):
+            pass
+        yield watching
+    finally:
+        await watching.aclose()
+
+
+async def wakeups_consumer(bus: NatsBus) -> dict[str, Any]:
+    """The consumer that wakes the watches; empty before it is there."""
+    for name in await consumers(bus):
+        found: dict[str, Any] = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{name}")
+        return found
+    return {}
+
+
+async def filters(bus: NatsBus) -> list[str] | None:
+    """What that consumer picks out; None before it is there."""
+    info = await wakeups_consumer(bus)
+    return sorted(info["config"].get("filter_subjects", [])) if info else None
+
+
+OTHER = "ef" * 16
+
+
+@pytest.fixture
+def by_hints_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watches do not look by themselves."""
+    monkeypatch.setattr("handrail.coordinator.api.watch._SOON", 3600.0)
+    monkeypatch.setattr("handrail.coordinator.api.watch._SELDOM", 3600.0)
+
+
+@pytest.mark.usefixtures("by_hints_alone")
+async def test_p7_a_replica_is_told_of_watched_flows_alone(api: Api, bus: NatsBus) -> None:
+    both = [flow_filter("refund", flow_id) for flow_id in sorted((flows.FLOW_ID, OTHER))]
+    await publish(bus, flows.start(), flows.start(OTHER))
+    watcher = watcher_of(api, bus)
+    async with watching_of(api, bus, watcher) as watching:
+        await eventually(lambda: filters(bus), lambda found: found == [flow_filter("refund", flows.FLOW_ID)])
+        await publish(bus, flows.enriched(OTHER))
+        stored = await publish(bus, flows.enriched())
+        assert (await anext(watching)).sequence == stored
+        assert (await wakeups_consumer(bus))["delivered"]["consumer_seq"] == 1
+        async with watching_of(api, bus, watcher, OTHER) as other:
+            await eventually(lambda: filters(bus), lambda found: found == both)
+            stored = await publish(bus, flows.notified(OTHER))
+            assert (await anext(other)).sequence == stored
+        await eventually(lambda: filters(bus), lambda found: found == [flow_filter("refund", flows.FLOW_ID)])
+
+
+@pytest.mark.usefixtures("by_hints_alone")
+async def test_more_watched_flows_than_a_consumer_picks_out_are_woken_too(
+    api: Api, bus: NatsBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handrail.coordinator.api.wakeups._MOST_FILTERS", 1)
+    await publish(bus, flows.start(), flows.start(OTHER))
+    watcher = watcher_of(api, bus)
+    async with watching_of(api, bus, watcher) as watching:
+        await eventually(lambda: filters(bus))
+        async with watching_of(api, bus, watcher, OTHER) as other:
+            await eventually(lambda: filters(bus), lambda found: found == [])
+            for flow_id, each in ((flows.FLOW_ID, watching), (OTHER, other)):
+                stored = await publish(bus, flows.enriched(flow_id))
+                assert (await anext(each)).sequence == stored
+
+
+@pytest.mark.usefixtures("by_hints_alone")
+async def test_p7_wake_ups_go_on_after_a_failure_that_nobody_foresaw(
+    api: Api, bus: NatsBus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(bus, flows.start())
+
+    def broken(message: object) -> str:
+        monkeypatch.undo()
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("handrail.coordinator.api.wakeups.status", broken)
+    async with watching_of(api, bus, watcher_of(api, bus)) as watching:
+        await until(lambda: "ValueError: a bug" in caplog.text)
+        stored = await publish(bus, flows.enriched())
+        assert (await anext(watching)).sequence == stored
 
 
 async def consumers(bus: NatsBus) -> list[str]:
@@ -152,7 +266,7 @@ async def test_a_quiet_watch_says_that_it_is_alive(api: Api, bus: NatsBus) -> No
 
 async def test_a_missed_hint_only_delays(api: Api, bus: NatsBus, monkeypatch: pytest.MonkeyPatch) -> None:
     await publish(bus, flows.start())
-    monkeypatch.setattr(Wakeups, "_wake", lambda self, flow_id: None)
+    monkeypatch.setattr(Wakeups, "_wake", lambda self, flow: None)
     call = watch(api)
     await next_event(call)
     second = await publish(bus, flows.enriched())
@@ -191,11 +305,10 @@ async def test_the_finder_tells_what_is_not_there(bus: NatsBus, store: Any) -> N
     assert caught.value.reason_name == "FLOW_NOT_FOUND"
 
 
+@pytest.mark.usefixtures("by_hints_alone")
 async def test_a_watch_is_woken_by_what_an_agent_publishes_from_its_own_account(
-    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, connect: Connect
 ) -> None:
-    monkeypatch.setattr("handrail.coordinator.api.watch._SOON", 3600.0)
-    monkeypatch.setattr("handrail.coordinator.api.watch._SELDOM", 3600.0)
     template = flows.template()
     with guarded_server(tmp_path / "nats", template.proto) as server:
         bus = await connect(as_user(server, "coordinator"))

@@ -1,8 +1,11 @@
 """Wakes the watches of a replica when something is stored in their flows.
 
 What agents publish can't be heard in the coordinator's account. So one consumer of FLOW, without acknowledgements and
-without bodies, tells this process of every stored message, for as long as there is a watch. It is for hints only: a
-watch that misses one looks later by itself.
+without bodies, tells this process what is stored in the watched flows. It is for hints only: a watch that misses one
+looks later by itself.
+
+Who may watch must not be able to burden the broker by it. So the consumer outlives the last watch for a while, and
+watches that come and go change it once a second at most.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
@@ -22,23 +26,35 @@ from handrail.mesh.bus import NatsBus
 from handrail.mesh.bus.protocol import Message, status
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW
+from handrail.mesh.wire.subjects import flow_filter
+
+_Flow = tuple[str, str]
+"""Flow type and flow id."""
 
 _logger = logging.getLogger(__name__)
 
 _BATCH = 1024
 """Messages of one request."""
 
-_EXPIRES = timedelta(seconds=3)
-_SILENCE = timedelta(seconds=4)
-"""How long a request lasts, and after which time without an answer the consumer counts as lost."""
+_EXPIRES = timedelta(seconds=1)
+"""How long a request lasts. Between two requests, the consumer is adapted to the watched flows."""
+
+_SILENCE = timedelta(seconds=3)
+"""The consumer counts as lost after this time without an answer."""
 
 _EXPIRED_STATUS = "408"
 
 _INACTIVE = timedelta(seconds=5)
 """How long the broker keeps the consumer after the last request."""
 
+_LINGER = timedelta(seconds=10)
+"""How long the consumer is kept after the last watch: watches that come and go share it."""
+
+_MOST_FILTERS = 64
+"""Flows that the consumer picks out. If more are watched, it tells of every message that FLOW stores."""
+
 _AGAIN = timedelta(seconds=1)
-"""The time until the next try if no consumer can be created."""
+"""The time from a lost consumer, or one that can't be created, to the next."""
 
 
 class Wakeups:
@@ -46,49 +62,57 @@ class Wakeups:
 
     def __init__(self, bus: NatsBus) -> None:
         self._bus = bus
-        self._hints: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._hints: defaultdict[_Flow, set[asyncio.Event]] = defaultdict(set)
+        self._wanted_at = 0.0
         self._listening: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def of(self, flow_id: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set when something may have been stored in this flow. Clear it before you look."""
-        hint = asyncio.Event()
-        self._hints[flow_id].add(hint)
-        if self._listening is None:
+    async def of(self, flow_type: str, flow_id: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set when something may have been stored in this flow. Clear it before you look.
+
+        What is stored within a second after the begin may set it late.
+        """
+        flow, hint = (flow_type, flow_id), asyncio.Event()
+        self._hints[flow].add(hint)
+        if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._listen(), name="wakeups")
         try:
             yield hint
         finally:
-            self._hints[flow_id].discard(hint)
-            if not self._hints[flow_id]:
-                del self._hints[flow_id]
-            if not self._hints:
-                ended, self._listening = self._listening, None
-                ended.cancel()
-                await asyncio.wait([ended])
+            self._hints[flow].discard(hint)
+            if not self._hints[flow]:
+                del self._hints[flow]
+            self._wanted_at = asyncio.get_running_loop().time()
+
+    def _wanted(self) -> bool:
+        """Whether there is a watch, or was one a moment ago."""
+        idle = asyncio.get_running_loop().time() - self._wanted_at
+        return not self._bus.closed.is_set() and (bool(self._hints) or idle < _LINGER.total_seconds())
 
     async def _listen(self) -> None:
-        """Keeps a consumer open until it is cancelled."""
-        while True:
+        """Keeps a consumer open for as long as it is wanted. No failure ends it."""
+        while self._wanted():
             try:
                 await self._until_lost()
             except HandrailError as error:
                 _logger.warning("watches look for news from time to time only: %s", error)
-                await asyncio.sleep(_AGAIN.total_seconds())
+            except Exception:
+                _logger.exception("watches look for news from time to time only")
+            await asyncio.sleep(_AGAIN.total_seconds())
 
     async def _until_lost(self) -> None:
-        """Passes on what a new consumer delivers, until it is lost with a connection or a leader."""
+        """Passes on what a new consumer delivers, until it is lost with a connection or a leader, or not wanted."""
         connection = self._bus.connection
         inbox = connection.inbox.new_prefix()
         arrived: asyncio.Queue[Message] = asyncio.Queue()
         subscription = await connection.subscribe(f"{inbox}.*", arrived.put_nowait)
         request = json.dumps({"batch": _BATCH, "expires": _nanoseconds(_EXPIRES)}).encode()
+        consumer = _Consumer(self._bus)
         try:
-            consumer = await self._create()
-            for flow_id in self._hints:
-                self._wake(flow_id)  # it may have missed what was stored before
-            while True:
-                connection.send(f"$JS.API.CONSUMER.MSG.NEXT.{FLOW}.{consumer}", request, reply=f"{inbox}.1")
+            while self._wanted():
+                for flow in await consumer.adapt(self._hints.keys()):
+                    self._wake(flow)  # it may have missed what was stored before
+                connection.send(f"$JS.API.CONSUMER.MSG.NEXT.{FLOW}.{consumer.name}", request, reply=f"{inbox}.1")
                 if not await self._served(arrived):
                     return
         finally:
@@ -103,14 +127,46 @@ class Wakeups:
                 return False
             if not message.reply:
                 return status(message) == _EXPIRED_STATUS
-            _, _, flow_id, *_ = (*message.subject.split(".", 3), "", "")
-            self._wake(flow_id)
+            _, flow_type, flow_id, *_ = (*message.subject.split(".", 3), "", "")
+            self._wake((flow_type, flow_id))
         return True
 
-    async def _create(self) -> str:
-        name = f"wakeups-{secrets.token_hex(8)}"
+    def _wake(self, flow: _Flow) -> None:
+        for hint in self._hints.get(flow, ()):
+            hint.set()
+
+
+class _Consumer:
+    """One consumer of FLOW, which picks out flows. The broker forgets it when nobody pulls from it any more."""
+
+    def __init__(self, bus: NatsBus) -> None:
+        self.name = f"wakeups-{secrets.token_hex(8)}"
+        self._bus = bus
+        self._flows: frozenset[_Flow] = frozenset()
+        self._filters: list[str] | None = None
+        self._adapted_at = -math.inf
+
+    async def adapt(self, flows: Collection[_Flow]) -> frozenset[_Flow]:
+        """Makes it pick out these flows, creating it if need be. Returns those that are new to it.
+
+        Changes nothing if it changed within the last second, or if there are no flows. Raises the errors of
+        `Bus.request_json`.
+        """
+        loop = asyncio.get_running_loop()
+        wanted = frozenset(flows)
+        filters = sorted(flow_filter(*flow) for flow in wanted) if len(wanted) <= _MOST_FILTERS else []
+        if not wanted or filters == self._filters or loop.time() - self._adapted_at < _EXPIRES.total_seconds():
+            return frozenset()
+        await self._create(filters)
+        new = wanted - self._flows
+        self._flows, self._filters, self._adapted_at = wanted, filters, loop.time()
+        return new
+
+    async def _create(self, filters: Sequence[str]) -> None:
+        """Creates it or changes its filters; none: it tells of every message."""
         config = {
-            "name": name,
+            "name": self.name,
+            "filter_subjects": filters,
             "ack_policy": "none",
             "deliver_policy": "new",
             # Besides being cheaper: across accounts, the broker takes a delivery without any bytes for the last one.
@@ -119,12 +175,8 @@ class Wakeups:
             "num_replicas": 1,
             "inactive_threshold": _nanoseconds(_INACTIVE),
         }
-        await self._bus.request_json(f"$JS.API.CONSUMER.CREATE.{FLOW}.{name}", {"stream_name": FLOW, "config": config})
-        return name
-
-    def _wake(self, flow_id: str) -> None:
-        for hint in self._hints.get(flow_id, ()):
-            hint.set()
+        body = {"stream_name": FLOW, "config": config}
+        await self._bus.request_json(f"$JS.API.CONSUMER.CREATE.{FLOW}.{self.name}", body)
 
 
 async def _next(arrived: asyncio.Queue[Message]) -> Message | None:

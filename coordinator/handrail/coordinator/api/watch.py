@@ -44,7 +44,7 @@ class Watcher:
         """Yields a flow's messages after sequence `after` as they arrive, with checkpoints; ends with DRAINING."""
         flow_type, flow_id = found.flow_type, found.flow_id
         loop = asyncio.get_running_loop()
-        async with self._wakeups.of(flow_id) as hint:
+        async with self._wakeups.of(flow_type, flow_id) as hint:
             progress = _Progress(after)
             at_least, pause, alive_at = found.sequence, _SOON, 0.0
             while True:

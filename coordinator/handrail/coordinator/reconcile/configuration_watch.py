@@ -18,6 +18,10 @@ class ConfigurationWatch:
     def __init__(self) -> None:
         self._seen: dict[str, Config] = {}
 
+    def knows(self, part: str) -> bool:
+        """Whether this part was there at an earlier look."""
+        return part in self._seen
+
     def look(self, configs: Mapping[str, Config]) -> None:
         """Logs and counts each part (`stream.FLOW`, `durable.track`) that was changed since the last look."""
         for part, config in configs.items():

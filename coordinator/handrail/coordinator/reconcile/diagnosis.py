@@ -83,6 +83,7 @@ class Diagnosis:
         self._refused_before: frozenset[str] = frozenset()
         self._streams_seen: Streams | None = None
         self._watch = ConfigurationWatch()
+        self._awaited: set[str] = set()
         self._backlogs: dict[str, deque[int]] = {name: deque(maxlen=_SAMPLES) for name in _OF_THE_COORDINATOR}
 
     @property
@@ -134,6 +135,7 @@ class Diagnosis:
         try:
             if quarantined_agent(name):
                 if not await ensure_quarantine(self._bus, name):
+                    self._await(name)
                     return {}
             else:
                 await ensure_stream(self._bus, name, like=FLOW)
@@ -141,9 +143,21 @@ class Diagnosis:
             if error.reason != ErrorReason.ERROR_REASON_STREAM_FULL:
                 raise
             return {f"stream.{name}": error.text}
+        self._awaited.discard(name)
+        if quarantined_agent(name) and not self._watch.knows(f"stream.{name}"):
+            log.info("stream %s was created: its agent is new", name)
+            return {}
         telemetry.count("made_anew", part=f"stream.{name}")
         log.error("stream %s was gone; it was recreated, and starts empty", name)
         return {}
+
+    def _await(self, name: str) -> None:
+        """Tells, once, of a quarantine that can't be created yet."""
+        if name not in self._awaited:
+            self._awaited.add(name)
+            log.warning(
+                "stream %s is created once the broker knows its agent: generate its permissions, and reload", name
+            )
 
     async def _recognise(self) -> None:
         seen, self._streams_seen = self._streams_seen, await read_streams(self._bus)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 
 from handrail.mesh.bus import Bus
@@ -10,8 +9,6 @@ from handrail.mesh.errors import BrokerPermission
 from handrail.mesh.streams.provisioning import ensure_stream
 from handrail.mesh.streams.streams import FLOW, quarantine_stream, quarantined_agent
 from handrail.mesh.template import Template
-
-_logger = logging.getLogger(__name__)
 
 _SUBJECTS = "quarantine.>"
 
@@ -28,22 +25,21 @@ async def ensure_quarantines(bus: Bus, templates: Iterable[Template]) -> None:
     """Creates the missing quarantines of the agents in these versions, with as many replicas as FLOW. Idempotent.
 
     Call it where `ensure_durables` is called: an agent needs both before it publishes. Leaves out agents that the
-    broker does not know yet. Raises FOREIGN_STREAM and the errors of `Bus.request_json`.
+    broker does not know yet; the diagnosis tells of them. Raises FOREIGN_STREAM and the errors of `Bus.request_json`.
     """
     for agent in sorted(agents_named(templates)):
         await ensure_quarantine(bus, quarantine_stream(agent))
 
 
 async def ensure_quarantine(bus: Bus, name: str) -> bool:
-    """Creates the quarantine of this name, if it is missing. Returns False, and logs it, if the broker does not know
-    its agent yet: neither the agent nor its quarantine is let in before the broker's permissions are generated again.
+    """Creates the quarantine of this name, if it is missing. Returns False if the broker does not know its agent yet:
+    neither the agent nor its quarantine is let in before the broker's permissions are generated again.
 
     Raises FOREIGN_STREAM and the errors of `Bus.request_json`.
     """
     try:
         await ensure_stream(bus, name, like=FLOW)
-    except BrokerPermission as error:
-        _logger.warning("stream %s is created once the broker knows its agent: %s", name, error)
+    except BrokerPermission:
         return False
     return True
 
