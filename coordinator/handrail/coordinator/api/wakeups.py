@@ -53,6 +53,9 @@ _LINGER = timedelta(seconds=10)
 _MOST_FILTERS = 64
 """Flows that the consumer picks out. If more are watched, it tells of every message that FLOW stores."""
 
+_EVERYTHING = "flow.>"
+"""Written out: if an update takes all filters away, nats-server 2.15.1 delivers news only at the next request."""
+
 _AGAIN = timedelta(seconds=1)
 """The time from a lost consumer, or one that can't be created, to the next."""
 
@@ -154,7 +157,7 @@ class _Consumer:
         """
         loop = asyncio.get_running_loop()
         wanted = frozenset(flows)
-        filters = sorted(flow_filter(*flow) for flow in wanted) if len(wanted) <= _MOST_FILTERS else []
+        filters = sorted(flow_filter(*flow) for flow in wanted) if len(wanted) <= _MOST_FILTERS else [_EVERYTHING]
         if not wanted or filters == self._filters or loop.time() - self._adapted_at < _EXPIRES.total_seconds():
             return frozenset()
         await self._create(filters)
@@ -163,7 +166,7 @@ class _Consumer:
         return new
 
     async def _create(self, filters: Sequence[str]) -> None:
-        """Creates it or changes its filters; none: it tells of every message."""
+        """Creates it, or changes its filters."""
         config = {
             "name": self.name,
             "filter_subjects": filters,
