@@ -90,13 +90,13 @@ async def withdrawn_key(target: Installation) -> str:
 )
 async def other_volumes(target: Installation) -> str:
     services = compose_file()["services"]
-    seen = {name: {mount.volume for mount in mounts(service)} for name, service in services.items() if name != "setup"}
+    seen = {name: {mount.volume for mount in mounts(service)} for name, service in services.items() if name != "tokens"}
     thieves = [
         f"{name} sees {sorted(volumes)}"
         for name, volumes in seen.items()
         if "signing-key" in volumes or len([volume for volume in volumes if volume.endswith("-token")]) > 1
     ]
-    return refused(f"none of {len(seen)} services beside setup sees the key, or more than one token", unless=thieves)
+    return refused(f"none of {len(seen)} services beside tokens sees the key, or more than one token", unless=thieves)
 
 
 RESERVED = ("coordinator", "Coordinator", "COORDINATOR ", "coordi\u200bnator")
