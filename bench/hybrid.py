@@ -94,16 +94,17 @@ class Hybrid:
             return
         recorded = decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
         request = ApprovalRequested.FromString(recorded.event.data.value)
-        asyncio.get_running_loop().call_later(self._park, self._approve, request)
+        asyncio.get_running_loop().call_later(self._park, self._approve, address, request)
 
-    def _approve(self, request: ApprovalRequested) -> None:
-        task = asyncio.get_running_loop().create_task(self._vote(request))
+    def _approve(self, address: Address, request: ApprovalRequested) -> None:
+        task = asyncio.get_running_loop().create_task(self._vote(address, request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _vote(self, request: ApprovalRequested) -> None:
+    async def _vote(self, address: Address, request: ApprovalRequested) -> None:
+        approval_id = f"{address.flow_type}.{address.flow_id}.{request.proposal_id}"
         await self._approvals.ApproveProposal(
-            ApproveProposalRequest(approval_id=request.proposal_id, digest=request.digest),
+            ApproveProposalRequest(approval_id=approval_id, digest=request.digest),
             metadata=(("authorization", f"Bearer {self._stack.people.tokens['anna']}"),),
             timeout=20,
         )

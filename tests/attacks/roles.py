@@ -319,7 +319,7 @@ async def publish_unnamed(target: Installation) -> str:
         with target.silenced("refunds"):
             approval = await proposed_by_call(target, people, "Mallory")
         recorded = [each.event for each in await people.events(approval.flow_id)]
-        callers = {each.request.caller for each in recorded if each.event_id == approval.approval_id}
+        callers = {each.request.caller for each in recorded if each.event_id == approval.approval_id.rpartition(".")[2]}
         if callers != {"mallory"}:
             succeeded(f"the proposal is recorded as called for by {callers}")
         return "the proposal names its caller, mallory"

@@ -11,6 +11,7 @@ import grpc.aio
 from google.protobuf.message import Message
 from google.type.money_pb2 import Money
 
+from handrail.coordinator.api.qualified_id import qualified
 from handrail.mesh.flow import Effect, Flow, ProposalState, StepRun
 from handrail.mesh.fold import status
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest, RejectProposalRequest
@@ -200,7 +201,7 @@ def _votes(number: int) -> Callable[[Flow], bool]:
 def _vote(name: str, *, approve: bool = True) -> Callable[[People, Flow], Call]:
     def do(people: People, flow: Flow) -> Call:
         proposal = next(iter(flow.proposals.values()))
-        approval_id, digest = proposal.recorded.event_id, proposal.digest
+        approval_id, digest = qualified(flow, proposal.recorded.event_id), proposal.digest
         metadata = people.credentials(name, "finance")
         if approve:
             yes = ApproveProposalRequest(approval_id=approval_id, digest=digest)

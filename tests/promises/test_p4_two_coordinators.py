@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.decide import decide
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import AlreadyStored
@@ -215,7 +216,7 @@ class Race:
             if not self._is_time(proposal.recorded.event_id, proposal.requested_at, 0.8):
                 continue
             for api, voter in product(self._house.coordinators, VOTERS):
-                seen = {"approval_id": proposal.recorded.event_id, "digest": proposal.digest}
+                seen = {"approval_id": qualified(flow, proposal.recorded.event_id), "digest": proposal.digest}
                 if voter == "cora":
                     yield self._calling(
                         api,

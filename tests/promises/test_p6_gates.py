@@ -14,6 +14,7 @@ import pytest
 from demos.payments import MESSAGES, TEMPLATES
 from demos.payments.book import Book
 from demos.payments.settings import LEDGER
+from handrail.coordinator.api.qualified_id import qualified
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import BrokerPermission
 from handrail.mesh.template import Template, load_yaml
@@ -107,8 +108,9 @@ async def test_p6_a_gate_that_bars_the_requester_lets_nobody_approve_where_nobod
         flow = await people.until_status(flow_id, "ESCALATED")
         assert "nobody qualifies" in flow.escalations[0].reason
         for voter in ("anna", "ben"):
-            (proposal,) = (await house.mesh.flow(flow_id)).proposals.values()
-            seen = Approval(approval_id=proposal.recorded.event_id, digest=proposal.digest)
+            found = await house.mesh.flow(flow_id)
+            (proposal,) = found.proposals.values()
+            seen = Approval(approval_id=qualified(found, proposal.recorded.event_id), digest=proposal.digest)
             assert (await refused(people.approve(seen, by=voter))).reason == "APPROVAL_CLOSED"
         assert "shop.v1.Granted" not in (await house.mesh.flow(flow_id)).facts_by_type
 

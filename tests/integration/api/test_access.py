@@ -155,7 +155,8 @@ async def target(mesh: Mesh, flow_type: str, flow_id: str) -> Target:
     record = Quarantined(detail="broken", body=b"\xff").SerializeToString()
     subject = quarantine_subject(flow_type, flow_id, KEEPER, KEEPER, "c" * 32)
     kept = await mesh.bus.publish(subject, record)
-    return Target(flow_type, flow_id, asked.recorded.event_id, asked_for.event.event_id, kept)
+    part = f"{flow_type}.{flow_id}."
+    return Target(flow_type, flow_id, part + asked.recorded.event_id, part + asked_for.event.event_id, kept)
 
 
 Make = Callable[[Target], Message]
@@ -298,14 +299,15 @@ def told(refusal: Message | Refusal, to: Target) -> tuple[object, ...]:
     """What a caller is told, without the ids that the caller has named."""
     assert isinstance(refusal, Refusal), f"not refused: {refusal}"
     text = refusal.status.message
-    for named in (to.flow_type, to.flow_id, to.approval_id, to.act_id, f"message {KEEPER}/{to.quarantine_id}"):
+    for named in (to.approval_id, to.act_id, to.flow_type, to.flow_id, f"message {KEEPER}/{to.quarantine_id}"):
         text = text.replace(named, "…")
     return refusal.code, refusal.reason, text, sorted(refusal.info.metadata), len(refusal.status.details)
 
 
 @pytest.mark.parametrize("method", [path for path in WALKED if ACCESS[path].scope in (Scope.FLOW, Scope.NAMED)])
 async def test_what_may_not_be_read_looks_like_what_does_not_exist(walk: Walk, method: str) -> None:
-    absent = Target("absence", ABSENT, ABSENT, ABSENT, 99)
+    part = f"absence.{ABSENT}.{ABSENT}"
+    absent = Target("absence", ABSENT, part, part, 99)
     everything_else = [f"{role}@{THEIRS}" for role in HELD]
     hidden = await walk.call(method, request_to(method, walk.ours), *everything_else)
     unknown = await walk.call(method, request_to(method, absent), *everything_else)

@@ -84,7 +84,7 @@ def _past_its_deadline(account: Account, said: Flow, then: datetime) -> bool:
 
 
 def _votes_not_counted(account: Account, said: Flow) -> Iterator[Finding]:
-    shown = {each.approval_id: each for each in said.approvals}
+    shown = {each.approval_id.rpartition(".")[2]: each for each in said.approvals}
     for approval_id, proposed in account.approvals.proposals.items():
         view = shown.get(approval_id)
         request = proposed.request(FOR_EVER)

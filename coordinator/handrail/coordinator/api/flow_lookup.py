@@ -6,12 +6,13 @@ What the current caller may not read is not found.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.deadlines import time_left
+from handrail.coordinator.api.qualified_id import parsed
 from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.errors import HandrailError
@@ -39,6 +40,13 @@ class Found:
     sequence: int
 
 
+@dataclass(frozen=True, slots=True)
+class Part(Found):
+    """A message of a flow that was found: `own_id` is its id within the flow."""
+
+    own_id: str
+
+
 class Finder:
     """Asks the stream's leader for positions, then reads from any replica that is at least as new."""
 
@@ -57,26 +65,13 @@ class Finder:
         authorization.require_on(found.flow_type, no_flow(flow_id))
         return found
 
-    async def proposal(self, event_id: str) -> Found:
-        """Finds the flow of the proposal with this id; raises APPROVAL_NOT_FOUND, or MISSING_ROLE.
+    async def proposal(self, approval_id: str) -> Part:
+        """Finds the flow of an approval; raises APPROVAL_NOT_FOUND, or MISSING_ROLE."""
+        return await self._part(approval_id, f"{Kind.PROPOSAL}.*.{{}}.>", no_approval(approval_id))
 
-        A proposal's id is derived from its flow's id, which other flow types may use, too: what no step of the type may
-        propose is not a proposal, and of several the oldest counts.
-        """
-        found = await self._proposal(event_id)
-        if found is None:
-            raise no_approval(event_id)
-        authorization.require_on(found.flow_type, no_approval(event_id))
-        return found
-
-    async def act(self, act_id: str) -> Found:
-        """Finds the flow of the act with this id; raises ACT_NOT_FOUND, or MISSING_ROLE."""
-        newest = await self._newest(f"flow.*.*.{Kind.DECISION}.{COORDINATOR}.{act_id}.{_ACT_REQUESTED}")
-        if newest is None:
-            raise no_act(act_id)
-        found = _found(newest)
-        authorization.require_on(found.flow_type, no_act(act_id))
-        return found
+    async def act(self, act_id: str) -> Part:
+        """Finds the flow of an act; raises ACT_NOT_FOUND, or MISSING_ROLE."""
+        return await self._part(act_id, f"{Kind.DECISION}.{COORDINATOR}.{{}}.{_ACT_REQUESTED}", no_act(act_id))
 
     async def history(self, flow_id: str) -> History:
         """Returns the messages of a flow in stream order; raises FLOW_NOT_FOUND."""
@@ -117,7 +112,7 @@ class Finder:
         if newest is None:
             return None
         found = _found(newest)
-        begins = await self._that(self._begins, begun)
+        begins = await self._beginning(begun)
         if {parse(subject).flow_type for subject in begins} <= {found.flow_type}:
             return found
         first = await self._first(begins)
@@ -126,15 +121,22 @@ class Finder:
         newest = await self._newest(f"flow.{first.flow_type}.{flow_id}.>")
         return None if newest is None else _found(newest)
 
-    async def _proposal(self, event_id: str) -> Found | None:
-        subjects = await self._subjects(f"flow.*.*.{Kind.PROPOSAL}.*.{event_id}.>")
-        return await self._first(await self._that(self._proposes, subjects))
+    async def _part(self, text: str, subject: str, missing: HandrailError) -> Part:
+        """Finds a message by an id that names its flow; `subject` has a place for the message's own id."""
+        part = parsed(text)
+        if part is None:
+            raise missing
+        authorization.require_on(part.flow_type, missing)
+        newest = await self._newest(f"flow.{part.flow_type}.{part.flow_id}.{subject.format(part.own_id)}")
+        if newest is None:
+            raise missing
+        return Part(part.flow_type, part.flow_id, newest.sequence, part.own_id)
 
-    async def _that(self, is_so: Callable[[str], bool], subjects: Sequence[str]) -> list[str]:
-        """Returns the subjects of which a template says so. What no known template says, a newer one may."""
-        if not all(is_so(subject) for subject in subjects):
+    async def _beginning(self, subjects: Sequence[str]) -> list[str]:
+        """Returns the subjects of messages that may begin a flow. What no known template says, a newer one may."""
+        if not all(self._begins(subject) for subject in subjects):
             await self._store.catalog.refresh_from_leader()
-        return [subject for subject in subjects if is_so(subject)]
+        return [subject for subject in subjects if self._begins(subject)]
 
     async def _first(self, subjects: Sequence[str]) -> Found | None:
         """Finds the oldest readable message on these subjects: what is published later under the same ids, in another
@@ -151,15 +153,6 @@ class Finder:
         address = _parsed(subject)
         return address is not None and any(
             address.message_type in each.starts_with and address.agent in (COORDINATOR, *each.started_by)
-            for each in self._store.catalog.versions(address.flow_type)
-        )
-
-    def _proposes(self, subject: str) -> bool:
-        """Tells whether a message on this subject may be a proposal, by any version of its type."""
-        address = _parsed(subject)
-        return address is not None and any(
-            each.gates_on(address.message_type)
-            and any(step.agent == address.agent and address.message_type in step.emits for step in each.steps.values())
             for each in self._store.catalog.versions(address.flow_type)
         )
 

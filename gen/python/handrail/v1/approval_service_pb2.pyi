@@ -90,7 +90,7 @@ class GetApprovalRequest(_message.Message):
 
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
-    """approval_id is the event id of the proposal."""
+    """approval_id as listed: `<flow type>.<flow id>.<event id of the proposal>`."""
     def __init__(
         self,
         *,
@@ -139,7 +139,7 @@ class ApproveProposalRequest(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
-    """approval_id is the event id of the proposal."""
+    """approval_id as listed: `<flow type>.<flow id>.<event id of the proposal>`."""
     digest: _builtins.str
     """digest as GetApproval showed it: the vote counts for exactly that proposal."""
     comment: _builtins.str
@@ -197,7 +197,7 @@ class RejectProposalRequest(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
-    """approval_id is the event id of the proposal."""
+    """approval_id as listed: `<flow type>.<flow id>.<event id of the proposal>`."""
     digest: _builtins.str
     """digest as GetApproval showed it: the vote counts for exactly that proposal."""
     comment: _builtins.str
@@ -257,7 +257,7 @@ class ReassignApprovalRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
-    """approval_id is the event id of the proposal."""
+    """approval_id as listed: `<flow type>.<flow id>.<event id of the proposal>`."""
     digest: _builtins.str
     """digest as GetApproval showed it."""
     gate: _builtins.str

@@ -416,7 +416,7 @@ class Expectation(_message.Message):
     step: _builtins.str
     """step concerned; empty for approvals and escalations."""
     subject_id: _builtins.str
-    """root of the step run concerned, or the id of the proposal or escalation."""
+    """root of the step run concerned, or the id of the approval, act or escalation."""
     otherwise: _builtins.str
     """otherwise says what happens if it does not come."""
     @_builtins.property
@@ -607,7 +607,7 @@ class Approval(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     DATA_JSON_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
-    """approval_id is the event id of the proposal."""
+    """approval_id is `<flow type>.<flow id>.<event id of the proposal>`."""
     flow_id: _builtins.str
     """flow_id it belongs to."""
     flow_type: _builtins.str

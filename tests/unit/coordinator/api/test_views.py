@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 
+from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.api.views import (
     approval_view,
     approvals,
@@ -156,7 +157,7 @@ def test_an_approval_shows_what_is_proposed_and_who_voted() -> None:
     flow = story.decided().flow
     digest = flow.proposals[proposal_id].digest
     view = approval_view(flow, flow.proposals[proposal_id])
-    assert (view.approval_id, view.digest, view.agent) == (proposal_id, digest, "enrichment")
+    assert (view.approval_id, view.digest, view.agent) == (qualified(flow, proposal_id), digest, "enrichment")
     assert view.status == ApprovalStatus.APPROVAL_STATUS_PENDING
     shown = MessageToDict(view.data_json)
     assert (shown["chargebackId"], shown["amount"]["units"]) == ("c1", "5")

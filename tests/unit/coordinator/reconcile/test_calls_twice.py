@@ -20,6 +20,7 @@ from handrail.coordinator.api.authorization import set_caller
 from handrail.coordinator.api.delegation_log import DelegationLog
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.publish_event import Publishing
+from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.api.services.approvals import ApprovalService
 from handrail.coordinator.api.services.flows import FlowService
 from handrail.coordinator.api.tokens.revocations import NOTHING
@@ -236,7 +237,10 @@ class Callers:
                 yield self._undone(flow, effect.recorded.event_id, effect.attempt)
         for event_id, proposal in flow.proposals.items():
             for voter in ("anna", "ben"):
-                yield PEOPLE[voter], ApproveProposalRequest(approval_id=event_id, digest=proposal.digest)
+                yield (
+                    PEOPLE[voter],
+                    ApproveProposalRequest(approval_id=qualified(flow, event_id), digest=proposal.digest),
+                )
         for escalation in flow.escalations.values():
             choice = self.chance.choice(escalation.choices)
             request = ResolveEscalationRequest(flow_id=self.flow_id, choice=choice, reason="as agreed")
@@ -261,7 +265,7 @@ class Callers:
             yield (
                 voter,
                 self.chance.choice([ApproveProposalRequest, RejectProposalRequest])(
-                    approval_id=event_id, digest=digest
+                    approval_id=qualified(flow, event_id), digest=digest
                 ),
             )
 

@@ -13,6 +13,7 @@ from handrail.coordinator.api import authorization
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.flow_lookup import Finder, Found, no_act
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
+from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.api.rpc_tracing import link_flow
 from handrail.coordinator.api.template_acts import TemplateActDesk
 from handrail.coordinator.api.views import act_view, flow_view, unreadable_act
@@ -79,7 +80,7 @@ class ActService(ActServiceServicer):
         found = await self._finder.act(request.act_id)
         flow = await self._finder.load_found(found)
         link_flow(flow)
-        return pb.GetActResponse(act=await self._view(flow, request.act_id, now=datetime.now(UTC)))
+        return pb.GetActResponse(act=await self._view(flow, found.own_id, now=datetime.now(UTC)))
 
     async def ConfirmAct(self, request: pb.ConfirmActRequest, context: _Context) -> pb.ConfirmActResponse:
         """Have the act done, with the caller as its second person, or by the caller alone who breaks the glass."""
@@ -91,13 +92,13 @@ class ActService(ActServiceServicer):
         flow = await self._finder.load_found(found)
         judge = partial(
             two_persons.confirming,
-            act_id=request.act_id,
+            act_id=found.own_id,
             digest=request.digest,
             break_glass_reason=request.break_glass_reason,
             now=datetime.now(UTC),
         )
-        flow = await self._recorded(found, request, judge, await self._versions(flow.acts.get(request.act_id), flow))
-        return pb.ConfirmActResponse(act=await self._view(flow, request.act_id), flow=flow_view(flow))
+        flow = await self._recorded(found, request, judge, await self._versions(flow.acts.get(found.own_id), flow))
+        return pb.ConfirmActResponse(act=await self._view(flow, found.own_id), flow=flow_view(flow))
 
     async def WithdrawAct(self, request: pb.WithdrawActRequest, context: _Context) -> pb.WithdrawActResponse:
         """End the act undone."""
@@ -106,9 +107,9 @@ class ActService(ActServiceServicer):
             call = caller_request(request, current_caller())
             return await self._desk.withdraw(act, request, call, datetime.now(UTC))
         found = await self._finder.act(request.act_id)
-        judge = partial(two_persons.withdrawing, act_id=request.act_id, reason=request.reason)
+        judge = partial(two_persons.withdrawing, act_id=found.own_id, reason=request.reason)
         flow = await self._recorded(found, request, judge, NO_VERSIONS)
-        return pb.WithdrawActResponse(act=await self._view(flow, request.act_id))
+        return pb.WithdrawActResponse(act=await self._view(flow, found.own_id))
 
     async def GetPolicy(self, request: pb.GetPolicyRequest, context: _Context) -> pb.GetPolicyResponse:
         """What nobody does to templates alone."""
@@ -145,7 +146,7 @@ class ActService(ActServiceServicer):
     async def _view(self, flow: Flow, act_id: str, *, now: datetime | None = None) -> act_pb2.PendingAct:
         act = flow.acts.get(act_id)
         if act is None:
-            raise no_act(act_id)
+            raise no_act(qualified(flow, act_id))
         warnings = [
             text
             for target in (await self._versions(act, flow)).values()

@@ -11,8 +11,9 @@ from grpc.aio import ServicerContext
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.delegation_log import DelegationLog, is_revoked
-from handrail.coordinator.api.flow_lookup import Finder, Found, no_approval
+from handrail.coordinator.api.flow_lookup import Finder, Part, no_approval
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
+from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.api.rpc_tracing import link_flow
 from handrail.coordinator.api.tokens.revocations import Revocations
 from handrail.coordinator.api.views import act_view, approval_view, asks_people, unreadable_approval
@@ -36,7 +37,7 @@ _DEFAULT_PAGE = 50
 
 
 class ApprovalService(ApprovalServiceServicer):
-    """An approval is a proposal that asked people; its id is the proposal's event id."""
+    """An approval is a proposal that asked people; its id names the flow and the proposal's event id."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class ApprovalService(ApprovalServiceServicer):
         """Returns one approval; raises APPROVAL_NOT_FOUND."""
         found = await self._finder.proposal(request.approval_id)
         flow = await self._finder.load_found(found)
-        return pb.GetApprovalResponse(approval=_approval(flow, request.approval_id))
+        return pb.GetApprovalResponse(approval=_approval(flow, found.own_id))
 
     async def ApproveProposal(
         self, request: pb.ApproveProposalRequest, context: _Context
@@ -92,7 +93,7 @@ class ApprovalService(ApprovalServiceServicer):
         found = await self._finder.proposal(request.approval_id)
         judge = partial(
             votes.reassigning,
-            approval_id=request.approval_id,
+            approval_id=found.own_id,
             digest=request.digest,
             gate=request.gate,
             roles=request.roles,
@@ -102,7 +103,7 @@ class ApprovalService(ApprovalServiceServicer):
             found.flow_type, found.flow_id, judge, caller=caller, request=caller_request(request, caller)
         )
         pending = None if answered.pending is None else act_view(answered.flow, answered.pending)
-        return pb.ReassignApprovalResponse(approval=_approval(answered.flow, request.approval_id), pending_act=pending)
+        return pb.ReassignApprovalResponse(approval=_approval(answered.flow, found.own_id), pending_act=pending)
 
     async def _vote(self, request: pb.ApproveProposalRequest | pb.RejectProposalRequest, *, approve: bool) -> Approval:
         caller = current_caller()
@@ -132,7 +133,7 @@ class ApprovalService(ApprovalServiceServicer):
     async def _recorded(
         self,
         request: pb.ApproveProposalRequest | pb.RejectProposalRequest,
-        found: Found,
+        found: Part,
         caller: Caller,
         *,
         approve: bool,
@@ -140,7 +141,7 @@ class ApprovalService(ApprovalServiceServicer):
     ) -> Approval:
         judge = partial(
             votes.vote,
-            approval_id=request.approval_id,
+            approval_id=found.own_id,
             digest=request.digest,
             approve=approve,
             comment=request.comment,
@@ -149,16 +150,16 @@ class ApprovalService(ApprovalServiceServicer):
         flow = await self._operator_actions.record(
             found.flow_type, found.flow_id, judge, caller=caller, request=caller_request(request, caller)
         )
-        return _approval(flow, request.approval_id)
+        return _approval(flow, found.own_id)
 
 
 def _listed(item: Asked | Unreadable) -> Approval:
     return unreadable_approval(item) if isinstance(item, Unreadable) else approval_view(item.flow, item.proposal)
 
 
-def _approval(flow: Flow, approval_id: str) -> Approval:
-    proposal = flow.proposals.get(approval_id)
+def _approval(flow: Flow, proposal_id: str) -> Approval:
+    proposal = flow.proposals.get(proposal_id)
     if proposal is None or not asks_people(proposal):
-        raise no_approval(approval_id)
+        raise no_approval(qualified(flow, proposal_id))
     link_flow(flow)
     return approval_view(flow, proposal)

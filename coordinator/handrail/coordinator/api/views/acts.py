@@ -7,6 +7,7 @@ from datetime import datetime
 
 from google.protobuf.any_pb2 import Any
 
+from handrail.coordinator.api.qualified_id import QualifiedId, qualified
 from handrail.mesh.flow import Flow
 from handrail.mesh.flow.acts import PendingAct
 from handrail.mesh.fold.persons import doing
@@ -41,7 +42,7 @@ def act_view(
     moment = now or flow.last_time
     expired = moment is not None and has_expired(pending, moment)
     view = pb.PendingAct(
-        act_id=pending.act_id,
+        act_id=qualified(flow, pending.act_id),
         acts=sorted(pending.acts),
         flow_id=flow.flow_id,
         flow_type=flow.flow_type,
@@ -66,7 +67,12 @@ def act_view(
 def unreadable_act(item: Unreadable) -> pb.PendingAct:
     """Shows an act that can't be read: the reason, without a status."""
     why = f"can't be read: {item.why}"
-    return pb.PendingAct(act_id=item.proposal_id, flow_id=item.flow_id, flow_type=item.flow_type, summary=why)
+    return pb.PendingAct(
+        act_id=str(QualifiedId(item.flow_type, item.flow_id, item.proposal_id)),
+        flow_id=item.flow_id,
+        flow_type=item.flow_type,
+        summary=why,
+    )
 
 
 def summary(data: Any) -> str:

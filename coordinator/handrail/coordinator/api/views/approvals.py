@@ -8,6 +8,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.struct_pb2 import Struct
 
+from handrail.coordinator.api.qualified_id import QualifiedId, qualified
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Ask, Flow, Proposal, ProposalState
 from handrail.mesh.wire.envelope import Unreadable, timestamp
@@ -41,7 +42,7 @@ def approval_view(flow: Flow, proposal: Proposal) -> Approval:
     """Shows a proposal: who has to approve it, who did, and the digest that a vote must name."""
     event = proposal.recorded.event
     view = Approval(
-        approval_id=proposal.recorded.event_id,
+        approval_id=qualified(flow, proposal.recorded.event_id),
         flow_id=flow.flow_id,
         flow_type=flow.flow_type,
         step=event.step,
@@ -73,7 +74,12 @@ def approval_view(flow: Flow, proposal: Proposal) -> Approval:
 def unreadable_approval(item: Unreadable) -> Approval:
     """Shows an approval that can't be read: the reason, without a status."""
     why = ParseDict({"@error": f"can't be read: {item.why}"}, Struct())
-    return Approval(approval_id=item.proposal_id, flow_id=item.flow_id, flow_type=item.flow_type, data_json=why)
+    return Approval(
+        approval_id=str(QualifiedId(item.flow_type, item.flow_id, item.proposal_id)),
+        flow_id=item.flow_id,
+        flow_type=item.flow_type,
+        data_json=why,
+    )
 
 
 def fitted(approvals: Iterable[Approval]) -> Iterator[Approval]:

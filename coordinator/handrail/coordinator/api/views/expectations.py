@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.api.views.acts import summary
 from handrail.coordinator.decide.grants import OPERATOR
 from handrail.mesh.flow import Ask, Effect, EffectState, Escalation, Flow, Proposal, ProposalState, RunState, StepRun
@@ -56,7 +57,7 @@ def _of_acts(flow: Flow) -> Iterator[Expectation]:
                 what=f"the confirmation of another person than {pending.by}: {summary(pending.data)}",
                 by_roles=[OPERATOR],
                 due_time=timestamp(pending.expires),
-                subject_id=pending.act_id,
+                subject_id=qualified(flow, pending.act_id),
                 otherwise="nothing is done",
             )
 
@@ -75,19 +76,19 @@ def _of_escalations(flow: Flow) -> Iterator[Expectation]:
 def _of_proposals(flow: Flow) -> Iterator[Expectation]:
     for proposal in flow.proposals.values():
         if proposal.state is ProposalState.PENDING:
-            yield from (_of_gate(proposal, ask) for ask in proposal.asks if not ask.passed)
+            yield from (_of_gate(flow, proposal, ask) for ask in proposal.asks if not ask.passed)
         elif proposal.state in (ProposalState.EVALUATED, ProposalState.APPROVED) and not flow.is_halted:
             asks = proposal.state is ProposalState.EVALUATED and proposal.asks
             yield Expectation(
                 what=f"{'the question for approval' if asks else 'the release'} of {proposal.recorded.type}",
                 by_agent=COORDINATOR,
                 step=proposal.recorded.event.step,
-                subject_id=proposal.recorded.event_id,
+                subject_id=qualified(flow, proposal.recorded.event_id),
                 otherwise="the flow waits until a coordinator runs",
             )
 
 
-def _of_gate(proposal: Proposal, ask: Ask) -> Expectation:
+def _of_gate(flow: Flow, proposal: Proposal, ask: Ask) -> Expectation:
     there = f", {len(ask.voters)} given" if ask.voters else ""
     people = "one person" if ask.gate.quorum == 1 else f"{ask.gate.quorum} people"
     due = proposal.expiry(ask)
@@ -96,7 +97,7 @@ def _of_gate(proposal: Proposal, ask: Ask) -> Expectation:
         by_roles=sorted(ask.gate.roles),
         due_time=None if due is None else timestamp(due),
         step=proposal.recorded.event.step,
-        subject_id=proposal.recorded.event_id,
+        subject_id=qualified(flow, proposal.recorded.event_id),
         otherwise=_WHEN_EXPIRED[ask.gate.on_expiry if due is not None else ExpiryAction.EXPIRY_ACTION_WAIT],
     )
 
