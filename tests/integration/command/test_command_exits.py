@@ -17,7 +17,7 @@ EXITS = {
     "an unknown flow": (["flow", "show", NOBODY], 4, "(FLOW_NOT_FOUND)"),
     "an unknown flow, watched": (["flow", "watch", NOBODY], 4, "(FLOW_NOT_FOUND)"),
     "an unknown flow type": (["flow", "start", "dance", "--data", "{}"], 4, "(FLOW_TYPE_NOT_FOUND)"),
-    "an unknown approval": (["approval", "approve", NOBODY], 4, "(APPROVAL_NOT_FOUND)"),
+    "an unknown approval": (["approval", "approve", f"refund.{NOBODY}.{NOBODY}"], 4, "(APPROVAL_NOT_FOUND)"),
     "an unknown template": (["template", "show", "refund@99"], 4, "(TEMPLATE_NOT_FOUND)"),
     "an unknown quarantined message": (["quarantine", "show", "99999"], 4, "(QUARANTINE_NOT_FOUND)"),
     "no flow id": (["flow", "show", "a.b c"], 1, "(CONTRACT_VIOLATION)"),

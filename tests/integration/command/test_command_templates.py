@@ -61,7 +61,7 @@ def test_a_flow_type_is_put_activated_and_rolled_back(dev: Dev, image: Path, tmp
     first = dev.text("olga", "template", "put", written(tmp_path), "--contracts", image, "--activate")
     assert "loan version 1 stored" in first
     assert "loan version 1 is active" in first
-    assert "reload the nats-servers" in first
+    assert "nats-permissions --reload" in first
     assert "was stored already" in dev.text("olga", "template", "put", written(tmp_path), "--contracts", image)
     other = dev.run("olga", "template", "put", written(tmp_path, deadline="5s"), "--contracts", image)
     assert other.returncode == 1
