@@ -39,7 +39,7 @@ async def refuse_to_ask(reader: NatsBus, *requests: str) -> None:
 @attack(
     "117",
     "a reader reads, hears or harms what is not its own",
-    mutant=("p6_a_reader_hears_every_flow_type", "p6_a_reader_has_every_durable"),
+    mutant=("p6_a_reader_hears_its_account", "p6_a_reader_has_every_durable"),
 )
 async def pry(target: Installation) -> str:
     """The hostile reader may read "loan"; the flow is one of "refund", which the other one reads."""

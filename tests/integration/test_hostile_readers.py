@@ -112,9 +112,8 @@ async def test_p6_no_answer_to_a_reader_reaches_others(broker: ReadBroker) -> No
     stored = await broker.store_many(20, "refund")
     watcher, analytics = await broker.connect("watcher"), await broker.connect("analytics")
     heard: list[Message] = []
-    await watcher.subscribe("seen.refund.>", heard.append)
     await watcher.subscribe("_INBOX_watcher.x.>", heard.append)
-    forged = ("seen.refund.a.event.desk.b.T", subject("refund", 99), "_INBOX_watcher.x.y", "$JS.API.STREAM.PURGE.FLOW")
+    forged = (subject("refund", 99), "_INBOX_watcher.x.y", "$JS.API.STREAM.PURGE.FLOW")
     for reply in forged:
         analytics.connection.send(RESET, b'{"seq":1}', reply=reply)
         analytics.connection.send(NEXT, b"3", reply=reply)

@@ -115,7 +115,7 @@ TABLE: Mapping[str, Rights] = {
             "$JS.API.CONSUMER.MSG.NEXT.FLOW.reader-analytics",
             "$JS.API.CONSUMER.RESET.FLOW.reader-analytics",
         ),
-        ("_INBOX_analytics.>", "seen.refund.>"),
+        ("_INBOX_analytics.>",),
     ),
     "viewer": Rights(
         (

@@ -12,7 +12,7 @@ of its own:
     SETUP         creates and changes streams and durables, and publishes nothing
     RETENTION     reads, and purges FLOW
     AGENTS_<n>    one agent each; into HANDRAIL pass only the kinds that agents publish, reads, and their own durables
-    READERS_<n>   one reader each; they hear what was stored in FLOW, and pull from their own durables
+    READERS_<n>   one reader each; they pull from their own durables
     VIEWERS       only reads
     SYS           the servers themselves: health, statistics, reload
 
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 
 from handrail.mesh.permissions.group import STREAMS, Group, Limits
 from handrail.mesh.permissions.services import ONCE, PULL, READ, Answers, acknowledging, consuming, reading
@@ -39,7 +40,9 @@ HINTS = tuple(
 """Subjects that agents subscribe to. They name halted and migrated flows, which agents read before they do anything.
 
 They come from the coordinator's account: the server does not forward a message of one account through a second to a
-third (seen with nats-server 2.15.1), so in the streams' account nobody else would hear them.
+third (seen with nats-server 2.15.1), so in the streams' account nobody else would hear them. They come as a service
+that the agents' accounts offer, not as a stream that they import: nats-server 2.15.1 crashes if somebody subscribes to
+what an account imports as a stream at the moment of a reload.
 """
 
 READ_BY_AGENTS = reading("FLOW", "TEMPLATE", "KEY", "WORKER")
@@ -56,9 +59,6 @@ SETTLED_BY_RUN_TIME = (
 STATISTICS = "accounts.statz"
 """The coordinator asks here what each account published, so by place (AGENTS_1, AGENTS_2, …) and not by agent; the
 system account answers."""
-
-SEEN = "seen"
-"""The first token of the subjects under which the broker publishes again what it stored in FLOW, for readers."""
 
 _SYSTEM_STATISTICS = "$SYS.REQ.ACCOUNT.PING.STATZ"
 _AGENT_KINDS = (Kind.EVENT, Kind.PROPOSAL, Kind.FAILURE, Kind.UNDONE, Kind.PROGRESS, Kind.DIVERGENCE)
@@ -130,8 +130,7 @@ AGENTS = Group(
         **consuming("FLOW", "*"),
         **dict.fromkeys(acknowledging("FLOW", "*"), ONCE),
     },
-    heard=HINTS,
-    heard_from=RUN_TIME.name,
+    told=HINTS,
     # A worker has one connection with four subscriptions; a durable does not serve more workers well.
     limits=Limits(connections=128, subscriptions=2048),
 )
@@ -140,7 +139,6 @@ READERS = Group(
     name="READERS",
     number=16,
     services={"$JS.API.INFO": ONCE, **consuming("FLOW", "*"), "$JS.API.CONSUMER.RESET.FLOW.*": ONCE},
-    heard=(f"{SEEN}.>",),
     # Readers may be many small programs, each with subscriptions of its own.
     limits=Limits(connections=64, subscriptions=4096),
 )
@@ -168,14 +166,15 @@ _OUTSIDE = (RUN_TIME, SETTING_UP, RETAINING, AGENTS, READERS, VIEWERS)
 def configuration() -> dict[str, dict[str, object]]:
     """The configuration of all accounts by name, without their users."""
     found: dict[str, dict[str, object]] = {
-        HANDRAIL.name: {"jetstream": "enabled", "exports": [*_services(), *_streams(HANDRAIL)]},
+        HANDRAIL.name: {"jetstream": "enabled", "exports": [*_services()]},
         SYSTEM.name: {"exports": [_service(_SYSTEM_STATISTICS, READ, RUN_TIME.accounts)]},
     }
     for group in _OUTSIDE:
+        offered = {"exports": [_service(subject, ONCE, RUN_TIME.accounts) for subject in group.told]}
         for account in group.accounts:
-            found[account] = {**_limits(group), "imports": [*_imports(group)]}
+            found[account] = {**_limits(group), **(offered if group.told else {}), "imports": [*_imports(group)]}
     statistics = {"service": {"account": SYSTEM.name, "subject": _SYSTEM_STATISTICS}, "to": STATISTICS}
-    found[RUN_TIME.name] |= {"exports": [*_streams(RUN_TIME)], "imports": [*_imports(RUN_TIME), statistics]}
+    found[RUN_TIME.name] |= {"imports": [*_imports(RUN_TIME), statistics, *_telling()]}
     return found
 
 
@@ -195,16 +194,15 @@ def _services() -> Iterator[Mapping[str, object]]:
     return (_service(subject, answers, accounts) for subject, (answers, accounts) in services.items())
 
 
-def _streams(source: Group) -> Iterator[Mapping[str, object]]:
-    """What others hear of an account."""
+def _telling() -> Iterator[Mapping[str, object]]:
+    """What the coordinator's account imports to tell the users of others: one message reaches all of them."""
     for group in _OUTSIDE:
-        if group.heard_from == source.name:
-            yield from ({"stream": subject, "accounts": [*group.accounts]} for subject in group.heard)
+        for account, subject in product(group.accounts, group.told):
+            yield {"service": {"account": account, "subject": subject}}
 
 
 def _imports(group: Group) -> Iterator[Mapping[str, object]]:
-    yield from ({"service": {"account": HANDRAIL.name, "subject": subject}} for subject in group.services)
-    yield from ({"stream": {"account": group.heard_from, "subject": subject}} for subject in group.heard)
+    return ({"service": {"account": HANDRAIL.name, "subject": subject}} for subject in group.services)
 
 
 def _limits(group: Group) -> dict[str, object]:

@@ -32,10 +32,8 @@ class Group:
     number: int = 1
     services: Mapping[str, Answers] = field(default_factory=dict)
     """Subjects on which its users may ask or publish."""
-    heard: tuple[str, ...] = ()
-    """Subjects that its users may receive."""
-    heard_from: str = STREAMS
-    """The account in which they are published."""
+    told: tuple[str, ...] = ()
+    """Subjects on which the coordinator's messages reach its users."""
     limits: Limits | None = None
 
     @property

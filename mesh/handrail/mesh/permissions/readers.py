@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from handrail.mesh.permissions.accounts import READERS, SEEN
+from handrail.mesh.permissions.accounts import READERS
 from handrail.mesh.permissions.names import inbox_prefix, reader_durable, require_name, require_token
 from handrail.mesh.permissions.services import consuming
 from handrail.mesh.permissions.user import User
@@ -32,5 +32,4 @@ class Reader:
         """Its user of the broker: it may move its durable to any sequence, and has no other say in it."""
         durable = reader_durable(self.name)
         asks = ("$JS.API.INFO", *consuming("FLOW", durable), f"$JS.API.CONSUMER.RESET.FLOW.{durable}")
-        heard = tuple(f"{SEEN}.{flow_type}.>" for flow_type in self.flow_types)
-        return User(self.name, READERS, asks, (f"{inbox_prefix(self.name)}.>", *heard))
+        return User(self.name, READERS, asks, (f"{inbox_prefix(self.name)}.>",))
