@@ -14,6 +14,7 @@ from handrail.cli.dev.stack import DevStack
 from handrail.mesh import streams
 from handrail.mesh.bus import BusSettings, Delivery, NatsBus
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions import ADMIN
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import decode, pack
 from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind, parse
@@ -47,10 +48,8 @@ class Hybrid:
     async def open(self) -> None:
         """Connects, and watches for the ends of flows through a consumer of its own."""
         stack = self._stack
-        settings = BusSettings(servers=(stack.nats_url,), name=COORDINATOR)
-        settings = stack.broker.credentials.user(COORDINATOR).login(settings)
-        self._bus = await NatsBus.connect(settings)
-        await self._bus.request_json(
+        self._bus, self._watching = [await self._connect(user) for user in (COORDINATOR, ADMIN)]
+        await self._watching.request_json(
             f"$JS.API.CONSUMER.CREATE.{streams.FLOW}.bench",
             {
                 "stream_name": streams.FLOW,
@@ -63,7 +62,7 @@ class Hybrid:
                 },
             },
         )
-        self._pull = await self._bus.pull(streams.FLOW, "bench", in_flight=4000, on_delivery=self._delivered)
+        self._pull = await self._watching.pull(streams.FLOW, "bench", in_flight=4000, on_delivery=self._delivered)
         self._channel = grpc.aio.insecure_channel(stack.address)
         self._approvals = ApprovalServiceStub(self._channel)
 
@@ -85,6 +84,11 @@ class Hybrid:
         await self._pull.stop()
         await self._channel.close(None)
         await self._bus.close()
+        await self._watching.close()
+
+    async def _connect(self, user: str) -> NatsBus:
+        settings = BusSettings(servers=(self._stack.nats_url,), name=user)
+        return await NatsBus.connect(self._stack.broker.credentials.user(user).login(settings))
 
     def _delivered(self, delivery: Delivery) -> None:
         delivery.ack()

@@ -18,9 +18,10 @@ from handrail.cli.dev.stack import DevStack
 from handrail.mesh import streams
 from handrail.mesh.bus import BusSettings, Delivery, NatsBus
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions import ADMIN
 from handrail.mesh.waiting import pause
 from handrail.mesh.wire.envelope import decode
-from handrail.mesh.wire.subjects import COORDINATOR, Kind, parse
+from handrail.mesh.wire.subjects import Kind, parse
 from handrail.v1.approval_service_pb2 import ApproveProposalRequest
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from handrail.v1.decision_pb2 import ApprovalRequested
@@ -39,7 +40,7 @@ KINDS = ("nothing", "event", "proposal", "failure", "divergence")
 async def measure(stack: DevStack, kind: str, rate: int, seconds: float) -> None:
     """Runs flows for so many seconds, beside a flood of this kind, and prints a row."""
     async with (
-        await NatsBus.connect(_settings(stack, COORDINATOR)) as bus,
+        await NatsBus.connect(_settings(stack, ADMIN)) as bus,
         grpc.aio.insecure_channel(stack.address) as channel,
     ):
         others = _Others(bus, channel, stack.people.tokens["anna"])
