@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -56,6 +57,46 @@ def test_a_name_that_is_no_host_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_a_file_that_is_no_certificate_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "nats1").mkdir()
-    (tmp_path / "nats1/tls.pem").write_text("nonsense")
+    for name in ("tls.pem", "tls.key"):
+        (tmp_path / "nats1" / name).write_text("nonsense")
     assert main(["certificates", str(tmp_path), "nats1"]) == 1
     assert "something else than certificates" in capsys.readouterr().err
+
+
+def test_python_takes_the_authority_as_strictly_as_newer_releases_do(tmp_path: Path) -> None:
+    ensure_certificates(tmp_path, ["localhost"], now=datetime.now(UTC))
+    client = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(tmp_path / "localhost/tls.pem", tmp_path / "localhost/tls.key")
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    for side in (asking, answering, asking, answering):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert asking.getpeercert()
+
+
+def test_an_authority_that_lost_its_key_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ensure_certificates(tmp_path, ["nats1"], now=NOW)
+    before = (tmp_path / "ca.pem").read_bytes()
+    (tmp_path / "authority/ca.key").unlink()
+    assert main(["certificates", str(tmp_path), "nats2"]) == 1
+    assert "ca.key: No such file" in capsys.readouterr().err
+    assert (tmp_path / "ca.pem").read_bytes() == before
+
+
+def test_a_certificate_without_its_key_is_replaced(tmp_path: Path) -> None:
+    ensure_certificates(tmp_path, ["nats1"], now=NOW)
+    (tmp_path / "nats1/tls.key").unlink()
+    assert ensure_certificates(tmp_path, ["nats1"], now=NOW) == [tmp_path / "nats1/tls.pem"]
+
+
+def test_addresses_and_long_names_get_certificates_too(tmp_path: Path) -> None:
+    names = ["10.0.0.7", "::1", ".".join(["long" * 8] * 3), "127.0.0.1"]
+    for path in ensure_certificates(tmp_path, names, now=NOW):
+        found = x509.load_pem_x509_certificate(path.read_bytes()).extensions
+        alternatives = found.get_extension_for_class(x509.SubjectAlternativeName).value
+        reachable = [str(each) for each in alternatives.get_values_for_type(x509.IPAddress)]
+        assert path.parent.name in reachable + alternatives.get_values_for_type(x509.DNSName)

@@ -11,7 +11,10 @@ from handrail.cli.authority import ensure_certificates
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.mesh.printable import clean
 
-_HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*")
+_HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*|[0-9a-f]*:[0-9a-f:]+")
+
+_LONGEST = 253
+"""The longest host name (RFC 1035)."""
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +25,13 @@ def fill(parser: argparse.ArgumentParser) -> None:
         "DIR/authority. For more than a small installation, use the authority that you have."
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the authority and of the certificates")
-    parser.add_argument("names", nargs="+", type=host, metavar="NAME", help="a server's host name")
+    parser.add_argument("names", nargs="+", type=host, metavar="NAME", help="a server's host name, or its address")
     parser.set_defaults(run=_run)
 
 
 def host(text: str) -> str:
-    """Parses a host name, for argparse."""
-    if not _HOST.fullmatch(text) or text == "authority":
+    """Parses a host name or an address, for argparse."""
+    if not _HOST.fullmatch(text) or len(text) > _LONGEST or text == "authority":
         raise argparse.ArgumentTypeError(f'"{text[:80]}" is not the name of a host')
     return text
 
