@@ -49,9 +49,9 @@ def ensure_certificates(folder: Path, names: list[str], *, now: datetime) -> lis
     """Issues a certificate to each name, and returns the new ones: `<folder>/<name>/tls.pem`, with `tls.key` beside it.
 
     A certificate is valid for the name, which may be an address, for `localhost` and for 127.0.0.1. One that fits its
-    key and is valid for long enough stays. The authority is created first: its certificate `<folder>/ca.pem`, and its key
-    `<folder>/authority/ca.key`, which nobody else needs. Raises OSError, FileNotFoundError if only one of the two is
-    there, or ValueError if a file is not what its name says.
+    key and is valid for long enough stays. The authority is created first: its certificate `<folder>/ca.pem`, and its
+    key `<folder>/authority/ca.key`, which nobody else needs. Raises OSError, FileNotFoundError if only one of the two
+    is there, or ValueError if a file is not what its name says.
     """
     authority = _ensure_authority(folder, now)
     issued = []
