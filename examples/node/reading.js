@@ -10,38 +10,46 @@ import { handrail, read, registryOf } from "./wire.js";
 
 const BATCH = 256;
 const EXPIRES_MS = 3000;
+const CALM = 1000; // after a loss or an empty message, as many messages are requested one by one
+const PAUSE_MS = EXPIRES_MS + 1000; // then no request is open that the broker would serve in turn with the next one
+const LONGEST_PAUSE_MS = 32_000;
 
 const registry = CONTRACTS ? createRegistry(handrail, registryOf(readFileSync(CONTRACTS))) : handrail;
 
 // Every message of the reader's flow types with a sequence beyond `after`, in stream order, and then each new one. The
 // broker forgets what it delivered, so a loss is noticed by its numbers, and read again.
 export async function* readAll(connection, reader, after) {
-  for (;;) {
+  for (let calm = CALM, pause = PAUSE_MS; ; calm = 0) {
+    const before = after;
     try {
       const consumer = await jetstream(connection).consumers.get("FLOW", `reader-${reader}`);
       const body = JSON.stringify({ seq: after + 1 });
       const answer = await connection.request(`$JS.API.CONSUMER.RESET.FLOW.reader-${reader}`, body, { timeout: 5000 });
       if (answer.json().error) throw new Error(answer.json().error.description);
-      for await (const message of untilALoss(consumer)) {
+      for await (const message of untilALoss(consumer, calm)) {
         yield message;
         after = message.seq;
       }
     } catch (error) {
       console.warn(`reads again, after ${after}: ${shown(error.message)}`);
-      await sleep(1000);
     }
+    pause = after > before ? PAUSE_MS : Math.min(2 * pause, LONGEST_PAUSE_MS);
+    await sleep(pause);
   }
 }
 
-// What the durable delivers since its reset, until a delivery is missing. It counts its deliveries from 1.
-async function* untilALoss(consumer) {
+// What the durable delivers since its reset, until a delivery is missing. It counts its deliveries from 1. `calm` is the
+// number of messages since the last loss or empty message.
+async function* untilALoss(consumer, calm) {
   for (let nth = 0; ;) {
-    const wanted = nth + BATCH;
-    for await (const message of await consumer.fetch({ max_messages: BATCH, expires: EXPIRES_MS })) {
+    const batch = calm < CALM ? 1 : BATCH;
+    const wanted = nth + batch;
+    for await (const message of await consumer.fetch({ max_messages: batch, expires: EXPIRES_MS })) {
       if (message.info.deliverySequence !== nth + 1) return;
       nth += 1;
       yield message;
-      if (message.data.length === 0) return; // across accounts, the broker loses what follows an empty message
+      calm = message.data.length > 0 ? calm + 1 : 0;
+      if (calm === 0 && nth < wanted) return; // across accounts, the broker loses what follows it for this request
     }
     if (nth < wanted && (await consumer.info()).delivered.consumer_seq !== nth) return;
   }

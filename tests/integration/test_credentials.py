@@ -124,6 +124,7 @@ async def test_a_suspended_agent_is_cut_off_at_once_and_the_others_work_on_p6(ho
         await asyncio.gather(cut_off(refunds), cut_off(second))
     assert "suspended: refunds\n" in told
     assert "--unsuspend refunds" in told
+    assert "if it has tokens of the API, revoke them, too" in told
     with pytest.raises(WrongCredentials, match="whether it is suspended"):
         await house.connect("refunds")
     assert (await ledger.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["state"]["messages"] == 1
@@ -243,6 +244,8 @@ async def test_a_reader_is_let_in_and_hears_its_flow_types_alone_p6(house: Insta
         (("--reader", "analytics"), "--flow-type"),
         (("--flow-type", "refund"), "--reader"),
         (("--retire", "refunds"), "rotate first"),
+        (("--rotate", "sys", "--retire", "sys"), "--rotate sys --reload, then --retire sys --reload"),
+        (("--rotate", "sys", "--retire", "sys", "--reload"), "--rotate sys --reload, then --retire sys --reload"),
     ],
 )
 async def test_what_makes_no_sense_is_refused_and_changes_nothing(

@@ -20,8 +20,10 @@ from handrail.mesh.streams.readers import ensure_reader
 from handrail.mesh.streams.reading import read
 from tests.conftest import Connect
 from tests.support import flows
+from tests.support.accounts import seed
 from tests.support.nats_server import NatsServer, running_cluster, running_server
-from tests.support.readers import READERS, ReadBroker, accounts, prepared, reading
+from tests.support.raw_client import raw_client
+from tests.support.readers import READERS, ReadBroker, accounts, prepared, reading, subject
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(240)
@@ -123,6 +125,25 @@ async def test_p2_an_empty_message_hides_no_others(broker: ReadBroker) -> None:
             stored += await broker.store_many(3, "refund")
         await until(lambda: len(found) >= len(stored))
     assert found == stored
+
+
+async def test_p6_an_agents_empty_messages_stop_no_reader(broker: ReadBroker) -> None:
+    """The first one costs a pause and a reset, the others nothing."""
+    admin, url = await broker.connect("admin"), broker.servers[0].url
+    async with (
+        raw_client(url, user="desk", nkey_seed=seed("desk")) as desk,
+        reading(await broker.connect("analytics")) as found,
+    ):
+        sent = [await desk.publish(subject("refund", number), b"") for number in range(50)]
+        await until(lambda: len(found) >= len(sent))
+    assert [each.sequence for each in found] == sent
+    assert await delivered(admin) == len(sent) - 1, "deliveries are counted from the latest reset on"
+
+
+async def delivered(bus: NatsBus) -> int:
+    """How many messages were delivered to `analytics` since its latest reset."""
+    info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{reader_durable('analytics')}")
+    return int(info["delivered"]["consumer_seq"])
 
 
 async def test_a_reader_outlives_the_servers_that_it_reads_from(broker: ReadBroker) -> None:

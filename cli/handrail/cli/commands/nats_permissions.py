@@ -136,6 +136,12 @@ def _require_sense(arguments: argparse.Namespace) -> None:
         raise CommandError(f"--{needs_out[0]} needs --out: the file that the servers include", Exit.USAGE)
     if bool(arguments.reader) != bool(arguments.flow_types):
         raise CommandError("--reader and --flow-type need each other", Exit.USAGE)
+    if arguments.rotate == arguments.retire == SYSTEM_ADMIN:
+        raise CommandError(
+            f"--rotate and --retire {SYSTEM_ADMIN} don't fit together, because {SYSTEM_ADMIN} reloads the servers: use "
+            f"--rotate {SYSTEM_ADMIN} --reload, then --retire {SYSTEM_ADMIN} --reload",
+            Exit.USAGE,
+        )
 
 
 def _change(
@@ -162,7 +168,7 @@ def _change(
         user.suspended = True
         yield (
             f"{user.name} is suspended{_once(arguments)}: it is disconnected and can't come back; what was delivered "
-            f"to it waits; --unsuspend {user.name} lets it in again"
+            f"to it waits; --unsuspend {user.name} lets it in again; if it has tokens of the API, revoke them, too"
         )
     if arguments.unsuspend:
         user = folder.user(_known(arguments.unsuspend, folder.guests(templates), "agent or reader"))

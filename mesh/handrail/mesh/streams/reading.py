@@ -28,28 +28,42 @@ from handrail.mesh.streams.streams import FLOW
 _BATCH = 256
 """Messages of one request. At most as many wait in this process."""
 
+_CALM = 1000
+"""After a loss, or an empty message, as many messages are requested one by one. Across accounts, the broker takes an
+empty message for the end of a request: nothing gets lost behind it if its request asked for no more.
+"""
+
 _EXPIRES = timedelta(seconds=3)
 _LATE = timedelta(seconds=1)
 """How long a request lasts, and how late the broker's word of its end may be."""
 
-_REQUEST = json.dumps({"batch": _BATCH, "expires": int(_EXPIRES.total_seconds()) * 1_000_000_000}).encode()
+_PAUSE = _EXPIRES + _LATE
+_LONGEST_PAUSE = timedelta(seconds=32)
+"""After a loss, the pause before the durable is reset; it doubles while nothing comes. A reset ends no request: the
+broker would serve the former one in turn with the next, and every second delivery would get lost.
+"""
 
 
 async def read(bus: NatsBus, reader: str, *, after: int = 0) -> AsyncGenerator[RawMessage, None]:
     """Yields the messages of the reader's flow types that have a sequence beyond `after`, in stream order, each once,
     and never ends.
 
-    The broker forgets what it delivered, so a loss is noticed by its numbers, and read again. Only one process may read
-    under one name at a time. Raises BrokerUnavailable if there is no answer in time: read again, after the last
-    sequence. Raises BrokerPermission, and ApiError if the reader has no durable.
+    The broker forgets what it delivered, so a loss is noticed by its numbers, and read again after a pause of at least
+    4 seconds. Only one process may read under one name at a time. Raises BrokerUnavailable if there is no answer in
+    time: read again, after the last sequence. Raises BrokerPermission, and ApiError if the reader has no durable.
     """
     durable = reader_durable(reader)
+    calm, pause = _CALM, _PAUSE
     while True:
+        before = after
         await _reset(bus, durable, after + 1)
-        async with aclosing(_until_a_loss(bus, durable)) as deliveries:
+        async with aclosing(_until_a_loss(bus, durable, calm)) as deliveries:
             async for message in deliveries:
                 yield message
                 after = message.sequence
+        calm = 0
+        pause = _PAUSE if after > before else min(2 * pause, _LONGEST_PAUSE)
+        await asyncio.sleep(pause.total_seconds())
 
 
 async def _reset(bus: NatsBus, durable: str, sequence: int) -> None:
@@ -64,8 +78,11 @@ async def _reset(bus: NatsBus, durable: str, sequence: int) -> None:
     await bus.request_json(f"$JS.API.CONSUMER.RESET.{FLOW}.{durable}", {"seq": sequence})
 
 
-async def _until_a_loss(bus: NatsBus, durable: str) -> AsyncGenerator[RawMessage, None]:
-    """Yields what the durable delivers since its reset, until a delivery is missing."""
+async def _until_a_loss(bus: NatsBus, durable: str, calm: int) -> AsyncGenerator[RawMessage, None]:
+    """Yields what the durable delivers since its reset, until a delivery is missing, or would be.
+
+    `calm` is the number of messages since the last loss or empty message.
+    """
     connection = bus.connection
     inbox = connection.inbox.new_prefix()
     arrived: asyncio.Queue[Message] = asyncio.Queue()
@@ -73,8 +90,9 @@ async def _until_a_loss(bus: NatsBus, durable: str) -> AsyncGenerator[RawMessage
     nth = 0
     try:
         while True:
-            wanted = nth + _BATCH
-            connection.send(f"$JS.API.CONSUMER.MSG.NEXT.{FLOW}.{durable}", _REQUEST, reply=f"{inbox}.{nth}")
+            batch = _BATCH if calm >= _CALM else 1
+            wanted = nth + batch
+            connection.send(f"$JS.API.CONSUMER.MSG.NEXT.{FLOW}.{durable}", _request(batch), reply=f"{inbox}.{nth}")
             while nth < wanted:
                 message = await _next(arrived)
                 at = place(message.reply) if message is not None else None
@@ -84,14 +102,18 @@ async def _until_a_loss(bus: NatsBus, durable: str) -> AsyncGenerator[RawMessage
                     return
                 nth = at.nth
                 yield RawMessage(message.subject, message.data, at.sequence, at.stored_at)
-                if not message.data:
-                    # Across accounts, the broker takes it for the end of all answers, and loses the next ones.
-                    return
+                calm = calm + 1 if message.data else 0
+                if calm == 0 and nth < wanted:
+                    return  # the broker loses the rest
             if nth < wanted and await _delivered(bus, durable) != nth:
                 return
     finally:
         with suppress(nats.errors.Error):
             await subscription.unsubscribe()
+
+
+def _request(batch: int) -> bytes:
+    return json.dumps({"batch": batch, "expires": int(_EXPIRES.total_seconds()) * 1_000_000_000}).encode()
 
 
 async def _next(arrived: asyncio.Queue[Message]) -> Message | None:

@@ -46,8 +46,10 @@ class Wishes:
 async def set_up(bus: NatsBus, wishes: Wishes) -> AsyncIterator[str]:
     """Creates and changes streams and durables, and yields each change once it is made. Idempotent.
 
-    Raises BROKER_TOO_OLD, STREAM_LOST, FOREIGN_STREAM before any change of a stream if one has a configuration that
-    nobody asked to reset, and the errors of `Bus.request_json`.
+    Raises BROKER_TOO_OLD and STREAM_LOST before any change. Raises FOREIGN_STREAM if a configuration differs that
+    nobody asked to reset: before any change if it is of a stream that belongs to no agent. The agents' quarantines, the
+    durables and the names in `wishes` are checked after these streams are set up, because TEMPLATE tells which there
+    are; what is made by then stays. Raises the errors of `Bus.request_json`.
     """
     await require_server(bus)
     await refuse_a_loss(bus)
