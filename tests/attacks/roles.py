@@ -206,10 +206,11 @@ async def look_into_another_type(target: Installation) -> str:
         before = (await people.flow(approval.flow_id)).message_count
         calls = reads(people, approval.flow_id, approval.approval_id)
         told = {name: await reason(call(token)) for name, call in calls.items()}
-        absent = {name: await reason(call(token)) for name, call in reads(people, "f" * 32, "f" * 32).items()}
+        missing = f"loan.{'f' * 32}.{'f' * 32}"
+        absent = {name: await reason(call(token)) for name, call in reads(people, "f" * 32, missing).items()}
         named = {name: said.replace("f" * 32, approval.flow_id) for name, said in absent.items()}
         named |= {
-            name: absent[name].replace("f" * 32, approval.approval_id) for name in ("GetApproval", "ApproveProposal")
+            name: absent[name].replace(missing, approval.approval_id) for name in ("GetApproval", "ApproveProposal")
         }
         differ = {name: (said, named[name]) for name, said in told.items() if said != named[name]}
         let_in = {name: said for name, said in told.items() if not said.startswith("NOT_FOUND")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -224,12 +225,12 @@ async def test_the_brokers_monitoring_names_an_agent_by_its_connection(house: In
     assert f"# refunds: AGENTS_3 {seen['refunds']}\n" in house.out.read_text()
 
 
-async def test_a_reader_is_let_in_and_hears_its_flow_types_alone_p6(house: Installation) -> None:
+async def test_a_reader_is_let_in_with_its_own_durable_alone_until_it_is_suspended_p6(house: Installation) -> None:
     told = await house.reloaded("--reader", "analytics", "--flow-type", "refund", "--flow-type", "order")
     assert "analytics may read refund, order" in told
     assert (await house.connect("analytics")).name == "analytics"
     text = house.out.read_text()
-    assert "seen.refund.>" in text
+    assert re.findall(r"CONSUMER.RESET.FLOW.(reader-\w+)", text) == ["reader-analytics"]
     await house.reloaded("--suspend", "analytics")
     with pytest.raises(WrongCredentials):
         await house.connect("analytics")

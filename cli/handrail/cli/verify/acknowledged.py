@@ -112,7 +112,8 @@ def _recorded(call: Call, account: Account) -> bool:
     if call.op in (APPROVE, REJECT):
         message = ApprovalGiven if call.op == APPROVE else ApprovalRefused
         votes = (message.FromString(each.data) for each in account.decisions(message))
-        return any((vote.proposal_id, canonical(vote.voter)) == (call.subject, canonical(call.by)) for vote in votes)
+        voted = call.subject.rpartition(".")[2], canonical(call.by)
+        return any((vote.proposal_id, canonical(vote.voter)) == voted for vote in votes)
     if call.op in _MODES:
         halts = (FlowHalted.FromString(each.data) for each in account.decisions(FlowHalted))
         return any(halt.mode == _MODES[call.op] for halt in halts)
