@@ -65,7 +65,7 @@ async def body_of(house: House, kept: Quarantined, *, size: int) -> bytes:
 
 async def test_p5_every_bad_message_on_every_subject_of_an_agent_is_kept_in_quarantine(house: House) -> None:
     team, bad, attacked = Team(), list[Bad](), list[str]()
-    await house.deliver_again_soon()  # an empty message can take others with it on their way to an agent
+    await house.deliver_again_soon()  # an empty message can take others with it on their way across accounts
     async with house.coordinator() as people, house.working(team.agents):
         forger = Forger(house.template, house.mesh.bus.connection.max_payload - ROOM)
         for user in agents_of(house):

@@ -84,9 +84,9 @@ class House:
         return started.flow_id
 
     async def deliver_again_soon(self) -> None:
-        """Makes the broker redeliver to agents after one second without an ack, instead of thirty."""
-        for agent in {step.agent for step in self.template.steps.values()}:
-            await self.mesh.set_ack_wait(agent, timedelta(seconds=1))
+        """Makes the broker redeliver to agents and coordinators after one second without an ack, instead of thirty."""
+        for durable in {*COORDINATORS, *(step.agent for step in self.template.steps.values())}:
+            await self.mesh.set_ack_wait(durable, timedelta(seconds=1))
 
     async def set_limit(self, stream: str, messages: int) -> None:
         """Limits how many messages a stream holds; -1 for no limit."""
