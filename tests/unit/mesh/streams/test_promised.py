@@ -97,3 +97,8 @@ def test_what_the_server_writes_itself_is_no_change() -> None:
     before = {"metadata": {"handrail": "1", "_nats.ver": "2.15.1"}}
     assert changes(before, {"metadata": {"handrail": "1", "_nats.ver": "2.16.0"}}) == []
     assert changes(before, {"metadata": {"_nats.ver": "2.15.1"}}) == ["metadata was {'handrail': '1'}, is None"]
+
+
+def test_no_stream_is_published_again_p2() -> None:
+    """nats-server 2.15.1 crashes when it publishes a message again whose header block is a single byte."""
+    assert [name for name, config in stream_configs().items() if config["republish"] is not None] == []
