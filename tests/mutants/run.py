@@ -38,6 +38,9 @@ _SETTINGS = {"TEST_PATIENCE": "8", "CRASH_PARTS": "0,1,2"}
 _LIMIT = 180
 """Seconds that the tests of one mutant may take."""
 
+_LIMIT_OF_ALL = 1200
+"""Seconds that the tests of all mutants may take without any."""
+
 
 class MutantError(Exception):
     """A patch that can't be used. The text says why."""
@@ -124,10 +127,11 @@ class Scratch:
         began = time.monotonic()
         if mutant is not None and (complaint := self._apply(mutant)):
             return Result(Verdict.BROKEN, f"the patch no longer applies: {complaint.splitlines()[0]}", 0)
+        limit = _LIMIT_OF_ALL if mutant is None else _LIMIT
         try:
-            done = self._run([sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests])
+            done = self._run([sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests], limit)
         except subprocess.TimeoutExpired:
-            return Result(Verdict.BROKEN, f"its tests did not end within {_LIMIT} s", time.monotonic() - began)
+            return Result(Verdict.BROKEN, f"its tests did not end within {limit} s", time.monotonic() - began)
         finally:
             if mutant is not None:
                 self._apply(mutant, "--reverse")
@@ -147,7 +151,7 @@ class Scratch:
             os.utime(self.folder / name, (self._changes, self._changes))
         return done.stderr if done.returncode else ""
 
-    def _run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def _run(self, command: Sequence[str], limit: float = _LIMIT) -> subprocess.CompletedProcess[str]:
         plain = {key: value for key, value in os.environ.items() if not key.startswith(("HANDRAIL_", "OTEL_"))}
         path = os.pathsep.join(str(self.folder / root) for root in (*self._roots, "."))
         return subprocess.run(
@@ -156,7 +160,7 @@ class Scratch:
             env={**plain, **_SETTINGS, "PYTHONPATH": path},
             capture_output=True,
             text=True,
-            timeout=_LIMIT,
+            timeout=limit,
             check=False,
         )
 
