@@ -56,18 +56,13 @@ SETTLED_BY_RUN_TIME = (
 )
 """The coordinator's durables, and the consumers beside them, by stream."""
 
-STATISTICS = "accounts.statz"
-"""The coordinator asks here what each account published, so by place (AGENTS_1, AGENTS_2, …) and not by agent; the
-system account answers."""
-
-_SYSTEM_STATISTICS = "$SYS.REQ.ACCOUNT.PING.STATZ"
 _AGENT_KINDS = (Kind.EVENT, Kind.PROPOSAL, Kind.FAILURE, Kind.UNDONE, Kind.PROGRESS, Kind.DIVERGENCE)
 
 HANDRAIL = Group(STREAMS)
 """The account with the streams. Nothing passes into it from itself."""
 
 SYSTEM = Group("SYS")
-"""The system account. The coordinator's takes statistics from it."""
+"""The system account. Nothing passes between it and others."""
 
 RUN_TIME = Group(
     name="COORDINATOR",
@@ -167,14 +162,13 @@ def configuration() -> dict[str, dict[str, object]]:
     """The configuration of all accounts by name, without their users."""
     found: dict[str, dict[str, object]] = {
         HANDRAIL.name: {"jetstream": "enabled", "exports": [*_services()]},
-        SYSTEM.name: {"exports": [_service(_SYSTEM_STATISTICS, READ, RUN_TIME.accounts)]},
+        SYSTEM.name: {},
     }
     for group in _OUTSIDE:
         offered = {"exports": [_service(subject, ONCE, RUN_TIME.accounts) for subject in group.told]}
         for account in group.accounts:
             found[account] = {**_limits(group), **(offered if group.told else {}), "imports": [*_imports(group)]}
-    statistics = {"service": {"account": SYSTEM.name, "subject": _SYSTEM_STATISTICS}, "to": STATISTICS}
-    found[RUN_TIME.name] |= {"imports": [*_imports(RUN_TIME), statistics, *_telling()]}
+    found[RUN_TIME.name] |= {"imports": [*_imports(RUN_TIME), *_telling()]}
     return found
 
 

@@ -10,7 +10,6 @@ from handrail.mesh.permissions.accounts import (
     RETAINING,
     RUN_TIME,
     SETTING_UP,
-    STATISTICS,
     SYSTEM,
     VIEWERS,
 )
@@ -43,7 +42,7 @@ def _coordinator(quarantines: Iterable[str]) -> User:
     creating = f"{_API}.STREAM.CREATE"
     asks = (each for each in RUN_TIME.services if each != f"{creating}.*")
     creates = (f"{creating}.{stream}" for stream in (*STREAMS, *quarantines))
-    return User(COORDINATOR, RUN_TIME, (*asks, *creates, STATISTICS), (f"{inbox_prefix(COORDINATOR)}.>",))
+    return User(COORDINATOR, RUN_TIME, (*asks, *creates), (f"{inbox_prefix(COORDINATOR)}.>",))
 
 
 def _setup() -> User:
