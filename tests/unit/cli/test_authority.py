@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from handrail.cli.authority import LIFETIME, RENEW_BEFORE, ensure_certificates
 from handrail.cli.main import main
@@ -91,6 +92,17 @@ def test_a_certificate_without_its_key_is_replaced(tmp_path: Path) -> None:
     ensure_certificates(tmp_path, ["nats1"], now=NOW)
     (tmp_path / "nats1/tls.key").unlink()
     assert ensure_certificates(tmp_path, ["nats1"], now=NOW) == [tmp_path / "nats1/tls.pem"]
+
+
+def test_an_authority_whose_key_has_a_password_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ensure_certificates(tmp_path, ["nats1"], now=NOW)
+    path = tmp_path / "authority/ca.key"
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    pkcs8 = serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, locked))
+    assert main(["certificates", str(tmp_path), "nats2"]) == 1
+    assert "something else than certificates and keys" in capsys.readouterr().err
 
 
 def test_addresses_and_long_names_get_certificates_too(tmp_path: Path) -> None:

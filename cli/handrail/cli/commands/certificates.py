@@ -42,6 +42,6 @@ def _run(arguments: argparse.Namespace) -> Exit:
             print(clean(str(path)))
     except OSError as error:
         raise CommandError(f"{error.filename or arguments.folder}: {error.strerror}") from None
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # TypeError: the key has a password
         raise CommandError(f"{arguments.folder} holds something else than certificates and keys: {error}") from None
     return Exit.OK
