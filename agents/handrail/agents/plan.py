@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings, Bound
@@ -29,6 +29,8 @@ class Plan:
 
 
 _NOTHING = Plan()
+_FRESH, _AHEAD = timedelta(seconds=5), timedelta(seconds=1)
+"""How old an undo may be to be executed without a read of the flow, and how far ahead of this worker's clock."""
 
 
 def needs_fold(
@@ -74,6 +76,37 @@ def direct(recorded: Recorded, bound: Bound) -> Plan:
             for step in bound.route(recorded.type).steps
         )
     )
+
+
+def undone_at_once(recorded: Recorded, bound: Bound, *, agent: str, delivered: int, now: datetime) -> Plan | None:
+    """Plans the first attempt at an undo from its command alone; None if the flow must be read.
+
+    An `exact` command was valid when it was recorded. It may have been answered since on a redelivery, and have timed
+    out once it is as old as its timeout; a later attempt has a command of its own. Data that is left out was too large.
+    """
+    event = recorded.event
+    step = bound.template.steps.get(event.step)
+    if step is None or step.undo is None or step.agent != agent:
+        return None
+    age = now - recorded.time
+    first = event.exact and event.attempt == 1 and delivered == 1
+    if not first or not event.data.value or not -_AHEAD <= age < min(_FRESH, step.undo.timeout):
+        return None
+    attempt = Attempt(
+        template=bound.template,
+        flow_id=recorded.address.flow_id,
+        step=step,
+        root=event.root,
+        run=event.run,
+        attempt=event.attempt,
+        cause=event.root,
+        inputs=(recorded,),
+        may_have_started=True,
+        undo_of=event.root,
+        deadline=recorded.time + step.undo.timeout,
+        in_halted_flow=True,
+    )
+    return Plan((Task(attempt, Verdict.RUN),))
 
 
 def triggered(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Plan:

@@ -40,18 +40,10 @@ class Planner:
         Raises `Postponed` for a version that is not stored; on the fifth delivery the plan says that the message is
         void instead.
         """
+        at_once = await self._without_the_flow(recorded, delivered)
+        if at_once is not None:
+            return at_once
         address = recorded.address
-        if recorded.kind not in (Kind.RETRY, Kind.UNDO):
-            bound = await self._bound(address.flow_type, recorded.event.template_version)
-            if bound is not None and not plan.needs_fold(
-                recorded,
-                bound,
-                self._bindings,
-                delivered=delivered,
-                now=self._clock.now(),
-                hinted=address.flow_id in self._hints.flow_ids,
-            ):
-                return plan.direct(recorded, bound)
         try:
             flow = await self._load(recorded)
         except HandrailError as error:
@@ -67,6 +59,22 @@ class Planner:
                 return plan.undone(flow, recorded, agent=self._agent, delivered=delivered)
             case _:
                 return plan.triggered(flow, recorded, agent=self._agent, delivered=delivered)
+
+    async def _without_the_flow(self, recorded: Recorded, delivered: int) -> Plan | None:
+        """Plans from the message alone; None if that is not enough."""
+        if recorded.kind is Kind.RETRY:
+            return None
+        address = recorded.address
+        bound = await self._bound(address.flow_type, recorded.event.template_version)
+        if bound is None:
+            return None
+        now = self._clock.now()
+        if recorded.kind is Kind.UNDO:
+            return plan.undone_at_once(recorded, bound, agent=self._agent, delivered=delivered, now=now)
+        hinted = address.flow_id in self._hints.flow_ids
+        if plan.needs_fold(recorded, bound, self._bindings, delivered=delivered, now=now, hinted=hinted):
+            return None
+        return plan.direct(recorded, bound)
 
     async def _bound(self, flow_type: str, version: int) -> Bound | None:
         template = self._catalog.get(flow_type, version)
