@@ -3,6 +3,7 @@
 The fold alone changes a `Flow`, on a copy of its own; everything else reads it.
 """
 
+from handrail.mesh.flow.enum_names import settle
 from handrail.mesh.flow.flow import (
     MESSAGE_LIMIT,
     Ask,
@@ -24,6 +25,7 @@ from handrail.mesh.flow.flow import (
     Verdict,
     Void,
 )
+from handrail.v1 import act_pb2, decision_pb2, error_reason_pb2, failure_pb2, template_pb2
 
 __all__ = [
     "MESSAGE_LIMIT",
@@ -46,3 +48,5 @@ __all__ = [
     "Verdict",
     "Void",
 ]
+
+settle(act_pb2, decision_pb2, error_reason_pb2, failure_pb2, template_pb2)
