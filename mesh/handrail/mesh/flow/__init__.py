@@ -25,7 +25,14 @@ from handrail.mesh.flow.flow import (
     Verdict,
     Void,
 )
-from handrail.v1 import act_pb2, decision_pb2, error_reason_pb2, failure_pb2, template_pb2
+from handrail.v1 import (
+    act_pb2,
+    decision_pb2,
+    delegation_service_pb2,
+    error_reason_pb2,
+    failure_pb2,
+    template_pb2,
+)
 
 __all__ = [
     "MESSAGE_LIMIT",
@@ -49,4 +56,4 @@ __all__ = [
     "Void",
 ]
 
-settle(act_pb2, decision_pb2, error_reason_pb2, failure_pb2, template_pb2)
+settle(act_pb2, decision_pb2, delegation_service_pb2, error_reason_pb2, failure_pb2, template_pb2)
