@@ -79,6 +79,10 @@ class Engine:
             threads=threads,
         )
 
+    def reconnected(self) -> None:
+        """Notes that the connection to the broker was lost for a while."""
+        self._planner.forget_flows()
+
     async def handle(self, delivery: Delivery) -> None:
         """Handles a delivery, then acks it; hands it back if this worker can't handle it now."""
         try:

@@ -109,6 +109,17 @@ def undone_at_once(recorded: Recorded, bound: Bound, *, agent: str, delivered: i
     return Plan((Task(attempt, Verdict.RUN),))
 
 
+def triggers_nothing(flow: Flow, recorded: Recorded, *, agent: str) -> bool:
+    """Tells whether the flow, as of any time after this fact, shows that the fact triggers no step of the agent.
+
+    A run begins at the very message that triggers it, so nothing that is stored later changes the answer.
+    """
+    fact = flow.facts.get(recorded.event_id)
+    if fact is None or fact.sequence != recorded.sequence:
+        return False
+    return all(run.step.agent != agent for run in flow.runs_triggered_by(recorded.event_id))
+
+
 def triggered(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Plan:
     """Plans what a fact, or a decision that a step waits for, triggers in the current flow."""
     void = flow.void.get(recorded.sequence)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from handrail.agents import plan
 from handrail.agents.bindings import Bindings, Bound
 from handrail.agents.broker_retry import BrokerRetry
@@ -9,6 +11,7 @@ from handrail.agents.clock import Clock
 from handrail.agents.errors import Postponed
 from handrail.agents.halted_flows import HaltedFlows
 from handrail.agents.plan import Plan
+from handrail.agents.recent_flows import RecentFlows
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Void
 from handrail.mesh.streams.flow_store import FlowStore
@@ -33,6 +36,11 @@ class Planner:
         self._clock = clock
         self._patience = patience
         self._hints = hints
+        self._recent = RecentFlows(store)
+
+    def forget_flows(self) -> None:
+        """Reads flows whole again: the broker may have lost messages while it was away."""
+        self._recent.forget()
 
     async def plan(self, recorded: Recorded, *, delivered: int) -> Plan:
         """Plans what to do about a message on its n-th delivery.
@@ -86,6 +94,15 @@ class Planner:
 
     async def _load(self, recorded: Recorded) -> Flow:
         address = recorded.address
+        key = address.flow_type, address.flow_id
+        if not self._completes_joins(recorded):
+            return await self._patience.insist(lambda: self._store.load(*key, at_least=recorded.sequence))
+        suffices = partial(plan.triggers_nothing, recorded=recorded, agent=self._agent)
         return await self._patience.insist(
-            lambda: self._store.load(address.flow_type, address.flow_id, at_least=recorded.sequence)
+            lambda: self._recent.load(*key, at_least=recorded.sequence, suffices=suffices)
         )
+
+    def _completes_joins(self, recorded: Recorded) -> bool:
+        template = self._catalog.get(recorded.address.flow_type, recorded.event.template_version)
+        is_fact = recorded.kind not in (Kind.RETRY, Kind.UNDO)
+        return is_fact and template is not None and bool(self._bindings.of(template).route(recorded.type).joins)

@@ -87,6 +87,7 @@ class Worker:
             threads=threads,
         )
         hints.tell = engine.overseer.heard
+        bus.connection.on_reconnected.append(engine.reconnected)
         watchdog = Watchdog(agent.handlers)
         watchdog.start()
         desk = InFlight(engine, ACK_WAIT)
