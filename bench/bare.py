@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import subprocess
+import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import nats
@@ -18,6 +19,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.client import JetStreamContext
+
+from bench.figures import SERVER
+from bench.meter import Processes
+from handrail.cli.dev.broker import server_binary
+from handrail.cli.dev.processes import Child, free_port, stop, wait_until
 
 STREAM = "CHAIN"
 ROUTES = {
@@ -38,22 +44,35 @@ ROUTES = {
         "approved.yes": "approved.done",
     },
 }
+_ROOT = Path(__file__).parents[1]
+_START_SECONDS = 30.0
+_GRACE = 5.0
 _BATCH = 500
 _PADDING = b"x" * 180
 
 
 class Bare:
-    """A stream, three agents in one process each, and a client that starts flows and sees them end."""
+    """A server, a stream, three agents in one process each, and a client that starts flows and sees them end. Use it as
+    a context, then `open` it.
+    """
 
-    name = "bare"
-
-    def __init__(self, url: str, server: int, park: float) -> None:
-        self.on_end: Callable[[str], None] = lambda _: None
-        self._url = url
-        self._server = server
+    def __init__(self, folder: Path, park: float, *, sync_always: bool) -> None:
+        self.timings: dict[str, list[float]] = {}
+        self._url = f"nats://127.0.0.1:{free_port()}"
+        self._server = _server(folder, self._url, sync_always=sync_always)
         self._park = park
         self._names = itertools.count()
-        self._agents: list[subprocess.Popen[bytes]] = []
+        self._waiting: dict[str, Callable[[], None]] = {}
+        self._agents: dict[str, Child] = {}
+
+    def __enter__(self) -> Bare:
+        self._server.start()
+        port = int(self._url.rpartition(":")[2])
+        wait_until(lambda: _answers(port), self._server, seconds=_START_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stop([*self._agents.values(), self._server], grace=_GRACE)
 
     async def open(self) -> None:
         """Sets up the stream and starts the agents."""
@@ -74,26 +93,28 @@ class Bare:
             deliver_policy=DeliverPolicy.NEW,
         )
         await self._stream.add_consumer(STREAM, done)
-        self._agents = [_start_agent(self._url, agent) for agent in ROUTES]
+        for agent in ROUTES:
+            command = [sys.executable, "-m", "bench.bare", self._url, agent]
+            self._agents[agent] = Child(agent, command, log=self._server.log.with_name(f"{agent}.log"), folder=_ROOT)
+            self._agents[agent].start()
 
-    def begin(self, work: str) -> str:
+    def begin(self, work: str, on_end: Callable[[], None]) -> None:
         """Starts a flow."""
         name = str(next(self._names))
-        loop = asyncio.get_running_loop()
+        self._waiting[name] = on_end
         self._publish(f"{work}.start", name)
         if work == "approved":
-            loop.call_later(self._park, self._publish, "approved.yes", name)
-        return name
+            asyncio.get_running_loop().call_later(self._park, self._publish, "approved.yes", name)
 
-    def processes(self) -> Iterable[int]:
-        """The processes of the server and the agents."""
-        return [self._server, *(agent.pid for agent in self._agents)]
+    def processes(self) -> Processes:
+        """The server and the agents."""
+        return {SERVER: [self._server.pid], **{name: [child.pid] for name, child in self._agents.items()}}
+
+    async def settled(self) -> None:
+        """An agent acknowledges before the client hears of the end, or a moment later."""
 
     async def close(self) -> None:
-        """Stops the agents."""
-        for agent in self._agents:
-            agent.terminate()
-            agent.wait()
+        """Disconnects."""
         await self._client.close()
 
     def _publish(self, subject: str, name: str) -> None:
@@ -102,15 +123,27 @@ class Bare:
         task.add_done_callback(_tasks.discard)
 
     async def _ended(self, message: Msg) -> None:
-        self.on_end(message.data.split(b" ", 1)[0].decode())
+        on_end = self._waiting.pop(message.data.split(b" ", 1)[0].decode(), None)
+        if on_end is not None:
+            on_end()
 
 
 _tasks: set[asyncio.Task[None]] = set()
 
 
-def _start_agent(url: str, agent: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "bench.bare", url, agent]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[1])
+def _server(folder: Path, url: str, *, sync_always: bool) -> Child:
+    sync = ", sync_interval: always" if sync_always else ""
+    config = folder / "bare.conf"
+    config.write_text(
+        f'listen: "{url.removeprefix("nats://")}"\njetstream {{ store_dir: "{folder / "bare"}"{sync} }}\n'
+    )
+    return Child("nats-server", [str(server_binary()), "-c", str(config)], log=folder / "nats-server.log")
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
+        return probe.recv(4) == b"INFO"
+    return False
 
 
 async def run_agent(url: str, agent: str) -> None:

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+from bench.figures import CLIENT
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+Processes = Mapping[str, Sequence[int]]
+"""Maps a name to the process ids whose CPU counts under it."""
+
+
+def cpu_by_name(processes: Processes) -> dict[str, float]:
+    """CPU seconds so far under each name, and those of this process as CLIENT."""
+    return {name: cpu_seconds(roots) for name, roots in processes.items()} | {CLIENT: time.process_time()}
+
+
+def cpu_ms_each(before: Mapping[str, float], after: Mapping[str, float], count: int) -> dict[str, float]:
+    """CPU milliseconds between two readings, for each of `count` things."""
+    return {name: (after[name] - before[name]) / max(1, count) * 1000 for name in before}
 
 
 def cpu_seconds(roots: Iterable[int]) -> float:

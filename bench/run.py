@@ -1,141 +1,184 @@
 """`make bench`: Handrail and the bare three-hop chain on nats-py, taking turns in one run.
 
-Workloads: W1 happy (three steps), W2 compensated (the third step fails for good, two undos), W3 approval (one step, and
-a person approves 100 ms after the request). `flood` measures how long approvals take while another agent floods the
-broker, beside the same without a flood. Shared machines are noisy: read the ratios, not the rates.
+Shared machines are noisy: read the ratios, not the rates. CPU is user and system time of all processes but the client.
+`flood` measures how long approvals take while another agent floods the broker, beside the same without a flood.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
+import contextlib
+import json
+import os
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-
-import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.bare import Bare
+from bench.contender import ROOT, Contender, Failed, Turn, running
 from bench.flood import work as flood
-from bench.hybrid import Hybrid
-from bench.loop import Figures, closed_loop
-from handrail.cli.dev.broker import server_binary
-from handrail.cli.dev.package import load_package
-from handrail.cli.dev.processes import free_port
-from handrail.cli.dev.stack import DevOptions, DevStack
+from bench.flood.compare import compare
+from bench.other_tree import installed
+from bench.results import BARE, HEAD, HISTORY_HEAD, OURS, Results
+from bench.works import WORKS
 
-PARK = 0.1
-"""Seconds between the request and the approval in W3."""
-
-WORKS = {"happy": ("W1", 500), "compensated": ("W2", 100), "approved": ("W3", 100)}
-"""Maps a workload to its name in comparisons with other systems, and the number of flows in flight."""
-
-WARM_UP = 2.0
+_WARM_UP = 2.0
+_QUICK = {"rounds": 1, "seconds": 2.0, "paced_seconds": 2.0, "timers": 2_000, "due": 200, "joins": "25,100"}
+_FULL = {"rounds": 3, "seconds": 5.0, "paced_seconds": 5.0, "timers": 100_000, "due": 5_000, "joins": "25,100,200,440"}
 
 
 def main() -> int:
-    """Runs the benchmark and prints its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (default 3)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of a turn (default 5)")
-    parser.add_argument(
-        "--works", default=",".join(WORKS), help="some of happy,compensated,approved,flood (default: the first three)"
-    )
-    parser.add_argument("--sync-always", action="store_true", help="sync messages to disk before the acknowledgement")
-    parser.add_argument(
-        "--floods", default=",".join(flood.KINDS), help=f"some of {','.join(flood.KINDS)} (default all)"
-    )
-    parser.add_argument(
-        "--flood-rate", type=int, default=5000, help="messages a second; 0: as fast as it can (default 5000)"
-    )
-    options = parser.parse_args()
+    """Runs the benchmark and prints its tables."""
+    options = _parser().parse_args()
+    for name, value in (_QUICK if options.quick else _FULL).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     works = options.works.split(",")
+    unknown = [work for work in works if work not in WORKS and work != "flood"]
+    if unknown:
+        print(f"bench: there is no work {', '.join(unknown)}; there are {', '.join(WORKS)} and flood", file=sys.stderr)
+        return 2
     if "flood" in works:
-        _flood(options)
+        compare(
+            options.floods.split(","),
+            rate=options.flood_rate,
+            seconds=options.seconds,
+            sync_always=options.sync_always,
+        )
         works.remove("flood")
-    if works:
-        _chain(options, works)
+    if not works:
+        return 0
+    against = installed(options.against) if options.against else contextlib.nullcontext()
+    with against as python:
+        try:
+            asyncio.run(_Run(options, python).all(works))
+        except Failed as failed:
+            print(f"bench: {failed}", file=sys.stderr)
+            return 1
     return 0
 
 
-def _flood(options: argparse.Namespace) -> None:
-    print(flood.HEAD)
-    for kind in options.floods.split(","):
-        # Each in a new installation: what an earlier flood left to do would be measured, too.
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            dev = DevOptions(
-                folder=Path(folder) / "handrail", package=load_package("bench.flood"), sync_always=options.sync_always
-            )
-            with DevStack(dev) as stack:
-                stack.start()
-                stack.start_agents()
-                time.sleep(WARM_UP)
-                uvloop.run(flood.measure(stack, kind, options.flood_rate, options.seconds))
+def _parser() -> argparse.ArgumentParser:
+    epilog = "\n".join(f"{each.label} {name}: {each.what}" for name, each in WORKS.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--works", default=",".join(WORKS), help="some of the works below, or flood (default: all but flood)")
+    add("--quick", action="store_true", help="one short round and small sizes, unless other options say so")
+    add("--rounds", type=int, help="turns of each system (default 3)")
+    add("--seconds", type=float, help="length of a turn (default 5)")
+    add("--pace", type=float, default=20, help="flows a second of the turns that measure latency (default 20)")
+    add("--paced-seconds", type=float, help="length of such a turn; 0: none (default 5)")
+    add("--timers", type=int, help="timers that are armed and not due (default 100000)")
+    add("--due", type=int, help="deadlines that are due at once (default 5000)")
+    add("--joins", help="numbers of parts (default 25,100,200,440; a flow of 900 messages is held)")
+    add("--join-seconds", type=float, default=30, help="how long one join may take (default 30)")
+    add("--replicas", type=int, default=1, metavar="N", help="coordinators (default 1)")
+    add("--beside-one", action="store_true", help="with --replicas: also measure one coordinator, in turns")
+    add("--against", metavar="REV", help="another revision of this project, in turns")
+    add("--sync-always", action="store_true", help="sync messages to disk before the acknowledgement")
+    add("--json", type=Path, metavar="FILE", help="write all turns there")
+    add("--floods", default=",".join(flood.KINDS), help=f"some of {','.join(flood.KINDS)} (default all)")
+    add("--flood-rate", type=int, default=5000, help="messages a second; 0: as fast as it can (default 5000)")
+    return parser
 
 
-def _chain(options: argparse.Namespace, works: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        package = load_package("bench.chain")
-        dev = DevOptions(folder=Path(folder) / "handrail", package=package, sync_always=options.sync_always)
-        with DevStack(dev) as stack:
-            stack.start()
-            stack.start_agents()
-            uvloop.run(_compare(stack, Path(folder), works, options))
+class _Run:
+    """One run with these options; `other` is the interpreter of the other tree."""
 
+    def __init__(self, options: argparse.Namespace, other: Path | None) -> None:
+        self._options = options
+        self._other = other
+        self._results = Results()
 
-async def _compare(stack: DevStack, folder: Path, works: Sequence[str], options: argparse.Namespace) -> None:
-    url, server = _bare_server(folder, sync_always=options.sync_always)
-    try:
-        contenders: list[Bare | Hybrid] = [Bare(url, server.pid, PARK), Hybrid(stack, PARK)]
-        for contender in contenders:
-            await contender.open()
-        await asyncio.sleep(WARM_UP)
+    async def all(self, works: Sequence[str]) -> None:
+        """Runs the works, prints their tables, and writes the JSON file."""
+        options = self._options
         synced = "always" if options.sync_always else "every two minutes (the server's default)"
-        print(f"{options.rounds} rounds of {options.seconds:g} s, medians; sync to disk: {synced}\n")
-        print(f"{'work':<16}{'':<10}{'flows/s':>9}{'CPU ms/flow':>13}{'p50 ms':>9}{'flows':>9}")
-        for work in works:
-            await _one_work(contenders, work, options)
-        for contender in contenders:
-            await contender.close()
-    finally:
-        server.terminate()
-        server.wait()
-
-
-async def _one_work(contenders: list[Bare | Hybrid], work: str, options: argparse.Namespace) -> None:
-    label, in_flight = WORKS[work]
-    runs: dict[str, list[Figures]] = {contender.name: [] for contender in contenders}
-    for contender in contenders:
-        await closed_loop(contender, work, in_flight=in_flight, seconds=WARM_UP)
-    for _ in range(options.rounds):
-        for contender in contenders:
-            runs[contender.name].append(
-                await closed_loop(contender, work, in_flight=in_flight, seconds=options.seconds)
+        print(f"{options.rounds} rounds of {options.seconds:g} s, medians; sync to disk: {synced}\n\n{HEAD}")
+        for package in dict.fromkeys(WORKS[work].package for work in works):
+            of_package = [work for work in works if WORKS[work].package == package]
+            has_bare = any(WORKS[work].has_bare for work in of_package)
+            async with self._contenders(package, has_bare=has_bare) as contenders:
+                for work in of_package:
+                    await self._work(contenders, work)
+        date, commit = datetime.now(UTC), _commit()
+        if "happy" in self._results.closed:
+            print(f"For docs/performance.md:\n{HISTORY_HEAD}\n{self._results.history_row(f'{date:%Y-%m-%d}', commit)}")
+        if options.json:
+            about = {"time": date.isoformat(timespec="seconds"), "commit": commit, "cores": os.cpu_count()}
+            chosen = {name: value for name, value in vars(options).items() if name != "json"}
+            options.json.write_text(
+                json.dumps({**about, "options": chosen, **self._results.to_json()}, indent=1) + "\n"
             )
-    for name, figures in runs.items():
-        rate = statistics.median(each.rate for each in figures)
-        cpu = statistics.median(each.cpu_ms for each in figures)
-        latency = statistics.median(each.latency_ms for each in figures)
-        flows = sum(each.flows for each in figures)
-        print(f"{label + ' ' + work:<16}{name:<10}{rate:>9,.0f}{cpu:>13.2f}{latency:>9.1f}{flows:>9,}")
-    pairs = zip(runs["handrail"], runs["bare"], strict=True)
-    ratio = statistics.median(ours.rate / bare.rate for ours, bare in pairs)
-    print(f"{'':<16}handrail / bare: {ratio:.2f} of the flows/s\n", flush=True)
+
+    @contextlib.asynccontextmanager
+    async def _contenders(self, package: str, *, has_bare: bool) -> AsyncIterator[list[Contender]]:
+        options = self._options
+        sync = ["--sync-always"] if options.sync_always else []
+        several = [f"--coordinators={options.replicas}"]
+        async with contextlib.AsyncExitStack() as stack:
+            contenders = []
+            if has_bare:
+                contenders.append(await stack.enter_async_context(running(BARE, ["bare", package, *sync])))
+            if options.beside_one:
+                contenders.append(
+                    await stack.enter_async_context(running("one coordinator", ["handrail", package, *sync]))
+                )
+            if self._other is not None:
+                theirs = running(options.against, ["handrail", package, *sync, *several], python=self._other)
+                contenders.append(await stack.enter_async_context(theirs))
+            contenders.append(await stack.enter_async_context(running(OURS, ["handrail", package, *sync, *several])))
+            yield contenders
+
+    async def _work(self, contenders: Sequence[Contender], work: str) -> None:
+        options = self._options
+        if work == "join":
+            for parts in map(int, options.joins.split(",")):
+                turn = Turn("join", parts=parts, within=options.join_seconds)
+                if not await self._turns(contenders, f"join {parts}", turn):
+                    return  # it still goes on, and a larger one would take longer
+        elif work == "timers":
+            await self._turns(contenders, work, Turn("timers", armed=options.timers, due=options.due), rounds=1)
+        else:
+            able = [each for each in contenders if each.name != BARE or WORKS[work].has_bare]
+            for contender in able:
+                await contender.take(_closed(work, min(_WARM_UP, options.seconds)))
+            await self._turns(able, work, _closed(work, options.seconds))
+
+    async def _turns(self, contenders: Sequence[Contender], name: str, turn: Turn, *, rounds: int = 0) -> bool:
+        """Prints the table of a work; returns whether each system did it. Who did not is not asked again."""
+        options = self._options
+        done = True
+        paced = None
+        if name in WORKS and WORKS[name].is_paced and options.paced_seconds > 0:
+            paced = Turn("paced", work=name, rate=options.pace, seconds=options.paced_seconds)
+        for _ in range(rounds or options.rounds):
+            for contender in contenders:
+                figures = await contender.take(turn)
+                done = done and figures.count > 0
+                self._results.closed[name][contender.name].append(figures)
+                if paced is not None:
+                    self._results.paced[name][contender.name].append(await contender.take(paced))
+            if not done:
+                break
+        print("\n".join(self._results.table(name)), end="\n\n", flush=True)
+        return done
 
 
-def _bare_server(folder: Path, *, sync_always: bool) -> tuple[str, subprocess.Popen[bytes]]:
-    port = free_port()
-    sync = ", sync_interval: always" if sync_always else ""
-    config = folder / "bare.conf"
-    config.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder / "bare"}"{sync} }}\n')
-    server = subprocess.Popen([str(server_binary()), "-c", str(config)], stderr=subprocess.DEVNULL)
-    return f"nats://127.0.0.1:{port}", server
+def _closed(work: str, seconds: float) -> Turn:
+    return Turn("closed", work=work, in_flight=WORKS[work].in_flight, seconds=seconds)
+
+
+def _commit() -> str:
+    command = ("git", "describe", "--always", "--dirty", "--abbrev=8")
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return ran.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

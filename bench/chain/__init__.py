@@ -1,4 +1,4 @@
-"""Agents that do almost nothing, so that the benchmark measures Handrail: happy, compensated, approved."""
+"""Agents that do almost nothing, so that the benchmark measures Handrail: happy, compensated, approved, gated."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from payments.v1.payments_pb2 import (
 
 AGENTS = {name: f"bench.chain.agents:{name}" for name in ("detect", "enrich", "notify", "propose")}
 
-TEMPLATES = tuple(Path(__file__).with_name(f"{name}.yaml") for name in ("happy", "compensated", "approved"))
+TEMPLATES = tuple(Path(__file__).with_name(f"{name}.yaml") for name in ("happy", "compensated", "approved", "gated"))
 
 MESSAGES: tuple[type[Message], ...] = (
     ChargebackReceived,

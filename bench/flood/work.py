@@ -12,8 +12,8 @@ from pathlib import Path
 
 import grpc.aio
 
+from bench.first_event import first_message, starting
 from bench.flood.hostile import NAME
-from bench.hybrid import first_message, starting
 from handrail.cli.dev.stack import DevStack
 from handrail.mesh import streams
 from handrail.mesh.bus import BusSettings, Delivery, NatsBus

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from bench.hybrid import first_message, starting
+from bench.first_event import first_message, starting
 from handrail.cli.dev.package import load_package
 from handrail.coordinator.decide import decide
 from handrail.coordinator.decide.timers import timers
