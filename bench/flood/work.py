@@ -115,13 +115,15 @@ class _Others:
         elif address.message_type == ApprovalRequested.DESCRIPTOR.full_name:
             self.asked.append(now - self._proposed[address.flow_id])
             recorded = decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
-            task = asyncio.create_task(self._vote(ApprovalRequested.FromString(recorded.event.data.value)))
+            request = ApprovalRequested.FromString(recorded.event.data.value)
+            task = asyncio.create_task(self._vote(address.flow_id, request))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _vote(self, request: ApprovalRequested) -> None:
+    async def _vote(self, flow_id: str, request: ApprovalRequested) -> None:
+        approval_id = f"{_WORK}.{flow_id}.{request.proposal_id}"
         await self._approvals.ApproveProposal(
-            ApproveProposalRequest(approval_id=request.proposal_id, digest=request.digest),
+            ApproveProposalRequest(approval_id=approval_id, digest=request.digest),
             metadata=self._metadata,
             timeout=_DRAIN.total_seconds(),
         )
