@@ -136,4 +136,8 @@ _OF_TIME: tuple[_Question, ...] = (approvals.proposals, _attempts, undos.undos, 
 
 
 def _first(questions: tuple[_Question, ...], flow: Flow, now: datetime) -> Entry | None:
-    return next((entry for ask in questions if (entry := ask(flow, now)) is not None), None)
+    for ask in questions:
+        entry = ask(flow, now)
+        if entry is not None:
+            return entry
+    return None

@@ -220,6 +220,8 @@ class Flow:
 
     def undo_targets(self) -> list[Effect]:
         """The effects to undo in the current state, newest first."""
+        if not self.effects:
+            return []
         floor = self.halt.floor if self.halt is not None and self.is_undoing else self.last_sequence
         wanted = [e for e in self.effects.values() if e.stands and (e.orphan or e.recorded.sequence > floor)]
         return sorted(wanted, key=lambda effect: effect.recorded.sequence, reverse=True)

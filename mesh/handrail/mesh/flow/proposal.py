@@ -125,4 +125,4 @@ class Proposal:
         return min((due for ask in self.asks if (due := self.expiry(ask)) is not None), default=None)
 
 
-_UNDECIDED = frozenset({ProposalState.EVALUATED, ProposalState.PENDING, ProposalState.APPROVED, ProposalState.EXPIRED})
+_UNDECIDED = (ProposalState.EVALUATED, ProposalState.PENDING, ProposalState.APPROVED, ProposalState.EXPIRED)

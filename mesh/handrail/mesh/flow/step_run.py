@@ -95,4 +95,4 @@ class StepRun:
         return self.state is RunState.OWED or (bool(self.unknown) and self.state in (RunState.BACKOFF, RunState.FAILED))
 
 
-_OPEN = frozenset({RunState.OWED, RunState.BACKOFF, RunState.FAILED, RunState.NOT_STARTED})
+_OPEN = (RunState.OWED, RunState.BACKOFF, RunState.FAILED, RunState.NOT_STARTED)

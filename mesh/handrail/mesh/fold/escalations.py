@@ -55,12 +55,15 @@ def matters(flow: Flow, now: datetime) -> Iterator[Matter]:
 
 def due(flow: Flow, now: datetime) -> Matter | None:
     """The first matter that is not escalated yet, or None."""
-    return next((matter for matter in matters(flow, now) if matter.id(flow) not in flow.escalated), None)
+    for matter in matters(flow, now):
+        if not _is_escalated(flow, matter):
+            return matter
+    return None
 
 
 def waits_for_deadline(flow: Flow) -> bool:
     """Whether the deadline of the flow still needs watching."""
-    return flow.goes_on and not is_complete(flow) and _deadline(flow).id(flow) not in flow.escalated
+    return flow.goes_on and not is_complete(flow) and not _is_escalated(flow, _deadline(flow))
 
 
 def apply_escalated(flow: Flow, recorded: Recorded) -> Void | None:
@@ -96,6 +99,11 @@ def drop_settled(flow: Flow, now: datetime) -> None:
     for escalation_id in [known for known in flow.escalations if known not in standing]:
         del flow.escalations[escalation_id]
         flow.escalated -= {escalation_id}
+
+
+def _is_escalated(flow: Flow, matter: Matter) -> bool:
+    # The id is a hash: without escalations nobody needs it.
+    return bool(flow.escalated) and matter.id(flow) in flow.escalated
 
 
 def _of_undos(flow: Flow) -> Iterator[Matter]:

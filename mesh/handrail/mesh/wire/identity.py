@@ -23,6 +23,8 @@ _ROUNDS = 4
 
 def canonical(name: str) -> str:
     """The canonical form of a name, used for comparison. Idempotent."""
+    if name.isascii() and name.isprintable() and " " not in name:
+        return name.lower()  # the usual case: nothing else changes such a name
     for _ in range(_ROUNDS):
         folded = _fold(name)
         if folded == name:
@@ -38,6 +40,8 @@ def same(one: str, other: str) -> bool:
 
 def why_ambiguous(name: str) -> str:
     """Why a name is ambiguous, as text for people; empty if it is not."""
+    if name.isascii():
+        return ""
     scripts = sorted(_LOOK_ALIKE.intersection(map(_script, filter(str.isalpha, unicodedata.normalize("NFKC", name)))))
     if len(scripts) < 2:
         return ""
