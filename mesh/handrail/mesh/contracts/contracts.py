@@ -120,7 +120,7 @@ class Contracts:
                 f"the rules in the contract of {full_name} can't be applied: {error}; correct the contract",
                 type=full_name,
             ) from error
-        return tuple(_field_violation(violation) for violation in found)
+        return tuple(map(_field_violation, found))
 
     def to_json(self, message: Message) -> dict[str, payload_json.Json]:
         """Converts a message, or the message in an `Any`, to proto3 JSON (64-bit integers are strings).

@@ -22,6 +22,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COMMANDS = frozenset({Kind.RETRY, Kind.UNDO})
 """Kinds with the addressee in the agent token of the subject; in all other kinds the token names the sender."""
 
+_OUTCOMES = frozenset({Kind.EVENT, Kind.PROPOSAL, Kind.RELEASED})
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -163,12 +165,10 @@ def _disagreement(address: Address, event: Event, speaker: str, data_type: str) 
 
 def derived_id(kind: Kind, event: Event) -> str | None:
     """The id that follows from the envelope; None if the id of this kind depends on more than the envelope."""
-    match kind:
-        case Kind.EVENT | Kind.PROPOSAL | Kind.RELEASED:
-            return ids.outcome_id(event.flow_id, event.step, event.root, event.run, event.output_index)
-        case Kind.UNDONE:
-            return ids.undone_id(event.flow_id, event.root)
-        case Kind.RETRY | Kind.UNDO:
-            return ids.attempt_id(kind.value, event.flow_id, event.step, event.root, event.run, event.attempt)
-        case _:
-            return None
+    if kind in _OUTCOMES:
+        return ids.outcome_id(event.flow_id, event.step, event.root, event.run, event.output_index)
+    if kind is Kind.UNDONE:
+        return ids.undone_id(event.flow_id, event.root)
+    if kind in COMMANDS:
+        return ids.attempt_id(kind, event.flow_id, event.step, event.root, event.run, event.attempt)
+    return None

@@ -81,9 +81,10 @@ class Address(NamedTuple):
 def parse(subject: str) -> Address:
     """Parses a FLOW subject. Raises WRONG_ADDRESS, which names the invalid token."""
     match = _ADDRESS.fullmatch(subject)
-    known = _KINDS.get(match[3]) if match else None
-    if match and known:
-        return Address(match[1], match[2], known, match[4], match[5], match[6])
+    if match:
+        flow_type, flow_id, kind, agent, event_id, message_type = match.groups()
+        if kind in _KINDS:
+            return Address(flow_type, flow_id, _KINDS[kind], agent, event_id, message_type)
     raise _misaddressed(subject)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from handrail.coordinator.decide import decide
 from handrail.coordinator.decide.timers import timers
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import begin, evolve, fold, is_final, status
+from handrail.mesh.fold import advance, begin, evolve, fold, is_final, status
 from handrail.mesh.template import Template
 from handrail.mesh.wire.envelope import TYPE_URL, Recorded
 from handrail.mesh.wire.subjects import Address, Kind
@@ -47,6 +47,21 @@ def test_p4_p7_every_flow_stays_whole_on_its_way_and_can_be_brought_to_an_end(sp
     check_history(wanderer)
     finish(wanderer)
     assert is_final(wanderer.flow), "P7: it comes to no end"
+
+
+@settings(max_examples=100)
+@given(specs(), st.data())
+def test_p4_a_flow_is_the_same_in_whatever_parts_its_messages_are_folded(spec: Spec, data: st.DataObject) -> None:
+    template = compiled(spec)
+    simulation = wander(template, data, compiled(data.draw(revisions(spec)))).simulation
+    history, versions = simulation.history, simulation.versions
+    cuts = data.draw(st.sets(st.integers(0, len(history))), label="cuts")
+    flow = begin(template)
+    for start, end in pairwise(sorted({0, *cuts, len(history)})):
+        before, kept = flow, flow.copy()
+        flow = advance(flow, history[start:end], versions)
+        assert before == kept, "a part changed the flow that it began with"
+    assert flow == fold(template, history, versions)
 
 
 def check_history(wanderer: Wanderer) -> None:

@@ -32,6 +32,13 @@ def test_a_name_is_the_same_person_however_it_is_written(other: str) -> None:
     assert not why_ambiguous(other)
 
 
+@given(st.text(st.characters(max_codepoint=127)))
+def test_a_name_in_ascii_is_the_same_person_as_with_a_letter_that_nobody_sees(name: str) -> None:
+    """A name in plain ASCII is compared in one step; with the invisible letter it takes all steps."""
+    assert canonical(name) == canonical(f"\u200b{name}")
+    assert why_ambiguous(name) == why_ambiguous(f"\u200b{name}") == ""
+
+
 def test_composed_and_decomposed_letters_are_the_same() -> None:
     assert same("zo\u00eb", unicodedata.normalize("NFD", "zo\u00eb"))
     assert same("Straße", "STRASSE")
