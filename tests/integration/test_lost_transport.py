@@ -5,6 +5,7 @@ from __future__ import annotations
 import uvloop
 
 from handrail.mesh.bus import NatsBus
+from handrail.mesh.bus.safe_transport import SafeTransport
 from tests.support.nats_server import NatsServer
 
 
@@ -16,8 +17,10 @@ def test_p2_what_is_published_over_a_closed_transport_is_stored_after_the_reconn
             stream = {"name": "S", "subjects": ["s.>"], "storage": "memory"}
             await bus.request_json("$JS.API.STREAM.CREATE.S", stream)
             transport = bus.connection.client._transport
-            assert transport is not None
-            transport._bare_io_writer.transport.abort()  # type: ignore[attr-defined]
+            assert isinstance(transport, SafeTransport)
+            assert transport._stream is not None
+            assert transport._stream.transport is not None
+            transport._stream.transport.abort()
             return [await bus.publish("s.a", b"1"), await bus.publish("s.b", b"2")]
 
     assert uvloop.run(publish_twice()) == [1, 2]

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import nkeys
 import pytest
+import uvloop
 
 from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable
+from handrail.mesh.streams import FLOW, ensure_streams
 from tests.conftest import Connect
 from tests.support.authority import Authority
 from tests.support.fake_broker import fake_broker
@@ -59,6 +61,45 @@ async def test_an_agent_connects_with_its_certificate_and_its_nkey(
         bus = await connect(settings(server, authority, seed))
         assert (await bus.request_json("$JS.API.INFO"))["api"]["level"]
         await bus.close()
+
+
+def test_a_connection_with_tls_publishes_and_reads_under_uvloop_too(tmp_path: Path, authority: Authority) -> None:
+    """As workers and coordinators run."""
+    seed, public_key = seed_file(tmp_path, "ledger")
+
+    async def publish_and_read(server: NatsServer) -> list[bytes]:
+        async with await NatsBus.connect(settings(server, authority, seed)) as bus:
+            await ensure_streams(bus)
+            await bus.publish("flow.refund.f.a", b"x" * 500_000)
+            await bus.publish("flow.refund.f.b", b"")
+            return [message.body for message in (await bus.direct_get(FLOW, multi_last=["flow.>"])).messages]
+
+    with running_server(tmp_path / "nats", extra=configuration(authority, public_key)) as server:
+        assert uvloop.run(publish_and_read(server)) == [b"x" * 500_000, b""]
+
+
+async def test_what_is_sent_before_the_handshake_is_not_taken_for_the_servers_word(
+    tmp_path: Path, authority: Authority, connect: Connect
+) -> None:
+    """Whoever is in between may add to the greeting, which is not encrypted, but not to what comes after it."""
+    refusal = b"-ERR 'Authorization Violation'\r\n"
+
+    async def in_between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(await theirs.readline() + refusal)
+        await asyncio.gather(passed_on(reader, ours), passed_on(theirs, writer))
+
+    async def passed_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(1 << 16):
+            target.write(data)
+        target.close()
+
+    with running_server(tmp_path / "nats", extra=with_password(authority)) as server:
+        async with await asyncio.start_server(in_between, "127.0.0.1", 0) as proxy:
+            port = proxy.sockets[0].getsockname()[1]
+            bus = await connect(expecting_tls(port, scheme="nats", ca=authority.certificate))
+            assert (await bus.request_json("$JS.API.INFO"))["api"]["level"]
+            await bus.close()
 
 
 async def test_without_a_certificate_or_with_another_nkey_there_is_no_connection(
@@ -154,7 +195,8 @@ async def test_a_server_that_comes_back_without_tls_is_sent_nothing(
         assert (await bus.request_json("$JS.API.INFO"))["api"]["level"]
     async with fake_broker(port, mute=mute) as fake:
         await until(lambda: fake.connections >= (1 if mute else 3))
-        await bus.connection.client.send(b"PUB flow 6\r\nsecret\r\n")
+        bus.connection.send("flow", b"secret")
+        await bus.connection.client.publish("flow", b"secret")
         await bus.close()
         assert fake.received == b""
 

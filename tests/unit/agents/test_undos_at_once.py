@@ -180,7 +180,7 @@ async def test_p8_an_exact_undo_is_done_once_and_dropped_when_it_comes_again() -
     async with asked() as case:
         world, hosted = case.world, case.world._agents["ledger"]
         [raw] = [message for message in world.bus.messages[FLOW] if message.sequence == case.command.sequence]
-        raw = replace(raw, body=case.command.event.SerializeToString())
+        raw = raw._replace(body=case.command.event.SerializeToString())
         settled: list[timedelta | None] = []
         for delivered in (1, 2):
             await hosted.handle(MemoryDelivery(raw, delivered, settled.append))

@@ -20,7 +20,8 @@ import nats.errors
 from nats.aio.subscription import Subscription
 
 from handrail.mesh.bus.bus_settings import BusSettings
-from handrail.mesh.bus.protocol import TOO_LARGE, Client, Message
+from handrail.mesh.bus.client import TOO_LARGE, Client
+from handrail.mesh.bus.protocol import Message
 from handrail.mesh.bus.reply_inbox import Answer, ReplyInbox
 from handrail.mesh.bus.send_buffer import SendBuffer
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
@@ -48,8 +49,8 @@ class Connection:
         self.called_too_large = False
         """The broker closed the connection because a message was too large; the message is not yet identified."""
         self._connected = asyncio.Event()
-        self._outbox = SendBuffer(self.client, self._connected, self.inbox.refuse)
-        self._writer: asyncio.Task[None] | None = None
+        self.outbox = SendBuffer(self.client, self.inbox.refuse)
+        self._opened = False
         self._refused_subscriptions: set[str] = set()
         self._shut_out = asyncio.Event()
         self._closing = False
@@ -73,7 +74,7 @@ class Connection:
             raise self._not_connected(connecting.exception() if connecting.done() else None)
         finally:
             shut_out.cancel()
-            if self._writer is None:
+            if not self._opened:
                 await self._give_up(connecting)
 
     async def close(self) -> None:
@@ -115,7 +116,7 @@ class Connection:
 
     def send(self, subject: str, body: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Sends without waiting. Later errors go to whoever waits for `reply`, or to the log."""
-        self._outbox.put(subject, body, reply, headers)
+        self.outbox.put(subject, body, reply, headers)
 
     async def request(self, subject: str, body: bytes, *, timeout: timedelta) -> Message:
         """Sends and awaits one raw reply, which may carry a status. Raises BrokerUnavailable after `timeout`."""
@@ -153,7 +154,7 @@ class Connection:
     async def flush(self, timeout: timedelta) -> None:
         """Waits until the broker has received everything sent so far. Raises TimeoutError."""
         async with asyncio.timeout(timeout.total_seconds()):
-            await self._outbox.drained()
+            await self.outbox.drained()
             # nats-py's PING may overtake data in its own write buffer. That data is written by the time the first
             # answer arrives, so a second PING comes after it.
             await self.client.flush()
@@ -181,7 +182,7 @@ class Connection:
         )
         await self.client.listen(self.inbox.subject, self.inbox.take)
         self._connected.set()
-        self._writer = asyncio.create_task(self._outbox.write(), name=f"outbox of {settings.name}")
+        self._opened = True
 
     async def _give_up(self, connecting: asyncio.Task[None]) -> None:
         self._closing = True
@@ -222,7 +223,7 @@ class Connection:
     def _count_refusal(self, text: str) -> None:
         """Gives up once every server has refused our credentials twice; nats-py would try for ever."""
         self._refusals += _NOT_LET_IN in text.lower()
-        if self._writer is not None and self._leaving is None and self._refusals >= 2 * len(self.client.servers):
+        if self._opened and self._leaving is None and self._refusals >= 2 * len(self.client.servers):
             self._leaving = asyncio.create_task(self.client.close())
 
     def _on_refused(self, what: str, subject: str, text: str) -> None:
@@ -233,9 +234,11 @@ class Connection:
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
+        self.outbox.drop_questions()
 
     async def _on_reconnected(self) -> None:
         self._connected.set()
+        self.outbox.write()
         self._refusals = 0
         _logger.info("bus of %s: connected again", self.settings.name)
         for callback in self.on_reconnected:
@@ -246,8 +249,6 @@ class Connection:
             return
         self.closed.set()
         self._connected.clear()
-        if self._writer is not None:
-            self._writer.cancel()
         if self._closing:
             self._last_error = "by us"
         else:

@@ -37,12 +37,16 @@ def place(reply: str) -> Place | None:
     optionally with `<domain>.<account>` before the stream and a random token at the end.
     """
     tokens = reply.split(".")
-    if tokens[:2] != ["$JS", "ACK"] or not 9 <= len(tokens) <= 12:
+    if tokens[0] != "$JS" or tokens[1] != "ACK" or len(tokens) not in (9, 11, 12):
         return None
-    stream, durable, *numbers = tokens[2:9] if len(tokens) == 9 else tokens[4:11]
+    if len(tokens) > 9:
+        del tokens[2:4]
     try:
-        return Place(stream, durable, *map(int, numbers))
-    except (TypeError, ValueError):
+        # Each delivery pays for this line: it is written out.
+        return Place(
+            tokens[2], tokens[3], int(tokens[4]), int(tokens[5]), int(tokens[6]), int(tokens[7]), int(tokens[8])
+        )
+    except ValueError:
         return None
 
 

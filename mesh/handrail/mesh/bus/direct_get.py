@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from handrail.mesh.bus.connection import Connection
 from handrail.mesh.bus.protocol import Message, description, parse_headers, status
@@ -38,8 +38,7 @@ _PLACE_BEGINS = b"Nats-Stream: "
 """Subjects contain no blanks, so the last occurrence in a block is the broker's."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawMessage:
+class RawMessage(NamedTuple):
     """A message as stored in the stream. The stream sets `time`: UTC, truncated to microseconds.
 
     `block` holds the headers that it was stored with. Its publisher chose them: do not trust them.

@@ -13,8 +13,10 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
+from nats.errors import BadSubjectError
+
 from handrail.mesh.bus.connection import Connection
-from handrail.mesh.bus.protocol import Message, size, status
+from handrail.mesh.bus.protocol import Message, header_block, publish_line, status
 from handrail.mesh.bus.publish_ack import NotNow, read_ack
 from handrail.mesh.bus.reply_inbox import NO_RESPONDERS
 from handrail.mesh.errors import BrokerUnavailable, HandrailError, TooLarge
@@ -35,6 +37,9 @@ ROOM = 1_024
 data again: in a retry, an undo or a release. There the envelope takes up to 250 bytes more, and the headers with the
 expected sequence some 250 (with names of 63 letters).
 """
+
+UNANSWERED_LIMIT = 64 << 20
+"""Bytes of publishes that wait for an answer, such as of a broker that is away or slow. More are refused at once."""
 
 _SAID_AGAIN = re.compile(r"flow\.[^.]*\.[^.]*\.(?:event|proposal)\.")
 
@@ -57,6 +62,7 @@ class Publisher:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._pending: dict[str, _Pending] = {}
+        self._unanswered = 0
         self._ticking: asyncio.TimerHandle | None = None
         connection.on_reconnected.append(self._send_all_again)
 
@@ -80,19 +86,32 @@ class Publisher:
             headers = {**(headers or {}), EXPECTED_SEQUENCE: str(expected_sequence)}
             if expected_filter is not None:
                 headers[EXPECTED_SUBJECT] = expected_filter
-        now = self._loop.time()
-        pending = _Pending(self, subject, body, headers, on_stored, now + timeout.total_seconds(), now + _SILENCE)
         connection = self._connection
         if connection.closed.is_set():
             self._loop.call_soon(on_stored, BrokerUnavailable(connection.why_not_connected))
             return
-        if (refusal := why_not_sent(subject, pending.size, connection.max_payload)) is not None:
+        block = header_block(headers)
+        size = len(block) + len(body)
+        if (refusal := why_not_sent(subject, size, connection.max_payload)) is not None:
             self._loop.call_soon(on_stored, refusal)
             return
+        if self._unanswered + size > UNANSWERED_LIMIT:
+            why = f"{self._unanswered:,} bytes of others have no answer from the broker yet"
+            self._loop.call_soon(on_stored, BrokerUnavailable(f"publish on {subject} was not sent: {why}"))
+            return
+        now = self._loop.time()
+        pending = _Pending(self, subject, size, on_stored, now + timeout.total_seconds(), now + _SILENCE)
         pending.reply = reply = connection.inbox.expect(pending)
+        try:
+            pending.line = publish_line(subject, reply, body, block)
+        except BadSubjectError as error:
+            connection.inbox.forget(reply)
+            self._loop.call_soon(on_stored, BrokerUnavailable(f"can't send on {subject}: {error}"))
+            return
         self._pending[reply] = pending
+        self._unanswered += size
         if connection.connected:  # otherwise it is sent with all others after the reconnect
-            connection.send(subject, body, reply=reply, headers=headers)
+            connection.outbox.put_line(pending.line, reply)
         if self._ticking is None:
             self._ticking = self._loop.call_later(_TICK, self._tick)
 
@@ -102,6 +121,7 @@ class Publisher:
     def settle(self, pending: _Pending, outcome: int | HandrailError) -> None:
         """Reports the outcome and forgets the message."""
         if self._pending.pop(pending.reply, None) is not None:
+            self._unanswered -= pending.size
             self._connection.inbox.forget(pending.reply)
             pending.on_stored(outcome)
 
@@ -115,7 +135,7 @@ class Publisher:
         for pending in list(self._pending.values()):
             if now >= pending.deadline:
                 self.settle(pending, BrokerUnavailable(f"publish on {pending.subject} gave up: {self._why(pending)}"))
-            elif now >= pending.send_again_at and self._connection.connected:
+            elif now >= pending.send_again_at and self._connection.connected and not self._connection.outbox.waits:
                 self._send_again(pending, now)
         self._ticking = self._loop.call_later(_TICK, self._tick) if self._pending else None
 
@@ -140,7 +160,7 @@ class Publisher:
             self.settle(pending, refusal)
             return
         pending.send_again_at = now + _SILENCE
-        self._connection.send(pending.subject, pending.body, reply=pending.reply, headers=pending.headers)
+        self._connection.outbox.put_line(pending.line, pending.reply)
 
 
 class _Pending:
@@ -148,9 +168,8 @@ class _Pending:
 
     __slots__ = (
         "backoff",
-        "body",
         "deadline",
-        "headers",
+        "line",
         "on_stored",
         "problem",
         "publisher",
@@ -164,17 +183,15 @@ class _Pending:
         self,
         publisher: Publisher,
         subject: str,
-        body: bytes,
-        headers: Mapping[str, str] | None,
+        size: int,
         on_stored: Stored,
         deadline: float,
         send_again_at: float,
     ) -> None:
         self.publisher = publisher
         self.subject = subject
-        self.body = body
-        self.headers = headers
-        self.size = size(body, headers)
+        self.line = b""
+        self.size = size
         self.on_stored = on_stored
         self.deadline = deadline
         self.send_again_at = send_again_at

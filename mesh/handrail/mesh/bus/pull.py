@@ -170,7 +170,8 @@ class Pull:
                 self._beware()
             self._problem = ""
             self._on_delivery(delivery)
-            self._ask()
+            if not self._requested:
+                self._ask()
         else:
             self._on_status(message)
 

@@ -1,4 +1,7 @@
-"""The send buffer: `put` never waits, one task writes, and messages are kept while the broker is away."""
+"""The send buffer: `put` never waits, and what one turn of the event loop puts in is written at once.
+
+Messages wait here while the broker is away, or reads more slowly than we write.
+"""
 
 from __future__ import annotations
 
@@ -7,67 +10,84 @@ from collections.abc import Callable, Mapping
 
 import nats.errors
 
-from handrail.mesh.bus.protocol import Client, publish_line
+from handrail.mesh.bus.client import Client
+from handrail.mesh.bus.protocol import asks, header_block, publish_line
 from handrail.mesh.errors import BrokerUnavailable, HandrailError, TooLarge
 
-_AT_ONCE = 256
-"""The number of messages per write."""
-
-_Outgoing = tuple[str, bytes, str, dict[str, str] | None]
+LIMIT = 96 << 20
+"""Bytes that may wait. A message beyond them is refused. Publishes take 64 MiB of it (see `publish`)."""
 
 
 class SendBuffer:
-    """`connected` is set while the connection is up; `on_refused` gets the reply subject of each unsendable message."""
+    """Writes to `client`; `on_refused` gets the reply subject of each unsendable message, from the event loop."""
 
-    def __init__(
-        self, client: Client, connected: asyncio.Event, on_refused: Callable[[str, HandrailError], None]
-    ) -> None:
+    def __init__(self, client: Client, on_refused: Callable[[str, HandrailError], None], *, limit: int = LIMIT) -> None:
         self._client = client
-        self._connected = connected
         self._on_refused = on_refused
-        self._messages: list[_Outgoing] = []
-        self._filled = asyncio.Event()
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._scheduled = False
         self._drained = asyncio.Event()
         self._drained.set()
+        client.on_writable = self.write  # type: ignore[method-assign]
+
+    @property
+    def waits(self) -> bool:
+        """Whether messages wait for a broker that is away or reads slowly."""
+        return bool(self._lines) and not self._scheduled
 
     def put(self, subject: str, body: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
         """Adds a message."""
-        self._messages.append((subject, body, reply, dict(headers) if headers else None))
-        if self._drained.is_set():
-            self._drained.clear()
-            self._filled.set()
+        if len(body) > self._client.max_payload:
+            self._refuse(reply, TooLarge(subject, len(body), self._client.max_payload))
+            return
+        try:
+            line = publish_line(subject, reply, body, header_block(headers))
+        except nats.errors.BadSubjectError as error:
+            self._refuse(reply, BrokerUnavailable(f"can't send on {subject}: {error}"))
+            return
+        self.put_line(line, reply)
+
+    def put_line(self, line: bytes, reply: str) -> None:
+        """Adds a message that `publish_line` encoded and that is not larger than `max_payload`."""
+        if self._size + len(line) > self._limit:
+            why = f"{self._size:,} bytes wait already, because the broker is away or reads too slowly"
+            self._refuse(reply, BrokerUnavailable(f"a message was not sent: {why}"))
+            return
+        self._lines.append(line)
+        self._size += len(line)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.write)
 
     async def drained(self) -> None:
-        """Waits until all messages were passed to the client."""
-        await self._drained.wait()
+        """Waits until all messages were passed to the transport."""
+        while self._lines:
+            self._drained.clear()
+            await self._drained.wait()
 
-    async def write(self) -> None:
-        """Writes out buffered messages, until cancelled."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while self._messages:
-                await self._connected.wait()
-                batch, self._messages = self._messages[:_AT_ONCE], self._messages[_AT_ONCE:]
-                try:
-                    await self._client.send(self._encoded(batch))
-                except nats.errors.OutboundBufferLimitError:
-                    # The connection is lost and nats-py's buffer is full: keep the rest until the reconnect.
-                    self._messages[:0] = batch
-                    self._connected.clear()
-                except Exception as error:  # whatever it is, the next batch must still be written
-                    for subject, _, reply, _ in batch:
-                        self._on_refused(reply, BrokerUnavailable(f"can't send on {subject}: {error!r}"))
-            self._drained.set()
+    def write(self) -> None:
+        """Writes what waits, if the broker takes it."""
+        self._scheduled = False
+        if not self._lines or not self._client.writable:
+            return
+        data = self._lines[0] if len(self._lines) == 1 else b"".join(self._lines)
+        self._empty([])
+        self._client.write(data)
 
-    def _encoded(self, batch: list[_Outgoing]) -> bytes:
-        lines = []
-        for subject, body, reply, headers in batch:
-            if len(body) > self._client.max_payload:
-                self._on_refused(reply, TooLarge(subject, len(body), self._client.max_payload))
-                continue
-            try:
-                lines.append(publish_line(subject, reply, body, headers))
-            except nats.errors.BadSubjectError as error:
-                self._on_refused(reply, BrokerUnavailable(f"can't send on {subject}: {error}"))
-        return b"".join(lines)
+    def drop_questions(self) -> None:
+        """Drops the messages that ask for a reply, after the connection is lost: the sender repeats them.
+
+        Without this, a message could be stored long after its sender gave up.
+        """
+        self._empty([line for line in self._lines if not asks(line)])
+
+    def _empty(self, left: list[bytes]) -> None:
+        self._lines = left
+        self._size = sum(map(len, left))
+        self._drained.set()
+
+    def _refuse(self, reply: str, error: HandrailError) -> None:
+        self._loop.call_soon(self._on_refused, reply, error)

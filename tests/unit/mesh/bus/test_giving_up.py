@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from handrail.mesh.bus.bus_settings import BusSettings
+from handrail.mesh.bus.client import Client
 from handrail.mesh.bus.connection import Connection
-from handrail.mesh.bus.protocol import Client
 from handrail.mesh.errors import BrokerUnavailable
 
 

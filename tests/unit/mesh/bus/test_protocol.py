@@ -1,82 +1,27 @@
-"""What comes in from the broker is taken apart whole and in order, whatever bytes somebody put in it."""
+"""What a reply says is what the broker wrote, whatever a publisher wrote before it; what we send is one line."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nats.errors import ProtocolError
+from nats.errors import BadSubjectError
 
 from handrail.mesh.bus.direct_get import read_stored
-from handrail.mesh.bus.protocol import Message, Parser, description, parse_headers, status
-
-TOKEN = st.binary(min_size=1, max_size=12).filter(lambda token: not set(token) & set(b" \t\r\n"))
-
-
-class Heard:
-    """Takes what the parser finds, in place of nats-py's client."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[Any, ...]] = []
-        self.lines: list[Any] = []
-
-    async def _process_msg(self, *message: Any) -> None:
-        self.messages.append(message)
-
-    async def _process_ping(self) -> None:
-        self.lines.append("ping")
-
-    async def _process_pong(self) -> None:
-        self.lines.append("pong")
-
-    async def _process_err(self, text: str) -> None:
-        self.lines.append(text)
-
-    async def _process_info(self, info: object) -> None:
-        self.lines.append(info)
-
-
-async def parsed(data: bytes, size: int) -> Heard:
-    heard = Heard()
-    parser = Parser(heard)
-    for start in range(0, len(data), size):
-        await parser.parse(data[start : start + size])
-    return heard
-
-
-@given(
-    messages=st.lists(st.tuples(TOKEN, st.one_of(st.just(b""), TOKEN), st.binary(max_size=40), st.binary(max_size=40))),
-    size=st.integers(min_value=1, max_value=64),
+from handrail.mesh.bus.protocol import (
+    Message,
+    asks,
+    description,
+    header_block,
+    is_subject,
+    parse_headers,
+    publish_line,
+    size,
+    status,
 )
-async def test_every_message_comes_whole_and_in_order_however_it_is_cut(
-    messages: list[tuple[bytes, bytes, bytes, bytes]], size: int
-) -> None:
-    data = b""
-    for subject, reply, block, body in messages:
-        head = b" ".join(filter(None, (subject, b"7", reply)))
-        if block:
-            data += b"HMSG %b %d %d\r\n" % (head, len(block), len(block) + len(body))
-        else:
-            data += b"MSG %b %d\r\n" % (head, len(body))
-        data += block + body + b"\r\n"
-    heard = await parsed(data, size)
-    assert heard.messages == [(7, subject, reply, body, block) for subject, reply, block, body in messages]
-
-
-async def test_the_other_lines_of_the_protocol_are_told_apart() -> None:
-    data = b'PING\r\nPONG\r\n+OK\r\n-ERR \'Permissions Violation for Publish to "A"\'\r\nINFO {"max_payload": 5} \r\n'
-    heard = await parsed(data, 1)
-    permissions = "'permissions violation for publish to \"a\"'"
-    assert heard.lines == ["ping", "pong", permissions, {"max_payload": 5}]
-
-
-@pytest.mark.parametrize("line", [b"GET / HTTP/1.1\r\n", b"MSG a\r\n", b"MSG a x 1\r\n", b"HMSG a 1 x 1\r\n"])
-async def test_what_is_not_the_protocol_ends_the_connection(line: bytes) -> None:
-    with pytest.raises(ProtocolError):
-        await parsed(line, 100)
 
 
 def message(block: bytes) -> Message:
@@ -125,3 +70,31 @@ def test_where_a_message_stands_is_what_the_broker_wrote_last(stored: list[bytes
 )
 def test_what_the_broker_says_of_a_read_is_no_message(said: bytes) -> None:
     assert read_stored(said, b"") is None
+
+
+@given(st.text(max_size=12))
+def test_a_subject_is_what_no_blank_cuts(text: str) -> None:
+    assert is_subject(text) == (bool(text) and re.search(r"[\s\x00]", text) is None)
+
+
+@given(st.dictionaries(st.sampled_from(("A", "B", "C")), st.text(max_size=8), min_size=1))
+def test_no_value_of_a_header_begins_another(headers: dict[str, str]) -> None:
+    block = header_block(headers)
+    assert block.count(b"\r") == block.count(b"\n") == len(headers) + 2
+    assert size(b"body", headers) == len(block) + len(b"body")
+
+
+@pytest.mark.parametrize("subject,reply", [("", ""), ("a b", ""), ("a", "b\r\nPUB c 0"), ("a\0", "")])
+def test_a_subject_that_would_break_the_line_is_refused(subject: str, reply: str) -> None:
+    with pytest.raises(BadSubjectError):
+        publish_line(subject, reply, b"")
+
+
+def test_a_message_that_asks_for_a_reply_is_told_from_others() -> None:
+    block = header_block({"A": "b"})
+    assert [asks(publish_line("a", reply, b" x ", head)) for reply in ("", "r") for head in (b"", block)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
