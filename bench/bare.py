@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,31 +20,13 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.client import JetStreamContext
 
+from bench.contender import ROOT
 from bench.figures import SERVER
 from bench.meter import Processes
+from bench.routes import ROUTES, STREAM
 from handrail.cli.dev.broker import server_binary
 from handrail.cli.dev.processes import Child, free_port, stop, wait_until
 
-STREAM = "CHAIN"
-ROUTES = {
-    "detect": {
-        "happy.start": "happy.detected",
-        "compensated.start": "compensated.detected",
-        "compensated.unenriched": "compensated.done",
-        "approved.start": "approved.detected",
-    },
-    "enrich": {
-        "happy.detected": "happy.enriched",
-        "compensated.detected": "compensated.enriched",
-        "compensated.failed": "compensated.unenriched",
-    },
-    "notify": {
-        "happy.enriched": "happy.done",
-        "compensated.enriched": "compensated.failed",
-        "approved.yes": "approved.done",
-    },
-}
-_ROOT = Path(__file__).parents[1]
 _START_SECONDS = 30.0
 _GRACE = 5.0
 _BATCH = 500
@@ -68,7 +50,7 @@ class Bare:
     def __enter__(self) -> Bare:
         self._server.start()
         port = int(self._url.rpartition(":")[2])
-        wait_until(lambda: _answers(port), self._server, seconds=_START_SECONDS)
+        wait_until(lambda: answers(port, b"INFO"), self._server, seconds=_START_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,10 +62,7 @@ class Bare:
         self._stream = self._client.jetstream(publish_async_max_pending=20000)
         subjects = ["happy.*", "compensated.*", "approved.*"]
         await self._stream.add_stream(StreamConfig(name=STREAM, subjects=subjects))
-        for agent, routes in ROUTES.items():
-            config = ConsumerConfig(
-                durable_name=agent, filter_subjects=list(routes), max_ack_pending=20000, ack_policy=AckPolicy.EXPLICIT
-            )
+        for config in self.durables():
             await self._stream.add_consumer(STREAM, config)
         await self._client.subscribe("ends", cb=self._ended)
         done = ConsumerConfig(
@@ -94,9 +73,22 @@ class Bare:
         )
         await self._stream.add_consumer(STREAM, done)
         for agent in ROUTES:
-            command = [sys.executable, "-m", "bench.bare", self._url, agent]
-            self._agents[agent] = Child(agent, command, log=self._server.log.with_name(f"{agent}.log"), folder=_ROOT)
+            command = self.agent_command(agent)
+            self._agents[agent] = Child(
+                agent, [*command, self._url, agent], log=self._server.log.with_name(f"{agent}.log"), folder=ROOT
+            )
             self._agents[agent].start()
+
+    def durables(self) -> Iterable[ConsumerConfig]:
+        """The durables of the agents."""
+        for agent, routes in ROUTES.items():
+            yield ConsumerConfig(
+                durable_name=agent, filter_subjects=list(routes), max_ack_pending=20000, ack_policy=AckPolicy.EXPLICIT
+            )
+
+    def agent_command(self, agent: str) -> Sequence[str]:
+        """The command that runs an agent; the server's URL and the agent's name are added."""
+        return (sys.executable, "-m", "bench.bare")
 
     def begin(self, work: str, on_end: Callable[[], None]) -> None:
         """Starts a flow."""
@@ -140,9 +132,10 @@ def _server(folder: Path, url: str, *, sync_always: bool) -> Child:
     return Child("nats-server", [str(server_binary()), "-c", str(config)], log=folder / "nats-server.log")
 
 
-def _answers(port: int) -> bool:
+def answers(port: int, greeting: bytes = b"") -> bool:
+    """Whether something listens on this port of the loopback address, and begins with this greeting."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
-        return probe.recv(4) == b"INFO"
+        return probe.recv(len(greeting)) == greeting if greeting else True
     return False
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import timedelta
 
 from bench.calls import Calls
 from bench.first_event import first_message, starting
 from bench.installation import Installation
 from bench.meter import Processes
+from bench.tasks import Tasks
 from handrail.mesh import streams
 from handrail.mesh.bus import Delivery
 from handrail.mesh.errors import HandrailError
@@ -57,7 +57,7 @@ class Flows:
         self._waiting: dict[str, OnEnd] = {}
         self._ended_early: set[str] = set()
         self._voted_at: dict[str, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._finished: asyncio.Task[str] | None = None
 
     async def open(self) -> None:
@@ -79,11 +79,11 @@ class Flows:
     def begin(self, work: str, on_end: OnEnd) -> None:
         """Starts a flow, or makes a call."""
         if work == "read":
-            self._spawn(self._read(on_end))
+            self._tasks.spawn(self._read(on_end))
         elif work == "started":
-            self._spawn(self._start(on_end))
+            self._tasks.spawn(self._start(on_end))
         elif work == "watched":
-            self._spawn(self._watch(on_end))
+            self._tasks.spawn(self._watch(on_end))
         else:
             self.publish(work, on_end)
 
@@ -155,7 +155,7 @@ class Flows:
             recorded = decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
             request = ApprovalRequested.FromString(recorded.event.data.value)
             vote = self._vote(address, request)
-            asyncio.get_running_loop().call_later(self._park, self._spawn, vote)
+            asyncio.get_running_loop().call_later(self._park, self._tasks.spawn, vote)
             return
         if address.kind is Kind.RELEASED and (voted_at := self._voted_at.pop(address.flow_id, None)) is not None:
             self.timings["vote to release"].append(time.perf_counter() - voted_at)
@@ -169,17 +169,6 @@ class Flows:
         began = self._voted_at[address.flow_id] = time.perf_counter()
         await self._calls.approve(f"approved.{address.flow_id}.{request.proposal_id}", request.digest)
         self.timings["vote to answer"].append(time.perf_counter() - began)
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        # Its flow does not end, so the turn fails; this says why.
-        if not task.cancelled() and (error := task.exception()) is not None:
-            print(f"bench: {error!r:.300}", file=sys.stderr)
 
 
 def _require_stored(outcome: int | HandrailError) -> None:

@@ -13,12 +13,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench import peers
 from bench.contender import ROOT, Contender, Failed, Turn, running
 from bench.flood import work as flood
 from bench.flood.compare import compare
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--replicas", type=int, default=1, metavar="N", help="coordinators (default 1)")
     add("--beside-one", action="store_true", help="with --replicas: also measure one coordinator, in turns")
     add("--against", metavar="REV", help="another revision of this project, in turns")
+    add("--peers", type=Path, metavar="FOLDER", help="other systems, in turns; bench/peers says how to install them")
     add("--sync-always", action="store_true", help="sync messages to disk before the acknowledgement")
     add("--json", type=Path, metavar="FILE", help="write all turns there")
     add("--floods", default=",".join(flood.KINDS), help=f"some of {','.join(flood.KINDS)} (default all)")
@@ -133,8 +135,19 @@ class _Run:
             if self._other is not None:
                 theirs = running(options.against, ["handrail", package, *sync, *several], python=self._other)
                 contenders.append(await stack.enter_async_context(theirs))
+            for name in self._peers() if has_bare else ():
+                peer = running(name, [name, package, *sync, f"--peers={options.peers.absolute()}"])
+                contenders.append(await stack.enter_async_context(peer))
             contenders.append(await stack.enter_async_context(running(OURS, ["handrail", package, *sync, *several])))
             yield contenders
+
+    def _peers(self) -> Iterator[str]:
+        folder = self._options.peers
+        for name in peers.NAMES if folder else ():
+            if missing := peers.missing(name, folder):
+                print(f"{name} is skipped, it needs {missing}")
+            else:
+                yield name
 
     async def _work(self, contenders: Sequence[Contender], work: str) -> None:
         options = self._options
@@ -146,7 +159,7 @@ class _Run:
         elif work == "timers":
             await self._turns(contenders, work, Turn("timers", armed=options.timers, due=options.due), rounds=1)
         else:
-            able = [each for each in contenders if each.name != BARE or WORKS[work].has_bare]
+            able = [each for each in contenders if each.name not in (BARE, *peers.NAMES) or WORKS[work].has_bare]
             for contender in able:
                 await contender.take(_closed(work, min(_WARM_UP, options.seconds)))
             await self._turns(able, work, _closed(work, options.seconds))

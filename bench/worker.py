@@ -17,13 +17,18 @@ from typing import Any
 
 import uvloop
 
-from bench import joins, timers
+from bench import joins, peers, timers
 from bench.bare import Bare
 from bench.figures import Figures
 from bench.flows import Flows
 from bench.installation import Installation
 from bench.loop import closed_loop, paced_loop
+from bench.peers.dbos import Dbos
+from bench.peers.faststream import FastStream
+from bench.peers.restate import Restate
 from bench.works import PARK
+
+Served = Bare | Restate | Dbos
 
 _SETTLE = 2.0
 """Seconds that new processes have to finish their start."""
@@ -32,15 +37,16 @@ _SETTLE = 2.0
 def main() -> int:
     """Serves commands until stdin ends."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("bare", "handrail"))
+    parser.add_argument("kind", choices=("bare", "handrail", *peers.NAMES))
     parser.add_argument("package")
     parser.add_argument("--coordinators", type=int, default=1)
     parser.add_argument("--sync-always", action="store_true")
+    parser.add_argument("--peers", type=Path, help="the folder with the peers' environment")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        if options.kind == "bare":
-            with Bare(Path(folder), PARK, sync_always=options.sync_always) as bare:
-                uvloop.run(_serve(bare, None))
+        if options.kind != "handrail":
+            with _other(options, Path(folder)) as other:
+                uvloop.run(_serve(other, None))
         else:
             with Installation(
                 Path(folder), options.package, sync_always=options.sync_always, coordinators=options.coordinators
@@ -49,7 +55,18 @@ def main() -> int:
     return 0
 
 
-async def _serve(contender: Bare | Flows, installation: Installation | None) -> None:
+def _other(options: argparse.Namespace, folder: Path) -> Served:
+    match options.kind:
+        case "restate":
+            return Restate(folder, options.peers, PARK)
+        case "faststream":
+            return FastStream(folder, options.peers, PARK, sync_always=options.sync_always)
+        case "dbos":
+            return Dbos(folder, options.peers, PARK)
+    return Bare(folder, PARK, sync_always=options.sync_always)
+
+
+async def _serve(contender: Served | Flows, installation: Installation | None) -> None:
     await contender.open()
     await asyncio.sleep(_SETTLE)
     print(json.dumps({"ready": True}), flush=True)
@@ -61,7 +78,7 @@ async def _serve(contender: Bare | Flows, installation: Installation | None) -> 
 
 
 async def _answer(
-    contender: Bare | Flows, installation: Installation | None, command: Mapping[str, Any]
+    contender: Served | Flows, installation: Installation | None, command: Mapping[str, Any]
 ) -> dict[str, Any]:
     try:
         return {"figures": (await _do(contender, installation, **command)).to_json()}
@@ -69,7 +86,7 @@ async def _answer(
         return {"failed": str(error)}
 
 
-async def _do(contender: Bare | Flows, installation: Installation | None, *, do: str, **options: Any) -> Figures:
+async def _do(contender: Served | Flows, installation: Installation | None, *, do: str, **options: Any) -> Figures:
     match do:
         case "closed":
             return await closed_loop(contender, **options)
