@@ -8,7 +8,7 @@ from datetime import timedelta
 from handrail.mesh.bus.bus import Bus
 from handrail.mesh.bus.direct_get import READ_TIMEOUT, Page, RawMessage
 from handrail.mesh.errors import BrokerUnavailable
-from handrail.mesh.waiting import FIRST_WAIT, Patience
+from handrail.mesh.waiting import Patience
 
 PATIENCE = timedelta(seconds=2)
 """How long a replica may take to receive a message that the leader has."""
@@ -27,7 +27,7 @@ async def by_sequence(
     message = await bus.by_sequence(stream, sequence)
     if message is not None or sequence > await newest(bus, stream, subject_filter):
         return message
-    looks = Patience(patience, longest=FIRST_WAIT)
+    looks = Patience(patience)
     while message is None and await looks.wait():
         message = await bus.by_sequence(stream, sequence)
     return message

@@ -3,7 +3,7 @@
 - `connection`: nats-py's client, sending without waiting (`send_buffer`), one `reply_inbox`, refusals told at once
 - `publish`: publishing to a stream, with expectations
 - `pull`: consuming a durable; `delivery` is one message of it
-- `direct_get`: reading from a stream
+- `direct_reads`: reading from a stream; `direct_get` is what a read returns
 - `api`: the JetStream API
 """
 
@@ -16,13 +16,14 @@ from typing import Any
 
 from nats.aio.subscription import Subscription
 
-from handrail.mesh.bus import api, direct_get
+from handrail.mesh.bus import api
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.bus.bus import Bus
 from handrail.mesh.bus.bus_settings import BusSettings
 from handrail.mesh.bus.connection import Connection
 from handrail.mesh.bus.delivery import Delivery
 from handrail.mesh.bus.direct_get import READ_TIMEOUT, Page, RawMessage
+from handrail.mesh.bus.direct_reads import DirectReads
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, Publisher, Stored
 from handrail.mesh.bus.pull import Pull
@@ -35,6 +36,7 @@ class NatsBus(Bus):
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._publisher = Publisher(connection)
+        self._reads = DirectReads(connection)
 
     @classmethod
     async def connect(cls, settings: BusSettings) -> NatsBus:
@@ -160,18 +162,18 @@ class NatsBus(Bus):
             request["seq"] = from_seq
         if up_to_seq is not None:
             request["up_to_seq"] = up_to_seq
-        return await direct_get.read(self.connection, stream, request, timeout=timeout)
+        return await self._reads.read(stream, request, timeout=timeout)
 
     async def read_forward(
         self, stream: str, subject_filter: str, *, from_sequence: int, limit: int, timeout: timedelta = READ_TIMEOUT
     ) -> Page:
         """Messages from a sequence on, from whichever replica answers."""
         request = {"next_by_subj": subject_filter, "seq": max(1, from_sequence), "batch": limit}
-        return await direct_get.read(self.connection, stream, request, timeout=timeout)
+        return await self._reads.read(stream, request, timeout=timeout)
 
     async def last(self, stream: str, subject_filter: str, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """The newest message, from whichever replica answers."""
-        page = await direct_get.read(self.connection, stream, {"last_by_subj": subject_filter}, timeout=timeout)
+        page = await self._reads.read(stream, {"last_by_subj": subject_filter}, timeout=timeout)
         return page.messages[0] if page.messages else None
 
     async def last_on_leader(
@@ -182,7 +184,7 @@ class NatsBus(Bus):
 
     async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """The message at a sequence, from whichever replica answers."""
-        page = await direct_get.read(self.connection, stream, {"seq": sequence}, timeout=timeout)
+        page = await self._reads.read(stream, {"seq": sequence}, timeout=timeout)
         return page.messages[0] if page.messages else None
 
     async def request_json(
