@@ -117,7 +117,7 @@ def triggers_nothing(flow: Flow, recorded: Recorded, *, agent: str) -> bool:
     fact = flow.facts.get(recorded.event_id)
     if fact is None or fact.sequence != recorded.sequence:
         return False
-    return all(run.step.agent != agent for run in flow.runs_triggered_by(recorded.event_id))
+    return not any(run.trigger.sequence == fact.sequence and run.step.agent == agent for run in flow.runs.values())
 
 
 def triggered(flow: Flow, recorded: Recorded, *, agent: str, delivered: int) -> Plan:
