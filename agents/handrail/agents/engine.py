@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from handrail.agents import arguments, redelivery
-from handrail.agents.arguments import UnfitInput
-from handrail.agents.attempt import Attempt
+from handrail.agents import redelivery
 from handrail.agents.bindings import Bindings
 from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.clock import Clock
-from handrail.agents.errors import Busy, HandlerFailed, NoHandler, Postponed, Stopping
+from handrail.agents.errors import Busy, Postponed, Stopping
 from handrail.agents.halted_flows import HaltedFlows
-from handrail.agents.handler import Handler
-from handrail.agents.handler_calls import PARTS, HandlerCall, HandlerCalls
+from handrail.agents.handler_calls import HandlerCall, HandlerCalls
 from handrail.agents.invoke import QuickRetries
 from handrail.agents.outcomes import Outcomes
-from handrail.agents.overseer import HandlerEnded, Overseer
-from handrail.agents.plan import Task
+from handrail.agents.overseer import Overseer
+from handrail.agents.performer import Performer
+from handrail.agents.plan import Plan
 from handrail.agents.planner import Planner
 from handrail.agents.threads import Threads
-from handrail.mesh import telemetry
 from handrail.mesh.bus import Bus, Delivery
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.flow import Verdict, Void
-from handrail.mesh.flow.starts import POISON
+from handrail.mesh.flow import Void
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.wire.envelope import Recorded, decode
@@ -34,16 +32,14 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 _logger = logging.getLogger(__name__)
 
-_POISON_TEXT = "its handler was started repeatedly, at last alone, and never finished: it may kill its process"
 
-_BAD_ANSWER = (
-    ErrorReason.ERROR_REASON_CONTRACT_VIOLATION,
-    ErrorReason.ERROR_REASON_MALFORMED,
-    ErrorReason.ERROR_REASON_TOO_LARGE,
-    ErrorReason.ERROR_REASON_UNKNOWN_MESSAGE_TYPE,
-    ErrorReason.ERROR_REASON_WRONG_AGENT,
-)
-"""Errors of the answer itself. All others come from the broker and are temporary."""
+@dataclass(slots=True)
+class Prepared:
+    """What is known about a delivery without a wait: its message, its plan, and the call that has begun."""
+
+    recorded: Recorded | None = None
+    plan: Plan | None = None
+    call: HandlerCall | None = None
 
 
 class Engine:
@@ -61,32 +57,49 @@ class Engine:
         retries: QuickRetries,
         threads: Threads,
     ) -> None:
-        self._agent = bindings.agent
-        self._bindings = bindings
         self._quarantine = Quarantine(bus, store.catalog, reporter=bindings.agent)
-        self._clock = clock
         self._patience = patience
-        self._outcomes = Outcomes(bus, store=store, clock=clock, patience=patience)
         self._planner = Planner(bindings, store=store, clock=clock, patience=patience, hints=hints)
         self.overseer = Overseer(store, clock)
-        self._calls = HandlerCalls(
+        outcomes = Outcomes(bus, store=store, clock=clock, patience=patience)
+        calls = HandlerCalls(
             store=store,
             clock=clock,
             patience=patience,
-            outcomes=self._outcomes,
+            outcomes=outcomes,
             overseer=self.overseer,
             retries=retries,
             threads=threads,
+        )
+        self._performer = Performer(
+            bindings,
+            calls=calls,
+            outcomes=outcomes,
+            quarantine=self._quarantine,
+            clock=clock,
+            patience=patience,
         )
 
     def reconnected(self) -> None:
         """Notes that the connection to the broker was lost for a while."""
         self._planner.forget_flows()
 
-    async def handle(self, delivery: Delivery) -> None:
+    def begin(self, delivery: Delivery, go_on: Callable[[Prepared | None], None]) -> Prepared | None:
+        """Handles a delivery as far as that needs no wait. Call it within a task: a handler runs in it.
+
+        Returns what it has prepared for `handle`, to be called in the same task. None: only the broker's answer is
+        missing. Then `go_on` is called once, with None after the ack, or with what is prepared for `handle`.
+        """
+        prepared = Prepared()
+        try:
+            return None if self._begin(delivery, prepared, go_on) else prepared
+        except Exception:
+            return prepared  # `handle` meets the same error, and reports it
+
+    async def handle(self, delivery: Delivery, prepared: Prepared | None = None) -> None:
         """Handles a delivery, then acks it; hands it back if this worker can't handle it now."""
         try:
-            await self._handle(delivery)
+            await self._handle(delivery, prepared or Prepared())
         except asyncio.CancelledError:
             delivery.nak()
             raise
@@ -105,115 +118,40 @@ class Engine:
         else:
             delivery.ack()
 
-    async def _handle(self, delivery: Delivery) -> None:
+    def _begin(self, delivery: Delivery, prepared: Prepared, go_on: Callable[[Prepared | None], None]) -> bool:
+        prepared.recorded = recorded = _decode(delivery)
+        prepared.plan = plan = self._planner.at_once(recorded, delivered=delivery.delivered)
+        if plan is None or len(plan.tasks) != 1:
+            return False
+        prepared.call = call = self._performer.begin(plan.tasks[0], recorded, delivery)
+
+        def on_stored(is_stored: bool) -> None:
+            if is_stored:
+                delivery.ack()
+            go_on(None if is_stored else prepared)
+
+        return call is not None and self._performer.answer(call, on_stored)
+
+    async def _handle(self, delivery: Delivery, prepared: Prepared) -> None:
+        if prepared.call is not None:
+            await self._performer.go_on(prepared.call)
+            return
         try:
-            recorded = decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
+            recorded = prepared.recorded or _decode(delivery)
         except HandrailError as error:
             await self._put_away(delivery, error.reason, error.text)
             return
-        planned = await self._planner.plan(recorded, delivered=delivery.delivered)
+        planned = prepared.plan or await self._planner.plan(recorded, delivered=delivery.delivered)
+        perform = self._performer.perform
         if planned.void is not None:
             await self._drop(recorded, delivery, planned.void)
         elif len(planned.tasks) == 1:
-            await self._perform(planned.tasks[0], recorded, delivery, sole=True)
+            await perform(planned.tasks[0], recorded, delivery, sole=True)
         elif planned.tasks:
-            performing = (self._perform(task, recorded, delivery, sole=False) for task in planned.tasks)
+            performing = (perform(task, recorded, delivery, sole=False) for task in planned.tasks)
             for outcome in await asyncio.gather(*performing, return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
-
-    async def _perform(self, task: Task, recorded: Recorded, delivery: Delivery, *, sole: bool) -> None:
-        attempt = task.attempt
-        if task.verdict is Verdict.DROP:
-            _logger.info("%s: dropped, the flow no longer waits for it", attempt.label, extra=attempt.log_fields)
-        elif task.verdict is Verdict.ANSWER_NOT_STARTED:
-            await self._outcomes.not_started(attempt, "the flow is halted")
-        else:
-            try:
-                handler = self._handler(attempt)
-            except NoHandler as unfit:
-                await self._leave_to_others(attempt, unfit)
-                raise
-            if attempt.starts.is_poison:
-                await self._outcomes.failed(
-                    attempt, POISON, _POISON_TEXT, retryable=True, outcome_unknown=attempt.may_have_effect
-                )
-            else:
-                await self._run(HandlerCall(attempt, handler, recorded, delivery, sole))
-
-    async def _leave_to_others(self, attempt: Attempt, unfit: NoHandler) -> None:
-        """This worker can't begin the attempt. Reports that it waits before it times out, and hands it back briefly."""
-        unfit.at_most = attempt.timeout / PARTS
-        if attempt.deadline - self._clock.now() < attempt.timeout / 2:
-            await self._outcomes.waiting(attempt)
-
-    async def _run(self, call: HandlerCall) -> None:
-        attempt = call.attempt
-        with telemetry.span(
-            "handle",
-            flow_id=attempt.flow_id,
-            # A command has no span if the coordinator records none; then the parent is the trigger's span.
-            parent=call.recorded.event.span_id or attempt.inputs[0].event.span_id,
-            agent=self._agent,
-            step=attempt.step.name,
-            message_type=call.recorded.type,
-            attempt=attempt.attempt,
-        ) as span:
-            parent = span.span_id
-            try:
-                answer = await self._calls.make(call, span)
-            except HandlerEnded as ended:
-                span.fail(ended.why)
-                if ended.halted:
-                    await self._outcomes.not_started(attempt, ended.why)
-                else:
-                    _logger.warning("%s: %s", attempt.label, ended.why, extra=attempt.log_fields)
-                return
-            except UnfitInput as unfit:
-                await self._refuse(attempt, unfit, call.delivery, parent)
-                return
-            except HandlerFailed as failed:
-                span.fail(f"{failed.error_class}: {failed.text}")
-                await self._outcomes.failed(
-                    attempt,
-                    failed.error_class,
-                    failed.text,
-                    retryable=failed.retryable,
-                    outcome_unknown=failed.outcome_unknown and attempt.may_have_effect,
-                    parent=parent,
-                    error=failed.raised if failed.retryable else None,
-                )
-                return
-        try:
-            outputs = arguments.outputs(attempt, answer)
-            await self._outcomes.answer(attempt, outputs, single_type=call.handler.single_answer, parent=parent)
-        except HandrailError as error:
-            if error.reason not in _BAD_ANSWER:
-                raise
-            await self._outcomes.failed(
-                attempt,
-                error.reason_name,
-                error.text,
-                retryable=False,
-                outcome_unknown=attempt.may_have_effect,
-                parent=parent,
-            )
-
-    async def _refuse(self, attempt: Attempt, unfit: UnfitInput, delivery: Delivery, parent: str) -> None:
-        """Quarantines an input that breaks its contract, and reports that the step failed because of it."""
-        broken = unfit.recorded
-        body = delivery.body if broken.sequence == delivery.sequence else broken.event.SerializeToString()
-        text = f"its input {broken.type} (event {broken.event_id}) is quarantined: {unfit.text}"
-        await self._patience.insist(
-            lambda: self._quarantine.put(
-                subject=broken.address.subject,
-                body=body,
-                sequence=broken.sequence,
-                reason=unfit.reason,
-                detail=unfit.text,
-            )
-        )
-        await self._outcomes.failed(attempt, unfit.reason_name, text, retryable=False, parent=parent)
 
     async def _drop(self, recorded: Recorded, delivery: Delivery, void: Void) -> None:
         # A late vote is void but breaks no contract.
@@ -236,12 +174,6 @@ class Engine:
             )
         )
 
-    def _handler(self, attempt: Attempt) -> Handler:
-        bound = self._bindings.of(attempt.template)
-        message_type = attempt.inputs[0].type
-        find = bound.undo if attempt.undo_of else bound.handler
-        handler = find(attempt.step, message_type)
-        if handler is None:
-            version = attempt.template.version
-            raise NoHandler(f"{attempt.label}: no handler here for {message_type} fits version {version}")
-        return handler
+
+def _decode(delivery: Delivery) -> Recorded:
+    return decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)

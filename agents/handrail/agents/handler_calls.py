@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import CoroutineType
 
 from google.protobuf.message import Message
 
 from handrail.agents import arguments
+from handrail.agents.arguments import UnfitInput
 from handrail.agents.attempt import Attempt
+from handrail.agents.begun_call import BegunCall
 from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.clock import Clock
-from handrail.agents.company import Company
+from handrail.agents.company import Company, Seat
 from handrail.agents.context import Context
 from handrail.agents.errors import Busy, Stopping
 from handrail.agents.handler import Handler
 from handrail.agents.invoke import QuickRetries, invoke
 from handrail.agents.outcomes import Outcomes
 from handrail.agents.overseer import HandlerEnded, Overseer, Running
-from handrail.agents.threads import Threads
+from handrail.agents.threads import Place, Threads
 from handrail.mesh.bus import Delivery
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.telemetry import Span
+from handrail.mesh.telemetry import NO_SPAN, Span
 from handrail.mesh.wire.envelope import Recorded
 
 _logger = logging.getLogger(__name__)
@@ -33,13 +37,35 @@ PARTS = 4
 
 @dataclass(slots=True)
 class HandlerCall:
-    """An attempt to make now. `sole` is set if it is the only one that its delivery asks for."""
+    """An attempt to make now. `sole` is set if it is the only one that its delivery asks for.
+
+    `running` is set once the handler has its arguments, `begun` if it was called already.
+    """
 
     attempt: Attempt
     handler: Handler
     recorded: Recorded
     delivery: Delivery
     sole: bool
+    arguments: dict[str, object] = field(default_factory=dict)
+    heartbeats: int = 0
+    running: Running | None = None
+    begun: BegunCall | None = None
+    seat: Seat | None = None
+    place: Place | None = None
+
+    def leave(self) -> None:
+        """Frees what it holds of the worker."""
+        if self.place is not None:
+            self.place.give_up()
+        if self.seat is not None:
+            self.seat.leave()
+
+    def release(self) -> None:
+        """Frees what it holds of the worker, and its delivery, while its handler still runs."""
+        self.leave()
+        if self.sole:
+            self.delivery.ack()
 
 
 class HandlerCalls:
@@ -65,8 +91,34 @@ class HandlerCalls:
         self._threads = threads
         self._company = Company()
 
+    def begin(self, call: HandlerCall) -> bool:
+        """Calls an async handler and runs it up to its first wait. Tells whether it did so.
+
+        It does not if the call itself has to wait: for a place, or for a record of its start.
+        """
+        attempt, handler = call.attempt, call.handler
+        now = self._clock.now()
+        if (
+            not handler.asynchronous
+            or handler.validate_inbound
+            or self._company.is_closed
+            or attempt.on_record
+            or now - call.recorded.time > attempt.timeout / PARTS
+        ):
+            return False
+        try:
+            call.arguments = arguments.event_arguments(handler, attempt.inputs)
+        except UnfitInput:
+            return False
+        self._introduce(call, now, NO_SPAN)
+        coroutine = handler.function(**call.arguments)
+        if not isinstance(coroutine, CoroutineType):
+            return False
+        call.begun = BegunCall(coroutine)
+        return True
+
     async def make(self, call: HandlerCall, span: Span) -> list[Message]:
-        """Calls the handler and returns its answer.
+        """Calls the handler, or goes on with its begun call, and returns its answer.
 
         Without capacity for too long, it reports that the attempt waits, and raises Busy. Raises UnfitInput,
         HandlerFailed, HandlerEnded, and Stopping if the worker stops.
@@ -79,57 +131,24 @@ class HandlerCalls:
             raise
 
     async def _call(self, call: HandlerCall, span: Span) -> list[Message]:
-        """Calls the handler, beside the others or alone.
-
-        A late or repeated start is recorded before it happens, and the attempt's timeout runs from that record.
-        """
-        attempt, handler, delivery = call.attempt, call.handler, call.delivery
-        if handler.validate_inbound:
-            arguments.check_inputs(attempt.template.contracts, attempt.inputs)
-        filled = arguments.event_arguments(handler, attempt.inputs)
-        alone = attempt.starts.alone
-        seat = await self._company.join(alone=alone) if alone or self._company.is_closed else self._company.sit()
-        place, heartbeats = self._threads.place(), attempt.starts.counter
-
-        def release() -> None:
-            place.give_up()
-            seat.leave()
-            if call.sole:
-                delivery.ack()
-
+        attempt = call.attempt
         try:
-            if alone:
-                _logger.warning(
-                    "%s: started before without an outcome; it now runs alone", attempt.label, extra=attempt.log_fields
-                )
-            if not handler.asynchronous:
-                await place.take(within=attempt.timeout / PARTS)
-            now = self._clock.now()
-            running = Running(
-                attempt,
-                now,
-                release,
-                at_least=delivery.sequence,
-                name=handler.name,
-                asynchronous=handler.asynchronous,
-            )
-            if attempt.on_record or now - call.recorded.time > attempt.timeout / PARTS:
-                heartbeats = await self._outcomes.began(attempt)
-                running.deadline = self._clock.now() + attempt.timeout
-            if handler.context_name:
-                filled[handler.context_name] = Context(
-                    running,
-                    delivery,
-                    store=self._store,
-                    clock=self._clock,
-                    outcomes=self._outcomes,
-                    span=span,
-                    heartbeats=heartbeats,
-                )
+            if call.begun is None:
+                await self._start(call, span)
+            else:
+                call.seat = self._company.sit()
+            running = call.running
+            assert running is not None
             self._overseer.begin(running)
             try:
                 return await invoke(
-                    handler, filled, retries=self._retries, patience=self._patience, threads=self._threads, place=place
+                    call.handler,
+                    call.arguments,
+                    retries=self._retries,
+                    patience=self._patience,
+                    threads=self._threads,
+                    place=call.place,
+                    begun=call.begun,
                 )
             except asyncio.CancelledError:
                 running.raise_if_ended()
@@ -137,9 +156,57 @@ class HandlerCalls:
             finally:
                 self._overseer.end(running)
         except (asyncio.CancelledError, Stopping, HandlerEnded):
-            if heartbeats > attempt.starts.counter:
-                await self._outcomes.handed_back(attempt, heartbeats)
+            if call.heartbeats > attempt.starts.counter:
+                await self._outcomes.handed_back(attempt, call.heartbeats)
             raise
         finally:
-            place.give_up()
-            seat.leave()
+            call.leave()
+
+    async def _start(self, call: HandlerCall, span: Span) -> None:
+        """Waits until the handler may run, beside the others or alone.
+
+        A late or repeated start is recorded before it happens, and the attempt's timeout runs from that record.
+        """
+        attempt, handler = call.attempt, call.handler
+        if handler.validate_inbound:
+            arguments.check_inputs(attempt.template.contracts, attempt.inputs)
+        call.arguments = arguments.event_arguments(handler, attempt.inputs)
+        call.heartbeats, alone = attempt.starts.counter, attempt.starts.alone
+        crowded = alone or self._company.is_closed
+        call.seat = await self._company.join(alone=alone) if crowded else self._company.sit()
+        if alone:
+            _logger.warning(
+                "%s: started before without an outcome; it now runs alone", attempt.label, extra=attempt.log_fields
+            )
+        if not handler.asynchronous:
+            call.place = self._threads.place()
+            await call.place.take(within=attempt.timeout / PARTS)
+        now = self._clock.now()
+        deadline = attempt.deadline
+        if attempt.on_record or now - call.recorded.time > attempt.timeout / PARTS:
+            call.heartbeats = await self._outcomes.began(attempt)
+            deadline = self._clock.now() + attempt.timeout
+        self._introduce(call, now, span).deadline = deadline
+
+    def _introduce(self, call: HandlerCall, now: datetime, span: Span) -> Running:
+        """Makes what the overseer knows of the call, and the handler's context if it takes one."""
+        handler, delivery = call.handler, call.delivery
+        call.running = running = Running(
+            call.attempt,
+            now,
+            call.release,
+            at_least=delivery.sequence,
+            name=handler.name,
+            asynchronous=handler.asynchronous,
+        )
+        if handler.context_name:
+            call.arguments[handler.context_name] = Context(
+                running,
+                delivery,
+                store=self._store,
+                clock=self._clock,
+                outcomes=self._outcomes,
+                span=span,
+                heartbeats=call.heartbeats,
+            )
+        return running

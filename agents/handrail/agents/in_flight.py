@@ -1,12 +1,17 @@
-"""The deliveries in progress: one task each, reported to the broker while they run, drained when the worker stops."""
+"""The deliveries in progress: reported to the broker while they run, drained when the worker stops. Only those that
+need a wait have a task each."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
-from handrail.agents.engine import Engine
+from handrail.agents.engine import Engine, Prepared
 from handrail.mesh.bus import Delivery
 
 _AFTERWARDS = 5.0
@@ -27,9 +32,13 @@ class InFlight:
 
     def __init__(self, engine: Engine, ack_wait: timedelta) -> None:
         self._engine = engine
+        self._loop = asyncio.get_running_loop()
         self._pace = ack_wait.total_seconds() / 6
         self._in_hand: dict[int, _InHand] = {}
+        self._waiting: deque[_InHand] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
+        self._emptied = asyncio.Event()
 
     @property
     def in_hand(self) -> int:
@@ -42,11 +51,9 @@ class InFlight:
         if in_hand is not None:
             in_hand.again.append(delivery)
             return
-        loop = asyncio.get_running_loop()
-        in_hand = self._in_hand[delivery.sequence] = _InHand(delivery, loop.time())
-        task = loop.create_task(self._handle(in_hand))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        in_hand = self._in_hand[delivery.sequence] = _InHand(delivery, self._loop.time())
+        self._waiting.append(in_hand)
+        self._run()
 
     async def heartbeats(self) -> None:
         """Reports each delivery in progress to the broker at least every third of `ack_wait`, until cancelled.
@@ -62,20 +69,73 @@ class InFlight:
 
     async def drain(self, grace: timedelta) -> int:
         """Lets deliveries finish within `grace`, then cancels and hands back the rest. Returns the number cancelled."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace.total_seconds())
+        if self._in_hand:
+            self._emptied.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace.total_seconds()):
+                    await self._emptied.wait()
         abandoned = list(self._tasks)
         for task in abandoned:
             task.cancel()
         if abandoned:
             await asyncio.wait(abandoned, timeout=_AFTERWARDS)
+        for in_hand in self._in_hand.values():
+            in_hand.delivery.nak()  # whether its answer is stored is not known yet
         return len(abandoned)
 
-    async def _handle(self, in_hand: _InHand) -> None:
+    def _run(self) -> None:
+        """Sees to it that a task takes the waiting deliveries, one after the other."""
+        if self._waiting and not self._running:
+            self._running = True
+            self._start(self._take_all())
+
+    async def _take_all(self) -> None:
+        """Handles the waiting deliveries up to the first that needs a wait. Then this task is that delivery's, and
+        another takes those behind it: so a handler has the same task from its beginning to its end.
+        """
+        takes_on = True
         try:
-            await self._engine.handle(in_hand.delivery)
+            while self._waiting:
+                in_hand = self._waiting.popleft()
+                prepared = self._begin(in_hand)
+                if prepared is not None:
+                    self._running = takes_on = False
+                    self._run()
+                    await self._handle(in_hand, prepared)
+                    return
         finally:
-            del self._in_hand[in_hand.delivery.sequence]
-            for delivery in in_hand.again:
-                # If the first delivery was acked, the broker ignores this answer; otherwise it redelivers the message.
-                delivery.nak()
+            if takes_on:
+                self._running = False
+                self._run()
+
+    def _begin(self, in_hand: _InHand) -> Prepared | None:
+        try:
+            return self._engine.begin(in_hand.delivery, partial(self._go_on, in_hand))
+        except BaseException:
+            self._done(in_hand)
+            raise
+
+    def _go_on(self, in_hand: _InHand, prepared: Prepared | None) -> None:
+        if prepared is None:
+            self._done(in_hand)
+        else:
+            self._start(self._handle(in_hand, prepared))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, in_hand: _InHand, prepared: Prepared) -> None:
+        try:
+            await self._engine.handle(in_hand.delivery, prepared)
+        finally:
+            self._done(in_hand)
+
+    def _done(self, in_hand: _InHand) -> None:
+        del self._in_hand[in_hand.delivery.sequence]
+        for delivery in in_hand.again:
+            # If the first delivery was acked, the broker ignores this answer; otherwise it redelivers the message.
+            delivery.nak()
+        if not self._in_hand:
+            self._emptied.set()

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from google.protobuf.message import Message
 
+from handrail.agents.begun_call import BegunCall
 from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.errors import HandlerFailed, OutcomeUnknown
 from handrail.agents.handler import Handler
@@ -48,16 +49,19 @@ async def invoke(
     retries: QuickRetries,
     patience: BrokerRetry,
     threads: Threads,
-    place: Place,
+    place: Place | None = None,
+    begun: BegunCall | None = None,
 ) -> list[Message]:
     """Calls a handler and returns its answer as a list; raises HandlerFailed with its final error.
 
+    A plain handler needs a `place`. `begun` is the first call of an async one, if it was made already.
     An outcome that one call leaves unknown stays unknown, even if a later call raises: only an answer settles it.
     """
     failures, unknown = 0, False
     while True:
+        first, begun = begun, None
         try:
-            return _listed(await _call(handler, arguments, threads, place))
+            return _listed(await (_call(handler, arguments, threads, place) if first is None else _await(first)))
         except HandlerFailed as failed:
             error = failed.raised
             unknown = unknown or isinstance(error, OutcomeUnknown) or sent(error) is Sent.PERHAPS
@@ -67,9 +71,10 @@ async def invoke(
             await patience.pause(retries.wait(failures))
 
 
-async def _call(handler: Handler, arguments: Mapping[str, object], threads: Threads, place: Place) -> object:
+async def _call(handler: Handler, arguments: Mapping[str, object], threads: Threads, place: Place | None) -> object:
     if handler.asynchronous:
         return await _await(handler.function(**arguments))
+    assert place is not None
     context = contextvars.copy_context()
 
     def call() -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from google.protobuf.any_pb2 import Any
 
@@ -54,6 +54,16 @@ class Outcomes:
                 return
             if not attempt.undo_of and await self._came_late(attempt, entry):
                 await self._diverge(attempt, DivergenceKind.DIVERGENCE_KIND_LATE_OUTCOME, stored, entry)
+
+    def send(self, attempt: Attempt, data: Any, *, single_type: bool, on_stored: Callable[[bool], None]) -> None:
+        """Publishes the only output of an attempt, outside of any span. Calls `on_stored` once, from the event loop.
+
+        If it was not stored, `answer` finds out why, and tries again if that helps.
+        """
+        entry = attempt.outcome(data, total=1, moment=self._moment(""))
+        outcomes.store_nowait(
+            self._bus, entry, lambda outcome: on_stored(isinstance(outcome, int)), first_of_any=not single_type
+        )
 
     async def failed(
         self,

@@ -66,7 +66,7 @@ class Running:
         self.deadline = attempt.deadline
         self.at_least = at_least
         self.release = release
-        self.task = asyncio.current_task()
+        self.task: asyncio.Task[object] | None = None
 
     @property
     def cancelled(self) -> threading.Event:
@@ -113,7 +113,8 @@ class Overseer:
         """Called when a handler gets stuck, and when a stuck one ends."""
 
     def begin(self, running: Running) -> None:
-        """Registers a handler that is about to be called."""
+        """Registers a handler that is about to run, or to go on, in the current task."""
+        running.task = asyncio.current_task()
         self._running.add(running)
 
     def end(self, running: Running) -> None:

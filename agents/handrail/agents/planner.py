@@ -48,7 +48,8 @@ class Planner:
         Raises `Postponed` for a version that is not stored; on the fifth delivery the plan says that the message is
         void instead.
         """
-        at_once = await self._without_the_flow(recorded, delivered)
+        await self._learn(recorded)
+        at_once = self.at_once(recorded, delivered=delivered)
         if at_once is not None:
             return at_once
         address = recorded.address
@@ -68,28 +69,29 @@ class Planner:
             case _:
                 return plan.triggered(flow, recorded, agent=self._agent, delivered=delivered)
 
-    async def _without_the_flow(self, recorded: Recorded, delivered: int) -> Plan | None:
+    def at_once(self, recorded: Recorded, *, delivered: int) -> Plan | None:
         """Plans from the message alone; None if that is not enough."""
         if recorded.kind is Kind.RETRY:
             return None
-        address = recorded.address
-        bound = await self._bound(address.flow_type, recorded.event.template_version)
+        bound = self._bound(recorded)
         if bound is None:
             return None
         now = self._clock.now()
         if recorded.kind is Kind.UNDO:
             return plan.undone_at_once(recorded, bound, agent=self._agent, delivered=delivered, now=now)
-        hinted = address.flow_id in self._hints.flow_ids
+        hinted = recorded.address.flow_id in self._hints.flow_ids
         if plan.needs_fold(recorded, bound, self._bindings, delivered=delivered, now=now, hinted=hinted):
             return None
         return plan.direct(recorded, bound)
 
-    async def _bound(self, flow_type: str, version: int) -> Bound | None:
-        template = self._catalog.get(flow_type, version)
-        if template is None:
+    async def _learn(self, recorded: Recorded) -> None:
+        """Reads the stored versions again if the version that the message claims is unknown."""
+        if self._bound(recorded) is None:
             await self._patience.insist(self._catalog.refresh)
             self._bindings.learn(self._catalog.all())
-            template = self._catalog.get(flow_type, version)
+
+    def _bound(self, recorded: Recorded) -> Bound | None:
+        template = self._catalog.get(recorded.address.flow_type, recorded.event.template_version)
         return None if template is None else self._bindings.of(template)
 
     async def _load(self, recorded: Recorded) -> Flow:
@@ -103,6 +105,6 @@ class Planner:
         )
 
     def _completes_joins(self, recorded: Recorded) -> bool:
-        template = self._catalog.get(recorded.address.flow_type, recorded.event.template_version)
+        bound = self._bound(recorded)
         is_fact = recorded.kind not in (Kind.RETRY, Kind.UNDO)
-        return is_fact and template is not None and bool(self._bindings.of(template).route(recorded.type).joins)
+        return is_fact and bound is not None and bool(bound.route(recorded.type).joins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from handrail.agents import Agent
 from handrail.agents.bindings import Bindings
 from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.clock import Clock
-from handrail.agents.engine import Engine
+from handrail.agents.engine import Engine, Prepared
 from handrail.agents.halted_flows import HaltedFlows
 from handrail.agents.threads import Threads
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
@@ -22,7 +23,7 @@ from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.troubles import Troubles
-from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
+from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, Stored
 from handrail.mesh.flow.absence import ABSENT_AFTER, Absence
 from handrail.mesh.flow.queue import Queues
 from handrail.mesh.permissions import matches
@@ -50,7 +51,7 @@ class MortalBus:
     """
 
     def __init__(self, bus: MemoryBus) -> None:
-        self._publish = bus.publish
+        self._publish, self._publish_nowait = bus.publish, bus.publish_nowait
         self.direct_get, self.read_forward = bus.direct_get, bus.read_forward
         self.last, self.last_on_leader, self.by_sequence = bus.last, bus.last_on_leader, bus.by_sequence
         self.request_json = bus.request_json
@@ -68,10 +69,7 @@ class MortalBus:
         timeout: timedelta = PUBLISH_TIMEOUT,
     ) -> int:
         """Stores a message, unless the process crashes here."""
-        if self.dead or self.crash == "publish":
-            # Code that catches the exception is still dead: it can't publish any more.
-            self.crash, self.dead = None, True
-            raise ProcessDied
+        self._die_if_due()
         return await self._publish(
             subject,
             body,
@@ -80,6 +78,35 @@ class MortalBus:
             headers=headers,
             timeout=timeout,
         )
+
+    def publish_nowait(
+        self,
+        subject: str,
+        body: bytes,
+        on_stored: Stored,
+        *,
+        expected_sequence: int | None = None,
+        expected_filter: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: timedelta = PUBLISH_TIMEOUT,
+    ) -> None:
+        """Stores a message, unless the process crashes here."""
+        self._die_if_due()
+        self._publish_nowait(
+            subject,
+            body,
+            on_stored,
+            expected_sequence=expected_sequence,
+            expected_filter=expected_filter,
+            headers=headers,
+            timeout=timeout,
+        )
+
+    def _die_if_due(self) -> None:
+        if self.dead or self.crash == "publish":
+            # Code that catches the exception is still dead: it can't publish any more.
+            self.crash, self.dead = None, True
+            raise ProcessDied
 
 
 class WorldClock(Clock):
@@ -145,11 +172,18 @@ class HostedAgent:
             self.bus.crash = None
             delivery.lose_answer()
         try:
-            await self.engine.handle(delivery)
+            await self._handle(delivery)
         except ProcessDied:
             return
         finally:
             self.bus.dead = False
+
+    async def _handle(self, delivery: MemoryDelivery) -> None:
+        """Handles a delivery as a worker does."""
+        answered: asyncio.Future[Prepared | None] = asyncio.get_running_loop().create_future()
+        prepared = self.engine.begin(delivery, answered.set_result) or await answered
+        if prepared is not None:
+            await self.engine.handle(delivery, prepared)
 
 
 class _NoLeases(Leases):

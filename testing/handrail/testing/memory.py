@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,8 +13,8 @@ from handrail.mesh.bus import Bus, Delivery, Page, RawMessage, TooManySubjects
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.bus.direct_get import READ_TIMEOUT, SUBJECT_LIMIT
 from handrail.mesh.bus.protocol import header_block, is_subject, size
-from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, why_not_sent
-from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, WrongSequence
+from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, Stored, why_not_sent
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.permissions import matches
 from handrail.mesh.streams.streams import quarantined_agent
 from handrail.mesh.wire.subjects import COORDINATOR, NO_AGENT, parse_quarantine
@@ -63,23 +64,26 @@ class MemoryBus(Bus):
         timeout: timedelta = PUBLISH_TIMEOUT,
     ) -> int:
         """Stores a message at the present time. Refuses messages as the broker does."""
-        refusal = why_not_sent(subject, size(body, headers), _MAX_PAYLOAD)
-        if refusal is not None:
-            raise refusal
-        stream = _quarantine_of(subject) or _STREAM_OF.get(subject.partition(".")[0])
-        if stream is None or not is_subject(subject):
-            raise BrokerUnavailable(f"can't publish on {subject}: no stream has this subject")
-        if expected_sequence is not None:
-            matching = self.matching(stream, expected_filter or subject)
-            last = matching[-1].sequence if matching else 0
-            if last != expected_sequence:
-                raise WrongSequence(subject, last)
-        if subject in self._subjects[stream]:
-            if stream in _WRITE_ONCE.values():
-                raise AlreadyStored(subject)
-            if stream in _NEWEST_COUNTS.values():
-                self._remove(stream, subject)
-        return self._store(stream, subject, body, headers)
+        return self._publish(subject, body, expected_sequence, expected_filter, headers)
+
+    def publish_nowait(
+        self,
+        subject: str,
+        body: bytes,
+        on_stored: Stored,
+        *,
+        expected_sequence: int | None = None,
+        expected_filter: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: timedelta = PUBLISH_TIMEOUT,
+    ) -> None:
+        """Stores a message at the present time, and tells how it went a little later."""
+        outcome: int | HandrailError
+        try:
+            outcome = self._publish(subject, body, expected_sequence, expected_filter, headers)
+        except HandrailError as error:
+            outcome = error
+        asyncio.get_running_loop().call_soon(on_stored, outcome)
 
     async def direct_get(
         self,
@@ -173,6 +177,32 @@ class MemoryBus(Bus):
         if stream == streams.FLOW and len(tokens) > 3 and tokens[2] not in ("*", ">"):
             candidates = self._of_flow.get(tokens[2], [])
         return [message for message in candidates if matches(pattern, message.subject)]
+
+    def _publish(
+        self,
+        subject: str,
+        body: bytes,
+        expected_sequence: int | None,
+        expected_filter: str | None,
+        headers: Mapping[str, str] | None,
+    ) -> int:
+        refusal = why_not_sent(subject, size(body, headers), _MAX_PAYLOAD)
+        if refusal is not None:
+            raise refusal
+        stream = _quarantine_of(subject) or _STREAM_OF.get(subject.partition(".")[0])
+        if stream is None or not is_subject(subject):
+            raise BrokerUnavailable(f"can't publish on {subject}: no stream has this subject")
+        if expected_sequence is not None:
+            matching = self.matching(stream, expected_filter or subject)
+            last = matching[-1].sequence if matching else 0
+            if last != expected_sequence:
+                raise WrongSequence(subject, last)
+        if subject in self._subjects[stream]:
+            if stream in _WRITE_ONCE.values():
+                raise AlreadyStored(subject)
+            if stream in _NEWEST_COUNTS.values():
+                self._remove(stream, subject)
+        return self._store(stream, subject, body, headers)
 
     def _store(self, stream: str, subject: str, body: bytes, headers: Mapping[str, str] | None) -> int:
         self._subjects[stream].add(subject)

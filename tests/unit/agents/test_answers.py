@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from google.protobuf.message import Message
 from handrail.agents import Agent, Context
 from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
+from handrail.mesh.bus.publish import Stored
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, StreamFull, TooLarge
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import pack
@@ -209,8 +211,8 @@ class Refusing:
         bus = world._agents[agent].bus
         self.error = error
         self.left = times
-        self.store = bus.publish
-        bus.publish = self.publish  # type: ignore[assignment]
+        self.store, self.store_nowait = bus.publish, bus.publish_nowait
+        bus.publish, bus.publish_nowait = self.publish, self.publish_nowait  # type: ignore[assignment]
 
     async def publish(
         self,
@@ -227,6 +229,23 @@ class Refusing:
         return await self.store(
             subject, body, expected_sequence=expected_sequence, expected_filter=expected_filter, headers=headers
         )
+
+    def publish_nowait(
+        self,
+        subject: str,
+        body: bytes,
+        on_stored: Stored,
+        *,
+        expected_sequence: int | None = None,
+        expected_filter: str | None = None,
+    ) -> None:
+        if self.left:
+            self.left -= 1
+            asyncio.get_running_loop().call_soon(on_stored, self.error)
+        else:
+            self.store_nowait(
+                subject, body, on_stored, expected_sequence=expected_sequence, expected_filter=expected_filter
+            )
 
 
 @pytest.mark.parametrize("error", PASSING, ids=lambda error: error.reason_name)
@@ -275,7 +294,7 @@ async def test_an_answer_that_is_too_large_is_a_failure() -> None:
         return small()
 
     async with World(templates=[template(GRANT)], agents=[refunds]) as world:
-        Refusing(world, "refunds", TooLarge("flow.refund", 2_000_000, 1_000_000), times=1)
+        Refusing(world, "refunds", TooLarge("flow.refund", 2_000_000, 1_000_000), times=2)
         flow = await begun(world)
         [failure] = flow.recorded(StepFailed)
         assert failure.error_class == "TOO_LARGE"

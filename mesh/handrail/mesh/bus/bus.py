@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.bus.direct_get import READ_TIMEOUT, Page, RawMessage
-from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
+from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, Stored
 
 
 class Bus(Protocol):
@@ -31,6 +31,21 @@ class Bus(Protocol):
         With `expected_sequence`, it stores the message only if that is the last sequence on `expected_filter` (default:
         on `subject`). Raises AlreadyStored, WrongSequence, StreamFull, TooLarge or BrokerPermission. Raises
         BrokerUnavailable after `timeout`; whether the message is stored is then unknown.
+        """
+
+    def publish_nowait(
+        self,
+        subject: str,
+        body: bytes,
+        on_stored: Stored,
+        *,
+        expected_sequence: int | None = None,
+        expected_filter: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: timedelta = PUBLISH_TIMEOUT,
+    ) -> None:
+        """As `publish`, without a future: `on_stored` is called once, from the event loop, with the sequence or the
+        error.
         """
 
     async def direct_get(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from handrail.mesh.bus import Bus, RawMessage
+from handrail.mesh.bus.publish import Stored
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.streams.streams import FLOW
 from handrail.mesh.waiting import Patience
@@ -39,6 +40,15 @@ async def store(
                 return there
             # The copy that was there died in flight with its leader.
     raise BrokerUnavailable(f"{entry.address.subject} was refused {_TRIES} times, and nothing is stored there")
+
+
+def store_nowait(bus: Bus, entry: Entry, on_stored: Stored, *, first_of_any: bool = True) -> None:
+    """Stores an outcome without a wait. Calls `on_stored` once, from the event loop, with its sequence or an error.
+
+    After an error, `store` tells what is stored.
+    """
+    sequence, place = (0, _place(entry.address)) if first_of_any else (None, None)
+    bus.publish_nowait(entry.address.subject, entry.body, on_stored, expected_sequence=sequence, expected_filter=place)
 
 
 async def stored(bus: Bus, address: Address, *, patience: timedelta = _PATIENCE) -> Recorded | None:

@@ -1,0 +1,46 @@
+"""A call of an async handler that runs up to its first wait before anybody awaits it."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Generator
+from types import CoroutineType
+from typing import Any
+
+
+class BegunCall:
+    """Runs a coroutine until it waits or ends; await it, in the task that began it, for the rest and for its result.
+
+    It has a context of its own, like the coroutine of a task. `answer` is its result, None while there is none.
+    """
+
+    __slots__ = ("_context", "_coroutine", "_error", "_is_over", "_waits_for", "answer")
+
+    def __init__(self, coroutine: CoroutineType[Any, Any, object]) -> None:
+        self._coroutine = coroutine
+        self._context = contextvars.copy_context()
+        self._waits_for: object = None
+        self._error: BaseException | None = None
+        self.answer: object = None
+        self._is_over = False
+        self._step(coroutine.send, None)
+
+    def __await__(self) -> Generator[object, object, object]:
+        while not self._is_over:
+            try:
+                sent = yield self._waits_for
+            except BaseException as error:
+                self._step(self._coroutine.throw, error)
+            else:
+                self._step(self._coroutine.send, sent)
+        if self._error is not None:
+            raise self._error
+        return self.answer
+
+    def _step(self, step: Callable[[Any], object], argument: object) -> None:
+        try:
+            self._waits_for = self._context.run(step, argument)
+        except StopIteration as ended:
+            self.answer, self._is_over = ended.value, True
+        except BaseException as error:
+            self._error, self._is_over = error, True
