@@ -27,7 +27,7 @@ from handrail.mesh.streams import (
 from handrail.mesh.streams.quarantine_streams import quarantines
 from handrail.testing.memory import MemoryBus
 from tests.support.nats_server import running_server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 SOON = timedelta(milliseconds=300)
 LATER = timedelta(hours=1)
@@ -83,6 +83,19 @@ async def has_fired(bus: Bus, name: str) -> bool:
 
 async def test_each_message_has_the_next_sequence_of_its_stream(bus: Bus) -> None:
     assert await store(bus, "flow.refund.f.a", "template.refund.1", "flow.refund.f.b", "key.refund.k") == [1, 1, 2, 1]
+
+
+async def test_a_publish_without_a_wait_tells_once_and_later_how_it_went(bus: Bus) -> None:
+    told: list[int | HandrailError] = []
+    [first] = await store(bus, "flow.refund.f.event.a.1.x")
+    place = "flow.refund.f.event.a.2.>"
+    bus.publish_nowait("flow.refund.f.event.a.2.x", b"2", told.append, expected_sequence=0, expected_filter=place)
+    bus.publish_nowait("flow.refund.f.event.a.1.x", b"1", told.append)
+    bus.publish_nowait("flow.refund.f.event.a.2.y", b"2", told.append, expected_sequence=0, expected_filter=place)
+    assert told == []
+    await until(lambda: len(told) == 3)
+    assert told[0] == first + 1
+    assert [type(each) for each in told[1:]] == [AlreadyStored, WrongSequence]
 
 
 async def test_a_message_comes_back_as_it_was_published(bus: Bus) -> None:

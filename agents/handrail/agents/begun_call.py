@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Generator
-from types import CoroutineType
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 
@@ -16,7 +15,7 @@ class BegunCall:
 
     __slots__ = ("_context", "_coroutine", "_error", "_is_over", "_waits_for", "answer")
 
-    def __init__(self, coroutine: CoroutineType[Any, Any, object]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, object]) -> None:
         self._coroutine = coroutine
         self._context = contextvars.copy_context()
         self._waits_for: object = None

@@ -74,7 +74,7 @@ class InFlight:
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace.total_seconds()):
                     await self._emptied.wait()
-        abandoned = list(self._tasks)
+        abandoned = [task for task in self._tasks if not task.done()]
         for task in abandoned:
             task.cancel()
         if abandoned:
