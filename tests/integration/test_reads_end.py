@@ -94,6 +94,12 @@ async def test_a_stream_that_no_server_has_is_asked_for_ever_more_rarely(bus: Na
     assert 2 <= link.requests(READ) <= 7, "after 0.1, 0.2, 0.4 s, and then every 0.5 s"
 
 
+async def test_a_leader_that_is_not_elected_yet_is_asked_ever_more_rarely(bus: NatsBus, link: SlowLink) -> None:
+    with pytest.raises(BrokerUnavailable, match=r"gave up after 3 s: JetStream is not enabled, or no leader"):
+        await bus.request_json("nowhere.at.all", timeout=timedelta(seconds=3))
+    assert 3 <= link.requests(b"nowhere.at.all") <= 6, "after 0.1, 0.2, 0.4, 0.8 and 1 s"
+
+
 async def test_of_a_flood_of_reads_a_limited_number_is_open_at_once_and_all_are_answered(
     nats_server: NatsServer, bus: NatsBus, link: SlowLink
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from handrail.mesh.bus.direct_get import RawMessage, parse_time
 from handrail.mesh.bus.protocol import status
 from handrail.mesh.bus.reply_inbox import NO_RESPONDERS
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
+from handrail.mesh.waiting import Patience
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 API_TIMEOUT = timedelta(seconds=15)
@@ -29,7 +29,9 @@ _TRANSIENT = (10005, 10008, 10009, 10015)
 """The cluster does not see enough of its servers yet, has no leader, or is busy."""
 
 _SILENCE = timedelta(seconds=4)
-_BACKOFF = 0.2
+_FIRST_WAIT = timedelta(seconds=0.1)
+_LONGEST_WAIT = timedelta(seconds=1)
+"""Pauses before a request is repeated, while there is no leader."""
 
 
 class ApiError(HandrailError):
@@ -55,12 +57,11 @@ async def request_json(
     Raises ApiError if the broker refuses the request, BrokerPermission, and BrokerUnavailable after `timeout`.
     """
     body = json.dumps(payload).encode() if payload is not None else b""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout.total_seconds()
+    patience = Patience(timeout, first=_FIRST_WAIT, longest=_LONGEST_WAIT)
     problem = "no answer"
-    while (left := deadline - loop.time()) > 0:
+    while patience.left:
         try:
-            message = await connection.request(subject, body, timeout=min(_SILENCE, timedelta(seconds=left)))
+            message = await connection.request(subject, body, timeout=min(_SILENCE, patience.left))
         except BrokerUnavailable as unavailable:
             if connection.closed.is_set():
                 raise
@@ -77,7 +78,8 @@ async def request_json(
             if code not in _TRANSIENT:
                 raise ApiError(subject, code, description)
             problem = description
-        await asyncio.sleep(min(_BACKOFF, max(0.0, deadline - loop.time())))
+        if not await patience.wait():
+            break
     raise BrokerUnavailable(f"{subject} gave up after {timeout.total_seconds():g} s: {problem}")
 
 
