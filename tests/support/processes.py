@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def worker_process(
-    server: NatsServer, path: str, *, log: Path, environment: Mapping[str, str], workers: int = 1
+    server: NatsServer, *paths: str, log: Path, environment: Mapping[str, str], workers: int = 1
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a worker of the agent `module:agent`, or a supervisor of several, and kills it when the block ends."""
-    several = f"from handrail.agents.runner import run_workers; exit(run_workers({path!r}, workers={workers}))"
-    command = ["-m", "handrail.agents.runner", path] if workers == 1 else ["-c", several]
+    """Runs a worker of each agent `module:agent`, or a supervisor of several such processes; kills it at the end."""
+    several = f"from handrail.agents.runner import run_workers; exit(run_workers({paths!r}, workers={workers}))"
+    command = ["-m", "handrail.agents.runner", *paths] if workers == 1 else ["-c", several]
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("HANDRAIL_", "OTEL_"))}
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -21,4 +21,4 @@ class Agent(Declaration):
 
         Without `settings` it takes the broker from the environment (HANDRAIL_NATS and so on).
         """
-        raise SystemExit(run_here(self, settings))
+        raise SystemExit(run_here([self], None if settings is None else {self.name: settings}))

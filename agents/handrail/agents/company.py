@@ -1,4 +1,4 @@
-"""Which handlers run side by side in a worker: a handler that may kill its process runs alone, and harms no other."""
+"""Which handlers run side by side in a process: a handler that may kill the process runs alone, and harms no other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Seat:
 
 
 class Company:
-    """The handlers that run in one worker: each takes a seat before it is called."""
+    """The handlers that run in one process: each takes a seat before it is called."""
 
     def __init__(self) -> None:
         self._running = 0
@@ -55,7 +55,7 @@ class Company:
                 async with asyncio.timeout(_PATIENCE.total_seconds()):
                     await self._until(lambda: self._loners == 0)
             except TimeoutError:
-                raise Busy("a handler that may have killed its process runs alone in this worker") from None
+                raise Busy("a handler that may have killed its process runs alone in this process") from None
         if not alone:
             return self.sit()
         self._running += 1

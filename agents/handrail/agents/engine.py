@@ -11,6 +11,7 @@ from handrail.agents import redelivery
 from handrail.agents.bindings import Bindings
 from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.clock import Clock
+from handrail.agents.company import Company
 from handrail.agents.errors import Busy, Postponed, Stopping
 from handrail.agents.halted_flows import HaltedFlows
 from handrail.agents.handler_calls import HandlerCall, HandlerCalls
@@ -56,6 +57,7 @@ class Engine:
         hints: HaltedFlows,
         retries: QuickRetries,
         threads: Threads,
+        company: Company,
     ) -> None:
         self._quarantine = Quarantine(bus, store.catalog, reporter=bindings.agent)
         self._patience = patience
@@ -70,6 +72,7 @@ class Engine:
             overseer=self.overseer,
             retries=retries,
             threads=threads,
+            company=company,
         )
         self._performer = Performer(
             bindings,

@@ -81,6 +81,7 @@ class HandlerCalls:
         overseer: Overseer,
         retries: QuickRetries,
         threads: Threads,
+        company: Company,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -89,7 +90,7 @@ class HandlerCalls:
         self._overseer = overseer
         self._retries = retries
         self._threads = threads
-        self._company = Company()
+        self._company = company
 
     def begin(self, call: HandlerCall) -> bool:
         """Calls an async handler and runs it up to its first wait. Tells whether it did so.

@@ -1,6 +1,6 @@
-"""Runs an agent: as one worker in this process, or as several processes that are restarted when they die.
+"""Runs agents: one worker of each in this process, or several such processes that are restarted when they die.
 
-`python -m handrail.agents.runner MODULE:AGENT` runs one worker, on the broker from the environment.
+`python -m handrail.agents.runner MODULE:AGENT …` runs one worker of each, on the broker from the environment.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import uvloop
 
+from handrail.agents.company import Company
 from handrail.agents.declaration import Declaration
 from handrail.agents.errors import DeclarationError
 from handrail.agents.supervisor import (
@@ -29,6 +30,7 @@ from handrail.agents.supervisor import (
     WITHOUT_SOURCES,
     Supervisor,
 )
+from handrail.agents.watchdog import Watchdog
 from handrail.agents.worker import Worker
 from handrail.mesh import collector, telemetry
 from handrail.mesh.bus.bus_settings import BusSettings
@@ -74,28 +76,44 @@ def _why_not_imported(module_name: str, error: Exception) -> str:
     return f"module {module_name} can't be imported: {type(error).__name__}: {error}{where}"
 
 
-def run_here(agent: Declaration, settings: BusSettings | None = None) -> int:
-    """Runs one worker in this process until SIGTERM or SIGINT (a second one kills it); returns an exit status."""
+def find_agents(paths: Sequence[str]) -> list[Declaration]:
+    """Returns the agents that these paths name. Raises DeclarationError like `find_agent`, and if one comes twice."""
+    agents = [find_agent(path) for path in paths]
+    names = [agent.name for agent in agents]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DeclarationError([f"agent {name} is named twice; for more workers use --workers" for name in twice])
+    return agents
+
+
+def run_here(agents: Sequence[Declaration], settings: Mapping[str, BusSettings] | None = None) -> int:
+    """Runs a worker of each agent in this process until SIGTERM or SIGINT (a second one kills them).
+
+    `settings` are those of each agent by name, by default from the environment. If one worker fails, all stop. Returns
+    an exit status.
+    """
     if not logging.getLogger().handlers:
         logs.configure()
-    telemetry.configure(agent.name)
-    abandoned = 0
+    names = [agent.name for agent in agents]
+    telemetry.configure("+".join(names))
     try:
-        abandoned = uvloop.run(_run(agent, settings or bus_settings(Settings.of_process(), agent.name)))
+        of_process = Settings.of_process()
+        settings = settings or {name: bus_settings(of_process, name) for name in names}
+        abandoned, errors = uvloop.run(_run(agents, settings))
     except SettingError as error:
-        print(f"agent {agent.name}: {clean(str(error))}", file=sys.stderr)
+        print(f"agent {', '.join(names)}: {clean(str(error))}", file=sys.stderr)
         return BAD_DECLARATION
-    except DeclarationError as error:
-        for problem in error.problems:
-            print(f"agent {agent.name}: {clean(problem)}", file=sys.stderr)
-        return BAD_DECLARATION
-    except HandrailError as error:
-        print(f"agent {agent.name}: {clean(error.text)}", file=sys.stderr)
-        return FAILED
     except KeyboardInterrupt:
         return FAILED
     finally:
         telemetry.shutdown()
+    for name, fault in errors.items():
+        for problem in fault.problems if isinstance(fault, DeclarationError) else [fault.text]:
+            print(f"agent {name}: {clean(problem)}", file=sys.stderr)
+    if any(isinstance(fault, DeclarationError) for fault in errors.values()):
+        return BAD_DECLARATION
+    if errors:
+        return FAILED
     if abandoned:
         # Python would wait for their threads, perhaps forever.
         logging.shutdown()
@@ -103,28 +121,35 @@ def run_here(agent: Declaration, settings: BusSettings | None = None) -> int:
     return OK
 
 
-def run_workers(path: str, *, workers: int, environment: Mapping[str, str] | None = None) -> int:
-    """Runs `workers` processes of the agent `module:name` until SIGTERM or SIGINT; returns an exit status.
+def run_workers(paths: Sequence[str], *, workers: int, environment: Mapping[str, str] | None = None) -> int:
+    """Runs `workers` processes of the agents, each `module:name`, until SIGTERM or SIGINT; returns an exit status.
 
-    They get `environment`, by default that of this process. Raises DeclarationError if the agent does not exist.
+    They get `environment`, by default that of this process. Raises DeclarationError like `find_agents`.
     """
-    find_agent(path)
-    return Supervisor(path, workers, dict(os.environ if environment is None else environment)).run()
+    find_agents(paths)
+    return Supervisor(paths, workers, dict(os.environ if environment is None else environment)).run()
 
 
-async def _run(agent: Declaration, settings: BusSettings) -> int:
-    """Runs a worker until a signal; returns how many handlers were still running at the end."""
-    worker = Worker(agent, settings, sources=not os.environ.get(WITHOUT_SOURCES))
-    running = asyncio.ensure_future(worker.run())
+async def _run(
+    agents: Sequence[Declaration], settings: Mapping[str, BusSettings]
+) -> tuple[int, dict[str, DeclarationError | HandrailError]]:
+    """Runs workers until a signal, or until one of them fails.
+
+    Returns how many handlers were still running at the end, and the errors by agent.
+    """
+    company, sources = Company(), not os.environ.get(WITHOUT_SOURCES)
+    workers = [Worker(agent, settings[agent.name], sources=sources, company=company) for agent in agents]
+    running = [asyncio.ensure_future(worker.run()) for worker in workers]
     asked = 0
 
     def stop() -> None:
         nonlocal asked
         asked += 1
-        if asked == 1:
-            worker.stop()
-        else:
-            running.cancel()
+        for worker, task in zip(workers, running, strict=True):
+            if asked == 1:
+                worker.stop()
+            else:
+                task.cancel()
 
     loop = asyncio.get_running_loop()
     for each in _STOP_SIGNALS:
@@ -132,18 +157,38 @@ async def _run(agent: Declaration, settings: BusSettings) -> int:
     lifeline = os.environ.get(LIFELINE)
     if lifeline is not None:
         loop.add_reader(int(lifeline), _once(loop, int(lifeline), stop))
-    calming = asyncio.ensure_future(_calm_collector(worker))
+    watchdog = Watchdog([handler for agent in agents for handler in agent.handlers])
+    watchdog.start()
+    calming = asyncio.ensure_future(_calm_collector(workers))
     try:
-        await running
-    except asyncio.CancelledError:
-        _logger.warning("agent %s was asked twice to stop: ended while handlers were running", agent.name)
+        await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+        for worker in workers:
+            worker.stop()
+        await asyncio.wait(running)
     finally:
         calming.cancel()
-    return worker.abandoned
+        watchdog.stop()
+    return sum(worker.abandoned for worker in workers), _errors(agents, running)
 
 
-async def _calm_collector(worker: Worker) -> None:
-    await worker.ready.wait()
+def _errors(
+    agents: Sequence[Declaration], ended: Sequence[asyncio.Future[None]]
+) -> dict[str, DeclarationError | HandrailError]:
+    """Returns the errors that ended workers, by agent; raises any other, such as that of a source."""
+    errors: dict[str, DeclarationError | HandrailError] = {}
+    for agent, task in zip(agents, ended, strict=True):
+        try:
+            task.result()
+        except (DeclarationError, HandrailError) as error:
+            errors[agent.name] = error
+        except asyncio.CancelledError:
+            _logger.warning("agent %s was asked twice to stop: ended while handlers were running", agent.name)
+    return errors
+
+
+async def _calm_collector(workers: Sequence[Worker]) -> None:
+    for worker in workers:
+        await worker.ready.wait()
     collector.calm()
 
 
@@ -156,19 +201,19 @@ def _once(loop: asyncio.AbstractEventLoop, descriptor: int, stop: Callable[[], N
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one worker of the agent that the only argument names."""
-    if len(arguments) != 1:
-        print("usage: python -m handrail.agents.runner MODULE:AGENT", file=sys.stderr)
+    """Runs one worker of each agent that the arguments name."""
+    if not arguments:
+        print("usage: python -m handrail.agents.runner MODULE:AGENT …", file=sys.stderr)
         return BAD_DECLARATION
     try:
-        agent = find_agent(arguments[0])
+        agents = find_agents(arguments)
     except DeclarationError as error:
         print(clean_lines(str(error)), file=sys.stderr)
         status = BAD_DECLARATION
     else:
         # If a handler's C code crashes, at least its location is printed.
         faulthandler.enable()
-        status = run_here(agent)
+        status = run_here(agents)
     return SAID_BADLY_DECLARED if status == BAD_DECLARATION and LIFELINE in os.environ else status
 
 

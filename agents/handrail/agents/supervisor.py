@@ -1,4 +1,4 @@
-"""Worker processes of one agent: started, restarted when they die, stopped together."""
+"""Worker processes of the same agents: started, restarted when they die, stopped together."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 _logger = logging.getLogger(__name__)
 
@@ -32,14 +33,14 @@ _STEADY = 60.0
 
 
 class Supervisor:
-    """Several worker processes of one agent, `module:name`. The first one runs the agent's sources.
+    """Several worker processes of the same agents, each `module:name`. The first one runs the agents' sources.
 
     They read from a pipe that nobody writes to: when this process ends, however it ends, the pipe closes, and they
     stop.
     """
 
-    def __init__(self, path: str, workers: int, environment: dict[str, str]) -> None:
-        self._path = path
+    def __init__(self, paths: Sequence[str], workers: int, environment: dict[str, str]) -> None:
+        self._paths = paths
         self._workers = workers
         self._environment = environment
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -68,7 +69,7 @@ class Supervisor:
         if number > 0:
             environment[WITHOUT_SOURCES] = "1"
         self._processes[number] = subprocess.Popen(
-            [sys.executable, "-m", "handrail.agents.runner", self._path],
+            [sys.executable, "-m", "handrail.agents.runner", *self._paths],
             env=environment,
             pass_fds=[self._lifeline],
             # Ctrl-C reaches the whole foreground group; only the supervisor signals the workers, once.
@@ -91,7 +92,11 @@ class Supervisor:
                     break
                 wait = self._next_wait(number)
                 _logger.warning(
-                    "worker %d of %s ended with status %d; restarting in %g s", number, self._path, code, wait
+                    "worker %d of %s ended with status %d; restarting in %g s",
+                    number,
+                    ", ".join(self._paths),
+                    code,
+                    wait,
                 )
                 restart_at[number] = time.monotonic() + wait
             for number in [number for number, due in restart_at.items() if time.monotonic() >= due]:

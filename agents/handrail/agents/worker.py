@@ -11,13 +11,13 @@ from handrail.agents.beat import Beat
 from handrail.agents.bindings import Bindings
 from handrail.agents.broker_retry import PASSES, BrokerRetry
 from handrail.agents.clock import Clock
+from handrail.agents.company import Company
 from handrail.agents.declaration import Declaration
 from handrail.agents.engine import Engine
 from handrail.agents.errors import DeclarationError
 from handrail.agents.halted_flows import HaltedFlows, HaltWatch
 from handrail.agents.in_flight import InFlight
 from handrail.agents.threads import Threads
-from handrail.agents.watchdog import Watchdog
 from handrail.mesh.bus import BusSettings, NatsBus, Pull
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.streams import FLOW
@@ -37,10 +37,16 @@ _POLL = timedelta(seconds=2)
 
 
 class Worker:
-    """Runs an agent in this process. `sources` tells whether this worker runs the agent's sources."""
+    """Runs an agent in this process. `sources` tells whether this worker runs the agent's sources.
 
-    def __init__(self, agent: Declaration, settings: BusSettings, *, sources: bool = True) -> None:
+    Workers in one process share a `company`: a handler that may kill the process runs alone in it.
+    """
+
+    def __init__(
+        self, agent: Declaration, settings: BusSettings, *, sources: bool = True, company: Company | None = None
+    ) -> None:
         self._agent = agent
+        self._company = company or Company()
         self._settings = settings
         self._sources = agent.sources if sources else ()
         self._bindings = Bindings(agent.name, agent.handlers)
@@ -85,11 +91,10 @@ class Worker:
             hints=hints,
             retries=agent.quick_retries,
             threads=threads,
+            company=self._company,
         )
         hints.tell = engine.overseer.heard
         bus.connection.on_reconnected.append(engine.reconnected)
-        watchdog = Watchdog(agent.handlers)
-        watchdog.start()
         desk = InFlight(engine, ACK_WAIT)
         beat = Beat(bus, catalog=catalog, bindings=self._bindings, overseer=engine.overseer, desk=desk)
         engine.overseer.tell = beat.tell
@@ -111,7 +116,6 @@ class Worker:
             patience.stop()
             await pulling.end()
             self.abandoned = await desk.drain(agent.grace)
-            watchdog.stop()
             threads.shutdown()
             _logger.info("agent %s has stopped", agent.name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 from handrail.mesh.bus.bus_settings import BusSettings
 from handrail.mesh.permissions import inbox_prefix
@@ -46,12 +47,17 @@ NATS_PASSWORD_FILE = Setting(
     "--nats-password-file",
     "HANDRAIL_NATS_PASSWORD_FILE",
     "",
-    "file with the password, instead of HANDRAIL_NATS_PASSWORD",
+    "file with the password, instead of HANDRAIL_NATS_PASSWORD; {agent} stands for the agent's name",
     file,
     "FILE",
 )
 NATS_NKEY_FILE = Setting(
-    "--nats-nkey-file", "HANDRAIL_NATS_NKEY_FILE", "", "file with an nkey seed, instead of a password", file, "FILE"
+    "--nats-nkey-file",
+    "HANDRAIL_NATS_NKEY_FILE",
+    "",
+    "file with an nkey seed, instead of a password; {agent} stands for the agent's name",
+    file,
+    "FILE",
 )
 NATS_CA = Setting(
     "--nats-ca",
@@ -412,7 +418,7 @@ BROKER: tuple[Setting[object], ...] = (
 def bus_settings(settings: Settings, name: str) -> BusSettings:
     """How `name` (an agent, `coordinator`, …) connects to the broker. Raises SettingError for unreadable passwords."""
     password = settings.value(NATS_PASSWORD)
-    password_file = settings.value(NATS_PASSWORD_FILE)
+    password_file = _file_of(settings.value(NATS_PASSWORD_FILE), name)
     if not password and password_file is not None:
         password = secret(password_file)
     user = settings.value(NATS_USER) or name
@@ -421,10 +427,15 @@ def bus_settings(settings: Settings, name: str) -> BusSettings:
         name=name,
         user=user if password else "",
         password=password,
-        nkey_seed_file=settings.value(NATS_NKEY_FILE),
+        nkey_seed_file=_file_of(settings.value(NATS_NKEY_FILE), name),
         tls_ca=settings.value(NATS_CA),
         tls_cert=settings.value(NATS_CERT),
         tls_key=settings.value(NATS_KEY),
         # The broker's permissions reserve an inbox for each user.
         inbox_prefix=inbox_prefix(user),
     )
+
+
+def _file_of(path: Path | None, name: str) -> Path | None:
+    """The file of `name`: agents that share settings have a user each."""
+    return None if path is None else Path(str(path).replace("{agent}", name))

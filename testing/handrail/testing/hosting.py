@@ -12,6 +12,7 @@ from handrail.agents import Agent
 from handrail.agents.bindings import Bindings
 from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.clock import Clock
+from handrail.agents.company import Company
 from handrail.agents.engine import Engine, Prepared
 from handrail.agents.halted_flows import HaltedFlows
 from handrail.agents.threads import Threads
@@ -145,6 +146,7 @@ class HostedAgent:
             hints=self.hints,
             retries=agent.quick_retries,
             threads=threads,
+            company=Company(),
         )
         self._filters: frozenset[str] = frozenset()
 
