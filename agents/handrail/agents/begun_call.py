@@ -42,4 +42,6 @@ class BegunCall:
         except StopIteration as ended:
             self.answer, self._is_over = ended.value, True
         except BaseException as error:
-            self._error, self._is_over = error, True
+            # The traceback leaves out this frame, which refers to this object: they would keep each other alive.
+            traceback = error.__traceback__
+            self._error, self._is_over = error.with_traceback(traceback and traceback.tb_next), True

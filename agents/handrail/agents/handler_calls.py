@@ -36,36 +36,44 @@ PARTS = 4
 
 
 @dataclass(slots=True)
-class HandlerCall:
-    """An attempt to make now. `sole` is set if it is the only one that its delivery asks for.
+class Held:
+    """What a call holds of the worker. `delivery` is set if its handler is the only one that the delivery asks for."""
 
-    `running` is set once the handler has its arguments, `begun` if it was called already.
-    """
-
-    attempt: Attempt
-    handler: Handler
-    recorded: Recorded
-    delivery: Delivery
-    sole: bool
-    arguments: dict[str, object] = field(default_factory=dict)
-    heartbeats: int = 0
-    running: Running | None = None
-    begun: BegunCall | None = None
+    delivery: Delivery | None
     seat: Seat | None = None
     place: Place | None = None
 
     def leave(self) -> None:
-        """Frees what it holds of the worker."""
+        """Frees seat and place; a second call does nothing."""
         if self.place is not None:
             self.place.give_up()
         if self.seat is not None:
             self.seat.leave()
 
     def release(self) -> None:
-        """Frees what it holds of the worker, and its delivery, while its handler still runs."""
+        """Frees all of it while the handler still runs."""
         self.leave()
-        if self.sole:
+        if self.delivery is not None:
             self.delivery.ack()
+
+
+@dataclass(slots=True)
+class HandlerCall:
+    """An attempt to make now.
+
+    `running` is set once the handler has its arguments, `begun` if it was called already. No object here refers back to
+    the call: a cycle for each delivery would keep it in memory until the next garbage collection.
+    """
+
+    attempt: Attempt
+    handler: Handler
+    recorded: Recorded
+    delivery: Delivery
+    held: Held
+    arguments: dict[str, object] = field(default_factory=dict)
+    heartbeats: int = 0
+    running: Running | None = None
+    begun: BegunCall | None = None
 
 
 class HandlerCalls:
@@ -137,7 +145,7 @@ class HandlerCalls:
             if call.begun is None:
                 await self._start(call, span)
             else:
-                call.seat = self._company.sit()
+                call.held.seat = self._company.sit()
             running = call.running
             assert running is not None
             self._overseer.begin(running)
@@ -148,7 +156,7 @@ class HandlerCalls:
                     retries=self._retries,
                     patience=self._patience,
                     threads=self._threads,
-                    place=call.place,
+                    place=call.held.place,
                     begun=call.begun,
                 )
             except asyncio.CancelledError:
@@ -161,7 +169,7 @@ class HandlerCalls:
                 await self._outcomes.handed_back(attempt, call.heartbeats)
             raise
         finally:
-            call.leave()
+            call.held.leave()
 
     async def _start(self, call: HandlerCall, span: Span) -> None:
         """Waits until the handler may run, beside the others or alone.
@@ -174,14 +182,14 @@ class HandlerCalls:
         call.arguments = arguments.event_arguments(handler, attempt.inputs)
         call.heartbeats, alone = attempt.starts.counter, attempt.starts.alone
         crowded = alone or self._company.is_closed
-        call.seat = await self._company.join(alone=alone) if crowded else self._company.sit()
+        call.held.seat = await self._company.join(alone=alone) if crowded else self._company.sit()
         if alone:
             _logger.warning(
                 "%s: started before without an outcome; it now runs alone", attempt.label, extra=attempt.log_fields
             )
         if not handler.asynchronous:
-            call.place = self._threads.place()
-            await call.place.take(within=attempt.timeout / PARTS)
+            call.held.place = self._threads.place()
+            await call.held.place.take(within=attempt.timeout / PARTS)
         now = self._clock.now()
         deadline = attempt.deadline
         if attempt.on_record or now - call.recorded.time > attempt.timeout / PARTS:
@@ -195,7 +203,7 @@ class HandlerCalls:
         call.running = running = Running(
             call.attempt,
             now,
-            call.release,
+            call.held.release,
             at_least=delivery.sequence,
             name=handler.name,
             asynchronous=handler.asynchronous,

@@ -15,7 +15,7 @@ from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.clock import Clock
 from handrail.agents.errors import HandlerFailed, NoHandler
 from handrail.agents.handler import Handler
-from handrail.agents.handler_calls import PARTS, HandlerCall, HandlerCalls
+from handrail.agents.handler_calls import PARTS, HandlerCall, HandlerCalls, Held
 from handrail.agents.outcomes import Outcomes
 from handrail.agents.overseer import HandlerEnded
 from handrail.agents.plan import Task
@@ -70,7 +70,7 @@ class Performer:
         handler = self._find(attempt)
         if handler is None:
             return None
-        call = HandlerCall(attempt, handler, recorded, delivery, sole=True)
+        call = HandlerCall(attempt, handler, recorded, delivery, Held(delivery))
         return call if self._calls.begin(call) else None
 
     def answer(self, call: HandlerCall, on_stored: Callable[[bool], None]) -> bool:
@@ -110,7 +110,7 @@ class Performer:
                     attempt, POISON, _POISON_TEXT, retryable=True, outcome_unknown=attempt.may_have_effect
                 )
             else:
-                await self.go_on(HandlerCall(attempt, handler, recorded, delivery, sole))
+                await self.go_on(HandlerCall(attempt, handler, recorded, delivery, Held(delivery if sole else None)))
 
     async def _leave_to_others(self, attempt: Attempt, unfit: NoHandler) -> None:
         """This worker can't begin the attempt. Reports that it waits before it times out, and hands it back briefly."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -171,6 +172,25 @@ async def test_p8_an_answer_that_nobody_has_confirmed_within_the_grace_is_handed
         assert case.settled == []
         assert await case.in_flight.drain(NO_GRACE) == 0
         assert case.handed_back == [delivery.sequence]
+
+
+async def test_a_delivery_that_is_done_is_freed_without_a_garbage_collection() -> None:
+    handled = Handled()
+    handled.gate.set()
+    async with desk(handled.agent) as case:
+        deliveries = await case.deliveries(*[f"{kind}{number}" for number in range(20) for kind in ("waits", "a")])
+        gc.collect()
+        gc.disable()
+        try:
+            for delivery in deliveries:
+                case.in_flight.take(delivery)
+            del delivery, deliveries
+            assert await case.in_flight.drain(GRACE) == 0
+            handled.seen.clear()
+            handled.done.clear()
+            assert gc.collect() < len(case.acked)
+        finally:
+            gc.enable()
 
 
 async def test_p7_a_fault_in_one_delivery_does_not_stop_those_behind_it() -> None:
