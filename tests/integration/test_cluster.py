@@ -14,7 +14,7 @@ from handrail.mesh.errors import AlreadyStored, WrongSequence
 from handrail.mesh.streams import FLOW, ensure_streams, outcomes
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import ensure_durables
-from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.flow_store import Appended, FlowStore
 from handrail.mesh.wire.subjects import flow_filter
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from tests.conftest import Connect
@@ -140,9 +140,9 @@ async def test_p2_an_append_counts_once_on_every_replica(buses: list[NatsBus]) -
             *(store.append(flow, halt) for store, flow in zip(stores, folded, strict=True)), return_exceptions=True
         )
         # All decided the same: each is told the one sequence, or to read again.
-        sequences = {answer for answer in answers if isinstance(answer, int)}
+        sequences = {answer.sequence for answer in answers if isinstance(answer, Appended)}
         assert len(sequences) == 1
-        assert all(isinstance(answer, int | WrongSequence) for answer in answers)
+        assert all(isinstance(answer, Appended | WrongSequence) for answer in answers)
 
 
 async def test_p7_overdue_timers_are_found_in_a_replicated_queue(cluster_bus: NatsBus) -> None:

@@ -142,7 +142,7 @@ async def asked_again(bus: Bus, store: FlowStore, flow: Flow) -> Flow:
         about=proposal.recorded.event_id,
         based_on=flow.last_sequence,
     )
-    return await store.load(flow.flow_type, flow.flow_id, at_least=await store.append(flow, entry))
+    return await store.load(flow.flow_type, flow.flow_id, at_least=(await store.append(flow, entry)).sequence)
 
 
 async def approve(store: FlowStore, flow: Flow) -> None:

@@ -9,7 +9,7 @@ from handrail.mesh.bus import Bus
 from handrail.mesh.errors import AlreadyStored, HandrailError, WrongSequence
 from handrail.mesh.streams import outcomes
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.flow_store import Appended, FlowStore
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.subjects import Kind
@@ -99,7 +99,7 @@ async def test_p5_what_can_not_be_read_is_void_with_its_reason_and_stands_in_nob
     assert flow.void[garbage].reason == ErrorReason.ERROR_REASON_MALFORMED
     assert flow.last_sequence == garbage
     assert flow.message_count == 2
-    assert await store.append(flow, halt("look", garbage)) == garbage + 1
+    assert (await store.append(flow, halt("look", garbage))).sequence == garbage + 1
 
 
 @pytest.mark.usefixtures("with_template")
@@ -112,16 +112,16 @@ async def test_p4_of_two_decisions_on_the_same_state_one_is_appended(bus: Bus, s
             return_exceptions=True,
         )
         assert sum(isinstance(answer, WrongSequence) for answer in answers) == 2
-        last = sum(answer for answer in answers if isinstance(answer, int))
+        last = sum(answer.sequence for answer in answers if isinstance(answer, Appended))
         assert last > flow.last_sequence
 
 
 @pytest.mark.usefixtures("with_template")
 async def test_p2_an_append_that_is_there_already_counts(bus: Bus, store: FlowStore) -> None:
     flow = await store.load("refund", FLOW_ID, at_least=await publish(bus, flows.start()))
-    sequence = await store.append(flow, halt("look", 1))
+    first = await store.append(flow, halt("look", 1))
     await publish(bus, flows.enriched())
-    assert await store.append(flow, halt("look", 1)) == sequence
+    assert await store.append(flow, halt("look", 1)) == Appended(first.sequence, is_new=False)
     with pytest.raises(WrongSequence):
         await store.append(flow, halt("something else under the same id", 1))
 

@@ -6,28 +6,25 @@ every order of the calls of several replicas can be tried. No real server can do
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
-from handrail.coordinator.reconcile.decide_consumer import DecideConsumer
 from handrail.coordinator.reconcile.finished import Finished
-from handrail.coordinator.reconcile.leases import Leases
+from handrail.coordinator.reconcile.flow_consumer import Deciding, flow_of
+from handrail.coordinator.reconcile.lag import Lag
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence, Present
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
-from handrail.coordinator.reconcile.track_consumer import TrackConsumer
 from handrail.coordinator.reconcile.troubles import Troubles
-from handrail.mesh.bus import NatsBus, Page, RawMessage
+from handrail.mesh.bus import Page, RawMessage
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.bus.direct_get import READ_TIMEOUT
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
-from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow.queue import Queues
 from handrail.mesh.permissions import matches
 from handrail.mesh.streams import FLOW
@@ -37,7 +34,6 @@ from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.testing.memory import MemoryBus, MemoryDelivery
-from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support.interleaving import Stage
 
 
@@ -93,23 +89,6 @@ class SteppedBus(MemoryBus):
         return matching[-1] if matching else None
 
 
-class Holding(Leases):
-    """Leases in memory, shared by all replicas."""
-
-    def __init__(self) -> None:
-        self.held: set[str] = set()
-
-    @asynccontextmanager
-    async def hold(self, key: str) -> AsyncIterator[None]:
-        if key in self.held:
-            raise HandrailError(ErrorReason.ERROR_REASON_FLOW_BUSY, f"another replica holds {key}", key=key)
-        self.held.add(key)
-        try:
-            yield
-        finally:
-            self.held.discard(key)
-
-
 class AlwaysThere(Presence):
     """Presence without any absence."""
 
@@ -130,22 +109,35 @@ class NothingQueued(AgentQueues):
 
 
 class SteppedReplica:
-    """The parts of a replica that handle messages and people's requests."""
+    """The parts of a replica that handle messages and people's requests.
 
-    def __init__(self, bus: SteppedBus, catalog: Catalog, leases: Leases) -> None:
+    `replicated`: as if FLOW had several copies.
+    """
+
+    def __init__(self, bus: SteppedBus, catalog: Catalog, *, replicated: bool = False) -> None:
         self.store = FlowStore(bus, catalog)
         self.troubles = Troubles()
-        self.reconciler = Reconciler(self.store, TimerSchedule(bus), leases, AlwaysThere(bus), NothingQueued(bus))
+        self.reconciler = Reconciler(self.store, TimerSchedule(bus), AlwaysThere(bus), NothingQueued(bus))
+        self.reconciler.flows.replicated = replicated
         self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.guard = Guard(Quarantine(bus, catalog, reporter=COORDINATOR), self.troubles)
-        # It receives its deliveries here and does not pull.
-        no_pull = cast("NatsBus", bus)
-        self.tracking = TrackConsumer(no_pull, self.store, self.reconciler, self.guard, self.troubles, Finished())
-        self._deciding = DecideConsumer(self.guard, self.reconciler)
+        self.lag = Lag(self.store, self.reconciler, self.guard, self.troubles, Finished())
+        self._deciding = Deciding(self.reconciler, self.guard, self.lag)
 
     async def decide(self, delivery: MemoryDelivery) -> None:
-        """Handles a delivery of `decide`."""
-        await self.guard.run(DECIDE, [delivery], self._deciding.handle(delivery))
+        """Handles a delivery of `decide`, and sets the timers of its flow."""
+        key = flow_of(delivery.subject)
+        if self.reconciler.covers(key, delivery.sequence):
+            self.lag.add(DECIDE, key, delivery)
+        else:
+            await self._deciding.decide(DECIDE, key, delivery)
+        await self.lag.flush()
+
+    async def track(self, deliveries: Iterable[MemoryDelivery]) -> None:
+        """Handles deliveries of `track` that came close together."""
+        for delivery in deliveries:
+            self.lag.add(TRACK, flow_of(delivery.subject), delivery)
+        await self.lag.flush()
 
 
 class Durables:

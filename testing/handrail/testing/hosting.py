@@ -236,7 +236,8 @@ class HostedCoordinator:
         self._presence = _WorldsPresence(bus)
         self.catalog = Catalog(bus)
         self.store = FlowStore(bus, self.catalog)
-        self._reconciler = Reconciler(self.store, TimerSchedule(bus), _NoLeases(), self._presence, _NoQueues())
+        self._reconciler = Reconciler(self.store, TimerSchedule(bus), self._presence, _NoQueues())
+        self._reconciler.flows.replicated = False
         self.operator_actions = OperatorActions(self.store, self._reconciler)
         self._guard = Guard(Quarantine(bus, self.catalog, reporter=COORDINATOR), Troubles())
         filters = coordinator_filters()

@@ -265,6 +265,9 @@ class MemoryDelivery(Delivery):
         """Whether the message was acked or handed back."""
         return self._settled
 
+    def make_room(self) -> None:
+        """Does nothing: no pull waits."""
+
     def ack(self) -> None:
         """Acknowledges the message."""
         self._settle_as(None)

@@ -148,7 +148,7 @@ async def target(mesh: Mesh, flow_type: str, flow_id: str) -> Target:
     flow = await mesh.store.load(flow_type, flow_id, at_least=last + 1)
     asked_for = two_persons.requested(flow, operator_requests.cancelling(flow, Caller("lou")), datetime.now(UTC))
     assert isinstance(asked_for, Entry)
-    flow = await mesh.store.load(flow_type, flow_id, at_least=await mesh.store.append(flow, asked_for))
+    flow = await mesh.store.load(flow_type, flow_id, at_least=(await mesh.store.append(flow, asked_for)).sequence)
     withdrawn = ActWithdrawn(act_id=asked_for.event.event_id, by="lou")
     entry = flows.decision(withdrawn, flow_id=flow_id, flow_type=flow_type, about="x", based_on=flow.last_sequence)
     await mesh.store.append(flow, entry)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 
 from handrail.coordinator.reconcile.settle import Guard, Held
@@ -23,18 +22,15 @@ def ignore(delivery: Delivery) -> None:
 
 
 class DurableConsumer:
-    """Passes the deliveries of one durable to `handle`. `note` is told of each first."""
+    """Passes the deliveries of one durable to `handle`."""
 
-    def __init__(
-        self, bus: NatsBus, guard: Guard, *, stream: str, durable: str, handle: Handle, note: Note = ignore
-    ) -> None:
+    def __init__(self, bus: NatsBus, guard: Guard, held: Held, *, stream: str, durable: str, handle: Handle) -> None:
         self._bus = bus
         self._guard = guard
         self._stream = stream
         self._durable = durable
         self._handle = handle
-        self._note = note
-        self._held = Held()
+        self._held = held
         self._pull: Pull | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -48,18 +44,13 @@ class DurableConsumer:
         self._pull = pull = await self._bus.pull(
             self._stream, self._durable, in_flight=IN_FLIGHT, on_delivery=self._begin
         )
-        keeping = asyncio.create_task(self._held.keep(), name=f"keep {self._durable}")
         try:
             await stopping.wait()
         finally:
             await pull.stop()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
 
     def _begin(self, delivery: Delivery) -> None:
-        self._note(delivery)
         self._held.add(delivery)
         task = asyncio.create_task(self._guard.run(self._durable, [delivery], self._handle(delivery)))
         self._tasks.add(task)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from handrail.coordinator.decide import operator_requests, two_persons
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.operator_requests import Judge
-from handrail.coordinator.decide.timers import timers
 from handrail.coordinator.reconcile import repeated_calls
+from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
+from handrail.coordinator.reconcile.flows_in_hand import FlowKey
+from handrail.coordinator.reconcile.presence import Present
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.mesh import telemetry
 from handrail.mesh.errors import HandrailError, WrongSequence
@@ -90,31 +93,39 @@ class OperatorActions:
         REQUEST_ID_REUSED, BROKER_UNAVAILABLE and what `judge` raises.
         """
         call = request or CallerRequest(caller=canonical(caller.subject))
-        async with self._reconciler.turn(flow_id):
-            flow = await self._store.load_newest(flow_type, flow_id)
-            for _ in range(_TRIES):
-                judged = _judged(flow, judge, caller, call)
-                if isinstance(judged, int):
-                    return Answered(await self._as_answered(flow, judged), judged)
-                entry = repeated_calls.stamped(flow, judged, call)
-                _refuse(flow, operator_requests.why_void(flow, entry, versions))
-                try:
-                    sequence, after = await self._reconciler.append(flow, entry)
-                except WrongSequence as refused:
-                    flow = await self._moved_on(flow, refused)
-                    continue
-                void = after.void.get(sequence)
-                if void is None:
-                    _alert(after, entry)
-                    return Answered(await self._settle(flow, after), sequence)
-                # An agent's message arrived in between and may have settled the request.
-                judged = _judged(after, judge, caller, call)
-                if isinstance(judged, int):
-                    return Answered(await self._as_answered(after, judged), judged)
-                _refuse(after, void)
+        key = (flow_type, flow_id)
+        async with self._reconciler.turn(key):
+            return await self._answer(key, _Wish(judge, caller, call, versions))
+
+    async def _answer(self, key: FlowKey, wish: _Wish) -> Answered:
+        flows = self._reconciler.flows
+        hand = flows.get(key)
+        if hand is None or hand.may_lack_events or not wish.is_granted(hand.flow):
+            # A flow in hand may be old. If the broker accepts an append to it, it was not; a refusal needs a look.
+            hand = await flows.newest(key)
+        for _ in range(_TRIES):
+            present = await self._reconciler.present(operator_requests.moment(hand.flow))
+            judged = wish.judged(hand.flow, present.time)
+            if isinstance(judged, int):
+                await flows.read_exactly(hand)
+                return Answered(await self._as_answered(hand.flow, judged), judged)
+            try:
+                sequence = await self._reconciler.append(hand, judged, now=present.time)
+            except WrongSequence as refused:
+                await self._read_on(hand, refused)
+                continue
+            await self._settle(hand, present, sequence)
+            if sequence not in hand.flow.void:
+                _alert(hand.flow, judged)
+                return Answered(hand.flow, sequence)
+            # An agent's message arrived in between and may have settled the request.
+            again = wish.judged(hand.flow, present.time)
+            if isinstance(again, int):
+                return Answered(await self._as_answered(hand.flow, again), again)
+            _refuse(hand.flow, hand.flow.void[sequence])
         raise HandrailError(
             ErrorReason.ERROR_REASON_ETAG_MISMATCH,
-            f"flow {flow_id} changed {_TRIES} times while the decision was being recorded; try again",
+            f"flow {key[1]} changed {_TRIES} times while the decision was being recorded; try again",
         )
 
     async def _as_answered(self, flow: Flow, sequence: int) -> Flow:
@@ -126,33 +137,58 @@ class OperatorActions:
         shown = [recorded for recorded in history if recorded.sequence <= end]
         return await self._store.fold(flow.flow_type, flow.flow_id, shown)
 
-    async def _moved_on(self, flow: Flow, refused: WrongSequence) -> Flow:
-        """Catches up to the sequence named by a refused append. Replicas may not have stored that message yet."""
+    async def _settle(self, hand: FlowInHand, present: Present, sequence: int) -> None:
+        """Decides what follows from the decision recorded at this sequence, and reads the flow.
+
+        What follows from the time at which it was stored is decided once that is read.
+        """
+        await self._reconciler.settle(hand, present)
+        await self._reconciler.flows.read_exactly(hand)
+        if hand.flow.last_sequence == sequence:
+            await self._reconciler.settle(hand, present._replace(time=operator_requests.moment(hand.flow)))
+            await self._reconciler.flows.read_exactly(hand)
+
+    async def _read_on(self, hand: FlowInHand, refused: WrongSequence) -> None:
+        """Reads up to the sequence named by a refused append. Replicas may not have stored that message yet."""
         named = refused.last_sequence or 0
-        if named <= flow.last_sequence:
+        if named <= hand.flow.last_sequence:
             await asyncio.sleep(_IN_FLIGHT)
-            named = await self._store.newest(flow.flow_type, flow.flow_id)
-        return await self._store.catch_up(flow, at_least=named)
+            named = await self._store.newest(hand.flow.flow_type, hand.flow.flow_id)
+        await self._reconciler.flows.read_on(hand, named)
 
-    async def _settle(self, before: Flow, after: Flow) -> Flow:
-        """Reconciles the flow. If another replica is doing so, it will handle the decision: it is in the stream."""
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a caller asks for."""
+
+    judge: Judge
+    caller: Caller
+    call: CallerRequest
+    versions: Versions
+
+    def judged(self, flow: Flow, now: datetime) -> Entry | int:
+        """The entry to record, or the sequence where the same call, or an equivalent one, is already recorded.
+
+        Raises HandrailError if the flow refuses it.
+        """
+        earlier = repeated_calls.recorded_before(flow, self.call)
+        if earlier is not None:
+            return earlier.sequence
+        judged = self.judge(flow, self.caller)
+        if not isinstance(judged, int):
+            judged = two_persons.requested(flow, judged, datetime.now(UTC))
+        if isinstance(judged, int):
+            return judged
+        entry = repeated_calls.stamped(flow, judged, self.call, now=now)
+        _refuse(flow, operator_requests.why_void(flow, entry, self.versions))
+        return entry
+
+    def is_granted(self, flow: Flow) -> bool:
+        """Tells whether there is something to record."""
         try:
-            return await self._reconciler.settle(
-                after, operator_requests.moment(after), before=timers(before), since=before.last_sequence + 1
-            )
-        except HandrailError as error:
-            if error.reason != ErrorReason.ERROR_REASON_FLOW_BUSY:
-                raise
-            return await self._store.load(after.flow_type, after.flow_id, at_least=after.last_sequence)
-
-
-def _judged(flow: Flow, judge: Judge, caller: Caller, call: CallerRequest) -> Entry | int:
-    """The entry to record, or the sequence where the same call, or an equivalent one, is already recorded."""
-    earlier = repeated_calls.recorded_before(flow, call)
-    if earlier is not None:
-        return earlier.sequence
-    judged = judge(flow, caller)
-    return judged if isinstance(judged, int) else two_persons.requested(flow, judged, datetime.now(UTC))
+            return not isinstance(self.judged(flow, operator_requests.moment(flow)), int)
+        except HandrailError:
+            return False
 
 
 def _alert(flow: Flow, entry: Entry) -> None:

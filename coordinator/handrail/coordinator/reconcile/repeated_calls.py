@@ -13,7 +13,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Requested
 from handrail.mesh.fold import requests
 from handrail.mesh.wire import ids
-from handrail.mesh.wire.envelope import COMMANDS, Entry, Recorded, from_timestamp
+from handrail.mesh.wire.envelope import COMMANDS, Entry, Recorded, from_timestamp, timestamp
 from handrail.mesh.wire.identity import canonical
 from handrail.mesh.wire.subjects import COORDINATOR, Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -59,11 +59,15 @@ def reused(request: CallerRequest, what: str, **metadata: str) -> HandrailError:
     )
 
 
-def stamped(flow: Flow, entry: Entry, request: CallerRequest) -> Entry:
-    """Adds the call to its entry. The event's id is derived from the call's id: the same call is stored once."""
+def stamped(flow: Flow, entry: Entry, request: CallerRequest, *, now: datetime) -> Entry:
+    """Adds the call to its entry, and the time at which it is judged, which the decisions on it share.
+
+    The event's id is derived from the call's id: the same call is stored once.
+    """
     event = Event()
     event.CopyFrom(entry.event)
     event.request.CopyFrom(request)
+    event.time.CopyFrom(timestamp(now))
     if not request.id:
         return Entry(entry.address, event)
     known = requests.find(flow, request)
@@ -74,21 +78,24 @@ def stamped(flow: Flow, entry: Entry, request: CallerRequest) -> Entry:
 
 def end_of_answer(history: Sequence[Recorded], sequence: int) -> int:
     """Returns the sequence up to which a call recorded at `sequence` is answered, including the decisions on it."""
-    end, since = sequence, None
+    end, call = sequence, None
     for recorded in history:
         if recorded.sequence == sequence:
-            since = recorded.time
+            call = recorded
         elif recorded.sequence > sequence:
-            if since is None or not _follows(recorded, since):
+            if call is None or not _follows(recorded, call):
                 break
             end = recorded.sequence
     return end
 
 
-def _follows(recorded: Recorded, since: datetime) -> bool:
-    """Tells whether a message is the coordinator's decision on one stored at this time."""
+def _follows(recorded: Recorded, call: Recorded) -> bool:
+    """Tells whether a message is the coordinator's decision on a call: whoever took the call decides at the time that
+    it judged it, another replica at the time that it was stored.
+    """
     if recorded.kind is Kind.RELEASED:
         return True
     if recorded.kind not in COMMANDS and recorded.agent != COORDINATOR:
         return False
-    return not recorded.event.HasField("request") and from_timestamp(recorded.event.time) == since
+    decided_at = from_timestamp(recorded.event.time)
+    return not recorded.event.HasField("request") and decided_at in (from_timestamp(call.event.time), call.time)

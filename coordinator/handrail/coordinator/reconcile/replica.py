@@ -8,21 +8,21 @@ from datetime import timedelta
 
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
 from handrail.coordinator.reconcile.beside import WithBeside, crowds
-from handrail.coordinator.reconcile.consuming import DurableConsumer, Note
-from handrail.coordinator.reconcile.decide_consumer import DecideConsumer
+from handrail.coordinator.reconcile.consuming import IN_FLIGHT, DurableConsumer, Note
 from handrail.coordinator.reconcile.diagnosis import Diagnosis, Findings
 from handrail.coordinator.reconcile.due_consumer import DueConsumer
 from handrail.coordinator.reconcile.finished import Finished
+from handrail.coordinator.reconcile.flow_consumer import Deciding, FlowConsumer, Take
+from handrail.coordinator.reconcile.lag import Lag
 from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
 from handrail.coordinator.reconcile.leases import DEFAULT_TTL, Leases
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence
 from handrail.coordinator.reconcile.reconciler import Reconciler
-from handrail.coordinator.reconcile.settle import Guard
+from handrail.coordinator.reconcile.settle import Guard, Held
 from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL, Sweep
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
-from handrail.coordinator.reconcile.track_consumer import TrackConsumer
 from handrail.coordinator.reconcile.traffic import Rate
 from handrail.coordinator.reconcile.traffic_watch import DEFAULT_LIMIT, TrafficWatch
 from handrail.coordinator.reconcile.troubles import Troubles
@@ -40,6 +40,9 @@ from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 log = logging.getLogger(__name__)
+
+_TRACKED = 4096
+"""The most deliveries of `track` that one replica holds. They wait for the end of the lag."""
 
 _CATALOG_REFRESH = timedelta(seconds=5)
 """How often to look for other replicas' templates and activations; a flow of an unknown version triggers a look."""
@@ -64,27 +67,19 @@ class Replica:
         self.store = FlowStore(bus, self.catalog)
         self.leases = Leases(LeaseBucket(bus), holder=holder, ttl=lease_ttl)
         self._presence = Presence(bus, absent_after=absent_after)
-        self.reconciler = Reconciler(self.store, TimerSchedule(bus), self.leases, self._presence, AgentQueues(bus))
+        self.reconciler = Reconciler(self.store, TimerSchedule(bus), self._presence, AgentQueues(bus))
         self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.troubles = Troubles()
         self.finished = Finished()
         guard = Guard(Quarantine(bus, self.catalog, reporter=COORDINATOR), self.troubles)
         self._traffic = TrafficWatch(traffic_limit)
-        decide = DecideConsumer(guard, self.reconciler).handle
-
-        def deciding(durable: str, note: Note) -> DurableConsumer:
-            return DurableConsumer(bus, guard, stream=FLOW, durable=durable, handle=decide, note=note)
-
-        def tracking(durable: str, note: Note) -> TrackConsumer:
-            return TrackConsumer(
-                bus, self.store, self.reconciler, guard, self.troubles, self.finished, durable=durable, note=note
-            )
-
-        self._deciding, self._tracking = (
-            WithBeside(bus, self.catalog, self.troubles, durable=durable, make=make, count=self._traffic.count)
-            for durable, make in ((DECIDE, deciding), (TRACK, tracking))
-        )
-        self._due = DurableConsumer(bus, guard, stream=TIMER, durable=DUE, handle=DueConsumer(self.reconciler).handle)
+        self._lag = Lag(self.store, self.reconciler, guard, self.troubles, self.finished)
+        self._held = Held()
+        self._decisions = Deciding(self.reconciler, guard, self._lag)
+        self._deciding = self._consumer(DECIDE, self._decisions.take, in_flight=IN_FLIGHT)
+        self._tracking = self._consumer(TRACK, self._lag.add, in_flight=_TRACKED)
+        due = DueConsumer(self.reconciler).handle
+        self._due = DurableConsumer(bus, guard, self._held, stream=TIMER, durable=DUE, handle=due)
         self._sweep = Sweep(
             bus,
             self.store,
@@ -96,12 +91,19 @@ class Replica:
             everything=sweep_everything,
         )
 
+    def _consumer(self, durable: str, take: Take, *, in_flight: int) -> WithBeside:
+        def make(name: str, note: Note) -> FlowConsumer:
+            return FlowConsumer(self.bus, self._held, take, durable=name, in_flight=in_flight, note=note)
+
+        return WithBeside(self.bus, self.catalog, self.troubles, durable=durable, make=make, count=self._traffic.count)
+
     async def prepare(self, *, replicas: int | None = None) -> None:
         """Creates missing streams and durables; raises FOREIGN_STREAM, STREAM_LOST or BROKER_TOO_OLD.
 
         New streams have as many `replicas`; None: as many as FLOW.
         """
         await ensure_streams(self.bus, replicas=replicas)
+        await self._count_copies()
         await self.catalog.refresh()
         await ensure_durables(self.bus, self.catalog.all())
         try:
@@ -124,11 +126,15 @@ class Replica:
             "sweep": self._sweep.run,
             "presence": self._presence.run,
             "catalog": self._keep_catalog,
+            "lag": self._lag.run,
+            "held": self._held.run,
             "traffic": self._traffic.run,
         }
         async with asyncio.TaskGroup() as tasks:
             for name, run in loops.items():
                 tasks.create_task(keep_running(name, run, stopping, self.troubles), name=name)
+        await self._decisions.finish()
+        await self._lag.flush()
 
     def diagnosis(self) -> Diagnosis:
         """Returns the diagnosis of this replica and its broker."""
@@ -159,12 +165,17 @@ class Replica:
 
     def forget(self) -> None:
         """Forgets all flows, because the stream was replaced."""
-        self.reconciler.forget()
+        self.reconciler.flows.forget()
         self.finished.clear()
 
+    async def _count_copies(self) -> None:
+        info = await self.bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
+        self.reconciler.flows.replicated = info["config"]["num_replicas"] > 1
+
     async def _keep_catalog(self, stopping: asyncio.Event) -> None:
-        """Keeps looking for templates that other replicas stored."""
+        """Keeps looking for templates that other replicas stored, and at the number of copies of FLOW."""
         while not stopping.is_set():
             await pause(stopping, _CATALOG_REFRESH)
             await self.catalog.refresh()
+            await self._count_copies()
             self.troubles.succeeded("catalog")

@@ -12,6 +12,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.streams.durables import ACK_WAIT
 from handrail.mesh.streams.quarantine import Quarantine
+from handrail.mesh.waiting import pause
 from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -62,21 +63,30 @@ class Guard:
         self._troubles = troubles
 
     async def run(self, loop: str, deliveries: Sequence[Delivery], work: Awaitable[None]) -> None:
+        """Does what `succeeds` does, and acknowledges the deliveries after a success."""
+        if await self.succeeds(loop, deliveries, work):
+            _acknowledge(deliveries)
+
+    async def succeeds(self, loop: str, deliveries: Sequence[Delivery], work: Awaitable[None]) -> bool:
         """Awaits a loop's work on some deliveries of one flow. Raises nothing but a cancellation.
 
         Failed deliveries are redelivered after a wait that grows with their delivery count, and count as a trouble of
-        their flow until one succeeds.
+        their flow until one succeeds. Hopeless ones are quarantined. Returns whether the work succeeded: then the
+        caller settles the deliveries.
         """
         about = _about(deliveries[0])
         delivered = max(delivery.delivered for delivery in deliveries)
         try:
             try:
                 await work
+                succeeded = True
             except HandrailError as error:
                 if not is_hopeless(error, delivered):
                     raise
+                succeeded = False
                 for delivery in deliveries:
                     await self._put(delivery, error.reason, error.text)
+                _acknowledge(deliveries)
         except HandrailError as error:
             self._troubles.failed(loop, about, error)
             _again(deliveries, _growing(_FIRST_WAIT, _LONGEST_WAIT, delivered))
@@ -85,8 +95,8 @@ class Guard:
             _again(deliveries, _growing(_FIRST_WAIT_AFTER_A_BUG, _LONGEST_WAIT_AFTER_A_BUG, delivered))
         else:
             self._troubles.succeeded(loop, about)
-            for delivery in deliveries:
-                delivery.ack()
+            return succeeded
+        return False
 
     async def quarantine_void(self, delivery: Delivery, flow: Flow) -> None:
         """Quarantines a message that breaks its contract according to the fold, or whose flow never began."""
@@ -115,10 +125,10 @@ class Held:
         """Adds a delivery."""
         self._held.add(delivery)
 
-    async def keep(self) -> None:
-        """Reports each delivery as in progress, at a third of the broker's ack wait, for as long as this runs."""
-        while True:
-            await asyncio.sleep(ACK_WAIT.total_seconds() / 3)
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Reports each delivery as in progress, at a third of the broker's ack wait, until `stopping` is set."""
+        while not stopping.is_set():
+            await pause(stopping, ACK_WAIT / 3)
             self.tell()
 
     def tell(self) -> None:
@@ -142,6 +152,11 @@ def _about(delivery: Delivery) -> str:
 def _growing(first: timedelta, longest: timedelta, delivered: int) -> timedelta:
     doublings = min(delivered - 1, 16)
     return min(first * (1 << doublings), longest)
+
+
+def _acknowledge(deliveries: Sequence[Delivery]) -> None:
+    for delivery in deliveries:
+        delivery.ack()
 
 
 def _again(deliveries: Sequence[Delivery], delay: timedelta) -> None:

@@ -57,19 +57,20 @@ class Settling(Protocol):
         """Sends the answer to a delivery."""
 
     def settled(self) -> None:
-        """A delivery was settled, which makes room for another."""
+        """A delivery was settled, or its receiver makes room for another."""
 
 
 class Delivery:
     """One message delivered by a durable. Settle it once, with `ack`, `nak` or `term`; further calls do nothing."""
 
-    __slots__ = ("_place", "_pull", "_settled", "body", "delivered", "reply", "sequence", "subject")
+    __slots__ = ("_counts", "_place", "_pull", "_settled", "body", "delivered", "reply", "sequence", "subject")
 
     def __init__(self, pull: Settling, message: Message, place: Place) -> None:
         self._pull = pull
         self.reply = message.reply
         """The subject for the answer to the broker."""
         self._settled = False
+        self._counts = True
         self._place = place
         self.subject = message.subject
         self.body = message.data
@@ -113,8 +114,14 @@ class Delivery:
         if not self._settled:
             self._pull.reply(self.reply, b"+WPI")
 
+    def make_room(self) -> None:
+        """Handled but for its answer: it no longer counts as in progress, and the pull may ask for another message."""
+        if self._counts:
+            self._counts = False
+            self._pull.settled()
+
     def _settle(self, body: bytes) -> None:
         if not self._settled:
             self._settled = True
             self._pull.reply(self.reply, body)
-            self._pull.settled()
+            self.make_room()

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from typing import NamedTuple
 
 from handrail.mesh.bus import Bus, RawMessage, TooManySubjects, fresh_read
 from handrail.mesh.bus.direct_get import READ_TIMEOUT
@@ -25,6 +26,13 @@ from handrail.mesh.wire.subjects import Kind, flow_filter, is_text
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 _SUBJECTS_PER_READ = 512
+
+
+class Appended(NamedTuple):
+    """Where a message is stored. `is_new` tells that the call stored it, so right after the flow it was based on."""
+
+    sequence: int
+    is_new: bool
 
 
 class FlowStore:
@@ -132,24 +140,25 @@ class FlowStore:
         versions = await self.versions_in(flow.flow_type, news)
         return with_malformed(advance(flow, news, versions), news)
 
-    async def append(self, flow: Flow, entry: Entry) -> int:
-        """Appends a message decided on `flow`, unless the flow has moved on since. Returns its sequence.
+    async def append(self, flow: Flow, entry: Entry) -> Appended:
+        """Appends a message decided on `flow`, unless the flow has moved on since.
 
         An existing message with the same id and data counts as appended (the answer to an earlier try got lost, or
         another replica decided the same). Raises WrongSequence if the flow has moved on, with the sequence that the
         next read must cover, and the errors of `Bus.publish`.
         """
         try:
-            return await self._bus.publish(
+            sequence = await self._bus.publish(
                 entry.address.subject,
                 entry.body,
                 expected_sequence=flow.last_sequence,
                 expected_filter=flow_filter(flow.flow_type, flow.flow_id),
             )
+            return Appended(sequence, is_new=True)
         except (AlreadyStored, WrongSequence) as refusal:
             own = await outcomes.on_leader(self._bus, entry.address.subject)
             if own is not None and own.event.data == entry.event.data:
-                return own.sequence
+                return Appended(own.sequence, is_new=False)
             named = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
             last_sequence = named or await self.newest(flow.flow_type, flow.flow_id)
             raise WrongSequence(entry.address.subject, last_sequence) from refusal

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from handrail.coordinator.reconcile import supervise, track_consumer
+from handrail.coordinator.reconcile import lag, supervise
 from handrail.coordinator.reconcile.settle import Held
 from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.troubles import Troubles
@@ -25,7 +25,7 @@ from handrail.testing.memory import MemoryDelivery
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support import flows
 from tests.support.simulation import BEGINNING
-from tests.support.stepped import Holding, SteppedBus, SteppedReplica
+from tests.support.stepped import SteppedBus, SteppedReplica
 
 Settled = dict[int, list[timedelta | None]]
 """What became of each message: None for done, or after how long it comes again."""
@@ -38,7 +38,7 @@ class House:
         self.bus = SteppedBus(BEGINNING)
         self.settled: Settled = {}
         catalog = Catalog(self.bus)
-        self.replica = SteppedReplica(self.bus, catalog, Holding())
+        self.replica = SteppedReplica(self.bus, catalog)
 
     async def put(self) -> None:
         """Store the template."""
@@ -86,13 +86,13 @@ async def test_a_fold_that_breaks_for_one_flow_in_a_hundred_keeps_no_other_flow_
 ) -> None:
     everyone = ids_of(100)
     poisoned = everyone[42]
-    for module in (track_consumer, flow_store):
+    for module in (lag, flow_store):
         monkeypatch.setattr(module, "fold", broken_for(poisoned))
     # Half of the flows are complete, and folded from what was delivered; half have to be read.
     entries = [flows.start(each) for each in everyone] + [flows.enriched(each) for each in everyone]
     entries += [flows.notified(each) for each in everyone if int(each, 16) % 2]
     messages = await house.publish(entries)
-    await house.replica.tracking.handle([house.delivery(message) for message in messages])
+    await house.replica.track([house.delivery(message) for message in messages])
     of_flow = {message.sequence: message.subject.split(".")[2] for message in messages}
     for sequence, became in house.settled.items():
         if of_flow[sequence] == poisoned:
@@ -110,19 +110,19 @@ async def test_a_complete_flow_that_cannot_be_folded_is_contained_too(
     entries = [flows.start(), flows.enriched(), flows.notified()]
     messages = await house.publish(entries)
     with monkeypatch.context() as broken:
-        for module in (track_consumer, flow_store):
+        for module in (lag, flow_store):
             broken.setattr(module, "fold", broken_for(flows.FLOW_ID))
-        await house.replica.tracking.handle([house.delivery(message) for message in messages])
+        await house.replica.track([house.delivery(message) for message in messages])
         assert all(became[0] is not None for became in house.settled.values())
     house.settled.clear()
-    await house.replica.tracking.handle([house.delivery(message, 2) for message in messages])
+    await house.replica.track([house.delivery(message, 2) for message in messages])
     assert all(became == [None] for became in house.settled.values())
 
 
 async def test_what_is_handed_out_twice_at_once_counts_once_and_is_settled_twice(house: House) -> None:
     messages = await house.publish([flows.start(), flows.enriched()])
     first, again = messages[0], messages[1]
-    await house.replica.tracking.handle(
+    await house.replica.track(
         [house.delivery(again), house.delivery(first), house.delivery(again, 2), house.delivery(first, 2)]
     )
     assert house.settled == {first.sequence: [None, None], again.sequence: [None, None]}
@@ -135,7 +135,7 @@ async def test_a_message_that_fails_again_and_again_comes_less_and_less_often(
     monkeypatch.setattr(flow_store, "fold", broken_for(flows.FLOW_ID))
     (message,) = await house.publish([flows.start()])
     for delivered in (1, 2, 3, 30):
-        await house.replica.tracking.handle([house.delivery(message, delivered)])
+        await house.replica.track([house.delivery(message, delivered)])
     waits = [wait for wait in house.settled[message.sequence] if wait is not None]
     assert len(waits) == 4
     assert waits == sorted(waits)
@@ -147,10 +147,10 @@ async def test_a_template_that_is_not_there_yet_is_looked_for_again_before_its_f
     entry = flows.start(flow_type="unheard")
     (message,) = await house.publish([entry])
     for delivered in (1, 2, 3):
-        await house.replica.tracking.handle([house.delivery(message, delivered)])
+        await house.replica.track([house.delivery(message, delivered)])
     assert None not in house.settled[message.sequence]
     assert not house.bus.quarantined
-    await house.replica.tracking.handle([house.delivery(message, 4)])
+    await house.replica.track([house.delivery(message, 4)])
     assert house.settled[message.sequence][-1] is None
     assert len(house.bus.quarantined) == 1
 

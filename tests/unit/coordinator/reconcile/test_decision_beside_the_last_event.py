@@ -21,7 +21,7 @@ from tests.support import orders
 from tests.support.flows import stored
 from tests.support.interleaving import Schedule, Stage, explore
 from tests.support.simulation import BEGINNING, FLOW_ID, Simulation
-from tests.support.stepped import Durables, Holding, SteppedBus, SteppedReplica
+from tests.support.stepped import Durables, SteppedBus, SteppedReplica
 
 TEMPLATE = Template.compile(
     load_yaml("""
@@ -60,7 +60,6 @@ class Order:
         self.bus = SteppedBus(BEGINNING)
         self.catalog = catalog
         self.durables = Durables(self.bus)
-        self.leases = Holding()
         self.stage = Stage(schedule)
         self._known = known
         self._said = said
@@ -73,7 +72,7 @@ class Order:
 
     def replica(self) -> SteppedReplica:
         """One more replica."""
-        return SteppedReplica(self.bus, self.catalog, self.leases)
+        return SteppedReplica(self.bus, self.catalog)
 
     async def agents(self) -> None:
         """What is on its way arrives."""
@@ -82,7 +81,7 @@ class Order:
 
     async def track(self, replica: SteppedReplica) -> None:
         """A replica is handed what `track` has."""
-        await replica.tracking.handle(self.durables.take(TRACK))
+        await replica.track(self.durables.take(TRACK))
 
     async def decide(self, replica: SteppedReplica) -> None:
         """A replica is handed what `decide` has."""
@@ -92,7 +91,6 @@ class Order:
     async def rest(self) -> Flow:
         """Let everything come to rest, and agents undo what they are asked to; no timer is due."""
         self.bus.stage = None
-        self.leases.held.clear()
         replica = self.replica()
         for _ in range(12):
             self.durables.hand_out_again()

@@ -1,0 +1,69 @@
+"""A flow batch: deliveries of one flow that are settled together."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from handrail.mesh.bus import Delivery
+from handrail.mesh.wire import envelope
+from handrail.mesh.wire.envelope import Recorded
+
+
+class FlowBatch:
+    """Deliveries of one flow. `loop` is where the first came from, `since` when, in seconds of the caller's clock."""
+
+    __slots__ = ("_known", "_recorded", "_seen", "deliveries", "loop", "since")
+
+    def __init__(self, loop: str, *, since: float) -> None:
+        self.loop = loop
+        self.since = since
+        self.deliveries: list[Delivery] = []
+        self._recorded: dict[int, Recorded] = {}
+        self._seen = 0
+        self._known = 0
+
+    def add(self, delivery: Delivery) -> None:
+        """Adds a delivery; the same message may come several times."""
+        self.deliveries.append(delivery)
+
+    @property
+    def first_sequence(self) -> int:
+        """The position of the oldest message."""
+        return min(delivery.sequence for delivery in self.deliveries)
+
+    @property
+    def last_sequence(self) -> int:
+        """The position of the newest message."""
+        return max(delivery.sequence for delivery in self.deliveries)
+
+    @property
+    def last_time(self) -> datetime:
+        """When the newest message was stored."""
+        return max(delivery.time for delivery in self.deliveries)
+
+    @property
+    def history(self) -> list[Recorded]:
+        """The decoded messages, each once, in stream order."""
+        return [self._recorded[sequence] for sequence in sorted(self._recorded)]
+
+    def news(self) -> list[Recorded]:
+        """The history, if it grew since the last call; else nothing."""
+        if len(self._recorded) == self._known:
+            return []
+        self._known = len(self._recorded)
+        return self.history
+
+    def decode(self) -> list[tuple[Delivery, Exception]]:
+        """Decodes what was added. Takes out what can't be decoded, and returns it with the errors."""
+        added, self.deliveries = self.deliveries[self._seen :], self.deliveries[: self._seen]
+        failed: list[tuple[Delivery, Exception]] = []
+        for delivery in added:
+            try:
+                self._recorded[delivery.sequence] = envelope.decode(
+                    delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time
+                )
+                self.deliveries.append(delivery)
+            except Exception as error:
+                failed.append((delivery, error))
+        self._seen = len(self.deliveries)
+        return failed

@@ -1,0 +1,85 @@
+"""A flow in hand: one flow as this replica read it, and as it is with what this replica appended since. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from handrail.coordinator.decide.certainty import bears_a_gap, depends_on_time
+from handrail.mesh.flow import Flow
+from handrail.mesh.fold import evolve
+from handrail.mesh.wire.envelope import Entry, Recorded
+from handrail.mesh.wire.subjects import Kind
+
+_AFTER = timedelta(microseconds=1)
+"""How much later than `now` an own append is taken to be stored: nothing that follows from it is due at `now`."""
+
+
+class FlowInHand:
+    """One flow. `replicated` tells whether FLOW has several copies, so that an own append may follow a gap."""
+
+    __slots__ = ("_own", "_read", "_replicated", "armed", "flow")
+
+    def __init__(self, flow: Flow, *, replicated: bool) -> None:
+        self.flow = flow
+        """The flow with this replica's appends."""
+        self._read = flow
+        self._replicated = replicated
+        self._own: set[int] = set()
+        self.armed: Mapping[str, datetime] | None = None
+        """The timers that are armed at the broker; None if that is not known."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it is as the stream has it, with the broker's times; else its last messages are own appends."""
+        return self.flow is self._read
+
+    @property
+    def base(self) -> Flow:
+        """The flow to read on from: what is stored later has a higher sequence than its last one."""
+        return self._read if self._replicated else self.flow
+
+    @property
+    def last_read(self) -> Flow:
+        """The flow as it was last read, with the broker's times."""
+        return self._read
+
+    @property
+    def may_lack_events(self) -> bool:
+        """Whether an event may have been stored before an own append without being in this flow."""
+        return self._replicated and not self.is_read
+
+    def covers(self, sequence: int) -> bool:
+        """Tells whether the flow contains the message at this sequence, if the flow has one there."""
+        return sequence <= self.base.last_sequence or sequence in self._own
+
+    def must_be_read_before(self, entry: Entry) -> bool:
+        """Tells whether the stream has to be read before this message may be appended."""
+        if self.is_read:
+            return False
+        return (self.may_lack_events and not bears_a_gap(entry)) or depends_on_time(entry)
+
+    def take_append(self, entry: Entry, sequence: int, *, now: datetime) -> bool:
+        """Folds an own append that the broker stored at `sequence` after all of the flow, some time after `now`.
+
+        Returns False, and changes nothing, if it must be read instead: rules look at the time of a released fact.
+        """
+        if entry.address.kind is Kind.RELEASED and self.flow.template.rules_on(entry.address.message_type):
+            return False
+        last = self.flow.last_time
+        time = _AFTER + (now if last is None else max(now, last))
+        self.flow = evolve(self.flow, Recorded(entry.address, entry.event, sequence, time))
+        self._own.add(sequence)
+        return True
+
+    def take_read(self, flow: Flow) -> None:
+        """Takes the flow as it was read, up to at least its last own append."""
+        self.flow = self._read = flow
+        self._own.clear()
+
+    def take_news(self, flow: Flow) -> None:
+        """Takes the flow with what was stored after `base`."""
+        if self._replicated or self.is_read:
+            self.take_read(flow)
+        else:
+            self.flow = flow

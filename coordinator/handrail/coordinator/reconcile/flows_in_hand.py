@@ -1,0 +1,117 @@
+"""The flows in hand: those that this replica folded last. They save reads; no decision depends on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
+from handrail.mesh.flow import Flow
+from handrail.mesh.fold import migration_of
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.wire.envelope import Entry, Recorded
+
+FlowKey = tuple[str, str]
+"""Type and id of a flow."""
+
+_MOST = 1024
+"""The most flows in hand; one of ten messages takes some 50 kB."""
+
+
+class FlowsInHand:
+    """Reads flows and keeps them, at most `_MOST`: the one that was used longest ago goes first.
+
+    Whoever reads a flow or changes it takes its `turn` first.
+    """
+
+    def __init__(self, store: FlowStore) -> None:
+        self._store = store
+        self._flows: OrderedDict[FlowKey, FlowInHand] = OrderedDict()
+        self._turns: dict[FlowKey, tuple[asyncio.Lock, int]] = {}
+        self._replicated = True
+
+    @property
+    def replicated(self) -> bool:
+        """Whether FLOW has several copies. True until it is known: then nothing is taken for certain."""
+        return self._replicated
+
+    @replicated.setter
+    def replicated(self, replicated: bool) -> None:
+        if replicated != self._replicated:
+            self._replicated = replicated
+            self.forget()
+
+    @asynccontextmanager
+    async def turn(self, key: FlowKey) -> AsyncIterator[None]:
+        """Serializes work per flow within this process: concurrent work would only void each other's decisions."""
+        lock, users = self._turns.get(key, (asyncio.Lock(), 0))
+        self._turns[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._turns.pop(key)
+            if users > 1:
+                self._turns[key] = (lock, users - 1)
+
+    def get(self, key: FlowKey) -> FlowInHand | None:
+        """Returns the flow, if it is in hand."""
+        return self._flows.get(key)
+
+    def drop(self, key: FlowKey) -> None:
+        """Lets go of a flow: something went wrong with it."""
+        self._flows.pop(key, None)
+
+    def forget(self) -> None:
+        """Lets go of all flows, because the stream was replaced."""
+        self._flows.clear()
+
+    async def reaching(self, key: FlowKey, sequence: int) -> FlowInHand:
+        """Returns the flow with everything up to this sequence; reads only what is missing.
+
+        Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND and BROKER_UNAVAILABLE.
+        """
+        hand = self._flows.get(key)
+        if hand is None:
+            return self._keep(key, await self._store.load(*key, at_least=sequence))
+        self._flows.move_to_end(key)
+        if not hand.covers(sequence):
+            await self.read_on(hand, sequence)
+        return hand
+
+    async def newest(self, key: FlowKey) -> FlowInHand:
+        """Reads the flow as new as the stream's leader has it, whatever is in hand. Raises what `reaching` raises."""
+        return self._keep(key, await self._store.load_newest(*key))
+
+    async def read_on(self, hand: FlowInHand, at_least: int) -> None:
+        """Reads what was stored since, at least up to this sequence."""
+        wanted = max(at_least, hand.flow.last_sequence)
+        hand.take_news(await self._store.catch_up(hand.base, at_least=wanted))
+
+    async def read_exactly(self, hand: FlowInHand) -> None:
+        """Reads own appends and what is around them, unless the flow is as it was read."""
+        if not hand.is_read:
+            hand.take_read(await self._store.catch_up(hand.last_read, at_least=hand.flow.last_sequence))
+
+    async def append(self, hand: FlowInHand, entry: Entry, *, now: datetime) -> int:
+        """Appends a message and folds it; returns its sequence. `now` is a time that has passed at the broker.
+
+        Raises WrongSequence if the flow has moved on, and the errors of `Bus.publish`.
+        """
+        appended = await self._store.append(hand.flow, entry)
+        moves = migration_of(Recorded(entry.address, entry.event, appended.sequence, now)) is not None
+        if moves or not appended.is_new or not hand.take_append(entry, appended.sequence, now=now):
+            hand.take_read(await self._store.catch_up(hand.last_read, at_least=appended.sequence))
+        return appended.sequence
+
+    def _keep(self, key: FlowKey, flow: Flow) -> FlowInHand:
+        before = self._flows.pop(key, None)
+        hand = self._flows[key] = FlowInHand(flow, replicated=self._replicated)
+        if before is not None:
+            hand.armed = before.armed
+        if len(self._flows) > _MOST:
+            self._flows.popitem(last=False)
+        return hand

@@ -1,0 +1,191 @@
+"""The lag: deliveries of FLOW that wait for their ack until the timers of their flow stand.
+
+Timers are set, and messages acknowledged, some time after they came. A flow that is over by then costs no timer. A
+crash meanwhile loses nothing: what is not acknowledged is delivered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from datetime import timedelta
+
+from handrail.coordinator.decide.timers import timers
+from handrail.coordinator.reconcile.finished import Finished
+from handrail.coordinator.reconcile.flow_batch import FlowBatch
+from handrail.coordinator.reconcile.flows_in_hand import FlowKey
+from handrail.coordinator.reconcile.reconciler import Reconciler
+from handrail.coordinator.reconcile.settle import Guard, raise_again
+from handrail.coordinator.reconcile.troubles import Troubles
+from handrail.mesh.bus import Delivery
+from handrail.mesh.fold import fold, is_complete, pinned_version
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.waiting import pause
+from handrail.mesh.wire.subjects import Kind
+
+LAG = timedelta(milliseconds=250)
+"""How long deliveries wait at least. The broker fires timers every 250 ms at best, so the delay loses nothing."""
+
+LONG_LAG = timedelta(seconds=1)
+"""How long they wait if the first timer is far away: under load, most flows are over by then."""
+
+_FAR = timedelta(seconds=30)
+"""How far away the first timer must be for the long lag."""
+
+_AT_ONCE = 32
+"""The most flows whose timers are set at the same time."""
+
+_WAITING_AT_MOST = 4096
+"""The most deliveries that make room for others before they are acknowledged."""
+
+Clock = Callable[[], float]
+"""Returns seconds; only differences count."""
+
+
+class Lag:
+    """Groups deliveries by flow, and settles each group. A failure is contained within its flow."""
+
+    def __init__(
+        self,
+        store: FlowStore,
+        reconciler: Reconciler,
+        guard: Guard,
+        troubles: Troubles,
+        finished: Finished,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._store = store
+        self._reconciler = reconciler
+        self._guard = guard
+        self._troubles = troubles
+        self._finished = finished
+        self._clock = clock or asyncio.get_running_loop().time
+        self._batches: dict[FlowKey, FlowBatch] = {}
+        self._waiting = 0
+
+    def add(self, loop: str, key: FlowKey, delivery: Delivery) -> None:
+        """Adds a delivery that came in this loop. If its flow has to be decided on at once, that is already done."""
+        batch = self._batches.get(key)
+        if batch is None:
+            batch = self._batches[key] = FlowBatch(loop, since=self._clock())
+        batch.add(delivery)
+        self._waiting += 1
+        if self._waiting <= _WAITING_AT_MOST:
+            delivery.make_room()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Settles what has waited long enough, until `stopping` is set. Call `flush` when nothing is added any more."""
+        while not stopping.is_set():
+            await pause(stopping, LAG)
+            await self.flush(everything=False)
+
+    async def flush(self, *, everything: bool = True) -> None:
+        """Settles what has waited long enough, or everything."""
+        finished: dict[FlowKey, FlowBatch] = {}
+        late: dict[FlowKey, FlowBatch] = {}
+        for key, batch in list(self._batches.items()):
+            if self._is_over(key, batch):
+                self._acknowledge(self._batches.pop(key))
+            elif not await self._is_readable(key, batch):
+                del self._batches[key]
+            elif self._seems_finished(key, batch):
+                finished[key] = self._batches.pop(key)
+            elif everything or self._is_late(key, batch):
+                late[key] = self._batches.pop(key)
+        undecided = await self._undecided(finished)
+        for key, batch in finished.items():
+            if key in undecided:
+                self._finished.add(batch.last_sequence)
+                self._acknowledge(batch)
+            else:
+                late[key] = batch
+        slots = asyncio.Semaphore(_AT_ONCE)
+        await asyncio.gather(*(self._with_slot(slots, key, batch) for key, batch in late.items()))
+
+    def _is_over(self, key: FlowKey, batch: FlowBatch) -> bool:
+        """Tells whether the flow in hand contains all of these messages, and nothing is left to do."""
+        covers = self._reconciler.covers
+        return all(covers(key, delivery.sequence) for delivery in batch.deliveries) and self._reconciler.is_over(
+            key, since=batch.first_sequence
+        )
+
+    def _is_late(self, key: FlowKey, batch: FlowBatch) -> bool:
+        """Tells whether the timers have to be set now."""
+        waited = timedelta(seconds=self._clock() - batch.since)
+        if waited < LAG * 0.9:
+            return False
+        return waited >= LONG_LAG or not self._first_timer_is_far(key, batch)
+
+    def _first_timer_is_far(self, key: FlowKey, batch: FlowBatch) -> bool:
+        hand = self._reconciler.flows.get(key)
+        if hand is not None:
+            first = min(timers(hand.flow).values(), default=None)
+            return first is not None and first - batch.last_time > _FAR
+        flow_type, _ = key
+        timeouts = [step.timeout for each in self._store.catalog.versions(flow_type) for step in each.steps.values()]
+        return bool(timeouts) and min(timeouts) > _FAR
+
+    def _acknowledge(self, batch: FlowBatch) -> None:
+        for delivery in batch.deliveries:
+            delivery.ack()
+        self._waiting -= len(batch.deliveries)
+
+    async def _is_readable(self, key: FlowKey, batch: FlowBatch) -> bool:
+        """Hands back or quarantines what can't be decoded; tells whether anything is left."""
+        if self._reconciler.flows.get(key) is None:
+            for delivery, error in batch.decode():
+                self._waiting -= 1
+                await self._guard.run(batch.loop, [delivery], raise_again(error))
+        return bool(batch.deliveries)
+
+    def _seems_finished(self, key: FlowKey, batch: FlowBatch) -> bool:
+        """Tells whether this batch alone shows that the flow began and completed, with nothing in it void.
+
+        A decision between its messages rules that out. A batch that can't be folded is left to a full read, which
+        reports the error.
+        """
+        history = batch.news() if self._reconciler.flows.get(key) is None else []
+        if not history or history[0].event.step or history[0].kind is not Kind.EVENT:
+            return False
+        flow_type, flow_id = key
+        template = self._store.known_template(flow_type, pinned_version(history))
+        if template is None or not any(recorded.type in template.completes_with for recorded in history):
+            return False
+        try:
+            flow = fold(template, history)
+            return is_complete(flow) and not flow.void and not flow.trips
+        except Exception as error:
+            self._troubles.failed(batch.loop, flow_id, error)
+            return False
+
+    async def _undecided(self, finished: dict[FlowKey, FlowBatch]) -> Collection[FlowKey]:
+        """Returns the flows that contain no decision: their batch is the whole flow.
+
+        Whoever appends a decision either sees the message that ends the flow or has it come later; on a replicated
+        stream it reads the flow once more before it takes it for over. Here decisions are read after the flow's end is
+        known. So one of the two sees what the other wrote, whichever came first. One read serves all flows.
+        """
+        if not finished:
+            return ()
+        newest = max((batch.history[-1] for batch in finished.values()), key=lambda recorded: recorded.sequence)
+        loop = next(iter(finished.values())).loop
+        try:
+            decided = await self._store.decided(finished, behind=newest)
+        except Exception as error:
+            self._troubles.failed(loop, "", error)
+            return ()
+        self._troubles.succeeded(loop)
+        return finished.keys() - decided
+
+    async def _with_slot(self, slots: asyncio.Semaphore, key: FlowKey, batch: FlowBatch) -> None:
+        self._waiting -= len(batch.deliveries)
+        async with slots:
+            await self._guard.run(batch.loop, batch.deliveries, self._set_timers(key, batch))
+
+    async def _set_timers(self, key: FlowKey, batch: FlowBatch) -> None:
+        flow = await self._reconciler.reconcile(
+            *key, since=batch.first_sequence, at_least=batch.last_sequence, now=batch.last_time
+        )
+        for delivery in {each.sequence: each for each in batch.deliveries}.values():
+            await self._guard.quarantine_void(delivery, flow)
