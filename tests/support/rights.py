@@ -160,7 +160,7 @@ TABLE: Mapping[str, Rights] = {
             "$JS.API.CONSUMER.MSG.NEXT.*.*",
             *(each for durable in _OF_THE_COORDINATOR for each in _settles(durable)),
         ),
-        ("_INBOX_coordinator.>",),
+        ("_INBOX_coordinator.>", "own.>"),
     ),
     "setup": Rights(
         (

@@ -12,8 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
+from handrail.coordinator.reconcile.consuming import AtOnce
+from handrail.coordinator.reconcile.decide_consumer import DecideConsumer
 from handrail.coordinator.reconcile.finished import Finished
-from handrail.coordinator.reconcile.flow_consumer import Deciding, flow_of
 from handrail.coordinator.reconcile.lag import Lag
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence, Present
@@ -122,21 +123,19 @@ class SteppedReplica:
         self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.guard = Guard(Quarantine(bus, catalog, reporter=COORDINATOR), self.troubles)
         self.lag = Lag(self.store, self.reconciler, self.guard, self.troubles, Finished())
-        self._deciding = Deciding(self.reconciler, self.guard, self.lag)
+        self.at_once = AtOnce()
+        self._deciding = DecideConsumer(self.reconciler, self.guard, self.lag, self.at_once)
 
     async def decide(self, delivery: MemoryDelivery) -> None:
         """Handles a delivery of `decide`, and sets the timers of its flow."""
-        key = flow_of(delivery.subject)
-        if self.reconciler.covers(key, delivery.sequence):
-            self.lag.add(DECIDE, key, delivery)
-        else:
-            await self._deciding.decide(DECIDE, key, delivery)
+        self._deciding.take(DECIDE, delivery)
+        await self.at_once.finish()
         await self.lag.flush()
 
     async def track(self, deliveries: Iterable[MemoryDelivery]) -> None:
         """Handles deliveries of `track` that came close together."""
         for delivery in deliveries:
-            self.lag.add(TRACK, flow_of(delivery.subject), delivery)
+            self.lag.take(TRACK, delivery)
         await self.lag.flush()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from handrail.coordinator.reconcile.consuming import AtOnce
 from handrail.coordinator.reconcile.reconciler import Reconciler
-from handrail.coordinator.reconcile.settle import is_hopeless
+from handrail.coordinator.reconcile.settle import Guard, is_hopeless
 from handrail.coordinator.reconcile.timer_schedule import known_sequence
 from handrail.mesh.bus import Delivery
 from handrail.mesh.errors import HandrailError
@@ -17,14 +18,17 @@ log = logging.getLogger(__name__)
 class DueConsumer:
     """Reconciles the flow of each timer that fired."""
 
-    def __init__(self, reconciler: Reconciler) -> None:
+    def __init__(self, reconciler: Reconciler, guard: Guard, at_once: AtOnce) -> None:
         self._reconciler = reconciler
+        self._guard = guard
+        self._at_once = at_once
 
-    async def handle(self, delivery: Delivery) -> None:
-        """Reconciles the flow of one timer, at least as new as when the timer was armed.
+    def take(self, durable: str, delivery: Delivery) -> None:
+        """Takes the delivery of one timer."""
+        self._at_once.begin(self._guard.run(durable, [delivery], self._reconcile(delivery)))
 
-        Raises what `Reconciler.reconcile` raises; a missing flow is not an error.
-        """
+    async def _reconcile(self, delivery: Delivery) -> None:
+        """Reads the flow at least as new as when the timer was armed. A missing flow is not an error."""
         due = parse_due(delivery.subject)
         try:
             await self._reconciler.reconcile(

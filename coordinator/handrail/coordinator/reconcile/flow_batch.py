@@ -10,12 +10,12 @@ from handrail.mesh.wire.envelope import Recorded
 
 
 class FlowBatch:
-    """Deliveries of one flow. `loop` is where the first came from, `since` when, in seconds of the caller's clock."""
+    """Deliveries of one flow. `durable` delivered the first, at `since`, in seconds of the caller's clock."""
 
-    __slots__ = ("_known", "_recorded", "_seen", "deliveries", "loop", "since")
+    __slots__ = ("_known", "_recorded", "_seen", "deliveries", "durable", "since")
 
-    def __init__(self, loop: str, *, since: float) -> None:
-        self.loop = loop
+    def __init__(self, durable: str, *, since: float) -> None:
+        self.durable = durable
         self.since = since
         self.deliveries: list[Delivery] = []
         self._recorded: dict[int, Recorded] = {}

@@ -69,6 +69,11 @@ class FlowsInHand:
         """Lets go of all flows, because the stream was replaced."""
         self._flows.clear()
 
+    def distrust_timers(self) -> None:
+        """Forgets which timers are armed: another replica may have handled messages of these flows."""
+        for hand in self._flows.values():
+            hand.armed = None
+
     async def reaching(self, key: FlowKey, sequence: int) -> FlowInHand:
         """Returns the flow with everything up to this sequence; reads only what is missing.
 

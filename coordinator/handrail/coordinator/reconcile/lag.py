@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from handrail.coordinator.decide.timers import timers
+from handrail.coordinator.reconcile.consuming import flow_of
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
 from handrail.coordinator.reconcile.flows_in_hand import FlowKey
@@ -64,11 +65,12 @@ class Lag:
         self._batches: dict[FlowKey, FlowBatch] = {}
         self._waiting = 0
 
-    def add(self, loop: str, key: FlowKey, delivery: Delivery) -> None:
-        """Adds a delivery that came in this loop. If its flow has to be decided on at once, that is already done."""
+    def take(self, durable: str, delivery: Delivery) -> None:
+        """Takes a delivery of this durable. If its flow has to be decided on at once, that is already done."""
+        key = flow_of(delivery.subject)
         batch = self._batches.get(key)
         if batch is None:
-            batch = self._batches[key] = FlowBatch(loop, since=self._clock())
+            batch = self._batches[key] = FlowBatch(durable, since=self._clock())
         batch.add(delivery)
         self._waiting += 1
         if self._waiting <= _WAITING_AT_MOST:
@@ -105,10 +107,13 @@ class Lag:
 
     def _is_over(self, key: FlowKey, batch: FlowBatch) -> bool:
         """Tells whether the flow in hand contains all of these messages, and nothing is left to do."""
-        covers = self._reconciler.covers
-        return all(covers(key, delivery.sequence) for delivery in batch.deliveries) and self._reconciler.is_over(
-            key, since=batch.first_sequence
-        )
+        hand = self._reconciler.flows.get(key)
+        if hand is None or not all(self._reconciler.covers(key, each.sequence) for each in batch.deliveries):
+            return False
+        is_over = self._reconciler.is_over(key, since=batch.first_sequence)
+        if is_over:
+            self._finished.add(hand.flow.last_sequence)
+        return is_over
 
     def _is_late(self, key: FlowKey, batch: FlowBatch) -> bool:
         """Tells whether the timers have to be set now."""
@@ -136,7 +141,7 @@ class Lag:
         if self._reconciler.flows.get(key) is None:
             for delivery, error in batch.decode():
                 self._waiting -= 1
-                await self._guard.run(batch.loop, [delivery], raise_again(error))
+                await self._guard.run(batch.durable, [delivery], raise_again(error))
         return bool(batch.deliveries)
 
     def _seems_finished(self, key: FlowKey, batch: FlowBatch) -> bool:
@@ -156,7 +161,7 @@ class Lag:
             flow = fold(template, history)
             return is_complete(flow) and not flow.void and not flow.trips
         except Exception as error:
-            self._troubles.failed(batch.loop, flow_id, error)
+            self._troubles.failed(batch.durable, flow_id, error)
             return False
 
     async def _undecided(self, finished: dict[FlowKey, FlowBatch]) -> Collection[FlowKey]:
@@ -169,19 +174,19 @@ class Lag:
         if not finished:
             return ()
         newest = max((batch.history[-1] for batch in finished.values()), key=lambda recorded: recorded.sequence)
-        loop = next(iter(finished.values())).loop
+        durable = next(iter(finished.values())).durable
         try:
             decided = await self._store.decided(finished, behind=newest)
         except Exception as error:
-            self._troubles.failed(loop, "", error)
+            self._troubles.failed(durable, "", error)
             return ()
-        self._troubles.succeeded(loop)
+        self._troubles.succeeded(durable)
         return finished.keys() - decided
 
     async def _with_slot(self, slots: asyncio.Semaphore, key: FlowKey, batch: FlowBatch) -> None:
         self._waiting -= len(batch.deliveries)
         async with slots:
-            await self._guard.run(batch.loop, batch.deliveries, self._set_timers(key, batch))
+            await self._guard.run(batch.durable, batch.deliveries, self._set_timers(key, batch))
 
     async def _set_timers(self, key: FlowKey, batch: FlowBatch) -> None:
         flow = await self._reconciler.reconcile(

@@ -8,11 +8,11 @@ from datetime import timedelta
 
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
 from handrail.coordinator.reconcile.beside import WithBeside, crowds
-from handrail.coordinator.reconcile.consuming import IN_FLIGHT, DurableConsumer, Note
+from handrail.coordinator.reconcile.consuming import AtOnce, DurableConsumer, Note
+from handrail.coordinator.reconcile.decide_consumer import DecideConsumer
 from handrail.coordinator.reconcile.diagnosis import Diagnosis, Findings
 from handrail.coordinator.reconcile.due_consumer import DueConsumer
 from handrail.coordinator.reconcile.finished import Finished
-from handrail.coordinator.reconcile.flow_consumer import Deciding, FlowConsumer, Take
 from handrail.coordinator.reconcile.lag import Lag
 from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
 from handrail.coordinator.reconcile.leases import DEFAULT_TTL, Leases
@@ -26,7 +26,8 @@ from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.traffic import Rate
 from handrail.coordinator.reconcile.traffic_watch import DEFAULT_LIMIT, TrafficWatch
 from handrail.coordinator.reconcile.troubles import Troubles
-from handrail.mesh.bus import NatsBus
+from handrail.coordinator.routing.router import Router, Take
+from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow.absence import ABSENT_AFTER
 from handrail.mesh.streams import FLOW, TIMER, ensure_streams
@@ -40,6 +41,9 @@ from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 log = logging.getLogger(__name__)
+
+_AT_ONCE = 64
+"""The most deliveries of a durable that one replica handles at a time; the rest stay on the broker."""
 
 _TRACKED = 4096
 """The most deliveries of `track` that one replica holds. They wait for the end of the lag."""
@@ -75,11 +79,15 @@ class Replica:
         self._traffic = TrafficWatch(traffic_limit)
         self._lag = Lag(self.store, self.reconciler, guard, self.troubles, self.finished)
         self._held = Held()
-        self._decisions = Deciding(self.reconciler, guard, self._lag)
-        self._deciding = self._consumer(DECIDE, self._decisions.take, in_flight=IN_FLIGHT)
-        self._tracking = self._consumer(TRACK, self._lag.add, in_flight=_TRACKED)
-        due = DueConsumer(self.reconciler).handle
-        self._due = DurableConsumer(bus, guard, self._held, stream=TIMER, durable=DUE, handle=due)
+        self._at_once = AtOnce()
+        self._router = Router(bus, on_change=self.reconciler.flows.distrust_timers)
+        decide = DecideConsumer(self.reconciler, guard, self._lag, self._at_once)
+        self._deciding = self._with_beside(DECIDE, self._holding(decide.take), in_flight=_AT_ONCE)
+        self._tracking = self._with_beside(TRACK, self._holding(self._lag.take), in_flight=_TRACKED)
+        due = DueConsumer(self.reconciler, guard, self._at_once)
+        self._due = DurableConsumer(
+            bus, self._router, self._holding(due.take), stream=TIMER, durable=DUE, in_flight=_AT_ONCE
+        )
         self._sweep = Sweep(
             bus,
             self.store,
@@ -91,11 +99,22 @@ class Replica:
             everything=sweep_everything,
         )
 
-    def _consumer(self, durable: str, take: Take, *, in_flight: int) -> WithBeside:
-        def make(name: str, note: Note) -> FlowConsumer:
-            return FlowConsumer(self.bus, self._held, take, durable=name, in_flight=in_flight, note=note)
+    def _with_beside(self, durable: str, take: Take, *, in_flight: int) -> WithBeside:
+        def make(name: str, note: Note) -> DurableConsumer:
+            return DurableConsumer(
+                self.bus, self._router, take, stream=FLOW, durable=name, in_flight=in_flight, note=note
+            )
 
         return WithBeside(self.bus, self.catalog, self.troubles, durable=durable, make=make, count=self._traffic.count)
+
+    def _holding(self, take: Take) -> Take:
+        """Keeps what is taken from being delivered again while it waits."""
+
+        def held(durable: str, delivery: Delivery) -> None:
+            self._held.add(delivery)
+            take(durable, delivery)
+
+        return held
 
     async def prepare(self, *, replicas: int | None = None) -> None:
         """Creates missing streams and durables; raises FOREIGN_STREAM, STREAM_LOST or BROKER_TOO_OLD.
@@ -128,12 +147,13 @@ class Replica:
             "catalog": self._keep_catalog,
             "lag": self._lag.run,
             "held": self._held.run,
+            "routing": self._router.run,
             "traffic": self._traffic.run,
         }
         async with asyncio.TaskGroup() as tasks:
             for name, run in loops.items():
                 tasks.create_task(keep_running(name, run, stopping, self.troubles), name=name)
-        await self._decisions.finish()
+        await self._at_once.finish()
         await self._lag.flush()
 
     def diagnosis(self) -> Diagnosis:

@@ -42,7 +42,8 @@ def _coordinator(quarantines: Iterable[str]) -> User:
     creating = f"{_API}.STREAM.CREATE"
     asks = (each for each in RUN_TIME.services if each != f"{creating}.*")
     creates = (f"{creating}.{stream}" for stream in (*STREAMS, *quarantines))
-    return User(COORDINATOR, RUN_TIME, (*asks, *creates), (f"{inbox_prefix(COORDINATOR)}.>",))
+    # Replicas hand each other deliveries within their account.
+    return User(COORDINATOR, RUN_TIME, (*asks, *creates, "own.>"), (f"{inbox_prefix(COORDINATOR)}.>", "own.>"))
 
 
 def _setup() -> User:
