@@ -101,7 +101,8 @@ def demo(folder: Path, **environment: str) -> Iterator[Dev]:
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     folder = tmp_path_factory.mktemp("traced")
     with receiving() as receiver:
-        with demo(folder, **receiver.environment) as dev, grpc.insecure_channel(dev.ready["address"]) as channel:
+        environment = {**receiver.environment, "HANDRAIL_LOG_LEVEL": "debug"}
+        with demo(folder, **environment) as dev, grpc.insecure_channel(dev.ready["address"]) as channel:
             people = People(dev, channel)
             people.approve()
             for name in FLOWS:

@@ -26,6 +26,7 @@ from handrail.mesh.bus import Page, RawMessage
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.bus.direct_get import READ_TIMEOUT
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
+from handrail.mesh.errors import WrongSequence
 from handrail.mesh.flow.queue import Queues
 from handrail.mesh.permissions import matches
 from handrail.mesh.streams import FLOW
@@ -39,11 +40,17 @@ from tests.support.interleaving import Stage
 
 
 class SteppedBus(MemoryBus):
-    """A broker in memory. While a stage is set, each call by an actor waits for its turn."""
+    """A broker in memory. While a stage is set, each call by an actor waits for its turn.
 
-    def __init__(self, now: datetime) -> None:
+    `replicated`: as on several servers, the leader compares an expected sequence before the message is replicated, so
+    another message may be stored in between, unless it expects something on the same filter.
+    """
+
+    def __init__(self, now: datetime, *, replicated: bool = False) -> None:
         super().__init__(now)
         self.stage: Stage | None = None
+        self.replicated = replicated
+        self._in_progress: set[str] = set()
 
     async def _step(self) -> None:
         if self.stage is not None:
@@ -60,9 +67,30 @@ class SteppedBus(MemoryBus):
         timeout: timedelta = PUBLISH_TIMEOUT,
     ) -> int:
         await self._step()
+        if self.replicated and self.stage is not None and expected_filter is not None:
+            return await self._replicate(subject, body, expected_sequence, expected_filter, headers)
         return await super().publish(
             subject, body, expected_sequence=expected_sequence, expected_filter=expected_filter, headers=headers
         )
+
+    async def _replicate(
+        self,
+        subject: str,
+        body: bytes,
+        expected_sequence: int | None,
+        expected_filter: str,
+        headers: Mapping[str, str] | None,
+    ) -> int:
+        matching = self.matching(FLOW, expected_filter)
+        last = matching[-1].sequence if matching else 0
+        if last != expected_sequence or expected_filter in self._in_progress:
+            raise WrongSequence(subject, last)
+        self._in_progress.add(expected_filter)
+        try:
+            await self._step()
+            return await super().publish(subject, body, headers=headers)
+        finally:
+            self._in_progress.discard(expected_filter)
 
     async def direct_get(
         self,
@@ -110,16 +138,13 @@ class NothingQueued(AgentQueues):
 
 
 class SteppedReplica:
-    """The parts of a replica that handle messages and people's requests.
+    """The parts of a replica that handle messages and people's requests."""
 
-    `replicated`: as if FLOW had several copies.
-    """
-
-    def __init__(self, bus: SteppedBus, catalog: Catalog, *, replicated: bool = False) -> None:
+    def __init__(self, bus: SteppedBus, catalog: Catalog) -> None:
         self.store = FlowStore(bus, catalog)
         self.troubles = Troubles()
         self.reconciler = Reconciler(self.store, TimerSchedule(bus), AlwaysThere(bus), NothingQueued(bus))
-        self.reconciler.flows.replicated = replicated
+        self.reconciler.flows.replicated = bus.replicated
         self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.guard = Guard(Quarantine(bus, catalog, reporter=COORDINATOR), self.troubles)
         self.lag = Lag(self.store, self.reconciler, self.guard, self.troubles, Finished())
@@ -128,9 +153,13 @@ class SteppedReplica:
 
     async def decide(self, delivery: MemoryDelivery) -> None:
         """Handles a delivery of `decide`, and sets the timers of its flow."""
+        await self.attend(delivery)
+        await self.lag.flush()
+
+    async def attend(self, delivery: MemoryDelivery) -> None:
+        """Decides on a delivery of `decide`. Timers and ack wait for a flush of the lag."""
         self._deciding.take(DECIDE, delivery)
         await self.at_once.finish()
-        await self.lag.flush()
 
     async def track(self, deliveries: Iterable[MemoryDelivery]) -> None:
         """Handles deliveries of `track` that came close together."""

@@ -124,6 +124,9 @@ class Reconciler:
             # A released proposal has exactly the bytes that were proposed.
             if entry.address.kind is not Kind.RELEASED:
                 entry.event.span_id = telemetry.current_span_id()
+            if entry.address.kind is Kind.UNDO:
+                # With one copy of the stream, the expected sequence proves that nothing came in between.
+                entry.event.exact = not self.flows.replicated
             sequence = await self._store_entry(hand, entry, now)
         log.debug(
             "flow %s: recorded %s %s at %d", flow.flow_id, entry.address.kind, entry.address.message_type, sequence

@@ -53,7 +53,7 @@ _CATALOG_REFRESH = timedelta(seconds=5)
 
 
 class Replica:
-    """The parts of a coordinator. Any number of replicas may run: no flow belongs to one."""
+    """The parts of a coordinator. Any number of replicas may run: they share the flows, and each can take any."""
 
     def __init__(
         self,
@@ -177,6 +177,16 @@ class Replica:
 
     def _left_out(self) -> dict[str, frozenset[str]]:
         return {DECIDE: self._deciding.left_out, TRACK: self._tracking.left_out}
+
+    @property
+    def sharing(self) -> tuple[str, ...]:
+        """The replicas that share the flows, this one included."""
+        return self._router.members
+
+    @property
+    def handed_over(self) -> int:
+        """How many deliveries other replicas have from this one and are not done with."""
+        return self._router.away
 
     def refused_pulls(self) -> dict[str, str]:
         """The durables that the broker does not let this replica consume, and the reasons."""

@@ -1,8 +1,10 @@
 """Hands deliveries to the owners of their flows, over core NATS, and takes those that others hand over.
 
     own.members                                     a replica says that it is there: `+<replica>`, or goes: `-<replica>`
-    own.<owner>.<from>.<durable>.<subject>          a delivery; the reply subject is the one for its ack
+    own.<owner>.<from>.<durable>                    a delivery: its ack subject and its own subject, then its body
     own.<from>.<owner>.room                         how many deliveries the owner is done with, as digits
+
+The ack subject is in the body: the broker lets nobody name one as the reply subject of a message.
 
 The owner acknowledges what it was handed: the broker takes an ack from any connection of the account. Until the owner
 says that it has room, a delivery counts as in progress where it came from, so nobody is handed more than it can hold.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
@@ -23,6 +26,7 @@ from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.bus.delivery import place
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.printable import clean
 from handrail.mesh.streams.durables import ACK_WAIT
 from handrail.mesh.waiting import pause
 
@@ -33,6 +37,8 @@ _MEMBERS = f"{_PREFIX}.members"
 _ROOM = "room"
 _LONGEST_COUNT = 9
 """Digits."""
+
+_MEMBER = re.compile("[0-9a-f]{16}")
 
 BEAT = 1.0
 """Seconds between two signs of life."""
@@ -64,20 +70,27 @@ class Router:
         """The live replicas, this one included."""
         return self._members.all
 
+    @property
+    def away(self) -> int:
+        """How many deliveries other replicas have from this one and are not done with."""
+        return sum(map(len, self._away.values()))
+
     def receive(self, stream: str, durable: str, take: Take) -> None:
         """Passes deliveries of this durable, which others hand over, to `take`."""
         self._takers[durable] = (stream, take)
 
     def hands_over(self, durable: str, flow_id: str, delivery: Delivery) -> bool:
-        """Hands a delivery to the owner of its flow. Returns False if that is this replica."""
+        """Hands a delivery to the owner of its flow. Returns False if this replica keeps it."""
         members = self._members.all
         if len(members) == 1 or self._leaving:
             return False
         to = owner(flow_id, members)
         if to == self._members.own:
             return False
-        subject = f"{_PREFIX}.{to}.{self._members.own}.{durable}.{delivery.subject}"
-        self._bus.connection.send(subject, delivery.body, reply=delivery.reply)
+        body = b"%b\n%b\n%b" % (delivery.reply.encode(), delivery.subject.encode(), delivery.body)
+        if len(body) > self._bus.connection.client.max_payload:
+            return False
+        self._bus.connection.send(f"{_PREFIX}.{to}.{self._members.own}.{durable}", body)
         self._away[to].append((asyncio.get_running_loop().time(), delivery))
         return True
 
@@ -128,30 +141,35 @@ class Router:
 
     def _on_member(self, message: Message) -> None:
         said, member = message.data[:1], message.data[1:].decode(errors="replace")
+        if not _MEMBER.fullmatch(member):
+            return
         if said == b"+" and self._members.hear(member, asyncio.get_running_loop().time()):
-            log.info("replica %.16s shares the flows from now on", member)
+            log.info("replica %s shares the flows from now on", member)
             self._say("+")
             self._on_change()
         elif said == b"-" and self._members.lose(member):
             self._lost(member)
 
     def _lost(self, member: str) -> None:
-        log.info("replica %.16s is gone: the others share its flows", member)
+        log.info("replica %s is gone: the others share its flows", member)
         for _, delivery in self._away.pop(member, ()):
             delivery.make_room()
         self._on_change()
 
     def _on_message(self, message: Message) -> None:
-        _, _, sender, what, *rest = message.subject.split(".", 4)
-        if what == _ROOM and not rest:
+        _, _, sender, what, *_ = (*message.subject.split("."), "", "")
+        if what == _ROOM:
             self._on_room(sender, message.data)
             return
-        found = place(message.reply)
+        reply, _, rest = message.data.partition(b"\n")
+        subject, _, body = rest.partition(b"\n")
         stream, take = self._takers.get(what, ("", None))
-        if found is None or take is None or (found.stream, found.durable) != (stream, what) or not rest:
-            log.warning("replica %.16s handed over what is no delivery", sender)
+        handed = Message(subject.decode(errors="replace"), reply.decode(errors="replace"), body)
+        found = place(handed.reply)
+        if found is None or take is None or (found.stream, found.durable) != (stream, what) or not subject:
+            log.warning("something that is no delivery was handed over on %s", clean(message.subject[:200]))
             return
-        take(what, Delivery(_Handed(self, sender), Message(rest[0], message.reply, message.data), found))
+        take(what, Delivery(_Handed(self, sender), handed, found))
 
     def _on_room(self, sender: str, count: bytes) -> None:
         away = self._away.get(sender)

@@ -56,8 +56,10 @@ async def compensate(replica: SteppedReplica) -> Flow:
 class Order:
     """One order, two replicas, and what happens beside each other."""
 
-    def __init__(self, schedule: Schedule, catalog: Catalog, said: Sequence[Entry], *, known: int) -> None:
-        self.bus = SteppedBus(BEGINNING)
+    def __init__(
+        self, schedule: Schedule, catalog: Catalog, said: Sequence[Entry], *, known: int, replicated: bool
+    ) -> None:
+        self.bus = SteppedBus(BEGINNING, replicated=replicated)
         self.catalog = catalog
         self.durables = Durables(self.bus)
         self.stage = Stage(schedule)
@@ -138,23 +140,30 @@ async def asked(replica: SteppedReplica, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask, known, tracks", [(cancel, 1, "A"), (cancel, 2, "B"), (compensate, 1, "B"), (compensate, 2, "A")]
+    "ask, known, tracks, replicated",
+    [
+        (cancel, 1, "A", False),
+        (cancel, 2, "B", False),
+        (compensate, 1, "B", False),
+        (compensate, 2, "A", False),
+        (cancel, 2, "B", True),
+    ],
 )
 async def test_p7_no_order_of_a_decision_and_the_last_event_leaves_a_flow_forgotten(
-    ask: Ask, known: int, tracks: str
+    ask: Ask, known: int, tracks: str, replicated: bool
 ) -> None:
     catalog, entries = await stored_template(), said()
     ends: set[str] = set()
 
     async def scenario(schedule: Schedule) -> None:
-        order = Order(schedule, catalog, entries, known=known)
+        order = Order(schedule, catalog, entries, known=known, replicated=replicated)
         await order.begin()
         replicas = {name: order.replica() for name in "AB"}
         order.stage.add("agents", order.agents)
         order.stage.add("person", lambda: asked(replicas["A"], ask), process="A")
         order.stage.add("track", lambda: order.track(replicas[tracks]), process=tracks)
         order.stage.add("decide", lambda: order.decide(replicas["B"]), process="B")
-        await order.stage.play(deaths=1)
+        await order.stage.play(deaths=0 if replicated else 1)
         flow = await order.rest()
         ends.add(FlowStatus.Name(status(flow)))
         assert decide(flow, order.bus.now) is None, "something is left to decide, and nobody looks"

@@ -1,0 +1,215 @@
+"""P4: a flow in hand is what the stream says, after any order of appends, deliveries, redeliveries and lost answers."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+
+import pytest
+
+from handrail.coordinator.decide import decide, operator_requests, votes
+from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.grants import of_roles
+from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
+from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError
+from handrail.mesh.flow import EffectState, Flow, ProposalState, RunState
+from handrail.mesh.fold import fold
+from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import DECIDE, TRACK
+from handrail.mesh.template import Template, load_yaml
+from handrail.mesh.wire.envelope import Entry, decode
+from tests.support import orders
+from tests.support.fingerprint import fingerprint
+from tests.support.flows import stored
+from tests.support.simulation import BEGINNING, FLOW_ID, Simulation
+from tests.support.stepped import Durables, SteppedBus, SteppedReplica
+
+TEMPLATE = Template.compile(
+    load_yaml("""
+name: order
+version: 1
+starts_with: [shop.v1.OrderPlaced]
+started_by: [storefront]
+completes_with: [shop.v1.ParcelSent]
+deadline: 86400s
+steps:
+  - {name: reserve, agent: warehouse, after: [shop.v1.OrderPlaced], emits: [shop.v1.StockReserved], effect: UNDOABLE,
+     timeout: 3s, on_failure: ESCALATE, undo: {timeout: 2s, emits: [shop.v1.StockReleased]}}
+  - {name: discount, agent: sales, after: [shop.v1.StockReserved], emits: [shop.v1.DiscountGranted],
+     effect: NONE, timeout: 3s, retry: {max_attempts: 2, initial_backoff: 0.1s}, on_failure: COMPENSATE}
+  - {name: pay, agent: cashier, after: [shop.v1.DiscountGranted], emits: [shop.v1.PaymentTaken], effect: UNDOABLE,
+     timeout: 3s, on_failure: COMPENSATE, undo: {timeout: 2s, emits: [shop.v1.PaymentReturned]}}
+  - {name: send, agent: courier, after: [shop.v1.PaymentTaken], emits: [shop.v1.ParcelSent], effect: IRREVERSIBLE,
+     timeout: 3s, on_failure: COMPENSATE}
+gates:
+  - {name: large, on: shop.v1.DiscountGranted, approvers: {roles: [lead]}, expires_after: 4s, on_expiry: REJECT,
+     on_reject: COMPENSATE}
+"""),
+    orders.contracts(),
+)
+
+ANSWERS: Mapping[str, tuple[str, str]] = {
+    "reserve": ("StockReserved", "StockReleased"),
+    "discount": ("DiscountGranted", ""),
+    "pay": ("PaymentTaken", "PaymentReturned"),
+    "send": ("ParcelSent", ""),
+}
+"""Step -> what it says, and what it says when it is undone."""
+
+LEAD, OLA = Caller("lea", of_roles(["lead"])), Caller("ola", of_roles(["operator"]))
+STEPS = 70
+Move = Callable[[], Awaitable[object]]
+
+
+class Forgetful(SteppedBus):
+    """A broker that now and then stores a decision, and whose answer is lost."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(BEGINNING)
+        self.chance = chance
+        self.loses = 0.1
+
+    async def publish(self, subject: str, body: bytes, **options: object) -> int:
+        """Stores it a moment later than the last."""
+        self.now += timedelta(milliseconds=self.chance.choice((0, 1, 30)))
+        sequence = await super().publish(subject, body, **options)  # type: ignore[arg-type]
+        if options.get("expected_filter") and self.chance.random() < self.loses:
+            raise BrokerUnavailable("the answer got lost")
+        return sequence
+
+
+class Run:
+    """One order, two replicas, and whatever happens next."""
+
+    def __init__(self, seed: int, catalog: Catalog) -> None:
+        self.chance = random.Random(seed)
+        self.bus = Forgetful(self.chance)
+        self.durables = Durables(self.bus)
+        self.replicas = [SteppedReplica(self.bus, catalog) for _ in range(2)]
+        self.said = Simulation(TEMPLATE)
+        self._catalog = catalog
+
+    def flow(self, up_to: int | None = None) -> Flow:
+        """The flow as the stream has it."""
+        stored = [each for each in self.bus.messages[FLOW] if up_to is None or each.sequence <= up_to]
+        template = self._catalog.get("order", 1) or TEMPLATE
+        return fold(template, [decode(m.subject, m.body, sequence=m.sequence, time=m.time) for m in stored])
+
+    async def begin(self) -> None:
+        """The first event."""
+        placed = orders.make("OrderPlaced", buyer="kim", units=2)
+        await self._say(self.said.start(placed, agent="storefront"))
+
+    async def happen(self) -> None:
+        """Does one thing."""
+        replica = self.chance.choice(self.replicas)
+        moves: list[Move] = [
+            *[self._answer] * 3,
+            *[lambda: self._hand_out(replica, DECIDE)] * 3,
+            *[lambda: self._hand_out(replica, TRACK)] * 2,
+            lambda: self._ask(replica),
+            replica.lag.flush,
+            self._redeliver,
+            self._wait,
+        ]
+        await self.chance.choice(moves)()
+
+    async def rest(self) -> Flow:
+        """Everything is delivered, and nobody answers any more."""
+        self.bus.loses = 0.0
+        for _ in range(12):
+            self.durables.hand_out_again()
+            for durable in (TRACK, DECIDE):
+                await self._hand_out(self.replicas[0], durable)
+            await self.replicas[0].lag.flush()
+            if self.durables.idle:
+                break
+        return self.flow()
+
+    def hands(self) -> list[FlowInHand]:
+        """The flow as each replica has it in hand."""
+        found = (replica.reconciler.flows.get(("order", FLOW_ID)) for replica in self.replicas)
+        return [hand for hand in found if hand is not None]
+
+    async def _say(self, entry: Entry) -> None:
+        try:
+            await self.bus.publish(entry.address.subject, entry.body)
+        except AlreadyStored:
+            return
+
+    async def _answer(self) -> None:
+        flow = self.said.flow = self.flow()
+        owed = [run for run in flow.runs.values() if run.state is RunState.OWED]
+        undoing = [effect for effect in flow.effects.values() if effect.state is EffectState.UNDOING]
+        if owed and (not undoing or self.chance.random() < 0.5):
+            run = self.chance.choice(owed)
+            says, _ = ANSWERS[run.step.name]
+            fails = self.chance.random() < 0.3
+            entry = self.said.failed(run, "no") if fails else self.said.outcome(run, orders.make(says))
+            await self._say(entry)
+        elif undoing:
+            effect = self.chance.choice(undoing)
+            await self._say(self.said.undone(effect, orders.make(ANSWERS[effect.step.name][1])))
+
+    async def _hand_out(self, replica: SteppedReplica, durable: str) -> None:
+        deliveries = self.durables.take(durable)
+        if durable == TRACK:
+            await replica.track(deliveries)
+            return
+        for delivery in deliveries:
+            await replica.attend(delivery)
+
+    async def _ask(self, replica: SteppedReplica) -> None:
+        flow = self.flow()
+        waiting = [each for each in flow.proposals.values() if each.state is ProposalState.PENDING]
+        try:
+            if waiting and self.chance.random() < 0.8:
+                asked = waiting[0]
+                approve = self.chance.random() < 0.7
+
+                def vote(flow: Flow, caller: Caller) -> Entry | int:
+                    about = asked.recorded.event_id
+                    return votes.vote(flow, caller, approval_id=about, digest=asked.digest, approve=approve)
+
+                after = await replica.operator_actions.record("order", FLOW_ID, vote, caller=LEAD)
+            elif self.chance.random() < 0.2:
+                cancel = operator_requests.cancelling
+                after = await replica.operator_actions.record("order", FLOW_ID, cancel, caller=OLA)
+            else:
+                return
+        except HandrailError:
+            return
+        assert after == self.flow(up_to=after.last_sequence), "an answer shows what the stream has, with its times"
+
+    async def _redeliver(self) -> None:
+        self.durables.hand_out_again()
+
+    async def _wait(self) -> None:
+        self.bus.now += timedelta(seconds=self.chance.choice((0.05, 1, 5)))
+
+
+def timeless(flow: Flow) -> str:
+    """A flow without times."""
+    return re.sub(r"\d{4}-\d\d-\d\dT[0-9:.+]*", "", fingerprint(flow))
+
+
+@pytest.mark.parametrize("seeds", [range(start, start + 30) for start in range(0, 120, 30)], ids=lambda r: str(r.start))
+async def test_p4_a_flow_in_hand_is_the_fold_of_the_stream(seeds: range) -> None:
+    catalog = Catalog(SteppedBus(BEGINNING))
+    await catalog.put(stored(TEMPLATE))
+    unread = 0
+    for seed in seeds:
+        run = Run(seed, catalog)
+        await run.begin()
+        for _ in range(STEPS):
+            await run.happen()
+            for hand in run.hands():
+                unread += not hand.is_read
+                assert hand.last_read == run.flow(up_to=hand.last_read.last_sequence), seed
+                assert timeless(hand.flow) == timeless(run.flow(up_to=hand.flow.last_sequence)), seed
+        flow = await run.rest()
+        assert decide(flow, flow.last_time or BEGINNING) is None, f"seed {seed}: something is left to decide"
+    assert unread > 100, "own appends were folded without a read"
