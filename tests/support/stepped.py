@@ -34,6 +34,7 @@ from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, TRACK, coordinator_filters
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.quarantine import Quarantine
+from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.testing.memory import MemoryBus, MemoryDelivery
 from tests.support.interleaving import Stage
@@ -51,6 +52,8 @@ class SteppedBus(MemoryBus):
         self.stage: Stage | None = None
         self.replicated = replicated
         self._in_progress: set[str] = set()
+        self.slips_in: list[Entry] = []
+        """Messages that are stored before the next decision, after the leader compared its expected sequence."""
 
     async def _step(self) -> None:
         if self.stage is not None:
@@ -67,7 +70,7 @@ class SteppedBus(MemoryBus):
         timeout: timedelta = PUBLISH_TIMEOUT,
     ) -> int:
         await self._step()
-        if self.replicated and self.stage is not None and expected_filter is not None:
+        if self.replicated and expected_filter is not None:
             return await self._replicate(subject, body, expected_sequence, expected_filter, headers)
         return await super().publish(
             subject, body, expected_sequence=expected_sequence, expected_filter=expected_filter, headers=headers
@@ -88,6 +91,9 @@ class SteppedBus(MemoryBus):
         self._in_progress.add(expected_filter)
         try:
             await self._step()
+            while self.slips_in:
+                entry = self.slips_in.pop(0)
+                await super().publish(entry.address.subject, entry.body)
             return await super().publish(subject, body, headers=headers)
         finally:
             self._in_progress.discard(expected_filter)

@@ -21,6 +21,8 @@ from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, TRACK
 from handrail.mesh.template import Template, load_yaml
 from handrail.mesh.wire.envelope import Entry, decode
+from handrail.mesh.wire.subjects import Kind
+from handrail.v1.decision_pb2 import FlowHalted, StepTimedOut
 from tests.support import orders
 from tests.support.fingerprint import fingerprint
 from tests.support.flows import stored
@@ -42,7 +44,7 @@ steps:
      effect: NONE, timeout: 3s, retry: {max_attempts: 2, initial_backoff: 0.1s}, on_failure: COMPENSATE}
   - {name: pay, agent: cashier, after: [shop.v1.DiscountGranted], emits: [shop.v1.PaymentTaken], effect: UNDOABLE,
      timeout: 3s, on_failure: COMPENSATE, undo: {timeout: 2s, emits: [shop.v1.PaymentReturned]}}
-  - {name: send, agent: courier, after: [shop.v1.PaymentTaken], emits: [shop.v1.ParcelSent], effect: IRREVERSIBLE,
+  - {name: send, agent: courier, after: [shop.v1.PaymentTaken], emits: [shop.v1.ParcelSent], effect: NONE,
      timeout: 3s, on_failure: COMPENSATE}
 gates:
   - {name: large, on: shop.v1.DiscountGranted, approvers: {roles: [lead]}, expires_after: 4s, on_expiry: REJECT,
@@ -61,6 +63,7 @@ ANSWERS: Mapping[str, tuple[str, str]] = {
 
 LEAD, OLA = Caller("lea", of_roles(["lead"])), Caller("ola", of_roles(["operator"]))
 STEPS = 70
+_TIMED_OUT = StepTimedOut.DESCRIPTOR.full_name
 Move = Callable[[], Awaitable[object]]
 
 
@@ -74,7 +77,7 @@ class Forgetful(SteppedBus):
 
     async def publish(self, subject: str, body: bytes, **options: object) -> int:
         """Stores it a moment later than the last."""
-        self.now += timedelta(milliseconds=self.chance.choice((0, 1, 30)))
+        self.now += timedelta(seconds=self.chance.choice((0, 0, 0.001, 1.5)))
         sequence = await super().publish(subject, body, **options)  # type: ignore[arg-type]
         if options.get("expected_filter") and self.chance.random() < self.loses:
             raise BrokerUnavailable("the answer got lost")
@@ -188,7 +191,7 @@ class Run:
         self.durables.hand_out_again()
 
     async def _wait(self) -> None:
-        self.bus.now += timedelta(seconds=self.chance.choice((0.05, 1, 5)))
+        self.bus.now += timedelta(seconds=self.chance.choice((0.05, 1, 2, 5)))
 
 
 def timeless(flow: Flow) -> str:
@@ -213,3 +216,65 @@ async def test_p4_a_flow_in_hand_is_the_fold_of_the_stream(seeds: range) -> None
         flow = await run.rest()
         assert decide(flow, flow.last_time or BEGINNING) is None, f"seed {seed}: something is left to decide"
     assert unread > 100, "own appends were folded without a read"
+
+
+async def failed_payment(bus: SteppedBus) -> tuple[SteppedReplica, Durables, Simulation]:
+    """A replica, and an order whose payment failed for good after the stock was reserved and the discount given."""
+    catalog = Catalog(SteppedBus(BEGINNING))
+    await catalog.put(stored(TEMPLATE))
+    replica = SteppedReplica(bus, catalog)
+    said = Simulation(TEMPLATE)
+    entries: list[Entry] = []
+    said.coordinator = False
+    said.on_stored = lambda recorded: entries.append(Entry(recorded.address, recorded.event))
+    said.say(said.start(orders.make("OrderPlaced", buyer="kim", units=2), agent="storefront"))
+    orders.emit(said, "reserve", "StockReserved", units=2)
+    said.coordinator = True
+    orders.emit(said, "discount", "DiscountGranted", percent=5)
+    said.say(said.vote(next(iter(said.flow.proposals.values())), "lea", roles=["lead"]))
+    (pay,) = [run for run in said.flow.runs.values() if run.step.name == "pay"]
+    said.coordinator = False
+    said.say(said.failed(pay, "no account", retryable=False))
+    for entry in entries:
+        await bus.publish(entry.address.subject, entry.body)
+    return replica, Durables(bus), said
+
+
+def undone(bus: SteppedBus) -> list[str]:
+    """The steps that were asked to undo something, in stream order."""
+    found = [decode(m.subject, m.body, sequence=m.sequence, time=m.time) for m in bus.messages[FLOW]]
+    return [recorded.event.step for recorded in found if recorded.kind is Kind.UNDO]
+
+
+async def test_p4_an_event_that_slips_in_before_an_own_append_is_seen_before_anything_is_planned() -> None:
+    bus = SteppedBus(BEGINNING, replicated=True)
+    replica, durables, said = await failed_payment(bus)
+    # The payment was taken all the same: another worker says so just before the flow is halted, which settles the
+    # reason for it. Another replica is handed the message.
+    (pay,) = [run for run in said.flow.runs.values() if run.step.name == "pay"]
+    bus.slips_in = [said.outcome(pay, orders.make("PaymentTaken", amount=95))]
+    for delivery in durables.take(DECIDE):
+        await replica.attend(delivery)
+    assert bus.messages[FLOW][-1].subject.endswith(FlowHalted.DESCRIPTOR.full_name), "nothing is planned or undone"
+    assert not list(replica.troubles)
+
+
+async def test_p4_no_time_out_rests_on_a_guess_of_when_an_own_append_was_stored() -> None:
+    bus = SteppedBus(BEGINNING)
+    replica, durables, _ = await failed_payment(bus)
+    begun = bus.now
+    store = bus.publish
+
+    async def slowly(subject: str, body: bytes, **options: object) -> int:
+        bus.now += timedelta(seconds=1)
+        return await store(subject, body, **options)  # type: ignore[arg-type]
+
+    bus.publish = slowly  # type: ignore[method-assign]
+    for delivery in durables.take(DECIDE):
+        await replica.attend(delivery)
+    assert undone(bus) == ["reserve"]
+    # The undo may take two seconds from when its command was stored, which is later than when it was decided.
+    bus.now = begun + timedelta(seconds=2.5)
+    flow = await replica.reconciler.attend(("order", FLOW_ID), at_least=0, now=bus.now)
+    assert flow.effects
+    assert not [m for m in bus.messages[FLOW] if m.subject.endswith(_TIMED_OUT)]
