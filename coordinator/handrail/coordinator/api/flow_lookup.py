@@ -13,6 +13,7 @@ from datetime import datetime
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.deadlines import time_left
 from handrail.coordinator.api.qualified_id import parsed
+from handrail.coordinator.reconcile.flows_in_hand import FlowsInHand
 from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.errors import HandrailError
@@ -50,9 +51,10 @@ class Part(Found):
 class Finder:
     """Asks the stream's leader for positions, then reads from any replica that is at least as new."""
 
-    def __init__(self, bus: Bus, store: FlowStore) -> None:
+    def __init__(self, bus: Bus, store: FlowStore, flows: FlowsInHand | None = None) -> None:
         self._bus = bus
         self._store = store
+        self._flows = flows
 
     async def flow(self, flow_id: str) -> Found:
         """Finds a flow and its newest message; raises FLOW_NOT_FOUND, or MISSING_ROLE.
@@ -68,6 +70,18 @@ class Finder:
     async def proposal(self, approval_id: str) -> Part:
         """Finds the flow of an approval; raises APPROVAL_NOT_FOUND, or MISSING_ROLE."""
         return await self._part(approval_id, f"{Kind.PROPOSAL}.*.{{}}.>", no_approval(approval_id))
+
+    async def votable(self, approval_id: str) -> Part:
+        """Finds the flow of an approval like `proposal`, without asking the broker if the flow is in hand.
+
+        Only for calls that append to the flow: the broker refuses an append to an old state.
+        """
+        part = parsed(approval_id)
+        hand = None if part is None or self._flows is None else self._flows.get((part.flow_type, part.flow_id))
+        if part is None or hand is None or part.own_id not in hand.flow.proposals:
+            return await self.proposal(approval_id)
+        authorization.require_on(part.flow_type, no_approval(approval_id))
+        return Part(part.flow_type, part.flow_id, hand.flow.last_sequence, part.own_id)
 
     async def act(self, act_id: str) -> Part:
         """Finds the flow of an act; raises ACT_NOT_FOUND, or MISSING_ROLE."""

@@ -209,7 +209,7 @@ class Server:
         return self._server.add_insecure_port(address)
 
     def _add_services(self, replica: Replica) -> None:
-        finder = Finder(replica.bus, replica.store)
+        finder = Finder(replica.bus, replica.store, replica.reconciler.flows)
         scanner = Scanner(replica.bus, replica.store)
         flows = FlowService(
             finder=finder,

@@ -90,7 +90,7 @@ class ApprovalService(ApprovalServiceServicer):
     ) -> pb.ReassignApprovalResponse:
         """Lets other roles vote at one gate."""
         caller = current_caller()
-        found = await self._finder.proposal(request.approval_id)
+        found = await self._finder.votable(request.approval_id)
         judge = partial(
             votes.reassigning,
             approval_id=found.own_id,
@@ -110,7 +110,7 @@ class ApprovalService(ApprovalServiceServicer):
         if not caller.holds_somewhere(ANY_APPROVER) and not await self._delegated_to(caller):
             # Refused before the flow is read.
             raise authorization.missing_role()
-        found = await self._finder.proposal(request.approval_id)
+        found = await self._finder.votable(request.approval_id)
         refused = authorization.missing_role(found.flow_type)
         if caller.holds(ANY_APPROVER, found.flow_type):
             try:
