@@ -103,6 +103,7 @@ async def test_p2_a_killed_owner_costs_an_ack_wait_and_no_flow(mesh: Mesh, buses
             await buses[1].close()
             await begin(mesh)
         await until_escalated(mesh, within=90)
+        assert len(stays.sharing) == 1
 
 
 async def test_what_is_no_delivery_is_ignored(mesh: Mesh, replicas: list[Replica], buses: list[NatsBus]) -> None:
@@ -122,4 +123,4 @@ async def test_owners_make_room_for_what_they_were_handed(mesh: Mesh, replicas: 
     entries = [entry for flow_id in flow_ids(400) for entry in (flows.start(flow_id), flows.enriched(flow_id))]
     await asyncio.gather(*(mesh.bus.publish(entry.address.subject, entry.body) for entry in entries))
     await mesh.until_settled("track")
-    await until(lambda: not any(replica.handed_over for replica in replicas))
+    assert await until(lambda: not any(replica.handed_over for replica in replicas))
