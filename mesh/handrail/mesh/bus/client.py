@@ -15,9 +15,10 @@ import nats.aio.client
 from nats.aio.client import Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import Error, MaxPayloadError, ProtocolError, UnexpectedEOF
+from nats.errors import Error, MaxPayloadError, UnexpectedEOF
 
 from handrail.mesh.bus.parser import Listener, Parser
+from handrail.mesh.bus.protocol import BrokenProtocol
 from handrail.mesh.bus.safe_transport import SafeTransport
 from handrail.mesh.waiting import cancelled
 
@@ -140,7 +141,7 @@ class Client(nats.aio.client.Client):
             case b"+OK":
                 pass
             case _:
-                raise ProtocolError("nats: unknown protocol")
+                raise BrokenProtocol("an unknown command")
 
     def _on_pong(self) -> None:
         self._pings_outstanding = 0
@@ -185,13 +186,13 @@ class Client(nats.aio.client.Client):
 
 
 def _parse_info(text: bytes) -> dict[str, Any]:
-    """The fields of an INFO. Raises ProtocolError if it is not an object in JSON."""
+    """The fields of an INFO. Raises BrokenProtocol if it is not an object in JSON."""
     try:
         info = json.loads(text)
     except ValueError as error:
-        raise ProtocolError("nats: an INFO that is not JSON") from error
+        raise BrokenProtocol("an INFO that is not JSON") from error
     if not isinstance(info, dict):
-        raise ProtocolError("nats: an INFO that is no object")
+        raise BrokenProtocol("an INFO that is no object")
     return info
 
 

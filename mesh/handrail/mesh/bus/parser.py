@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from nats.errors import ProtocolError
-
-from handrail.mesh.bus.protocol import Message
+from handrail.mesh.bus.protocol import BrokenProtocol, Message
 
 _LONGEST_LINE = 1 << 16
 """Bytes. The broker limits a line to `max_control_line`, 4,096 by default; its INFO may be longer."""
@@ -46,7 +44,7 @@ class Parser:
     def feed(self, data: bytes) -> None:
         """Passes on what these bytes complete.
 
-        Raises ProtocolError if they violate the protocol: then nothing more may be fed.
+        Raises BrokenProtocol if they violate the protocol: then nothing more may be fed.
         """
         if self._rest:
             self._rest += data
@@ -59,7 +57,7 @@ class Parser:
             end = data.find(b"\r\n", position, position + _LINE)
             if end < 0:
                 if length - position >= _LINE:
-                    raise ProtocolError("nats: a line without an end")
+                    raise BrokenProtocol("a line without an end")
                 self._needed = 0
                 break
             fields = data[position:end].split(b" ")
@@ -68,14 +66,14 @@ class Parser:
                 head = _size(fields.pop(-2)) if verb == b"HMSG" and len(fields) > 1 else 0
                 size = _size(fields[-1])
                 if not 4 <= len(fields) <= 5 or head > size:
-                    raise ProtocolError("nats: a malformed message")
+                    raise BrokenProtocol("a malformed message")
                 begin = end + 2
                 after = begin + size
                 if after + 2 > length:
                     self._needed = after + 2 - position
                     break
                 if data[after : after + 2] != b"\r\n":
-                    raise ProtocolError("nats: a message without an end")
+                    raise BrokenProtocol("a message without an end")
                 self._deliver(fields, data[begin + head : after], data[begin : begin + head] if head else b"")
                 position = after + 2
             else:
@@ -87,7 +85,7 @@ class Parser:
         listener = self._listeners.get(fields[2])
         if listener is None:
             if not fields[2].isdigit():
-                raise ProtocolError("nats: a message for a subscription that is no number")
+                raise BrokenProtocol("a message for a subscription that is no number")
             return
         reply = fields[3].decode(errors="replace") if len(fields) == 5 else ""
         try:
@@ -99,5 +97,5 @@ class Parser:
 def _size(digits: bytes) -> int:
     """A size in bytes."""
     if not digits.isdigit() or len(digits) > _MOST_DIGITS:
-        raise ProtocolError("nats: a size that is no number")
+        raise BrokenProtocol("a size that is no number")
     return int(digits)

@@ -9,9 +9,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nats.errors import BadSubjectError
+from nats.errors import BadSubjectError, Error
 
 _STATUS = re.compile(rb"NATS/1\.0 +(\d{3})(?: ([^\r\n]*))?\r\n")
+
+
+class BrokenProtocol(Error):
+    """The broker sent something that the protocol does not allow, such as `a line without an end`."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the broker breaks the NATS protocol: {what}")
 
 
 @dataclass(slots=True)

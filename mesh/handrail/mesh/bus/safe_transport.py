@@ -12,7 +12,9 @@ from typing import cast
 from urllib.parse import ParseResult
 
 from nats.aio.transport import Transport
-from nats.errors import ProtocolError, UnexpectedEOF
+from nats.errors import UnexpectedEOF
+
+from handrail.mesh.bus.protocol import BrokenProtocol
 
 _LONGEST_GREETING = 1 << 16
 """Bytes that a broker may send before anybody listens: its INFO, and the answer to CONNECT."""
@@ -41,15 +43,12 @@ class _Stream(asyncio.Protocol):
         if self.lost.done():
             return
         if self.receive is not None:
-            try:
-                self.receive(data)
-            except Exception as error:
-                self.fail(error)
+            self.pass_on(self.receive, data)
             return
         self.greeting += data
         self.arrived.set()
         if len(self.greeting) > _LONGEST_GREETING:
-            self.fail(ProtocolError("nats: the server says too much before it is asked"))
+            self.fail(BrokenProtocol("too much before the answer to our greeting"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.lost.done():
@@ -63,6 +62,13 @@ class _Stream(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.unpaused.set()
         self._on_writable()
+
+    def pass_on(self, receive: Callable[[bytes], None], data: bytes) -> None:
+        """Passes bytes to `receive`, whose errors end the connection."""
+        try:
+            receive(data)
+        except Exception as error:
+            self.fail(error)
 
     def fail(self, error: Exception) -> None:
         """Ends the connection at once, because of this error."""
@@ -101,7 +107,8 @@ class SafeTransport(Transport):
         self.encrypted, self._stream = False, None
         loop = asyncio.get_running_loop()
         connecting = loop.create_connection(lambda: _Stream(self._on_writable), uri.hostname or "", uri.port or 4222)
-        _, self._stream = await asyncio.wait_for(connecting, connect_timeout)
+        async with asyncio.timeout(connect_timeout):  # not wait_for: it may forget the connection
+            _, self._stream = await connecting
 
     async def connect_tls(
         self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
@@ -115,8 +122,10 @@ class SafeTransport(Transport):
         host = uri if isinstance(uri, str) else uri.hostname
         loop = asyncio.get_running_loop()
         try:
-            encrypting = loop.start_tls(plain.transport, encrypted, ssl_context, server_hostname=host)
-            encrypted.transport = await asyncio.wait_for(encrypting, connect_timeout)
+            async with asyncio.timeout(connect_timeout):
+                encrypted.transport = await loop.start_tls(
+                    plain.transport, encrypted, ssl_context, server_hostname=host
+                )
         except BaseException as error:
             plain.fail(error if isinstance(error, Exception) else ConnectionAbortedError())
             raise
@@ -132,7 +141,7 @@ class SafeTransport(Transport):
             raise UnexpectedEOF
         stream.receive, greeting, stream.greeting = receive, stream.greeting, b""
         if greeting:
-            stream.data_received(greeting)
+            stream.pass_on(receive, greeting)
         raise await asyncio.shield(stream.lost) or UnexpectedEOF()
 
     async def readline(self) -> bytes:

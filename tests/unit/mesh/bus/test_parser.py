@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nats.errors import ProtocolError
 
 from handrail.mesh.bus.parser import Parser
-from handrail.mesh.bus.protocol import Message
+from handrail.mesh.bus.protocol import BrokenProtocol, Message
 
 TOKEN = st.binary(min_size=1, max_size=12).filter(lambda token: not set(token) & set(b" \t\r\n"))
 SIZES = st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=5)
@@ -42,7 +41,7 @@ def parsed(data: bytes, sizes: Sequence[int] = ()) -> Heard:
     try:
         for chunk in chunks(data, sizes or [max(1, len(data))]):
             parser.feed(chunk)
-    except ProtocolError as error:
+    except BrokenProtocol as error:
         heard.broken = str(error)
     return heard
 
