@@ -86,6 +86,20 @@ async def publish(bus: NatsBus, messages: int) -> float:
     return await _cpu(one_after_the_other)
 
 
+async def append(bus: NatsBus, messages: int) -> float:
+    """Publishes as the coordinator appends decisions: with an expectation, which takes two headers."""
+    left = messages
+
+    async def one_after_the_other() -> None:
+        nonlocal left
+        while left:
+            left -= 1
+            subject = _subjects.next()
+            await bus.publish(subject, BODY, expected_sequence=0, expected_filter=f"{subject}.>")
+
+    return await _cpu(one_after_the_other)
+
+
 async def pull(bus: NatsBus, messages: int) -> float:
     """Pulls from a new durable, and acknowledges."""
     await bus.request_json(
@@ -149,6 +163,7 @@ def read_flow(at_once: int) -> Measure:
 MEASURES: dict[str, Measure] = {
     f"publish_nowait, {IN_FLIGHT} at once": publish_nowait,
     f"publish, {IN_FLIGHT} at once": publish,
+    f"publish, expecting, {IN_FLIGHT} at once": append,
     f"pull and ack, {5 * IN_FLIGHT} in flight": pull,
     "direct get of 1, one at a time": read_one(1),
     "direct get of 1, 16 at once": read_one(16),
