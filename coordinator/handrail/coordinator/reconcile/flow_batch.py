@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from handrail.mesh.bus import Delivery
@@ -25,6 +26,11 @@ class FlowBatch:
     def add(self, delivery: Delivery) -> None:
         """Adds a delivery; the same message may come several times."""
         self.deliveries.append(delivery)
+
+    def begin_anew(self, more: Iterable[Delivery]) -> None:
+        """Adds deliveries, and makes all messages news again."""
+        self.deliveries.extend(more)
+        self._known = 0
 
     @property
     def first_sequence(self) -> int:

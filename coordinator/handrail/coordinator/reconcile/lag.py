@@ -18,7 +18,7 @@ from handrail.coordinator.reconcile.flows_in_hand import FlowKey
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard, raise_again
 from handrail.coordinator.reconcile.troubles import Troubles
-from handrail.mesh.bus import Delivery
+from handrail.mesh.bus import Delivery, TooManySubjects
 from handrail.mesh.fold import fold, is_complete, pinned_version
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.waiting import pause
@@ -35,6 +35,9 @@ _FAR = timedelta(seconds=30)
 
 _AT_ONCE = 32
 """The most flows whose timers are set at the same time."""
+
+_BETWEEN_PAUSES = 32
+"""How many flows are looked at before other work of this process gets its turn: some milliseconds."""
 
 _WAITING_AT_MOST = 4096
 """The most deliveries that make room for others before they are acknowledged."""
@@ -86,7 +89,9 @@ class Lag:
         """Settles what has waited long enough, or everything."""
         finished: dict[FlowKey, FlowBatch] = {}
         late: dict[FlowKey, FlowBatch] = {}
-        for key, batch in list(self._batches.items()):
+        for number, (key, batch) in enumerate(list(self._batches.items())):
+            if number % _BETWEEN_PAUSES == 0:
+                await asyncio.sleep(0)
             if self._is_over(key, batch):
                 self._acknowledge(self._batches.pop(key))
             elif not await self._is_readable(key, batch):
@@ -97,7 +102,9 @@ class Lag:
                 late[key] = self._batches.pop(key)
         undecided = await self._undecided(finished)
         for key, batch in finished.items():
-            if key in undecided:
+            if undecided is None and not everything:
+                self._put_back(key, batch)
+            elif undecided is not None and key in undecided:
                 self._finished.add(batch.last_sequence)
                 self._acknowledge(batch)
             else:
@@ -130,6 +137,12 @@ class Lag:
         flow_type, _ = key
         timeouts = [step.timeout for each in self._store.catalog.versions(flow_type) for step in each.steps.values()]
         return bool(timeouts) and min(timeouts) > _FAR
+
+    def _put_back(self, key: FlowKey, batch: FlowBatch) -> None:
+        """Looks at a batch again at the next flush."""
+        newer = self._batches.get(key)
+        batch.begin_anew(newer.deliveries if newer is not None else ())
+        self._batches[key] = batch
 
     def _acknowledge(self, batch: FlowBatch) -> None:
         for delivery in batch.deliveries:
@@ -164,8 +177,8 @@ class Lag:
             self._troubles.failed(batch.durable, flow_id, error)
             return False
 
-    async def _undecided(self, finished: dict[FlowKey, FlowBatch]) -> Collection[FlowKey]:
-        """Returns the flows that contain no decision: their batch is the whole flow.
+    async def _undecided(self, finished: dict[FlowKey, FlowBatch]) -> Collection[FlowKey] | None:
+        """Returns the flows that contain no decision: their batch is the whole flow. None: the broker did not answer.
 
         Whoever appends a decision either sees the message that ends the flow or has it come later; on a replicated
         stream it reads the flow once more before it takes it for over. Here decisions are read after the flow's end is
@@ -177,9 +190,12 @@ class Lag:
         durable = next(iter(finished.values())).durable
         try:
             decided = await self._store.decided(finished, behind=newest)
-        except Exception as error:
-            self._troubles.failed(durable, "", error)
+        except TooManySubjects:
             return ()
+        except Exception as error:
+            # To read each of these flows instead would ask even more of a broker that is busy.
+            self._troubles.failed(durable, "", error)
+            return None
         self._troubles.succeeded(durable)
         return finished.keys() - decided
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -15,7 +16,7 @@ from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh import telemetry
 from handrail.mesh.bus import RawMessage
-from handrail.mesh.errors import HandrailError
+from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.fold import fold
 from handrail.mesh.streams import FLOW, flow_store
 from handrail.mesh.streams.catalog import Catalog
@@ -220,3 +221,22 @@ def test_the_broker_is_told_of_what_is_still_worked_on() -> None:
     deliveries[0].ack()
     held.tell()
     assert told == [2]
+
+
+async def test_finished_flows_wait_while_the_broker_does_not_say_whether_they_have_decisions(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = await house.publish([flows.start(), flows.enriched(), flows.notified()])
+    replica = house.replica
+    for message in messages:
+        replica.lag.take("track", house.delivery(message))
+    reads: list[object] = []
+    with monkeypatch.context() as busy:
+        busy.setattr(replica.store, "decided", AsyncMock(side_effect=BrokerUnavailable("busy")))
+        busy.setattr(replica.store, "read", lambda *names, **options: reads.append(names))
+        await replica.lag.flush(everything=False)
+    assert house.settled == {message.sequence: [] for message in messages}
+    assert not reads, "nothing more is asked of a broker that is busy"
+    await replica.lag.flush(everything=False)
+    assert house.settled == {message.sequence: [None] for message in messages}
+    assert not list(replica.troubles)
