@@ -18,7 +18,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo dev test check format lint types imports drift breaking picture gen protos release-image bench chaos attack mutants lock pin-images clean
+.PHONY: help setup demo dev test check format lint types imports drift breaking picture gen protos release-image bench bench-plots chaos attack mutants lock pin-images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -108,10 +108,13 @@ imports: $(STAMP)
 picture: $(STAMP) ## draw packages and their imports: docs/rooms.svg
 	@$(BIN)/python -m docs.picture $(ARGS)
 
-bench: $(STAMP) ## measure flows per second and CPU per flow, compared with the bare broker
-	@$(BIN)/python bench/run.py $(ARGS)
-
 # gRPC would only warn about forks, but an exec follows each fork at once.
+bench: $(STAMP) ## measure flows per second, CPU and latency, beside the bare broker: ARGS='--quick', ARGS=--help
+	@GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python bench/run.py $(ARGS)
+
+bench-plots: $(STAMP) ## draw a run as SVG: ARGS='FILE.json FOLDER', after make bench ARGS='--json FILE.json'
+	@$(BIN)/python bench/plots.py $(ARGS)
+
 chaos: $(STAMP) ## run load and faults, then the history checker: SEED=n MINUTES=n SERVERS=1|3 KEEP=folder
 	@GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python -m tests.chaos.history.run $(if $(SEED),--seed "$(SEED)") \
 		$(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SERVERS),--servers "$(SERVERS)") $(if $(KEEP),--keep "$(KEEP)")

@@ -41,7 +41,7 @@ class Bare:
     def __init__(self, folder: Path, park: float, *, sync_always: bool) -> None:
         self.timings: dict[str, list[float]] = {}
         self._url = f"nats://127.0.0.1:{free_port()}"
-        self._server = _server(folder, self._url, sync_always=sync_always)
+        self._server = server(folder, self._url, sync_always=sync_always)
         self._park = park
         self._names = itertools.count()
         self._waiting: dict[str, Callable[[], None]] = {}
@@ -123,7 +123,8 @@ class Bare:
 _tasks: set[asyncio.Task[None]] = set()
 
 
-def _server(folder: Path, url: str, *, sync_always: bool) -> Child:
+def server(folder: Path, url: str, *, sync_always: bool) -> Child:
+    """A nats-server at this URL, with JetStream in the folder and without accounts."""
     sync = ", sync_interval: always" if sync_always else ""
     config = folder / "bare.conf"
     config.write_text(
@@ -159,7 +160,7 @@ async def run_agent(url: str, agent: str) -> None:
     while True:
         try:
             messages = await pulled.fetch(_BATCH, timeout=30)
-        except nats.errors.TimeoutError:
+        except TimeoutError:  # nats-py raises two kinds; this is their base
             continue
         await slots.acquire()
         task = asyncio.get_running_loop().create_task(handle(messages))

@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="one short round and small sizes, unless other options say so")
     add("--rounds", type=int, help="turns of each system (default 3)")
     add("--seconds", type=float, help="length of a turn (default 5)")
+    add("--in-flight", type=int, metavar="N", help="flows in flight in a turn (default: by work, 50 to 1000)")
     add("--pace", type=float, default=20, help="flows a second of the turns that measure latency (default 20)")
     add("--paced-seconds", type=float, help="length of such a turn; 0: none (default 5)")
     add("--timers", type=int, help="timers that are armed and not due (default 100000)")
@@ -159,10 +160,10 @@ class _Run:
         elif work == "timers":
             await self._turns(contenders, work, Turn("timers", armed=options.timers, due=options.due), rounds=1)
         else:
-            able = [each for each in contenders if each.name not in (BARE, *peers.NAMES) or WORKS[work].has_bare]
+            able = [each for each in contenders if _can(each.name, work)]
             for contender in able:
-                await contender.take(_closed(work, min(_WARM_UP, options.seconds)))
-            await self._turns(able, work, _closed(work, options.seconds))
+                await contender.take(self._closed(work, min(_WARM_UP, options.seconds)))
+            await self._turns(able, work, self._closed(work, options.seconds))
 
     async def _turns(self, contenders: Sequence[Contender], name: str, turn: Turn, *, rounds: int = 0) -> bool:
         """Prints the table of a work; returns whether each system did it. Who did not is not asked again."""
@@ -183,9 +184,15 @@ class _Run:
         print("\n".join(self._results.table(name)), end="\n\n", flush=True)
         return done
 
+    def _closed(self, work: str, seconds: float) -> Turn:
+        in_flight = self._options.in_flight or WORKS[work].in_flight
+        return Turn("closed", work=work, in_flight=in_flight, seconds=seconds)
 
-def _closed(work: str, seconds: float) -> Turn:
-    return Turn("closed", work=work, in_flight=WORKS[work].in_flight, seconds=seconds)
+
+def _can(name: str, work: str) -> bool:
+    if name in (BARE, *peers.NAMES):
+        return WORKS[work].has_bare and work not in peers.CANNOT.get(name, ())
+    return True
 
 
 def _commit() -> str:

@@ -25,10 +25,11 @@ from bench.installation import Installation
 from bench.loop import closed_loop, paced_loop
 from bench.peers.dbos import Dbos
 from bench.peers.faststream import FastStream
+from bench.peers.natsaga import Natsaga
 from bench.peers.restate import Restate
 from bench.works import PARK
 
-Served = Bare | Restate | Dbos
+Served = Bare | Restate | Dbos | Natsaga
 
 _SETTLE = 2.0
 """Seconds that new processes have to finish their start."""
@@ -63,6 +64,8 @@ def _other(options: argparse.Namespace, folder: Path) -> Served:
             return FastStream(folder, options.peers, PARK, sync_always=options.sync_always)
         case "dbos":
             return Dbos(folder, options.peers, PARK)
+        case "natsaga":
+            return Natsaga(folder, options.peers, sync_always=options.sync_always)
     return Bare(folder, PARK, sync_always=options.sync_always)
 
 
