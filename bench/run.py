@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import peers
 from bench.contender import ROOT, Contender, Failed, Turn, running
+from bench.figures import Figures
 from bench.flood import work as flood
 from bench.flood.compare import compare
 from bench.other_tree import installed
@@ -28,6 +29,7 @@ from bench.results import BARE, HEAD, HISTORY_HEAD, OURS, Results
 from bench.works import WORKS
 
 _WARM_UP = 2.0
+_START_SECONDS = 60.0
 _QUICK = {"rounds": 1, "seconds": 2.0, "paced_seconds": 2.0, "timers": 2_000, "due": 200, "joins": "25,100"}
 _FULL = {"rounds": 3, "seconds": 5.0, "paced_seconds": 5.0, "timers": 100_000, "due": 5_000, "joins": "25,100,200,440"}
 
@@ -153,6 +155,8 @@ class _Run:
     async def _work(self, contenders: Sequence[Contender], work: str) -> None:
         options = self._options
         if work == "join":
+            for contender in contenders:  # until its agents are ready
+                await contender.take(Turn("join", parts=2, within=_START_SECONDS))
             for parts in map(int, options.joins.split(",")):
                 turn = Turn("join", parts=parts, within=options.join_seconds)
                 if not await self._turns(contenders, f"join {parts}", turn):
@@ -162,31 +166,40 @@ class _Run:
         else:
             able = [each for each in contenders if _can(each.name, work)]
             for contender in able:
-                await contender.take(self._closed(work, min(_WARM_UP, options.seconds)))
+                await _figures(contender, self._closed(work, min(_WARM_UP, options.seconds)))
             await self._turns(able, work, self._closed(work, options.seconds))
 
     async def _turns(self, contenders: Sequence[Contender], name: str, turn: Turn, *, rounds: int = 0) -> bool:
         """Prints the table of a work; returns whether each system did it. Who did not is not asked again."""
         options = self._options
-        done = True
+        left = list(contenders)
         paced = None
         if name in WORKS and WORKS[name].is_paced and options.paced_seconds > 0:
             paced = Turn("paced", work=name, rate=options.pace, seconds=options.paced_seconds)
         for _ in range(rounds or options.rounds):
-            for contender in contenders:
-                figures = await contender.take(turn)
-                done = done and figures.count > 0
+            for contender in list(left):
+                figures = await _figures(contender, turn)
                 self._results.closed[name][contender.name].append(figures)
-                if paced is not None:
-                    self._results.paced[name][contender.name].append(await contender.take(paced))
-            if not done:
-                break
+                if not figures.count:
+                    left.remove(contender)
+                elif paced is not None and (slow := await _figures(contender, paced)).count:
+                    self._results.paced[name][contender.name].append(slow)
         print("\n".join(self._results.table(name)), end="\n\n", flush=True)
-        return done
+        return len(left) == len(contenders)
 
     def _closed(self, work: str, seconds: float) -> Turn:
         in_flight = self._options.in_flight or WORKS[work].in_flight
         return Turn("closed", work=work, in_flight=in_flight, seconds=seconds)
+
+
+async def _figures(contender: Contender, turn: Turn) -> Figures:
+    """The figures of a turn. A peer that fails has none, and the others go on."""
+    try:
+        return await contender.take(turn)
+    except Failed as failed:
+        if contender.name not in peers.NAMES:
+            raise
+        return Figures(count=0, rate=0, note=str(failed))
 
 
 def _can(name: str, work: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import defaultdict
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
@@ -19,6 +20,8 @@ _EXPECTED = {
     "approved": ["detect"],
 }
 _tasks: set[asyncio.Task[None]] = set()
+_started: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+"""Maps a flow to an event: DBOS refuses to send to a workflow that is not there yet."""
 
 
 class Declined(Exception):
@@ -76,11 +79,13 @@ async def main(url: str) -> None:
 
 async def _do(command: str, *arguments: str) -> None:
     if command == "approve":
+        await _started[arguments[0]].wait()
         await DBOS.send_async(arguments[0], True, topic="approval")
         return
     work, name = arguments
     with SetWorkflowID(name):
         handle = await DBOS.start_workflow_async(saga, work, name)
+    _started[name].set()
     report = await handle.get_result()
     if report == _EXPECTED[work]:
         print(name, flush=True)
