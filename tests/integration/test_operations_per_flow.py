@@ -3,12 +3,13 @@
 If a change saves operations, this test fails, too: record the smaller numbers.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support.flow_costs import Costs, CountedFlows, counted_flows
+from tests.support.flow_costs import Costs, counted_flows
 from tests.support.nats_server import NatsServer
 
-RECORDED = {
+RECORDED: Mapping[str, Costs] = {
     "happy": {
         "messages": 4,
         "agents: acks": 3,
@@ -43,8 +44,10 @@ RECORDED = {
 }
 """Maps a flow type to the operations of one flow that runs alone, apart from background work such as the sweep."""
 
-TRIES = 5
-"""A flow that the coordinator's 250 ms of collecting cut in two costs more. The cheapest of a few was not cut."""
+TRIES = 8
+"""The coordinator's 250 ms of collecting may cut a flow in two, which costs more, and a busy machine may let it see two
+messages at once, which costs less. One undisturbed flow is enough: what a change costs, each flow costs.
+"""
 
 TOGETHER = 20
 _CUT = 1.3
@@ -53,14 +56,20 @@ _CUT = 1.3
 
 async def test_flows_cost_the_recorded_operations(nats_server: NatsServer, tmp_path: Path) -> None:
     async with counted_flows(nats_server, tmp_path) as flows:
-        alone = {flow_type: await _cheapest(flows, flow_type) for flow_type in RECORDED}
-        assert alone == RECORDED
         for flow_type, recorded in RECORDED.items():
-            together = await _cheapest(flows, flow_type, TOGETHER)
-            assert sum(together.values()) <= TOGETHER * sum(recorded.values()) * _CUT, together
+            tried: list[Costs] = []
+            while recorded not in tried and len(tried) < TRIES:
+                tried.append(await flows.run(flow_type))
+            assert recorded in tried, f"{flow_type}: {[_changed(recorded, costs) for costs in tried]}"
+            together = min([await flows.run(flow_type, TOGETHER) for _ in range(3)], key=_total)
+            assert _total(together) <= TOGETHER * _total(recorded) * _CUT, together
             if flow_type == "happy":  # one read looks for the decisions of all flows that were collected together
                 assert together["coordinator: direct gets"] <= TOGETHER / 4
 
 
-async def _cheapest(flows: CountedFlows, flow_type: str, number: int = 1) -> Costs:
-    return min([await flows.run(flow_type, number) for _ in range(TRIES)], key=lambda costs: sum(costs.values()))
+def _total(costs: Costs) -> int:
+    return sum(costs.values())
+
+
+def _changed(recorded: Costs, costs: Costs) -> Costs:
+    return {name: costs.get(name, 0) for name in {*recorded, *costs} if costs.get(name) != recorded.get(name)}
