@@ -35,11 +35,14 @@ RECORDED: Mapping[str, Costs] = {
         "agents: acks": 1,
         "agents: publishes": 1,
         "coordinator: acks": 4,
-        "coordinator: direct gets": 2,
+        "coordinator: direct gets": 3,
         "coordinator: publishes": 3,
+        "coordinator: timers": 2,
+        "coordinator: purges": 2,
         "coordinator: decodes": 7,
         "coordinator: folds": 10,
-        "coordinator: decides": 5,
+        "coordinator: decides": 8,
+        "coordinator: timer plans": 7,
     },
 }
 """Maps a flow type to the operations of one flow that runs alone, apart from background work such as the sweep."""

@@ -78,6 +78,8 @@ class CountedFlows:
 
     async def _approve(self, flow_id: str) -> None:
         asked = await self._message(f"flow.approved.{flow_id}.decision.*.*.{ApprovalRequested.DESCRIPTOR.full_name}")
+        # People take longer than the coordinator collects messages: what led to the question is done before the vote.
+        await self._mesh.until_settled(DECIDE)
         request = ApprovalRequested.FromString(Event.FromString(asked.body).data.value)
         vote = pb.ApproveProposalRequest(approval_id=f"approved.{flow_id}.{request.proposal_id}", digest=request.digest)
         await self._api.call(
