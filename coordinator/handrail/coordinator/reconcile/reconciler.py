@@ -96,7 +96,17 @@ class Reconciler:
         return Present(max(now, present.time), present.absences)
 
     async def settle(self, hand: FlowInHand, present: Present) -> bool:
-        """Decides until nothing is due. Returns whether a decision was overtaken by another message, and is void."""
+        """Decides until nothing is due. Returns whether a decision was overtaken by another message, and is void.
+
+        After a failure the flow is in hand no more: what is left to decide is found when its message comes again.
+        """
+        try:
+            return await self._decide(hand, present)
+        except BaseException:
+            self.flows.drop((hand.flow.flow_type, hand.flow.flow_id))
+            raise
+
+    async def _decide(self, hand: FlowInHand, present: Present) -> bool:
         while (entry := await self._next(hand.flow, present)) is not None:
             if hand.must_be_read_before(entry):
                 await self.flows.read_exactly(hand)

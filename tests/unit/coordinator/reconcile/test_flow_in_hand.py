@@ -278,3 +278,23 @@ async def test_p4_no_time_out_rests_on_a_guess_of_when_an_own_append_was_stored(
     flow = await replica.reconciler.attend(("order", FLOW_ID), at_least=0, now=bus.now)
     assert flow.effects
     assert not [m for m in bus.messages[FLOW] if m.subject.endswith(_TIMED_OUT)]
+
+
+async def test_p2_what_is_left_after_a_failure_is_decided_when_the_message_comes_again() -> None:
+    bus = SteppedBus(BEGINNING)
+    replica, durables, _ = await failed_payment(bus)
+    store, publishes = bus.publish, 0
+
+    async def failing(subject: str, body: bytes, **options: object) -> int:
+        nonlocal publishes
+        publishes += 1
+        if publishes == 2:
+            raise BrokerUnavailable("no answer")
+        return await store(subject, body, **options)  # type: ignore[arg-type]
+
+    bus.publish = failing  # type: ignore[method-assign]
+    await replica.attend(durables.take(DECIDE)[-1])
+    assert undone(bus) == [], "the flow is halted, and the plan could not be stored"
+    durables.hand_out_again()
+    await replica.attend(durables.take(DECIDE)[-1])
+    assert undone(bus) == ["reserve"]
