@@ -10,10 +10,11 @@ from typing import Any
 class BegunCall:
     """Runs a coroutine until it waits or ends; await it, in the task that began it, for the rest and for its result.
 
-    It has a context of its own, like the coroutine of a task. `answer` is its result, None while there is none.
+    It has a context of its own, like the coroutine of a task. `is_over` tells whether it has ended; `answer` is its
+    result, None while there is none.
     """
 
-    __slots__ = ("_context", "_coroutine", "_error", "_is_over", "_waits_for", "answer")
+    __slots__ = ("_context", "_coroutine", "_error", "_waits_for", "answer", "is_over")
 
     def __init__(self, coroutine: Coroutine[Any, Any, object]) -> None:
         self._coroutine = coroutine
@@ -21,11 +22,11 @@ class BegunCall:
         self._waits_for: object = None
         self._error: BaseException | None = None
         self.answer: object = None
-        self._is_over = False
+        self.is_over = False
         self._step(coroutine.send, None)
 
     def __await__(self) -> Generator[object, object, object]:
-        while not self._is_over:
+        while not self.is_over:
             try:
                 sent = yield self._waits_for
             except BaseException as error:
@@ -40,8 +41,8 @@ class BegunCall:
         try:
             self._waits_for = self._context.run(step, argument)
         except StopIteration as ended:
-            self.answer, self._is_over = ended.value, True
+            self.answer, self.is_over = ended.value, True
         except BaseException as error:
             # The traceback leaves out this frame, which refers to this object: they would keep each other alive.
             traceback = error.__traceback__
-            self._error, self._is_over = error.with_traceback(traceback and traceback.tb_next), True
+            self._error, self.is_over = error.with_traceback(traceback and traceback.tb_next), True

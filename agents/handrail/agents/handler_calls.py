@@ -35,6 +35,10 @@ PARTS = 4
 """A start is late after the timeout divided by this. An attempt waits equally long for capacity in a worker."""
 
 
+_CALLS = 50
+"""So many calls of a handler that had to wait are made in their own tasks from the beginning, which costs less then."""
+
+
 @dataclass(slots=True)
 class Held:
     """What a call holds of the worker. `delivery` is set if its handler is the only one that the delivery asks for."""
@@ -99,6 +103,14 @@ class HandlerCalls:
         self._retries = retries
         self._threads = threads
         self._company = company
+        self._expect_waits: dict[str, int] = {}
+
+    def probably_answers_at_once(self, handler: Handler) -> bool:
+        """Tells whether it pays to `begin` calls of a handler: not for a while after one that had to wait."""
+        calls = self._expect_waits.get(handler.name, 0)
+        if calls:
+            self._expect_waits[handler.name] = calls - 1
+        return handler.asynchronous and not calls
 
     def begin(self, call: HandlerCall) -> bool:
         """Calls an async handler and runs it up to its first wait. Tells whether it did so.
@@ -108,8 +120,7 @@ class HandlerCalls:
         attempt, handler = call.attempt, call.handler
         now = self._clock.now()
         if (
-            not handler.asynchronous
-            or handler.validate_inbound
+            handler.validate_inbound
             or self._company.is_closed
             or attempt.on_record
             or now - call.recorded.time > attempt.timeout / PARTS
@@ -124,6 +135,8 @@ class HandlerCalls:
         if not isinstance(coroutine, CoroutineType):
             return False
         call.begun = BegunCall(coroutine)
+        if not call.begun.is_over:
+            self._expect_waits[handler.name] = _CALLS
         return True
 
     async def make(self, call: HandlerCall, span: Span) -> list[Message]:

@@ -37,7 +37,8 @@ class InFlight:
         self._in_hand: dict[int, _InHand] = {}
         self._waiting: deque[_InHand] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._running = False
+        self._free = 0
+        self._last_waited = False
         self._emptied = asyncio.Event()
 
     @property
@@ -53,7 +54,7 @@ class InFlight:
             return
         in_hand = self._in_hand[delivery.sequence] = _InHand(delivery, self._loop.time())
         self._waiting.append(in_hand)
-        self._run()
+        self._run(len(self._waiting) if self._last_waited else 1)
 
     async def heartbeats(self) -> None:
         """Reports each delivery in progress to the broker at least every third of `ack_wait`, until cancelled.
@@ -83,30 +84,35 @@ class InFlight:
             in_hand.delivery.nak()  # whether its answer is stored is not known yet
         return len(abandoned)
 
-    def _run(self) -> None:
-        """Sees to it that a task takes the waiting deliveries, one after the other."""
-        if self._waiting and not self._running:
-            self._running = True
+    def _run(self, tasks: int) -> None:
+        """Starts tasks until so many are free to take the waiting deliveries."""
+        while self._free < tasks:
+            self._free += 1
             self._start(self._take_all())
 
     async def _take_all(self) -> None:
-        """Handles the waiting deliveries up to the first that needs a wait. Then this task is that delivery's, and
-        another takes those behind it: so a handler has the same task from its beginning to its end.
+        """Handles the waiting deliveries up to the first that needs a wait. Then this task is that delivery's: so a
+        handler has the same task from its beginning to its end.
+
+        Those behind it, and those that come next, probably wait, too. They get a task each, in the same turn of the
+        loop: with one turn for each delivery, what they send would go out one by one.
         """
-        takes_on = True
+        is_free = True
         try:
             while self._waiting:
                 in_hand = self._waiting.popleft()
                 prepared = self._begin(in_hand)
+                self._last_waited = prepared is not None
                 if prepared is not None:
-                    self._running = takes_on = False
-                    self._run()
+                    is_free = False
+                    self._free -= 1
+                    self._run(len(self._waiting))
                     await self._handle(in_hand, prepared)
                     return
         finally:
-            if takes_on:
-                self._running = False
-                self._run()
+            if is_free:
+                self._free -= 1
+                self._run(min(1, len(self._waiting)))
 
     def _begin(self, in_hand: _InHand) -> Prepared | None:
         try:

@@ -68,7 +68,7 @@ class Performer:
         if task.verdict is not Verdict.RUN or attempt.starts.is_poison or telemetry.is_recording():
             return None
         handler = self._find(attempt)
-        if handler is None:
+        if handler is None or not self._calls.probably_answers_at_once(handler):
             return None
         call = HandlerCall(attempt, handler, recorded, delivery, Held(delivery))
         return call if self._calls.begin(call) else None

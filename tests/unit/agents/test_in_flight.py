@@ -137,6 +137,22 @@ async def test_a_handler_that_waits_keeps_its_task_to_its_end_and_shares_it_with
     assert len(set(began.values())) == 3
 
 
+async def test_calls_of_a_handler_that_waited_get_tasks_of_their_own_for_a_while() -> None:
+    handled = Handled()
+    async with desk(handled.agent) as case:
+        [first, *others] = await case.deliveries("waits", *map(str, range(80)))
+        case.in_flight.take(first)
+        await until(lambda: handled.seen)
+        for delivery in others:
+            case.in_flight.take(delivery)
+        handled.gate.set()
+        await case.in_flight.drain(GRACE)
+        assert len(case.acked) == 81
+    tasks = [task for _, task in handled.seen]
+    assert len(set(tasks[:51])) == 51
+    assert len(set(tasks[51:])) < len(tasks[51:])
+
+
 async def test_p3_a_message_that_comes_again_meanwhile_is_handled_once() -> None:
     handled = Handled()
     async with desk(handled.agent) as case:
