@@ -15,7 +15,7 @@ from contextvars import ContextVar
 
 _actor: ContextVar[str] = ContextVar("actor", default="")
 
-_SETTLING = 12
+_SETTLING = 24
 """After this many passes of the event loop, an actor is at its next call, finished, or waiting for another."""
 
 KILL = "kill "

@@ -21,8 +21,8 @@ class DecideConsumer:
         self._at_once = at_once
 
     def take(self, durable: str, delivery: Delivery) -> None:
-        """Takes a delivery. What the flow in hand contains, such as our own appends, is decided on already."""
-        if self._reconciler.covers(flow_of(delivery.subject), delivery.sequence):
+        """Takes a delivery. Our own appends, and what was decided on with them, need nothing more."""
+        if self._reconciler.is_decided(flow_of(delivery.subject), delivery.sequence):
             self._lag.take(durable, delivery)
         else:
             self._at_once.begin(self.decide(durable, delivery))

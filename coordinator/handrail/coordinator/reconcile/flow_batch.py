@@ -52,6 +52,11 @@ class FlowBatch:
         """The decoded messages, each once, in stream order."""
         return [self._recorded[sequence] for sequence in sorted(self._recorded)]
 
+    @property
+    def is_decoded(self) -> bool:
+        """Whether every delivery is decoded."""
+        return self._seen == len(self.deliveries)
+
     def news(self) -> list[Recorded]:
         """The history, if it grew since the last call; else nothing."""
         if len(self._recorded) == self._known:

@@ -18,7 +18,7 @@ _AFTER = timedelta(microseconds=1)
 class FlowInHand:
     """One flow. `replicated` tells whether FLOW has several copies, so that an own append may follow a gap."""
 
-    __slots__ = ("_own", "_read", "_replicated", "armed", "flow")
+    __slots__ = ("_own", "_read", "_replicated", "armed", "decided_up_to", "flow")
 
     def __init__(self, flow: Flow, *, replicated: bool) -> None:
         self.flow = flow
@@ -26,6 +26,8 @@ class FlowInHand:
         self._read = flow
         self._replicated = replicated
         self._own: set[int] = set()
+        self.decided_up_to = 0
+        """The position up to which nothing is left to decide, but for what time brings."""
         self.armed: Mapping[str, datetime] | None = None
         """The timers that are armed at the broker; None if that is not known."""
 
@@ -62,9 +64,14 @@ class FlowInHand:
     def take_append(self, entry: Entry, sequence: int, *, now: datetime) -> bool:
         """Folds an own append that the broker stored at `sequence` after all of the flow, some time after `now`.
 
-        Returns False, and changes nothing, if it must be read instead: rules look at the time of a released fact.
+        Returns False, and does not fold it, if it must be read instead because its own time matters: rules look at the
+        time of a released fact, and a second person must confirm an act in time.
         """
-        if entry.address.kind is Kind.RELEASED and self.flow.template.rules_on(entry.address.message_type):
+        self.decided_up_to = sequence
+        is_fact = entry.address.kind is Kind.RELEASED
+        if is_fact and self.flow.template.rules_on(entry.address.message_type):
+            return False
+        if not is_fact and entry.event.HasField("confirmation"):
             return False
         last = self.flow.last_time
         time = _AFTER + (now if last is None else max(now, last))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from handrail.coordinator.decide.timers import timers
-from handrail.coordinator.reconcile.consuming import flow_of
+from handrail.coordinator.reconcile.consuming import AtOnce, flow_of
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
 from handrail.coordinator.reconcile.flows_in_hand import FlowKey
@@ -35,6 +35,9 @@ _FAR = timedelta(seconds=30)
 
 _AT_ONCE = 32
 """The most flows whose timers are set at the same time."""
+
+_SILENT = timedelta(seconds=5)
+"""How long a broker may fail to say which finished flows have decisions; then each is read for itself."""
 
 _BETWEEN_PAUSES = 32
 """How many flows are looked at before other work of this process gets its turn: some milliseconds."""
@@ -67,6 +70,8 @@ class Lag:
         self._clock = clock or asyncio.get_running_loop().time
         self._batches: dict[FlowKey, FlowBatch] = {}
         self._waiting = 0
+        self._late = AtOnce()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def take(self, durable: str, delivery: Delivery) -> None:
         """Takes a delivery of this durable. If its flow has to be decided on at once, that is already done."""
@@ -86,31 +91,44 @@ class Lag:
             await self.flush(everything=False)
 
     async def flush(self, *, everything: bool = True) -> None:
-        """Settles what has waited long enough, or everything."""
+        """Settles what has waited long enough, or everything; in the latter case it waits until that is done."""
         finished: dict[FlowKey, FlowBatch] = {}
-        late: dict[FlowKey, FlowBatch] = {}
-        for number, (key, batch) in enumerate(list(self._batches.items())):
-            if number % _BETWEEN_PAUSES == 0:
+        for number, key in enumerate(list(self._batches)):
+            if number and number % _BETWEEN_PAUSES == 0:
                 await asyncio.sleep(0)
-            if self._is_over(key, batch):
-                self._acknowledge(self._batches.pop(key))
-            elif not await self._is_readable(key, batch):
-                del self._batches[key]
-            elif self._seems_finished(key, batch):
-                finished[key] = self._batches.pop(key)
-            elif everything or self._is_late(key, batch):
-                late[key] = self._batches.pop(key)
+            try:
+                await self._look_at(key, finished, everything=everything)
+            except Exception as error:
+                # Whoever sets its timers meets the same error, and has its messages delivered again.
+                batch = self._batches.pop(key)
+                self._troubles.failed(batch.durable, key[1], error)
+                self._late.begin(self._with_slot(key, batch))
+        await self._acknowledge_finished(finished, everything=everything)
+        if everything:
+            await self._late.finish()
+
+    async def _look_at(self, key: FlowKey, finished: dict[FlowKey, FlowBatch], *, everything: bool) -> None:
+        """Takes out the batch of a flow if something can be done for it now; adds a finished one to `finished`."""
+        batch = self._batches[key]
+        if self._is_over(key, batch):
+            self._acknowledge(self._batches.pop(key))
+        elif not await self._is_readable(key, batch):
+            del self._batches[key]
+        elif self._seems_finished(key, batch):
+            finished[key] = self._batches.pop(key)
+        elif everything or self._is_late(key, batch):
+            self._late.begin(self._with_slot(key, self._batches.pop(key)))
+
+    async def _acknowledge_finished(self, finished: dict[FlowKey, FlowBatch], *, everything: bool) -> None:
         undecided = await self._undecided(finished)
         for key, batch in finished.items():
-            if undecided is None and not everything:
-                self._put_back(key, batch)
-            elif undecided is not None and key in undecided:
-                self._finished.add(batch.last_sequence)
+            if undecided is not None and key in undecided:
+                self._finished.add(batch.history[-1].sequence)
                 self._acknowledge(batch)
+            elif undecided is None and not everything and self._clock() - batch.since < _SILENT.total_seconds():
+                self._put_back(key, batch)
             else:
-                late[key] = batch
-        slots = asyncio.Semaphore(_AT_ONCE)
-        await asyncio.gather(*(self._with_slot(slots, key, batch) for key, batch in late.items()))
+                self._late.begin(self._with_slot(key, batch))
 
     def _is_over(self, key: FlowKey, batch: FlowBatch) -> bool:
         """Tells whether the flow in hand contains all of these messages, and nothing is left to do."""
@@ -163,7 +181,8 @@ class Lag:
         A decision between its messages rules that out. A batch that can't be folded is left to a full read, which
         reports the error.
         """
-        history = batch.news() if self._reconciler.flows.get(key) is None else []
+        # More may have come while what can't be decoded was put away.
+        history = batch.news() if batch.is_decoded and self._reconciler.flows.get(key) is None else []
         if not history or history[0].event.step or history[0].kind is not Kind.EVENT:
             return False
         flow_type, flow_id = key
@@ -199,9 +218,9 @@ class Lag:
         self._troubles.succeeded(durable)
         return finished.keys() - decided
 
-    async def _with_slot(self, slots: asyncio.Semaphore, key: FlowKey, batch: FlowBatch) -> None:
+    async def _with_slot(self, key: FlowKey, batch: FlowBatch) -> None:
         self._waiting -= len(batch.deliveries)
-        async with slots:
+        async with self._slots:
             await self._guard.run(batch.durable, batch.deliveries, self._set_timers(key, batch))
 
     async def _set_timers(self, key: FlowKey, batch: FlowBatch) -> None:

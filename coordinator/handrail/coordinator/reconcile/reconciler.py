@@ -50,6 +50,11 @@ class Reconciler:
         hand = self.flows.get(key)
         return hand is not None and hand.covers(sequence) and sequence not in hand.flow.void
 
+    def is_decided(self, key: FlowKey, sequence: int) -> bool:
+        """Tells whether the flow is in hand, and nothing is left to decide about this message, which is not void."""
+        hand = self.flows.get(key)
+        return hand is not None and sequence <= hand.decided_up_to and self.covers(key, sequence)
+
     def is_over(self, key: FlowKey, *, since: int) -> bool:
         """Tells whether the flow in hand is over, and no timer is armed: those before `since` may have armed some."""
         hand = self.flows.get(key)
@@ -101,10 +106,12 @@ class Reconciler:
         After a failure the flow is in hand no more: what is left to decide is found when its message comes again.
         """
         try:
-            return await self._decide(hand, present)
+            overtaken = await self._decide(hand, present)
         except BaseException:
             self.flows.drop((hand.flow.flow_type, hand.flow.flow_id))
             raise
+        hand.decided_up_to = hand.flow.last_sequence
+        return overtaken
 
     async def _decide(self, hand: FlowInHand, present: Present) -> bool:
         while (entry := await self._next(hand.flow, present)) is not None:
@@ -168,6 +175,7 @@ class Reconciler:
         # another message, it is kept to try again.
         after = {name: due for name, due in timers(flow).items() if due > now or overtaken}
         before = await self._armed(hand, since)
+        hand.armed = None  # until it is known to be done
         await self._timer_schedule.change(
             flow.flow_type, flow.flow_id, before=before, after=after, last_sequence=flow.last_sequence
         )

@@ -105,6 +105,8 @@ class Replica:
                 self.bus, self._router, take, stream=FLOW, durable=name, in_flight=in_flight, note=note
             )
 
+        # Another replica may notice a crowd first, and hand over what the consumer beside delivers.
+        self._router.receive(FLOW, f"{durable}-beside", take)
         return WithBeside(self.bus, self.catalog, self.troubles, durable=durable, make=make, count=self._traffic.count)
 
     def _holding(self, take: Take) -> Take:
@@ -206,6 +208,6 @@ class Replica:
         """Keeps looking for templates that other replicas stored, and at the number of copies of FLOW."""
         while not stopping.is_set():
             await pause(stopping, _CATALOG_REFRESH)
-            await self.catalog.refresh()
             await self._count_copies()
+            await self.catalog.refresh()
             self.troubles.succeeded("catalog")

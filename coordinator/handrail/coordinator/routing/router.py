@@ -18,6 +18,7 @@ import re
 import secrets
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from handrail.coordinator.routing.members import Members
@@ -25,7 +26,7 @@ from handrail.coordinator.routing.owners import owner
 from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.bus.delivery import place
 from handrail.mesh.bus.protocol import Message
-from handrail.mesh.errors import HandrailError
+from handrail.mesh.errors import BrokerPermission
 from handrail.mesh.printable import clean
 from handrail.mesh.streams.durables import ACK_WAIT
 from handrail.mesh.waiting import pause
@@ -45,6 +46,9 @@ BEAT = 1.0
 
 _SOON = timedelta(milliseconds=25)
 """How often owners tell that they have room."""
+
+_FAREWELL = timedelta(seconds=3)
+"""How long a replica that says that it goes may take to finish what it was handed."""
 
 _LATER = timedelta(seconds=BEAT)
 """How often a replica looks around that is alone."""
@@ -97,25 +101,26 @@ class Router:
     async def run(self, stopping: asyncio.Event) -> None:
         """Takes part until `stopping` is set; then the others own this replica's flows.
 
-        Without the permission for it, this replica keeps what it is handed, and says so once.
+        Without the permission for it, this replica keeps what it is handed, and says so once. Raises BrokerUnavailable.
         """
-        try:
-            listening = [
-                await self._bus.subscribe(_MEMBERS, self._on_member),
-                await self._bus.subscribe(f"{_PREFIX}.{self._members.own}.>", self._on_message),
-            ]
-        except HandrailError as error:
-            log.warning("this replica can't share flows with others, and reads more than it needs to: %s", error.text)
-            await stopping.wait()
-            return
-        try:
-            await self._keep(stopping)
-        finally:
-            self._leaving = True
-            self._say("-")
-            for subscription in listening:
-                await subscription.drain()  # type: ignore[no-untyped-call]
-            self._tell_room()
+        self._leaving = False
+        async with AsyncExitStack() as listening:
+            # First what others hand over, then who they are: whoever hears of this replica can reach it.
+            subjects = ((f"{_PREFIX}.{self._members.own}.>", self._on_message), (_MEMBERS, self._on_member))
+            try:
+                for subject, on_message in subjects:
+                    subscription = await self._bus.subscribe(subject, on_message)
+                    listening.push_async_callback(subscription.drain)
+            except BrokerPermission as error:
+                log.warning("this replica can't share flows with others, and reads more than it needs: %s", error.text)
+                await stopping.wait()
+                return
+            try:
+                await self._keep(stopping)
+            finally:
+                self._leaving = True
+                self._say("-")
+        self._tell_room()
 
     async def _keep(self, stopping: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -134,7 +139,7 @@ class Router:
 
     def _expire(self, now: float) -> None:
         for member in self._members.expire(now):
-            self._lost(member)
+            self._lost(member, timedelta())
         for away in self._away.values():
             while away and now - away[0][0] > ACK_WAIT.total_seconds():
                 away.popleft()[1].make_room()
@@ -148,12 +153,13 @@ class Router:
             self._say("+")
             self._on_change()
         elif said == b"-" and self._members.lose(member):
-            self._lost(member)
+            self._lost(member, _FAREWELL)
 
-    def _lost(self, member: str) -> None:
+    def _lost(self, member: str, delay: timedelta) -> None:
+        """Has what that replica was handed delivered again after `delay`, unless it acknowledges it before."""
         log.info("replica %s is gone: the others share its flows", member)
         for _, delivery in self._away.pop(member, ()):
-            delivery.make_room()
+            delivery.nak(delay)
         self._on_change()
 
     def _on_message(self, message: Message) -> None:
