@@ -152,7 +152,8 @@ class SteppedReplica:
         self.reconciler = Reconciler(self.store, TimerSchedule(bus), AlwaysThere(bus), NothingQueued(bus))
         self.reconciler.flows.replicated = bus.replicated
         self.operator_actions = OperatorActions(self.store, self.reconciler)
-        self.guard = Guard(Quarantine(bus, catalog, reporter=COORDINATOR), self.troubles)
+        self.quarantine = Quarantine(bus, catalog, reporter=COORDINATOR)
+        self.guard = Guard(self.quarantine, self.troubles)
         self.lag = Lag(self.store, self.reconciler, self.guard, self.troubles, Finished())
         self.at_once = AtOnce()
         self._deciding = DecideConsumer(self.reconciler, self.guard, self.lag, self.at_once)

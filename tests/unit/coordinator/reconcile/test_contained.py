@@ -240,3 +240,31 @@ async def test_finished_flows_wait_while_the_broker_does_not_say_whether_they_ha
     await replica.lag.flush(everything=False)
     assert house.settled == {message.sequence: [None] for message in messages}
     assert not list(replica.troubles)
+
+
+async def test_p7_a_message_that_comes_while_another_is_quarantined_is_not_taken_for_read(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = await house.publish([flows.start(), flows.enriched(), flows.notified()])
+    garbage_subject = flows.enriched().address._replace(event_id="e" * 32).subject
+    garbage = await house.bus.by_sequence(FLOW, await house.bus.publish(garbage_subject, b"\xff"))
+    late = await house.bus.by_sequence(FLOW, await house.bus.publish(f"{garbage_subject}x", b"\xff"))
+    assert garbage is not None
+    assert late is not None
+    replica = house.replica
+    for message in (*complete[:3], garbage):
+        replica.lag.take("track", house.delivery(message))
+    put = replica.quarantine.put
+
+    async def meanwhile(**options: Any) -> None:
+        if options["sequence"] == garbage.sequence:
+            replica.lag.take("track", house.delivery(late))
+        await put(**options)
+
+    monkeypatch.setattr(replica.quarantine, "put", meanwhile)
+    await replica.lag.flush(everything=False)
+    assert house.settled[garbage.sequence] == [None]
+    assert house.settled[late.sequence] == []
+    await replica.lag.flush()
+    assert all(became == [None] for became in house.settled.values())
+    assert len(house.bus.quarantined) == 2

@@ -298,3 +298,17 @@ async def test_p2_what_is_left_after_a_failure_is_decided_when_the_message_comes
     durables.hand_out_again()
     await replica.attend(durables.take(DECIDE)[-1])
     assert undone(bus) == ["reserve"]
+
+
+async def test_p6_a_second_persons_confirmation_is_read_before_anything_follows_from_it() -> None:
+    bus = SteppedBus(BEGINNING)
+    replica, _, _ = await failed_payment(bus)
+    flow = await replica.store.load("order", FLOW_ID)
+    hand = FlowInHand(flow, replicated=False)
+    entry = operator_requests.cancelling(flow, OLA)
+    assert hand.take_append(entry, flow.last_sequence + 1, now=bus.now)
+    # It counts only if it was stored before the act expired, which its own time tells.
+    hand = FlowInHand(flow, replicated=False)
+    entry.event.confirmation.by = "ola"
+    assert not hand.take_append(entry, flow.last_sequence + 1, now=bus.now)
+    assert hand.flow is flow
