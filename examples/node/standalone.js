@@ -12,7 +12,7 @@ import { any, decode, IRREVERSIBLE, Malformed, NO_EFFECT, ours, read, Store, Tem
 
 const GIVE_UP = 5; // deliveries of a message with an unknown flow or version
 const REFRESH_MS = 2_000;
-const HINTS = ["FlowHalted", "FlowMigrated"].map((name) => `flow.*.*.decision.coordinator.*.handrail.v1.${name}`);
+const LOOKED_AT = ["FlowHalted", "FlowMigrated"].map((name) => `flow.*.*.decision.coordinator.*.handrail.v1.${name}`);
 
 const connection = await connectAs(AGENT);
 const manager = await jetstreamManager(connection, { checkAPI: false });
@@ -22,9 +22,9 @@ const store = new Store(connection, AGENT, manager);
 // 1. Halted and migrated flows: subscribe first, then read earlier decisions; again after each reconnect.
 const looked = new Set();
 const hint = (subject) => looked.add(subject.split(".")[2]);
-for (const subject of HINTS) connection.subscribe(subject, { callback: (_, { subject: heard }) => hint(heard) });
+connection.subscribe("hint.halted", { callback: (_, heard) => heard.string().split("\n").forEach((id) => looked.add(id)) });
 async function loadHints() {
-  for (const subject of HINTS) {
+  for (const subject of LOOKED_AT) {
     const { state } = await manager.streams.info("FLOW", { subjects_filter: subject });
     Object.keys(state.subjects ?? {}).forEach(hint);
   }

@@ -12,6 +12,7 @@ from handrail.agents import Agent, DeclarationError
 from handrail.agents.halted_flows import HaltedFlows, HaltWatch
 from handrail.agents.worker import Worker
 from handrail.mesh.errors import BrokerUnavailable
+from handrail.mesh.permissions.accounts import HINT
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from payments.v1.payments_pb2 import (
     ChargebackEnriched,
@@ -164,7 +165,7 @@ async def test_p7_flows_halted_before_a_worker_starts_are_known_to_it_before_its
     watch = HaltWatch(mesh.bus, hints, mesh.catalog.names)
     await watch.start()
     assert hints.flow_ids == {flow_id}
-    other = "f" * 32
-    halt = decision(FlowHalted(mode=HaltMode.HALT_MODE_CANCEL, reason="test"), flow_id=other)
-    await mesh.bus.publish(halt.address.subject, halt.body)
-    await until(lambda: other in hints.flow_ids)
+    others = ["e" * 32, "f" * 32]
+    mesh.bus.connection.send(HINT, "\n".join(["", "nonsense", *others]).encode())
+    await until(lambda: others[-1] in hints.flow_ids)
+    assert hints.flow_ids == {flow_id, *others}

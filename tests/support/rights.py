@@ -80,10 +80,7 @@ def _step(name: str) -> tuple[str, ...]:
 
 _OF_THE_COORDINATOR = ("FLOW.decide", "FLOW.track", "FLOW.decide-beside", "FLOW.track-beside", "TIMER.due")
 
-_HINTS = (
-    "flow.*.*.decision.coordinator.*.handrail.v1.FlowHalted",
-    "flow.*.*.decision.coordinator.*.handrail.v1.FlowMigrated",
-)
+_HINTS = ("hint.halted",)
 
 TABLE: Mapping[str, Rights] = {
     "desk": Rights(

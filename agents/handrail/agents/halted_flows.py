@@ -5,17 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.permissions.accounts import HINTS
+from handrail.mesh.permissions.accounts import HINT
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.stream_walk import listed_subjects
+from handrail.mesh.wire.subjects import COORDINATOR, Kind
+from handrail.v1.decision_pb2 import FlowHalted, FlowMigrated
 
 _logger = logging.getLogger(__name__)
+
+_ID = re.compile("[0-9a-f]{32}")
+
+LOOKED_AT = tuple(
+    f"flow.*.*.{Kind.DECISION}.{COORDINATOR}.*.{decision.DESCRIPTOR.full_name}"
+    for decision in (FlowHalted, FlowMigrated)
+)
+"""The subjects of decisions whose flows a worker reads before it starts anything for them."""
 
 
 @dataclass(slots=True)
@@ -27,16 +38,16 @@ class HaltedFlows:
     """Called with each flow that is added."""
 
     def heard(self, message: Message) -> None:
-        """Handles a `FlowHalted` or `FlowMigrated` that was published."""
-        self.add(message.subject)
+        """Handles a hint: the ids of flows, one a line."""
+        for flow_id in message.data.decode(errors="replace").split("\n"):
+            if _ID.fullmatch(flow_id):
+                self.add(flow_id)
 
-    def add(self, subject: str) -> None:
-        """Adds the flow of a subject."""
-        tokens = subject.split(".", 3)
-        if len(tokens) == 4:
-            self.flow_ids.add(tokens[2])
-            if self.tell is not None:
-                self.tell(tokens[2])
+    def add(self, flow_id: str) -> None:
+        """Adds a flow."""
+        self.flow_ids.add(flow_id)
+        if self.tell is not None:
+            self.tell(flow_id)
 
 
 class HaltWatch:
@@ -50,18 +61,17 @@ class HaltWatch:
 
     async def start(self) -> None:
         """Subscribes, then reads the earlier decisions; in this order none is missed."""
-        for hint in HINTS:
-            await self._bus.subscribe(hint, self._hints.heard)
+        await self._bus.subscribe(HINT, self._hints.heard)
         await self.load()
         self._bus.connection.on_reconnected.append(self._reload)
 
     async def load(self) -> None:
         """Reads which flows were halted or moved so far."""
         for flow_type in self._flow_types():
-            for hint in HINTS:
-                decided = hint.replace("flow.*.", f"flow.{flow_type}.", 1)
-                for subject in await listed_subjects(self._bus, FLOW, decided):
-                    self._hints.add(subject)
+            for decided in LOOKED_AT:
+                subjects = decided.replace("flow.*.", f"flow.{flow_type}.", 1)
+                for subject in await listed_subjects(self._bus, FLOW, subjects):
+                    self._hints.add(subject.split(".")[2])
 
     def _reload(self) -> None:
         """Reads again after a lost connection, because decisions were not heard meanwhile."""

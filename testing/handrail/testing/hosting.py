@@ -14,7 +14,7 @@ from handrail.agents.broker_retry import BrokerRetry
 from handrail.agents.clock import Clock
 from handrail.agents.company import Company
 from handrail.agents.engine import Engine, Prepared
-from handrail.agents.halted_flows import HaltedFlows
+from handrail.agents.halted_flows import LOOKED_AT, HaltedFlows
 from handrail.agents.threads import Threads
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
 from handrail.coordinator.reconcile.leases import Leases
@@ -28,7 +28,6 @@ from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, Stored
 from handrail.mesh.flow.absence import ABSENT_AFTER, Absence
 from handrail.mesh.flow.queue import Queues
 from handrail.mesh.permissions import matches
-from handrail.mesh.permissions.accounts import HINTS
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import agent_filters, coordinator_filters
 from handrail.mesh.streams.flow_store import FlowStore
@@ -165,8 +164,8 @@ class HostedAgent:
 
     def hear(self, subject: str) -> None:
         """Receives a message on the subjects that workers subscribe to beside their durable."""
-        if any(matches(hint, subject) for hint in HINTS):
-            self.hints.add(subject)
+        if any(matches(decided, subject) for decided in LOOKED_AT):
+            self.hints.add(subject.split(".")[2])
 
     async def handle(self, delivery: MemoryDelivery) -> None:
         """Handles a delivery. It stays unacknowledged if the process crashes."""

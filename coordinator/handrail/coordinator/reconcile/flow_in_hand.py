@@ -18,7 +18,7 @@ _AFTER = timedelta(microseconds=1)
 class FlowInHand:
     """One flow. `replicated` tells whether FLOW has several copies, so that an own append may follow a gap."""
 
-    __slots__ = ("_own", "_read", "_replicated", "armed", "decided_up_to", "flow")
+    __slots__ = ("_own", "_read", "_replicated", "_told", "armed", "decided_up_to", "flow")
 
     def __init__(self, flow: Flow, *, replicated: bool) -> None:
         self.flow = flow
@@ -26,6 +26,7 @@ class FlowInHand:
         self._read = flow
         self._replicated = replicated
         self._own: set[int] = set()
+        self._told = (0, 0)
         self.decided_up_to = 0
         """The position up to which nothing is left to decide, but for what time brings."""
         self.armed: Mapping[str, datetime] | None = None
@@ -50,6 +51,12 @@ class FlowInHand:
     def may_lack_events(self) -> bool:
         """Whether an event may have been stored before an own append without being in this flow."""
         return self._replicated and not self.is_read
+
+    def is_new_to_agents(self) -> bool:
+        """Tells, once, whether the flow was halted or moved to another version."""
+        halted = 0 if self.flow.halt is None else self.flow.halt.since
+        before, self._told = self._told, (halted, len(self.flow.migrations))
+        return self._told not in (before, (0, 0))
 
     def covers(self, sequence: int) -> bool:
         """Tells whether the flow contains the message at this sequence, if the flow has one there."""

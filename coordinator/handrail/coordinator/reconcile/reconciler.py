@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 
@@ -30,15 +30,24 @@ class Reconciler:
 
     It works on flows in hand and folds its own appends without reading them: every append names the sequence that it is
     based on, and what an own append can't show is read before it matters (`FlowInHand.must_be_read_before`).
+
+    `tell` is called with flows that agents have to read before they do anything for them.
     """
 
     def __init__(
-        self, store: FlowStore, timer_schedule: TimerSchedule, presence: Presence, queues: AgentQueues
+        self,
+        store: FlowStore,
+        timer_schedule: TimerSchedule,
+        presence: Presence,
+        queues: AgentQueues,
+        *,
+        tell: Callable[[str], None] = lambda flow_id: None,
     ) -> None:
         self._store = store
         self._timer_schedule = timer_schedule
         self._presence = presence
         self._queues = queues
+        self._tell = tell
         self.flows = FlowsInHand(store)
 
     def turn(self, key: FlowKey) -> AbstractAsyncContextManager[None]:
@@ -111,6 +120,8 @@ class Reconciler:
             self.flows.drop((hand.flow.flow_type, hand.flow.flow_id))
             raise
         hand.decided_up_to = hand.flow.last_sequence
+        if hand.is_new_to_agents():
+            self._tell(hand.flow.flow_id)
         return overtaken
 
     async def _decide(self, hand: FlowInHand, present: Present) -> bool:

@@ -13,6 +13,7 @@ from handrail.coordinator.reconcile.decide_consumer import DecideConsumer
 from handrail.coordinator.reconcile.diagnosis import Diagnosis, Findings
 from handrail.coordinator.reconcile.due_consumer import DueConsumer
 from handrail.coordinator.reconcile.finished import Finished
+from handrail.coordinator.reconcile.hints import Hints
 from handrail.coordinator.reconcile.lag import Lag
 from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
 from handrail.coordinator.reconcile.leases import DEFAULT_TTL, Leases
@@ -71,7 +72,9 @@ class Replica:
         self.store = FlowStore(bus, self.catalog)
         self.leases = Leases(LeaseBucket(bus), holder=holder, ttl=lease_ttl)
         self._presence = Presence(bus, absent_after=absent_after)
-        self.reconciler = Reconciler(self.store, TimerSchedule(bus), self._presence, AgentQueues(bus))
+        self.reconciler = Reconciler(
+            self.store, TimerSchedule(bus), self._presence, AgentQueues(bus), tell=Hints(bus.connection.send).tell
+        )
         self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.troubles = Troubles()
         self.finished = Finished()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from handrail.mesh.permissions.accounts import AGENTS, HINTS, READ_BY_AGENTS
+from handrail.mesh.permissions.accounts import AGENTS, HINT, READ_BY_AGENTS
 from handrail.mesh.permissions.names import durable, inbox_prefix, require_name, require_token
 from handrail.mesh.permissions.services import acknowledging, consuming
 from handrail.mesh.permissions.user import User
@@ -73,4 +73,4 @@ def _agent(name: str, subjects: set[str]) -> User:
         *consuming("FLOW", durable(name)),
         *acknowledging("FLOW", durable(name)),
     )
-    return User(name, AGENTS, (*sorted(subjects), *services), (f"{inbox_prefix(name)}.>", *HINTS))
+    return User(name, AGENTS, (*sorted(subjects), *services), (f"{inbox_prefix(name)}.>", HINT))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from handrail.mesh.permissions.accounts import (
     HANDRAIL,
+    HINT,
     READ_BY_VIEWERS,
     RETAINING,
     RUN_TIME,
@@ -43,7 +44,7 @@ def _coordinator(quarantines: Iterable[str]) -> User:
     asks = (each for each in RUN_TIME.services if each != f"{creating}.*")
     creates = (f"{creating}.{stream}" for stream in (*STREAMS, *quarantines))
     # Replicas hand each other deliveries within their account.
-    return User(COORDINATOR, RUN_TIME, (*asks, *creates, "own.>"), (f"{inbox_prefix(COORDINATOR)}.>", "own.>"))
+    return User(COORDINATOR, RUN_TIME, (*asks, *creates, "own.>", HINT), (f"{inbox_prefix(COORDINATOR)}.>", "own.>"))
 
 
 def _setup() -> User:
