@@ -3,7 +3,7 @@
 If a change saves operations, this test fails, too: record the smaller numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.flow_costs import Costs, counted_flows
@@ -25,6 +25,7 @@ RECORDED: Mapping[str, Costs] = {
         "agents: publishes": 5,
         "coordinator: acks": 8,
         "coordinator: direct gets": 3,
+        "coordinator: hints": 1,
         "coordinator: publishes": 5,
         "coordinator: decodes": 11,
         "coordinator: folds": 11,
@@ -39,17 +40,17 @@ RECORDED: Mapping[str, Costs] = {
         "coordinator: publishes": 3,
         "coordinator: timers": 2,
         "coordinator: purges": 2,
-        "coordinator: decodes": 7,
+        "coordinator: decodes": 6,
         "coordinator: folds": 10,
-        "coordinator: decides": 8,
-        "coordinator: timer plans": 7,
+        "coordinator: decides": 7,
+        "coordinator: timer plans": 6,
     },
 }
 """Maps a flow type to the operations of one flow that runs alone, apart from background work such as the sweep."""
 
-TRIES = 8
+TRIES = 12
 """The coordinator's 250 ms of collecting may cut a flow in two, which costs more, and a busy machine may let it see two
-messages at once, which costs less. One undisturbed flow is enough: what a change costs, each flow costs.
+messages at once, which costs less. Each recorded number must be seen once: what a change costs, each flow costs.
 """
 
 TOGETHER = 20
@@ -61,9 +62,10 @@ async def test_flows_cost_the_recorded_operations(nats_server: NatsServer, tmp_p
     async with counted_flows(nats_server, tmp_path) as flows:
         for flow_type, recorded in RECORDED.items():
             tried: list[Costs] = []
-            while recorded not in tried and len(tried) < TRIES:
+            while _unseen(recorded, tried) and len(tried) < TRIES:
                 tried.append(await flows.run(flow_type))
-            assert recorded in tried, f"{flow_type}: {[_changed(recorded, costs) for costs in tried]}"
+            unseen = _unseen(recorded, tried)
+            assert not unseen, f"{flow_type}: {unseen}: {[_changed(recorded, costs) for costs in tried]}"
             together = min([await flows.run(flow_type, TOGETHER) for _ in range(3)], key=_total)
             assert _total(together) <= TOGETHER * _total(recorded) * _CUT, together
             if flow_type == "happy":  # one read looks for the decisions of all flows that were collected together
@@ -72,6 +74,12 @@ async def test_flows_cost_the_recorded_operations(nats_server: NatsServer, tmp_p
 
 def _total(costs: Costs) -> int:
     return sum(costs.values())
+
+
+def _unseen(recorded: Costs, tried: Sequence[Costs]) -> set[str]:
+    """The operations that no flow did as often as recorded."""
+    names = {*recorded, *(name for costs in tried for name in costs)}
+    return {name for name in names if not any(costs.get(name) == recorded.get(name) for costs in tried)}
 
 
 def _changed(recorded: Costs, costs: Costs) -> Costs:

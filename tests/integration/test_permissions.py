@@ -19,6 +19,7 @@ from handrail.mesh.bus.nkey import new_seed, public_key
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError, WrongCredentials
 from handrail.mesh.permissions import durable
+from handrail.mesh.permissions.accounts import HINT
 from handrail.mesh.streams import FLOW, TIMER, ensure_stream, ensure_streams, quarantine_stream, stream_configs
 from handrail.mesh.streams.durables import agent_durable
 from handrail.mesh.streams.set_up import Wishes, set_up
@@ -143,11 +144,10 @@ async def consume(bus: NatsBus, *, expected: int) -> None:
 async def test_an_agent_hears_of_halted_flows(house: House) -> None:
     halted: asyncio.Queue[Message] = asyncio.Queue()
     ledger = await house.connect("ledger")
-    await ledger.subscribe("flow.*.*.decision.coordinator.*.handrail.v1.FlowHalted", halted.put_nowait)
+    await ledger.subscribe(HINT, halted.put_nowait)
     await ledger.connection.flush(SOON)
-    halt = subject(Kind.DECISION, "coordinator", "handrail.v1.FlowHalted")
-    await (await house.connect("coordinator")).publish(halt, b"halt")
-    assert (await asyncio.wait_for(halted.get(), 10)).subject == halt
+    (await house.connect("coordinator")).connection.send(HINT, FLOW_ID.encode())
+    assert (await asyncio.wait_for(halted.get(), 10)).data == FLOW_ID.encode()
 
 
 FORBIDDEN = {

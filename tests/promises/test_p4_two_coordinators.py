@@ -59,7 +59,7 @@ from tests.support.nats_server import NatsCluster
 from tests.support.simulation import Simulation
 from tests.support.waiting import PATIENCE
 
-FLOWS = 10
+FLOWS = 16
 
 ROUNDS = 60
 """After this many looks at a flow everybody does what they owe, and nothing else."""

@@ -21,6 +21,7 @@ _OPERATIONS = {
     r"\$JS\.API\.STREAM\.MSG\.GET\.": "leader gets",
     r"\$JS\.API\.STREAM\.PURGE\.TIMER": "purges",
     r"\$KV\.leases\.": "leases",
+    "hint": "hints",
     r"timer\.": "timers",
     r"flow\.": "publishes",
 }
