@@ -100,12 +100,15 @@ class OperatorActions:
     async def _answer(self, key: FlowKey, wish: _Wish) -> Answered:
         flows = self._reconciler.flows
         hand = flows.get(key)
-        if hand is None or hand.may_lack_events or not wish.is_granted(hand.flow):
-            # A flow in hand may be old. If the broker accepts an append to it, it was not; a refusal needs a look.
+        if hand is None or hand.may_lack_events:
             hand = await flows.newest(key)
         for _ in range(_TRIES):
             present = await self._reconciler.present(operator_requests.moment(hand.flow))
-            judged = wish.judged(hand.flow, present.time)
+            judged: Entry | int | None = wish.granted(hand.flow, present.time)
+            if judged is None:
+                # A flow in hand may be old. If the broker accepts an append to it, it was not; a refusal needs a look.
+                hand = await flows.newest(key)
+                judged = wish.judged(hand.flow, present.time)
             if isinstance(judged, int):
                 await flows.read_exactly(hand)
                 return Answered(await self._as_answered(hand.flow, judged), judged)
@@ -183,12 +186,13 @@ class _Wish:
         _refuse(flow, operator_requests.why_void(flow, entry, self.versions))
         return entry
 
-    def is_granted(self, flow: Flow) -> bool:
-        """Tells whether there is something to record."""
+    def granted(self, flow: Flow, now: datetime) -> Entry | None:
+        """The entry to record; None if there is none, or the flow refuses it."""
         try:
-            return not isinstance(self.judged(flow, operator_requests.moment(flow)), int)
+            judged = self.judged(flow, now)
         except HandrailError:
-            return False
+            return None
+        return None if isinstance(judged, int) else judged
 
 
 def _alert(flow: Flow, entry: Entry) -> None:
