@@ -7,7 +7,7 @@ crash meanwhile loses nothing: what is not acknowledged is delivered again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import timedelta
 
 from handrail.coordinator.decide.timers import timers
@@ -45,9 +45,6 @@ _BETWEEN_PAUSES = 32
 _WAITING_AT_MOST = 4096
 """The most deliveries that make room for others before they are acknowledged."""
 
-Clock = Callable[[], float]
-"""Returns seconds; only differences count."""
-
 
 class Lag:
     """Groups deliveries by flow, and settles each group. A failure is contained within its flow."""
@@ -59,15 +56,13 @@ class Lag:
         guard: Guard,
         troubles: Troubles,
         finished: Finished,
-        *,
-        clock: Clock | None = None,
     ) -> None:
         self._store = store
         self._reconciler = reconciler
         self._guard = guard
         self._troubles = troubles
         self._finished = finished
-        self._clock = clock or asyncio.get_running_loop().time
+        self._clock = asyncio.get_running_loop().time
         self._batches: dict[FlowKey, FlowBatch] = {}
         self._waiting = 0
         self._late = AtOnce()
@@ -93,14 +88,14 @@ class Lag:
     async def flush(self, *, everything: bool = True) -> None:
         """Settles what has waited long enough, or everything; in the latter case it waits until that is done."""
         finished: dict[FlowKey, FlowBatch] = {}
-        for number, key in enumerate(list(self._batches)):
+        for number, (key, batch) in enumerate(list(self._batches.items())):
             if number and number % _BETWEEN_PAUSES == 0:
                 await asyncio.sleep(0)
             try:
                 await self._look_at(key, finished, everything=everything)
             except Exception as error:
                 # Whoever sets its timers meets the same error, and has its messages delivered again.
-                batch = self._batches.pop(key)
+                self._batches.pop(key, None)
                 self._troubles.failed(batch.durable, key[1], error)
                 self._late.begin(self._with_slot(key, batch))
         await self._acknowledge_finished(finished, everything=everything)

@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from handrail.coordinator.lists.bulk_read import scan
+from handrail.coordinator.reconcile.flows_in_hand import FlowKey
 from handrail.coordinator.reconcile.timer_schedule import known_sequence
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
@@ -20,8 +21,6 @@ _FIRED_AT_MOST = 5000
 
 _RESTS = 50
 """The pause after a look, in multiples of its duration: it walks all pending timers, at 15 µs each."""
-
-FlowKey = tuple[str, str]
 
 
 class Overdue:
