@@ -41,7 +41,7 @@ RECORDED: Mapping[str, Costs] = {
         "coordinator: timers": 2,
         "coordinator: purges": 2,
         "coordinator: decodes": 6,
-        "coordinator: folds": 10,
+        "coordinator: folds": 9,
         "coordinator: decides": 7,
         "coordinator: timer plans": 6,
     },
