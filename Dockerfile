@@ -10,6 +10,7 @@ COPY mesh mesh
 COPY analysis analysis
 COPY agents agents
 COPY coordinator coordinator
+COPY visibility visibility
 COPY cli cli
 COPY testing testing
 COPY gen gen

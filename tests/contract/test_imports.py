@@ -15,7 +15,8 @@ ARROWS = {
     "analysis": frozenset({"mesh"}),
     "agents": frozenset({"mesh"}),
     "coordinator": frozenset({"mesh", "analysis"}),
-    "cli": frozenset({"mesh", "analysis", "agents", "coordinator", "testing"}),
+    "visibility": frozenset({"mesh"}),
+    "cli": frozenset({"mesh", "analysis", "agents", "coordinator", "visibility", "testing"}),
     "testing": frozenset({"mesh", "analysis", "agents", "coordinator", "cli"}),
 }
 # The demos are systems built on the product, as a user's would be: they speak to a coordinator, they don't import it.
