@@ -15,6 +15,7 @@ from handrail.coordinator.reconcile.consuming import AtOnce, flow_of
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
 from handrail.coordinator.reconcile.flows_in_hand import FlowKey
+from handrail.coordinator.reconcile.pace import Pace
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard, raise_again
 from handrail.coordinator.reconcile.troubles import Troubles
@@ -38,9 +39,6 @@ _AT_ONCE = 32
 
 _SILENT = timedelta(seconds=5)
 """How long a broker may fail to say which finished flows have decisions; then each is read for itself."""
-
-_BETWEEN_PAUSES = 32
-"""How many flows are looked at before other work of this process gets its turn: some milliseconds."""
 
 _WAITING_AT_MOST = 4096
 """The most deliveries that make room for others before they are acknowledged."""
@@ -88,9 +86,9 @@ class Lag:
     async def flush(self, *, everything: bool = True) -> None:
         """Settles what has waited long enough, or everything; in the latter case it waits until that is done."""
         finished: dict[FlowKey, FlowBatch] = {}
-        for number, (key, batch) in enumerate(list(self._batches.items())):
-            if number and number % _BETWEEN_PAUSES == 0:
-                await asyncio.sleep(0)
+        pace = Pace()
+        for key, batch in list(self._batches.items()):
+            await pace.keep()
             try:
                 await self._look_at(key, finished, everything=everything)
             except Exception as error:
@@ -98,7 +96,7 @@ class Lag:
                 self._batches.pop(key, None)
                 self._troubles.failed(batch.durable, key[1], error)
                 self._late.begin(self._with_slot(key, batch))
-        await self._acknowledge_finished(finished, everything=everything)
+        await self._acknowledge_finished(finished, pace, everything=everything)
         if everything:
             await self._late.finish()
 
@@ -114,9 +112,11 @@ class Lag:
         elif everything or self._is_late(key, batch):
             self._late.begin(self._with_slot(key, self._batches.pop(key)))
 
-    async def _acknowledge_finished(self, finished: dict[FlowKey, FlowBatch], *, everything: bool) -> None:
+    async def _acknowledge_finished(self, finished: dict[FlowKey, FlowBatch], pace: Pace, *, everything: bool) -> None:
         undecided = await self._undecided(finished)
+        pace.resume()
         for key, batch in finished.items():
+            await pace.keep()
             if undecided is not None and key in undecided:
                 self._finished.add(batch.history[-1].sequence)
                 self._acknowledge(batch)

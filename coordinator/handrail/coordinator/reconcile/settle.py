@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 
+from handrail.coordinator.reconcile.pace import Pace
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import Delivery
 from handrail.mesh.errors import HandrailError
@@ -129,13 +130,17 @@ class Held:
         """Reports each delivery as in progress, at a third of the broker's ack wait, until `stopping` is set."""
         while not stopping.is_set():
             await pause(stopping, ACK_WAIT / 3)
-            self.tell()
+            await self.tell()
 
-    def tell(self) -> None:
+    async def tell(self) -> None:
         """Reports each delivery as in progress now."""
-        self._held = {delivery for delivery in self._held if not delivery.settled}
-        for delivery in self._held:
-            delivery.in_progress()
+        pace = Pace()
+        for delivery in list(self._held):
+            if delivery.settled:
+                self._held.discard(delivery)
+            else:
+                delivery.in_progress()
+            await pace.keep()
 
 
 async def raise_again(error: Exception) -> None:

@@ -207,7 +207,7 @@ async def test_a_loop_that_breaks_is_begun_again(monkeypatch: pytest.MonkeyPatch
     assert (trouble.loop, trouble.about, trouble.times) == ("due", "", 2)
 
 
-def test_the_broker_is_told_of_what_is_still_worked_on() -> None:
+async def test_the_broker_is_told_of_what_is_still_worked_on() -> None:
     told: list[int] = []
 
     class Told(MemoryDelivery):
@@ -219,7 +219,7 @@ def test_the_broker_is_told_of_what_is_still_worked_on() -> None:
     for delivery in deliveries:
         held.add(delivery)
     deliveries[0].ack()
-    held.tell()
+    await held.tell()
     assert told == [2]
 
 
