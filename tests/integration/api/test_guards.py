@@ -15,7 +15,6 @@ from handrail.coordinator.api.guards import ContractGuard, DeadlineGuard, ErrorG
 from handrail.coordinator.api.interceptors import Around, Interceptors
 from handrail.coordinator.api.receiving import Receiving
 from handrail.coordinator.api.rpc_tracing import Tracing
-from handrail.coordinator.api.sending import Sending
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse
@@ -33,7 +32,6 @@ async def serve() -> AsyncIterator[Serve]:
     arounds: list[Around] = [
         Tracing(),
         ErrorGuard(),
-        Sending(),
         Receiving(),
         DeadlineGuard(default=timedelta(milliseconds=300), floor=timedelta(milliseconds=50), longer={}),
         ContractGuard(),

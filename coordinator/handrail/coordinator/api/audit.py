@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from handrail.coordinator.api.authorization import caller_if_known
-from handrail.coordinator.api.interceptors import Call
+from handrail.coordinator.api.interceptors import Call, Proceed
 from handrail.mesh import telemetry
 from handrail.mesh.errors import HandrailError
 from handrail.v1 import (
@@ -44,11 +42,10 @@ CHANGING = frozenset(
 class RefusalAudit:
     """Logs and counts every refused call to an RPC that changes something: the caller, the method and the reason."""
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> None:
         """See `Around`."""
         try:
-            yield
+            await proceed(call)
         except HandrailError as error:
             if call.method in CHANGING:
                 _record(call.method.rpartition("/")[2], error)

@@ -8,13 +8,12 @@ that nobody can use up what a probe needs, which has a connection of its own.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 
 from handrail.coordinator.api import reflection
 from handrail.coordinator.api.authorization import caller_if_known
 from handrail.coordinator.api.budgets import Budget, Full, Limit
-from handrail.coordinator.api.interceptors import Call
+from handrail.coordinator.api.interceptors import Call, Proceed
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.wire.identity import canonical
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -36,7 +35,11 @@ _REFLECTION = frozenset(f"/{service}/ServerReflectionInfo" for service in reflec
 
 
 class BudgetGuard:
-    """Refuses a call that its holder, or the server, has no room for; counts the others while they last."""
+    """Refuses a call that its holder, or the server, has no room for; counts the others while they last.
+
+    A call lasts until its caller has taken the response. A caller that takes nothing keeps it in memory until its
+    connection ends, so that no caller has more responses waiting than calls in progress.
+    """
 
     def __init__(self, *, calls: Limit = CALLS, streams: Limit = STREAMS) -> None:
         self._calls = Budget(calls)
@@ -45,21 +48,19 @@ class BudgetGuard:
         self._health_watches = Budget(HEALTH_WATCHES)
         self._reflections = Budget(REFLECTIONS)
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> None:
         """See `Around`. Behind `AuthGuard`, which knows the caller."""
         caller = caller_if_known()
-        stranger = call.connection if call.method in _CHECKS else call.host
-        name = stranger if caller is None else caller.subject
-        holder = stranger if caller is None else canonical(caller.subject)
+        if caller is not None:
+            name, holder = caller.subject, canonical(caller.subject)
+        else:
+            name = holder = call.connection if call.method in _CHECKS else call.host
         budget = self._budget(call)
         full = budget.take(holder)
         if full is not None:
             raise _no_room(call, name, budget.limit, full)
-        try:
-            yield
-        finally:
-            budget.give_back(holder)
+        call.when_over(partial(budget.give_back, holder))
+        await proceed(call)
 
     def _budget(self, call: Call) -> Budget:
         if call.method in _CHECKS:

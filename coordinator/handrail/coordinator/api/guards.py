@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Mapping
 from datetime import timedelta
 from secrets import token_hex
 
@@ -18,7 +17,7 @@ from handrail.coordinator.api.access import ACCESS
 from handrail.coordinator.api.claims import unauthenticated
 from handrail.coordinator.api.deadlines import set_deadline
 from handrail.coordinator.api.error_status import to_status
-from handrail.coordinator.api.interceptors import Call, MalformedRequest
+from handrail.coordinator.api.interceptors import Call, MalformedRequest, Proceed
 from handrail.coordinator.api.tokens.stream_end import while_valid
 from handrail.coordinator.api.tokens.verifier import TokenVerifier, set_token
 from handrail.mesh.contracts import Contracts, well_known
@@ -33,11 +32,10 @@ _BEARER = "bearer "
 class ErrorGuard:
     """Turns errors into rich statuses. Unexpected ones are logged under an incident id; the caller sees only the id."""
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> None:
         """See `Around`."""
         try:
-            yield
+            await proceed(call)
         except HandrailError as error:
             await _abort(call, error)
         except grpc.aio.AbortError:
@@ -59,30 +57,31 @@ class AuthGuard:
     def __init__(self, verifier: TokenVerifier) -> None:
         self._verifier = verifier
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> None:
         """See `Around`."""
         access = ACCESS.get(call.method)
         if access is not None and access.open and not (access.shows_more and call.metadata.get("authorization")):
-            yield
+            await proceed(call)
             return
         token = _bearer_token(call)
         verified = await self._verifier.verify(token)
         authorization.set_caller(verified.caller, call.method)
         authorization.require()
         set_token(verified)
-        async with while_valid(self._verifier, token, verified) if call.streams else nullcontext():
-            yield
+        if not call.streams:
+            await proceed(call)
+            return
+        async with while_valid(self._verifier, token, verified):
+            await proceed(call)
 
 
 class ScopeGuard:
     """Requires that the method's role covers the template that a request brings, before anything is validated."""
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> None:
         """See `Around`. Behind `Receiving`, which reads the request."""
         authorization.require_given(call.request)
-        yield
+        await proceed(call)
 
 
 class DeadlineGuard:
@@ -97,11 +96,10 @@ class DeadlineGuard:
         self._floor = floor.total_seconds()
         self._longer = longer
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> None:
         """See `Around`."""
         if call.streams:
-            yield
+            await proceed(call)
             return
         # None if the caller set no deadline; the type stub omits that.
         left: float | None = call.context.time_remaining()
@@ -113,7 +111,7 @@ class DeadlineGuard:
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
-                yield
+                await proceed(call)
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -127,8 +125,7 @@ class ContractGuard:
     def __init__(self) -> None:
         self._contracts = Contracts.from_descriptor_set(b"")
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> None:
         """See `Around`."""
         request = call.request
         if isinstance(request, MalformedRequest):
@@ -137,7 +134,7 @@ class ContractGuard:
             broken = (*self._contracts.violations(request), *well_known.violations(request))
             if broken:
                 raise ContractViolation(request.DESCRIPTOR.full_name, broken)
-        yield
+        await proceed(call)
 
 
 def _bearer_token(call: Call) -> str:

@@ -1,20 +1,20 @@
 """What happens around every RPC, in one shape for unary and streaming RPCs.
 
-grpc.aio requires an interceptor to unpack a handler and build a new one. That happens once, here: an `Around` is an
-async context manager that is entered before the handler runs and left when it is done.
+grpc.aio requires an interceptor to unpack a handler and build a new one. That happens once for each method, here: an
+`Around` is called with a call, and calls what is inside of it, the next one or the handler.
 
 grpc.aio reads the message of a unary request before it calls any code of ours, and waits for it without a limit. So
 every RPC is served in the shape of a streamed request, which is the same on the wire: guards run as soon as a call's
-headers are there, and `receiving` reads its message afterwards, for a bounded time. A response is written by
-`sending`, inside of the guards, so that a call counts until its caller has taken the response.
+headers are there, and `receiving` reads its message afterwards, for a bounded time.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
 import grpc
@@ -28,14 +28,17 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
 
+_stream_stream: Callable[..., Handler] = grpc.stream_stream_rpc_method_handler
+_stream_unary: Callable[..., Handler] = grpc.stream_unary_rpc_method_handler
+
 
 @dataclass(slots=True)
 class Call:
     """One RPC: its full path, its text metadata, and whether it streams responses or requests.
 
     `request` is the request message, or an iterator of them if the RPC streams requests; `receiving` sets it.
-    `response` is the response of an RPC that does not stream them, once it is known. `error` is the error that its
-    caller gets instead.
+    `response` is the serialized response of an RPC that does not stream them, once it is known. `error` is the error
+    that its caller gets instead.
     """
 
     method: str
@@ -44,7 +47,7 @@ class Call:
     context: Context
     streams_requests: bool = False
     request: object = None
-    response: object = None
+    response: bytes = b""
     error: HandrailError | None = None
 
     @property
@@ -68,6 +71,10 @@ class Call:
         message: object = await self.context.read()
         return None if message is grpc.aio.EOF else message  # type: ignore[attr-defined]
 
+    def when_over(self, act: Callable[[], None]) -> None:
+        """Calls `act` once the call is over: its caller has taken the response, or is gone."""
+        self.context.add_done_callback(lambda _: act())  # type: ignore[arg-type]  # its stub leaves out functions
+
 
 @dataclass(frozen=True, slots=True)
 class MalformedRequest:
@@ -82,11 +89,15 @@ class MalformedRequest:
         return HandrailError(ErrorReason.ERROR_REASON_MALFORMED, text)
 
 
+Proceed: TypeAlias = Callable[[Call], Awaitable[None]]
+"""Serves a call: the handler, or an `Around` with all that is inside of it."""
+
+
 class Around(Protocol):
     """Surrounds every RPC."""
 
-    def around(self, call: Call) -> AbstractAsyncContextManager[None]:
-        """Is entered before the handler runs and left when it is done; an error on entry prevents the handler."""
+    async def around(self, call: Call, proceed: Proceed) -> None:
+        """Serves the call by `proceed`, after and before whatever it does itself; an error instead refuses the call."""
 
 
 class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
@@ -94,6 +105,7 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
 
     def __init__(self, arounds: Sequence[Around]) -> None:
         self._arounds = tuple(arounds)
+        self._surrounded: dict[str, Handler] = {}
 
     async def intercept_service(
         self,
@@ -101,52 +113,54 @@ class Interceptors(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """Called by grpc.aio for every RPC, to find its handler."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            # Unknown method: grpc.aio accepts None here, although its stub says otherwise, and answers UNIMPLEMENTED.
-            return cast("Handler", None)
-        return self._wrapped(handler, handler_call_details.method)
+        method = handler_call_details.method
+        if method not in self._surrounded:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                # Unknown method: grpc.aio accepts None, although its stub says otherwise, and answers UNIMPLEMENTED.
+                return cast("Handler", None)
+            self._surrounded[method] = self._surround(handler, method)
+        return self._surrounded[method]
 
-    def _wrapped(self, handler: Handler, method: str) -> Handler:
-        shape = (handler.request_streaming, handler.response_streaming)
-        name = f"{'stream' if shape[0] else 'unary'}_{'stream' if shape[1] else 'unary'}"
-        behaviour: Behaviour = getattr(handler, name)
-        serve = self._streaming if handler.response_streaming else self._unary
-        make: Callable[..., Handler] = grpc.stream_stream_rpc_method_handler
-        return make(
-            serve(behaviour, method, streams_requests=handler.request_streaming),
-            _lenient(handler.request_deserializer),
-            handler.response_serializer,
-        )
+    def _surround(self, handler: Handler, method: str) -> Handler:
+        streams, streams_requests = handler.response_streaming, handler.request_streaming
+        proceed = (_streaming if streams else _unary)(handler)
+        for around in reversed(self._arounds):
+            proceed = partial(around.around, proceed=proceed)
 
-    def _unary(self, behaviour: Behaviour, method: str, *, streams_requests: bool) -> Behaviour:
-        async def serve(_: object, context: Context) -> None:
-            call = Call(method, _metadata(context), False, context, streams_requests)
-            async with AsyncExitStack() as stack:
-                await self._enter(stack, call)
-                call.response = await behaviour(call.request, context)
+        async def serve(_: object, context: Context) -> bytes:
+            call = Call(method, _metadata(context), streams, context, streams_requests)
+            await proceed(call)
+            return call.response
 
-        return serve
+        read = _lenient(handler.request_deserializer)
+        if streams:
+            return _stream_stream(serve, read, handler.response_serializer)
+        # What `serve` returns is serialized, so that an error of the serializer is treated like one of the handler.
+        return _stream_unary(serve, read)
 
-    def _streaming(self, behaviour: Behaviour, method: str, *, streams_requests: bool) -> Behaviour:
-        # A coroutine that writes, not a generator: every `Around` then enters and exits in the RPC's own task.
-        async def serve(_: object, context: Context) -> None:
-            call = Call(method, _metadata(context), True, context, streams_requests)
-            async with AsyncExitStack() as stack:
-                await self._enter(stack, call)
-                if not inspect.isasyncgenfunction(behaviour):
-                    await behaviour(call.request, context)
-                    return
-                answers: AsyncGenerator[object, None] = behaviour(call.request, context)
-                async with aclosing(answers):
-                    async for response in answers:
-                        await context.write(response)
 
-        return serve
+def _unary(handler: Handler) -> Proceed:
+    behaviour = cast("Behaviour", handler.stream_unary if handler.request_streaming else handler.unary_unary)
+    serialize = cast("Callable[[object], bytes]", handler.response_serializer)
 
-    async def _enter(self, stack: AsyncExitStack, call: Call) -> None:
-        for around in self._arounds:
-            await stack.enter_async_context(around.around(call))
+    async def proceed(call: Call) -> None:
+        call.response = serialize(await behaviour(call.request, call.context))
+
+    return proceed
+
+
+def _streaming(handler: Handler) -> Proceed:
+    behaviour = cast("Behaviour", handler.stream_stream if handler.request_streaming else handler.unary_stream)
+
+    # A coroutine that writes, not a generator: every `Around` then runs in the RPC's own task.
+    async def proceed(call: Call) -> None:
+        answers: AsyncGenerator[object, None] = behaviour(call.request, call.context)
+        async with aclosing(answers):
+            async for response in answers:
+                await call.context.write(response)
+
+    return proceed if inspect.isasyncgenfunction(behaviour) else lambda call: behaviour(call.request, call.context)
 
 
 def _lenient(deserializer: Callable[[bytes], object] | None) -> Callable[[bytes], object] | None:

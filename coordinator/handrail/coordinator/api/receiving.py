@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 
 from handrail.coordinator.api.authorization import caller_if_known
-from handrail.coordinator.api.interceptors import Call, MalformedRequest
+from handrail.coordinator.api.interceptors import Call, MalformedRequest, Proceed
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -34,11 +34,10 @@ class Receiving:
         self._strangers = strangers
         self._waiting: dict[asyncio.Timeout, None] = {}
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> None:
         """See `Around`."""
         call.request = self._each(call) if call.streams_requests else await self._only(call)
-        yield
+        await proceed(call)
 
     async def _only(self, call: Call) -> object:
         request = await self._next(call)
@@ -59,6 +58,8 @@ class Receiving:
         scope = asyncio.timeout(self._patience)
         try:
             async with scope:
+                if caller_if_known() is not None:
+                    return await call.receive()
                 with self._bounded(scope):
                     return await call.receive()
         except TimeoutError:
@@ -67,9 +68,6 @@ class Receiving:
 
     @contextmanager
     def _bounded(self, scope: asyncio.Timeout) -> Iterator[None]:
-        if caller_if_known() is not None:
-            yield
-            return
         if len(self._waiting) >= self._strangers:
             longest = next(iter(self._waiting))
             del self._waiting[longest]

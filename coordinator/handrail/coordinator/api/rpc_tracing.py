@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 import grpc.aio
 
 from handrail.coordinator.api.error_status import CODES
-from handrail.coordinator.api.interceptors import Call
+from handrail.coordinator.api.interceptors import Call, Proceed
 from handrail.mesh import telemetry
 from handrail.mesh.flow import Flow
 from handrail.mesh.telemetry import NO_SPAN, Span
@@ -43,14 +41,13 @@ def link_flow_id(flow_id: str, span_id: str) -> None:
 class Tracing:
     """Gives every call a span."""
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> None:
         """See `Around`."""
         aborted: grpc.aio.AbortError | None = None
         with telemetry.rpc_span(call.method.lstrip("/"), call.metadata) as span:
             _span.set(span)
             try:
-                yield
+                await proceed(call)
             except grpc.aio.AbortError as error:
                 # Raised again outside of the span: it only ends the call, and the span would record it as an exception.
                 aborted = error

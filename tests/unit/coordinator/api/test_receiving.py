@@ -28,12 +28,15 @@ class Sender:
 
 
 def begin(receiving: Receiving, sender: Sender, *, caller: str = "") -> asyncio.Task[object]:
+    async def proceed(_: Call) -> None:
+        """The message is there."""
+
     async def received() -> object:
         if caller:
             set_caller(Caller(caller), "/a.Service/Method")
         call = Call("/a.Service/Method", {}, streams=False, context=cast("Any", sender))
-        async with receiving.around(call):
-            return call.request
+        await receiving.around(call, proceed)
+        return call.request
 
     return asyncio.create_task(received())
 

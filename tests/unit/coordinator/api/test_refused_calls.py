@@ -206,11 +206,13 @@ async def test_what_is_refused_is_logged_in_one_line_and_counted(caplog: pytest.
         def close(self) -> None:
             """Nothing is left to send."""
 
+    async def proceed(_: Call) -> None:
+        raise HandrailError(ErrorReason.ERROR_REASON_MISSING_ROLE, "no\nlonger \x1b[31m")
+
     async def serve(method: str) -> None:
         set_caller(Caller("mallory"), f"/handrail.v1.FlowService/{method}")
         call = Call(f"/handrail.v1.FlowService/{method}", {}, streams=False, context=cast("Any", None))
-        async with RefusalAudit().around(call):
-            raise HandrailError(ErrorReason.ERROR_REASON_MISSING_ROLE, "no\nlonger \x1b[31m")
+        await RefusalAudit().around(call, proceed)
 
     telemetry.use_counters(Counting())
     try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
+from handrail.coordinator.api.tokens.header import Header
 from handrail.coordinator.api.tokens.keys import Key
 from handrail.coordinator.decide.caller import Caller
 
@@ -16,8 +17,12 @@ LIMIT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """A token that `key` has signed: what it claims, and whom that names."""
+    """A token that `key` has signed: its header, what it claims, and whom that names.
 
+    It counts only as long as the key is among those that may sign.
+    """
+
+    header: Header
     key: Key
     claims: Mapping[str, object]
     caller: Caller
@@ -26,24 +31,19 @@ class Proven:
 class ProvenTokens:
     """The tokens that were verified lately, by their hash. Times and revocations are judged at each call.
 
-    A token counts only as long as the key that signed it is among those that may sign. What was refused is not kept:
-    strangers can't fill the memory.
+    What was refused is not kept: strangers can't fill the memory.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._found: OrderedDict[bytes, Proven] = OrderedDict()
 
-    def find(self, token: str, keys: Sequence[Key]) -> Proven | None:
-        """Returns what was proven for this token by one of these keys, or None."""
+    def find(self, token: str) -> Proven | None:
+        """Returns what was proven for this token, or None."""
         digest = _digest(token)
         proven = self._found.get(digest)
-        if proven is None:
-            return None
-        if proven.key not in keys:
-            del self._found[digest]
-            return None
-        self._found.move_to_end(digest)
+        if proven is not None:
+            self._found.move_to_end(digest)
         return proven
 
     def keep(self, token: str, proven: Proven) -> None:

@@ -73,20 +73,22 @@ class TokenVerifier:
         Raises TOKEN_EXPIRED, UNAUTHENTICATED with the reason, AMBIGUOUS_NAME, or VERIFICATION_UNAVAILABLE if keys or
         revocations can't be read.
         """
-        header = read_header(token)
+        known = self._proven.find(token)
+        header = read_header(token) if known is None else known.header
         try:
             keys = await self.keys.for_header(header)
         except KeysUnavailable:
             # Who found out has logged it, once: strangers can't fill the log by sending tokens.
             raise _unavailable() from None
         revoked = self.revocations()
-        known = self._proven.find(token, keys)
+        if known is not None and known.key not in keys:
+            known = None
         key, claims = (known.key, known.claims) if known else _signed_claims(token, header, keys)
         validity = judge(claims, self._rules, self._clock())
         caller = known.caller if known else caller_of(standard(claims, self._rules.names))
         _refuse_revoked(revoked, validity, caller)
         if known is None:
-            self._proven.keep(token, Proven(key, claims, caller))
+            self._proven.keep(token, Proven(header, key, claims, caller))
         return Verified(caller, self._rules.issuer, validity)
 
     def revocations(self) -> Revocations:

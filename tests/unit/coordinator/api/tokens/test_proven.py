@@ -9,7 +9,8 @@ import pytest
 
 from handrail.coordinator.api.tokens import TokenVerifier
 from handrail.coordinator.api.tokens import verifier as module
-from handrail.coordinator.api.tokens.keys import key_of, read_pem
+from handrail.coordinator.api.tokens.header import Header
+from handrail.coordinator.api.tokens.keys import key_of
 from handrail.coordinator.api.tokens.proven import Proven, ProvenTokens
 from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.decide.caller import Caller
@@ -100,17 +101,21 @@ async def test_what_was_refused_is_not_kept(tmp_path: Path, signatures: list[str
 
 
 def test_the_token_that_was_unused_for_longest_is_forgotten() -> None:
-    key = key_of(KEY.public_key())
+    key, header = key_of(KEY.public_key()), Header("EdDSA", "")
     tokens = ProvenTokens(limit=2)
     for token in ("a", "b"):
-        tokens.keep(token, Proven(key, {}, Caller(token)))
-    assert tokens.find("a", [key]) is not None
-    tokens.keep("c", Proven(key, {}, Caller("c")))
-    assert [token for token in "abc" if tokens.find(token, [key])] == ["a", "c"]
+        tokens.keep(token, Proven(header, key, {}, Caller(token)))
+    assert tokens.find("a") is not None
+    tokens.keep("c", Proven(header, key, {}, Caller("c")))
+    assert [token for token in "abc" if tokens.find(token)] == ["a", "c"]
 
 
-def test_a_key_that_was_read_anew_is_the_same_key() -> None:
-    tokens = ProvenTokens()
-    first, (again,) = key_of(KEY.public_key()), read_pem(pem(KEY), ["EdDSA"])
-    tokens.keep("a", Proven(first, {}, Caller("a")))
-    assert tokens.find("a", [again]) is not None
+async def test_a_key_that_was_read_anew_is_the_same_key(tmp_path: Path, signatures: list[str]) -> None:
+    known = verifier(tmp_path, Clock())
+    token = signed(KEY)
+    await known.verify(token)
+    (tmp_path / "key.pem").write_bytes(pem(KEY) + b"\n")
+    before = known.keys.generation
+    await known.verify(token)
+    assert known.keys.generation > before
+    assert signatures == [token]
