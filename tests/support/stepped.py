@@ -154,7 +154,8 @@ class SteppedReplica:
         self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.quarantine = Quarantine(bus, catalog, reporter=COORDINATOR)
         self.guard = Guard(self.quarantine, self.troubles)
-        self.lag = Lag(self.store, self.reconciler, self.guard, self.troubles, Finished())
+        self.finished = Finished()
+        self.lag = Lag(self.store, self.reconciler, self.guard, self.troubles, self.finished)
         self.at_once = AtOnce()
         self._deciding = DecideConsumer(self.reconciler, self.guard, self.lag, self.at_once)
 

@@ -27,7 +27,8 @@ from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.waiting import Patience, pause
 
 PAGE = 1000
-"""Messages per request. Two requests are open at once: one is read while the other is in flight."""
+"""Messages per request, unless a scan says otherwise. Two requests are open at once: one is read while the other is in
+flight."""
 
 _PAGE_BYTES = 8 << 20
 _EXPIRES = 5.0
@@ -52,6 +53,7 @@ class Scan:
         after: int,
         up_to: int | None,
         subjects_only: bool,
+        page: int,
     ) -> None:
         self._bus = bus
         self._stream = stream
@@ -59,6 +61,7 @@ class Scan:
         self._since = since
         self._up_to = up_to
         self._subjects_only = subjects_only
+        self._page = page
         self._drained = False
         self._inbox = bus.connection.inbox.new_prefix()
         self._subscription: Subscription | None = None
@@ -169,9 +172,9 @@ class Scan:
         )
 
     def _ask(self) -> None:
-        while self._asked <= PAGE:
-            self._asked += PAGE
-            body = {"batch": PAGE, "max_bytes": _PAGE_BYTES, "expires": int(_EXPIRES * 1e9)}
+        while self._asked <= self._page:
+            self._asked += self._page
+            body = {"batch": self._page, "max_bytes": _PAGE_BYTES, "expires": int(_EXPIRES * 1e9)}
             self._bus.connection.send(
                 f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
                 json.dumps(body).encode(),
@@ -199,7 +202,7 @@ class Scan:
             self._buffer.append(Stored(message.subject, message.data, self._last, handed_out.time // 1000))
         # Across accounts, the broker takes an empty message for the end of all answers, and loses the next ones.
         self._broken = not message.data and not message.block and not self._complete
-        if len(self._buffer) >= PAGE or self._complete or self._drained or self._broken:
+        if len(self._buffer) >= self._page or self._complete or self._drained or self._broken:
             self._arrived.set()
 
     def _on_status(self, message: Message) -> None:
@@ -221,13 +224,16 @@ async def scan(
     after: int = 0,
     up_to: int | None = None,
     subjects_only: bool = False,
+    page: int = PAGE,
 ) -> AsyncIterator[Scan]:
     """Opens a scan for the time of the block; afterwards the broker ends its consumer.
 
     It starts at the time `since`, or after sequence `after`. `subjects_only` omits the bodies; a work queue allows only
-    that.
+    that. What arrives of two requests, of `page` messages each, is read without a pause, at 6 µs a message.
     """
-    reading = Scan(bus, stream, subject_filter, since=since, after=after, up_to=up_to, subjects_only=subjects_only)
+    reading = Scan(
+        bus, stream, subject_filter, since=since, after=after, up_to=up_to, subjects_only=subjects_only, page=page
+    )
     try:
         yield reading
     finally:

@@ -1,30 +1,55 @@
-"""Remembers which flows this replica recently folded and found closed, so that it does not fold them again."""
+"""Remembers which messages belong to closed flows that this replica folded, so that the sweep need not read them."""
 
 from __future__ import annotations
 
-_GENERATION = 100_000
-"""Flows per generation; two generations take some 15 MB."""
+from collections.abc import Iterable
+
+_BLOCK = 1 << 13
+"""Messages per block, one byte each: in most of the stream, nearly every message belongs to a closed flow."""
+
+_BLOCKS_AT_MOST = 2048
+"""The newest 16 million messages, in 16 MB."""
 
 
 class Finished:
-    """The last sequences of closed flows, at least of the newest 100,000.
+    """The sequences of messages of closed flows.
 
-    A sequence identifies a flow at one moment: after a later message its last sequence is another one.
+    A flow may get another message after it was closed: that one is not among them until the flow is folded again.
     """
 
     def __init__(self) -> None:
-        self._young: set[int] = set()
-        self._old: set[int] = set()
+        self._blocks: dict[int, bytearray] = {}
 
-    def add(self, last_sequence: int) -> None:
-        """Remembers the last sequence of a flow that was folded completely and is closed."""
-        self._young.add(last_sequence)
-        if len(self._young) >= _GENERATION:
-            self._old, self._young = self._young, set()
+    def add(self, sequences: Iterable[int]) -> None:
+        """Remembers messages of a flow that was folded with all of them and is closed."""
+        for sequence in sequences:
+            number, place = divmod(sequence, _BLOCK)
+            block = self._blocks.get(number)
+            if block is None:
+                block = self._begin(number)
+            block[place] = 1
 
     def clear(self) -> None:
-        """Forgets all flows."""
-        self._young, self._old = set(), set()
+        """Forgets everything."""
+        self._blocks.clear()
 
-    def __contains__(self, last_sequence: int) -> bool:
-        return last_sequence in self._young or last_sequence in self._old
+    def first_other(self, after: int) -> int:
+        """Returns the first sequence after this one that is not among them, whether or not the stream has it."""
+        number, place = divmod(after + 1, _BLOCK)
+        while (block := self._blocks.get(number)) is not None:
+            found = block.find(0, place)
+            if found >= 0:
+                place = found
+                break
+            number, place = number + 1, 0
+        return number * _BLOCK + place
+
+    def __contains__(self, sequence: int) -> bool:
+        block = self._blocks.get(sequence // _BLOCK)
+        return block is not None and bool(block[sequence % _BLOCK])
+
+    def _begin(self, number: int) -> bytearray:
+        block = self._blocks[number] = bytearray(_BLOCK)
+        if len(self._blocks) > _BLOCKS_AT_MOST:
+            del self._blocks[min(self._blocks)]
+        return block

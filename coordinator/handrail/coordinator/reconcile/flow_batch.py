@@ -43,6 +43,11 @@ class FlowBatch:
         return max(delivery.sequence for delivery in self.deliveries)
 
     @property
+    def sequences(self) -> set[int]:
+        """The positions of its messages."""
+        return {delivery.sequence for delivery in self.deliveries}
+
+    @property
     def last_time(self) -> datetime:
         """When the newest message was stored."""
         return max(delivery.time for delivery in self.deliveries)

@@ -18,7 +18,7 @@ _AFTER = timedelta(microseconds=1)
 class FlowInHand:
     """One flow. `replicated` tells whether FLOW has several copies, so that an own append may follow a gap."""
 
-    __slots__ = ("_own", "_read", "_replicated", "_told", "armed", "decided_up_to", "flow")
+    __slots__ = ("_own", "_read", "_replicated", "_told", "armed", "decided_up_to", "flow", "seen")
 
     def __init__(self, flow: Flow, *, replicated: bool) -> None:
         self.flow = flow
@@ -31,6 +31,8 @@ class FlowInHand:
         """The position up to which nothing is left to decide, but for what time brings."""
         self.armed: Mapping[str, datetime] | None = None
         """The timers that are armed at the broker; None if that is not known."""
+        self.seen: set[int] = set()
+        """Messages of the flow, up to its last sequence, that this replica appended or was handed."""
 
     @property
     def is_read(self) -> bool:

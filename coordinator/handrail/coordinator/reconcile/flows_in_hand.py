@@ -107,6 +107,7 @@ class FlowsInHand:
         Raises WrongSequence if the flow has moved on, and the errors of `Bus.publish`.
         """
         appended = await self._store.append(hand.flow, entry)
+        hand.seen.add(appended.sequence)
         moves = migration_of(Recorded(entry.address, entry.event, appended.sequence, now)) is not None
         if moves or not appended.is_new or not hand.take_append(entry, appended.sequence, now=now):
             hand.take_read(await self._store.catch_up(hand.last_read, at_least=appended.sequence))
@@ -116,7 +117,7 @@ class FlowsInHand:
         before = self._flows.pop(key, None)
         hand = self._flows[key] = FlowInHand(flow, replicated=self._replicated)
         if before is not None:
-            hand.armed = before.armed
+            hand.armed, hand.seen = before.armed, before.seen
         if len(self._flows) > _MOST:
             self._flows.popitem(last=False)
         return hand

@@ -118,7 +118,7 @@ class Lag:
         for key, batch in finished.items():
             await pace.keep()
             if undecided is not None and key in undecided:
-                self._finished.add(batch.history[-1].sequence)
+                self._finished.add(batch.sequences)
                 self._acknowledge(batch)
             elif undecided is None and not everything and self._clock() - batch.since < _SILENT.total_seconds():
                 self._put_back(key, batch)
@@ -130,9 +130,17 @@ class Lag:
         hand = self._reconciler.flows.get(key)
         if hand is None or not all(self._reconciler.covers(key, each.sequence) for each in batch.deliveries):
             return False
+        return self._note(key, batch)
+
+    def _note(self, key: FlowKey, batch: FlowBatch) -> bool:
+        """Tells whether the flow in hand, which contains all of these messages, is over; notes which ones it has."""
+        hand = self._reconciler.flows.get(key)
+        if hand is None:
+            return False
+        hand.seen |= batch.sequences
         is_over = self._reconciler.is_over(key, since=batch.first_sequence)
         if is_over:
-            self._finished.add(hand.flow.last_sequence)
+            self._finished.add(hand.seen)
         return is_over
 
     def _is_late(self, key: FlowKey, batch: FlowBatch) -> bool:
@@ -224,3 +232,4 @@ class Lag:
         )
         for delivery in {each.sequence: each for each in batch.deliveries}.values():
             await self._guard.quarantine_void(delivery, flow)
+        self._note(key, batch)

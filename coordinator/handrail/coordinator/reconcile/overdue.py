@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.reconcile.flows_in_hand import FlowKey
+from handrail.coordinator.reconcile.pace import Pace
 from handrail.coordinator.reconcile.timer_schedule import known_sequence
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
@@ -19,12 +20,18 @@ GRACE = timedelta(minutes=1)
 _FIRED_AT_MOST = 5000
 """The most fired timers that one look handles; when many are late, the durable `due` is working on them anyway."""
 
-_RESTS = 50
-"""The pause after a look, in multiples of its duration: it walks all pending timers, at 15 µs each."""
+_SHARE = 0.2
+_RESTS = 10
+"""A look walks all pending timers, at 15 µs each, with this share of a core; then it rests, in multiples of its
+duration."""
+
+_PAGE = 100
+_READING = timedelta(microseconds=8)
+"""What the connection takes for a message."""
 
 
 class Overdue:
-    """Looks for overdue timers, for at most a fiftieth of the time."""
+    """Looks for overdue timers, with at most a fiftieth of a core."""
 
     def __init__(self, bus: NatsBus, *, grace: timedelta = GRACE) -> None:
         self._bus = bus
@@ -59,13 +66,16 @@ class Overdue:
     async def _not_fired(self, late: datetime) -> dict[FlowKey, int]:
         found: dict[FlowKey, int] = {}
         latest = int(late.timestamp() * 1000)
-        async with scan(self._bus, TIMER, "timer.>", subjects_only=True) as scanning:
+        pace = Pace(share=_SHARE)
+        async with scan(self._bus, TIMER, "timer.>", subjects_only=True, page=_PAGE) as scanning:
             async for page in scanning.pages():
+                pace.resume()
                 for stored in page:
                     # A timer's name ends with its due time in milliseconds.
                     due = stored.subject.rpartition("-")[2]
                     if due.isdigit() and int(due) < latest and stored.time < late:
                         found |= dict.fromkeys(_flow_of("due" + stored.subject.removeprefix("timer")), 0)
+                await pace.keep(len(page) * _READING)
         return found
 
 

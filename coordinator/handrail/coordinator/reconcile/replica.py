@@ -78,6 +78,8 @@ class Replica:
         self.operator_actions = OperatorActions(self.store, self.reconciler)
         self.troubles = Troubles()
         self.finished = Finished()
+        # A broker that lost its latest messages gives their sequences to others.
+        bus.connection.on_reconnected.append(self.finished.clear)
         guard = Guard(Quarantine(bus, self.catalog, reporter=COORDINATOR), self.troubles)
         self._traffic = TrafficWatch(traffic_limit)
         self._lag = Lag(self.store, self.reconciler, guard, self.troubles, self.finished)

@@ -1,8 +1,9 @@
 """The sweep finds flows that every other mechanism missed: open flows that nobody looks at (anti-entropy).
 
 It looks at the flows of timers that are long overdue, and walks over the new messages of the stream, two minutes behind
-its end. It reconciles every flow that it did not fold completely and find closed. It walks over the whole stream only
-if it has no mark (the first time), or if streams were restored or recreated.
+its end. It does not read messages of flows that this replica folded completely and found closed. It folds the others,
+and reconciles every flow that is not closed. It walks over the whole stream only if it has no mark (the first time), or
+if streams were restored or recreated.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.overdue import Overdue
+from handrail.coordinator.reconcile.pace import Pace
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import is_given_up
-from handrail.coordinator.reconcile.sweep_marks import Mark, read_mark, read_streams, write_mark
+from handrail.coordinator.reconcile.sweep_marks import Mark, last_before, read_mark, read_streams, write_mark
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
@@ -45,8 +47,22 @@ broker syncs to disk every two minutes, so messages that a power failure removes
 _WINDOW = 20_000
 """Messages per window: most flows are complete within one."""
 
-_PAUSE_PER_FLOW = timedelta(milliseconds=2)
-"""The pause between windows: the sweep leaves the broker to the agents."""
+_SHARE = 0.05
+"""How much of a core it takes: it leaves the rest, and the broker, to the flows that go on."""
+
+_LATE = timedelta(minutes=10)
+_SHARE_IF_LATE = 0.2
+"""How much it takes while it is so much further behind."""
+
+_PAGE = 100
+_READING = timedelta(microseconds=8)
+"""What the connection takes for a message."""
+
+_RECONCILING = timedelta(milliseconds=1)
+"""What a flow takes that is read and reconciled."""
+
+_JUMP = 2000
+"""It passes by so many messages of closed flows, rather than to read them too."""
 
 _LEFT_AT_MOST = 1000
 """The most failed flows that are remembered; with more of them the sweep does not advance."""
@@ -83,6 +99,7 @@ class Sweep:
         self._lag = lag
         self._everything = everything
         self._overdue = Overdue(bus)
+        self._pace = Pace(share=_SHARE)
         self._attended = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -106,16 +123,19 @@ class Sweep:
         A flow that fails is left to the next sweep. Raises BROKER_UNAVAILABLE.
         """
         self._attended = 0
-        for (flow_type, flow_id), sequence in (await self._overdue.flows()).items():
-            await self._attend(flow_type, flow_id, sequence)
+        self._pace.resume()
+        await self._attend_all((*key, sequence) for key, sequence in (await self._overdue.flows()).items())
         mark = await read_mark(self._bus)
         streams = await read_streams(self._bus)
         why = "it was requested" if self._everything else streams.why_not_behind(mark)
         if why and streams.flow_sequence:
             log.info("sweeping all flows: %s", why)
+            if mark.flow_created:
+                self._finished.clear()
         left = await self._attend_all(mark.left)
         sequence = 0 if why else mark.sequence
-        async for window in self._windows(sequence):
+        up_to = await self._last_before(self._lag)
+        async for window in self._windows(sequence, up_to):
             left |= await self._look_at(window)
             if len(left) > _LEFT_AT_MOST:
                 raise HandrailError(
@@ -127,7 +147,7 @@ class Sweep:
                 await write_mark(self._bus, _marked(mark, sequence, left))
         self._everything = False
         after = Mark(
-            sequence=sequence,
+            sequence=max(sequence, up_to),
             flow_created=streams.flow_created,
             timer_created=streams.timer_created,
             timer_sequence=streams.timer_sequence,
@@ -137,38 +157,51 @@ class Sweep:
             await write_mark(self._bus, after)
         return self._attended
 
-    async def _windows(self, after: int) -> AsyncIterator[list[Stored]]:
-        """Yields the messages of the stream after a sequence, in stream order, except the newest."""
-        horizon = int((datetime.now(UTC) - self._lag).timestamp() * 1_000_000)
+    async def _last_before(self, ago: timedelta) -> int:
+        return await last_before(self._bus, datetime.now(UTC) - ago)
+
+    async def _windows(self, after: int, up_to: int) -> AsyncIterator[list[Stored]]:
+        """Yields the messages between two sequences, in stream order, but for most of those of finished flows."""
         window: list[Stored] = []
-        async with scan(self._bus, FLOW, "flow.>", after=after) as scanning:
-            async for page in scanning.pages():
-                old = [stored for stored in page if stored.micros <= horizon]
-                window += old
-                if len(window) >= _WINDOW:
-                    yield window
-                    window = []
-                if len(old) < len(page):
-                    break
+        while (first := self._finished.first_other(after)) <= up_to:
+            is_late = first <= await self._last_before(self._lag + _LATE)
+            self._pace.share = _SHARE_IF_LATE if is_late else _SHARE
+            async with scan(self._bus, FLOW, "flow.>", after=first - 1, page=_PAGE) as scanning:
+                async for page in scanning.pages():
+                    self._pace.resume()
+                    after = page[-1].sequence
+                    window += [each for each in page if each.sequence <= up_to and each.sequence not in self._finished]
+                    await self._pace.keep(len(page) * _READING)
+                    if len(window) >= _WINDOW or after >= up_to or self._finished.first_other(after) > after + _JUMP:
+                        break
+                else:
+                    after = up_to  # nothing is left there
+            if len(window) >= _WINDOW:
+                yield window
+                window = []
         if window:
             yield window
 
     async def _look_at(self, window: Iterable[Stored]) -> set[_Left]:
         """Reconciles the open flows of a window; returns those that failed."""
         flows: dict[tuple[str, str], list[Stored]] = defaultdict(list)
+        self._pace.resume()
         for stored in window:
+            await self._pace.keep()
             try:
                 address = parse(stored.subject)
             except HandrailError:
                 continue  # `track` or `decide` has quarantined it
             flows[address.flow_type, address.flow_id].append(stored)
-        missed = [(*key, messages[-1].sequence) for key, messages in flows.items() if not await self._is_over(messages)]
+        missed: list[_Left] = []
+        for key, messages in flows.items():
+            if not await self._is_over(messages):
+                missed.append((*key, messages[-1].sequence))
+            await self._pace.keep()
         return await self._attend_all(missed)
 
     async def _is_over(self, messages: Sequence[Stored]) -> bool:
         """Tells whether these messages are a complete flow that is closed."""
-        if messages[-1].sequence in self._finished:
-            return True
         try:
             history = [decode(stored) for stored in messages]
             first = history[0]
@@ -186,7 +219,8 @@ class Sweep:
         for flow_type, flow_id, sequence in flows:
             if not await self._attend(flow_type, flow_id, sequence):
                 left.add((flow_type, flow_id, sequence))
-            await asyncio.sleep(_PAUSE_PER_FLOW.total_seconds())
+            self._pace.resume()
+            await self._pace.keep(_RECONCILING)
         return left
 
     async def _attend(self, flow_type: str, flow_id: str, at_least: int) -> bool:

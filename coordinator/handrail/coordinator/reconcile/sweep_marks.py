@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from handrail.mesh.bus import Bus
@@ -58,6 +60,25 @@ async def read_streams(bus: Bus) -> Streams:
     return Streams(
         str(flow["created"]), int(flow["state"]["last_seq"]), str(timer["created"]), int(timer["state"]["last_seq"])
     )
+
+
+async def last_before(bus: Bus, time: datetime) -> int:
+    """Returns the last sequence that FLOW stored before this time; raises what `Bus.request_json` raises.
+
+    The broker answers with where a consumer would begin, and forgets the consumer at once.
+    """
+    name = f"scan-{secrets.token_hex(8)}"
+    config = {
+        "name": name,
+        "ack_policy": "none",
+        "mem_storage": True,
+        "num_replicas": 1,
+        "deliver_policy": "by_start_time",
+        "opt_start_time": time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "inactive_threshold": 1_000_000,
+    }
+    created = await bus.request_json(f"$JS.API.CONSUMER.CREATE.{FLOW}.{name}", {"stream_name": FLOW, "config": config})
+    return int(created["delivered"]["stream_seq"])
 
 
 async def read_mark(bus: Bus) -> Mark:
