@@ -355,7 +355,7 @@ async def test_a_lag_that_grows_at_every_look_is_told(mesh: Mesh, tmp_path: Path
 
 async def test_a_stream_that_was_restored_makes_a_replica_forget_what_it_knew(mesh: Mesh) -> None:
     replica = Replica(mesh.bus, holder="t")
-    replica.finished.add(3)
+    replica.finished.add([3])
     diagnosis = replica.diagnosis()
     await diagnosis.examine()
     assert 3 in replica.finished
