@@ -1,0 +1,185 @@
+"""The tables of the index.
+
+`flow.first_sequence` names a flow in all tables: the stream position of its first message.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+SCHEMA = 1
+"""Raise it with each change of the tables: an index of another schema is computed anew."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A time, stored as whole microseconds since 1970 UTC, the same in both databases."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Returns the microseconds."""
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Returns the time, in UTC."""
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+metadata = MetaData()
+
+position = Table(
+    "position",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("schema", Integer, nullable=False),
+    Column("stream_created", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("time", Instant),
+)
+"""One row: what the index covers. `time` is when the message at `sequence` was stored."""
+
+flow = Table(
+    "flow",
+    metadata,
+    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("flow_type", Text, nullable=False),
+    Column("flow_id", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("halt_mode", SmallInteger, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("started", Instant),
+    Column("updated", Instant),
+    Column("ended", Instant),
+    Column("deadline", Instant),
+    Column("retrying", Boolean, nullable=False),
+    Column("stuck_since", Instant),
+    Column("last_sequence", BigInteger, nullable=False),
+    Column("messages", Integer, nullable=False),
+    Column("unreadable", Text, nullable=False),
+    Index("flow_by_id", "flow_id", "flow_type"),
+    Index("flow_by_type", "flow_type", "first_sequence"),
+    Index("flow_by_status", "status", "first_sequence"),
+    Index("flow_by_type_and_status", "flow_type", "status", "first_sequence"),
+    Index("flow_by_requester", "requester", "first_sequence"),
+    Index("flow_by_update", "updated"),
+)
+"""A flow. `status` is the end of its enum's name, such as RUNNING. `stuck_since` is since when it waits for a person to
+settle a matter. `unreadable` says why it can't be folded; then most of the rest is empty.
+"""
+
+owed = Table(
+    "owed",
+    metadata,
+    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("step", Text, primary_key=True),
+    Column("agent", Text, nullable=False),
+    Column("runs", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("due", Instant),
+    Index("owed_by_agent", "agent", "due"),
+    Index("owed_by_due", "due"),
+)
+"""What agents owe an open flow: one row for each step, with the number of its runs, the highest attempt and the first
+time at which the coordinator steps in. An undo is owed by the step whose effect is undone.
+"""
+
+attribute = Table(
+    "attribute",
+    metadata,
+    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True),
+    Column("text", Text),
+    Column("number", Double),
+    Index("attribute_by_text", "name", "text", "first_sequence"),
+    Index("attribute_by_number", "name", "number", "first_sequence"),
+)
+"""A value that the flow's template declares for search. A number has both forms."""
+
+approval = Table(
+    "approval",
+    metadata,
+    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("proposal_id", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("requested", Instant),
+    Column("expires", Instant),
+    Index("approval_by_status", "status", "requested"),
+)
+"""A proposal that asked people. `status` is the end of its enum's name, such as PENDING."""
+
+escalation = Table(
+    "escalation",
+    metadata,
+    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("escalation_id", Text, primary_key=True),
+    Column("cause", Text, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("opened", Instant, nullable=False),
+    Index("escalation_by_time", "opened"),
+)
+"""A matter that waits for a person now."""
+
+failure = Table(
+    "failure",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_sequence", BigInteger, nullable=False),
+    Column("flow_type", Text, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("error_class", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("signature", Text, nullable=False),
+    Column("time", Instant, nullable=False),
+    Index("failure_by_flow", "first_sequence"),
+    Index("failure_by_signature", "signature", "time"),
+    Index("failure_by_class", "error_class", "first_sequence"),
+    Index("failure_by_time", "time"),
+)
+"""A failed, timed-out or refused attempt that counts. Equal failures have equal signatures: step, error class, and the
+text without what differs each time.
+"""
+
+divergence = Table(
+    "divergence",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_sequence", BigInteger, nullable=False),
+    Column("flow_type", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("asks", Boolean, nullable=False),
+    Column("time", Instant, nullable=False),
+    Index("divergence_by_flow", "first_sequence"),
+    Index("divergence_by_agent", "agent", "sequence"),
+    Index("divergence_by_type", "flow_type", "sequence"),
+)
+"""What an agent did although the flow's template does not foresee it."""
