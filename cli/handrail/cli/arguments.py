@@ -52,6 +52,7 @@ COORDINATOR = (
     table.LOG_LEVEL,
 )
 SETUP = (*table.BROKER, table.REPLICAS)
+VISIBILITY = (table.DATABASE, *table.BROKER, table.LOG_LEVEL)
 AGENT = (table.WORKERS, *table.BROKER, table.LOG_LEVEL)
 
 
@@ -68,6 +69,7 @@ GROUPS = (
     Group("Logging in", "For `handrail login` ([identity](identity.md)), besides `--address`.", LOGIN),
     Group("Running a coordinator", "For `handrail coordinator`.", COORDINATOR),
     Group("Setting up the broker", "For `handrail admin setup`.", SETUP),
+    Group("Following flows", "For `handrail visibility`.", VISIBILITY),
     Group("Running agents", "For `handrail agent run`, and for `agent.run()` in your own program.", AGENT),
 )
 

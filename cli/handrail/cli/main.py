@@ -19,6 +19,7 @@ _COMMANDS = {
     "dev": "start everything on this machine, for development",
     "coordinator": "run a replica of the coordinator",
     "agent": "run an agent",
+    "visibility": "keep an index of flows in a database",
     "flow": "start flows, inspect them, intervene",
     "approval": "list and answer pending approvals",
     "delegation": "pass a role on to another person for a time",

@@ -373,6 +373,13 @@ MESSAGE_TIMEOUT = Setting(
     "DURATION",
 )
 
+DATABASE = Setting(
+    "",
+    "HANDRAIL_DATABASE",
+    "sqlite:///visibility.db",
+    "database of the index: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/DATABASE",
+    str,
+)
 WORKERS = Setting(
     "--workers", "HANDRAIL_WORKERS", "1", "number of processes that share the agent's work", count, "NUMBER"
 )

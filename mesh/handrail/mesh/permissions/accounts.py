@@ -11,6 +11,7 @@ of its own:
     COORDINATOR   run time: what happened, timers, templates; creates what is missing, changes and ends no stream
     SETUP         creates and changes streams and durables, and publishes nothing
     RETENTION     reads, and purges FLOW
+    VISIBILITY    reads, and follows FLOW
     AGENTS_<n>    one agent each; into HANDRAIL pass only the kinds that agents publish, reads, and their own durables
     READERS_<n>   one reader each; they pull from their own durables
     VIEWERS       only reads
@@ -29,6 +30,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 
 from handrail.mesh.permissions.group import STREAMS, Group, Limits
+from handrail.mesh.permissions.names import VISIBILITY, reader_durable
 from handrail.mesh.permissions.services import ONCE, PULL, READ, Answers, acknowledging, consuming, reading
 from handrail.mesh.wire.subjects import Kind
 
@@ -113,6 +115,15 @@ RETAINING = Group(
     },
 )
 
+FOLLOWING = Group(
+    name="VISIBILITY",
+    services={
+        **reading("FLOW", "TEMPLATE"),
+        **consuming("FLOW", reader_durable(VISIBILITY)),
+        f"$JS.API.CONSUMER.RESET.FLOW.{reader_durable(VISIBILITY)}": ONCE,
+    },
+)
+
 AGENTS = Group(
     name="AGENTS",
     number=64,
@@ -155,7 +166,7 @@ VIEWERS = Group(
 )
 """Viewers hear nothing: they would miss what agents publish, as the coordinator does."""
 
-_OUTSIDE = (RUN_TIME, SETTING_UP, RETAINING, AGENTS, READERS, VIEWERS)
+_OUTSIDE = (RUN_TIME, SETTING_UP, RETAINING, FOLLOWING, AGENTS, READERS, VIEWERS)
 
 
 def configuration() -> dict[str, dict[str, object]]:

@@ -17,6 +17,9 @@ SETUP = "setup"
 RETENTION = "retention"
 """Purges the messages of finished flows."""
 
+VISIBILITY = "visibility"
+"""Follows all flows, for the archive and the index; its durable on FLOW is that of a reader of this name."""
+
 VIEWER = "viewer"
 """Reads every stream."""
 
@@ -26,7 +29,7 @@ MONITOR = "monitor"
 SYSTEM_ADMIN = "sys"
 """Has every right in the system account, such as reloading the servers' configuration."""
 
-RESERVED = frozenset({COORDINATOR, ADMIN, SETUP, RETENTION, VIEWER, MONITOR, SYSTEM_ADMIN})
+RESERVED = frozenset({COORDINATOR, ADMIN, SETUP, RETENTION, VISIBILITY, VIEWER, MONITOR, SYSTEM_ADMIN})
 """Names that agents and readers can't have."""
 
 

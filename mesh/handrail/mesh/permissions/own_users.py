@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from handrail.mesh.permissions.accounts import (
+    FOLLOWING,
     HANDRAIL,
     HINT,
     READ_BY_VIEWERS,
@@ -14,7 +15,16 @@ from handrail.mesh.permissions.accounts import (
     SYSTEM,
     VIEWERS,
 )
-from handrail.mesh.permissions.names import ADMIN, MONITOR, RETENTION, SETUP, SYSTEM_ADMIN, VIEWER, inbox_prefix
+from handrail.mesh.permissions.names import (
+    ADMIN,
+    MONITOR,
+    RETENTION,
+    SETUP,
+    SYSTEM_ADMIN,
+    VIEWER,
+    VISIBILITY,
+    inbox_prefix,
+)
 from handrail.mesh.permissions.services import reading
 from handrail.mesh.permissions.user import User
 from handrail.mesh.wire.subjects import COORDINATOR
@@ -30,7 +40,7 @@ def own_users(agents: Iterable[str]) -> tuple[User, ...]:
     nothing.
     """
     quarantines = sorted(f"QUARANTINE_{agent}" for agent in agents)
-    everybody = (_setup(), _retention(), _monitor(), _admin(), _system_admin())
+    everybody = (_setup(), _retention(), _visibility(), _monitor(), _admin(), _system_admin())
     return (_coordinator(quarantines), _viewer(quarantines), *everybody)
 
 
@@ -55,6 +65,11 @@ def _setup() -> User:
 def _retention() -> User:
     """Retention: purges FLOW, and reads what tells whether a flow is finished."""
     return User(RETENTION, RETAINING, tuple(RETAINING.services), (f"{inbox_prefix(RETENTION)}.>",))
+
+
+def _visibility() -> User:
+    """The archive and the index: reads FLOW whole and in order, and says nothing."""
+    return User(VISIBILITY, FOLLOWING, tuple(FOLLOWING.services), (f"{inbox_prefix(VISIBILITY)}.>",))
 
 
 def _viewer(quarantines: Sequence[str]) -> User:

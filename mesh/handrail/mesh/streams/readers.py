@@ -6,6 +6,7 @@ See `reading` for how, and docs/readers.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from handrail.mesh.bus import ApiError, Bus
@@ -20,14 +21,19 @@ _WAITING = 64
 
 
 async def ensure_reader(bus: Bus, reader: Reader) -> str:
-    """Creates the durable of a reader, or gives it the reader's flow types. Returns what was done, for people; an empty
-    text if there was nothing to do. Idempotent.
+    """Does what `ensure_reading` does, for the flow types of a reader."""
+    return await ensure_reading(bus, reader.name, reader.filters)
+
+
+async def ensure_reading(bus: Bus, name: str, filters: Iterable[str]) -> str:
+    """Creates the durable of a reader of this name, or gives it these filters. Returns what was done, for people; an
+    empty text if there was nothing to do. Idempotent.
 
     Raises FOREIGN_STREAM if there is a durable of this name that needs acknowledgements, and the errors of
     `Bus.request_json`.
     """
-    durable = reader_durable(reader.name)
-    wanted = sorted(reader.filters)
+    durable = reader_durable(name)
+    wanted = sorted(filters)
     config = await _config_of(bus, durable)
     if config is not None and config["ack_policy"] != "none":
         raise HandrailError(

@@ -72,7 +72,7 @@ async def _reset(bus: NatsBus, durable: str, sequence: int) -> None:
         await _delivered(bus, durable)  # without a durable, a reset gets no answer
     except ApiError as error:
         if error.code == CONSUMER_NOT_FOUND:
-            text = f"there is no durable {durable}: create it (handrail admin reader)"
+            text = f"there is no durable {durable}: create it (handrail admin reader, or setup)"
             raise HandrailError(error.reason, text) from error
         raise
     await bus.request_json(f"$JS.API.CONSUMER.RESET.{FLOW}.{durable}", {"seq": sequence})

@@ -12,6 +12,7 @@ from typing import Any
 
 from handrail.mesh.bus import ApiError, Bus, BusSettings, NatsBus
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import Durable, change, read_durables
 from handrail.mesh.streams.promised import Difference, broken, changes, differences, is_former, starting_values
@@ -26,10 +27,14 @@ from handrail.mesh.streams.provisioning import (
     reset_command,
 )
 from handrail.mesh.streams.quarantine_streams import agents_named
+from handrail.mesh.streams.readers import ensure_reading
 from handrail.mesh.streams.streams import FLOW, Config, quarantine_stream, stream_config, stream_configs
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 UNLIMITED = -1
+
+EVERYTHING = "flow.>"
+"""What the archive and the index read of FLOW."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +72,8 @@ async def set_up(bus: NatsBus, wishes: Wishes) -> AsyncIterator[str]:
     for durable in durables:
         if text := await _set_up_durable(bus, durable):
             yield f"durable {durable.name}: {text}"
+    if text := await ensure_reading(bus, VISIBILITY, (EVERYTHING,)):
+        yield text
 
 
 async def set_up_broker(broker: BusSettings, wishes: Wishes, *, tell: Callable[[str], None]) -> int:

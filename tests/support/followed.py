@@ -1,0 +1,91 @@
+"""Follows flows into an index, and tells what an index should hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from sqlalchemy import Engine, Table, select
+
+from handrail.mesh.bus import NatsBus
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.permissions import VISIBILITY
+from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.readers import ensure_reading
+from handrail.mesh.streams.set_up import EVERYTHING
+from handrail.visibility.follow.follower import Follower
+from handrail.visibility.index import schema
+from handrail.visibility.index.database import read_position
+from handrail.visibility.index.rows import FlowRows, rows_of
+from tests.support.waiting import until
+
+Rows = Mapping[str, list[tuple[object, ...]]]
+"""Maps the name of a table to its rows, sorted."""
+
+_FIELDS: Mapping[Table, str] = {
+    schema.owed: "owed",
+    schema.approval: "approvals",
+    schema.escalation: "escalations",
+    schema.divergence: "divergences",
+    schema.failure: "failures",
+}
+
+
+@asynccontextmanager
+async def following(bus: NatsBus, engine: Engine) -> AsyncIterator[Follower]:
+    """Keeps an index while the block runs."""
+    await ensure_reading(bus, VISIBILITY, [EVERYTHING])
+    follower, stopping = Follower(bus, engine), asyncio.Event()
+    work = asyncio.create_task(follower.run(stopping))
+    try:
+        yield follower
+        assert not work.done(), "the follower ended by itself"
+    finally:
+        stopping.set()
+        await work
+
+
+async def until_covered(bus: NatsBus, engine: Engine) -> None:
+    """Waits until the index covers what FLOW holds now."""
+    last = int((await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["state"]["last_seq"])
+    await until(lambda: covered(engine) >= last)
+
+
+def covered(engine: Engine) -> int:
+    """The sequence up to which the index covers FLOW; 0 without an index."""
+    with suppress(Exception), engine.connect() as connection:
+        position = read_position(connection)
+        return 0 if position is None else position.sequence
+    return 0
+
+
+def found(engine: Engine) -> Rows:
+    """All rows of an index."""
+    with engine.connect() as connection:
+        return {
+            table.name: sorted(tuple(row) for row in connection.execute(select(table)))
+            for table in (schema.flow, *_FIELDS)
+        }
+
+
+async def expected(bus: NatsBus, store: FlowStore) -> Rows:
+    """The rows of all flows in FLOW, each read whole and folded at once."""
+    info = await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}", {"subjects_filter": "flow.>"})
+    keys = {tuple(subject.split(".", 3)[1:3]) for subject in info["state"]["subjects"]}
+    flows: list[FlowRows] = []
+    for flow_type, flow_id in sorted(keys):
+        history = await store.read(flow_type, flow_id)
+        with suppress(HandrailError):
+            flows.append(rows_of(await store.fold(flow_type, flow_id, history), history))
+    rows = {"flow": sorted(tuple(each.flow[name] for name in _columns(schema.flow)) for each in flows)}
+    for table, field in _FIELDS.items():
+        rows[table.name] = sorted(
+            tuple(row[name] for name in _columns(table)) for each in flows for row in getattr(each, field)
+        )
+    return rows
+
+
+def _columns(table: Table) -> list[str]:
+    return [column.name for column in table.c]

@@ -1,0 +1,191 @@
+"""The index equals the folds of the stream, whatever happens while it is written."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from handrail.mesh.bus import NatsBus
+from handrail.mesh.permissions import VISIBILITY
+from handrail.mesh.streams import FLOW, TEMPLATE, ensure_streams
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.readers import ensure_reading
+from handrail.mesh.streams.set_up import EVERYTHING
+from tests.support.flows import enriched, notified, start, template
+from tests.support.followed import covered, expected, following, found, until_covered
+from tests.support.mesh import Mesh, publish
+from tests.support.nats_server import NatsServer, die_with_parent
+from tests.support.processes import ROOT
+from tests.support.recorded_refunds import record, refund_template
+from tests.support.waiting import until
+
+FLOWS = 300
+
+
+async def recreate_streams(bus: NatsBus) -> None:
+    for stream in (FLOW, TEMPLATE):
+        await bus.request_json(f"$JS.API.STREAM.DELETE.{stream}")
+    await ensure_streams(bus)
+    await Mesh(bus, Catalog(bus)).put(template())
+
+
+async def test_the_index_equals_the_folds_of_the_stream(mesh: Mesh, bus: NatsBus, engine: Engine) -> None:
+    await mesh.put(refund_template())
+    await record(bus, FLOWS, seed=1)
+    async with following(bus, engine):
+        await until_covered(bus, engine)
+        await record(bus, FLOWS, seed=2, at_once=10)  # while it follows
+        await until_covered(bus, engine)
+    rows = found(engine)
+    assert rows == await expected(bus, mesh.store)
+    assert len(rows["flow"]) == 2 * FLOWS
+    assert rows["approval"]
+
+
+async def test_a_follower_goes_on_where_the_last_one_stopped(mesh: Mesh, bus: NatsBus, engine: Engine) -> None:
+    await mesh.put(template())
+    await publish(bus, start())
+    async with following(bus, engine):
+        await until_covered(bus, engine)
+    await publish(bus, enriched())  # the next follower does not have this flow folded
+    async with following(bus, engine):
+        await until_covered(bus, engine)
+        await publish(bus, notified())
+        await until_covered(bus, engine)
+    rows = found(engine)
+    assert rows == await expected(bus, mesh.store)
+    assert len(rows["flow"]) == 1
+
+
+async def test_messages_that_do_not_count_are_no_trouble(mesh: Mesh, bus: NatsBus, engine: Engine) -> None:
+    await mesh.put(template())
+    unreadable, early, unknown = (f"{n:032x}" for n in (1, 2, 3))
+    async with following(bus, engine):
+        await publish(bus, start(unreadable))
+        await bus.publish(enriched(unreadable).address.subject, b"\xff not a message")
+        await publish(bus, enriched(early), start(early))  # the outcome comes before what it answers
+        await publish(bus, start(unknown, flow_type="loan"))  # no such template is stored
+        await bus.publish("flow.refund.x", b"")  # no subject of a flow
+        await publish(bus, start(), enriched(), notified())
+        await until_covered(bus, engine)
+    rows = found(engine)
+    loans = [row for row in rows["flow"] if "loan" in row]
+    assert len(loans) == 1
+    assert "no template loan" in str(loans[0])
+    assert {**rows, "flow": [row for row in rows["flow"] if row not in loans]} == await expected(bus, mesh.store)
+
+
+async def test_a_flow_that_could_not_be_folded_is_found_once_its_template_is_there(
+    mesh: Mesh, bus: NatsBus, engine: Engine
+) -> None:
+    async with following(bus, engine):
+        await publish(bus, start())
+        await until_covered(bus, engine)
+        await mesh.put(template())
+        await publish(bus, enriched())
+        await until_covered(bus, engine)
+    rows = found(engine)
+    assert rows == await expected(bus, mesh.store)
+    assert len(rows["flow"]) == 1
+
+
+async def test_a_recreated_stream_is_followed_from_its_beginning(mesh: Mesh, bus: NatsBus, engine: Engine) -> None:
+    await mesh.put(template())
+    await publish(bus, start(), enriched(), notified())
+    async with following(bus, engine):
+        await until_covered(bus, engine)
+    await recreate_streams(bus)
+    other = f"{7:032x}"
+    await publish(bus, start(other))
+    async with following(bus, engine):
+        await until(lambda: [row[2] for row in found(engine)["flow"]] == [other])
+
+
+async def test_a_stream_that_is_recreated_meanwhile_is_noticed(mesh: Mesh, bus: NatsBus, engine: Engine) -> None:
+    await mesh.put(template())
+    await publish(bus, start(), enriched(), notified())
+    other = f"{7:032x}"
+    async with following(bus, engine):
+        await until_covered(bus, engine)
+        await recreate_streams(bus)
+        await ensure_reading(bus, VISIBILITY, [EVERYTHING])
+        await publish(bus, start(other))
+        await until(lambda: [row[2] for row in found(engine)["flow"]] == [other])
+
+
+async def test_a_broker_that_goes_and_comes_is_waited_for(
+    nats_server: NatsServer, mesh: Mesh, bus: NatsBus, engine: Engine
+) -> None:
+    await mesh.put(template())
+    async with following(bus, engine):
+        await publish(bus, start())
+        await until_covered(bus, engine)
+        nats_server.kill()
+        nats_server.start()
+        await publish(bus, enriched(), notified())
+        await until_covered(bus, engine)
+    assert found(engine) == await expected(bus, mesh.store)
+
+
+async def test_a_database_that_fails_stores_nothing_of_a_batch_and_is_tried_again(
+    mesh: Mesh, bus: NatsBus, engine: Engine
+) -> None:
+    await mesh.put(template())
+    await publish(bus, start())
+    async with following(bus, engine):
+        await until_covered(bus, engine)
+        before = covered(engine)
+        with engine.begin() as connection:  # what comes can't be stored
+            connection.execute(text("ALTER TABLE owed RENAME TO away"))
+        await publish(bus, enriched(), notified())
+        await asyncio.sleep(0)
+        assert covered(engine) == before
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE away RENAME TO owed"))
+        await until_covered(bus, engine)
+    assert found(engine) == await expected(bus, mesh.store)
+
+
+@contextmanager
+def process(server: NatsServer, address: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("HANDRAIL_", "OTEL_"))}
+    with log.open("ab") as output:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "handrail.cli.main", "visibility"],
+            cwd=ROOT,
+            env={**plain, "HANDRAIL_NATS": server.url, "HANDRAIL_DATABASE": address},
+            stdout=output,
+            stderr=output,
+            preexec_fn=die_with_parent,
+        )
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+async def test_a_process_that_is_killed_again_and_again_loses_and_doubles_nothing(
+    nats_server: NatsServer, mesh: Mesh, bus: NatsBus, engine: Engine, address: str, tmp_path: Path
+) -> None:
+    await mesh.put(refund_template())
+    await ensure_reading(bus, VISIBILITY, [EVERYTHING])
+    await record(bus, 2 * FLOWS, seed=3)
+    for _ in range(4):
+        before = covered(engine)
+        with process(nats_server, address, tmp_path / "log"):
+            await until(lambda before=before: covered(engine) > before)  # type: ignore[misc]
+            await record(bus, 20, seed=100 + before, at_once=5)
+    with process(nats_server, address, tmp_path / "log") as last:
+        await until_covered(bus, engine)
+        last.terminate()
+        assert last.wait(timeout=30) == 0, (tmp_path / "log").read_text()
+    rows = found(engine)
+    assert rows == await expected(bus, mesh.store)

@@ -1,0 +1,54 @@
+"""The process `handrail visibility`: follows flows until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from datetime import timedelta
+
+from handrail.mesh import collector, telemetry
+from handrail.mesh.bus import BusSettings, NatsBus
+from handrail.mesh.errors import BrokerUnavailable
+from handrail.mesh.waiting import pause
+from handrail.visibility.follow.follower import Follower
+from handrail.visibility.index.database import open_engine
+
+log = logging.getLogger(__name__)
+
+_CONNECT_AGAIN = timedelta(seconds=1)
+
+
+async def run_visibility(broker: BusSettings, database: str) -> None:
+    """Keeps the index in `database` up to date until SIGTERM or SIGINT; waits for a broker that is away.
+
+    Raises INDEX_UNAVAILABLE if the address of the database is wrong, BROKER_PERMISSION, and the error for a missing
+    durable.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    engine = open_engine(database)
+    telemetry.configure("visibility")
+    try:
+        bus = await _connect(broker, stopping)
+        if bus is None:
+            return
+        async with bus:
+            collector.calm()
+            await Follower(bus, engine).run(stopping)
+    finally:
+        engine.dispose()
+        telemetry.shutdown()
+
+
+async def _connect(broker: BusSettings, stopping: asyncio.Event) -> NatsBus | None:
+    """Connects as soon as the broker answers; returns None if told to stop first."""
+    while not stopping.is_set():
+        try:
+            return await NatsBus.connect(broker)
+        except BrokerUnavailable as error:
+            log.warning("%s; retrying", error.text)
+            await pause(stopping, _CONNECT_AGAIN)
+    return None
