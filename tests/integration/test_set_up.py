@@ -133,6 +133,7 @@ async def test_what_the_broker_can_not_change_is_told_with_a_way_out(empty: Nats
 
 async def test_a_durable_that_somebody_changed_is_put_back_only_when_told_to(mesh: Mesh) -> None:
     await mesh.put(flows.template())
+    assert await told(mesh.bus) == ["durable reader-visibility: delivers flow.>"]
     await change(mesh.bus, "agent-enrichment", {"max_deliver": 1, "max_ack_pending": 1})
     with pytest.raises(HandrailError, match="durable agent-enrichment was changed: max_deliver is 1, not -1"):
         await told(mesh.bus)

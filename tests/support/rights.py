@@ -183,6 +183,16 @@ TABLE: Mapping[str, Rights] = {
         ),
         ("_INBOX_retention.>",),
     ),
+    "visibility": Rights(
+        (
+            "$JS.API.INFO",
+            *(each for stream in ("FLOW", "TEMPLATE") for each in _reads(stream)),
+            "$JS.API.CONSUMER.INFO.FLOW.reader-visibility",
+            "$JS.API.CONSUMER.MSG.NEXT.FLOW.reader-visibility",
+            "$JS.API.CONSUMER.RESET.FLOW.reader-visibility",
+        ),
+        ("_INBOX_visibility.>",),
+    ),
     # The system account is not the one with the streams: nothing arrives there.
     "monitor": Rights((), ("_INBOX_monitor.>",)),
 }

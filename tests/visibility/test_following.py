@@ -23,7 +23,7 @@ from tests.support.mesh import Mesh, publish
 from tests.support.nats_server import NatsServer, die_with_parent
 from tests.support.processes import ROOT
 from tests.support.recorded_refunds import record, refund_template
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 FLOWS = 300
 
@@ -95,6 +95,10 @@ async def test_a_flow_that_could_not_be_folded_is_found_once_its_template_is_the
     assert len(rows["flow"]) == 1
 
 
+async def flow_ids(engine: Engine) -> list[object]:
+    return [row[2] for row in found(engine)["flow"]]
+
+
 async def test_a_recreated_stream_is_followed_from_its_beginning(mesh: Mesh, bus: NatsBus, engine: Engine) -> None:
     await mesh.put(template())
     await publish(bus, start(), enriched(), notified())
@@ -104,7 +108,7 @@ async def test_a_recreated_stream_is_followed_from_its_beginning(mesh: Mesh, bus
     other = f"{7:032x}"
     await publish(bus, start(other))
     async with following(bus, engine):
-        await until(lambda: [row[2] for row in found(engine)["flow"]] == [other])
+        assert await eventually(lambda: flow_ids(engine), lambda ids: ids == [other])
 
 
 async def test_a_stream_that_is_recreated_meanwhile_is_noticed(mesh: Mesh, bus: NatsBus, engine: Engine) -> None:
@@ -116,7 +120,7 @@ async def test_a_stream_that_is_recreated_meanwhile_is_noticed(mesh: Mesh, bus: 
         await recreate_streams(bus)
         await ensure_reading(bus, VISIBILITY, [EVERYTHING])
         await publish(bus, start(other))
-        await until(lambda: [row[2] for row in found(engine)["flow"]] == [other])
+        assert await eventually(lambda: flow_ids(engine), lambda ids: ids == [other])
 
 
 async def test_a_broker_that_goes_and_comes_is_waited_for(

@@ -22,7 +22,7 @@ from tests.support.accounts import asked_and_granted
 
 FLOW_ID, EVENT_ID = "a" * 32, "b" * 32
 OUTSIDE = (accounts.AGENTS, accounts.READERS, accounts.VIEWERS)
-OWN = ("HANDRAIL", "COORDINATOR", "SETUP", "RETENTION", "SYS")
+OWN = ("HANDRAIL", "COORDINATOR", "SETUP", "RETENTION", "VISIBILITY", "SYS")
 RESERVED_KINDS = (Kind.RELEASED, Kind.RETRY, Kind.UNDO, Kind.DECISION)
 
 
@@ -123,7 +123,9 @@ def test_the_coordinator_settles_for_its_own_durables_p2() -> None:
     assert not user("coordinator").may_publish("$JS.ACK.FLOW.agent-ledger.1.2.3.4.5")
 
 
-@pytest.mark.parametrize("group", [accounts.RUN_TIME, accounts.RETAINING], ids=lambda group: group.name)
+@pytest.mark.parametrize(
+    "group", [accounts.RUN_TIME, accounts.RETAINING, accounts.FOLLOWING], ids=lambda group: group.name
+)
 def test_no_update_and_no_end_of_a_stream_passes_from_run_time_p2(group: Group) -> None:
     for asked in ("UPDATE.FLOW", "DELETE.FLOW", "MSG.DELETE.FLOW", "RESTORE.FLOW", "PURGE.TEMPLATE"):
         assert not any(matches(pattern, f"$JS.API.STREAM.{asked}") for pattern in group.services), asked
@@ -190,6 +192,7 @@ def test_everybody_outside_has_an_account_of_its_own_p6() -> None:
         "COORDINATOR": ["coordinator"],
         "SETUP": ["setup"],
         "RETENTION": ["retention"],
+        "VISIBILITY": ["visibility"],
         "SYS": ["monitor", "sys"],
         "VIEWERS": ["viewer"],
         "AGENTS_1": ["desk"],
