@@ -105,10 +105,10 @@ async def test_a_recreated_stream_is_followed_from_its_beginning(mesh: Mesh, bus
     async with following(bus, engine):
         await until_covered(bus, engine)
     await recreate_streams(bus)
-    other = f"{7:032x}"
-    await publish(bus, start(other))
+    others = [f"{n:032x}" for n in range(1, 6)]  # more messages than the former stream had
+    await publish(bus, *map(start, others))
     async with following(bus, engine):
-        assert await eventually(lambda: flow_ids(engine), lambda ids: ids == [other])
+        assert await eventually(lambda: flow_ids(engine), lambda ids: ids == others)
 
 
 async def test_a_stream_that_is_recreated_meanwhile_is_noticed(mesh: Mesh, bus: NatsBus, engine: Engine) -> None:

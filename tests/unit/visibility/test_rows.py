@@ -101,6 +101,15 @@ def test_a_failed_attempt_is_a_failure_with_a_signature_and_the_flow_is_retrying
     assert failure["signature"] == its_twin["signature"]
 
 
+def test_a_void_failure_is_none() -> None:
+    simulation = begun(attempts=1)
+    run = next(iter(simulation.flow.runs.values()))
+    simulation.say(simulation.outcome(run, enrichment()))
+    simulation.say(simulation.failed(run, "too late"))
+    assert simulation.flow.void
+    assert whole(simulation).failures == []
+
+
 def test_a_silent_attempt_is_a_failure_of_its_own_class() -> None:
     simulation = begun()
     simulation.wait(timedelta(seconds=31))
