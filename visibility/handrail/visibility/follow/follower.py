@@ -32,6 +32,7 @@ _LOOK_AGAIN = timedelta(seconds=5)
 _FIRST_WAIT = timedelta(seconds=0.5)
 _LONGEST_WAIT = timedelta(seconds=15)
 
+
 class Stream(NamedTuple):
     """FLOW: when it was created, and its last sequence."""
 
