@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-STRETCH = timedelta(milliseconds=1)
+STRETCH = timedelta(milliseconds=2)
 """How much CPU long work takes before other work of this process gets its turn."""
 
 
@@ -25,7 +25,7 @@ class Pace:
         self._since = self._clock()
 
     async def keep(self, more: timedelta = timedelta()) -> None:
-        """Lets others have their turn once the work has taken a millisecond of CPU since it last did.
+        """Lets others have their turn once the work has taken two milliseconds of CPU since it last did.
 
         `more` is CPU that this process spent on the work elsewhere, such as in the connection.
         """

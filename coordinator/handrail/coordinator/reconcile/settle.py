@@ -45,6 +45,9 @@ _NOT_THERE = frozenset(
 
 _TRIES = 4
 
+_LOOKS = 10
+"""How often settled deliveries are let go between two reports of the others."""
+
 
 def is_hopeless(error: HandrailError, delivered: int) -> bool:
     """Tells whether a message that failed with this error after this many deliveries need not be tried again."""
@@ -117,7 +120,10 @@ class Guard:
 
 
 class Held:
-    """Unsettled deliveries that may take longer than the broker waits: it is told in time that they are in progress."""
+    """Unsettled deliveries that may take longer than the broker waits: it is told in time that they are in progress.
+
+    Settled ones are let go within a second: they take memory, and time of each search for cycles.
+    """
 
     def __init__(self) -> None:
         self._held: set[Delivery] = set()
@@ -129,17 +135,20 @@ class Held:
     async def run(self, stopping: asyncio.Event) -> None:
         """Reports each delivery as in progress, at a third of the broker's ack wait, until `stopping` is set."""
         while not stopping.is_set():
-            await pause(stopping, ACK_WAIT / 3)
+            for _ in range(_LOOKS):
+                await pause(stopping, ACK_WAIT / 3 / _LOOKS)
+                self.let_go()
             await self.tell()
+
+    def let_go(self) -> None:
+        """Lets go of what is settled."""
+        self._held = {delivery for delivery in self._held if not delivery.settled}
 
     async def tell(self) -> None:
         """Reports each delivery as in progress now."""
         pace = Pace()
         for delivery in list(self._held):
-            if delivery.settled:
-                self._held.discard(delivery)
-            else:
-                delivery.in_progress()
+            delivery.in_progress()
             await pace.keep()
 
 

@@ -27,7 +27,11 @@ class Place(NamedTuple):
     @property
     def stored_at(self) -> datetime:
         """When the stream stored the message, in UTC, truncated to microseconds."""
-        return _EPOCH + timedelta(microseconds=self.time // 1000)
+        return _time(self.time)
+
+
+def _time(nanoseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
 def place(reply: str) -> Place | None:
@@ -63,7 +67,18 @@ class Settling(Protocol):
 class Delivery:
     """One message delivered by a durable. Settle it once, with `ack`, `nak` or `term`; further calls do nothing."""
 
-    __slots__ = ("_counts", "_place", "_pull", "_settled", "body", "delivered", "reply", "sequence", "subject")
+    __slots__ = (
+        "_counts",
+        "_nanoseconds",
+        "_pending",
+        "_pull",
+        "_settled",
+        "body",
+        "delivered",
+        "reply",
+        "sequence",
+        "subject",
+    )
 
     def __init__(self, pull: Settling, message: Message, place: Place) -> None:
         self._pull = pull
@@ -71,7 +86,8 @@ class Delivery:
         """The subject for the answer to the broker."""
         self._settled = False
         self._counts = True
-        self._place = place
+        self._nanoseconds = place.time
+        self._pending = place.pending
         self.subject = message.subject
         self.body = message.data
         self.delivered = place.delivered
@@ -82,12 +98,12 @@ class Delivery:
     @property
     def time(self) -> datetime:
         """When the stream stored it, in UTC, truncated to microseconds."""
-        return self._place.stored_at
+        return _time(self._nanoseconds)
 
     @property
     def pending(self) -> int:
         """The number of messages still undelivered in the durable when this one was delivered."""
-        return self._place.pending
+        return self._pending
 
     @property
     def settled(self) -> bool:

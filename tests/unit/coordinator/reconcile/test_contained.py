@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
@@ -219,8 +220,27 @@ async def test_the_broker_is_told_of_what_is_still_worked_on() -> None:
     for delivery in deliveries:
         held.add(delivery)
     deliveries[0].ack()
+    held.let_go()
     await held.tell()
     assert told == [2]
+
+
+def test_what_is_settled_is_let_go_and_what_is_not_is_kept() -> None:
+    class Referred(MemoryDelivery):
+        """One that a weak reference can point to."""
+
+    held = Held()
+    deliveries = [
+        Referred(RawMessage("flow.refund.x", b"", sequence, BEGINNING), 1, lambda _: None) for sequence in (1, 2)
+    ]
+    references = [weakref.ref(delivery) for delivery in deliveries]
+    for delivery in deliveries:
+        held.add(delivery)
+    deliveries[0].ack()
+    del delivery
+    deliveries.clear()
+    held.let_go()
+    assert [reference() is None for reference in references] == [True, False]
 
 
 async def test_finished_flows_wait_while_the_broker_does_not_say_whether_they_have_decisions(

@@ -62,11 +62,11 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-async def test_others_have_their_turn_after_each_millisecond_of_work(slept: list[float]) -> None:
+async def test_others_have_their_turn_after_every_two_milliseconds_of_work(slept: list[float]) -> None:
     cpu = Cpu()
     keeping = Pace(clock=cpu)
     for _ in range(20):
-        cpu.spent += MILLISECOND / 4
+        cpu.spent += MILLISECOND / 2
         await keeping.keep()
     assert slept == [0] * 5
 
