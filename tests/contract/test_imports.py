@@ -37,6 +37,7 @@ PURE = (
     *(f"cli/handrail/cli/verify/{name}.py" for name in CHECKER),
     "coordinator/handrail/coordinator/decide",
     "coordinator/handrail/coordinator/api/views",
+    *(f"visibility/handrail/visibility/archive/{name}.py" for name in ("segment", "frame", "ranges", "errors")),
 )
 BROKER_AND_NETWORK = {"nats", "socket", "grpc", "grpc_health", "grpc_reflection", "grpc_channelz", "opentelemetry"}
 CONCURRENCY = {"asyncio", "uvloop", "threading"}

@@ -73,7 +73,7 @@ class Disk:
     def __init__(self, folder: Path, interrupt: Callable[[int, str], None]) -> None:
         self.steps = 0
         self._folder = folder
-        self._interrupt = interrupt
+        self.interrupt = interrupt
         self._files: dict[str, int] = {}
         self._paths: dict[int, str] = {}
         self._synced_bytes: dict[int, bytes] = {}
@@ -122,7 +122,7 @@ class Disk:
 
     def _step(self, name: str) -> None:
         self.steps += 1
-        self._interrupt(self.steps - 1, name)
+        self.interrupt(self.steps - 1, name)
 
 
 def at(step: int, error: BaseException) -> Callable[[int, str], None]:

@@ -85,6 +85,25 @@ def test_p2_after_a_kill_at_any_step_the_mark_counts_what_is_whole(
         assert list(verify(Folder(path), at_least=30)) == []
 
 
+def test_p2_what_counts_after_a_kill_is_on_the_disk(tmp_path: Path, install: Install) -> None:
+    """A kill may come between the name of a segment and its sync, and a power failure after the next start."""
+    marks = []
+    for step in range(steps(tmp_path / "whole", install)):
+        path = tmp_path / f"{step}"
+        disk = Disk(path, at(step, Killed()))
+        install(disk)
+        seal_two_and_erase(path, disk)
+        disk.interrupt = at(-1, full())
+        with writing(path) as writer:
+            marks.append(writer.mark)
+        install(os)  # type: ignore[arg-type]
+        disk.lose_power()
+        with writing(path) as writer:
+            assert writer.mark == marks[-1]
+    assert marks == sorted(marks)
+    assert set(marks) == {0, 10, 20}
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_p2_an_error_at_any_step_moves_no_mark_and_the_next_attempt_seals(
     tmp_path: Path, install: Install, code: int
