@@ -93,6 +93,15 @@ def test_p2_bytes_that_were_put_in_are_found(
     assert list(verify(Folder(path))) == []
 
 
+def test_p2_bytes_between_the_frames_and_the_footer_are_found(whole: tuple[Path, list[Record]], tmp_path: Path) -> None:
+    folder = copied(whole[0], tmp_path / "copy")
+    stored = folder.file(21).read_bytes()
+    place = stored.index(b'{"last":')
+    folder.file(21).write_bytes(stored[:place] + b"more" + stored[place:])
+    check(folder, whole[1], 21)
+    assert ["more bytes than frames" in str(each) for each in verify(folder)] == [True]
+
+
 def test_p2_a_changed_byte_is_named_with_its_place(whole: tuple[Path, list[Record]], tmp_path: Path) -> None:
     folder = copied(whole[0], tmp_path / "copy")
     stored = bytearray(folder.file(21).read_bytes())
