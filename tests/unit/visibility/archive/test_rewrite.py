@@ -16,7 +16,7 @@ from handrail.visibility.archive.folder import Folder, LockedFolder
 from handrail.visibility.archive.frame import SALT_BYTES, Builder, inflate
 from handrail.visibility.archive.reader import Reader
 from handrail.visibility.archive.rewrite import rewrite
-from handrail.visibility.archive.segment import Footer, FrameEntry, Rewrite, Segment, trailer
+from handrail.visibility.archive.segment import Footer, FrameEntry, Rewrite, Segment, digest, trailer
 from handrail.visibility.archive.segment_file import opened, read_deflated, read_segment
 from handrail.visibility.archive.verify import verify
 from tests.support.archives import ABSENT, fill, give, held, record, writing
@@ -74,6 +74,19 @@ def test_an_archive_stays_whole_however_often_it_is_rewritten(
     assert list(verify(Folder(path), at_least=30)) == []
 
 
+def test_a_segment_that_another_release_encoded_can_be_rewritten(tmp_path: Path) -> None:
+    """Digests hold for the bytes of a footer, not for its fields: a field may be added, or blanks."""
+    fill(tmp_path / "archive", segments=1)
+    with LockedFolder(tmp_path / "archive") as folder:
+        segment, frames = segment_of(folder, 1)
+        header, footer = segment.encoded[0], b'{"more": 1, ' + segment.encoded[1][1:]
+        folder.file(1).write_bytes(b"".join((header, *frames, footer, trailer(header, footer))))
+        assert rewrite(folder, 1, [2]) is not None
+        assert rewrite(folder, 1, [3]) is not None
+        assert segment_of(folder, 1)[0].link == digest(header, footer)
+    assert list(verify(Folder(tmp_path / "archive"))) == []
+
+
 def test_the_archive_goes_on_behind_a_rewritten_segment(tmp_path: Path) -> None:
     path = tmp_path / "archive"
     fill(path)
@@ -123,9 +136,9 @@ def test_p2_the_old_digest_does_not_tell_what_was_erased(tmp_path: Path) -> None
         if 11 <= each.sequence < 11 + before.footer.frames[0].count:
             guess.add(each)
     salt = inflate(frames[0])._inflated[:SALT_BYTES]
-    digest = before.footer.frames[0].digest
-    assert sha256(guess.deflate(salt)).hexdigest() == digest
-    assert sha256(guess.deflate(bytes(SALT_BYTES))).hexdigest() != digest
+    old = before.footer.frames[0].digest
+    assert sha256(guess.deflate(salt)).hexdigest() == old
+    assert sha256(guess.deflate(bytes(SALT_BYTES))).hexdigest() != old
     assert not any(salt in inflate(frame)._inflated for frame in segment_of(Folder(folder.path), 11)[1])
 
 

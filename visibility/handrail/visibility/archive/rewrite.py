@@ -49,7 +49,7 @@ def rewrite(folder: LockedFolder, first: int, drop: Collection[int]) -> Rewritte
         frames=tuple(entries),
         rewrite=Rewrite(
             replaces=(*(before.replaces if before is not None else ()), segment.digest),
-            original=before.original if before is not None else segment.footer.encode().decode(),
+            original=before.original if before is not None else segment.encoded[1].decode(),
             erased=ranges((*sequences(segment.erased), *erased)),
         ),
     )
@@ -81,7 +81,7 @@ def _without(file: BinaryIO, segment: Segment, drop: frozenset[int]) -> tuple[li
 
 
 def _replace(folder: LockedFolder, segment: Segment, footer: Footer, frames: list[bytes]) -> Sealed:
-    header, end = segment.header.encode(), footer.encode()
+    header, end = segment.encoded[0], footer.encode()
     sealed = Sealed(segment.first, footer.last, footer.count, digest(header, end))
     folder.put(segment.first, (header, *frames, end, trailer(header, end)), lambda path: read_back(path, sealed))
     return sealed

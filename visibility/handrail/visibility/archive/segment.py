@@ -122,6 +122,8 @@ class Segment:
     digest: str
     link: str
     """The digest with which it was sealed first. A rewrite keeps it, and the next segment names it."""
+    encoded: tuple[bytes, bytes]
+    """Header and footer as they are stored: their digests hold for these bytes alone."""
     offsets: tuple[int, ...]
     """Where each frame begins in the file; at the end, where the footer begins."""
 
@@ -203,7 +205,7 @@ def parse(header: bytes, footer: bytes, end: bytes, *, file: str) -> Segment:
     own = digest(header, footer)
     link = own if foot.rewrite is None else digest(header, foot.rewrite.original.encode())
     offsets = tuple(accumulate((each.size for each in foot.frames), initial=len(header)))
-    return Segment(file, head, foot, own, link, offsets)
+    return Segment(file, head, foot, own, link, (header, footer), offsets)
 
 
 def original(segment: Segment) -> Footer:
