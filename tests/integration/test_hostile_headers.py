@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from handrail.coordinator.lists.bulk_read import scan
-from handrail.mesh.bus import Delivery, NatsBus
+from handrail.mesh.bus import Delivery, NatsBus, fresh_read
+from handrail.mesh.bus.expectation import expecting, last_before
+from handrail.mesh.bus.protocol import header_block
 from handrail.mesh.streams import FLOW, ensure_streams, stream_walk
 from handrail.mesh.streams.durables import agent_durable
-from handrail.mesh.wire.subjects import filter_for
+from handrail.mesh.wire.subjects import filter_for, flow_filter
 from tests.support.accounts import asked_and_granted, connect, guarded_server, seed
-from tests.support.hostile import FORMS, TOKENS
+from tests.support.hostile import FORMS, TOKENS, forged_expectations
 from tests.support.nats_server import NatsServer
 from tests.support.raw_client import RawClient, raw_client
 from tests.support.waiting import until
@@ -143,6 +145,30 @@ async def test_no_header_changes_what_a_reader_finds(
     assert await what_each_finds(bus, readers) == dict.fromkeys(readers, stored)
     async with await connect(server, "refunds") as agents_bus:
         assert await what_each_finds(agents_bus, EVERYBODY) == dict.fromkeys(EVERYBODY, stored)
+
+
+async def test_p4_no_header_says_that_a_message_follows_another_than_it_does(bus: NatsBus, agent: RawClient) -> None:
+    subjects, others = flow_filter("refund", FLOW_ID), flow_filter("refund", "b" * 32)
+    found: list[Delivery] = []
+    await agent.publish(f"flow.refund.{FLOW_ID}.event.refunds.{'e' * 32}.shop.v1.Granted", b"first")
+    skipped = await agent.publish(f"flow.refund.{FLOW_ID}.event.refunds.{'d' * 32}.shop.v1.Granted", b"second")
+    forged = [*forged_expectations(subjects, skipped - 1, others).values(), *FORMS.values()]
+    exact = header_block(expecting(None, skipped - 1, subjects))
+    for number, block in enumerate([*forged, exact]):
+        subject = f"flow.refund.{FLOW_ID}.event.refunds.{number:032x}.shop.v1.Granted"
+        await agent.request(subject, b"%d" % number, headers=block)  # the broker refuses some
+    true = header_block(expecting(None, await fresh_read.newest(bus, FLOW, subjects), subjects))
+    last = await agent.publish(LAST, b"last", headers=true)
+
+    def on_delivery(delivery: Delivery) -> None:
+        found.append(delivery)
+        delivery.ack()
+
+    pull = await bus.pull(FLOW, agent_durable("refunds"), in_flight=100, on_delivery=on_delivery)
+    await until(lambda: found and found[-1].subject == LAST)
+    await pull.stop()
+    proven = {each.sequence: before for each in found if (before := last_before(each.block, subjects))}
+    assert proven == {last: found[-2].sequence}
 
 
 async def test_no_subject_stops_a_reader(server: NatsServer, bus: NatsBus, agent: RawClient) -> None:

@@ -33,6 +33,36 @@ FORMS = {
 }
 """Header blocks that an agent may get the broker to store."""
 
+
+def forged_expectations(subjects: str, sequence: int, others: str) -> dict[str, bytes]:
+    """Header blocks that seem to say that the message was stored right after `sequence` on these subjects, and from
+    which the broker reads something else, such as an expectation about `others`, where nothing is stored.
+    """
+    number = b"%d" % sequence
+    claim, true = _expectation(number, subjects), _expectation(b"0", others)
+    return {
+        "no headers": b"",
+        "another pair before": b"NATS/1.0\r\n" + true + claim + b"\r\n",
+        "another pair after": b"NATS/1.0\r\n" + claim + true + b"\r\n",
+        "something before": b"NATS/1.0\r\nA: 1\r\n" + claim + b"\r\n",
+        "in a second block": b"NATS/1.0\r\n\r\n" + claim + b"\r\n",
+        "in the trace": b"NATS/1.0\r\ntraceparent: 00 \r\n" + claim + b"\r\n",
+        "behind a line feed": b"NATS/1.0\r\ntraceparent: 00\n" + claim + b"\r\n",
+        "a status": b"NATS/1.0 100 x\r\n" + claim + b"\r\n",
+        "no end": b"NATS/1.0\r\n" + claim,
+        "without subjects": b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: " + number + b"\r\n\r\n",
+        "no number": b"NATS/1.0\r\n" + _expectation(number + b"l", subjects) + b"\r\n",
+        "a sign": b"NATS/1.0\r\n" + _expectation(b"+" + number, subjects) + b"\r\n",
+        "a number that is too large": b"NATS/1.0\r\n" + _expectation(b"9" * 19, subjects) + b"\r\n",
+        "the beginning": b"NATS/1.0\r\n" + _expectation(b"0", subjects) + b"\r\n",
+    }
+
+
+def _expectation(sequence: bytes, subjects: str) -> bytes:
+    name = b"Nats-Expected-Last-Subject-Sequence"
+    return b"%b: %b\r\n%b-Subject: %b\r\n" % (name, sequence, name, subjects.encode())
+
+
 TOKENS = {
     "not UTF-8": b"\xff\xfe",
     "a surrogate": b"\xed\xa0\x80",

@@ -25,6 +25,7 @@ from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import Page, RawMessage
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.bus.direct_get import READ_TIMEOUT
+from handrail.mesh.bus.expectation import expecting
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
 from handrail.mesh.errors import WrongSequence
 from handrail.mesh.flow.queue import Queues
@@ -54,6 +55,7 @@ class SteppedBus(MemoryBus):
         self._in_progress: set[str] = set()
         self.slips_in: list[Entry] = []
         """Messages that are stored before the next decision, after the leader compared its expected sequence."""
+        self.reads = 0
 
     async def _step(self) -> None:
         if self.stage is not None:
@@ -94,7 +96,7 @@ class SteppedBus(MemoryBus):
             while self.slips_in:
                 entry = self.slips_in.pop(0)
                 await super().publish(entry.address.subject, entry.body)
-            return await super().publish(subject, body, headers=headers)
+            return await super().publish(subject, body, headers=expecting(headers, expected_sequence, expected_filter))
         finally:
             self._in_progress.discard(expected_filter)
 
@@ -107,6 +109,7 @@ class SteppedBus(MemoryBus):
         up_to_seq: int | None = None,
         timeout: timedelta = READ_TIMEOUT,
     ) -> Page:
+        self.reads += 1
         await self._step()
         return await super().direct_get(stream, multi_last=multi_last, from_seq=from_seq, up_to_seq=up_to_seq)
 

@@ -28,7 +28,8 @@ class Attempt(Work):
     `inputs` are the facts that the handler receives: one, or those of a join. `may_have_started` is set if an earlier
     delivery may have run the handler. `starts` are the recorded earlier starts; `on_record` is set if this start must
     be recorded, too. `deadline` is when the attempt times out, as of the last read of the flow. `in_halted_flow` is set
-    if it runs although the flow is halted, because its outcome must be known.
+    if it runs although the flow is halted, because its outcome must be known. `right_after` is the sequence of its
+    command, if its answer is probably the flow's next message; else 0.
     """
 
     inputs: tuple[Recorded, ...]
@@ -37,6 +38,7 @@ class Attempt(Work):
     starts: Starts = NO_STARTS
     on_record: bool = False
     in_halted_flow: bool = False
+    right_after: int = 0
 
     @property
     def timeout(self) -> timedelta:

@@ -25,6 +25,11 @@ class BegunCall:
         self.is_over = False
         self._step(coroutine.send, None)
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether it has ended with an answer, which may be None."""
+        return self.is_over and self._error is None
+
     def __await__(self) -> Generator[object, object, object]:
         while not self.is_over:
             try:

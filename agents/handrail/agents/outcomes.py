@@ -58,11 +58,16 @@ class Outcomes:
     def send(self, attempt: Attempt, data: Any, *, single_type: bool, on_stored: Callable[[bool], None]) -> None:
         """Publishes the only output of an attempt, outside of any span. Calls `on_stored` once, from the event loop.
 
-        If it was not stored, `answer` finds out why, and tries again if that helps.
+        If it was not stored, `answer` finds out why, and tries again if that helps. The report of an undo says that it
+        is the flow's next message after the command: then the coordinator need not read the flow.
         """
         entry = attempt.outcome(data, total=1, moment=self._moment(""))
         outcomes.store_nowait(
-            self._bus, entry, lambda outcome: on_stored(isinstance(outcome, int)), first_of_any=not single_type
+            self._bus,
+            entry,
+            lambda outcome: on_stored(isinstance(outcome, int)),
+            first_of_any=not single_type,
+            right_after=attempt.right_after,
         )
 
     async def failed(

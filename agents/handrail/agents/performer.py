@@ -76,14 +76,14 @@ class Performer:
     def answer(self, call: HandlerCall, on_stored: Callable[[bool], None]) -> bool:
         """Sends the answer of a handler that has ended without a wait; tells whether it did.
 
-        It does not if the answer is not one message, or a bad one. `on_stored` is called once, later: False if the
+        It does not if the answer is several messages, or a bad one. `on_stored` is called once, later: False if the
         broker did not store the answer. In both cases `perform` goes on.
         """
         begun = call.begun
-        if begun is None or not isinstance(begun.answer, Message):
+        if begun is None or not begun.has_answered or not isinstance(begun.answer, Message | None):
             return False
         try:
-            [data] = arguments.outputs(call.attempt, [begun.answer])
+            [data] = arguments.outputs(call.attempt, [] if begun.answer is None else [begun.answer])
         except HandrailError:
             return False
         self._outcomes.send(call.attempt, data, single_type=call.handler.single_answer, on_stored=on_stored)

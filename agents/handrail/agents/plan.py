@@ -105,6 +105,7 @@ def undone_at_once(recorded: Recorded, bound: Bound, *, agent: str, delivered: i
         undo_of=event.root,
         deadline=recorded.time + step.undo.timeout,
         in_halted_flow=True,
+        right_after=0 if bound.template.parallel_undo else recorded.sequence,
     )
     return Plan((Task(attempt, Verdict.RUN),))
 

@@ -12,6 +12,7 @@ from handrail.mesh import streams
 from handrail.mesh.bus import Bus, Delivery, Page, RawMessage, TooManySubjects
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.bus.direct_get import READ_TIMEOUT, SUBJECT_LIMIT
+from handrail.mesh.bus.expectation import expecting
 from handrail.mesh.bus.protocol import header_block, is_subject, size
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, Stored, why_not_sent
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
@@ -202,6 +203,8 @@ class MemoryBus(Bus):
                 raise AlreadyStored(subject)
             if stream in _NEWEST_COUNTS.values():
                 self._remove(stream, subject)
+        if expected_sequence is not None:
+            headers = expecting(headers, expected_sequence, expected_filter)
         return self._store(stream, subject, body, headers)
 
     def _store(self, stream: str, subject: str, body: bytes, headers: Mapping[str, str] | None) -> int:
@@ -243,6 +246,7 @@ class MemoryDelivery(Delivery):
     def __init__(self, message: RawMessage, delivered: int, on_settled: Callable[[timedelta | None], None]) -> None:
         self.subject = message.subject
         self.body = message.body
+        self.block = message.block
         self.sequence = message.sequence
         self.delivered = delivered
         self._time = message.time

@@ -124,7 +124,8 @@ async def test_an_exact_undo_is_planned_without_a_read_as_it_is_with_one() -> No
     [mine], [read] = at_once.tasks, after_a_read.tasks
     assert (mine.verdict, read.verdict) == (Verdict.RUN, Verdict.RUN)
     assert mine.attempt.inputs[0].event.data == read.attempt.inputs[0].event.data
-    assert replace(mine.attempt, inputs=read.attempt.inputs) == read.attempt
+    assert mine.attempt.right_after == case.command.sequence
+    assert replace(mine.attempt, inputs=read.attempt.inputs, right_after=0) == read.attempt
     moment = Moment(case.command.time)
     answer = pack(RefundReversed())
     assert mine.attempt.outcome(answer, moment=moment, total=1) == read.attempt.outcome(answer, moment=moment, total=1)

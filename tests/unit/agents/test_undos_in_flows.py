@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from handrail.agents import Agent, Context, NonRetryable
+from handrail.mesh.bus.expectation import last_before
+from handrail.mesh.streams import FLOW
+from handrail.mesh.wire.subjects import Kind, flow_filter
 from handrail.testing import World
 from handrail.v1.failure_pb2 import StepFailed, StepNotStarted
 from payments.v1.payments_pb2 import (
@@ -47,6 +52,36 @@ async def test_p8_an_undo_that_crashes_is_done_again_and_money_moves_back_once()
         await world.advance(timedelta(minutes=5))
         assert flow.status == "COMPENSATED"
     assert chain.book.balance == 0
+
+
+@pytest.mark.parametrize("disturbed", [False, True], ids=["next in its flow", "behind another message"])
+async def test_p8_the_report_of_an_undo_is_stored_once_whatever_comes_before_it(disturbed: bool) -> None:
+    chain, calls = Chain(), 0
+    ledger, broken = Agent("ledger"), Agent("notification")
+
+    @ledger.on(ChargebackEnriched)
+    def pay(event: ChargebackEnriched) -> RefundPaid:
+        return paid()
+
+    @ledger.undoes(RefundPaid)
+    async def reverse(event: RefundPaid, ctx: Context) -> RefundReversed:
+        nonlocal calls
+        calls += 1
+        if disturbed:
+            await ctx.heartbeat("on its way")
+        return RefundReversed(chargeback_id="c", transfer_id="t", reversal_id="r")
+
+    @broken.on(RefundPaid)
+    def notify(event: RefundPaid) -> CustomerNotified:
+        raise NonRetryable("no such mailbox")
+
+    async with World(templates=[template()], agents=[chain.enrichment, ledger, broken]) as world:
+        flow = await begun(world)
+        assert flow.status == "COMPENSATED"
+        assert len(flow.recorded(RefundReversed)) == 1
+        [report] = [m for m in world.bus.messages[FLOW] if f".{Kind.UNDONE}." in m.subject]
+        assert bool(last_before(report.block, flow_filter("refund", flow.flow_id))) is not disturbed
+    assert calls == 1
 
 
 async def test_an_undo_that_fails_is_reported_as_such_and_tried_again() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from handrail.coordinator.reconcile.consuming import AtOnce, flow_of
+from handrail.coordinator.reconcile.flow_in_hand import Delivered
 from handrail.coordinator.reconcile.flows_in_hand import FlowKey
 from handrail.coordinator.reconcile.lag import Lag
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard
 from handrail.mesh.bus import Delivery
+from handrail.mesh.bus.expectation import last_before
 from handrail.mesh.wire import envelope
+from handrail.mesh.wire.subjects import flow_filter
 
 
 class DecideConsumer:
@@ -34,6 +37,9 @@ class DecideConsumer:
             self._lag.take(durable, delivery)
 
     async def _attend(self, key: FlowKey, delivery: Delivery) -> None:
-        envelope.decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
-        flow = await self._reconciler.attend(key, at_least=delivery.sequence, now=delivery.time)
+        def delivered() -> Delivered:
+            recorded = envelope.decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)
+            return Delivered(recorded, last_before(delivery.block, flow_filter(*key)))
+
+        flow = await self._reconciler.attend(key, at_least=delivery.sequence, now=delivery.time, delivered=delivered)
         await self._guard.quarantine_void(delivery, flow)

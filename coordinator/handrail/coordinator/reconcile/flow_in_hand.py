@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from handrail.coordinator.decide.certainty import bears_a_gap, depends_on_time
 from handrail.mesh.flow import Flow
@@ -13,6 +14,13 @@ from handrail.mesh.wire.subjects import Kind
 
 _AFTER = timedelta(microseconds=1)
 """How much later than `now` an own append is taken to be stored: nothing that follows from it is due at `now`."""
+
+
+class Delivered(NamedTuple):
+    """A message that a durable delivered, and the sequence of the one before it in its flow; 0 if that is unknown."""
+
+    recorded: Recorded
+    right_after: int
 
 
 class FlowInHand:
@@ -87,6 +95,13 @@ class FlowInHand:
         self.flow = evolve(self.flow, Recorded(entry.address, entry.event, sequence, time))
         self._own.add(sequence)
         return True
+
+    def take_delivered(self, delivered: Delivered) -> None:
+        """Folds a delivered message if it is certain to be the flow's next one."""
+        recorded, right_after = delivered
+        # A decision may move the flow to another version, which has to be read.
+        if not self._replicated and right_after == self.flow.last_sequence and recorded.kind is not Kind.DECISION:
+            self.take_news(evolve(self.flow, recorded))
 
     def take_read(self, flow: Flow) -> None:
         """Takes the flow as it was read, up to at least its last own append."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
+from handrail.coordinator.reconcile.flow_in_hand import Delivered, FlowInHand
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import migration_of
 from handrail.mesh.streams.flow_store import FlowStore
@@ -74,8 +74,8 @@ class FlowsInHand:
         for hand in self._flows.values():
             hand.armed = None
 
-    async def reaching(self, key: FlowKey, sequence: int) -> FlowInHand:
-        """Returns the flow with everything up to this sequence; reads only what is missing.
+    async def reaching(self, key: FlowKey, sequence: int, delivered: Delivered | None = None) -> FlowInHand:
+        """Returns the flow with everything up to this sequence; reads only what is missing, also without `delivered`.
 
         Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND and BROKER_UNAVAILABLE.
         """
@@ -83,6 +83,8 @@ class FlowsInHand:
         if hand is None:
             return self._keep(key, await self._store.load(*key, at_least=sequence))
         self._flows.move_to_end(key)
+        if delivered is not None:
+            hand.take_delivered(delivered)
         if not hand.covers(sequence):
             await self.read_on(hand, sequence)
         return hand

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from handrail.coordinator.decide import agents_due, decide, messages
 from handrail.coordinator.decide.timers import timers
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
-from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
+from handrail.coordinator.reconcile.flow_in_hand import Delivered, FlowInHand
 from handrail.coordinator.reconcile.flows_in_hand import FlowKey, FlowsInHand
 from handrail.coordinator.reconcile.presence import Presence, Present
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
@@ -71,14 +71,21 @@ class Reconciler:
             return False
         return not hand.armed if hand.armed is not None else _began_at(hand.flow, since)
 
-    async def attend(self, key: FlowKey, *, at_least: int, now: datetime) -> Flow:
+    async def attend(
+        self, key: FlowKey, *, at_least: int, now: datetime, delivered: Callable[[], Delivered] | None = None
+    ) -> Flow:
         """Decides what is due at `now` in a flow that holds at least sequence `at_least`. Sets no timers.
 
+        `delivered` returns the message there; if it follows the flow in hand, that saves a read. It is called unless
+        everything that follows from the message is decided already.
         If the message there is void, the flow is as the stream has it, with the broker's times. Raises HandrailError:
         FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND, BROKER_UNAVAILABLE.
         """
         async with self.turn(key):
-            hand = await self.flows.reaching(key, at_least)
+            hand = self.flows.get(key)
+            if hand is not None and delivered is not None and self.is_decided(key, at_least):
+                return hand.flow  # an own append, delivered before its answer arrived
+            hand = await self.flows.reaching(key, at_least, delivered and delivered())
             await self.settle(hand, await self.present(now))
             if at_least in hand.flow.void:
                 await self.flows.read_exactly(hand)

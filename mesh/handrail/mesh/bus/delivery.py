@@ -73,6 +73,7 @@ class Delivery:
         "_pending",
         "_pull",
         "_settled",
+        "block",
         "body",
         "delivered",
         "reply",
@@ -90,6 +91,8 @@ class Delivery:
         self._pending = place.pending
         self.subject = message.subject
         self.body = message.data
+        self.block = message.block
+        """The headers that it was stored with, as bytes. Its publisher chose them: do not trust them."""
         self.delivered = place.delivered
         """How often it has been delivered, 1 the first time."""
         self.sequence = place.sequence

@@ -16,6 +16,7 @@ from datetime import timedelta
 from nats.errors import BadSubjectError
 
 from handrail.mesh.bus.connection import Connection
+from handrail.mesh.bus.expectation import expecting
 from handrail.mesh.bus.protocol import Message, header_block, publish_line, status
 from handrail.mesh.bus.publish_ack import NotNow, read_ack
 from handrail.mesh.bus.reply_inbox import NO_RESPONDERS
@@ -24,9 +25,6 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 
 PUBLISH_TIMEOUT = timedelta(seconds=15)
 """A leader election of a replicated stream takes 4 to 9 seconds; a much shorter timeout would not survive it."""
-
-EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
-EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 
 _LONGEST_SUBJECT = 3_900
 """Bytes. A server closes the connection for good if a protocol line has more than 4,096 (its `max_control_line`). The
@@ -83,9 +81,7 @@ class Publisher:
         (default: `subject`).
         """
         if expected_sequence is not None:
-            headers = {**(headers or {}), EXPECTED_SEQUENCE: str(expected_sequence)}
-            if expected_filter is not None:
-                headers[EXPECTED_SUBJECT] = expected_filter
+            headers = expecting(headers, expected_sequence, expected_filter)
         connection = self._connection
         if connection.closed.is_set():
             self._loop.call_soon(on_stored, BrokerUnavailable(connection.why_not_connected))

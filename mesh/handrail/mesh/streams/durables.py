@@ -40,7 +40,6 @@ _ASK_FOR_MORE = (
     decisions.ApprovalGiven,
     decisions.ApprovalReassigned,
     decisions.ApprovalRefused,
-    decisions.CompensationStarted,
     decisions.FlowHalted,
     decisions.FlowMigrated,
     decisions.FlowResumed,
@@ -51,7 +50,11 @@ _ASK_FOR_MORE = (
     decisions.StepTimedOut,
     decisions.TimeCredited,
 )
-"""Decisions that may need a follow-up. Their delivery wakes the coordinator, even after a crash."""
+"""Decisions that may need a follow-up. Their delivery wakes the coordinator, even after a crash.
+
+The plan of a compensation is not among them. It follows from another message, which is not acknowledged before all that
+follows from it is decided: after a crash, that one is delivered again.
+"""
 
 
 _PROMISED: Config = {

@@ -11,7 +11,7 @@ from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError
 from handrail.mesh.streams.streams import FLOW
 from handrail.mesh.waiting import Patience
 from handrail.mesh.wire.envelope import Entry, Recorded, decode
-from handrail.mesh.wire.subjects import Address, outcome_filter
+from handrail.mesh.wire.subjects import Address, flow_filter, outcome_filter
 
 _PATIENCE = timedelta(seconds=2)
 """How long to search for an outcome that the broker reports as stored but no read shows."""
@@ -42,13 +42,20 @@ async def store(
     raise BrokerUnavailable(f"{entry.address.subject} was refused {_TRIES} times, and nothing is stored there")
 
 
-def store_nowait(bus: Bus, entry: Entry, on_stored: Stored, *, first_of_any: bool = True) -> None:
+def store_nowait(bus: Bus, entry: Entry, on_stored: Stored, *, first_of_any: bool = True, right_after: int = 0) -> None:
     """Stores an outcome without a wait. Calls `on_stored` once, from the event loop, with its sequence or an error.
 
-    After an error, `store` tells what is stored.
+    With `right_after`, it is stored only if that is the sequence of the flow's last message. After an error, `store`
+    tells what is stored.
     """
-    sequence, place = (0, _place(entry.address)) if first_of_any else (None, None)
-    bus.publish_nowait(entry.address.subject, entry.body, on_stored, expected_sequence=sequence, expected_filter=place)
+    address = entry.address
+    if right_after:
+        sequence, place = right_after, flow_filter(address.flow_type, address.flow_id)
+    elif first_of_any:
+        sequence, place = 0, _place(address)
+    else:
+        sequence, place = None, None
+    bus.publish_nowait(address.subject, entry.body, on_stored, expected_sequence=sequence, expected_filter=place)
 
 
 async def stored(bus: Bus, address: Address, *, patience: timedelta = _PATIENCE) -> Recorded | None:

@@ -21,7 +21,7 @@ from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, TRACK
 from handrail.mesh.template import Template, load_yaml
 from handrail.mesh.wire.envelope import Entry, decode
-from handrail.mesh.wire.subjects import Kind
+from handrail.mesh.wire.subjects import Kind, flow_filter
 from handrail.v1.decision_pb2 import FlowHalted, StepTimedOut
 from tests.support import orders
 from tests.support.fingerprint import fingerprint
@@ -138,9 +138,14 @@ class Run:
         return [hand for hand in found if hand is not None]
 
     async def _say(self, entry: Entry) -> None:
+        """Publishes a message; now and then one that says after which message of the flow it comes."""
+        last = self.flow().last_sequence if self.bus.messages[FLOW] else 0
+        expected = {"expected_sequence": last, "expected_filter": flow_filter("order", FLOW_ID)}
         try:
-            await self.bus.publish(entry.address.subject, entry.body)
-        except AlreadyStored:
+            await self.bus.publish(
+                entry.address.subject, entry.body, **(expected if last and self.chance.random() < 0.5 else {})
+            )
+        except (AlreadyStored, BrokerUnavailable):
             return
 
     async def _answer(self) -> None:
@@ -257,6 +262,53 @@ async def test_p4_an_event_that_slips_in_before_an_own_append_is_seen_before_any
         await replica.attend(delivery)
     assert bus.messages[FLOW][-1].subject.endswith(FlowHalted.DESCRIPTOR.full_name), "nothing is planned or undone"
     assert not list(replica.troubles)
+
+
+@pytest.mark.parametrize("replicated", [False, True], ids=["one copy", "replicated"])
+async def test_p4_an_event_before_the_delivered_message_is_never_left_out(replicated: bool) -> None:
+    bus = SteppedBus(BEGINNING, replicated=replicated)
+    replica, durables, said = await failed_payment(bus)
+    for delivery in durables.take(DECIDE):
+        await replica.attend(delivery)
+    assert undone(bus) == ["reserve"]
+    await report_undone(bus, said, right_after=bus.messages[FLOW][-1].sequence, slips_in=replicated)
+    reads = bus.reads
+    for delivery in durables.take(DECIDE):
+        await replica.attend(delivery)
+    assert (bus.reads > reads) is replicated, "with one copy, the broker has compared the sequence when it stored it"
+    flow = await replica.store.load("order", FLOW_ID)
+    hand = replica.reconciler.flows.get(("order", FLOW_ID))
+    assert hand is not None
+    assert timeless(hand.flow) == timeless(flow)
+
+
+async def test_p4_a_message_that_follows_another_than_the_last_in_hand_is_read() -> None:
+    bus = SteppedBus(BEGINNING)
+    replica, durables, said = await failed_payment(bus)
+    for delivery in durables.take(DECIDE):
+        await replica.attend(delivery)
+    (late,) = [run for run in said.flow.runs.values() if run.step.name == "pay"]
+    entry = said.progress(late, 1)
+    await bus.publish(entry.address.subject, entry.body)
+    await report_undone(bus, said, right_after=bus.messages[FLOW][-1].sequence)
+    for delivery in durables.take(DECIDE):
+        await replica.attend(delivery)
+    hand = replica.reconciler.flows.get(("order", FLOW_ID))
+    assert hand is not None
+    assert hand.flow.message_count == len(bus.messages[FLOW])
+
+
+async def report_undone(bus: SteppedBus, said: Simulation, *, right_after: int, slips_in: bool = False) -> None:
+    """The warehouse reports that the stock was released, as the flow's next message after this one."""
+    history = [decode(m.subject, m.body, sequence=m.sequence, time=m.time) for m in bus.messages[FLOW]]
+    said.flow = fold(TEMPLATE, history)
+    (effect,) = [each for each in said.flow.effects.values() if each.state is EffectState.UNDOING]
+    if slips_in:
+        (pay,) = [run for run in said.flow.runs.values() if run.step.name == "pay"]
+        bus.slips_in = [said.progress(pay, 1)]
+    entry = said.undone(effect, orders.make("StockReleased"))
+    filter_ = flow_filter("order", FLOW_ID)
+    await bus.publish(entry.address.subject, entry.body, expected_sequence=right_after, expected_filter=filter_)
 
 
 async def test_p4_no_time_out_rests_on_a_guess_of_when_an_own_append_was_stored() -> None:

@@ -70,7 +70,7 @@ def test_decide_gets_what_needs_a_decision_and_not_the_happy_path() -> None:
         assert gets(DECIDE, kind, ENRICHED)
     for decision in ("ApprovalGiven", "FlowHalted", "Resolved", "StepTimedOut", "RuleTripped", "StepReopened"):
         assert gets(DECIDE, "decision", f"handrail.v1.{decision}")
-    for decision in ("ApprovalRequested", "Escalated", "FlowClosed"):
+    for decision in ("ApprovalRequested", "CompensationStarted", "Escalated", "FlowClosed"):
         assert not gets(DECIDE, "decision", f"handrail.v1.{decision}")
     for kind in ("event", "released", "progress"):
         assert gets(TRACK, kind, ENRICHED)
