@@ -28,6 +28,7 @@ _FIELDS: Mapping[Table, str] = {
     schema.owed: "owed",
     schema.approval: "approvals",
     schema.escalation: "escalations",
+    schema.attribute: "attributes",
     schema.divergence: "divergences",
     schema.failure: "failures",
 }

@@ -46,6 +46,7 @@ def test_rows_are_the_same_in_whatever_parts_the_messages_come(spec: Spec, data:
     assert failures == at_once.failures
     assert (parts.flow, parts.owed, parts.approvals) == (at_once.flow, at_once.owed, at_once.approvals)
     assert (parts.escalations, parts.divergences) == (at_once.escalations, at_once.divergences)
+    assert parts.attributes == at_once.attributes
 
 
 @settings(max_examples=60)
@@ -62,6 +63,7 @@ def test_rows_fit_the_tables_and_say_what_the_fold_says(spec: Spec, data: st.Dat
         (schema.approval, rows.approvals),
         (schema.escalation, rows.escalations),
         (schema.divergence, rows.divergences),
+        (schema.attribute, rows.attributes),
         (schema.failure, rows.failures),
     ):
         assert all(row.keys() == columns(table) for row in some)

@@ -111,6 +111,11 @@ CODES: Mapping[str, Code] = {
         _WARNING,
         "bound what it reads by rules like `repeated.max_items` and `string.max_len`, or let it read less",
     ),
+    "HR038": Code(
+        "search field that can't be found",
+        _ERROR,
+        "name a single field of an event of the flow, with one kind of value",
+    ),
 }
 """All codes, with title, severity and remedy."""
 

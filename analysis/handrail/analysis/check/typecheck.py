@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from handrail.analysis.check import flow_checks, part_checks
+from handrail.analysis.check import flow_checks, part_checks, search_checks
 from handrail.analysis.check.bounds import Bounds
 from handrail.analysis.check.codes import CODES, Code
 from handrail.analysis.check.graph import FlowGraph
@@ -45,6 +45,7 @@ def _all(proto: FlowTemplate, contracts: Contracts) -> Iterator[Finding]:
         part_checks.check_rules(proto, contracts),
         part_checks.check_own_type(proto, contracts),
         part_checks.check_times(proto),
+        search_checks.check_search(proto, contracts),
         flow_checks.check_beginning(proto, graph),
         flow_checks.check_steps(proto, graph),
         flow_checks.check_end(proto, graph),

@@ -20,6 +20,7 @@ _SETS = (
     ("starts_with", "A flow may start with {}.", "A flow may no longer start with {}."),
     ("started_by", "Agent {} may start flows.", "Agent {} may no longer start flows."),
     ("completes_with", "{} completes a flow.", "{} no longer completes a flow."),
+    ("search", "Flows are found by {}.", "Flows are no longer found by {}."),
 )
 _DIVERGENCE = {
     True: "A divergence holds the flow, and a person is asked; before, it was recorded and the flow went on.",

@@ -232,6 +232,7 @@ class FlowTemplate(_message.Message):
     ON_DIVERGENCE_FIELD_NUMBER: _builtins.int
     REQUIRE_TWO_FIELD_NUMBER: _builtins.int
     CONFIRM_WITHIN_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the flow type."""
     version: _builtins.int
@@ -278,6 +279,12 @@ class FlowTemplate(_message.Message):
     def confirm_within(self) -> _duration_pb2.Duration:
         """confirm_within is how long another person has to confirm such an act; 24 hours if it is missing."""
 
+    @_builtins.property
+    def search(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """search are fields of the flow's events by whose values flows are found, such as `order_id` or `amount.units`. A flow has
+        the value of its first event that has one.
+        """
+
     def __init__(
         self,
         *,
@@ -294,10 +301,11 @@ class FlowTemplate(_message.Message):
         on_divergence: Global___DivergenceAction.ValueType = ...,
         require_two: _abc.Iterable[_act_pb2.Act.ValueType] | None = ...,
         confirm_within: _duration_pb2.Duration | None = ...,
+        search: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_within", b"confirm_within", "deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_order", b"compensation_order", "completes_with", b"completes_with", "confirm_within", b"confirm_within", "deadline", b"deadline", "gates", b"gates", "name", b"name", "on_divergence", b"on_divergence", "require_two", b"require_two", "rules", b"rules", "started_by", b"started_by", "starts_with", b"starts_with", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_order", b"compensation_order", "completes_with", b"completes_with", "confirm_within", b"confirm_within", "deadline", b"deadline", "gates", b"gates", "name", b"name", "on_divergence", b"on_divergence", "require_two", b"require_two", "rules", b"rules", "search", b"search", "started_by", b"started_by", "starts_with", b"starts_with", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

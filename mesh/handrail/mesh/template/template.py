@@ -55,6 +55,8 @@ class Template:
     starts_with: frozenset[str]
     started_by: frozenset[str]
     completes_with: frozenset[str]
+    search: frozenset[str]
+    """Paths of fields of its facts by whose values flows are found."""
     deadline: timedelta
     parallel_undo: bool
     asks_on_divergence: bool
@@ -84,6 +86,7 @@ class Template:
             starts_with=frozenset(proto.starts_with),
             started_by=frozenset(proto.started_by),
             completes_with=frozenset(proto.completes_with),
+            search=frozenset(proto.search),
             deadline=bounded(proto.deadline),
             parallel_undo=proto.compensation_order == pb.COMPENSATION_ORDER_PARALLEL,
             asks_on_divergence=proto.on_divergence == pb.DIVERGENCE_ACTION_ESCALATE,

@@ -145,6 +145,8 @@ PLANTED = [
         "rules[0].when",
         [("flow.counts['shop.v1.Missed'] > 3", "flow.facts['shop.v1.Missed'].map(m, m.part) == []")],
     ),
+    ("HR038", "search[0]", [("deadline: 3600s", "deadline: 3600s\nsearch: [order_number]")]),
+    ("HR038", "search[0]", [("deadline: 3600s", "deadline: 3600s\nsearch: [by]")]),
     ("HR034", "gates[0].when", [("event.price > 100", "event.weight > 1.5")]),
     ("HR034", "rules[0].when", [("flow.counts['shop.v1.Missed'] > 3", "flow.latest['shop.v1.Packed'].weight > 1.5")]),
 ]

@@ -15,6 +15,7 @@ from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import EscalationCause, FlowStatus, StepTimedOut
 from handrail.v1.failure_pb2 import DivergenceKind, StepFailed
+from handrail.visibility.index.attributes import attributes
 from handrail.visibility.index.signatures import normalised, signature
 
 Row = dict[str, object]
@@ -52,6 +53,7 @@ class FlowRows:
     approvals: list[Row] = field(default_factory=list)
     escalations: list[Row] = field(default_factory=list)
     divergences: list[Row] = field(default_factory=list)
+    attributes: list[Row] = field(default_factory=list)
     failures: list[Row] = field(default_factory=list)
 
 
@@ -91,6 +93,7 @@ def rows_of(flow: Flow, news: Iterable[Recorded]) -> FlowRows:
             }
             for each in flow.divergences
         ],
+        attributes=[{"first_sequence": first, **each._asdict()} for each in attributes(flow)],
         failures=[*_failure_rows(flow, first, news)],
     )
 

@@ -25,6 +25,12 @@ from sqlalchemy import (
 SCHEMA = 1
 """Raise it with each change of the tables: an index of another schema is computed anew."""
 
+NAME = 500
+"""The most characters of a text that is looked for: PostgreSQL's indexes take some 2,700 bytes."""
+
+SENTENCE = 4000
+"""The most characters of a text for people."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -44,6 +50,21 @@ class Instant(TypeDecorator[datetime]):
         return None if value is None else _EPOCH + value * _MICROSECOND
 
 
+class Words(TypeDecorator[str]):
+    """A text of strangers, cut at a number of characters, without the one that PostgreSQL can't store."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, length: int = NAME) -> None:
+        super().__init__()
+        self.length = length
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Returns what is stored."""
+        return None if value is None else value[: self.length].replace("\0", "\ufffd")
+
+
 metadata = MetaData()
 
 position = Table(
@@ -51,7 +72,7 @@ position = Table(
     metadata,
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("schema", Integer, nullable=False),
-    Column("stream_created", Text, nullable=False),
+    Column("stream_created", Words(), nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("time", Instant),
 )
@@ -61,13 +82,13 @@ flow = Table(
     "flow",
     metadata,
     Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
-    Column("flow_type", Text, nullable=False),
-    Column("flow_id", Text, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("flow_type", Words(), nullable=False),
+    Column("flow_id", Words(), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("status", Words(), nullable=False),
+    Column("reason", Words(SENTENCE), nullable=False),
     Column("halt_mode", SmallInteger, nullable=False),
-    Column("requester", Text, nullable=False),
+    Column("requester", Words(), nullable=False),
     Column("started", Instant),
     Column("updated", Instant),
     Column("ended", Instant),
@@ -75,8 +96,8 @@ flow = Table(
     Column("retrying", Boolean, nullable=False),
     Column("stuck_since", Instant),
     Column("last_sequence", BigInteger, nullable=False),
-    Column("messages", Integer, nullable=False),
-    Column("unreadable", Text, nullable=False),
+    Column("messages", BigInteger, nullable=False),
+    Column("unreadable", Words(SENTENCE), nullable=False),
     Index("flow_by_id", "flow_id", "flow_type"),
     Index("flow_by_type", "flow_type", "first_sequence"),
     Index("flow_by_status", "status", "first_sequence"),
@@ -92,10 +113,10 @@ owed = Table(
     "owed",
     metadata,
     Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
-    Column("step", Text, primary_key=True),
-    Column("agent", Text, nullable=False),
-    Column("runs", Integer, nullable=False),
-    Column("attempt", Integer, nullable=False),
+    Column("step", Words(), primary_key=True),
+    Column("agent", Words(), nullable=False),
+    Column("runs", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
     Column("due", Instant),
     Index("owed_by_agent", "agent", "due"),
     Index("owed_by_due", "due"),
@@ -108,8 +129,8 @@ attribute = Table(
     "attribute",
     metadata,
     Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
-    Column("name", Text, primary_key=True),
-    Column("text", Text),
+    Column("name", Words(), primary_key=True),
+    Column("text", Words()),
     Column("number", Double),
     Index("attribute_by_text", "name", "text", "first_sequence"),
     Index("attribute_by_number", "name", "number", "first_sequence"),
@@ -120,11 +141,11 @@ approval = Table(
     "approval",
     metadata,
     Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
-    Column("proposal_id", Text, primary_key=True),
-    Column("status", Text, nullable=False),
-    Column("step", Text, nullable=False),
-    Column("agent", Text, nullable=False),
-    Column("type", Text, nullable=False),
+    Column("proposal_id", Words(), primary_key=True),
+    Column("status", Words(), nullable=False),
+    Column("step", Words(), nullable=False),
+    Column("agent", Words(), nullable=False),
+    Column("type", Words(), nullable=False),
     Column("requested", Instant),
     Column("expires", Instant),
     Index("approval_by_status", "status", "requested"),
@@ -135,10 +156,10 @@ escalation = Table(
     "escalation",
     metadata,
     Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
-    Column("escalation_id", Text, primary_key=True),
-    Column("cause", Text, nullable=False),
-    Column("step", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("escalation_id", Words(), primary_key=True),
+    Column("cause", Words(), nullable=False),
+    Column("step", Words(), nullable=False),
+    Column("reason", Words(SENTENCE), nullable=False),
     Column("opened", Instant, nullable=False),
     Index("escalation_by_time", "opened"),
 )
@@ -149,12 +170,12 @@ failure = Table(
     metadata,
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("first_sequence", BigInteger, nullable=False),
-    Column("flow_type", Text, nullable=False),
-    Column("step", Text, nullable=False),
-    Column("agent", Text, nullable=False),
-    Column("error_class", Text, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("signature", Text, nullable=False),
+    Column("flow_type", Words(), nullable=False),
+    Column("step", Words(), nullable=False),
+    Column("agent", Words(), nullable=False),
+    Column("error_class", Words(), nullable=False),
+    Column("text", Words(SENTENCE), nullable=False),
+    Column("signature", Words(), nullable=False),
     Column("time", Instant, nullable=False),
     Index("failure_by_flow", "first_sequence"),
     Index("failure_by_signature", "signature", "time"),
@@ -170,12 +191,12 @@ divergence = Table(
     metadata,
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("first_sequence", BigInteger, nullable=False),
-    Column("flow_type", Text, nullable=False),
-    Column("agent", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("type", Text, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("version", Integer, nullable=False),
+    Column("flow_type", Words(), nullable=False),
+    Column("agent", Words(), nullable=False),
+    Column("kind", Words(), nullable=False),
+    Column("type", Words(), nullable=False),
+    Column("text", Words(SENTENCE), nullable=False),
+    Column("version", BigInteger, nullable=False),
     Column("asks", Boolean, nullable=False),
     Column("time", Instant, nullable=False),
     Index("divergence_by_flow", "first_sequence"),

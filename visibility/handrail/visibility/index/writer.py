@@ -17,7 +17,7 @@ from handrail.visibility.index.rows import FlowRows, Row
 _PER_STATEMENT = 500
 """Names in one condition. SQLite takes at most 32,766 parameters, PostgreSQL 65,535."""
 
-_REPLACED = (schema.owed, schema.approval, schema.escalation)
+_REPLACED = (schema.owed, schema.approval, schema.escalation, schema.attribute)
 """Tables whose rows of a flow are replaced as a whole. The rows of the others are never changed."""
 
 _FLOW_COLUMNS = [column.name for column in schema.flow.c if column.name != "first_sequence"]
@@ -66,6 +66,7 @@ class Writer:
         self._add(connection, schema.owed, (row for each in flows for row in each.owed))
         self._add(connection, schema.approval, (row for each in flows for row in each.approvals))
         self._add(connection, schema.escalation, (row for each in flows for row in each.escalations))
+        self._add(connection, schema.attribute, (row for each in flows for row in each.attributes))
         self._add(connection, schema.divergence, (row for each in flows for row in each.divergences))
         self._add(connection, schema.failure, (row for each in flows for row in each.failures))
 
