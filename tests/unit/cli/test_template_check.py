@@ -39,7 +39,7 @@ def test_a_sound_template_passes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_findings_are_told_with_file_line_and_column(wrong: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(REFUND, wrong) == 1
     out = capsys.readouterr().out
-    assert f"{wrong}:30:13: error HR002 steps[2].emits[0]: the contracts have no message" in out
+    assert f"{wrong}:31:13: error HR002 steps[2].emits[0]: the contracts have no message" in out
 
 
 def test_warnings_fail_only_where_asked_to(warned: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +82,7 @@ def test_sarif_names_every_rule_and_points_at_each_result(wrong: Path, capsys: p
     assert result["level"] == "error"
     place = result["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"].endswith("/a%20wrong%20one.yaml")
-    assert place["region"] == {"startLine": 30, "startColumn": 13}
+    assert place["region"] == {"startLine": 31, "startColumn": 13}
 
 
 def test_a_file_that_is_not_there_is_a_wrong_argument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
