@@ -137,6 +137,7 @@ def _map_key(key: str | int | bool) -> str:
     return str(key).lower() if isinstance(key, bool) else str(key)
 
 
+@cache
 def _may_hold_any(definition: descriptor.Descriptor) -> bool:
     """Whether messages of this type may contain an `Any` at any depth."""
     seen: set[str] = set()

@@ -89,7 +89,7 @@ def apply_given(flow: Flow, recorded: Recorded) -> Void | None:
         return refused
     ballot = Ballot(vote.voter, True, vote.comment, recorded.time, recorded.sequence, vote.on_behalf_of)
     asks = tuple(counted(ask, ballot, frozenset(vote.roles)) for ask in proposal.asks)
-    _settle(flow, replace(proposal, asks=asks, ballots=(*proposal.ballots, ballot)))
+    _settle(flow, proposal, asks, (*proposal.ballots, ballot))
     return None
 
 
@@ -165,15 +165,13 @@ def _approve_expired(flow: Flow, proposal: Proposal, now: datetime) -> Void | No
     )
     if asks == proposal.asks:
         return Void("no gate that approves on expiry has expired")
-    _settle(flow, replace(proposal, asks=asks))
+    _settle(flow, proposal, asks, proposal.ballots)
     return None
 
 
-def _settle(flow: Flow, proposal: Proposal) -> None:
-    approved = all(ask.passed for ask in proposal.asks)
-    flow.proposals[proposal.recorded.event_id] = (
-        replace(proposal, state=ProposalState.APPROVED) if approved else proposal
-    )
+def _settle(flow: Flow, proposal: Proposal, asks: tuple[Ask, ...], ballots: tuple[Ballot, ...]) -> None:
+    state = ProposalState.APPROVED if all(ask.passed for ask in asks) else proposal.state
+    flow.proposals[proposal.recorded.event_id] = replace(proposal, asks=asks, ballots=ballots, state=state)
 
 
 def _why_not_reassigned(proposal: Proposal, message: ApprovalReassigned) -> Void | None:
