@@ -8,8 +8,9 @@ import grpc.aio
 from google.protobuf.any_pb2 import Any
 
 from bench.installation import Installation
-from handrail.v1 import approval_service_pb2, flow_service_pb2
-from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
+from bench.unary import UnaryCalls
+from handrail.v1 import flow_service_pb2
+from handrail.v1.approval_service_pb2 import ApproveProposalRequest, ApproveProposalResponse
 from handrail.v1.decision_pb2 import FLOW_STATUS_COMPLETED
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
 
@@ -18,6 +19,7 @@ _CHANNELS = 4
 """Connections, so that a thousand streams do not share one."""
 
 _APPROVER, _OPERATOR = "anna", "olga"
+_APPROVE = "/handrail.v1.ApprovalService/ApproveProposal"
 
 
 class Calls:
@@ -26,16 +28,15 @@ class Calls:
     def __init__(self, installation: Installation) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
         self._channels = [grpc.aio.insecure_channel(installation.address, options) for _ in range(_CHANNELS)]
-        self._approvals = ApprovalServiceStub(self._channels[0])
+        self._approvals = UnaryCalls(installation.address, _APPROVE, installation.token(_APPROVER))
         self._flows = itertools.cycle([FlowServiceStub(channel) for channel in self._channels])
-        self._approver, self._operator = (
-            (("authorization", f"Bearer {installation.token(person)}"),) for person in (_APPROVER, _OPERATOR)
-        )
+        self._operator = (("authorization", f"Bearer {installation.token(_OPERATOR)}"),)
 
     async def approve(self, approval_id: str, digest: str) -> None:
         """Votes yes."""
-        request = approval_service_pb2.ApproveProposalRequest(approval_id=approval_id, digest=digest)
-        await self._approvals.ApproveProposal(request, metadata=self._approver, timeout=_TIMEOUT)
+        request = ApproveProposalRequest(approval_id=approval_id, digest=digest)
+        response = await self._approvals.call(request.SerializeToString())
+        ApproveProposalResponse.FromString(response)
 
     async def start(self, flow_type: str, data: Any) -> str:
         """Starts a flow and returns its id."""
@@ -62,5 +63,6 @@ class Calls:
 
     async def close(self) -> None:
         """Closes the connections."""
+        self._approvals.close()
         for channel in self._channels:
             await channel.close(None)
