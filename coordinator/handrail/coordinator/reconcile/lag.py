@@ -28,8 +28,10 @@ from handrail.mesh.wire.subjects import Kind
 LAG = timedelta(milliseconds=250)
 """How long deliveries wait at least. The broker fires timers every 250 ms at best, so the delay loses nothing."""
 
-LONG_LAG = timedelta(seconds=1)
-"""How long they wait if the first timer is far away: under load, most flows are over by then."""
+LONG_LAG = timedelta(seconds=3)
+"""How long they wait if the first timer is far away: under load, most flows are over by then. A flow that is not costs
+two reads and its timers, three times as much as one that is; so others take longer, and outlive the lag as well.
+"""
 
 _FAR = timedelta(seconds=30)
 """How far away the first timer must be for the long lag."""

@@ -19,7 +19,7 @@ from handrail.mesh import telemetry
 from handrail.mesh.bus import RawMessage
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.fold import fold
-from handrail.mesh.streams import FLOW, flow_store
+from handrail.mesh.streams import FLOW, TIMER, flow_store
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, Recorded
@@ -241,6 +241,39 @@ def test_what_is_settled_is_let_go_and_what_is_not_is_kept() -> None:
     deliveries.clear()
     held.let_go()
     assert [reference() is None for reference in references] == [True, False]
+
+
+async def test_a_flow_whose_timers_are_far_away_has_three_seconds_before_it_costs_any(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lag, "_FAR", timedelta(seconds=20))
+    waiting, now = house.replica.lag, 0.0
+    monkeypatch.setattr(waiting, "_clock", lambda: now)
+    (start,) = await house.publish([flows.start()])
+    waiting.take("track", house.delivery(start))
+    now = 2.9
+    await waiting.flush(everything=False)
+    _, *others = await house.publish([flows.enriched(), flows.notified()])
+    for message in others:
+        waiting.take("track", house.delivery(message))
+    await waiting.flush(everything=False)
+    assert list(house.settled.values()) == [[None], [None], [None]]
+    assert not house.bus.messages[TIMER]
+
+
+async def test_a_flow_that_outlives_the_lag_has_its_timers_before_its_messages_are_acknowledged(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lag, "_FAR", timedelta(seconds=20))
+    waiting, now = house.replica.lag, 0.0
+    monkeypatch.setattr(waiting, "_clock", lambda: now)
+    (start,) = await house.publish([flows.start()])
+    timers_at_ack: list[int] = []
+    waiting.take("track", MemoryDelivery(start, 1, lambda _: timers_at_ack.append(len(house.bus.messages[TIMER]))))
+    now = 3.1
+    await waiting.flush(everything=False)
+    await waiting.flush()
+    assert timers_at_ack == [2], "of the step, and of the flow"
 
 
 async def test_finished_flows_wait_while_the_broker_does_not_say_whether_they_have_decisions(
