@@ -43,7 +43,7 @@ RECORDED: Mapping[str, Costs] = {
         "coordinator: decodes": 6,
         "coordinator: folds": 9,
         "coordinator: decides": 7,
-        "coordinator: timer plans": 6,
+        "coordinator: timer plans": 4,
     },
 }
 """Maps a flow type to the operations of one flow that runs alone, apart from background work such as the sweep."""

@@ -13,12 +13,14 @@ from handrail.mesh.wire.envelope import Recorded
 class FlowBatch:
     """Deliveries of one flow. `durable` delivered the first, at `since`, in seconds of the caller's clock."""
 
-    __slots__ = ("_known", "_recorded", "_seen", "deliveries", "durable", "since")
+    __slots__ = ("_known", "_recorded", "_seen", "deliveries", "durable", "since", "unhurried_at")
 
     def __init__(self, durable: str, *, since: float) -> None:
         self.durable = durable
         self.since = since
         self.deliveries: list[Delivery] = []
+        self.unhurried_at = -1
+        """The position of the flow in hand (0: it is in nobody's) whose first timer was found to be far away."""
         self._recorded: dict[int, Recorded] = {}
         self._seen = 0
         self._known = 0

@@ -14,6 +14,7 @@ from handrail.coordinator.decide.timers import timers
 from handrail.coordinator.reconcile.consuming import AtOnce, flow_of
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
+from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
 from handrail.coordinator.reconcile.flows_in_hand import FlowKey
 from handrail.coordinator.reconcile.pace import Pace
 from handrail.coordinator.reconcile.reconciler import Reconciler
@@ -150,10 +151,17 @@ class Lag:
         waited = timedelta(seconds=self._clock() - batch.since)
         if waited < LAG * 0.9:
             return False
-        return waited >= LONG_LAG or not self._first_timer_is_far(key, batch)
+        return waited >= LONG_LAG or not self._is_unhurried(key, batch)
 
-    def _first_timer_is_far(self, key: FlowKey, batch: FlowBatch) -> bool:
+    def _is_unhurried(self, key: FlowKey, batch: FlowBatch) -> bool:
+        """Tells whether the first timer is far away; looks again only once the flow in hand is another."""
         hand = self._reconciler.flows.get(key)
+        position = 0 if hand is None else hand.flow.last_sequence
+        if batch.unhurried_at != position and self._first_timer_is_far(key, batch, hand):
+            batch.unhurried_at = position
+        return batch.unhurried_at == position
+
+    def _first_timer_is_far(self, key: FlowKey, batch: FlowBatch, hand: FlowInHand | None) -> bool:
         if hand is not None:
             first = min(timers(hand.flow).values(), default=None)
             return first is not None and first - batch.last_time > _FAR
