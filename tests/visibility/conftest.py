@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from handrail.visibility.index import schema
 from handrail.visibility.index.database import open_engine
 from tests.support.postgresql import PostgresServer, running_postgres
 
@@ -32,3 +33,10 @@ def engine(address: str) -> Iterator[Engine]:
     engine = open_engine(address)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def tables(engine: Engine) -> Engine:
+    """A database with the tables of the index, and nothing in them."""
+    schema.metadata.create_all(engine)
+    return engine
