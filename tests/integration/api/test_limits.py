@@ -148,6 +148,18 @@ async def test_a_health_check_is_answered_beside_any_number_of_silent_ones(api: 
                 assert await health(api.channel) == SERVING
 
 
+async def test_calls_of_one_method_that_wait_to_be_begun_leave_room_for_those_of_others(api: Api) -> None:
+    async with AsyncExitStack() as stack:
+        flood = [await stack.enter_async_context(RawConnection(api.address)) for _ in range(12)]
+        for raw in flood:
+            for _ in range(300):
+                await raw.begin(LIST_FLOWS)
+        async with asyncio.timeout(20):
+            others = await asyncio.gather(*(refused(get_flow(api, "vera")) for _ in range(100)))
+            assert {other.reason for other in others} == {"FLOW_NOT_FOUND"}
+            assert await health(api.channel) == SERVING
+
+
 async def test_watches_of_health_are_bounded_and_take_nothing_from_others(api: Api) -> None:
     rpc: Any = api.channel.unary_stream(HEALTH_WATCH, request_serializer=as_is, response_deserializer=as_is)
     watches = [rpc(b"") for _ in range(HEALTH_WATCHES.each)]
