@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 
 from sqlalchemy import Engine, Table, select
 
@@ -15,6 +16,7 @@ from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.readers import ensure_reading
 from handrail.mesh.streams.set_up import EVERYTHING
+from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.follow.follower import Follower
 from handrail.visibility.index import schema
 from handrail.visibility.index.database import read_position
@@ -35,10 +37,10 @@ _FIELDS: Mapping[Table, str] = {
 
 
 @asynccontextmanager
-async def following(bus: NatsBus, engine: Engine) -> AsyncIterator[Follower]:
-    """Keeps an index while the block runs."""
+async def following(bus: NatsBus, engine: Engine, archive: LockedFolder | None = None) -> AsyncIterator[Follower]:
+    """Keeps an index, and an archive that seals each batch at once, while the block runs."""
     await ensure_reading(bus, VISIBILITY, [EVERYTHING])
-    follower, stopping = Follower(bus, engine), asyncio.Event()
+    follower, stopping = Follower(bus, engine, archive, age=timedelta()), asyncio.Event()
     work = asyncio.create_task(follower.run(stopping))
     try:
         yield follower

@@ -35,3 +35,29 @@ def worker_process(
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def visibility_process(
+    server: NatsServer, database: str, log: Path, *, archive: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs `handrail visibility`; kills it at the end."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("HANDRAIL_", "OTEL_"))}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "handrail.cli.main", "visibility"],
+            cwd=ROOT,
+            env={
+                **plain,
+                "HANDRAIL_NATS": server.url,
+                "HANDRAIL_DATABASE": database,
+                "HANDRAIL_ARCHIVE": str(archive or ""),
+            },
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

@@ -1,11 +1,6 @@
 """The index equals the folds of the stream, whatever happens while it is written."""
 
 import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,8 +15,8 @@ from handrail.mesh.streams.set_up import EVERYTHING
 from tests.support.flows import enriched, notified, start, template
 from tests.support.followed import covered, expected, following, found, until_covered
 from tests.support.mesh import Mesh, publish
-from tests.support.nats_server import NatsServer, die_with_parent
-from tests.support.processes import ROOT
+from tests.support.nats_server import NatsServer
+from tests.support.processes import visibility_process
 from tests.support.recorded_refunds import record, refund_template
 from tests.support.waiting import eventually, until
 
@@ -156,25 +151,6 @@ async def test_a_database_that_fails_stores_nothing_of_a_batch_and_is_tried_agai
     assert found(engine) == await expected(bus, mesh.store)
 
 
-@contextmanager
-def process(server: NatsServer, address: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("HANDRAIL_", "OTEL_"))}
-    with log.open("ab") as output:
-        started = subprocess.Popen(
-            [sys.executable, "-m", "handrail.cli.main", "visibility"],
-            cwd=ROOT,
-            env={**plain, "HANDRAIL_NATS": server.url, "HANDRAIL_DATABASE": address},
-            stdout=output,
-            stderr=output,
-            preexec_fn=die_with_parent,
-        )
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.wait()
-
-
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 async def test_a_process_that_is_killed_again_and_again_loses_and_doubles_nothing(
     nats_server: NatsServer, mesh: Mesh, bus: NatsBus, engine: Engine, address: str, tmp_path: Path
@@ -184,10 +160,10 @@ async def test_a_process_that_is_killed_again_and_again_loses_and_doubles_nothin
     await record(bus, 2 * FLOWS, seed=3)
     for _ in range(4):
         before = covered(engine)
-        with process(nats_server, address, tmp_path / "log"):
+        with visibility_process(nats_server, address, tmp_path / "log"):
             await until(lambda before=before: covered(engine) > before)  # type: ignore[misc]
             await record(bus, 20, seed=100 + before, at_once=5)
-    with process(nats_server, address, tmp_path / "log") as last:
+    with visibility_process(nats_server, address, tmp_path / "log") as last:
         await until_covered(bus, engine)
         last.terminate()
         assert last.wait(timeout=30) == 0, (tmp_path / "log").read_text()

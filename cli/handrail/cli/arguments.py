@@ -52,7 +52,7 @@ COORDINATOR = (
     table.LOG_LEVEL,
 )
 SETUP = (*table.BROKER, table.REPLICAS)
-VISIBILITY = (table.DATABASE, *table.BROKER, table.LOG_LEVEL)
+VISIBILITY = (table.DATABASE, table.ARCHIVE, *table.BROKER, table.LOG_LEVEL)
 AGENT = (table.WORKERS, *table.BROKER, table.LOG_LEVEL)
 
 

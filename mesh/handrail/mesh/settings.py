@@ -380,6 +380,14 @@ DATABASE = Setting(
     "database of the index: sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/DATABASE",
     str,
 )
+ARCHIVE = Setting(
+    "--archive",
+    "HANDRAIL_ARCHIVE",
+    "",
+    "folder to archive all messages in; the folder above it must exist. By default nothing is archived",
+    file,
+    "FOLDER",
+)
 WORKERS = Setting(
     "--workers", "HANDRAIL_WORKERS", "1", "number of processes that share the agent's work", count, "NUMBER"
 )

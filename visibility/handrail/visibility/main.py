@@ -6,11 +6,13 @@ import asyncio
 import logging
 import signal
 from datetime import timedelta
+from pathlib import Path
 
 from handrail.mesh import collector, telemetry
 from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.waiting import pause
+from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.follow.follower import Follower
 from handrail.visibility.index.database import open_engine
 
@@ -19,17 +21,18 @@ log = logging.getLogger(__name__)
 _CONNECT_AGAIN = timedelta(seconds=1)
 
 
-async def run_visibility(broker: BusSettings, database: str) -> None:
-    """Keeps the index in `database` up to date until SIGTERM or SIGINT; waits for a broker that is away.
+async def run_visibility(broker: BusSettings, database: str, archive: Path | None = None) -> None:
+    """Keeps the index in `database` and the archive in a folder up to date until SIGTERM or SIGINT.
 
-    Raises INDEX_UNAVAILABLE if the address of the database is wrong, BROKER_PERMISSION, and the error for a missing
-    durable.
+    It waits for a broker or database that is away. Raises INDEX_UNAVAILABLE if the address of the database is wrong,
+    BROKER_PERMISSION, ArchiveInUse, Damaged and OtherStream, and OSError if the archive's folder can't be created.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     engine = open_engine(database)
+    folder = None if archive is None else LockedFolder(archive)
     telemetry.configure("visibility")
     try:
         bus = await _connect(broker, stopping)
@@ -37,8 +40,10 @@ async def run_visibility(broker: BusSettings, database: str) -> None:
             return
         async with bus:
             collector.calm()
-            await Follower(bus, engine).run(stopping)
+            await Follower(bus, engine, folder).run(stopping)
     finally:
+        if folder is not None:
+            folder.close()
         engine.dispose()
         telemetry.shutdown()
 

@@ -18,8 +18,8 @@ from handrail.mesh.telemetry import logs
 def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to its parser."""
     parser.description = (
-        "Follow all flows and keep an index of them in a database, until SIGTERM or Ctrl-C. Run one for each database. "
-        f"The database is named by {table.DATABASE.env} [default {table.DATABASE.default}]."
+        "Follow all flows, archive their messages, and keep an index of them in a database, until SIGTERM or Ctrl-C. "
+        f"Run one for each database. {table.DATABASE.env} names it [default {table.DATABASE.default}]."
     )
     add_settings(parser, VISIBILITY)
     parser.set_defaults(run=_run)
@@ -32,5 +32,9 @@ def _run(arguments: argparse.Namespace) -> Exit:
 
     settings = settings_of(arguments)
     logs.configure(settings.value(table.LOG_LEVEL).upper())
-    uvloop.run(run_visibility(bus_settings(settings, USER), settings.value(table.DATABASE)))
+    archive = settings.value(table.ARCHIVE)
+    try:
+        uvloop.run(run_visibility(bus_settings(settings, USER), settings.value(table.DATABASE), archive))
+    except OSError as error:
+        raise CommandError(f"the archive in {archive} can't be opened: {error.strerror}") from None
     return Exit.OK

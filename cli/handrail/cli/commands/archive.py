@@ -1,0 +1,104 @@
+"""`handrail archive`: verifies an archive, and shows what it holds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from handrail.cli.arguments import add_form, form_of
+from handrail.cli.exit_codes import CommandError, Exit
+from handrail.mesh.printable import clean, json_text
+
+if TYPE_CHECKING:
+    from handrail.visibility.archive.errors import Finding
+    from handrail.visibility.archive.segment import Segment
+
+
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommands to the command's parser."""
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    verify = commands.add_parser("verify", help="read everything, and tell what is damaged or missing")
+    verify.description = (
+        "Read an archive and compare everything with its digests. Writes nothing; ends with 1 if something is wrong."
+    )
+    verify.add_argument("folder", type=Path, metavar="FOLDER", help="the archive's folder")
+    verify.add_argument(
+        "--at-least", type=int, default=0, metavar="SEQUENCE", help="the last sequence that is known to be sealed"
+    )
+    verify.add_argument("--quick", action="store_true", help="compare the segments' headers and footers only")
+    add_form(verify)
+    verify.set_defaults(run=_verify)
+    show = commands.add_parser("show", help="list the segments")
+    show.description = "List the segments of an archive with their ranges and digests."
+    show.add_argument("folder", type=Path, metavar="FOLDER", help="the archive's folder")
+    add_form(show)
+    show.set_defaults(run=_show)
+
+
+def _verify(arguments: argparse.Namespace) -> Exit:
+    _require_package()
+    from handrail.visibility.archive.folder import Folder
+    from handrail.visibility.archive.verify import verify
+
+    folder = _existing(arguments.folder)
+    findings = list(verify(Folder(folder), at_least=arguments.at_least, full=not arguments.quick))
+    if form_of(arguments) == "json":
+        print(json_text({"findings": [_as_json(each) for each in findings]}))
+    elif findings:
+        for each in findings:
+            print(clean(str(each)))
+    else:
+        segments = len(Folder(folder).firsts())
+        print(f"{segments} segment{'' if segments == 1 else 's'}: nothing is wrong")
+    return Exit.FAILED if findings else Exit.OK
+
+
+def _show(arguments: argparse.Namespace) -> Exit:
+    _require_package()
+    from handrail.visibility.archive.errors import Damaged
+    from handrail.visibility.archive.folder import Folder
+    from handrail.visibility.archive.segment_file import opened, read_segment
+
+    folder = Folder(_existing(arguments.folder))
+    found: list[Segment] = []
+    damaged: list[Finding] = []
+    for first in folder.firsts():
+        try:
+            with opened(folder.file(first)) as file:
+                found.append(read_segment(file, folder.file(first).name))
+        except Damaged as error:
+            damaged.append(error.finding)
+    _print(form_of(arguments), found, damaged)
+    return Exit.FAILED if damaged else Exit.OK
+
+
+def _print(form: str, segments: Iterable[Segment], damaged: Iterable[Finding]) -> None:
+    if form == "json":
+        shown = [
+            {"first": each.first, "last": each.last, "messages": each.footer.count, "digest": each.digest}
+            for each in segments
+        ]
+        print(json_text({"segments": shown, "findings": [_as_json(each) for each in damaged]}))
+        return
+    for each in segments:
+        print(f"{each.first} to {each.last}: {each.footer.count} messages, SHA-256 {each.digest}")
+    for finding in damaged:
+        print(clean(str(finding)))
+
+
+def _as_json(finding: Finding) -> dict[str, str]:
+    return {"kind": finding.kind.value, "file": finding.file, "where": finding.where, "text": finding.text}
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise CommandError(f"{folder} is no folder")
+    return folder
+
+
+def _require_package() -> None:
+    if find_spec("zstandard") is None:
+        raise CommandError("the package zstandard is missing: install handrail[visibility]")
