@@ -52,7 +52,7 @@ def _verify(arguments: argparse.Namespace) -> Exit:
             print(clean(str(each)))
     else:
         segments = len(Folder(folder).firsts())
-        print(f"{segments} segment{'' if segments == 1 else 's'}: nothing is wrong")
+        print(clean(f"{segments} segment{'' if segments == 1 else 's'}: nothing is wrong"))
     return Exit.FAILED if findings else Exit.OK
 
 
@@ -84,7 +84,7 @@ def _print(form: str, segments: Iterable[Segment], damaged: Iterable[Finding]) -
         print(json_text({"segments": shown, "findings": [_as_json(each) for each in damaged]}))
         return
     for each in segments:
-        print(f"{each.first} to {each.last}: {each.footer.count} messages, SHA-256 {each.digest}")
+        print(clean(f"{each.first} to {each.last}: {each.footer.count} messages, SHA-256 {each.digest}"))
     for finding in damaged:
         print(clean(str(finding)))
 
