@@ -96,6 +96,7 @@ CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
 _RETRY_AFTER = {
     _R.ERROR_REASON_FLOW_BUSY: timedelta(milliseconds=500),
     _R.ERROR_REASON_BROKER_UNAVAILABLE: timedelta(seconds=1),
+    _R.ERROR_REASON_INDEX_UNAVAILABLE: timedelta(seconds=5),
     _R.ERROR_REASON_STREAM_FULL: timedelta(seconds=5),
     _R.ERROR_REASON_DRAINING: timedelta(milliseconds=100),
     _R.ERROR_REASON_VERIFICATION_UNAVAILABLE: timedelta(seconds=5),
