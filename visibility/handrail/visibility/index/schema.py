@@ -65,6 +65,9 @@ class Words(TypeDecorator[str]):
         return None if value is None else value[: self.length].replace("\0", "\ufffd")
 
 
+SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
+"""A sequence of the stream. In SQLite, only a key of exactly this type is the table's own order, without an index."""
+
 metadata = MetaData()
 
 position = Table(
@@ -73,7 +76,7 @@ position = Table(
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("schema", Integer, nullable=False),
     Column("stream_created", Words(), nullable=False),
-    Column("sequence", BigInteger, nullable=False),
+    Column("sequence", SEQUENCE, nullable=False),
     Column("time", Instant),
 )
 """One row: what the index covers. `time` is when the message at `sequence` was stored."""
@@ -81,7 +84,7 @@ position = Table(
 flow = Table(
     "flow",
     metadata,
-    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_sequence", SEQUENCE, primary_key=True, autoincrement=False),
     Column("flow_type", Words(), nullable=False),
     Column("flow_id", Words(), nullable=False),
     Column("version", BigInteger, nullable=False),
@@ -95,7 +98,7 @@ flow = Table(
     Column("deadline", Instant),
     Column("retrying", Boolean, nullable=False),
     Column("stuck_since", Instant),
-    Column("last_sequence", BigInteger, nullable=False),
+    Column("last_sequence", SEQUENCE, nullable=False),
     Column("messages", BigInteger, nullable=False),
     Column("unreadable", Words(SENTENCE), nullable=False),
     Index("flow_by_id", "flow_id", "flow_type"),
@@ -112,7 +115,7 @@ settle a matter. `unreadable` says why it can't be folded; then most of the rest
 owed = Table(
     "owed",
     metadata,
-    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_sequence", SEQUENCE, primary_key=True, autoincrement=False),
     Column("step", Words(), primary_key=True),
     Column("agent", Words(), nullable=False),
     Column("runs", BigInteger, nullable=False),
@@ -120,6 +123,7 @@ owed = Table(
     Column("due", Instant),
     Index("owed_by_agent", "agent", "due"),
     Index("owed_by_due", "due"),
+    sqlite_with_rowid=False,
 )
 """What agents owe an open flow: one row for each step, with the number of its runs, the highest attempt and the first
 time at which the coordinator steps in. An undo is owed by the step whose effect is undone.
@@ -128,19 +132,20 @@ time at which the coordinator steps in. An undo is owed by the step whose effect
 attribute = Table(
     "attribute",
     metadata,
-    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_sequence", SEQUENCE, primary_key=True, autoincrement=False),
     Column("name", Words(), primary_key=True),
     Column("text", Words()),
     Column("number", Double),
     Index("attribute_by_text", "name", "text", "first_sequence"),
     Index("attribute_by_number", "name", "number", "first_sequence"),
+    sqlite_with_rowid=False,
 )
 """A value that the flow's template declares for search. A number has both forms."""
 
 approval = Table(
     "approval",
     metadata,
-    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_sequence", SEQUENCE, primary_key=True, autoincrement=False),
     Column("proposal_id", Words(), primary_key=True),
     Column("status", Words(), nullable=False),
     Column("step", Words(), nullable=False),
@@ -149,27 +154,29 @@ approval = Table(
     Column("requested", Instant),
     Column("expires", Instant),
     Index("approval_by_status", "status", "requested"),
+    sqlite_with_rowid=False,
 )
 """A proposal that asked people. `status` is the end of its enum's name, such as PENDING."""
 
 escalation = Table(
     "escalation",
     metadata,
-    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_sequence", SEQUENCE, primary_key=True, autoincrement=False),
     Column("escalation_id", Words(), primary_key=True),
     Column("cause", Words(), nullable=False),
     Column("step", Words(), nullable=False),
     Column("reason", Words(SENTENCE), nullable=False),
     Column("opened", Instant, nullable=False),
     Index("escalation_by_time", "opened"),
+    sqlite_with_rowid=False,
 )
 """A matter that waits for a person now."""
 
 failure = Table(
     "failure",
     metadata,
-    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
-    Column("first_sequence", BigInteger, nullable=False),
+    Column("sequence", SEQUENCE, primary_key=True, autoincrement=False),
+    Column("first_sequence", SEQUENCE, nullable=False),
     Column("flow_type", Words(), nullable=False),
     Column("step", Words(), nullable=False),
     Column("agent", Words(), nullable=False),
@@ -189,8 +196,8 @@ text without what differs each time.
 divergence = Table(
     "divergence",
     metadata,
-    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
-    Column("first_sequence", BigInteger, nullable=False),
+    Column("sequence", SEQUENCE, primary_key=True, autoincrement=False),
+    Column("first_sequence", SEQUENCE, nullable=False),
     Column("flow_type", Words(), nullable=False),
     Column("agent", Words(), nullable=False),
     Column("kind", Words(), nullable=False),
