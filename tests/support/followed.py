@@ -16,11 +16,12 @@ from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.readers import ensure_reading
 from handrail.mesh.streams.set_up import EVERYTHING
+from handrail.mesh.wire.subjects import IDENTIFIER, NAME
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.follow.follower import Follower
 from handrail.visibility.index import schema
 from handrail.visibility.index.database import read_position
-from handrail.visibility.index.rows import FlowRows, rows_of
+from handrail.visibility.index.rows import FlowRows, rows_of, unfolded_rows
 from tests.support.waiting import until
 
 Rows = Mapping[str, list[tuple[object, ...]]]
@@ -69,25 +70,40 @@ def found(engine: Engine) -> Rows:
     with engine.connect() as connection:
         return {
             table.name: sorted(tuple(row) for row in connection.execute(select(table)))
-            for table in (schema.flow, *_FIELDS)
+            for table in (schema.flow, schema.unfolded, *_FIELDS)
         }
 
 
 async def expected(bus: NatsBus, store: FlowStore) -> Rows:
     """The rows of all flows in FLOW, each read whole and folded at once."""
     info = await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}", {"subjects_filter": "flow.>"})
-    keys = {tuple(subject.split(".", 3)[1:3]) for subject in info["state"]["subjects"]}
-    flows: list[FlowRows] = []
-    for flow_type, flow_id in sorted(keys):
-        history = await store.read(flow_type, flow_id)
-        with suppress(HandrailError):
-            flows.append(rows_of(await store.fold(flow_type, flow_id, history), history))
-    rows = {"flow": sorted(tuple(each.flow[name] for name in _columns(schema.flow)) for each in flows)}
+    keys = {(tokens[1], tokens[2]) for subject in info["state"]["subjects"] if len(tokens := subject.split(".", 3)) > 3}
+    flows = [
+        await _rows(store, flow_type, flow_id)
+        for flow_type, flow_id in sorted(keys)
+        if NAME.fullmatch(flow_type) and IDENTIFIER.fullmatch(flow_id)
+    ]
+    rows = {
+        table.name: sorted(tuple(row[name] for name in _columns(table)) for row in some)
+        for table, some in (
+            (schema.flow, [each.flow for each in flows if each.flow is not None]),
+            (schema.unfolded, [each.unfolded for each in flows if each.unfolded is not None]),
+        )
+    }
     for table, field in _FIELDS.items():
         rows[table.name] = sorted(
             tuple(row[name] for name in _columns(table)) for each in flows for row in getattr(each, field)
         )
     return rows
+
+
+async def _rows(store: FlowStore, flow_type: str, flow_id: str) -> FlowRows:
+    history = await store.read(flow_type, flow_id)
+    try:
+        return rows_of(await store.fold(flow_type, flow_id, history), history)
+    except HandrailError as error:
+        last = history.everything()[-1]
+        return unfolded_rows(flow_type, flow_id, sequence=last.sequence, time=last.time, why=error.text)
 
 
 def _columns(table: Table) -> list[str]:

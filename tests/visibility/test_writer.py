@@ -6,9 +6,10 @@ from sqlalchemy import Engine, select
 from handrail.mesh.errors import HandrailError
 from handrail.visibility.index import schema
 from handrail.visibility.index.database import prepare
-from handrail.visibility.index.rows import FlowRows, Row, unreadable_row
+from handrail.visibility.index.rows import FlowRows, Row, rows_of, unfolded_rows
 from handrail.visibility.index.writer import Writer
-from tests.support.simulation import BEGINNING
+from tests.support.flows import received, template
+from tests.support.simulation import BEGINNING, Simulation
 
 HOSTILE = [
     "a\0b",
@@ -23,8 +24,16 @@ HOSTILE = [
 
 
 def flow(sequence: int, **fields: object) -> Row:
-    row = unreadable_row("refund", f"{sequence:032x}", first=sequence, last=sequence, time=BEGINNING, why="").flow
-    return {**row, **fields}
+    """The row of a flow that has just begun."""
+    simulation = Simulation(template())
+    simulation.say(simulation.start(received(), agent="detection"))
+    row = rows_of(simulation.flow, ()).flow
+    assert row is not None
+    return {**row, "first_sequence": sequence, "flow_id": f"{sequence:032x}", **fields}
+
+
+def rows(row: Row, **parts: list[Row]) -> FlowRows:
+    return FlowRows(str(row["flow_type"]), str(row["flow_id"]), row, **parts)  # type: ignore[arg-type]
 
 
 def stored(engine: Engine) -> list[tuple[object, ...]]:
@@ -35,11 +44,12 @@ def stored(engine: Engine) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_any_text_is_stored(engine: Engine, text: str) -> None:
     prepare(engine, "now")
-    names = ("flow_type", "flow_id", "status", "reason", "requester", "unreadable")
+    names = ("flow_type", "flow_id", "status", "reason", "requester")
     owed = {"first_sequence": 1, "step": text, "agent": text, "runs": 1, "attempt": 1, "due": None}
     attribute = {"first_sequence": 1, "name": text, "text": text, "number": None}
-    rows = FlowRows(flow(1, **dict.fromkeys(names, text)), owed=[owed], attributes=[attribute])
-    Writer(engine).write([rows], sequence=1, time=BEGINNING)
+    hostile = rows(flow(1, **dict.fromkeys(names, text)), owed=[owed], attributes=[attribute])
+    unfolded = unfolded_rows(text, text, sequence=1, time=BEGINNING, why=text)
+    Writer(engine).write([hostile, unfolded], sequence=1, time=BEGINNING)
     (row,) = stored(engine)
     expected = text.replace("\0", "\ufffd")
     found = dict(zip((column.name for column in schema.flow.c), row, strict=True))
@@ -50,7 +60,7 @@ def test_any_text_is_stored(engine: Engine, text: str) -> None:
 def test_the_largest_numbers_are_stored(engine: Engine) -> None:
     prepare(engine, "now")
     largest = flow(2**63 - 1, version=2**32 - 1, messages=2**32 - 1)
-    Writer(engine).write([FlowRows(largest)], sequence=2**63 - 1, time=BEGINNING)
+    Writer(engine).write([rows(largest)], sequence=2**63 - 1, time=BEGINNING)
     assert len(stored(engine)) == 1
 
 
@@ -58,9 +68,9 @@ def test_a_flow_is_replaced_and_its_parts_with_it(engine: Engine) -> None:
     prepare(engine, "now")
     writer = Writer(engine)
     owed = {"first_sequence": 1, "step": "pay", "agent": "ledger", "runs": 1, "attempt": 1, "due": BEGINNING}
-    writer.write([FlowRows(flow(1, status="RUNNING"), owed=[owed]), FlowRows(flow(2))], sequence=2, time=BEGINNING)
-    writer.write([FlowRows(flow(1, status="COMPLETED"))], sequence=3, time=BEGINNING)
-    assert [row[4] for row in stored(engine)] == ["COMPLETED", ""]
+    writer.write([rows(flow(1, status="RUNNING"), owed=[owed]), rows(flow(2))], sequence=2, time=BEGINNING)
+    writer.write([rows(flow(1, status="COMPLETED"))], sequence=3, time=BEGINNING)
+    assert [row[4] for row in stored(engine)] == ["COMPLETED", "RUNNING"]
     with engine.connect() as connection:
         assert connection.execute(select(schema.owed)).all() == []
 
@@ -68,7 +78,7 @@ def test_a_flow_is_replaced_and_its_parts_with_it(engine: Engine) -> None:
 def test_known_flows_are_told_by_type_and_id(engine: Engine) -> None:
     prepare(engine, "now")
     writer = Writer(engine)
-    writer.write([FlowRows(flow(number)) for number in range(1, 1200)], sequence=1, time=BEGINNING)
+    writer.write([rows(flow(number)) for number in range(1, 1200)], sequence=1, time=BEGINNING)
     asked = {f"{number:032x}" for number in range(1000, 2600)}
     assert writer.known(asked) == {("refund", f"{number:032x}") for number in range(1000, 1200)}
     assert writer.known(set()) == set()
@@ -77,7 +87,7 @@ def test_known_flows_are_told_by_type_and_id(engine: Engine) -> None:
 def test_what_the_database_refuses_is_told_on_one_line_and_nothing_is_stored(engine: Engine) -> None:
     prepare(engine, "now")
     with pytest.raises(HandrailError) as raised:
-        Writer(engine).write([FlowRows(flow(1)), FlowRows(flow(2, flow_type=None))], sequence=2, time=BEGINNING)
+        Writer(engine).write([rows(flow(1)), rows(flow(2, status=None))], sequence=2, time=BEGINNING)
     assert "\n" not in raised.value.text
     assert "INSERT" not in raised.value.text
     assert stored(engine) == []

@@ -9,7 +9,8 @@ from contextlib import aclosing, asynccontextmanager
 from handrail.mesh.bus import RawMessage
 
 BATCH = 2000
-"""The most messages of a batch. As many may wait while one is worked on."""
+BATCH_BYTES = 8 << 20
+"""The most messages of a batch, and their bytes, but for one message. As many may wait while one is worked on."""
 
 
 class Intake:
@@ -18,6 +19,7 @@ class Intake:
     def __init__(self, most: int) -> None:
         self._most = most
         self._waiting: list[RawMessage] = []
+        self._bytes = 0
         self._came = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -30,8 +32,9 @@ class Intake:
                 async for message in each:
                     await self._room.wait()
                     self._waiting.append(message)
+                    self._bytes += len(message.body)
                     self._came.set()
-                    if len(self._waiting) >= self._most:
+                    if len(self._waiting) >= self._most or self._bytes >= BATCH_BYTES:
                         self._room.clear()
         except Exception as error:
             self._failure = error
@@ -42,7 +45,7 @@ class Intake:
         await self._came.wait()
         if not self._waiting and self._failure is not None:
             raise self._failure
-        batch, self._waiting = self._waiting, []
+        batch, self._waiting, self._bytes = self._waiting, [], 0
         self._room.set()
         if self._failure is None:
             self._came.clear()

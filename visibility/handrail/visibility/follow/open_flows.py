@@ -10,8 +10,8 @@ from handrail.mesh.fold import is_final
 FlowKey = tuple[str, str]
 """Type and id of a flow."""
 
-_MOST = 4096
-"""The most flows kept; one of ten messages takes some 50 kB."""
+_MOST = 40_000
+"""The most messages of the flows kept; ten messages take some 50 kB."""
 
 
 class OpenFlows:
@@ -20,6 +20,7 @@ class OpenFlows:
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._flows: OrderedDict[FlowKey, Flow] = OrderedDict()
+        self._messages = 0
 
     def get(self, key: FlowKey) -> Flow | None:
         """Returns the flow, if it is kept."""
@@ -27,9 +28,16 @@ class OpenFlows:
 
     def keep(self, key: FlowKey, flow: Flow) -> None:
         """Keeps a flow, or lets go of one that is over."""
-        self._flows.pop(key, None)
+        self.drop(key)
         if is_final(flow):
             return
         self._flows[key] = flow
-        if len(self._flows) > self._most:
-            self._flows.popitem(last=False)
+        self._messages += flow.message_count
+        while self._messages > self._most and len(self._flows) > 1:
+            self.drop(next(iter(self._flows)))
+
+    def drop(self, key: FlowKey) -> None:
+        """Lets go of a flow."""
+        flow = self._flows.pop(key, None)
+        if flow is not None:
+            self._messages -= flow.message_count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -46,9 +46,15 @@ class _Owed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FlowRows:
-    """All rows of one flow. `failures` may be those of some of its messages only: they are added to what is there."""
+    """All rows of one flow: those of a folded one, or why it is `unfolded`.
 
-    flow: Row
+    `failures` may be those of some of its messages only: they are added to what is there.
+    """
+
+    flow_type: str
+    flow_id: str
+    flow: Row | None = None
+    unfolded: Row | None = None
     owed: list[Row] = field(default_factory=list)
     approvals: list[Row] = field(default_factory=list)
     escalations: list[Row] = field(default_factory=list)
@@ -59,11 +65,18 @@ class FlowRows:
 
 def rows_of(flow: Flow, news: Iterable[Recorded]) -> FlowRows:
     """The rows of a folded flow. `news` are its messages that may be failures which the index does not have yet."""
-    first = first_sequence(flow)
+    if flow.first is None or flow.last_time is None:
+        time = flow.last_time or datetime.fromtimestamp(0, UTC)
+        return unfolded_rows(
+            flow.flow_type, flow.flow_id, sequence=flow.last_sequence, time=time, why="no first event has come"
+        )
+    first = flow.first.sequence
     final = is_final(flow)
     awaited = [] if final else [run for run in flow.awaited_runs() if run.state in _AWAITED]
     undoing = [] if final else [each for each in flow.undo_targets() if each.state is EffectState.UNDOING]
     return FlowRows(
+        flow.flow_type,
+        flow.flow_id,
         flow=_flow_row(flow, first, retrying=_is_retrying(awaited, undoing)),
         owed=_owed_rows(first, awaited, undoing),
         approvals=[_approval_row(first, *each) for each in flow.proposals.items() if each[1].requested_at is not None],
@@ -98,44 +111,30 @@ def rows_of(flow: Flow, news: Iterable[Recorded]) -> FlowRows:
     )
 
 
-def unreadable_row(flow_type: str, flow_id: str, *, first: int, last: int, time: datetime, why: str) -> FlowRows:
-    """The row of a flow that can't be folded. `first` and `last` are the positions of its messages, `time` is when the
-    last one was stored.
-    """
-    row: Row = dict.fromkeys(("status", "reason", "requester"), "")
-    row |= dict.fromkeys(("started", "ended", "deadline", "stuck_since"))
-    row |= {"flow_type": flow_type, "flow_id": flow_id, "version": 0, "halt_mode": 0, "retrying": False}
-    row |= {"first_sequence": first, "last_sequence": last, "messages": 0, "updated": time, "unreadable": why}
-    return FlowRows(row)
-
-
-def first_sequence(flow: Flow) -> int:
-    """The position of the flow's first message, which may be void."""
-    started = [] if flow.first is None else [flow.first.sequence]
-    return min([*started, *flow.void], default=0)
+def unfolded_rows(flow_type: str, flow_id: str, *, sequence: int, time: datetime, why: str) -> FlowRows:
+    """The rows of messages that can't be folded; `sequence` and `time` are those of the last one."""
+    row = {"flow_type": flow_type, "flow_id": flow_id, "why": why, "sequence": sequence, "time": time}
+    return FlowRows(flow_type, flow_id, unfolded=row)
 
 
 def _flow_row(flow: Flow, first: int, *, retrying: bool) -> Row:
-    state = status(flow)
-    began = flow.first is not None
     return {
         "first_sequence": first,
         "flow_type": flow.flow_type,
         "flow_id": flow.flow_id,
         "version": flow.template.version,
-        "status": _name(FlowStatus.Name(state), "FLOW_STATUS_") if state else "",
+        "status": _name(FlowStatus.Name(status(flow)), "FLOW_STATUS_"),
         "reason": _reason(flow),
         "halt_mode": 0 if flow.halt is None else flow.halt.mode,
         "requester": flow.requester,
-        "started": flow.start_time if began else None,
+        "started": flow.start_time,
         "updated": flow.last_time,
         "ended": flow.last_time if is_final(flow) else None,
-        "deadline": flow.deadline if began else None,
+        "deadline": flow.deadline,
         "retrying": retrying,
         "stuck_since": min((each.opened for each in flow.escalations.values()), default=None),
         "last_sequence": flow.last_sequence,
         "messages": flow.message_count,
-        "unreadable": "",
     }
 
 

@@ -1,6 +1,6 @@
 """The tables of the index.
 
-`flow.first_sequence` names a flow in all tables: the stream position of its first message.
+`flow.first_sequence` names a flow in all tables: the stream position of its first event.
 """
 
 from __future__ import annotations
@@ -100,7 +100,6 @@ flow = Table(
     Column("stuck_since", Instant),
     Column("last_sequence", SEQUENCE, nullable=False),
     Column("messages", BigInteger, nullable=False),
-    Column("unreadable", Words(SENTENCE), nullable=False),
     Index("flow_by_id", "flow_id", "flow_type"),
     Index("flow_by_type", "flow_type", "first_sequence"),
     Index("flow_by_status", "status", "first_sequence"),
@@ -109,7 +108,21 @@ flow = Table(
     Index("flow_by_update", "updated"),
 )
 """A flow. `status` is the end of its enum's name, such as RUNNING. `stuck_since` is since when it waits for a person to
-settle a matter. `unreadable` says why it can't be folded; then most of the rest is empty.
+settle a matter. A flow that has not begun has none.
+"""
+
+unfolded = Table(
+    "unfolded",
+    metadata,
+    Column("flow_type", Words(), primary_key=True),
+    Column("flow_id", Words(), primary_key=True),
+    Column("why", Words(SENTENCE), nullable=False),
+    Column("sequence", SEQUENCE, nullable=False),
+    Column("time", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Messages without a flow that they could be folded into, and why: it has not begun, or its template is missing.
+`sequence` is the position of the last one, stored at `time`.
 """
 
 owed = Table(

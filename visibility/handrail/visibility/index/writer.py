@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import product
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, Table, delete, select
+from sqlalchemy import Connection, Engine, Table, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -45,24 +46,40 @@ class Writer:
             refuse(error)
 
     def known(self, flow_ids: Collection[str]) -> set[tuple[str, str]]:
-        """Type and id of those of these flows that the index has. Raises INDEX_UNAVAILABLE."""
+        """Type and id of those of these flows that the index has, folded or not. Raises INDEX_UNAVAILABLE."""
         found: set[tuple[str, str]] = set()
         try:
             with self._engine.connect() as connection:
-                for some in _parts(sorted(flow_ids)):
-                    query = select(schema.flow.c.flow_type, schema.flow.c.flow_id).where(
-                        schema.flow.c.flow_id.in_(some)
-                    )
+                for some, table in product(_parts(sorted(flow_ids)), (schema.flow, schema.unfolded)):
+                    query = select(table.c.flow_type, table.c.flow_id).where(table.c.flow_id.in_(some))
                     found |= {(row.flow_type, row.flow_id) for row in connection.execute(query)}
         except SQLAlchemyError as error:
             refuse(error)
         return found
 
+    def unfolded(self) -> list[tuple[str, str, int]]:
+        """Type and id of the flows that could not be folded, oldest first, and the position of their last message.
+
+        Raises INDEX_UNAVAILABLE.
+        """
+        table = schema.unfolded.c
+        query = select(table.flow_type, table.flow_id, table.sequence).order_by(table.sequence)
+        try:
+            with self._engine.connect() as connection:
+                return [(row.flow_type, row.flow_id, row.sequence) for row in connection.execute(query)]
+        except SQLAlchemyError as error:
+            refuse(error)
+
     def _write(self, connection: Connection, flows: Sequence[FlowRows]) -> None:
-        self._put_flows(connection, [each.flow for each in flows])
+        folded = [each.flow for each in flows if each.flow is not None]
+        self._put_flows(connection, folded)
         for table in _REPLACED:
-            for some in _parts([each.flow["first_sequence"] for each in flows]):
+            for some in _parts([each["first_sequence"] for each in folded]):
                 connection.execute(delete(table).where(table.c.first_sequence.in_(some)))
+        for some_keys in _parts([(each.flow_type, each.flow_id) for each in flows]):
+            keys = tuple_(schema.unfolded.c.flow_type, schema.unfolded.c.flow_id)
+            connection.execute(delete(schema.unfolded).where(keys.in_(some_keys)))
+        self._add(connection, schema.unfolded, (each.unfolded for each in flows if each.unfolded is not None))
         self._add(connection, schema.owed, (row for each in flows for row in each.owed))
         self._add(connection, schema.approval, (row for each in flows for row in each.approvals))
         self._add(connection, schema.escalation, (row for each in flows for row in each.escalations))
