@@ -136,6 +136,8 @@ async def test_an_archive_is_verified_and_shown(
     with LockedFolder(folder.path) as locked:
         async with following(bus, engine, locked):
             await until(lambda: mark(folder) >= last)
+    assert main(["archive", "verify", str(folder.path.parent)]) == 4
+    assert "holds no segment" in capsys.readouterr().err
     assert main(["archive", "verify", str(folder.path)]) == 0
     assert "nothing is wrong" in capsys.readouterr().out
     assert main(["archive", "show", str(folder.path)]) == 0

@@ -38,7 +38,7 @@ NATS_USER = Setting(
     "--nats-user",
     "HANDRAIL_NATS_USER",
     "",
-    "user on the broker; by default the agent's name, or `coordinator`, or `setup`",
+    "user on the broker; by default the agent's name, or `coordinator`, `setup` or `visibility`",
     str,
     "NAME",
 )

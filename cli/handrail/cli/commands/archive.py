@@ -94,8 +94,8 @@ def _as_json(finding: Finding) -> dict[str, str]:
 
 
 def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise CommandError(f"{folder} is no folder")
+    if not any(folder.glob("*.segment")):
+        raise CommandError(f"{folder} holds no segment of an archive", Exit.NOT_FOUND)
     return folder
 
 
