@@ -17,7 +17,7 @@ from handrail.v1.decision_pb2 import Choice, FlowStatus
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
 from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from tests.support.api import bearer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 
 class Door(Protocol):
@@ -59,7 +59,7 @@ class People:
     async def start(self, data: Message, *, by: str = "olga", key: str = "") -> flows.StartFlowResponse:
         """Starts a flow."""
         request = flows.StartFlowRequest(flow_type="refund", data=pack(data), key=key)
-        return await self.flows.StartFlow(request, metadata=self.by(by))
+        return await self.flows.StartFlow(request, metadata=self.by(by), timeout=PATIENCE)
 
     async def flow(self, flow_id: str) -> flows.Flow:
         """The flow in its current state."""
