@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from handrail.visibility.index import schema
-from handrail.visibility.index.database import open_engine
+from handrail.visibility.index.database import open_engine, prepare
 from tests.support.postgresql import PostgresServer, running_postgres
 
 
@@ -37,6 +36,6 @@ def engine(address: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def tables(engine: Engine) -> Engine:
-    """A database with the tables of the index, and nothing in them."""
-    schema.metadata.create_all(engine)
+    """A database with the tables of an index without flows."""
+    prepare(engine, "now")
     return engine

@@ -83,7 +83,7 @@ class Follower:
             position = await asyncio.to_thread(begin_anew, self._engine, stream.created)
         log.info("the index covers %d of %d messages", position.sequence, stream.last_sequence)
         archiver = await self._archiver(stream)
-        indexer = Indexer(FlowStore(self._bus, Catalog(self._bus)), Writer(self._engine), OpenFlows())
+        indexer = Indexer(FlowStore(self._bus, Catalog(self._bus)), Writer(self._engine, position), OpenFlows())
         covered = position.sequence if archiver is None else min(position.sequence, archiver.mark)
         async with collecting(read(self._bus, VISIBILITY, after=covered)) as intake:
             ends = [asyncio.create_task(stopping.wait()), asyncio.create_task(self._until_replaced(stream, archiver))]

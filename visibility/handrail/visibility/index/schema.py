@@ -78,8 +78,10 @@ position = Table(
     Column("stream_created", Words(), nullable=False),
     Column("sequence", SEQUENCE, nullable=False),
     Column("time", Instant),
+    comment="Handrail: what the index of flows covers",
 )
-"""One row: what the index covers. `time` is when the message at `sequence` was stored."""
+"""One row: what the index covers. `time` is when the message at `sequence` was stored. In PostgreSQL, the comment tells
+that Handrail made the tables."""
 
 flow = Table(
     "flow",

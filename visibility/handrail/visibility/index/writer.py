@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import product
 from typing import TypeVar
@@ -12,7 +13,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from handrail.visibility.index import schema
-from handrail.visibility.index.database import POSTGRESQL, refuse
+from handrail.visibility.index.database import POSTGRESQL, Position
+from handrail.visibility.index.errors import index_error, refuse
 from handrail.visibility.index.rows import FlowRows, Row
 
 _PER_STATEMENT = 500
@@ -27,23 +29,26 @@ Item = TypeVar("Item")
 
 
 class Writer:
-    """Writes to the index. One process writes to a database."""
+    """Writes to the index, from a position on. It is refused once the index is elsewhere: somebody else wrote to it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, position: Position) -> None:
         self._engine = engine
+        self._position = position
         self._insert = postgresql.insert if engine.dialect.name == POSTGRESQL else sqlite.insert
 
     def write(self, flows: Sequence[FlowRows], *, sequence: int, time: datetime) -> None:
         """Stores the rows of changed flows, and that the index covers everything up to `sequence`, stored at `time`.
 
-        Raises INDEX_UNAVAILABLE; then nothing is stored.
+        Raises INDEX_UNAVAILABLE; then nothing is stored, or the answer got lost. `prepare` tells where the index is.
         """
+        after = replace(self._position, sequence=sequence, time=time)
         try:
             with self._engine.begin() as connection:
+                self._advance(connection, after)
                 self._write(connection, flows)
-                connection.execute(schema.position.update().values(sequence=sequence, time=time))
         except SQLAlchemyError as error:
-            refuse(error)
+            refuse(error, self._engine)
+        self._position = after
 
     def known(self, flow_ids: Collection[str]) -> set[tuple[str, str]]:
         """Type and id of those of these flows that the index has, folded or not. Raises INDEX_UNAVAILABLE."""
@@ -54,7 +59,7 @@ class Writer:
                     query = select(table.c.flow_type, table.c.flow_id).where(table.c.flow_id.in_(some))
                     found |= {(row.flow_type, row.flow_id) for row in connection.execute(query)}
         except SQLAlchemyError as error:
-            refuse(error)
+            refuse(error, self._engine)
         return found
 
     def unfolded(self) -> list[tuple[str, str, int]]:
@@ -68,7 +73,17 @@ class Writer:
             with self._engine.connect() as connection:
                 return [(row.flow_type, row.flow_id, row.sequence) for row in connection.execute(query)]
         except SQLAlchemyError as error:
-            refuse(error)
+            refuse(error, self._engine)
+
+    def _advance(self, connection: Connection, after: Position) -> None:
+        """Moves the position, which nobody else can do until the transaction ends."""
+        at = schema.position.c
+        is_here = (at.stream_created == self._position.stream_created) & (at.sequence == self._position.sequence)
+        moved = connection.execute(
+            schema.position.update().where(is_here).values(sequence=after.sequence, time=after.time)
+        )
+        if moved.rowcount != 1:
+            raise index_error("another process writes to this index, or it was begun anew")
 
     def _write(self, connection: Connection, flows: Sequence[FlowRows]) -> None:
         folded = [each.flow for each in flows if each.flow is not None]
