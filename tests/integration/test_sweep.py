@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from handrail.coordinator.reconcile import pace, sweep
+from handrail.coordinator.reconcile import pace, sweep, sweep_walk
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.coordinator.reconcile.replica import Replica
-from handrail.coordinator.reconcile.sweep import Sweep
-from handrail.coordinator.reconcile.sweep_marks import read_mark
+from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL, Sweep
+from handrail.coordinator.reconcile.sweep_marks import first_after, read_mark, read_streams
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
 from handrail.mesh.streams import TIMER, ensure_streams, flow_store
@@ -24,8 +26,11 @@ from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from tests.support import flows
+from tests.support.coordinator import coordinating
+from tests.support.lagging import BehindNatsBus
 from tests.support.mesh import Mesh, name_of_status, publish
-from tests.support.waiting import eventually
+from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually, until
 
 NONE = timedelta()
 
@@ -45,7 +50,7 @@ class House:
         self.replica = Replica(mesh.bus, holder="test")
         self.finished = Finished()
 
-    def sweep(self, *, lag: timedelta = NONE) -> Sweep:
+    def sweep(self, *, lag: timedelta = NONE, interval: timedelta = DEFAULT_INTERVAL) -> Sweep:
         """A sweep that looks at everything up to `lag` ago."""
         replica = self.replica
         return Sweep(
@@ -56,6 +61,7 @@ class House:
             replica.troubles,
             finished=self.finished,
             lag=lag,
+            interval=interval,
         )
 
     async def publish(self, *entries: Entry) -> int:
@@ -124,7 +130,7 @@ async def test_what_this_replica_saw_whole_is_not_even_read(
     last = await house.publish(*complete(flows.FLOW_ID))
     house.finished.add(range(1, last + 1))
     with monkeypatch.context() as unread:
-        unread.setattr(sweep, "scan", None)
+        unread.setattr(sweep_walk, "scan", None)
         assert await house.sweep().sweep() == 0
     assert (await read_mark(mesh.bus)).sequence == last
     await house.publish(flows.start(another("two")))
@@ -160,13 +166,92 @@ async def test_it_folds_one_flow_at_a_time_and_rests_after_each_that_it_reconcil
     assert rested >= 5 * 0.019, "a flow that is reconciled takes a millisecond, and that is 5 % of the time"
 
 
-async def test_after_a_reconnect_everything_is_read_because_the_broker_may_have_lost_messages(
-    mesh: Mesh, house: House
+async def test_p7_after_a_power_failure_messages_with_the_sequences_of_lost_ones_are_looked_at(
+    mesh: Mesh, nats_server: NatsServer
 ) -> None:
-    house.replica.finished.add(range(1, 4))
-    for reconnected in mesh.bus.connection.on_reconnected:
-        reconnected()
-    assert house.replica.finished.first_other(0) == 1
+    await Replica(mesh.bus, holder="test").prepare(replicas=1)
+    await publish(mesh.bus, flows.start(), flows.enriched())
+    data, kept = nats_server.folder / nats_server.name, nats_server.folder / "kept"
+    await asyncio.to_thread(nats_server.stop)
+    await asyncio.to_thread(shutil.copytree, data, kept)
+    await asyncio.to_thread(nats_server.start)
+    async with coordinating(mesh.bus, sweep_interval=timedelta(hours=1)) as replica:
+        await eventually(mesh.armed)
+        lost = await publish(mesh.bus, flows.notified())
+        await until(lambda: lost in replica.finished)
+        await asyncio.to_thread(nats_server.kill)
+        await asyncio.to_thread(shutil.rmtree, data)
+        await asyncio.to_thread(shutil.copytree, kept, data)
+        await asyncio.to_thread(nats_server.start)
+        await until(lambda: mesh.bus.connection.connected)
+        assert await publish(mesh.bus, flows.start(another("two"))) == lost
+        again = await publish(mesh.bus, flows.notified())
+        await until(lambda: again in replica.finished)
+        assert lost not in replica.finished
+
+
+async def test_p7_a_server_that_lags_does_not_make_the_sweep_pass_by_messages(mesh: Mesh, house: House) -> None:
+    first = await house.publish(*complete(flows.FLOW_ID))
+    bus = BehindNatsBus(mesh.bus.connection)
+    house.mesh = Mesh(bus, mesh.catalog)
+    assert await house.sweep().sweep() == 0
+    missed = await house.publish(flows.start(another("two")))
+    bus.lag(as_of=first)
+    assert await house.sweep().sweep() == 0
+    assert (await read_mark(bus)).sequence == first
+    bus.lag(reads=0)
+    assert await house.sweep().sweep() == 1
+    assert (await read_mark(bus)).sequence == missed
+
+
+async def test_the_leader_says_what_comes_next(mesh: Mesh, house: House) -> None:
+    last = await house.publish(*complete(flows.FLOW_ID))
+    assert [await first_after(mesh.bus, sequence) for sequence in (0, last - 1, last)] == [1, last, None]
+
+
+async def test_what_failed_is_looked_at_again_while_a_walk_goes_on(
+    mesh: Mesh, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.publish(flows.start(), flows.start(another("two")))
+    failures = 2
+
+    def broken(template: Template, history: Sequence[Recorded], *more: Any) -> Flow:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise ZeroDivisionError("a bug in the fold")
+        return fold(template, history, *more)
+
+    monkeypatch.setattr(flow_store, "fold", broken)
+    assert await house.sweep(interval=NONE).sweep() == 3
+    assert await house.armed() == {flows.FLOW_ID, another("two")}
+    assert (await read_mark(mesh.bus)).left == ()
+
+
+async def test_a_walk_over_the_whole_stream_continues_where_it_was_interrupted(
+    mesh: Mesh, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.publish(*complete(flows.FLOW_ID))
+    last = await house.publish(flows.start(another("two")))
+    monkeypatch.setattr(sweep_walk, "_PAGE", 1)
+    monkeypatch.setattr(sweep_walk, "_WINDOW", 1)
+    reconcile = house.replica.reconciler.reconcile
+
+    async def broken(flow_type: str, flow_id: str, **options: Any) -> Flow:
+        if flow_id == another("two"):
+            raise ZeroDivisionError("a bug")
+        return await reconcile(flow_type, flow_id, **options)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(sweep, "_LEFT_AT_MOST", 0)
+        interrupted.setattr(house.replica.reconciler, "reconcile", broken)
+        with pytest.raises(HandrailError, match="can't be reconciled"):
+            await house.sweep().sweep()
+    mark = await read_mark(mesh.bus)
+    assert 0 < mark.sequence < last
+    assert (await read_streams(mesh.bus)).why_not_behind(mark) == ""
+    await house.sweep().sweep()
+    assert await house.armed() == {another("two")}
 
 
 async def test_only_what_is_new_is_looked_at_and_only_once_it_is_old_enough(mesh: Mesh, house: House) -> None:

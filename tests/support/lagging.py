@@ -5,13 +5,15 @@ a bus whose reads are answered by a lagging replica.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from handrail.mesh.bus import Bus, NatsBus, Page, RawMessage
+from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.bus.direct_get import READ_TIMEOUT
 from handrail.testing.memory import MemoryBus
 from tests.support.nats_server import FreePorts, NatsCluster, NatsServer
@@ -73,6 +75,14 @@ class Behind(Bus):
         message = await super().by_sequence(stream, sequence, timeout=timeout)  # type: ignore[safe-super]
         page = self._cut(Page((message,) if message else ()))
         return page.messages[0] if page.messages else None
+
+    async def request_json(
+        self, api_subject: str, payload: Mapping[str, Any] | None = None, *, timeout: timedelta = API_TIMEOUT
+    ) -> dict[str, Any]:
+        """Calls the API. A consumer that begins behind the replica's sequence finds nothing there."""
+        answer = await super().request_json(api_subject, payload, timeout=timeout)  # type: ignore[safe-super]
+        begins_at = (payload or {}).get("config", {}).get("opt_start_seq", 0)
+        return {**answer, "num_pending": 0} if self._left and begins_at > self._as_of else answer
 
     def _cut(self, page: Page) -> Page:
         if not self._left:

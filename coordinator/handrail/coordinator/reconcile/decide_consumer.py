@@ -32,9 +32,10 @@ class DecideConsumer:
 
     async def decide(self, durable: str, delivery: Delivery) -> None:
         """Decides on a delivery."""
+        epoch = self._lag.epoch
         work = self._attend(flow_of(delivery.subject), delivery)
         if await self._guard.succeeds(durable, [delivery], work):
-            self._lag.take(durable, delivery)
+            self._lag.take(durable, delivery, epoch=epoch)
 
     async def _attend(self, key: FlowKey, delivery: Delivery) -> None:
         def delivered() -> Delivered:

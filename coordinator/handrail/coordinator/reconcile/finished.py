@@ -19,6 +19,8 @@ class Finished:
 
     def __init__(self) -> None:
         self._blocks: dict[int, bytearray] = {}
+        self.epoch = 0
+        """How often everything was forgotten: what was delivered before then may be lost, and is not to be added."""
 
     def add(self, sequences: Iterable[int]) -> None:
         """Remembers messages of a flow that was folded with all of them and is closed."""
@@ -32,6 +34,7 @@ class Finished:
     def clear(self) -> None:
         """Forgets everything."""
         self._blocks.clear()
+        self.epoch += 1
 
     def first_other(self, after: int) -> int:
         """Returns the first sequence after this one that is not among them, whether or not the stream has it."""

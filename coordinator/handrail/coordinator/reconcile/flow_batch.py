@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from handrail.mesh.bus import Delivery
@@ -11,13 +10,16 @@ from handrail.mesh.wire.envelope import Recorded
 
 
 class FlowBatch:
-    """Deliveries of one flow. `durable` delivered the first, at `since`, in seconds of the caller's clock."""
+    """Deliveries of one flow. `durable` delivered the first, at `since`, in seconds of the caller's clock; the oldest
+    came in this epoch of what is known to be finished.
+    """
 
-    __slots__ = ("_known", "_recorded", "_seen", "deliveries", "durable", "since", "unhurried_at")
+    __slots__ = ("_known", "_recorded", "_seen", "deliveries", "durable", "epoch", "since", "unhurried_at")
 
-    def __init__(self, durable: str, *, since: float) -> None:
+    def __init__(self, durable: str, *, since: float, epoch: int) -> None:
         self.durable = durable
         self.since = since
+        self.epoch = epoch
         self.deliveries: list[Delivery] = []
         self.unhurried_at = -1
         """The position of the flow in hand (0: it is in nobody's) whose first timer was found to be far away."""
@@ -25,13 +27,17 @@ class FlowBatch:
         self._seen = 0
         self._known = 0
 
-    def add(self, delivery: Delivery) -> None:
-        """Adds a delivery; the same message may come several times."""
+    def add(self, delivery: Delivery, *, epoch: int) -> None:
+        """Adds a delivery, which came in this epoch; the same message may come several times."""
         self.deliveries.append(delivery)
+        self.epoch = min(self.epoch, epoch)
+        self.unhurried_at = -1
 
-    def begin_anew(self, more: Iterable[Delivery]) -> None:
-        """Adds deliveries, and makes all messages news again."""
-        self.deliveries.extend(more)
+    def begin_anew(self, newer: FlowBatch | None) -> None:
+        """Adds what another batch has, and makes all messages news again."""
+        if newer is not None:
+            self.deliveries.extend(newer.deliveries)
+            self.epoch = min(self.epoch, newer.epoch)
         self._known = 0
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -41,6 +41,14 @@ class FlowInHand:
         """The timers that are armed at the broker; None if that is not known."""
         self.seen: set[int] = set()
         """Messages of the flow, up to its last sequence, that this replica appended or was handed."""
+
+    @property
+    def seen_whole(self) -> Set[int]:
+        """The messages seen, if the flow's first is among them; else none.
+
+        What is left of a flow without its first message never looks complete.
+        """
+        return self.seen if self.flow.first is not None and self.flow.first.sequence in self.seen else frozenset()
 
     @property
     def is_read(self) -> bool:

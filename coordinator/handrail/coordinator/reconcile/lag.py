@@ -7,15 +7,14 @@ crash meanwhile loses nothing: what is not acknowledged is delivered again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 
-from handrail.coordinator.decide.timers import timers
 from handrail.coordinator.reconcile.consuming import AtOnce, flow_of
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
-from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
 from handrail.coordinator.reconcile.flows_in_hand import FlowKey
+from handrail.coordinator.reconcile.hurry import is_unhurried
 from handrail.coordinator.reconcile.pace import Pace
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import Guard, raise_again
@@ -33,9 +32,6 @@ LONG_LAG = timedelta(seconds=3)
 """How long they wait if the first timer is far away: under load, most flows are over by then. A flow that is not costs
 two reads and its timers, three times as much as one that is; so others take longer, and outlive the lag as well.
 """
-
-_FAR = timedelta(seconds=30)
-"""How far away the first timer must be for the long lag."""
 
 _AT_ONCE = 32
 """The most flows whose timers are set at the same time."""
@@ -69,13 +65,22 @@ class Lag:
         self._late = AtOnce()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    def take(self, durable: str, delivery: Delivery) -> None:
-        """Takes a delivery of this durable. If its flow has to be decided on at once, that is already done."""
+    @property
+    def epoch(self) -> int:
+        """The epoch of what comes now; the next begins when the broker may have lost messages."""
+        return self._finished.epoch
+
+    def take(self, durable: str, delivery: Delivery, *, epoch: int | None = None) -> None:
+        """Takes a delivery of this durable. If its flow has to be decided on at once, that is already done.
+
+        `epoch` is the one in which it came; None: in the present one.
+        """
         key = flow_of(delivery.subject)
+        came_in = self.epoch if epoch is None else epoch
         batch = self._batches.get(key)
         if batch is None:
-            batch = self._batches[key] = FlowBatch(durable, since=self._clock())
-        batch.add(delivery)
+            batch = self._batches[key] = FlowBatch(durable, since=self._clock(), epoch=came_in)
+        batch.add(delivery, epoch=came_in)
         self._waiting += 1
         if self._waiting <= _WAITING_AT_MOST:
             delivery.make_room()
@@ -121,7 +126,8 @@ class Lag:
         for key, batch in finished.items():
             await pace.keep()
             if undecided is not None and key in undecided:
-                self._finished.add(batch.sequences)
+                if batch.epoch == self.epoch:
+                    self._finished.add(batch.sequences)
                 self._acknowledge(batch)
             elif undecided is None and not everything and self._clock() - batch.since < _SILENT.total_seconds():
                 self._put_back(key, batch)
@@ -140,10 +146,11 @@ class Lag:
         hand = self._reconciler.flows.get(key)
         if hand is None:
             return False
-        hand.seen |= batch.sequences
+        if batch.epoch == self.epoch:
+            hand.seen |= batch.sequences
         is_over = self._reconciler.is_over(key, since=batch.first_sequence)
         if is_over:
-            self._finished.add(hand.seen)
+            self._finished.add(hand.seen_whole)
         return is_over
 
     def _is_late(self, key: FlowKey, batch: FlowBatch) -> bool:
@@ -154,25 +161,19 @@ class Lag:
         return waited >= LONG_LAG or not self._is_unhurried(key, batch)
 
     def _is_unhurried(self, key: FlowKey, batch: FlowBatch) -> bool:
-        """Tells whether the first timer is far away; looks again only once the flow in hand is another."""
+        """Tells whether the first timer is far away; looks again only once the batch or the flow in hand is another."""
         hand = self._reconciler.flows.get(key)
         position = 0 if hand is None else hand.flow.last_sequence
-        if batch.unhurried_at != position and self._first_timer_is_far(key, batch, hand):
+        if batch.unhurried_at != position and is_unhurried(hand, batch, self._timeouts(key[0])):
             batch.unhurried_at = position
         return batch.unhurried_at == position
 
-    def _first_timer_is_far(self, key: FlowKey, batch: FlowBatch, hand: FlowInHand | None) -> bool:
-        if hand is not None:
-            first = min(timers(hand.flow).values(), default=None)
-            return first is not None and first - batch.last_time > _FAR
-        flow_type, _ = key
-        timeouts = [step.timeout for each in self._store.catalog.versions(flow_type) for step in each.steps.values()]
-        return bool(timeouts) and min(timeouts) > _FAR
+    def _timeouts(self, flow_type: str) -> Iterator[timedelta]:
+        return (step.timeout for each in self._store.catalog.versions(flow_type) for step in each.steps.values())
 
     def _put_back(self, key: FlowKey, batch: FlowBatch) -> None:
         """Looks at a batch again at the next flush."""
-        newer = self._batches.get(key)
-        batch.begin_anew(newer.deliveries if newer is not None else ())
+        batch.begin_anew(self._batches.get(key))
         self._batches[key] = batch
 
     def _acknowledge(self, batch: FlowBatch) -> None:

@@ -79,7 +79,7 @@ class Replica:
         self.troubles = Troubles()
         self.finished = Finished()
         # A broker that lost its latest messages gives their sequences to others.
-        bus.connection.on_reconnected.append(self.finished.clear)
+        bus.connection.on_reconnected.append(self.forget)
         guard = Guard(Quarantine(bus, self.catalog, reporter=COORDINATOR), self.troubles)
         self._traffic = TrafficWatch(traffic_limit)
         self._lag = Lag(self.store, self.reconciler, guard, self.troubles, self.finished)
@@ -201,7 +201,7 @@ class Replica:
         return {name: problem for name, problem in problems.items() if problem}
 
     def forget(self) -> None:
-        """Forgets all flows, because the stream was replaced."""
+        """Forgets all flows, because the stream was replaced, or may have lost its latest messages."""
         self.reconciler.flows.forget()
         self.finished.clear()
 

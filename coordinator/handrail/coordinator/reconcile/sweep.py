@@ -11,24 +11,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from handrail.analysis.replay.stored import Stored, decode
-from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.overdue import Overdue
-from handrail.coordinator.reconcile.pace import Pace
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import is_given_up
-from handrail.coordinator.reconcile.sweep_marks import Mark, last_before, read_mark, read_streams, write_mark
+from handrail.coordinator.reconcile.sweep_marks import Mark, Streams, read_mark, read_streams, write_mark
+from handrail.coordinator.reconcile.sweep_walk import LAG, SweepWalk
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.fold import is_final
-from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.history import History
 from handrail.mesh.waiting import pause
@@ -40,29 +37,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL = timedelta(minutes=1)
 
-LAG = timedelta(minutes=2)
-"""How far the sweep stays behind the end of the stream. `track`, `decide` and `due` handle younger messages; and the
-broker syncs to disk every two minutes, so messages that a power failure removes are walked over again."""
-
-_WINDOW = 20_000
-"""Messages per window: most flows are complete within one."""
-
-_SHARE = 0.05
-"""How much of a core it takes: it leaves the rest, and the broker, to the flows that go on."""
-
-_LATE = timedelta(minutes=10)
-_SHARE_IF_LATE = 0.2
-"""How much it takes while it is so much further behind."""
-
-_PAGE = 100
-_READING = timedelta(microseconds=8)
-"""What the connection takes for a message."""
-
 _RECONCILING = timedelta(milliseconds=1)
 """What a flow takes that is read and reconciled."""
-
-_JUMP = 2000
-"""It passes by so many messages of closed flows, rather than to read them too."""
 
 _LEFT_AT_MOST = 1000
 """The most failed flows that are remembered; with more of them the sweep does not advance."""
@@ -96,11 +72,13 @@ class Sweep:
         self._troubles = troubles
         self._finished = finished
         self._interval = interval
-        self._lag = lag
         self._everything = everything
         self._overdue = Overdue(bus)
-        self._pace = Pace(share=_SHARE)
+        self._walk = SweepWalk(bus, finished, lag=lag)
+        self._pace = self._walk.pace
         self._attended = 0
+        self._left: set[_Left] = set()
+        self._looks_again_at = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Sweeps at each interval until `stopping` is set."""
@@ -123,67 +101,47 @@ class Sweep:
         A flow that fails is left to the next sweep. Raises BROKER_UNAVAILABLE.
         """
         self._attended = 0
-        self._pace.resume()
-        await self._attend_all((*key, sequence) for key, sequence in (await self._overdue.flows()).items())
         mark = await read_mark(self._bus)
         streams = await read_streams(self._bus)
         why = "it was requested" if self._everything else streams.why_not_behind(mark)
         if why and streams.flow_sequence:
             log.info("sweeping all flows: %s", why)
             if mark.flow_created:
+                self._reconciler.flows.forget()
                 self._finished.clear()
-        left = await self._attend_all(mark.left)
+        self._left = set(mark.left)
+        self._looks_again_at = 0.0
+        await self._look_again()
         sequence = 0 if why else mark.sequence
-        up_to = await self._last_before(self._lag)
-        async for window in self._windows(sequence, up_to):
-            left |= await self._look_at(window)
-            if len(left) > _LEFT_AT_MOST:
+        async for window in self._walk.windows(after=sequence):
+            await self._look_at(window.messages)
+            if len(self._left) > _LEFT_AT_MOST:
                 raise HandrailError(
                     ErrorReason.ERROR_REASON_INTERNAL,
                     f"more than {_LEFT_AT_MOST} flows can't be reconciled: the sweep waits at sequence {sequence}",
                 )
-            sequence = window[-1].sequence
-            if not why:
-                await write_mark(self._bus, _marked(mark, sequence, left))
-        self._everything = False
-        after = Mark(
-            sequence=max(sequence, up_to),
-            flow_created=streams.flow_created,
-            timer_created=streams.timer_created,
-            timer_sequence=streams.timer_sequence,
-            left=tuple(sorted(left)),
-        )
-        if after != mark:
-            await write_mark(self._bus, after)
+            sequence = window.up_to
+            after = _marked(streams, sequence, self._left)
+            if after != mark:
+                await write_mark(self._bus, after)
+                mark = after
+            self._everything = False
         return self._attended
 
-    async def _last_before(self, ago: timedelta) -> int:
-        return await last_before(self._bus, datetime.now(UTC) - ago)
+    async def _look_again(self) -> None:
+        """Attends to overdue timers and to flows that were left, once an interval: a walk may take longer."""
+        now = asyncio.get_running_loop().time()
+        if now < self._looks_again_at:
+            return
+        self._looks_again_at = now + self._interval.total_seconds()
+        overdue = await self._overdue.flows()
+        self._pace.resume()
+        await self._attend_all((*key, sequence) for key, sequence in overdue.items())
+        self._left = await self._attend_all(self._left)
 
-    async def _windows(self, after: int, up_to: int) -> AsyncIterator[list[Stored]]:
-        """Yields the messages between two sequences, in stream order, but for most of those of finished flows."""
-        window: list[Stored] = []
-        while (first := self._finished.first_other(after)) <= up_to:
-            is_late = first <= await self._last_before(self._lag + _LATE)
-            self._pace.share = _SHARE_IF_LATE if is_late else _SHARE
-            async with scan(self._bus, FLOW, "flow.>", after=first - 1, page=_PAGE) as scanning:
-                async for page in scanning.pages():
-                    self._pace.resume()
-                    after = page[-1].sequence
-                    window += [each for each in page if each.sequence <= up_to and each.sequence not in self._finished]
-                    await self._pace.keep(len(page) * _READING)
-                    if len(window) >= _WINDOW or after >= up_to or self._finished.first_other(after) > after + _JUMP:
-                        break
-                else:
-                    after = up_to  # nothing is left there
-            if len(window) >= _WINDOW:
-                yield window
-                window = []
-        if window:
-            yield window
-
-    async def _look_at(self, window: Iterable[Stored]) -> set[_Left]:
-        """Reconciles the open flows of a window; returns those that failed."""
+    async def _look_at(self, window: Iterable[Stored]) -> None:
+        """Reconciles the open flows of a window."""
+        await self._look_again()
         flows: dict[tuple[str, str], list[Stored]] = defaultdict(list)
         self._pace.resume()
         for stored in window:
@@ -193,12 +151,13 @@ class Sweep:
             except HandrailError:
                 continue  # `track` or `decide` has quarantined it
             flows[address.flow_type, address.flow_id].append(stored)
-        missed: list[_Left] = []
         for key, messages in flows.items():
-            if not await self._is_over(messages):
-                missed.append((*key, messages[-1].sequence))
+            await self._look_again()
+            self._pace.resume()
+            is_over = await self._is_over(messages)
             await self._pace.keep()
-        return await self._attend_all(missed)
+            if not is_over:
+                self._left |= await self._attend_all([(*key, messages[-1].sequence)])
 
     async def _is_over(self, messages: Sequence[Stored]) -> bool:
         """Tells whether these messages are a complete flow that is closed."""
@@ -239,5 +198,11 @@ class Sweep:
         return True
 
 
-def _marked(mark: Mark, sequence: int, left: Iterable[_Left]) -> Mark:
-    return replace(mark, sequence=sequence, left=tuple(sorted(left)))
+def _marked(streams: Streams, sequence: int, left: Iterable[_Left]) -> Mark:
+    return Mark(
+        sequence=sequence,
+        flow_created=streams.flow_created,
+        timer_created=streams.timer_created,
+        timer_sequence=streams.timer_sequence,
+        left=tuple(sorted(left)),
+    )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import ApiError, Bus
+from handrail.mesh.bus.api import MESSAGE_NOT_FOUND
 from handrail.mesh.streams import FLOW, LEASES, LEASES_BUCKET, TIMER
 
 _SUBJECT = f"$KV.{LEASES_BUCKET}.sweep.mark"
@@ -79,6 +80,21 @@ async def last_before(bus: Bus, time: datetime) -> int:
     }
     created = await bus.request_json(f"$JS.API.CONSUMER.CREATE.{FLOW}.{name}", {"stream_name": FLOW, "config": config})
     return int(created["delivered"]["stream_seq"])
+
+
+async def first_after(bus: Bus, sequence: int) -> int | None:
+    """Returns the first sequence after this one that FLOW has, as its leader knows; None if it has none.
+
+    Raises what `Bus.request_json` raises.
+    """
+    request = {"seq": sequence + 1, "next_by_subj": "flow.>"}
+    try:
+        answer = await bus.request_json(f"$JS.API.STREAM.MSG.GET.{FLOW}", request)
+    except ApiError as error:
+        if error.code == MESSAGE_NOT_FOUND:
+            return None
+        raise
+    return int(answer["message"]["seq"])
 
 
 async def read_mark(bus: Bus) -> Mark:

@@ -11,7 +11,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from handrail.coordinator.reconcile import lag, supervise
+from handrail.coordinator.reconcile import hurry, lag, supervise
 from handrail.coordinator.reconcile.settle import Held
 from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.troubles import Troubles
@@ -21,6 +21,7 @@ from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.fold import fold
 from handrail.mesh.streams import FLOW, TIMER, flow_store
 from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.template import Template
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.testing.memory import MemoryDelivery
@@ -246,7 +247,7 @@ def test_what_is_settled_is_let_go_and_what_is_not_is_kept() -> None:
 async def test_a_flow_whose_timers_are_far_away_has_three_seconds_before_it_costs_any(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lag, "_FAR", timedelta(seconds=20))
+    monkeypatch.setattr(hurry, "_FAR", timedelta(seconds=20))
     waiting, now = house.replica.lag, 0.0
     monkeypatch.setattr(waiting, "_clock", lambda: now)
     (start,) = await house.publish([flows.start()])
@@ -261,10 +262,30 @@ async def test_a_flow_whose_timers_are_far_away_has_three_seconds_before_it_cost
     assert not house.bus.messages[TIMER]
 
 
+@pytest.mark.parametrize("shortest, is_done", [(1, True), (60, False)])
+async def test_news_of_a_flow_in_hand_waits_for_long_only_if_the_timeouts_of_all_steps_are_long(
+    monkeypatch: pytest.MonkeyPatch, shortest: int, *, is_done: bool
+) -> None:
+    house = House()
+    template = flows.template(timeout=timedelta(seconds=60))
+    template.proto.steps[1].timeout.FromTimedelta(timedelta(seconds=shortest))
+    await house.replica.store.catalog.put(flows.stored(Template.compile(template.proto, template.contracts)))
+    waiting, now = house.replica.lag, 0.0
+    monkeypatch.setattr(waiting, "_clock", lambda: now)
+    start, enriched = await house.publish([flows.start(), flows.enriched()])
+    waiting.take("track", house.delivery(start))
+    await waiting.flush()
+    waiting.take("track", house.delivery(enriched))
+    now = 0.3
+    await waiting.flush(everything=False)
+    await waiting._late.finish()
+    assert house.settled[enriched.sequence] == ([None] if is_done else [])
+
+
 async def test_a_flow_that_outlives_the_lag_has_its_timers_before_its_messages_are_acknowledged(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lag, "_FAR", timedelta(seconds=20))
+    monkeypatch.setattr(hurry, "_FAR", timedelta(seconds=20))
     waiting, now = house.replica.lag, 0.0
     monkeypatch.setattr(waiting, "_clock", lambda: now)
     (start,) = await house.publish([flows.start()])

@@ -1,0 +1,28 @@
+"""Hurry: how soon the timers of a flow have to stand. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from handrail.coordinator.decide.timers import timers
+from handrail.coordinator.reconcile.flow_batch import FlowBatch
+from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
+
+_FAR = timedelta(seconds=30)
+"""How far away the first timer must be for the long lag."""
+
+
+def is_unhurried(hand: FlowInHand | None, batch: FlowBatch, timeouts: Iterable[timedelta]) -> bool:
+    """Tells whether the first timer that the flow needs after these messages is far away.
+
+    `timeouts` are those of the steps that flows of its type may have: a message that the flow in hand lacks may begin
+    any of them. A flow that was halted waits for nothing but its undos, and closes soon.
+    """
+    is_covered = hand is not None and all(hand.covers(each.sequence) for each in batch.deliveries)
+    if not is_covered and min(timeouts, default=timedelta()) <= _FAR:
+        return False
+    if hand is None:
+        return True
+    first = min(timers(hand.flow).values(), default=None)
+    return hand.flow.halt is None and first is not None and first - batch.last_time > _FAR
