@@ -66,7 +66,6 @@ def _flow(chance: random.Random) -> Flow:
         "retrying": chance.random() < 0.5,
         "last_sequence": 1,
         "messages": chance.randint(0, 3),
-        "unreadable": "",
     }
     names, kinds = chance.sample(TEXTS, 2), ("PENDING", "APPROVED")
     tables: dict[str, list[Row]] = {
