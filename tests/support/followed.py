@@ -14,8 +14,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.streams.readers import ensure_reading
-from handrail.mesh.streams.set_up import EVERYTHING
+from handrail.mesh.streams.readers import EVERYTHING, ensure_reading
 from handrail.mesh.wire.subjects import IDENTIFIER, NAME
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.follow.follower import Follower

@@ -12,8 +12,7 @@ from handrail.cli.main import main
 from handrail.mesh.bus import NatsBus, RawMessage
 from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams import FLOW, ensure_streams
-from handrail.mesh.streams.readers import ensure_reading
-from handrail.mesh.streams.set_up import EVERYTHING
+from handrail.mesh.streams.readers import EVERYTHING, ensure_reading
 from handrail.visibility.archive.errors import OtherStream
 from handrail.visibility.archive.folder import Folder, LockedFolder
 from handrail.visibility.archive.frame import Record

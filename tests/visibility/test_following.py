@@ -10,8 +10,7 @@ from handrail.mesh.bus import NatsBus
 from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams import FLOW, TEMPLATE, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.readers import ensure_reading
-from handrail.mesh.streams.set_up import EVERYTHING
+from handrail.mesh.streams.readers import EVERYTHING, ensure_reading
 from tests.support.flows import enriched, notified, start, template
 from tests.support.followed import covered, expected, following, found, until_covered
 from tests.support.mesh import Mesh, publish

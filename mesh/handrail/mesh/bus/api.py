@@ -87,10 +87,21 @@ async def last_on_leader(
     connection: Connection, stream: str, subject_filter: str, *, timeout: timedelta = API_TIMEOUT
 ) -> RawMessage | None:
     """The newest message that matches, from the stream's leader: never stale, but costs more than a direct read."""
+    return await _on_leader(connection, stream, {"last_by_subj": subject_filter}, timeout)
+
+
+async def first_on_leader(
+    connection: Connection, stream: str, subject_filter: str, *, from_sequence: int, timeout: timedelta = API_TIMEOUT
+) -> RawMessage | None:
+    """The first message that matches, from a sequence on, from the stream's leader."""
+    return await _on_leader(connection, stream, {"next_by_subj": subject_filter, "seq": from_sequence}, timeout)
+
+
+async def _on_leader(
+    connection: Connection, stream: str, request: Mapping[str, Any], timeout: timedelta
+) -> RawMessage | None:
     try:
-        answer = await request_json(
-            connection, f"$JS.API.STREAM.MSG.GET.{stream}", {"last_by_subj": subject_filter}, timeout=timeout
-        )
+        answer = await request_json(connection, f"$JS.API.STREAM.MSG.GET.{stream}", request, timeout=timeout)
     except ApiError as error:
         if error.code == MESSAGE_NOT_FOUND:
             return None

@@ -182,6 +182,14 @@ class NatsBus(Bus):
         """The newest message, from the stream's leader."""
         return await api.last_on_leader(self.connection, stream, subject_filter, timeout=timeout)
 
+    async def first_on_leader(
+        self, stream: str, subject_filter: str, *, from_sequence: int, timeout: timedelta = API_TIMEOUT
+    ) -> RawMessage | None:
+        """The first message that matches, from a sequence on, from the stream's leader; None if there is none."""
+        return await api.first_on_leader(
+            self.connection, stream, subject_filter, from_sequence=from_sequence, timeout=timeout
+        )
+
     async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """The message at a sequence, from whichever replica answers."""
         page = await self._reads.read(stream, {"seq": sequence}, timeout=timeout)

@@ -16,6 +16,9 @@ from handrail.mesh.permissions import Reader, reader_durable
 from handrail.mesh.streams.streams import FLOW
 from handrail.v1.error_reason_pb2 import ErrorReason
 
+EVERYTHING = "flow.>"
+"""All subjects of FLOW."""
+
 _WAITING = 64
 """Open requests. One process of a reader has one; each takes memory of the broker."""
 
@@ -47,6 +50,20 @@ async def ensure_reading(bus: Bus, name: str, filters: Iterable[str]) -> str:
     config.pop("filter_subject", None)
     await bus.request_json(f"$JS.API.CONSUMER.CREATE.{FLOW}.{durable}", {"stream_name": FLOW, "config": config})
     return f"durable {durable}: delivers {', '.join(wanted)}"
+
+
+def require_everything(durable: str, config: dict[str, Any]) -> None:
+    """Raises FOREIGN_STREAM if a durable with this configuration does not deliver every message of FLOW as it is."""
+    if config["ack_policy"] != "none":
+        wrong = "needs acknowledgements: delete it, then run handrail admin setup"
+    elif _filters_of(config) != [EVERYTHING]:
+        wrong = f"does not deliver exactly {EVERYTHING}: run handrail admin setup"
+    elif config.get("headers_only"):
+        wrong = "delivers messages without their bodies: delete it, then run handrail admin setup"
+    else:
+        return
+    text = f"durable {durable} {wrong}"
+    raise HandrailError(ErrorReason.ERROR_REASON_FOREIGN_STREAM, text, stream=FLOW)
 
 
 def _new(durable: str) -> dict[str, Any]:

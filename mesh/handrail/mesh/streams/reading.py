@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import nats.errors
 
@@ -23,7 +25,11 @@ from handrail.mesh.bus.delivery import place
 from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import reader_durable
+from handrail.mesh.streams.readers import EVERYTHING, require_everything
 from handrail.mesh.streams.streams import FLOW
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+log = logging.getLogger(__name__)
 
 _BATCH = 256
 """Messages of one request. At most as many wait in this process."""
@@ -43,38 +49,99 @@ _LONGEST_PAUSE = timedelta(seconds=32)
 broker would serve the former one in turn with the next, and every second delivery would get lost.
 """
 
+_OFTEN = 3
+"""After as many losses, each within this time after the one before it, another process is suspected."""
+_SOON = timedelta(minutes=2)
 
-async def read(bus: NatsBus, reader: str, *, after: int = 0) -> AsyncGenerator[RawMessage, None]:
+
+async def read(bus: NatsBus, reader: str, *, after: int = 0, whole: bool = False) -> AsyncGenerator[RawMessage, None]:
     """Yields the messages of the reader's flow types that have a sequence beyond `after`, in stream order, each once,
     and never ends.
 
     The broker forgets what it delivered, so a loss is noticed by its numbers, and read again after a pause of at least
-    4 seconds. Only one process may read under one name at a time. Raises BrokerUnavailable if there is no answer in
-    time: read again, after the last sequence. Raises BrokerPermission, and ApiError if the reader has no durable.
+    4 seconds. Only one process may read under one name at a time; the log says so if another seems to. Raises
+    BrokerUnavailable if there is no answer in time: read again, after the last sequence. Raises BrokerPermission, and
+    ApiError if the reader has no durable.
+
+    `whole` is for a user that may ask the stream's leader: sequences that were not delivered are passed over only if
+    the leader does not have them either. Raises FOREIGN_STREAM if the durable does not deliver everything, or if FLOW
+    was restored to a state before the last message that was yielded.
     """
     durable = reader_durable(reader)
-    calm, pause = _CALM, _PAUSE
+    calm, pause, losses = _CALM, _PAUSE, _Losses(durable)
+    last: RawMessage | None = None
     while True:
         before = after
-        await _reset(bus, durable, after + 1)
+        await _reset(bus, durable, after + 1, whole=whole)
+        if whole and last is not None and not await is_stored(bus, last.sequence, last.time):
+            raise HandrailError(ErrorReason.ERROR_REASON_FOREIGN_STREAM, f"{FLOW} was restored from a backup")
         async with aclosing(_until_a_loss(bus, durable, calm)) as deliveries:
             async for message in deliveries:
+                if message.sequence <= after:
+                    break  # another process has moved the durable back
+                if whole and message.sequence > after + 1 and await _skipped(bus, after + 1, message.sequence):
+                    break
                 yield message
-                after = message.sequence
+                last, after = message, message.sequence
+        if last is None or last.body:
+            losses.count()
         calm = 0
         pause = _PAUSE if after > before else min(2 * pause, _LONGEST_PAUSE)
         await asyncio.sleep(pause.total_seconds())
 
 
-async def _reset(bus: NatsBus, durable: str, sequence: int) -> None:
+async def is_stored(bus: NatsBus, sequence: int, time: datetime, body: bytes | None = None) -> bool:
+    """Whether FLOW's message at this sequence was stored at this time, and has this body, as its leader says.
+
+    True also if it was purged: nobody can tell. Raises the errors of `Bus.request_json`.
+    """
+    found = await bus.first_on_leader(FLOW, EVERYTHING, from_sequence=sequence)
+    if found is None or found.sequence != sequence:
+        return True
+    return found.time == time and (body is None or found.body == body)
+
+
+async def _skipped(bus: NatsBus, first: int, delivered: int) -> bool:
+    """Whether the leader has a message from `first` on, before the one that was delivered. A leader that lacks even
+    that one is not believed.
+    """
+    found = await bus.first_on_leader(FLOW, EVERYTHING, from_sequence=first)
+    return found is None or found.sequence < delivered
+
+
+class _Losses:
+    """Counts losses, and says in the log what makes them frequent."""
+
+    def __init__(self, durable: str) -> None:
+        self._durable = durable
+        self._clock = asyncio.get_running_loop().time
+        self._number = 0
+        self._latest = self._clock()
+
+    def count(self) -> None:
+        """Counts one."""
+        now = self._clock()
+        self._number = self._number + 1 if now - self._latest < _SOON.total_seconds() else 1
+        self._latest = now
+        if self._number % _OFTEN == 0:
+            log.warning(
+                "%s: deliveries got lost %d times in a row; if another process reads under this name, end one of them",
+                self._durable,
+                self._number,
+            )
+
+
+async def _reset(bus: NatsBus, durable: str, sequence: int, *, whole: bool) -> None:
     """Has the durable deliver from this sequence on, and count its deliveries from 1."""
     try:
-        await _delivered(bus, durable)  # without a durable, a reset gets no answer
+        info = await _info(bus, durable)  # without a durable, a reset gets no answer
     except ApiError as error:
         if error.code == CONSUMER_NOT_FOUND:
             text = f"there is no durable {durable}: create it (handrail admin reader, or setup)"
             raise HandrailError(error.reason, text) from error
         raise
+    if whole:
+        require_everything(durable, info["config"])
     await bus.request_json(f"$JS.API.CONSUMER.RESET.{FLOW}.{durable}", {"seq": sequence})
 
 
@@ -126,5 +193,9 @@ async def _next(arrived: asyncio.Queue[Message]) -> Message | None:
 
 async def _delivered(bus: NatsBus, durable: str) -> int:
     """How many messages the durable has delivered since its reset."""
-    info = await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{durable}")
+    info = await _info(bus, durable)
     return int(info["delivered"]["consumer_seq"])
+
+
+async def _info(bus: NatsBus, durable: str) -> dict[str, Any]:
+    return await bus.request_json(f"$JS.API.CONSUMER.INFO.{FLOW}.{durable}")

@@ -27,14 +27,11 @@ from handrail.mesh.streams.provisioning import (
     reset_command,
 )
 from handrail.mesh.streams.quarantine_streams import agents_named
-from handrail.mesh.streams.readers import ensure_reading
+from handrail.mesh.streams.readers import EVERYTHING, ensure_reading
 from handrail.mesh.streams.streams import FLOW, Config, quarantine_stream, stream_config, stream_configs
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 UNLIMITED = -1
-
-EVERYTHING = "flow.>"
-"""What the archive and the index read of FLOW."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

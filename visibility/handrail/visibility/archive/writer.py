@@ -4,7 +4,7 @@
         writer = Writer(folder, stream)
         for message in read_from(writer.next):      # the caller's: what is not sealed is read again after a crash
             writer.append(message)
-            writer.seal_if_due()
+            writer.seal_if_full()               # and `seal_if_due` from time to time
 
 1. Give every sequence once, in order: a message by `append`, or its absence by `absent`. A gap is refused: it could be
    a message that got lost on its way. Say that one is absent only after the stream itself said so.
@@ -38,7 +38,7 @@ SEGMENT_BYTES = 64 << 20
 """The size of a segment. As much waits in memory until it is sealed."""
 
 AGE = timedelta(hours=1)
-"""How long a message waits until it is sealed."""
+"""How old a message may be until it is sealed, by the time at which the stream stored it."""
 
 _ABSENT_BYTES = 32
 """What a range of absent sequences counts for a segment's size: it takes so much of the footer."""
@@ -72,7 +72,7 @@ class Writer:
         age: timedelta = AGE,
         frame_bytes: int = FRAME_BYTES,
         level: int = LEVEL,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
         self._stream = stream
@@ -106,7 +106,7 @@ class Writer:
         """
         self._make_way(record.sequence)
         self._frame.add(record)
-        self._take(record.sequence)
+        self._take(record.sequence, stored=record.time_ns / 1e9)
         if self._frame.size >= self._frame_bytes:
             self._end_frame()
 
@@ -115,14 +115,21 @@ class Writer:
         if last < first:
             raise ValueError(f"there is no sequence from {first} to {last}")
         self._make_way(first)
-        self._take(last)
+        self._take(last, stored=float("inf"))
         if self._absent and self._absent[-1][1] == first - 1:
             self._absent[-1] = (self._absent[-1][0], last)
         else:
             self._absent.append((first, last))
 
+    def seal_if_full(self) -> Sealed | None:
+        """Seals if the segment has its size. Raises like `seal`."""
+        return self.seal() if self._is_full() else None
+
     def seal_if_due(self) -> Sealed | None:
-        """Seals if the segment is full, or its oldest message waits for longer than the age. Raises like `seal`."""
+        """Seals if the segment is full, or its oldest message was stored longer ago than the age. Raises like `seal`.
+
+        An old stream that is read from its beginning is always due: call it from time to time, not for each message.
+        """
         return self.seal() if self._is_full() or self._clock() - self._since >= self._age else None
 
     def seal(self) -> Sealed | None:
@@ -160,9 +167,11 @@ class Writer:
         if self._is_full():
             self.seal()
 
-    def _take(self, last: int) -> None:
+    def _take(self, last: int, *, stored: float) -> None:
+        """`stored` is a time in seconds since 1970. The broker's clock may be ahead: nothing is younger than now."""
         if self._next == self._mark + 1:
             self._since = self._clock()
+        self._since = min(self._since, stored)
         self._next = last + 1
 
     def _is_full(self) -> bool:

@@ -7,10 +7,14 @@ import logging
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 
-from handrail.mesh.bus import RawMessage
+from handrail.mesh.bus import NatsBus, RawMessage
+from handrail.mesh.streams.reading import is_stored
+from handrail.visibility.archive.errors import NoRecord
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.archive.frame import Record
+from handrail.visibility.archive.reader import Reader
 from handrail.visibility.archive.segment import Stream
 from handrail.visibility.archive.writer import AGE, Sealed, Writer
 
@@ -25,12 +29,15 @@ _CREATED = re.compile(r"(.+?)(?:\.(\d{1,9}))?Z")
 class Archiver:
     """Writes to an archive, one call after the other, each in a thread: they wait for the disk.
 
-    What the follower did not deliver between two messages the stream does not have: the broker counts what it delivers.
+    What was not read between two messages the stream does not have: its leader was asked.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, stream: Stream, last: Record | None) -> None:
         self._writer = writer
-        self._turn = asyncio.Lock()
+        self._stream = stream
+        self._last = last
+        self._turn = Lock()
+        self._is_retired = False
 
     @classmethod
     async def open(cls, folder: LockedFolder, name: str, created: str, *, age: timedelta = AGE) -> Archiver:
@@ -39,35 +46,80 @@ class Archiver:
         Raises Damaged if a segment is not what was sealed, and OtherStream.
         """
         stream = Stream(name, nanoseconds(created))
-        return cls(await asyncio.to_thread(Writer, folder, stream, age=age))
+        return await asyncio.to_thread(cls._open, folder, stream, age)
+
+    @classmethod
+    def _open(cls, folder: LockedFolder, stream: Stream, age: timedelta) -> Archiver:
+        writer = Writer(folder, stream, age=age)
+        return cls(writer, stream, _sealed(folder, writer.mark))
+
+    @property
+    def created(self) -> int:
+        """When the stream was created, in nanoseconds since 1970."""
+        return self._stream.created_ns
 
     @property
     def mark(self) -> int:
         """Everything up to this sequence is sealed and on the disk."""
         return self._writer.mark
 
+    @property
+    def covered(self) -> int:
+        """Everything up to this sequence is sealed, or waits in memory for it."""
+        return self._writer.next - 1
+
+    async def is_of(self, bus: NatsBus, last_sequence: int) -> bool:
+        """Whether the stream, which ends with this sequence, still has the newest message that the archive has."""
+        covered, last = await asyncio.to_thread(self._newest)
+        if last is None or covered > last_sequence:
+            return covered <= last_sequence
+        time = _EPOCH + last.time_ns // 1000 * _MICROSECOND
+        return await is_stored(bus, last.sequence, time, last.body)
+
     async def take(self, messages: Sequence[RawMessage]) -> None:
         """Archives messages in stream order; those that it has are passed over.
 
         Raises CannotWrite if a segment can't be sealed: then pass what is behind the last one taken again.
         """
-        async with self._turn:
-            await asyncio.to_thread(self._take, messages)
+        await asyncio.to_thread(self._take, messages)
 
     async def seal_if_due(self) -> None:
         """Seals what waited long enough. Raises CannotWrite."""
-        async with self._turn:
-            _tell(await asyncio.to_thread(self._writer.seal_if_due))
+        await asyncio.to_thread(self._seal_if_due)
+
+    async def retire(self) -> None:
+        """Waits until nothing is written, and has nothing written from now on: another may be opened."""
+        await asyncio.to_thread(self._retire)
 
     def _take(self, messages: Sequence[RawMessage]) -> None:
-        for message in messages:
-            expected = self._writer.next
-            if message.sequence < expected:
-                continue
-            if message.sequence > expected:
-                self._writer.absent(expected, message.sequence - 1)
-            self._writer.append(_record(message))
-        _tell(self._writer.seal_if_due())
+        # A thread outlives the task that waited for it: it must not meet the next one.
+        with self._turn:
+            for message in () if self._is_retired else messages:
+                self._add(message)
+
+    def _seal_if_due(self) -> None:
+        with self._turn:
+            if not self._is_retired:
+                _tell(self._writer.seal_if_due())
+
+    def _newest(self) -> tuple[int, Record | None]:
+        with self._turn:
+            return self.covered, self._last
+
+    def _retire(self) -> None:
+        with self._turn:
+            self._is_retired = True
+
+    def _add(self, message: RawMessage) -> None:
+        expected = self._writer.next
+        if message.sequence < expected:
+            return
+        if message.sequence > expected:
+            self._writer.absent(expected, message.sequence - 1)
+        record = _record(message)
+        self._writer.append(record)
+        self._last = record
+        _tell(self._writer.seal_if_full())
 
 
 def nanoseconds(created: str) -> int:
@@ -77,6 +129,14 @@ def nanoseconds(created: str) -> int:
         raise ValueError(f"{created[:80]} is no time in UTC")
     seconds = datetime.fromisoformat(parts[1]).replace(tzinfo=UTC)
     return int((seconds - _EPOCH).total_seconds()) * 1_000_000_000 + int((parts[2] or "0").ljust(9, "0"))
+
+
+def _sealed(folder: LockedFolder, sequence: int) -> Record | None:
+    """The archived message; None if it is absent or was erased. Raises Damaged."""
+    try:
+        return Reader(folder).read(sequence) if sequence else None
+    except NoRecord:
+        return None
 
 
 def _record(message: RawMessage) -> Record:

@@ -16,22 +16,23 @@ from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.streams.reading import read
+from handrail.mesh.streams.reading import is_stored, read
 from handrail.mesh.waiting import pause
+from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.errors import Damaged, OtherStream
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.archive.writer import AGE
-from handrail.visibility.follow.archiver import Archiver
+from handrail.visibility.follow.archiver import Archiver, nanoseconds
 from handrail.visibility.follow.indexer import Indexer
 from handrail.visibility.follow.intake import Intake, collecting
 from handrail.visibility.follow.open_flows import OpenFlows
-from handrail.visibility.index.database import begin_anew, prepare
+from handrail.visibility.index.database import Position, begin_anew, prepare
 from handrail.visibility.index.writer import Writer
 
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = timedelta(seconds=5)
-"""How often it is looked whether FLOW is still the same stream."""
+"""How often it is looked whether FLOW is still the same stream, and whether something is to be sealed."""
 
 _FIRST_WAIT = timedelta(seconds=0.5)
 _LONGEST_WAIT = timedelta(seconds=15)
@@ -52,12 +53,15 @@ class Follower:
     ) -> None:
         self._bus = bus
         self._engine = engine
-        self._archive = archive
+        self._folder = archive
         self._age = age
+        self._archiver: Archiver | None = None
         self._came = 0
+        self._index_wait = _FIRST_WAIT
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Follows until `stopping` is set. A broker, a database, a stream or a disk that is away is waited for.
+        """Follows until `stopping` is set. A broker, a database, a stream or a disk that is away is waited for; the
+        archive goes on without the database.
 
         Raises BROKER_PERMISSION if the broker does not let it follow, and Damaged and OtherStream if the archive can't
         be gone on with.
@@ -75,46 +79,108 @@ class Follower:
             await pause(stopping, wait)
 
     async def _follow(self, stopping: asyncio.Event) -> None:
-        """Follows until something fails, or FLOW is another stream."""
+        """Follows until something fails, FLOW is another stream, or the database is there again."""
         stream = await self._stream()
-        position = await asyncio.to_thread(prepare, self._engine, stream.created)
-        if position.sequence > stream.last_sequence:
-            # FLOW was restored from a backup: what the index has beyond is not what comes now.
-            position = await asyncio.to_thread(begin_anew, self._engine, stream.created)
-        log.info("the index covers %d of %d messages", position.sequence, stream.last_sequence)
-        archiver = await self._archiver(stream)
-        indexer = Indexer(FlowStore(self._bus, Catalog(self._bus)), Writer(self._engine, position), OpenFlows())
-        covered = position.sequence if archiver is None else min(position.sequence, archiver.mark)
-        async with collecting(read(self._bus, VISIBILITY, after=covered)) as intake:
-            ends = [asyncio.create_task(stopping.wait()), asyncio.create_task(self._until_replaced(stream, archiver))]
-            working = asyncio.create_task(self._work(intake, indexer, archiver, after=position.sequence))
+        archiver = await self._open_archive(stream)
+        position = await self._position(stream, is_needed=archiver is None)
+        index_is_away = asyncio.Event()
+        if position is None:
+            index_is_away.set()
+        starts = [each.covered for each in (archiver,) if each is not None]
+        starts += [each.sequence for each in (position,) if each is not None]
+        async with collecting(read(self._bus, VISIBILITY, after=min(starts), whole=True)) as intake:
+            tasks = [
+                asyncio.create_task(self._work(intake, archiver, position, index_is_away)),
+                asyncio.create_task(stopping.wait()),
+                asyncio.create_task(self._until_replaced(stream, archiver)),
+                asyncio.create_task(self._until_index_is_back(stream, index_is_away)),
+            ]
             try:
-                await asyncio.wait({working, *ends}, return_when=asyncio.FIRST_COMPLETED)
-                for task in (working, *ends):
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
                     if task.done():
                         await task
             finally:
-                for task in (working, *ends):
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(working, *ends, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _archiver(self, stream: Stream) -> Archiver | None:
-        if self._archive is None:
+    async def _open_archive(self, stream: Stream) -> Archiver | None:
+        """The archive, which keeps what waits in memory as long as the stream is the same."""
+        if self._folder is None:
             return None
-        archiver = await Archiver.open(self._archive, FLOW, stream.created, age=self._age)
-        if archiver.mark > stream.last_sequence:
-            held, given = f"{FLOW} up to sequence {archiver.mark}", f"{FLOW} that ends with {stream.last_sequence}"
-            raise OtherStream(self._archive.path, held=held, given=given)
+        kept = self._archiver
+        if kept is not None:
+            is_same = kept.created == nanoseconds(stream.created)
+            if is_same and await kept.is_of(self._bus, stream.last_sequence):
+                return kept
+            await kept.retire()
+            self._archiver = None
+        archiver = await Archiver.open(self._folder, FLOW, stream.created, age=self._age)
+        if not await archiver.is_of(self._bus, stream.last_sequence):
+            held = f"{FLOW} with other messages up to sequence {archiver.mark}"
+            given = f"{FLOW} as it was restored from a backup, up to sequence {stream.last_sequence}"
+            raise OtherStream(self._folder.path, held=held, given=given)
+        self._archiver = archiver
         return archiver
 
-    async def _work(self, intake: Intake, indexer: Indexer, archiver: Archiver | None, *, after: int) -> None:
-        """Works on what comes. The index has everything up to `after`."""
+    async def _position(self, stream: Stream, *, is_needed: bool) -> Position | None:
+        """What the index covers; None if the database is away, and not needed to go on."""
+        try:
+            position = await asyncio.to_thread(prepare, self._engine, stream.created)
+            if not await self._is_of_stream(position, stream):
+                log.warning("%s was restored from a backup: the index begins anew", FLOW)
+                position = await asyncio.to_thread(begin_anew, self._engine, stream.created)
+        except HandrailError as error:
+            if is_needed or not _is_of_index(error):
+                raise
+            log.warning("%s; the archive goes on without it", error.text)
+            return None
+        log.info("the index covers %d of %d messages", position.sequence, stream.last_sequence)
+        return position
+
+    async def _is_of_stream(self, position: Position, stream: Stream) -> bool:
+        if position.time is None or position.sequence > stream.last_sequence:
+            return position.sequence <= stream.last_sequence
+        return await is_stored(self._bus, position.sequence, position.time)
+
+    async def _work(
+        self, intake: Intake, archiver: Archiver | None, position: Position | None, index_is_away: asyncio.Event
+    ) -> None:
+        """Works on what comes. The index has everything up to `position`."""
+        indexer = None if position is None else self._indexer(position)
         while True:
             messages = await intake.next()
             if archiver is not None:
                 await archiver.take(messages)
-            await indexer.take([each for each in messages if each.sequence > after])
+            if position is not None and indexer is not None:
+                try:
+                    await indexer.take([each for each in messages if each.sequence > position.sequence])
+                    self._index_wait = _FIRST_WAIT
+                except HandrailError as error:
+                    if archiver is None or not _is_of_index(error):
+                        raise
+                    log.warning("%s; the archive goes on without it", error.text)
+                    index_is_away.set()
+                    indexer = None
             self._came += len(messages)
+
+    def _indexer(self, position: Position) -> Indexer:
+        return Indexer(FlowStore(self._bus, Catalog(self._bus)), Writer(self._engine, position), OpenFlows())
+
+    async def _until_index_is_back(self, stream: Stream, is_away: asyncio.Event) -> None:
+        """Returns once the database is there again after it was away."""
+        await is_away.wait()
+        while True:
+            await asyncio.sleep(self._index_wait.total_seconds())
+            self._index_wait = min(self._index_wait * 2, _LONGEST_WAIT)
+            try:
+                await asyncio.to_thread(prepare, self._engine, stream.created)
+                return
+            except HandrailError as error:
+                if not _is_of_index(error):
+                    raise
+                log.warning("%s; trying again", error.text)
 
     async def _until_replaced(self, before: Stream, archiver: Archiver | None) -> None:
         """Returns once FLOW is another stream than before, or lost messages at its end. Seals meanwhile what is due."""
@@ -133,3 +199,7 @@ class Follower:
     async def _stream(self) -> Stream:
         info = await self._bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
         return Stream(str(info["created"]), int(info["state"]["last_seq"]))
+
+
+def _is_of_index(error: HandrailError) -> bool:
+    return error.reason == ErrorReason.ERROR_REASON_INDEX_UNAVAILABLE
