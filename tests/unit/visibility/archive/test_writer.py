@@ -108,9 +108,9 @@ def test_a_segment_is_sealed_by_its_age(tmp_path: Path) -> None:
         writer = Writer(folder, FLOW, age=timedelta(minutes=1), clock=lambda: now)
         now += 100
         assert writer.seal_if_due() is None, "nothing waits"
-        give(writer, [1])
+        writer.append(record(1)._replace(time_ns=int(now * 1e9)))
         now += 59
-        give(writer, [2])
+        writer.append(record(2)._replace(time_ns=int(now * 1e9)))
         assert writer.seal_if_due() is None
         now += 1
         sealed = writer.seal_if_due()
@@ -118,6 +118,31 @@ def test_a_segment_is_sealed_by_its_age(tmp_path: Path) -> None:
         assert sealed.count == 2
         now += 100
         assert writer.seal_if_due() is None
+
+
+def test_the_age_of_a_message_is_counted_from_when_the_stream_stored_it(tmp_path: Path) -> None:
+    """So what is read again after a restart does not wait again."""
+    old = record(2)
+    now = old.time_ns / 1e9 + 3600
+    with LockedFolder(tmp_path / "archive") as folder:
+        writer = Writer(folder, FLOW, age=timedelta(hours=1), clock=lambda: now)
+        writer.absent(1, 1)
+        assert writer.seal_if_due() is None
+        writer.append(old)
+        sealed = writer.seal_if_due()
+        assert sealed is not None
+        assert (sealed.first, sealed.last) == (1, 2)
+
+
+def test_a_message_from_the_future_is_as_old_as_one_that_came_now(tmp_path: Path) -> None:
+    young = record(1)
+    now = young.time_ns / 1e9 - 3600
+    with LockedFolder(tmp_path / "archive") as folder:
+        writer = Writer(folder, FLOW, age=timedelta(minutes=1), clock=lambda: now)
+        writer.append(young)
+        assert writer.seal_if_due() is None
+        now += 60
+        assert writer.seal_if_due() is not None
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
