@@ -189,7 +189,7 @@ async def test_p4_an_index_begins_anew_if_flow_was_restored_and_has_grown(
     restore(nats_server, tmp_path / "backup")
     await begin(bus, *range(11, 16))
     async with following(bus, engine):
-        await eventually(lambda: is_right(mesh, bus, engine))
+        assert await eventually(lambda: is_right(mesh, bus, engine))
 
 
 async def test_p4_a_flow_that_is_restored_meanwhile_is_noticed(
@@ -204,7 +204,7 @@ async def test_p4_a_flow_that_is_restored_meanwhile_is_noticed(
         await until_covered(bus, engine)
         restore(nats_server, tmp_path / "backup")
         await begin(bus, *range(11, 16))
-        await eventually(lambda: is_right(mesh, bus, engine))
+        assert await eventually(lambda: is_right(mesh, bus, engine))
 
 
 async def is_right(mesh: Mesh, bus: NatsBus, engine: Engine) -> bool:
@@ -256,6 +256,7 @@ async def test_two_processes_of_one_name_are_told(bus: NatsBus, caplog: pytest.L
             while "if another process reads under this name" not in caplog.text:
                 number += 1
                 await begin(bus, number)
+    assert reader_durable(VISIBILITY) in caplog.text
 
 
 @asynccontextmanager
