@@ -119,7 +119,7 @@ class _Run:
             about = {"time": date.isoformat(timespec="seconds"), "commit": commit, "cores": os.cpu_count()}
             chosen = {name: value for name, value in vars(options).items() if name != "json"}
             options.json.write_text(
-                json.dumps({**about, "options": chosen, **self._results.to_json()}, indent=1) + "\n"
+                json.dumps({**about, "options": chosen, **self._results.to_json()}, indent=1, default=str) + "\n"
             )
 
     @contextlib.asynccontextmanager
