@@ -13,7 +13,7 @@ A caller
 
 from handrail.mesh.fold.evolve import NO_VERSIONS, Versions, advance, begin, evolve, fold, pinned_version
 from handrail.mesh.fold.migration import migration_of
-from handrail.mesh.fold.status import is_complete, is_final, settled, status
+from handrail.mesh.fold.status import is_complete, is_final, settled, status, status_reason
 
 __all__ = [
     "NO_VERSIONS",
@@ -28,4 +28,5 @@ __all__ = [
     "pinned_version",
     "settled",
     "status",
+    "status_reason",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handrail.mesh.flow import Flow, ProposalState
+from handrail.mesh.flow import Flow, ProposalState, RunState
 from handrail.mesh.fold import approvals, rules
 from handrail.v1.decision_pb2 import FlowStatus, HaltMode
 from handrail.v1.template_pb2 import REJECT_ACTION_COMPENSATE, REJECT_ACTION_FAIL
@@ -32,6 +32,23 @@ def status(flow: Flow) -> FlowStatus.ValueType:
     if any(proposal.state is ProposalState.PENDING for proposal in flow.proposals.values()):
         return FlowStatus.FLOW_STATUS_WAITING_APPROVAL
     return FlowStatus.FLOW_STATUS_RUNNING
+
+
+def status_reason(flow: Flow) -> str:
+    """Explains the status; empty while the flow runs well or completed as intended."""
+    if flow.closed:
+        return flow.closed_reason
+    if flow.first is None or status(flow) == FlowStatus.FLOW_STATUS_COMPLETED:
+        return ""
+    if flow.escalations and status(flow) == FlowStatus.FLOW_STATUS_ESCALATED:
+        return "; ".join(escalation.reason for escalation in flow.escalations.values())
+    if flow.halt is not None:
+        return flow.halt.reason
+    waiting = [p.recorded.type for p in flow.proposals.values() if p.state is ProposalState.PENDING]
+    if waiting:
+        return f"{', '.join(waiting)} needs approval"
+    failing = [run for run in flow.runs.values() if run.state is RunState.BACKOFF]
+    return "; ".join(f"step {run.step.name} failed and is retried: {run.last_error}" for run in failing)
 
 
 def is_final(flow: Flow) -> bool:

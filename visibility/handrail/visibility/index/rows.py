@@ -10,7 +10,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from handrail.mesh.flow import Effect, EffectState, Flow, Proposal, ProposalState, RunState, StepRun
-from handrail.mesh.fold import is_final, status
+from handrail.mesh.fold import is_final, status, status_reason
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import EscalationCause, FlowStatus, StepTimedOut
@@ -124,7 +124,7 @@ def _flow_row(flow: Flow, first: int, *, retrying: bool) -> Row:
         "flow_id": flow.flow_id,
         "version": flow.template.version,
         "status": _name(FlowStatus.Name(status(flow)), "FLOW_STATUS_"),
-        "reason": _reason(flow),
+        "reason": status_reason(flow),
         "halt_mode": 0 if flow.halt is None else flow.halt.mode,
         "requester": flow.requester,
         "started": flow.start_time,
@@ -136,17 +136,6 @@ def _flow_row(flow: Flow, first: int, *, retrying: bool) -> Row:
         "last_sequence": flow.last_sequence,
         "messages": flow.message_count,
     }
-
-
-def _reason(flow: Flow) -> str:
-    if flow.closed:
-        return flow.closed_reason
-    if flow.escalations:
-        return "; ".join(each.reason for each in flow.escalations.values())
-    if flow.halt is not None:
-        return flow.halt.reason
-    failing = [run for run in flow.runs.values() if run.state is RunState.BACKOFF]
-    return "; ".join(f"step {run.step.name} failed and is retried: {run.last_error}" for run in failing)
 
 
 def _is_retrying(awaited: Iterable[StepRun], undoing: Iterable[Effect]) -> bool:

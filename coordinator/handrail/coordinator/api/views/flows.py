@@ -6,16 +6,13 @@ from handrail.coordinator.api.views.acts import act_view
 from handrail.coordinator.api.views.approvals import approval_view, asks_people, fitted
 from handrail.coordinator.api.views.divergences import divergence_view
 from handrail.coordinator.api.views.expectations import expectations
-from handrail.mesh.flow import Effect, Escalation, Flow, Migration, ProposalState, RunState, StepRun
-from handrail.mesh.fold import is_final, status
+from handrail.mesh.flow import Effect, Escalation, Flow, Migration, RunState, StepRun
+from handrail.mesh.fold import is_final, status, status_reason
 from handrail.mesh.fold.migration import why_not
 from handrail.mesh.template import Template
 from handrail.mesh.wire.envelope import Unreadable, timestamp
 from handrail.v1 import flow_service_pb2 as pb
-from handrail.v1.decision_pb2 import FlowStatus
 
-_COMPLETED = FlowStatus.FLOW_STATUS_COMPLETED
-_ESCALATED = FlowStatus.FLOW_STATUS_ESCALATED
 _AWAITED = frozenset({RunState.OWED, RunState.BACKOFF})
 
 
@@ -59,7 +56,7 @@ def flow_summary(flow: Flow) -> pb.Flow:
         flow_type=flow.flow_type,
         template_version=flow.template.version,
         status=status(flow),
-        status_reason=_status_reason(flow),
+        status_reason=status_reason(flow),
         requester=flow.requester,
         last_sequence=flow.last_sequence,
         etag=flow.etag,
@@ -128,20 +125,3 @@ def _migration(migration: Migration) -> pb.FlowMigration:
         time=timestamp(migration.time),
         sequence=migration.sequence,
     )
-
-
-def _status_reason(flow: Flow) -> str:
-    """Explains the status; empty while the flow runs well or completed as intended."""
-    if flow.closed:
-        return flow.closed_reason
-    if flow.first is None or status(flow) == _COMPLETED:
-        return ""
-    if flow.escalations and status(flow) == _ESCALATED:
-        return "; ".join(escalation.reason for escalation in flow.escalations.values())
-    if flow.halt is not None:
-        return flow.halt.reason
-    waiting = [p.recorded.type for p in flow.proposals.values() if p.state is ProposalState.PENDING]
-    if waiting:
-        return f"{', '.join(waiting)} needs approval"
-    failing = [run for run in flow.runs.values() if run.state is RunState.BACKOFF]
-    return "; ".join(f"step {run.step.name} failed and is retried: {run.last_error}" for run in failing)
