@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from handrail.visibility.archive.folder import Folder
 from handrail.visibility.index.database import open_engine, prepare
 from tests.support.postgresql import PostgresServer, running_postgres
 
@@ -39,3 +40,9 @@ def tables(engine: Engine) -> Engine:
     """A database with the tables of an index without flows."""
     prepare(engine, "now")
     return engine
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """The folder of an archive that does not exist yet."""
+    return Folder(tmp_path / "archive")

@@ -1,8 +1,7 @@
 """The archive holds what FLOW held, message by message, whatever happens while it is written."""
 
 import asyncio
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,10 @@ from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.streams.readers import EVERYTHING, ensure_reading
 from handrail.visibility.archive.errors import OtherStream
 from handrail.visibility.archive.folder import Folder, LockedFolder
-from handrail.visibility.archive.frame import Record
-from handrail.visibility.archive.reader import Reader
-from handrail.visibility.archive.segment_file import opened, read_segment
 from handrail.visibility.archive.verify import verify
 from handrail.visibility.follow.archiver import Archiver, nanoseconds
 from handrail.visibility.follow.follower import Follower
-from handrail.visibility.index.database import open_engine
+from tests.support.archived import EPOCH, archived, mark, stored
 from tests.support.flows import enriched, notified, start, template
 from tests.support.followed import covered, expected, following, found, until_covered
 from tests.support.mesh import Mesh, publish
@@ -30,40 +26,11 @@ from tests.support.processes import visibility_process
 from tests.support.recorded_refunds import record, refund_template
 from tests.support.waiting import until
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """The archive needs no second database."""
-    engine = open_engine(f"sqlite:///{tmp_path}/index.db")
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "archive")
-
-
-def archived(folder: Folder) -> list[Record]:
-    return list(Reader(folder).iterate())
-
-
-def mark(folder: Folder) -> int:
-    """Up to which sequence it is sealed."""
-    for first in folder.firsts()[-1:]:
-        with opened(folder.file(first)) as file:
-            return read_segment(file, folder.file(first).name).last
-    return 0
-
-
-async def stored(bus: NatsBus) -> list[Record]:
-    page = await bus.read_forward(FLOW, "flow.>", from_sequence=1, limit=100_000)
-    return [
-        Record(each.sequence, each.subject, (each.time - EPOCH) // timedelta(microseconds=1) * 1000, b"", each.body)
-        for each in page.messages
-    ]
+def address(tmp_path: Path) -> str:
+    """What is tested here does not depend on the database."""
+    return f"sqlite:///{tmp_path}/index.db"
 
 
 async def test_the_archive_holds_what_the_stream_holds(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,25 +21,18 @@ from handrail.visibility.archive.folder import Folder, LockedFolder
 from handrail.visibility.archive.verify import verify
 from handrail.visibility.follow.follower import Follower
 from handrail.visibility.index.database import open_engine
+from tests.support.archived import archived, mark, stored
 from tests.support.flows import start, template
 from tests.support.followed import covered, expected, following, found, until_covered
 from tests.support.mesh import Mesh, publish
 from tests.support.nats_server import NatsServer
 from tests.support.waiting import eventually, until
-from tests.visibility.test_archiving import archived, mark, stored
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
+def address(tmp_path: Path) -> str:
     """What is tested here does not depend on the database."""
-    engine = open_engine(f"sqlite:///{tmp_path}/index.db")
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "archive")
+    return f"sqlite:///{tmp_path}/index.db"
 
 
 async def begin(bus: NatsBus, *numbers: int, flow_type: str = "refund") -> int:
