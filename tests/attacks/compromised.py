@@ -11,7 +11,7 @@ from itertools import product
 
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import BrokerPermission, HandrailError
-from handrail.mesh.permissions import ADMIN
+from handrail.mesh.permissions import ADMIN, RETENTION, VISIBILITY
 from handrail.mesh.streams import FLOW, IRREPLACEABLE, TIMER, stream_configs
 from handrail.mesh.streams.streams import stream_config
 from handrail.mesh.wire.subjects import COORDINATOR
@@ -152,3 +152,26 @@ async def have_it_published(bus: NatsBus, subject: str, sequence: int, asks: str
             asked = f"$JS.API.CONSUMER.CREATE.KEY.{config['name']}"
             await bus.request_json(asked, {"stream_name": "KEY", "config": config})
     bus.connection.send(f"$JS.API.CONSUMER.MSG.NEXT.KEY.pulled-{sequence}", b"1", reply=asks)
+
+
+@attack("24c", "somebody but retention purges FLOW, or retention another stream", mutant="p2_visibility_purges")
+async def purge(target: Installation) -> str:
+    """FLOW can be purged, so only permissions keep it whole."""
+    others = [*stream_configs(), *(f"QUARANTINE_{agent}" for agent in ("refunds", "ledger"))]
+    tried = [("refunds", FLOW), ("ledger", FLOW), (COORDINATOR, FLOW), (VISIBILITY, FLOW), ("viewer", FLOW)]
+    tried += [("setup", FLOW), *((RETENTION, stream) for stream in others if stream != FLOW)]
+    async with target.bus_as(ADMIN) as admin:
+        before = [await state_of(admin, stream) for stream in IRREPLACEABLE]
+        for user, stream in tried:
+            async with target.bus_as(user) as bus:
+                with suppress(BrokerPermission):
+                    await bus.request_json(f"$JS.API.STREAM.PURGE.{stream}", {}, timeout=SOON)
+                    succeeded(f"{user} purges {stream}")
+        after = [await state_of(admin, stream) for stream in IRREPLACEABLE]
+    return refused("the broker refuses each of them", unless=after != before and after)
+
+
+async def state_of(bus: NatsBus, stream: str) -> object:
+    """What tells that nothing of a stream is gone."""
+    info = await bus.request_json(f"$JS.API.STREAM.INFO.{stream}")
+    return info["state"]["first_seq"], info["state"].get("num_deleted", 0)

@@ -7,7 +7,6 @@ from functools import partial
 
 import pytest
 
-from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
 from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.mesh.bus import Delivery, NatsBus
 from handrail.mesh.errors import AlreadyStored, WrongSequence
@@ -15,6 +14,7 @@ from handrail.mesh.streams import FLOW, ensure_streams, outcomes
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import ensure_durables
 from handrail.mesh.streams.flow_store import Appended, FlowStore
+from handrail.mesh.streams.lease_bucket import LeaseBucket
 from handrail.mesh.wire.subjects import flow_filter
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from tests.conftest import Connect

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from handrail.coordinator.reconcile.lease_bucket import Entry, LeaseBucket
-from handrail.coordinator.reconcile.leases import Leases
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import WrongSequence
 from handrail.mesh.streams import LEASES, LEASES_BUCKET
+from handrail.mesh.streams.lease_bucket import Entry, LeaseBucket
+from handrail.mesh.streams.leases import Leases
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer
 from tests.support.waiting import eventually

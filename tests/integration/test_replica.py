@@ -8,14 +8,14 @@ from functools import partial
 import pytest
 
 from handrail.coordinator.decide.timers import timers
-from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
-from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, StepRun
 from handrail.mesh.streams import TIMER
+from handrail.mesh.streams.lease_bucket import LeaseBucket
+from handrail.mesh.streams.leases import Leases
 from handrail.mesh.wire import ids
 from handrail.v1.error_reason_pb2 import ErrorReason
 from tests.support import flows

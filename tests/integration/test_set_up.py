@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -75,6 +76,26 @@ async def test_limits_are_changed_and_told(bus: NatsBus) -> None:
         "stream FLOW: max_bytes was -1, is 1073741824",
         "stream KEY: max_bytes was 1073741824, is -1",
     ]
+
+
+async def test_ages_are_changed_and_told_and_never_put_back(mesh: Mesh) -> None:
+    await mesh.put(flows.template())
+    await told(mesh.bus)
+    done = await told(mesh.bus, Wishes(max_age={KEY: timedelta(days=30)}))
+    assert done == ["stream KEY: max_age was 0, is 2.592e+06 s"]
+    assert await told(mesh.bus) == []
+    with pytest.raises(HandrailError, match="stream FLOW can't drop messages by their age"):
+        await told(mesh.bus, Wishes(max_age={FLOW: timedelta(days=30)}))
+
+
+async def test_a_key_is_not_forgotten_while_its_flow_is_kept(mesh: Mesh) -> None:
+    template = flows.template()
+    template.proto.retention.FromTimedelta(timedelta(days=20))
+    await mesh.put(template)
+    with pytest.raises(HandrailError, match=r"KEY can't forget keys after .* give at least 7 days"):
+        await told(mesh.bus, Wishes(max_age={KEY: timedelta(days=1)}))
+    with pytest.raises(HandrailError, match=r"KEY can't forget keys after .* keeps its flows longer"):
+        await told(mesh.bus, Wishes(max_age={KEY: timedelta(days=10)}))
 
 
 @pytest.mark.parametrize("stream", [TIMER, "ABSENCE"])

@@ -9,6 +9,7 @@ from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import (
     ABSENCE,
+    AUDIT,
     DELEGATION,
     FLOW,
     KEY,
@@ -24,7 +25,7 @@ from tests.conftest import Connect
 from tests.support.nats_server import NatsServer
 
 HOUR = 3600 * 1_000_000_000
-STREAMS = {FLOW, TIMER, TEMPLATE, QUARANTINE, KEY, ABSENCE, DELEGATION, LEASES, WORKER}
+STREAMS = {FLOW, TIMER, TEMPLATE, QUARANTINE, KEY, ABSENCE, AUDIT, DELEGATION, LEASES, WORKER}
 
 
 @pytest.fixture
@@ -74,10 +75,11 @@ async def test_replicas_that_start_at_once_agree(nats_server: NatsServer, connec
     assert await names(buses[0]) == STREAMS
 
 
-async def test_what_is_recorded_can_be_neither_deleted_nor_purged(bus: NatsBus) -> None:
+async def test_what_is_recorded_can_not_be_deleted(bus: NatsBus) -> None:
     sequence = await bus.publish("flow.refund.f", b"kept")
     assert await refused(bus, f"$JS.API.STREAM.MSG.DELETE.{FLOW}", {"seq": sequence})
-    assert await refused(bus, f"$JS.API.STREAM.PURGE.{FLOW}", {})
+    for stream in (TEMPLATE, KEY, AUDIT):
+        assert await refused(bus, f"$JS.API.STREAM.PURGE.{stream}", {})
     for header in ({"Nats-Rollup": "all"}, {"Nats-TTL": "1s"}, {"Nats-Schedule": "@every 1s"}):
         with pytest.raises(HandrailError):
             await bus.publish("flow.refund.g", b"", headers=header)
@@ -124,15 +126,18 @@ async def test_p2_what_breaks_a_promise_stops_the_start_and_is_left_alone(
 
 async def test_what_is_an_operators_is_left_alone(bus: NatsBus) -> None:
     await update(bus, FLOW, max_bytes=1 << 30, description="the flows", compression="s2")
-    await update(bus, WORKER, max_age=HOUR)
-    before = [await config(bus, name) for name in (FLOW, WORKER)]
+    await update(bus, FLOW, deny_purge=True)  # as streams of earlier releases have it
+    aging = {WORKER: HOUR, KEY: 24 * 30 * HOUR, AUDIT: HOUR}
+    for stream, age in aging.items():
+        await update(bus, stream, max_age=age)
+    before = [await config(bus, name) for name in (FLOW, *aging)]
     await ensure_streams(bus)
-    assert before == [await config(bus, name) for name in (FLOW, WORKER)]
+    assert before == [await config(bus, name) for name in (FLOW, *aging)]
 
 
 async def test_streams_that_agents_fill_have_a_limit_at_first(bus: NatsBus) -> None:
     limits = {name: (await config(bus, name))["max_bytes"] for name in STREAMS}
-    assert {name for name, limit in limits.items() if limit > 0} == {KEY, QUARANTINE, WORKER}
+    assert {name for name, limit in limits.items() if limit > 0} == {KEY, QUARANTINE, AUDIT, WORKER}
 
 
 async def test_more_replicas_than_servers_are_refused(empty: NatsBus) -> None:

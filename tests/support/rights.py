@@ -142,8 +142,8 @@ TABLE: Mapping[str, Rights] = {
             *(
                 f"$JS.API.STREAM.CREATE.{stream}"
                 for stream in (
-                    *("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "DELEGATION", "WORKER", "KV_leases"),
-                    *("QUARANTINE_desk", "QUARANTINE_refunds", "QUARANTINE_ledger"),
+                    *("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "AUDIT", "DELEGATION", "WORKER"),
+                    *("KV_leases", "QUARANTINE_desk", "QUARANTINE_refunds", "QUARANTINE_ledger"),
                 )
             ),
             "$JS.API.STREAM.INFO.*",
@@ -177,9 +177,14 @@ TABLE: Mapping[str, Rights] = {
     "retention": Rights(
         (
             "$JS.API.INFO",
-            *(each for stream in ("FLOW", "TEMPLATE", "KEY") for each in _reads(stream)),
+            *(each for stream in ("FLOW", "TEMPLATE", "KEY", "AUDIT") for each in _reads(stream)),
             "$JS.API.CONSUMER.INFO.FLOW.*",
             "$JS.API.STREAM.PURGE.FLOW",
+            "audit.>",
+            "key.>",
+            "quarantine.*.*.coordinator.*.*",
+            "$JS.API.STREAM.MSG.GET.KV_leases",
+            "$KV.leases.duty.retention",
         ),
         ("_INBOX_retention.>",),
     ),
@@ -208,7 +213,8 @@ _MESSAGES = (
 )
 _FLOW_ID, _EVENT_ID = "a" * 32, "b" * 32
 _STREAMS = (
-    *("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "DELEGATION", "WORKER", "KV_leases", "OTHER"),
+    *("FLOW", "TIMER", "TEMPLATE", "QUARANTINE", "KEY", "ABSENCE", "AUDIT", "DELEGATION", "WORKER"),
+    *("KV_leases", "OTHER"),
     *("QUARANTINE_ledger", "QUARANTINE_other"),
 )
 _DURABLES = (
@@ -241,6 +247,7 @@ def subjects() -> Iterator[str]:
     yield from _tried(("timer", "due"), _FLOW_TYPES, (_FLOW_ID,), ("deadline",))
     yield from _tried(("template",), ("refund",), ("version", "active"), ("1",))
     yield from _tried(("absence", "accounts.statz", "accounts"), ("1893456000000",))
+    yield from ("audit.segment.1", "$KV.leases.duty.retention", "$KV.leases.duty.sweep")
     yield from ("accounts.statz", "$KV.leases.presence", "$KV.leases.flow.refund", "$KV.other.x", "nonsense")
     yield from _management()
     yield from _acknowledgements()

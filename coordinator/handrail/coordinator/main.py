@@ -13,7 +13,6 @@ from datetime import timedelta
 
 from handrail.coordinator.api.health import Health
 from handrail.coordinator.api.server import Server, ServerSettings
-from handrail.coordinator.reconcile.leases import DEFAULT_TTL
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL
@@ -22,6 +21,7 @@ from handrail.coordinator.reconcile.traffic_watch import DEFAULT_LIMIT
 from handrail.mesh import collector, telemetry
 from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import BrokerUnavailable
+from handrail.mesh.streams.leases import DEFAULT_TTL
 
 log = logging.getLogger(__name__)
 

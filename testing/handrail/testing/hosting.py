@@ -17,7 +17,6 @@ from handrail.agents.engine import Engine, Prepared
 from handrail.agents.halted_flows import LOOKED_AT, HaltedFlows
 from handrail.agents.threads import Threads
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
-from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence, Present
 from handrail.coordinator.reconcile.reconciler import Reconciler
@@ -31,6 +30,7 @@ from handrail.mesh.permissions import matches
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import agent_filters, coordinator_filters
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.leases import Leases
 from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.template import Template
 from handrail.mesh.wire import envelope

@@ -60,5 +60,18 @@ def _flow_changes(old: Template, new: Template, names: Names) -> Iterator[Change
     if old.confirm_within != new.confirm_within:
         text = f"A second person has {spoken(new.confirm_within)} instead of {spoken(old.confirm_within)} to confirm."
         yield Change("confirm_within", text)
+    if _kept(old) != _kept(new):
+        yield Change(
+            "keep_forever" if new.keep_forever else "retention",
+            f"Finished flows {_kept(new)}; before, they {_kept(old)}.",
+        )
     if old.asks_on_divergence != new.asks_on_divergence:
         yield Change("on_divergence", _DIVERGENCE[new.asks_on_divergence])
+
+
+def _kept(template: Template) -> str:
+    if template.keep_forever:
+        return "stay in the stream for ever"
+    if template.retention is None:
+        return "are purged as the installation says"
+    return f"are purged {spoken(template.retention)} after their last message"

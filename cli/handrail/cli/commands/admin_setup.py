@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from datetime import timedelta
 
-from handrail.cli.arguments import SETUP, Parsers, add_settings, settings_of
+from handrail.cli.arguments import SETUP, Parsers, add_settings, days, settings_of
 from handrail.cli.exit_codes import Exit
 from handrail.cli.output import Output
 from handrail.mesh import settings as table
@@ -32,6 +33,14 @@ def fill(verbs: Parsers) -> None:
         help="limit a stream: 500MiB, 20GiB, or unlimited; may be repeated",
     )
     parser.add_argument(
+        "--max-age",
+        action="append",
+        default=[],
+        type=_age,
+        metavar="STREAM=DURATION",
+        help="how long QUARANTINE, AUDIT or KEY keeps a message: 90d, or unlimited; may be repeated",
+    )
+    parser.add_argument(
         "--reset",
         action="append",
         default=[],
@@ -52,11 +61,19 @@ def _limit(text: str) -> tuple[str, int]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _age(text: str) -> tuple[str, timedelta]:
+    stream, equals, age = text.partition("=")
+    if not stream or not equals:
+        raise argparse.ArgumentTypeError(f'"{text}" is not an age such as KEY=90d')
+    return stream, timedelta() if age == "unlimited" else days(age)
+
+
 def _run(arguments: argparse.Namespace) -> Exit:
     settings = settings_of(arguments)
     wishes = Wishes(
         replicas=settings.value(table.REPLICAS),
         max_bytes=dict(arguments.max_bytes),
+        max_age=dict(arguments.max_age),
         reset=frozenset(arguments.reset),
     )
     output = Output("table")

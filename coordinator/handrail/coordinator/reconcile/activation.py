@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from handrail.coordinator.reconcile.diagnosis import ACTIVATION_LEASE
-from handrail.coordinator.reconcile.leases import Leases
 from handrail.mesh import permissions
 from handrail.mesh.bus import Bus
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import ensure_durables
+from handrail.mesh.streams.leases import Leases
 from handrail.mesh.streams.quarantine_streams import ensure_quarantines
 from handrail.mesh.template import Template
 from handrail.v1.act_pb2 import ActConfirmation

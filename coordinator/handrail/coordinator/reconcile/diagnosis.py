@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from handrail.coordinator.reconcile.configuration_watch import ConfigurationWatch
-from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.sweep_marks import Streams, read_streams
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh import telemetry
@@ -30,6 +29,7 @@ from handrail.mesh.streams import (
 )
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, Durable, ensure_durables, read_durables
+from handrail.mesh.streams.leases import Leases
 from handrail.mesh.streams.provisioning import reset_command
 from handrail.mesh.streams.quarantine_streams import agents_named, ensure_quarantine
 from handrail.mesh.streams.streams import quarantined_agent

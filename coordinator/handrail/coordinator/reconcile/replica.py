@@ -15,8 +15,6 @@ from handrail.coordinator.reconcile.due_consumer import DueConsumer
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.hints import Hints
 from handrail.coordinator.reconcile.lag import Lag
-from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
-from handrail.coordinator.reconcile.leases import DEFAULT_TTL, Leases
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence
 from handrail.coordinator.reconcile.reconciler import Reconciler
@@ -35,6 +33,8 @@ from handrail.mesh.streams import FLOW, TIMER, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK, ensure_durables
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.lease_bucket import LeaseBucket
+from handrail.mesh.streams.leases import DEFAULT_TTL, Leases
 from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.streams.quarantine_streams import ensure_quarantines
 from handrail.mesh.waiting import pause

@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 
 from handrail.analysis.replay.stored import Stored, decode
 from handrail.coordinator.reconcile.finished import Finished
-from handrail.coordinator.reconcile.leases import Leases
 from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.settle import is_given_up
@@ -28,6 +27,7 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.fold import is_final
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.history import History
+from handrail.mesh.streams.leases import Leases
 from handrail.mesh.waiting import pause
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.subjects import parse

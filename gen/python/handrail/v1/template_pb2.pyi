@@ -233,6 +233,8 @@ class FlowTemplate(_message.Message):
     REQUIRE_TWO_FIELD_NUMBER: _builtins.int
     CONFIRM_WITHIN_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    KEEP_FOREVER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the flow type."""
     version: _builtins.int
@@ -241,6 +243,8 @@ class FlowTemplate(_message.Message):
     """compensation_order is the order in which effects are undone; absent: NEWEST_FIRST."""
     on_divergence: Global___DivergenceAction.ValueType
     """on_divergence is what happens when an agent does something the template does not foresee; absent: RECORD."""
+    keep_forever: _builtins.bool
+    """keep_forever leaves finished flows in the stream, whatever retention says."""
     @_builtins.property
     def starts_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """starts_with are the full names of the messages that begin a flow."""
@@ -285,6 +289,12 @@ class FlowTemplate(_message.Message):
         the value of its first event that has one.
         """
 
+    @_builtins.property
+    def retention(self) -> _duration_pb2.Duration:
+        """retention is how long a finished flow stays in the stream after its last message, at least 15 minutes. Then it is purged,
+        if it is archived. Absent: as long as the installation says.
+        """
+
     def __init__(
         self,
         *,
@@ -302,10 +312,12 @@ class FlowTemplate(_message.Message):
         require_two: _abc.Iterable[_act_pb2.Act.ValueType] | None = ...,
         confirm_within: _duration_pb2.Duration | None = ...,
         search: _abc.Iterable[_builtins.str] | None = ...,
+        retention: _duration_pb2.Duration | None = ...,
+        keep_forever: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_within", b"confirm_within", "deadline", b"deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_within", b"confirm_within", "deadline", b"deadline", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_order", b"compensation_order", "completes_with", b"completes_with", "confirm_within", b"confirm_within", "deadline", b"deadline", "gates", b"gates", "name", b"name", "on_divergence", b"on_divergence", "require_two", b"require_two", "rules", b"rules", "search", b"search", "started_by", b"started_by", "starts_with", b"starts_with", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_order", b"compensation_order", "completes_with", b"completes_with", "confirm_within", b"confirm_within", "deadline", b"deadline", "gates", b"gates", "keep_forever", b"keep_forever", "name", b"name", "on_divergence", b"on_divergence", "require_two", b"require_two", "retention", b"retention", "rules", b"rules", "search", b"search", "started_by", b"started_by", "starts_with", b"starts_with", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

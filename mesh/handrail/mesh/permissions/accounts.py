@@ -10,7 +10,7 @@ of its own:
     HANDRAIL      the streams, and who repairs them by hand
     COORDINATOR   run time: what happened, timers, templates; creates what is missing, changes and ends no stream
     SETUP         creates and changes streams and durables, and publishes nothing
-    RETENTION     reads, and purges FLOW
+    RETENTION     reads, purges FLOW, and records it
     VISIBILITY    reads, and follows FLOW
     AGENTS_<n>    one agent each; into HANDRAIL pass only the kinds that agents publish, reads, and their own durables
     READERS_<n>   one reader each; they pull from their own durables
@@ -32,7 +32,7 @@ from itertools import product
 from handrail.mesh.permissions.group import STREAMS, Group, Limits
 from handrail.mesh.permissions.names import VISIBILITY, reader_durable
 from handrail.mesh.permissions.services import ONCE, PULL, READ, Answers, acknowledging, consuming, reading
-from handrail.mesh.wire.subjects import Kind
+from handrail.mesh.wire.subjects import COORDINATOR, Kind
 
 HINT = "hint.halted"
 """The subject on which agents hear of halted and migrated flows, which they read before they do anything for them. A
@@ -46,6 +46,9 @@ third (seen with nats-server 2.15.1), so in the streams' account nobody else wou
 that the agents' accounts offer, not as a stream that they import: nats-server 2.15.1 crashes if somebody subscribes to
 what an account imports as a stream at the moment of a reload.
 """
+
+RETENTION_LEASE = "duty.retention"
+"""The lease of the one process that purges."""
 
 READ_BY_AGENTS = reading("FLOW", "TEMPLATE", "KEY", "WORKER")
 
@@ -109,9 +112,16 @@ SETTING_UP = Group(
 RETAINING = Group(
     name="RETENTION",
     services={
-        **reading("FLOW", "TEMPLATE", "KEY"),
+        **reading("FLOW", "TEMPLATE", "KEY", "AUDIT"),
         "$JS.API.CONSUMER.INFO.FLOW.*": ONCE,
         "$JS.API.STREAM.PURGE.FLOW": ONCE,
+        "audit.>": ONCE,
+        # The key of a flow stays in use after its messages are gone.
+        "key.>": ONCE,
+        # What came after a purge, as the coordinator reports it.
+        f"quarantine.*.*.{COORDINATOR}.*.*": ONCE,
+        "$JS.API.STREAM.MSG.GET.KV_leases": ONCE,
+        f"$KV.leases.{RETENTION_LEASE}": ONCE,
     },
 )
 

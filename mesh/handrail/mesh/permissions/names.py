@@ -15,7 +15,7 @@ SETUP = "setup"
 """Creates and updates streams and durables; publishes no message."""
 
 RETENTION = "retention"
-"""Purges the messages of finished flows."""
+"""Purges the messages of finished flows from FLOW, and records it."""
 
 VISIBILITY = "visibility"
 """Follows all flows, for the archive and the index; its durable on FLOW is that of a reader of this name."""

@@ -31,7 +31,7 @@ from handrail.mesh.wire.subjects import COORDINATOR
 
 _API = "$JS.API"
 
-STREAMS = (*READ_BY_VIEWERS, "ABSENCE", "DELEGATION", "KV_leases")
+STREAMS = (*READ_BY_VIEWERS, "ABSENCE", "AUDIT", "DELEGATION", "KV_leases")
 """The streams that belong to no agent."""
 
 
@@ -63,7 +63,10 @@ def _setup() -> User:
 
 
 def _retention() -> User:
-    """Retention: purges FLOW, and reads what tells whether a flow is finished."""
+    """Retention: purges FLOW, and records what it does. It may purge no other stream, and change or delete none.
+
+    A subject tells the stream of a purge and not what is purged of it: the broker can't limit it to finished flows.
+    """
     return User(RETENTION, RETAINING, tuple(RETAINING.services), (f"{inbox_prefix(RETENTION)}.>",))
 
 

@@ -22,6 +22,7 @@ from handrail.mesh.streams.provisioning import (
 from handrail.mesh.streams.streams import (
     ABSENCE,
     ABSENCES_KEPT,
+    AUDIT,
     DELEGATION,
     FLOW,
     IRREPLACEABLE,
@@ -40,6 +41,7 @@ from handrail.mesh.streams.streams import (
 __all__ = [
     "ABSENCE",
     "ABSENCES_KEPT",
+    "AUDIT",
     "DELEGATION",
     "FLOW",
     "IRREPLACEABLE",

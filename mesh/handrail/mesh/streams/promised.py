@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from handrail.mesh.streams.streams import ABSENCE, FORMER_VALUES, QUARANTINE, TIMER, WORKER, Config
+from handrail.mesh.streams.streams import ABSENCE, AUDIT, FLOW, FORMER_VALUES, KEY, QUARANTINE, TIMER, WORKER, Config
+
+LEAST_KEY_AGE = timedelta(days=7)
+"""The shortest time after which KEY may forget a key, if an operator wants it to: then the key begins a new flow."""
 
 _LIMITS = frozenset({"max_bytes", "max_msgs"})
 
@@ -82,19 +86,23 @@ def starting_values(stream: str) -> frozenset[str]:
     """The fields of a stream's configuration that matter at its creation only, and are the operator's afterwards.
 
     A full stream refuses messages, and the publisher is told. TIMER and ABSENCE would drop their oldest instead: timers
-    would not fire, and time without a coordinator would count. No flow depends on what QUARANTINE and WORKER keep, so
-    they may keep it for as long as the operator likes.
+    would not fire, and time without a coordinator would count. No flow depends on what QUARANTINE, AUDIT and WORKER
+    keep, so they may keep it for as long as the operator likes. Whether FLOW may be purged is decided at its creation:
+    the broker does not take back a refusal.
     """
     if stream in (TIMER, ABSENCE):
         return frozenset()
-    if stream == WORKER or stream.startswith(QUARANTINE):
+    if stream in (AUDIT, WORKER) or stream.startswith(QUARANTINE):
         return _LIMITS | {"max_age"}
-    return _LIMITS
+    return _LIMITS | {"deny_purge"} if stream == FLOW else _LIMITS
 
 
 def broken(stream: str, wanted: Config, actual: Config) -> tuple[Difference, ...]:
     """The differences of a stream that break a promise."""
-    return tuple(each for each in differences(wanted, actual) if each.field not in starting_values(stream))
+    free = starting_values(stream)
+    if stream == KEY and actual.get("max_age", 0) >= LEAST_KEY_AGE // timedelta(microseconds=1) * 1000:
+        free |= {"max_age"}
+    return tuple(each for each in differences(wanted, actual) if each.field not in free)
 
 
 def is_former(stream: str, difference: Difference) -> bool:

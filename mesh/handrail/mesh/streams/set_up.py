@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from handrail.mesh.bus import ApiError, Bus, BusSettings, NatsBus
@@ -15,7 +16,15 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import Durable, change, read_durables
-from handrail.mesh.streams.promised import Difference, broken, changes, differences, is_former, starting_values
+from handrail.mesh.streams.promised import (
+    LEAST_KEY_AGE,
+    Difference,
+    broken,
+    changes,
+    differences,
+    is_former,
+    starting_values,
+)
 from handrail.mesh.streams.provisioning import (
     actual_configs,
     config_of,
@@ -28,20 +37,26 @@ from handrail.mesh.streams.provisioning import (
 )
 from handrail.mesh.streams.quarantine_streams import agents_named
 from handrail.mesh.streams.readers import EVERYTHING, ensure_reading
-from handrail.mesh.streams.streams import FLOW, Config, quarantine_stream, stream_config, stream_configs
+from handrail.mesh.streams.streams import FLOW, KEY, TEMPLATE, Config, quarantine_stream, stream_config, stream_configs
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 UNLIMITED = -1
 
+AGELESS = (
+    "flows, timers and decisions count whatever their age; of FLOW, retention purges what is finished and archived"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What an operator asks for: the number of `replicas` of every stream, the size of some streams in bytes, and the
-    streams and durables to `reset`: to configure again as Handrail needs them.
+    """What an operator asks for: the number of `replicas` of every stream, the size of some streams in bytes, how long
+    some keep a message (zero: for ever), and the streams and durables to `reset`: to configure again as Handrail needs
+    them.
     """
 
     replicas: int | None = None
     max_bytes: Mapping[str, int] = field(default_factory=dict)
+    max_age: Mapping[str, timedelta] = field(default_factory=dict)
     reset: frozenset[str] = frozenset()
 
 
@@ -55,6 +70,7 @@ async def set_up(bus: NatsBus, wishes: Wishes) -> AsyncIterator[str]:
     """
     await require_server(bus)
     await refuse_a_loss(bus)
+    await _refuse_forgetting(bus, wishes)
     async for each in _set_up_streams(bus, stream_configs(), wishes):
         yield each
     catalog = Catalog(bus)
@@ -108,6 +124,10 @@ def _fields(name: str, actual: Config | None, wishes: Wishes) -> dict[str, Any]:
         if "max_bytes" not in starting_values(name):
             raise _refused(f"stream {name} can't have a limit: it would drop its oldest messages", name)
         fields["max_bytes"] = wishes.max_bytes[name]
+    if name in wishes.max_age:
+        if name != KEY and "max_age" not in starting_values(name):
+            raise _refused(f"stream {name} can't drop messages by their age: {AGELESS}", name)
+        fields["max_age"] = wishes.max_age[name] // timedelta(microseconds=1) * 1000
     if actual is None:
         return fields
     differing = broken(name, stream_config(name), actual)
@@ -155,6 +175,26 @@ async def _set_up_durable(bus: Bus, durable: Durable) -> str:
     return "; ".join(changes(durable.config, config))
 
 
+async def _refuse_forgetting(bus: NatsBus, wishes: Wishes) -> None:
+    """Refuses a key that is forgotten while its flow is in FLOW: a second start would begin the flow again."""
+    kept = wishes.max_age.get(KEY)
+    if not kept:
+        return
+    if kept < LEAST_KEY_AGE:
+        raise _refused(f"stream {KEY} can't forget keys after {kept}: give at least {LEAST_KEY_AGE.days} days", KEY)
+    if await config_of(bus, TEMPLATE) is None:
+        return
+    catalog = Catalog(bus)
+    await catalog.refresh_from_leader()
+    for template in catalog.all():
+        if template.keep_forever or (template.retention or timedelta()) + template.deadline > kept:
+            raise _refused(
+                f"stream {KEY} can't forget keys after {kept}: {template.name}@{template.version} keeps its flows "
+                "longer; give a longer time",
+                KEY,
+            )
+
+
 def _refuse_unasked(what: str, name: str, differing: Iterable[Difference], wishes: Wishes) -> None:
     differing = tuple(differing)
     if differing and name not in wishes.reset:
@@ -164,7 +204,9 @@ def _refuse_unasked(what: str, name: str, differing: Iterable[Difference], wishe
 
 def _require_known(wishes: Wishes, *, streams: Iterable[str], durables: Iterable[str]) -> None:
     streams, durables = sorted(streams), sorted(durables)
-    unknown = sorted((wishes.max_bytes.keys() - set(streams)) | (wishes.reset - {*streams, *durables}))
+    unknown = sorted(
+        ((wishes.max_bytes.keys() | wishes.max_age.keys()) - set(streams)) | (wishes.reset - {*streams, *durables})
+    )
     if unknown:
         raise _refused(
             f"Handrail has no stream or durable {', '.join(unknown)}: streams are {', '.join(streams)}; durables are "

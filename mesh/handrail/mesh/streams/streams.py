@@ -1,6 +1,7 @@
 """The streams: their names and the configuration that each must have.
 
-- FLOW: the messages of all flows; subjects are write-once, nothing is ever changed or deleted
+- FLOW: the messages of all flows; subjects are write-once, nothing is changed or deleted; what the archive holds may be
+  purged
 - TIMER: message schedules, and the messages they become when due; a separate stream, because anybody who may publish to
   a stream with schedules can wipe it
 - TEMPLATE: template versions and activations
@@ -8,6 +9,7 @@
   coordinator reports; new ones replace the oldest
 - QUARANTINE: those that the coordinator reports and that come from no known agent
 - KEY: business keys in use; outlives the flow's events
+- AUDIT: what was archived before it was purged, and what was erased
 - ABSENCE: times without a running coordinator; new ones replace the oldest
 - KV_leases: the leases and the presence of coordinators, a key-value bucket
 - DELEGATION: roles that people passed on for a time
@@ -30,6 +32,7 @@ KEY = "KEY"
 ABSENCE = "ABSENCE"
 WORKER = "WORKER"
 DELEGATION = "DELEGATION"
+AUDIT = "AUDIT"
 LEASES_BUCKET = "leases"
 LEASES = f"KV_{LEASES_BUCKET}"
 
@@ -39,6 +42,10 @@ ABSENCES_KEPT = 256
 KEY_BYTES = 1 << 30
 """The size of KEY until an operator changes it. An agent that may begin flows may also publish keys, as many as it
 likes: a bound keeps it from filling the disk. It holds some 7 million keys, at 137 bytes each."""
+
+AUDIT_BYTES = 256 << 20
+"""The size of AUDIT until an operator changes it: records of some 500,000 segments, of a million messages each. When it
+is full, nothing more is purged."""
 
 WORKER_BYTES = 64 << 20
 """The size of WORKER until an operator changes it: the stream is in memory, and every agent may publish to it. At the
@@ -138,7 +145,8 @@ def stream_config(name: str) -> Config:
 def stream_configs() -> dict[str, Config]:
     """The required configuration by name, in terms of the JetStream API, of each stream that belongs to no agent."""
     return {
-        FLOW: {**_WRITE_ONCE, "subjects": ["flow.>"]},
+        # A finished flow is purged once it is archived. Streams of earlier releases deny it, which can't be undone.
+        FLOW: {**_WRITE_ONCE, "subjects": ["flow.>"], "deny_purge": False},
         TIMER: {
             **_PLAIN,
             "subjects": ["due.>", "timer.>"],
@@ -154,6 +162,7 @@ def stream_configs() -> dict[str, Config]:
         QUARANTINE: {**_QUARANTINE, "subjects": [f"quarantine.*.*.{COORDINATOR}.{NO_AGENT}.*"]},
         KEY: {**_WRITE_ONCE, "subjects": ["key.>"], "max_bytes": KEY_BYTES},
         DELEGATION: {**_WRITE_ONCE, "subjects": ["delegation.>"]},
+        AUDIT: {**_WRITE_ONCE, "subjects": ["audit.>"], "max_bytes": AUDIT_BYTES},
         # Bounded: new records replace the oldest. Each is written with the expectation that its subject is empty.
         ABSENCE: {
             **_PLAIN,

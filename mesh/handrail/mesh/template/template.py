@@ -64,6 +64,10 @@ class Template:
     """The acts on a flow that need two persons."""
     confirm_within: timedelta
     """How long the second person has to confirm."""
+    retention: timedelta | None
+    """How long a finished flow stays in the stream; None: as long as the installation says."""
+    keep_forever: bool
+    """Finished flows stay in the stream, whatever `retention` says."""
     steps: Mapping[str, StepSpec]
     gates: Mapping[str, GateSpec]
     rules: Mapping[str, RuleSpec]
@@ -92,6 +96,8 @@ class Template:
             asks_on_divergence=proto.on_divergence == pb.DIVERGENCE_ACTION_ESCALATE,
             require_two=acts_for_two(proto),
             confirm_within=bounded(proto.confirm_within) if proto.HasField("confirm_within") else CONFIRM_WITHIN,
+            retention=bounded(proto.retention) if proto.HasField("retention") else None,
+            keep_forever=proto.keep_forever,
             steps=MappingProxyType({step.name: step for step in steps}),
             gates=MappingProxyType({gate.name: gate_spec(gate, terms) for gate in proto.gates}),
             rules=MappingProxyType({rule.name: rule_spec(rule, terms) for rule in proto.rules}),

@@ -98,6 +98,17 @@ SENTENCES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
             '("event.cents > 9000"; was: "event.cents > 5000").'
         ],
     ),
+    "a time after which flows are purged": (
+        [("deadline: 86400s\n", "deadline: 86400s\nretention: 7200s\n")],
+        [
+            "Finished flows are purged 2 hours after their last message; before, they are purged as the installation "
+            "says."
+        ],
+    ),
+    "flows that stay": (
+        [("deadline: 86400s\n", "deadline: 86400s\nkeep_forever: true\n")],
+        ["Finished flows stay in the stream for ever; before, they are purged as the installation says."],
+    ),
     "another condition": (
         [("when: event.cents >= 1000", "when: event.who == 'kim'")],
         ['Gate large asks two people of finance only when "event.who == \'kim\'" (was: when "event.cents >= 1000").'],

@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from handrail.mesh.streams import ABSENCE, DELEGATION, FLOW, KEY, QUARANTINE, TEMPLATE, TIMER, WORKER, stream_configs
+from handrail.mesh.streams import (
+    ABSENCE,
+    AUDIT,
+    DELEGATION,
+    FLOW,
+    KEY,
+    QUARANTINE,
+    TEMPLATE,
+    TIMER,
+    WORKER,
+    stream_configs,
+)
 from handrail.mesh.streams.promised import Difference, broken, changes, differences
 
 STREAMS = sorted(stream_configs())
@@ -57,7 +68,17 @@ def test_nothing_that_flows_depend_on_may_expire_p2(stream: str) -> None:
     assert found(stream, max_age=SECOND) == ["max_age"]
 
 
-@pytest.mark.parametrize("stream", [QUARANTINE, WORKER])
+def test_a_key_may_be_forgotten_after_a_week_at_the_earliest() -> None:
+    assert found(KEY, max_age=7 * 86_400 * SECOND) == []
+    assert found(KEY, max_age=7 * 86_400 * SECOND - 1) == ["max_age"]
+
+
+def test_flow_may_be_purged_or_not_as_it_was_created() -> None:
+    assert found(FLOW, deny_purge=True) == []
+    assert found(TEMPLATE, deny_purge=False) == ["deny_purge"]
+
+
+@pytest.mark.parametrize("stream", [QUARANTINE, AUDIT, WORKER])
 def test_what_no_flow_depends_on_may_expire_when_the_operator_says(stream: str) -> None:
     assert found(stream, max_age=SECOND) == []
     assert found(stream, max_bytes=1, max_msgs=1) == []

@@ -1,7 +1,7 @@
 import pytest
 
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.streams import FLOW, NEEDED_API_LEVEL, TIMER, check_level, stream_configs
+from handrail.mesh.streams import FLOW, LEASES, NEEDED_API_LEVEL, TIMER, check_level, stream_configs
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 
@@ -17,5 +17,6 @@ def test_only_the_stream_of_timers_takes_schedules() -> None:
     configs = stream_configs()
     assert [name for name, config in configs.items() if config["allow_msg_schedules"]] == [TIMER]
     assert configs[FLOW]["deny_delete"] is True
-    assert configs[FLOW]["deny_purge"] is True
+    purgeable = [name for name, each in configs.items() if each["deny_delete"] and not each["deny_purge"]]
+    assert purgeable == [FLOW, LEASES]
     assert configs[FLOW]["allow_rollup_hdrs"] is False

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from handrail.coordinator.reconcile.lease_bucket import LeaseBucket
 from handrail.mesh.errors import HandrailError, WrongSequence
+from handrail.mesh.streams.lease_bucket import LeaseBucket
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import WrongSequence
-from handrail.mesh.streams import LEASES, LEASES_BUCKET
+from handrail.mesh.streams.streams import LEASES, LEASES_BUCKET
 
 _TRIES = 3
 """The first try finds a lease or a marker, the second a lease that another replica just took, the third a broker that
