@@ -154,7 +154,7 @@ async def have_it_published(bus: NatsBus, subject: str, sequence: int, asks: str
     bus.connection.send(f"$JS.API.CONSUMER.MSG.NEXT.KEY.pulled-{sequence}", b"1", reply=asks)
 
 
-@attack("24c", "somebody but retention purges FLOW, or retention another stream", mutant="p2_visibility_purges")
+@attack("24e", "somebody but retention purges FLOW, or retention another stream", mutant="p2_visibility_purges")
 async def purge(target: Installation) -> str:
     """FLOW can be purged, so only permissions keep it whole."""
     others = [*stream_configs(), *(f"QUARANTINE_{agent}" for agent in ("refunds", "ledger"))]

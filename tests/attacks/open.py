@@ -25,6 +25,10 @@ OPEN: dict[str, Open] = {
         "whoever has the coordinator's nkey changes a durable, so that it delivers less, or ends it",
         "the broker's request that creates a durable also changes one, and an activation needs it",
     ),
+    "24f": Open(
+        "whoever has the nkey of `retention` empties FLOW",
+        "a request to purge names the stream, and the broker can't limit it to finished flows",
+    ),
     "29b": Open(
         "a stranger holds all 500 connections of a coordinator, and keeps new callers out",
         "the limit holds for all hosts together: gRPC offers none for each host",
