@@ -140,6 +140,15 @@ async def test_streams_that_agents_fill_have_a_limit_at_first(bus: NatsBus) -> N
     assert {name for name, limit in limits.items() if limit > 0} == {KEY, QUARANTINE, AUDIT, WORKER}
 
 
+async def test_flow_is_stored_in_files_of_8_mb_because_each_passage_to_the_next_is_dear(
+    bus: NatsBus, nats_server: NatsServer
+) -> None:
+    payload = b"x" * (1 << 19)
+    for number in range(14):
+        await bus.publish(f"flow.big.F.event.a.{number}.big.v1.Big", payload)
+    assert len(list((nats_server.folder / nats_server.name).rglob("streams/FLOW/msgs/*.blk"))) == 1
+
+
 async def test_more_replicas_than_servers_are_refused(empty: NatsBus) -> None:
     with pytest.raises(HandrailError, match="replicas"):
         await ensure_streams(empty, replicas=3)

@@ -66,18 +66,22 @@ def test_decide_gets_what_needs_a_decision_and_not_the_happy_path() -> None:
     def gets(durable: str, kind: str, message: str) -> bool:
         return any(matches(each, f"flow.refund.F.{kind}.coordinator.E.{message}") for each in filters[durable])
 
-    for kind in ("proposal", "failure", "undone", "divergence"):
+    for kind in ("proposal", "failure", "undone", "divergence", "released", "progress"):
         assert gets(DECIDE, kind, ENRICHED)
+        assert not gets(TRACK, kind, ENRICHED)
     for decision in ("ApprovalGiven", "FlowHalted", "Resolved", "StepTimedOut", "RuleTripped", "StepReopened"):
         assert gets(DECIDE, "decision", f"handrail.v1.{decision}")
     for decision in ("ApprovalRequested", "CompensationStarted", "Escalated", "FlowClosed"):
         assert not gets(DECIDE, "decision", f"handrail.v1.{decision}")
-    for kind in ("event", "released", "progress"):
-        assert gets(TRACK, kind, ENRICHED)
-        assert not gets(DECIDE, kind, ENRICHED)
+    assert gets(TRACK, "event", ENRICHED)
+    assert not gets(DECIDE, "event", ENRICHED)
     for kind in ("retry", "undo"):
         assert not gets(TRACK, kind, ENRICHED)
         assert not gets(DECIDE, kind, ENRICHED)
+
+
+def test_track_has_a_single_filter_because_several_cost_the_broker_a_look_at_every_subject() -> None:
+    assert coordinator_filters()[TRACK] == {"flow.*.*.event.>"}
 
 
 def test_the_name_of_an_agents_durable() -> None:
