@@ -17,6 +17,7 @@ from handrail.agents.clock import Clock
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, RunState
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import EFFECT_NONE
 
 _logger = logging.getLogger(__name__)
@@ -158,6 +159,9 @@ class Overseer:
         try:
             flow = await self._store.load(attempt.template.name, attempt.flow_id, at_least=running.at_least)
         except HandrailError as error:
+            if error.reason == ErrorReason.ERROR_REASON_FLOW_ARCHIVED:
+                self._end(running, now, HandlerEnded("its flow ended, and is archived", halted=False))
+                return
             _logger.warning("%s: can't tell whether to continue: %s", attempt.label, error.text)
             running.look_at = now + _LATER
             return

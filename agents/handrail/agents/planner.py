@@ -46,7 +46,7 @@ class Planner:
         """Plans what to do about a message on its n-th delivery.
 
         Raises `Postponed` for a version that is not stored; on the fifth delivery the plan says that the message is
-        void instead.
+        void instead. A message of a flow that was purged since is void, too: nothing is done about it.
         """
         await self._learn(recorded)
         at_once = self.at_once(recorded, delivered=delivered)
@@ -56,6 +56,8 @@ class Planner:
         try:
             flow = await self._load(recorded)
         except HandrailError as error:
+            if error.reason == ErrorReason.ERROR_REASON_FLOW_ARCHIVED:
+                return Plan(void=Void(error.text))
             if error.reason not in _NO_TEMPLATE:
                 raise
             if delivered < _DELIVERIES_WITHOUT_TEMPLATE:

@@ -18,7 +18,7 @@ from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.streams import FLOW
+from handrail.mesh.streams import FLOW, purged
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.history import History
 from handrail.mesh.streams.outcomes import readable
@@ -57,18 +57,18 @@ class Finder:
         self._flows = flows
 
     async def flow(self, flow_id: str) -> Found:
-        """Finds a flow and its newest message; raises FLOW_NOT_FOUND, or MISSING_ROLE.
+        """Finds a flow and its newest message; raises FLOW_NOT_FOUND, FLOW_ARCHIVED, or MISSING_ROLE.
 
         The flow's type is that of its first event; other messages published under its id do not hide it.
         """
         found = await self._flow(flow_id)
         if found is None:
-            raise no_flow(flow_id)
+            raise await self._gone("*", flow_id, no_flow(flow_id))
         authorization.require_on(found.flow_type, no_flow(flow_id))
         return found
 
     async def proposal(self, approval_id: str) -> Part:
-        """Finds the flow of an approval; raises APPROVAL_NOT_FOUND, or MISSING_ROLE."""
+        """Finds the flow of an approval; raises APPROVAL_NOT_FOUND, FLOW_ARCHIVED, or MISSING_ROLE."""
         return await self._part(approval_id, f"{Kind.PROPOSAL}.*.{{}}.>", no_approval(approval_id))
 
     async def votable(self, approval_id: str) -> Part:
@@ -84,7 +84,7 @@ class Finder:
         return Part(part.flow_type, part.flow_id, hand.flow.last_sequence, part.own_id)
 
     async def act(self, act_id: str) -> Part:
-        """Finds the flow of an act; raises ACT_NOT_FOUND, or MISSING_ROLE."""
+        """Finds the flow of an act; raises ACT_NOT_FOUND, FLOW_ARCHIVED, or MISSING_ROLE."""
         return await self._part(act_id, f"{Kind.DECISION}.{COORDINATOR}.{{}}.{_ACT_REQUESTED}", no_act(act_id))
 
     async def history(self, flow_id: str) -> History:
@@ -135,6 +135,17 @@ class Finder:
         newest = await self._newest(f"flow.{first.flow_type}.{flow_id}.>")
         return None if newest is None else _found(newest)
 
+    async def _gone(self, flow_type: str, flow_id: str, missing: HandrailError) -> HandrailError:
+        """Says what became of a flow of which FLOW has nothing; `missing`: it never began, as far as the broker knows.
+
+        This is the place to ask an archive, which knows all flows that were purged.
+        """
+        known = await purged.recorded(self._bus, flow_type, flow_id)
+        if known is None:
+            return missing
+        authorization.require_on(known.flow_type, missing)
+        return purged.archived(known.flow_type, flow_id)
+
     async def _part(self, text: str, subject: str, missing: HandrailError) -> Part:
         """Finds a message by an id that names its flow; `subject` has a place for the message's own id."""
         part = parsed(text)
@@ -143,7 +154,7 @@ class Finder:
         authorization.require_on(part.flow_type, missing)
         newest = await self._newest(f"flow.{part.flow_type}.{part.flow_id}.{subject.format(part.own_id)}")
         if newest is None:
-            raise missing
+            raise await self._gone(part.flow_type, part.flow_id, missing)
         return Part(part.flow_type, part.flow_id, newest.sequence, part.own_id)
 
     async def _beginning(self, subjects: Sequence[str]) -> list[str]:

@@ -18,8 +18,9 @@ from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import begin, evolve, status
+from handrail.mesh.streams import purged
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.streams.history import take_malformed
+from handrail.mesh.streams.history import History, has_beginning, take_malformed
 from handrail.mesh.wire.envelope import Malformed
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import WatchFlowResponse
@@ -35,13 +36,16 @@ class Watcher:
     """Creates watches."""
 
     def __init__(self, bus: NatsBus, store: FlowStore, drain: Drain, *, checkpoint: timedelta = CHECKPOINT) -> None:
+        self._bus = bus
         self._wakeups = Wakeups(bus)
         self._store = store
         self._drain = drain
         self._checkpoint = checkpoint.total_seconds()
 
     async def watch(self, found: Found, after: int) -> AsyncGenerator[WatchFlowResponse, None]:
-        """Yields a flow's messages after sequence `after` as they arrive, with checkpoints; ends with DRAINING."""
+        """Yields a flow's messages after sequence `after` as they arrive, with checkpoints. Ends with DRAINING,
+        or with FLOW_ARCHIVED once the flow is purged.
+        """
         flow_type, flow_id = found.flow_type, found.flow_id
         loop = asyncio.get_running_loop()
         async with self._wakeups.of(flow_type, flow_id) as hint:
@@ -63,6 +67,8 @@ class Watcher:
 
     async def _news(self, flow_type: str, flow_id: str, progress: _Progress, at_least: int) -> list[WatchFlowResponse]:
         history = await self._store.read(flow_type, flow_id, at_least=at_least)
+        if await self._is_purged(flow_type, flow_id, progress, history):
+            raise purged.archived(flow_type, flow_id)
         if progress.flow is None and history:
             progress.flow = begin(await self._store.pinned_template(flow_type, history))
         versions = await self._store.versions_in(flow_type, history)
@@ -79,6 +85,14 @@ class Watcher:
                 event = event_view(recorded, progress.flow.void.get(recorded.sequence))
                 news.append(WatchFlowResponse(event=event, status=status(progress.flow), sequence=recorded.sequence))
         return news
+
+    async def _is_purged(self, flow_type: str, flow_id: str, progress: _Progress, history: History) -> bool:
+        """Tells whether the flow was purged, maybe during the watch: what comes late belongs to nothing."""
+        if history and has_beginning(history):
+            return False
+        if progress.flow is not None and progress.flow.first is not None:
+            return True
+        return bool(history) and await purged.may_be_purged(self._bus, flow_type, flow_id)
 
     async def _pause(self, hint: asyncio.Event, pause: float, until_checkpoint: float) -> float:
         """Waits for a hint, the drain or the end of the pause; returns the next pause, which is short after a hint."""

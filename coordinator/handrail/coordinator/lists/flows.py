@@ -31,6 +31,8 @@ _logger = logging.getLogger(__name__)
 EXAMINED = 1000
 """How many flows one page looks at. A page of a rare status may be short although more follow."""
 
+_GONE = (ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, ErrorReason.ERROR_REASON_FLOW_ARCHIVED)
+
 _APPROVAL_REQUESTED = ApprovalRequested.DESCRIPTOR.full_name
 _AT_ONCE = 16
 
@@ -138,8 +140,8 @@ class Scanner:
         try:
             flow = await self._store.load(address.flow_type, address.flow_id, at_least=at_least)
         except Exception as error:
-            if isinstance(error, HandrailError) and error.reason == ErrorReason.ERROR_REASON_FLOW_NOT_FOUND:
-                return None  # its first event is unreadable and in quarantine
+            if isinstance(error, HandrailError) and error.reason in _GONE:
+                return None  # its first event is unreadable and in quarantine, or it was purged meanwhile
             return unreadable(address, error)
         # Its first event does not count and is in quarantine: the flow does not exist.
         return flow if flow.first is not None else None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
 from handrail.coordinator.reconcile.flow_in_hand import Delivered, FlowInHand
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import migration_of
+from handrail.mesh.streams import purged
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire.envelope import Entry, Recorded
+from handrail.v1.error_reason_pb2 import ErrorReason
 
 FlowKey = tuple[str, str]
 """Type and id of a flow."""
@@ -77,7 +80,7 @@ class FlowsInHand:
     async def reaching(self, key: FlowKey, sequence: int, delivered: Delivered | None = None) -> FlowInHand:
         """Returns the flow with everything up to this sequence; reads only what is missing, also without `delivered`.
 
-        Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND and BROKER_UNAVAILABLE.
+        Raises FLOW_NOT_FOUND, FLOW_ARCHIVED, TEMPLATE_NOT_FOUND and BROKER_UNAVAILABLE.
         """
         hand = self._flows.get(key)
         if hand is None:
@@ -91,29 +94,52 @@ class FlowsInHand:
 
     async def newest(self, key: FlowKey) -> FlowInHand:
         """Reads the flow as new as the stream's leader has it, whatever is in hand. Raises what `reaching` raises."""
-        return self._keep(key, await self._store.load_newest(*key))
+        try:
+            with self._letting_go(key):
+                return self._keep(key, await self._store.load_newest(*key))
+        except HandrailError as error:
+            if error.reason != ErrorReason.ERROR_REASON_FLOW_NOT_FOUND or key not in self._flows:
+                raise
+            self.drop(key)
+            raise purged.archived(*key) from error
 
     async def read_on(self, hand: FlowInHand, at_least: int) -> None:
         """Reads what was stored since, at least up to this sequence."""
         wanted = max(at_least, hand.flow.last_sequence)
-        hand.take_news(await self._store.catch_up(hand.base, at_least=wanted))
+        with self._letting_go(_key(hand)):
+            hand.take_news(await self._store.catch_up(hand.base, at_least=wanted))
 
     async def read_exactly(self, hand: FlowInHand) -> None:
         """Reads own appends and what is around them, unless the flow is as it was read."""
         if not hand.is_read:
-            hand.take_read(await self._store.catch_up(hand.last_read, at_least=hand.flow.last_sequence))
+            await self._read_again(hand, hand.flow.last_sequence)
 
     async def append(self, hand: FlowInHand, entry: Entry, *, now: datetime) -> int:
         """Appends a message and folds it; returns its sequence. `now` is a time that has passed at the broker.
 
-        Raises WrongSequence if the flow has moved on, and the errors of `Bus.publish`.
+        Raises WrongSequence if the flow has moved on, FLOW_ARCHIVED if it was purged, and the errors of `Bus.publish`.
         """
-        appended = await self._store.append(hand.flow, entry)
+        with self._letting_go(_key(hand)):
+            appended = await self._store.append(hand.flow, entry)
         hand.seen.add(appended.sequence)
         moves = migration_of(Recorded(entry.address, entry.event, appended.sequence, now)) is not None
         if moves or not appended.is_new or not hand.take_append(entry, appended.sequence, now=now):
-            hand.take_read(await self._store.catch_up(hand.last_read, at_least=appended.sequence))
+            await self._read_again(hand, appended.sequence)
         return appended.sequence
+
+    async def _read_again(self, hand: FlowInHand, at_least: int) -> None:
+        with self._letting_go(_key(hand)):
+            hand.take_read(await self._store.catch_up(hand.last_read, at_least=at_least))
+
+    @contextmanager
+    def _letting_go(self, key: FlowKey) -> Iterator[None]:
+        """Lets go of a flow that turns out to be purged: what is read of it next is read whole."""
+        try:
+            yield
+        except HandrailError as error:
+            if error.reason == ErrorReason.ERROR_REASON_FLOW_ARCHIVED:
+                self.drop(key)
+            raise
 
     def _keep(self, key: FlowKey, flow: Flow) -> FlowInHand:
         before = self._flows.pop(key, None)
@@ -123,3 +149,7 @@ class FlowsInHand:
         if len(self._flows) > _MOST:
             self._flows.popitem(last=False)
         return hand
+
+
+def _key(hand: FlowInHand) -> FlowKey:
+    return hand.flow.flow_type, hand.flow.flow_id

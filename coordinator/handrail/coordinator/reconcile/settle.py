@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 
+from handrail.coordinator.reconcile.late import effect_of
 from handrail.coordinator.reconcile.pace import Pace
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import Delivery
@@ -16,6 +18,8 @@ from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.waiting import pause
 from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.error_reason_pb2 import ErrorReason
+
+log = logging.getLogger(__name__)
 
 _FIRST_WAIT = timedelta(milliseconds=500)
 _LONGEST_WAIT = timedelta(seconds=10)
@@ -30,6 +34,7 @@ _HOPELESS = frozenset(
         ErrorReason.ERROR_REASON_MALFORMED,
         ErrorReason.ERROR_REASON_WRONG_ADDRESS,
         ErrorReason.ERROR_REASON_WRONG_EVENT_ID,
+        ErrorReason.ERROR_REASON_FLOW_ARCHIVED,
     }
 )
 """Reasons that a retry does not change: the message goes into quarantine (the dead-letter queue)."""
@@ -89,7 +94,7 @@ class Guard:
                     raise
                 succeeded = False
                 for delivery in deliveries:
-                    await self._put(delivery, error.reason, error.text)
+                    await self._put(delivery, error.reason, self._explained(error, delivery))
                 _acknowledge(deliveries)
         except HandrailError as error:
             self._troubles.failed(loop, about, error)
@@ -112,6 +117,15 @@ class Guard:
         elif flow.first is None:
             text = f"no flow {flow.flow_id} has begun"
             await self._put(delivery, ErrorReason.ERROR_REASON_FLOW_NOT_FOUND, text)
+
+    def _explained(self, error: HandrailError, delivery: Delivery) -> str:
+        """The error's text. A late message about an effect is a matter for a person."""
+        if error.reason != ErrorReason.ERROR_REASON_FLOW_ARCHIVED:
+            return error.text
+        effect = effect_of(delivery, self._quarantine.catalog)
+        if effect:
+            log.error("flow %s: %s", _about(delivery), effect)
+        return f"{error.text}; {effect}" if effect else error.text
 
     async def _put(self, delivery: Delivery, reason: ErrorReason.ValueType, detail: str) -> None:
         await self._quarantine.put(

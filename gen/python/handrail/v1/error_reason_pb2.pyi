@@ -134,6 +134,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Whoever asked for an act may not confirm it."""
     ERROR_REASON_TWO_PERSONS_NEEDED: _ErrorReason.ValueType  # 53
     """The act needs two persons, and the message carries no other person's confirmation."""
+    ERROR_REASON_FLOW_ARCHIVED: _ErrorReason.ValueType  # 65
+    """The flow ended and its messages were purged from the stream; what is said about it now changes nothing."""
     ERROR_REASON_INDEX_UNAVAILABLE: _ErrorReason.ValueType  # 70
     """The database with the index of flows can't be used; the coordinator and the flows don't need it."""
 
@@ -259,6 +261,8 @@ ERROR_REASON_SAME_PERSON: ErrorReason.ValueType  # 52
 """Whoever asked for an act may not confirm it."""
 ERROR_REASON_TWO_PERSONS_NEEDED: ErrorReason.ValueType  # 53
 """The act needs two persons, and the message carries no other person's confirmation."""
+ERROR_REASON_FLOW_ARCHIVED: ErrorReason.ValueType  # 65
+"""The flow ended and its messages were purged from the stream; what is said about it now changes nothing."""
 ERROR_REASON_INDEX_UNAVAILABLE: ErrorReason.ValueType  # 70
 """The database with the index of flows can't be used; the coordinator and the flows don't need it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

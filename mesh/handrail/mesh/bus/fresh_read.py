@@ -10,6 +10,9 @@ from handrail.mesh.bus.direct_get import READ_TIMEOUT, Page, RawMessage
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.waiting import Patience
 
+_EMPTY = 2
+"""After as many reads without a message the leader is asked whether there is any: they may be purged."""
+
 PATIENCE = timedelta(seconds=2)
 """How long a replica may take to receive a message that the leader has."""
 
@@ -44,17 +47,31 @@ async def read(
 ) -> Page:
     """The last message of each matching subject, newer than `after`, from a replica that has sequence `at_least`.
 
-    Retries until one does. Raises BrokerUnavailable after `timeout`, and TooManySubjects like `Bus.direct_get`.
+    Retries until one does, or until the stream's leader has no such message any more. Raises BrokerUnavailable after
+    `timeout`, and TooManySubjects like `Bus.direct_get`.
     """
     patience = Patience(timeout)
+    empty = 0
     while True:
         page = await bus.direct_get(
             stream, multi_last=filters, from_seq=after + 1 if after else 0, timeout=patience.left
         )
         if max(page.up_to_sequence, *(message.sequence for message in page.messages[-1:]), 0) >= at_least:
             return page
+        # A replica does not say how far it is if it has nothing on these subjects.
+        empty = 0 if page.messages else empty + 1
+        if empty == _EMPTY and await _is_gone(bus, stream, filters, after):
+            return page
         if not await patience.wait():
             raise BrokerUnavailable(
                 f"{filters[0]}: no replica of the stream has sequence {at_least} yet; the last one had "
                 f"{page.up_to_sequence}"
             )
+
+
+async def _is_gone(bus: Bus, stream: str, filters: Sequence[str], after: int) -> bool:
+    """Tells whether the leader has no matching message newer than `after`."""
+    for each in reversed(filters):
+        if await newest(bus, stream, each) > after:
+            return False
+    return True

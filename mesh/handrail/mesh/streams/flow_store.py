@@ -14,9 +14,9 @@ from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import Versions, advance, fold, migration_of, pinned_version
 from handrail.mesh.fold.outcomes import why_not_first
-from handrail.mesh.streams import outcomes
+from handrail.mesh.streams import outcomes, purged
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.history import History, decoded, with_malformed
+from handrail.mesh.streams.history import History, decoded, has_beginning, with_malformed
 from handrail.mesh.streams.stream_walk import listed_subjects, oldest_first
 from handrail.mesh.streams.streams import FLOW
 from handrail.mesh.template import Template
@@ -69,10 +69,13 @@ class FlowStore:
         """Folds the messages of a flow with the template that its first event pins.
 
         Unreadable messages of a `History` are void. They count for `last_sequence`, so that decisions can be appended
-        after them. Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
+        after them. Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND, and FLOW_ARCHIVED if the flow was purged, and these are
+        messages that came late.
         """
         if not history:
             raise no_flow(flow_type, flow_id)
+        if not has_beginning(history) and await purged.may_be_purged(self._bus, flow_type, flow_id):
+            raise purged.archived(flow_type, flow_id)
         template = await self.pinned_template(flow_type, history)
         versions = await self.versions_in(flow_type, history)
         return with_malformed(fold(template, history, versions), history)
@@ -113,13 +116,17 @@ class FlowStore:
         return await self.catalog.template(flow_type, pinned_version(history))
 
     async def load(self, flow_type: str, flow_id: str, *, at_least: int = 0, up_to: int | None = None) -> Flow:
-        """Reads and folds a flow. Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND."""
-        return await self.fold(flow_type, flow_id, await self.read(flow_type, flow_id, at_least=at_least, up_to=up_to))
+        """Reads and folds a flow. Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND, and FLOW_ARCHIVED if it was purged."""
+        history = await self.read(flow_type, flow_id, at_least=at_least, up_to=up_to)
+        if at_least and not history.last_sequence:  # the flow had a message there
+            raise purged.archived(flow_type, flow_id)
+        return await self.fold(flow_type, flow_id, history)
 
     async def load_newest(self, flow_type: str, flow_id: str) -> Flow:
-        """Reads and folds a flow as new as the stream's leader has it. Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND.
+        """Reads and folds a flow as new as the stream's leader has it.
 
         Required before writes and refusals. It costs no extra time: the leader and a replica are asked in parallel.
+        Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND, and FLOW_ARCHIVED if it was purged, and messages came late.
         """
         newest, history = await asyncio.gather(self.newest(flow_type, flow_id), self.read(flow_type, flow_id))
         if newest > history.last_sequence:
@@ -134,9 +141,15 @@ class FlowStore:
         """The flow with the messages since it was folded, covering everything up to sequence `at_least`.
 
         Reading on is safe: a replica answers with everything up to its own position, so messages missing from a read
-        are newer than all it returned.
+        are newer than all it returned. The last known message is read again: without it, the flow is not what it was,
+        and is read whole. Raises FLOW_ARCHIVED if it was purged.
         """
-        news = await self.read(flow.flow_type, flow.flow_id, after=flow.last_sequence, at_least=at_least)
+        flow_type, flow_id, known = flow.flow_type, flow.flow_id, flow.last_sequence
+        at_least = max(at_least, known)
+        messages = await self._read_raw(flow_filter(flow_type, flow_id), known - 1, at_least, READ_TIMEOUT)
+        if all(message.sequence != known for message in messages):
+            return await self.load(flow_type, flow_id, at_least=at_least)
+        news = decoded([message for message in messages if message.sequence > known])
         versions = await self.versions_in(flow.flow_type, news)
         return with_malformed(advance(flow, news, versions), news)
 
@@ -145,7 +158,7 @@ class FlowStore:
 
         An existing message with the same id and data counts as appended (the answer to an earlier try got lost, or
         another replica decided the same). Raises WrongSequence if the flow has moved on, with the sequence that the
-        next read must cover, and the errors of `Bus.publish`.
+        next read must cover, FLOW_ARCHIVED if nothing of it is left, and the errors of `Bus.publish`.
         """
         try:
             sequence = await self._bus.publish(
@@ -161,6 +174,8 @@ class FlowStore:
                 return Appended(own.sequence, is_new=False)
             named = refusal.last_sequence if isinstance(refusal, WrongSequence) else None
             last_sequence = named or await self.newest(flow.flow_type, flow.flow_id)
+            if not last_sequence and flow.last_sequence:
+                raise purged.archived(flow.flow_type, flow.flow_id) from refusal
             raise WrongSequence(entry.address.subject, last_sequence) from refusal
 
     async def decided(

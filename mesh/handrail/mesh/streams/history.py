@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from handrail.mesh.bus import RawMessage
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Void
-from handrail.mesh.wire import envelope
+from handrail.mesh.wire import envelope, ids
 from handrail.mesh.wire.envelope import Malformed, Recorded
+from handrail.mesh.wire.subjects import Kind
 
 
 class History(list[Recorded]):
@@ -27,6 +28,16 @@ class History(list[Recorded]):
     def everything(self) -> list[Recorded | Malformed]:
         """All messages in stream order, including the unreadable ones."""
         return sorted((*self, *self.malformed), key=lambda each: each.sequence)
+
+
+def has_beginning(history: Sequence[Recorded]) -> bool:
+    """Whether there is a message in the place of the first event, readable or not; `history` has messages."""
+    first = history[0]
+    if first.kind is Kind.EVENT and not first.event.step:
+        return True
+    start_id = ids.start_id(first.address.flow_id)
+    unreadable = history.malformed if isinstance(history, History) else ()
+    return any(each.event_id == start_id for each in history) or any(start_id in each.subject for each in unreadable)
 
 
 def with_malformed(flow: Flow, history: Sequence[Recorded]) -> Flow:

@@ -25,7 +25,7 @@ class Quarantine:
 
     def __init__(self, bus: Bus, catalog: Catalog, *, reporter: str) -> None:
         self._bus = bus
-        self._catalog = catalog
+        self.catalog = catalog
         self._reporter = reporter
 
     async def put(
@@ -46,7 +46,7 @@ class Quarantine:
             "flow %s: message %d is quarantined (%s): %s", flow_id[:32], sequence, ErrorReason.Name(reason), detail
         )
         # Other agents have no quarantine.
-        about = agent if agent in agents_named(self._catalog.all()) else NO_AGENT
+        about = agent if agent in agents_named(self.catalog.all()) else NO_AGENT
         own_ids = [own_id] if IDENTIFIER.fullmatch(own_id) else []
         for event_id in (*own_ids, ids.quarantine_id(subject, body)):
             if await self._store(quarantine_subject(flow_type, flow_id, self._reporter, about, event_id), record):

@@ -6,6 +6,7 @@ template.<name>.<version>, template.<name>.active.<n>                      strea
 template.<name>.pending.<n>, template.<name>.withdrawn.<n>                 stream TEMPLATE
 quarantine.<flow_type>.<flow_id>.<reporter>.<about>.<event_id>             streams QUARANTINE, QUARANTINE_<agent>
 key.<flow_type>.<hash of the business key>                                 stream KEY
+key.<flow_type>.<flow_id>.<sequence of its first event>                    stream KEY
 delegation.<delegation_id>, delegation.<delegation_id>.end                  stream DELEGATION
 """
 
@@ -224,6 +225,16 @@ def parse_quarantine(subject: str) -> Kept:
 def key_subject(flow_type: str, key_hash: str) -> str:
     """The subject under which the use of a business key is recorded."""
     return f"key.{flow_type}.{key_hash}"
+
+
+def purged_subject(flow_type: str, flow_id: str, first_sequence: int) -> str:
+    """The subject under which it is recorded that a flow began at this sequence, and is purged from FLOW."""
+    return f"key.{flow_type}.{flow_id}.{first_sequence}"
+
+
+def purged_filter(flow_type: str, flow_id: str) -> str:
+    """The filter for such records of a flow; the type may be `*`."""
+    return f"key.{flow_type}.{flow_id}.*"
 
 
 def delegation_subject(delegation_id: str) -> str:

@@ -1,0 +1,84 @@
+"""Flows that were purged from FLOW: what stream KEY says of them, and how to tell them from flows that never began.
+
+Whoever purges a flow calls `record` first, at least a minute before: a call that begins a flow may have looked at KEY
+just now. A flow with a random id needs no record, because nobody can begin it again.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from handrail.mesh.bus import Bus
+from handrail.mesh.errors import AlreadyStored, HandrailError
+from handrail.mesh.streams.streams import KEY
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.subjects import key_subject, purged_filter, purged_subject
+from handrail.v1.error_reason_pb2 import ErrorReason
+
+LEAST_AGE = timedelta(minutes=15)
+"""No flow is purged sooner after its last message."""
+
+_SKEW = timedelta(days=1)
+"""How far the clock that made a random id may be from the broker's."""
+
+
+class Purged(NamedTuple):
+    """A flow that was purged, and the sequence of its first event."""
+
+    flow_type: str
+    flow_id: str
+    first_sequence: int
+
+
+async def record(bus: Bus, first: Recorded) -> None:
+    """Records that the flow with this first event is about to be purged, so that nothing begins it again. Idempotent.
+
+    Raises the errors of `Bus.publish`: then don't purge it.
+    """
+    address = first.address
+    minted = ids.minted_at(address.flow_id)
+    if minted is not None and abs(minted - first.time) < _SKEW:
+        return
+    if first.event.key_hash:  # stored when the flow began, unless KEY has forgotten it since
+        await _store(bus, key_subject(address.flow_type, first.event.key_hash), address.flow_id)
+    await _store(bus, purged_subject(address.flow_type, address.flow_id, first.sequence), address.flow_id)
+
+
+async def recorded(bus: Bus, flow_type: str, flow_id: str) -> Purged | None:
+    """What KEY's leader has about a purged flow; None if it has nothing. The type may be `*`.
+
+    Raises the errors of `Bus.last_on_leader`.
+    """
+    message = await bus.last_on_leader(KEY, purged_filter(flow_type, flow_id))
+    if message is None:
+        return None
+    _, named, _, sequence = message.subject.split(".")
+    return Purged(named, flow_id, int(sequence) if sequence.isdigit() else 0)
+
+
+async def may_be_purged(bus: Bus, flow_type: str, flow_id: str) -> bool:
+    """Tells whether a flow that has messages, but no first event, was purged; False if it never began.
+
+    A random id that is old enough counts as purged: nothing in the broker tells. Raises what `recorded` raises.
+    """
+    minted = ids.minted_at(flow_id)
+    if minted is not None and datetime.now(UTC) - minted >= LEAST_AGE:
+        return True
+    return await recorded(bus, flow_type, flow_id) is not None
+
+
+def archived(flow_type: str, flow_id: str) -> HandrailError:
+    """Returns the error for a flow that was purged: FLOW_ARCHIVED."""
+    return HandrailError(
+        ErrorReason.ERROR_REASON_FLOW_ARCHIVED,
+        f"{flow_type} flow {flow_id} ended, and is in the archive only: nothing that is said about it now changes it",
+        flow_id=flow_id,
+    )
+
+
+async def _store(bus: Bus, subject: str, flow_id: str) -> None:
+    with suppress(AlreadyStored):
+        await bus.publish(subject, flow_id.encode())
