@@ -101,7 +101,7 @@ async def test_a_flow_with_a_derived_id_is_archived_if_key_says_so(mesh: Mesh) -
     assert record == ("refund", flows.FLOW_ID, 1)
 
 
-async def test_a_read_of_a_purged_flow_ends(mesh: Mesh) -> None:
+async def test_p7_a_read_of_a_purged_flow_ends(mesh: Mesh) -> None:
     """The broker says nothing of how far a replica is that has nothing on the subject."""
     flow_id = old_flow_id()
     last = await complete(mesh, flow_id)
