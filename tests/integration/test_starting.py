@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
 
 from handrail.mesh.bus import NatsBus
+from handrail.mesh.streams import KEY as KEYS
 from handrail.mesh.streams import ensure_streams, start_flow
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template import Template
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, pack
-from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind
-from handrail.v1.event_pb2 import Event
+from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind, key_subject
+from handrail.v1.event_pb2 import CallerRequest, Event
 from payments.v1.payments_pb2 import ChargebackEnriched
 from tests.support import flows
 from tests.support.lagging import BehindNatsBus
 from tests.support.mesh import Mesh, name_of_status, publish
 from tests.support.nats_server import NatsCluster
+from tests.support.purging import left, purge
 
 KEY = "c-1"
 
@@ -78,6 +80,52 @@ async def test_p7_an_agent_that_may_not_start_a_flow_does_not_keep_others_from_i
     assert (await start(mesh)).already_started
 
 
+CALL = CallerRequest(id="6b2d7a0e-0f3e-4f7a-9a53-0c8d2f6f1b11", caller="olga", rpc="StartFlow", digest="d")
+
+
+async def call(mesh: Mesh) -> start_flow.Started:
+    """Start a flow without a key, by a call with a request id."""
+    template = await mesh.catalog.active("refund")
+    return await start_flow.start(
+        mesh.bus, template, source=COORDINATOR, data=pack(flows.received()), requester="olga", request=CALL
+    )
+
+
+@pytest.mark.parametrize("begin", [start, call], ids=["by its key", "by the same call"])
+async def test_p3_a_purged_flow_is_not_begun_again(
+    mesh: Mesh, begin: Callable[[Mesh], Awaitable[start_flow.Started]]
+) -> None:
+    first = await begin(mesh)
+    await purge(mesh.bus, mesh.store, first.flow_id)
+    again = await begin(mesh)
+    assert (again.flow_id, again.sequence, again.already_started) == (first.flow_id, first.sequence, True)
+    assert await left(mesh.bus, first.flow_id) == []
+
+
+async def test_p3_a_key_that_was_forgotten_before_the_purge_is_recorded_again(mesh: Mesh) -> None:
+    first = await start(mesh)
+    await mesh.bus.request_json(f"$JS.API.STREAM.DELETE.{KEYS}")
+    await ensure_streams(mesh.bus)
+    [begun] = await purge(mesh.bus, mesh.store, first.flow_id)
+    assert begun.event.key_hash == ids.key_hash("refund", KEY)
+    assert (await start(mesh)).already_started
+    assert await left(mesh.bus, first.flow_id) == []
+
+
+async def test_p7_a_key_whose_first_start_stored_nothing_else_begins_its_flow(mesh: Mesh) -> None:
+    await mesh.bus.publish(key_subject("refund", ids.key_hash("refund", KEY)), b"")
+    started = await start(mesh)
+    assert not started.already_started
+    assert len(await left(mesh.bus, started.flow_id)) == 1
+
+
+async def test_a_flow_with_a_random_id_needs_no_record(mesh: Mesh) -> None:
+    template = await mesh.catalog.active("refund")
+    started = await start_flow.start(mesh.bus, template, source="detection", data=pack(flows.received()))
+    await purge(mesh.bus, mesh.store, started.flow_id)
+    assert await mesh.messages(KEYS) == 0
+
+
 RACES = 12
 
 
@@ -117,3 +165,10 @@ async def test_p3_on_three_servers_an_agent_and_the_api_begin_one_flow_of_a_key(
         assert len({(each.flow_id, each.sequence) for each in started}) == 1
         history = await mesh.store.read("refund", started[0].flow_id, at_least=started[0].sequence)
         assert len(history) == 1, [recorded.address.subject for recorded in history]
+
+        await purge(contenders[0], mesh.store, started[0].flow_id)
+        calls = (begin(bus, key, source) for bus, source in zip(contenders, sources, strict=True))
+        assert {(each.already_started, each.sequence) for each in await asyncio.gather(*calls)} == {
+            (True, started[0].sequence)
+        }
+        assert await mesh.store.newest("refund", started[0].flow_id) == 0

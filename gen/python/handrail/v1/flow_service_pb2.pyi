@@ -769,9 +769,13 @@ class StartFlowResponse(_message.Message):
     sequence: _builtins.int
     """sequence of its first event in the stream."""
     already_started: _builtins.bool
-    """already_started is true if an earlier request with this key had started the flow."""
+    """already_started is true if an earlier request with this key had started the flow; also if the flow was purged since, and
+    this is its request again.
+    """
     different_data: _builtins.bool
-    """different_data is true if that request had different data. Those stay: a flow begins once."""
+    """different_data is true if that request had different data, or if the flow was purged, so that nobody can tell. The first
+    data stay: a flow begins once.
+    """
     def __init__(
         self,
         *,

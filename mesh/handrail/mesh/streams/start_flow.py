@@ -14,7 +14,7 @@ from handrail.mesh.bus import Bus, fresh_read
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.fold.outcomes import why_not_first
-from handrail.mesh.streams import streams
+from handrail.mesh.streams import purged, streams
 from handrail.mesh.streams.outcomes import readable
 from handrail.mesh.template import Template
 from handrail.mesh.waiting import Patience
@@ -56,9 +56,10 @@ async def start(
 
     With a key, the flow id is derived from it, and the use of the key is recorded first, in a stream that outlives the
     flow's events: a second start returns the same flow. Without a key, the id is derived from the call if `request` has
-    an id: a repeated call gets the same answer. `template_of` helps to recognise a flow started with another version.
-    Raises HandrailError: CONTRACT_VIOLATION, UNKNOWN_MESSAGE_TYPE if no such flow starts with this message,
-    REQUEST_ID_REUSED if the id of the call started a flow with other data, and the errors of publishing.
+    an id: a repeated call gets the same answer. A flow that was purged since is not begun again. `template_of` helps to
+    recognise a flow started with another version. Raises HandrailError: CONTRACT_VIOLATION, UNKNOWN_MESSAGE_TYPE if no
+    such flow starts with this message, REQUEST_ID_REUSED if the id of the call started a flow with other data, and the
+    errors of publishing.
     """
     now = datetime.now(UTC)
     flow_id = _flow_id(template.name, key, request, now)
@@ -73,6 +74,7 @@ async def start(
         data=data,
         requester=requester,
         request=request,
+        key_hash=ids.key_hash(template.name, key) if key else "",
     )
     first = _Start(bus, template, event, template_of)
     try:
@@ -85,7 +87,7 @@ async def start(
         return earlier
     with telemetry.span("start", flow_id=flow_id, flow_type=template.name, agent=source) as span:
         event.span_id = span.span_id
-        started = await first.store(key)
+        started = await first.store()
         if started.span_id != event.span_id:
             span.discard()  # a flow has only one root span
     return started
@@ -133,13 +135,12 @@ class _Start:
             event.flow_type, event.flow_id, Kind.EVENT, event.source, event.event_id, type_of(event.data)
         ).subject
 
-    async def store(self, key: str) -> Started:
+    async def store(self) -> Started:
         """Stores the event, or finds the event stored in its place."""
-        if key:
-            earlier = await self._earlier(key)
-            return earlier or await self._store_once()
+        if self._event.key_hash:
+            return await self._earlier() or await self._store_once()
         if self._event.request.id:
-            return await self._store_once()
+            return await self._purged() or await self._store_once()
         return self._stored_at(await self._publish(None))
 
     async def answered_before(self) -> Started | None:
@@ -179,11 +180,11 @@ class _Start:
         event = self._event
         return Started(event.flow_id, event.event_id, sequence, already_started=False, span_id=event.span_id)
 
-    async def _earlier(self, key: str) -> Started | None:
+    async def _earlier(self) -> Started | None:
         """The flow of an earlier use of the key; None if this is the first use, or if the first one stored only the
         key."""
         event = self._event
-        subject = key_subject(event.flow_type, ids.key_hash(event.flow_type, key))
+        subject = key_subject(event.flow_type, event.key_hash)
         try:
             await self._bus.publish(subject, event.flow_id.encode())
         except AlreadyStored:
@@ -193,11 +194,24 @@ class _Start:
         taken = await self._taken(0)
         if taken.started is not None:
             return taken.started
+        # It was not there before this look: who purges it records that first.
+        gone = await self._purged()
+        if gone is not None:
+            return gone
         record = await self._bus.last_on_leader(streams.KEY, subject)
         if record is None or datetime.now(UTC) - record.time < self._template.deadline:
             return None
-        # The events have aged out of the stream, which keeps them longer than a flow can last. The key stays in use.
-        return Started(event.flow_id, event.event_id, 0, already_started=True, same=False)
+        # The events were lost, or an earlier release removed them. The key stays in use.
+        return self._started_before(0)
+
+    async def _purged(self) -> Started | None:
+        """The flow, if it was begun before and purged since; whether with the same data, nobody here can tell."""
+        record = await purged.recorded(self._bus, self._event.flow_type, self._event.flow_id)
+        return None if record is None else self._started_before(record.first_sequence)
+
+    def _started_before(self, sequence: int) -> Started:
+        event = self._event
+        return Started(event.flow_id, event.event_id, sequence, already_started=True, same=False)
 
     async def _taken(self, named: int) -> _Taken:
         """The messages in place of the event on the leader, at least up to the sequence that a refusal named."""
