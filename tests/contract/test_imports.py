@@ -38,6 +38,7 @@ PURE = (
     "coordinator/handrail/coordinator/decide",
     "coordinator/handrail/coordinator/api/views",
     *(f"visibility/handrail/visibility/archive/{name}.py" for name in ("segment", "frame", "ranges", "errors")),
+    "visibility/handrail/visibility/export/rows.py",
     "visibility/handrail/visibility/filter",
 )
 BROKER_AND_NETWORK = {"nats", "socket", "grpc", "grpc_health", "grpc_reflection", "grpc_channelz", "opentelemetry"}

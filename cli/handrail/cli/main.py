@@ -20,7 +20,7 @@ _COMMANDS = {
     "coordinator": "run a replica of the coordinator",
     "agent": "run an agent",
     "visibility": "keep an index of flows in a database, and an archive of their messages",
-    "archive": "verify an archive, and show what it holds",
+    "archive": "verify an archive, show what it holds, export it as Parquet",
     "flow": "start flows, inspect them, intervene",
     "approval": "list and answer pending approvals",
     "delegation": "pass a role on to another person for a time",

@@ -1,4 +1,4 @@
-"""`handrail archive`: verifies an archive, and shows what it holds."""
+"""`handrail archive`: verifies an archive, shows what it holds, and exports it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handrail.cli.arguments import add_form, form_of
+from handrail.cli.commands.archive_export import add_export
+from handrail.cli.commands.archive_folder import existing, finding_json
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.mesh.printable import clean, json_text
 
@@ -36,6 +38,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     show.add_argument("folder", type=Path, metavar="FOLDER", help="the archive's folder")
     add_form(show)
     show.set_defaults(run=_show)
+    add_export(commands)
 
 
 def _verify(arguments: argparse.Namespace) -> Exit:
@@ -43,10 +46,10 @@ def _verify(arguments: argparse.Namespace) -> Exit:
     from handrail.visibility.archive.folder import Folder
     from handrail.visibility.archive.verify import verify
 
-    folder = _existing(arguments.folder)
+    folder = existing(arguments.folder)
     findings = list(verify(Folder(folder), at_least=arguments.at_least, full=not arguments.quick))
     if form_of(arguments) == "json":
-        print(json_text({"findings": [_as_json(each) for each in findings]}))
+        print(json_text({"findings": [finding_json(each) for each in findings]}))
     elif findings:
         for each in findings:
             print(clean(str(each)))
@@ -62,7 +65,7 @@ def _show(arguments: argparse.Namespace) -> Exit:
     from handrail.visibility.archive.folder import Folder
     from handrail.visibility.archive.segment_file import opened, read_segment
 
-    folder = Folder(_existing(arguments.folder))
+    folder = Folder(existing(arguments.folder))
     found: list[Segment] = []
     damaged: list[Finding] = []
     for first in folder.firsts():
@@ -81,22 +84,12 @@ def _print(form: str, segments: Iterable[Segment], damaged: Iterable[Finding]) -
             {"first": each.first, "last": each.last, "messages": each.footer.count, "digest": each.digest}
             for each in segments
         ]
-        print(json_text({"segments": shown, "findings": [_as_json(each) for each in damaged]}))
+        print(json_text({"segments": shown, "findings": [finding_json(each) for each in damaged]}))
         return
     for each in segments:
         print(clean(f"{each.first} to {each.last}: {each.footer.count} messages, SHA-256 {each.digest}"))
     for finding in damaged:
         print(clean(str(finding)))
-
-
-def _as_json(finding: Finding) -> dict[str, str]:
-    return {"kind": finding.kind.value, "file": finding.file, "where": finding.where, "text": finding.text}
-
-
-def _existing(folder: Path) -> Path:
-    if not any(folder.glob("*.segment")):
-        raise CommandError(f"{folder} holds no segment of an archive", Exit.NOT_FOUND)
-    return folder
 
 
 def _require_package() -> None:
