@@ -15,8 +15,8 @@ import pytest
 from cryptography import x509
 from grpc_health.v1 import health_pb2
 
-from handrail.coordinator.api.tls import Certificates, TlsFiles
 from handrail.mesh.bus import NatsBus
+from handrail.mesh.tls import Certificates, TlsFiles
 from tests.support.api import Api, bearer, refused, running_api
 from tests.support.authority import Authority
 from tests.support.dev import handrail, handrail_process

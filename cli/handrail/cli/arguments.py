@@ -49,10 +49,22 @@ COORDINATOR = (
     table.MAX_STREAMS,
     table.MAX_STREAMS_PER_CALLER,
     table.MESSAGE_TIMEOUT,
+    table.VISIBILITY,
+    table.VISIBILITY_CA,
+    table.VISIBILITY_SECRET_FILE,
     table.LOG_LEVEL,
 )
 SETUP = (*table.BROKER, table.REPLICAS)
-VISIBILITY = (table.DATABASE, table.ARCHIVE, *table.BROKER, table.LOG_LEVEL)
+VISIBILITY = (
+    table.DATABASE,
+    table.ARCHIVE,
+    table.VISIBILITY_LISTEN,
+    table.VISIBILITY_SECRET_FILE,
+    table.TLS_CERT,
+    table.TLS_KEY,
+    *table.BROKER,
+    table.LOG_LEVEL,
+)
 AGENT = (table.WORKERS, *table.BROKER, table.LOG_LEVEL)
 
 

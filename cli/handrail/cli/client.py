@@ -6,9 +6,10 @@ import json
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
-from typing import Protocol, TypeVar, cast
+from typing import Generic, Literal, Protocol, TypeVar, cast
 
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -25,12 +26,35 @@ from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from handrail.v1.delegation_service_pb2_grpc import DelegationServiceStub
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
 from handrail.v1.identity_service_pb2_grpc import IdentityServiceStub
+from handrail.v1.listing_pb2 import AsOf, Total
 from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class Listed(Generic[Item]):
+    """What a command lists: the items, and what the last page said. `as_of` is unset after a scan of the stream."""
+
+    items: list[Item] = field(default_factory=list)
+    next_page_token: str = ""
+    total: Total = field(default_factory=Total)
+    as_of: AsOf | None = None
+
+
+class _IndexedPage(Protocol):
+    next_page_token: str
+
+    @property
+    def total(self) -> Total: ...
+
+    @property
+    def as_of(self) -> AsOf: ...
+
+    def HasField(self, field_name: Literal["as_of"]) -> bool: ...  # protobuf's name
 
 
 class _PageRequest(Protocol):
@@ -42,6 +66,7 @@ class _Page(Protocol):
     next_page_token: str
 
 
+IndexedPage = TypeVar("IndexedPage", bound=_IndexedPage)
 PageRequest = TypeVar("PageRequest", bound=_PageRequest)
 Page = TypeVar("Page", bound=_Page)
 
@@ -145,6 +170,25 @@ class Client:
             request.page_token = page.next_page_token
             if not request.page_token:
                 return
+
+    def indexed(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[PageRequest, IndexedPage],
+        request: PageRequest,
+        *,
+        items: Callable[[IndexedPage], Sequence[Item]],
+        limit: int = sys.maxsize,
+    ) -> Listed[Item]:
+        """Up to `limit` items of a list, like `listed`, from the page on that the request names."""
+        found: Listed[Item] = Listed()
+        while True:
+            request.page_size = min(limit - len(found.items), _PAGE_SIZE)
+            page = self.call(method, request)
+            found.items += items(page)[: limit - len(found.items)]
+            found.next_page_token = request.page_token = page.next_page_token
+            found.total, found.as_of = page.total, page.as_of if page.HasField("as_of") else None
+            if not page.next_page_token or len(found.items) >= limit:
+                return found
 
     def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Iterator[Response]:
         """Calls a streaming method, without a deadline."""

@@ -86,13 +86,13 @@ class Usage:
         return sum(self.versions[each].flows for each in set(versions) if each in self.versions)
 
 
-def read_usage(asked: Session, *, max_flows: int) -> Usage:
-    """Reads page by page until the end, or until `max_flows` flows were examined."""
+def read_usage(asked: Session, *, max_flows: int, scan: bool) -> Usage:
+    """Reads what the index counts, or with `scan` page by page until `max_flows` flows were examined."""
     versions: dict[tuple[str, int], Running] = {}
     agents: dict[str, AgentUsage] = {}
     examined, token, first = 0, "", True
     while (first or token) and examined < max_flows:
-        request = GetTemplateUsageRequest(page_token=token, page_size=min(500, max_flows - examined))
+        request = GetTemplateUsageRequest(page_token=token, page_size=min(500, max_flows - examined), scan=scan)
         page: GetTemplateUsageResponse = asked.client.call(asked.client.templates.GetTemplateUsage, request)
         for each in page.versions:
             key = (each.name, each.version)

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TypeVar
 
 from handrail.mesh.https import why_unsafe
+
+T = TypeVar("T")
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SIZE = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB|GiB|TiB)")
@@ -129,6 +132,11 @@ def host_and_port(text: str) -> str:
     if not host or not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError(f'"{text}" is not an address such as 127.0.0.1:7070')
     return text
+
+
+def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    """A parser that also takes an empty text, which is None."""
+    return lambda text: parse(text) if text else None
 
 
 def is_loopback(address: str) -> bool:

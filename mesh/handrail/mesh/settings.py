@@ -18,6 +18,7 @@ from handrail.mesh.setting_parsers import (
     key_set,
     listed,
     one_of,
+    optional,
     pairs,
     provider,
     replicas,
@@ -387,6 +388,38 @@ ARCHIVE = Setting(
     "folder to archive all messages in; the folder above it must exist. By default nothing is archived",
     file,
     "FOLDER",
+)
+VISIBILITY_LISTEN = Setting(
+    "--visibility-listen",
+    "HANDRAIL_VISIBILITY_LISTEN",
+    "",
+    "gRPC address at which coordinators ask the index, such as 127.0.0.1:7072; by default it is served nowhere",
+    optional(host_and_port),
+    "HOST:PORT",
+)
+VISIBILITY_SECRET_FILE = Setting(
+    "--visibility-secret-file",
+    "HANDRAIL_VISIBILITY_SECRET_FILE",
+    "",
+    "file with the secret that coordinators and visibility share; read anew when it changes",
+    file,
+    "FILE",
+)
+VISIBILITY = Setting(
+    "--visibility",
+    "HANDRAIL_VISIBILITY",
+    "",
+    "gRPC address of visibility, which lists are read from; by default only scans of the stream are possible",
+    optional(host_and_port),
+    "HOST:PORT",
+)
+VISIBILITY_CA = Setting(
+    "--visibility-ca",
+    "HANDRAIL_VISIBILITY_CA",
+    "",
+    "certificate authority of visibility; without it the public ones, and no TLS on this machine",
+    file,
+    "FILE",
 )
 WORKERS = Setting(
     "--workers", "HANDRAIL_WORKERS", "1", "number of processes that share the agent's work", count, "NUMBER"

@@ -1,10 +1,12 @@
-"""The process `handrail visibility`: follows flows until SIGTERM or SIGINT."""
+"""The process `handrail visibility`: follows flows, and serves their index, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,17 +17,27 @@ from handrail.mesh.waiting import pause
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.follow.follower import Follower
 from handrail.visibility.index.database import open_engine
+from handrail.visibility.serve.server import IndexServer, ServeSettings
 
 log = logging.getLogger(__name__)
 
 _CONNECT_AGAIN = timedelta(seconds=1)
 
 
-async def run_visibility(broker: BusSettings, database: str, archive: Path | None = None) -> None:
-    """Keeps the index in `database` and the archive in a folder up to date until SIGTERM or SIGINT.
+async def run_visibility(
+    broker: BusSettings,
+    database: str,
+    archive: Path | None = None,
+    *,
+    serve: ServeSettings | None = None,
+    on_ready: Callable[[int], None] = lambda port: None,
+) -> None:
+    """Keeps the index in `database` and the archive in a folder up to date until SIGTERM or SIGINT, and serves the
+    index. `on_ready` is called with the port that it is served on.
 
     It waits for a broker or database that is away. Raises INDEX_UNAVAILABLE if the address of the database is wrong,
-    BROKER_PERMISSION, ArchiveInUse, Damaged and OtherStream, and OSError if the archive's folder can't be created.
+    BROKER_PERMISSION, ArchiveInUse, Damaged and OtherStream, OSError if the archive's folder can't be created or the
+    address to serve on is taken, and ValueError for settings of the server that can't be used.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -40,7 +52,12 @@ async def run_visibility(broker: BusSettings, database: str, archive: Path | Non
             return
         async with bus:
             collector.calm()
-            await Follower(bus, engine, folder).run(stopping)
+            async with AsyncExitStack() as served:
+                if serve is not None:
+                    server = IndexServer(engine, bus, serve)
+                    on_ready(await server.start())
+                    served.push_async_callback(server.stop)
+                await Follower(bus, engine, folder).run(stopping)
     finally:
         if folder is not None:
             folder.close()

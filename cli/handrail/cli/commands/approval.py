@@ -9,18 +9,17 @@ from contextlib import redirect_stdout
 
 from google.protobuf.json_format import MessageToDict
 
-from handrail.cli.arguments import CALLER, add_request_id, add_settings, positive
+from handrail.cli.arguments import CALLER, add_request_id, add_settings
 from handrail.cli.commands.flow_show import votes
 from handrail.cli.enum_words import approval_status
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.listing import add_list_arguments, document, fill_request, remark
 from handrail.cli.output import Output, time
 from handrail.cli.pending import say_pending
 from handrail.cli.session import Session, plain, session
 from handrail.mesh.printable import json_text
 from handrail.v1 import approval_service_pb2 as pb
 from handrail.v1.flow_service_pb2 import Approval
-
-_DEFAULT_LIMIT = 50
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +29,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     listing = verbs.add_parser("list", help="list pending approvals, oldest first", allow_abbrev=False)
     listing.add_argument("--type", default="", metavar="TYPE", help="only flows of this type")
     listing.add_argument("--all", action="store_true", help="include closed approvals")
-    listing.add_argument(
-        "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N entries [default 50]"
-    )
+    add_list_arguments(listing, orders="requested")
     add_settings(listing, CALLER)
     listing.set_defaults(run=_list)
 
@@ -81,16 +78,18 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
         request = pb.ListApprovalsRequest(flow_type=arguments.type, include_closed=arguments.all)
+        fill_request(request, arguments)
         method = asked.client.approvals.ListApprovals
-        found = list(asked.client.listed(method, request, items=lambda page: page.approvals, limit=arguments.limit))
+        found = asked.client.indexed(method, request, items=lambda page: page.approvals, limit=arguments.limit)
         if asked.output.is_json:
-            asked.output.document({"approvals": [_document(approval) for approval in found]})
+            asked.output.document({"approvals": [_document(each) for each in found.items], **document(found)})
         else:
             asked.output.table(
                 ("APPROVAL", "TYPE", "OF", "STATUS", "VOTES", "EXPIRES", "DATA"),
-                [_row(approval) for approval in found],
+                [_row(approval) for approval in found.items],
                 empty="No approvals are pending.",
             )
+            remark(asked.output, found)
     return Exit.OK
 
 

@@ -27,6 +27,7 @@ from handrail.cli.consumers import read_consumers
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.impact_json import as_json
 from handrail.cli.impact_report import Report, as_markdown, as_text
+from handrail.cli.listing import add_scan
 from handrail.cli.output import Output
 from handrail.cli.session import Session, session
 from handrail.cli.templates import read_template
@@ -70,8 +71,9 @@ def fill(verbs: Parsers) -> None:
     )  # fmt: skip
     impact.add_argument(
         "--max-flows", type=positive, default=_MAX_FLOWS, metavar="NUMBER",
-        help=f"maximum number of flows to examine, newest first [default {_MAX_FLOWS}]",
+        help=f"maximum number of flows to examine in a scan, newest first [default {_MAX_FLOWS}]",
     )  # fmt: skip
+    add_scan(impact)
     add_form(impact, "markdown")
     add_settings(impact, _COORDINATOR)
     impact.set_defaults(run=_impact)
@@ -98,7 +100,7 @@ def _report(arguments: argparse.Namespace, asked: Session | None) -> Report:
         found, known, notes = _against_live(arguments, asked, stored, now)
     else:
         found, known, notes = _against_baseline(arguments, now, stored)
-    usage = read_usage(asked, max_flows=arguments.max_flows) if asked is not None else None
+    usage = read_usage(asked, max_flows=arguments.max_flows, scan=arguments.scan) if asked is not None else None
     return Report(arguments.against, found, known, usage, [*notes, *_limits(usage, known)])
 
 

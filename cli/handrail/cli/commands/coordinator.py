@@ -9,11 +9,12 @@ import uvloop
 
 from handrail.cli.arguments import COORDINATOR, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.tls_files import tls_files
 from handrail.coordinator.api.budgets import Limit
 from handrail.coordinator.api.server import ServerSettings
-from handrail.coordinator.api.tls import TlsFiles
 from handrail.coordinator.api.tokens.rules import ClaimNames, Rules
 from handrail.coordinator.api.tokens.settings import TokenSettings
+from handrail.coordinator.lists.index import IndexSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
 from handrail.coordinator.reconcile.traffic import Rate
 from handrail.coordinator.workers.process import Limits
@@ -61,10 +62,11 @@ def coordinator_settings(settings: Settings) -> CoordinatorSettings:
             address=settings.value(table.LISTEN),
             public_keys=keys,
             tokens=tokens,
-            tls=_tls(settings),
+            tls=tls_files(settings, client_ca=settings.value(table.TLS_CLIENT_CA)),
             reflection=settings.value(table.REFLECTION),
             reflected_contracts=settings.value(table.REFLECTION_CONTRACTS),
             channelz=settings.value(table.CHANNELZ),
+            index=_index(settings),
             connections=settings.value(table.MAX_CONNECTIONS),
             calls=Limit(total=settings.value(table.MAX_CALLS), each=settings.value(table.MAX_CALLS_PER_CALLER)),
             streams=Limit(total=settings.value(table.MAX_STREAMS), each=settings.value(table.MAX_STREAMS_PER_CALLER)),
@@ -102,14 +104,13 @@ def token_settings(settings: Settings) -> TokenSettings:
     )
 
 
-def _tls(settings: Settings) -> TlsFiles | None:
-    certificate, key = settings.value(table.TLS_CERT), settings.value(table.TLS_KEY)
-    client_ca = settings.value(table.TLS_CLIENT_CA)
-    if certificate is None and key is None and client_ca is None:
+def _index(settings: Settings) -> IndexSettings | None:
+    address, secret = settings.value(table.VISIBILITY), settings.value(table.VISIBILITY_SECRET_FILE)
+    if address is None:
         return None
-    if certificate is None or key is None:
-        raise CommandError(f"TLS needs both {table.TLS_CERT.flag} and {table.TLS_KEY.flag}", Exit.USAGE)
-    return TlsFiles(certificate=certificate, key=key, client_ca=client_ca)
+    if secret is None:
+        raise CommandError(f"{table.VISIBILITY.flag} needs {table.VISIBILITY_SECRET_FILE.flag}", Exit.USAGE)
+    return IndexSettings(address=address, secret=secret, authority=settings.value(table.VISIBILITY_CA))
 
 
 def _only(error: Exception) -> Exception:

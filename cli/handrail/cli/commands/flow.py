@@ -6,17 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, positive
+from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings
 from handrail.cli.commands import flow_act, flow_divergences, flow_show, flow_watch
 from handrail.cli.enum_words import status_of, word
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.listing import add_list_arguments, document, fill_request, remark
 from handrail.cli.output import time
 from handrail.cli.session import plain, session
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.decision_pb2 import FlowStatus
 
 _STATUSES = tuple(word(name, "FLOW_STATUS_") for name in FlowStatus.keys()[1:])
-_DEFAULT_LIMIT = 50
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -78,12 +78,10 @@ def _text(argument: str) -> str:
 
 
 def _add_list(verbs: Parsers) -> None:
-    parser = verbs.add_parser("list", help="list flows, newest first", allow_abbrev=False)
+    parser = verbs.add_parser("list", help="list flows", allow_abbrev=False)
     parser.add_argument("--type", default="", metavar="TYPE", help="only flows of this type")
     parser.add_argument("--status", default="", type=str.upper, choices=_STATUSES, help="only flows with this status")
-    parser.add_argument(
-        "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N flows [default 50]"
-    )
+    add_list_arguments(parser, orders="started, updated, deadline or first_sequence")
     add_settings(parser, CALLER)
     parser.set_defaults(run=_list)
 
@@ -92,17 +90,19 @@ def _list(arguments: argparse.Namespace) -> Exit:
     status = FlowStatus.Value(f"FLOW_STATUS_{arguments.status or 'UNSPECIFIED'}")
     with session(arguments) as asked:
         request = pb.ListFlowsRequest(flow_type=arguments.type, status=status)
+        fill_request(request, arguments)
         method = asked.client.flows.ListFlows
-        found = list(asked.client.listed(method, request, items=lambda page: page.flows, limit=arguments.limit))
+        found = asked.client.indexed(method, request, items=lambda page: page.flows, limit=arguments.limit)
         if asked.output.is_json:
-            asked.output.document({"flows": [plain(flow) for flow in found]})
+            asked.output.document({"flows": [plain(flow) for flow in found.items], **document(found)})
         else:
             asked.output.table(
                 ("FLOW", "TYPE", "VERSION", "STATUS", "STARTED", "REASON"),
                 [
                     (f.flow_id, f.flow_type, f.template_version, status_of(f), time(f.start_time), f.status_reason)
-                    for f in found
+                    for f in found.items
                 ],
                 empty="No flows.",
             )
+            remark(asked.output, found)
     return Exit.OK

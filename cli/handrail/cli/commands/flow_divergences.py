@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from handrail.cli.arguments import CALLER, Parsers, add_settings, positive, since
+from handrail.cli.arguments import CALLER, Parsers, add_settings, since
 from handrail.cli.enum_words import divergence
 from handrail.cli.exit_codes import Exit
+from handrail.cli.listing import add_list_arguments, as_of_document, as_of_text, document, fill_request, remark
 from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
 from handrail.v1 import flow_service_pb2 as pb
 
-_DEFAULT_LIMIT = 50
 _KEYS: dict[str, Callable[[pb.DivergenceCount], str]] = {
     "agent": lambda count: count.agent,
     "version": lambda count: f"{count.flow_type}@{count.template_version}",
@@ -32,13 +32,7 @@ def add(verbs: Parsers) -> None:
     parser.add_argument(
         "--by", action="append", choices=_KEYS, help="count them by agent, template version or kind; may be repeated"
     )
-    parser.add_argument(
-        "--limit",
-        type=positive,
-        default=_DEFAULT_LIMIT,
-        metavar="N",
-        help="maximum number to list [default 50]; counts are complete",
-    )
+    add_list_arguments(parser, orders="time")
     add_settings(parser, CALLER)
     parser.set_defaults(run=_divergences)
 
@@ -54,17 +48,18 @@ def _divergences(arguments: argparse.Namespace) -> Exit:
 
 def _list(asked: Session, arguments: argparse.Namespace) -> None:
     method = asked.client.flows.ListDivergences
-    found = list(
-        asked.client.listed(method, _request(arguments), items=lambda page: page.divergences, limit=arguments.limit)
+    found = asked.client.indexed(
+        method, _request(arguments), items=lambda page: page.divergences, limit=arguments.limit
     )
     if asked.output.is_json:
-        asked.output.document({"divergences": [plain(each) for each in found]})
+        asked.output.document({"divergences": [plain(each) for each in found.items], **document(found)})
         return
     asked.output.table(
         ("TIME", "AGENT", "KIND", "TEMPLATE", "FLOW", "AT", "TYPE", "WHAT"),
-        [(time(each.divergence.time), *_row(each)) for each in found],
+        [(time(each.divergence.time), *_row(each)) for each in found.items],
         empty="No divergences.",
     )
+    remark(asked.output, found)
 
 
 def _row(each: pb.ListedDivergence) -> tuple[object, ...]:
@@ -75,12 +70,13 @@ def _row(each: pb.ListedDivergence) -> tuple[object, ...]:
 
 def _count(asked: Session, arguments: argparse.Namespace) -> None:
     request = _request(arguments, count_only=True)
-    counted = asked.client.listed(asked.client.flows.ListDivergences, request, items=lambda page: page.counts)
+    counted = asked.client.indexed(asked.client.flows.ListDivergences, request, items=lambda page: page.counts)
     by = list(dict.fromkeys(arguments.by))
-    counts = added_up(counted, by)
+    counts = added_up(counted.items, by)
     if asked.output.is_json:
+        covered = {} if counted.as_of is None else {"asOf": as_of_document(counted.as_of)}
         asked.output.document(
-            {"counts": [{**dict(zip(by, key, strict=True)), **_counted(count)} for key, count in counts]}
+            {"counts": [{**dict(zip(by, key, strict=True)), **_counted(count)} for key, count in counts], **covered}
         )
         return
     asked.output.table(
@@ -97,6 +93,8 @@ def _count(asked: Session, arguments: argparse.Namespace) -> None:
         ],
         empty="No divergences.",
     )
+    if counted.as_of is not None:
+        asked.output.remark(as_of_text(counted.as_of))
 
 
 def _counted(count: pb.DivergenceCount) -> dict[str, object]:
@@ -119,6 +117,7 @@ def added_up(
 
 def _request(arguments: argparse.Namespace, *, count_only: bool = False) -> pb.ListDivergencesRequest:
     request = pb.ListDivergencesRequest(flow_type=arguments.flow_type, agent=arguments.agent, count_only=count_only)
+    fill_request(request, arguments)
     moment: datetime | None = arguments.since
     if moment is not None:
         request.since.FromDatetime(moment)

@@ -122,10 +122,18 @@ def _rollback(arguments: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def _left_behind(asked: Session, left: Version, target: int) -> str:
-    """Reports the flows on the abandoned version; only the newest are counted, because counting all takes long."""
+def _usage(asked: Session, name: str) -> pb.GetTemplateUsageResponse:
+    method = asked.client.templates.GetTemplateUsage
     try:
-        usage = asked.client.call(asked.client.templates.GetTemplateUsage, pb.GetTemplateUsageRequest(name=left.name))
+        return asked.client.call(method, pb.GetTemplateUsageRequest(name=name))
+    except CommandError:
+        return asked.client.call(method, pb.GetTemplateUsageRequest(name=name, scan=True))
+
+
+def _left_behind(asked: Session, left: Version, target: int) -> str:
+    """Reports the flows on the abandoned version; without an index only the newest are counted: all would take long."""
+    try:
+        usage = _usage(asked, left.name)
     except CommandError as error:
         # The rollback is done, even if this fails.
         return f"Flows on version {left.number} keep it; they could not be counted: {error.text}"

@@ -11,6 +11,7 @@ from itertools import takewhile
 from handrail.analysis.infer import Traffic, infer
 from handrail.cli.arguments import CALLER, Parsers, add_settings, positive, since
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.listing import add_filter_arguments
 from handrail.cli.session import Session, plain, session
 from handrail.mesh.template.yaml_writer import to_text
 from handrail.mesh.wire.envelope import Recorded, from_timestamp
@@ -37,13 +38,14 @@ def fill_infer(verbs: Parsers) -> None:
         metavar="N",
         help="at most N flows, newest first [default 500]",
     )
+    add_filter_arguments(parser)
     add_settings(parser, CALLER)
     parser.set_defaults(run=_infer)
 
 
 def _infer(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        flows = _flows(asked, arguments.flow_type, arguments.since, arguments.limit)
+        flows = _flows(asked, arguments)
         if not flows:
             raise CommandError(f"flow type {arguments.flow_type} has no flow to infer a template from", Exit.NOT_FOUND)
         # Only the contracts are used, to read the messages; the stored template's content is ignored.
@@ -64,11 +66,12 @@ def _infer(arguments: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def _flows(asked: Session, flow_type: str, begun: datetime | None, limit: int) -> list[pb.Flow]:
+def _flows(asked: Session, arguments: argparse.Namespace) -> list[pb.Flow]:
     """Returns the newest flows of the type, as far back as requested."""
-    request = pb.ListFlowsRequest(flow_type=flow_type)
+    begun: datetime | None = arguments.since
+    request = pb.ListFlowsRequest(flow_type=arguments.flow_type, filter=arguments.filter, scan=arguments.scan)
     newest_first = asked.client.listed(
-        asked.client.flows.ListFlows, request, items=lambda page: page.flows, limit=limit
+        asked.client.flows.ListFlows, request, items=lambda page: page.flows, limit=arguments.limit
     )
     return list(takewhile(lambda flow: begun is None or from_timestamp(flow.start_time) >= begun, newest_first))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from handrail.cli.arguments import CALLER, Parsers, add_settings, positive
 from handrail.cli.enum_words import is_final
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.listing import add_scan
 from handrail.cli.output import Output
 from handrail.cli.session import Session, session
 from handrail.v1 import flow_service_pb2 as pb
@@ -55,6 +56,7 @@ def fill_migrate(verbs: Parsers) -> None:
     migrate.add_argument(
         "--plan", action="store_true", help="show which flows can move and why others can't; move none"
     )
+    add_scan(migrate)
     migrate.add_argument("--reason", default="", help="the reason, for people; it is recorded with each flow")
     add_settings(migrate, CALLER)
     migrate.set_defaults(run=_migrate)
@@ -117,7 +119,11 @@ def _move(asked: Session, arguments: argparse.Namespace, flow: pb.MigrationPlan,
 
 def _running(asked: Session, arguments: argparse.Namespace) -> Iterator[pb.MigrationPlan]:
     request = pb.PlanMigrationRequest(
-        flow_type=arguments.name, to_version=arguments.to, from_version=arguments.from_version, page_size=_PAGE
+        flow_type=arguments.name,
+        to_version=arguments.to,
+        from_version=arguments.from_version,
+        page_size=_PAGE,
+        scan=arguments.scan,
     )
     return asked.client.listed(asked.client.flows.PlanMigration, request, items=lambda page: page.flows)
 

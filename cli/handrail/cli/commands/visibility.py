@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import argparse
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from handrail.cli.arguments import VISIBILITY, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.tls_files import tls_files
 from handrail.mesh import settings as table
 from handrail.mesh.permissions import VISIBILITY as USER
+from handrail.mesh.setting import Settings
 from handrail.mesh.settings import bus_settings
 from handrail.mesh.telemetry import logs
+
+if TYPE_CHECKING:
+    from handrail.visibility.serve.server import ServeSettings
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to its parser."""
     parser.description = (
-        "Follow all flows, archive their messages, and keep an index of them in a database, until SIGTERM or Ctrl-C. "
+        "Follow all flows, archive their messages, keep an index of them in a database, and serve it to coordinators, "
+        "until SIGTERM or Ctrl-C. "
         f"Run one for each database. {table.DATABASE.env} names it [default {table.DATABASE.default}]."
     )
     add_settings(parser, VISIBILITY)
@@ -34,7 +41,30 @@ def _run(arguments: argparse.Namespace) -> Exit:
     logs.configure(settings.value(table.LOG_LEVEL).upper())
     archive = settings.value(table.ARCHIVE)
     try:
-        uvloop.run(run_visibility(bus_settings(settings, USER), settings.value(table.DATABASE), archive))
+        uvloop.run(
+            run_visibility(
+                bus_settings(settings, USER),
+                settings.value(table.DATABASE),
+                archive,
+                serve=_served(settings),
+                on_ready=lambda port: print(f"serving the index on port {port}", flush=True),
+            )
+        )
     except OSError as error:
-        raise CommandError(f"the archive in {archive} can't be opened: {error.strerror}") from None
+        opened = f"the archive in {archive} can't be opened: {error.strerror}"
+        raise CommandError(opened if error.strerror else str(error)) from None
+    except ValueError as error:
+        raise CommandError(str(error), Exit.USAGE) from None
     return Exit.OK
+
+
+def _served(settings: Settings) -> ServeSettings | None:
+    """Where the index is served; None if nowhere."""
+    address, secret = settings.value(table.VISIBILITY_LISTEN), settings.value(table.VISIBILITY_SECRET_FILE)
+    if address is None:
+        return None
+    if secret is None:
+        raise CommandError(f"{table.VISIBILITY_LISTEN.flag} needs {table.VISIBILITY_SECRET_FILE.flag}", Exit.USAGE)
+    from handrail.visibility.serve.server import ServeSettings
+
+    return ServeSettings(address=address, secret=secret, tls=tls_files(settings))

@@ -39,7 +39,7 @@ async def stored(bus: Bus, stream: str) -> AsyncIterator[Stored]:
 
 def listed(client: Client) -> Iterator[Flow]:
     """Yields every flow as the coordinator lists it, without its expectations."""
-    return client.listed(client.flows.ListFlows, ListFlowsRequest(), items=lambda page: page.flows)
+    return client.listed(client.flows.ListFlows, ListFlowsRequest(scan=True), items=lambda page: page.flows)
 
 
 def shown(client: Client, flow_ids: Iterable[str]) -> Iterator[Flow]:

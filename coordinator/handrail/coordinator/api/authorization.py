@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from handrail.coordinator.api.access import ACCESS, Access, Scope
 from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.decide.grants import EVERY_TYPE
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.wire.subjects import NAME
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -89,6 +90,18 @@ def lists(flow_type: str) -> bool:
     """Tells whether the current method shows the current caller items of this flow type."""
     current = _current.get()
     return ACCESS[current.method].covers(current.caller, flow_type)
+
+
+def listed_types() -> frozenset[str] | None:
+    """Returns the flow types of which the current method shows items to the current caller; None for every type.
+
+    It agrees with `lists`.
+    """
+    current = _current.get()
+    access = ACCESS[current.method]
+    if access.covers(current.caller, EVERY_TYPE):
+        return None
+    return frozenset(each.flow_type for each in current.caller.grants if access.covers(current.caller, each.flow_type))
 
 
 def _given_name(access: Access, request: object) -> str:

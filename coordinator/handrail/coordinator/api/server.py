@@ -14,11 +14,14 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from handrail.coordinator.api import reflection
+from handrail.coordinator.api.approval_lists import ApprovalLists
 from handrail.coordinator.api.audit import RefusalAudit
 from handrail.coordinator.api.authorization import caller_if_known
 from handrail.coordinator.api.budget_guard import CALLS, STREAMS, BudgetGuard
 from handrail.coordinator.api.budgets import Limit
 from handrail.coordinator.api.delegation_log import DelegationLog
+from handrail.coordinator.api.divergence_lists import DivergenceLists
+from handrail.coordinator.api.flow_lists import FlowLists
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard, ScopeGuard
 from handrail.coordinator.api.health_service import HealthService
@@ -36,13 +39,14 @@ from handrail.coordinator.api.services.quarantine import QuarantineService
 from handrail.coordinator.api.services.templates import TemplateService
 from handrail.coordinator.api.template_acts import TemplateActDesk
 from handrail.coordinator.api.template_lookup import TemplateFinder
-from handrail.coordinator.api.tls import Certificates, TlsFiles
 from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.api.tokens.verifier import TokenVerifier
+from handrail.coordinator.api.usage_lists import UsageLists
 from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.lists.acts import ActScanner
 from handrail.coordinator.lists.divergences import DivergenceScanner
 from handrail.coordinator.lists.flows import Scanner
+from handrail.coordinator.lists.index import Index, IndexSettings
 from handrail.coordinator.lists.quarantined import QuarantineReader
 from handrail.coordinator.reconcile.activation import Activator
 from handrail.coordinator.reconcile.diagnosis import Findings
@@ -53,6 +57,7 @@ from handrail.coordinator.workers.pool import WorkerPool
 from handrail.coordinator.workers.process import Limits
 from handrail.mesh.setting_parsers import is_loopback
 from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.tls import Certificates, TlsFiles
 from handrail.v1 import (
     act_service_pb2,
     approval_service_pb2,
@@ -113,12 +118,12 @@ class ServerSettings:
     """Where the server listens and what it allows.
 
     `address` is host and port; port 0 picks a free one. `public_keys` are PEM files with keys that may sign bearer
-    tokens; `tokens` says what else makes a token valid. `tls` switches TLS on. `reflected_contracts` says who sees the
-    contracts of stored templates by reflection: `token` (who has a valid one), `open` (everybody) or `off` (nobody).
-    `connections`, `calls` and `streams` bound what is in progress, and `message_timeout` how long each message of a
-    call may take. `check_workers` is the number of processes that check templates, `check_limits` what a template may
-    take there; with `check_warm` they are started before the first call. `grace` is how long calls in progress may take
-    at shutdown.
+    tokens; `tokens` says what else makes a token valid. `tls` switches TLS on. `index` is where lists are read from.
+    `reflected_contracts` says who sees the contracts of stored templates by reflection: `token` (who has a valid one),
+    `open` (everybody) or `off` (nobody). `connections`, `calls` and `streams` bound what is in progress, and
+    `message_timeout` how long each message of a call may take. `check_workers` is the number of processes that check
+    templates, `check_limits` what a template may take there; with `check_warm` they are started before the first call.
+    `grace` is how long calls in progress may take at shutdown.
     """
 
     address: str
@@ -133,6 +138,7 @@ class ServerSettings:
     default_deadline: timedelta = timedelta(seconds=5)
     shortest_deadline: timedelta = timedelta(milliseconds=5)
     reflected_contracts: str = "token"
+    index: IndexSettings | None = None
     connections: int = 500
     calls: Limit = CALLS
     streams: Limit = STREAMS
@@ -148,6 +154,7 @@ class Server:
         self._drain = Drain()
         self._workers = WorkerPool(settings.check_workers, settings.check_limits)
         self._health = HealthService(SERVICES)
+        self._index = Index(settings.index)
         self._verifier = TokenVerifier(settings.tokens, settings.public_keys)
         arounds: list[Around] = [
             Tracing(),
@@ -198,6 +205,7 @@ class Server:
         self._drain.begin()
         await self._server.stop(self._settings.grace.total_seconds())
         await self._workers.close()
+        await self._index.close()
 
     def _add_port(self, address: str) -> int:
         if self._credentials is not None:
@@ -212,8 +220,8 @@ class Server:
         flows = FlowService(
             finder=finder,
             catalog=replica.catalog,
-            scanner=scanner,
-            divergences=DivergenceScanner(replica.bus, replica.store),
+            lists=FlowLists(self._index, scanner, replica.catalog),
+            divergences=DivergenceLists(self._index, DivergenceScanner(replica.bus, replica.store), replica.catalog),
             watcher=Watcher(replica.bus, replica.store, self._drain),
             publishing=Publishing(replica.bus, replica.catalog, replica.store),
             operator_actions=replica.operator_actions,
@@ -222,7 +230,7 @@ class Server:
         delegations = DelegationLog(replica.bus)
         approvals = ApprovalService(
             finder=finder,
-            scanner=scanner,
+            lists=ApprovalLists(self._index, scanner, replica.store),
             operator_actions=replica.operator_actions,
             delegations=delegations,
             revocations=self._verifier.revocations,
@@ -237,8 +245,9 @@ class Server:
             operator_actions=replica.operator_actions,
         )
         replays = Replays(replica.bus, replica.catalog, self._drain, self._workers)
+        usage = UsageLists(self._index, scanner, replica.catalog, replica.bus)
         templates = TemplateService(
-            replica.bus, replica.catalog, scanner, replays, activator=activator, desk=desk, workers=self._workers
+            replica.bus, replica.catalog, usage, replays, activator=activator, desk=desk, workers=self._workers
         )
         # Each method is registered, so that its calls which are not begun yet have a queue of their own: a flood of one
         # method leaves room for the others. It costs each call some 40 µs.

@@ -68,7 +68,7 @@ class ActScanner:
         try:
             flow = await self._store.load(address.flow_type, address.flow_id, at_least=request.sequence)
         except Exception as error:
-            return unreadable(address, error, proposal_id=request.event_id)
+            return unreadable(address.flow_type, address.flow_id, error, proposal_id=request.event_id)
         act = flow.acts.get(request.event_id)
         # A void request is no act.
         return None if act is None or act.recorded.sequence != request.sequence else Waiting(flow, act)

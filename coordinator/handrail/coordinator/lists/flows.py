@@ -97,7 +97,7 @@ class Scanner:
         rows: list[Listed[Flow | Unreadable]] = []
         examined = 0
         async for some in chunks(self._starts(flow_type, covers, below=cursor), _AT_ONCE):
-            flows = await asyncio.gather(*(self._flow(address, sequence) for address, sequence in some))
+            flows = await asyncio.gather(*(self.flow(a.flow_type, a.flow_id, sequence) for a, sequence in some))
             for (_, sequence), flow in zip(some, flows, strict=True):
                 examined += 1
                 if isinstance(flow, Unreadable):
@@ -136,13 +136,14 @@ class Scanner:
                 return Listing(tuple(rows), message.sequence)
         return Listing(tuple(rows), 0)
 
-    async def _flow(self, address: Address, at_least: int) -> Flow | Unreadable | None:
+    async def flow(self, flow_type: str, flow_id: str, at_least: int) -> Flow | Unreadable | None:
+        """Reads a flow for a list, at least as new as this sequence; None if it does not exist."""
         try:
-            flow = await self._store.load(address.flow_type, address.flow_id, at_least=at_least)
+            flow = await self._store.load(flow_type, flow_id, at_least=at_least)
         except Exception as error:
             if isinstance(error, HandrailError) and error.reason in _GONE:
                 return None  # its first event is unreadable and in quarantine, or it was purged meanwhile
-            return unreadable(address, error)
+            return unreadable(flow_type, flow_id, error)
         # Its first event does not count and is in quarantine: the flow does not exist.
         return flow if flow.first is not None else None
 
@@ -153,7 +154,8 @@ class Scanner:
         try:
             return await self._asked_by(request)
         except Exception as error:
-            return unreadable(request.address, error, proposal_id=_proposal_of(request))
+            address = request.address
+            return unreadable(address.flow_type, address.flow_id, error, proposal_id=_proposal_of(request))
 
     async def _asked_by(self, request: Recorded) -> Asked | None:
         address = request.address
@@ -193,15 +195,15 @@ def readable(listing: Listing[Flow | Unreadable]) -> Listing[Flow]:
     return Listing(rows, listing.next_cursor)
 
 
-def unreadable(address: Address, error: Exception, *, proposal_id: str = "") -> Unreadable:
+def unreadable(flow_type: str, flow_id: str, error: Exception, *, proposal_id: str = "") -> Unreadable:
     """Stands in for a flow that could not be read; raises the error again if the broker is unavailable."""
     if isinstance(error, HandrailError):
         if error.reason == ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE:
             raise error
-        _logger.warning("flow %s can't be listed: %s", address.flow_id, error.text)
-        return Unreadable(address.flow_type, address.flow_id, error.text, proposal_id)
-    _logger.error("flow %s can't be listed", address.flow_id, exc_info=error)
-    return Unreadable(address.flow_type, address.flow_id, f"unexpected: {type(error).__name__}", proposal_id)
+        _logger.warning("flow %s can't be listed: %s", flow_id, error.text)
+        return Unreadable(flow_type, flow_id, error.text, proposal_id)
+    _logger.error("flow %s can't be listed", flow_id, exc_info=error)
+    return Unreadable(flow_type, flow_id, f"unexpected: {type(error).__name__}", proposal_id)
 
 
 async def chunks(items: AsyncIterator[Item], size: int) -> AsyncIterator[list[Item]]:

@@ -23,11 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from handrail.v1 import act_pb2 as handrail_dot_v1_dot_act__pb2
 from handrail.v1 import flow_service_pb2 as handrail_dot_v1_dot_flow__service__pb2
+from handrail.v1 import listing_pb2 as handrail_dot_v1_dot_listing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"handrail/v1/approval_service.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x15handrail/v1/act.proto\x1a\x1ehandrail/v1/flow_service.proto\"\xcc\x01\n\x14ListApprovalsRequest\x12>\n\tflow_type\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x08\x66lowType\x12%\n\x0einclude_closed\x18\x02 \x01(\x08R\rincludeClosed\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"t\n\x15ListApprovalsResponse\x12\x33\n\tapprovals\x18\x01 \x03(\x0b\x32\x15.handrail.v1.ApprovalR\tapprovals\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"q\n\x12GetApprovalRequest\x12[\n\x0b\x61pproval_id\x18\x01 \x01(\tB:\xbaH7r523^[a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.[0-9a-f]{32}$R\napprovalId\"H\n\x13GetApprovalResponse\x12\x31\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x15.handrail.v1.ApprovalR\x08\x61pproval\"\xf4\x01\n\x16\x41pproveProposalRequest\x12[\n\x0b\x61pproval_id\x18\x01 \x01(\tB:\xbaH7r523^[a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.[0-9a-f]{32}$R\napprovalId\x12-\n\x06\x64igest\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06\x64igest\x12\"\n\x07\x63omment\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x07\x63omment\x12*\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"L\n\x17\x41pproveProposalResponse\x12\x31\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x15.handrail.v1.ApprovalR\x08\x61pproval\"\xf3\x01\n\x15RejectProposalRequest\x12[\n\x0b\x61pproval_id\x18\x01 \x01(\tB:\xbaH7r523^[a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.[0-9a-f]{32}$R\napprovalId\x12-\n\x06\x64igest\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06\x64igest\x12\"\n\x07\x63omment\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x07\x63omment\x12*\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"K\n\x16RejectProposalResponse\x12\x31\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x15.handrail.v1.ApprovalR\x08\x61pproval\"\xd7\x02\n\x17ReassignApprovalRequest\x12[\n\x0b\x61pproval_id\x18\x01 \x01(\tB:\xbaH7r523^[a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.[0-9a-f]{32}$R\napprovalId\x12-\n\x06\x64igest\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06\x64igest\x12\x35\n\x04gate\x18\x03 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x04gate\x12+\n\x05roles\x18\x04 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10 \x18\x01\"\x07r\x05\x10\x01\x18\x80\x01R\x05roles\x12 \n\x06reason\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06reason\x12*\n\nrequest_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x87\x01\n\x18ReassignApprovalResponse\x12\x31\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x15.handrail.v1.ApprovalR\x08\x61pproval\x12\x38\n\x0bpending_act\x18\x02 \x01(\x0b\x32\x17.handrail.v1.PendingActR\npendingAct2\xee\x03\n\x0f\x41pprovalService\x12[\n\rListApprovals\x12!.handrail.v1.ListApprovalsRequest\x1a\".handrail.v1.ListApprovalsResponse\"\x03\x90\x02\x01\x12U\n\x0bGetApproval\x12\x1f.handrail.v1.GetApprovalRequest\x1a .handrail.v1.GetApprovalResponse\"\x03\x90\x02\x01\x12\x61\n\x0f\x41pproveProposal\x12#.handrail.v1.ApproveProposalRequest\x1a$.handrail.v1.ApproveProposalResponse\"\x03\x90\x02\x02\x12^\n\x0eRejectProposal\x12\".handrail.v1.RejectProposalRequest\x1a#.handrail.v1.RejectProposalResponse\"\x03\x90\x02\x02\x12\x64\n\x10ReassignApproval\x12$.handrail.v1.ReassignApprovalRequest\x1a%.handrail.v1.ReassignApprovalResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"handrail/v1/approval_service.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x15handrail/v1/act.proto\x1a\x1ehandrail/v1/flow_service.proto\x1a\x19handrail/v1/listing.proto\"\xdf\x02\n\x14ListApprovalsRequest\x12>\n\tflow_type\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x08\x66lowType\x12%\n\x0einclude_closed\x18\x02 \x01(\x08R\rincludeClosed\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x06\x66ilter\x12\"\n\x08order_by\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07orderBy\x12\x37\n\tread_mask\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\x08readMask\x12\x12\n\x04scan\x18\x08 \x01(\x08R\x04scan\"\xc6\x01\n\x15ListApprovalsResponse\x12\x33\n\tapprovals\x18\x01 \x03(\x0b\x32\x15.handrail.v1.ApprovalR\tapprovals\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12&\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x12.handrail.v1.TotalR\x05total\"q\n\x12GetApprovalRequest\x12[\n\x0b\x61pproval_id\x18\x01 \x01(\tB:\xbaH7r523^[a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.[0-9a-f]{32}$R\napprovalId\"H\n\x13GetApprovalResponse\x12\x31\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x15.handrail.v1.ApprovalR\x08\x61pproval\"\xf4\x01\n\x16\x41pproveProposalRequest\x12[\n\x0b\x61pproval_id\x18\x01 \x01(\tB:\xbaH7r523^[a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.[0-9a-f]{32}$R\napprovalId\x12-\n\x06\x64igest\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06\x64igest\x12\"\n\x07\x63omment\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x07\x63omment\x12*\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"L\n\x17\x41pproveProposalResponse\x12\x31\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x15.handrail.v1.ApprovalR\x08\x61pproval\"\xf3\x01\n\x15RejectProposalRequest\x12[\n\x0b\x61pproval_id\x18\x01 \x01(\tB:\xbaH7r523^[a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.[0-9a-f]{32}$R\napprovalId\x12-\n\x06\x64igest\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06\x64igest\x12\"\n\x07\x63omment\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x07\x63omment\x12*\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"K\n\x16RejectProposalResponse\x12\x31\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x15.handrail.v1.ApprovalR\x08\x61pproval\"\xd7\x02\n\x17ReassignApprovalRequest\x12[\n\x0b\x61pproval_id\x18\x01 \x01(\tB:\xbaH7r523^[a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.[0-9a-f]{32}$R\napprovalId\x12-\n\x06\x64igest\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06\x64igest\x12\x35\n\x04gate\x18\x03 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x04gate\x12+\n\x05roles\x18\x04 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10 \x18\x01\"\x07r\x05\x10\x01\x18\x80\x01R\x05roles\x12 \n\x06reason\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06reason\x12*\n\nrequest_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x87\x01\n\x18ReassignApprovalResponse\x12\x31\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x15.handrail.v1.ApprovalR\x08\x61pproval\x12\x38\n\x0bpending_act\x18\x02 \x01(\x0b\x32\x17.handrail.v1.PendingActR\npendingAct2\xee\x03\n\x0f\x41pprovalService\x12[\n\rListApprovals\x12!.handrail.v1.ListApprovalsRequest\x1a\".handrail.v1.ListApprovalsResponse\"\x03\x90\x02\x01\x12U\n\x0bGetApproval\x12\x1f.handrail.v1.GetApprovalRequest\x1a .handrail.v1.GetApprovalResponse\"\x03\x90\x02\x01\x12\x61\n\x0f\x41pproveProposal\x12#.handrail.v1.ApproveProposalRequest\x1a$.handrail.v1.ApproveProposalResponse\"\x03\x90\x02\x02\x12^\n\x0eRejectProposal\x12\".handrail.v1.RejectProposalRequest\x1a#.handrail.v1.RejectProposalResponse\"\x03\x90\x02\x02\x12\x64\n\x10ReassignApproval\x12$.handrail.v1.ReassignApprovalRequest\x1a%.handrail.v1.ReassignApprovalResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAPPROVALSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTAPPROVALSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTAPPROVALSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTAPPROVALSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTAPPROVALSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\200 '
+  _globals['_LISTAPPROVALSREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_LISTAPPROVALSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\004r\002\030@'
   _globals['_GETAPPROVALREQUEST'].fields_by_name['approval_id']._loaded_options = None
   _globals['_GETAPPROVALREQUEST'].fields_by_name['approval_id']._serialized_options = b'\272H7r523^[a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.[0-9a-f]{32}$'
   _globals['_APPROVEPROPOSALREQUEST'].fields_by_name['approval_id']._loaded_options = None
@@ -80,26 +86,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPROVALSERVICE'].methods_by_name['RejectProposal']._serialized_options = b'\220\002\002'
   _globals['_APPROVALSERVICE'].methods_by_name['ReassignApproval']._loaded_options = None
   _globals['_APPROVALSERVICE'].methods_by_name['ReassignApproval']._serialized_options = b'\220\002\002'
-  _globals['_LISTAPPROVALSREQUEST']._serialized_start=136
-  _globals['_LISTAPPROVALSREQUEST']._serialized_end=340
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=342
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=458
-  _globals['_GETAPPROVALREQUEST']._serialized_start=460
-  _globals['_GETAPPROVALREQUEST']._serialized_end=573
-  _globals['_GETAPPROVALRESPONSE']._serialized_start=575
-  _globals['_GETAPPROVALRESPONSE']._serialized_end=647
-  _globals['_APPROVEPROPOSALREQUEST']._serialized_start=650
-  _globals['_APPROVEPROPOSALREQUEST']._serialized_end=894
-  _globals['_APPROVEPROPOSALRESPONSE']._serialized_start=896
-  _globals['_APPROVEPROPOSALRESPONSE']._serialized_end=972
-  _globals['_REJECTPROPOSALREQUEST']._serialized_start=975
-  _globals['_REJECTPROPOSALREQUEST']._serialized_end=1218
-  _globals['_REJECTPROPOSALRESPONSE']._serialized_start=1220
-  _globals['_REJECTPROPOSALRESPONSE']._serialized_end=1295
-  _globals['_REASSIGNAPPROVALREQUEST']._serialized_start=1298
-  _globals['_REASSIGNAPPROVALREQUEST']._serialized_end=1641
-  _globals['_REASSIGNAPPROVALRESPONSE']._serialized_start=1644
-  _globals['_REASSIGNAPPROVALRESPONSE']._serialized_end=1779
-  _globals['_APPROVALSERVICE']._serialized_start=1782
-  _globals['_APPROVALSERVICE']._serialized_end=2276
+  _globals['_LISTAPPROVALSREQUEST']._serialized_start=197
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=548
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=551
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=749
+  _globals['_GETAPPROVALREQUEST']._serialized_start=751
+  _globals['_GETAPPROVALREQUEST']._serialized_end=864
+  _globals['_GETAPPROVALRESPONSE']._serialized_start=866
+  _globals['_GETAPPROVALRESPONSE']._serialized_end=938
+  _globals['_APPROVEPROPOSALREQUEST']._serialized_start=941
+  _globals['_APPROVEPROPOSALREQUEST']._serialized_end=1185
+  _globals['_APPROVEPROPOSALRESPONSE']._serialized_start=1187
+  _globals['_APPROVEPROPOSALRESPONSE']._serialized_end=1263
+  _globals['_REJECTPROPOSALREQUEST']._serialized_start=1266
+  _globals['_REJECTPROPOSALREQUEST']._serialized_end=1509
+  _globals['_REJECTPROPOSALRESPONSE']._serialized_start=1511
+  _globals['_REJECTPROPOSALRESPONSE']._serialized_end=1586
+  _globals['_REASSIGNAPPROVALREQUEST']._serialized_start=1589
+  _globals['_REASSIGNAPPROVALREQUEST']._serialized_end=1932
+  _globals['_REASSIGNAPPROVALRESPONSE']._serialized_start=1935
+  _globals['_REASSIGNAPPROVALRESPONSE']._serialized_end=2070
+  _globals['_APPROVALSERVICE']._serialized_start=2073
+  _globals['_APPROVALSERVICE']._serialized_end=2567
 # @@protoc_insertion_point(module_scope)

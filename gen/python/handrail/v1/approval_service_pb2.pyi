@@ -5,10 +5,12 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from handrail.v1 import act_pb2 as _act_pb2
 from handrail.v1 import flow_service_pb2 as _flow_service_pb2
+from handrail.v1 import listing_pb2 as _listing_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -30,6 +32,10 @@ class ListApprovalsRequest(_message.Message):
     INCLUDE_CLOSED_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    SCAN_FIELD_NUMBER: _builtins.int
     flow_type: _builtins.str
     """flow_type to list; empty for all."""
     include_closed: _builtins.bool
@@ -38,6 +44,16 @@ class ListApprovalsRequest(_message.Message):
     """page_size is at most 500; 0 for 50."""
     page_token: _builtins.str
     """page_token of the previous page of the same listing."""
+    filter: _builtins.str
+    """filter that the flows must pass, in the language of AIP-160; `flow_type` must hold, too."""
+    order_by: _builtins.str
+    """order_by is `requested`, the default; `desc` after it reverses it."""
+    scan: _builtins.bool
+    """scan reads the stream instead of the index: slow, and without a filter and an order. It needs no visibility."""
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """read_mask names the fields of each approval to return; unset: all that a list has."""
+
     def __init__(
         self,
         *,
@@ -45,10 +61,14 @@ class ListApprovalsRequest(_message.Message):
         include_closed: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        scan: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_type", b"flow_type", "include_closed", b"include_closed", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "flow_type", b"flow_type", "include_closed", b"include_closed", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask", "scan", b"scan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -62,21 +82,35 @@ class ListApprovalsResponse(_message.Message):
 
     APPROVALS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token is empty on the last page."""
     @_builtins.property
     def approvals(self) -> _containers.RepeatedCompositeFieldContainer[_flow_service_pb2.Approval]:
-        """approvals, oldest first."""
+        """approvals, oldest first unless `order_by` said otherwise. With data and votes, unless `read_mask` left them out, each is
+        shown in its current state, which may be newer than `as_of`.
+        """
+
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says what the answer covers; unset if the stream was scanned."""
+
+    @_builtins.property
+    def total(self) -> _listing_pb2.Total:
+        """total of the list; unset if the stream was scanned."""
 
     def __init__(
         self,
         *,
         approvals: _abc.Iterable[_flow_service_pb2.Approval] | None = ...,
         next_page_token: _builtins.str = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
+        total: _listing_pb2.Total | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "as_of", b"as_of", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

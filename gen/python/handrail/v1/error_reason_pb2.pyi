@@ -137,7 +137,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_FLOW_ARCHIVED: _ErrorReason.ValueType  # 65
     """The flow ended and its messages were purged from the stream; what is said about it now changes nothing."""
     ERROR_REASON_INDEX_UNAVAILABLE: _ErrorReason.ValueType  # 70
-    """The database with the index of flows can't be used; the coordinator and the flows don't need it."""
+    """The index of flows can't be asked or kept: visibility does not answer, or its database can't be used. The coordinator and
+    the flows don't need it. A request with `scan` reads the stream instead.
+    """
+    ERROR_REASON_NO_INDEX: _ErrorReason.ValueType  # 71
+    """The coordinator has no visibility to ask for lists. A request with `scan` reads the stream instead."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists every reason that an error of the API (`google.rpc.ErrorInfo.reason`, domain `handrail`) or a
@@ -264,5 +268,9 @@ ERROR_REASON_TWO_PERSONS_NEEDED: ErrorReason.ValueType  # 53
 ERROR_REASON_FLOW_ARCHIVED: ErrorReason.ValueType  # 65
 """The flow ended and its messages were purged from the stream; what is said about it now changes nothing."""
 ERROR_REASON_INDEX_UNAVAILABLE: ErrorReason.ValueType  # 70
-"""The database with the index of flows can't be used; the coordinator and the flows don't need it."""
+"""The index of flows can't be asked or kept: visibility does not answer, or its database can't be used. The coordinator and
+the flows don't need it. A request with `scan` reads the stream instead.
+"""
+ERROR_REASON_NO_INDEX: ErrorReason.ValueType  # 71
+"""The coordinator has no visibility to ask for lists. A request with `scan` reads the stream instead."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -15,6 +16,7 @@ from handrail.v1 import act_pb2 as _act_pb2
 from handrail.v1 import decision_pb2 as _decision_pb2
 from handrail.v1 import event_pb2 as _event_pb2
 from handrail.v1 import failure_pb2 as _failure_pb2
+from handrail.v1 import listing_pb2 as _listing_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1075,6 +1077,10 @@ class ListFlowsRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    SCAN_FIELD_NUMBER: _builtins.int
     flow_type: _builtins.str
     """flow_type to list; empty for all."""
     status: _decision_pb2.FlowStatus.ValueType
@@ -1082,7 +1088,17 @@ class ListFlowsRequest(_message.Message):
     page_size: _builtins.int
     """page_size is at most 500; 0 for 50."""
     page_token: _builtins.str
-    """page_token of the previous page, with the same flow type and status."""
+    """page_token of the previous page, with the same flow type, status, filter and order."""
+    filter: _builtins.str
+    """filter that the flows must pass, in the language of AIP-160; what `status` and other fields say must hold, too."""
+    order_by: _builtins.str
+    """order_by is `started`, `updated`, `deadline` or `first_sequence`; `desc` after it reverses it."""
+    scan: _builtins.bool
+    """scan reads the stream instead of the index: slow, and without a filter and an order. It needs no visibility."""
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """read_mask names the fields of each flow to return; unset: all that a list has."""
+
     def __init__(
         self,
         *,
@@ -1090,10 +1106,14 @@ class ListFlowsRequest(_message.Message):
         status: _decision_pb2.FlowStatus.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        scan: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_type", b"flow_type", "page_size", b"page_size", "page_token", b"page_token", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "flow_type", b"flow_type", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask", "scan", b"scan", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1107,21 +1127,33 @@ class ListFlowsResponse(_message.Message):
 
     FLOWS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token is empty on the last page."""
     @_builtins.property
     def flows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Flow]:
-        """flows, newest first, without step runs."""
+        """flows without step runs, newest first unless `order_by` said otherwise."""
+
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says what the answer covers; unset if the stream was scanned."""
+
+    @_builtins.property
+    def total(self) -> _listing_pb2.Total:
+        """total of the list; unset if the stream was scanned."""
 
     def __init__(
         self,
         *,
         flows: _abc.Iterable[Global___Flow] | None = ...,
         next_page_token: _builtins.str = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
+        total: _listing_pb2.Total | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flows", b"flows", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "flows", b"flows", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1139,6 +1171,10 @@ class ListDivergencesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     COUNT_ONLY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    SCAN_FIELD_NUMBER: _builtins.int
     flow_type: _builtins.str
     """flow_type of the flows; empty for all."""
     agent: _builtins.str
@@ -1149,9 +1185,19 @@ class ListDivergencesRequest(_message.Message):
     """page_token of the previous page, with the same filters."""
     count_only: _builtins.bool
     """count_only asks for counts instead of the divergences themselves; add up those of all pages."""
+    filter: _builtins.str
+    """filter that the flows must pass, in the language of AIP-160; what `status` and other fields say must hold, too."""
+    order_by: _builtins.str
+    """order_by is `time`; `time desc` is the default; `desc` after it reverses it."""
+    scan: _builtins.bool
+    """scan reads the stream instead of the index: slow, and without a filter and an order. It needs no visibility."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """since leaves out divergences stored before this time; unset for all."""
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """read_mask names the fields of each divergence, such as `divergence.text` to return; unset: all that a list has."""
 
     def __init__(
         self,
@@ -1162,10 +1208,14 @@ class ListDivergencesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         count_only: _builtins.bool = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        scan: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "count_only", b"count_only", "flow_type", b"flow_type", "page_size", b"page_size", "page_token", b"page_token", "since", b"since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "count_only", b"count_only", "filter", b"filter", "flow_type", b"flow_type", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask", "scan", b"scan", "since", b"since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1173,8 +1223,8 @@ Global___ListDivergencesRequest: _TypeAlias = ListDivergencesRequest  # noqa: Y0
 
 @_typing.final
 class ListDivergencesResponse(_message.Message):
-    """ListDivergencesResponse is one page. Divergences are found by folding flows, a bounded part of the stream per page. Where
-    they are rare, a page may be short or empty although more follow.
+    """ListDivergencesResponse is one page. A scan finds divergences by folding flows, a bounded part of the stream per page. Where
+    they are rare, its page may be short or empty although more follow.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1182,6 +1232,8 @@ class ListDivergencesResponse(_message.Message):
     DIVERGENCES_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token is empty on the last page."""
     @_builtins.property
@@ -1192,16 +1244,26 @@ class ListDivergencesResponse(_message.Message):
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DivergenceCount]:
         """counts of this page's divergences; empty unless asked for."""
 
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says what the answer covers; unset if the stream was scanned."""
+
+    @_builtins.property
+    def total(self) -> _listing_pb2.Total:
+        """total of the list; unset if the stream was scanned."""
+
     def __init__(
         self,
         *,
         divergences: _abc.Iterable[Global___ListedDivergence] | None = ...,
         counts: _abc.Iterable[Global___DivergenceCount] | None = ...,
         next_page_token: _builtins.str = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
+        total: _listing_pb2.Total | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "divergences", b"divergences", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "counts", b"counts", "divergences", b"divergences", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1598,6 +1660,7 @@ class PlanMigrationRequest(_message.Message):
     FROM_VERSION_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SCAN_FIELD_NUMBER: _builtins.int
     flow_type: _builtins.str
     """flow_type is the template's name."""
     to_version: _builtins.int
@@ -1608,6 +1671,8 @@ class PlanMigrationRequest(_message.Message):
     """page_size is at most 500; 0 for 50. A page examines at most 1,000 flows, so it may be short."""
     page_token: _builtins.str
     """page_token of the previous page of the same listing."""
+    scan: _builtins.bool
+    """scan reads the stream instead of the index: slow. It needs no visibility."""
     def __init__(
         self,
         *,
@@ -1616,10 +1681,11 @@ class PlanMigrationRequest(_message.Message):
         from_version: _builtins.int = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        scan: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_type", b"flow_type", "from_version", b"from_version", "page_size", b"page_size", "page_token", b"page_token", "to_version", b"to_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_type", b"flow_type", "from_version", b"from_version", "page_size", b"page_size", "page_token", b"page_token", "scan", b"scan", "to_version", b"to_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1633,21 +1699,27 @@ class PlanMigrationResponse(_message.Message):
 
     FLOWS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token is empty on the last page."""
     @_builtins.property
     def flows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MigrationPlan]:
         """flows that run under another version, newest first."""
 
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says up to where flows were found; unset if the stream was scanned. Each plan is made for the current state."""
+
     def __init__(
         self,
         *,
         flows: _abc.Iterable[Global___MigrationPlan] | None = ...,
         next_page_token: _builtins.str = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flows", b"flows", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "flows", b"flows", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

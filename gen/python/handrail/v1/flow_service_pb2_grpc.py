@@ -150,7 +150,7 @@ class FlowServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListFlows(self, request, context):
-        """ListFlows lists flows, newest first.
+        """ListFlows lists flows, newest first unless `order_by` says otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,7 +50,7 @@ class FlowServiceStub:
     it ends when the server drains. Resume from the last checkpoint's or event's sequence.
     """
     ListFlows: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowsRequest, _flow_service_pb2.ListFlowsResponse]
-    """ListFlows lists flows, newest first."""
+    """ListFlows lists flows, newest first unless `order_by` says otherwise."""
     ListDivergences: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]
     """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
     PlanCompensation: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.PlanCompensationRequest, _flow_service_pb2.PlanCompensationResponse]
@@ -94,7 +94,7 @@ class FlowServiceAsyncStub(FlowServiceStub):
     it ends when the server drains. Resume from the last checkpoint's or event's sequence.
     """
     ListFlows: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowsRequest, _flow_service_pb2.ListFlowsResponse]  # type: ignore[assignment]
-    """ListFlows lists flows, newest first."""
+    """ListFlows lists flows, newest first unless `order_by` says otherwise."""
     ListDivergences: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]  # type: ignore[assignment]
     """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
     PlanCompensation: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.PlanCompensationRequest, _flow_service_pb2.PlanCompensationResponse]  # type: ignore[assignment]
@@ -171,7 +171,7 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flow_service_pb2.ListFlowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.ListFlowsResponse, _abc.Awaitable[_flow_service_pb2.ListFlowsResponse]]:
-        """ListFlows lists flows, newest first."""
+        """ListFlows lists flows, newest first unless `order_by` says otherwise."""
 
     @_abc_1.abstractmethod
     def ListDivergences(

@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from handrail.v1 import act_pb2 as _act_pb2
 from handrail.v1 import decision_pb2 as _decision_pb2
+from handrail.v1 import listing_pb2 as _listing_pb2
 from handrail.v1 import template_pb2 as _template_pb2
 import builtins as _builtins
 import sys
@@ -581,22 +582,30 @@ class GetTemplateUsageRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SCAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name of the template; empty for all."""
     page_size: _builtins.int
-    """page_size is how many flows are examined, running or not, at most 500; 0 for 500."""
+    """page_size is how many flows a scan examines, running or not, at most 500; 0 for 500."""
     page_token: _builtins.str
-    """page_token of the previous page of the same listing."""
+    """page_token of the previous page of the same listing. Without a scan, there is one page."""
+    filter: _builtins.str
+    """filter that the flows must pass, in the language of AIP-160."""
+    scan: _builtins.bool
+    """scan reads the stream instead of the index: slow, and without a filter. It needs no visibility."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        scan: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "scan", b"scan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -612,8 +621,9 @@ class GetTemplateUsageResponse(_message.Message):
     AGENTS_FIELD_NUMBER: _builtins.int
     FLOWS_EXAMINED_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     flows_examined: _builtins.int
-    """flows_examined is how many flows this page examined."""
+    """flows_examined is how many flows this page examined; without a scan, how many running ones were counted."""
     next_page_token: _builtins.str
     """next_page_token is empty on the last page."""
     @_builtins.property
@@ -624,6 +634,10 @@ class GetTemplateUsageResponse(_message.Message):
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentUsage]:
         """agents that take part in a stored version; only on the first page."""
 
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says what the answer covers; unset if the stream was scanned."""
+
     def __init__(
         self,
         *,
@@ -631,10 +645,11 @@ class GetTemplateUsageResponse(_message.Message):
         agents: _abc.Iterable[Global___AgentUsage] | None = ...,
         flows_examined: _builtins.int = ...,
         next_page_token: _builtins.str = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "flows_examined", b"flows_examined", "next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "as_of", b"as_of", "flows_examined", b"flows_examined", "next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -128,7 +128,8 @@ class TemplateServiceServicer:
 
     def GetTemplateUsage(self, request, context):
         """GetTemplateUsage shows which stored versions flows run on, when the last of those flows ends, and which agents take part.
-        It folds the flows one by one, newest first, a page at a time: results are exact, latency grows with the number of flows.
+        The index counts them at once. A scan folds the flows one by one, newest first, a page at a time: latency grows with the
+        number of flows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

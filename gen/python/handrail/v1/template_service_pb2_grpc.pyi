@@ -52,7 +52,8 @@ class TemplateServiceStub:
     """ListActivations lists the activations of a template: which version, when, by whom and why."""
     GetTemplateUsage: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateUsageRequest, _template_service_pb2.GetTemplateUsageResponse]
     """GetTemplateUsage shows which stored versions flows run on, when the last of those flows ends, and which agents take part.
-    It folds the flows one by one, newest first, a page at a time: results are exact, latency grows with the number of flows.
+    The index counts them at once. A scan folds the flows one by one, newest first, a page at a time: latency grows with the
+    number of flows.
     """
     ReplayPolicy: _grpc.UnaryStreamMultiCallable[_template_service_pb2.ReplayPolicyRequest, _template_service_pb2.ReplayPolicyResponse]
     """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began within a time span. It
@@ -84,7 +85,8 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     """ListActivations lists the activations of a template: which version, when, by whom and why."""
     GetTemplateUsage: _aio.UnaryUnaryMultiCallable[_template_service_pb2.GetTemplateUsageRequest, _template_service_pb2.GetTemplateUsageResponse]  # type: ignore[assignment]
     """GetTemplateUsage shows which stored versions flows run on, when the last of those flows ends, and which agents take part.
-    It folds the flows one by one, newest first, a page at a time: results are exact, latency grows with the number of flows.
+    The index counts them at once. A scan folds the flows one by one, newest first, a page at a time: latency grows with the
+    number of flows.
     """
     ReplayPolicy: _aio.UnaryStreamMultiCallable[_template_service_pb2.ReplayPolicyRequest, _template_service_pb2.ReplayPolicyResponse]  # type: ignore[assignment]
     """ReplayPolicy runs the gates and rules of a template, stored or not, over the flows that began within a time span. It
@@ -155,7 +157,8 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_template_service_pb2.GetTemplateUsageResponse, _abc.Awaitable[_template_service_pb2.GetTemplateUsageResponse]]:
         """GetTemplateUsage shows which stored versions flows run on, when the last of those flows ends, and which agents take part.
-        It folds the flows one by one, newest first, a page at a time: results are exact, latency grows with the number of flows.
+        The index counts them at once. A scan folds the flows one by one, newest first, a page at a time: latency grows with the
+        number of flows.
         """
 
     @_abc_1.abstractmethod

@@ -7,7 +7,7 @@ from handrail.mesh.fold import approvals, rules
 from handrail.v1.decision_pb2 import FlowStatus, HaltMode
 from handrail.v1.template_pb2 import REJECT_ACTION_COMPENSATE, REJECT_ACTION_FAIL
 
-_FINAL = frozenset(
+FINAL = frozenset(
     {
         FlowStatus.FLOW_STATUS_COMPLETED,
         FlowStatus.FLOW_STATUS_COMPENSATED,
@@ -15,6 +15,7 @@ _FINAL = frozenset(
         FlowStatus.FLOW_STATUS_FAILED,
     }
 )
+"""The statuses of flows that are over."""
 
 
 def status(flow: Flow) -> FlowStatus.ValueType:
@@ -53,7 +54,7 @@ def status_reason(flow: Flow) -> str:
 
 def is_final(flow: Flow) -> bool:
     """Whether the flow is over, unless a late outcome or a person reopens it."""
-    return status(flow) in _FINAL
+    return status(flow) in FINAL
 
 
 def is_complete(flow: Flow) -> bool:

@@ -100,7 +100,7 @@ class Replica:
         flows = FlowService(
             finder=finder,
             catalog=self.host.catalog,
-            scanner=nothing,
+            lists=nothing,
             divergences=nothing,
             watcher=nothing,
             publishing=Publishing(bus, self.host.catalog, self.host.store),
@@ -109,7 +109,7 @@ class Replica:
         )
         approvals = ApprovalService(
             finder=finder,
-            scanner=nothing,
+            lists=nothing,
             operator_actions=self.host.operator_actions,
             delegations=DelegationLog(bus),
             revocations=lambda: NOTHING,

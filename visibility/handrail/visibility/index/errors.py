@@ -35,12 +35,21 @@ def refuse(error: SQLAlchemyError, engine: Engine) -> NoReturn:
 
     A broken file of SQLite is renamed first: the next `prepare` begins anew.
     """
-    said: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
-    parts = [clean(" ".join(str(said).split()))]
+    said = _said(error)
+    parts = [said_by(error)]
     if _is_broken(said) and engine.url.database:
         parts.append(_set_aside(engine, Path(engine.url.database)))
     parts += [advice for code, advice in _ADVICE.items() if getattr(said, "sqlstate", None) == code]
     raise index_error("; ".join(parts)) from error
+
+
+def said_by(error: SQLAlchemyError) -> str:
+    """Returns what the database said, on one line, without the statement and its values."""
+    return clean(" ".join(str(_said(error)).split()))
+
+
+def _said(error: SQLAlchemyError) -> BaseException | None:
+    return error.orig if isinstance(error, DBAPIError) else error
 
 
 def _is_broken(said: BaseException | None) -> bool:

@@ -9,23 +9,21 @@ from functools import partial
 from grpc.aio import ServicerContext
 
 from handrail.coordinator.api import authorization
+from handrail.coordinator.api.approval_lists import ApprovalLists
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.delegation_log import DelegationLog, is_revoked
 from handrail.coordinator.api.flow_lookup import Finder, Part, no_approval
-from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.api.rpc_tracing import link_flow
 from handrail.coordinator.api.tokens.revocations import Revocations
-from handrail.coordinator.api.views import act_view, approval_view, asks_people, unreadable_approval
+from handrail.coordinator.api.views import act_view, approval_view, asks_people
 from handrail.coordinator.decide import delegation, votes
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import ANY_APPROVER
-from handrail.coordinator.lists.flows import Asked, Scanner
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.wire.envelope import Unreadable
 from handrail.v1 import approval_service_pb2 as pb
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceServicer
 from handrail.v1.delegation_service_pb2 import ListedDelegation
@@ -33,7 +31,6 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import Approval
 
 _Context = ServicerContext[object, object]
-_DEFAULT_PAGE = 50
 
 
 class ApprovalService(ApprovalServiceServicer):
@@ -43,29 +40,20 @@ class ApprovalService(ApprovalServiceServicer):
         self,
         *,
         finder: Finder,
-        scanner: Scanner,
+        lists: ApprovalLists,
         operator_actions: OperatorActions,
         delegations: DelegationLog,
         revocations: Callable[[], Revocations],
     ) -> None:
         self._finder = finder
-        self._scanner = scanner
+        self._lists = lists
         self._operator_actions = operator_actions
         self._delegations = delegations
         self._revocations = revocations
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: _Context) -> pb.ListApprovalsResponse:
-        """Returns one page, oldest first."""
-        listing = ("approvals", request.flow_type, request.include_closed)
-        found = await self._scanner.approvals(
-            flow_type=request.flow_type,
-            include_closed=request.include_closed,
-            cursor=sequence_of(request.page_token, *listing),
-            size=page_size(request.page_size, _DEFAULT_PAGE),
-            covers=authorization.lists,
-        )
-        approvals, cursor = page_of(found, _listed)
-        return pb.ListApprovalsResponse(approvals=approvals, next_page_token=page_token(cursor, *listing))
+        """Returns one page."""
+        return await self._lists.approvals(request)
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: _Context) -> pb.GetApprovalResponse:
         """Returns one approval; raises APPROVAL_NOT_FOUND."""
@@ -151,10 +139,6 @@ class ApprovalService(ApprovalServiceServicer):
             found.flow_type, found.flow_id, judge, caller=caller, request=caller_request(request, caller)
         )
         return _approval(flow, found.own_id)
-
-
-def _listed(item: Asked | Unreadable) -> Approval:
-    return unreadable_approval(item) if isinstance(item, Unreadable) else approval_view(item.flow, item.proposal)
 
 
 def _approval(flow: Flow, proposal_id: str) -> Approval:

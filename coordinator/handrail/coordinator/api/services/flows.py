@@ -11,35 +11,29 @@ from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
 from handrail.analysis.diff.weakening import weakened
-from handrail.coordinator.api import authorization
 from handrail.coordinator.api.authorization import current_caller
+from handrail.coordinator.api.divergence_lists import DivergenceLists
+from handrail.coordinator.api.flow_lists import FlowLists
 from handrail.coordinator.api.flow_lookup import Finder, Found
-from handrail.coordinator.api.paging import fitting, page_of, page_size, page_token, sequence_of
+from handrail.coordinator.api.paging import fitting, page_size, page_token, sequence_of
 from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.rpc_tracing import link_flow, link_flow_id
-from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.api.views import (
     act_view,
     compensation_plan,
-    divergence_counts,
-    divergence_view,
     event_view,
     flow_view,
-    listed_flow,
-    migration_plan,
 )
 from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.api.worker_fitness import waits_for_nobody
 from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.operator_requests import Judge
-from handrail.coordinator.lists.divergences import EXAMINED, DivergenceScanner, Seen
-from handrail.coordinator.lists.flows import Scanner, readable
 from handrail.coordinator.reconcile.operator_actions import Answered, OperatorActions
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import NO_VERSIONS, Versions, is_final
+from handrail.mesh.fold import NO_VERSIONS, Versions
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.wire.envelope import from_timestamp
 from handrail.v1 import flow_service_pb2 as pb
@@ -51,8 +45,6 @@ _logger = logging.getLogger(__name__)
 
 _Context = ServicerContext[object, object]
 _DEFAULT_EVENTS = 100
-_DEFAULT_FLOWS = 50
-_DEFAULT_DIVERGENCES = 50
 
 
 class FlowService(FlowServiceServicer):
@@ -63,8 +55,8 @@ class FlowService(FlowServiceServicer):
         *,
         finder: Finder,
         catalog: Catalog,
-        scanner: Scanner,
-        divergences: DivergenceScanner,
+        lists: FlowLists,
+        divergences: DivergenceLists,
         watcher: Watcher,
         publishing: Publishing,
         operator_actions: OperatorActions,
@@ -72,8 +64,7 @@ class FlowService(FlowServiceServicer):
     ) -> None:
         self._finder = finder
         self._catalog = catalog
-        self._templates = TemplateFinder(catalog)
-        self._scanner = scanner
+        self._lists = lists
         self._divergences = divergences
         self._watcher = watcher
         self._publishing = publishing
@@ -140,37 +131,14 @@ class FlowService(FlowServiceServicer):
                 yield response
 
     async def ListFlows(self, request: pb.ListFlowsRequest, context: _Context) -> pb.ListFlowsResponse:
-        """Returns one page of flows, newest first."""
-        listing = ("flows", request.flow_type, request.status)
-        found = await self._scanner.flows(
-            flow_type=request.flow_type,
-            status=request.status,
-            cursor=sequence_of(request.page_token, *listing),
-            size=page_size(request.page_size, _DEFAULT_FLOWS),
-            covers=authorization.lists,
-        )
-        flows, cursor = page_of(found, listed_flow)
-        return pb.ListFlowsResponse(flows=flows, next_page_token=page_token(cursor, *listing))
+        """Returns one page of flows."""
+        return await self._lists.flows(request)
 
     async def ListDivergences(
         self, request: pb.ListDivergencesRequest, context: _Context
     ) -> pb.ListDivergencesResponse:
-        """Returns one page of divergences, newest first, or their counts."""
-        since = from_timestamp(request.since) if request.HasField("since") else None
-        listing = ("divergences", request.flow_type, request.agent, since, request.count_only)
-        found = await self._divergences.page(
-            flow_type=request.flow_type,
-            agent=request.agent,
-            since=since,
-            cursor=sequence_of(request.page_token, *listing),
-            size=EXAMINED if request.count_only else page_size(request.page_size, _DEFAULT_DIVERGENCES),
-            covers=authorization.lists,
-        )
-        if request.count_only:
-            counts = divergence_counts(_listed(row.item) for row in found.rows)
-            return pb.ListDivergencesResponse(counts=counts, next_page_token=page_token(found.next_cursor, *listing))
-        divergences, cursor = page_of(found, _listed)
-        return pb.ListDivergencesResponse(divergences=divergences, next_page_token=page_token(cursor, *listing))
+        """Returns one page of divergences, or their counts."""
+        return await self._divergences.divergences(request)
 
     async def PlanCompensation(
         self, request: pb.PlanCompensationRequest, context: _Context
@@ -218,21 +186,7 @@ class FlowService(FlowServiceServicer):
 
     async def PlanMigration(self, request: pb.PlanMigrationRequest, context: _Context) -> pb.PlanMigrationResponse:
         """Returns one page of running flows, and whether each can move."""
-        listing = ("migration", request.flow_type, request.from_version, request.to_version)
-        target = await self._templates.version(request.flow_type, request.to_version)
-
-        def runs_elsewhere(flow: Flow) -> bool:
-            version = flow.template.version
-            return version != request.to_version and request.from_version in (0, version) and not is_final(flow)
-
-        found = await self._scanner.flows(
-            flow_type=request.flow_type,
-            where=runs_elsewhere,
-            cursor=sequence_of(request.page_token, *listing),
-            size=page_size(request.page_size, _DEFAULT_FLOWS),
-        )
-        flows, cursor = page_of(readable(found), lambda flow: migration_plan(flow, target))
-        return pb.PlanMigrationResponse(flows=flows, next_page_token=page_token(cursor, *listing))
+        return await self._lists.migration(request)
 
     async def MigrateFlow(self, request: pb.MigrateFlowRequest, context: _Context) -> pb.MigrateFlowResponse:
         """Moves a flow to another version."""
@@ -280,9 +234,3 @@ def pending_view(answered: Answered, warnings: Iterable[str] = ()) -> PendingAct
     """Returns the act that waits for a second person; None if the call needed none."""
     pending = answered.pending
     return None if pending is None else act_view(answered.flow, pending, warnings=warnings)
-
-
-def _listed(seen: Seen) -> pb.ListedDivergence:
-    return pb.ListedDivergence(
-        flow_id=seen.flow_id, flow_type=seen.flow_type, divergence=divergence_view(seen.divergence)
-    )

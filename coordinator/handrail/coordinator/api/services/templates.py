@@ -10,11 +10,10 @@ from grpc.aio import ServicerContext
 
 from handrail.coordinator.api import authorization, worker_fitness
 from handrail.coordinator.api.authorization import current_caller
-from handrail.coordinator.api.paging import MAX_PAGE_SIZE, cursor_of, fitting, page_size, page_token, sequence_of
+from handrail.coordinator.api.paging import cursor_of, fitting, page_size, page_token, sequence_of
 from handrail.coordinator.api.template_acts import TemplateActDesk
 from handrail.coordinator.api.template_lookup import TemplateFinder
-from handrail.coordinator.api.views import version_usages
-from handrail.coordinator.lists.flows import Scanner, readable
+from handrail.coordinator.api.usage_lists import UsageLists
 from handrail.coordinator.reconcile.activation import Activator
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.coordinator.replay.replay_job import Replays
@@ -22,7 +21,6 @@ from handrail.coordinator.workers.pool import WorkerPool
 from handrail.coordinator.workers.templates import prepared_template
 from handrail.mesh.bus import Bus
 from handrail.mesh.streams.catalog import Catalog
-from handrail.mesh.streams.durables import Durable, read_durables
 from handrail.mesh.template import Template
 from handrail.mesh.template.activations import logged
 from handrail.mesh.wire.envelope import timestamp
@@ -41,7 +39,7 @@ class TemplateService(TemplateServiceServicer):
         self,
         bus: Bus,
         catalog: Catalog,
-        scanner: Scanner,
+        usage: UsageLists,
         replays: Replays,
         *,
         activator: Activator,
@@ -53,7 +51,7 @@ class TemplateService(TemplateServiceServicer):
         self._bus = bus
         self._catalog = catalog
         self._templates = TemplateFinder(catalog)
-        self._scanner = scanner
+        self._usage = usage
         self._replays = replays
         self._workers = workers
 
@@ -134,21 +132,8 @@ class TemplateService(TemplateServiceServicer):
     async def GetTemplateUsage(
         self, request: pb.GetTemplateUsageRequest, context: _Context
     ) -> pb.GetTemplateUsageResponse:
-        """Counts the running flows of each version on one page of flows; the first page also lists the agents."""
-        listing = ("usage", request.name)
-        cursor = sequence_of(request.page_token, *listing)
-        size = page_size(request.page_size, MAX_PAGE_SIZE)
-        found = await self._scanner.flows(flow_type=request.name, cursor=cursor, size=size, covers=authorization.lists)
-        templates = self._listed(request.name)
-        active = frozenset((name, self._catalog.active_version(name)) for name in self._catalog.names())
-        agents = [] if cursor else [each for each in await read_durables(self._bus, templates) if each.agent]
-        flows = (row.item for row in readable(found).rows)
-        return pb.GetTemplateUsageResponse(
-            versions=version_usages(templates, flows, active=active, now=datetime.now(UTC)),
-            agents=map(_agent_usage, agents),
-            flows_examined=len(found.rows),
-            next_page_token=page_token(found.next_cursor, *listing),
-        )
+        """Counts the running flows of each version; a scan does so on one page of flows."""
+        return await self._usage.usage(request)
 
     async def ReplayPolicy(
         self, request: pb.ReplayPolicyRequest, context: _Context
@@ -171,18 +156,6 @@ class TemplateService(TemplateServiceServicer):
             digest=stored.digest,
             put_by=stored.put_by,
         )
-
-
-def _agent_usage(durable: Durable) -> pb.AgentUsage:
-    return pb.AgentUsage(
-        agent=durable.agent,
-        durable=durable.name,
-        # An agent may work for several flow types, and this caller may read only some of them.
-        filter_subjects=sorted(each for each in durable.delivered if authorization.lists(each.split(".")[1])),
-        pending=durable.pending,
-        ack_pending=durable.ack_pending,
-        waiting_pulls=durable.waiting_pulls,
-    )
 
 
 def _key(template: Template) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from handrail.coordinator.api.tokens.header import Header
 from handrail.coordinator.api.tokens.key_address import KeyAddress, KeysUnavailable
 from handrail.coordinator.api.tokens.keys import Key, candidates
-from handrail.coordinator.api.tokens.reread_file import RereadFile, Unreadable
+from handrail.mesh.reread_file import RereadFile, Unreadable
 
 
 class KeyRing:

@@ -11,9 +11,9 @@ from pathlib import Path
 from handrail.coordinator.api.tokens.key_address import KeyAddress
 from handrail.coordinator.api.tokens.key_ring import KeyRing
 from handrail.coordinator.api.tokens.keys import ALGORITHMS, Key, read_key_set, read_pem
-from handrail.coordinator.api.tokens.reread_file import RereadFile, Unreadable
 from handrail.coordinator.api.tokens.revocations import Revocations, read_revocations
 from handrail.coordinator.api.tokens.rules import Rules
+from handrail.mesh.reread_file import RereadFile, Unreadable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,12 @@ from handrail.coordinator.api.tokens.header import Header, read_header
 from handrail.coordinator.api.tokens.key_address import KeysUnavailable
 from handrail.coordinator.api.tokens.keys import ALGORITHMS, Key
 from handrail.coordinator.api.tokens.proven import Proven, ProvenTokens
-from handrail.coordinator.api.tokens.reread_file import Unreadable
 from handrail.coordinator.api.tokens.revocations import NOTHING, Revocations
 from handrail.coordinator.api.tokens.rules import Validity, judge, standard
 from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.decide.caller import Caller
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.reread_file import Unreadable
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 _SIGNATURES = jwt.PyJWS(algorithms=ALGORITHMS)

@@ -7,13 +7,14 @@ from handrail.coordinator.api.views.events import event_view
 from handrail.coordinator.api.views.expectations import expectations
 from handrail.coordinator.api.views.flows import flow_summary, flow_view, listed_flow, migration_plan
 from handrail.coordinator.api.views.plan import compensation_plan
-from handrail.coordinator.api.views.usage import version_usages
+from handrail.coordinator.api.views.usage import counted_usages, version_usages
 
 __all__ = [
     "act_view",
     "approval_view",
     "asks_people",
     "compensation_plan",
+    "counted_usages",
     "divergence_counts",
     "divergence_view",
     "event_view",

@@ -6,6 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from handrail.index.v1.index_service_pb2 import FlowCount
 from handrail.mesh.flow import Flow, ProposalState
 from handrail.mesh.fold.status import is_final
 from handrail.mesh.template import Template
@@ -27,6 +30,16 @@ def version_usages(
     return [_usage(each, running[key], key in active, now) for each in templates for key in [(each.name, each.version)]]
 
 
+def counted_usages(
+    templates: Iterable[Template], counts: Iterable[FlowCount], *, active: frozenset[tuple[str, int]]
+) -> list[VersionUsage]:
+    """Shows each version with the running flows that were counted, in the order of the templates."""
+    running: defaultdict[tuple[str, int], list[FlowCount]] = defaultdict(list)
+    for each in counts:
+        running[each.flow_type, each.template_version].append(each)
+    return [_counted(each, running[key], key in active) for each in templates for key in [(each.name, each.version)]]
+
+
 def why_unbounded(flow: Flow, now: datetime) -> UnboundedReason.ValueType:
     """Explains why a running flow has no known end; UNSPECIFIED if its deadline bounds it."""
     if flow.escalations:
@@ -38,6 +51,28 @@ def why_unbounded(flow: Flow, now: datetime) -> UnboundedReason.ValueType:
     if any(each.state is ProposalState.PENDING and each.expires_at is None for each in flow.proposals.values()):
         return UnboundedReason.UNBOUNDED_REASON_WAITING_APPROVAL
     return UnboundedReason.UNBOUNDED_REASON_UNSPECIFIED
+
+
+def _counted(template: Template, counts: Sequence[FlowCount], active: bool) -> VersionUsage:
+    unbounded = [each for each in counts if each.unbounded]
+    examples = [(flow_id, each.unbounded) for each in unbounded for flow_id in each.newest_flow_ids]
+    return VersionUsage(
+        name=template.name,
+        version=template.version,
+        active=active,
+        deadline=template.proto.deadline,
+        running_flows=sum(each.flows for each in counts),
+        oldest_start_time=min((each.oldest_start_time for each in counts), key=_nanoseconds, default=None),
+        latest_deadline=max(
+            (each.latest_deadline for each in counts if not each.unbounded), key=_nanoseconds, default=None
+        ),
+        unbounded_flows=sum(each.flows for each in unbounded),
+        examples=[UnboundedFlow(flow_id=flow_id, reason=reason) for flow_id, reason in examples[:EXAMPLES]],
+    )
+
+
+def _nanoseconds(stamp: Timestamp) -> int:
+    return stamp.ToNanoseconds()
 
 
 def _usage(template: Template, flows: Sequence[Flow], active: bool, now: datetime) -> VersionUsage:

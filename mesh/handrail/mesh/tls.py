@@ -1,6 +1,6 @@
-"""TLS of the gRPC server: certificate, key and the authority of client certificates, read anew when their files change.
+"""TLS of a gRPC server: certificate, key and the authority of client certificates, read anew when their files change.
 
-It protects the connection only. Who calls is said by the bearer token, also where clients show certificates.
+It protects the connection only. Who calls is said by what a call carries, also where clients show certificates.
 """
 
 from __future__ import annotations

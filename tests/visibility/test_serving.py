@@ -1,0 +1,205 @@
+"""Who may ask the index, and what a caller is told while it can't be asked."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from sqlalchemy import Engine, text
+
+from handrail.coordinator.lists.index import AT_ONCE, Index, IndexSettings
+from handrail.index.v1.index_service_pb2 import ListFlowsRequest as Question
+from handrail.index.v1.index_service_pb2 import ListFlowsResponse as Answer
+from handrail.index.v1.index_service_pb2 import Query, Scope
+from handrail.mesh.bus import NatsBus
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.shared_secret import new_secret
+from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse, ListFlowsRequest, ListFlowsResponse
+from handrail.visibility.index.database import prepare
+from handrail.visibility.serve.server import IndexServer, ServeSettings
+from handrail.visibility.serve.snapshot import Snapshots
+from tests.support import flows
+from tests.support.api import Api, Refusal, refused, running_api
+from tests.support.indexed import ask, asking, secret_file, serving
+from tests.support.mesh import Mesh, publish
+from tests.support.waiting import eventually
+
+METHOD = "FlowService/ListFlows"
+EVERYTHING = Question(query=Query(scope=Scope(every_type=True), page_size=10))
+
+
+async def refusal_of(api: Api, **fields: Any) -> Refusal:
+    return await refused(ask(api, METHOD, ListFlowsRequest(**fields), ListFlowsResponse))
+
+
+async def asked(port: int, *metadata: tuple[str, str | bytes]) -> Answer:
+    """Asks the index of a port without a coordinator."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method = channel.unary_unary(
+            "/handrail.index.v1.IndexService/ListFlows",
+            request_serializer=Question.SerializeToString,
+            response_deserializer=Answer.FromString,
+        )
+        answer: Answer = await method(EVERYTHING, metadata=metadata)
+        return answer
+
+
+async def is_refused(port: int, *metadata: tuple[str, str | bytes]) -> bool:
+    refusal = await refused(asked(port, *metadata))
+    assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
+    return refusal.reason == "UNAUTHENTICATED"
+
+
+async def test_only_who_knows_the_secret_is_answered(bus: NatsBus, tables: Engine, tmp_path: Path) -> None:
+    file = secret_file(tmp_path)
+    secret = file.read_text()
+    async with serving(bus, tables, file) as port:
+        assert (await asked(port, ("authorization", f"Bearer {secret}"))).HasField("page")
+        assert await is_refused(port)
+        for wrong in (secret, f"bearer {secret}", f"Bearer {new_secret()}", f"Bearer {secret[:-1]}", "Bearer "):
+            assert await is_refused(port, ("authorization", wrong))
+        file.write_text(new_secret())
+        assert await is_refused(port, ("authorization", f"Bearer {secret}"))
+        assert (await asked(port, ("authorization", f"Bearer {file.read_text()}"))).HasField("page")
+
+
+@pytest.mark.parametrize("content", ["", "short", " " * 40, "a" * 31, "a" * 20 + " " + "b" * 20])
+async def test_a_file_without_a_secret_lets_nobody_in(
+    bus: NatsBus, tables: Engine, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(content)
+    async with serving(bus, tables, file) as port:
+        assert await is_refused(port, ("authorization", f"Bearer {content.strip()}".strip()))
+        file.unlink()
+        assert await is_refused(port, ("authorization", "Bearer"))
+
+
+async def test_other_machines_are_served_with_tls_only(bus: NatsBus, engine: Engine, tmp_path: Path) -> None:
+    for address in ("0.0.0.0:0", "[::]:0", "192.0.2.1:7072", "index.example:7072"):
+        with pytest.raises(ValueError, match="with TLS"):
+            IndexServer(engine, bus, ServeSettings(address=address, secret=secret_file(tmp_path)))
+
+
+async def test_without_an_index_a_list_says_so_and_names_the_scan(mesh: Mesh, bus: NatsBus, tmp_path: Path) -> None:
+    await mesh.put(flows.template())
+    await publish(bus, flows.start())
+    async with running_api(bus, tmp_path, decides=False) as api:
+        refusal = await refusal_of(api)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NO_INDEX")
+        assert "--scan" in refusal.status.message
+        found = await ask(api, METHOD, ListFlowsRequest(scan=True), ListFlowsResponse)
+        assert [each.flow_id for each in found.flows] == [flows.FLOW_ID]
+
+
+async def test_an_index_that_is_away_is_named_and_asked_again_once_it_is_there(
+    mesh: Mesh, bus: NatsBus, tables: Engine, tmp_path: Path
+) -> None:
+    await mesh.put(flows.template())
+    await publish(bus, flows.start())
+    secret = secret_file(tmp_path)
+    async with serving(bus, tables, secret) as port:
+        pass
+    async with asking(bus, tmp_path, port=port, secret=secret) as api:
+        refusal = await refusal_of(api)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "INDEX_UNAVAILABLE")
+        assert "can't be reached" in refusal.status.message
+        assert "--scan" in refusal.status.message
+        assert (await ask(api, "FlowService/GetFlow", GetFlowRequest(flow_id=flows.FLOW_ID), GetFlowResponse)).flow
+        async with serving(bus, tables, secret, port=port):
+            await eventually(lambda: answers(api))
+
+
+async def answers(api: Api) -> bool:
+    try:
+        await ask(api, METHOD, ListFlowsRequest(), ListFlowsResponse)
+    except grpc.aio.AioRpcError:
+        return False
+    return True
+
+
+async def test_a_wrong_secret_is_no_matter_of_the_callers(bus: NatsBus, tables: Engine, tmp_path: Path) -> None:
+    async with serving(bus, tables, secret_file(tmp_path)) as port:
+        other = secret_file(tmp_path, "another")
+        async with asking(bus, tmp_path, port=port, secret=other) as api:
+            refusal = await refusal_of(api)
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "INDEX_UNAVAILABLE")
+            assert "the same one" in refusal.status.message
+            other.unlink()
+            assert "can't read the secret" in (await refusal_of(api)).status.message
+
+
+async def test_an_index_that_is_not_made_yet_is_said_to_be_unavailable(
+    bus: NatsBus, engine: Engine, tmp_path: Path
+) -> None:
+    secret = secret_file(tmp_path)
+    async with serving(bus, engine, secret) as port, asking(bus, tmp_path, port=port, secret=secret) as api:
+        refusal = await refusal_of(api)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "INDEX_UNAVAILABLE")
+        prepare(engine, "now")
+        assert await answers(api)
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """Takes connections on a port, and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+async def test_a_silent_index_keeps_a_caller_no_longer_than_its_deadline_and_others_not_at_all(
+    mesh: Mesh, bus: NatsBus, tmp_path: Path
+) -> None:
+    await mesh.put(flows.template())
+    await publish(bus, flows.start())
+    with silent_server() as port:
+        refusals = await while_silent(bus, tmp_path, port)
+    assert {each.reason for each in refusals} == {"INDEX_UNAVAILABLE"}
+    assert sum("are in progress" in each.status.message for each in refusals) == 8
+
+
+async def while_silent(bus: NatsBus, folder: Path, port: int) -> list[Refusal]:
+    """The refusals of more calls than may ask at once; in between, a flow is read."""
+    async with asking(bus, folder, port=port, secret=secret_file(folder)) as api:
+        waiting = [asyncio.create_task(refusal_of(api)) for _ in range(AT_ONCE + 8)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert not all(each.done() for each in waiting)  # some are refused at once
+        assert (await ask(api, "FlowService/GetFlow", GetFlowRequest(flow_id=flows.FLOW_ID), GetFlowResponse)).flow
+        return await asyncio.gather(*waiting)
+
+
+async def test_a_question_that_takes_too_long_is_cut_off(tables: Engine) -> None:
+    snapshots = Snapshots(tables)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    began = time.monotonic()
+    with pytest.raises(HandrailError, match="too slow for this filter"):
+        await snapshots.ask(lambda connection, _: connection.execute(text(endless)).all(), timedelta(seconds=0.3))
+    assert time.monotonic() - began < 10
+    assert await snapshots.ask(lambda connection, position: position.sequence, timedelta(seconds=5)) == 0
+    snapshots.close()
+
+
+async def test_no_question_changes_the_index_in_postgresql(tables: Engine) -> None:
+    if tables.dialect.name != "postgresql":
+        return
+    snapshots = Snapshots(tables)
+    with pytest.raises(HandrailError, match="read-only transaction"):
+        await snapshots.ask(lambda connection, _: connection.execute(text("DELETE FROM flow")), timedelta(seconds=5))
+    snapshots.close()
+
+
+def test_an_authority_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    settings = IndexSettings(address="index:7072", secret=tmp_path / "secret", authority=tmp_path / "missing.pem")
+    with pytest.raises(ValueError, match=r"missing\.pem can't be read"):
+        Index(settings)

@@ -1,0 +1,84 @@
+"""The gRPC server of the index: for those who know the secret, and over TLS beyond this machine."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import grpc.aio
+from sqlalchemy import Engine
+
+from handrail.index.v1.index_service_pb2_grpc import add_IndexServiceServicer_to_server
+from handrail.mesh.bus import Bus
+from handrail.mesh.setting_parsers import is_loopback
+from handrail.mesh.shared_secret import SharedSecret
+from handrail.mesh.tls import Certificates, TlsFiles
+from handrail.visibility.serve.guard import Guard
+from handrail.visibility.serve.head import Head
+from handrail.visibility.serve.service import IndexService
+from handrail.visibility.serve.snapshot import Snapshots
+
+log = logging.getLogger(__name__)
+
+_GRACE = timedelta(seconds=2)
+"""How long questions in progress may take at shutdown: they change nothing."""
+
+_WAITING = 64
+"""The most calls in progress, those that wait for a thread included. More are refused at once."""
+
+_OPTIONS = (
+    # Without this, a second server on the same port would start and receive half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_allowed_incoming_connections", 100),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # Identity alone: gRPC compares the limit below with what arrives, and inflates it without any limit.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.max_receive_message_length", 1 << 20),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """Where the index is served: host and port (0: a free one), the file with the secret, and TLS, if it is on."""
+
+    address: str
+    secret: Path
+    tls: TlsFiles | None = None
+
+
+class IndexServer:
+    """Serves an index, in whatever state it is."""
+
+    def __init__(self, engine: Engine, bus: Bus, settings: ServeSettings) -> None:
+        """Raises ValueError if other machines could ask in plain text, and for files that can't be used."""
+        if settings.tls is None and not is_loopback(settings.address):
+            raise ValueError(f"{settings.address} can be reached from other machines: serve the index there with TLS")
+        self._address = settings.address
+        self._credentials = None if settings.tls is None else Certificates(settings.tls).credentials()
+        self._snapshots = Snapshots(engine)
+        self._server = grpc.aio.server(
+            interceptors=[Guard(SharedSecret(settings.secret))], maximum_concurrent_rpcs=_WAITING, options=_OPTIONS
+        )
+        add_IndexServiceServicer_to_server(IndexService(self._snapshots, Head(bus)), self._server)
+
+    async def start(self) -> int:
+        """Starts to listen and returns the port; raises OSError if it is taken or can't be bound."""
+        try:
+            if self._credentials is None:
+                port = self._server.add_insecure_port(self._address)
+            else:
+                port = self._server.add_secure_port(self._address, self._credentials)
+        except RuntimeError as error:
+            raise OSError(
+                f"can't listen on {self._address}: the port is taken, or this host does not have the address"
+            ) from error
+        await self._server.start()
+        log.info("the index is served on port %d", port)
+        return port
+
+    async def stop(self) -> None:
+        """Ends the server."""
+        await self._server.stop(_GRACE.total_seconds())
+        self._snapshots.close()
