@@ -33,7 +33,11 @@ class Installation:
 
     def __init__(self, folder: Path, package: str, *, sync_always: bool, coordinators: int = 1) -> None:
         options = DevOptions(
-            folder=folder / "handrail", package=load_package(package), sync_always=sync_always, settings=_ROOM
+            folder=folder / "handrail",
+            package=load_package(package),
+            sync_always=sync_always,
+            visibility=False,
+            settings=_ROOM,
         )
         self._stack = DevStack(options)
         self._number = coordinators

@@ -23,7 +23,10 @@ def compare(kinds: Sequence[str], *, rate: int, seconds: float, sync_always: boo
         # Each in a new installation: what an earlier flood left to do would be measured, too.
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             dev = DevOptions(
-                folder=Path(folder) / "handrail", package=load_package("bench.flood"), sync_always=sync_always
+                folder=Path(folder) / "handrail",
+                package=load_package("bench.flood"),
+                sync_always=sync_always,
+                visibility=False,
             )
             with DevStack(dev) as stack:
                 stack.start()

@@ -115,8 +115,10 @@ async def allowed(bus: Bus, entry: Entry) -> None:
 async def shown(people: People, flow_id: str, waiting: str) -> str:
     """The flow is shown, and listed beside one that waits for its votes."""
     by = people.by("vera")
-    listed = await people.flows.ListFlows(ListFlowsRequest(page_size=500), metadata=by, timeout=10)
-    asked = await people.approvals.ListApprovals(ListApprovalsRequest(page_size=500), metadata=by, timeout=10)
+    listed = await people.flows.ListFlows(ListFlowsRequest(scan=True, page_size=500), metadata=by, timeout=10)
+    asked = await people.approvals.ListApprovals(
+        ListApprovalsRequest(scan=True, page_size=500), metadata=by, timeout=10
+    )
     events = await people.events(flow_id)
     flow = await people.flow(flow_id)
     ids = {each.flow_id for each in listed.flows}

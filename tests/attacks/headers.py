@@ -118,8 +118,10 @@ def hidden(form: str) -> Run:
 async def all_listed(people: People, flow_id: str) -> str:
     """Both lists show this flow and others."""
     by = people.by("vera")
-    flows = await people.flows.ListFlows(ListFlowsRequest(page_size=500), metadata=by, timeout=10)
-    asked = await people.approvals.ListApprovals(ListApprovalsRequest(page_size=500), metadata=by, timeout=10)
+    flows = await people.flows.ListFlows(ListFlowsRequest(scan=True, page_size=500), metadata=by, timeout=10)
+    asked = await people.approvals.ListApprovals(
+        ListApprovalsRequest(scan=True, page_size=500), metadata=by, timeout=10
+    )
     if flow_id not in {each.flow_id for each in flows.flows} & {each.flow_id for each in asked.approvals}:
         succeeded(f"{len(flows.flows)} flows and {len(asked.approvals)} approvals are listed, without it")
     return f"ListFlows and ListApprovals show it among {len(flows.flows)} flows"

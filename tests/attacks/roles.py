@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -219,6 +219,19 @@ async def look_into_another_type(target: Installation) -> str:
         return f"{len(told)} RPCs answer NOT_FOUND, with the text for a flow that does not exist"
 
 
+def scanned_or_not(people: People, token: Sequence[tuple[str, str]], *, scan: bool) -> list[Awaitable[object]]:
+    """The lists that are read from the index, or by a scan."""
+    template = TemplateServiceStub(people.api.channel)
+    closed = approvals.ListApprovalsRequest(include_closed=True, scan=scan)
+    return [
+        people.flows.ListFlows(flows.ListFlowsRequest(scan=scan), metadata=token),
+        people.flows.ListFlows(flows.ListFlowsRequest(flow_type="refund", scan=scan), metadata=token),
+        people.flows.ListDivergences(flows.ListDivergencesRequest(count_only=True, scan=scan), metadata=token),
+        people.approvals.ListApprovals(closed, metadata=token),
+        template.GetTemplateUsage(templates.GetTemplateUsageRequest(scan=scan), metadata=token),
+    ]
+
+
 @attack("26g", "who reads another flow type finds a flow in a list", mutant="p6_a_list_shows_every_flow_type")
 async def list_another_type(target: Installation) -> str:
     async with target.people() as people:
@@ -226,13 +239,11 @@ async def list_another_type(target: Installation) -> str:
         token = bearer(target.token("mallory", handrail=ELSEWHERE))
         template = TemplateServiceStub(people.api.channel)
         lists: list[Awaitable[object]] = [
-            people.flows.ListFlows(flows.ListFlowsRequest(), metadata=token),
-            people.flows.ListFlows(flows.ListFlowsRequest(flow_type="refund"), metadata=token),
-            people.flows.ListDivergences(flows.ListDivergencesRequest(count_only=True), metadata=token),
-            people.approvals.ListApprovals(approvals.ListApprovalsRequest(include_closed=True), metadata=token),
+            *scanned_or_not(people, token, scan=True),
+            *scanned_or_not(people, token, scan=False),
+            people.flows.ListFlows(flows.ListFlowsRequest(filter="NOT flow_type = x"), metadata=token),
             people.quarantine.ListQuarantined(quarantine.ListQuarantinedRequest(), metadata=token),
             template.ListTemplates(templates.ListTemplatesRequest(), metadata=token),
-            template.GetTemplateUsage(templates.GetTemplateUsageRequest(), metadata=token),
         ]
         shown = [answer for answer in await asyncio.gather(*lists) if "refund" in str(answer)]
         return refused(f"{len(lists)} lists leave it out", unless=shown)

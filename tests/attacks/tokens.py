@@ -33,7 +33,7 @@ async def answered(target: Installation, *tokens: str) -> list[str]:
             response_deserializer=ListFlowsResponse.FromString,
         )
         for token in tokens:
-            code = await rpc(ListFlowsRequest(page_size=1), metadata=bearer(token), timeout=20).code()
+            code = await rpc(ListFlowsRequest(scan=True, page_size=1), metadata=bearer(token), timeout=20).code()
             told.append(code.name)
     return told
 

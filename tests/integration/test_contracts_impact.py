@@ -66,7 +66,9 @@ async def start(api: Api, number: int) -> None:
 async def impact(api: Api, *arguments: str) -> tuple[int, str]:
     """The command, in a thread: it waits for a coordinator that runs in this one."""
     env = {"HANDRAIL_TOKEN": api.token("vera", "viewer")}
-    done = await asyncio.to_thread(handrail, "contracts", "impact", "--address", api.address, *arguments, env=env)
+    done = await asyncio.to_thread(
+        handrail, "contracts", "impact", "--scan", "--address", api.address, *arguments, env=env
+    )
     assert not done.stderr, done.stderr
     return done.returncode, done.stdout
 

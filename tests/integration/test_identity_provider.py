@@ -104,7 +104,7 @@ async def test_a_person_logs_in_works_and_logs_out(
         told = json.loads(out)
         assert (code, told["subject"], told["issuer"]) == (0, "olga", provider.issuer)
         assert any("operator" in grant for grant in told["grants"])
-        assert (await terminal.run("flow", "list"))[0] == 0
+        assert (await terminal.run("flow", "list", "--scan"))[0] == 0
         token = terminal.stored()["access_token"]
         assert (await terminal.run("logout"))[0] == 0
         code, _, err = await terminal.run("whoami")

@@ -66,7 +66,7 @@ def handrail(stack: DevStack, *words: str | Path) -> subprocess.CompletedProcess
 
 def listed(client: Client, status: FlowStatus.ValueType) -> int:
     """How many flows have this status."""
-    request = pb.ListFlowsRequest(status=status)
+    request = pb.ListFlowsRequest(scan=True, status=status)
     return sum(1 for _ in client.listed(client.flows.ListFlows, request, items=lambda page: page.flows))
 
 

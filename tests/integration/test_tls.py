@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.tls import Certificates, TlsFiles
+from handrail.v1.flow_service_pb2 import ListFlowsRequest
 from tests.support.api import Api, bearer, refused, running_api
 from tests.support.authority import Authority
 from tests.support.dev import handrail, handrail_process
@@ -46,7 +47,7 @@ async def flow_list(api: Api, folder: Path, *flags: str | Path, **env: str) -> s
     """`handrail flow list` in vera's name."""
     token = folder / "token"
     token.write_text(api.token("vera"))
-    given = ("flow", "list", "--address", api.address, "--token-file", token, "--timeout", "5s", *flags)
+    given = ("flow", "list", "--scan", "--address", api.address, "--token-file", token, "--timeout", "5s", *flags)
     return await asyncio.to_thread(handrail_process, *given, env=env)
 
 
@@ -119,7 +120,8 @@ async def test_a_client_certificate_opens_the_connection_and_names_nobody(
                 "/handrail.v1.FlowService/ListFlows", request_serializer=as_is, response_deserializer=as_is
             )
             assert (await refused(rpc(b""))).code is grpc.StatusCode.UNAUTHENTICATED
-            assert await rpc(b"", metadata=bearer(api.token("vera"))) is not None
+            request = ListFlowsRequest(scan=True).SerializeToString()
+            assert await rpc(request, metadata=bearer(api.token("vera"))) is not None
 
 
 async def test_a_certificate_that_is_replaced_is_served_to_new_connections(

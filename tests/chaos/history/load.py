@@ -167,7 +167,7 @@ class Load:
     async def _answer(self) -> None:
         token = ""
         while True:
-            page = await self._waiting(ListApprovalsRequest(page_size=_SHOWN, page_token=token))
+            page = await self._waiting(ListApprovalsRequest(scan=True, page_size=_SHOWN, page_token=token))
             await asyncio.gather(*map(self._vote, page.approvals))
             token = page.next_page_token
             if not token:

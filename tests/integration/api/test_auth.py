@@ -35,7 +35,7 @@ def signed(api: Api, **changes: Any) -> str:
 
 
 async def test_a_valid_token_is_let_in(api: Api) -> None:
-    answer = await api.call(LIST, ListFlowsRequest(), ListFlowsResponse, metadata=bearer(signed(api)))
+    answer = await api.call(LIST, ListFlowsRequest(scan=True), ListFlowsResponse, metadata=bearer(signed(api)))
     assert answer == ListFlowsResponse()
 
 
@@ -67,14 +67,14 @@ async def test_a_caller_without_any_grant_is_told_so_and_nobody_is_told_without_
 
 
 async def test_without_a_token_nobody_is_let_in(api: Api) -> None:
-    refusal = await refused(api.call(LIST, ListFlowsRequest(), ListFlowsResponse))
+    refusal = await refused(api.call(LIST, ListFlowsRequest(scan=True), ListFlowsResponse))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
 
 
 @pytest.mark.parametrize("header", ["Basic b2xnYTpwdw==", "Bearer", "Bearer x", "Bearer a.b.c", "olga"])
 async def test_what_is_no_bearer_token_is_refused(api: Api, header: str) -> None:
     refusal = await refused(
-        api.call(LIST, ListFlowsRequest(), ListFlowsResponse, metadata=(("authorization", header),))
+        api.call(LIST, ListFlowsRequest(scan=True), ListFlowsResponse, metadata=(("authorization", header),))
     )
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
 
@@ -112,13 +112,13 @@ BAD_CLAIMS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", BAD_CLAIMS)
 async def test_a_signed_token_with_bad_claims_is_refused(api: Api, case: str) -> None:
     token = signed(api, **BAD_CLAIMS[case])
-    refusal = await refused(api.call(LIST, ListFlowsRequest(), ListFlowsResponse, metadata=bearer(token)))
+    refusal = await refused(api.call(LIST, ListFlowsRequest(scan=True), ListFlowsResponse, metadata=bearer(token)))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
 
 
 async def test_an_expired_token_is_refused_as_expired(api: Api) -> None:
     token = signed(api, exp=datetime.now(UTC) - timedelta(minutes=1))
-    refusal = await refused(api.call(LIST, ListFlowsRequest(), ListFlowsResponse, metadata=bearer(token)))
+    refusal = await refused(api.call(LIST, ListFlowsRequest(scan=True), ListFlowsResponse, metadata=bearer(token)))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
 
 
@@ -142,7 +142,7 @@ async def test_a_forged_token_is_refused(api: Api, tmp_path: Path) -> None:
         "claims exchanged": f"{head}.{part(claims())}.{tail}",
     }
     for case, token in forged.items():
-        refusal = await refused(api.call(LIST, ListFlowsRequest(), ListFlowsResponse, metadata=bearer(token)))
+        refusal = await refused(api.call(LIST, ListFlowsRequest(scan=True), ListFlowsResponse, metadata=bearer(token)))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"), case
 
 
@@ -151,7 +151,7 @@ async def test_any_of_several_keys_may_have_signed(bus: Any, tmp_path: Path) -> 
     async with running_api(bus, tmp_path, more_keys=(retired.public,)) as api:
         for keys in (retired, current):
             token = mint(keys.private, "olga")
-            answer = await api.call(LIST, ListFlowsRequest(), ListFlowsResponse, metadata=bearer(token))
+            answer = await api.call(LIST, ListFlowsRequest(scan=True), ListFlowsResponse, metadata=bearer(token))
             assert list(answer.flows) == []
 
 

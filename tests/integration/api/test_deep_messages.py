@@ -47,7 +47,7 @@ async def ask(api: Api, method: str, request: Any, answer: Any) -> Any:
 
 
 async def asked(api: Api) -> dict[str, Any]:
-    request = approvals_pb.ListApprovalsRequest(page_size=50)
+    request = approvals_pb.ListApprovalsRequest(scan=True, page_size=50)
     found = await ask(api, "ApprovalService/ListApprovals", request, approvals_pb.ListApprovalsResponse)
     return {each.flow_id: each for each in found.approvals}
 
@@ -82,5 +82,7 @@ async def test_lists_go_on_beside_what_is_too_deep_or_too_large(api: Api, bus: B
         request = pb.ListFlowEventsRequest(flow_id=flow_id)
         events = (await ask(api, "FlowService/ListFlowEvents", request, pb.ListFlowEventsResponse)).events
         assert [bool(event.void_reason) for event in events[:2]] == [False, flow_id in (too_deep, far_too_deep)]
-    flows_listed = await ask(api, "FlowService/ListFlows", pb.ListFlowsRequest(page_size=9), pb.ListFlowsResponse)
+    flows_listed = await ask(
+        api, "FlowService/ListFlows", pb.ListFlowsRequest(scan=True, page_size=9), pb.ListFlowsResponse
+    )
     assert len(flows_listed.flows) == 4

@@ -99,14 +99,14 @@ async def test_people_act_on_a_flow_with_messages_that_nobody_can_read(api: Api,
 
 async def test_every_list_goes_on_and_shows_what_can_not_be_read(api: Api, bus: Bus, hostile: int) -> None:
     async def asked() -> bool:
-        request = approvals_pb.ListApprovalsRequest(page_size=10)
+        request = approvals_pb.ListApprovalsRequest(scan=True, page_size=10)
         found = await ask(api, "ApprovalService/ListApprovals", request, approvals_pb.ListApprovalsResponse)
         return {each.flow_id for each in found.approvals} == {ASKED, RUNNING}
 
     await eventually(asked)
-    listed = await ask(api, "FlowService/ListFlows", pb.ListFlowsRequest(page_size=10), pb.ListFlowsResponse)
+    listed = await ask(api, "FlowService/ListFlows", pb.ListFlowsRequest(scan=True, page_size=10), pb.ListFlowsResponse)
     assert [each.flow_id for each in listed.flows] == [LATER, RUNNING, ASKED]
-    await ask(api, "FlowService/ListDivergences", pb.ListDivergencesRequest(), pb.ListDivergencesResponse)
+    await ask(api, "FlowService/ListDivergences", pb.ListDivergencesRequest(scan=True), pb.ListDivergencesResponse)
 
     shown = await events(api, ASKED)
     bad = [event for event in shown if not event.HasField("event")]

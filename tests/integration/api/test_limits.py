@@ -19,6 +19,7 @@ from handrail.coordinator.api.budget_guard import CHECKS_OF_A_CONNECTION, HEALTH
 from handrail.coordinator.api.budgets import Limit
 from handrail.coordinator.api.receiving import STRANGERS
 from handrail.mesh.bus import NatsBus
+from handrail.v1.flow_service_pb2 import ListFlowsRequest
 from tests.support import flows
 from tests.support.api import Api, Refusal, bearer, refused, running_api
 from tests.support.mesh import publish
@@ -28,6 +29,7 @@ from tests.support.waiting import eventually
 CHECK = "/grpc.health.v1.Health/Check"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 LIST_FLOWS = "/handrail.v1.FlowService/ListFlows"
+SCAN = ListFlowsRequest(scan=True).SerializeToString()
 GET_FLOW = "/handrail.v1.FlowService/GetFlow"
 WATCH_FLOW = "/handrail.v1.FlowService/WatchFlow"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -190,7 +192,7 @@ async def test_responses_that_nobody_takes_count_as_calls_in_progress(strict: Ap
     token = strict.token("vera")
     async with RawConnection(strict.address, reads_nothing=True) as raw:
         for _ in range(6):
-            await raw.begin(LIST_FLOWS, message=b"", more={"authorization": f"Bearer {token}"})
+            await raw.begin(LIST_FLOWS, message=SCAN, more={"authorization": f"Bearer {token}"})
         assert await raw.received(b"calls in progress")
         # Long after the responses are there, the calls still count.
         for _ in range(30):

@@ -61,7 +61,7 @@ def flow_id(number: int) -> str:
 async def test_flows_are_listed_newest_first_without_their_parts(api: Api, bus: Bus) -> None:
     for number in range(5):
         await publish(bus, flows.start(flow_id(number)))
-    request = ListFlowsRequest(page_size=2)
+    request = ListFlowsRequest(scan=True, page_size=2)
     listed = await all_pages(api, "FlowService/ListFlows", request, ListFlowsResponse, "flows")
     assert [each.flow_id for each in listed] == [flow_id(number) for number in (4, 3, 2, 1, 0)]
     assert {(each.flow_type, each.status, len(each.step_runs)) for each in listed} == {
@@ -72,19 +72,19 @@ async def test_flows_are_listed_newest_first_without_their_parts(api: Api, bus: 
 async def test_flows_are_listed_by_type_and_status(api: Api, bus: Bus) -> None:
     await publish(bus, flows.start(flow_id(1)), flows.enriched(flow_id(1)), flows.notified(flow_id(1)))
     await publish(bus, flows.start(flow_id(2)))
-    completed = ListFlowsRequest(status=FlowStatus.FLOW_STATUS_COMPLETED, page_size=10)
+    completed = ListFlowsRequest(scan=True, status=FlowStatus.FLOW_STATUS_COMPLETED, page_size=10)
     listed = await all_pages(api, "FlowService/ListFlows", completed, ListFlowsResponse, "flows")
     assert [each.flow_id for each in listed] == [flow_id(1)]
-    other = ListFlowsRequest(flow_type="loan", page_size=10)
+    other = ListFlowsRequest(scan=True, flow_type="loan", page_size=10)
     assert await all_pages(api, "FlowService/ListFlows", other, ListFlowsResponse, "flows") == []
 
 
 async def test_a_token_of_another_listing_is_refused(api: Api, bus: Bus) -> None:
     await publish(bus, flows.start(flow_id(1)), flows.start(flow_id(2)))
-    page = await ask(api, "FlowService/ListFlows", ListFlowsRequest(page_size=1), ListFlowsResponse)
+    page = await ask(api, "FlowService/ListFlows", ListFlowsRequest(scan=True, page_size=1), ListFlowsResponse)
     for request in (
-        ListFlowsRequest(page_token=page.next_page_token, flow_type="refund"),
-        ListFlowsRequest(page_token=page.next_page_token, status=FlowStatus.FLOW_STATUS_FAILED),
+        ListFlowsRequest(scan=True, page_token=page.next_page_token, flow_type="refund"),
+        ListFlowsRequest(scan=True, page_token=page.next_page_token, status=FlowStatus.FLOW_STATUS_FAILED),
     ):
         refusal = await refused(ask(api, "FlowService/ListFlows", request, ListFlowsResponse))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_PAGE_TOKEN")
@@ -113,7 +113,7 @@ async def test_an_id_that_is_none_is_refused_with_the_field(api: Api, wrong: str
 
 
 async def test_no_approvals_is_an_empty_page(api: Api) -> None:
-    answer = await ask(api, "ApprovalService/ListApprovals", ListApprovalsRequest(), ListApprovalsResponse)
+    answer = await ask(api, "ApprovalService/ListApprovals", ListApprovalsRequest(scan=True), ListApprovalsResponse)
     assert answer == ListApprovalsResponse()
 
 
@@ -166,16 +166,16 @@ async def test_divergences_are_listed_with_their_flow_and_counted(api: Api, bus:
     for number in (1, 2, 3):
         await publish(bus, flows.start(flow_id(number)), flows.notified(flow_id(number)))
     method = "FlowService/ListDivergences"
-    request = ListDivergencesRequest(flow_type="refund", page_size=2)
+    request = ListDivergencesRequest(scan=True, flow_type="refund", page_size=2)
     listed = await all_pages(api, method, request, ListDivergencesResponse, "divergences")
     assert [each.flow_id for each in listed] == [flow_id(number) for number in (3, 2, 1)]
     assert {(each.divergence.agent, each.divergence.template_version) for each in listed} == {("notification", 1)}
     assert all(each.divergence.HasField("time") for each in listed)
-    page = await ask(api, method, ListDivergencesRequest(count_only=True), ListDivergencesResponse)
+    page = await ask(api, method, ListDivergencesRequest(scan=True, count_only=True), ListDivergencesResponse)
     (count,) = page.counts
     assert not page.divergences
     assert (count.agent, count.template_version, count.count) == ("notification", 1, 3)
     assert count.kind == DivergenceKind.DIVERGENCE_KIND_NOT_TRIGGERED
     assert count.example == listed[0]
-    request = ListDivergencesRequest(flow_type="audit", page_token=page.next_page_token)
+    request = ListDivergencesRequest(scan=True, flow_type="audit", page_token=page.next_page_token)
     assert not (await ask(api, method, request, ListDivergencesResponse)).divergences

@@ -125,7 +125,7 @@ async def test_a_gate_asks_people_over_grpcurl(api: Api, tmp_path: Path) -> None
     assert approval["dataJson"] == message("LoanGranted", worth="100")
     assert approval["data"] == message("LoanGranted", worth="100")
     assert approval["gates"][0]["requester"] == "stan"
-    listed = await library.call("lisa", "ApprovalService/ListApprovals", {"flowType": "loan"})
+    listed = await library.call("lisa", "ApprovalService/ListApprovals", {"flowType": "loan", "scan": True})
     assert [each["approvalId"] for each in listed["approvals"]] == [approval["approvalId"]]
 
     vote = {"approvalId": approval["approvalId"], "digest": approval["digest"]}

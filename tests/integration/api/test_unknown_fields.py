@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 UNKNOWN = b"\xba\x3e\x06please"
 """Field 999, a text, in the wire format: what a later contract may have."""
 
-LIST = (approvals.ListApprovalsRequest(), approvals.ListApprovalsResponse)
+LIST = (approvals.ListApprovalsRequest(scan=True), approvals.ListApprovalsResponse)
 
 
 def with_unknown(data: any_pb2.Any) -> any_pb2.Any:

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 def usage(api: Api, **request: Any) -> Any:
     return api.call(
         "TemplateService/GetTemplateUsage",
-        template_service_pb2.GetTemplateUsageRequest(**request),
+        template_service_pb2.GetTemplateUsageRequest(**request, scan=True),
         template_service_pb2.GetTemplateUsageResponse,
         metadata=bearer(api.token("vera")),
     )

@@ -138,7 +138,7 @@ def test_tokens_are_made_with_the_keys_of_a_folder(dev: Dev, tmp_path: Path) -> 
     assert "the entry 'operator': it is not <role>@<flow type>" in bad.stderr
     scoped = handrail("token", "zoe", "--keys", keys, "--grant", "operator@loan", "--grant", "reader@audit")
     listed = handrail("flow", "list", "--output", "json", env={**env, "HANDRAIL_TOKEN": scoped.stdout.strip()})
-    assert (listed.returncode, json.loads(listed.stdout)) == (0, {"flows": []}), "it reads other flow types alone"
+    assert (listed.returncode, json.loads(listed.stdout)["flows"]) == (0, []), "it reads other flow types alone"
     made = handrail("token", "zoe", "--keys", keys, "--role", "viewer")
     assert handrail("quarantine", "list", env={**env, "HANDRAIL_TOKEN": made.stdout.strip()}).returncode == 0
     out = tmp_path / "token"

@@ -34,7 +34,7 @@ _PORT = 7070
 def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to its parser."""
     parser.description = (
-        "Start a nats-server, a coordinator and, if asked, agents on this machine; print addresses and "
+        "Start a nats-server, a coordinator, visibility and, if asked, agents on this machine; print addresses and "
         "tokens; run until Ctrl-C. Dead processes are restarted; the broker gets the permissions that stored templates "
         "ask for."
     )
@@ -108,9 +108,7 @@ def _announce(stack: DevStack, *, as_json: bool) -> None:
                 "tokens": people.tokens,
                 "token_files": {person: str(people.token_file(person)) for person in people.tokens},
                 "credentials": str(stack.broker.credentials.path),
-                "pids": {
-                    child.name: child.pid for child in (stack.broker.child, stack.coordinator, *stack.agents.values())
-                },
+                "pids": {child.name: child.pid for child in stack.children},
             }
         )
         return
@@ -123,6 +121,8 @@ def _lines(stack: DevStack) -> Iterator[str]:
     yield f"coordinator  {stack.address}   (gRPC, with reflection)"
     yield "             both on this machine only, without TLS: nobody else can reach them"
     yield f"data         {stack.folder}   (logs in logs/)"
+    if not stack.options.visibility:
+        yield "visibility   is not installed (handrail[visibility]): lists need --scan"
     if stack.agents:
         yield f"agents       {', '.join(stack.agents)}"
     yield ""

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from handrail.cli.credentials.user_folder import UserFolder
+from handrail.cli.private_files import write_private
 from handrail.mesh import permissions
-from handrail.mesh.permissions import Reader, User
+from handrail.mesh.permissions import VISIBILITY, Reader, User
 from handrail.mesh.permissions.accounts import AGENTS, READERS
+from handrail.mesh.shared_secret import new_secret
+from handrail.mesh.wire.subjects import COORDINATOR
 from handrail.v1.template_pb2 import FlowTemplate
 
 
@@ -64,6 +67,7 @@ class CredentialsFolder:
         users = permissions.users(templates, readers=self.readers(), suspended=suspended)
         for user in users:
             self.user(user.name).create(password=passwords)
+        self._share_secret()
         credentials = {user.name: self.user(user.name).public() for user in users}
         return Configuration(
             permissions.render(users, credentials, places),
@@ -71,6 +75,15 @@ class CredentialsFolder:
             suspended,
             tuple(name for name, each in credentials.items() if each.password),
         )
+
+    def _share_secret(self) -> None:
+        """Gives coordinators and visibility the secret that they share: a new one, unless one of them has it."""
+        files = [self.user(name).visibility_secret for name in (COORDINATOR, VISIBILITY)]
+        known = [each.read_text("utf-8") for each in files if each.exists()]
+        for file in files:
+            if not file.exists():
+                known = known or [f"{new_secret()}\n"]
+                write_private(file, known[0])
 
     def _users(self, templates: Iterable[FlowTemplate]) -> tuple[User, ...]:
         return permissions.users(templates, readers=self.readers())

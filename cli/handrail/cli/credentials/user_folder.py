@@ -31,6 +31,7 @@ class UserFolder:
         self.name = path.name
         self.nkey = path / "nkey"
         self.password = path / "password"
+        self.visibility_secret = path / "visibility-secret"
         self._former = path / "nkey.former"
         self._hash = path / "password.hash"
         self._place = path / "place"

@@ -151,6 +151,14 @@ def require_free(port: int, flag: str) -> None:
             raise StartError(f"port {port} can't be used: {error.strerror}; {flag} 0 takes a free one") from None
 
 
+def listens(address: str) -> bool:
+    """Tells whether somebody listens on `host:port`."""
+    host, _, port = address.rpartition(":")
+    with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+        return True
+    return False
+
+
 def free_port() -> int:
     """Returns a loopback port that nobody listens on."""
     with socket.socket() as probe:

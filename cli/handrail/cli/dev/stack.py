@@ -1,16 +1,15 @@
-"""`DevStack`: nats-server, coordinator and agents as children of this process."""
+"""`DevStack`: nats-server, coordinator, visibility and agents as children of this process."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import signal
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -18,13 +17,13 @@ from typing import IO
 from handrail.cli.client import Client
 from handrail.cli.dev.broker import Broker
 from handrail.cli.dev.package import Package
+from handrail.cli.dev.parts import Parts
 from handrail.cli.dev.people import OPERATOR, VIEWER, People
-from handrail.cli.dev.processes import Child, StartError, free_port, require_free, stop, wait_until
+from handrail.cli.dev.processes import Child, StartError, free_port, listens, require_free, stop, wait_until
 from handrail.cli.dev.registry import Stored, activate_templates
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.probe import serves
 from handrail.cli.transport import Transport
-from handrail.mesh.wire.subjects import COORDINATOR
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +31,6 @@ _START_SECONDS = 60.0
 _GRACE = 12.0
 _RESTART_AFTER = 1.0
 _LOOK_AGAIN = 1.0
-_NOT_INHERITED = ("HANDRAIL_NATS", "HANDRAIL_TLS")
-"""Settings of another installation: this one has its own broker, and no TLS on its loopback addresses."""
-
 _CALL_TIMEOUT = timedelta(seconds=10)
 _HEALTH_TIMEOUT = timedelta(seconds=1)
 
@@ -45,7 +41,8 @@ class DevOptions:
 
     `folder` holds all data and is created if missing; data of an earlier run is reused. Port 0 takes a free one.
     `environment` is added to that of the agents. `settings` (variables such as HANDRAIL_LEASE_TTL) are the
-    coordinator's. With `sync_always` the broker acknowledges only what is on disk.
+    coordinator's. With `sync_always` the broker acknowledges only what is on disk. Without `visibility`, lists are
+    scans; by default it is there if its packages are.
     """
 
     folder: Path
@@ -55,6 +52,7 @@ class DevOptions:
     environment: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     sync_always: bool = True
+    visibility: bool = field(default_factory=lambda: find_spec("sqlalchemy") is not None)
 
 
 class DevStack:
@@ -73,6 +71,7 @@ class DevStack:
         self._lock: IO[str] | None = None
         self._broker: Broker | None = None
         self._coordinator: Child | None = None
+        self._visibility: Child | None = None
         self._stored = Stored()
         self._ended_at: dict[str, float] = {}
         self._looked_at = 0.0
@@ -90,7 +89,7 @@ class DevStack:
         try:
             self._prepare_folder()
             self._start_broker()
-            self._start_coordinator()
+            self._start_parts()
             with self.client(OPERATOR) as client:
                 activate_templates(client, self.options.package)
             self.refresh_permissions()
@@ -118,6 +117,12 @@ class DevStack:
         return self._coordinator
 
     @property
+    def children(self) -> Sequence[Child]:
+        """All processes, in the order in which they were started."""
+        parts = (self.broker.child, self._visibility, self.coordinator, *self.agents.values())
+        return [child for child in parts if child is not None]
+
+    @property
     def people(self) -> People:
         """The people who have a token."""
         if self._people is None:
@@ -135,7 +140,9 @@ class DevStack:
 
     def start_agent(self, name: str) -> Child:
         """Starts or restarts an agent of the package."""
-        child = self.agents.get(name) or self._agent(name)
+        child = self.agents.get(name) or self._parts().agent(
+            name, self.options.package.agents[name], self.options.environment
+        )
         self.agents[name] = child
         self._ended_at.pop(child.name, None)
         if not child.is_running:
@@ -148,7 +155,7 @@ class DevStack:
 
     def poll(self) -> None:
         """Restarts what died, and gives the broker the permissions that newly stored templates need."""
-        for child in (self.broker.child, self.coordinator, *self.agents.values()):
+        for child in self.children:
             self._restart(child)
         # Without a broker the coordinator keeps its caller waiting, and a waiting caller restarts nothing.
         both_run = self.broker.child.is_running and self.coordinator.is_running
@@ -171,10 +178,9 @@ class DevStack:
         return changed
 
     def stop(self) -> None:
-        """Ends all children in order: agents, coordinator, broker."""
+        """Ends all children in order: agents, coordinator and visibility, broker."""
         stop(list(self.agents.values()), grace=_GRACE)
-        if self._coordinator is not None:
-            stop([self._coordinator], grace=_GRACE)
+        stop([child for child in (self._coordinator, self._visibility) if child is not None], grace=_GRACE)
         if self._broker is not None:
             stop([self._broker.child], grace=_GRACE)
         if self._lock is not None:
@@ -201,41 +207,30 @@ class DevStack:
         self._broker.start()
         self._broker.set_up()
 
-    def _start_coordinator(self) -> None:
+    def _start_parts(self) -> None:
+        """Starts coordinator and visibility side by side, and waits until both serve."""
+        index = f"127.0.0.1:{free_port()}" if self.options.visibility else ""
+        if index:
+            self._visibility = self._parts().visibility(index)
+            self._visibility.start()
+        self._start_coordinator(index)
+        if self._visibility is not None:
+            wait_until(lambda: listens(index), self._visibility, seconds=_START_SECONDS)
+
+    def _start_coordinator(self, index: str) -> None:
         port = self.options.port
         if port:
             require_free(port, "--port")
         self.address = f"127.0.0.1:{port or free_port()}"
-        self._coordinator = Child(
-            COORDINATOR,
-            [sys.executable, "-m", "handrail.cli.main", "coordinator", "--listen", self.address],
-            log=self.folder / "logs" / "coordinator.log",
-            environment={
-                **self._user(COORDINATOR),
-                "HANDRAIL_JWT_PUBLIC_KEYS": str(self.people.keys.public),
-                **self.options.settings,
-            },
+        self._coordinator = self._parts().coordinator(
+            self.address, keys=self.people.keys.public, index=index, settings=self.options.settings
         )
         self._coordinator.start()
         with Transport(self.address).channel() as channel:
             wait_until(lambda: serves(channel, _HEALTH_TIMEOUT), self._coordinator, seconds=_START_SECONDS)
 
-    def _agent(self, name: str) -> Child:
-        work = self.folder / "work"
-        work.mkdir(exist_ok=True)
-        path = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
-        return Child(
-            name,
-            [sys.executable, "-m", "handrail.cli.main", "agent", "run", self.options.package.agents[name]],
-            log=self.folder / "logs" / f"{name}.log",
-            environment={**self._user(name), "PYTHONPATH": path, **self.options.environment},
-            folder=work,
-        )
-
-    def _user(self, name: str) -> dict[str, str]:
-        """Returns the environment of a process that connects to the broker as this user, without our own settings."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
-        return {**inherited, "HANDRAIL_NATS": self.nats_url, **self.broker.credentials.user(name).environment()}
+    def _parts(self) -> Parts:
+        return Parts(self.folder, self.broker)
 
     def _restart(self, child: Child) -> None:
         if child.is_running or not child.pid:
