@@ -35,7 +35,7 @@ PEOPLE = {"anna", "ben", "olga", "vera"}
 
 def test_it_starts_everything_and_a_flow_runs(tmp_path: Path) -> None:
     with running_dev(tmp_path / "data", "--agents", "demos.payments") as dev:
-        assert set(dev.ready["pids"]) == AGENTS | {"nats-server", "coordinator"}
+        assert set(dev.ready["pids"]) == AGENTS | {"nats-server", "coordinator", "visibility"}
         assert set(dev.ready["tokens"]) == PEOPLE
         for file in dev.ready["token_files"].values():
             assert Path(file).stat().st_mode & 0o077 == 0

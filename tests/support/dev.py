@@ -111,6 +111,12 @@ class Dev:
         """The status of a flow: `COMPLETED`."""
         return str(self.json("vera", "flow", "show", flow)["status"]).removeprefix("FLOW_STATUS_")
 
+    def until_listed(self, flow: str) -> None:
+        """Waits until lists cover what the flow has now."""
+        last = int(self.json("vera", "flow", "show", flow)["lastSequence"])
+        newest = ("flow", "list", "--limit", "1")
+        wait_for(lambda: self.json("vera", *newest)["asOf"]["sequence"] >= last, "the index to cover the flow")
+
 
 def chargeback(units: int, *, id_: str = "") -> str:
     """The data of a chargeback of this many euros, as JSON."""

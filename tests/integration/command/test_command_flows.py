@@ -110,6 +110,7 @@ def test_two_people_approve_a_large_refund(dev: Dev) -> None:
     assert shown["digest"] in text
     assert "event.amount.units >= 1000" in text
     assert dev.status(flow) == "WAITING_APPROVAL"
+    dev.until_listed(flow)
     assert flow in dev.text("vera", "flow", "list", "--status", "waiting_approval")
 
     unseen = dev.run("anna", "approval", "approve", approval)
@@ -127,6 +128,7 @@ def test_two_people_approve_a_large_refund(dev: Dev) -> None:
     late = dev.run("anna", "approval", "reject", approval)
     assert late.returncode == 1
     assert "(APPROVAL_CLOSED)" in late.stderr
+    dev.until_listed(flow)
     assert approval in dev.text("vera", "approval", "list", "--all")
     assert approval not in dev.text("vera", "approval", "list")
 
@@ -215,6 +217,7 @@ def test_lists_have_a_limit_and_filters(dev: Dev) -> None:
     flows = [dev.start_refund(20) for _ in range(3)]
     for flow in flows:
         dev.text("vera", "flow", "watch", flow)
+        dev.until_listed(flow)
     assert len(dev.json("vera", "flow", "list", "--limit", "2")["flows"]) == 2
     newest = [each["flowId"] for each in dev.json("vera", "flow", "list", "--limit", "3", "--type", "refund")["flows"]]
     assert newest == flows[::-1]
@@ -264,6 +267,7 @@ async def test_divergences_are_listed_and_counted(dev: Dev) -> None:
     stray = flows.notified(flow)
     async with await NatsBus.connect(agent) as bus:
         await bus.publish(stray.address.subject, stray.body)
+    dev.until_listed(flow)
     listed = dev.json("vera", "flow", "divergences", "--agent", "notification", "--since", "1h")["divergences"]
     assert [(each["flowId"], each["divergence"]["kind"]) for each in listed] == [
         (flow, "DIVERGENCE_KIND_NOT_TRIGGERED")
