@@ -72,7 +72,11 @@ async def test_only_who_knows_the_secret_is_answered(bus: NatsBus, tables: Engin
         assert (await asked(port, ("authorization", f"Bearer {file.read_text()}"))).HasField("page")
 
 
-@pytest.mark.parametrize("content", ["", "short", " " * 40, "a" * 31, "a" * 20 + " " + "b" * 20])
+@pytest.mark.parametrize(
+    "content",
+    ["", "short", " " * 40, "a" * 31, "a" * 20 + " " + "b" * 20],
+    ids=["empty", "short", "blank", "31 letters", "two words"],
+)
 async def test_a_file_without_a_secret_lets_nobody_in(
     bus: NatsBus, tables: Engine, tmp_path: Path, content: str
 ) -> None:

@@ -10,6 +10,7 @@ import uvloop
 
 from handrail.cli.arguments import VISIBILITY, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.output import Output
 from handrail.cli.tls_files import tls_files
 from handrail.mesh import settings as table
 from handrail.mesh.permissions import VISIBILITY as USER
@@ -47,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
                 settings.value(table.DATABASE),
                 archive,
                 serve=_served(settings),
-                on_ready=lambda port: print(f"serving the index on port {port}", flush=True),
+                on_ready=lambda port: Output("table").text(f"serving the index on port {port}"),
             )
         )
     except OSError as error:
