@@ -62,6 +62,9 @@ VISIBILITY = (
     table.VISIBILITY_SECRET_FILE,
     table.TLS_CERT,
     table.TLS_KEY,
+    table.RETENTION,
+    table.RETENTION_NKEY_FILE,
+    table.PURGE_RATE,
     *table.BROKER,
     table.LOG_LEVEL,
 )

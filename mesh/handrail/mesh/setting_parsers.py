@@ -32,6 +32,14 @@ def duration(text: str) -> timedelta:
     return float(found[1]) * _UNITS[found[2]]
 
 
+def age(text: str) -> timedelta | None:
+    """Parses how long something is kept: `15m`, `24h`, `7d`, or `off` (None): for ever."""
+    if text == "off":
+        return None
+    found = re.fullmatch(r"([0-9]{1,5})d", text)
+    return timedelta(days=int(found[1])) if found is not None else duration(text)
+
+
 def at_least(smallest: timedelta) -> Callable[[str], timedelta]:
     """A parser for durations of at least `smallest`."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+from handrail.mesh import permissions
 from handrail.mesh.bus.bus_settings import BusSettings
 from handrail.mesh.permissions import inbox_prefix
 from handrail.mesh.setting import Setting, Settings, secret
 from handrail.mesh.setting_parsers import (
+    age,
     at_least,
     count,
     duration,
@@ -421,6 +424,31 @@ VISIBILITY_CA = Setting(
     file,
     "FILE",
 )
+RETENTION = Setting(
+    "--retention",
+    "HANDRAIL_RETENTION",
+    "7d",
+    "how long a finished flow stays in FLOW after its last message, if its template does not say it: at least 15m, or "
+    "off: for ever",
+    age,
+    "AGE|off",
+)
+RETENTION_NKEY_FILE = Setting(
+    "--retention-nkey-file",
+    "HANDRAIL_RETENTION_NKEY_FILE",
+    "",
+    "file with the nkey seed of the broker's user retention; without it, nothing is purged from FLOW",
+    file,
+    "FILE",
+)
+PURGE_RATE = Setting(
+    "--purge-rate",
+    "HANDRAIL_PURGE_RATE",
+    "200",
+    "flows that are purged in a second at most; each costs the broker about a millisecond",
+    count,
+    "NUMBER",
+)
 WORKERS = Setting(
     "--workers", "HANDRAIL_WORKERS", "1", "number of processes that share the agent's work", count, "NUMBER"
 )
@@ -481,6 +509,17 @@ def bus_settings(settings: Settings, name: str) -> BusSettings:
         tls_key=settings.value(NATS_KEY),
         # The broker's permissions reserve an inbox for each user.
         inbox_prefix=inbox_prefix(user),
+    )
+
+
+def retention_bus_settings(settings: Settings, seed: Path) -> BusSettings:
+    """How a process connects as the user `retention`, beside its own user. `seed` is the file with that user's nkey."""
+    return replace(
+        bus_settings(settings, permissions.RETENTION),
+        nkey_seed_file=seed,
+        user="",
+        password="",
+        inbox_prefix=inbox_prefix(permissions.RETENTION),
     )
 
 

@@ -17,6 +17,7 @@ from handrail.mesh.waiting import pause
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.follow.follower import Follower
 from handrail.visibility.index.database import open_engine
+from handrail.visibility.retention.process import NOTHING_LEAVES, RetentionSettings, retain, together
 from handrail.visibility.serve.server import IndexServer, ServeSettings
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ async def run_visibility(
     archive: Path | None = None,
     *,
     serve: ServeSettings | None = None,
+    retention: RetentionSettings = NOTHING_LEAVES,
     on_ready: Callable[[int], None] = lambda port: None,
 ) -> None:
     """Keeps the index in `database` and the archive in a folder up to date until SIGTERM or SIGINT, and serves the
@@ -57,7 +59,8 @@ async def run_visibility(
                     server = IndexServer(engine, bus, serve)
                     on_ready(await server.start())
                     served.push_async_callback(server.stop)
-                await Follower(bus, engine, folder).run(stopping)
+                follower = Follower(bus, engine, folder)
+                await together(follower.run(stopping), retain(bus, engine, folder, retention, stopping))
     finally:
         if folder is not None:
             folder.close()

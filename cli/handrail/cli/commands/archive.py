@@ -44,10 +44,12 @@ def fill(parser: argparse.ArgumentParser) -> None:
 def _verify(arguments: argparse.Namespace) -> Exit:
     _require_package()
     from handrail.visibility.archive.folder import Folder
+    from handrail.visibility.archive.verdict_log import verify_verdicts
     from handrail.visibility.archive.verify import verify
 
     folder = existing(arguments.folder)
     findings = list(verify(Folder(folder), at_least=arguments.at_least, full=not arguments.quick))
+    findings += verify_verdicts(Folder(folder))
     if form_of(arguments) == "json":
         print(json_text({"findings": [finding_json(each) for each in findings]}))
     elif findings:

@@ -15,10 +15,11 @@ from handrail.cli.tls_files import tls_files
 from handrail.mesh import settings as table
 from handrail.mesh.permissions import VISIBILITY as USER
 from handrail.mesh.setting import Settings
-from handrail.mesh.settings import bus_settings
+from handrail.mesh.settings import bus_settings, retention_bus_settings
 from handrail.mesh.telemetry import logs
 
 if TYPE_CHECKING:
+    from handrail.visibility.retention.process import RetentionSettings
     from handrail.visibility.serve.server import ServeSettings
 
 
@@ -49,6 +50,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
                 archive,
                 serve=_served(settings),
                 on_ready=lambda port: Output("table").text(f"serving the index on port {port}"),
+                retention=_retained(settings),
             )
         )
     except OSError as error:
@@ -69,3 +71,18 @@ def _served(settings: Settings) -> ServeSettings | None:
     from handrail.visibility.serve.server import ServeSettings
 
     return ServeSettings(address=address, secret=secret, tls=tls_files(settings))
+
+
+def _retained(settings: Settings) -> RetentionSettings:
+    """Which finished flows leave FLOW, and who purges them."""
+    from handrail.visibility.retention.policy import Policy
+    from handrail.visibility.retention.process import RetentionSettings
+    from handrail.visibility.retention.retention import Settings as Limits
+
+    seed = settings.value(table.RETENTION_NKEY_FILE)
+    if seed is None:
+        return RetentionSettings()
+    if settings.value(table.ARCHIVE) is None:
+        raise CommandError(f"{table.RETENTION_NKEY_FILE.flag} needs {table.ARCHIVE.flag}", Exit.USAGE)
+    limits = Limits(Policy(settings.value(table.RETENTION)), settings.value(table.PURGE_RATE))
+    return RetentionSettings(retention_bus_settings(settings, seed), limits)

@@ -61,9 +61,21 @@ class FlowStore:
         Reads again until the answer covers everything up to sequence `at_least`. `after` skips messages up to that
         sequence, `up_to` skips newer ones. Raises BrokerUnavailable after `timeout`.
         """
-        messages = await self._read_raw(flow_filter(flow_type, flow_id), after, at_least, timeout)
+        messages = await self.messages(flow_type, flow_id, after=after, at_least=at_least, timeout=timeout)
         newest = up_to if up_to is not None else sys.maxsize
         return decoded([message for message in messages if after < message.sequence <= newest])
+
+    async def messages(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        after: int = 0,
+        at_least: int = 0,
+        timeout: timedelta = READ_TIMEOUT,
+    ) -> Sequence[RawMessage]:
+        """As `read`, as they are stored; some up to `after` may be among them."""
+        return await self._read_raw(flow_filter(flow_type, flow_id), after, at_least, timeout)
 
     async def fold(self, flow_type: str, flow_id: str, history: Sequence[Recorded]) -> Flow:
         """Folds the messages of a flow with the template that its first event pins.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,7 +54,18 @@ _OFTEN = 3
 _SOON = timedelta(minutes=2)
 
 
-async def read(bus: NatsBus, reader: str, *, after: int = 0, whole: bool = False) -> AsyncGenerator[RawMessage, None]:
+IsAbsent = Callable[[int, int], bool]
+"""Whether it is known that FLOW has none of the sequences from the first to the last."""
+
+
+def nothing_is_known(first: int, last: int) -> bool:
+    """Knows of no sequence that it is absent."""
+    return False
+
+
+async def read(
+    bus: NatsBus, reader: str, *, after: int = 0, whole: bool = False, is_absent: IsAbsent = nothing_is_known
+) -> AsyncGenerator[RawMessage, None]:
     """Yields the messages of the reader's flow types that have a sequence beyond `after`, in stream order, each once,
     and never ends.
 
@@ -64,8 +75,8 @@ async def read(bus: NatsBus, reader: str, *, after: int = 0, whole: bool = False
     ApiError if the reader has no durable.
 
     `whole` is for a user that may ask the stream's leader: sequences that were not delivered are passed over only if
-    the leader does not have them either. Raises FOREIGN_STREAM if the durable does not deliver everything, or if FLOW
-    was restored to a state before the last message that was yielded.
+    the leader does not have them either. It is not asked where `is_absent` knows it. Raises FOREIGN_STREAM if the
+    durable does not deliver everything, or if FLOW was restored to a state before the last message that was yielded.
     """
     durable = reader_durable(reader)
     calm, pause, losses = _CALM, _PAUSE, _Losses(durable)
@@ -79,7 +90,8 @@ async def read(bus: NatsBus, reader: str, *, after: int = 0, whole: bool = False
             async for message in deliveries:
                 if message.sequence <= after:
                     break  # another process has moved the durable back
-                if whole and message.sequence > after + 1 and await _skipped(bus, after + 1, message.sequence):
+                is_gap = whole and message.sequence > after + 1 and not is_absent(after + 1, message.sequence - 1)
+                if is_gap and await _skipped(bus, after + 1, message.sequence):
                     break
                 yield message
                 last, after = message, message.sequence

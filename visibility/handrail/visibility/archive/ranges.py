@@ -40,3 +40,15 @@ def are_ordered(of: Sequence[Range], *, within: Range) -> bool:
     ends = [within[0] - 1, *(end for each in of for end in each), within[1] + 1]
     firsts, lasts = ends[1::2], ends[::2]
     return all(last < first for last, first in zip(lasts, firsts, strict=True)) and all(a <= b for a, b in of)
+
+
+def first_uncovered(of: Sequence[Range], by: Sequence[Range]) -> int | None:
+    """The first sequence of some ranges that is in none of others, which may overlap; both in order of their firsts."""
+    for first, last in of:
+        lost = first
+        for begin, end in by:
+            if begin <= lost <= end:
+                lost = end + 1
+        if lost <= last:
+            return lost
+    return None

@@ -16,7 +16,7 @@ from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.streams.reading import is_stored, read
+from handrail.mesh.streams.reading import IsAbsent, is_stored, nothing_is_known, read
 from handrail.mesh.waiting import pause
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.errors import Damaged, OtherStream
@@ -26,6 +26,7 @@ from handrail.visibility.follow.archiver import Archiver, nanoseconds
 from handrail.visibility.follow.indexer import Indexer
 from handrail.visibility.follow.intake import Intake, collecting
 from handrail.visibility.follow.open_flows import OpenFlows
+from handrail.visibility.follow.purged_sequences import PurgedSequences
 from handrail.visibility.index.database import Position, begin_anew, prepare
 from handrail.visibility.index.writer import Writer
 
@@ -88,7 +89,10 @@ class Follower:
             index_is_away.set()
         starts = [each.covered for each in (archiver,) if each is not None]
         starts += [each.sequence for each in (position,) if each is not None]
-        async with collecting(read(self._bus, VISIBILITY, after=min(starts), whole=True)) as intake:
+        is_absent = await self._purged(min(starts), archiver)
+        async with collecting(
+            read(self._bus, VISIBILITY, after=min(starts), whole=True, is_absent=is_absent)
+        ) as intake:
             tasks = [
                 asyncio.create_task(self._work(intake, archiver, position, index_is_away)),
                 asyncio.create_task(stopping.wait()),
@@ -104,6 +108,13 @@ class Follower:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _purged(self, after: int, archiver: Archiver | None) -> IsAbsent:
+        """What the archive knows to be purged, if any of that comes up."""
+        if self._folder is None or archiver is None or after >= archiver.mark:
+            return nothing_is_known
+        purged = await asyncio.to_thread(PurgedSequences.of, self._folder, after=after)
+        return purged.has_all
 
     async def _open_archive(self, stream: Stream) -> Archiver | None:
         """The archive, which keeps what waits in memory as long as the stream is the same."""

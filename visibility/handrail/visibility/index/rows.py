@@ -135,6 +135,7 @@ def _flow_row(flow: Flow, first: int, *, retrying: bool) -> Row:
         "stuck_since": min((each.opened for each in flow.escalations.values()), default=None),
         "last_sequence": flow.last_sequence,
         "messages": flow.message_count,
+        "verdict": None,
     }
 
 

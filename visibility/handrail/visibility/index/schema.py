@@ -20,9 +20,10 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it with each change of the tables: an index of another schema is computed anew."""
 
 NAME = 500
@@ -78,9 +79,11 @@ position = Table(
     Column("stream_created", Words(), nullable=False),
     Column("sequence", SEQUENCE, nullable=False),
     Column("time", Instant),
+    Column("verdicts", SEQUENCE, nullable=False, default=0),
     comment="Handrail: what the index of flows covers",
 )
-"""One row: what the index covers. `time` is when the message at `sequence` was stored. In PostgreSQL, the comment tells
+"""One row: what the index covers. `time` is when the message at `sequence` was stored; `verdicts` is the number of the
+archive's verdicts that it has taken. In PostgreSQL, the comment tells
 that Handrail made the tables."""
 
 flow = Table(
@@ -102,14 +105,25 @@ flow = Table(
     Column("stuck_since", Instant),
     Column("last_sequence", SEQUENCE, nullable=False),
     Column("messages", BigInteger, nullable=False),
+    Column("verdict", SEQUENCE),
     Index("flow_by_id", "flow_id", "flow_type"),
     Index("flow_by_type", "flow_type", "first_sequence"),
     Index("flow_by_status", "status", "first_sequence"),
     Index("flow_by_type_and_status", "flow_type", "status", "first_sequence"),
     Index("flow_by_requester", "requester", "first_sequence"),
     Index("flow_by_update", "updated"),
+    Index(
+        "flow_to_archive",
+        "flow_type",
+        "version",
+        "ended",
+        sqlite_where=text("verdict IS NULL AND ended IS NOT NULL"),
+        postgresql_where=text("verdict IS NULL AND ended IS NOT NULL"),
+    ),
 )
-"""A flow. `status` is the end of its enum's name, such as RUNNING. `stuck_since` is since when it waits for a person to
+"""A flow. `verdict` is the number of its verdict in the archive; without one, it is in the stream.
+
+`status` is the end of its enum's name, such as RUNNING. `stuck_since` is since when it waits for a person to
 settle a matter. A flow that has not begun has none.
 """
 

@@ -23,7 +23,7 @@ _PER_STATEMENT = 500
 _REPLACED = (schema.owed, schema.approval, schema.escalation, schema.attribute)
 """Tables whose rows of a flow are replaced as a whole. The rows of the others are never changed."""
 
-_FLOW_COLUMNS = [column.name for column in schema.flow.c if column.name != "first_sequence"]
+_FLOW_COLUMNS = [column.name for column in schema.flow.c if column.name not in ("first_sequence", "verdict")]
 
 Item = TypeVar("Item")
 

@@ -1,0 +1,95 @@
+"""Writes to the index what the archive says of flows that left the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, bindparam, delete, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from handrail.visibility.archive.verdict import Verdict
+from handrail.visibility.index import schema
+from handrail.visibility.index.database import Position
+from handrail.visibility.index.errors import index_error, refuse
+from handrail.visibility.index.rows import FlowRows, Row
+from handrail.visibility.index.writer import Writer
+
+_OF_A_FLOW = (
+    schema.owed,
+    schema.approval,
+    schema.escalation,
+    schema.attribute,
+    schema.failure,
+    schema.divergence,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """A verdict, its number, and the rows of the flow if the index does not have them."""
+
+    number: int
+    verdict: Verdict
+    rows: FlowRows | None = None
+
+    @property
+    def flow(self) -> Row:
+        """The flow's row: as it was judged, whatever another release would make of its messages."""
+        folded = self.rows.flow if self.rows is not None else None
+        return {**(folded or {}), **self.verdict.summary, "verdict": self.number}
+
+
+class ArchivedWriter(Writer):
+    """Writes what became of archived flows, beside the writer that follows the stream."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, Position(""))
+
+    def taken(self) -> int | None:
+        """How many verdicts the index has taken; None if there is no index. Raises INDEX_UNAVAILABLE."""
+        try:
+            with self._engine.connect() as connection:
+                row = connection.execute(select(schema.position.c.verdicts)).one_or_none()
+        except SQLAlchemyError as error:
+            refuse(error, self._engine)
+        return None if row is None else row.verdicts
+
+    def lacking(self, verdicts: Iterable[tuple[int, Verdict]]) -> list[Archived]:
+        """Those whose messages the index has not folded, or not all of them. Raises INDEX_UNAVAILABLE."""
+        archived = [Archived(number, verdict) for number, verdict in verdicts]
+        columns = (schema.flow.c.first_sequence, schema.flow.c.last_sequence)
+        query = select(*columns).where(schema.flow.c.first_sequence.in_([each.verdict.first for each in archived]))
+        try:
+            with self._engine.connect() as connection:
+                known = {(row.first_sequence, row.last_sequence) for row in connection.execute(query)}
+        except SQLAlchemyError as error:
+            refuse(error, self._engine)
+        return [each for each in archived if (each.verdict.first, each.verdict.sequences[-1]) not in known]
+
+    def put(self, archived: Sequence[Archived], *, after: int) -> None:
+        """Stores verdicts, the next ones `after` as many. Raises INDEX_UNAVAILABLE, and stores nothing then."""
+        at = schema.position.c
+        moved = schema.position.update().where(at.verdicts == after).values(verdicts=archived[-1].number)
+        try:
+            with self._engine.begin() as connection:
+                if connection.execute(moved).rowcount != 1:
+                    raise index_error("another process writes to this index, or it was begun anew")
+                self._put(connection, archived)
+        except SQLAlchemyError as error:
+            refuse(error, self._engine)
+
+    def _put(self, connection: Connection, archived: Sequence[Archived]) -> None:
+        gone = [each.verdict.first for each in archived if each.verdict.erased]
+        stale = [each.verdict.first for each in archived if each.rows is not None]
+        for table in _OF_A_FLOW:
+            connection.execute(delete(table).where(table.c.first_sequence.in_([*gone, *stale])))
+        self._put_flows(connection, [each.flow for each in archived])
+        marked = schema.flow.update().where(schema.flow.c.first_sequence == bindparam("at"))
+        numbers = [{"at": each.verdict.first, "number": each.number} for each in archived]
+        connection.execute(marked.values(verdict=bindparam("number")), numbers)
+        rows = [each.rows for each in archived if each.rows is not None and not each.verdict.erased]
+        self._add(connection, schema.approval, (row for each in rows for row in each.approvals))
+        self._add(connection, schema.attribute, (row for each in rows for row in each.attributes))
+        self._add(connection, schema.divergence, (row for each in rows for row in each.divergences))
+        self._add(connection, schema.failure, (row for each in rows for row in each.failures))

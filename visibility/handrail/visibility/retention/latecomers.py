@@ -1,0 +1,69 @@
+"""What comes after a flow left: it is put into quarantine, and purged."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from datetime import datetime, timedelta
+
+from handrail.mesh.bus import NatsBus, RawMessage
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.streams import FLOW
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.quarantine import Quarantine
+from handrail.mesh.wire import ids
+from handrail.mesh.wire.subjects import COORDINATOR, Kind, flow_filter, parse
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.visibility.archive.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+AFTER = timedelta(minutes=1)
+"""How long after its purge a flow is looked at again: a publisher gives up within that time."""
+
+
+class Latecomers:
+    """Looks again at the flows that left."""
+
+    def __init__(self, bus: NatsBus, store: FlowStore) -> None:
+        self._bus = bus
+        self._store = store
+        self._quarantine = Quarantine(bus, store.catalog, reporter=COORDINATOR)
+        self._left: deque[tuple[datetime, Verdict]] = deque()
+
+    def expect(self, verdict: Verdict, *, now: datetime) -> None:
+        """Takes note of a flow that left at this time."""
+        self._left.append((now + AFTER, verdict))
+
+    async def look(self, now: datetime) -> None:
+        """Looks at the flows that left a minute ago. Raises what the broker's answers raise: then it looks again."""
+        while self._left and self._left[0][0] <= now:
+            await self._look(self._left[0][1])
+            self._left.popleft()
+
+    async def _look(self, verdict: Verdict) -> None:
+        last = await self._store.newest(verdict.flow_type, verdict.flow_id)
+        if not last:
+            return
+        messages = await self._store.messages(verdict.flow_type, verdict.flow_id, at_least=last)
+        if any(map(_begins, messages)):
+            return  # a key that was forgotten began a flow anew
+        for message in messages:
+            await self._quarantine.put(
+                subject=message.subject,
+                body=message.body,
+                sequence=message.sequence,
+                reason=ErrorReason.ERROR_REASON_FLOW_ARCHIVED,
+                detail="it came after its flow was archived",
+            )
+        request = {"filter": flow_filter(verdict.flow_type, verdict.flow_id), "seq": messages[-1].sequence + 1}
+        await self._bus.request_json(f"$JS.API.STREAM.PURGE.{FLOW}", request)
+        log.warning("flow %s: %d messages came after it was archived", verdict.flow_id, len(messages))
+
+
+def _begins(message: RawMessage) -> bool:
+    try:
+        address = parse(message.subject)
+    except HandrailError:
+        return False
+    return address.kind is Kind.EVENT and address.event_id == ids.start_id(address.flow_id)

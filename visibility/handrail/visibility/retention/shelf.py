@@ -1,0 +1,83 @@
+"""Takes the archive's verdicts into the index, and folds archived flows that the index does not have."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from sqlalchemy import Engine
+
+from handrail.mesh.bus import RawMessage
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.history import decoded
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.visibility.archive.folder import Folder
+from handrail.visibility.archive.frame import Record
+from handrail.visibility.archive.reader import Reader
+from handrail.visibility.archive.verdict import Verdict
+from handrail.visibility.archive.verdict_log import numbered
+from handrail.visibility.index.archived import Archived, ArchivedWriter
+from handrail.visibility.index.rows import FlowRows, rows_of
+
+_AT_ONCE = 500
+"""Verdicts of one transaction."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Shelf:
+    """Keeps the index up to date with the verdicts of an archive."""
+
+    def __init__(self, folder: Folder, engine: Engine, store: FlowStore) -> None:
+        self._folder = folder
+        self._reader = Reader(folder)
+        self._writer = ArchivedWriter(engine)
+        self._store = store
+        self._turn = asyncio.Lock()
+
+    async def catch_up(self) -> int:
+        """Takes all verdicts that the index does not have, and returns how many it has then; 0 without an index.
+
+        Raises INDEX_UNAVAILABLE, Damaged, NoRecord, and what reading templates raises.
+        """
+        async with self._turn:
+            return await self._catch_up()
+
+    async def _catch_up(self) -> int:
+        while True:
+            taken = await asyncio.to_thread(self._writer.taken)
+            if taken is None:
+                return 0
+            some = await asyncio.to_thread(self._next, taken)
+            if not some:
+                return taken
+            lacking = {each.number: each for each in await asyncio.to_thread(self._writer.lacking, some)}
+            archived = [
+                Archived(number, verdict, await self._rows(verdict) if number in lacking else None)
+                for number, verdict in some
+            ]
+            await asyncio.to_thread(self._writer.put, archived, after=taken)
+
+    def _next(self, after: int) -> list[tuple[int, Verdict]]:
+        return list(islice(numbered(self._folder, after=after), _AT_ONCE))
+
+    async def _rows(self, verdict: Verdict) -> FlowRows | None:
+        """The rows of a flow, from the archive; None if it was erased, or can't be folded any more."""
+        if verdict.erased:
+            return None
+        records = await asyncio.to_thread(self._reader.read_many, verdict.sequences)
+        history = decoded([raw(each) for each in records])
+        try:
+            return rows_of(await self._store.fold(verdict.flow_type, verdict.flow_id, history), history)
+        except HandrailError as error:
+            if error.reason != ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND:
+                raise
+            return None
+
+
+def raw(record: Record) -> RawMessage:
+    """An archived message as the stream gave it."""
+    time = _EPOCH + record.time_ns // 1000 * timedelta(microseconds=1)
+    return RawMessage(record.subject, record.body, record.sequence, time)
