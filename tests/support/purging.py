@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 
-from handrail.mesh.bus import NatsBus
+from handrail.mesh.bus import Bus
 from handrail.mesh.streams import FLOW, purged
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.history import decoded
@@ -19,7 +19,7 @@ def old_flow_id() -> str:
     return ids.new_flow_id(datetime.now(UTC) - timedelta(hours=1), os.urandom(10))
 
 
-async def purge(bus: NatsBus, store: FlowStore, flow_id: str, *, flow_type: str = "refund") -> list[Recorded]:
+async def purge(bus: Bus, store: FlowStore, flow_id: str, *, flow_type: str = "refund") -> list[Recorded]:
     """Purges a flow. Returns what it was."""
     history = await store.read(flow_type, flow_id, at_least=await store.newest(flow_type, flow_id))
     first = next(each for each in history if each.kind is Kind.EVENT and not each.event.step)
@@ -28,13 +28,13 @@ async def purge(bus: NatsBus, store: FlowStore, flow_id: str, *, flow_type: str 
     return list(history)
 
 
-async def wipe(bus: NatsBus, flow_id: str, *, flow_type: str = "refund") -> None:
+async def wipe(bus: Bus, flow_id: str, *, flow_type: str = "refund") -> None:
     """Removes the messages of a flow from FLOW."""
     wanted = flow_filter(flow_type, flow_id)
     await bus.request_json(f"$JS.API.STREAM.PURGE.{FLOW}", {"filter": wanted})
 
 
-async def left(bus: NatsBus, flow_id: str, *, flow_type: str = "refund") -> list[Recorded]:
+async def left(bus: Bus, flow_id: str, *, flow_type: str = "refund") -> list[Recorded]:
     """The messages that FLOW has of a flow."""
     page = await bus.direct_get(FLOW, multi_last=[flow_filter(flow_type, flow_id)])
     return list(decoded(page.messages))

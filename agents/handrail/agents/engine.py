@@ -63,7 +63,7 @@ class Engine:
         self._patience = patience
         self._planner = Planner(bindings, store=store, clock=clock, patience=patience, hints=hints)
         self.overseer = Overseer(store, clock)
-        outcomes = Outcomes(bus, store=store, clock=clock, patience=patience)
+        outcomes = Outcomes(bus, store=store, quarantine=self._quarantine, clock=clock, patience=patience)
         calls = HandlerCalls(
             store=store,
             clock=clock,
@@ -113,7 +113,11 @@ class Engine:
             level = logging.INFO if isinstance(postponed, Busy) else logging.WARNING
             _logger.log(level, "%s; handed back for %g s", postponed, delay.total_seconds())
             delivery.nak(delay)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, HandrailError) and error.reason == ErrorReason.ERROR_REASON_FLOW_ARCHIVED:
+                _logger.warning("%s: nothing is published: %s", delivery.subject, error.text)
+                delivery.ack()
+                return
             # A bug in the SDK or below: the message is kept, and the bug is logged.
             delay = redelivery.delay(delivery.delivered)
             _logger.exception("%s: unexpected error; handed back for %g s", delivery.subject, delay.total_seconds())

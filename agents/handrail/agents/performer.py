@@ -76,11 +76,13 @@ class Performer:
     def answer(self, call: HandlerCall, on_stored: Callable[[bool], None]) -> bool:
         """Sends the answer of a handler that has ended without a wait; tells whether it did.
 
-        It does not if the answer is several messages, or a bad one. `on_stored` is called once, later: False if the
-        broker did not store the answer. In both cases `perform` goes on.
+        It does not if the answer is several messages, a bad one, or late. `on_stored` is called once, later: False
+        if the broker did not store the answer. In both cases `perform` goes on.
         """
         begun = call.begun
         if begun is None or not begun.has_answered or not isinstance(begun.answer, Message | None):
+            return False
+        if self._outcomes.is_late(call.attempt):
             return False
         try:
             [data] = arguments.outputs(call.attempt, [] if begun.answer is None else [begun.answer])

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings, Bound
 from handrail.mesh.flow import Flow, Verdict, Void
+from handrail.mesh.streams.purged import SAFE_AGE
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind
 
@@ -29,6 +30,7 @@ class Plan:
 
 
 _NOTHING = Plan()
+_SAFE_SECONDS = SAFE_AGE.total_seconds()
 _FRESH, _AHEAD = timedelta(seconds=5), timedelta(seconds=1)
 """How old an undo may be to be executed without a read of the flow, and how far ahead of this worker's clock."""
 
@@ -38,9 +40,10 @@ def needs_fold(
 ) -> bool:
     """Tells whether the flow must be read before anything starts.
 
-    That holds for redeliveries, messages that waited longer than a step's timeout, flows that a hint reports as halted
-    or moved, steps that can't be undone or wait for several facts, types that any version gates, effects that any
-    version has a rule on (it may trip at this very fact), and publishers that look wrong.
+    That holds for redeliveries, messages that waited longer than a step's timeout, effects in a flow that may have been
+    purged, flows that a hint reports as halted or moved, steps that can't be undone or wait for several facts, types
+    that any version gates, effects that any version has a rule on (it may trip at this very fact), and publishers that
+    look wrong.
     """
     message_type = recorded.type
     route = bound.route(message_type)
@@ -49,10 +52,22 @@ def needs_fold(
         or hinted
         or route.fold_first
         or now - recorded.time > route.patience
+        or (route.has_effect and may_be_purged(recorded, now=now))
         or (recorded.kind is Kind.EVENT and bindings.gated_somewhere(recorded.address.flow_type, message_type))
         or (route.has_effect and bindings.ruled_somewhere(recorded.address.flow_type, message_type))
         or (recorded.kind is not Kind.DECISION and not bound.speaks_rightly(recorded))
     )
+
+
+def may_be_purged(recorded: Recorded, *, now: datetime) -> bool:
+    """Tells whether the flow of an event may have been purged, by now or when the event was stored: a message may take
+    long on its way, and an agent may answer late.
+    """
+    event = recorded.event
+    if now - recorded.time > SAFE_AGE or event.late:
+        return True
+    took = recorded.time.timestamp() - event.time.seconds
+    return recorded.kind is Kind.EVENT and took > _SAFE_SECONDS and event.HasField("time")
 
 
 def direct(recorded: Recorded, bound: Bound) -> Plan:

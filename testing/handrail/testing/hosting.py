@@ -20,10 +20,11 @@ from handrail.coordinator.reconcile.agent_queues import AgentQueues
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.presence import Presence, Present
 from handrail.coordinator.reconcile.reconciler import Reconciler
-from handrail.coordinator.reconcile.settle import Guard
+from handrail.coordinator.reconcile.settle import Guard, is_given_up
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus.publish import PUBLISH_TIMEOUT, Stored
+from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow.absence import ABSENT_AFTER, Absence
 from handrail.mesh.flow.queue import Queues
 from handrail.mesh.permissions import matches
@@ -260,9 +261,13 @@ class HostedCoordinator:
         await self._guard.run("world", [delivery], self._attend(delivery))
 
     async def due(self, subject: str) -> None:
-        """Reconciles the flow of a timer that fired."""
+        """Reconciles the flow of a timer that fired. A missing flow is not an error."""
         due = parse_due(subject)
-        await self._reconciler.reconcile(due.flow_type, due.flow_id, since=0, at_least=0, now=self._bus.now)
+        try:
+            await self._reconciler.reconcile(due.flow_type, due.flow_id, since=0, at_least=0, now=self._bus.now)
+        except HandrailError as error:
+            if not is_given_up(error):
+                raise
 
     async def _attend(self, delivery: MemoryDelivery) -> None:
         recorded = envelope.decode(delivery.subject, delivery.body, sequence=delivery.sequence, time=delivery.time)

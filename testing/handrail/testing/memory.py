@@ -37,7 +37,7 @@ _SCHEDULE = "Nats-Schedule"
 _TARGET = "Nats-Schedule-Target"
 _INFO = "$JS.API.STREAM.INFO."
 _NAMES = "$JS.API.STREAM.NAMES"
-_PURGE_TIMERS = f"$JS.API.STREAM.PURGE.{streams.TIMER}"
+_PURGE = "$JS.API.STREAM.PURGE."
 
 
 class MemoryBus(Bus):
@@ -130,11 +130,12 @@ class MemoryBus(Bus):
     async def request_json(
         self, api_subject: str, payload: Mapping[str, Any] | None = None, *, timeout: timedelta = API_TIMEOUT
     ) -> dict[str, Any]:
-        """Purges timers, lists streams and a stream's subjects: the JetStream API calls that the core uses."""
-        if api_subject == _PURGE_TIMERS:
-            gone = self.matching(streams.TIMER, str((payload or {})["filter"]))
+        """Purges by subject, lists streams and a stream's subjects: the JetStream API calls that the core uses."""
+        if api_subject.startswith(_PURGE):
+            stream = api_subject.removeprefix(_PURGE)
+            gone = self.matching(stream, str((payload or {})["filter"]))
             for message in gone:
-                self._remove(streams.TIMER, message.subject)
+                self._remove(stream, message.subject)
             return {"purged": len(gone)}
         if api_subject == _NAMES:
             subject_filter = str((payload or {})["subject"])
@@ -219,6 +220,9 @@ class MemoryBus(Bus):
     def _remove(self, stream: str, subject: str) -> None:
         self._subjects[stream].discard(subject)
         self.messages[stream] = [message for message in self.messages[stream] if message.subject != subject]
+        if stream == streams.FLOW and subject.count(".") > 2:
+            flow_id = subject.split(".", 3)[2]
+            self._of_flow[flow_id] = [message for message in self._of_flow[flow_id] if message.subject != subject]
 
     def _info(self, stream: str, query: Mapping[str, Any]) -> dict[str, Any]:
         state: dict[str, Any] = {"messages": len(self.messages[stream]), "last_seq": self._sequences[stream]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -78,14 +79,14 @@ class Schedule:
     def _hand_out(self) -> None:
         """Queues the messages stored since the last call for every receiver whose durable delivers them."""
         messages = self._bus.messages[FLOW]
-        for message in messages[self._seen :]:
+        for message in messages[bisect_right(messages, self._seen, key=_sequence) :]:
             for hosted in self._agents.values():
                 hosted.hear(message.subject)
                 if hosted.wants(message.subject):
                     self._queue.append(_Work(hosted, message))
             if self._coordinator.wants(message.subject):
                 self._queue.append(_Work(self._coordinator, message))
-        self._seen = len(messages)
+            self._seen = message.sequence
         while self._later and self._later[0][0] <= self._bus.now:
             self._queue.append(heapq.heappop(self._later)[2])
 
@@ -112,3 +113,7 @@ class Schedule:
         if self._coordinator.running:
             for subject in self._bus.fire():
                 await self._coordinator.due(subject)
+
+
+def _sequence(message: RawMessage) -> int:
+    return message.sequence

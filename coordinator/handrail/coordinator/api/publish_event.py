@@ -17,6 +17,7 @@ from handrail.mesh.fold import evolve
 from handrail.mesh.streams import outcomes, start_flow
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore, no_flow
+from handrail.mesh.streams.purged import SAFE_AGE
 from handrail.mesh.streams.start_flow import Started
 from handrail.mesh.template import STEP_COMPLETED, StepSpec
 from handrail.mesh.wire import envelope
@@ -159,8 +160,11 @@ def _outcome(flow: Flow, step: StepSpec, request: PublishEventRequest) -> Entry:
         cause=_trigger(flow, request),
         undo_of=undo_of,
     )
-    moment = Moment(datetime.now(UTC))
-    return work.outcome(request.data, moment=moment, index=request.output_index, total=request.output_total)
+    now = datetime.now(UTC)
+    entry = work.outcome(request.data, moment=Moment(now), index=request.output_index, total=request.output_total)
+    run = flow.runs.get((request.step, request.root))
+    entry.event.late = run is not None and now - run.trigger.time > SAFE_AGE
+    return entry
 
 
 def _undo_that_failed(request: PublishEventRequest) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.bus.publish import Stored
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
+from handrail.mesh.streams.purged import archived
 from handrail.mesh.streams.streams import FLOW
 from handrail.mesh.waiting import Patience
 from handrail.mesh.wire.envelope import Entry, Recorded, decode
@@ -21,20 +22,33 @@ _TRIES = 5
 
 
 async def store(
-    bus: Bus, entry: Entry, *, first_of_any: bool = True, headers: Mapping[str, str] | None = None
+    bus: Bus,
+    entry: Entry,
+    *,
+    first_of_any: bool = True,
+    only_with: Recorded | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> int | Recorded:
     """Stores an outcome. Returns its sequence, or the message already stored under its id.
 
-    With `first_of_any`, a message of another kind or type under the same id counts as the first one too. Raises the
-    errors of `Bus.publish`, and BrokerUnavailable if it is refused repeatedly although nothing is stored.
+    With `first_of_any`, a message of another kind or type under the same id counts as the first one too. With
+    `only_with`, the outcome is stored only if FLOW still has that message of its flow; both together take a read, and
+    leave the time in between. Raises FLOW_ARCHIVED without that message, the errors of `Bus.publish`, and
+    BrokerUnavailable if it is refused repeatedly although nothing is stored.
     """
     sequence, place = (0, _place(entry.address)) if first_of_any else (None, None)
+    if only_with is not None and first_of_any:
+        await _require(bus, only_with)
+    elif only_with is not None:
+        sequence, place = only_with.sequence, only_with.address.subject
     for _ in range(_TRIES):
         try:
             return await bus.publish(
                 entry.address.subject, entry.body, expected_sequence=sequence, expected_filter=place, headers=headers
             )
         except (AlreadyStored, WrongSequence):
+            if only_with is not None:
+                await _require(bus, only_with)
             there = await stored(bus, entry.address)
             if there is not None:
                 return there
@@ -85,6 +99,14 @@ def readable(message: RawMessage) -> Recorded | None:
         return decode(message.subject, message.body, sequence=message.sequence, time=message.time)
     except HandrailError:
         return None
+
+
+async def _require(bus: Bus, recorded: Recorded) -> None:
+    """Raises FLOW_ARCHIVED if the leader of FLOW no longer has this message."""
+    address = recorded.address
+    there = await bus.last_on_leader(FLOW, address.subject)
+    if there is None or there.sequence != recorded.sequence:
+        raise archived(address.flow_type, address.flow_id)
 
 
 def _place(address: Address) -> str:

@@ -13,13 +13,20 @@ from typing import NamedTuple
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import AlreadyStored, HandrailError
 from handrail.mesh.streams.streams import KEY
-from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import key_subject, purged_filter, purged_subject
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 LEAST_AGE = timedelta(minutes=15)
 """No flow is purged sooner after its last message."""
+
+SAFE_AGE = timedelta(minutes=5)
+"""A flow with a message this young is not purged soon, even if the clocks differ by some minutes. Who answers an older
+message makes sure that FLOW still has it."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = 1 << 47
+"""Milliseconds since 1970; later times, from the year 6429 on, are nobody's."""
 
 _SKEW = timedelta(days=1)
 """How far the clock that made a random id may be from the broker's."""
@@ -39,7 +46,7 @@ async def record(bus: Bus, first: Recorded) -> None:
     Raises the errors of `Bus.publish`: then don't purge it.
     """
     address = first.address
-    minted = ids.minted_at(address.flow_id)
+    minted = _minted_at(address.flow_id)
     if minted is not None and abs(minted - first.time) < _SKEW:
         return
     if first.event.key_hash:  # stored when the flow began, unless KEY has forgotten it since
@@ -64,7 +71,7 @@ async def may_be_purged(bus: Bus, flow_type: str, flow_id: str) -> bool:
 
     A random id that is old enough counts as purged: nothing in the broker tells. Raises what `recorded` raises.
     """
-    minted = ids.minted_at(flow_id)
+    minted = _minted_at(flow_id)
     if minted is not None and datetime.now(UTC) - minted >= LEAST_AGE:
         return True
     return await recorded(bus, flow_type, flow_id) is not None
@@ -77,6 +84,18 @@ def archived(flow_type: str, flow_id: str) -> HandrailError:
         f"{flow_type} flow {flow_id} ended, and is in the archive only: nothing that is said about it now changes it",
         flow_id=flow_id,
     )
+
+
+def _minted_at(flow_id: str) -> datetime | None:
+    """When a random id was made, a UUIDv7, by the clock of whoever made it; None for an id of another kind.
+
+    One in 64 derived ids looks the same, with a time that has nothing to do with its flow.
+    """
+    value = int(flow_id, 16)
+    if (value >> 76) & 0xF != 0x7 or (value >> 62) & 0x3 != 0x2:
+        return None
+    milliseconds = value >> 80
+    return _EPOCH + timedelta(milliseconds=milliseconds) if milliseconds < _LATEST else None
 
 
 async def _store(bus: Bus, subject: str, flow_id: str) -> None:

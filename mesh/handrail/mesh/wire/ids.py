@@ -6,12 +6,8 @@ The first field names the kind of id, so that ids of different kinds never colli
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = 1 << 47
-"""Milliseconds since 1970; later times, from the year 6429 on, are nobody's."""
 
 _LENGTHS = tuple(length.to_bytes(4, "big") for length in range(256))
 _PREFIXES = tuple(length.decode() for length in _LENGTHS[:128])
@@ -59,18 +55,6 @@ def new_flow_id(now: datetime, random: bytes) -> str:
     value = value & ~(0xF << 76) | (0x7 << 76)
     value = value & ~(0x3 << 62) | (0x2 << 62)
     return f"{value:032x}"
-
-
-def minted_at(flow_id: str) -> datetime | None:
-    """When `new_flow_id` made this id, by the clock of whoever called it; None for an id of another kind.
-
-    One in 64 derived ids looks the same, with a time that has nothing to do with its flow.
-    """
-    value = int(flow_id, 16)
-    if (value >> 76) & 0xF != 0x7 or (value >> 62) & 0x3 != 0x2:
-        return None
-    milliseconds = value >> 80
-    return _EPOCH + timedelta(milliseconds=milliseconds) if milliseconds < _LATEST else None
 
 
 def outcome_id(flow_id: str, step: str, root: str, run: int, index: int) -> str:
