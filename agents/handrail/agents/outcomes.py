@@ -14,10 +14,9 @@ from handrail.mesh import telemetry
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import AlreadyStored, HandrailError
 from handrail.mesh.flow import EffectState
-from handrail.mesh.flow.work import Moment
+from handrail.mesh.flow.work import SAFE_AGE, Moment
 from handrail.mesh.streams import outcomes
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.streams.purged import SAFE_AGE
 from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.wire.envelope import Entry, Recorded, type_of
 from handrail.v1.error_reason_pb2 import ErrorReason

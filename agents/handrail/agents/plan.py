@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from handrail.agents.attempt import Attempt
 from handrail.agents.bindings import Bindings, Bound
 from handrail.mesh.flow import Flow, Verdict, Void
-from handrail.mesh.streams.purged import SAFE_AGE
+from handrail.mesh.flow.work import SAFE_AGE
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind
 

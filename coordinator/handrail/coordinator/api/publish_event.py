@@ -12,12 +12,11 @@ from handrail.coordinator.reconcile.repeated_calls import caller_request, record
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow, Void
-from handrail.mesh.flow.work import FAILURES, PROGRESS, Moment, Work
+from handrail.mesh.flow.work import FAILURES, PROGRESS, SAFE_AGE, Moment, Work
 from handrail.mesh.fold import evolve
 from handrail.mesh.streams import outcomes, start_flow
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore, no_flow
-from handrail.mesh.streams.purged import SAFE_AGE
 from handrail.mesh.streams.start_flow import Started
 from handrail.mesh.template import STEP_COMPLETED, StepSpec
 from handrail.mesh.wire import envelope

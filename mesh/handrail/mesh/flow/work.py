@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from google.protobuf.any_pb2 import Any
 
@@ -16,6 +16,10 @@ from handrail.v1.failure_pb2 import StepFailed, StepNotStarted, StepProgress
 
 FAILURES = frozenset({StepFailed.DESCRIPTOR.full_name, StepNotStarted.DESCRIPTOR.full_name})
 PROGRESS = StepProgress.DESCRIPTOR.full_name
+
+SAFE_AGE = timedelta(minutes=5)
+"""A flow with a message this young is not purged soon, even if the clocks differ by some minutes. Who answers an older
+message makes sure that FLOW still has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,6 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 LEAST_AGE = timedelta(minutes=15)
 """No flow is purged sooner after its last message."""
 
-SAFE_AGE = timedelta(minutes=5)
-"""A flow with a message this young is not purged soon, even if the clocks differ by some minutes. Who answers an older
-message makes sure that FLOW still has it."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 1 << 47
 """Milliseconds since 1970; later times, from the year 6429 on, are nobody's."""
