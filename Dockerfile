@@ -11,6 +11,7 @@ COPY analysis analysis
 COPY agents agents
 COPY coordinator coordinator
 COPY visibility visibility
+COPY console console
 COPY cli cli
 COPY testing testing
 COPY gen gen

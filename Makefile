@@ -43,8 +43,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "$(CURDIR)" > $@
 
 lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock; ARGS=--upgrade takes the newest versions
-	@$(LOCK) $(ARGS) --extra visibility --extra export --extra demos --group dev --output-file requirements.lock
-	@$(LOCK) --extra visibility --constraint requirements.lock --output-file requirements-runtime.lock
+	@$(LOCK) $(ARGS) --extra visibility --extra console --extra export --extra demos --group dev --output-file requirements.lock
+	@$(LOCK) --extra visibility --extra console --constraint requirements.lock --output-file requirements-runtime.lock
 
 pin-images: $(STAMP) ## pin the images of deploy/images.lock by digest; needs Docker and the images' registry
 	@$(BIN)/python deploy/pin_images.py

@@ -16,7 +16,8 @@ ARROWS = {
     "agents": frozenset({"mesh"}),
     "coordinator": frozenset({"mesh", "analysis"}),
     "visibility": frozenset({"mesh"}),
-    "cli": frozenset({"mesh", "analysis", "agents", "coordinator", "visibility", "testing"}),
+    "console": frozenset({"mesh", "analysis"}),
+    "cli": frozenset({"mesh", "analysis", "agents", "coordinator", "visibility", "console", "testing"}),
     "testing": frozenset({"mesh", "analysis", "agents", "coordinator", "cli"}),
 }
 # The demos are systems built on the product, as a user's would be: they speak to a coordinator, they don't import it.

@@ -68,6 +68,16 @@ VISIBILITY = (
     *table.BROKER,
     table.LOG_LEVEL,
 )
+CONSOLE = (
+    table.CONSOLE_LISTEN,
+    table.ALLOWED_HOST,
+    table.TLS_CERT,
+    table.TLS_KEY,
+    *TRANSPORT,
+    table.TIMEOUT,
+    table.IDENTITIES,
+    table.LOG_LEVEL,
+)
 AGENT = (table.WORKERS, *table.BROKER, table.LOG_LEVEL)
 
 
@@ -85,6 +95,7 @@ GROUPS = (
     Group("Running a coordinator", "For `handrail coordinator`.", COORDINATOR),
     Group("Setting up the broker", "For `handrail admin setup`.", SETUP),
     Group("Following flows", "For `handrail visibility`.", VISIBILITY),
+    Group("Running the console", "For `handrail console` ([console](console.md)).", CONSOLE),
     Group("Running agents", "For `handrail agent run`, and for `agent.run()` in your own program.", AGENT),
 )
 

@@ -20,6 +20,7 @@ _COMMANDS = {
     "coordinator": "run a replica of the coordinator",
     "agent": "run an agent",
     "visibility": "keep an index of flows in a database, and an archive of their messages",
+    "console": "serve pages that show people what flows do",
     "archive": "verify an archive, show what it holds, export it as Parquet",
     "flow": "start flows, inspect them, intervene",
     "approval": "list and answer pending approvals",

@@ -118,6 +118,31 @@ OUTPUT = Setting(
     "--output", "HANDRAIL_OUTPUT", "table", "table for people, json for programs", one_of("table", "json"), "table|json"
 )
 
+CONSOLE_LISTEN = Setting(
+    "--console-listen",
+    "HANDRAIL_CONSOLE_LISTEN",
+    "127.0.0.1:7080",
+    "HTTP address to serve; port 0 takes a free one. Beyond this machine it needs --tls-cert and --allowed-host",
+    host_and_port,
+    "HOST:PORT",
+)
+ALLOWED_HOST = Setting(
+    "--allowed-host",
+    "HANDRAIL_ALLOWED_HOST",
+    "",
+    "host names by which browsers may address the console, besides those of this machine, separated by commas",
+    listed,
+    "NAME[,NAME]",
+)
+IDENTITIES = Setting(
+    "--identities",
+    "HANDRAIL_IDENTITIES",
+    "",
+    "folder with a token in each file, for development: whoever opens the console may act as any of them",
+    file,
+    "FOLDER",
+)
+
 OIDC_ISSUER = Setting(
     "--oidc-issuer",
     "HANDRAIL_OIDC_ISSUER",

@@ -53,7 +53,13 @@ def test_the_documentation_is_the_table() -> None:
 
 @pytest.mark.parametrize(
     "command, group",
-    list(zip(["flow list", "login", "coordinator", "admin setup", "visibility", "agent run"], GROUPS, strict=True)),
+    list(
+        zip(
+            ["flow list", "login", "coordinator", "admin setup", "visibility", "console", "agent run"],
+            GROUPS,
+            strict=True,
+        )
+    ),
 )
 def test_the_help_names_flag_variable_and_default(command: str, group: Group) -> None:
     # argparse breaks lines where it likes.

@@ -1,0 +1,55 @@
+"""`handrail console`: serves pages that show people what flows do."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+
+import uvloop
+
+from handrail.cli.arguments import CONSOLE, add_settings, settings_of
+from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.transport import Transport
+from handrail.mesh import settings as table
+from handrail.mesh.telemetry import logs
+
+
+def fill(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments to its parser."""
+    parser.description = (
+        "Serve pages for browsers until SIGTERM or Ctrl-C. People sign in with their own tokens. It keeps nothing but "
+        "their sessions, in memory; any number may run side by side, each with sessions of its own."
+    )
+    add_settings(parser, CONSOLE)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> Exit:
+    if find_spec("uvicorn") is None:
+        raise CommandError("the package uvicorn is missing: install handrail[console]")
+    from handrail.console.main import run_console
+    from handrail.console.options import OptionError, Options
+
+    settings = settings_of(arguments)
+    logs.configure(settings.value(table.LOG_LEVEL).upper())
+    transport = Transport.of(settings)
+    certificate = settings.value(table.TLS_CERT)
+    try:
+        options = Options(
+            listen=settings.value(table.CONSOLE_LISTEN),
+            coordinator=transport.address,
+            credentials=transport.credentials,
+            hosts=frozenset(each.lower() for each in settings.value(table.ALLOWED_HOST)),
+            identities=settings.value(table.IDENTITIES),
+            certificate=certificate,
+            key=settings.value(table.TLS_KEY),
+            timeout=settings.value(table.TIMEOUT),
+        )
+    except OptionError as error:
+        raise CommandError(str(error), Exit.USAGE) from None
+    base = f"{'http' if certificate is None else 'https'}://{options.listen.rpartition(':')[0]}"
+    try:
+        uvloop.run(run_console(options, on_ready=lambda port: print(f"serving on {base}:{port}", flush=True)))
+    except OSError as error:
+        raise CommandError(f"the console can't listen on {options.listen}: {error.strerror}") from None
+    return Exit.OK

@@ -1,0 +1,64 @@
+"""The application: its routes, and what stands before them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from handrail.console import errors, sign_in
+from handrail.console.coordinator import CallFailed, Coordinator
+from handrail.console.options import Options
+from handrail.console.web.console import Console, SignInNeeded, signed_in
+from handrail.console.web.guard import Guard
+
+_STATIC = Path(__file__).with_name("static")
+
+
+async def start(request: Request) -> Response:
+    """GET /."""
+    signed_in(request)
+    return RedirectResponse("/account", 303)
+
+
+ROUTES = (
+    Route("/", start),
+    Route("/sign-in", sign_in.sign_in_page, methods=["GET"]),
+    Route("/sign-in", sign_in.sign_in, methods=["POST"]),
+    Route("/sign-out", sign_in.sign_out, methods=["POST"]),
+    Route("/account", sign_in.account),
+    Mount("/static", StaticFiles(directory=_STATIC)),
+)
+
+
+def create_app(options: Options) -> Starlette:
+    """Returns the application. It connects to the coordinator when it starts, within an event loop."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        coordinator = Coordinator(options.coordinator, options.credentials, timeout=options.timeout)
+        app.state.console = Console(options, coordinator)
+        try:
+            yield
+        finally:
+            await coordinator.close()
+
+    return Starlette(
+        routes=ROUTES,
+        middleware=[Middleware(Guard, hosts=options.allowed_hosts)],
+        exception_handlers={
+            SignInNeeded: errors.sign_in_needed,
+            CallFailed: errors.call_failed,
+            HTTPException: errors.refused,
+            Exception: errors.failed,
+        },
+        lifespan=lifespan,
+    )

@@ -1,0 +1,114 @@
+"""Who is signed in. Sessions live in memory only: a restart ends them all."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from handrail.mesh.contracts import Contracts
+from handrail.v1.template_pb2 import FlowTemplate
+
+IDLE = timedelta(hours=1)
+"""A session ends after so much time without a request by its person."""
+
+LONGEST = timedelta(hours=12)
+"""A session ends after so much time in any case, and not later than its token."""
+
+_MOST = 1_000
+_MOST_OF_ONE_PERSON = 20
+_MOST_TYPES = 32
+
+
+class TooManySessions(Exception):
+    """As many people are signed in as the console takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowType:
+    """A stored version of a template, and its contracts."""
+
+    template: FlowTemplate
+    contracts: Contracts
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One person's session in one browser. `ended` is set when it is over."""
+
+    subject: str
+    token: str = field(repr=False)
+    started: datetime
+    used: datetime
+    expires: datetime
+    form_token: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(24))
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    streams: int = 0
+    types: dict[tuple[str, int], FlowType] = field(default_factory=dict)
+
+    def remember(self, name: str, version: int, found: FlowType) -> None:
+        """Keeps a version for the next page of this person; the oldest gives way."""
+        while len(self.types) >= _MOST_TYPES:
+            del self.types[next(iter(self.types))]
+        self.types[name, version] = found
+
+
+class Sessions:
+    """All sessions, by the random id that only the browser's cookie has."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+
+    def begin(self, *, subject: str, token: str, token_expires: datetime, now: datetime) -> tuple[str, Session]:
+        """Begins a session under a new id. A person's oldest gives way to one too many.
+
+        Raises TooManySessions if the console is full.
+        """
+        self._drop_expired(now)
+        own = [key for key, each in self._sessions.items() if each.subject == subject]
+        for key in own[: max(0, len(own) + 1 - _MOST_OF_ONE_PERSON)]:
+            self.end(key)
+        if len(self._sessions) >= _MOST:
+            raise TooManySessions
+        session = Session(subject, token, now, now, min(now + LONGEST, token_expires))
+        key = secrets.token_urlsafe(32)
+        self._sessions[key] = session
+        return key, session
+
+    def find(self, key: str, now: datetime, *, counts_as_use: bool = True) -> Session | None:
+        """Returns the session with this id, unless it is over. What a page asks by itself does not count as use."""
+        session = self._sessions.get(key)
+        if session is None:
+            return None
+        if _is_over(session, now):
+            self.end(key)
+            return None
+        if counts_as_use:
+            session.used = now
+        return session
+
+    def end(self, key: str) -> None:
+        """Ends a session and its streams; an unknown id is none."""
+        session = self._sessions.pop(key, None)
+        if session is not None:
+            session.ended.set()
+
+    def end_all(self, subject: str) -> int:
+        """Ends all sessions of a person, in whatever browser. Returns how many."""
+        keys = [key for key, each in self._sessions.items() if each.subject == subject]
+        for key in keys:
+            self.end(key)
+        return len(keys)
+
+    def count(self, subject: str) -> int:
+        """Returns how many sessions a person has."""
+        return sum(each.subject == subject for each in self._sessions.values())
+
+    def _drop_expired(self, now: datetime) -> None:
+        for key in [key for key, each in self._sessions.items() if _is_over(each, now)]:
+            self.end(key)
+
+
+def _is_over(session: Session, now: datetime) -> bool:
+    return now >= session.expires or now - session.used >= IDLE
