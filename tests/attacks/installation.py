@@ -52,6 +52,7 @@ class Installation:
         self.folder = dev.folder
         self.address: str = dev.ready["address"]
         self.nats: str = dev.ready["nats"]
+        self.index: str = dev.ready["visibility"]
         self.pids: Mapping[str, int] = dev.ready["pids"]
         self.keys = KeyFiles(self.folder / "keys/jwt-private.pem", self.folder / "keys/jwt-public.pem")
 

@@ -145,7 +145,9 @@ def test_every_connection_has_tls() -> None:
             assert environment["HANDRAIL_CA"] == "/public/ca.pem"
     configuration = (ROOT / "deploy" / "nats.conf").read_text("utf-8")
     assert configuration.count("tls {") == 2, "for clients, and for routes"
-    assert SERVICES["coordinator1"]["environment"]["HANDRAIL_TLS_CERT"] == "/run/tls/tls.pem"
+    for name in ("coordinator1", "visibility"):
+        assert SERVICES[name]["environment"]["HANDRAIL_TLS_CERT"] == "/run/tls/tls.pem"
+    assert SERVICES["coordinator1"]["environment"]["HANDRAIL_VISIBILITY_CA"] == "/public/ca.pem"
 
 
 def test_the_brokers_are_limited_and_show_nothing_outside_their_container() -> None:

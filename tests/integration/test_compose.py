@@ -96,7 +96,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def test_everything_starts_and_is_healthy(house: House) -> None:
-    assert len(house.running) == 10
+    assert len(house.running) == 11
     for name in house.running:
         if house.compose.health(name) is not None:
             house.wait_healthy(name)
@@ -118,7 +118,9 @@ async def test_the_streams_have_three_replicas(house: House) -> None:
 
 def test_a_small_refund_is_paid_and_a_large_one_waits_for_two_people(house: House) -> None:
     wait_for(lambda: sorted(house.flows().values()) == ["COMPLETED", "WAITING_APPROVAL"], f"{house.flows()}")
-    (approval,) = json.loads(house.operator("approval", "list", "--output", "json"))["approvals"]
+    listed = json.loads(house.operator("approval", "list", "--output", "json"))
+    assert listed["asOf"]["sequence"] > 0, "it is read from the index"
+    (approval,) = listed["approvals"]
     for person in ("anna", "ben"):
         yes = ["handrail", "approval", "approve", approval["approvalId"], "--digest", approval["digest"]]
         voted = house.compose.run(person, yes)

@@ -33,7 +33,7 @@ _COMMANDS = {
     "nats-permissions": "generate the broker's users and permissions from the templates",
     "certificates": "create certificates for servers, signed by an authority of your own",
     "verify": "check from the streams alone that the promises were kept",
-    "health": "check whether a broker, a coordinator or an agent works",
+    "health": "check whether a broker, a coordinator, visibility or an agent works",
     "login": "log in at an identity provider",
     "logout": "forget a login",
     "whoami": "show who the coordinator takes you for",

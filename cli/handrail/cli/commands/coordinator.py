@@ -9,12 +9,12 @@ import uvloop
 
 from handrail.cli.arguments import COORDINATOR, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.index_settings import index_settings
 from handrail.cli.tls_files import tls_files
 from handrail.coordinator.api.budgets import Limit
 from handrail.coordinator.api.server import ServerSettings
 from handrail.coordinator.api.tokens.rules import ClaimNames, Rules
 from handrail.coordinator.api.tokens.settings import TokenSettings
-from handrail.coordinator.lists.index import IndexSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
 from handrail.coordinator.reconcile.traffic import Rate
 from handrail.coordinator.workers.process import Limits
@@ -66,7 +66,7 @@ def coordinator_settings(settings: Settings) -> CoordinatorSettings:
             reflection=settings.value(table.REFLECTION),
             reflected_contracts=settings.value(table.REFLECTION_CONTRACTS),
             channelz=settings.value(table.CHANNELZ),
-            index=_index(settings),
+            index=index_settings(settings),
             connections=settings.value(table.MAX_CONNECTIONS),
             calls=Limit(total=settings.value(table.MAX_CALLS), each=settings.value(table.MAX_CALLS_PER_CALLER)),
             streams=Limit(total=settings.value(table.MAX_STREAMS), each=settings.value(table.MAX_STREAMS_PER_CALLER)),
@@ -102,15 +102,6 @@ def token_settings(settings: Settings) -> TokenSettings:
         stale_after=settings.value(table.JWT_KEY_SET_STALE_AFTER),
         revocations=settings.value(table.JWT_REVOCATIONS),
     )
-
-
-def _index(settings: Settings) -> IndexSettings | None:
-    address, secret = settings.value(table.VISIBILITY), settings.value(table.VISIBILITY_SECRET_FILE)
-    if address is None:
-        return None
-    if secret is None:
-        raise CommandError(f"{table.VISIBILITY.flag} needs {table.VISIBILITY_SECRET_FILE.flag}", Exit.USAGE)
-    return IndexSettings(address=address, secret=secret, authority=settings.value(table.VISIBILITY_CA))
 
 
 def _only(error: Exception) -> Exception:

@@ -104,6 +104,7 @@ def _announce(stack: DevStack, *, as_json: bool) -> None:
             {
                 "nats": stack.nats_url,
                 "address": stack.address,
+                "visibility": stack.index,
                 "data": str(stack.folder),
                 "tokens": people.tokens,
                 "token_files": {person: str(people.token_file(person)) for person in people.tokens},

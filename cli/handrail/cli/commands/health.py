@@ -15,6 +15,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from handrail.cli.arguments import TRANSPORT, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.index_health import require_index
 from handrail.cli.probe import serves
 from handrail.cli.transport import Transport
 from handrail.mesh import settings as table
@@ -49,6 +50,10 @@ def fill(parser: argparse.ArgumentParser) -> None:
     coordinator = parts.add_parser("coordinator", help="a coordinator: it is serving", allow_abbrev=False)
     add_settings(coordinator, [*TRANSPORT, table.TIMEOUT])
     coordinator.set_defaults(run=_coordinator)
+
+    visibility = parts.add_parser("visibility", help="visibility: its index answers", allow_abbrev=False)
+    add_settings(visibility, [table.VISIBILITY, table.VISIBILITY_CA, table.VISIBILITY_SECRET_FILE, table.TIMEOUT])
+    visibility.set_defaults(run=_visibility)
 
     agent = parts.add_parser(
         "agent", help="an agent: at least one worker asks for work, and no handler is stuck", allow_abbrev=False
@@ -98,6 +103,11 @@ def _reported_parts(channel: grpc.Channel, timeout: timedelta) -> list[str]:
         for name, each in answer.statuses.items()
         if name.startswith(_PARTS) and each.status != health_pb2.HealthCheckResponse.SERVING
     )
+
+
+def _visibility(arguments: argparse.Namespace) -> Exit:
+    print(clean(require_index(settings_of(arguments))), file=sys.stderr)
+    return Exit.OK
 
 
 def _agent(arguments: argparse.Namespace) -> Exit:

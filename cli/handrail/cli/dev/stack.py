@@ -67,6 +67,7 @@ class DevStack:
         self.folder = options.folder.absolute()
         self._people: People | None = None
         self.address = ""
+        self.index = ""
         self.agents: dict[str, Child] = {}
         self._lock: IO[str] | None = None
         self._broker: Broker | None = None
@@ -209,21 +210,21 @@ class DevStack:
 
     def _start_parts(self) -> None:
         """Starts coordinator and visibility side by side, and waits until both serve."""
-        index = f"127.0.0.1:{free_port()}" if self.options.visibility else ""
-        if index:
-            self._visibility = self._parts().visibility(index)
+        self.index = f"127.0.0.1:{free_port()}" if self.options.visibility else ""
+        if self.index:
+            self._visibility = self._parts().visibility(self.index)
             self._visibility.start()
-        self._start_coordinator(index)
+        self._start_coordinator()
         if self._visibility is not None:
-            wait_until(lambda: listens(index), self._visibility, seconds=_START_SECONDS)
+            wait_until(lambda: listens(self.index), self._visibility, seconds=_START_SECONDS)
 
-    def _start_coordinator(self, index: str) -> None:
+    def _start_coordinator(self) -> None:
         port = self.options.port
         if port:
             require_free(port, "--port")
         self.address = f"127.0.0.1:{port or free_port()}"
         self._coordinator = self._parts().coordinator(
-            self.address, keys=self.people.keys.public, index=index, settings=self.options.settings
+            self.address, keys=self.people.keys.public, index=self.index, settings=self.options.settings
         )
         self._coordinator.start()
         with Transport(self.address).channel() as channel:
