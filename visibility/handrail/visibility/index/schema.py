@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 """Raise it with each change of the tables: an index of another schema is computed anew."""
 
 NAME = 500
@@ -183,6 +183,7 @@ approval = Table(
     Column("requested", Instant),
     Column("expires", Instant),
     Index("approval_by_status", "status", "requested"),
+    Index("approval_by_time", "requested", "first_sequence", "proposal_id"),
     sqlite_with_rowid=False,
 )
 """A proposal that asked people. `status` is the end of its enum's name, such as PENDING."""
