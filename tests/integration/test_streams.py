@@ -124,6 +124,13 @@ async def test_p2_what_breaks_a_promise_stops_the_start_and_is_left_alone(
     assert await config(bus, stream) == before
 
 
+@pytest.mark.parametrize("made", ["2", "x"])
+async def test_p2_a_stream_of_a_newer_release_stops_the_start(bus: NatsBus, made: str) -> None:
+    await update(bus, FLOW, metadata={"handrail": made})
+    with pytest.raises(HandrailError, match=r"FLOW was made by a newer release .*: upgrade this process"):
+        await ensure_streams(bus)
+
+
 async def test_what_is_an_operators_is_left_alone(bus: NatsBus) -> None:
     await update(bus, FLOW, max_bytes=1 << 30, description="the flows", compression="s2")
     await update(bus, FLOW, deny_purge=True)  # as streams of earlier releases have it

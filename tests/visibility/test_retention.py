@@ -109,6 +109,9 @@ async def test_what_changes_after_its_announcement_stays(
             assert [each.flow_id for each in announced] == [flow_id(1), flow_id(2)]
             await publish(bus, decision(FlowHalted(reason="a person asked"), flow_id=flow_id(1)))
             assert await departures.unchanged(announced) == announced[1:]
+            for each in announced:
+                await departures.purge(each)  # it takes what was judged, and nothing else
+            assert await in_flow(bus) == {flow_id(1)}
 
 
 async def test_what_comes_after_a_flow_left_is_put_into_quarantine(

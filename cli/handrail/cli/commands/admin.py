@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from handrail.cli.commands import admin_reader, admin_setup
+from handrail.cli.commands import admin_enable_retention, admin_reader, admin_setup
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -12,3 +12,4 @@ def fill(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     admin_setup.fill(verbs)
     admin_reader.fill(verbs)
+    admin_enable_retention.fill(verbs)

@@ -26,6 +26,9 @@ NEEDED_API_LEVEL = 4
 _OWNER = "handrail"
 """The metadata key that marks a stream as Handrail's."""
 
+FORMAT = "1"
+"""Its value: raised when a release stores what earlier ones would misread. They refuse to start then."""
+
 
 async def ensure_streams(bus: NatsBus, *, replicas: int | None = None) -> None:
     """Creates missing streams, and checks the others. It changes none.
@@ -66,7 +69,7 @@ async def config_of(bus: Bus, name: str) -> Config | None:
 def why_broken(name: str, actual: Config) -> str:
     """Why the configuration of a stream breaks a promise, and what mends it; empty if it breaks none."""
     differing = broken(name, stream_config(name), actual)
-    return _misconfigured(name, actual, differing).text if differing else ""
+    return _why_newer(name, actual) or (_misconfigured(name, actual, differing).text if differing else "")
 
 
 async def require_server(bus: NatsBus) -> None:
@@ -114,7 +117,7 @@ async def create(bus: Bus, config: Config) -> Config:
     """
     name = str(config["name"])
     try:
-        created = await bus.request_json(f"$JS.API.STREAM.CREATE.{name}", {**config, "metadata": {_OWNER: "1"}})
+        created = await bus.request_json(f"$JS.API.STREAM.CREATE.{name}", {**config, "metadata": {_OWNER: FORMAT}})
     except ApiError as error:
         if error.code == SUBJECTS_OVERLAP:
             raise await _taken(bus, name, config["subjects"]) from error
@@ -134,6 +137,17 @@ def foreign(name: str, differing: Iterable[Difference]) -> HandrailError:
     return _refused(name, differing, "exists and is not Handrail's", remedy)
 
 
+def _why_newer(name: str, actual: Config) -> str:
+    """Why this release can't work with a stream that a newer one made; empty if it can."""
+    made = str(actual.get("metadata", {}).get(_OWNER, FORMAT))
+    if made.isdecimal() and int(made) <= int(FORMAT):
+        return ""
+    return (
+        f"stream {name} was made by a newer release of Handrail (metadata {_OWNER}={made[:20]}, and this one knows "
+        f"{FORMAT}): upgrade this process"
+    )
+
+
 async def _ensure(bus: Bus, name: str, replicas: int | None) -> None:
     wanted = stream_config(name)
     actual = await config_of(bus, name)
@@ -142,6 +156,8 @@ async def _ensure(bus: Bus, name: str, replicas: int | None) -> None:
             flow = await config_of(bus, FLOW)
             replicas = int(flow["num_replicas"]) if flow is not None else 1
         actual = await create(bus, {"name": name, **wanted, "num_replicas": replicas})
+    if why := _why_newer(name, actual):
+        raise HandrailError(ErrorReason.ERROR_REASON_FOREIGN_STREAM, why, stream=name)
     if differing := broken(name, wanted, actual):
         raise _misconfigured(name, actual, differing)
 

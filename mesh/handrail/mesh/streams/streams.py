@@ -64,6 +64,9 @@ QUARANTINE_BYTES = 64 << 20
 """The size of one quarantine until an operator changes it. It holds 64 messages of the largest size that a broker
 accepts by default, or some 100,000 of the usual size, which is more than people look through."""
 
+CREATED = "handrail-created"
+"""The metadata key with the time at which a restored stream was created first: the broker gives it a new one."""
+
 IRREPLACEABLE = frozenset({FLOW, TEMPLATE})
 """Streams that are never recreated after a loss: flows and templates exist nowhere else. The sweep arms timers again,
 and the first events in FLOW also show which keys are in use."""
@@ -122,6 +125,15 @@ FORMER_VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     },
 }
 """Stream -> field -> the values that earlier releases gave to it: a set-up replaces them without being told to."""
+
+
+def created(info: Config) -> str:
+    """When a stream was created, by what the broker says of it: the time stays over `handrail admin enable-retention`.
+
+    Whoever relies on it also compares a message: somebody may have restored a stream to an earlier state.
+    """
+    first: str | None = (info["config"].get("metadata") or {}).get(CREATED)
+    return first or str(info["created"])
 
 
 def quarantine_stream(agent: str) -> str:

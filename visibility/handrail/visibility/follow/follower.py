@@ -17,6 +17,7 @@ from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.reading import IsAbsent, is_stored, nothing_is_known, read
+from handrail.mesh.streams.streams import created
 from handrail.mesh.waiting import pause
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.errors import Damaged, OtherStream
@@ -209,7 +210,7 @@ class Follower:
 
     async def _stream(self) -> Stream:
         info = await self._bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
-        return Stream(str(info["created"]), int(info["state"]["last_seq"]))
+        return Stream(created(info), int(info["state"]["last_seq"]))
 
 
 def _is_of_index(error: HandrailError) -> bool:
