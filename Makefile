@@ -43,8 +43,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "$(CURDIR)" > $@
 
 lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock; ARGS=--upgrade takes the newest versions
-	@$(LOCK) $(ARGS) --extra visibility --extra console --extra export --extra demos --group dev --output-file requirements.lock
-	@$(LOCK) --extra visibility --extra console --constraint requirements.lock --output-file requirements-runtime.lock
+	@$(LOCK) $(ARGS) --extra dev --extra console --extra export --group dev --output-file requirements.lock
+	@$(LOCK) --extra cli --extra coordinator --extra visibility --extra console --constraint requirements.lock \
+		--output-file requirements-runtime.lock
 
 pin-images: $(STAMP) ## pin the images of deploy/images.lock by digest; needs Docker and the images' registry
 	@$(BIN)/python deploy/pin_images.py
@@ -64,6 +65,7 @@ $(PROTOS): gen/protovalidate.txt gen/fetch_protos.py requirements.lock | $(STAMP
 define generate
 	scratch=$$(mktemp -d .gen.XXXXXX) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(BUF) generate --output $$scratch && \
+	$(BIN)/python gen/own_rules.py $$scratch/gen/python && \
 	$(BUF) build --as-file-descriptor-set --path proto/handrail --output $$scratch/$(DESCRIPTORS) && \
 	$(1)
 endef

@@ -11,12 +11,12 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from buf.validate import validate_pb2
 from handrail.mesh.conditions.expression import Expression
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import PolicyError
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.template_service_pb2 import CheckTemplateRequest, CheckTemplateResponse
+from handrail.validate import validate_pb2
 from tests.attacks.attack import attack, refused, succeeded
 from tests.attacks.installation import Installation
 from tests.support.api import bearer

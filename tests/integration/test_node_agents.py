@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from buf.validate import validate_pb2
 from handrail.mesh.contracts import Contracts, pack
 from handrail.mesh.streams import FLOW
 from handrail.mesh.template import Template, load_yaml
@@ -25,6 +24,7 @@ from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1 import flow_service_pb2
 from handrail.v1.event_pb2 import Event
+from handrail.validate import validate_pb2
 from payments.v1 import payments_pb2
 from payments.v1.payments_pb2 import ChargebackReceived, LargeRefundGranted, SmallRefundGranted
 from tests.support.accounts import seed_file

@@ -14,7 +14,6 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 
-from buf.validate import validate_pb2
 from handrail.agents import Agent, Context
 from handrail.mesh.errors import ContractViolation
 from handrail.mesh.wire import ids
@@ -25,6 +24,7 @@ from handrail.v1.failure_pb2 import Quarantined, StepFailed, StepProgress
 from handrail.v1.flow_service_pb2 import PublishEventRequest, StartFlowRequest
 from handrail.v1.template_service_pb2 import PutTemplateRequest
 from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
+from handrail.validate import validate_pb2
 from payments.v1.payments_pb2 import (
     ChargebackEnriched,
     ChargebackReceived,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from buf.validate import validate_pb2
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.template import load_yaml
 from handrail.v1 import template_pb2 as pb
+from handrail.validate import validate_pb2
 from tests.support.shop import set_of, shop_file
 
 SOUND = """\

@@ -14,7 +14,7 @@ from google.protobuf.descriptor_pb2 import (
     MethodOptions,
 )
 
-from buf.validate import validate_pb2
+from handrail.validate import validate_pb2
 
 Item = TypeVar("Item")
 Mutation = Callable[[FileDescriptorProto, Random], str]

@@ -11,13 +11,13 @@ import yaml
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import Message
 
-from buf.validate import validate_pb2
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.flow import Effect, Proposal, StepRun, Void
 from handrail.mesh.fold import status
 from handrail.mesh.template import Template, load_yaml
 from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.v1.decision_pb2 import FlowStatus
+from handrail.validate import validate_pb2
 from tests.support.shop import Fields, set_of, shop_file
 from tests.support.simulation import Simulation
 

@@ -7,9 +7,9 @@ from functools import cache
 from google.protobuf.json_format import ParseDict
 from hypothesis import strategies as st
 
-from buf.validate import validate_pb2
 from handrail.mesh.contracts import Contracts
 from handrail.v1.template_pb2 import FlowTemplate
+from handrail.validate import validate_pb2
 from tests.support.random_templates import Spec, full_name
 from tests.support.shop import set_of, shop_file
 

@@ -16,8 +16,6 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import uvloop
-
 from handrail.agents.company import Company
 from handrail.agents.declaration import Declaration
 from handrail.agents.errors import DeclarationError
@@ -32,7 +30,7 @@ from handrail.agents.supervisor import (
 )
 from handrail.agents.watchdog import Watchdog
 from handrail.agents.worker import Worker
-from handrail.mesh import collector, telemetry
+from handrail.mesh import collector, event_loop, telemetry
 from handrail.mesh.bus.bus_settings import BusSettings
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.printable import clean, clean_lines
@@ -95,11 +93,11 @@ def run_here(agents: Sequence[Declaration], settings: Mapping[str, BusSettings] 
     if not logging.getLogger().handlers:
         logs.configure()
     names = [agent.name for agent in agents]
-    telemetry.configure("+".join(names))
     try:
+        telemetry.configure("+".join(names))
         of_process = Settings.of_process()
         settings = settings or {name: bus_settings(of_process, name) for name in names}
-        abandoned, errors = uvloop.run(_run(agents, settings))
+        abandoned, errors = event_loop.run(_run(agents, settings))
     except SettingError as error:
         print(f"agent {', '.join(names)}: {clean(str(error))}", file=sys.stderr)
         return BAD_DECLARATION

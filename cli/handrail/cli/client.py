@@ -16,7 +16,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from handrail.cli.exit_codes import CommandError, Exit, of_call
+from handrail.cli.call_error import of_call
+from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.login.stored_login import token_for
 from handrail.cli.transport import Transport
 from handrail.mesh import settings as table

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 
 from handrail.cli.exit_codes import CommandError, Exit, of_error
+from handrail.cli.extras import advice
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.printable import clean_lines
 from handrail.mesh.setting import SettingError
@@ -58,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(CommandError(str(error), Exit.USAGE))
     except HandrailError as error:
         return _complain(of_error(error))
+    except ModuleNotFoundError as error:
+        text = advice(error, "".join(words[:1]))
+        if text is None:
+            raise
+        return _complain(CommandError(text, Exit.USAGE))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:

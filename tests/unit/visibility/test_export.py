@@ -230,11 +230,6 @@ def test_two_exports_do_not_write_to_one_folder(tmp_path: Path) -> None:
     run(source, out, "--raw")
 
 
-def test_without_its_package_the_command_names_the_extra(tmp_path: Path) -> None:
-    with mock.patch("handrail.cli.commands.archive_export.find_spec", return_value=None):
-        assert "install handrail[export]" in run(entries(tmp_path / "archive"), tmp_path / "out", code=1).stderr
-
-
 def test_without_a_coordinator_the_command_says_what_needs_none(tmp_path: Path) -> None:
     done = run(entries(tmp_path / "archive"), tmp_path / "out", "--address", "127.0.0.1:1", code=3)
     assert "--contracts IMAGE and --raw need no coordinator" in done.stderr

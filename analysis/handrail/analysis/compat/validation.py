@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from buf.validate import validate_pb2
+from handrail.validate import validate_pb2
 
 Scalar: TypeAlias = "bool | int | float | str | bytes"
 Rule: TypeAlias = "Scalar | frozenset[Scalar]"

@@ -8,9 +8,9 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from buf.validate import validate_pb2
 from handrail.analysis.diff.pairs import Change
 from handrail.mesh.template import Template
+from handrail.validate import validate_pb2
 
 _SCALARS = {
     getattr(FieldDescriptor, name): name.removeprefix("TYPE_").lower()

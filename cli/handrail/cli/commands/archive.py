@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handrail.cli.arguments import add_form, form_of
 from handrail.cli.commands.archive_export import add_export
 from handrail.cli.commands.archive_folder import existing, finding_json
-from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.exit_codes import Exit
 from handrail.mesh.printable import clean, json_text
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> Exit:
-    _require_package()
     from handrail.visibility.archive.folder import Folder
     from handrail.visibility.archive.verdict_log import verify_verdicts
     from handrail.visibility.archive.verify import verify
@@ -62,7 +60,6 @@ def _verify(arguments: argparse.Namespace) -> Exit:
 
 
 def _show(arguments: argparse.Namespace) -> Exit:
-    _require_package()
     from handrail.visibility.archive.errors import Damaged
     from handrail.visibility.archive.folder import Folder
     from handrail.visibility.archive.segment_file import opened, read_segment
@@ -92,8 +89,3 @@ def _print(form: str, segments: Iterable[Segment], damaged: Iterable[Finding]) -
         print(clean(f"{each.first} to {each.last}: {each.footer.count} messages, SHA-256 {each.digest}"))
     for finding in damaged:
         print(clean(str(finding)))
-
-
-def _require_package() -> None:
-    if find_spec("zstandard") is None:
-        raise CommandError("the package zstandard is missing: install handrail[visibility]")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,8 +64,6 @@ def add_export(commands: Parsers) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> Exit:
-    if find_spec("pyarrow") is None or find_spec("zstandard") is None:
-        raise CommandError("the package pyarrow is missing: install handrail[export]")
     from handrail.visibility.archive.folder import Folder
     from handrail.visibility.export.parquet import Export
     from handrail.visibility.export.rows import Wanted

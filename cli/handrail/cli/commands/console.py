@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
-
-import uvloop
 
 from handrail.cli.arguments import CONSOLE, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.transport import Transport
+from handrail.mesh import event_loop
 from handrail.mesh import settings as table
 from handrail.mesh.telemetry import logs
 
@@ -25,8 +23,6 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> Exit:
-    if find_spec("uvicorn") is None:
-        raise CommandError("the package uvicorn is missing: install handrail[console]")
     from handrail.console.main import run_console
     from handrail.console.options import OptionError, Options
 
@@ -49,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
         raise CommandError(str(error), Exit.USAGE) from None
     base = f"{'http' if certificate is None else 'https'}://{options.listen.rpartition(':')[0]}"
     try:
-        uvloop.run(run_console(options, on_ready=lambda port: print(f"serving on {base}:{port}", flush=True)))
+        event_loop.run(run_console(options, on_ready=lambda port: print(f"serving on {base}:{port}", flush=True)))
     except OSError as error:
         raise CommandError(f"the console can't listen on {options.listen}: {error.strerror}") from None
     return Exit.OK

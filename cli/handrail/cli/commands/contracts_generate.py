@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +16,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from handrail.cli.arguments import Parsers
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.generated_code import use_own_rules
 from handrail.mesh.contracts.descriptors import KNOWN, file_proto
 
 
@@ -38,13 +41,22 @@ def _generate(arguments: argparse.Namespace) -> Exit:
         raise CommandError(f"{protos} contains no .proto file", Exit.USAGE)
     if find_spec("grpc_tools") is None:
         raise CommandError("grpcio-tools is not installed: python -m pip install grpcio-tools", Exit.USAGE)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        _compile(protos, files, Path(scratch))
+        use_own_rules(Path(scratch))
+        shutil.copytree(scratch, arguments.out, dirs_exist_ok=True)
+    print(f"{'1 proto' if len(files) == 1 else f'{len(files)} protos'}: Python code written to {arguments.out}")
+    return Exit.OK
+
+
+def _compile(protos: Path, files: Sequence[str], out: Path) -> None:
+    """Runs protoc; raises CommandError with what it says if it fails."""
     with tempfile.NamedTemporaryFile(suffix=".binpb") as known:
         known.write(_known())
         known.flush()
         includes = (protos, *_google())
         command = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{folder}" for folder in includes)]
-        outputs = [f"--python_out={arguments.out}", f"--pyi_out={arguments.out}"]
+        outputs = [f"--python_out={out}", f"--pyi_out={out}"]
         done = subprocess.run(
             [*command, f"--descriptor_set_in={known.name}", *outputs, *files],
             capture_output=True,
@@ -53,8 +65,6 @@ def _generate(arguments: argparse.Namespace) -> Exit:
         )
     if done.returncode:
         raise CommandError(done.stderr.strip() or f"protoc ended with {done.returncode}")
-    print(f"{'1 proto' if len(files) == 1 else f'{len(files)} protos'}: Python code written to {arguments.out}")
-    return Exit.OK
 
 
 def _known() -> bytes:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from datetime import timedelta
 
-import uvloop
-
 from handrail.cli.arguments import COORDINATOR, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.index_settings import index_settings
@@ -18,6 +16,7 @@ from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.coordinator.main import CoordinatorSettings, run_coordinator
 from handrail.coordinator.reconcile.traffic import Rate
 from handrail.coordinator.workers.process import Limits
+from handrail.mesh import event_loop
 from handrail.mesh import settings as table
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.setting import Settings
@@ -39,7 +38,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
     logs.configure(settings.value(table.LOG_LEVEL).upper())
     host = wanted.server.address.rpartition(":")[0]
     try:
-        uvloop.run(run_coordinator(wanted, on_ready=lambda port: print(f"serving on {host}:{port}", flush=True)))
+        event_loop.run(run_coordinator(wanted, on_ready=lambda port: print(f"serving on {host}:{port}", flush=True)))
     except ExceptionGroup as group:
         raise _only(group) from None
     except (OSError, ValueError) as error:

@@ -7,17 +7,9 @@ import asyncio
 import sys
 import urllib.error
 import urllib.request
-from datetime import timedelta
-
-import grpc
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from handrail.cli.arguments import TRANSPORT, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
-from handrail.cli.index_health import require_index
-from handrail.cli.probe import serves
-from handrail.cli.transport import Transport
 from handrail.mesh import settings as table
 from handrail.mesh.bus import ApiError, Bus, NatsBus
 from handrail.mesh.bus.api import CONSUMER_NOT_FOUND
@@ -29,12 +21,6 @@ from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import agent_filters
 from handrail.mesh.streams.workers import live_workers
-
-# The type stubs lag behind the message.
-_ListRequest = health_pb2.HealthListRequest  # type: ignore[attr-defined]
-
-_PARTS = "handrail.part."
-"""The prefix of part names in the answers of `Health.List`; see docs/operations.md."""
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -76,13 +62,17 @@ def _broker(arguments: argparse.Namespace) -> Exit:
 
 
 def _coordinator(arguments: argparse.Namespace) -> Exit:
+    # Imported on demand: the health of an agent needs no gRPC.
+    from handrail.cli.probe import reported_parts, serves
+    from handrail.cli.transport import Transport
+
     settings = settings_of(arguments)
     # Health needs no token: without TLS nothing secret is sent.
     transport, timeout = Transport.of(settings, secret=False), settings.value(table.TIMEOUT)
     address = transport.address
     with transport.channel() as channel:
         is_serving = serves(channel, timeout)
-        parts = _reported_parts(channel, timeout)
+        parts = reported_parts(channel, timeout)
     if is_serving:
         if parts:
             print(clean(f"{address} is serving, and reports {', '.join(parts)}; see its log"), file=sys.stderr)
@@ -92,20 +82,10 @@ def _coordinator(arguments: argparse.Namespace) -> Exit:
     raise CommandError(f"{address} is not serving", Exit.UNREACHABLE)
 
 
-def _reported_parts(channel: grpc.Channel, timeout: timedelta) -> list[str]:
-    """Returns the parts that the coordinator reports, such as broken ones; empty if it does not answer."""
-    try:
-        answer = HealthStub(channel).List(_ListRequest(), timeout=timeout.total_seconds())  # type: ignore[attr-defined]
-    except grpc.RpcError:
-        return []
-    return sorted(
-        name.removeprefix(_PARTS)
-        for name, each in answer.statuses.items()
-        if name.startswith(_PARTS) and each.status != health_pb2.HealthCheckResponse.SERVING
-    )
-
-
 def _visibility(arguments: argparse.Namespace) -> Exit:
+    # Imported on demand, too.
+    from handrail.cli.index_health import require_index
+
     print(clean(require_index(settings_of(arguments))), file=sys.stderr)
     return Exit.OK
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
-
-import uvloop
 
 from handrail.cli.arguments import VISIBILITY, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output
 from handrail.cli.tls_files import tls_files
+from handrail.mesh import event_loop
 from handrail.mesh import settings as table
 from handrail.mesh.permissions import VISIBILITY as USER
 from handrail.mesh.setting import Settings
@@ -35,15 +33,13 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> Exit:
-    if find_spec("sqlalchemy") is None:
-        raise CommandError("the package SQLAlchemy is missing: install handrail[visibility]")
     from handrail.visibility.main import run_visibility
 
     settings = settings_of(arguments)
     logs.configure(settings.value(table.LOG_LEVEL).upper())
     archive = settings.value(table.ARCHIVE)
     try:
-        uvloop.run(
+        event_loop.run(
             run_visibility(
                 bus_settings(settings, USER),
                 settings.value(table.DATABASE),

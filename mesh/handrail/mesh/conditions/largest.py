@@ -9,10 +9,10 @@ from functools import cached_property
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from buf.validate import validate_pb2
 from handrail.mesh.conditions.held_sizes import TEXTS, entry_of, is_opaque, is_time
 from handrail.mesh.conditions.sizes import SINGLE, Many, Opaque, Size, Text
 from handrail.mesh.contracts.field_rules import rules_of
+from handrail.validate import validate_pb2
 
 LARGEST_MESSAGE = 1 << 20
 """The largest message in bytes: the broker's default. No text and no list in it can be longer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import FieldOptions
 
-from buf.validate import validate_pb2
+from handrail.validate import validate_pb2
 
 
 def rules_of(field: FieldDescriptor) -> validate_pb2.FieldRules:

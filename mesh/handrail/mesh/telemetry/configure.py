@@ -20,6 +20,8 @@ def configure(service: str) -> bool:
 
     Counters are exported to OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, or with OTEL_METRICS_EXPORTER=otlp to the endpoint of
     the traces: not every trace collector accepts metrics.
+
+    Raises SettingError if the exporter for gRPC is needed and not installed.
     """
     if not is_counting() and _metrics_wanted(os.environ):
         from handrail.mesh.telemetry.otel_metrics import exporting_counters

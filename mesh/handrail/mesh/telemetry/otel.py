@@ -27,6 +27,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as OtelSpan
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from handrail.mesh.telemetry.protocol import over_http
 from handrail.mesh.telemetry.recorder import Attribute, Span
 
 _trace_of_root: ContextVar[int] = ContextVar("handrail_trace_of_root", default=0)
@@ -154,10 +155,7 @@ def _named(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
 
 
 def _exporter() -> SpanExporter:
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
-        "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"
-    )
-    if protocol == "http/protobuf":
+    if over_http("TRACES"):
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 
         return HttpExporter()

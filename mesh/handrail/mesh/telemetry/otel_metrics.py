@@ -10,6 +10,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 
+from handrail.mesh.telemetry.protocol import over_http
 from handrail.mesh.telemetry.recorder import Attribute
 
 
@@ -41,10 +42,7 @@ def exporting_counters(service: str) -> OtelCounters:
 
 
 def _exporter() -> MetricExporter:
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL") or os.environ.get(
-        "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"
-    )
-    if protocol == "http/protobuf":
+    if over_http("METRICS"):
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 
         return HttpExporter()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from google.protobuf import text_format
 
-from buf.validate import validate_pb2
 from handrail.analysis.check.typecheck import CODES, check
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.template import load_yaml
 from handrail.v1 import template_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
+from handrail.validate import validate_pb2
 from payments.v1 import payments_pb2
 from tests.support.checked_orders import CONTRACTS, MESSAGES, SOUND, edited
 from tests.support.shop import set_of, shop_file

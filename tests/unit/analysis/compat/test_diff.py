@@ -14,13 +14,13 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
 )
 
-from buf.validate import validate_pb2
 from handrail.analysis.compat.change import REMEDIES, Change, Level
 from handrail.analysis.compat.contract_set import ContractSet
 from handrail.analysis.compat.diff import diff
 from handrail.analysis.compat.impact import impacts
 from handrail.mesh.contracts.descriptors import KNOWN, file_proto
 from handrail.mesh.errors import HandrailError
+from handrail.validate import validate_pb2
 from tests.contract.source import ROOT
 from tests.support.shop import message, shop_file
 

@@ -8,11 +8,11 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FieldOptions
 
-from buf.validate import validate_pb2
 from handrail.analysis.diff.template_diff import diff
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.template import Template, load_yaml
 from handrail.v1.template_pb2 import FlowTemplate
+from handrail.validate import validate_pb2
 from tests.support.shop import set_of, shop, shop_file
 
 ORDER = """

@@ -6,12 +6,12 @@ import pytest
 from google.protobuf.descriptor_pb2 import EnumDescriptorProto, FieldDescriptorProto
 from google.protobuf.message import Message
 
-from buf.validate import validate_pb2
 from handrail.agents import Agent, Context
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.template import Template, load_yaml
 from handrail.mesh.wire.subjects import Kind
 from handrail.testing import FlowView, World
+from handrail.validate import validate_pb2
 from tests.support.shop import set_of, shop_file
 
 TEMPLATE = """

@@ -11,12 +11,12 @@ from google.type import money_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buf.validate import validate_pb2
 from handrail.mesh.contracts import Contracts, descriptor_set_for
 from handrail.mesh.contracts.descriptors import MAX_BYTES
 from handrail.mesh.errors import ContractViolation, HandrailError
 from handrail.mesh.wire.envelope import pack
 from handrail.v1 import decision_pb2, event_pb2
+from handrail.validate import validate_pb2
 from payments.v1 import payments_pb2
 from tests.support.shop import message, set_of, shop, shop_file
 

@@ -1,0 +1,1 @@
+"""What judges templates and contracts, and never acts: checks, differences, proposals, replays, pictures."""

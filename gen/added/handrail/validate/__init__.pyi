@@ -1,0 +1,1 @@
+from handrail.validate import validate_pb2 as validate_pb2

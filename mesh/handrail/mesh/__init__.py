@@ -1,0 +1,1 @@
+"""What agents and the coordinator share: messages, templates, flows, the broker, settings."""
