@@ -5,7 +5,7 @@ WORKDIR /src
 COPY requirements.lock ./
 RUN python -m venv /build && \
     /build/bin/pip install --quiet --no-cache-dir --require-hashes --requirement requirements.lock
-COPY pyproject.toml ./
+COPY pyproject.toml README.md LICENSE ./
 COPY mesh mesh
 COPY analysis analysis
 COPY agents agents
@@ -15,7 +15,8 @@ COPY console console
 COPY cli cli
 COPY testing testing
 COPY gen gen
-RUN /build/bin/hatchling build --target wheel --directory /dist
+RUN /build/bin/hatchling build --target wheel --directory /dist && \
+    cd agents/demos && /build/bin/hatchling build --target wheel --directory /dist
 
 FROM python:3.11.14-slim-bookworm
 COPY requirements-runtime.lock /tmp/

@@ -18,7 +18,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo dev test check format lint types imports drift breaking picture gen protos release-image bench bench-plots chaos attack mutants lock pin-images clean
+.PHONY: help setup demo dev test check format lint types imports drift breaking picture gen protos release-image bench bench-plots chaos attack mutants lock pin-images package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -126,6 +126,9 @@ attack: $(STAMP) $(PROTOS) ## attack a running installation: ARGS='29 30' for so
 
 mutants: $(STAMP) $(PROTOS) ## break each promise on purpose: its tests must fail
 	@$(BIN)/python tests/mutants/run.py $(ARGS)
+
+package: $(STAMP) ## build, check, install and try the distributions: dist/; PYTHON313=/path/to/python; ARGS=--no-sizes
+	@$(BIN)/python -m tests.package.run $(ARGS)
 
 # Demos. INPUT_ has a demo's own variables.
 

@@ -20,9 +20,10 @@ from tests.contract.source import ROOT
 
 PAGES = sorted(
     [
-        *(ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "examples/node/README.md", ROOT / "tests/attacks/README.md"),
+        *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(ROOT / "examples/node/README.md", ROOT / "tests/attacks/README.md"),
         *ROOT.glob("docs/*.md"),
-        *ROOT.glob("agents/demos/*/README.md"),
+        *ROOT.glob("agents/demos/**/README.md"),
     ]
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -7,16 +7,15 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.contract.source import ROOT
+from tests.support import wheel as wheels
 
 PAGE = (ROOT / "docs" / "first-agent.md").read_text()
-UV = Path(sys.executable).with_name("uv")
 
 pytestmark = pytest.mark.timeout(600)  # everything is installed anew
 
@@ -52,26 +51,14 @@ class Shell:
         return done
 
 
-def uv(*arguments: str | Path) -> None:
-    done = subprocess.run([UV, *map(str, arguments), "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel and the page's requirements, in the versions of the lock files."""
     folder = tmp_path_factory.mktemp("installed")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    [wheel] = folder.glob("*.whl")
-    environment = folder / "environment"
-    uv("venv", "--python", sys.executable, environment)
-    into = ("--python", environment / "bin" / "python")
-    uv("pip", "install", *into, "--requirement", ROOT / "requirements-runtime.lock")
-    uv("pip", "install", *into, "--no-deps", wheel)
+    programs = wheels.environment(folder / "environment")
     requirements = ROOT / "cli" / "handrail" / "cli" / "project" / "files" / "requirements.txt"
-    uv("pip", "install", *into, "--requirement", requirements, "--constraint", ROOT / "requirements.lock")
-    return environment
+    wheels.install(programs, f"{wheels.build(folder)}[dev]", "--requirement", requirements)
+    return programs.parent
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +68,7 @@ def project(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     assert blocks()["install"].splitlines() == [
         "python -m venv .venv",
         ". .venv/bin/activate",
-        'python -m pip install "$HANDRAIL"',
+        'python -m pip install "${HANDRAIL}[dev]"',
         "python -m pip install -r requirements.txt",
     ]
     where = shell.run("python -c 'import handrail.cli.main as m; print(m.__file__)'").stdout

@@ -202,7 +202,8 @@ _TRACING = """## Tracing
 
 The standard variables of OpenTelemetry configure traces, above all `OTEL_EXPORTER_OTLP_ENDPOINT`. Without them nothing
 is recorded. Counters go to `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, or with `OTEL_METRICS_EXPORTER=otlp` to the endpoint
-of the traces."""
+of the traces. The protocol is gRPC, which needs the extra `handrail[otlp-grpc]`. HTTP needs none: set
+`OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf`."""
 
 
 def _row(setting: Setting[object]) -> str:
