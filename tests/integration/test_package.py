@@ -17,9 +17,24 @@ from handrail.cli.extras import advice
 from tests.contract.source import ROOT
 from tests.support import wheel as wheels
 
-PARTS = ("agents", "analysis", "cli", "coordinator", "mesh", "testing", "v1", "validate", "visibility")
-OF_AN_AGENT = ("agents", "analysis", "mesh", "v1", "validate")
+PARTS = (
+    "agents",
+    "analysis",
+    "cli",
+    "console",
+    "coordinator",
+    "index",
+    "mesh",
+    "testing",
+    "v1",
+    "validate",
+    "visibility",
+)
+OF_AN_AGENT = ("agents", "analysis", "index", "mesh", "v1", "validate")
 """The parts of which a plain install can import everything."""
+
+OF_SERVERS = ("handrail.mesh.tls",)
+"""What servers of different parts share: it needs gRPC."""
 
 ABSENT = ("bcrypt", "buf", "cryptography", "demos", "grpc", "jwt", "sqlalchemy", "uvloop", "zstandard")
 OURS, DEMOS = "pyproject.toml", "agents/demos/pyproject.toml"
@@ -146,7 +161,7 @@ count = 0
 for part in parts:
     package = importlib.import_module(f"handrail.{part}")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if not module.name.endswith(("_pb2_grpc", ".__main__")):
+        if not module.name.endswith(("_pb2_grpc", ".__main__", *sys.argv[3:])):
             importlib.import_module(module.name)
             count += 1
 print(count)
@@ -154,7 +169,7 @@ print(count)
 
 
 def test_a_plain_install_can_import_all_that_an_agent_needs(plain: Path) -> None:
-    done = run(plain, "python", "-c", IMPORT_ALL, " ".join(OF_AN_AGENT), " ".join(ABSENT))
+    done = run(plain, "python", "-c", IMPORT_ALL, " ".join(OF_AN_AGENT), " ".join(ABSENT), *OF_SERVERS)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 150
 
@@ -168,6 +183,7 @@ def test_a_plain_install_can_import_all_that_an_agent_needs(plain: Path) -> None
         ("coordinator", "coordinator"),
         ("dev", "dev"),
         ("visibility", "visibility"),
+        ("console", "console"),
         ("archive verify .", "visibility"),
     ],
 )
@@ -200,6 +216,11 @@ def test_traces_over_grpc_without_their_extra_are_a_wrong_setting(plain: Path) -
     [line] = done.stderr.splitlines()
     assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in line
     assert line.endswith("python -m pip install 'handrail[otlp-grpc]'")
+
+
+def test_a_part_of_a_command_can_have_an_extra_of_its_own() -> None:
+    text = advice(ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow"), "archive")
+    assert text == "archive needs the module pyarrow: python -m pip install 'handrail[export]'"
 
 
 def test_a_missing_module_that_no_extra_brings_gets_no_advice() -> None:

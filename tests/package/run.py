@@ -26,7 +26,19 @@ the CEL library's wheel brings build files of its own."""
 _TWINE = "twine==7.0.0"
 _TOOLS = "grpcio-tools>=1.85.1"
 _BIN = Path(sys.executable).parent
-_EXTRAS = ("", "[uvloop]", "[cli]", "[coordinator]", "[visibility]", "[dev]", "[dev,visibility]")
+_EXTRAS = {
+    "": ("agent", "admin", "health", "new"),
+    "[uvloop]": ("agent",),
+    "[otlp-grpc]": ("agent",),
+    "[cli]": ("flow", "template", "certificates", "nats-permissions", "token", "login", "verify"),
+    "[coordinator]": ("coordinator",),
+    "[visibility]": ("visibility", "archive"),
+    "[export]": ("archive",),
+    "[console]": ("console",),
+    "[dev]": ("dev", "coordinator", "visibility", "flow"),
+    "[dev,console,export]": ("dev", "console", "archive"),
+}
+"""The commands that each extra has to be enough for."""
 
 
 def main() -> int:
@@ -84,7 +96,9 @@ def try_out(python: str, wheel: Path, folder: Path, *, sizes: bool) -> None:
     version = run(python, "-c", "import platform; print(platform.python_version())").strip()
     agent = install(folder / "agent", python, wheel)
     for extra in _EXTRAS if sizes else ("",):
-        install(folder / "measured", python, f"{wheel}{extra}")
+        own = install(folder / "measured", python, f"{wheel}{extra}")
+        for command in _EXTRAS[extra]:
+            run(own.with_name("handrail"), command, "--help")
         taken = size(folder / "measured")
         print(f"Python {version}: handrail{extra} takes {taken / 1e6:.0f} MB")
         if not extra and python == sys.executable and taken > LARGEST_AGENT:
