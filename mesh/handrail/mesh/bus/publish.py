@@ -128,10 +128,13 @@ class Publisher:
 
     def _tick(self) -> None:
         now = self._loop.time()
+        given_up = [pending for pending in self._pending.values() if now >= pending.deadline]
+        if given_up and self._connection.outbox.waits:
+            self._connection.outbox.drop(pending.line for pending in given_up)
+        for pending in given_up:
+            self.settle(pending, BrokerUnavailable(f"publish on {pending.subject} gave up: {self._why(pending)}"))
         for pending in list(self._pending.values()):
-            if now >= pending.deadline:
-                self.settle(pending, BrokerUnavailable(f"publish on {pending.subject} gave up: {self._why(pending)}"))
-            elif now >= pending.send_again_at and self._connection.connected and not self._connection.outbox.waits:
+            if now >= pending.send_again_at and self._connection.connected and not self._connection.outbox.waits:
                 self._send_again(pending, now)
         self._ticking = self._loop.call_later(_TICK, self._tick) if self._pending else None
 

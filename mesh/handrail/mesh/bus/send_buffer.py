@@ -6,7 +6,7 @@ Messages wait here while the broker is away, or reads more slowly than we write.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import nats.errors
 
@@ -83,6 +83,11 @@ class SendBuffer:
         Without this, a message could be stored long after its sender gave up.
         """
         self._empty([line for line in self._lines if not asks(line)])
+
+    def drop(self, lines: Iterable[bytes]) -> None:
+        """Drops messages whose sender gave up, if they still wait here: these very objects, not equal ones."""
+        gone = set(map(id, lines))
+        self._empty([line for line in self._lines if id(line) not in gone])
 
     def _empty(self, left: list[bytes]) -> None:
         self._lines = left
