@@ -9,11 +9,8 @@ from functools import partial
 import pytest
 
 from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
-from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import TIMER, purged
-from handrail.mesh.streams.quarantine_streams import quarantines
-from handrail.mesh.streams.streams import quarantine_stream
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -21,7 +18,7 @@ from handrail.v1.failure_pb2 import Quarantined
 from tests.support import flows
 from tests.support.coordinator import coordinating
 from tests.support.mesh import Mesh, publish
-from tests.support.purging import left, old_flow_id, purge, wipe
+from tests.support.purging import left, old_flow_id, purge, quarantined, wipe
 from tests.support.waiting import eventually
 
 ARCHIVED = ErrorReason.ERROR_REASON_FLOW_ARCHIVED
@@ -35,17 +32,6 @@ async def mesh(mesh: Mesh) -> Mesh:
     """The refund of two steps, stored and active."""
     await mesh.put(flows.template())
     return mesh
-
-
-async def quarantined(bus: NatsBus) -> dict[str, Quarantined]:
-    """What is in quarantine, by subject."""
-    found: dict[str, Quarantined] = {}
-    for agent in await quarantines(bus):
-        page = await bus.read_forward(quarantine_stream(agent), "quarantine.>", from_sequence=1, limit=100)
-        for message in page.messages:
-            kept = Quarantined.FromString(message.body)
-            found[kept.subject] = kept
-    return found
 
 
 async def put_away(mesh: Mesh, entry: Entry) -> Quarantined:

@@ -9,9 +9,12 @@ from handrail.mesh.bus import Bus
 from handrail.mesh.streams import FLOW, purged
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.history import decoded
+from handrail.mesh.streams.quarantine_streams import quarantines
+from handrail.mesh.streams.streams import quarantine_stream
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind, flow_filter
+from handrail.v1.failure_pb2 import Quarantined
 
 
 def old_flow_id() -> str:
@@ -38,3 +41,14 @@ async def left(bus: Bus, flow_id: str, *, flow_type: str = "refund") -> list[Rec
     """The messages that FLOW has of a flow."""
     page = await bus.direct_get(FLOW, multi_last=[flow_filter(flow_type, flow_id)])
     return list(decoded(page.messages))
+
+
+async def quarantined(bus: Bus) -> dict[str, Quarantined]:
+    """What is in quarantine, by subject."""
+    found: dict[str, Quarantined] = {}
+    for agent in await quarantines(bus):
+        page = await bus.read_forward(quarantine_stream(agent), "quarantine.>", from_sequence=1, limit=100)
+        for message in page.messages:
+            kept = Quarantined.FromString(message.body)
+            found[kept.subject] = kept
+    return found

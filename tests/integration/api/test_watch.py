@@ -32,6 +32,7 @@ from tests.support import flows
 from tests.support.accounts import as_user, guarded_server
 from tests.support.api import EOF, Api, bearer, refused, running_api
 from tests.support.mesh import publish
+from tests.support.purging import old_flow_id, wipe
 from tests.support.waiting import PATIENCE, eventually, until
 
 
@@ -291,6 +292,19 @@ async def test_a_drain_ends_a_watch_with_where_to_resume(bus: NatsBus, tmp_path:
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         assert refusal.info.metadata["sequence"] == str(first)
         await draining
+
+
+async def test_a_watch_ends_when_its_flow_is_purged(api: Api, bus: NatsBus) -> None:
+    flow_id = old_flow_id()
+    await publish(bus, flows.start(flow_id), flows.enriched(flow_id))
+    call = watch(api, flow_id=flow_id)
+    for _ in range(2):
+        await next_event(call)
+    await wipe(bus, flow_id)
+    await publish(bus, flows.notified(flow_id))
+    refusal = await refused(next_event(call))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "FLOW_ARCHIVED")
+    assert (await refused(watch(api, flow_id=flow_id).read())).reason == "FLOW_ARCHIVED"
 
 
 async def test_a_watch_of_a_flow_that_lost_its_template_says_so(bus: NatsBus, tmp_path: Path) -> None:

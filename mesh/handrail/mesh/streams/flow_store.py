@@ -138,11 +138,13 @@ class FlowStore:
         """Reads and folds a flow as new as the stream's leader has it.
 
         Required before writes and refusals. It costs no extra time: the leader and a replica are asked in parallel.
-        Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND, and FLOW_ARCHIVED if it was purged, and messages came late.
+        Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND, and FLOW_ARCHIVED if it was purged.
         """
         newest, history = await asyncio.gather(self.newest(flow_type, flow_id), self.read(flow_type, flow_id))
         if newest > history.last_sequence:
             history = await self.read(flow_type, flow_id, at_least=newest)
+        if not history.last_sequence and await purged.recorded(self._bus, flow_type, flow_id) is not None:
+            raise purged.archived(flow_type, flow_id)
         return await self.fold(flow_type, flow_id, history)
 
     async def newest(self, flow_type: str, flow_id: str) -> int:
