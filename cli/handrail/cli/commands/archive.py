@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handrail.cli.arguments import add_form, form_of
+from handrail.cli.commands import archive_erase
 from handrail.cli.commands.archive_export import add_export
 from handrail.cli.commands.archive_folder import existing, finding_json
 from handrail.cli.exit_codes import Exit
@@ -37,6 +38,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     show.add_argument("folder", type=Path, metavar="FOLDER", help="the archive's folder")
     add_form(show)
     show.set_defaults(run=_show)
+    archive_erase.fill(commands)
     add_export(commands)
 
 

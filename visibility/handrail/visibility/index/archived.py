@@ -79,6 +79,21 @@ class ArchivedWriter(Writer):
         except SQLAlchemyError as error:
             refuse(error, self._engine)
 
+    def erase(self, verdict: Verdict) -> None:
+        """Removes what the index has of an erased flow, but for its row. Raises INDEX_UNAVAILABLE.
+
+        An index that has not taken the verdict yet takes it as it is then.
+        """
+        at = schema.flow.c
+        kept = {name: verdict.summary[name] for name in ("requester", "reason")}
+        try:
+            with self._engine.begin() as connection:
+                for table in _OF_A_FLOW:
+                    connection.execute(delete(table).where(table.c.first_sequence == verdict.first))
+                connection.execute(schema.flow.update().where(at.first_sequence == verdict.first).values(**kept))
+        except SQLAlchemyError as error:
+            refuse(error, self._engine)
+
     def _put(self, connection: Connection, archived: Sequence[Archived]) -> None:
         gone = [each.verdict.first for each in archived if each.verdict.erased]
         stale = [each.verdict.first for each in archived if each.rows is not None]

@@ -20,12 +20,15 @@ _SEGMENTS = "audit.segment.>"
 
 
 class Audit:
-    """Records the segments of an archive. `mark` is the sequence up to which all are whole and recorded."""
+    """Records the segments of an archive. `mark` is the sequence up to which all are whole and recorded.
+
+    `archive` names the archive: the digest with which its first segment was sealed.
+    """
 
     def __init__(self, bus: Bus, folder: Folder) -> None:
         self._bus = bus
         self._folder = folder
-        self._archive = ""
+        self.archive = ""
         self._elsewhere: list[Range] | None = None
         self._known: set[str] = set()
         self.mark = 0
@@ -52,9 +55,9 @@ class Audit:
     async def _put(self, segment: Segment) -> None:
         if segment.digest in self._known:
             return
-        self._archive = self._archive or segment.link
+        self.archive = self.archive or segment.link
         said = SegmentArchived(
-            archive=self._archive,
+            archive=self.archive,
             first=segment.first,
             last=segment.last,
             count=segment.footer.count,
@@ -69,12 +72,12 @@ class Audit:
     async def _compare(self) -> None:
         """Learns what is recorded, and whether this archive still has all that was recorded of it."""
         own = await asyncio.to_thread(lambda: list(_segments(self._folder, after=0)))
-        self._archive = own[0].link if own else ""
+        self.archive = own[0].link if own else ""
         digests = {digest for each in own for digest in _versions(each)}
         elsewhere: list[Range] = []
         async for message in oldest_first(self._bus, AUDIT, _SEGMENTS):
             said = SegmentArchived.FromString(message.body)
-            if said.archive != self._archive:
+            if said.archive != self.archive:
                 elsewhere.append((said.first, said.last))
                 continue
             self._known.add(said.digest)

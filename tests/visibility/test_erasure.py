@@ -1,0 +1,166 @@
+"""An erased flow is nowhere but for its verdict, and AUDIT says who erased it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select
+
+from handrail.cli.main import main
+from handrail.mesh.bus import NatsBus
+from handrail.mesh.errors import HandrailError
+from handrail.mesh.streams import AUDIT, FLOW
+from handrail.mesh.streams.quarantine import Quarantine
+from handrail.mesh.template import Template
+from handrail.v1.audit_pb2 import FlowErased
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.visibility.archive.folder import Folder, LockedFolder
+from handrail.visibility.archive.verdict_log import numbered, verify_verdicts
+from handrail.visibility.archive.verify import verify
+from handrail.visibility.index import schema
+from handrail.visibility.index.database import open_engine
+from handrail.visibility.retention.erasure import Erasure
+from tests.support.archived import archived, mark
+from tests.support.flows import enriched, notified, start, template
+from tests.support.followed import following, found, until_covered
+from tests.support.mesh import Mesh, publish
+from tests.support.nats_server import NatsServer
+from tests.support.retained import do_not_wait, finish, flow_id, handle_all, in_flow, purge_all, retention, shelf
+from tests.support.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the clock."""
+    do_not_wait(monkeypatch)
+    monkeypatch.setattr("handrail.visibility.retention.erasure.LEAST", timedelta())
+    monkeypatch.setattr("handrail.visibility.retention.erasure.WAIT", timedelta())
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    """What is tested here does not depend on the database."""
+    return f"sqlite:///{tmp_path}/index.db"
+
+
+def searched() -> Template:
+    """A template by whose attribute flows are found."""
+    made = template()
+    made.proto.search.append("chargeback_id")
+    return Template.compile(made.proto, made.contracts)
+
+
+async def erase(bus: NatsBus, folder: Folder, engine: Engine, flow: str, *, steps: int = 99) -> list[str]:
+    """Erases a flow; ends after some steps, as a kill does."""
+    said = []
+    with LockedFolder(folder.path) as locked:
+        async for text in Erasure(bus, locked, engine, by="olga").erase("refund", flow):
+            said.append(text)
+            if len(said) == steps:
+                break
+    return said
+
+
+@pytest.mark.parametrize("is_purged", [False, True])
+@pytest.mark.parametrize("killed_after", [None, 1, 2, 3, 4, 5])
+async def test_an_erased_flow_leaves_its_verdict_alone(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, is_purged: bool, killed_after: int | None, tmp_path: Path
+) -> None:
+    await mesh.put(searched())
+    await finish(bus, 1)
+    await finish(bus, 2)
+    last = await publish(bus, start(flow_id(3)))
+    quarantine = Quarantine(bus, mesh.catalog, reporter="coordinator")
+    for each in (1, 2):
+        entry = enriched(flow_id(each))
+        await quarantine.put(
+            subject=entry.address.subject,
+            body=entry.body,
+            sequence=1,
+            reason=ErrorReason.ERROR_REASON_MALFORMED,
+            detail="for the test",
+        )
+    with LockedFolder(folder.path) as locked:
+        async with following(bus, engine, locked):
+            await until(lambda: mark(folder) >= last)
+            await until_covered(bus, engine)
+            if is_purged:
+                await handle_all(bus)
+                await purge_all(retention(bus, engine, locked), flows=2)
+    whole = archived(folder)
+    if killed_after is not None:
+        await erase(bus, folder, engine, flow_id(1), steps=killed_after)
+    said = await erase(bus, folder, engine, flow_id(1))
+    assert said[-1] == "AUDIT has the record"
+
+    kept = [each for each in whole if flow_id(1) not in each.subject]
+    assert len(kept) == len(whole) - 3
+    assert archived(folder) == kept
+    assert [*verify(folder, at_least=last), *verify_verdicts(folder)] == []
+    assert flow_id(1) not in await in_flow(bus)
+    assert flow_id(1) not in str(await bus.request_json("$JS.API.STREAM.INFO.QUARANTINE_enrichment", everything()))
+    assert flow_id(2) in str(await bus.request_json("$JS.API.STREAM.INFO.QUARANTINE_enrichment", everything()))
+    [verdict] = [each for _, each in numbered(folder) if each.flow_id == flow_id(1)]
+    assert (verdict.erased, verdict.summary["status"]) == (True, "COMPLETED")
+
+    message = await bus.last(AUDIT, "audit.erasure.>")
+    assert message is not None
+    record = FlowErased.FromString(message.body)
+    assert (record.flow_id, record.by, record.messages) == (flow_id(1), "olga", 3)
+    assert all(each.replaced != each.digest for each in record.segments)
+
+    another = open_engine(f"sqlite:///{tmp_path}/another.db")
+    with LockedFolder(folder.path) as locked:
+        for index in (engine, another):
+            async with following(bus, index, locked):
+                await until_covered(bus, index)
+                await shelf(bus, index, locked).catch_up()
+    assert found(another) == found(engine)
+    with another.connect() as connection:
+        named = connection.execute(select(schema.attribute.c.first_sequence)).scalars().all()
+        row = connection.execute(select(schema.flow).where(schema.flow.c.flow_id == flow_id(1))).one()
+    assert 1 not in named
+    assert (row.status, row.requester, row.reason) == ("COMPLETED", "", "")
+    another.dispose()
+
+
+def everything() -> dict[str, str]:
+    return {"subjects_filter": ">"}
+
+
+async def test_a_flow_that_is_not_over_is_not_erased(mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder) -> None:
+    await mesh.put(template())
+    await publish(bus, start(flow_id(1)), enriched(flow_id(1)))
+    folder.path.mkdir()
+    with pytest.raises(HandrailError, match="can't be erased yet: it is not over"):
+        await erase(bus, folder, engine, flow_id(1))
+    with pytest.raises(HandrailError, match="there is no refund flow"):
+        await erase(bus, folder, engine, flow_id(2))
+    assert await in_flow(bus) == {flow_id(1)}
+
+
+async def test_the_command_tells_each_step(
+    nats_server: NatsServer,
+    mesh: Mesh,
+    bus: NatsBus,
+    engine: Engine,
+    folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await mesh.put(template())
+    last = await publish(bus, start(flow_id(1)), enriched(flow_id(1)), notified(flow_id(1)))
+    with LockedFolder(folder.path) as locked:
+        async with following(bus, engine, locked):
+            await until(lambda: mark(folder) >= last)
+            await until_covered(bus, engine)
+        monkeypatch.setenv("HANDRAIL_DATABASE", f"sqlite:///{engine.url.database}")
+        command = ["archive", "erase", str(folder.path), "refund", flow_id(1), "--nats", nats_server.url]
+        code = await asyncio.to_thread(main, command)
+        assert (code, "is in use by another process" in capsys.readouterr().err) == (1, True)
+    assert await asyncio.to_thread(main, command) == 0
+    assert "AUDIT has the record" in capsys.readouterr().out
+    assert (await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["state"]["messages"] == 0
