@@ -53,6 +53,12 @@ def fill_replay(verbs: Parsers) -> None:
         "--until", type=since, metavar="TIME", help="flows that started before this time [default: now]"
     )
     replay.add_argument(
+        "--filter",
+        default="",
+        metavar="FILTER",
+        help="only flows that pass it, as in 'status = FAILED'; needs visibility",
+    )
+    replay.add_argument(
         "--limit", type=_limit, default=100, metavar="N", help="maximum number of differences to list [default 100]"
     )
     add_settings(replay, CALLER)
@@ -67,7 +73,10 @@ def _limit(text: str) -> int:
 
 def _replay(arguments: argparse.Namespace) -> Exit:
     request = pb.ReplayPolicyRequest(
-        template=read_template(arguments.file), since=timestamp(arguments.since), max_differences=arguments.limit
+        template=read_template(arguments.file),
+        since=timestamp(arguments.since),
+        max_differences=arguments.limit,
+        filter=arguments.filter,
     )
     if arguments.until is not None:
         if arguments.until <= arguments.since:

@@ -247,7 +247,14 @@ class Server:
         replays = Replays(replica.bus, replica.catalog, self._drain, self._workers)
         usage = UsageLists(self._index, scanner, replica.catalog, replica.bus)
         templates = TemplateService(
-            replica.bus, replica.catalog, usage, replays, activator=activator, desk=desk, workers=self._workers
+            replica.bus,
+            replica.catalog,
+            usage,
+            self._index,
+            replays,
+            activator=activator,
+            desk=desk,
+            workers=self._workers,
         )
         # Each method is registered, so that its calls which are not begun yet have a queue of their own: a flood of one
         # method leaves room for the others. It costs each call some 40 µs.

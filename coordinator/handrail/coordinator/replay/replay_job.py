@@ -15,6 +15,7 @@ from handrail.analysis.replay.replayer import Span
 from handrail.analysis.replay.tally import Tally
 from handrail.coordinator.lists.bulk_read import scan
 from handrail.coordinator.reconcile.drain import Drain
+from handrail.coordinator.replay.chosen import Choose, chosen
 from handrail.coordinator.replay.flow_assembly import Flow, Gathering
 from handrail.coordinator.replay.processes import Workers, workers
 from handrail.coordinator.workers.pool import WorkerPool
@@ -51,10 +52,11 @@ class Replays:
         self._workers = workers
         self._turn = asyncio.Lock()
 
-    async def asked(self, request: ReplayPolicyRequest, *, caller: str) -> Responses:
+    async def asked(self, request: ReplayPolicyRequest, *, caller: str, choose: Choose | None = None) -> Responses:
         """Answers a request of this caller; raises TEMPLATE_REFUSED if its template fails the type-check.
 
         A template without contracts is read with those stored with the active version, or else with the newest one.
+        `choose` names the flows; without it, all of the time span are replayed.
         """
         descriptors = request.descriptors or await self._descriptors(request.template.name)
         _, prepared = await prepared_template(self._workers, request.template, descriptors, caller=caller)
@@ -63,7 +65,8 @@ class Replays:
             from_timestamp(request.until) if request.HasField("until") else None,
         )
         changed = Template.compile(request.template, Contracts.from_descriptor_set(prepared.descriptors))
-        async with aclosing(self.replay(changed, span, limit=request.max_differences or _DIFFERENCES)) as responses:
+        limit = request.max_differences or _DIFFERENCES
+        async with aclosing(self.replay(changed, span, limit=limit, choose=choose)) as responses:
             async for response in responses:
                 yield response
 
@@ -75,7 +78,7 @@ class Replays:
         active = self._catalog.get(name, self._catalog.active_version(name))
         return (active or versions[-1]).contracts.descriptor_set
 
-    async def replay(self, changed: Template, span: Span, *, limit: int) -> Responses:
+    async def replay(self, changed: Template, span: Span, *, limit: int, choose: Choose | None = None) -> Responses:
         """Yields progress now and then, at most `limit` differences, and the summary at the end.
 
         It takes the flows that the stream has when the replay begins. Raises FLOW_TYPE_NOT_FOUND if no version of the
@@ -93,7 +96,8 @@ class Replays:
             if newest is not None and (span.since is None or span.since <= newest.time):
                 with workers(_stored(changed), versions, span) as processes:
                     run = _Run(self._bus, changed.name, span, newest, limit, processes, self._drain)
-                    async for response in run.responses():
+                    flows = run.scanned() if choose is None else run.chosen(choose)
+                    async for response in run.responses(flows):
                         yield response
                     tally = run.tally
             yield ReplayPolicyResponse(summary=tally.summary(changed))
@@ -115,37 +119,52 @@ class _Run:
         self._gathering = Gathering(bus, flow_type, newest=newest)
         self._working: deque[asyncio.Task[tuple[Tally, list[bytes]]]] = deque()
         self._loop = asyncio.get_running_loop()
-        self._first = 0
+        self._share = 0.0
         self._read = 0
         self._told_at = 0.0
         self._ends_at = self._loop.time() + LONGEST.total_seconds()
         self.tally = Tally()
 
-    async def responses(self) -> Responses:
-        """Yields progress and differences until all flows are replayed."""
+    async def responses(self, read: AsyncGenerator[list[Flow], None]) -> Responses:
+        """Yields progress and differences until all flows that are `read` are replayed."""
         try:
-            async with scan(
-                self._bus, FLOW, f"flow.{self._flow_type}.>", since=self._span.since, up_to=self._up_to
-            ) as reading:
-                async for page in reading.pages():
+            async with aclosing(read) as batches:
+                async for flows in batches:
                     self._may_go_on()
-                    self._read += len(page)
-                    self._first = self._first or page[0].sequence
-                    await self._gathering.take(page, is_first_ever=self._span.since is None)
-                    async for response in self._replay(await self._gathering.overflow()):
+                    async for response in self._replay(flows):
                         yield response
                     if self._loop.time() - self._told_at > _PROGRESS:
-                        yield self._progress(page[-1].sequence)
-            async for response in self._replay(list(self._gathering.rest())):
-                yield response
+                        yield self._progress()
             while self._working:
                 self._may_go_on()
                 for response in await self._oldest():
                     yield response
-            yield self._progress(self._up_to)
+            self._share = 1.0
+            yield self._progress()
         finally:
             for task in self._working:
                 task.cancel()
+
+    async def scanned(self) -> AsyncGenerator[list[Flow], None]:
+        """Yields the flows of the time span, which a scan of the stream finds."""
+        first = 0
+        async with scan(
+            self._bus, FLOW, f"flow.{self._flow_type}.>", since=self._span.since, up_to=self._up_to
+        ) as reading:
+            async for page in reading.pages():
+                self._read += len(page)
+                first = first or page[0].sequence
+                self._share = (page[-1].sequence - first + 1) / max(1, self._up_to - first + 1)
+                await self._gathering.take(page, is_first_ever=self._span.since is None)
+                yield await self._gathering.overflow()
+        yield list(self._gathering.rest())
+
+    async def chosen(self, choose: Choose) -> AsyncGenerator[list[Flow], None]:
+        """Yields the flows that the index chooses."""
+        async for some in chosen(self._gathering, choose):
+            self._read += sum(map(len, some.flows))
+            self._share = some.share
+            yield some.flows
 
     async def _replay(self, flows: list[Flow]) -> Responses:
         """Hands flows to the processes and yields results. Hands out only as many as keep the processes busy."""
@@ -157,7 +176,7 @@ class _Run:
                 for response in await self._oldest():
                     yield response
                 if self._loop.time() - self._told_at > _PROGRESS:
-                    yield self._progress(self._up_to)
+                    yield self._progress()
 
     async def _oldest(self) -> list[ReplayPolicyResponse]:
         tally, differences = await self._working.popleft()
@@ -166,10 +185,9 @@ class _Run:
         self._left -= len(told)
         return [ReplayPolicyResponse(difference=ReplayDifference.FromString(each)) for each in told]
 
-    def _progress(self, sequence: int) -> ReplayPolicyResponse:
+    def _progress(self) -> ReplayPolicyResponse:
         self._told_at = self._loop.time()
-        share = (sequence - self._first + 1) / max(1, self._up_to - self._first + 1)
-        progress = ReplayProgress(flows=self.tally.flows, messages=self._read, share=min(1.0, share))
+        progress = ReplayProgress(flows=self.tally.flows, messages=self._read, share=min(1.0, self._share))
         return ReplayPolicyResponse(progress=progress)
 
     def _may_go_on(self) -> None:

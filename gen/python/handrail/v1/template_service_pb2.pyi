@@ -798,12 +798,17 @@ class ReplayPolicyRequest(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     MAX_DIFFERENCES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     descriptors: _builtins.bytes
     """descriptors is a serialized google.protobuf.FileDescriptorSet with imports. Empty: those stored with the active version, or
     with the newest one if no version is active.
     """
     max_differences: _builtins.int
     """max_differences bounds how many differences are sent one by one; all are counted. 0 for 100, at most 10,000."""
+    filter: _builtins.str
+    """filter that flows must pass, in the language of AIP-160. Their ids come from the index, which needs visibility, and each of
+    them is read; without a filter, the stream is read from `since` on.
+    """
     @_builtins.property
     def template(self) -> _template_pb2.FlowTemplate:
         """template whose gates and rules are tried on the flows of the type it is named after. It has to pass the type-check."""
@@ -824,10 +829,11 @@ class ReplayPolicyRequest(_message.Message):
         since: _timestamp_pb2.Timestamp | None = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
         max_differences: _builtins.int = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "template", b"template", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptors", b"descriptors", "max_differences", b"max_differences", "since", b"since", "template", b"template", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptors", b"descriptors", "filter", b"filter", "max_differences", b"max_differences", "since", b"since", "template", b"template", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,9 +11,11 @@ from grpc.aio import ServicerContext
 from handrail.coordinator.api import authorization, worker_fitness
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.paging import cursor_of, fitting, page_size, page_token, sequence_of
+from handrail.coordinator.api.replay_choice import choice
 from handrail.coordinator.api.template_acts import TemplateActDesk
 from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.api.usage_lists import UsageLists
+from handrail.coordinator.lists.index import Index
 from handrail.coordinator.reconcile.activation import Activator
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.coordinator.replay.replay_job import Replays
@@ -40,6 +42,7 @@ class TemplateService(TemplateServiceServicer):
         bus: Bus,
         catalog: Catalog,
         usage: UsageLists,
+        index: Index,
         replays: Replays,
         *,
         activator: Activator,
@@ -52,6 +55,7 @@ class TemplateService(TemplateServiceServicer):
         self._catalog = catalog
         self._templates = TemplateFinder(catalog)
         self._usage = usage
+        self._index = index
         self._replays = replays
         self._workers = workers
 
@@ -139,7 +143,8 @@ class TemplateService(TemplateServiceServicer):
         self, request: pb.ReplayPolicyRequest, context: _Context
     ) -> AsyncGenerator[pb.ReplayPolicyResponse, None]:
         """Checks the template and tries it on recorded flows; raises TEMPLATE_REFUSED or FLOW_TYPE_NOT_FOUND."""
-        async with aclosing(self._replays.asked(request, caller=current_caller().subject)) as responses:
+        choose = await choice(self._index, self._catalog, request)
+        async with aclosing(self._replays.asked(request, caller=current_caller().subject, choose=choose)) as responses:
             async for response in responses:
                 yield response
 
