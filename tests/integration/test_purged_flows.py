@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -13,10 +13,12 @@ from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import TIMER, purged
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.subjects import Kind
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import Quarantined
 from tests.support import flows
 from tests.support.coordinator import coordinating
+from tests.support.late_messages import never_said, said_again
 from tests.support.mesh import Mesh, publish
 from tests.support.purging import left, old_flow_id, purge, quarantined, wipe
 from tests.support.waiting import eventually
@@ -72,6 +74,24 @@ async def test_p3_what_comes_after_a_purge_is_put_before_a_person_and_changes_no
     assert kept.body == entry.body
     assert ("may have had an effect" in kept.detail) is (entry.event.step == "notify")
     assert [each.event for each in await left(mesh.bus, flow_id)] == [entry.event]
+
+
+async def test_p3_every_kind_of_late_message_is_put_before_a_person_and_no_decision_follows(mesh: Mesh) -> None:
+    flow_id = old_flow_id()
+    async with running(mesh.bus):
+        last = await complete(mesh, flow_id)
+        ended = await mesh.store.load("refund", flow_id, at_least=last)
+        await mesh.until_settled("track", "decide")
+        history = await purge(mesh.bus, mesh.store, flow_id)
+        entries = [*said_again(history), *never_said(ended, history, datetime.now(UTC))]
+        await publish(mesh.bus, *entries)
+        late = {entry.address.subject for entry in entries}
+        kept = await eventually(lambda: quarantined(mesh.bus), lambda found: late <= found.keys())
+        await mesh.until_settled("track", "decide")
+    assert {each.reason for each in kept.values()} == {ARCHIVED}
+    assert {each.address.kind for each in entries} == {Kind.EVENT, Kind.FAILURE, Kind.PROGRESS, Kind.UNDONE}
+    assert {each.address.subject for each in await left(mesh.bus, flow_id)} == late
+    assert await mesh.armed() == set()
 
 
 async def test_what_belongs_to_no_flow_is_not_called_archived(mesh: Mesh) -> None:
