@@ -7,24 +7,27 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, delete, insert, text
 
 from handrail.coordinator.lists.index import AT_ONCE, Index, IndexSettings
+from handrail.index.v1.index_service_pb2 import CountFailuresRequest, Query, Scope
 from handrail.index.v1.index_service_pb2 import ListFlowsRequest as Question
 from handrail.index.v1.index_service_pb2 import ListFlowsResponse as Answer
-from handrail.index.v1.index_service_pb2 import Query, Scope
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.shared_secret import new_secret
+from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse, ListFlowsRequest, ListFlowsResponse
+from handrail.visibility.index import schema
 from handrail.visibility.index.database import prepare
+from handrail.visibility.serve.listing import COUNTED
 from handrail.visibility.serve.server import IndexServer, ServeSettings
 from handrail.visibility.serve.snapshot import Snapshots
 from tests.support import flows
@@ -34,6 +37,7 @@ from tests.support.mesh import Mesh, publish
 from tests.support.waiting import eventually
 
 METHOD = "FlowService/ListFlows"
+NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 EVERYTHING = Question(query=Query(scope=Scope(every_type=True), page_size=10))
 
 
@@ -181,6 +185,62 @@ async def while_silent(bus: NatsBus, folder: Path, port: int) -> list[Refusal]:
         assert not all(each.done() for each in waiting)  # some are refused at once
         assert (await ask(api, "FlowService/GetFlow", GetFlowRequest(flow_id=flows.FLOW_ID), GetFlowResponse)).flow
         return await asyncio.gather(*waiting)
+
+
+def flow_row(first: int, flow_type: str = "refund") -> dict[str, object]:
+    return {
+        **{"first_sequence": first, "flow_type": flow_type, "flow_id": f"{first:032x}", "version": 1},
+        **{"status": "RUNNING", "reason": "", "halt_mode": 0, "requester": "", "retrying": False},
+        **{"last_sequence": first, "messages": 1},
+    }
+
+
+def failure_row(sequence: int, first: int, signature: str) -> dict[str, object]:
+    return {
+        **{"sequence": sequence, "first_sequence": first, "flow_type": "refund", "step": "pay", "agent": "ledger"},
+        **{"error_class": "Timeout", "text": f"failure {sequence}", "signature": signature},
+        "time": NOON + timedelta(seconds=sequence),
+    }
+
+
+async def test_a_total_is_counted_up_to_a_limit(bus: NatsBus, tables: Engine, tmp_path: Path) -> None:
+    with tables.begin() as connection:
+        connection.execute(insert(schema.flow), [flow_row(first) for first in range(1, COUNTED + 2)])
+    secret = secret_file(tmp_path)
+    async with serving(bus, tables, secret) as port:
+        index = Index(IndexSettings(address=f"127.0.0.1:{port}", secret=secret))
+        page = (await index.ask(index.questions.ListFlows, EVERYTHING)).page
+        assert (page.total.items, page.total.at_least) == (COUNTED, True)
+        with tables.begin() as connection:
+            connection.execute(delete(schema.flow).where(schema.flow.c.first_sequence == 1))
+        page = (await index.ask(index.questions.ListFlows, EVERYTHING)).page
+        assert (page.total.items, page.total.at_least) == (COUNTED, False)
+        await index.close()
+
+
+async def test_failures_are_counted_by_signature_within_the_scope(bus: NatsBus, tables: Engine, tmp_path: Path) -> None:
+    with tables.begin() as connection:
+        connection.execute(insert(schema.flow), [flow_row(1), flow_row(2, "audit")])
+        rows = [(11, 1, "a"), (12, 1, "b"), (13, 1, "b"), (14, 2, "b")]
+        connection.execute(insert(schema.failure), [failure_row(*each) for each in rows])
+    secret = secret_file(tmp_path)
+    async with serving(bus, tables, secret) as port:
+        index = Index(IndexSettings(address=f"127.0.0.1:{port}", secret=secret))
+
+        async def counted(scope: Scope, **fields: Any) -> list[tuple[str, int, str, str]]:
+            request = CountFailuresRequest(scope=scope, **{"most": 10, **fields})
+            counts = (await index.ask(index.questions.CountFailures, request)).counts
+            return [(each.signature, each.failures, each.flow_id, each.text) for each in counts]
+
+        last, second = ("b", 3, f"{2:032x}", "failure 14"), ("a", 1, f"{1:032x}", "failure 11")
+        assert await counted(Scope(every_type=True)) == [last, second]
+        assert await counted(Scope(every_type=True), most=1) == [last]
+        assert await counted(Scope(flow_types=["refund"])) == [("b", 2, f"{1:032x}", "failure 13"), second]
+        assert await counted(Scope(every_type=True), filters=["flow_type = audit"]) == [("b", 1, *last[2:])]
+        since = timestamp(NOON + timedelta(seconds=14))
+        assert await counted(Scope(every_type=True), since=since) == [("b", 1, *last[2:])]
+        assert await counted(Scope()) == []
+        await index.close()
 
 
 async def test_a_question_that_takes_too_long_is_cut_off(tables: Engine) -> None:
