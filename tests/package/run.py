@@ -44,13 +44,14 @@ _EXTRAS = {
 def main() -> int:
     """Runs everything; returns an exit status."""
     parser = argparse.ArgumentParser(prog="make package", description=__doc__)
-    parser.add_argument("--no-sizes", action="store_true", help="don't measure the installs of all extras")
+    parser.add_argument("--no-sizes", action="store_true", help="measure the plain install only")
     arguments = parser.parse_args()
     try:
-        wheel = build()
+        wheel, demos = build()
         for python in pythons():
             with tempfile.TemporaryDirectory(prefix="handrail-package-") as folder:
-                try_out(python, wheel, Path(folder), sizes=not arguments.no_sizes)
+                measure(python, wheel, Path(folder), all_extras=python == sys.executable and not arguments.no_sizes)
+                try_out(python, wheel, demos, Path(folder))
     except subprocess.CalledProcessError as error:
         print(f"{' '.join(map(str, error.cmd))}: ended with {error.returncode}\n{error.stderr}", file=sys.stderr)
         return 1
@@ -60,8 +61,8 @@ def main() -> int:
     return 0
 
 
-def build() -> Path:
-    """Builds all distributions into dist/ and checks their metadata; returns the wheel of handrail."""
+def build() -> tuple[Path, Path]:
+    """Builds all distributions into dist/, checks their metadata, returns the wheels of handrail and the demos."""
     shutil.rmtree(DIST, ignore_errors=True)
     hatchling = (sys.executable, "-m", "hatchling", "build", "--directory", str(DIST))
     run(*hatchling, "--target", "sdist", "--target", "wheel")
@@ -73,7 +74,8 @@ def build() -> Path:
     for path in built:
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.1f} MB, metadata checked")
     [wheel] = DIST.glob("handrail-*.whl")
-    return wheel
+    [demos] = DIST.glob("handrail_demos-*.whl")
+    return wheel, demos
 
 
 def pythons() -> Iterator[str]:
@@ -91,21 +93,34 @@ def pythons() -> Iterator[str]:
         print("no Python 3.13: name one with PYTHON313 to try that, too")
 
 
-def try_out(python: str, wheel: Path, folder: Path, *, sizes: bool) -> None:
-    """Installs the wheel and runs a flow; raises RuntimeError if an agent's install is too large."""
-    version = run(python, "-c", "import platform; print(platform.python_version())").strip()
-    agent = install(folder / "agent", python, wheel)
-    for extra in _EXTRAS if sizes else ("",):
+def measure(python: str, wheel: Path, folder: Path, *, all_extras: bool) -> None:
+    """Prints how much an install takes, and asks its commands for help, which imports them.
+
+    Raises RuntimeError if an agent's install is too large, and CalledProcessError if an extra is not enough.
+    """
+    for extra in _EXTRAS if all_extras else ("",):
         own = install(folder / "measured", python, f"{wheel}{extra}")
         for command in _EXTRAS[extra]:
             run(own.with_name("handrail"), command, "--help")
         taken = size(folder / "measured")
-        print(f"Python {version}: handrail{extra} takes {taken / 1e6:.0f} MB")
+        print(f"{version(python)}: handrail{extra} takes {taken / 1e6:.0f} MB", flush=True)
         if not extra and python == sys.executable and taken > LARGEST_AGENT:
             raise RuntimeError(f"the install of an agent may take {LARGEST_AGENT / 1e6:.0f} MB")
-    dev = install(folder / "dev", python, f"{wheel}[dev]", _TOOLS)
+
+
+def try_out(python: str, wheel: Path, demos: Path, folder: Path) -> None:
+    """Runs a flow with agents from a plain install, and asks the installed demos for help."""
+    agent = install(folder / "agent", python, wheel)
+    dev = install(folder / "dev", python, f"{wheel}[dev]", demos, _TOOLS)
+    for name in ("payments", "compliance", "research"):
+        run(dev, "-m", f"demos.{name}", "--help", folder=folder)
     status = run_flow(folder / "flow", agent=agent.parent, dev=dev.parent)
-    print(f"Python {version}: a flow with agents from a plain install: {status}")
+    print(f"{version(python)}: a flow with agents from a plain install: {status}", flush=True)
+
+
+def version(python: str) -> str:
+    """Returns what a Python calls itself, such as `Python 3.11.7`."""
+    return run(python, "--version").strip()
 
 
 def install(environment: Path, python: str, *what: str | Path) -> Path:
