@@ -13,7 +13,7 @@ from handrail.visibility.index import schema
 from handrail.visibility.index.database import open_engine
 from tests.support.archived import archived, mark, stored
 from tests.support.flows import enriched, start, template
-from tests.support.followed import Rows, following, found, until_covered
+from tests.support.followed import Rows, covered, following, found, until_covered
 from tests.support.mesh import Mesh, publish
 from tests.support.recorded_refunds import record, refund_template
 from tests.support.retained import do_not_wait, finish, flow_id, handle_all, in_flow, purge_all, retention, shelf
@@ -76,3 +76,25 @@ async def test_an_index_from_nothing_equals_the_one_that_saw_everything(
             await until_covered(bus, another)
         assert found(another) == found(engine)
         another.dispose()
+
+
+async def test_an_index_from_nothing_covers_flow_though_all_of_it_was_purged(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, tmp_path: Path
+) -> None:
+    await mesh.put(template())
+    last = await finish(bus, 1, 2)
+    another = open_engine(f"sqlite:///{tmp_path}/another.db")
+    with LockedFolder(folder.path) as locked:
+        async with following(bus, engine, locked):
+            await until(lambda: mark(folder) >= last)
+            await until_covered(bus, engine)
+            await handle_all(bus)
+            await purge_all(retention(bus, engine, locked), flows=2)
+        async with following(bus, another, locked):
+            await until_covered(bus, another)
+            await shelf(bus, another, locked).catch_up()
+            last = await finish(bus, 3)
+            await until(lambda: covered(another) >= last)
+    with another.connect() as connection:
+        assert len(connection.execute(select(schema.flow)).all()) == 3
+    another.dispose()

@@ -97,18 +97,19 @@ def check_cycles(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds) -> It
 
 def check_size(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds) -> Iterator[pb.Finding]:
     """Templates of flows that may have, or need, more messages than a flow can hold."""
+    limit = proto.max_messages or MESSAGE_LIMIT
     for index, position in bounds.unbounded_fan_outs:
         join = proto.steps[index].after_all[position]
         path = f"steps[{index}].after_all[{position}].count"
-        yield finding("HR033", path, f"nothing says how large {cut(join.count)} can be: a flow holds {MESSAGE_LIMIT}")
+        yield finding("HR033", path, f"nothing says how large {cut(join.count)} can be: a flow holds {limit}")
     fewest, most = bounds.fewest_messages, bounds.most_messages
-    if fewest > MESSAGE_LIMIT:
-        yield finding("HR032", "", f"no flow completes with less than {fewest} messages; at {MESSAGE_LIMIT} it is held")
-    elif most is not None and most > MESSAGE_LIMIT:
+    if fewest > limit:
+        yield finding("HR032", "", f"no flow completes with less than {fewest} messages; at {limit} it is held")
+    elif most is not None and most > limit:
         yield finding(
             "HR033",
             "",
-            f"a flow can come to {most:,} messages without a single retry; at {MESSAGE_LIMIT} it is held",
+            f"a flow can come to {most:,} messages without a single retry; at {limit} it is held",
             "bound what its joins count more tightly, or split the flow",
         )
 
@@ -140,8 +141,12 @@ def check_joins(proto: pb.FlowTemplate, graph: FlowGraph, bounds: Bounds, contra
             if most is not None and count.fixed is not None and count.fixed > most and join.type in graph.possible:
                 text = f"step {step.name} waits for {count.fixed} {cut(join.type)}, and no more than {most} can come"
                 yield finding("HR035", f"{path}.count", text)
-            if count.fixed is not None and not 1 <= count.fixed <= MESSAGE_LIMIT:
-                yield finding("HR020", f"{path}.count", f"{cut(join.count)} is not from 1 to {MESSAGE_LIMIT}")
+            if count.fixed is not None and not 1 <= count.fixed <= (proto.max_messages or MESSAGE_LIMIT):
+                yield finding(
+                    "HR020",
+                    f"{path}.count",
+                    f"{cut(join.count)} is not from 1 to {proto.max_messages or MESSAGE_LIMIT}",
+                )
             for counted in sorted(count.latest_types - inputs):
                 if join.type in graph.possible_without(counted):
                     yield finding(

@@ -11,6 +11,7 @@ from handrail.analysis.diff.gates import gate_changes, rule_changes
 from handrail.analysis.diff.pairs import Change
 from handrail.analysis.diff.phrases import Names, spoken
 from handrail.analysis.diff.steps import step_changes
+from handrail.mesh.flow import MESSAGE_LIMIT
 from handrail.mesh.template import Template
 from handrail.mesh.template.persons import spelled
 
@@ -60,6 +61,9 @@ def _flow_changes(old: Template, new: Template, names: Names) -> Iterator[Change
     if old.confirm_within != new.confirm_within:
         text = f"A second person has {spoken(new.confirm_within)} instead of {spoken(old.confirm_within)} to confirm."
         yield Change("confirm_within", text)
+    if old.max_messages != new.max_messages:
+        most = [each.max_messages or MESSAGE_LIMIT for each in (old, new)]
+        yield Change("max_messages", f"A flow is held at {most[1]} messages; before, at {most[0]}.")
     if _kept(old) != _kept(new):
         yield Change(
             "keep_forever" if new.keep_forever else "retention",

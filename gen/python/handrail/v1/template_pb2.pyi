@@ -235,6 +235,7 @@ class FlowTemplate(_message.Message):
     SEARCH_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
     KEEP_FOREVER_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the flow type."""
     version: _builtins.int
@@ -245,6 +246,10 @@ class FlowTemplate(_message.Message):
     """on_divergence is what happens when an agent does something the template does not foresee; absent: RECORD."""
     keep_forever: _builtins.bool
     """keep_forever leaves finished flows in the stream, whatever retention says."""
+    max_messages: _builtins.int
+    """max_messages is how many messages a flow may have before it is held and a person is asked; absent: 900. Up to 1,024, a flow
+    is read in one request; beyond, each read takes several.
+    """
     @_builtins.property
     def starts_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """starts_with are the full names of the messages that begin a flow."""
@@ -314,12 +319,15 @@ class FlowTemplate(_message.Message):
         search: _abc.Iterable[_builtins.str] | None = ...,
         retention: _duration_pb2.Duration | None = ...,
         keep_forever: _builtins.bool = ...,
+        max_messages: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_within", b"confirm_within", "deadline", b"deadline", "retention", b"retention"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_messages", b"_max_messages", "confirm_within", b"confirm_within", "deadline", b"deadline", "max_messages", b"max_messages", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_order", b"compensation_order", "completes_with", b"completes_with", "confirm_within", b"confirm_within", "deadline", b"deadline", "gates", b"gates", "keep_forever", b"keep_forever", "name", b"name", "on_divergence", b"on_divergence", "require_two", b"require_two", "retention", b"retention", "rules", b"rules", "search", b"search", "started_by", b"started_by", "starts_with", b"starts_with", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_messages", b"_max_messages", "compensation_order", b"compensation_order", "completes_with", b"completes_with", "confirm_within", b"confirm_within", "deadline", b"deadline", "gates", b"gates", "keep_forever", b"keep_forever", "max_messages", b"max_messages", "name", b"name", "on_divergence", b"on_divergence", "require_two", b"require_two", "retention", b"retention", "rules", b"rules", "search", b"search", "started_by", b"started_by", "starts_with", b"starts_with", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_messages: _TypeAlias = _typing.Literal["max_messages"]  # noqa: Y015
+    _WhichOneofArgType__max_messages: _TypeAlias = _typing.Literal["_max_messages", b"_max_messages"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_messages) -> _WhichOneofReturnType__max_messages | None: ...
 
 Global___FlowTemplate: _TypeAlias = FlowTemplate  # noqa: Y015
 

@@ -53,7 +53,8 @@ __all__ = [
 ]
 
 MESSAGE_LIMIT = 900
-"""A flow with this many messages escalates: a direct read returns at most 1,024 subjects."""
+"""A flow with this many messages is held and escalates, unless its template says another number: a direct read returns
+at most 1,024 subjects, and what people decide about the flow then has to fit into the rest."""
 
 
 class Verdict(Enum):
@@ -120,6 +121,11 @@ class Flow:
     def flow_type(self) -> str:
         """The template's name."""
         return self.template.name
+
+    @property
+    def message_limit(self) -> int:
+        """With how many messages it is held."""
+        return self.template.max_messages or MESSAGE_LIMIT
 
     @property
     def start_time(self) -> datetime:

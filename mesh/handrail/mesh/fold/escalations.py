@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from handrail.mesh.flow import MESSAGE_LIMIT, EffectState, Escalation, Flow, Proposal, ProposalState, RunState, Void
+from handrail.mesh.flow import EffectState, Escalation, Flow, Proposal, ProposalState, RunState, Void
 from handrail.mesh.flow.step_run import attempts
 from handrail.mesh.flow.values import replace
 from handrail.mesh.fold import halts, rules
@@ -165,9 +165,9 @@ def _of_hold(flow: Flow) -> Iterator[Matter]:
         subject = str(flow.halt.recorded.sequence)
         choices = (Choice.CHOICE_RESUME, *_END_IT)
         yield Matter(EscalationCause.ESCALATION_CAUSE_TOO_LARGE, flow.halt.reason, choices, subject)
-    if flow.message_count >= MESSAGE_LIMIT:
+    if flow.message_count >= flow.message_limit:
         subject = str(flow.halt.recorded.sequence)
-        yield Matter(EscalationCause.ESCALATION_CAUSE_FLOODED, halts.FLOODED, _END_IT, subject)
+        yield Matter(EscalationCause.ESCALATION_CAUSE_FLOODED, halts.flooded(flow), _END_IT, subject)
 
 
 def _of_proposals(flow: Flow, now: datetime) -> Iterator[Matter]:

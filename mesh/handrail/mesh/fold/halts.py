@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from handrail.mesh.flow import MESSAGE_LIMIT, Divergence, Flow, Halt, RunState, Void
+from handrail.mesh.flow import Divergence, Flow, Halt, RunState, Void
 from handrail.mesh.fold import approvals, rules, status
 from handrail.mesh.wire.envelope import Recorded
 from handrail.v1.decision_pb2 import FlowClosed, FlowHalted, FlowStatus, HaltMode, RuleAction
@@ -26,9 +26,6 @@ _OF_FAILURE = {
     FailureAction.FAILURE_ACTION_FAIL: HaltMode.HALT_MODE_FAIL,
 }
 _UNDO = (HaltMode.HALT_MODE_COMPENSATE, HaltMode.HALT_MODE_CANCEL)
-
-
-FLOODED = f"the flow holds too many messages to go on: the limit is {MESSAGE_LIMIT}"
 
 
 TOO_LARGE = "TOO_LARGE: "
@@ -157,6 +154,11 @@ def _for_divergence(flow: Flow) -> Due | None:
 
 
 def _for_flood(flow: Flow) -> Due | None:
-    if flow.message_count < MESSAGE_LIMIT or status.is_complete(flow):
+    if flow.message_count < flow.message_limit or status.is_complete(flow):
         return None
-    return Due(HaltMode.HALT_MODE_HOLD, FLOODED)
+    return Due(HaltMode.HALT_MODE_HOLD, flooded(flow))
+
+
+def flooded(flow: Flow) -> str:
+    """Why a flow with too many messages is held."""
+    return f"the flow holds too many messages to go on: the limit is {flow.message_limit}"

@@ -68,6 +68,8 @@ class Template:
     """How long a finished flow stays in the stream; None: as long as the installation says."""
     keep_forever: bool
     """Finished flows stay in the stream, whatever `retention` says."""
+    max_messages: int
+    """With how many messages a flow is held; 0: as many as it is without a template's word."""
     steps: Mapping[str, StepSpec]
     gates: Mapping[str, GateSpec]
     rules: Mapping[str, RuleSpec]
@@ -98,6 +100,7 @@ class Template:
             confirm_within=bounded(proto.confirm_within) if proto.HasField("confirm_within") else CONFIRM_WITHIN,
             retention=bounded(proto.retention) if proto.HasField("retention") else None,
             keep_forever=proto.keep_forever,
+            max_messages=proto.max_messages,
             steps=MappingProxyType({step.name: step for step in steps}),
             gates=MappingProxyType({gate.name: gate_spec(gate, terms) for gate in proto.gates}),
             rules=MappingProxyType({rule.name: rule_spec(rule, terms) for rule in proto.rules}),

@@ -100,10 +100,11 @@ SENTENCES: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     ),
     "a time after which flows are purged": (
         [("deadline: 86400s\n", "deadline: 86400s\nretention: 7200s\n")],
-        [
-            "Finished flows are purged 2 hours after their last message; before, they are purged as the installation "
-            "says."
-        ],
+        ["Finished flows are purged 2 h after their last message; before, they are purged as the installation says."],
+    ),
+    "a longer flow": (
+        [("deadline: 86400s\n", "deadline: 86400s\nmax_messages: 2000\n")],
+        ["A flow is held at 2000 messages; before, at 900."],
     ),
     "flows that stay": (
         [("deadline: 86400s\n", "deadline: 86400s\nkeep_forever: true\n")],

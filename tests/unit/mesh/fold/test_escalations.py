@@ -265,6 +265,17 @@ def test_an_unknown_outcome_that_a_person_accepts_is_taken_for_not_done() -> Non
     assert stands(simulation) == "COMPENSATED"
 
 
+@pytest.mark.parametrize("most,held", [(900, True), (899, False), (2000, True), (1999, False)])
+def test_a_template_says_with_how_many_messages_a_flow_is_held(most: int, held: bool) -> None:
+    flow = reserved(flow__max_messages=str(2000 if most > 900 else 900)).flow.copy()
+    flow.message_count = most
+    simulation = Simulation(flow.template)
+    simulation.flow = flow
+    simulation.history = [flow.first] * flow.last_sequence  # type: ignore[list-item]
+    simulation.settle()
+    assert causes(simulation) == (["FLOODED"] if held else [])
+
+
 def test_a_flooded_flow_offers_to_end_it_and_nothing_else() -> None:
     flow = reserved().flow.copy()
     flow.message_count = 900

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Engine
 
 from handrail.mesh.bus import NatsBus
+from handrail.mesh.bus.direct_get import parse_time
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
 from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.readers import EVERYTHING
 from handrail.mesh.streams.reading import IsAbsent, is_stored, nothing_is_known, read
 from handrail.mesh.streams.streams import created
 from handrail.mesh.waiting import pause
@@ -41,10 +44,11 @@ _LONGEST_WAIT = timedelta(seconds=15)
 
 
 class Stream(NamedTuple):
-    """FLOW: when it was created, and its last sequence."""
+    """FLOW: when it was created, its last sequence, and when its last message was stored."""
 
     created: str
     last_sequence: int
+    last_time: datetime
 
 
 class Follower:
@@ -143,6 +147,7 @@ class Follower:
             if not await self._is_of_stream(position, stream):
                 log.warning("%s was restored from a backup: the index begins anew", FLOW)
                 position = await asyncio.to_thread(begin_anew, self._engine, stream.created)
+            position = await self._without_purged_end(position, stream)
         except HandrailError as error:
             if is_needed or not _is_of_index(error):
                 raise
@@ -150,6 +155,17 @@ class Follower:
             return None
         log.info("the index covers %d of %d messages", position.sequence, stream.last_sequence)
         return position
+
+    async def _without_purged_end(self, position: Position, stream: Stream) -> Position:
+        """Moves the position to the end of FLOW if everything behind it was purged: nothing would come to move it."""
+        if position.sequence >= stream.last_sequence:
+            return position
+        following = await self._bus.first_on_leader(FLOW, EVERYTHING, from_sequence=position.sequence + 1)
+        if following is not None:
+            return position
+        end = replace(position, sequence=stream.last_sequence, time=stream.last_time)
+        await asyncio.to_thread(Writer(self._engine, position).write, [], sequence=end.sequence, time=stream.last_time)
+        return end
 
     async def _is_of_stream(self, position: Position, stream: Stream) -> bool:
         if position.time is None or position.sequence > stream.last_sequence:
@@ -210,7 +226,8 @@ class Follower:
 
     async def _stream(self) -> Stream:
         info = await self._bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
-        return Stream(created(info), int(info["state"]["last_seq"]))
+        state = info["state"]
+        return Stream(created(info), int(state["last_seq"]), parse_time(str(state["last_ts"])))
 
 
 def _is_of_index(error: HandrailError) -> bool:
