@@ -12,9 +12,10 @@ Whatever a stranger types, `parse`, `check` and `parse_order` raise nothing but 
 """
 
 from handrail.visibility.filter.check import check
+from handrail.visibility.filter.condition import Condition
 from handrail.visibility.filter.fields import Scope
 from handrail.visibility.filter.order import NEWEST_FIRST, Order, Place, parse_order
 from handrail.visibility.filter.sql import where
 from handrail.visibility.filter.syntax import parse, text_of
 
-__all__ = ["NEWEST_FIRST", "Order", "Place", "Scope", "check", "parse", "parse_order", "text_of", "where"]
+__all__ = ["NEWEST_FIRST", "Condition", "Order", "Place", "Scope", "check", "parse", "parse_order", "text_of", "where"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, ColumnElement, and_, or_
+from sqlalchemy import Column, ColumnElement, Row, and_, or_
 
 from handrail.mesh.conditions.look_ups import nearest
 from handrail.mesh.errors import HandrailError
@@ -40,20 +40,29 @@ class Order:
     def by(self) -> tuple[ColumnElement[object], ...]:
         """The arguments for `order_by`."""
         first = _directed(schema.flow.c.first_sequence, descending=self.descending)
-        if self.column == _FIRST:
+        if self.is_of_stream:
             return (first,)
         return (_directed(self._ordered, descending=self.descending).nulls_last(), first)
 
     def after(self, place: Place) -> ColumnElement[bool]:
         """The condition for the rows after a place."""
         later = _beyond(schema.flow.c.first_sequence, place.first_sequence, descending=self.descending)
-        if self.column == _FIRST:
+        if self.is_of_stream:
             return later
         column = self._ordered
         if place.time is None:
             return and_(column.is_(None), later)
         farther = _beyond(column, place.time, descending=self.descending)
         return or_(farther, and_(column == place.time, later), column.is_(None))
+
+    def place(self, row: Row[tuple[object, ...]]) -> Place:
+        """The place of a row of `schema.flow`."""
+        return Place(None if self.is_of_stream else getattr(row, self.column), row.first_sequence)
+
+    @property
+    def is_of_stream(self) -> bool:
+        """Whether it is the order of the stream."""
+        return self.column == _FIRST
 
     @property
     def _ordered(self) -> Column[object]:

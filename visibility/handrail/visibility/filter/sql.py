@@ -72,7 +72,7 @@ def where(condition: Condition) -> ColumnElement[bool]:
             return not_(where(item))
         case OfFlow(column, test):
             tested = schema.flow.c[column]
-            passed = _passes(tested, test)
+            passed = passes(tested, test)
             return and_(tested.is_not(None), passed) if tested.nullable else passed
         case HasRow() if _is_in_many_flows(condition):
             same_flow = schema.attribute.c.first_sequence == schema.flow.c.first_sequence
@@ -124,10 +124,11 @@ def _table(condition: HasRow) -> FromClause:
 
 def _tests(condition: HasRow) -> Iterator[ColumnElement[bool]]:
     columns = _table(condition).c
-    return (_passes(columns[column], test) for column, test in condition.tests)
+    return (passes(columns[column], test) for column, test in condition.tests)
 
 
-def _passes(column: ColumnElement[object], test: Test) -> ColumnElement[bool]:
+def passes(column: ColumnElement[object], test: Test) -> ColumnElement[bool]:
+    """Returns the expression for a test of a column; NULL if the column is empty."""
     match test:
         case Present():
             return column.is_not(None)

@@ -120,12 +120,17 @@ flow = Table(
         sqlite_where=text("verdict IS NULL AND ended IS NOT NULL"),
         postgresql_where=text("verdict IS NULL AND ended IS NOT NULL"),
     ),
+    Index("flow_by_deadline", "deadline"),
 )
 """A flow. `verdict` is the number of its verdict in the archive; without one, it is in the stream.
 
 `status` is the end of its enum's name, such as RUNNING. `stuck_since` is since when it waits for a person to
 settle a matter. A flow that has not begun has none.
 """
+
+_IS_OPEN, _RETRIES = flow.c.ended.is_(None), flow.c.retrying.is_(True)
+Index("flow_open", flow.c.deadline, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+Index("flow_retrying", flow.c.first_sequence, sqlite_where=_RETRIES, postgresql_where=_RETRIES)
 
 unfolded = Table(
     "unfolded",

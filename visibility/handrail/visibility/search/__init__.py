@@ -1,0 +1,1 @@
+"""Finding flows: pages of a list, each within a bounded time."""
