@@ -22,6 +22,9 @@ TYPES = ("refund", "order")
 KEYS = ("a", "ä", "17")
 SCOPE = Scope(now=NOW, attributes=frozenset(ATTRIBUTES), flow_types=frozenset(TYPES))
 
+OPEN = ("RUNNING", "WAITING_APPROVAL", "ESCALATED", "COMPENSATING")
+"""The statuses of flows that have not ended."""
+
 TEXTS = ("", "a", "A", "ab", "aB", "ba", "a%b", "a_b", "a/b", "a\\*", "ä", "Ä", "\ud7ff", "\U0010ffff", "10", "'\"")
 TIMES = [NOW + timedelta(seconds=seconds) for seconds in (-7 * 86400, -7200, -300, -30, 0, 30, 7200)]
 
@@ -67,6 +70,8 @@ def _flow(chance: random.Random) -> Flow:
         "last_sequence": 1,
         "messages": chance.randint(0, 3),
     }
+    if flow["status"] in OPEN:
+        flow = {**flow, "ended": None}
     names, kinds = chance.sample(TEXTS, 2), ("PENDING", "APPROVED")
     tables: dict[str, list[Row]] = {
         "owed": [

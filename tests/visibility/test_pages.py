@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine
 
-from handrail.visibility.filter import Condition, Order, check, parse, parse_order, text_of
+from handrail.visibility.filter import NEWEST_FIRST, Condition, Order, check, parse, parse_order, text_of
 from handrail.visibility.filter.syntax import Node
 from handrail.visibility.search import page as pages
-from handrail.visibility.search.page import find
+from handrail.visibility.search.page import Count, Finder
 from tests.support.filter_examples import CONDITIONS, FILTERS, SCOPE, population, store
 from tests.support.filter_meaning import holds
 
@@ -42,13 +42,14 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 def listed(connection: Connection, condition: Condition, order: Order, *, size: int, within: timedelta) -> list[int]:
     """All pages of a list."""
     flows: list[int] = []
-    page = find(connection, condition, order, size=size, within=within)
+    finder = Finder(connection, condition)
+    page = finder.page(order, size=size, within=within)
     for _ in range(200):
         assert len(page.rows) <= size
         flows += [row.first_sequence for row in page.rows]
         if page.next is None:
             return flows
-        page = find(connection, condition, order, size=size, after=page.next, within=within)
+        page = finder.page(order, size=size, after=page.next, within=within)
     raise AssertionError("the list does not end")
 
 
@@ -86,6 +87,16 @@ def test_pages_are_what_a_filter_means(stored: Connection, node: Node, order_by:
 def test_a_page_ends_when_its_time_is_over(stored: Connection, order_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "_SMALLEST", 7)
     nothing = check(parse('requester = "*nobody*"'), SCOPE)
-    page = find(stored, nothing, parse_order(order_by), size=50, within=timedelta())
+    page = Finder(stored, nothing).page(parse_order(order_by), size=50, within=timedelta())
     assert page.rows == []
     assert page.next is not None, "there are flows that were not looked at"
+    assert Finder(stored, nothing).count(10, within=timedelta()) == Count(0, at_least=True)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("most", [3, 100])
+def test_flows_are_counted_up_to_a_number(stored: Connection, most: int) -> None:
+    for node in random.Random(2).sample(CONDITIONS, 60):
+        flows = len(meant(node, NEWEST_FIRST))
+        found = Finder(stored, check(node, SCOPE)).count(most, within=timedelta(seconds=10))
+        assert found == Count(min(flows, most), at_least=flows > most), text_of(node)

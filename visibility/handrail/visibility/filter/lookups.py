@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, false, literal, not_, or_, select, true
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
+from handrail.mesh.fold.status import FINAL
+from handrail.v1.decision_pb2 import FlowStatus
 from handrail.visibility.filter.condition import (
     Affix,
     All,
@@ -27,29 +26,46 @@ from handrail.visibility.filter.condition import (
     Present,
     Test,
 )
+from handrail.visibility.filter.fields import STATUSES
 from handrail.visibility.filter.sql import passes
 from handrail.visibility.filter.syntax import Comparator
+from handrail.visibility.filter.unindexed import Unindexed
 from handrail.visibility.index import schema
 
 _FOUND = schema.flow.alias("found")
 _EQUAL_BY_INDEX = frozenset({"flow_type", "status", "requester"})
 _RANGE_BY_INDEX = frozenset({"updated", "deadline"})
+_MAX_LOOKUPS = 20
+"""The most lookups of a search: SQLite joins at most 500 of them, and each takes its time."""
+
 _ENDED = OfFlow("ended", Present())
-_OPEN_ONLY = frozenset({schema.owed.name, schema.approval.name, schema.escalation.name})
-"""Tables that are small enough to be sorted: what is looked for in them belongs to open flows."""
+_OPEN = frozenset(STATUSES) - {FlowStatus.Name(each).removeprefix("FLOW_STATUS_") for each in FINAL}
+_SMALL = frozenset({schema.owed.name, schema.escalation.name})
+"""Tables with rows of open flows alone: they are small enough to be read, in the order of the stream."""
+
+_OPEN_ONLY = _SMALL | {schema.approval.name}
+"""Tables in which only rows of open flows are looked for: few enough to be sorted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Rows of a table that an index finds. `is_ordered`: the first of them in the order of the stream come soon."""
+    """Rows of a table that an index finds. `is_ordered`: the first of them in the order of the stream come soon.
+
+    `in_order` is where they are if the table is read in that order, if that is another condition.
+    """
 
     table: FromClause
     where: tuple[ColumnElement[bool], ...]
     is_ordered: bool = False
+    in_order: tuple[ColumnElement[bool], ...] = ()
 
     def select(self) -> Select[int]:
         """The statement for the flows, which may be in there more than once."""
         return select(self.table.c.first_sequence).where(*self.where)
+
+    def ordered(self) -> Select[int]:
+        """The same for the first ones in the order of the stream."""
+        return select(self.table.c.first_sequence).where(*(self.in_order or self.where))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,19 @@ def searches(condition: Condition) -> Sequence[Search]:
     return single
 
 
+def is_of_open_flows(condition: Condition) -> bool:
+    """Whether only flows that have not ended can pass: that follows from a status, too."""
+    match condition:
+        case All(items):
+            return any(map(is_of_open_flows, items))
+        case Either(items):
+            return len(items) > 0 and all(map(is_of_open_flows, items))
+        case OfFlow("status", Compare(Comparator.EQUAL, status)):
+            return status in _OPEN
+        case _:
+            return condition == No(_ENDED)
+
+
 def tested(condition: Condition) -> ColumnElement[bool]:
     """The expression that tests a row of `schema.flow`, and is never NULL; no index is used to find rows by it."""
     match condition:
@@ -94,7 +123,7 @@ def tested(condition: Condition) -> ColumnElement[bool]:
         case HasRow(table, tests):
             rows = schema.metadata.tables[table]
             same_flow = rows.c.first_sequence == schema.flow.c.first_sequence
-            passed = (passes(_Unindexed(rows.c[column]), test) for column, test in tests if column != "name")
+            passed = (passes(Unindexed(rows.c[column]), test) for column, test in tests if column != "name")
             named = (passes(rows.c[column], test) for column, test in tests if column == "name")
             # With an offset, PostgreSQL looks at the rows of a flow at a time, and never at those of all flows.
             found = select(literal(1)).select_from(rows).where(same_flow, *named, *passed).offset(0)
@@ -103,7 +132,7 @@ def tested(condition: Condition) -> ColumnElement[bool]:
             flow = schema.flow.c
             return or_(
                 false(),
-                *(and_(_Unindexed(flow.flow_id) == each, flow.flow_type == flow_type) for flow_type, each in flows),
+                *(and_(Unindexed(flow.flow_id) == each, flow.flow_type == flow_type) for flow_type, each in flows),
             )
 
 
@@ -119,10 +148,13 @@ def _search(condition: Condition) -> Search | None:
     match condition:
         case All():
             return next(iter(searches(condition)), None)
+        case Either(()):
+            return Search((Lookup(_FOUND, (false(),)),))
         case Either(items):
             found = [_search(item) for item in items]
             known = [each for each in found if each is not None]
-            return Search(tuple(each for some in known for each in some.lookups)) if len(known) == len(found) else None
+            lookups = tuple(each for some in known for each in some.lookups)
+            return Search(lookups) if len(known) == len(found) and len(lookups) <= _MAX_LOOKUPS else None
         case OfFlow(column, test):
             return _search_column(condition, column, test)
         case HasRow(table, tests):
@@ -149,6 +181,9 @@ def _search_rows(table: str, tests: Sequence[tuple[str, Test]]) -> Search | None
         return None
     rows = _FOUND if table == schema.flow.name else schema.metadata.tables[table]
     where = tuple(passes(rows.c[name], each) for name, each in tests)
+    if table in _SMALL:
+        in_order = tuple(passes(Unindexed(rows.c[name]), each) for name, each in tests)
+        return Search((Lookup(rows, where, is_ordered=True, in_order=in_order),))
     is_ordered = table in _OPEN_ONLY or (_is_equal(test) and column in ("text", "number", "error_class"))
     return Search((Lookup(rows, where, is_ordered=is_ordered),))
 
@@ -176,25 +211,5 @@ def _of_found(condition: OfFlow) -> ColumnElement[bool]:
 
 def _tested_column(name: str, test: Test) -> ColumnElement[bool]:
     column = schema.flow.c[name]
-    passed = passes(_Unindexed(column), test)
-    return and_(_Unindexed(column).is_not(None), passed) if column.nullable else passed
-
-
-class _Unindexed(FunctionElement[object]):
-    """A column by which rows are not found."""
-
-    inherit_cache = True
-
-    def __init__(self, column: ColumnElement[object]) -> None:
-        super().__init__(column)
-        self.type = column.type
-
-
-@compiles(_Unindexed)
-def _unindexed(element: _Unindexed, compiler: SQLCompiler, **options: object) -> str:
-    return compiler.process(element.clauses, **options)
-
-
-@compiles(_Unindexed, "sqlite")
-def _unindexed_in_sqlite(element: _Unindexed, compiler: SQLCompiler, **options: object) -> str:
-    return f"+{compiler.process(element.clauses, **options)}"
+    passed = passes(Unindexed(column), test)
+    return and_(Unindexed(column).is_not(None), passed) if column.nullable else passed

@@ -15,6 +15,7 @@ from handrail.mesh.conditions.look_ups import nearest
 from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.filter.tokens import shown
+from handrail.visibility.filter.unindexed import Unindexed
 from handrail.visibility.index import schema
 
 _FIRST = "first_sequence"
@@ -45,11 +46,11 @@ class Order:
         return (_directed(self._ordered, descending=self.descending).nulls_last(), first)
 
     def after(self, place: Place) -> ColumnElement[bool]:
-        """The condition for the rows after a place."""
+        """The condition for the rows after a place. No index finds rows by it, if it is about a time."""
         later = _beyond(schema.flow.c.first_sequence, place.first_sequence, descending=self.descending)
         if self.is_of_stream:
             return later
-        column = self._ordered
+        column = Unindexed(self._ordered)
         if place.time is None:
             return and_(column.is_(None), later)
         farther = _beyond(column, place.time, descending=self.descending)
@@ -90,5 +91,5 @@ def _directed(column: Column[object], *, descending: bool) -> ColumnElement[obje
     return column.desc() if descending else column.asc()
 
 
-def _beyond(column: Column[object], value: object, *, descending: bool) -> ColumnElement[bool]:
+def _beyond(column: ColumnElement[object], value: object, *, descending: bool) -> ColumnElement[bool]:
     return column < value if descending else column > value

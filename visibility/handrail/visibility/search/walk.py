@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, Select, or_, select, union_all
 
 from handrail.visibility.filter import Condition, Order, Place
-from handrail.visibility.filter.lookups import Lookup, Search, tested
+from handrail.visibility.filter.lookups import Lookup, Search, is_of_open_flows, tested
 from handrail.visibility.index import schema
 
 _FLOW = schema.flow.c
-_LAST = 2**63 - 1
+_LAST = 10**18 - 1
+"""Beyond every sequence; page tokens have room for it."""
+
 _EVERY_FLOW = Search((Lookup(schema.flow, (), is_ordered=True),))
 
 
@@ -35,6 +37,7 @@ class Walk:
     def __init__(self, condition: Condition, order: Order, found: Sequence[Search]) -> None:
         self.order = order
         self._test = tested(condition)
+        self._open = (_FLOW.ended.is_(None),) if is_of_open_flows(condition) else ()
         ordered = tuple(each for each in found if each.is_ordered)
         self._searches = ordered if order.is_of_stream and ordered else (_EVERY_FLOW,)
 
@@ -63,7 +66,7 @@ class Walk:
         where = [*self._stretch(_FLOW.first_sequence, after, end)]
         if search is not _EVERY_FLOW:
             lookups = [
-                each.select().where(*self._stretch(each.table.c.first_sequence, after, end)) for each in search.lookups
+                each.ordered().where(*self._stretch(each.table.c.first_sequence, after, end)) for each in search.lookups
             ]
             found = union_all(*lookups).cte("looked_at").prefix_with("MATERIALIZED")
             where.append(_FLOW.first_sequence.in_(select(found.c.first_sequence)))
@@ -73,7 +76,7 @@ class Walk:
         parts = []
         for each in search.lookups:
             column = each.table.c.first_sequence
-            part = each.select().where(*self._stretch(column, after, None))
+            part = each.ordered().where(*self._stretch(column, after, None))
             parts.append(part.order_by(self._directed(column)).limit(flows))
         if len(parts) == 1:
             return parts[0].offset(flows - 1).limit(1)
@@ -84,19 +87,23 @@ class Walk:
     def _with_time(self, connection: Connection, after: Place | None, flows: int) -> Window:
         time = self._time
         ordered = (self._directed(time), self._directed(_FLOW.first_sequence))
-        ends = select(time, _FLOW.first_sequence).where(time.is_not(None), *self._later(after))
+        ends = select(time, _FLOW.first_sequence).where(time.is_not(None), *self._open, *self._later(after))
         found = connection.execute(ends.order_by(*ordered).offset(flows - 1).limit(1)).one_or_none()
         end = None if found is None else Place(*found)
-        where = (time.is_not(None), *self._later(after), *self._earlier(end))
+        where = (time.is_not(None), *self._open, *self._later(after), *self._earlier(end))
         statement = select(schema.flow).where(self._test, *where).order_by(*ordered)
         return Window(statement, end or Place(None, _LAST if self.order.descending else 0))
 
     def _without_time(self, connection: Connection, after: Place, flows: int) -> Window:
         time, first = self._time, _FLOW.first_sequence
-        ends = select(first).where(time.is_(None), *self._stretch(first, after, None)).order_by(self._directed(first))
+        ends = (
+            select(first)
+            .where(time.is_(None), *self._open, *self._stretch(first, after, None))
+            .order_by(self._directed(first))
+        )
         found = connection.execute(ends.offset(flows - 1).limit(1)).scalar_one_or_none()
         end = None if found is None else Place(None, found)
-        return Window(self._statement([time.is_(None), *self._stretch(first, after, end)]), end)
+        return Window(self._statement([time.is_(None), *self._open, *self._stretch(first, after, end)]), end)
 
     def _statement(self, where: Sequence[ColumnElement[bool]]) -> Select[tuple[object, ...]]:
         return select(schema.flow).where(self._test, *where).order_by(self._directed(_FLOW.first_sequence))

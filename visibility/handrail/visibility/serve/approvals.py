@@ -11,7 +11,7 @@ from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.flow_service_pb2 import Approval, ApprovalStatus
 from handrail.visibility.index import schema
 from handrail.visibility.serve.keyed import keyed
-from handrail.visibility.serve.listing import Found, Kind
+from handrail.visibility.serve.listing import Found, Kind, of_statement
 
 _KEYS = {"requested": datetime, "first_sequence": int, "proposal_id": str}
 _STATEMENT = select(
@@ -28,7 +28,7 @@ def approvals(*, include_closed: bool) -> Kind:
     open_ones = _STATEMENT.where(schema.approval.c.status == "PENDING")
     return Kind(
         ("approvals", include_closed),
-        _STATEMENT if include_closed else open_ones,
+        of_statement(_STATEMENT if include_closed else open_ones),
         lambda text: keyed(text, "requested", _KEYS, schema.approval, descending=False),
     )
 

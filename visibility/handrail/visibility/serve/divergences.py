@@ -12,7 +12,7 @@ from handrail.v1.failure_pb2 import DivergenceKind
 from handrail.v1.flow_service_pb2 import DivergenceCount, FlowDivergence, ListedDivergence
 from handrail.visibility.index import schema
 from handrail.visibility.serve.keyed import keyed
-from handrail.visibility.serve.listing import Found, Kind
+from handrail.visibility.serve.listing import Found, Kind, of_statement
 
 _TABLE = schema.divergence.c
 _OF_FLOW = _TABLE.first_sequence == schema.flow.c.first_sequence
@@ -29,7 +29,7 @@ def divergences(condition: DivergenceCondition) -> Kind:
     )
     return Kind(
         identity,
-        _STATEMENT.where(*_conditions(condition)),
+        of_statement(_STATEMENT.where(*_conditions(condition))),
         lambda text: keyed(text, "time", {"sequence": int}, schema.divergence, descending=True),
     )
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, Connection, Row
 
 from handrail.index.v1.index_service_pb2 import FlowRow
 from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.flow_service_pb2 import Flow
-from handrail.visibility.filter import Order, Place, parse_order
-from handrail.visibility.index import schema
-from handrail.visibility.serve.listing import Found, Kind
+from handrail.v1.listing_pb2 import Total
+from handrail.visibility.filter import Condition, Order, Place, parse_order
+from handrail.visibility.search.page import Finder, Page
+from handrail.visibility.serve.listing import COUNTED, Found, Kind, Part, RowOrder
 from handrail.visibility.serve.page_token import Key
-
-_FIRST = "first_sequence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class FlowOrder:
     @property
     def kinds(self) -> tuple[type[Key], ...]:
         """See `RowOrder`."""
-        return (int,) if self.order.column == _FIRST else (datetime, int)
+        return (int,) if self.order.is_of_stream else (datetime, int)
 
     def by(self) -> tuple[ColumnElement[object], ...]:
         """See `RowOrder`."""
@@ -36,18 +35,39 @@ class FlowOrder:
 
     def after(self, keys: tuple[Key, ...]) -> ColumnElement[bool]:
         """See `RowOrder`."""
-        time = keys[0] if isinstance(keys[0], datetime) else None
-        first = keys[-1]
-        assert isinstance(first, int), "the last key is a sequence"
-        return self.order.after(Place(time, first))
+        return self.order.after(self.place(keys))
 
     def keys(self, row: Row[tuple[object, ...]]) -> tuple[Key, ...]:
         """See `RowOrder`."""
-        first: int = row.first_sequence
-        return (first,) if self.order.column == _FIRST else (getattr(row, self.order.column), first)
+        return self.keys_of(self.order.place(row))
+
+    def place(self, keys: tuple[Key, ...]) -> Place:
+        """Returns the place that these keys name."""
+        first = keys[-1]
+        assert isinstance(first, int), "the last key is a sequence"
+        return Place(keys[0] if isinstance(keys[0], datetime) else None, first)
+
+    def keys_of(self, place: Place) -> tuple[Key, ...]:
+        """Returns the keys that name a place."""
+        return (place.first_sequence,) if self.order.is_of_stream else (place.time, place.first_sequence)
 
 
-FLOWS = Kind(("flows",), select(schema.flow), lambda text: FlowOrder(parse_order(text)))
+def _read(connection: Connection, chosen: Condition, order: RowOrder, after: tuple[Key, ...] | None, size: int) -> Part:
+    assert isinstance(order, FlowOrder), "flows have no other orders"
+    finder = Finder(connection, chosen)
+    page = finder.page(order.order, size=size, after=None if after is None else order.place(after))
+    end = None if page.next is None else order.keys_of(page.next)
+    return Part(page.rows, end, None if after is not None else _total(finder, page))
+
+
+def _total(finder: Finder, first: Page) -> Total:
+    if first.next is None:
+        return Total(items=len(first.rows))
+    count = finder.count(COUNTED)
+    return Total(items=max(count.flows, len(first.rows)), at_least=count.at_least)
+
+
+FLOWS = Kind(("flows",), _read, lambda text: FlowOrder(parse_order(text)))
 """All flows."""
 
 

@@ -11,9 +11,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal, se
 
 from handrail.index.v1.index_service_pb2 import Query
 from handrail.v1.listing_pb2 import Total
+from handrail.visibility.filter import Condition, where
 from handrail.visibility.index.database import Position
 from handrail.visibility.serve.page_token import Key, Listing
-from handrail.visibility.serve.selection import canonical, selected, tree_of
+from handrail.visibility.serve.selection import canonical, condition_of, tree_of
 
 COUNTED = 1000
 """Rows are counted up to this number: it takes as long as listing as many of them."""
@@ -38,12 +39,29 @@ class RowOrder(Protocol):
         """Returns the keys of a row."""
 
 
+class Part(NamedTuple):
+    """Rows of a list. `end` are the keys after which it goes on; None at its end. `total` is None where not asked."""
+
+    rows: Rows
+    end: tuple[Key, ...] | None
+    total: Total | None
+
+
+class Reader(Protocol):
+    """How rows are read."""
+
+    def __call__(
+        self, connection: Connection, chosen: Condition, order: RowOrder, after: tuple[Key, ...] | None, size: int
+    ) -> Part:
+        """Reads the rows after these keys; None: the first ones, and the total. Raises what the database raises."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is listed: the rows of a statement, and their orders by name. Equal lists have equal identities."""
+    """What is listed: how its rows are read, and their orders by name. Equal lists have equal identities."""
 
     identity: tuple[object, ...]
-    statement: Select[tuple[object, ...]]
+    read: Reader
     order: Callable[[str], RowOrder]
 
 
@@ -62,17 +80,31 @@ def page(connection: Connection, position: Position, kind: Kind, query: Query) -
     listing = Listing(position.stream_created, kind.identity, canonical(tree), order, kinds=order.kinds)
     continued = listing.read(query.page_token)
     now = datetime.now(UTC) if continued is None else continued.now
-    chosen = kind.statement.where(selected(tree, query.scope, now))
-    rest = chosen if continued is None else chosen.where(order.after(continued.keys))
-    rows = connection.execute(rest.order_by(*order.by()).limit(query.page_size + 1)).all()
-    shown, more = rows[: query.page_size], len(rows) > query.page_size
-    total = continued.total if continued is not None else _total(connection, chosen, None if more else len(rows))
+    chosen = condition_of(tree, query.scope, now)
+    part = kind.read(connection, chosen, order, None if continued is None else continued.keys, query.page_size)
+    total = continued.total if continued is not None else part.total or Total()
     token_after = listing.tokens(now, total)
 
     def token(row: Row[tuple[object, ...]]) -> str:
         return token_after(order.keys(row))
 
-    return Found(shown, token, token(shown[-1]) if more else "", total)
+    return Found(part.rows, token, "" if part.end is None else token_after(part.end), total)
+
+
+def of_statement(statement: Select[tuple[object, ...]]) -> Reader:
+    """Returns how the rows of a statement are read that reads `schema.flow`, too."""
+
+    def read(
+        connection: Connection, chosen: Condition, order: RowOrder, after: tuple[Key, ...] | None, size: int
+    ) -> Part:
+        every = statement.where(where(chosen))
+        rest = every if after is None else every.where(order.after(after))
+        rows = connection.execute(rest.order_by(*order.by()).limit(size + 1)).all()
+        shown, more = rows[:size], len(rows) > size
+        total = None if after is not None else _total(connection, every, None if more else len(rows))
+        return Part(shown, order.keys(shown[-1]) if more else None, total)
+
+    return read
 
 
 def _total(connection: Connection, chosen: Select[tuple[object, ...]], known: int | None) -> Total:

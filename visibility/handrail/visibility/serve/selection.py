@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, true
+from sqlalchemy import ColumnElement
 
 from handrail.index.v1.index_service_pb2 import Scope
+from handrail.visibility.filter import Condition, check, parse, text_of, where
 from handrail.visibility.filter import Scope as Names
-from handrail.visibility.filter import check, parse, text_of, where
+from handrail.visibility.filter.condition import All, Either, OfFlow, equal
 from handrail.visibility.filter.syntax import And, Node
-from handrail.visibility.index import schema
 
 
 def tree_of(filters: Sequence[str]) -> Node:
@@ -26,12 +26,19 @@ def canonical(tree: Node) -> str:
     return text_of(tree)
 
 
-def selected(tree: Node, scope: Scope, now: datetime) -> ColumnElement[bool]:
-    """Returns the condition for a statement that reads `schema.flow`. Raises BAD_FILTER."""
+def condition_of(tree: Node, scope: Scope, now: datetime) -> Condition:
+    """Returns the condition for flows that the caller may see and that pass. Raises BAD_FILTER."""
     names = Names(now=now, attributes=frozenset(scope.attributes), flow_types=frozenset(scope.flow_types))
-    return and_(_visible(scope), where(check(tree, names)))
+    return All((_visible(scope), check(tree, names)))
 
 
-def _visible(scope: Scope) -> ColumnElement[bool]:
+def selected(tree: Node, scope: Scope, now: datetime) -> ColumnElement[bool]:
+    """Returns the same as a condition for a statement that reads `schema.flow`. Raises BAD_FILTER."""
+    return where(condition_of(tree, scope, now))
+
+
+def _visible(scope: Scope) -> Condition:
     """The flows that the caller may see. It is part of the statement, so no page and no count shows others."""
-    return true() if scope.every_type else schema.flow.c.flow_type.in_(sorted(scope.flow_types))
+    if scope.every_type:
+        return All(())
+    return Either(tuple(OfFlow("flow_type", equal(each)) for each in sorted(scope.flow_types)))
