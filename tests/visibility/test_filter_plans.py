@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, create_engine, event, select
 from handrail.visibility.filter import Place, check, parse, parse_order, where
 from handrail.visibility.filter.lookups import searches
 from handrail.visibility.index import schema
+from handrail.visibility.search.page import Finder
 from handrail.visibility.search.walk import Walk
 from tests.support.filter_examples import SCOPE
 
@@ -126,3 +127,13 @@ def test_a_window_by_a_time_sorts_no_more_than_equal_times(order_by: str) -> Non
     with empty_index() as connection:
         window = Walk(condition, parse_order(order_by), []).window(connection, Place(SCOPE.now, 7), 100)
         assert "TEMP B-TREE" not in explained(connection, window.statement)
+
+
+@pytest.mark.parametrize("text", ["flow_type = refund key = 17", "status = FAILED stuck", "agent = ledger"])
+def test_if_few_flows_are_found_nothing_else_is_looked_at(text: str) -> None:
+    with empty_index() as connection:
+        finder = Finder(connection, check(parse(text), SCOPE))
+        query = finder.of_few(parse_order("deadline desc"), Place(SCOPE.now, 7))
+        assert query is not None
+        steps = [each for each in explained(connection, query).splitlines() if " flow " in each]
+    assert steps == ["SEARCH flow USING INTEGER PRIMARY KEY (rowid=?)"]

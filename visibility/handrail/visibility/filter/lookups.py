@@ -132,7 +132,10 @@ def tested(condition: Condition) -> ColumnElement[bool]:
             flow = schema.flow.c
             return or_(
                 false(),
-                *(and_(Unindexed(flow.flow_id) == each, flow.flow_type == flow_type) for flow_type, each in flows),
+                *(
+                    and_(Unindexed(flow.flow_id) == each, Unindexed(flow.flow_type) == flow_type)
+                    for flow_type, each in flows
+                ),
             )
 
 

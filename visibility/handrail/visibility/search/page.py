@@ -71,13 +71,19 @@ class Finder:
 
     def page(self, order: Order, *, size: int, after: Place | None = None, within: timedelta = TIME) -> Page:
         """Returns the flows after a place."""
+        few = self.of_few(order, after)
+        if few is None:
+            return self._walked(order, size=size, after=after, within=within)
+        rows = self._connection.execute(few.limit(size + 1)).all()
+        return Page(rows) if len(rows) <= size else Page(rows[:size], order.place(rows[size - 1]))
+
+    def of_few(self, order: Order, after: Place | None) -> Select[tuple[object, ...]] | None:
+        """The statement for the flows after a place, if few are looked at; None if a window after the other is."""
         narrow = self._narrow
-        if narrow is not None and not (order.is_of_stream and narrow.is_ordered):
-            rest = [] if after is None else [order.after(after)]
-            few = self._of_few(narrow, *rest).order_by(*order.by()).limit(size + 1)
-            rows = self._connection.execute(few).all()
-            return Page(rows) if len(rows) <= size else Page(rows[:size], order.place(rows[size - 1]))
-        return self._walked(order, size=size, after=after, within=within)
+        if narrow is None or (order.is_of_stream and narrow.is_ordered):
+            return None
+        rest = [] if after is None else [order.after(after)]
+        return self._of_few(narrow, *rest).order_by(*order.by())
 
     def count(self, most: int, *, within: timedelta = COUNT_TIME) -> Count:
         """Counts flows, up to a number."""
