@@ -129,8 +129,8 @@ settle a matter. A flow that has not begun has none.
 """
 
 _IS_OPEN, _RETRIES = flow.c.ended.is_(None), flow.c.retrying.is_(True)
-Index("flow_open_by_deadline", flow.c.deadline, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
-Index("flow_open_by_update", flow.c.updated, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+Index("flow_open_by_deadline", flow.c.deadline, flow.c.first_sequence, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+Index("flow_open_by_update", flow.c.updated, flow.c.first_sequence, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
 Index("flow_retrying", flow.c.first_sequence, sqlite_where=_RETRIES, postgresql_where=_RETRIES)
 
 unfolded = Table(
