@@ -26,6 +26,9 @@ DEMOS = frozenset({"mesh", "agents", "cli", "testing"})
 # The history checker: a second reading of the streams, which may share nothing with the first.
 CHECKER = ("finding", "record", "plan", "approvals", "account", "standing", "rules", "waiting", "acknowledged", "check")
 
+# What the console's pages are made of.
+CONSOLE_VIEWS = ("sentence", "states", "money", "timeline", "events", "graph", "proposals")
+
 # Pure: no broker, no network, no tracing, no event loop, no clock, no random source. Each pattern must match.
 PURE = (
     *(
@@ -41,6 +44,10 @@ PURE = (
     *(f"visibility/handrail/visibility/archive/{name}.py" for name in ("segment", "frame", "ranges", "errors")),
     "visibility/handrail/visibility/export/rows.py",
     "visibility/handrail/visibility/filter",
+    *(f"console/handrail/console/flow/{name}.py" for name in CONSOLE_VIEWS),
+    "console/handrail/console/web/moments.py",
+    "console/handrail/console/flows/chips.py",
+    "console/handrail/console/web/throttle.py",
 )
 BROKER_AND_NETWORK = {"nats", "socket", "grpc", "grpc_health", "grpc_reflection", "grpc_channelz", "opentelemetry"}
 CONCURRENCY = {"asyncio", "uvloop", "threading"}

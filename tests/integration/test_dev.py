@@ -35,7 +35,7 @@ PEOPLE = {"anna", "ben", "olga", "vera"}
 
 def test_it_starts_everything_and_a_flow_runs(tmp_path: Path) -> None:
     with running_dev(tmp_path / "data", "--agents", "demos.payments") as dev:
-        assert set(dev.ready["pids"]) == AGENTS | {"nats-server", "coordinator", "visibility"}
+        assert set(dev.ready["pids"]) == AGENTS | {"nats-server", "coordinator", "visibility", "console"}
         assert set(dev.ready["tokens"]) == PEOPLE
         for file in dev.ready["token_files"].values():
             assert Path(file).stat().st_mode & 0o077 == 0
@@ -46,7 +46,7 @@ def test_it_starts_everything_and_a_flow_runs(tmp_path: Path) -> None:
 
 
 def test_it_prints_what_to_try_and_where_the_command_is(tmp_path: Path) -> None:
-    command = [*HANDRAIL, "dev", "--nats-port", "0", "--port", "0"]
+    command = [*HANDRAIL, "dev", "--nats-port", "0", "--port", "0", "--console-port", "0"]
     with subprocess.Popen(
         command, env=environment(TMPDIR=str(tmp_path), PATH=os.defpath), stdout=subprocess.PIPE, text=True
     ) as process:
@@ -76,7 +76,7 @@ def test_whatever_ends_it_no_process_is_left_behind(tmp_path: Path, number: sign
 
 def test_a_temporary_folder_is_gone_afterwards(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [*HANDRAIL, "dev", "--json", "--nats-port", "0", "--port", "0"],
+        [*HANDRAIL, "dev", "--json", "--nats-port", "0", "--port", "0", "--console-port", "0"],
         env=environment(TMPDIR=str(tmp_path)),
         stdout=subprocess.PIPE,
         text=True,
@@ -97,7 +97,7 @@ def test_a_taken_port_is_a_clear_error(tmp_path: Path, flag: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = handrail_process("dev", "--data", tmp_path / "data", other, "0", flag, port)
+        done = handrail_process("dev", "--data", tmp_path / "data", other, "0", flag, port, "--console-port", "0")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         f"handrail: port {port} can't be used: Address already in use; {flag} 0 takes a free one"
@@ -107,7 +107,9 @@ def test_a_taken_port_is_a_clear_error(tmp_path: Path, flag: str) -> None:
 
 def test_two_do_not_share_a_folder(tmp_path: Path) -> None:
     with running_dev(tmp_path / "data"):
-        done = handrail_process("dev", "--data", tmp_path / "data", "--nats-port", "0", "--port", "0")
+        done = handrail_process(
+            "dev", "--data", tmp_path / "data", "--nats-port", "0", "--port", "0", "--console-port", "0"
+        )
         assert done.returncode == 1
         assert "is in use by another `handrail dev`" in done.stderr
 
@@ -121,7 +123,7 @@ def test_two_do_not_share_a_folder(tmp_path: Path) -> None:
     ],
 )
 def test_a_package_that_is_none_is_a_clear_error(tmp_path: Path, package: str, complaint: str) -> None:
-    done = handrail_process("dev", "--data", tmp_path / "data", "--agents", package)
+    done = handrail_process("dev", "--data", tmp_path / "data", "--agents", package, "--console-port", "0")
     assert done.returncode == 1
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr

@@ -78,7 +78,19 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     folder = tmp_path_factory.mktemp("readme")
     (folder / "my_agents.py").write_text(block("python"))
     (folder / "house.py").write_text(HOUSE)
-    command = [BIN / "handrail", "dev", "--agents", "house", "--port", "0", "--nats-port", "0", "--json"]
+    command = [
+        BIN / "handrail",
+        "dev",
+        "--agents",
+        "house",
+        "--port",
+        "0",
+        "--nats-port",
+        "0",
+        "--console-port",
+        "0",
+        "--json",
+    ]
     with (folder / "errors").open("w") as errors:
         dev = subprocess.Popen(
             [*map(str, command), "--data", str(folder / "data")],

@@ -139,6 +139,8 @@ def running_dev(folder: Path, *arguments: str | Path, env: Mapping[str, str] | N
         "0",
         "--port",
         "0",
+        "--console-port",
+        "0",
         *map(str, arguments),
     ]
     log = folder.with_name(f"{folder.name}.err")

@@ -76,6 +76,7 @@ CONSOLE = (
     *TRANSPORT,
     table.TIMEOUT,
     table.IDENTITIES,
+    table.TRACE_LINK,
     table.LOG_LEVEL,
 )
 AGENT = (table.WORKERS, *table.BROKER, table.LOG_LEVEL)

@@ -16,7 +16,11 @@ from starlette.staticfiles import StaticFiles
 
 from handrail.console import errors, sign_in
 from handrail.console.coordinator import CallFailed, Coordinator
+from handrail.console.flow import live
+from handrail.console.flow import page as flow
+from handrail.console.flows import page as flows
 from handrail.console.options import Options
+from handrail.console.types import page as types
 from handrail.console.web.console import Console, SignInNeeded, signed_in
 from handrail.console.web.guard import Guard
 
@@ -26,7 +30,7 @@ _STATIC = Path(__file__).with_name("static")
 async def start(request: Request) -> Response:
     """GET /."""
     signed_in(request)
-    return RedirectResponse("/account", 303)
+    return RedirectResponse("/flows", 303)
 
 
 ROUTES = (
@@ -35,6 +39,13 @@ ROUTES = (
     Route("/sign-in", sign_in.sign_in, methods=["POST"]),
     Route("/sign-out", sign_in.sign_out, methods=["POST"]),
     Route("/account", sign_in.account),
+    Route("/find", flow.find),
+    Route("/flows", flows.flows),
+    Route("/flows/{flow_id}", flow.by_id),
+    Route("/templates", types.templates),
+    Route("/templates/{name}", types.template),
+    Route("/live/{flow_id}", live.live),
+    Route("/flows/{flow_type}/{key:path}", flow.by_key),
     Mount("/static", StaticFiles(directory=_STATIC)),
 )
 

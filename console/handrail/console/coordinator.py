@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -61,7 +61,7 @@ class Coordinator:
 
     async def stream(
         self, method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, *, token: str
-    ) -> AsyncIterator[Response]:
+    ) -> AsyncGenerator[Response, None]:
         """Calls a streaming method, without a deadline. The call ends with the iteration."""
         call = method(request, metadata=_metadata(token))
         try:

@@ -78,4 +78,4 @@ async def failed(request: Request, error: Exception) -> Response:
 
 
 def _shown(request: Request, problem: Problem, *, why: str, reason: str) -> Response:
-    return page(request, "error.html", status=problem.status, problem=problem, why=why, reason=reason)
+    return page(request, "error.html", {"problem": problem, "why": why, "reason": reason}, status=problem.status)

@@ -93,21 +93,19 @@ async def account(request: Request) -> Response:
     """GET /account: who the coordinator takes the person for."""
     session, console = signed_in(request), console_of(request)
     who = await console.coordinator.call(console.coordinator.identity.WhoAmI, WhoAmIRequest(), token=session.token)
-    return page(
-        request,
-        "account.html",
-        who=who,
-        issued=who.issue_time.ToDatetime(UTC) if who.HasField("issue_time") else None,
-        expires=who.expire_time.ToDatetime(UTC),
-        session_expires=session.expires,
-        sessions=console.sessions.count(session.subject),
-        now=now(),
-    )
+    values: dict[str, object] = {
+        "who": who,
+        "issued": who.issue_time.ToDatetime(UTC) if who.HasField("issue_time") else None,
+        "expires": who.expire_time.ToDatetime(UTC),
+        "session_expires": session.expires,
+        "sessions": console.sessions.count(session.subject),
+    }
+    return page(request, "account.html", values)
 
 
 def _form(request: Request, back: str, *, status: int = 200, problem: str = "") -> Response:
     names = identities.names(console_of(request).options.identities)
-    return page(request, "sign_in.html", status=status, back=back, problem=problem, identities=names)
+    return page(request, "sign_in.html", {"back": back, "problem": problem, "identities": names}, status=status)
 
 
 def _why_no_token(token: str) -> str:

@@ -123,6 +123,13 @@ def provider(text: str) -> str:
     return text
 
 
+def trace_link(text: str) -> str:
+    """Parses the address of a trace, with its id as {trace}; an empty text means none."""
+    if text and (not re.fullmatch(r"https?://[!-~]+", text) or "{trace}" not in text):
+        raise ValueError(f'"{text}" is not an address such as https://traces.example.com/trace/{{trace}}')
+    return text
+
+
 def servers(text: str) -> tuple[str, ...]:
     """Parses the addresses of nats-servers; at least one."""
     found = listed(text)

@@ -28,6 +28,7 @@ from handrail.mesh.setting_parsers import (
     servers,
     some_of,
     switch,
+    trace_link,
 )
 
 NATS = Setting(
@@ -141,6 +142,15 @@ IDENTITIES = Setting(
     "folder with a token in each file, for development: whoever opens the console may act as any of them",
     file,
     "FOLDER",
+)
+
+TRACE_LINK = Setting(
+    "--trace-link",
+    "HANDRAIL_TRACE_LINK",
+    "",
+    "address of a trace in your tracing system, in which {trace} stands for its id",
+    trace_link,
+    "URL",
 )
 
 OIDC_ISSUER = Setting(

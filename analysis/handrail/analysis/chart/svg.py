@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
-from handrail.analysis.chart.layout import Layout, Point, Size, layout
+from handrail.analysis.chart.layout import Point, Size, layout
 from handrail.analysis.chart.model import Chart, Kind, Node
 from handrail.mesh.printable import clean
 
@@ -53,19 +53,25 @@ text { font: 12px Verdana, "DejaVu Sans", sans-serif; fill: var(--dim); text-anc
 
 def svg(chart: Chart) -> str:
     """The SVG file as text."""
+    return "\n".join([*_lines(chart, f"<style>{_STYLE}</style>", {}), ""])
+
+
+def drawing(chart: Chart, looks: Mapping[str, str] | None = None) -> str:
+    """The chart as an SVG element of a page, which has the styles. `looks` are classes of nodes, by their keys."""
+    return "\n".join(_lines(chart, "", looks or {}))
+
+
+def _lines(chart: Chart, style: str, looks: Mapping[str, str]) -> Iterator[str]:
     sizes = {node.key: _size(node) for node in chart.nodes}
     drawn = layout(sizes, [(edge.source, edge.target) for edge in chart.edges])
-    return "\n".join([*_lines(chart, sizes, drawn), ""])
-
-
-def _lines(chart: Chart, sizes: dict[str, Size], drawn: Layout) -> Iterator[str]:
     width, height = (each + 2 * _MARGIN for each in drawn.size)
     box = f"{-_MARGIN:g} {-_MARGIN:g} {width:.0f} {height:.0f}"
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" viewBox="{box}" role="img">'
     )
     yield f"<title>{_shown(chart.title)}</title>"
-    yield f"<style>{_STYLE}</style>"
+    if style:
+        yield style
     for name in ("head", "aside-head"):
         yield (
             f'<marker id="{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto" '
@@ -75,10 +81,12 @@ def _lines(chart: Chart, sizes: dict[str, Size], drawn: Layout) -> Iterator[str]
     for edge in chart.edges:
         way = drawn.ways.get((edge.source, edge.target))
         if way:
-            style, head = ("edge aside", "aside-head") if edge.aside else ("edge", "head")
-            yield f'<path class="{style}" marker-end="url(#{head})" d="{_path(way)}"/>'
+            look, head = ("edge aside", "aside-head") if edge.aside else ("edge", "head")
+            if looks.get(edge.target) == "unreached":
+                look += " unreached"
+            yield f'<path class="{look}" marker-end="url(#{head})" d="{_path(way)}"/>'
     for node in chart.nodes:
-        yield from _node(node, drawn.places[node.key], sizes[node.key])
+        yield from _node(node, drawn.places[node.key], sizes[node.key], looks.get(node.key, ""))
     yield "</svg>"
 
 
@@ -96,8 +104,8 @@ def _path(way: Sequence[Point]) -> str:
     return "".join(parts)
 
 
-def _node(node: Node, at: Point, size: Size) -> Iterator[str]:
-    yield "<g>"
+def _node(node: Node, at: Point, size: Size, look: str) -> Iterator[str]:
+    yield f'<g class="{look}">' if look else "<g>"
     if node.tip:
         yield f"<title>{_shown(node.tip)}</title>"
     yield f'<path class="shape {node.kind}" d="{_outline(node.kind, at, size)}"/>'

@@ -37,6 +37,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
             credentials=transport.credentials,
             hosts=frozenset(each.lower() for each in settings.value(table.ALLOWED_HOST)),
             identities=settings.value(table.IDENTITIES),
+            trace_link=settings.value(table.TRACE_LINK),
             certificate=certificate,
             key=settings.value(table.TLS_KEY),
             timeout=settings.value(table.TIMEOUT),

@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
@@ -29,14 +30,15 @@ from handrail.mesh.telemetry import logs
 _POLL_SECONDS = 0.2
 _NATS_PORT = 4222
 _PORT = 7070
+_CONSOLE_PORT = 7080
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to its parser."""
     parser.description = (
-        "Start a nats-server, a coordinator, visibility and, if asked, agents on this machine; print addresses and "
-        "tokens; run until Ctrl-C. Dead processes are restarted; the broker gets the permissions that stored templates "
-        "ask for."
+        "Start a nats-server, a coordinator, visibility, the console and, if asked, agents on this machine; print "
+        "addresses and tokens; run until Ctrl-C. Dead processes are restarted; the broker gets the permissions that "
+        "stored templates ask for."
     )
     parser.add_argument(
         "--agents",
@@ -58,6 +60,13 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=_port, default=_PORT, metavar="PORT", help="gRPC port [default 7070]; 0 takes a free one"
     )
+    parser.add_argument(
+        "--console-port",
+        type=_port,
+        default=_CONSOLE_PORT,
+        metavar="PORT",
+        help="port of the console [default 7080]; 0 takes a free one",
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON when ready, for programs")
     parser.set_defaults(run=_run)
 
@@ -76,7 +85,13 @@ def _run(arguments: argparse.Namespace) -> Exit:
     try:
         package = merged(load_package(name) for name in arguments.agents)
         with _folder(arguments.data) as folder:
-            options = DevOptions(folder=folder, package=package, nats_port=arguments.nats_port, port=arguments.port)
+            options = DevOptions(
+                folder=folder,
+                package=package,
+                nats_port=arguments.nats_port,
+                port=arguments.port,
+                console_port=arguments.console_port if find_spec("uvicorn") is not None else None,
+            )
             with DevStack(options) as stack:
                 stack.start()
                 stack.start_agents()
@@ -104,6 +119,7 @@ def _announce(stack: DevStack, *, as_json: bool) -> None:
             {
                 "nats": stack.nats_url,
                 "address": stack.address,
+                "console": _console(stack),
                 "visibility": stack.index,
                 "data": str(stack.folder),
                 "tokens": people.tokens,
@@ -121,6 +137,10 @@ def _lines(stack: DevStack) -> Iterator[str]:
     yield f"broker       {stack.nats_url}   user {ADMIN}, {_secret(stack.broker.credentials.user(ADMIN))}"
     yield f"coordinator  {stack.address}   (gRPC, with reflection)"
     yield "             both on this machine only, without TLS: nobody else can reach them"
+    if stack.console_address:
+        yield f"console      {_console(stack)}   (sign in as anybody below by a click)"
+    else:
+        yield "console      is not installed (handrail[console])"
     yield f"data         {stack.folder}   (logs in logs/)"
     if not stack.options.visibility:
         yield "visibility   is not installed (handrail[visibility]): lists need --scan"
@@ -145,6 +165,11 @@ def _lines(stack: DevStack) -> Iterator[str]:
     yield f'  grpcurl -plaintext -H "authorization: Bearer $(cat {people.token_file(VIEWER)})" {stack.address} list'
     yield ""
     yield "Ctrl-C stops everything."
+
+
+def _console(stack: DevStack) -> str:
+    """The console's address for a browser; empty if there is none."""
+    return f"http://{stack.console_address}" if stack.console_address else ""
 
 
 def _secret(user: UserFolder) -> str:

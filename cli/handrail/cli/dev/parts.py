@@ -12,6 +12,9 @@ from handrail.cli.dev.processes import Child
 from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.wire.subjects import COORDINATOR
 
+CONSOLE = "console"
+"""The name of the console's process."""
+
 _NOT_INHERITED = (
     "HANDRAIL_NATS",
     "HANDRAIL_TLS",
@@ -45,6 +48,17 @@ class Parts:
             **self._secret(VISIBILITY),
         }
         return self._part(VISIBILITY, ["visibility", "--visibility-listen", address], environment)
+
+    def console(self, address: str, *, coordinator: str, identities: Path) -> Child:
+        """The console on this address, in which everybody on this machine may act as the people of the folder. It is no
+        user of the broker, and takes no settings of another console."""
+        words = ["console", "--console-listen", address, "--address", coordinator, "--identities", str(identities)]
+        return Child(
+            CONSOLE,
+            [*_HANDRAIL, *words],
+            log=self._folder / "logs" / f"{CONSOLE}.log",
+            environment={key: value for key, value in os.environ.items() if not key.startswith("HANDRAIL_")},
+        )
 
     def agent(self, name: str, module: str, environment: Mapping[str, str]) -> Child:
         """An agent, which works in a folder that all agents share."""

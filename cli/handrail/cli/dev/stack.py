@@ -1,4 +1,4 @@
-"""`DevStack`: nats-server, coordinator, visibility and agents as children of this process."""
+"""`DevStack`: nats-server, coordinator, visibility, console and agents as children of this process."""
 
 from __future__ import annotations
 
@@ -42,13 +42,14 @@ class DevOptions:
     `folder` holds all data and is created if missing; data of an earlier run is reused. Port 0 takes a free one.
     `environment` is added to that of the agents. `settings` (variables such as HANDRAIL_LEASE_TTL) are the
     coordinator's. With `sync_always` the broker acknowledges only what is on disk. Without `visibility`, lists are
-    scans; by default it is there if its packages are.
+    scans; by default it is there if its packages are. Without `console_port` there is no console.
     """
 
     folder: Path
     package: Package
     nats_port: int = 0
     port: int = 0
+    console_port: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     sync_always: bool = True
@@ -73,6 +74,8 @@ class DevStack:
         self._broker: Broker | None = None
         self._coordinator: Child | None = None
         self._visibility: Child | None = None
+        self._console: Child | None = None
+        self.console_address = ""
         self._stored = Stored()
         self._ended_at: dict[str, float] = {}
         self._looked_at = 0.0
@@ -91,6 +94,7 @@ class DevStack:
             self._prepare_folder()
             self._start_broker()
             self._start_parts()
+            self._start_console()
             with self.client(OPERATOR) as client:
                 activate_templates(client, self.options.package)
             self.refresh_permissions()
@@ -120,7 +124,7 @@ class DevStack:
     @property
     def children(self) -> Sequence[Child]:
         """All processes, in the order in which they were started."""
-        parts = (self.broker.child, self._visibility, self.coordinator, *self.agents.values())
+        parts = (self.broker.child, self._visibility, self.coordinator, self._console, *self.agents.values())
         return [child for child in parts if child is not None]
 
     @property
@@ -179,9 +183,10 @@ class DevStack:
         return changed
 
     def stop(self) -> None:
-        """Ends all children in order: agents, coordinator and visibility, broker."""
+        """Ends all children in order: agents, then console, coordinator and visibility, then the broker."""
         stop(list(self.agents.values()), grace=_GRACE)
-        stop([child for child in (self._coordinator, self._visibility) if child is not None], grace=_GRACE)
+        parts = (self._console, self._coordinator, self._visibility)
+        stop([child for child in parts if child is not None], grace=_GRACE)
         if self._broker is not None:
             stop([self._broker.child], grace=_GRACE)
         if self._lock is not None:
@@ -229,6 +234,19 @@ class DevStack:
         self._coordinator.start()
         with Transport(self.address).channel() as channel:
             wait_until(lambda: serves(channel, _HEALTH_TIMEOUT), self._coordinator, seconds=_START_SECONDS)
+
+    def _start_console(self) -> None:
+        port = self.options.console_port
+        if port is None:
+            return
+        if port:
+            require_free(port, "--console-port")
+        address = self.console_address = f"127.0.0.1:{port or free_port()}"
+        self._console = self._parts().console(
+            address, coordinator=self.address, identities=self.people.token_file(VIEWER).parent
+        )
+        self._console.start()
+        wait_until(lambda: listens(address), self._console, seconds=_START_SECONDS)
 
     def _parts(self) -> Parts:
         return Parts(self.folder, self.broker)

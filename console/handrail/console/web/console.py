@@ -57,11 +57,11 @@ def cookie_name(request: Request) -> str:
     return "handrail_session" if is_local(request) else "__Host-handrail_session"
 
 
-def session_of(request: Request) -> Session | None:
-    """The session of the browser; None if nobody is signed in."""
+def session_of(request: Request, *, by_person: bool = True) -> Session | None:
+    """The session of the browser; None if nobody is signed in. Only what a person asks for keeps it alive."""
     key = request.cookies.get(cookie_name(request), "")
-    by_person = ASKED_BY_PAGE not in request.headers
-    return console_of(request).sessions.find(key, now(), counts_as_use=by_person) if key else None
+    counts = by_person and ASKED_BY_PAGE not in request.headers
+    return console_of(request).sessions.find(key, now(), counts_as_use=counts) if key else None
 
 
 def signed_in(request: Request) -> Session:

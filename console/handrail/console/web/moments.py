@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-_DAY = timedelta(days=1)
-
 
 def exactly(time: datetime) -> str:
     """A time in full: `2026-11-28 10:02:13 UTC`."""
@@ -20,9 +18,16 @@ def moment(time: datetime, now: datetime) -> str:
     return f"{time.day} {time:%b %H:%M}" if time.year == now.year else f"{time.day} {time:%b %Y %H:%M}"
 
 
+def clock(time: datetime) -> str:
+    """The time of day to the second: `10:02:13`."""
+    return f"{time.astimezone(UTC):%H:%M:%S}"
+
+
 def lasting(span: timedelta) -> str:
-    """A duration in its two largest units: `0.8 s`, `12 s`, `52 min`, `3 h 9 min`, `2 d 4 h`."""
+    """A duration in its two largest units: `24 ms`, `1.2 s`, `12 s`, `52 min`, `3 h 9 min`, `2 d 4 h`."""
     seconds = max(span, timedelta()).total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:

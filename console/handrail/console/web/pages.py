@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -31,7 +33,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters.update(moment=moments.moment, exactly=moments.exactly, short_id=moments.short_id)
+    environment.filters.update(
+        moment=moments.moment,
+        exactly=moments.exactly,
+        short_id=moments.short_id,
+        lasting=moments.lasting,
+        clock=moments.clock,
+    )
+    environment.globals["utc"] = UTC
     return environment
 
 
@@ -43,7 +52,7 @@ def text(template: str, **values: object) -> str:
     return _ENVIRONMENT.get_template(template).render(**values)
 
 
-def page(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
+def page(request: Request, template: str, values: Mapping[str, object], *, status: int = 200) -> HTMLResponse:
     """A page as a response. Templates have the session, or None, and the id of the request besides their values."""
     content = text(
         template,
