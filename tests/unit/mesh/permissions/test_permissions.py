@@ -16,7 +16,14 @@ from handrail.mesh.permissions import Credentials, Reader, User, accounts, match
 from handrail.mesh.permissions.group import Group
 from handrail.mesh.streams import FLOW, TIMER, quarantine_stream, stream_configs
 from handrail.mesh.streams.durables import DECIDE, DUE, TRACK
-from handrail.mesh.wire.subjects import Address, Kind, activation_subject, template_subject, timer_subject
+from handrail.mesh.wire.subjects import (
+    Address,
+    Kind,
+    activation_subject,
+    purged_subject,
+    template_subject,
+    timer_subject,
+)
 from handrail.v1.template_pb2 import FlowTemplate, Step, Undo
 from tests.support.accounts import asked_and_granted
 
@@ -91,6 +98,7 @@ def test_only_an_agent_that_starts_flows_may_publish_first_events_and_keys() -> 
     assert user("desk").may_publish(subject(Kind.EVENT, "desk", "shop.v1.Asked"))
     assert user("desk").may_publish("key.refund." + "c" * 64)
     assert not user("desk").may_publish("key.order." + "c" * 64)
+    assert not user("desk").may_publish(purged_subject("refund", "c" * 32, 7))
     assert not user("ledger").may_publish(subject(Kind.EVENT, "ledger", "shop.v1.Asked"))
 
 
