@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from handrail.coordinator.lists.index import IndexSettings
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.shared_secret import new_secret
+from handrail.visibility.archive.folder import Folder
 from handrail.visibility.serve.server import IndexServer, ServeSettings
 from tests.support.api import Api, bearer, running_api
 from tests.support.followed import following, until_covered
@@ -26,9 +27,11 @@ def secret_file(folder: Path, name: str = "secret") -> Path:
 
 
 @asynccontextmanager
-async def serving(bus: NatsBus, engine: Engine, secret: Path, *, port: int = 0) -> AsyncIterator[int]:
-    """Serves an index while the block runs, and yields the port."""
-    server = IndexServer(engine, bus, ServeSettings(address=f"127.0.0.1:{port}", secret=secret))
+async def serving(
+    bus: NatsBus, engine: Engine, secret: Path, *, port: int = 0, archive: Folder | None = None
+) -> AsyncIterator[int]:
+    """Serves an index, and flows of an archive, while the block runs, and yields the port."""
+    server = IndexServer(engine, bus, ServeSettings(address=f"127.0.0.1:{port}", secret=secret), archive)
     try:
         yield await server.start()
     finally:

@@ -56,7 +56,7 @@ async def run_visibility(
             collector.calm()
             async with AsyncExitStack() as served:
                 if serve is not None:
-                    server = IndexServer(engine, bus, serve)
+                    server = IndexServer(engine, bus, serve, folder)
                     on_ready(await server.start())
                     served.push_async_callback(server.stop)
                 follower = Follower(bus, engine, folder)

@@ -73,6 +73,7 @@ def print_flow(output: Output, flow: pb.Flow) -> None:
             ("updated", time(flow.update_time)),
             ("messages", flow.message_count),
             ("etag", flow.etag),
+            ("archived", "yes: it left the stream, and nothing changes it" if flow.archived else ""),
         ]
     )
     _section(
@@ -150,14 +151,24 @@ def _section(output: Output, headers: Sequence[str], rows: Iterable[Sequence[obj
 def _events(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
         request = pb.ListFlowEventsRequest(flow_id=arguments.flow_id)
-        found = list(asked.client.listed(asked.client.flows.ListFlowEvents, request, items=lambda page: page.events))
+        is_archived = False
+
+        def events(page: pb.ListFlowEventsResponse) -> Sequence[RecordedEvent]:
+            nonlocal is_archived
+            is_archived = page.archived
+            return page.events
+
+        found = list(asked.client.listed(asked.client.flows.ListFlowEvents, request, items=events))
         if asked.output.is_json:
-            asked.output.document({"events": [opened(asked, recorded) for recorded in found]})
+            archived = {"archived": True} if is_archived else {}
+            asked.output.document({**archived, "events": [opened(asked, recorded) for recorded in found]})
         else:
             asked.output.table(
                 ("SEQUENCE", "TIME", "KIND", "AGENT", "STEP", "EVENT", "DATA"),
                 [row(asked, recorded) for recorded in found],
             )
+            if is_archived:
+                asked.output.remark("handrail: the flow left the stream; these events are from the archive")
     return Exit.OK
 
 

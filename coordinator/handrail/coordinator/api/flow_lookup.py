@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.deadlines import time_left
 from handrail.coordinator.api.qualified_id import parsed
+from handrail.coordinator.decide.grants import EVERY_TYPE
+from handrail.coordinator.lists.archive import LONGEST, Archive, Archived
+from handrail.coordinator.lists.index import Unavailable
 from handrail.coordinator.reconcile.flows_in_hand import FlowsInHand
+from handrail.index.v1.index_service_pb2 import Scope
 from handrail.mesh.bus import Bus, RawMessage
 from handrail.mesh.bus.api import API_TIMEOUT
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.streams import FLOW, purged
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.streams.history import History
 from handrail.mesh.streams.outcomes import readable
 from handrail.mesh.streams.stream_walk import listed_subjects
 from handrail.mesh.wire import ids
@@ -30,6 +32,7 @@ from handrail.v1.decision_pb2 import ActRequested
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 _ACT_REQUESTED = ActRequested.DESCRIPTOR.full_name
+_ELSEWHERE = "the archive of this coordinator's visibility does not have it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,27 @@ class Part(Found):
     own_id: str
 
 
-class Finder:
-    """Asks the stream's leader for positions, then reads from any replica that is at least as new."""
+class InArchive(HandrailError):
+    """FLOW_ARCHIVED, with what the archive says of the flow."""
 
-    def __init__(self, bus: Bus, store: FlowStore, flows: FlowsInHand | None = None) -> None:
+    def __init__(self, archived: Archived) -> None:
+        error = purged.archived(archived.summary.flow_type, archived.summary.flow_id)
+        super().__init__(error.reason, error.text, **error.metadata)
+        self.archived = archived
+
+
+class Finder:
+    """Asks the stream's leader for positions, then reads from any replica that is at least as new. What FLOW does not
+    have is looked for in the archive, if there is one.
+    """
+
+    def __init__(
+        self, bus: Bus, store: FlowStore, flows: FlowsInHand | None = None, archive: Archive | None = None
+    ) -> None:
         self._bus = bus
         self._store = store
         self._flows = flows
+        self._archive = archive
 
     async def flow(self, flow_id: str) -> Found:
         """Finds a flow and its newest message; raises FLOW_NOT_FOUND, FLOW_ARCHIVED, or MISSING_ROLE.
@@ -63,7 +80,7 @@ class Finder:
         """
         found = await self._flow(flow_id)
         if found is None:
-            raise await self._gone("*", flow_id, no_flow(flow_id))
+            raise await self.gone("*", flow_id, no_flow(flow_id))
         authorization.require_on(found.flow_type, no_flow(flow_id))
         return found
 
@@ -87,11 +104,6 @@ class Finder:
         """Finds the flow of an act; raises ACT_NOT_FOUND, FLOW_ARCHIVED, or MISSING_ROLE."""
         return await self._part(act_id, f"{Kind.DECISION}.{COORDINATOR}.{{}}.{_ACT_REQUESTED}", no_act(act_id))
 
-    async def history(self, flow_id: str) -> History:
-        """Returns the messages of a flow in stream order; raises FLOW_NOT_FOUND."""
-        found = await self.flow(flow_id)
-        return await self._store.read(found.flow_type, flow_id, at_least=found.sequence)
-
     async def fold(self, flow_id: str, history: Sequence[Recorded]) -> Flow:
         """Folds `history` or a part of it; raises FLOW_NOT_FOUND if it is empty, or TEMPLATE_NOT_FOUND."""
         if not history:
@@ -107,16 +119,28 @@ class Finder:
         history = await self._store.read(found.flow_type, found.flow_id, at_least=found.sequence)
         return await self.fold(found.flow_id, history)
 
-    async def load(self, flow_id: str) -> Flow:
-        """Reads the current state of a flow; raises FLOW_NOT_FOUND or TEMPLATE_NOT_FOUND."""
-        return await self.fold(flow_id, await self.history(flow_id))
+    async def gone(self, flow_type: str, flow_id: str, missing: HandrailError) -> HandrailError:
+        """Says what became of a flow of which FLOW has nothing; `missing`: it never began, as far as anybody knows.
 
-    async def load_as_of(self, flow_id: str, *, sequence: int = 0, time: datetime | None = None) -> Flow:
-        """Reads a flow as of a sequence, a time, or both; raises FLOW_NOT_FOUND if it had not begun."""
-        if not sequence and time is None:
-            return await self.load(flow_id)
-        history = await self.history(flow_id)
-        return await self.fold(flow_id, [recorded for recorded in history if _is_within(recorded, sequence, time)])
+        The type may be `*`. Returns FLOW_ARCHIVED, as InArchive if the archive can be read, and INDEX_UNAVAILABLE if
+        only the archive could tell. Raises MISSING_ROLE, ARCHIVE_DAMAGED, and what reading KEY raises.
+        """
+        archived = await self._in_archive(flow_type.removeprefix("*"), flow_id)
+        if isinstance(archived, Archived):
+            authorization.require_on(archived.summary.flow_type, missing)
+            return InArchive(archived)
+        known = await purged.recorded(self._bus, flow_type, flow_id)
+        if known is not None:
+            authorization.require_on(known.flow_type, missing)
+            return purged.archived(known.flow_type, flow_id, f"it can't be shown now: {archived}")
+        is_told = self._archive is None or not self._archive.is_there or archived == _ELSEWHERE
+        if is_told or not await purged.may_be_purged(self._bus, flow_type, flow_id):
+            return missing
+        return HandrailError(
+            ErrorReason.ERROR_REASON_INDEX_UNAVAILABLE,
+            f"flow {flow_id} is not in the stream FLOW, and whether the archive has it can't be told: {archived}",
+            flow_id=flow_id,
+        )
 
     async def _flow(self, flow_id: str) -> Found | None:
         newest, begun = await asyncio.gather(
@@ -135,16 +159,15 @@ class Finder:
         newest = await self._newest(f"flow.{first.flow_type}.{flow_id}.>")
         return None if newest is None else _found(newest)
 
-    async def _gone(self, flow_type: str, flow_id: str, missing: HandrailError) -> HandrailError:
-        """Says what became of a flow of which FLOW has nothing; `missing`: it never began, as far as the broker knows.
-
-        This is the place to ask an archive, which knows all flows that were purged.
-        """
-        known = await purged.recorded(self._bus, flow_type, flow_id)
-        if known is None:
-            return missing
-        authorization.require_on(known.flow_type, missing)
-        return purged.archived(known.flow_type, flow_id)
+    async def _in_archive(self, flow_type: str, flow_id: str) -> Archived | str:
+        """What the archive says of a flow, or why it says nothing. The type may be empty."""
+        if self._archive is None or not self._archive.is_there:
+            return "this coordinator has no visibility to read it from (--visibility)"
+        try:
+            found = await self._archive.find(flow_id, flow_type, _readable_types(), time_left(LONGEST))
+        except Unavailable as error:
+            return error.why
+        return found or _ELSEWHERE
 
     async def _part(self, text: str, subject: str, missing: HandrailError) -> Part:
         """Finds a message by an id that names its flow; `subject` has a place for the message's own id."""
@@ -154,7 +177,7 @@ class Finder:
         authorization.require_on(part.flow_type, missing)
         newest = await self._newest(f"flow.{part.flow_type}.{part.flow_id}.{subject.format(part.own_id)}")
         if newest is None:
-            raise await self._gone(part.flow_type, part.flow_id, missing)
+            raise await self.gone(part.flow_type, part.flow_id, missing)
         return Part(part.flow_type, part.flow_id, newest.sequence, part.own_id)
 
     async def _beginning(self, subjects: Sequence[str]) -> list[str]:
@@ -205,8 +228,12 @@ def no_act(act_id: str) -> HandrailError:
     return HandrailError(ErrorReason.ERROR_REASON_ACT_NOT_FOUND, f"there is no act {act_id}", act_id=act_id)
 
 
-def _is_within(recorded: Recorded, sequence: int, time: datetime | None) -> bool:
-    return (not sequence or recorded.sequence <= sequence) and (time is None or recorded.time <= time)
+def _readable_types() -> Scope:
+    """The flow types that the current caller may read."""
+    caller = authorization.caller_if_known()
+    if caller is None or caller.reads(EVERY_TYPE):
+        return Scope(every_type=True)
+    return Scope(flow_types=sorted({each.flow_type for each in caller.grants if caller.reads(each.flow_type)}))
 
 
 def _parsed(subject: str) -> Address | None:

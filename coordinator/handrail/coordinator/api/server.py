@@ -23,6 +23,7 @@ from handrail.coordinator.api.delegation_log import DelegationLog
 from handrail.coordinator.api.divergence_lists import DivergenceLists
 from handrail.coordinator.api.flow_lists import FlowLists
 from handrail.coordinator.api.flow_lookup import Finder
+from handrail.coordinator.api.flow_reading import FlowReader
 from handrail.coordinator.api.guards import AuthGuard, ContractGuard, DeadlineGuard, ErrorGuard, ScopeGuard
 from handrail.coordinator.api.health_service import HealthService
 from handrail.coordinator.api.interceptors import Around, Interceptors
@@ -44,6 +45,7 @@ from handrail.coordinator.api.tokens.verifier import TokenVerifier
 from handrail.coordinator.api.usage_lists import UsageLists
 from handrail.coordinator.api.watch import Watcher
 from handrail.coordinator.lists.acts import ActScanner
+from handrail.coordinator.lists.archive import Archive
 from handrail.coordinator.lists.divergences import DivergenceScanner
 from handrail.coordinator.lists.flows import Scanner
 from handrail.coordinator.lists.index import Index, IndexSettings
@@ -215,10 +217,13 @@ class Server:
         return self._server.add_insecure_port(address)
 
     def _add_services(self, replica: Replica) -> None:
-        finder = Finder(replica.bus, replica.store, replica.reconciler.flows)
+        archive = Archive(self._index)
+        finder = Finder(replica.bus, replica.store, replica.reconciler.flows, archive)
+        reader = FlowReader(finder, replica.store, archive)
         scanner = Scanner(replica.bus, replica.store)
         flows = FlowService(
             finder=finder,
+            reader=reader,
             catalog=replica.catalog,
             lists=FlowLists(self._index, scanner, replica.catalog),
             divergences=DivergenceLists(self._index, DivergenceScanner(replica.bus, replica.store), replica.catalog),
@@ -230,6 +235,7 @@ class Server:
         delegations = DelegationLog(replica.bus)
         approvals = ApprovalService(
             finder=finder,
+            reader=reader,
             lists=ApprovalLists(self._index, scanner, replica.store),
             operator_actions=replica.operator_actions,
             delegations=delegations,
@@ -240,6 +246,7 @@ class Server:
         acts = ActService(
             desk=desk,
             finder=finder,
+            reader=reader,
             catalog=replica.catalog,
             scanner=ActScanner(replica.bus, replica.store),
             operator_actions=replica.operator_actions,

@@ -11,8 +11,10 @@ from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 from handrail.coordinator.api.flow_lookup import Found
+from handrail.coordinator.api.flow_reading import Past
 from handrail.coordinator.api.views import event_view
 from handrail.coordinator.api.wakeups import Wakeups
+from handrail.coordinator.lists.archive import erased
 from handrail.coordinator.reconcile.drain import Drain
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
@@ -65,10 +67,28 @@ class Watcher:
                     alive_at = loop.time() + self._checkpoint
                 pause = await self._pause(hint, pause, alive_at - loop.time())
 
+    async def replay(self, past: Past, after: int) -> AsyncGenerator[WatchFlowResponse, None]:
+        """Yields the messages of an archived flow after sequence `after`, and a checkpoint. Ends with FLOW_ARCHIVED."""
+        if past.archived is None or past.is_erased:
+            raise erased(past.flow_type, past.flow_id)
+        progress, last = _Progress(after), past.archived.summary
+        for response in await self._taken(past.flow_type, past.history, progress):
+            void = past.archived.void.get(response.sequence)
+            response.event.void_reason = "" if void is None else void.text
+            if response.sequence == last.last_sequence:
+                response.status = last.status
+            yield response
+        yield WatchFlowResponse(sequence=progress.sequence, status=last.status)
+        raise purged.archived(past.flow_type, past.flow_id)
+
     async def _news(self, flow_type: str, flow_id: str, progress: _Progress, at_least: int) -> list[WatchFlowResponse]:
         history = await self._store.read(flow_type, flow_id, at_least=at_least)
         if await self._is_purged(flow_type, flow_id, progress, history):
             raise purged.archived(flow_type, flow_id)
+        return await self._taken(flow_type, history, progress)
+
+    async def _taken(self, flow_type: str, history: History, progress: _Progress) -> list[WatchFlowResponse]:
+        """Takes what is new in the history of a flow."""
         if progress.flow is None and history:
             progress.flow = begin(await self._store.pinned_template(flow_type, history))
         versions = await self._store.versions_in(flow_type, history)

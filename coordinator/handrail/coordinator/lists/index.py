@@ -43,6 +43,7 @@ INSTEAD = "a request with scan, or --scan, reads the stream instead, slowly"
 _TOLD = {
     "BAD_FILTER": ErrorReason.ERROR_REASON_BAD_FILTER,
     "BAD_PAGE_TOKEN": ErrorReason.ERROR_REASON_BAD_PAGE_TOKEN,
+    "ARCHIVE_DAMAGED": ErrorReason.ERROR_REASON_ARCHIVE_DAMAGED,
     "DEADLINE_EXCEEDED": ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED,
 }
 """What visibility says to a caller; everything else is between it and the coordinator."""
@@ -85,6 +86,11 @@ class Index:
         self._credentials = None if settings is None else _credentials(settings)
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is an index to ask, whatever it answers."""
+        return self._settings is not None
+
+    @property
     def questions(self) -> IndexServiceAsyncStub:
         """The methods to pass to `ask`. Raises NO_INDEX if there is no index."""
         if self._settings is None:
@@ -109,7 +115,7 @@ class Index:
         """Returns the answer to one of the `questions`, which may take `patience`.
 
         Raises INDEX_UNAVAILABLE if visibility can't answer, DEADLINE_EXCEEDED if it has to look at too many flows,
-        BAD_FILTER and BAD_PAGE_TOKEN.
+        BAD_FILTER, BAD_PAGE_TOKEN and ARCHIVE_DAMAGED.
         """
         if self._in_progress >= AT_ONCE:
             raise unavailable(f"{AT_ONCE} questions to visibility are in progress: it is too slow")
@@ -134,9 +140,17 @@ class Index:
             raise unavailable("the coordinator can't read the secret that it shares with visibility") from None
 
 
-def unavailable(why: str) -> HandrailError:
+class Unavailable(HandrailError):
+    """The index can't be asked: `why`, and what a list can do instead."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(ErrorReason.ERROR_REASON_INDEX_UNAVAILABLE, f"{why}; {INSTEAD}")
+        self.why = why
+
+
+def unavailable(why: str) -> Unavailable:
     """Returns the error for an index that can't be asked."""
-    return HandrailError(ErrorReason.ERROR_REASON_INDEX_UNAVAILABLE, f"{why}; {INSTEAD}")
+    return Unavailable(why)
 
 
 def _explained(error: grpc.aio.AioRpcError, patience: timedelta) -> HandrailError:

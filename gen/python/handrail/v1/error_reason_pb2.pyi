@@ -136,6 +136,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The act needs two persons, and the message carries no other person's confirmation."""
     ERROR_REASON_FLOW_ARCHIVED: _ErrorReason.ValueType  # 65
     """The flow ended and its messages were purged from the stream; what is said about it now changes nothing."""
+    ERROR_REASON_ARCHIVE_DAMAGED: _ErrorReason.ValueType  # 66
+    """A file of the archive is damaged or missing, and what it had is not shown; the text names it."""
     ERROR_REASON_INDEX_UNAVAILABLE: _ErrorReason.ValueType  # 70
     """The index of flows can't be asked or kept: visibility does not answer, or its database can't be used. The coordinator and
     the flows don't need it. A request with `scan` reads the stream instead.
@@ -267,6 +269,8 @@ ERROR_REASON_TWO_PERSONS_NEEDED: ErrorReason.ValueType  # 53
 """The act needs two persons, and the message carries no other person's confirmation."""
 ERROR_REASON_FLOW_ARCHIVED: ErrorReason.ValueType  # 65
 """The flow ended and its messages were purged from the stream; what is said about it now changes nothing."""
+ERROR_REASON_ARCHIVE_DAMAGED: ErrorReason.ValueType  # 66
+"""A file of the archive is damaged or missing, and what it had is not shown; the text names it."""
 ERROR_REASON_INDEX_UNAVAILABLE: ErrorReason.ValueType  # 70
 """The index of flows can't be asked or kept: visibility does not answer, or its database can't be used. The coordinator and
 the flows don't need it. A request with `scan` reads the stream instead.

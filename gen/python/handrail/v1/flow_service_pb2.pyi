@@ -182,6 +182,7 @@ class Flow(_message.Message):
     HALT_MODE_FIELD_NUMBER: _builtins.int
     MIGRATIONS_FIELD_NUMBER: _builtins.int
     ACTS_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id is 32 hex digits, and the trace id."""
     flow_type: _builtins.str
@@ -202,6 +203,10 @@ class Flow(_message.Message):
     """message_count is the number of messages it holds in the stream."""
     halt_mode: _decision_pb2.HaltMode.ValueType
     """halt_mode is what it is halted for; unspecified if it is not halted."""
+    archived: _builtins.bool
+    """archived tells that it left the stream, or is about to. It is shown from the archive, with the status, reason and void marks
+    that were stored when it left. Nothing changes it any more.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """start_time is when its first event was stored."""
@@ -265,10 +270,11 @@ class Flow(_message.Message):
         halt_mode: _decision_pb2.HaltMode.ValueType = ...,
         migrations: _abc.Iterable[Global___FlowMigration] | None = ...,
         acts: _abc.Iterable[_act_pb2.PendingAct] | None = ...,
+        archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "approvals", b"approvals", "divergences", b"divergences", "effects", b"effects", "escalations", b"escalations", "etag", b"etag", "expectations", b"expectations", "flow_id", b"flow_id", "flow_type", b"flow_type", "halt_mode", b"halt_mode", "last_sequence", b"last_sequence", "message_count", b"message_count", "migrations", b"migrations", "requester", b"requester", "start_time", b"start_time", "status", b"status", "status_reason", b"status_reason", "step_runs", b"step_runs", "template_version", b"template_version", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "approvals", b"approvals", "archived", b"archived", "divergences", b"divergences", "effects", b"effects", "escalations", b"escalations", "etag", b"etag", "expectations", b"expectations", "flow_id", b"flow_id", "flow_type", b"flow_type", "halt_mode", b"halt_mode", "last_sequence", b"last_sequence", "message_count", b"message_count", "migrations", b"migrations", "requester", b"requester", "start_time", b"start_time", "status", b"status", "status_reason", b"status_reason", "step_runs", b"step_runs", "template_version", b"template_version", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -989,8 +995,11 @@ class ListFlowEventsResponse(_message.Message):
 
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token is empty on the last page."""
+    archived: _builtins.bool
+    """archived tells that the flow left the stream, and that its events are shown from the archive."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RecordedEvent]:
         """events in stream order."""
@@ -1000,10 +1009,11 @@ class ListFlowEventsResponse(_message.Message):
         *,
         events: _abc.Iterable[_event_pb2.RecordedEvent] | None = ...,
         next_page_token: _builtins.str = ...,
+        archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

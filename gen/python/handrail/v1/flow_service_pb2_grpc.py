@@ -143,7 +143,8 @@ class FlowServiceServicer:
 
     def WatchFlow(self, request, context):
         """WatchFlow sends the flow's events as they are stored, from a sequence on, with a checkpoint at least every 15 seconds;
-        it ends when the server drains. Resume from the last checkpoint's or event's sequence.
+        it ends when the server drains, and with FLOW_ARCHIVED after the last event of a flow that left the stream. Resume from the
+        last checkpoint's or event's sequence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,8 @@ class FlowServiceStub:
     """ListFlowEvents returns the recorded events of a flow in stream order."""
     WatchFlow: _grpc.UnaryStreamMultiCallable[_flow_service_pb2.WatchFlowRequest, _flow_service_pb2.WatchFlowResponse]
     """WatchFlow sends the flow's events as they are stored, from a sequence on, with a checkpoint at least every 15 seconds;
-    it ends when the server drains. Resume from the last checkpoint's or event's sequence.
+    it ends when the server drains, and with FLOW_ARCHIVED after the last event of a flow that left the stream. Resume from the
+    last checkpoint's or event's sequence.
     """
     ListFlows: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowsRequest, _flow_service_pb2.ListFlowsResponse]
     """ListFlows lists flows, newest first unless `order_by` says otherwise."""
@@ -91,7 +92,8 @@ class FlowServiceAsyncStub(FlowServiceStub):
     """ListFlowEvents returns the recorded events of a flow in stream order."""
     WatchFlow: _aio.UnaryStreamMultiCallable[_flow_service_pb2.WatchFlowRequest, _flow_service_pb2.WatchFlowResponse]  # type: ignore[assignment]
     """WatchFlow sends the flow's events as they are stored, from a sequence on, with a checkpoint at least every 15 seconds;
-    it ends when the server drains. Resume from the last checkpoint's or event's sequence.
+    it ends when the server drains, and with FLOW_ARCHIVED after the last event of a flow that left the stream. Resume from the
+    last checkpoint's or event's sequence.
     """
     ListFlows: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowsRequest, _flow_service_pb2.ListFlowsResponse]  # type: ignore[assignment]
     """ListFlows lists flows, newest first unless `order_by` says otherwise."""
@@ -162,7 +164,8 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_flow_service_pb2.WatchFlowResponse], _abc.AsyncIterator[_flow_service_pb2.WatchFlowResponse]]:
         """WatchFlow sends the flow's events as they are stored, from a sequence on, with a checkpoint at least every 15 seconds;
-        it ends when the server drains. Resume from the last checkpoint's or event's sequence.
+        it ends when the server drains, and with FLOW_ARCHIVED after the last event of a flow that left the stream. Resume from the
+        last checkpoint's or event's sequence.
         """
 
     @_abc_1.abstractmethod

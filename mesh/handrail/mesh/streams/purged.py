@@ -73,11 +73,12 @@ async def may_be_purged(bus: Bus, flow_type: str, flow_id: str) -> bool:
     return await recorded(bus, flow_type, flow_id) is not None
 
 
-def archived(flow_type: str, flow_id: str) -> HandrailError:
-    """Returns the error for a flow that was purged: FLOW_ARCHIVED."""
+def archived(flow_type: str, flow_id: str, why: str = "") -> HandrailError:
+    """Returns the error for a flow that was purged: FLOW_ARCHIVED. `why` it is not shown, if it was asked for."""
     return HandrailError(
         ErrorReason.ERROR_REASON_FLOW_ARCHIVED,
-        f"{flow_type} flow {flow_id} ended, and is in the archive only: nothing that is said about it now changes it",
+        f"{flow_type} flow {flow_id} ended, and is in the archive only: nothing that is said about it now changes it"
+        + (f"; {why}" if why else ""),
         flow_id=flow_id,
     )
 

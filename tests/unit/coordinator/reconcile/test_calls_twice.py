@@ -99,6 +99,7 @@ class Replica:
         nothing = cast("Any", None)
         flows = FlowService(
             finder=finder,
+            reader=nothing,
             catalog=self.host.catalog,
             lists=nothing,
             divergences=nothing,
@@ -109,6 +110,7 @@ class Replica:
         )
         approvals = ApprovalService(
             finder=finder,
+            reader=nothing,
             lists=nothing,
             operator_actions=self.host.operator_actions,
             delegations=DelegationLog(bus),

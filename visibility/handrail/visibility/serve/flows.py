@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import SimpleNamespace
 
 from sqlalchemy import ColumnElement, Connection, Row
 
@@ -73,10 +75,17 @@ FLOWS = Kind(("flows",), _read, lambda text: FlowOrder(parse_order(text)))
 
 def flow_rows(found: Found) -> list[FlowRow]:
     """Returns the flows of a page."""
-    return [FlowRow(flow=_flow(row), page_token=found.token(row)) for row in found.rows]
+    return [
+        FlowRow(flow=_flow(row, archived=row.verdict is not None), page_token=found.token(row)) for row in found.rows
+    ]
 
 
-def _flow(row: Row[tuple[object, ...]]) -> Flow:
+def summary(fields: Mapping[str, object], *, archived: bool) -> Flow:
+    """Returns a flow without its parts, by the fields of its row."""
+    return _flow(SimpleNamespace(**fields), archived=archived)
+
+
+def _flow(row: Row[tuple[object, ...]] | SimpleNamespace, *, archived: bool) -> Flow:
     return Flow(
         flow_id=row.flow_id,
         flow_type=row.flow_type,
@@ -90,4 +99,5 @@ def _flow(row: Row[tuple[object, ...]]) -> Flow:
         etag=f"{row.last_sequence:x}",
         message_count=row.messages,
         halt_mode=row.halt_mode,
+        archived=archived,
     )

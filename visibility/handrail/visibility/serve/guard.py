@@ -30,6 +30,7 @@ _CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
     ErrorReason.ERROR_REASON_CONTRACT_VIOLATION: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorReason.ERROR_REASON_UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
     ErrorReason.ERROR_REASON_INDEX_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    ErrorReason.ERROR_REASON_ARCHIVE_DAMAGED: grpc.StatusCode.DATA_LOSS,
     ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """The gRPC code of each reason; INTERNAL for others."""

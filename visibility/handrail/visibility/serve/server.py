@@ -15,6 +15,8 @@ from handrail.mesh.bus import Bus
 from handrail.mesh.setting_parsers import is_loopback
 from handrail.mesh.shared_secret import SharedSecret
 from handrail.mesh.tls import Certificates, TlsFiles
+from handrail.visibility.archive.folder import Folder
+from handrail.visibility.serve.archived import ArchivedFlows
 from handrail.visibility.serve.guard import Guard
 from handrail.visibility.serve.head import Head
 from handrail.visibility.serve.service import IndexService
@@ -27,6 +29,9 @@ _GRACE = timedelta(seconds=2)
 
 _WAITING = 64
 """The most calls in progress, those that wait for a thread included. More are refused at once."""
+
+_READINGS = 2
+"""How many pages of archived flows are read at the same time."""
 
 _OPTIONS = (
     # Without this, a second server on the same port would start and receive half of the calls.
@@ -49,19 +54,22 @@ class ServeSettings:
 
 
 class IndexServer:
-    """Serves an index, in whatever state it is."""
+    """Serves an index, in whatever state it is, and flows of its archive."""
 
-    def __init__(self, engine: Engine, bus: Bus, settings: ServeSettings) -> None:
+    def __init__(self, engine: Engine, bus: Bus, settings: ServeSettings, archive: Folder | None = None) -> None:
         """Raises ValueError if other machines could ask in plain text, and for files that can't be used."""
         if settings.tls is None and not is_loopback(settings.address):
             raise ValueError(f"{settings.address} can be reached from other machines: serve the index there with TLS")
         self._address = settings.address
         self._credentials = None if settings.tls is None else Certificates(settings.tls).credentials()
         self._snapshots = Snapshots(engine)
+        # Whoever reads much of the archive keeps nobody from lists.
+        self._readings = Snapshots(engine, at_once=_READINGS)
         self._server = grpc.aio.server(
             interceptors=[Guard(SharedSecret(settings.secret))], maximum_concurrent_rpcs=_WAITING, options=_OPTIONS
         )
-        add_IndexServiceServicer_to_server(IndexService(self._snapshots, Head(bus)), self._server)
+        service = IndexService(self._snapshots, Head(bus), self._readings, ArchivedFlows(archive))
+        add_IndexServiceServicer_to_server(service, self._server)
 
     async def start(self) -> int:
         """Starts to listen and returns the port; raises OSError if it is taken or can't be bound."""
@@ -82,3 +90,4 @@ class IndexServer:
         """Ends the server."""
         await self._server.stop(_GRACE.total_seconds())
         self._snapshots.close()
+        self._readings.close()

@@ -19,6 +19,7 @@ from handrail.v1.flow_service_pb2 import DivergenceCount
 from handrail.v1.listing_pb2 import AsOf
 from handrail.visibility.index.database import Position
 from handrail.visibility.serve.approvals import approval_rows, approvals
+from handrail.visibility.serve.archived import ArchivedFlows
 from handrail.visibility.serve.counts import failure_counts, flow_counts
 from handrail.visibility.serve.divergences import divergence_counts, divergence_rows, divergences
 from handrail.visibility.serve.flows import FLOWS, flow_rows
@@ -49,9 +50,11 @@ class _Asking(Protocol):
 class IndexService(IndexServiceServicer):
     """Answers are read in threads; how far FLOW is ahead is asked before."""
 
-    def __init__(self, snapshots: Snapshots, head: Head) -> None:
+    def __init__(self, snapshots: Snapshots, head: Head, readings: Snapshots, archived: ArchivedFlows) -> None:
         self._snapshots = snapshots
         self._head = head
+        self._readings = readings
+        self._archived = archived
         self._contracts = Contracts.from_descriptor_set(b"")
 
     async def ListFlows(self, request: pb.ListFlowsRequest, context: Context) -> pb.ListFlowsResponse:
@@ -101,6 +104,13 @@ class IndexService(IndexServiceServicer):
         counts, covered = await self._asked(request, context, count)
         return pb.CountFailuresResponse(counts=counts, as_of=covered)
 
+    async def GetArchivedFlow(self, request: pb.GetArchivedFlowRequest, context: Context) -> pb.GetArchivedFlowResponse:
+        """Returns a flow that left the stream, and a page of its messages."""
+        patience = self._patience(request, context)
+        return await self._readings.ask(
+            lambda connection, position: self._archived.answer(connection, request), patience
+        )
+
     async def _page(self, request: Message, context: Context, kind: Kind, query: pb.Query) -> tuple[Found, pb.Page]:
         found, covered = await self._asked(
             request, context, lambda connection, position: page(connection, position, kind, query)
@@ -109,12 +119,7 @@ class IndexService(IndexServiceServicer):
 
     async def _asked(self, request: Message, context: Context, question: Question[Answer]) -> tuple[Answer, AsOf]:
         """Returns the answer, and what it covers. Raises CONTRACT_VIOLATION and what `Snapshots` raises."""
-        broken = self._contracts.violations(request)
-        if broken:
-            raise ContractViolation(request.DESCRIPTOR.full_name, broken)
-        # None if the caller set no deadline; the type stub omits that.
-        left: float | None = context.time_remaining()
-        patience = _PATIENCE if left is None else timedelta(seconds=left) * _MARGIN
+        patience = self._patience(request, context)
 
         def ask(connection: Connection, position: Position) -> tuple[Answer, Position]:
             return question(connection, position), position
@@ -122,6 +127,15 @@ class IndexService(IndexServiceServicer):
         head = await self._head.sequence()
         answer, position = await self._snapshots.ask(ask, patience)
         return answer, as_of(position, head)
+
+    def _patience(self, request: Message, context: Context) -> timedelta:
+        """Returns how long the answer may take. Raises CONTRACT_VIOLATION."""
+        broken = self._contracts.violations(request)
+        if broken:
+            raise ContractViolation(request.DESCRIPTOR.full_name, broken)
+        # None if the caller set no deadline; the type stub omits that.
+        left: float | None = context.time_remaining()
+        return _PATIENCE if left is None else timedelta(seconds=left) * _MARGIN
 
 
 def _chosen(request: _Asking, now: datetime) -> ColumnElement[bool]:

@@ -36,9 +36,9 @@ Question = Callable[[Connection, Position], Answer]
 class Snapshots:
     """Answers questions in threads of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, at_once: int = AT_ONCE) -> None:
         self._engine = engine
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="index")
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="index")
 
     async def ask(self, question: Question[Answer], patience: timedelta) -> Answer:
         """Returns the answer.

@@ -12,6 +12,7 @@ from handrail.analysis.diff.weakening import weakened
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.flow_lookup import Finder, Found, no_act
+from handrail.coordinator.api.flow_reading import FlowReader
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.api.rpc_tracing import link_flow
@@ -45,6 +46,7 @@ class ActService(ActServiceServicer):
         self,
         *,
         finder: Finder,
+        reader: FlowReader,
         catalog: Catalog,
         scanner: ActScanner,
         operator_actions: OperatorActions,
@@ -52,6 +54,7 @@ class ActService(ActServiceServicer):
     ) -> None:
         self._desk = desk
         self._finder = finder
+        self._reader = reader
         self._catalog = catalog
         self._scanner = scanner
         self._operator_actions = operator_actions
@@ -77,10 +80,9 @@ class ActService(ActServiceServicer):
         act = await self._desk.find(request.act_id)
         if act is not None:
             return pb.GetActResponse(act=self._desk.view(act, datetime.now(UTC)))
-        found = await self._finder.act(request.act_id)
-        flow = await self._finder.load_found(found)
+        flow, act_id = await self._reader.with_act(request.act_id)
         link_flow(flow)
-        return pb.GetActResponse(act=await self._view(flow, found.own_id, now=datetime.now(UTC)))
+        return pb.GetActResponse(act=await self._view(flow, act_id, now=datetime.now(UTC)))
 
     async def ConfirmAct(self, request: pb.ConfirmActRequest, context: _Context) -> pb.ConfirmActResponse:
         """Have the act done, with the caller as its second person, or by the caller alone who breaks the glass."""

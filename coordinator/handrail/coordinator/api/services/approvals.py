@@ -13,6 +13,7 @@ from handrail.coordinator.api.approval_lists import ApprovalLists
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.delegation_log import DelegationLog, is_revoked
 from handrail.coordinator.api.flow_lookup import Finder, Part, no_approval
+from handrail.coordinator.api.flow_reading import FlowReader
 from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.api.rpc_tracing import link_flow
 from handrail.coordinator.api.tokens.revocations import Revocations
@@ -40,12 +41,14 @@ class ApprovalService(ApprovalServiceServicer):
         self,
         *,
         finder: Finder,
+        reader: FlowReader,
         lists: ApprovalLists,
         operator_actions: OperatorActions,
         delegations: DelegationLog,
         revocations: Callable[[], Revocations],
     ) -> None:
         self._finder = finder
+        self._reader = reader
         self._lists = lists
         self._operator_actions = operator_actions
         self._delegations = delegations
@@ -57,9 +60,8 @@ class ApprovalService(ApprovalServiceServicer):
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: _Context) -> pb.GetApprovalResponse:
         """Returns one approval; raises APPROVAL_NOT_FOUND."""
-        found = await self._finder.proposal(request.approval_id)
-        flow = await self._finder.load_found(found)
-        return pb.GetApprovalResponse(approval=_approval(flow, found.own_id))
+        flow, proposal_id = await self._reader.with_proposal(request.approval_id)
+        return pb.GetApprovalResponse(approval=_approval(flow, proposal_id))
 
     async def ApproveProposal(
         self, request: pb.ApproveProposalRequest, context: _Context

@@ -14,7 +14,8 @@ from handrail.analysis.diff.weakening import weakened
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.divergence_lists import DivergenceLists
 from handrail.coordinator.api.flow_lists import FlowLists
-from handrail.coordinator.api.flow_lookup import Finder, Found
+from handrail.coordinator.api.flow_lookup import Finder, Found, InArchive
+from handrail.coordinator.api.flow_reading import FlowReader
 from handrail.coordinator.api.paging import fitting, page_size, page_token, sequence_of
 from handrail.coordinator.api.publish_event import Publishing
 from handrail.coordinator.api.rpc_tracing import link_flow, link_flow_id
@@ -54,6 +55,7 @@ class FlowService(FlowServiceServicer):
         self,
         *,
         finder: Finder,
+        reader: FlowReader,
         catalog: Catalog,
         lists: FlowLists,
         divergences: DivergenceLists,
@@ -63,6 +65,7 @@ class FlowService(FlowServiceServicer):
         bus: Bus,
     ) -> None:
         self._finder = finder
+        self._reader = reader
         self._catalog = catalog
         self._lists = lists
         self._divergences = divergences
@@ -96,11 +99,15 @@ class FlowService(FlowServiceServicer):
     async def GetFlow(self, request: pb.GetFlowRequest, context: _Context) -> pb.GetFlowResponse:
         """Returns a flow in its current state, or in an earlier one."""
         time = from_timestamp(request.as_of_time) if request.HasField("as_of_time") else None
-        flow = await self._finder.load_as_of(request.flow_id, sequence=request.as_of_sequence, time=time)
+        past = await self._reader.past(request.flow_id)
+        if past.archived is not None and past.is_erased:
+            return pb.GetFlowResponse(flow=past.archived.summary)
+        flow = await self._reader.fold(past, sequence=request.as_of_sequence, time=time)
         link_flow(flow)
-        as_it_stood = request.as_of_sequence or time is not None
-        unfit = frozenset[str]() if as_it_stood else await self._unfit(flow)
-        return pb.GetFlowResponse(flow=flow_view(flow, unfit))
+        as_it_stood = request.as_of_sequence or time is not None or past.archived is not None
+        view = flow_view(flow, frozenset[str]() if as_it_stood else await self._unfit(flow))
+        view.archived = past.archived is not None
+        return pb.GetFlowResponse(flow=view)
 
     async def _unfit(self, flow: Flow) -> frozenset[str]:
         """Returns the agents that the flow waits for and that have no fitting worker. A hint: it may be empty."""
@@ -114,19 +121,25 @@ class FlowService(FlowServiceServicer):
         """Returns one page of a flow's events, in stream order."""
         listing = ("events", request.flow_id)
         after = sequence_of(request.page_token, *listing)
-        history = await self._finder.history(request.flow_id)
-        flow = await self._finder.fold(request.flow_id, history)
+        past = await self._reader.past(request.flow_id)
+        flow = await self._reader.fold(past)
         link_flow(flow)
-        rest = [each for each in history.everything() if each.sequence > after]
+        rest = [each for each in past.history.everything() if each.sequence > after]
         views = (event_view(each, flow.void.get(each.sequence)) for each in rest)
         page = fitting(views, page_size(request.page_size, _DEFAULT_EVENTS))
         cursor = page[-1].sequence if len(page) < len(rest) else 0
-        return pb.ListFlowEventsResponse(events=page, next_page_token=page_token(cursor, *listing))
+        return pb.ListFlowEventsResponse(
+            events=page, next_page_token=page_token(cursor, *listing), archived=past.archived is not None
+        )
 
     async def WatchFlow(self, request: pb.WatchFlowRequest, context: _Context) -> AsyncIterator[pb.WatchFlowResponse]:
         """Streams the flow's events as they are stored."""
-        found = await self._finder.flow(request.flow_id)
-        async with aclosing(self._watcher.watch(found, request.after_sequence)) as responses:
+        try:
+            found = await self._finder.flow(request.flow_id)
+            watch = self._watcher.watch(found, request.after_sequence)
+        except InArchive as gone:
+            watch = self._watcher.replay(await self._reader.archived(gone.archived), request.after_sequence)
+        async with aclosing(watch) as responses:
             async for response in responses:
                 yield response
 
@@ -144,7 +157,7 @@ class FlowService(FlowServiceServicer):
         self, request: pb.PlanCompensationRequest, context: _Context
     ) -> pb.PlanCompensationResponse:
         """Returns what CompensateFlow would do."""
-        flow = await self._finder.load(request.flow_id)
+        flow = await self._reader.load(request.flow_id)
         link_flow(flow)
         return compensation_plan(flow, request.to_step)
 

@@ -15,7 +15,7 @@ def event_view(recorded: Recorded | Malformed, void: Void | None = None) -> Reco
     An unreadable one has no `event`; its kind, agent and type are taken from its subject as far as possible.
     """
     if isinstance(recorded, Malformed):
-        return _malformed_view(recorded)
+        return _malformed_view(recorded, void)
     return RecordedEvent(
         sequence=recorded.sequence,
         time=timestamp(recorded.time),
@@ -27,8 +27,9 @@ def event_view(recorded: Recorded | Malformed, void: Void | None = None) -> Reco
     )
 
 
-def _malformed_view(malformed: Malformed) -> RecordedEvent:
-    view = RecordedEvent(sequence=malformed.sequence, time=timestamp(malformed.time), void_reason=malformed.error.text)
+def _malformed_view(malformed: Malformed, void: Void | None) -> RecordedEvent:
+    why = void.text if void else malformed.error.text
+    view = RecordedEvent(sequence=malformed.sequence, time=timestamp(malformed.time), void_reason=why)
     try:
         address = parse(malformed.subject)
     except HandrailError:

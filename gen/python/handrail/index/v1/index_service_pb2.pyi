@@ -730,3 +730,199 @@ class FailureCount(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FailureCount: _TypeAlias = FailureCount  # noqa: Y015
+
+@_typing.final
+class GetArchivedFlowRequest(_message.Message):
+    """GetArchivedFlowRequest asks for a flow that left the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """flow_id of the flow."""
+    flow_type: _builtins.str
+    """flow_type of the flow; empty: of several types in scope, the one whose flow with this id is the oldest."""
+    first_sequence: _builtins.int
+    """first_sequence of the flow; 0: of several with this type and id, the newest."""
+    @_builtins.property
+    def scope(self) -> Global___Scope:
+        """scope of the caller; its attributes don't matter."""
+
+    @_builtins.property
+    def page(self) -> Global___MessagePage:
+        """page asks for messages, too; unset: only for what was said of the flow."""
+
+    def __init__(
+        self,
+        *,
+        scope: Global___Scope | None = ...,
+        flow_id: _builtins.str = ...,
+        flow_type: _builtins.str = ...,
+        first_sequence: _builtins.int = ...,
+        page: Global___MessagePage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page", "scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "flow_id", b"flow_id", "flow_type", b"flow_type", "page", b"page", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetArchivedFlowRequest: _TypeAlias = GetArchivedFlowRequest  # noqa: Y015
+
+@_typing.final
+class MessagePage(_message.Message):
+    """MessagePage selects messages of a flow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """after leaves out messages up to this sequence."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessagePage: _TypeAlias = MessagePage  # noqa: Y015
+
+@_typing.final
+class GetArchivedFlowResponse(_message.Message):
+    """GetArchivedFlowResponse has a flow, unless there is none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """more tells that other messages follow."""
+    @_builtins.property
+    def flow(self) -> Global___ArchivedFlow:
+        """flow that left the stream; unset if there is none in scope."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArchivedMessage]:
+        """messages of the page, in stream order; none of a flow that was erased."""
+
+    def __init__(
+        self,
+        *,
+        flow: Global___ArchivedFlow | None = ...,
+        messages: _abc.Iterable[Global___ArchivedMessage] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "messages", b"messages", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetArchivedFlowResponse: _TypeAlias = GetArchivedFlowResponse  # noqa: Y015
+
+@_typing.final
+class ArchivedFlow(_message.Message):
+    """ArchivedFlow is what was said of a flow when it left the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class VoidEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FLOW_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    VOID_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    first_sequence: _builtins.int
+    """first_sequence is the position of its first event."""
+    release: _builtins.str
+    """release that judged."""
+    erased: _builtins.bool
+    """erased tells that its messages were erased."""
+    @_builtins.property
+    def flow(self) -> _flow_service_pb2.Flow:
+        """flow without its parts."""
+
+    @_builtins.property
+    def void(self) -> _containers.ScalarMap[_builtins.int, _builtins.str]:
+        """void says why each void message does not count, by its sequence."""
+
+    def __init__(
+        self,
+        *,
+        flow: _flow_service_pb2.Flow | None = ...,
+        first_sequence: _builtins.int = ...,
+        void: _abc.Mapping[_builtins.int, _builtins.str] | None = ...,
+        release: _builtins.str = ...,
+        erased: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased", "first_sequence", b"first_sequence", "flow", b"flow", "release", b"release", "void", b"void"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchivedFlow: _TypeAlias = ArchivedFlow  # noqa: Y015
+
+@_typing.final
+class ArchivedMessage(_message.Message):
+    """ArchivedMessage is a message as the stream had it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """sequence of the message."""
+    subject: _builtins.str
+    """subject it has."""
+    body: _builtins.bytes
+    """body it has."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time at which it was stored."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        subject: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "sequence", b"sequence", "subject", b"subject", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchivedMessage: _TypeAlias = ArchivedMessage  # noqa: Y015

@@ -66,6 +66,11 @@ class IndexServiceStub:
                 request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresRequest.SerializeToString,
                 response_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresResponse.FromString,
                 _registered_method=True)
+        self.GetArchivedFlow = channel.unary_unary(
+                '/handrail.index.v1.IndexService/GetArchivedFlow',
+                request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.GetArchivedFlowRequest.SerializeToString,
+                response_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.GetArchivedFlowResponse.FromString,
+                _registered_method=True)
 
 
 class IndexServiceServicer:
@@ -115,6 +120,13 @@ class IndexServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetArchivedFlow(self, request, context):
+        """GetArchivedFlow returns a flow that left the stream: what was said of it then, and a page of its messages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IndexServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -147,6 +159,11 @@ def add_IndexServiceServicer_to_server(servicer, server):
                     servicer.CountFailures,
                     request_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresRequest.FromString,
                     response_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresResponse.SerializeToString,
+            ),
+            'GetArchivedFlow': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetArchivedFlow,
+                    request_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.GetArchivedFlowRequest.FromString,
+                    response_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.GetArchivedFlowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -313,6 +330,33 @@ class IndexService:
             '/handrail.index.v1.IndexService/CountFailures',
             handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresRequest.SerializeToString,
             handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetArchivedFlow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.index.v1.IndexService/GetArchivedFlow',
+            handrail_dot_index_dot_v1_dot_index__service__pb2.GetArchivedFlowRequest.SerializeToString,
+            handrail_dot_index_dot_v1_dot_index__service__pb2.GetArchivedFlowResponse.FromString,
             options,
             channel_credentials,
             insecure,

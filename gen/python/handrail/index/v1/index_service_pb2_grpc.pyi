@@ -47,6 +47,8 @@ class IndexServiceStub:
     """CountFlows counts flows by type, version and status."""
     CountFailures: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.CountFailuresRequest, _index_service_pb2.CountFailuresResponse]
     """CountFailures counts failed attempts by what they have in common, the most frequent first."""
+    GetArchivedFlow: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetArchivedFlowRequest, _index_service_pb2.GetArchivedFlowResponse]
+    """GetArchivedFlow returns a flow that left the stream: what was said of it then, and a page of its messages."""
 
 @_typing.type_check_only
 class IndexServiceAsyncStub(IndexServiceStub):
@@ -67,6 +69,8 @@ class IndexServiceAsyncStub(IndexServiceStub):
     """CountFlows counts flows by type, version and status."""
     CountFailures: _aio.UnaryUnaryMultiCallable[_index_service_pb2.CountFailuresRequest, _index_service_pb2.CountFailuresResponse]  # type: ignore[assignment]
     """CountFailures counts failed attempts by what they have in common, the most frequent first."""
+    GetArchivedFlow: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetArchivedFlowRequest, _index_service_pb2.GetArchivedFlowResponse]  # type: ignore[assignment]
+    """GetArchivedFlow returns a flow that left the stream: what was said of it then, and a page of its messages."""
 
 class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
     """IndexService answers questions about all flows from the index that `handrail visibility` keeps. Coordinators ask it for their
@@ -120,5 +124,13 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.CountFailuresResponse, _abc.Awaitable[_index_service_pb2.CountFailuresResponse]]:
         """CountFailures counts failed attempts by what they have in common, the most frequent first."""
+
+    @_abc_1.abstractmethod
+    def GetArchivedFlow(
+        self,
+        request: _index_service_pb2.GetArchivedFlowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_index_service_pb2.GetArchivedFlowResponse, _abc.Awaitable[_index_service_pb2.GetArchivedFlowResponse]]:
+        """GetArchivedFlow returns a flow that left the stream: what was said of it then, and a page of its messages."""
 
 def add_IndexServiceServicer_to_server(servicer: IndexServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
