@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,15 @@ async def indexed_api(bus: NatsBus, engine: Engine, folder: Path) -> AsyncIterat
     ):
         await until_covered(bus, engine)
         yield api
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """Takes connections on a port, and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
 
 
 async def ask(api: Api, method: str, request: Any, answer: type[Any], *grants: str) -> Any:

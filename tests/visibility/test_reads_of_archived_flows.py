@@ -13,7 +13,6 @@ import pytest
 from google.protobuf.message import Message
 from sqlalchemy import Engine
 
-from handrail.coordinator.lists.index import IndexSettings
 from handrail.mesh.bus import NatsBus
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.decision_pb2 import FlowStatus
@@ -25,7 +24,7 @@ from tests.support.api import Api, Refusal, bearer, refused, running_api
 from tests.support.archived import mark
 from tests.support.flows import enriched, notified, start, template
 from tests.support.followed import following, until_covered
-from tests.support.indexed import asking, secret_file, serving
+from tests.support.indexed import asking, secret_file, serving, silent_server
 from tests.support.mesh import Mesh, publish
 from tests.support.purging import old_flow_id
 from tests.support.retained import do_not_wait, finish, flow_id, handle_all, in_flow, purge_all, retention
@@ -212,17 +211,11 @@ async def test_while_visibility_is_away_it_is_said_where_the_flow_is(bus: NatsBu
 async def test_a_visibility_that_does_not_answer_holds_up_few_calls_and_none_for_long(
     bus: NatsBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
     monkeypatch.setattr("handrail.coordinator.lists.archive.AT_ONCE", 2)
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    index = IndexSettings(address=f"127.0.0.1:{port}", secret=secret_file(tmp_path))
-    async with server, running_api(bus, tmp_path, index=index, decides=False) as api:
-        begun = time.monotonic()
-        refusals = await asyncio.gather(*(refusal_of(api, FLOW) for _ in range(5)))
-        assert time.monotonic() - begun < 5
-        assert {each.reason for each in refusals} == {"FLOW_ARCHIVED"}
-        assert sum("2 archived flows are being read" in each.status.message for each in refusals) == 3
+    with silent_server() as port:
+        async with asking(bus, tmp_path, port=port, secret=secret_file(tmp_path)) as api:
+            begun = time.monotonic()
+            refusals = await asyncio.gather(*(refusal_of(api, FLOW) for _ in range(5)))
+            assert time.monotonic() - begun < 5
+            assert {each.reason for each in refusals} == {"FLOW_ARCHIVED"}
+            assert sum("2 archived flows are being read" in each.status.message for each in refusals) == 3

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +29,7 @@ from handrail.visibility.serve.server import IndexServer, ServeSettings
 from handrail.visibility.serve.snapshot import Snapshots
 from tests.support import flows
 from tests.support.api import Api, Refusal, refused, running_api
-from tests.support.indexed import ask, asking, secret_file, serving
+from tests.support.indexed import ask, asking, secret_file, serving, silent_server
 from tests.support.mesh import Mesh, publish
 from tests.support.waiting import eventually
 
@@ -155,15 +152,6 @@ async def test_an_index_that_is_not_made_yet_is_said_to_be_unavailable(
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "INDEX_UNAVAILABLE")
         prepare(engine, "now")
         assert await answers(api)
-
-
-@contextmanager
-def silent_server() -> Iterator[int]:
-    """Takes connections on a port, and never says a word."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        yield listening.getsockname()[1]
 
 
 async def test_a_silent_index_keeps_a_caller_no_longer_than_its_deadline_and_others_not_at_all(
