@@ -80,6 +80,10 @@ class Installation:
         settings = BusSettings(servers=(self._stack.nats_url,), name=user)
         return await NatsBus.connect(self._stack.broker.credentials.user(user).login(settings))
 
+    def environment(self, user: str) -> dict[str, str]:
+        """The settings with which a process connects as this user of the broker."""
+        return {**self._stack.broker.credentials.user(user).environment(), "HANDRAIL_NATS": self._stack.nats_url}
+
     def _coordinator(self, nth: int) -> Child:
         stack, address = self._stack, f"127.0.0.1:{free_port()}"
         child = Child(

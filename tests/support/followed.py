@@ -18,6 +18,7 @@ from handrail.mesh.streams.readers import EVERYTHING, ensure_reading
 from handrail.mesh.wire.subjects import IDENTIFIER, NAME
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.follow.follower import Follower
+from handrail.visibility.follow.load import Load
 from handrail.visibility.index import schema
 from handrail.visibility.index.database import read_position
 from handrail.visibility.index.rows import FlowRows, rows_of, unfolded_rows
@@ -37,10 +38,12 @@ _FIELDS: Mapping[Table, str] = {
 
 
 @asynccontextmanager
-async def following(bus: NatsBus, engine: Engine, archive: LockedFolder | None = None) -> AsyncIterator[Follower]:
+async def following(
+    bus: NatsBus, engine: Engine, archive: LockedFolder | None = None, *, load: Load | None = None
+) -> AsyncIterator[Follower]:
     """Keeps an index, and an archive that seals each batch at once, while the block runs."""
     await ensure_reading(bus, VISIBILITY, [EVERYTHING])
-    follower, stopping = Follower(bus, engine, archive, age=timedelta()), asyncio.Event()
+    follower, stopping = Follower(bus, engine, archive, age=timedelta(), load=load), asyncio.Event()
     work = asyncio.create_task(follower.run(stopping))
     try:
         yield follower

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.nats_server import NatsServer
 
 ROOT = Path(__file__).parents[2]
+
+_VISIBILITY = ("-m", "handrail.cli.main", "visibility")
 
 
 @contextmanager
@@ -39,13 +41,13 @@ def worker_process(
 
 @contextmanager
 def visibility_process(
-    server: NatsServer, database: str, log: Path, *, archive: Path | None = None
+    server: NatsServer, database: str, log: Path, *, archive: Path | None = None, program: Sequence[str] = _VISIBILITY
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs `handrail visibility`; kills it at the end."""
+    """Runs `handrail visibility`, or another program in its place; kills it at the end."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("HANDRAIL_", "OTEL_"))}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "handrail.cli.main", "visibility"],
+            [sys.executable, *program],
             cwd=ROOT,
             env={
                 **plain,

@@ -60,10 +60,10 @@ def refund_template(text: str | None = None) -> Template:
 async def record(bus: NatsBus, number: int, *, seed: int, at_once: int = 0) -> int:
     """Stores this many refunds, `at_once` of them interleaved (0: all). Returns the number of messages."""
     draw = Random(seed)
-    histories = [_history(f"cb-{seed}-{number}", draw) for number in range(number)]
     stored = 0
     for start in range(0, number, at_once or number):
-        stored += await _store(bus, histories[start : start + (at_once or number)])
+        some = range(start, min(number, start + (at_once or number)))
+        stored += await _store(bus, [_history(f"cb-{seed}-{nth}", draw) for nth in some])
     return stored
 
 

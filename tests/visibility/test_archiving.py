@@ -1,6 +1,7 @@
 """The archive holds what FLOW held, message by message, whatever happens while it is written."""
 
 import asyncio
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -136,3 +137,21 @@ def test_a_time_of_the_broker_keeps_its_nanoseconds(text: str, expected: int) ->
 def test_another_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no time in UTC"):
         nanoseconds(text)
+
+
+async def test_a_disk_that_is_full_does_not_stop_the_index(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    await mesh.put(template())
+    with LockedFolder(folder.path) as locked:
+        in_the_way = f"{folder.file(1)}.part"
+        os.mkdir(in_the_way)
+        async with following(bus, engine, locked):
+            await publish(bus, start())
+            await until(lambda: "the index goes on without it" in caplog.text)
+            last = await publish(bus, enriched(), notified())
+            await until_covered(bus, engine)
+            assert mark(folder) == 0
+            os.rmdir(in_the_way)
+            await until(lambda: mark(folder) >= last)
+    assert archived(folder) == await stored(bus)

@@ -1,6 +1,8 @@
 """The index equals the folds of the stream, whatever happens while it is written."""
 
 import asyncio
+import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams import FLOW, TEMPLATE, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.readers import EVERYTHING, ensure_reading
+from handrail.visibility.archive.folder import Folder, LockedFolder
+from handrail.visibility.index import writer
+from tests.support.archived import mark
 from tests.support.flows import enriched, notified, start, template
 from tests.support.followed import covered, expected, following, found, until_covered
 from tests.support.mesh import Mesh, publish
@@ -206,3 +211,58 @@ async def test_a_process_that_is_killed_again_and_again_loses_and_doubles_nothin
         assert last.wait(timeout=30) == 0, (tmp_path / "log").read_text()
     rows = found(engine)
     assert rows == await expected(bus, mesh.store)
+
+
+async def test_p6_what_can_not_be_folded_takes_bounded_room_and_hides_nothing_else(
+    mesh: Mesh, bus: NatsBus, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "MOST_UNFOLDED", 3)
+    await mesh.put(template())
+    strays = [f"{n:032x}" for n in range(1, 8)]
+    async with following(bus, engine):
+        await publish(bus, *map(enriched, strays))  # none of these flows has begun
+        await until_covered(bus, engine)
+        assert len(found(engine)["unfolded"]) == 3 + len([writer.OTHERS])
+        await until(lambda: "the index does not list further ones" in caplog.text)
+    async with following(bus, engine):  # it knows nothing of the others
+        await publish(bus, start(), *map(start, strays), enriched())
+        await until_covered(bus, engine)
+    rows = dict(found(engine))
+    assert [row[:2] for row in rows.pop("unfolded")] == [writer.OTHERS]
+    wanted = dict(await expected(bus, mesh.store))
+    assert not wanted.pop("unfolded")
+    assert rows == wanted
+    assert len(rows["flow"]) == len(strays) + 1
+
+
+REFUSALS = {
+    "sqlite": ["CREATE TRIGGER refusal BEFORE UPDATE ON position BEGIN SELECT RAISE(FAIL, 'no room'); END"],
+    "postgresql": [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room'; END $$",
+        "CREATE TRIGGER refusal BEFORE UPDATE ON position FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ],
+}
+
+
+async def test_a_database_that_only_reads_is_waited_for_while_the_archive_goes_on(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await mesh.put(template())
+    await publish(bus, start())
+    with LockedFolder(folder.path) as locked:
+        async with following(bus, engine, locked):
+            await until_covered(bus, engine)
+            begun = caplog.text.count("the index covers")
+            with engine.begin() as connection:
+                for statement in REFUSALS[engine.dialect.name]:
+                    connection.execute(text(statement))
+            last = await publish(bus, enriched(), notified())
+            await until(lambda: mark(folder) >= last)
+            await until(lambda: re.search("no room.*; trying again", caplog.text))
+            assert caplog.text.count("the index covers") == begun  # nothing was begun anew
+            with engine.begin() as connection:
+                on = " ON position" if engine.dialect.name == "postgresql" else ""
+                connection.execute(text(f"DROP TRIGGER refusal{on}"))
+            await until_covered(bus, engine)
+    assert found(engine) == await expected(bus, mesh.store)

@@ -58,6 +58,7 @@ SETUP = (*table.BROKER, table.REPLICAS)
 VISIBILITY = (
     table.DATABASE,
     table.ARCHIVE,
+    table.FOLD_PROCESSES,
     table.VISIBILITY_LISTEN,
     table.VISIBILITY_SECRET_FILE,
     table.TLS_CERT,

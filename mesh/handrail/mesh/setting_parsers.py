@@ -70,6 +70,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> int:
+    """Parses a whole number from 0."""
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f'"{text}" is not a whole number from 0')
+    return int(text)
+
+
 def switch(text: str) -> bool:
     """Parses `on` or `off`."""
     return one_of("on", "off")(text) == "on"

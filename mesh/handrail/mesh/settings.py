@@ -20,6 +20,7 @@ from handrail.mesh.setting_parsers import (
     host_and_port,
     key_set,
     listed,
+    number,
     one_of,
     optional,
     pairs,
@@ -482,6 +483,15 @@ PURGE_RATE = Setting(
     "200",
     "flows that are purged in a second at most; each costs the broker about a millisecond",
     count,
+    "NUMBER",
+)
+FOLD_PROCESSES = Setting(
+    "--fold-processes",
+    "HANDRAIL_FOLD_PROCESSES",
+    "",
+    "processes that help while much waits to be indexed; 0 for none. By default as many as there are cores, at most 4, "
+    "and none on a single core",
+    optional(number),
     "NUMBER",
 )
 WORKERS = Setting(

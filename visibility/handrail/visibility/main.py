@@ -16,6 +16,7 @@ from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.waiting import pause
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.follow.follower import Follower
+from handrail.visibility.follow.load import Load
 from handrail.visibility.index.database import open_engine
 from handrail.visibility.retention.process import NOTHING_LEAVES, RetentionSettings, retain, together
 from handrail.visibility.serve.server import IndexServer, ServeSettings
@@ -30,6 +31,7 @@ async def run_visibility(
     database: str,
     archive: Path | None = None,
     *,
+    load: Load | None = None,
     serve: ServeSettings | None = None,
     retention: RetentionSettings = NOTHING_LEAVES,
     on_ready: Callable[[int], None] = lambda port: None,
@@ -59,7 +61,7 @@ async def run_visibility(
                     server = IndexServer(engine, bus, serve, folder)
                     on_ready(await server.start())
                     served.push_async_callback(server.stop)
-                follower = Follower(bus, engine, folder)
+                follower = Follower(bus, engine, folder, load=load)
                 await together(follower.run(stopping), retain(bus, engine, folder, retention, stopping))
     finally:
         if folder is not None:

@@ -33,10 +33,12 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> Exit:
+    from handrail.visibility.follow.load import Load
     from handrail.visibility.main import run_visibility
 
     settings = settings_of(arguments)
     logs.configure(settings.value(table.LOG_LEVEL).upper())
+    processes = settings.value(table.FOLD_PROCESSES)
     archive = settings.value(table.ARCHIVE)
     try:
         event_loop.run(
@@ -47,6 +49,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
                 serve=_served(settings),
                 on_ready=lambda port: Output("table").text(f"serving the index on port {port}"),
                 retention=_retained(settings),
+                load=Load() if processes is None else Load(processes=processes),
             )
         )
     except OSError as error:

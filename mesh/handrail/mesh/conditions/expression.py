@@ -7,21 +7,26 @@ only if it has exactly the type of the expression; everything else raises `Polic
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 from cel_expr_python import cel
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, EncodeError
 
 from handrail.mesh.conditions import environments
 from handrail.mesh.conditions.cost import Cost, TooDear, Value
 from handrail.mesh.conditions.finite import NumberRead, guard, numbers_read
 from handrail.mesh.conditions.look_ups import (
+    COUNTS,
     ELAPSED,
     EVENT,
+    FACTS,
     FIRST,
     LATEST,
+    PROPOSALS,
     Fact,
     variable,
     with_typed_names,
@@ -108,7 +113,9 @@ class Expression:
             numbers_of, names = tuple(dict.fromkeys(numbers_read(tree))), frozenset(tree.names.values())
             if guard(tree) or is_changed:
                 compiled = environment.deserialize(tree.serialized())
-            cost = Cost(tree)
+            cost = Cost(
+                tree, _kinds(contracts, facts, {name: each for name, each in event_and_first.items() if name in names})
+            )
         except (DecodeError, EncodeError, RuntimeError):  # the binary form of a tree has at most 100 levels
             problem = "it is nested too deeply for its numbers to be checked"
         return cls(text, facts, value_type, numbers_of, names, problem, compiled, cost)
@@ -122,7 +129,7 @@ class Expression:
         if self.problem or self.cost is None:
             raise PolicyError(f'"{cut(self.text)}" can\'t be evaluated: {self.problem}')
         try:
-            self.cost.of(values)
+            self.cost.require(values)
         except TooDear as error:
             raise PolicyError(f'"{cut(self.text)}" can\'t be evaluated: {error.text}') from None
         try:
@@ -140,6 +147,20 @@ class Expression:
             missing = f'No value with name "{fact.variable}" found in Activation'
             text = text.replace(missing, f"the flow has no {fact.message_type} yet")
         return cut(_STATUS.sub("", text), 500)
+
+
+def _kinds(
+    contracts: Contracts, facts: Iterable[Fact], named: Mapping[str, str | None]
+) -> dict[str, tuple[Descriptor, bool]]:
+    """The types of the variables that are messages, and whether they are lists of them."""
+    types = [(name, type_name, False) for name, type_name in named.items() if type_name]
+    types += [
+        (fact.variable, fact.message_type, fact.table in (FACTS, PROPOSALS)) for fact in facts if fact.table != COUNTS
+    ]
+    return {
+        name: (cast("Descriptor", contracts.message_class(type_name).DESCRIPTOR), is_list)
+        for name, type_name, is_list in types
+    }
 
 
 def _explain(error: str, tables: Collection[str]) -> str:

@@ -13,9 +13,10 @@ A caller
 
 from handrail.mesh.fold.evolve import NO_VERSIONS, Versions, advance, begin, evolve, fold, pinned_version
 from handrail.mesh.fold.migration import migration_of
-from handrail.mesh.fold.status import is_complete, is_final, settled, status, status_reason
+from handrail.mesh.fold.status import FINAL, is_complete, is_final, settled, status, status_reason
 
 __all__ = [
+    "FINAL",
     "NO_VERSIONS",
     "Versions",
     "advance",

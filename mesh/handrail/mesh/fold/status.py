@@ -39,9 +39,10 @@ def status_reason(flow: Flow) -> str:
     """Explains the status; empty while the flow runs well or completed as intended."""
     if flow.closed:
         return flow.closed_reason
-    if flow.first is None or status(flow) == FlowStatus.FLOW_STATUS_COMPLETED:
+    now = status(flow)
+    if flow.first is None or now == FlowStatus.FLOW_STATUS_COMPLETED:
         return ""
-    if flow.escalations and status(flow) == FlowStatus.FLOW_STATUS_ESCALATED:
+    if flow.escalations and now == FlowStatus.FLOW_STATUS_ESCALATED:
         return "; ".join(escalation.reason for escalation in flow.escalations.values())
     if flow.halt is not None:
         return flow.halt.reason

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -63,6 +63,11 @@ def nothing_is_known(first: int, last: int) -> bool:
     return False
 
 
+def _whatever(first: int, last: int) -> bool:
+    """Asks for nothing that was not delivered."""
+    return True
+
+
 async def read(
     bus: NatsBus, reader: str, *, after: int = 0, whole: bool = False, is_absent: IsAbsent = nothing_is_known
 ) -> AsyncGenerator[RawMessage, None]:
@@ -78,6 +83,16 @@ async def read(
     the leader does not have them either. It is not asked where `is_absent` knows it. Raises FOREIGN_STREAM if the
     durable does not deliver everything, or if FLOW was restored to a state before the last message that was yielded.
     """
+    async with aclosing(read_pages(bus, reader, after=after, whole=whole, is_absent=is_absent)) as pages:
+        async for page in pages:
+            for message in page:
+                yield message
+
+
+async def read_pages(
+    bus: NatsBus, reader: str, *, after: int = 0, whole: bool = False, is_absent: IsAbsent = nothing_is_known
+) -> AsyncGenerator[Sequence[RawMessage], None]:
+    """Like `read`, for whoever takes many messages at once: yields all that have come."""
     durable = reader_durable(reader)
     calm, pause, losses = _CALM, _PAUSE, _Losses(durable)
     last: RawMessage | None = None
@@ -87,19 +102,32 @@ async def read(
         if whole and last is not None and not await is_stored(bus, last.sequence, last.time):
             raise HandrailError(ErrorReason.ERROR_REASON_FOREIGN_STREAM, f"{FLOW} was restored from a backup")
         async with aclosing(_until_a_loss(bus, durable, calm)) as deliveries:
-            async for message in deliveries:
-                if message.sequence <= after:
-                    break  # another process has moved the durable back
-                is_gap = whole and message.sequence > after + 1 and not is_absent(after + 1, message.sequence - 1)
-                if is_gap and await _skipped(bus, after + 1, message.sequence):
+            async for delivered in deliveries:
+                page = await _in_order(bus, after, delivered, is_absent if whole else _whatever)
+                if page:
+                    yield page
+                    last, after = page[-1], page[-1].sequence
+                if len(page) < len(delivered):
                     break
-                yield message
-                last, after = message, message.sequence
         if last is None or last.body:
             losses.count()
         calm = 0
         pause = _PAUSE if after > before else min(2 * pause, _LONGEST_PAUSE)
         await asyncio.sleep(pause.total_seconds())
+
+
+async def _in_order(
+    bus: NatsBus, after: int, delivered: Sequence[RawMessage], is_absent: IsAbsent
+) -> Sequence[RawMessage]:
+    """The messages up to the first one that another process had delivered, or before which one got lost."""
+    for number, message in enumerate(delivered):
+        if message.sequence <= after:
+            return delivered[:number]
+        is_gap = message.sequence > after + 1 and not is_absent(after + 1, message.sequence - 1)
+        if is_gap and await _skipped(bus, after + 1, message.sequence):
+            return delivered[:number]
+        after = message.sequence
+    return delivered
 
 
 async def is_stored(bus: NatsBus, sequence: int, time: datetime, body: bytes | None = None) -> bool:
@@ -157,7 +185,7 @@ async def _reset(bus: NatsBus, durable: str, sequence: int, *, whole: bool) -> N
     await bus.request_json(f"$JS.API.CONSUMER.RESET.{FLOW}.{durable}", {"seq": sequence})
 
 
-async def _until_a_loss(bus: NatsBus, durable: str, calm: int) -> AsyncGenerator[RawMessage, None]:
+async def _until_a_loss(bus: NatsBus, durable: str, calm: int) -> AsyncGenerator[Sequence[RawMessage], None]:
     """Yields what the durable delivers since its reset, until a delivery is missing, or would be.
 
     `calm` is the number of messages since the last loss or empty message.
@@ -172,18 +200,29 @@ async def _until_a_loss(bus: NatsBus, durable: str, calm: int) -> AsyncGenerator
             batch = _BATCH if calm >= _CALM else 1
             wanted = nth + batch
             connection.send(f"$JS.API.CONSUMER.MSG.NEXT.{FLOW}.{durable}", _request(batch), reply=f"{inbox}.{nth}")
-            while nth < wanted:
+            is_open = True
+            while nth < wanted and is_open:
+                page, is_lost = list[RawMessage](), False
                 message = await _next(arrived)
-                at = place(message.reply) if message is not None else None
-                if message is None or at is None:
-                    break  # the request has ended
-                if (at.stream, at.durable, at.nth) != (FLOW, durable, nth + 1):
+                while True:
+                    at = place(message.reply) if message is not None else None
+                    if message is None or at is None:
+                        is_open = False  # the request has ended
+                        break
+                    if (at.stream, at.durable, at.nth) != (FLOW, durable, nth + 1):
+                        is_lost = True
+                        break
+                    nth = at.nth
+                    page.append(RawMessage(message.subject, message.data, at.sequence, at.stored_at))
+                    calm = calm + 1 if message.data else 0
+                    is_lost = calm == 0 and nth < wanted  # the broker loses the rest
+                    if is_lost or nth == wanted or arrived.empty():
+                        break
+                    message = arrived.get_nowait()
+                if page:
+                    yield page
+                if is_lost:
                     return
-                nth = at.nth
-                yield RawMessage(message.subject, message.data, at.sequence, at.stored_at)
-                calm = calm + 1 if message.data else 0
-                if calm == 0 and nth < wanted:
-                    return  # the broker loses the rest
             if nth < wanted and await _delivered(bus, durable) != nth:
                 return
     finally:

@@ -344,3 +344,30 @@ def test_a_condition_is_told_to_be_dear_by_its_contracts(text: str, warned: bool
 def test_too_dear_is_an_error_of_the_condition() -> None:
     assert issubclass(TooDear, PolicyError)
     assert "10^15" in TooDear(10**40).text
+
+
+# --- What is small ---
+
+
+@given(text=conditions(), event=events(), facts=st.integers(0, 14))
+def test_p4_small_messages_never_cost_more_than_their_bound(text: str, event: Message, facts: int) -> None:
+    wrapped = f"({text}) || flow.facts['{PART}'].exists(p, p.s + event.s == event.part.s)"
+    expression = compiled(wrapped)
+    assert expression.cost is not None
+    if expression.cost.bound is not None:
+        assert expression.cost.of(values(expression, event, facts)) <= expression.cost.bound
+
+
+@pytest.mark.parametrize("text, fields", DEAR)
+def test_p4_what_is_dear_is_refused_although_small_messages_cost_little(text: str, fields: dict[str, Any]) -> None:
+    expression = compiled(text)
+    assert expression.cost is not None
+    with pytest.raises(TooDear):
+        expression.cost.require(values(expression, asked(**fields)))
+
+
+def test_small_messages_are_not_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    expression = compiled("event.s != flow.first.s || flow.facts['shop.v1.Part'].map(p, p.n * 1000).sum() > event.n")
+    assert expression.cost is not None
+    monkeypatch.setattr(expression.cost, "of", lambda there: pytest.fail("they are examined"))
+    expression.cost.require(values(expression, asked(s="a"), facts=3))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import Engine
 
-from handrail.mesh.bus import NatsBus
+from handrail.mesh.bus import NatsBus, RawMessage
 from handrail.mesh.bus.direct_get import parse_time
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
 from handrail.mesh.permissions import VISIBILITY
@@ -19,28 +21,27 @@ from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.readers import EVERYTHING
-from handrail.mesh.streams.reading import IsAbsent, is_stored, nothing_is_known, read
+from handrail.mesh.streams.reading import IsAbsent, is_stored, nothing_is_known, read_pages
 from handrail.mesh.streams.streams import created
 from handrail.mesh.waiting import pause
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.visibility.archive.errors import Damaged, OtherStream
+from handrail.visibility.archive.errors import CannotWrite, Damaged, OtherStream
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.archive.writer import AGE
 from handrail.visibility.follow.archiver import Archiver, nanoseconds
+from handrail.visibility.follow.helpers import Helpers
 from handrail.visibility.follow.indexer import Indexer
 from handrail.visibility.follow.intake import Intake, collecting
-from handrail.visibility.follow.open_flows import OpenFlows
+from handrail.visibility.follow.load import Load
+from handrail.visibility.follow.part import FIRST_WAIT, LONGEST_WAIT, Part, together
 from handrail.visibility.follow.purged_sequences import PurgedSequences
-from handrail.visibility.index.database import Position, begin_anew, prepare
+from handrail.visibility.index.database import Position, begin_anew, check, prepare
 from handrail.visibility.index.writer import Writer
 
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = timedelta(seconds=5)
 """How often it is looked whether FLOW is still the same stream, and whether something is to be sealed."""
-
-_FIRST_WAIT = timedelta(seconds=0.5)
-_LONGEST_WAIT = timedelta(seconds=15)
 
 
 class Stream(NamedTuple):
@@ -55,15 +56,23 @@ class Follower:
     """Keeps an index up to date and, if it is given the folder of one, an archive."""
 
     def __init__(
-        self, bus: NatsBus, engine: Engine, archive: LockedFolder | None = None, *, age: timedelta = AGE
+        self,
+        bus: NatsBus,
+        engine: Engine,
+        archive: LockedFolder | None = None,
+        *,
+        age: timedelta = AGE,
+        load: Load | None = None,
     ) -> None:
         self._bus = bus
         self._engine = engine
         self._folder = archive
         self._age = age
+        self._load = load or Load()
         self._archiver: Archiver | None = None
+        self._archive = Part("archive", lambda error: isinstance(error, CannotWrite))
+        self._index = Part("index", _is_of_index)
         self._came = 0
-        self._index_wait = _FIRST_WAIT
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Follows until `stopping` is set. A broker, a database, a stream or a disk that is away is waited for; the
@@ -72,7 +81,7 @@ class Follower:
         Raises BROKER_PERMISSION if the broker does not let it follow, and Damaged and OtherStream if the archive can't
         be gone on with.
         """
-        wait = _FIRST_WAIT
+        wait = FIRST_WAIT
         while not stopping.is_set():
             before = self._came
             try:
@@ -81,29 +90,30 @@ class Follower:
                 raise
             except HandrailError as error:
                 log.warning("%s; trying again", error.text)
-            wait = _FIRST_WAIT if self._came > before else min(wait * 2, _LONGEST_WAIT)
+            wait = FIRST_WAIT if self._came > before else min(wait * 2, LONGEST_WAIT)
             await pause(stopping, wait)
 
     async def _follow(self, stopping: asyncio.Event) -> None:
-        """Follows until something fails, FLOW is another stream, or the database is there again."""
+        """Follows until something fails, FLOW is another stream, or archive or index can be written again."""
         stream = await self._stream()
         archiver = await self._open_archive(stream)
         position = await self._position(stream, is_needed=archiver is None)
-        index_is_away = asyncio.Event()
-        if position is None:
-            index_is_away.set()
+        self._archive.begin(works=archiver is not None)
+        self._index.begin(works=position is not None)
         starts = [each.covered for each in (archiver,) if each is not None]
         starts += [each.sequence for each in (position,) if each is not None]
+        try_index = partial(asyncio.to_thread, check, self._engine, stream.created)
         is_absent = await self._purged(min(starts), archiver)
-        async with collecting(
-            read(self._bus, VISIBILITY, after=min(starts), whole=True, is_absent=is_absent)
-        ) as intake:
+        pages = read_pages(self._bus, VISIBILITY, after=min(starts), whole=True, is_absent=is_absent)
+        async with collecting(pages, self._load) as intake:
             tasks = [
-                asyncio.create_task(self._work(intake, archiver, position, index_is_away)),
+                asyncio.create_task(self._work(intake, archiver, position)),
                 asyncio.create_task(stopping.wait()),
                 asyncio.create_task(self._until_replaced(stream, archiver)),
-                asyncio.create_task(self._until_index_is_back(stream, index_is_away)),
+                asyncio.create_task(self._index.until_back(try_index)),
             ]
+            if archiver is not None:
+                tasks.append(asyncio.create_task(self._archive.until_back(archiver.seal_if_due)))
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in tasks:
@@ -172,51 +182,44 @@ class Follower:
             return position.sequence <= stream.last_sequence
         return await is_stored(self._bus, position.sequence, position.time)
 
-    async def _work(
-        self, intake: Intake, archiver: Archiver | None, position: Position | None, index_is_away: asyncio.Event
-    ) -> None:
+    async def _work(self, intake: Intake, archiver: Archiver | None, position: Position | None) -> None:
         """Works on what comes. The index has everything up to `position`."""
-        indexer = None if position is None else self._indexer(position)
-        while True:
-            messages = await intake.next()
-            if archiver is not None:
-                await archiver.take(messages)
-            if position is not None and indexer is not None:
-                try:
-                    await indexer.take([each for each in messages if each.sequence > position.sequence])
-                    self._index_wait = _FIRST_WAIT
-                except HandrailError as error:
-                    if archiver is None or not _is_of_index(error):
-                        raise
-                    log.warning("%s; the archive goes on without it", error.text)
-                    index_is_away.set()
-                    indexer = None
-            self._came += len(messages)
+        catalog = Catalog(self._bus)
+        indexer = Indexer(FlowStore(self._bus, catalog), Writer(self._engine, position or Position("")))
+        helpers = Helpers(self._load, catalog, indexer)
+        covered = 0 if position is None else position.sequence
+        try:
+            while True:
+                messages = await intake.next()
+                work = []
+                if archiver is not None and self._archive.works:
+                    work.append(self._archive.do(archiver.take(messages), other=self._index))
+                if self._index.works:
+                    new = [each for each in messages if each.sequence > covered]
+                    work.append(self._index.do(self._fold(new, indexer, helpers), other=self._archive))
+                await together(work)
+                self._came += len(messages)
+        finally:
+            indexer.use(None)
 
-    def _indexer(self, position: Position) -> Indexer:
-        return Indexer(FlowStore(self._bus, Catalog(self._bus)), Writer(self._engine, position), OpenFlows())
-
-    async def _until_index_is_back(self, stream: Stream, is_away: asyncio.Event) -> None:
-        """Returns once the database is there again after it was away."""
-        await is_away.wait()
-        while True:
-            await asyncio.sleep(self._index_wait.total_seconds())
-            self._index_wait = min(self._index_wait * 2, _LONGEST_WAIT)
-            try:
-                await asyncio.to_thread(prepare, self._engine, stream.created)
-                return
-            except HandrailError as error:
-                if not _is_of_index(error):
-                    raise
-                log.warning("%s; trying again", error.text)
+    async def _fold(self, messages: Sequence[RawMessage], indexer: Indexer, helpers: Helpers) -> None:
+        if not messages:
+            return
+        await indexer.take(messages)
+        left = 0
+        if len(messages) >= self._load.many or indexer.has_processes:
+            left = (await self._stream()).last_sequence - messages[-1].sequence
+            await helpers.adjust(left)
+        if left <= 0 or not indexer.has_processes:
+            await indexer.flush()
 
     async def _until_replaced(self, before: Stream, archiver: Archiver | None) -> None:
         """Returns once FLOW is another stream than before, or lost messages at its end. Seals meanwhile what is due."""
         last = before.last_sequence
         while True:
             await asyncio.sleep(_LOOK_AGAIN.total_seconds())
-            if archiver is not None:
-                await archiver.seal_if_due()
+            if archiver is not None and self._archive.works:
+                await self._archive.do(archiver.seal_if_due(), other=self._index)
             with suppress(BrokerUnavailable):
                 stream = await self._stream()
                 if stream.created != before.created or stream.last_sequence < last:

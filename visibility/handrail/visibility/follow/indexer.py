@@ -8,104 +8,168 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from handrail.mesh.bus import ApiError, RawMessage
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
-from handrail.mesh.flow import Flow
-from handrail.mesh.fold import advance
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.streams.history import History, decoded, with_malformed
-from handrail.mesh.wire import ids
-from handrail.mesh.wire.subjects import IDENTIFIER, NAME, Kind, parse
+from handrail.visibility.follow.fold_child import Done
+from handrail.visibility.follow.fold_processes import FoldProcesses, ProcessFailed
+from handrail.visibility.follow.folding import Folding
+from handrail.visibility.follow.grouping import Group, begins, by_flow
 from handrail.visibility.follow.open_flows import FlowKey, OpenFlows
+from handrail.visibility.index.changes import Changes
 from handrail.visibility.index.rows import FlowRows, rows_of, unfolded_rows
-from handrail.visibility.index.writer import Writer
+from handrail.visibility.index.writer import MOST_UNFOLDED, Writer
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 16
 """Flows that are read at the same time."""
 
+_TURN = 32
+"""Flows that are folded between two turns of the event loop, which also listens to the broker."""
+
 
 class Indexer:
-    """Writes the rows of the flows in a batch of messages. Messages come in stream order, without gaps."""
+    """Writes the rows of the flows in batches of messages. Messages come in stream order, without gaps."""
 
-    def __init__(self, store: FlowStore, writer: Writer, flows: OpenFlows) -> None:
+    def __init__(self, store: FlowStore, writer: Writer) -> None:
         self._store = store
         self._writer = writer
-        self._flows = flows
+        self._folding = Folding(store.known_template, OpenFlows())
         self._reading = asyncio.Semaphore(_AT_ONCE)
         self._templates = 0
+        self._folded: _Folded | None = None
+        self._processes: FoldProcesses | None = None
+        self._was_full = False
 
     async def take(self, messages: Sequence[RawMessage]) -> None:
-        """Writes what these messages changed, and that the index covers them.
+        """Folds the flows of these messages, and writes meanwhile what the call before this one folded; see `flush`.
 
-        Raises INDEX_UNAVAILABLE and what reading the broker raises; then nothing is written: pass the messages again,
-        to a new indexer.
+        Raises INDEX_UNAVAILABLE and what reading the broker raises; then pass the messages since the last ones that
+        were written again, to a new indexer.
         """
         if not messages:
             return
-        grouped = _by_flow(messages)
-        begun = [key for key, some in grouped.items() if self._flows.get(key) is None and _begins(some[0])]
-        known = await asyncio.to_thread(self._writer.known, {flow_id for _, flow_id in begun})
-        fresh = frozenset(begun) - known
-        done = await asyncio.gather(*(self._done(key, some, is_new=key in fresh) for key, some in grouped.items()))
-        await self._write([*done, *await self._again(grouped)], messages[-1])
-
-    async def _write(self, done: Iterable[_Done], last: RawMessage) -> None:
-        """Stores the rows; flows are kept only if that succeeded."""
-        changed = [each for each in done if each.rows is not None]
-        rows = [each.rows for each in changed if each.rows is not None]
-        await asyncio.to_thread(self._writer.write, rows, sequence=last.sequence, time=last.time)
-        for each in changed:
-            if each.flow is not None:
-                self._flows.keep(each.key, each.flow)
-            else:
-                self._flows.drop(each.key)
-
-    async def _again(self, grouped: Mapping[FlowKey, object]) -> list[_Done]:
-        """Folds what could not be folded before, if there are more templates now; in a new process, once."""
-        if not self._templates:
+        if not self._templates:  # it has just begun
             await self._store.catalog.refresh()
+            await asyncio.to_thread(self._writer.unfolded)
+        grouped = by_flow(messages)
+        changes = await self._fold(await self._groups(grouped))
+        changes.merge(await self._again(grouped))
+        self._folded = _Folded(changes, frozenset(grouped), messages[-1])
+
+    async def flush(self) -> None:
+        """Writes what was folded, and that the index covers it. Raises INDEX_UNAVAILABLE."""
+        if self._folded is None:
+            return
+        changes, _, last = self._folded
+        await asyncio.to_thread(self._writer.store, changes, sequence=last.sequence, time=last.time)
+        self._folded = None
+        if self._writer.may_lack and not self._was_full:
+            log.warning("more than %d flows can't be folded: the index does not list further ones", MOST_UNFOLDED)
+        self._was_full = self._writer.may_lack
+
+    def use(self, processes: FoldProcesses | None) -> None:
+        """Has these processes fold what is not at hand here, or none. Those used before are closed."""
+        if self._processes is not None:
+            self._processes.close()
+        self._processes = processes
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether processes fold."""
+        return self._processes is not None
+
+    async def _groups(self, grouped: Mapping[FlowKey, list[RawMessage]]) -> list[Group]:
+        """The flows, and which of them are new to the index."""
+        begun = {key for key, some in grouped.items() if self._folding.flows.get(key) is None and begins(some[0])}
+        known = await asyncio.to_thread(self._writer.known, {flow_id for _, flow_id in begun})
+        fresh = begun - known - (self._folded.keys if self._folded is not None else frozenset())
+        if self._writer.may_lack:
+            fresh = set()
+        return [Group(key, some, key in fresh) for key, some in grouped.items()]
+
+    async def _fold(self, groups: Sequence[Group]) -> Changes:
+        """Folds what is kept here, has processes fold the rest, and reads what neither can fold."""
+        own = [each for each in groups if self._is_own(each)]
+        others = [each for each in groups if not self._is_own(each)]
+        elsewhere = asyncio.create_task(self._fold_elsewhere(others))
+        try:
+            await self.flush()
+            left = await self._fold_here(own)
+            done = await elsewhere
+        finally:
+            elsewhere.cancel()
+        if done is None:
+            left += await self._fold_here(others)
+        changes = self._folding.taken()
+        if done is not None:
+            changes.merge(done.changes)
+            left += done.left
+        newest = {each.key: each.messages[-1].sequence for each in groups}
+        changes.merge(await self._read_and_fold({key: newest[key] for key in left}))
+        return changes
+
+    def _is_own(self, group: Group) -> bool:
+        return self._processes is None or self._folding.flows.get(group.key) is not None
+
+    async def _fold_elsewhere(self, groups: Sequence[Group]) -> Done | None:
+        """Has processes fold; None if they failed. They are closed then: what they kept is read once it is needed."""
+        if self._processes is None:
+            return None
+        try:
+            return await self._processes.fold(groups)
+        except ProcessFailed as error:
+            log.warning("%s; its work is done again without it", error)
+            self.use(None)
+            return None
+
+    async def _fold_here(self, groups: Sequence[Group]) -> list[FlowKey]:
+        """Folds in this process; returns the flows that have to be read."""
+        left = []
+        for number, (key, messages, is_new) in enumerate(groups):
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
+            if not self._folding.take(key, messages, is_new=is_new):
+                left.append(key)
+        return left
+
+    async def _again(self, grouped: Mapping[FlowKey, object]) -> Changes:
+        """Folds what could not be folded before, if there are more templates now; in a new process, once."""
         templates = len(self._store.catalog.all())
         if templates == self._templates:
-            return []
+            return Changes()
         self._templates = templates
+        await self.flush()
         left = await asyncio.to_thread(self._writer.unfolded)
-        keys = {(name, flow_id): sequence for name, flow_id, sequence in left if (name, flow_id) not in grouped}
-        return list(await asyncio.gather(*(self._read_and_fold(key, at_least) for key, at_least in keys.items())))
+        return await self._read_and_fold({key: sequence for key, sequence in left.items() if key not in grouped})
 
-    async def _done(self, key: FlowKey, messages: Sequence[RawMessage], *, is_new: bool) -> _Done:
-        known = self._flows.get(key)
-        last = messages[-1]
-        if known is None and not is_new:
-            return await self._read_and_fold(key, last.sequence)
-        if known is not None and last.sequence <= known.last_sequence:
-            return _Done(key)
-        history = decoded([each for each in messages if known is None or each.sequence > known.last_sequence])
-        return await self._folded(key, known, history, last)
+    async def _read_and_fold(self, flows: Mapping[FlowKey, int]) -> Changes:
+        """Reads flows, each at least up to a sequence, and folds them."""
+        changes = Changes()
+        for rows in await asyncio.gather(*(self._read(key, at_least) for key, at_least in flows.items())):
+            if rows is not None:
+                changes.add(rows)
+        return changes
 
-    async def _read_and_fold(self, key: FlowKey, at_least: int) -> _Done:
+    async def _read(self, key: FlowKey, at_least: int) -> FlowRows | None:
+        """The rows of a flow that is read, and kept; None if FLOW has no message of it."""
         async with self._reading:
             history = await self._store.read(*key, at_least=at_least)
-        return await self._folded(key, None, history, max(history.everything(), key=_sequence, default=None))
-
-    async def _folded(self, key: FlowKey, known: Flow | None, history: History, last: _Stored | None) -> _Done:
         try:
-            if known is None:
-                flow = await self._store.fold(*key, history)
-            else:
-                flow = advance(known.copy(), history, await self._store.versions_in(key[0], history))
-                flow = with_malformed(flow, history)
-            return _Done(key, flow, rows_of(flow, history))
+            flow = await self._store.fold(*key, history)
+            rows = rows_of(flow, history)
         except (ApiError, BrokerUnavailable, BrokerPermission):
             raise
         except Exception as error:
-            return _Done(key, None, _unfolded(key, last, error))
+            self._folding.flows.drop(key)
+            return _unfolded(key, max(history.everything(), key=_sequence, default=None), error)
+        self._folding.flows.keep(key, flow, rows)
+        return rows
 
 
 class _Stored(Protocol):
@@ -118,35 +182,16 @@ class _Stored(Protocol):
     def time(self) -> datetime: ...
 
 
-class _Done(NamedTuple):
-    """A flow with its rows; without rows if nothing changed, without a flow if it can't be folded."""
+class _Folded(NamedTuple):
+    """What was folded and is not written yet: what changed, of which flows, and the last message that it covers."""
 
-    key: FlowKey
-    flow: Flow | None = None
-    rows: FlowRows | None = None
+    changes: Changes
+    keys: frozenset[FlowKey]
+    last: RawMessage
 
 
 def _sequence(message: _Stored) -> int:
     return message.sequence
-
-
-def _by_flow(messages: Iterable[RawMessage]) -> Mapping[FlowKey, list[RawMessage]]:
-    """Groups messages by type and id. Where one of them is malformed, there can be no flow."""
-    grouped: defaultdict[FlowKey, list[RawMessage]] = defaultdict(list)
-    for message in messages:
-        tokens = message.subject.split(".", 3)
-        if len(tokens) > 3 and NAME.fullmatch(tokens[1]) and IDENTIFIER.fullmatch(tokens[2]):
-            grouped[tokens[1], tokens[2]].append(message)
-    return grouped
-
-
-def _begins(message: RawMessage) -> bool:
-    """Tells whether a flow may begin with this message."""
-    try:
-        address = parse(message.subject)
-    except HandrailError:
-        return False
-    return address.kind is Kind.EVENT and address.event_id == ids.start_id(address.flow_id)
 
 
 def _unfolded(key: FlowKey, last: _Stored | None, error: Exception) -> FlowRows | None:

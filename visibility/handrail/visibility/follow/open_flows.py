@@ -3,41 +3,49 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import NamedTuple
 
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import is_final
+from handrail.visibility.index.rows import FlowRows
 
 FlowKey = tuple[str, str]
 """Type and id of a flow."""
 
-_MOST = 40_000
+MOST = 40_000
 """The most messages of the flows kept; ten messages take some 50 kB."""
+
+
+class Kept(NamedTuple):
+    """A flow, and its rows in the index."""
+
+    flow: Flow
+    rows: FlowRows
 
 
 class OpenFlows:
     """Keeps open flows; the one that was used longest ago goes first. A late message of another flow costs a read."""
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._flows: OrderedDict[FlowKey, Flow] = OrderedDict()
+        self._flows: OrderedDict[FlowKey, Kept] = OrderedDict()
         self._messages = 0
 
-    def get(self, key: FlowKey) -> Flow | None:
+    def get(self, key: FlowKey) -> Kept | None:
         """Returns the flow, if it is kept."""
         return self._flows.get(key)
 
-    def keep(self, key: FlowKey, flow: Flow) -> None:
+    def keep(self, key: FlowKey, flow: Flow, rows: FlowRows) -> None:
         """Keeps a flow, or lets go of one that is over."""
         self.drop(key)
-        if is_final(flow):
+        if rows.is_final:
             return
-        self._flows[key] = flow
+        self._flows[key] = Kept(flow, rows)
         self._messages += flow.message_count
         while self._messages > self._most and len(self._flows) > 1:
             self.drop(next(iter(self._flows)))
 
     def drop(self, key: FlowKey) -> None:
         """Lets go of a flow."""
-        flow = self._flows.pop(key, None)
-        if flow is not None:
-            self._messages -= flow.message_count
+        kept = self._flows.pop(key, None)
+        if kept is not None:
+            self._messages -= kept.flow.message_count

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from handrail.visibility.archive.verdict import Verdict
 from handrail.visibility.index import schema
+from handrail.visibility.index.changes import values_of
 from handrail.visibility.index.database import Position
 from handrail.visibility.index.errors import index_error, refuse
 from handrail.visibility.index.rows import FlowRows, Row
@@ -23,6 +24,14 @@ _OF_A_FLOW = (
     schema.failure,
     schema.divergence,
 )
+
+_KEPT = {
+    schema.approval: "approvals",
+    schema.attribute: "attributes",
+    schema.divergence: "divergences",
+    schema.failure: "failures",
+}
+"""What the index keeps of an archived flow, by the fields of `FlowRows`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +108,10 @@ class ArchivedWriter(Writer):
         stale = [each.verdict.first for each in archived if each.rows is not None]
         for table in _OF_A_FLOW:
             connection.execute(delete(table).where(table.c.first_sequence.in_([*gone, *stale])))
-        self._put_flows(connection, [each.flow for each in archived])
+        self._put_flows(connection, values_of(schema.flow, (each.flow for each in archived)))
         marked = schema.flow.update().where(schema.flow.c.first_sequence == bindparam("at"))
         numbers = [{"at": each.verdict.first, "number": each.number} for each in archived]
         connection.execute(marked.values(verdict=bindparam("number")), numbers)
         rows = [each.rows for each in archived if each.rows is not None and not each.verdict.erased]
-        self._add(connection, schema.approval, (row for each in rows for row in each.approvals))
-        self._add(connection, schema.attribute, (row for each in rows for row in each.attributes))
-        self._add(connection, schema.divergence, (row for each in rows for row in each.divergences))
-        self._add(connection, schema.failure, (row for each in rows for row in each.failures))
+        for table, field in _KEPT.items():
+            self._add(connection, table, values_of(table, (row for each in rows for row in getattr(each, field))))

@@ -79,6 +79,16 @@ def prepare(engine: Engine, stream_created: str) -> Position:
     return begin_anew(engine, stream_created)
 
 
+def check(engine: Engine, stream_created: str) -> None:
+    """Raises INDEX_UNAVAILABLE like `prepare`, and if the database refuses to write."""
+    prepare(engine, stream_created)
+    try:
+        with engine.begin() as connection:
+            connection.execute(schema.position.update().values(sequence=schema.position.c.sequence))
+    except SQLAlchemyError as error:
+        refuse(error, engine)
+
+
 def begin_anew(engine: Engine, stream_created: str) -> Position:
     """Empties the index; returns the position to begin from. Raises INDEX_UNAVAILABLE as `prepare` does."""
     try:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from handrail.mesh.flow import Effect, EffectState, Flow, Proposal, ProposalState, RunState, StepRun
-from handrail.mesh.fold import is_final, status, status_reason
+from handrail.mesh.fold import FINAL, status, status_reason
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.decision_pb2 import EscalationCause, FlowStatus, StepTimedOut
@@ -62,6 +62,11 @@ class FlowRows:
     attributes: list[Row] = field(default_factory=list)
     failures: list[Row] = field(default_factory=list)
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the flow is over."""
+        return self.flow is not None and self.flow["ended"] is not None
+
 
 def rows_of(flow: Flow, news: Iterable[Recorded]) -> FlowRows:
     """The rows of a folded flow. `news` are its messages that may be failures which the index does not have yet."""
@@ -71,13 +76,14 @@ def rows_of(flow: Flow, news: Iterable[Recorded]) -> FlowRows:
             flow.flow_type, flow.flow_id, sequence=flow.last_sequence, time=time, why="no first event has come"
         )
     first = flow.first.sequence
-    final = is_final(flow)
+    now = status(flow)
+    final = now in FINAL
     awaited = [] if final else [run for run in flow.awaited_runs() if run.state in _AWAITED]
     undoing = [] if final else [each for each in flow.undo_targets() if each.state is EffectState.UNDOING]
     return FlowRows(
         flow.flow_type,
         flow.flow_id,
-        flow=_flow_row(flow, first, retrying=_is_retrying(awaited, undoing)),
+        flow=_flow_row(flow, first, now, retrying=_is_retrying(awaited, undoing)),
         owed=_owed_rows(first, awaited, undoing),
         approvals=[_approval_row(first, *each) for each in flow.proposals.items() if each[1].requested_at is not None],
         escalations=[
@@ -117,19 +123,19 @@ def unfolded_rows(flow_type: str, flow_id: str, *, sequence: int, time: datetime
     return FlowRows(flow_type, flow_id, unfolded=row)
 
 
-def _flow_row(flow: Flow, first: int, *, retrying: bool) -> Row:
+def _flow_row(flow: Flow, first: int, now: FlowStatus.ValueType, *, retrying: bool) -> Row:
     return {
         "first_sequence": first,
         "flow_type": flow.flow_type,
         "flow_id": flow.flow_id,
         "version": flow.template.version,
-        "status": _name(FlowStatus.Name(status(flow)), "FLOW_STATUS_"),
+        "status": _name(FlowStatus.Name(now), "FLOW_STATUS_"),
         "reason": status_reason(flow),
         "halt_mode": 0 if flow.halt is None else flow.halt.mode,
         "requester": flow.requester,
         "started": flow.start_time,
         "updated": flow.last_time,
-        "ended": flow.last_time if is_final(flow) else None,
+        "ended": flow.last_time if now in FINAL else None,
         "deadline": flow.deadline,
         "retrying": retrying,
         "stuck_since": min((each.opened for each in flow.escalations.values()), default=None),

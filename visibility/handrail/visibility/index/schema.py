@@ -44,7 +44,15 @@ class Instant(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """Returns the microseconds."""
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return self.stored(value)
+
+    @staticmethod
+    def stored(value: datetime | None) -> int | None:
+        """The microseconds."""
+        if value is None:
+            return None
+        since = value - _EPOCH
+        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """Returns the time, in UTC."""
@@ -63,6 +71,10 @@ class Words(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Returns what is stored."""
+        return self.stored(value)
+
+    def stored(self, value: str | None) -> str | None:
+        """The text as it is stored."""
         return None if value is None else value[: self.length].replace("\0", "\ufffd")
 
 

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import product
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, Table, delete, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Table, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from handrail.visibility.index import schema
-from handrail.visibility.index.database import POSTGRESQL, Position
+from handrail.visibility.index.changes import ADDED, REPLACED, Changes, Values, changes_of
+from handrail.visibility.index.database import Position
 from handrail.visibility.index.errors import index_error, refuse
-from handrail.visibility.index.rows import FlowRows, Row
+from handrail.visibility.index.rows import FlowRows
+from handrail.visibility.index.statements import Statements
+
+MOST_UNFOLDED = 10_000
+"""The most rows of `unfolded`. Further flows that can't be folded have one together, OTHERS."""
+
+OTHERS = ("*", "*")
+"""Stands for type and id of flows that can't be folded and have no row of their own. It stays until the index begins
+anew: it can't be told which of them could be folded since.
+"""
+
+_WHY_OTHERS = "further flows can't be folded: there are too many of them to list"
 
 _PER_STATEMENT = 500
 """Names in one condition. SQLite takes at most 32,766 parameters, PostgreSQL 65,535."""
 
-_REPLACED = (schema.owed, schema.approval, schema.escalation, schema.attribute)
-"""Tables whose rows of a flow are replaced as a whole. The rows of the others are never changed."""
-
-_FLOW_COLUMNS = [column.name for column in schema.flow.c if column.name not in ("first_sequence", "verdict")]
-
 Item = TypeVar("Item")
+Key = tuple[str, str]
 
 
 class Writer:
@@ -34,10 +41,15 @@ class Writer:
     def __init__(self, engine: Engine, position: Position) -> None:
         self._engine = engine
         self._position = position
-        self._insert = postgresql.insert if engine.dialect.name == POSTGRESQL else sqlite.insert
+        self._statements = Statements(engine.dialect)
+        self._unfolded: dict[Key, int] | None = None
 
     def write(self, flows: Sequence[FlowRows], *, sequence: int, time: datetime) -> None:
-        """Stores the rows of changed flows, and that the index covers everything up to `sequence`, stored at `time`.
+        """Stores the rows of flows of which the index may have anything; the rest is that of `store`."""
+        self.store(changes_of(flows), sequence=sequence, time=time)
+
+    def store(self, changes: Changes, *, sequence: int, time: datetime) -> None:
+        """Stores what changed, and that the index covers everything up to `sequence`, stored at `time`.
 
         Raises INDEX_UNAVAILABLE; then nothing is stored, or the answer got lost. `prepare` tells where the index is.
         """
@@ -45,14 +57,15 @@ class Writer:
         try:
             with self._engine.begin() as connection:
                 self._advance(connection, after)
-                self._write(connection, flows)
+                left = self._store(connection, changes)
         except SQLAlchemyError as error:
             refuse(error, self._engine)
         self._position = after
+        self._unfolded = left
 
-    def known(self, flow_ids: Collection[str]) -> set[tuple[str, str]]:
+    def known(self, flow_ids: Collection[str]) -> set[Key]:
         """Type and id of those of these flows that the index has, folded or not. Raises INDEX_UNAVAILABLE."""
-        found: set[tuple[str, str]] = set()
+        found: set[Key] = set()
         try:
             with self._engine.connect() as connection:
                 for some, table in product(_parts(sorted(flow_ids)), (schema.flow, schema.unfolded)):
@@ -62,18 +75,24 @@ class Writer:
             refuse(error, self._engine)
         return found
 
-    def unfolded(self) -> list[tuple[str, str, int]]:
-        """Type and id of the flows that could not be folded, oldest first, and the position of their last message.
+    def unfolded(self) -> dict[Key, int]:
+        """Type and id of the flows that could not be folded, oldest first, and the position of their last message; but
+        for OTHERS.
 
         Raises INDEX_UNAVAILABLE.
         """
-        table = schema.unfolded.c
-        query = select(table.flow_type, table.flow_id, table.sequence).order_by(table.sequence)
-        try:
-            with self._engine.connect() as connection:
-                return [(row.flow_type, row.flow_id, row.sequence) for row in connection.execute(query)]
-        except SQLAlchemyError as error:
-            refuse(error, self._engine)
+        if self._unfolded is None:
+            try:
+                with self._engine.begin() as connection:
+                    self._unfolded = self._read_unfolded(connection)
+            except SQLAlchemyError as error:
+                refuse(error, self._engine)
+        return {key: sequence for key, sequence in self._unfolded.items() if key != OTHERS}
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether the index lacks flows that could not be folded. It is known after the first call of `unfolded`."""
+        return self._unfolded is not None and OTHERS in self._unfolded
 
     def _advance(self, connection: Connection, after: Position) -> None:
         """Moves the position, which nobody else can do until the transaction ends."""
@@ -85,34 +104,41 @@ class Writer:
         if moved.rowcount != 1:
             raise index_error("another process writes to this index, or it was begun anew")
 
-    def _write(self, connection: Connection, flows: Sequence[FlowRows]) -> None:
-        folded = [each.flow for each in flows if each.flow is not None]
-        self._put_flows(connection, folded)
-        for table in _REPLACED:
-            for some in _parts([each["first_sequence"] for each in folded]):
-                connection.execute(delete(table).where(table.c.first_sequence.in_(some)))
-        for some_keys in _parts([(each.flow_type, each.flow_id) for each in flows]):
-            keys = tuple_(schema.unfolded.c.flow_type, schema.unfolded.c.flow_id)
-            connection.execute(delete(schema.unfolded).where(keys.in_(some_keys)))
-        self._add(connection, schema.unfolded, (each.unfolded for each in flows if each.unfolded is not None))
-        self._add(connection, schema.owed, (row for each in flows for row in each.owed))
-        self._add(connection, schema.approval, (row for each in flows for row in each.approvals))
-        self._add(connection, schema.escalation, (row for each in flows for row in each.escalations))
-        self._add(connection, schema.attribute, (row for each in flows for row in each.attributes))
-        self._add(connection, schema.divergence, (row for each in flows for row in each.divergences))
-        self._add(connection, schema.failure, (row for each in flows for row in each.failures))
+    def _store(self, connection: Connection, changes: Changes) -> dict[Key, int]:
+        """Stores what changed; returns the flows that are unfolded then."""
+        unfolded = dict(self._unfolded) if self._unfolded is not None else self._read_unfolded(connection)
+        settled = unfolded.keys() & set(changes.keys)
+        for flow_type, flow_id in settled:
+            at = schema.unfolded.c
+            connection.execute(delete(schema.unfolded).where((at.flow_type == flow_type) & (at.flow_id == flow_id)))
+            del unfolded[flow_type, flow_id]
+        rows = changes.rows.get(schema.unfolded.name, [])
+        room = max(0, MOST_UNFOLDED - len(unfolded))
+        new, others = rows[:room], rows[room:][-1:]
+        if others and OTHERS not in unfolded:
+            new += [(*OTHERS, _WHY_OTHERS, *others[0][3:])]
+        unfolded |= {(str(row[0]), str(row[1])): int(str(row[3])) for row in new}
+        self._add(connection, schema.unfolded, new)
+        for table in REPLACED.values():
+            self._statements.delete(connection, table, changes.replaced.get(table.name, []))
+        self._put_flows(connection, changes.rows.get(schema.flow.name, []))
+        for table in (*REPLACED.values(), *ADDED.values()):
+            self._add(connection, table, changes.rows.get(table.name, []))
+        return unfolded
 
-    def _put_flows(self, connection: Connection, rows: Sequence[Row]) -> None:
-        if rows:
-            statement = self._insert(schema.flow)
-            changed = {name: statement.excluded[name] for name in _FLOW_COLUMNS}
-            upsert = statement.on_conflict_do_update(index_elements=["first_sequence"], set_=changed)
-            connection.execute(upsert, rows)
+    def _put_flows(self, connection: Connection, rows: Sequence[Values]) -> None:
+        """Inserts or replaces flows; the verdict of one that is there stays."""
+        self._statements.replace(connection, schema.flow, rows, but=schema.flow.c.verdict.name)
 
-    def _add(self, connection: Connection, table: Table, rows: Iterable[Row]) -> None:
+    def _add(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
         """Inserts rows; those that are there stay as they are."""
-        if some := list(rows):
-            connection.execute(self._insert(table).on_conflict_do_nothing(), some)
+        self._statements.add(connection, table, rows)
+
+    def _read_unfolded(self, connection: Connection) -> dict[Key, int]:
+        """The flows that are unfolded."""
+        table = schema.unfolded.c
+        query = select(table.flow_type, table.flow_id, table.sequence).order_by(table.sequence)
+        return {(row.flow_type, row.flow_id): row.sequence for row in connection.execute(query)}
 
 
 def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
