@@ -79,13 +79,22 @@ async def test_an_index_that_processes_helped_to_make_is_the_same(
     assert len(rows["flow"]) == 3 * FLOWS + 21
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number, patience",
+    [(signal.SIGKILL, EAGER.patience), (signal.SIGSTOP, timedelta(seconds=8))],
+    ids=["dies", "hangs"],
+)
 async def test_p4_the_work_of_a_process_that_dies_or_hangs_is_done_again(
-    mesh: Mesh, bus: NatsBus, engine: Engine, caplog: pytest.LogCaptureFixture, number: signal.Signals
+    mesh: Mesh,
+    bus: NatsBus,
+    engine: Engine,
+    caplog: pytest.LogCaptureFixture,
+    number: signal.Signals,
+    patience: timedelta,
 ) -> None:
     await mesh.put(refund_template())
     await record(bus, 3 * FLOWS, seed=1, at_once=40)  # most flows begin and end in one batch, some don't
-    async with following(bus, engine, load=replace(EAGER, patience=timedelta(seconds=5))):
+    async with following(bus, engine, load=replace(EAGER, patience=patience)):
         victim = (await until(helpers))[0]
         before = covered(engine)
         await until(lambda: covered(engine) > before)

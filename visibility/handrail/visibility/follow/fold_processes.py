@@ -17,6 +17,9 @@ from handrail.visibility.follow.grouping import Group
 from handrail.visibility.follow.open_flows import MOST as MOST_KEPT
 from handrail.visibility.index.changes import Changes
 
+_START = timedelta(minutes=2)
+"""How long a process may take to start, on a busy machine."""
+
 
 class ProcessFailed(Exception):
     """A process died, or did not answer in time."""
@@ -25,7 +28,7 @@ class ProcessFailed(Exception):
 class FoldProcesses:
     """Folding processes, which know what they folded since they were started. Close them if one fails.
 
-    `patience` is how long one may take to start, or to fold its share of a batch.
+    `patience` is how long one may take to fold its share of a batch.
     """
 
     def __init__(self, number: int, catalog: Catalog, *, patience: timedelta) -> None:
@@ -40,7 +43,7 @@ class FoldProcesses:
 
     async def ready(self) -> None:
         """Waits until all are ready. Raises ProcessFailed."""
-        await asyncio.gather(*(asyncio.to_thread(each.receive) for each in self._children))
+        await asyncio.gather(*(asyncio.to_thread(each.receive, _START) for each in self._children))
 
     async def fold(self, groups: Sequence[Group]) -> Done:
         """Folds flows on; returns what changed, and the flows that have to be read. Raises ProcessFailed."""
@@ -79,7 +82,7 @@ class _Child:
 
     def __init__(self, most_kept: int, patience: timedelta) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would take the broker's connection along
-        self._patience = patience.total_seconds()
+        self._patience = patience
         self._pipe: Connection
         self._pipe, other = context.Pipe()
         self.process = context.Process(target=fold_child.main, args=(other, most_kept), daemon=True, name="folding")
@@ -92,16 +95,16 @@ class _Child:
             self._pipe.send_bytes(pickle.dumps(tuple(work), pickle.HIGHEST_PROTOCOL))
         except OSError as error:
             raise self._failed("has ended") from error
-        return Done(*pickle.loads(self.receive()))  # from an own process
+        return Done(*pickle.loads(self.receive(self._patience)))  # from an own process
 
-    def receive(self) -> bytes:
+    def receive(self, within: timedelta) -> bytes:
         """Waits for what the process sends. Raises ProcessFailed."""
         try:
-            if self._pipe.poll(self._patience):
+            if self._pipe.poll(within.total_seconds()):
                 return self._pipe.recv_bytes()
         except (EOFError, OSError) as error:
             raise self._failed("has ended") from error
-        raise self._failed(f"did not answer within {self._patience:g} s")
+        raise self._failed(f"did not answer within {within.total_seconds():g} s")
 
     def close(self) -> None:
         """Ends the process."""

@@ -32,4 +32,4 @@ class Load:
     few: int = 2_000
     """With less left, they are ended."""
     patience: timedelta = timedelta(minutes=2)
-    """How long a process may take to start, or to fold its share of a batch, on a busy machine."""
+    """How long a process may take to fold its share of a batch, on a busy machine."""
