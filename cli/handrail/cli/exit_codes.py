@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from handrail.mesh.errors import HandrailError, TemplateRefused
-from handrail.v1.error_reason_pb2 import ErrorReason
-
 
 class Exit(IntEnum):
     """Exit codes; `docs/operations.md` lists them."""
@@ -34,17 +31,3 @@ class CommandError(Exception):
         super().__init__(text)
         self.text = text
         self.code = code
-
-
-_REASONS = {
-    ErrorReason.ERROR_REASON_BROKER_UNAVAILABLE: Exit.UNREACHABLE,
-    ErrorReason.ERROR_REASON_BROKER_PERMISSION: Exit.FORBIDDEN,
-    ErrorReason.ERROR_REASON_STREAM_LOST: Exit.NOT_FOUND,
-}
-
-
-def of_error(error: HandrailError) -> CommandError:
-    """Converts a local error into the command's error."""
-    if isinstance(error, TemplateRefused):
-        return CommandError("\n".join([f"template {error.metadata['template']} is refused", *map(str, error.findings)]))
-    return CommandError(f"{error.text} ({error.reason_name})", _REASONS.get(error.reason, Exit.FAILED))

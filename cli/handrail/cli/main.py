@@ -7,13 +7,11 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 
-from handrail.cli.exit_codes import CommandError, Exit, of_error
-from handrail.cli.extras import advice
-from handrail.mesh.errors import HandrailError
+from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.version import VERSION
 from handrail.mesh.printable import clean_lines
-from handrail.mesh.setting import SettingError
 
 _COMMANDS = {
     "new": "create a project to start from",
@@ -53,17 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parsed(words)
         run: Callable[[argparse.Namespace], Exit] = parsed.run
         return _flushed(run(parsed))
-    except CommandError as error:
-        return _complain(error)
-    except SettingError as error:
-        return _complain(CommandError(str(error), Exit.USAGE))
-    except HandrailError as error:
-        return _complain(of_error(error))
-    except ModuleNotFoundError as error:
-        text = advice(error, "".join(words[:1]))
-        if text is None:
-            raise
-        return _complain(CommandError(text, Exit.USAGE))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
@@ -75,6 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _drop_output()
         return _complain(CommandError(f"can't write: {error.strerror}; free some space, or write the output elsewhere"))
+    except Exception as error:
+        complaint = _complaint(error, words)
+        if complaint is None:
+            raise
+        return _complain(complaint)
+
+
+def _complaint(error: Exception, words: Sequence[str]) -> CommandError | None:
+    from handrail.cli.complaint import complaint
+
+    return complaint(error, command="".join(words[:1]))
 
 
 def parser(filled: Sequence[str] = tuple(_COMMANDS)) -> argparse.ArgumentParser:
@@ -86,7 +84,7 @@ def parser(filled: Sequence[str] = tuple(_COMMANDS)) -> argparse.ArgumentParser:
         "6 waits for a second person.",
         allow_abbrev=False,
     )
-    whole.add_argument("--version", action="version", version=f"handrail {metadata.version('handrail')}")
+    whole.add_argument("--version", action="version", version=f"handrail {VERSION}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, allow_abbrev=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
 from handrail.analysis.check.typecheck import CODES, Code
 from handrail.cli.output import Json
+from handrail.cli.version import VERSION
 from handrail.v1.template_pb2 import Finding, Severity
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -21,7 +21,7 @@ def sarif(findings: Iterable[tuple[Path, Finding]]) -> dict[str, Json]:
     tool: dict[str, Json] = {
         "driver": {
             "name": "handrail",
-            "version": metadata.version("handrail"),
+            "version": VERSION,
             "rules": [_rule(code, CODES[code]) for code in rules],
         }
     }
