@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from handrail.cli.extras import advice
+from handrail.cli.version import VERSION
 from tests.contract.source import ROOT
 from tests.support import wheel as wheels
 
@@ -106,10 +107,10 @@ def test_the_wheel_of_the_demos_has_their_contracts(tmp_path: Path) -> None:
 
 
 def test_both_distributions_have_one_version_and_the_changelog_knows_it() -> None:
-    ours, demos = (tomllib.loads((ROOT / name).read_text("utf-8"))["project"] for name in (OURS, DEMOS))
-    assert demos["version"] == ours["version"]
-    assert f"handrail[dev]=={ours['version']}" in demos["dependencies"]
-    assert ours["version"] in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    demos = tomllib.loads((ROOT / DEMOS).read_text("utf-8"))["project"]
+    assert demos["version"] == VERSION
+    assert f"handrail[dev]=={VERSION}" in demos["dependencies"]
+    assert VERSION in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 USERS_OWN = """\

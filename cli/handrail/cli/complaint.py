@@ -1,5 +1,6 @@
-"""What an exception means to whoever called the command: an exit code and one line. Loaded only if there is one, because
-the errors' contracts take longer to load than a short command takes.
+"""What an exception means to whoever called the command: an exit code and one line.
+
+Loaded only if there is one, because the errors' contracts take longer to load than a short command takes.
 """
 
 from __future__ import annotations

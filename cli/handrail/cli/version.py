@@ -1,5 +1,5 @@
-"""The version of Handrail. The distribution takes its version from here: reading the installed metadata takes longer than
-`handrail --version` may.
+"""The version of Handrail. The distribution takes its version from here, because reading the installed metadata takes
+longer than `handrail --version` may.
 """
 
 VERSION = "0.1.0"

@@ -6,7 +6,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from handrail.cli.exit_codes import Exit, of_error
+from handrail.cli.complaint import complaint
+from handrail.cli.exit_codes import Exit
 from handrail.coordinator.api.error_status import CODES, to_status
 from handrail.mesh.bus.api import STREAM_NOT_FOUND, ApiError
 from handrail.mesh.errors import ContractViolation, FieldViolation, HandrailError, TemplateRefused
@@ -76,4 +77,6 @@ def test_what_does_not_fit_is_counted() -> None:
 def test_a_stream_that_is_gone_is_said_to_be_and_a_command_could_not_look() -> None:
     gone = ApiError("$JS.API.STREAM.INFO.FLOW", STREAM_NOT_FOUND, "stream not found")
     assert gone.reason == ErrorReason.ERROR_REASON_STREAM_LOST
-    assert of_error(gone).code is Exit.NOT_FOUND
+    said = complaint(gone, command="flow")
+    assert said is not None
+    assert said.code is Exit.NOT_FOUND

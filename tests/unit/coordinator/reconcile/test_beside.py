@@ -10,8 +10,8 @@ from handrail.mesh.streams.durables import DECIDE, TRACK, coordinator_filters
 from handrail.mesh.wire.subjects import Kind
 
 KINDS = {
-    DECIDE: (Kind.PROPOSAL, Kind.FAILURE, Kind.UNDONE, Kind.DIVERGENCE),
-    TRACK: (Kind.EVENT, Kind.RELEASED, Kind.PROGRESS),
+    DECIDE: (Kind.PROPOSAL, Kind.FAILURE, Kind.UNDONE, Kind.DIVERGENCE, Kind.RELEASED, Kind.PROGRESS),
+    TRACK: (Kind.EVENT,),
 }
 """What each durable delivers of an agent."""
 
@@ -43,4 +43,4 @@ def test_the_decisions_of_the_coordinator_pass_by_as_well() -> None:
 
 def test_the_flows_that_people_start_pass_by_as_well() -> None:
     assert delivers(filters_beside(TRACK, []), subject(Kind.EVENT, "coordinator"))
-    assert delivers(filters_beside(TRACK, []), subject(Kind.RELEASED, "coordinator"))
+    assert delivers(filters_beside(DECIDE, []), subject(Kind.RELEASED, "coordinator"))
