@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from handrail.cli.main import main
 from handrail.mesh.bus import NatsBus
+from handrail.mesh.bus.protocol import Message
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError
 from handrail.mesh.streams import FLOW, ensure_streams, streams
 from handrail.mesh.streams.catalog import Catalog
@@ -134,6 +137,44 @@ async def finishes(bus: NatsBus, folder: Path) -> bool:
         await done(bus, folder)
         return True
     return False
+
+
+@pytest.mark.parametrize("lost", ["first", "second", "last"])
+async def test_p2_a_snapshot_that_lacks_a_piece_is_not_relied_on(
+    bare: NatsBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    await installed(bare)
+    for number in range(20):
+        subject = f"flow.refund.{flow_id(number)}.event.detection.{number:032x}.a.B"
+        await bare.publish(subject, random.Random(number).randbytes(60_000))
+    await handle_all(bare)
+    before = await flow_info(bare)
+    with monkeypatch.context() as lossy:
+        lossy.setattr(bare.connection, "subscribe", losing(bare, lost))
+        with pytest.raises(HandrailError, match=r"got lost: run|is not whole"):
+            await done(bare, tmp_path / "snapshot")
+    assert (await flow_info(bare))["state"] == before["state"]
+    assert (await flow_info(bare))["config"]["deny_purge"]
+    await done(bare, tmp_path / "snapshot")
+    assert lasting(await flow_info(bare)) == lasting(before)
+
+
+def losing(bus: NatsBus, lost: str) -> Any:
+    """Subscriptions of a bus that lose one piece of a snapshot on its way."""
+    subscribe = bus.connection.subscribe
+    seen = 0
+
+    async def losing_one(subject: str, on_message: Callable[[Message], None], **more: Any) -> object:
+        def arrive(message: Message) -> None:
+            nonlocal seen
+            seen += bool(message.data and message.reply)
+            is_last = bool(message.data) and not message.reply
+            if not (is_last if lost == "last" else seen == ("first", "second").index(lost) + 1):
+                on_message(message)
+
+        return await subscribe(subject, arrive, **more)
+
+    return losing_one
 
 
 async def test_nothing_is_done_while_somebody_works_with_flow(bare: NatsBus, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 1. Nobody works with FLOW: agents, coordinators and readers are stopped.
 2. FLOW takes no further message.
 3. Its messages and durables are written to a snapshot, which is on the disk; so is what it has to contain.
-4. FLOW is deleted, and restored from the snapshot with `deny_purge: false`.
+4. The snapshot is read, and has what FLOW has. FLOW is deleted, and restored from it with `deny_purge: false`.
 5. What it contains is compared.
 
 After a crash at any step, the same command with the same folder goes on.
@@ -11,6 +11,7 @@ After a crash at any step, the same command with the same folder goes on.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -20,10 +21,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from handrail.mesh.bus import NatsBus
+from handrail.mesh.bus import NatsBus, RawMessage
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams.provisioning import config_of
+from handrail.mesh.streams.s2 import NotWhole
 from handrail.mesh.streams.snapshot import digest_of, restore, take
+from handrail.mesh.streams.snapshot_file import SnapshotFile
 from handrail.mesh.streams.stream_walk import oldest_first
 from handrail.mesh.streams.streams import CREATED, FLOW, Config, created
 from handrail.mesh.waiting import Patience
@@ -67,6 +70,7 @@ async def enable_retention(bus: NatsBus, folder: Path) -> AsyncIterator[str]:
         yield "FLOW takes no messages"
         content = await _content(bus)
         state = await take(bus, FLOW, files.snapshot)
+        await asyncio.to_thread(_require_all, files.snapshot, content)
         made = created(await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))
         seal = {"state": state, "content": asdict(content), "sha256": digest_of(files.snapshot), "created": made}
         files.keep("taken.json", seal)
@@ -151,18 +155,50 @@ async def _freeze(bus: NatsBus, config: Config) -> None:
     await bus.request_json(f"$JS.API.STREAM.UPDATE.{FLOW}", frozen)
 
 
+class _Tally:
+    """Counts messages, and digests them without their headers: no flow needs them, and their forms differ."""
+
+    def __init__(self) -> None:
+        self._digest = sha256()
+        self.messages = self.last = 0
+
+    def add(self, message: RawMessage) -> None:
+        """Counts a message."""
+        self.messages, self.last = self.messages + 1, message.sequence
+        for part in (message.subject.encode(), message.body, message.time.isoformat().encode()):
+            self._digest.update(len(part).to_bytes(4))
+            self._digest.update(part)
+        self._digest.update(message.sequence.to_bytes(8))
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all that was counted."""
+        return self._digest.hexdigest()
+
+
 async def _content(bus: NatsBus) -> Content:
-    digest, messages = sha256(), 0
+    tally = _Tally()
     async for message in oldest_first(bus, FLOW, "flow.>"):
-        messages += 1
-        for part in (message.subject.encode(), message.body, message.block, message.time.isoformat().encode()):
-            digest.update(len(part).to_bytes(4))
-            digest.update(part)
-        digest.update(message.sequence.to_bytes(8))
+        tally.add(message)
     state = (await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["state"]
-    if messages != state["messages"]:
-        raise _refused(f"{messages} of {state['messages']} messages could be read: run the command again")
-    return Content(messages, int(state["last_seq"]), digest.hexdigest(), await _floors(bus))
+    if tally.messages != state["messages"]:
+        raise _refused(f"{tally.messages} of {state['messages']} messages could be read: run the command again")
+    return Content(tally.messages, int(state["last_seq"]), tally.digest, await _floors(bus))
+
+
+def _require_all(file: Path, content: Content) -> None:
+    """Raises FOREIGN_STREAM unless a snapshot has exactly this: then nothing may be deleted."""
+    snapshot, tally = SnapshotFile(file), _Tally()
+    try:
+        for message in snapshot.messages():
+            tally.add(message)
+    except NotWhole as error:
+        raise _refused(f"{file} is not whole ({error}): FLOW stays as it is; run the command again") from error
+    wrong = [name for name in ("messages", "last", "digest") if getattr(tally, name) != getattr(content, name)]
+    wrong += sorted(content.durables.keys() - snapshot.consumers)
+    if wrong:
+        text = f"{file} does not have what FLOW has ({', '.join(wrong)}): FLOW stays as it is; run the command again"
+        raise _refused(text)
 
 
 async def _compare(bus: NatsBus, had: Content) -> str:

@@ -26,7 +26,8 @@ _PART = ".part"
 async def take(bus: NatsBus, stream: str, file: Path) -> Mapping[str, Any]:
     """Writes a snapshot of a stream with its consumers to a file, on the disk; returns the state that it has.
 
-    Raises ApiError, BrokerUnavailable, and OSError if the file can't be written: then it is not there.
+    Raises ApiError, BrokerUnavailable also if a piece got lost, and OSError if the file can't be written: then it is
+    not there.
     """
     inbox = bus.connection.inbox.new_prefix()
     arrived: asyncio.Queue[Message] = asyncio.Queue()
@@ -36,9 +37,12 @@ async def take(bus: NatsBus, stream: str, file: Path) -> Mapping[str, Any]:
         request = {"deliver_subject": inbox, "chunk_size": _CHUNK, "no_consumers": False, "jsck": True}
         answer = await bus.request_json(f"$JS.API.STREAM.SNAPSHOT.{stream}", request)
         with part.open("wb") as output:
+            pieces = 0
             while chunk := await _next(stream, arrived):
                 output.write(chunk.data)
-                if chunk.reply:
+                if chunk.reply:  # the last piece has none: whether it came, only what is in the file tells
+                    pieces += 1
+                    _require(stream, chunk, pieces)
                     bus.connection.send(chunk.reply, b"")
             output.flush()
             os.fsync(output.fileno())
@@ -85,6 +89,13 @@ async def _next(stream: str, arrived: asyncio.Queue[Message]) -> Message | None:
     if message.block and b" 204" not in message.block.split(b"\r\n")[0]:
         raise BrokerUnavailable(f"the snapshot of {stream} failed: {message.block.decode(errors='replace')[:200]}")
     return None
+
+
+def _require(stream: str, chunk: Message, index: int) -> None:
+    """Raises BrokerUnavailable unless a piece is the one with this index, and as long as the broker says."""
+    *_, size, named = chunk.reply.split(".")
+    if (size, named) != (str(len(chunk.data)), str(index)):
+        raise BrokerUnavailable(f"piece {index} of the snapshot of {stream} got lost: run the command again")
 
 
 def _refuse_an_error(stream: str, answer: Message) -> None:
