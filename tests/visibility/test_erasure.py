@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
@@ -12,10 +13,12 @@ from sqlalchemy import Engine, select
 from handrail.cli.main import main
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.streams import AUDIT, FLOW
+from handrail.mesh.streams import AUDIT, FLOW, purged
 from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
 from handrail.v1.audit_pb2 import FlowErased
+from handrail.v1.decision_pb2 import FlowHalted
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.folder import Folder, LockedFolder
 from handrail.visibility.archive.verdict_log import numbered, verify_verdicts
@@ -24,7 +27,7 @@ from handrail.visibility.index import schema
 from handrail.visibility.index.database import open_engine
 from handrail.visibility.retention.erasure import Erasure
 from tests.support.archived import archived, mark
-from tests.support.flows import enriched, notified, start, template
+from tests.support.flows import decision, enriched, notified, start, template
 from tests.support.followed import following, found, until_covered
 from tests.support.mesh import Mesh, publish
 from tests.support.nats_server import NatsServer
@@ -87,8 +90,8 @@ async def test_an_erased_flow_leaves_its_verdict_alone(
         async with following(bus, engine, locked):
             await until(lambda: mark(folder) >= last)
             await until_covered(bus, engine)
+            await handle_all(bus)
             if is_purged:
-                await handle_all(bus)
                 await purge_all(retention(bus, engine, locked), flows=2)
     whole = archived(folder)
     if killed_after is not None:
@@ -131,14 +134,110 @@ def everything() -> dict[str, str]:
     return {"subjects_filter": ">"}
 
 
+async def follow(bus: NatsBus, engine: Engine, folder: Folder, last: int, *, purge: int = 0) -> None:
+    """Archives and indexes everything up to a sequence, and purges some flows."""
+    with LockedFolder(folder.path) as locked:
+        async with following(bus, engine, locked):
+            await until(lambda: mark(folder) >= last)
+            await until_covered(bus, engine)
+            if purge:
+                await handle_all(bus)
+                await purge_all(retention(bus, engine, locked), flows=purge)
+
+
 async def test_a_flow_that_is_not_over_is_not_erased(mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder) -> None:
     await mesh.put(template())
-    await publish(bus, start(flow_id(1)), enriched(flow_id(1)))
-    folder.path.mkdir()
+    await follow(bus, engine, folder, await publish(bus, start(flow_id(1)), enriched(flow_id(1))))
     with pytest.raises(HandrailError, match="can't be erased yet: it is not over"):
         await erase(bus, folder, engine, flow_id(1))
     with pytest.raises(HandrailError, match="there is no refund flow"):
         await erase(bus, folder, engine, flow_id(2))
+    assert await in_flow(bus) == {flow_id(1)}
+
+
+async def test_p2_a_flow_that_goes_on_meanwhile_is_not_erased(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mesh.put(template())
+    await follow(bus, engine, folder, await finish(bus, 1))
+    await handle_all(bus)
+    record = purged.record
+
+    async def recorded_and_gone_on(*given: Any) -> None:
+        await record(*given)
+        await publish(bus, decision(FlowHalted(reason="a person"), flow_id=flow_id(1)))
+
+    monkeypatch.setattr(purged, "record", recorded_and_gone_on)
+    with pytest.raises(HandrailError, match="can't be erased yet: something came to it meanwhile"):
+        await erase(bus, folder, engine, flow_id(1))
+    assert (await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["state"]["messages"] == 4
+    assert list(numbered(folder)) == []
+
+
+async def test_p2_what_coordinators_have_not_handled_is_not_erased(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder
+) -> None:
+    await mesh.put(template())
+    await follow(bus, engine, folder, await finish(bus, 1))
+    with pytest.raises(HandrailError, match="can't be erased yet: its last message is not archived, or not handled"):
+        await erase(bus, folder, engine, flow_id(1))
+    assert await in_flow(bus) == {flow_id(1)}
+
+
+async def test_what_came_late_is_erased_too_and_keeps_nobody_from_it(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder
+) -> None:
+    await mesh.put(template())
+    await follow(bus, engine, folder, await finish(bus, 1), purge=1)
+    late = await publish(bus, enriched(flow_id(1)))
+    await follow(bus, engine, folder, late)
+    with LockedFolder(folder.path) as locked:
+        await retention(bus, engine, locked).round()
+    begins = f"flow.refund.{flow_id(1)}.event.enrichment.{ids.start_id(flow_id(1))}.payments.v1.ChargebackEnriched"
+    await bus.publish(begins, b"anything")
+    await publish(bus, notified(flow_id(1)))
+    assert sum(flow_id(1) in each.subject for each in archived(folder)) >= 4
+
+    await erase(bus, folder, engine, flow_id(1))
+    assert [each for each in archived(folder) if flow_id(1) in each.subject] == []
+    assert await in_flow(bus) == set()
+    [(_, verdict)] = numbered(folder)
+    assert (verdict.erased, verdict.summary["status"]) == (True, "COMPLETED")
+    await follow(bus, engine, folder, await publish(bus, start(flow_id(2))))
+
+    await publish(bus, enriched(flow_id(1)))
+    await erase(bus, folder, engine, flow_id(1))
+    assert [each for each in archived(folder) if flow_id(1) in each.subject] == []
+    info = await bus.request_json(f"$JS.API.STREAM.INFO.{AUDIT}", {"subjects_filter": "audit.erasure.>"})
+    assert len(info["state"]["subjects"]) == 2
+
+
+async def test_an_archive_that_has_no_verdict_is_rid_of_a_purged_flow(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, tmp_path: Path
+) -> None:
+    await mesh.put(template())
+    other_engine, other = open_engine(f"sqlite:///{tmp_path}/other.db"), Folder(tmp_path / "other")
+    await follow(bus, other_engine, other, await publish(bus, start(flow_id(1)), enriched(flow_id(1))))
+    await follow(bus, engine, folder, await publish(bus, notified(flow_id(1))), purge=1)
+    await publish(bus, start(flow_id(2)))
+
+    await erase(bus, other, other_engine, flow_id(1))
+    assert [each for each in archived(other) if flow_id(1) in each.subject] == []
+    [(_, verdict)] = numbered(other)
+    assert verdict.erased
+    await follow(bus, other_engine, other, await publish(bus, start(flow_id(3))))
+    other_engine.dispose()
+
+
+async def test_nothing_is_erased_while_the_database_has_no_index(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder
+) -> None:
+    await mesh.put(template())
+    await finish(bus, 1)
+    await handle_all(bus)
+    folder.path.mkdir()
+    with pytest.raises(HandrailError, match="has no index of this release"):
+        await erase(bus, folder, engine, flow_id(1))
     assert await in_flow(bus) == {flow_id(1)}
 
 
@@ -157,6 +256,7 @@ async def test_the_command_tells_each_step(
         async with following(bus, engine, locked):
             await until(lambda: mark(folder) >= last)
             await until_covered(bus, engine)
+            await handle_all(bus)
         monkeypatch.setenv("HANDRAIL_DATABASE", f"sqlite:///{engine.url.database}")
         command = ["archive", "erase", str(folder.path), "refund", flow_id(1), "--nats", nats_server.url]
         code = await asyncio.to_thread(main, command)

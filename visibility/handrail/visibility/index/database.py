@@ -89,6 +89,18 @@ def check(engine: Engine, stream_created: str) -> None:
         refuse(error, engine)
 
 
+def require(engine: Engine) -> None:
+    """Raises INDEX_UNAVAILABLE unless there is an index of this schema, and the database takes writes."""
+    try:
+        with engine.begin() as connection:
+            if _known_position(connection) is None:
+                text = "the database has no index of this release: let handrail visibility begin one, and try again"
+                raise index_error(text)
+            connection.execute(schema.position.update().values(sequence=schema.position.c.sequence))
+    except SQLAlchemyError as error:
+        refuse(error, engine)
+
+
 def begin_anew(engine: Engine, stream_created: str) -> Position:
     """Empties the index; returns the position to begin from. Raises INDEX_UNAVAILABLE as `prepare` does."""
     try:
