@@ -138,6 +138,19 @@ async def test_what_an_earlier_release_configured_is_upgraded(bus: NatsBus, monk
     assert await told(bus) == [f"stream QUARANTINE: subjects was ['odd.>', 'quarantine.>'], is {wanted}"]
 
 
+async def test_p3_a_key_holds_no_more_than_an_id(bus: NatsBus) -> None:
+    await told(bus)
+    await update(bus, KEY, max_msg_size=-1)
+    await bus.publish("key.refund.large", bytes(100_000))
+    await ensure_streams(bus)
+    assert await told(bus) == ["stream KEY: max_msg_size was -1, is 256"]
+    with pytest.raises(HandrailError):
+        await bus.publish("key.refund.larger", bytes(257))
+    await bus.publish("key.refund.small", bytes(32))
+    await update(bus, KEY, max_msg_size=1000)
+    assert await told(bus) == []
+
+
 async def test_a_foreign_stream_is_not_reset(empty: NatsBus) -> None:
     await empty.request_json(f"$JS.API.STREAM.CREATE.{FLOW}", {"name": FLOW, "subjects": ["orders.>"]})
     with pytest.raises(HandrailError, match="stream FLOW exists and is not Handrail's"):

@@ -135,7 +135,7 @@ def _fields(name: str, actual: Config | None, wishes: Wishes) -> dict[str, Any]:
     if unasked and not is_ours(actual):
         raise foreign(name, unasked)
     _refuse_unasked("stream", name, unasked, wishes)
-    if differing:
+    if differing or (name == KEY and is_ours(actual)):
         limits = starting_values(name)
         unbounded = [each for each in differences(stream_config(name), actual) if each.field in limits]
         differing = (*differing, *(each for each in unbounded if is_former(name, each)))

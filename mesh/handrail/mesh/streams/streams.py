@@ -52,6 +52,9 @@ KEY_BYTES = 1 << 30
 """The size of KEY until an operator changes it. An agent that may begin flows may also publish keys, as many as it
 likes: a bound keeps it from filling the disk. It holds some 7 million keys, at 137 bytes each."""
 
+KEY_MESSAGE_BYTES = 256
+"""The size of a message in KEY until an operator changes it. It holds the id of a flow, 32 bytes."""
+
 AUDIT_BYTES = 256 << 20
 """The size of AUDIT until an operator changes it: records of some 500,000 segments, of a million messages each. When it
 is full, nothing more is purged."""
@@ -123,6 +126,7 @@ FORMER_VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         "max_msgs_per_subject": (1,),
         "max_bytes": (-1,),
     },
+    KEY: {"max_msg_size": (-1,)},
 }
 """Stream -> field -> the values that earlier releases gave to it: a set-up replaces them without being told to."""
 
@@ -181,7 +185,7 @@ def stream_configs() -> dict[str, Config]:
         },
         TEMPLATE: {**_WRITE_ONCE, "subjects": ["template.>"]},
         QUARANTINE: {**_QUARANTINE, "subjects": [f"quarantine.*.*.{COORDINATOR}.{NO_AGENT}.*"]},
-        KEY: {**_WRITE_ONCE, "subjects": ["key.>"], "max_bytes": KEY_BYTES},
+        KEY: {**_WRITE_ONCE, "subjects": ["key.>"], "max_bytes": KEY_BYTES, "max_msg_size": KEY_MESSAGE_BYTES},
         DELEGATION: {**_WRITE_ONCE, "subjects": ["delegation.>"]},
         AUDIT: {**_WRITE_ONCE, "subjects": ["audit.>"], "max_bytes": AUDIT_BYTES},
         # Bounded: new records replace the oldest. Each is written with the expectation that its subject is empty.
