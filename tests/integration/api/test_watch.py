@@ -23,7 +23,8 @@ from handrail.coordinator.reconcile.drain import Drain
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import FLOW
-from handrail.mesh.wire.subjects import flow_filter
+from handrail.mesh.wire.envelope import Entry
+from handrail.mesh.wire.subjects import Kind, flow_filter
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.flow_service_pb2 import WatchFlowRequest, WatchFlowResponse
 from payments.v1.payments_pb2 import ChargebackReceived
@@ -31,6 +32,7 @@ from tests.conftest import Connect
 from tests.support import flows
 from tests.support.accounts import as_user, guarded_server
 from tests.support.api import EOF, Api, bearer, refused, running_api
+from tests.support.early import false_start, outcome
 from tests.support.mesh import publish
 from tests.support.purging import old_flow_id, wipe
 from tests.support.waiting import PATIENCE, eventually, until
@@ -345,3 +347,18 @@ async def test_a_watch_is_woken_by_what_an_agent_publishes_from_its_own_account(
             # Each message is followed by a checkpoint.
             assert seen == [first, first, first + 1, first + 1, first + 2, first + 2]
             await watching.aclose()
+
+
+@pytest.mark.parametrize("early", [outcome(2, run=1, flow_type="loan"), false_start(2, flow_type="loan")])
+async def test_p4_a_watch_from_before_the_first_event_shows_the_flow_as_it_is(
+    api: Api, bus: NatsBus, early: Entry
+) -> None:
+    for each in (flows.template("loan", gated=True), flows.template("loan", version=2)):
+        await api.replica.catalog.put(flows.stored(each))
+    await publish(bus, early)
+    async with watching_of(api, bus, watcher_of(api, bus)) as watching:
+        await publish(bus, flows.start(flow_type="loan"))
+        first = await anext(watching)
+        assert (first.event.void_reason, first.status) == ("", FlowStatus.FLOW_STATUS_RUNNING)
+        await publish(bus, flows.enriched(flow_type="loan", kind=Kind.PROPOSAL))
+        assert not (await anext(watching)).event.void_reason

@@ -89,7 +89,7 @@ class Watcher:
 
     async def _taken(self, flow_type: str, history: History, progress: _Progress) -> list[WatchFlowResponse]:
         """Takes what is new in the history of a flow."""
-        if progress.flow is None and history:
+        if progress.has_not_begun and history.last_sequence > progress.folded_up_to and history:
             progress.flow = begin(await self._store.pinned_template(flow_type, history))
         versions = await self._store.versions_in(flow_type, history)
         news = []
@@ -133,6 +133,16 @@ class _Progress:
     def __init__(self, sequence: int) -> None:
         self.sequence = sequence
         self.flow: Flow | None = None
+
+    @property
+    def has_not_begun(self) -> bool:
+        """Whether the flow has no first event yet: what comes may pin it to another version than it seemed to have."""
+        return self.flow is None or self.flow.first is None
+
+    @property
+    def folded_up_to(self) -> int:
+        """The last sequence of the flow folded so far; 0 without one."""
+        return 0 if self.flow is None else self.flow.last_sequence
 
     def checkpoint(self) -> WatchFlowResponse:
         """Returns a response without news that says where to resume."""

@@ -105,8 +105,10 @@ class FlowInHand:
         return True
 
     def take_delivered(self, delivered: Delivered) -> None:
-        """Folds a delivered message if it is certain to be the flow's next one."""
+        """Folds a delivered message if it is certain to be the next one of a flow that has begun."""
         recorded, right_after = delivered
+        if self.flow.first is None:
+            return  # the message may pin the flow to another version, which its earlier messages have to be folded with
         # A decision may move the flow to another version, which has to be read.
         if not self._replicated and right_after == self.flow.last_sequence and recorded.kind is not Kind.DECISION:
             self.take_news(evolve(self.flow, recorded))

@@ -7,8 +7,10 @@ A caller
 
 1. reads `pinned_version` from the history, and begins with that version of the template;
 2. passes messages in stream order, without gaps: `evolve` takes one, `advance` and `fold` take several;
-3. passes the `versions` that `FlowMigrated` messages of the history name (`migration_of` finds them);
-4. treats a returned `Flow` as immutable: each call returns a new one.
+3. folds a flow whole until it has begun (`Flow.first`): what comes may pin it to another version. Only then does it
+   keep the flow, and go on with new messages;
+4. passes the `versions` that `FlowMigrated` messages of the history name (`migration_of` finds them);
+5. treats a returned `Flow` as immutable: each call returns a new one.
 """
 
 from handrail.mesh.fold.evolve import NO_VERSIONS, Versions, advance, begin, evolve, fold, pinned_version

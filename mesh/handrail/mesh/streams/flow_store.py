@@ -156,10 +156,13 @@ class FlowStore:
 
         Reading on is safe: a replica answers with everything up to its own position, so messages missing from a read
         are newer than all it returned. The last known message is read again: without it, the flow is not what it was,
-        and is read whole. Raises FLOW_ARCHIVED if it was purged.
+        and is read whole. So is a flow that has not begun: what comes may pin it to another version. Raises
+        FLOW_ARCHIVED if it was purged.
         """
         flow_type, flow_id, known = flow.flow_type, flow.flow_id, flow.last_sequence
         at_least = max(at_least, known)
+        if flow.first is None:
+            return await self.load(flow_type, flow_id, at_least=at_least)
         messages = await self._read_raw(flow_filter(flow_type, flow_id), known - 1, at_least, READ_TIMEOUT)
         if all(message.sequence != known for message in messages):
             return await self.load(flow_type, flow_id, at_least=at_least)

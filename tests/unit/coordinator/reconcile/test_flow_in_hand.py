@@ -12,7 +12,7 @@ import pytest
 from handrail.coordinator.decide import decide, operator_requests, votes
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import of_roles
-from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
+from handrail.coordinator.reconcile.flow_in_hand import Delivered, FlowInHand
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError
 from handrail.mesh.flow import EffectState, Flow, ProposalState, RunState
 from handrail.mesh.fold import fold
@@ -20,7 +20,7 @@ from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, TRACK
 from handrail.mesh.template import Template, load_yaml
-from handrail.mesh.wire.envelope import Entry, decode
+from handrail.mesh.wire.envelope import Entry, Recorded, decode
 from handrail.mesh.wire.subjects import Kind, flow_filter
 from handrail.v1.decision_pb2 import FlowHalted, StepTimedOut
 from tests.support import orders
@@ -364,3 +364,16 @@ async def test_p6_a_second_persons_confirmation_is_read_before_anything_follows_
     entry.event.confirmation.by = "ola"
     assert not hand.take_append(entry, flow.last_sequence + 1, now=bus.now)
     assert hand.flow is flow
+
+
+async def test_p4_a_flow_that_has_not_begun_takes_no_delivered_message_unread() -> None:
+    said = Simulation(TEMPLATE)
+    entry = said.start(orders.make("OrderPlaced", buyer="kim", units=2), agent="storefront")
+    begun = Recorded(entry.address, entry.event, 2, BEGINNING)
+    early = Recorded(entry.address._replace(agent="courier"), entry.event, 1, BEGINNING)
+    flow = fold(TEMPLATE, [early])
+    assert flow.first is None
+    hand = FlowInHand(flow, replicated=False)
+    hand.take_delivered(Delivered(begun, right_after=1))  # it may pin the flow to another version
+    assert hand.flow is flow
+    assert not hand.covers(2)

@@ -11,9 +11,9 @@ from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams.history import History, decoded, with_malformed
 from handrail.mesh.template import Template
 from handrail.mesh.wire.subjects import Kind
-from handrail.visibility.follow.open_flows import FlowKey, Kept, OpenFlows
+from handrail.visibility.follow.open_flows import FlowKey, OpenFlows
 from handrail.visibility.index.changes import NEW, Changes
-from handrail.visibility.index.rows import FlowRows, rows_of
+from handrail.visibility.index.rows import rows_of
 
 Templates = Callable[[str, int], Template | None]
 """Finds a version of a template among those that are known."""
@@ -48,7 +48,7 @@ class Folding:
             self.flows.drop(key)
             return False
         rows = rows_of(flow, history)
-        self.changes.add(rows, _before(kept))
+        self.changes.add(rows, NEW if kept is None else kept.rows)
         self.flows.keep(key, flow, rows)
         return True
 
@@ -85,10 +85,3 @@ class Folding:
                     return None
                 versions[moved.to_version] = template
         return versions
-
-
-def _before(kept: Kept | None) -> FlowRows | None:
-    """The rows that the index has of a flow; None if it was not folded yet."""
-    if kept is None:
-        return NEW
-    return kept.rows if kept.rows.flow is not None else None

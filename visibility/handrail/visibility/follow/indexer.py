@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from handrail.mesh.bus import ApiError, RawMessage
 from handrail.mesh.errors import BrokerPermission, BrokerUnavailable, HandrailError
 from handrail.mesh.streams.flow_store import FlowStore
+from handrail.mesh.streams.history import has_beginning
 from handrail.visibility.follow.fold_child import Done
 from handrail.visibility.follow.fold_processes import FoldProcesses, ProcessFailed
 from handrail.visibility.follow.folding import Folding
@@ -57,6 +59,8 @@ class Indexer:
         if not self._templates:  # it has just begun
             await self._store.catalog.refresh()
             await asyncio.to_thread(self._writer.unfolded)
+        elif self._writer.has_unfolded:
+            await self._store.catalog.refresh()  # their templates may have come
         grouped = by_flow(messages)
         changes = await self._fold(await self._groups(grouped))
         changes.merge(await self._again(grouped))
@@ -160,6 +164,7 @@ class Indexer:
         """The rows of a flow that is read, and kept; None if FLOW has no message of it."""
         async with self._reading:
             history = await self._store.read(*key, at_least=at_least)
+        rows: FlowRows | None
         try:
             flow = await self._store.fold(*key, history)
             rows = rows_of(flow, history)
@@ -167,9 +172,12 @@ class Indexer:
             raise
         except Exception as error:
             self._folding.flows.drop(key)
-            return _unfolded(key, max(history.everything(), key=_sequence, default=None), error)
-        self._folding.flows.keep(key, flow, rows)
-        return rows
+            rows = _unfolded(key, max(history.everything(), key=_sequence, default=None), error)
+        else:
+            self._folding.flows.keep(key, flow, rows)
+        if rows is None or rows.flow is not None:
+            return rows
+        return replace(rows, has_beginning=bool(history) and has_beginning(history))
 
 
 class _Stored(Protocol):

@@ -35,9 +35,9 @@ class OpenFlows:
         return self._flows.get(key)
 
     def keep(self, key: FlowKey, flow: Flow, rows: FlowRows) -> None:
-        """Keeps a flow, or lets go of one that is over."""
+        """Keeps a flow, or lets go of one that is over, or has not begun: what comes may pin it to another version."""
         self.drop(key)
-        if rows.is_final:
+        if rows.is_final or flow.first is None:
             return
         self._flows[key] = Kept(flow, rows)
         self._messages += flow.message_count

@@ -37,12 +37,13 @@ class Changes:
     """Rows to store, by table, and what they replace.
 
     `replaced` are the flows whose rows of a table go first, by their `first_sequence`; `keys` are type and id of
-    the flows whose row in `unfolded` goes.
+    the flows whose row in `unfolded` goes, `gone` of those whose other rows go, unless they have a verdict.
     """
 
     rows: dict[str, list[Values]] = field(default_factory=dict)
     replaced: dict[str, list[int]] = field(default_factory=dict)
     keys: list[tuple[str, str]] = field(default_factory=list)
+    gone: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, after: FlowRows, before: FlowRows | None = None) -> None:
         """Adds the rows of a flow. `before` are those that the index has: NEW for none, None if they are not known."""
@@ -51,6 +52,8 @@ class Changes:
         if after.unfolded is not None:
             self._put(schema.unfolded, [after.unfolded])
         if after.flow is None:
+            if after.has_beginning:
+                self.gone.append((after.flow_type, after.flow_id))
             return
         self._put(schema.flow, [after.flow])
         for name, table in REPLACED.items():
@@ -73,6 +76,7 @@ class Changes:
         for table, firsts in other.replaced.items():
             self.replaced.setdefault(table, []).extend(firsts)
         self.keys += other.keys
+        self.gone += other.gone
 
     def _put(self, table: Table, rows: Sequence[Row]) -> None:
         if rows:

@@ -48,13 +48,15 @@ class _Owed(NamedTuple):
 class FlowRows:
     """All rows of one flow: those of a folded one, or why it is `unfolded`.
 
-    `failures` may be those of some of its messages only: they are added to what is there.
+    `failures` may be those of some of its messages only: they are added to what is there. `has_beginning` tells of
+    an unfolded one that FLOW has its beginning: what the index has of it no longer holds, unlike that of a purged flow.
     """
 
     flow_type: str
     flow_id: str
     flow: Row | None = None
     unfolded: Row | None = None
+    has_beginning: bool = False
     owed: list[Row] = field(default_factory=list)
     approvals: list[Row] = field(default_factory=list)
     escalations: list[Row] = field(default_factory=list)

@@ -90,6 +90,11 @@ class Writer:
         return {key: sequence for key, sequence in self._unfolded.items() if key != OTHERS}
 
     @property
+    def has_unfolded(self) -> bool:
+        """Whether there are flows that could not be folded. It is known after the first call of `unfolded`."""
+        return bool(self._unfolded)
+
+    @property
     def may_lack(self) -> bool:
         """Whether the index lacks flows that could not be folded. It is known after the first call of `unfolded`."""
         return self._unfolded is not None and OTHERS in self._unfolded
@@ -119,12 +124,25 @@ class Writer:
             new += [(*OTHERS, _WHY_OTHERS, *others[0][3:])]
         unfolded |= {(str(row[0]), str(row[1])): int(str(row[3])) for row in new}
         self._add(connection, schema.unfolded, new)
+        self._remove(connection, changes.gone)
         for table in REPLACED.values():
             self._statements.delete(connection, table, changes.replaced.get(table.name, []))
         self._put_flows(connection, changes.rows.get(schema.flow.name, []))
         for table in (*REPLACED.values(), *ADDED.values()):
             self._add(connection, table, changes.rows.get(table.name, []))
         return unfolded
+
+    def _remove(self, connection: Connection, keys: Sequence[Key]) -> None:
+        """Removes the rows of flows that can't be folded any more; those that left FLOW have a verdict, and stay."""
+        at, gone = schema.flow.c, set(keys)
+        for some in _parts(sorted({flow_id for _, flow_id in gone})):
+            query = select(at.first_sequence, at.flow_type, at.flow_id).where(
+                at.flow_id.in_(some) & at.verdict.is_(None)
+            )
+            found = connection.execute(query).all()
+            firsts = [row.first_sequence for row in found if (row.flow_type, row.flow_id) in gone]
+            for table in (*REPLACED.values(), *ADDED.values(), schema.flow):
+                self._statements.delete(connection, table, firsts)
 
     def _put_flows(self, connection: Connection, rows: Sequence[Values]) -> None:
         """Inserts or replaces flows; the verdict of one that is there stays."""
