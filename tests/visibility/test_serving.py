@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse, ListFlowsRequest, ListFlowsResponse
 from handrail.visibility.index import schema
 from handrail.visibility.index.database import prepare
+from handrail.visibility.serve.guard import AT_ONCE as ADMITTED
+from handrail.visibility.serve.guard import Guard
 from handrail.visibility.serve.listing import COUNTED
 from handrail.visibility.serve.server import IndexServer, ServeSettings
 from handrail.visibility.serve.snapshot import Snapshots
@@ -31,9 +35,11 @@ from tests.support import flows
 from tests.support.api import Api, Refusal, refused, running_api
 from tests.support.indexed import ask, asking, secret_file, serving, silent_server
 from tests.support.mesh import Mesh, publish
+from tests.support.raw_http2 import RawConnection
 from tests.support.waiting import eventually
 
 METHOD = "FlowService/ListFlows"
+LIST_FLOWS = "/handrail.index.v1.IndexService/ListFlows"
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 EVERYTHING = Question(query=Query(scope=Scope(every_type=True), page_size=10))
 
@@ -46,7 +52,7 @@ async def asked(port: int, *metadata: tuple[str, str | bytes]) -> Answer:
     """Asks the index of a port without a coordinator."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         method = channel.unary_unary(
-            "/handrail.index.v1.IndexService/ListFlows",
+            LIST_FLOWS,
             request_serializer=Question.SerializeToString,
             response_deserializer=Answer.FromString,
         )
@@ -71,6 +77,62 @@ async def test_only_who_knows_the_secret_is_answered(bus: NatsBus, tables: Engin
         file.write_text(new_secret())
         assert await is_refused(port, ("authorization", f"Bearer {secret}"))
         assert (await asked(port, ("authorization", f"Bearer {file.read_text()}"))).HasField("page")
+
+
+async def test_strangers_who_send_no_message_keep_nobody_from_lists(
+    bus: NatsBus, tables: Engine, tmp_path: Path
+) -> None:
+    secret = secret_file(tmp_path)
+    async with serving(bus, tables, secret) as port, RawConnection(f"127.0.0.1:{port}") as stranger:
+        for _ in range(2 * ADMITTED):
+            await stranger.begin(LIST_FLOWS)
+        assert await stranger.received(b"the secret is missing")  # refused before any message came
+        assert (await asked(port, ("authorization", f"Bearer {secret.read_text()}"))).HasField("page")
+
+
+async def test_connections_of_strangers_end_when_they_stay_idle(bus: NatsBus, tables: Engine, tmp_path: Path) -> None:
+    secret = secret_file(tmp_path)
+    settings = ServeSettings(address="127.0.0.1:0", secret=secret, connections=8, idle=timedelta(seconds=1))
+    server = IndexServer(tables, bus, settings)
+    port = await server.start()
+    address = f"127.0.0.1:{port}"
+    async with AsyncExitStack() as others, RawConnection(address) as stranger:
+        for _ in range(8):
+            await others.enter_async_context(RawConnection(address))
+        assert not await stranger.received(b"a text that never comes")  # the server ends it
+        index = Index(IndexSettings(address=f"127.0.0.1:{port}", secret=secret))
+        await eventually(lambda: is_answered(index))
+        await index.close()
+    await server.stop()
+
+
+async def is_answered(index: Index) -> bool:
+    try:
+        return (await index.ask(index.questions.ListFlows, EVERYTHING)).HasField("page")
+    except HandrailError:
+        return False
+
+
+async def test_who_knows_the_secret_is_awaited_for_a_bounded_time_and_in_bounded_number(
+    bus: NatsBus, tables: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = secret_file(tmp_path)
+    limited = partial(Guard, at_once=1, message_within=timedelta(seconds=2))
+    monkeypatch.setattr("handrail.visibility.serve.server.Guard", limited)
+    bearer = ("authorization", f"Bearer {secret.read_text()}")
+    async with serving(bus, tables, secret) as port, RawConnection(f"127.0.0.1:{port}") as slow:
+        await slow.begin(LIST_FLOWS, more=dict([bearer]))
+        await eventually(lambda: is_exhausted(port, bearer))
+        assert await slow.received(b"did not come in time")
+        assert (await asked(port, bearer)).HasField("page")
+
+
+async def is_exhausted(port: int, bearer: tuple[str, str]) -> bool:
+    try:
+        await asked(port, bearer)
+    except grpc.aio.AioRpcError as error:
+        return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return False
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from pyarrow import parquet
 
 from handrail.mesh.contracts import Contracts
@@ -117,6 +119,14 @@ def test_without_a_contract_the_message_is_there_as_bytes(tmp_path: Path) -> Non
     assert [each["payload"] for each in found[:4]] == [None] * 4
     assert found[0]["message_type"] == RECEIVED
     assert found[4]["payload"] is not None, "Handrail's own contracts are always known"
+
+
+def test_a_payload_without_a_json_form_is_a_row_like_others(tmp_path: Path) -> None:
+    mask = decision(FieldMask(paths=["Foo"]))
+    run(archive(tmp_path / "archive", [record(1, mask), record(2, start())]), tmp_path / "out", *CONTRACTS)
+    found = rows(tmp_path / "out")
+    value = b64encode(mask.event.data.value).decode()
+    assert [json.loads(str(each["payload"])).get("value") for each in found] == [value, None]
 
 
 def test_what_is_no_message_of_a_flow_is_there_as_bytes(tmp_path: Path) -> None:

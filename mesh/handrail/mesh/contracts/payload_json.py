@@ -42,7 +42,8 @@ def render(message: Message, decode: Decode) -> dict[str, Json]:
     """Renders a message as proto3 JSON. A value that is not a JSON object goes under the key `value`.
 
     An `Any` that `decode` refuses is shown with its type and its bytes in base64. So is, in its place, a value without
-    a JSON form, such as a timestamp beyond the year 9999. Unknown fields go under `@unknown`.
+    a JSON form, such as a timestamp beyond the year 9999, or a field mask with a capital. Unknown fields go under
+    `@unknown`.
     """
     return _as_object(_value(message, decode))
 
@@ -113,7 +114,7 @@ def _alone(message: Message, field: descriptor.FieldDescriptor) -> Json:
 def _printed(message: Message) -> Json:
     try:
         return cast("Json", MessageToDict(message))
-    except SerializeToJsonError:
+    except (SerializeToJsonError, ValueError):  # a well-known type at the top raises ValueError for its own values
         return _base64(message.SerializeToString())
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
-from google.protobuf import any_pb2, timestamp_pb2
+from google.protobuf import any_pb2, duration_pb2, field_mask_pb2, struct_pb2, timestamp_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.message import Message
 from google.type import money_pb2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -263,6 +264,22 @@ def test_what_has_no_json_form_is_shown_with_its_bytes() -> None:
     shown = CONTRACTS.to_json(event_pb2.Event(source="desk", time=when, data=data))
     assert shown["source"] == "desk"
     assert isinstance(shown["time"], str)
+    assert shown["data"] == {"@type": data.type_url, "value": base64.b64encode(data.value).decode()}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        timestamp_pb2.Timestamp(seconds=10**17),
+        duration_pb2.Duration(seconds=10**17),
+        field_mask_pb2.FieldMask(paths=["Foo"]),
+        struct_pb2.Value(number_value=float("nan")),
+    ],
+    ids=["a time", "a duration", "a field mask", "a number"],
+)
+def test_a_payload_without_a_json_form_is_shown_with_its_bytes(value: Message) -> None:
+    data = pack(value)
+    shown = CONTRACTS.to_json(event_pb2.Event(source="desk", data=data))
     assert shown["data"] == {"@type": data.type_url, "value": base64.b64encode(data.value).decode()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,30 +28,25 @@ log = logging.getLogger(__name__)
 _GRACE = timedelta(seconds=2)
 """How long questions in progress may take at shutdown: they change nothing."""
 
-_WAITING = 64
-"""The most calls in progress, those that wait for a thread included. More are refused at once."""
+_IDLE = timedelta(seconds=30)
+"""How long a connection without a call is kept. Coordinators connect again with their next question."""
 
 _READINGS = 2
 """How many pages of archived flows are read at the same time."""
 
-_OPTIONS = (
-    # Without this, a second server on the same port would start and receive half of the calls.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_allowed_incoming_connections", 100),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-    # Identity alone: gRPC compares the limit below with what arrives, and inflates it without any limit.
-    ("grpc.compression_enabled_algorithms_bitset", 1),
-    ("grpc.max_receive_message_length", 1 << 20),
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
-    """Where the index is served: host and port (0: a free one), the file with the secret, and TLS, if it is on."""
+    """Where the index is served: host and port (0: a free one), the file with the secret, and TLS, if it is on.
+
+    There are `connections` at most, and one that is `idle` for so long is closed.
+    """
 
     address: str
     secret: Path
     tls: TlsFiles | None = None
+    connections: int = 500
+    idle: timedelta = _IDLE
 
 
 class IndexServer:
@@ -65,9 +61,9 @@ class IndexServer:
         self._snapshots = Snapshots(engine)
         # Whoever reads much of the archive keeps nobody from lists.
         self._readings = Snapshots(engine, at_once=_READINGS)
-        self._server = grpc.aio.server(
-            interceptors=[Guard(SharedSecret(settings.secret))], maximum_concurrent_rpcs=_WAITING, options=_OPTIONS
-        )
+        # No `maximum_concurrent_rpcs`: it counts the calls of strangers, too. `Guard` counts the others.
+        guard = Guard(SharedSecret(settings.secret))
+        self._server = grpc.aio.server(interceptors=[guard], options=_options(settings))
         service = IndexService(self._snapshots, Head(bus), self._readings, ArchivedFlows(archive))
         add_IndexServiceServicer_to_server(service, self._server)
 
@@ -91,3 +87,16 @@ class IndexServer:
         await self._server.stop(_GRACE.total_seconds())
         self._snapshots.close()
         self._readings.close()
+
+
+def _options(settings: ServeSettings) -> Sequence[tuple[str, int]]:
+    return (
+        # Without this, a second server on the same port would start and receive half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", settings.connections),
+        ("grpc.max_connection_idle_ms", round(settings.idle.total_seconds() * 1000)),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        # Identity alone: gRPC compares the limit below with what arrives, and inflates it without any limit.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+        ("grpc.max_receive_message_length", 1 << 20),
+    )
