@@ -14,6 +14,7 @@ from handrail.coordinator.lists.index import IndexSettings
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.shared_secret import new_secret
 from handrail.visibility.archive.folder import Folder
+from handrail.visibility.retention.shelf_mark import ShelfMark
 from handrail.visibility.serve.server import IndexServer, ServeSettings
 from tests.support.api import Api, bearer, running_api
 from tests.support.followed import following, until_covered
@@ -29,10 +30,16 @@ def secret_file(folder: Path, name: str = "secret") -> Path:
 
 @asynccontextmanager
 async def serving(
-    bus: NatsBus, engine: Engine, secret: Path, *, port: int = 0, archive: Folder | None = None
+    bus: NatsBus,
+    engine: Engine,
+    secret: Path,
+    *,
+    port: int = 0,
+    archive: Folder | None = None,
+    mark: ShelfMark | None = None,
 ) -> AsyncIterator[int]:
     """Serves an index, and flows of an archive, while the block runs, and yields the port."""
-    server = IndexServer(engine, bus, ServeSettings(address=f"127.0.0.1:{port}", secret=secret), archive)
+    server = IndexServer(engine, bus, ServeSettings(address=f"127.0.0.1:{port}", secret=secret), archive, mark=mark)
     try:
         yield await server.start()
     finally:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from pathlib import Path
 
+import grpc.aio
 import pytest
 from sqlalchemy import Engine, select
 
 from handrail.mesh.bus import NatsBus
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.flow_store import FlowStore
+from handrail.v1.flow_service_pb2 import ListFlowsRequest, ListFlowsResponse
 from handrail.visibility.archive.folder import Folder, LockedFolder
 from handrail.visibility.index import schema
-from handrail.visibility.index.database import open_engine
+from handrail.visibility.index.database import begin_anew, open_engine, prepare
+from handrail.visibility.retention.process import NOTHING_LEAVES, retain
+from handrail.visibility.retention.shelf import Shelf
+from handrail.visibility.retention.shelf_mark import ShelfMark
+from tests.support.api import Api
 from tests.support.archived import archived, mark, stored
 from tests.support.flows import enriched, start, template
 from tests.support.followed import Rows, covered, following, found, until_covered
+from tests.support.indexed import ask, asking, secret_file, serving
 from tests.support.mesh import Mesh, publish
 from tests.support.recorded_refunds import record, refund_template
 from tests.support.retained import do_not_wait, finish, flow_id, handle_all, in_flow, purge_all, retention, shelf
@@ -46,6 +57,66 @@ async def test_finished_flows_leave_and_open_ones_stay(
         verdicts = {row.flow_id: row.verdict for row in connection.execute(select(schema.flow))}
     assert {each for each, number in verdicts.items() if number is None} == {flow_id(4)}
     assert without_verdicts(found(engine)) == without_verdicts(rows)
+
+
+async def test_an_index_begun_anew_is_not_answered_from_before_it_has_the_archived_flows(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, tmp_path: Path
+) -> None:
+    await mesh.put(template())
+    last = await finish(bus, 1, 2, 3)
+    last = await publish(bus, start(flow_id(4)), enriched(flow_id(4)))
+    secret, shelf_mark = secret_file(tmp_path), ShelfMark()
+    with LockedFolder(folder.path) as locked:
+        async with following(bus, engine, locked):
+            await until(lambda: mark(folder) >= last)
+            await until_covered(bus, engine)
+            await handle_all(bus)
+            await purge_all(retention(bus, engine, locked), flows=3)
+        taking = Shelf(locked, engine, FlowStore(bus, Catalog(bus)), shelf_mark)
+        async with (
+            serving(bus, engine, secret, archive=locked, mark=shelf_mark) as port,
+            asking(bus, tmp_path, port=port, secret=secret) as api,
+        ):
+            assert await listed(api) == "archived flows are still being taken into the index"
+            await taking.catch_up()
+            assert await listed(api) == 4
+            begin_anew(engine, "another stream")
+            assert await listed(api) == "archived flows are still being taken into the index"
+            await taking.catch_up()
+            assert await listed(api) == 3
+
+
+async def listed(api: Api) -> int | str:
+    """The number of flows in a list, or why there is none."""
+    try:
+        answer = await ask(api, "FlowService/ListFlows", ListFlowsRequest(), ListFlowsResponse)
+    except grpc.aio.AioRpcError as error:
+        found = re.search("archived flows are [^,]*", error.details() or "")
+        return found[0] if found else repr(error)
+    return len(answer.flows)
+
+
+async def test_visibility_takes_archived_flows_as_soon_as_there_is_an_index(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await mesh.put(template())
+    last = await finish(bus, 1)
+    stopping, shelf_mark = asyncio.Event(), ShelfMark()
+    with LockedFolder(folder.path) as locked:
+        async with following(bus, engine, locked):
+            await until(lambda: mark(folder) >= last)
+            await until_covered(bus, engine)
+            await handle_all(bus)
+            await purge_all(retention(bus, engine, locked), flows=1)
+        another = open_engine(f"sqlite:///{tmp_path}/another.db")
+        retaining = asyncio.create_task(retain(bus, another, locked, NOTHING_LEAVES, stopping, shelf_mark))
+        await until(lambda: "archived flows are missing" in caplog.text)  # it has looked, and found no index
+        prepare(another, "now")
+        await until(lambda: shelf_mark.has_all(1), within=4)
+        stopping.set()
+        await retaining
+        assert len(found(another)["flow"]) == 1
+        another.dispose()
 
 
 def without_verdicts(rows: Rows) -> Rows:

@@ -30,6 +30,7 @@ from handrail.visibility.serve.guard import AT_ONCE as ADMITTED
 from handrail.visibility.serve.guard import Guard
 from handrail.visibility.serve.listing import COUNTED
 from handrail.visibility.serve.server import IndexServer, ServeSettings
+from handrail.visibility.serve.snapshot import AT_ONCE as QUESTIONS
 from handrail.visibility.serve.snapshot import Snapshots
 from tests.support import flows
 from tests.support.api import Api, Refusal, refused, running_api
@@ -113,18 +114,29 @@ async def is_answered(index: Index) -> bool:
         return False
 
 
-async def test_who_knows_the_secret_is_awaited_for_a_bounded_time_and_in_bounded_number(
+async def test_a_message_of_a_coordinator_is_awaited_for_a_bounded_time(
     bus: NatsBus, tables: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = secret_file(tmp_path)
-    limited = partial(Guard, at_once=1, message_within=timedelta(seconds=2))
+    limited = partial(Guard, message_within=timedelta(seconds=0.1))
+    monkeypatch.setattr("handrail.visibility.serve.server.Guard", limited)
+    async with serving(bus, tables, secret) as port, RawConnection(f"127.0.0.1:{port}") as slow:
+        await slow.begin(LIST_FLOWS, more={"authorization": f"Bearer {secret.read_text()}"})
+        assert await slow.received(b"did not come in time")
+
+
+async def test_more_calls_of_coordinators_than_may_be_in_progress_are_refused(
+    bus: NatsBus, tables: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = secret_file(tmp_path)
+    limited = partial(Guard, at_once=1, message_within=timedelta(minutes=5))
     monkeypatch.setattr("handrail.visibility.serve.server.Guard", limited)
     bearer = ("authorization", f"Bearer {secret.read_text()}")
-    async with serving(bus, tables, secret) as port, RawConnection(f"127.0.0.1:{port}") as slow:
-        await slow.begin(LIST_FLOWS, more=dict([bearer]))
-        await eventually(lambda: is_exhausted(port, bearer))
-        assert await slow.received(b"did not come in time")
-        assert (await asked(port, bearer)).HasField("page")
+    async with serving(bus, tables, secret) as port:
+        async with RawConnection(f"127.0.0.1:{port}") as slow:
+            await slow.begin(LIST_FLOWS, more=dict([bearer]))
+            await eventually(lambda: is_exhausted(port, bearer))
+        await eventually(lambda: is_exhausted(port, bearer), lambda exhausted: not exhausted)
 
 
 async def is_exhausted(port: int, bearer: tuple[str, str]) -> bool:
@@ -302,6 +314,22 @@ async def test_a_question_that_takes_too_long_is_cut_off(tables: Engine) -> None
     assert time.monotonic() - began < 10
     assert await snapshots.ask(lambda connection, position: position.sequence, timedelta(seconds=5)) == 0
     snapshots.close()
+
+
+async def test_a_search_in_long_texts_is_cut_off_in_time(bus: NatsBus, tables: Engine, tmp_path: Path) -> None:
+    with tables.begin() as connection:
+        long = [{**flow_row(first), "reason": "a" * 4000} for first in range(1, 5001)]
+        connection.execute(insert(schema.flow), long)
+    secret = secret_file(tmp_path)
+    searched = Question(query=Query(scope=Scope(every_type=True), page_size=10, filters=["a" * 199 + "b"]))
+    async with serving(bus, tables, secret) as port:
+        index = Index(IndexSettings(address=f"127.0.0.1:{port}", secret=secret))
+        method, patience = index.questions.ListFlows, timedelta(seconds=0.3)
+        questions = [index.ask(method, searched, patience) for _ in range(QUESTIONS)]
+        assert any(await asyncio.gather(*questions, return_exceptions=True))
+        # All threads were busy with it, and are free again.
+        assert (await index.ask(method, EVERYTHING, timedelta(seconds=2))).rows
+        await index.close()
 
 
 async def test_no_question_changes_the_index_in_postgresql(tables: Engine) -> None:

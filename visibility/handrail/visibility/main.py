@@ -19,6 +19,7 @@ from handrail.visibility.follow.follower import Follower
 from handrail.visibility.follow.load import Load
 from handrail.visibility.index.database import open_engine
 from handrail.visibility.retention.process import NOTHING_LEAVES, RetentionSettings, retain, together
+from handrail.visibility.retention.shelf_mark import ShelfMark
 from handrail.visibility.serve.server import IndexServer, ServeSettings
 
 log = logging.getLogger(__name__)
@@ -57,12 +58,13 @@ async def run_visibility(
         async with bus:
             collector.calm()
             async with AsyncExitStack() as served:
+                mark = ShelfMark()
                 if serve is not None:
-                    server = IndexServer(engine, bus, serve, folder)
+                    server = IndexServer(engine, bus, serve, folder, mark=None if folder is None else mark)
                     on_ready(await server.start())
                     served.push_async_callback(server.stop)
                 follower = Follower(bus, engine, folder, load=load)
-                await together(follower.run(stopping), retain(bus, engine, folder, retention, stopping))
+                await together(follower.run(stopping), retain(bus, engine, folder, retention, stopping, mark))
     finally:
         if folder is not None:
             folder.close()

@@ -18,6 +18,9 @@ from handrail.visibility.filter.syntax import Comparator
 from handrail.visibility.filter.tokens import refusal
 from handrail.visibility.filter.value import Value
 
+LONGEST_PART = 200
+"""The most characters that are looked for within a text."""
+
 _TABLE = "attribute"
 
 
@@ -43,30 +46,43 @@ def compared(name: str, comparator: Comparator, value: Value) -> Condition:
 
 
 def text_test(comparator: Comparator, value: Value) -> Test:
-    """The test of a text by `=`, exact and with wildcards, or by `:`, which looks for the value anywhere in it."""
+    """The test of a text by `=`, exact and with wildcards, or by `:`, which looks for the value anywhere in it.
+
+    Raises BAD_FILTER for a part of a text that is too long.
+    """
     if value.is_anything:
         return Compare(Comparator.NOT_EQUAL, "")
     if comparator is Comparator.HAS:
-        return Contains(value.text)
+        return Contains(_part(value))
     if value.has_wildcard:
-        return Affix(value.text, value.open_start, value.open_end)
+        return Affix(_part(value) if value.open_start else value.text, value.open_start, value.open_end)
     return equal(value.text)
 
 
 def searched(value: Value) -> Condition:
     """The condition that a word occurs: at the start of the flow's id, in its reason, or in an attribute.
 
-    Wildcards change nothing. Raises BAD_FILTER if there is no word.
+    Wildcards change nothing. Raises BAD_FILTER if there is no word, or if it is too long.
     """
     if not value.text:
         raise refusal(value.column, "there is nothing to search for")
+    part = _part(value)
     return Either(
         (
             HasRow("flow", (("flow_id", Affix(value.text.lower(), open_start=False, open_end=True)),)),
-            OfFlow("reason", Contains(value.text)),
-            HasRow(_TABLE, (("text", Contains(value.text)),)),
+            OfFlow("reason", Contains(part)),
+            HasRow(_TABLE, (("text", Contains(part)),)),
         )
     )
+
+
+def _part(value: Value) -> str:
+    """A text that is looked for within others. Databases can't cut off the comparison of a long one with a long one."""
+    if len(value.text) > LONGEST_PART:
+        raise refusal(
+            value.column, f"{len(value.text)} characters are looked for within texts; at most {LONGEST_PART} can be"
+        )
+    return value.text
 
 
 def _equal(name: str, comparator: Comparator, value: Value) -> Condition:

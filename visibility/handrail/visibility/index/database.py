@@ -41,11 +41,14 @@ _STATEMENT = "60s"
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What the index covers: the stream created at `stream_created`, up to `sequence`, which was stored at `time`."""
+    """What the index covers: the stream created at `stream_created`, up to `sequence`, which was stored at `time`, and
+    as many verdicts of the archive, as they were when this was read.
+    """
 
     stream_created: str
     sequence: int = 0
     time: datetime | None = None
+    verdicts: int = 0
 
 
 def open_engine(address: str) -> Engine:
@@ -117,7 +120,7 @@ def begin_anew(engine: Engine, stream_created: str) -> Position:
 def read_position(connection: Connection) -> Position | None:
     """The position of an index of this schema; None if it has none."""
     row = connection.execute(select(schema.position).where(schema.position.c.schema == schema.SCHEMA)).one_or_none()
-    return None if row is None else Position(row.stream_created, row.sequence, row.time)
+    return None if row is None else Position(row.stream_created, row.sequence, row.time, row.verdicts)
 
 
 def _url(address: str) -> URL:

@@ -17,15 +17,19 @@ from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.waiting import pause
+from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.errors import Damaged
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.retention.policy import Policy
 from handrail.visibility.retention.retention import Retention, Settings
 from handrail.visibility.retention.shelf import Shelf
+from handrail.visibility.retention.shelf_mark import ShelfMark
 
 log = logging.getLogger(__name__)
 
 _EVERY = timedelta(seconds=5)
+_SOON = timedelta(seconds=0.5)
+"""How often an index is looked for that is not made yet: it is not answered from before it has all verdicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +44,23 @@ NOTHING_LEAVES = RetentionSettings()
 
 
 async def retain(
-    bus: NatsBus, engine: Engine, folder: LockedFolder | None, settings: RetentionSettings, stopping: asyncio.Event
+    bus: NatsBus,
+    engine: Engine,
+    folder: LockedFolder | None,
+    settings: RetentionSettings,
+    stopping: asyncio.Event,
+    mark: ShelfMark | None = None,
 ) -> None:
     """Takes verdicts into the index, and purges finished flows, until `stopping` is set; nothing without an archive.
 
-    `bus` is that of the user `visibility`. Raises BROKER_PERMISSION and Damaged.
+    `bus` is that of the user `visibility`; `mark` tells others whether archived flows are missing in the index. Raises
+    BROKER_PERMISSION and Damaged.
     """
     if folder is None:
         return
-    shelf = Shelf(folder, engine, FlowStore(bus, Catalog(bus)))
-    work = [_keep(shelf, stopping)]
+    mark = mark or ShelfMark()
+    shelf = Shelf(folder, engine, FlowStore(bus, Catalog(bus)), mark)
+    work = [_keep(shelf, mark, stopping)]
     if settings.broker is None:
         log.info("finished flows stay in FLOW: there are no credentials of the broker's user retention")
     else:
@@ -68,11 +79,13 @@ async def together(*work: Coroutine[object, object, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _keep(shelf: Shelf, stopping: asyncio.Event) -> None:
+async def _keep(shelf: Shelf, mark: ShelfMark, stopping: asyncio.Event) -> None:
     said = ""
     while not stopping.is_set():
+        wait = _EVERY
         try:
-            await shelf.catch_up()
+            if not mark.has_all(await shelf.catch_up()):
+                wait = _SOON
             said = ""
         except Damaged:
             raise
@@ -80,7 +93,9 @@ async def _keep(shelf: Shelf, stopping: asyncio.Event) -> None:
             if error.text != said:
                 log.warning("archived flows are missing in the index: %s; trying again", error.text)
             said = error.text
-        await pause(stopping, _EVERY)
+            if error.reason == ErrorReason.ERROR_REASON_INDEX_UNAVAILABLE:
+                wait = _SOON
+        await pause(stopping, wait)
 
 
 async def _purge(

@@ -20,6 +20,7 @@ from handrail.visibility.archive.verdict import Verdict
 from handrail.visibility.archive.verdict_log import numbered
 from handrail.visibility.index.archived import Archived, ArchivedWriter
 from handrail.visibility.index.rows import FlowRows, rows_of
+from handrail.visibility.retention.shelf_mark import ShelfMark
 
 _AT_ONCE = 500
 """Verdicts of one transaction."""
@@ -28,13 +29,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Shelf:
-    """Keeps the index up to date with the verdicts of an archive."""
+    """Keeps the index up to date with the verdicts of an archive, and says on a mark how far it is."""
 
-    def __init__(self, folder: Folder, engine: Engine, store: FlowStore) -> None:
+    def __init__(self, folder: Folder, engine: Engine, store: FlowStore, mark: ShelfMark | None = None) -> None:
         self._folder = folder
         self._reader = Reader(folder)
         self._writer = ArchivedWriter(engine)
         self._store = store
+        self._mark = mark or ShelfMark()
         self._turn = asyncio.Lock()
 
     async def catch_up(self) -> int:
@@ -52,6 +54,7 @@ class Shelf:
                 return 0
             some = await asyncio.to_thread(self._next, taken)
             if not some:
+                self._mark.reached(taken)
                 return taken
             lacking = {each.number: each for each in await asyncio.to_thread(self._writer.lacking, some)}
             archived = [

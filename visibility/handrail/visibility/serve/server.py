@@ -17,6 +17,7 @@ from handrail.mesh.setting_parsers import is_loopback
 from handrail.mesh.shared_secret import SharedSecret
 from handrail.mesh.tls import Certificates, TlsFiles
 from handrail.visibility.archive.folder import Folder
+from handrail.visibility.retention.shelf_mark import ShelfMark
 from handrail.visibility.serve.archived import ArchivedFlows
 from handrail.visibility.serve.guard import Guard
 from handrail.visibility.serve.head import Head
@@ -52,15 +53,26 @@ class ServeSettings:
 class IndexServer:
     """Serves an index, in whatever state it is, and flows of its archive."""
 
-    def __init__(self, engine: Engine, bus: Bus, settings: ServeSettings, archive: Folder | None = None) -> None:
-        """Raises ValueError if other machines could ask in plain text, and for files that can't be used."""
+    def __init__(
+        self,
+        engine: Engine,
+        bus: Bus,
+        settings: ServeSettings,
+        archive: Folder | None = None,
+        *,
+        mark: ShelfMark | None = None,
+    ) -> None:
+        """With a mark, an index that lacks archived flows is not answered from.
+
+        Raises ValueError if other machines could ask in plain text, and for files that can't be used.
+        """
         if settings.tls is None and not is_loopback(settings.address):
             raise ValueError(f"{settings.address} can be reached from other machines: serve the index there with TLS")
         self._address = settings.address
         self._credentials = None if settings.tls is None else Certificates(settings.tls).credentials()
-        self._snapshots = Snapshots(engine)
+        self._snapshots = Snapshots(engine, mark)
         # Whoever reads much of the archive keeps nobody from lists.
-        self._readings = Snapshots(engine, at_once=_READINGS)
+        self._readings = Snapshots(engine, mark, at_once=_READINGS)
         # No `maximum_concurrent_rpcs`: it counts the calls of strangers, too. `Guard` counts the others.
         guard = Guard(SharedSecret(settings.secret))
         self._server = grpc.aio.server(interceptors=[guard], options=_options(settings))

@@ -17,13 +17,14 @@ from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.index.database import POSTGRESQL, Position, read_position
 from handrail.visibility.index.errors import index_error, said_by
+from handrail.visibility.retention.shelf_mark import ShelfMark
 
 AT_ONCE = 4
 """How many questions the database works on at the same time."""
 
 _LONGEST = timedelta(seconds=10)
-_LOOK_EVERY = 10_000
-"""Steps of SQLite's machine between two looks at the clock: some 0.1 ms."""
+_LOOK_EVERY = 500
+"""Steps of SQLite's machine between two looks at the clock. A step may compare two long texts: some 0.1 ms."""
 
 _INTERRUPTED = "interrupted"
 _CANCELLED = "57014"
@@ -36,15 +37,16 @@ Question = Callable[[Connection, Position], Answer]
 class Snapshots:
     """Answers questions in threads of its own."""
 
-    def __init__(self, engine: Engine, *, at_once: int = AT_ONCE) -> None:
+    def __init__(self, engine: Engine, mark: ShelfMark | None = None, *, at_once: int = AT_ONCE) -> None:
         self._engine = engine
+        self._mark = mark
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="index")
 
     async def ask(self, question: Question[Answer], patience: timedelta) -> Answer:
         """Returns the answer.
 
-        Raises INDEX_UNAVAILABLE if the database can't be read, or has no index yet, and DEADLINE_EXCEEDED after
-        `patience`, waiting for a thread included.
+        Raises INDEX_UNAVAILABLE if the database can't be read, has no index yet, or one that lacks archived flows, and
+        DEADLINE_EXCEEDED after `patience`, waiting for a thread included.
         """
         ends_at = time.monotonic() + min(patience, _LONGEST).total_seconds()
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, question, ends_at)
@@ -62,6 +64,9 @@ class Snapshots:
                 position = read_position(connection)
                 if position is None:
                     raise index_error("the index is being made; ask again shortly")
+                if self._mark is not None and not self._mark.has_all(position.verdicts):
+                    text = f"archived flows are still being taken into the index, {position.verdicts} are; ask later"
+                    raise index_error(text)
                 return question(connection, position)
         except SQLAlchemyError as error:
             if _is_interrupted(error):
