@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import grpc.aio
@@ -97,8 +98,15 @@ async def listed(api: Api) -> int | str:
 
 
 async def test_visibility_takes_archived_flows_as_soon_as_there_is_an_index(
-    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mesh: Mesh,
+    bus: NatsBus,
+    engine: Engine,
+    folder: Folder,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("handrail.visibility.retention.process._EVERY", timedelta(hours=1))
     await mesh.put(template())
     last = await finish(bus, 1)
     stopping, shelf_mark = asyncio.Event(), ShelfMark()
@@ -112,7 +120,7 @@ async def test_visibility_takes_archived_flows_as_soon_as_there_is_an_index(
         retaining = asyncio.create_task(retain(bus, another, locked, NOTHING_LEAVES, stopping, shelf_mark))
         await until(lambda: "archived flows are missing" in caplog.text)  # it has looked, and found no index
         prepare(another, "now")
-        await until(lambda: shelf_mark.has_all(1), within=4)
+        await until(lambda: shelf_mark.has_all(1))
         stopping.set()
         await retaining
         assert len(found(another)["flow"]) == 1

@@ -60,6 +60,7 @@ from handrail.coordinator.workers.process import Limits
 from handrail.mesh.setting_parsers import is_loopback
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.tls import Certificates, TlsFiles
+from handrail.mesh.wire.identity import canonical
 from handrail.v1 import (
     act_service_pb2,
     approval_service_pb2,
@@ -156,7 +157,7 @@ class Server:
         self._drain = Drain()
         self._workers = WorkerPool(settings.check_workers, settings.check_limits)
         self._health = HealthService(SERVICES)
-        self._index = Index(settings.index)
+        self._index = Index(settings.index, _caller)
         self._verifier = TokenVerifier(settings.tokens, settings.public_keys)
         arounds: list[Around] = [
             Tracing(),
@@ -286,6 +287,12 @@ class Server:
             mode = self._settings.reflected_contracts
             handlers = Reflection(served, lambda: _stored_contracts(catalog, mode)).handlers()
             self._server.add_generic_rpc_handlers(handlers)
+
+
+def _caller() -> str:
+    """The canonical name of the current caller; empty outside of a call."""
+    caller = caller_if_known()
+    return "" if caller is None else canonical(caller.subject)
 
 
 def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:

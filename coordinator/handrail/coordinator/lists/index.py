@@ -6,11 +6,15 @@ it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
 
 import grpc
 import grpc.aio
@@ -33,6 +37,9 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 32
 """The most questions in progress; more are refused at once."""
+
+EACH = 2
+"""The most of them that one caller asks; others of that caller wait. It is less than visibility works on at once."""
 
 LONGEST = timedelta(seconds=4)
 """How long a question may take."""
@@ -77,9 +84,13 @@ class IndexSettings:
 class Index:
     """Asks the index. Without settings there is none."""
 
-    def __init__(self, settings: IndexSettings | None) -> None:
-        """Connects with the first question. Raises ValueError if the authority can't be read."""
+    def __init__(self, settings: IndexSettings | None, caller: Callable[[], str] = lambda: "") -> None:
+        """Connects with the first question; `caller` names whose it is. Raises ValueError if the authority can't be
+        read.
+        """
         self._settings = settings
+        self._caller = caller
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._in_progress = 0
         self._channel: grpc.aio.Channel | None = None
         self._secret = None if settings is None else SharedSecret(settings.secret)
@@ -115,8 +126,23 @@ class Index:
         """Returns the answer to one of the `questions`, which may take `patience`.
 
         Raises INDEX_UNAVAILABLE if visibility can't answer, DEADLINE_EXCEEDED if it has to look at too many flows,
-        BAD_FILTER, BAD_PAGE_TOKEN and ARCHIVE_DAMAGED.
+        LIMIT_EXCEEDED if the caller's other questions take as long, BAD_FILTER, BAD_PAGE_TOKEN and ARCHIVE_DAMAGED.
         """
+        ends_at = time.monotonic() + patience.total_seconds()
+        turn = self._turns.setdefault(self._caller(), asyncio.Semaphore(EACH))
+        try:
+            await asyncio.wait_for(turn.acquire(), patience.total_seconds())
+        except TimeoutError:
+            text = f"{EACH} other questions of yours to visibility are in progress: end one, or ask again"
+            raise HandrailError(ErrorReason.ERROR_REASON_LIMIT_EXCEEDED, text) from None
+        try:
+            return await self._ask(method, request, timedelta(seconds=ends_at - time.monotonic()))
+        finally:
+            turn.release()
+
+    async def _ask(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Answer], request: Request, patience: timedelta
+    ) -> Answer:
         if self._in_progress >= AT_ONCE:
             raise unavailable(f"{AT_ONCE} questions to visibility are in progress: it is too slow")
         self._in_progress += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,8 +98,8 @@ class IndexServer:
     async def stop(self) -> None:
         """Ends the server."""
         await self._server.stop(_GRACE.total_seconds())
-        self._snapshots.close()
-        self._readings.close()
+        await asyncio.to_thread(self._snapshots.close)
+        await asyncio.to_thread(self._readings.close)
 
 
 def _options(settings: ServeSettings) -> Sequence[tuple[str, int]]:
