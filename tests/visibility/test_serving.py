@@ -14,17 +14,40 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from sqlalchemy import Connection, Engine, delete, insert, text
 
 from handrail.coordinator.lists.index import AT_ONCE, Index, IndexSettings
-from handrail.index.v1.index_service_pb2 import CountFailuresRequest, Query, Scope
+from handrail.index.v1.index_service_pb2 import (
+    ApprovalRow,
+    CountFailuresRequest,
+    DivergenceRow,
+    FlowRow,
+    Page,
+    Query,
+    Scope,
+)
+from handrail.index.v1.index_service_pb2 import ListApprovalsResponse as ListedApprovals
+from handrail.index.v1.index_service_pb2 import ListDivergencesResponse as ListedDivergences
 from handrail.index.v1.index_service_pb2 import ListFlowsRequest as Question
 from handrail.index.v1.index_service_pb2 import ListFlowsResponse as Answer
+from handrail.index.v1.index_service_pb2_grpc import IndexServiceServicer, add_IndexServiceServicer_to_server
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.shared_secret import new_secret
 from handrail.mesh.wire.envelope import timestamp
-from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse, ListFlowsRequest, ListFlowsResponse
+from handrail.v1.approval_service_pb2 import ListApprovalsRequest, ListApprovalsResponse
+from handrail.v1.flow_service_pb2 import (
+    Approval,
+    Flow,
+    GetFlowRequest,
+    GetFlowResponse,
+    ListDivergencesRequest,
+    ListDivergencesResponse,
+    ListedDivergence,
+    ListFlowsRequest,
+    ListFlowsResponse,
+)
 from handrail.visibility.index import schema
 from handrail.visibility.index.database import Position, prepare
 from handrail.visibility.serve.guard import AT_ONCE as ADMITTED
@@ -380,16 +403,60 @@ def is_running(engine: Engine) -> bool:
         return True
     active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'WITH RECURSIVE%'"
     with engine.connect() as connection:
-        return connection.execute(text(active)).scalar_one() > 0
+        return bool(connection.execute(text(active)).scalar_one())
 
 
-async def test_no_question_changes_the_index_in_postgresql(tables: Engine) -> None:
+async def test_no_question_changes_the_index_in_postgresql(tables: Engine, caplog: pytest.LogCaptureFixture) -> None:
     if tables.dialect.name != "postgresql":
         return
     snapshots = Snapshots(tables)
-    with pytest.raises(HandrailError, match="read-only transaction"):
+    with pytest.raises(HandrailError, match="the log of visibility says why"):
         await snapshots.ask(lambda connection, _: connection.execute(text("DELETE FROM flow")), timedelta(seconds=5))
+    assert "read-only transaction" in caplog.text  # what the database says is for the log
     snapshots.close()
+
+
+class Liar(IndexServiceServicer):
+    """What somebody answers who took the port of visibility: flows of any type, whatever is asked."""
+
+    async def ListFlows(self, request: Question, context: object) -> Answer:
+        rows = [FlowRow(flow=Flow(flow_id=flows.FLOW_ID, flow_type=each)) for each in ("refund", "payroll")]
+        return Answer(rows=rows, page=Page())
+
+    async def ListApprovals(self, request: object, context: object) -> ListedApprovals:
+        rows = [ApprovalRow(approval=Approval(flow_type=each)) for each in ("refund", "payroll")]
+        return ListedApprovals(rows=rows, page=Page())
+
+    async def ListDivergences(self, request: object, context: object) -> ListedDivergences:
+        rows = [DivergenceRow(divergence=ListedDivergence(flow_type=each)) for each in ("refund", "payroll")]
+        return ListedDivergences(rows=rows, page=Page())
+
+
+async def test_an_index_that_says_more_than_it_is_asked_shows_nobody_more(
+    mesh: Mesh, bus: NatsBus, tmp_path: Path
+) -> None:
+    await mesh.put(flows.template())
+    liar = grpc.aio.server()
+    add_IndexServiceServicer_to_server(Liar(), liar)  # type: ignore[abstract]  # the others are refused
+    port = liar.add_insecure_port("127.0.0.1:0")
+    await liar.start()
+    async with asking(bus, tmp_path, port=port, secret=secret_file(tmp_path)) as api:
+        found = await ask(api, METHOD, ListFlowsRequest(), ListFlowsResponse, "reader@refund")
+        assert [each.flow_type for each in found.flows] == ["refund"]
+        mask = FieldMask(paths=["flow_type"])
+        approvals = await ask(
+            api,
+            "ApprovalService/ListApprovals",
+            ListApprovalsRequest(include_closed=True, read_mask=mask),
+            ListApprovalsResponse,
+            "reader@refund",
+        )
+        assert [each.flow_type for each in approvals.approvals] == ["refund"]
+        diverged = await ask(
+            api, "FlowService/ListDivergences", ListDivergencesRequest(), ListDivergencesResponse, "reader@refund"
+        )
+        assert [each.flow_type for each in diverged.divergences] == ["refund"]
+    await liar.stop(None)
 
 
 def test_an_authority_that_can_not_be_read_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.deadlines import time_left
-from handrail.coordinator.api.listing import DEFAULT_PAGE, gathered, page, query, require_plain
+from handrail.coordinator.api.listing import DEFAULT_PAGE, gathered, listed, page, query, require_plain
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.qualified_id import parsed
 from handrail.coordinator.api.read_mask import ReadMask
@@ -48,7 +48,9 @@ class ApprovalLists:
             query=await query(request, self._store.catalog, _conditions(request)), include_closed=request.include_closed
         )
         answer = await self._index.ask(questions.ListApprovals, asked, time_left(LONGEST))
-        rows = answer.rows if mask.is_within(_INDEXED) else await self._current(answer.rows)
+        rows: Sequence[ApprovalRow] = listed(answer.rows, _type_of)
+        if not mask.is_within(_INDEXED):
+            rows = await self._current(rows)
         if not request.include_closed:
             rows = [row for row in rows if row.approval.status in _WAITING]
 
@@ -91,6 +93,10 @@ def _conditions(request: pb.ListApprovalsRequest) -> Iterator[str]:
     """What the request says of flows, as filters. The contract lets no other characters into a flow type."""
     if request.flow_type:
         yield f"flow_type = {request.flow_type}"
+
+
+def _type_of(row: ApprovalRow) -> str:
+    return row.approval.flow_type
 
 
 def _shown(indexed: Approval, flow: Flow | Unreadable | None) -> Approval:

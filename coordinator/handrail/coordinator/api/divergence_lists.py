@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.deadlines import time_left
-from handrail.coordinator.api.listing import DEFAULT_PAGE, filters, page, query, require_plain, scope
+from handrail.coordinator.api.listing import DEFAULT_PAGE, filters, listed, page, query, require_plain, scope
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.read_mask import ReadMask
 from handrail.coordinator.api.views import divergence_counts, divergence_view
@@ -42,7 +42,7 @@ class DivergenceLists:
         def view(row: index.DivergenceRow) -> pb.ListedDivergence:
             return mask.of(row.divergence)
 
-        divergences, token = page(answer.rows, answer.page, view)
+        divergences, token = page(listed(answer.rows, _type_of), answer.page, view)
         return pb.ListDivergencesResponse(
             divergences=divergences, next_page_token=token, as_of=answer.page.as_of, total=answer.page.total
         )
@@ -55,7 +55,9 @@ class DivergenceLists:
             condition=_condition(request),
         )
         answer = await self._index.ask(questions.CountDivergences, asked, time_left(LONGEST))
-        return pb.ListDivergencesResponse(counts=answer.counts, as_of=answer.as_of)
+        return pb.ListDivergencesResponse(
+            counts=[each for each in answer.counts if authorization.lists(each.flow_type)], as_of=answer.as_of
+        )
 
     async def _scanned(
         self, request: pb.ListDivergencesRequest, mask: ReadMask[pb.ListedDivergence]
@@ -82,6 +84,10 @@ def _conditions(request: pb.ListDivergencesRequest) -> Iterator[str]:
     """What the request says of flows, as filters. The contract lets no other characters into a flow type."""
     if request.flow_type:
         yield f"flow_type = {request.flow_type}"
+
+
+def _type_of(row: index.DivergenceRow) -> str:
+    return row.divergence.flow_type
 
 
 def _condition(request: pb.ListDivergencesRequest) -> index.DivergenceCondition:

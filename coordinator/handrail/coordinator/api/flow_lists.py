@@ -7,7 +7,7 @@ from functools import partial
 
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.deadlines import time_left
-from handrail.coordinator.api.listing import DEFAULT_PAGE, RUNNING, gathered, page, query, require_plain, scope
+from handrail.coordinator.api.listing import DEFAULT_PAGE, RUNNING, gathered, listed, page, query, require_plain, scope
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.read_mask import ReadMask
 from handrail.coordinator.api.template_lookup import TemplateFinder
@@ -44,7 +44,7 @@ class FlowLists:
         def view(row: FlowRow) -> pb.Flow:
             return mask.of(row.flow)
 
-        flows, token = page(answer.rows, answer.page, view)
+        flows, token = page(listed(answer.rows, _type_of), answer.page, view)
         covered = answer.page
         return pb.ListFlowsResponse(flows=flows, next_page_token=token, as_of=covered.as_of, total=covered.total)
 
@@ -77,7 +77,8 @@ class FlowLists:
         )
         answer = await self._index.ask(questions.ListFlows, asked, time_left(LONGEST))
         flows = await gathered(
-            self._scanner.flow(row.flow.flow_type, row.flow.flow_id, row.flow.last_sequence) for row in answer.rows
+            self._scanner.flow(row.flow.flow_type, row.flow.flow_id, row.flow.last_sequence)
+            for row in listed(answer.rows, _type_of)
         )
         plans = [
             migration_plan(flow, target) for flow in flows if isinstance(flow, Flow) and _runs_elsewhere(request, flow)
@@ -98,6 +99,10 @@ class FlowLists:
         )
         flows, cursor = page_of(readable(found), lambda flow: migration_plan(flow, target))
         return pb.PlanMigrationResponse(flows=flows, next_page_token=page_token(cursor, *listing))
+
+
+def _type_of(row: FlowRow) -> str:
+    return row.flow.flow_type
 
 
 def _runs_elsewhere(request: pb.PlanMigrationRequest, flow: Flow) -> bool:

@@ -81,6 +81,11 @@ async def query(request: ListRequest, catalog: Catalog, conditions: Iterable[str
     )
 
 
+def listed(rows: Iterable[Row], flow_type: Callable[[Row], str]) -> list[Row]:
+    """Returns the rows that the current caller may see: who poses as visibility shows nothing more."""
+    return [row for row in rows if authorization.lists(flow_type(row))]
+
+
 def page(rows: Sequence[Row], ending: Page, view: Callable[[Row], View]) -> tuple[list[View], str]:
     """Returns as many views of rows as fit into a response, and the token of the next page."""
     shown = fitting(map(view, rows), len(rows))

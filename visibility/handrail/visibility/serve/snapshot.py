@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -17,6 +18,8 @@ from handrail.visibility.index.database import Position, read_position
 from handrail.visibility.index.errors import index_error, said_by
 from handrail.visibility.retention.shelf_mark import ShelfMark
 from handrail.visibility.serve.turn import Turn
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 4
 """How many questions the database works on at the same time."""
@@ -77,7 +80,8 @@ class Snapshots:
         except SQLAlchemyError as error:
             if _is_interrupted(error):
                 raise _too_slow() from None
-            raise index_error(said_by(error)) from error
+            log.warning("the database of the index can't be read: %s", said_by(error))
+            raise index_error("it can't be read; the log of visibility says why") from error
 
 
 def _is_interrupted(error: SQLAlchemyError) -> bool:
