@@ -134,19 +134,20 @@ def decision(
     name = message.DESCRIPTOR.full_name
     event_id = ids.decision_id(flow_id, name, about, based_on)
     address = Address(flow_type, flow_id, Kind.DECISION, COORDINATOR, event_id, name)
-    return Entry(address, _event(address, message, based_on_sequence=based_on))
+    return Entry(address, event(address, message, based_on_sequence=based_on))
 
 
 def _entry(flow_type: str, flow_id: str, kind: Kind, agent: str, message: Message, *, step: str, root: str) -> Entry:
     event_id = ids.outcome_id(flow_id, step, root, 0, 0)
     address = Address(flow_type, flow_id, kind, agent, event_id, message.DESCRIPTOR.full_name)
-    event = _event(address, message)
-    event.step, event.root, event.output_total = step, root, 1
-    event.attempt = 1 if step else 0
-    return Entry(address, event)
+    said = event(address, message)
+    said.step, said.root, said.output_total = step, root, 1
+    said.attempt = 1 if step else 0
+    return Entry(address, said)
 
 
-def _event(address: Address, message: Message, *, based_on_sequence: int = 0) -> Event:
+def event(address: Address, message: Message, *, based_on_sequence: int = 0) -> Event:
+    """The envelope of a message at an address."""
     return Event(
         event_id=address.event_id,
         source=address.agent,

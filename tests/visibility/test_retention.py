@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import Engine
 
 from handrail.mesh.bus import NatsBus
-from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.streams import AUDIT, FLOW, ensure_streams, quarantine_stream
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
@@ -22,7 +21,6 @@ from handrail.v1.failure_pb2 import Quarantined
 from handrail.visibility.archive.errors import Damaged
 from handrail.visibility.archive.folder import Folder, LockedFolder
 from handrail.visibility.archive.reader import Reader
-from handrail.visibility.archive.verdict_log import numbered
 from handrail.visibility.index.candidates import Candidate
 from handrail.visibility.index.database import open_engine
 from handrail.visibility.retention.audit import Audit
@@ -63,32 +61,6 @@ async def test_nothing_leaves_before_the_coordinators_have_handled_it(
             assert await in_flow(bus) == {flow_id(1), flow_id(2)}
             await handle_all(bus)
             await purge_all(work, flows=2)
-
-
-async def test_what_a_crash_left_between_verdict_and_purge_is_purged_at_the_next_start(
-    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await mesh.put(template())
-    last = await finish(bus, 1, 2, 3)
-    with LockedFolder(folder.path) as locked:
-        async with following(bus, engine, locked):
-            await until(lambda: mark(folder) >= last)
-            await until_covered(bus, engine)
-            await handle_all(bus)
-            work = retention(bus, engine, locked)
-            with monkeypatch.context() as broken:
-                broken.setattr(Departures, "purge", fails)
-                with pytest.raises(BrokerUnavailable):
-                    await purge_all(work, flows=3)
-            assert len(await in_flow(bus)) == 3
-            assert await retention(bus, engine, locked).round() == 0
-            assert await in_flow(bus) == set()
-    assert len(list(numbered(folder))) == 3
-
-
-async def fails(*_: object) -> None:
-    """Stands in for a request that gets no answer."""
-    raise BrokerUnavailable("no answer")
 
 
 async def test_what_changes_after_its_announcement_stays(

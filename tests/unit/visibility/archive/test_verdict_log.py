@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from handrail.visibility.archive import verdict_log
+from handrail.visibility.archive import purge_mark, verdict_log
 from handrail.visibility.archive.errors import CannotWrite, Damaged
 from handrail.visibility.archive.folder import Folder, LockedFolder
+from handrail.visibility.archive.purge_mark import PurgeMark
 from handrail.visibility.archive.verdict import Verdict
-from handrail.visibility.archive.verdict_log import VerdictLog, last_block, numbered, verdict_of, verify_verdicts
+from handrail.visibility.archive.verdict_log import VerdictLog, numbered, verdict_of, verify_verdicts
 from tests.support.archives import Killed, full
 
 ENDED = datetime(2026, 11, 28, 9, 30, 0, 123, UTC)
@@ -44,13 +45,11 @@ def test_verdicts_are_given_back_in_order_and_by_number(tmp_path: Path) -> None:
     for after in range(7):
         assert [number for number, _ in held(folder.path, after=after)] == [*range(after + 1, 7)]
     assert [verdict_of(folder, number) for number in range(1, 7)] == verdicts(*range(1, 7))
-    assert last_block(folder) == verdicts(6)
     assert list(verify_verdicts(folder)) == []
 
 
 def test_an_archive_without_verdicts_has_none(tmp_path: Path) -> None:
     assert held(tmp_path) == []
-    assert last_block(Folder(tmp_path)) == []
     with pytest.raises(Damaged):
         verdict_of(Folder(tmp_path), 1)
 
@@ -114,6 +113,32 @@ def test_a_verdict_is_replaced_or_as_it_was(tmp_path: Path, monkeypatch: pytest.
         log.replace(2, verdict(2).as_erased())
         log.append(verdicts(4))
     assert held(folder.path) == [(1, verdict(1)), (2, verdict(2).as_erased()), (3, verdict(3)), (4, verdict(4))]
+
+
+def test_a_withdrawn_verdict_is_passed_over_and_keeps_its_number(tmp_path: Path) -> None:
+    with LockedFolder(tmp_path / "archive") as folder:
+        log = VerdictLog(folder)
+        log.append(verdicts(1, 2))
+        log.replace(1, verdict(1).as_withdrawn())
+        log.append([verdict(1)])
+        assert [number for number, _ in numbered(folder, withdrawn=True)] == [1, 2, 3]
+        assert verdict_of(folder, 1).withdrawn
+    assert held(folder.path) == [(2, verdict(2)), (3, verdict(1))]
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_mark_of_purges_moves_or_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    with LockedFolder(tmp_path / "archive") as folder:
+        mark = PurgeMark(folder)
+        assert mark.number == 0
+        mark.move(7)
+        with monkeypatch.context() as broken, suppress(Killed):
+            broken.setattr(purge_mark, "os", Interrupted(step, Killed()))
+            mark.move(8)
+        assert PurgeMark(folder).number in (7, 8)
+        (folder.path / "purged").write_text("many")
+        with pytest.raises(Damaged, match="Remove it"):
+            PurgeMark(folder)
 
 
 def test_an_erased_verdict_has_no_words_of_strangers() -> None:

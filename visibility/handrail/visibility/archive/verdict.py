@@ -26,7 +26,8 @@ _PERSONAL = ("requester", "reason")
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The flow's messages by their `sequences`, in order; a `summary` of the flow as the index shows it; why each void
-    message does not count; and the release that judged. Once it is erased, its messages are nowhere.
+    message does not count; and the release that judged. Once it is erased, its messages are nowhere. It is withdrawn if
+    the flow went on before it was purged: then the flow is in the stream, and may get another verdict later.
     """
 
     sequences: tuple[int, ...]
@@ -34,6 +35,7 @@ class Verdict:
     void: Mapping[int, str]
     release: str
     erased: bool = False
+    withdrawn: bool = False
 
     @property
     def flow_type(self) -> str:
@@ -51,6 +53,10 @@ class Verdict:
         first = self.summary["first_sequence"]
         assert isinstance(first, int)
         return first
+
+    def as_withdrawn(self) -> Verdict:
+        """Returns what is stored once the flow is found to have gone on."""
+        return replace(self, withdrawn=True)
 
     def as_erased(self) -> Verdict:
         """Returns what may stay of it once the flow's messages are erased."""
@@ -79,6 +85,7 @@ def _fields(verdict: Verdict) -> dict[str, object]:
         "void": {str(sequence): text for sequence, text in verdict.void.items()},
         "release": verdict.release,
         "erased": verdict.erased,
+        "withdrawn": verdict.withdrawn,
     }
 
 
@@ -87,7 +94,14 @@ def _verdict(fields: dict[str, dict[str, object]]) -> Verdict:
     summary = {name: _typed(name, value) for name, value in fields["summary"].items()}
     int(str(summary["first_sequence"]))
     void = {int(sequence): str(text) for sequence, text in fields["void"].items()}
-    return Verdict(tuple(accumulate(steps)), summary, void, str(fields["release"]), bool(fields["erased"]))
+    return Verdict(
+        sequences=tuple(accumulate(steps)),
+        summary=summary,
+        void=void,
+        release=str(fields["release"]),
+        erased=bool(fields["erased"]),
+        withdrawn=bool(fields.get("withdrawn")),
+    )
 
 
 def _plain(value: object) -> object:

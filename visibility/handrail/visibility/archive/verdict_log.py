@@ -117,8 +117,15 @@ class VerdictLog:
             os.close(file)
 
 
-def numbered(folder: Folder, *, after: int = 0) -> Iterator[tuple[int, Verdict]]:
-    """Yields the verdicts with a number beyond `after`, in order. Raises Damaged."""
+def numbered(folder: Folder, *, after: int = 0, withdrawn: bool = False) -> Iterator[tuple[int, Verdict]]:
+    """Yields the verdicts with a number beyond `after`, in order; those that were withdrawn only if told to.
+
+    Raises Damaged.
+    """
+    return ((number, each) for number, each in _all(folder, after) if withdrawn or not each.withdrawn)
+
+
+def _all(folder: Folder, after: int) -> Iterator[tuple[int, Verdict]]:
     firsts = _firsts(folder)
     expected = None
     for index, first in enumerate(firsts):
@@ -143,19 +150,10 @@ def verdict_of(folder: Folder, number: int) -> Verdict:
     raise Damaged(Finding(Kind.MISSING_SEGMENT, path.name, "the file", f"it ends before verdict {number}"))
 
 
-def last_block(folder: Folder) -> list[Verdict]:
-    """The verdicts that were stored last, together; none in an archive without verdicts. Raises Damaged."""
-    for first in reversed(_firsts(folder)):
-        path = _file(folder, first)
-        for block in list(_blocks(path))[-1:]:
-            return _read(path, block)
-    return []
-
-
 def verify_verdicts(folder: Folder) -> Iterator[Finding]:
     """Yields the first thing that is wrong with the verdicts."""
     try:
-        for _ in numbered(folder):
+        for _ in _all(folder, 0):
             pass
     except Damaged as damaged:
         yield damaged.finding

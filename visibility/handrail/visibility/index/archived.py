@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from handrail.visibility.archive.verdict import Verdict
 from handrail.visibility.index import schema
-from handrail.visibility.index.changes import values_of
+from handrail.visibility.index.changes import ADDED, REPLACED, changes_of, values_of
 from handrail.visibility.index.database import Position
 from handrail.visibility.index.errors import index_error, refuse
 from handrail.visibility.index.rows import FlowRows, Row
@@ -84,7 +84,7 @@ class ArchivedWriter(Writer):
             with self._engine.begin() as connection:
                 if connection.execute(moved).rowcount != 1:
                     raise index_error("another process writes to this index, or it was begun anew")
-                self._put(connection, archived)
+                self._put(connection, [each for each in archived if not each.verdict.withdrawn])
         except SQLAlchemyError as error:
             refuse(error, self._engine)
 
@@ -103,7 +103,34 @@ class ArchivedWriter(Writer):
         except SQLAlchemyError as error:
             refuse(error, self._engine)
 
+    def withdraw(self, number: int, verdict: Verdict, rows: FlowRows | None) -> None:
+        """Removes a verdict that the index may have taken. `rows` are the flow's as it is now, if it folds: they
+        take the place of those that were judged. Who follows the stream puts the rows of any other state.
+
+        Raises INDEX_UNAVAILABLE.
+        """
+        at = schema.flow.c
+        here = schema.flow.update().where(at.first_sequence == verdict.first, at.verdict == number).values(verdict=None)
+        try:
+            with self._engine.begin() as connection:
+                is_judged = connection.execute(here.where(at.last_sequence == verdict.sequences[-1])).rowcount
+                connection.execute(here)
+                if is_judged and rows is not None and rows.flow is not None:
+                    self._replace(connection, rows)
+        except SQLAlchemyError as error:
+            refuse(error, self._engine)
+
+    def _replace(self, connection: Connection, rows: FlowRows) -> None:
+        changes = changes_of([rows])
+        for table in REPLACED.values():
+            self._statements.delete(connection, table, changes.replaced.get(table.name, []))
+        self._put_flows(connection, changes.rows.get(schema.flow.name, []))
+        for table in (*REPLACED.values(), *ADDED.values()):
+            self._add(connection, table, changes.rows.get(table.name, []))
+
     def _put(self, connection: Connection, archived: Sequence[Archived]) -> None:
+        if not archived:
+            return
         gone = [each.verdict.first for each in archived if each.verdict.erased]
         stale = [each.verdict.first for each in archived if each.rows is not None]
         for table in _OF_A_FLOW:

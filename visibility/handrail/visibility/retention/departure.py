@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from enum import Enum
 from importlib.metadata import version
 
 from handrail.mesh.bus import NatsBus, RawMessage
@@ -36,6 +37,15 @@ _OF_ONE_FLOW = (
     ErrorReason.ERROR_REASON_FLOW_NOT_FOUND,
     ErrorReason.ERROR_REASON_FLOW_ARCHIVED,
 )
+
+
+class Found(Enum):
+    """What FLOW has of a flow with a verdict."""
+
+    NOTHING = "nothing"
+    LATE = "what came after the purge"
+    JUDGED = "what was judged, and nothing that goes on with it"
+    CHANGED = "other messages than those that were judged"
 
 
 class Departures:
@@ -73,11 +83,35 @@ class Departures:
             each for each in verdicts if await self._store.newest(each.flow_type, each.flow_id) == each.sequences[-1]
         ]
 
+    async def found(self, verdict: Verdict) -> Found:
+        """What the stream's leader has of a flow with a verdict. Raises Damaged, and what reading raises."""
+        last = await self._store.newest(verdict.flow_type, verdict.flow_id)
+        if not last:
+            return Found.NOTHING
+        messages = await self._store.messages(verdict.flow_type, verdict.flow_id, at_least=last)
+        judged = [each for each in messages if each.sequence <= verdict.sequences[-1]]
+        if not judged:
+            return Found.LATE
+        # Without its first event it is no flow any more: a purge was cut off.
+        has_ended = messages[-1].sequence == verdict.sequences[-1] or judged[0].sequence > verdict.first
+        is_same = {each.sequence for each in judged} <= set(verdict.sequences)
+        return Found.JUDGED if has_ended and is_same and await self._is_archived(judged) else Found.CHANGED
+
     async def purge(self, verdict: Verdict) -> None:
         """Purges a flow's messages, and nothing that came after the verdict. Raises what `Bus.request_json` raises."""
         wanted = flow_filter(verdict.flow_type, verdict.flow_id)
         until = {"filter": wanted, "seq": verdict.sequences[-1] + 1}
         await self._bus.request_json(f"$JS.API.STREAM.PURGE.{FLOW}", until)
+
+    async def _is_archived(self, messages: Sequence[RawMessage]) -> bool:
+        try:
+            await asyncio.to_thread(self._compare, messages)
+        except Damaged:
+            raise
+        except ArchiveError as error:
+            log.warning("%s", error.text)
+            return False
+        return True
 
     async def _judged(self, flow_type: str, flow_id: str, *, age: timedelta, gate: Handled) -> Verdict | None:
         last = await self._store.newest(flow_type, flow_id)

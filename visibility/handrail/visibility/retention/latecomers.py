@@ -29,14 +29,20 @@ class Latecomers:
         self._bus = bus
         self._store = store
         self._quarantine = Quarantine(bus, store.catalog, reporter=COORDINATOR)
+        self._new: list[Verdict] = []
         self._left: deque[tuple[datetime, Verdict]] = deque()
 
-    def expect(self, verdict: Verdict, *, now: datetime) -> None:
-        """Takes note of a flow that left at this time."""
-        self._left.append((now + AFTER, verdict))
+    def expect(self, verdict: Verdict) -> None:
+        """Takes note of a flow that left. Its time counts from the next look."""
+        self._new.append(verdict)
 
     async def look(self, now: datetime) -> None:
-        """Looks at the flows that left a minute ago. Raises what the broker's answers raise: then it looks again."""
+        """Looks at the flows that left a minute ago. `now` is the broker's time, later than all that was expected.
+
+        Raises what the broker's answers raise: then it looks again.
+        """
+        self._left.extend((now + AFTER, each) for each in self._new)
+        self._new.clear()
         while self._left and self._left[0][0] <= now:
             await self._look(self._left[0][1])
             self._left.popleft()

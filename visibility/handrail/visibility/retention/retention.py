@@ -27,22 +27,20 @@ from handrail.mesh.waiting import pause
 from handrail.visibility.archive.errors import Damaged
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.archive.reader import Reader
-from handrail.visibility.archive.verdict_log import VerdictLog, last_block
+from handrail.visibility.archive.verdict_log import VerdictLog
 from handrail.visibility.index.candidates import Candidate, candidates
 from handrail.visibility.retention.audit import Audit
 from handrail.visibility.retention.departure import Departures
 from handrail.visibility.retention.gate import Handled, handled
 from handrail.visibility.retention.latecomers import Latecomers
 from handrail.visibility.retention.policy import Policy
+from handrail.visibility.retention.purges import Purges
 from handrail.visibility.retention.shelf import Shelf
 from handrail.visibility.retention.waiting_room import WaitingRoom
 
 log = logging.getLogger(__name__)
 
 _EVERY = timedelta(seconds=10)
-_REST = 4
-"""How long it rests after a purge, in times of what that took: the broker walks whole blocks for one flow."""
-
 _BATCH = 100
 """Flows whose verdicts are stored together, before the first of them is purged."""
 
@@ -73,6 +71,7 @@ class Retention:
         self._waiting = WaitingRoom()
         self._leases = Leases(LeaseBucket(bus), holder=holder)
         self._verdicts: VerdictLog | None = None
+        self._purges: Purges | None = None
         self._said = ""
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -95,7 +94,7 @@ class Retention:
         if not state.purgeable:
             self._say("FLOW can't be purged, so finished flows stay: `handrail admin enable-retention` changes it")
             return 0
-        verdicts = await self._opened(state)
+        verdicts, purges = await asyncio.to_thread(self._opened)
         if await self._shelf.catch_up() != verdicts.count:
             return 0
         gate = state._replace(sequence=min(state.sequence, await self._audit.record()))
@@ -103,18 +102,17 @@ class Retention:
             self._say(f"{self._audit.problem}; nothing behind it is purged")
         await self._store.catalog.refresh()
         await self._latecomers.look(state.now)
+        purged = await purges.go_on(is_stopping)
         await self._announce(gate)
-        return await self._purge(verdicts, gate, is_stopping)
+        return purged + await self._purge(verdicts, purges, gate, is_stopping)
 
-    async def _opened(self, state: Handled) -> VerdictLog:
-        """The verdicts. The first time, it purges again what a crash may have left of those that were stored last."""
-        if self._verdicts is None:
-            verdicts = await asyncio.to_thread(VerdictLog, self._folder)
-            for verdict in await asyncio.to_thread(last_block, self._folder):
-                await self._departures.purge(verdict)
-                self._latecomers.expect(verdict, now=state.now)
-            self._verdicts = verdicts
-        return self._verdicts
+    def _opened(self) -> tuple[VerdictLog, Purges]:
+        """The verdicts, and how far their flows are purged."""
+        if self._verdicts is None or self._purges is None:
+            self._verdicts = VerdictLog(self._folder)
+            some = self._folder, self._verdicts, self._departures, self._shelf, self._latecomers
+            self._purges = Purges(*some, rate=self._settings.rate)
+        return self._verdicts, self._purges
 
     async def _announce(self, gate: Handled) -> None:
         """Judges the flows that may leave, and records what would begin them again."""
@@ -129,22 +127,16 @@ class Retention:
                 if self._waiting.is_full:
                     return
 
-    async def _purge(self, verdicts: VerdictLog, gate: Handled, is_stopping: Callable[[], bool]) -> int:
+    async def _purge(self, verdicts: VerdictLog, purges: Purges, gate: Handled, is_stopping: Callable[[], bool]) -> int:
         """Purges the flows that waited and have not changed; their verdicts are stored before."""
-        clock, purged = asyncio.get_running_loop().time, 0
+        purged = 0
         while not is_stopping() and (waited := self._waiting.next(_BATCH, now=gate.now)):
             leaving = await self._departures.unchanged(waited)
             if not leaving:
                 continue
             await asyncio.to_thread(verdicts.append, leaving)
-            for verdict in leaving:
-                begun = clock()
-                await self._departures.purge(verdict)
-                self._latecomers.expect(verdict, now=gate.now)
-                took = clock() - begun
-                await asyncio.sleep(max(_REST * took, 1 / self._settings.rate - took))
+            purged += await purges.go_on(is_stopping)
             await self._shelf.catch_up()
-            purged += len(leaving)
         return purged
 
     async def _candidates(

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from handrail.mesh.bus import RawMessage
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.streams.history import decoded
+from handrail.mesh.streams.history import History, decoded
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.folder import Folder
 from handrail.visibility.archive.frame import Record
@@ -47,6 +47,13 @@ class Shelf:
         async with self._turn:
             return await self._catch_up()
 
+    async def withdraw(self, number: int, verdict: Verdict) -> None:
+        """Has the index show a flow as it is in FLOW, if it took this verdict. Raises INDEX_UNAVAILABLE, and what
+        reading raises.
+        """
+        async with self._turn:
+            await asyncio.to_thread(self._writer.withdraw, number, verdict, await self._rows_now(verdict))
+
     async def _catch_up(self) -> int:
         while True:
             taken = await asyncio.to_thread(self._writer.taken)
@@ -64,14 +71,22 @@ class Shelf:
             await asyncio.to_thread(self._writer.put, archived, after=taken)
 
     def _next(self, after: int) -> list[tuple[int, Verdict]]:
-        return list(islice(numbered(self._folder, after=after), _AT_ONCE))
+        return list(islice(numbered(self._folder, after=after, withdrawn=True), _AT_ONCE))
 
     async def _rows(self, verdict: Verdict) -> FlowRows | None:
         """The rows of a flow, from the archive; None if it was erased, or can't be folded any more."""
-        if verdict.erased:
+        if verdict.erased or verdict.withdrawn:
             return None
         records = await asyncio.to_thread(self._reader.read_many, verdict.sequences)
-        history = decoded([raw(each) for each in records])
+        return await self._folded(verdict, decoded([raw(each) for each in records]))
+
+    async def _rows_now(self, verdict: Verdict) -> FlowRows | None:
+        """The rows of a flow, from FLOW; None if it can't be folded."""
+        last = await self._store.newest(verdict.flow_type, verdict.flow_id)
+        messages = await self._store.messages(verdict.flow_type, verdict.flow_id, at_least=last)
+        return await self._folded(verdict, decoded(messages)) if messages else None
+
+    async def _folded(self, verdict: Verdict, history: History) -> FlowRows | None:
         try:
             return rows_of(await self._store.fold(verdict.flow_type, verdict.flow_id, history), history)
         except HandrailError as error:
