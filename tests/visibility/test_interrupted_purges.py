@@ -26,6 +26,7 @@ from handrail.visibility.archive.folder import Folder, LockedFolder
 from handrail.visibility.archive.verdict_log import numbered
 from handrail.visibility.follow.purged_sequences import PurgedSequences
 from handrail.visibility.index import schema
+from handrail.visibility.retention.audit import Audit
 from handrail.visibility.retention.departure import Departures
 from handrail.visibility.retention.retention import Retention
 from tests.support.archived import mark
@@ -132,6 +133,31 @@ async def test_p2_what_was_not_purged_before_a_later_verdict_is_purged_after_a_r
         with engine.connect() as connection:
             assert None not in connection.execute(select(schema.flow.c.verdict)).scalars().all()
     assert await in_flow(bus) == set()
+
+
+async def test_p2_what_comes_late_is_archived_before_it_is_purged(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder
+) -> None:
+    await mesh.put(template())
+    last = await finish(bus, 1)
+    async with followed(bus, engine, folder, last) as locked:
+        work = retention(bus, engine, locked)
+        await purge_all(work, flows=1)
+    late = await publish(bus, enriched(FLOW_ID))
+    await handle_all(bus)
+    with LockedFolder(folder.path) as locked:
+        work = retention(bus, engine, locked)  # nobody follows, so nothing is sealed
+        for _ in range(4):
+            await work.round()
+        assert await in_flow(bus) == {FLOW_ID}
+        async with following(bus, engine, locked):
+            await until(lambda: mark(folder) >= late)
+            for _ in range(4):
+                await work.round()
+            assert await in_flow(bus) == set()
+            audit = Audit(bus, folder)
+            assert await audit.record() >= late
+            assert audit.problem == ""
 
 
 async def purges_nothing(*_: object) -> int:

@@ -36,25 +36,30 @@ class Latecomers:
         """Takes note of a flow that left. Its time counts from the next look."""
         self._new.append(verdict)
 
-    async def look(self, now: datetime) -> None:
+    async def look(self, now: datetime, *, gate: int) -> None:
         """Looks at the flows that left a minute ago. `now` is the broker's time, later than all that was expected.
 
-        Raises what the broker's answers raise: then it looks again.
+        What came behind `gate`, the sequence up to which everything is archived and handled, is looked at later. Raises
+        what the broker's answers raise: then it looks again.
         """
         self._left.extend((now + AFTER, each) for each in self._new)
         self._new.clear()
         while self._left and self._left[0][0] <= now:
-            await self._look(self._left[0][1])
+            verdict = self._left[0][1]
+            if await self._has_more(verdict, gate):
+                self.expect(verdict)
             self._left.popleft()
 
-    async def _look(self, verdict: Verdict) -> None:
+    async def _has_more(self, verdict: Verdict, gate: int) -> bool:
+        """Purges what came late and is safe; whether there is more."""
         last = await self._store.newest(verdict.flow_type, verdict.flow_id)
         if not last:
-            return
+            return False
         messages = await self._store.messages(verdict.flow_type, verdict.flow_id, at_least=last)
         if any(map(_begins, messages)):
-            return  # a key that was forgotten began a flow anew
-        for message in messages:
+            return False  # a key that was forgotten began a flow anew
+        safe = [each for each in messages if each.sequence <= gate]
+        for message in safe:
             await self._quarantine.put(
                 subject=message.subject,
                 body=message.body,
@@ -62,9 +67,11 @@ class Latecomers:
                 reason=ErrorReason.ERROR_REASON_FLOW_ARCHIVED,
                 detail="it came after its flow was archived",
             )
-        request = {"filter": flow_filter(verdict.flow_type, verdict.flow_id), "seq": messages[-1].sequence + 1}
-        await self._bus.request_json(f"$JS.API.STREAM.PURGE.{FLOW}", request)
-        log.warning("flow %s: %d messages came after it was archived", verdict.flow_id, len(messages))
+        if safe:
+            request = {"filter": flow_filter(verdict.flow_type, verdict.flow_id), "seq": safe[-1].sequence + 1}
+            await self._bus.request_json(f"$JS.API.STREAM.PURGE.{FLOW}", request)
+            log.warning("flow %s: %d messages came after it was archived", verdict.flow_id, len(safe))
+        return len(safe) < len(messages)
 
 
 def _begins(message: RawMessage) -> bool:

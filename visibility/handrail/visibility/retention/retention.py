@@ -101,7 +101,7 @@ class Retention:
         if self._audit.problem:
             self._say(f"{self._audit.problem}; nothing behind it is purged")
         await self._store.catalog.refresh()
-        await self._latecomers.look(state.now)
+        await self._latecomers.look(state.now, gate=gate.sequence)
         purged = await purges.go_on(is_stopping)
         await self._announce(gate)
         return purged + await self._purge(verdicts, purges, gate, is_stopping)
