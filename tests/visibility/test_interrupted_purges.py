@@ -13,7 +13,8 @@ from sqlalchemy import Engine, select
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.fold import is_final
-from handrail.mesh.streams import FLOW
+from handrail.mesh.streams import FLOW, ensure_streams
+from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.template import Template
 from handrail.mesh.wire import ids
@@ -158,6 +159,30 @@ async def test_p2_what_comes_late_is_archived_before_it_is_purged(
             audit = Audit(bus, folder)
             assert await audit.record() >= late
             assert audit.problem == ""
+
+
+async def test_p2_nothing_is_purged_from_a_stream_that_the_archive_was_not_made_of(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    await mesh.put(template())
+    last = await finish(bus, 1)
+    with LockedFolder(folder.path) as locked:
+        async with following(bus, engine, locked):
+            await until(lambda: mark(folder) >= last)
+            await until_covered(bus, engine)
+            await handle_all(bus)
+            await purge_all(retention(bus, engine, locked), flows=1)
+        await bus.request_json(f"$JS.API.STREAM.DELETE.{FLOW}")
+        await bus.request_json("$JS.API.STREAM.DELETE.TEMPLATE")
+        await ensure_streams(bus)
+        await Mesh(bus, Catalog(bus)).put(template())
+        await publish(bus, start(FLOW_ID), enriched(FLOW_ID), failed(), enriched(flow_id(2)))
+        (folder.path / "purged").unlink()  # as after a crash: the verdict's flow would be looked at again
+        for _ in range(3):
+            assert await retention(bus, engine, locked).round() == 0
+        assert await messages(bus) == 3
+        assert "another stream than the archive's" in caplog.text
+        assert len(list(numbered(folder))) == 1
 
 
 async def purges_nothing(*_: object) -> int:

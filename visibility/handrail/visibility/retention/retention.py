@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions.accounts import RETENTION_LEASE
+from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.lease_bucket import LeaseBucket
@@ -33,6 +34,7 @@ from handrail.visibility.retention.audit import Audit
 from handrail.visibility.retention.departure import Departures
 from handrail.visibility.retention.gate import Handled, handled
 from handrail.visibility.retention.latecomers import Latecomers
+from handrail.visibility.retention.origin import Origin
 from handrail.visibility.retention.policy import Policy
 from handrail.visibility.retention.purges import Purges
 from handrail.visibility.retention.shelf import Shelf
@@ -65,7 +67,9 @@ class Retention:
         self._shelf = shelf
         self._settings = settings
         self._store = FlowStore(bus, Catalog(bus))
-        self._departures = Departures(bus, self._store, Reader(folder))
+        reader = Reader(folder)
+        self._departures = Departures(bus, self._store, reader)
+        self._origin = Origin(bus, folder, reader)
         self._audit = Audit(bus, folder)
         self._latecomers = Latecomers(bus, self._store)
         self._waiting = WaitingRoom()
@@ -93,6 +97,10 @@ class Retention:
         state = await handled(self._bus)
         if not state.purgeable:
             self._say("FLOW can't be purged, so finished flows stay: `handrail admin enable-retention` changes it")
+            return 0
+        if not await self._origin.is_flow():
+            if self._folder.firsts():
+                self._say(f"{FLOW} is another stream than the archive's, or was restored: nothing is purged")
             return 0
         verdicts, purges = await asyncio.to_thread(self._opened)
         if await self._shelf.catch_up() != verdicts.count:
