@@ -58,8 +58,10 @@ def verdict(first: int) -> Verdict:
 
 def test_flows_wait_a_minute_between_their_announcement_and_their_purge() -> None:
     room = WaitingRoom()
-    room.take([verdict(1), verdict(2), verdict(3)], now=NOW)
+    room.take([verdict(1), verdict(2), verdict(3)])
     assert 2 in room
+    assert room.next(10, now=NOW + 2 * WAIT) == []  # the round had begun before the announcement
+    room.start(now=NOW)
     assert room.next(10, now=NOW + WAIT - timedelta(microseconds=1)) == []
     assert room.next(2, now=NOW + WAIT) == [verdict(1), verdict(2)]
     assert 2 not in room

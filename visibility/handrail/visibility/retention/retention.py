@@ -109,6 +109,7 @@ class Retention:
         if self._audit.problem:
             self._say(f"{self._audit.problem}; nothing behind it is purged")
         await self._store.catalog.refresh()
+        self._waiting.start(now=state.now)
         await self._latecomers.look(state.now, gate=gate.sequence)
         purged = await purges.go_on(is_stopping)
         await self._announce(gate)
@@ -131,7 +132,7 @@ class Retention:
             async for some in self._candidates(template, gate, age):
                 new = [each for each in some if each.first_sequence not in self._waiting]
                 judged = await self._departures.announce(template.name, new, age=age, gate=gate)
-                self._waiting.take(judged, now=gate.now)
+                self._waiting.take(judged)
                 if self._waiting.is_full:
                     return
 

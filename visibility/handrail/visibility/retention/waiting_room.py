@@ -19,6 +19,7 @@ class WaitingRoom:
     """Keeps verdicts until their time has come, in the order in which they came."""
 
     def __init__(self) -> None:
+        self._new: list[Verdict] = []
         self._waiting: deque[tuple[datetime, Verdict]] = deque()
         self._firsts: set[int] = set()
 
@@ -28,13 +29,18 @@ class WaitingRoom:
     @property
     def is_full(self) -> bool:
         """Whether no more should be announced for now."""
-        return len(self._waiting) >= _MOST
+        return len(self._firsts) >= _MOST
 
-    def take(self, verdicts: Iterable[Verdict], *, now: datetime) -> None:
-        """Takes verdicts on flows that were announced now."""
+    def take(self, verdicts: Iterable[Verdict]) -> None:
+        """Takes verdicts on flows that were announced. Their time counts from the next `start`."""
         for verdict in verdicts:
-            self._waiting.append((now + WAIT, verdict))
+            self._new.append(verdict)
             self._firsts.add(verdict.first)
+
+    def start(self, *, now: datetime) -> None:
+        """Begins the time of those that were taken. `now` is the broker's time, later than their announcements."""
+        self._waiting.extend((now + WAIT, each) for each in self._new)
+        self._new.clear()
 
     def next(self, most: int, *, now: datetime) -> list[Verdict]:
         """Gives back, and forgets, those that have waited long enough."""
