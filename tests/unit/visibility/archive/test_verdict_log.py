@@ -55,10 +55,11 @@ def test_an_archive_without_verdicts_has_none(tmp_path: Path) -> None:
 
 
 class Interrupted:
-    """Stands in for the module `os`: the process is gone from one step on."""
+    """Stands in for the module `os`: it fails from one step on, `times` times."""
 
-    def __init__(self, step: int, error: BaseException) -> None:
+    def __init__(self, step: int, error: BaseException, *, times: int = 1000) -> None:
         self._left = step
+        self._times = times
         self._error = error
 
     def __getattr__(self, name: str) -> Any:
@@ -68,7 +69,7 @@ class Interrupted:
     def _counted(self, call: Any) -> Any:
         def counted(*arguments: Any) -> Any:
             self._left -= 1
-            if self._left < 0:
+            if -self._times <= self._left < 0:
                 raise self._error
             return call(*arguments)
 
@@ -96,6 +97,26 @@ def test_p2_after_a_crash_a_block_is_there_or_not(
         number = again.append(verdicts(4))
         assert [each for each, _ in held(folder.path)] == [*range(1, number + 1)]
         assert verdict_of(folder, number) == verdict(4)
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_after_an_error_nothing_of_the_block_counts_or_the_log_takes_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    with LockedFolder(tmp_path / "archive") as folder:
+        log = VerdictLog(folder)
+        log.append(verdicts(1))
+        with monkeypatch.context() as broken:
+            once = step % 2 == 0
+            broken.setattr(verdict_log, "os", Interrupted(step // 2, full(), times=1 if once else 1000))
+            with suppress(CannotWrite):
+                log.append(verdicts(2, 3))
+        try:
+            log.append(verdicts(4))
+        except CannotWrite:
+            assert not once
+        else:
+            assert len(held(folder.path)) == log.count
 
 
 @pytest.mark.parametrize("step", range(6))

@@ -45,6 +45,7 @@ class VerdictLog:
     def __init__(self, folder: LockedFolder, *, file_bytes: int = FILE_BYTES) -> None:
         self._folder = folder
         self._file_bytes = file_bytes
+        self._is_broken = False
         for part in folder.path.glob(f"*.verdicts{_PART}"):
             os.unlink(part)
         *_, self._first = (1, *_firsts(folder))
@@ -59,8 +60,11 @@ class VerdictLog:
     def append(self, verdicts: Sequence[Verdict]) -> int:
         """Stores verdicts on the disk, and returns the number of the first of them.
 
-        Raises CannotWrite: then none of them counts.
+        Raises CannotWrite: then none of them counts. If it can't remove what it wrote, it takes no more: open another.
         """
+        if self._is_broken:
+            why = "what an error left could not be removed"
+            raise CannotWrite(self._folder.path, file=self._path.name, size=0, why=why)
         if self._end >= self._file_bytes:
             self._first, self._end = self.count + 1, 0
         data = zstandard.compress(encode(verdicts))
@@ -70,6 +74,7 @@ class VerdictLog:
             self._write(self._end, head)
             _sync_folder(self._folder.path)
         except OSError as error:
+            self._remove_rest()
             why = error.strerror or str(error)
             raise CannotWrite(self._folder.path, file=self._path.name, size=len(data), why=why) from error
         first = self.count + 1
@@ -102,6 +107,13 @@ class VerdictLog:
             raise CannotWrite(self._folder.path, file=path.name, size=size, why=why) from error
         if path == self._path:
             self._end = sum(map(len, parts))
+
+    def _remove_rest(self) -> None:
+        """Removes a block that does not count: its head may be there, though not on the disk."""
+        try:
+            self._write(self._end, b"", cut=True)
+        except OSError:
+            self._is_broken = True
 
     def _write(self, begin: int, data: bytes, *, cut: bool = False) -> None:
         """Writes to the disk; with `cut`, what a crash left there is removed first."""

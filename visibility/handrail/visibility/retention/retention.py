@@ -103,7 +103,9 @@ class Retention:
                 self._say(f"{FLOW} is another stream than the archive's, or was restored: nothing is purged")
             return 0
         verdicts, purges = await asyncio.to_thread(self._opened)
-        if await self._shelf.catch_up() != verdicts.count:
+        taken = await self._shelf.catch_up()
+        if taken != verdicts.count:
+            self._say(f"the index has {taken} of {verdicts.count} verdicts: nothing is purged until it has all")
             return 0
         gate = state._replace(sequence=min(state.sequence, await self._audit.record()))
         if self._audit.problem:
@@ -120,6 +122,7 @@ class Retention:
         if self._verdicts is None or self._purges is None:
             self._verdicts = VerdictLog(self._folder)
             some = self._folder, self._verdicts, self._departures, self._shelf, self._latecomers
+            self._shelf.count = self._verdicts.count
             self._purges = Purges(*some, rate=self._settings.rate)
         return self._verdicts, self._purges
 
@@ -144,6 +147,7 @@ class Retention:
             if not leaving:
                 continue
             await asyncio.to_thread(verdicts.append, leaving)
+            self._shelf.count = verdicts.count
             purged += await purges.go_on(is_stopping)
             await self._shelf.catch_up()
         return purged

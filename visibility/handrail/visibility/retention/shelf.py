@@ -38,6 +38,8 @@ class Shelf:
         self._store = store
         self._mark = mark or ShelfMark()
         self._turn = asyncio.Lock()
+        self.count: int | None = None
+        """How many verdicts their writer has stored; None if nobody writes. What follows these may not last."""
 
     async def catch_up(self) -> int:
         """Takes all verdicts that the index does not have, and returns how many it has then; 0 without an index.
@@ -71,7 +73,8 @@ class Shelf:
             await asyncio.to_thread(self._writer.put, archived, after=taken)
 
     def _next(self, after: int) -> list[tuple[int, Verdict]]:
-        return list(islice(numbered(self._folder, after=after, withdrawn=True), _AT_ONCE))
+        most = _AT_ONCE if self.count is None else min(_AT_ONCE, max(0, self.count - after))
+        return list(islice(numbered(self._folder, after=after, withdrawn=True), most))
 
     async def _rows(self, verdict: Verdict) -> FlowRows | None:
         """The rows of a flow, from the archive; None if it was erased, or can't be folded any more."""
