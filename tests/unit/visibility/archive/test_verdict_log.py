@@ -99,7 +99,7 @@ def test_p2_after_a_crash_a_block_is_there_or_not(
         assert verdict_of(folder, number) == verdict(4)
 
 
-@pytest.mark.parametrize("step", range(10))
+@pytest.mark.parametrize("step", range(20))
 def test_after_an_error_nothing_of_the_block_counts_or_the_log_takes_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
