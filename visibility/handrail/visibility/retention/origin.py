@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams import FLOW
@@ -31,8 +29,8 @@ class Origin:
 
         A message that was purged can't be compared.
         """
-        info: Mapping[str, Any] = await self._bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
-        return await self._is_of(nanoseconds(created(dict(info))), int(info["state"]["last_seq"]))
+        info = await self._bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}")
+        return await self._is_of(nanoseconds(created(info)), int(info["state"]["last_seq"]))
 
     async def _is_of(self, created_ns: int, last: int) -> bool:
         newest = await asyncio.to_thread(self._newest)
