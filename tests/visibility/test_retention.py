@@ -148,6 +148,13 @@ async def test_a_segment_without_a_message_that_no_archive_has_keeps_all_behind_
         audit = Audit(bus, folder)
         assert await audit.record() == 0
         assert "sequence 1 was never archived" in audit.problem
+        (folder.path / "accepted-gaps").write_text("2 9\n")
+        assert await Audit(bus, folder).record() == 0
+        (folder.path / "accepted-gaps").write_text("1 1\n")
+        assert await Audit(bus, folder).record() == last
+        (folder.path / "accepted-gaps").write_text("all\n")
+        with pytest.raises(Damaged, match="accepted-gaps"):
+            await Audit(bus, folder).record()
 
 
 async def test_a_flow_that_can_not_be_purged_keeps_everything_and_says_so(

@@ -17,6 +17,7 @@ from handrail.visibility.archive.segment import Segment
 from handrail.visibility.archive.segment_file import opened, read_segment
 
 _SEGMENTS = "audit.segment.>"
+_GAPS = "accepted-gaps"
 
 
 class Audit:
@@ -84,7 +85,21 @@ class Audit:
             if said.digest not in digests:
                 text = f"AUDIT has sequences {said.first} to {said.last}, digest {said.digest}, and they are gone"
                 raise Damaged(Finding(Kind.MISSING_SEGMENT, self._folder.path.name, "its segments", text))
-        self._elsewhere = sorted(elsewhere)
+        self._elsewhere = sorted([*elsewhere, *await asyncio.to_thread(_accepted, self._folder)])
+
+
+def _accepted(folder: Folder) -> list[Range]:
+    """The sequences that a person gave up, by a file beside the segments. Raises Damaged."""
+    path = folder.path / _GAPS
+    try:
+        return [
+            (int(first), int(last)) for first, last in map(str.split, path.read_text(encoding="ascii").splitlines())
+        ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        text = f"each line should have the first and the last sequence of a gap ({error})"
+        raise Damaged(Finding(Kind.UNREADABLE, path.name, "the file", text)) from error
 
 
 def _segments(folder: Folder, *, after: int) -> Iterator[Segment]:
