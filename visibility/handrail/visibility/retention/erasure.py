@@ -76,11 +76,11 @@ class Erasure:
         verdicts = await self._verdicts(log, flow_type, flow_id, last=last, archived=sequences)
         await self._audit.record()
         erased = _erased(verdicts, sequences)
-        for number, verdict in erased.items():  # first of all: from now on nobody shows what is being erased
-            await asyncio.to_thread(log.replace, number, verdict)
         newest = erased[max(erased)]
         await self._departures.purge(newest)
         yield f"{len(newest.sequences)} messages are purged from FLOW"
+        for number, verdict in erased.items():  # before the archive: from now on nobody reads there what is missing
+            await asyncio.to_thread(log.replace, number, verdict)
         segments = await asyncio.to_thread(self._rewrite, newest.sequences)
         yield f"{len(segments)} segments of the archive are rewritten"
         for verdict in erased.values():
