@@ -21,7 +21,8 @@ from handrail.v1.audit_pb2 import FlowErased
 from handrail.v1.decision_pb2 import FlowHalted
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.folder import Folder, LockedFolder
-from handrail.visibility.archive.verdict_log import numbered, verify_verdicts
+from handrail.visibility.archive.verdict import Verdict
+from handrail.visibility.archive.verdict_log import VerdictLog, numbered, verify_verdicts
 from handrail.visibility.archive.verify import verify
 from handrail.visibility.index import schema
 from handrail.visibility.index.database import open_engine
@@ -227,6 +228,23 @@ async def test_an_archive_that_has_no_verdict_is_rid_of_a_purged_flow(
     assert verdict.erased
     await follow(bus, other_engine, other, await publish(bus, start(flow_id(3))))
     other_engine.dispose()
+
+
+async def test_p2_a_withdrawn_verdict_keeps_no_words_of_an_erased_flow(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder
+) -> None:
+    await mesh.put(template())
+    await follow(bus, engine, folder, await finish(bus, 1))
+    await handle_all(bus)
+    summary = {"flow_type": "refund", "flow_id": flow_id(1), "first_sequence": 1, "requester": "kim", "reason": "hers"}
+    withdrawn = Verdict((1, 2), summary, {}, "1.0").as_withdrawn()
+    with LockedFolder(folder.path) as locked:
+        VerdictLog(locked).append([withdrawn])
+    await erase(bus, folder, engine, flow_id(1))
+    verdicts = [each for _, each in numbered(folder, withdrawn=True)]
+    assert [(each.erased, each.summary["requester"], each.summary["reason"]) for each in verdicts] == 2 * [
+        (True, "", "")
+    ]
 
 
 async def test_nothing_is_erased_while_the_database_has_no_index(

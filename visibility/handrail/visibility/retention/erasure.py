@@ -76,7 +76,7 @@ class Erasure:
         verdicts = await self._verdicts(log, flow_type, flow_id, last=last, archived=sequences)
         await self._audit.record()
         erased = _erased(verdicts, sequences)
-        newest = erased[max(erased)]
+        newest = erased[_newest(erased)]
         await self._departures.purge(newest)
         yield f"{len(newest.sequences)} messages are purged from FLOW"
         for number, verdict in erased.items():  # before the archive: from now on nobody reads there what is missing
@@ -120,13 +120,14 @@ class Erasure:
         If FLOW lacks the first event, what it has came late, and is no reason to judge again.
         """
         stored = await asyncio.to_thread(self._stored, flow_type, flow_id)
-        if stored and last == stored[max(stored)].sequences[-1]:
+        is_judged = any(not each.withdrawn for each in stored.values())
+        if is_judged and last == stored[_newest(stored)].sequences[-1]:
             return stored
         messages = await self._store.messages(flow_type, flow_id, at_least=last) if last else ()
-        flow = await self._begun(flow_type, flow_id, messages, is_known=bool(stored))
+        flow = await self._begun(flow_type, flow_id, messages, is_known=is_judged)
         if flow is not None:
             await self._require_over(flow)
-        elif stored:
+        elif is_judged:
             return stored
         else:
             records = await asyncio.to_thread(self._reader.read_many, archived)
@@ -162,9 +163,10 @@ class Erasure:
             raise _busy(flow, "something came to it meanwhile")
 
     def _stored(self, flow_type: str, flow_id: str) -> dict[int, Verdict]:
-        """The verdicts on flows of this name, by their numbers."""
+        """The verdicts on flows of this name, by their numbers; withdrawn ones, too: they have words."""
         wanted = (flow_type, flow_id)
-        return {number: each for number, each in numbered(self._folder) if (each.flow_type, each.flow_id) == wanted}
+        verdicts = numbered(self._folder, withdrawn=True)
+        return {number: each for number, each in verdicts if (each.flow_type, each.flow_id) == wanted}
 
     def _rewrite(self, sequences: Sequence[int]) -> list[SegmentRewritten]:
         """Erases messages from the segments that have them. What was rewritten before is told, too."""
@@ -211,10 +213,15 @@ class Erasure:
 
 def _erased(verdicts: Mapping[int, Verdict], sequences: Iterable[int]) -> dict[int, Verdict]:
     """The verdicts as they may stay; the newest one names all messages, so that a crash forgets none."""
-    newest = max(verdicts)
+    newest = _newest(verdicts)
     everything = tuple(sorted({*sequences, *(each for verdict in verdicts.values() for each in verdict.sequences)}))
     erased = {number: verdict.as_erased() for number, verdict in verdicts.items()}
     return {**erased, newest: replace(erased[newest], sequences=everything)}
+
+
+def _newest(verdicts: Mapping[int, Verdict]) -> int:
+    """The number of the newest verdict that holds."""
+    return max(number for number, each in verdicts.items() if not each.withdrawn)
 
 
 def _busy(flow: Flow, why: str) -> HandrailError:
