@@ -119,9 +119,9 @@ async def update_by_an_answer(target: Installation) -> str:
         forgets = {**(await admin.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["config"], **FORGETFUL}
         other = {"name": "OTHER", "subjects": ["other"], "republish": {"src": "other", "dest": update}}
         for asks, body in ((update, forgets), (create, other)):
-            key = f"key.refund.{secrets.token_hex(32)}"
-            sequence = await bus.publish(key, json.dumps(body).encode())
-            await have_it_published(bus, key, sequence, asks)
+            carrier = f"flow.refund.{secrets.token_hex(16)}.vote.coordinator.{secrets.token_hex(16)}.odd"
+            sequence = await bus.publish(carrier, json.dumps(body).encode())
+            await have_it_published(bus, carrier, sequence, asks)
         for created in (other, {**other, "name": "QUARANTINE_other"}, {"name": "OTHER", "mirror": {"name": "KEY"}}):
             with suppress(BrokerPermission):
                 await bus.request_json(f"$JS.API.STREAM.CREATE.{created['name']}", created, timeout=SOON)
@@ -137,21 +137,21 @@ async def update_by_an_answer(target: Installation) -> str:
 
 
 async def have_it_published(bus: NatsBus, subject: str, sequence: int, asks: str) -> None:
-    """Have the broker publish a message of KEY on a subject of the JetStream API, in every way."""
+    """Have the broker publish a message of FLOW on a subject of the JetStream API, in every way."""
     for asked, said in (
-        (f"$JS.API.DIRECT.GET.KEY.{subject}", {}),
-        ("$JS.API.DIRECT.GET.KEY", {"seq": sequence}),
-        ("$JS.API.DIRECT.GET.KEY", {"multi_last": [subject]}),
-        ("$JS.API.STREAM.MSG.GET.KEY", {"seq": sequence}),
+        (f"$JS.API.DIRECT.GET.{FLOW}.{subject}", {}),
+        (f"$JS.API.DIRECT.GET.{FLOW}", {"seq": sequence}),
+        (f"$JS.API.DIRECT.GET.{FLOW}", {"multi_last": [subject]}),
+        (f"$JS.API.STREAM.MSG.GET.{FLOW}", {"seq": sequence}),
     ):
         bus.connection.send(asked, json.dumps(said).encode() if said else b"", reply=asks)
     short = {"ack_policy": "none", "filter_subject": subject, "inactive_threshold": 60_000_000_000}
     for name, more in (("pulled", {}), ("pushed", {"deliver_subject": asks})):
         config = {**short, **more, "name": f"{name}-{sequence}"}
         with suppress(HandrailError):
-            asked = f"$JS.API.CONSUMER.CREATE.KEY.{config['name']}"
-            await bus.request_json(asked, {"stream_name": "KEY", "config": config})
-    bus.connection.send(f"$JS.API.CONSUMER.MSG.NEXT.KEY.pulled-{sequence}", b"1", reply=asks)
+            asked = f"$JS.API.CONSUMER.CREATE.{FLOW}.{config['name']}"
+            await bus.request_json(asked, {"stream_name": FLOW, "config": config})
+    bus.connection.send(f"$JS.API.CONSUMER.MSG.NEXT.{FLOW}.pulled-{sequence}", b"1", reply=asks)
 
 
 @attack("24e", "somebody but retention purges FLOW, or retention another stream", mutant="p2_visibility_purges")

@@ -47,10 +47,12 @@ def printed(*command: str) -> Run:
         async with target.people() as people:
             flow_id = await evil_claim(target, people)
             words = [flow_id if word == "FLOW" else word for word in command]
-            for form in ("table", "json"):
-                shown = clean(target.handrail("vera", *words, "--output", form))
-                if form == "json" and "pwn" not in shown:
-                    succeeded(f"it is not shown at all: {shown[-300:]}")
+
+            async def shown(form: str) -> str:
+                return clean(target.handrail("vera", *words, "--output", form))
+
+            await eventually(lambda: shown("json"), lambda told: "pwn" in told)
+            await shown("table")
         return "all control and bidirectional characters are shown as escapes"
 
     return show

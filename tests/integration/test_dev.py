@@ -159,6 +159,7 @@ def test_a_kept_folder_goes_on_where_it_was(tmp_path: Path) -> None:
         dev.text("olga", "flow", "watch", flow)
     # Without its agents the templates are there all the same, and so are the agents' permissions.
     with running_dev(folder) as dev:
+        dev.until_listed(flow)
         assert [each["flowId"] for each in dev.json("vera", "flow", "list")["flows"]] == [flow]
         assert [each["version"] for each in dev.json("vera", "template", "list")["templates"]] == [1]
         permissions = (folder / "nats" / "permissions.conf").read_text()
