@@ -210,7 +210,7 @@ class Follower:
         if len(messages) >= self._load.many or indexer.has_processes:
             left = (await self._stream()).last_sequence - messages[-1].sequence
             await helpers.adjust(left)
-        if left <= 0 or not indexer.has_processes:
+        if left <= self._load.much or not indexer.has_processes:
             await indexer.flush()
 
     async def _until_replaced(self, before: Stream, archiver: Archiver | None) -> None:

@@ -13,9 +13,9 @@ from handrail.visibility.follow.load import Load
 _BATCH_BYTES = 8 << 20
 """About the most bytes of a batch. As many may wait while one is worked on."""
 
-_PACE, _SLOW_PACE = timedelta(seconds=0.2), timedelta(seconds=0.5)
-"""The least time from one batch to the next, and from one of many messages, unless the next is full. Each batch has
-costs of its own, and each flow in it: W1 takes half of the CPU in batches of 1,000 that it takes in those of 100.
+_PACE = timedelta(seconds=0.2)
+"""The least time from one batch to the next, unless the next is full. Each batch has costs of its own, and each flow in
+it: W1 takes half of the CPU in batches of 1,000 that it takes in those of 100.
 """
 
 
@@ -59,8 +59,7 @@ class Intake:
                 await self._full.wait()
         if not self._waiting and self._failure is not None:
             raise self._failure
-        pace = _PACE if len(self._waiting) < self._load.many else _SLOW_PACE
-        self._earliest = self._clock() + pace.total_seconds()
+        self._earliest = self._clock() + _PACE.total_seconds()
         batch, self._waiting, self._bytes = self._waiting, [], 0
         self._room.set()
         if self._failure is None:

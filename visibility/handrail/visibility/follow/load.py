@@ -29,7 +29,7 @@ class Load:
     """After a batch of so many, more is collected for the next one, and it is looked how much is left."""
     much: int = 20_000
     """With so much left, processes are started."""
-    few: int = 2_000
+    few: int = 8_000
     """With less left, they are ended."""
     patience: timedelta = timedelta(minutes=2)
     """How long a process may take to fold its share of a batch, on a busy machine."""
