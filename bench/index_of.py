@@ -70,6 +70,7 @@ def _flow(number: int, flows: int, started: datetime) -> Rows:
         "first_sequence": first,
         "flow_type": flow_type,
         "flow_id": ids.flow_id_from_key(flow_type, f"key-{number}"),
+        "key": f"key-{number}",
         "version": 1 + int(4 * (1 - age)),
         "status": status,
         "reason": text,

@@ -74,7 +74,7 @@ async def test_p7_an_agent_that_may_not_start_a_flow_does_not_keep_others_from_i
     started = await start(mesh)
     assert not started.already_started
     flow = await mesh.flow(started.flow_id)
-    assert flow.requester == "olga"
+    assert (flow.requester, flow.key) == ("olga", KEY)
     assert name_of_status(flow) == "RUNNING"
     assert len(flow.void) == 1
     assert (await start(mesh)).already_started

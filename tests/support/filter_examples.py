@@ -60,6 +60,7 @@ def _flow(chance: random.Random) -> Flow:
     flow: Row = {
         "flow_type": chance.choice(TYPES),
         "flow_id": chance.choice(_IDS),
+        "key": text(),
         "version": chance.randint(0, 3),
         "status": chance.choice(["", *STATUSES]),
         "reason": text(),

@@ -13,10 +13,11 @@ from sqlalchemy import Engine, select
 from handrail.cli.main import main
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.streams import AUDIT, FLOW, purged
+from handrail.mesh.streams import AUDIT, FLOW, purged, start_flow
 from handrail.mesh.streams.quarantine import Quarantine
 from handrail.mesh.template import Template
 from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import pack
 from handrail.v1.audit_pb2 import FlowErased
 from handrail.v1.decision_pb2 import FlowHalted
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -28,7 +29,7 @@ from handrail.visibility.index import schema
 from handrail.visibility.index.database import open_engine
 from handrail.visibility.retention.erasure import Erasure
 from tests.support.archived import archived, mark
-from tests.support.flows import decision, enriched, notified, start, template
+from tests.support.flows import decision, enriched, notified, received, start, template
 from tests.support.followed import following, found, until_covered
 from tests.support.mesh import Mesh, publish
 from tests.support.nats_server import NatsServer
@@ -245,6 +246,28 @@ async def test_p2_a_withdrawn_verdict_keeps_no_words_of_an_erased_flow(
     assert [(each.erased, each.summary["requester"], each.summary["reason"]) for each in verdicts] == 2 * [
         (True, "", "")
     ]
+
+
+async def test_p2_an_erased_flow_keeps_no_business_key(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder
+) -> None:
+    key = "kim@example.com"
+    await mesh.put(template())
+    started = await start_flow.start(bus, template(), source="detection", data=pack(received()), key=key)
+    await follow(bus, engine, folder, await publish(bus, enriched(started.flow_id), notified(started.flow_id)))
+    await handle_all(bus)
+
+    def keys() -> list[str]:
+        with engine.connect() as connection:
+            return list(connection.execute(select(schema.flow.c.key)).scalars())
+
+    assert keys() == [key]
+    assert any(key.encode() in each.body for each in archived(folder))
+    await erase(bus, folder, engine, started.flow_id)
+    assert keys() == [""]
+    assert not any(key.encode() in each.body for each in archived(folder))
+    [(_, verdict)] = numbered(folder)
+    assert verdict.summary["key"] == ""
 
 
 async def test_nothing_is_erased_while_the_database_has_no_index(

@@ -277,7 +277,7 @@ async def while_silent(bus: NatsBus, folder: Path, port: int) -> list[Refusal]:
 def flow_row(first: int, flow_type: str = "refund") -> dict[str, object]:
     return {
         **{"first_sequence": first, "flow_type": flow_type, "flow_id": f"{first:032x}", "version": 1},
-        **{"status": "RUNNING", "reason": "", "halt_mode": 0, "requester": "", "retrying": False},
+        **{"status": "RUNNING", "reason": "", "halt_mode": 0, "requester": "", "key": "", "retrying": False},
         **{"last_sequence": first, "messages": 1},
     }
 

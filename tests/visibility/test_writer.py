@@ -57,7 +57,7 @@ def stored(engine: Engine) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_any_text_is_stored(engine: Engine, text: str) -> None:
     writer = new_writer(engine)
-    names = ("flow_type", "flow_id", "status", "reason", "requester")
+    names = ("flow_type", "flow_id", "status", "reason", "requester", "key")
     owed = {"first_sequence": 1, "step": text, "agent": text, "runs": 1, "attempt": 1, "due": None}
     attribute = {"first_sequence": 1, "name": text, "text": text, "number": None}
     hostile = rows(flow(1, **dict.fromkeys(names, text)), owed=[owed], attributes=[attribute])
@@ -68,6 +68,7 @@ def test_any_text_is_stored(engine: Engine, text: str) -> None:
     found = dict(zip((column.name for column in schema.flow.c), row, strict=True))
     assert found["reason"] == expected[: schema.SENTENCE]
     assert found["requester"] == expected[: schema.NAME]
+    assert found["key"] == expected[: schema.LONGEST_KEY]
 
 
 def test_the_largest_numbers_are_stored(engine: Engine) -> None:

@@ -54,6 +54,10 @@ def test_a_small_refund_from_start_to_end(dev: Dev) -> None:
     shown = dev.text("vera", "flow", "show", flow)
     assert "status     COMPLETED" in shown
     assert "requester  olga" in shown
+    assert "key        small" in shown
+    dev.until_listed(flow)
+    listed = [each.split() for each in dev.text("vera", "flow", "list").splitlines()]
+    assert [flow, "refund", "small"] in [each[:3] for each in listed]
     events = dev.json("vera", "flow", "events", flow)["events"]
     names = [each["type"].rpartition(".")[2] for each in events]
     assert [name for name in names if name != "StepProgress"] == [

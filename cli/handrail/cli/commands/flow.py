@@ -97,9 +97,12 @@ def _list(arguments: argparse.Namespace) -> Exit:
             asked.output.document({"flows": [plain(flow) for flow in found.items], **document(found)})
         else:
             asked.output.table(
-                ("FLOW", "TYPE", "VERSION", "STATUS", "STARTED", "REASON"),
+                ("FLOW", "TYPE", "KEY", "VERSION", "STATUS", "STARTED", "REASON"),
                 [
-                    (f.flow_id, f.flow_type, f.template_version, status_of(f), time(f.start_time), f.status_reason)
+                    (
+                        *(f.flow_id, f.flow_type, f.key, f.template_version),
+                        *(status_of(f), time(f.start_time), f.status_reason),
+                    )
                     for f in found.items
                 ],
                 empty="No flows.",

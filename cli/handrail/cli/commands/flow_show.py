@@ -64,6 +64,7 @@ def print_flow(output: Output, flow: pb.Flow) -> None:
     output.fields(
         [
             ("flow", flow.flow_id),
+            ("key", flow.key),
             ("type", f"{flow.flow_type} version {flow.template_version}"),
             ("status", status_of(flow)),
             ("reason", flow.status_reason),

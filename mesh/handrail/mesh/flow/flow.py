@@ -26,6 +26,7 @@ from handrail.mesh.flow.state import (
 from handrail.mesh.flow.step_run import RunState, StepRun
 from handrail.mesh.flow.values import replace
 from handrail.mesh.template import StepSpec, Template
+from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded
 from handrail.v1.decision_pb2 import FlowStatus, HaltMode
 from handrail.v1.template_pb2 import EFFECT_IRREVERSIBLE, EFFECT_NONE
@@ -121,6 +122,16 @@ class Flow:
     def flow_type(self) -> str:
         """The template's name."""
         return self.template.name
+
+    @property
+    def key(self) -> str:
+        """The business key that its id follows from; empty if it has none, or if its first event does not say it.
+
+        Whoever begins a flow writes this field: another key than its own does not count.
+        """
+        said = "" if self.first is None else self.first.event.key
+        is_its_own = 0 < len(said) <= ids.LONGEST_KEY and ids.flow_id_from_key(self.flow_type, said) == self.flow_id
+        return said if is_its_own else ""
 
     @property
     def message_limit(self) -> int:

@@ -75,6 +75,7 @@ async def start(
         requester=requester,
         request=request,
         key_hash=ids.key_hash(template.name, key) if key else "",
+        key=key if len(key) <= ids.LONGEST_KEY else "",
     )
     first = _Start(bus, template, event, template_of)
     try:

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from hashlib import sha256
 
+LONGEST_KEY = 1024
+"""The most characters of a business key that is shown, and that the API takes."""
+
 _LENGTHS = tuple(length.to_bytes(4, "big") for length in range(256))
 _PREFIXES = tuple(length.decode() for length in _LENGTHS[:128])
 """Length prefixes of short ASCII fields, as text that encodes to the same bytes."""

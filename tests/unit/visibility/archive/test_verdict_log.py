@@ -14,7 +14,7 @@ from handrail.visibility.archive import purge_mark, verdict_log
 from handrail.visibility.archive.errors import CannotWrite, Damaged
 from handrail.visibility.archive.folder import Folder, LockedFolder
 from handrail.visibility.archive.purge_mark import PurgeMark
-from handrail.visibility.archive.verdict import Verdict
+from handrail.visibility.archive.verdict import Verdict, decode, encode
 from handrail.visibility.archive.verdict_log import VerdictLog, numbered, verdict_of, verify_verdicts
 from tests.support.archives import Killed, full
 
@@ -23,7 +23,7 @@ ENDED = datetime(2026, 11, 28, 9, 30, 0, 123, UTC)
 
 def verdict(first: int) -> Verdict:
     summary = {"flow_type": "refund", "flow_id": f"{first:032x}", "first_sequence": first, "ended": ENDED}
-    summary |= {"requester": "olga", "reason": "the card is closed", "deadline": None}
+    summary |= {"requester": "olga", "reason": "the card is closed", "deadline": None, "key": "CB-1"}
     return Verdict((first, first + 2, first + 7), summary, {first + 2: "it came too late"}, "1.0")
 
 
@@ -162,10 +162,18 @@ def test_a_mark_of_purges_moves_or_stays(tmp_path: Path, monkeypatch: pytest.Mon
             PurgeMark(folder)
 
 
+def test_a_verdict_of_a_release_that_knew_no_key_has_an_empty_one() -> None:
+    line = encode(verdicts(1)).replace(b',"key":"CB-1"', b"")
+    assert b"CB-1" not in line
+    [read] = decode(line, file="a.verdicts", where="block 1")
+    assert read.summary == {**verdict(1).summary, "key": ""}
+
+
 def test_an_erased_verdict_has_no_words_of_strangers() -> None:
     erased = verdict(1).as_erased()
     assert erased.erased
-    assert (erased.summary["requester"], erased.summary["reason"], erased.void) == ("", "", {3: ""})
+    assert [erased.summary[name] for name in ("requester", "reason", "key")] == ["", "", ""]
+    assert erased.void == {3: ""}
     assert (erased.flow_id, erased.sequences) == (verdict(1).flow_id, verdict(1).sequences)
 
 

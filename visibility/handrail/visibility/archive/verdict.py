@@ -19,8 +19,11 @@ _MICROSECOND = timedelta(microseconds=1)
 TIMES = frozenset({"started", "updated", "ended", "deadline", "stuck_since"})
 """The fields of a summary that are times."""
 
-_PERSONAL = ("requester", "reason")
+PERSONAL = ("requester", "reason", "key")
 """The fields of a summary that are a stranger's words."""
+
+_ADDED = {"key": ""}
+"""The fields of a summary that verdicts of earlier releases lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Verdict:
     def as_erased(self) -> Verdict:
         """Returns what may stay of it once the flow's messages are erased."""
         void = dict.fromkeys(self.void, "")
-        return replace(self, summary={**self.summary, **dict.fromkeys(_PERSONAL, "")}, void=void, erased=True)
+        return replace(self, summary={**self.summary, **dict.fromkeys(PERSONAL, "")}, void=void, erased=True)
 
 
 def encode(verdicts: Sequence[Verdict]) -> bytes:
@@ -91,7 +94,7 @@ def _fields(verdict: Verdict) -> dict[str, object]:
 
 def _verdict(fields: dict[str, dict[str, object]]) -> Verdict:
     steps = [int(step) for step in fields["sequences"]]
-    summary = {name: _typed(name, value) for name, value in fields["summary"].items()}
+    summary = {name: _typed(name, value) for name, value in {**_ADDED, **fields["summary"]}.items()}
     int(str(summary["first_sequence"]))
     void = {int(sequence): str(text) for sequence, text in fields["void"].items()}
     return Verdict(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, bindparam, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from handrail.visibility.archive.verdict import Verdict
+from handrail.visibility.archive.verdict import PERSONAL, Verdict
 from handrail.visibility.index import schema
 from handrail.visibility.index.changes import ADDED, REPLACED, changes_of, values_of
 from handrail.visibility.index.database import Position
@@ -94,7 +94,7 @@ class ArchivedWriter(Writer):
         An index that has not taken the verdict yet takes it as it is then.
         """
         at = schema.flow.c
-        kept = {name: verdict.summary[name] for name in ("requester", "reason")}
+        kept = {name: verdict.summary[name] for name in PERSONAL}
         try:
             with self._engine.begin() as connection:
                 for table in _OF_A_FLOW:

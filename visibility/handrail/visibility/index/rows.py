@@ -130,6 +130,7 @@ def _flow_row(flow: Flow, first: int, now: FlowStatus.ValueType, *, retrying: bo
         "first_sequence": first,
         "flow_type": flow.flow_type,
         "flow_id": flow.flow_id,
+        "key": flow.key,
         "version": flow.template.version,
         "status": _name(FlowStatus.Name(now), "FLOW_STATUS_"),
         "reason": status_reason(flow),

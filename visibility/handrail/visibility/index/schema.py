@@ -23,7 +23,9 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 3
+from handrail.mesh.wire.ids import LONGEST_KEY
+
+SCHEMA = 4
 """Raise it with each change of the tables: an index of another schema is computed anew."""
 
 NAME = 500
@@ -104,6 +106,7 @@ flow = Table(
     Column("first_sequence", SEQUENCE, primary_key=True, autoincrement=False),
     Column("flow_type", Words(), nullable=False),
     Column("flow_id", Words(), nullable=False),
+    Column("key", Words(LONGEST_KEY), nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("status", Words(), nullable=False),
     Column("reason", Words(SENTENCE), nullable=False),

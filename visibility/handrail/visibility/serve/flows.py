@@ -89,6 +89,7 @@ def _flow(row: Row[tuple[object, ...]] | SimpleNamespace, *, archived: bool) -> 
     return Flow(
         flow_id=row.flow_id,
         flow_type=row.flow_type,
+        key=row.key,
         template_version=row.version,
         status=FlowStatus.Value(f"FLOW_STATUS_{row.status}"),
         status_reason=row.reason,

@@ -54,6 +54,7 @@ def flow_summary(flow: Flow) -> pb.Flow:
     view = pb.Flow(
         flow_id=flow.flow_id,
         flow_type=flow.flow_type,
+        key=flow.key,
         template_version=flow.template.version,
         status=status(flow),
         status_reason=status_reason(flow),
