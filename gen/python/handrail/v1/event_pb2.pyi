@@ -106,6 +106,7 @@ class Event(_message.Message):
     EXACT_FIELD_NUMBER: _builtins.int
     KEY_HASH_FIELD_NUMBER: _builtins.int
     LATE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """event_id is derived, not drawn: the same outcome of the same step run has the same id. 32 lower-case hex digits."""
     source: _builtins.str
@@ -145,6 +146,10 @@ class Event(_message.Message):
     late: _builtins.bool
     """late is set on an outcome that is published more than five minutes after its trigger was stored: the flow may have ended and
     been purged since, so whoever is about to have an effect because of this outcome reads the flow first.
+    """
+    key: _builtins.str
+    """key is, on a first event whose flow has a business key, this key. Readers take it only if the flow id follows from it: an
+    agent can't show a flow under another one's key. It goes where the event goes, and is erased with it.
     """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
@@ -187,10 +192,11 @@ class Event(_message.Message):
         exact: _builtins.bool = ...,
         key_hash: _builtins.str = ...,
         late: _builtins.bool = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["confirmation", b"confirmation", "data", b"data", "request", b"request", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "based_on_sequence", b"based_on_sequence", "causation_id", b"causation_id", "confirmation", b"confirmation", "data", b"data", "event_id", b"event_id", "exact", b"exact", "flow_id", b"flow_id", "flow_type", b"flow_type", "key_hash", b"key_hash", "late", b"late", "output_index", b"output_index", "output_total", b"output_total", "request", b"request", "requester", b"requester", "root", b"root", "run", b"run", "source", b"source", "span_id", b"span_id", "step", b"step", "template_version", b"template_version", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "based_on_sequence", b"based_on_sequence", "causation_id", b"causation_id", "confirmation", b"confirmation", "data", b"data", "event_id", b"event_id", "exact", b"exact", "flow_id", b"flow_id", "flow_type", b"flow_type", "key", b"key", "key_hash", b"key_hash", "late", b"late", "output_index", b"output_index", "output_total", b"output_total", "request", b"request", "requester", b"requester", "root", b"root", "run", b"run", "source", b"source", "span_id", b"span_id", "step", b"step", "template_version", b"template_version", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

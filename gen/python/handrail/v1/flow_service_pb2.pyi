@@ -183,6 +183,7 @@ class Flow(_message.Message):
     MIGRATIONS_FIELD_NUMBER: _builtins.int
     ACTS_FIELD_NUMBER: _builtins.int
     ARCHIVED_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
     flow_id: _builtins.str
     """flow_id is 32 hex digits, and the trace id."""
     flow_type: _builtins.str
@@ -206,6 +207,10 @@ class Flow(_message.Message):
     archived: _builtins.bool
     """archived tells that it left the stream, or is about to. It is shown from the archive, with the status, reason and void marks
     that were stored when it left. Nothing changes it any more.
+    """
+    key: _builtins.str
+    """key is the business key that its id follows from. Empty: it has none, or it was erased, or its first event does not say it, as
+    that of a flow that an earlier release began.
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -271,10 +276,11 @@ class Flow(_message.Message):
         migrations: _abc.Iterable[Global___FlowMigration] | None = ...,
         acts: _abc.Iterable[_act_pb2.PendingAct] | None = ...,
         archived: _builtins.bool = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "approvals", b"approvals", "archived", b"archived", "divergences", b"divergences", "effects", b"effects", "escalations", b"escalations", "etag", b"etag", "expectations", b"expectations", "flow_id", b"flow_id", "flow_type", b"flow_type", "halt_mode", b"halt_mode", "last_sequence", b"last_sequence", "message_count", b"message_count", "migrations", b"migrations", "requester", b"requester", "start_time", b"start_time", "status", b"status", "status_reason", b"status_reason", "step_runs", b"step_runs", "template_version", b"template_version", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "approvals", b"approvals", "archived", b"archived", "divergences", b"divergences", "effects", b"effects", "escalations", b"escalations", "etag", b"etag", "expectations", b"expectations", "flow_id", b"flow_id", "flow_type", b"flow_type", "halt_mode", b"halt_mode", "key", b"key", "last_sequence", b"last_sequence", "message_count", b"message_count", "migrations", b"migrations", "requester", b"requester", "start_time", b"start_time", "status", b"status", "status_reason", b"status_reason", "step_runs", b"step_runs", "template_version", b"template_version", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
