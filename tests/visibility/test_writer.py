@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import Engine, event, select
 
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.wire.ids import LONGEST_KEY
 from handrail.visibility.index import schema
 from handrail.visibility.index.database import begin_anew, open_engine, prepare
 from handrail.visibility.index.rows import FlowRows, Row, rows_of, unfolded_rows
@@ -68,7 +69,7 @@ def test_any_text_is_stored(engine: Engine, text: str) -> None:
     found = dict(zip((column.name for column in schema.flow.c), row, strict=True))
     assert found["reason"] == expected[: schema.SENTENCE]
     assert found["requester"] == expected[: schema.NAME]
-    assert found["key"] == expected[: schema.LONGEST_KEY]
+    assert found["key"] == expected[: LONGEST_KEY]
 
 
 def test_the_largest_numbers_are_stored(engine: Engine) -> None:
