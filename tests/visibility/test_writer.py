@@ -69,7 +69,7 @@ def test_any_text_is_stored(engine: Engine, text: str) -> None:
     found = dict(zip((column.name for column in schema.flow.c), row, strict=True))
     assert found["reason"] == expected[: schema.SENTENCE]
     assert found["requester"] == expected[: schema.NAME]
-    assert found["key"] == expected[: LONGEST_KEY]
+    assert found["key"] == expected[:LONGEST_KEY]
 
 
 def test_the_largest_numbers_are_stored(engine: Engine) -> None:
