@@ -12,17 +12,14 @@ from typing import Any
 import pytest
 
 from handrail.coordinator.reconcile import pace, sweep, sweep_walk
-from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.coordinator.reconcile.replica import Replica
-from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL, Sweep
 from handrail.coordinator.reconcile.sweep_marks import first_after, read_mark, read_streams
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
 from handrail.mesh.streams import TIMER, ensure_streams, flow_store
 from handrail.mesh.template import Template
-from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
 from tests.support import flows
@@ -30,6 +27,7 @@ from tests.support.coordinator import coordinating
 from tests.support.lagging import BehindNatsBus
 from tests.support.mesh import Mesh, name_of_status, publish
 from tests.support.nats_server import NatsServer
+from tests.support.sweeping import House, another
 from tests.support.waiting import eventually, until
 
 NONE = timedelta()
@@ -40,37 +38,6 @@ async def mesh(mesh: Mesh) -> Mesh:
     """The refund."""
     await mesh.put(flows.template())
     return mesh
-
-
-class House:
-    """A replica without running loops: only the sweep looks at a flow."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self.mesh = mesh
-        self.replica = Replica(mesh.bus, holder="test")
-        self.finished = Finished()
-
-    def sweep(self, *, lag: timedelta = NONE, interval: timedelta = DEFAULT_INTERVAL) -> Sweep:
-        """A sweep that looks at everything up to `lag` ago."""
-        replica = self.replica
-        return Sweep(
-            self.mesh.bus,
-            replica.store,
-            replica.reconciler,
-            replica.leases,
-            replica.troubles,
-            finished=self.finished,
-            lag=lag,
-            interval=interval,
-        )
-
-    async def publish(self, *entries: Entry) -> int:
-        """Store messages; the last one's sequence."""
-        return await publish(self.mesh.bus, *entries)
-
-    async def armed(self) -> set[str]:
-        """The flows that the broker holds timers of."""
-        return {subject.split(".")[2] for subject in await self.mesh.armed()}
 
 
 @pytest.fixture
@@ -84,11 +51,6 @@ async def house(mesh: Mesh) -> House:
 def complete(flow_id: str) -> Iterable[Entry]:
     """All messages of a flow."""
     return flows.start(flow_id), flows.enriched(flow_id), flows.notified(flow_id)
-
-
-def another(name: str) -> str:
-    """Another flow's id."""
-    return ids.flow_id_from_key("refund", name)
 
 
 async def test_p7_a_flow_that_lost_its_timers_is_found_and_given_them_again(mesh: Mesh, house: House) -> None:

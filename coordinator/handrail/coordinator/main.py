@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from handrail.coordinator.api.health import Health
 from handrail.coordinator.api.server import Server, ServerSettings
+from handrail.coordinator.lists.index import Index
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.coordinator.reconcile.supervise import keep_running
 from handrail.coordinator.reconcile.sweep import DEFAULT_INTERVAL
@@ -71,6 +72,8 @@ async def run_coordinator(settings: CoordinatorSettings, *, on_ready: Callable[[
 async def _serve(
     bus: NatsBus, settings: CoordinatorSettings, stopping: asyncio.Event, on_ready: Callable[[int], None] | None
 ) -> None:
+    # Not the one of the API: callers' questions don't wait for the sweep's, and the sweep does not wait for theirs.
+    index = Index(settings.server.index)
     replica = Replica(
         bus,
         holder=f"{socket.gethostname()}/{os.getpid()}",
@@ -78,6 +81,7 @@ async def _serve(
         sweep_interval=settings.sweep_interval,
         sweep_everything=settings.sweep_everything,
         traffic_limit=settings.traffic_limit,
+        index=index,
     )
     server = Server(replica, settings.server)
     port = await server.start()
@@ -102,6 +106,7 @@ async def _serve(
     finally:
         # Does nothing after a drain; a server that still runs complains when the interpreter exits.
         await server.drain()
+        await index.close()
     if bus.closed.is_set():
         raise BrokerUnavailable("the broker ended the connection for good; see the log for why")
 

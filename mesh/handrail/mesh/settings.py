@@ -330,7 +330,7 @@ SWEEP_INTERVAL = Setting(
     "--sweep-interval",
     "HANDRAIL_SWEEP_INTERVAL",
     "60s",
-    "how often new messages are scanned for missed flows",
+    "how often missed flows are looked for",
     at_least(timedelta(milliseconds=100)),
     "DURATION",
 )

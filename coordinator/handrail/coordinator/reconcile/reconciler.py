@@ -91,11 +91,21 @@ class Reconciler:
                 await self.flows.read_exactly(hand)
             return hand.flow
 
-    async def reconcile(self, flow_type: str, flow_id: str, *, since: int, at_least: int, now: datetime) -> Flow:
+    async def reconcile(
+        self,
+        flow_type: str,
+        flow_id: str,
+        *,
+        since: int,
+        at_least: int,
+        now: datetime,
+        timers_at_least: int | None = None,
+    ) -> Flow:
         """Decides what is due at `now` in a flow that holds at least sequence `at_least`, and sets its timers.
 
         It sets only the timers that messages from `since` on changed, because earlier messages were handled before; 0
-        sets all. Raises what `attend` raises.
+        sets all, or those that TIMER lacks, as a server knows that has it up to `timers_at_least`. Raises what `attend`
+        raises.
         """
         key = (flow_type, flow_id)
         async with self.turn(key):
@@ -105,7 +115,9 @@ class Reconciler:
             while not hand.is_read:
                 await self.flows.read_exactly(hand)
                 overtaken = await self.settle(hand, present) or overtaken
-            await self._set_timers(hand, present.time, since=since, overtaken=overtaken)
+            await self._set_timers(
+                hand, present.time, since=since, overtaken=overtaken, timers_at_least=timers_at_least
+            )
             return hand.flow
 
     async def present(self, now: datetime) -> Present:
@@ -186,13 +198,19 @@ class Reconciler:
         queues = await self._queues.of(agents_due(flow, present.time))
         return decide(flow, present.time, present.absences, queues)
 
-    async def _set_timers(self, hand: FlowInHand, now: datetime, *, since: int, overtaken: bool) -> None:
+    async def _set_timers(
+        self, hand: FlowInHand, now: datetime, *, since: int, overtaken: bool, timers_at_least: int | None
+    ) -> None:
         """Replaces the armed timers by those that the flow needs now."""
         flow = hand.flow
         # A timer that is due and led to nothing waits for something else and is dropped; if a decision was overtaken by
         # another message, it is kept to try again.
         after = {name: due for name, due in timers(flow).items() if due > now or overtaken}
-        before = await self._armed(hand, since)
+        if timers_at_least is None:
+            before = await self._armed(hand, since)
+        else:
+            # Only those that are needed: another replica may just have armed one for a message that is not seen here.
+            before = await self._timer_schedule.standing(flow.flow_type, flow.flow_id, after, at_least=timers_at_least)
         hand.armed = None  # until it is known to be done
         await self._timer_schedule.change(
             flow.flow_type, flow.flow_id, before=before, after=after, last_sequence=flow.last_sequence

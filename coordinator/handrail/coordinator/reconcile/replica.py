@@ -6,6 +6,7 @@ import asyncio
 import logging
 from datetime import timedelta
 
+from handrail.coordinator.lists.index import Index
 from handrail.coordinator.reconcile.agent_queues import AgentQueues
 from handrail.coordinator.reconcile.beside import WithBeside, crowds
 from handrail.coordinator.reconcile.consuming import AtOnce, DurableConsumer, Note
@@ -66,7 +67,9 @@ class Replica:
         absent_after: timedelta = ABSENT_AFTER,
         sweep_everything: bool = False,
         traffic_limit: Rate = DEFAULT_LIMIT,
+        index: Index | None = None,
     ) -> None:
+        """With an `index`, the sweep asks it for open flows; whoever passes it closes it."""
         self.bus = bus
         self.catalog = Catalog(bus)
         self.store = FlowStore(bus, self.catalog)
@@ -100,6 +103,7 @@ class Replica:
             self.leases,
             self.troubles,
             finished=self.finished,
+            index=index or Index(None),
             interval=sweep_interval,
             everything=sweep_everything,
         )

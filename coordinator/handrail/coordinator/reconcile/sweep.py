@@ -1,9 +1,13 @@
 """The sweep finds flows that every other mechanism missed: open flows that nobody looks at (anti-entropy).
 
-It looks at the flows of timers that are long overdue, and walks over the new messages of the stream, two minutes behind
-its end. It does not read messages of flows that this replica folded completely and found closed. It folds the others,
-and reconciles every flow that is not closed. It walks over the whole stream only if it has no mark (the first time), or
-if streams were restored or recreated.
+It looks at the flows of timers that are long overdue, and at the open flows that the index has: once after each last
+message, when that is two minutes old. While a flow goes on, whoever is handed its messages looks at it.
+
+Without an index, or with one that does not answer, is behind or is of another stream, it walks over the new messages of
+FLOW instead. Since an index may lack a flow, it walks with an index, too, once an hour. A walk leaves out messages of
+flows that this replica folded completely and found closed. It folds the others, and reconciles every flow that is not
+closed. It walks over the whole stream only if it has no mark (the first time), or if streams were restored or
+recreated.
 """
 
 from __future__ import annotations
@@ -12,15 +16,18 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 from handrail.analysis.replay.stored import Stored, decode
+from handrail.coordinator.lists.index import Index, Unavailable
+from handrail.coordinator.reconcile.attendant import LOOP, Attendant, Found
 from handrail.coordinator.reconcile.finished import Finished
+from handrail.coordinator.reconcile.open_flows import OpenFlows
 from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.coordinator.reconcile.reconciler import Reconciler
-from handrail.coordinator.reconcile.settle import is_given_up
 from handrail.coordinator.reconcile.sweep_marks import Mark, Streams, read_mark, read_streams, write_mark
-from handrail.coordinator.reconcile.sweep_walk import LAG, SweepWalk
+from handrail.coordinator.reconcile.sweep_walk import LAG, LATE, SHARE, SweepWalk
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
@@ -37,16 +44,11 @@ log = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL = timedelta(minutes=1)
 
-_RECONCILING = timedelta(milliseconds=1)
-"""What a flow takes that is read and reconciled."""
+WALKS_EVERY = timedelta(hours=1)
+"""How old messages get before they are walked over although the index answers."""
 
 _LEFT_AT_MOST = 1000
 """The most failed flows that are remembered; with more of them the sweep does not advance."""
-
-_LOOP = "sweep"
-
-_Left = tuple[str, str, int]
-"""A flow that could not be reconciled: its type, its id, and its newest sequence."""
 
 
 class Sweep:
@@ -61,13 +63,14 @@ class Sweep:
         troubles: Troubles,
         *,
         finished: Finished,
+        index: Index,
         interval: timedelta = DEFAULT_INTERVAL,
         lag: timedelta = LAG,
         everything: bool = False,
     ) -> None:
         self._bus = bus
         self._store = store
-        self._reconciler = reconciler
+        self._flows = reconciler.flows
         self._leases = leases
         self._troubles = troubles
         self._finished = finished
@@ -76,8 +79,12 @@ class Sweep:
         self._overdue = Overdue(bus)
         self._walk = SweepWalk(bus, finished, lag=lag)
         self._pace = self._walk.pace
-        self._attended = 0
-        self._left: set[_Left] = set()
+        self._open_flows = OpenFlows(bus, index)
+        self._attendant = Attendant(reconciler, troubles, self._pace)
+        self._mark = Mark()
+        self._written = Mark()
+        self._timers_at_least = 0
+        self._left: set[Found] = set()
         self._looks_again_at = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -93,40 +100,76 @@ class Sweep:
                 if error.reason != ErrorReason.ERROR_REASON_FLOW_BUSY:
                     raise
                 log.debug("this sweep is skipped: %s", error.text)
-            self._troubles.succeeded(_LOOP)
+            self._troubles.succeeded(LOOP)
 
     async def sweep(self) -> int:
         """Reconciles every flow that may have been missed; returns how many those were.
 
         A flow that fails is left to the next sweep. Raises BROKER_UNAVAILABLE.
         """
-        self._attended = 0
-        mark = await read_mark(self._bus)
+        before = self._attendant.attended
+        self._written = mark = await read_mark(self._bus)
         streams = await read_streams(self._bus)
         why = "it was requested" if self._everything else streams.why_not_behind(mark)
         if why and streams.flow_sequence:
             log.info("sweeping all flows: %s", why)
             if mark.flow_created:
-                self._reconciler.flows.forget()
+                self._flows.forget()
                 self._finished.clear()
+        self._timers_at_least = streams.timer_sequence
         self._left = set(mark.left)
+        self._mark = _of(streams) if why else replace(_of(streams), sequence=mark.sequence, seen=mark.seen)
         self._looks_again_at = 0.0
         await self._look_again()
-        sequence = 0 if why else mark.sequence
-        async for window in self._walk.windows(after=sequence):
+        if why or not await self._look_at_open_flows(streams):
+            await self._walk_on(after=max(self._mark.sequence, self._mark.seen), late=LATE)
+        if self._mark.sequence < self._mark.seen and await self._is_walk_due():
+            await self._walk_on(after=self._mark.sequence, late=WALKS_EVERY + LATE, beside=streams)
+        return self._attendant.attended - before
+
+    async def _look_at_open_flows(self, streams: Streams) -> bool:
+        """Attends to the open flows of the index; tells whether it had all that a walk would look at."""
+        if not self._open_flows.is_there:
+            return False
+        self._pace.share = SHARE
+        after = max(self._mark.sequence, self._mark.seen)
+        up_to = max(after, await self._walk.end())
+        try:
+            async for listed in self._open_flows.pages(stream_created=streams.flow_begun, after=after, up_to=up_to):
+                await self._look_again()
+                self._left |= await self._attend(listed.flows)
+                await self._note(replace(self._mark, seen=listed.up_to))
+        except Unavailable as error:
+            log.info("the sweep walks over new messages: %s", error.why)
+            return False
+        return True
+
+    async def _is_walk_due(self) -> bool:
+        """Tells whether messages that were not walked over are an hour old."""
+        return self._mark.sequence < await self._walk.end(ago=WALKS_EVERY)
+
+    async def _walk_on(self, *, after: int, late: timedelta, beside: Streams | None = None) -> None:
+        """Walks from `after` on to the end. With `beside`, it goes on with the index meanwhile, and ends with it."""
+        is_next = after <= self._mark.sequence
+        async for window in self._walk.windows(after=after, late=late):
             await self._look_at(window.messages)
-            if len(self._left) > _LEFT_AT_MOST:
-                raise HandrailError(
-                    ErrorReason.ERROR_REASON_INTERNAL,
-                    f"more than {_LEFT_AT_MOST} flows can't be reconciled: the sweep waits at sequence {sequence}",
-                )
-            sequence = window.up_to
-            after = _marked(streams, sequence, self._left)
-            if after != mark:
-                await write_mark(self._bus, after)
-                mark = after
+            seen = max(self._mark.seen, window.up_to)
+            await self._note(replace(self._mark, sequence=window.up_to if is_next else self._mark.sequence, seen=seen))
             self._everything = False
-        return self._attended
+            if beside is not None and not await self._look_at_open_flows(beside):
+                return
+
+    async def _note(self, mark: Mark) -> None:
+        """Goes on from this mark. Raises INTERNAL if too many flows are left behind it."""
+        if len(self._left) > _LEFT_AT_MOST:
+            raise HandrailError(
+                ErrorReason.ERROR_REASON_INTERNAL,
+                f"more than {_LEFT_AT_MOST} flows can't be reconciled: the sweep waits at sequence {self._mark.seen}",
+            )
+        self._mark = replace(mark, left=tuple(sorted(self._left)))
+        if self._mark != self._written:
+            await write_mark(self._bus, self._mark)
+            self._written = self._mark
 
     async def _look_again(self) -> None:
         """Attends to overdue timers and to flows that were left, once an interval: a walk may take longer."""
@@ -136,8 +179,8 @@ class Sweep:
         self._looks_again_at = now + self._interval.total_seconds()
         overdue = await self._overdue.flows()
         self._pace.resume()
-        await self._attend_all((*key, sequence) for key, sequence in overdue.items())
-        self._left = await self._attend_all(self._left)
+        await self._attend((*key, sequence) for key, sequence in overdue.items())
+        self._left = await self._attend(self._left)
 
     async def _look_at(self, window: Iterable[Stored]) -> None:
         """Reconciles the open flows of a window."""
@@ -157,7 +200,7 @@ class Sweep:
             is_over = await self._is_over(messages)
             await self._pace.keep()
             if not is_over:
-                self._left |= await self._attend_all([(*key, messages[-1].sequence)])
+                self._left |= await self._attend([(*key, messages[-1].sequence)])
 
     async def _is_over(self, messages: Sequence[Stored]) -> bool:
         """Tells whether these messages are a complete flow that is closed."""
@@ -173,36 +216,14 @@ class Sweep:
             return False
         return is_final(flow)
 
-    async def _attend_all(self, flows: Iterable[_Left]) -> set[_Left]:
-        left = set()
-        for flow_type, flow_id, sequence in flows:
-            if not await self._attend(flow_type, flow_id, sequence):
-                left.add((flow_type, flow_id, sequence))
-            self._pace.resume()
-            await self._pace.keep(_RECONCILING)
-        return left
-
-    async def _attend(self, flow_type: str, flow_id: str, at_least: int) -> bool:
-        self._attended += 1
-        try:
-            await self._reconciler.reconcile(flow_type, flow_id, since=0, at_least=at_least, now=datetime.now(UTC))
-        except HandrailError as error:
-            if is_given_up(error):
-                return True
-            self._troubles.failed(_LOOP, flow_id, error)
-            return False
-        except Exception as error:
-            self._troubles.failed(_LOOP, flow_id, error)
-            return False
-        self._troubles.succeeded(_LOOP, flow_id)
-        return True
+    async def _attend(self, flows: Iterable[Found]) -> set[Found]:
+        return await self._attendant.attend(flows, timers_at_least=self._timers_at_least)
 
 
-def _marked(streams: Streams, sequence: int, left: Iterable[_Left]) -> Mark:
+def _of(streams: Streams) -> Mark:
+    """The mark of a sweep that has looked at nothing of these streams."""
     return Mark(
-        sequence=sequence,
         flow_created=streams.flow_created,
         timer_created=streams.timer_created,
         timer_sequence=streams.timer_sequence,
-        left=tuple(sorted(left)),
     )

@@ -12,31 +12,39 @@ from typing import Any
 from handrail.mesh.bus import ApiError, Bus
 from handrail.mesh.bus.api import MESSAGE_NOT_FOUND
 from handrail.mesh.streams import FLOW, LEASES, LEASES_BUCKET, TIMER
+from handrail.mesh.streams.streams import created
 
 _SUBJECT = f"$KV.{LEASES_BUCKET}.sweep.mark"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Everything in FLOW up to `sequence` was swept, except the flows `left` (type, id, newest sequence).
+    """Everything in FLOW up to `sequence` was walked over, except the flows `left` (type, id, newest sequence).
+
+    Open flows whose last message is at `seen` or before were looked at, as far as the index had them.
 
     `flow_created` and `timer_created` distinguish the streams from others of the same name. `timer_sequence` is TIMER's
     last sequence at that time: a smaller one means that TIMER was restored or lost messages.
     """
 
     sequence: int = 0
+    seen: int = 0
     flow_created: str = ""
     timer_created: str = ""
     timer_sequence: int = 0
     left: tuple[tuple[str, str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Streams:
-    """FLOW and TIMER now: when they were created, and their last sequences."""
+    """FLOW and TIMER now: when they were created, and their last sequences.
+
+    `flow_begun` is when FLOW was first created, by which readers know it.
+    """
 
     flow_created: str
     flow_sequence: int
+    flow_begun: str
     timer_created: str
     timer_sequence: int
 
@@ -50,7 +58,7 @@ class Streams:
             return "no sweep has run yet"
         if (self.flow_created, self.timer_created) != (mark.flow_created, mark.timer_created):
             return "a stream was recreated"
-        if self.flow_sequence < mark.sequence or self.timer_sequence < mark.timer_sequence:
+        if self.flow_sequence < max(mark.sequence, mark.seen) or self.timer_sequence < mark.timer_sequence:
             return "a stream has lost messages, or was restored"
         return ""
 
@@ -59,7 +67,11 @@ async def read_streams(bus: Bus) -> Streams:
     """Reads the state of the streams; raises what `Bus.request_json` raises."""
     flow, timer = [await bus.request_json(f"$JS.API.STREAM.INFO.{name}") for name in (FLOW, TIMER)]
     return Streams(
-        str(flow["created"]), int(flow["state"]["last_seq"]), str(timer["created"]), int(timer["state"]["last_seq"])
+        flow_created=str(flow["created"]),
+        flow_sequence=int(flow["state"]["last_seq"]),
+        flow_begun=created(flow),
+        timer_created=str(timer["created"]),
+        timer_sequence=int(timer["state"]["last_seq"]),
     )
 
 
@@ -115,6 +127,8 @@ async def write_mark(bus: Bus, mark: Mark) -> None:
 def _mark(fields: Mapping[str, Any]) -> Mark:
     return Mark(
         sequence=int(fields["sequence"]),
+        # Earlier releases write no such field: they look at everything by walking.
+        seen=int(fields.get("seen", fields["sequence"])),
         flow_created=str(fields["flow_created"]),
         timer_created=str(fields["timer_created"]),
         timer_sequence=int(fields["timer_sequence"]),

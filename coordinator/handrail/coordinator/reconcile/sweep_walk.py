@@ -24,10 +24,10 @@ _WINDOW = 20_000
 _READ_AT_MOST = 100_000
 """Messages to read for a window, those of finished flows included: that takes 16 s."""
 
-_SHARE = 0.05
+SHARE = 0.05
 """How much of a core it takes: it leaves the rest, and the broker, to the flows that go on."""
 
-_LATE = timedelta(minutes=10)
+LATE = timedelta(minutes=10)
 _SHARE_IF_LATE = 0.2
 """How much it takes while it is so much further behind."""
 
@@ -53,19 +53,24 @@ class SweepWalk:
         self._bus = bus
         self._finished = finished
         self._lag = lag
-        self.pace = Pace(share=_SHARE)
+        self.pace = Pace(share=SHARE)
 
-    async def windows(self, *, after: int) -> AsyncIterator[Window]:
-        """Yields the messages after this sequence. The last window says how far they reach, and may be empty.
+    async def end(self, *, ago: timedelta = timedelta()) -> int:
+        """Returns the last sequence that a walk reaches now, or reached so long ago. Raises BROKER_UNAVAILABLE."""
+        return await last_before(self._bus, datetime.now(UTC) - self._lag - ago)
+
+    async def windows(self, *, after: int, late: timedelta = LATE) -> AsyncIterator[Window]:
+        """Yields the messages after this sequence. The last window says how far they reach, and may be empty. It takes
+        more of a core while it is `late`.
 
         Raises BROKER_UNAVAILABLE.
         """
-        up_to = max(after, await self._last_before(self._lag))
+        up_to = max(after, await self.end())
         window: list[Stored] = []
         read = 0
         while (first := self._finished.first_other(after)) <= up_to:
-            is_late = first <= await self._last_before(self._lag + _LATE)
-            self.pace.share = _SHARE_IF_LATE if is_late else _SHARE
+            is_late = first <= await self.end(ago=late)
+            self.pace.share = _SHARE_IF_LATE if is_late else SHARE
             after = first - 1
             async with scan(self._bus, FLOW, "flow.>", after=after, page=_PAGE) as scanning:
                 async for page in scanning.pages():
@@ -88,6 +93,3 @@ class SweepWalk:
         """Returns `up_to` if the stream's leader has nothing between, else `after`: who was read lags behind."""
         first = await first_after(self._bus, after)
         return up_to if first is None or first > up_to else after
-
-    async def _last_before(self, ago: timedelta) -> int:
-        return await last_before(self._bus, datetime.now(UTC) - ago)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from handrail.mesh import streams
-from handrail.mesh.bus import Bus
-from handrail.mesh.wire.subjects import due_subject, timer_subject
+from handrail.mesh.bus import Bus, TooManySubjects
+from handrail.mesh.wire.subjects import due_subject, timer_filter, timer_subject
 
 _AT_ONCE = 32
 
@@ -42,6 +42,23 @@ class TimerSchedule:
             await asyncio.gather(*(self._arm(flow_type, flow_id, name, after[name], last_sequence) for name in names))
         for name in gone:
             await self._clear(flow_type, flow_id, name)
+
+    async def standing(
+        self, flow_type: str, flow_id: str, timers: Mapping[str, datetime], *, at_least: int
+    ) -> Mapping[str, datetime]:
+        """Returns those of these timers that TIMER holds; none if no server answers that has TIMER up to `at_least`, or
+        if the flow has more timers than one read returns.
+        """
+        if not timers:
+            return {}
+        try:
+            page = await self._bus.direct_get(streams.TIMER, multi_last=[timer_filter(flow_type, flow_id)])
+        except TooManySubjects:
+            return {}
+        if page.up_to_sequence < at_least:
+            return {}
+        held = {message.subject for message in page.messages}
+        return {name: due for name, due in timers.items() if timer_subject(flow_type, flow_id, name) in held}
 
     async def _arm(self, flow_type: str, flow_id: str, name: str, due: datetime, last_sequence: int) -> None:
         await self._bus.publish(

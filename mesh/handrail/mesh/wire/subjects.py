@@ -150,6 +150,11 @@ def timer_subject(flow_type: str, flow_id: str, timer: str) -> str:
     return f"timer.{flow_type}.{flow_id}.{_timer_token(timer)}"
 
 
+def timer_filter(flow_type: str, flow_id: str) -> str:
+    """The filter for the timers of a flow that are armed."""
+    return f"timer.{flow_type}.{flow_id}.*"
+
+
 def due_subject(flow_type: str, flow_id: str, timer: str) -> str:
     """The subject on which a timer arrives when it is due."""
     return f"due.{flow_type}.{flow_id}.{_timer_token(timer)}"

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from handrail.mesh.wire.ids import LONGEST_KEY
 
-SCHEMA = 4
+SCHEMA = 5
 """Raise it with each change of the tables: an index of another schema is computed anew."""
 
 NAME = 500
@@ -146,6 +146,7 @@ settle a matter. A flow that has not begun has none.
 _IS_OPEN, _RETRIES = flow.c.ended.is_(None), flow.c.retrying.is_(True)
 Index("flow_open_by_deadline", flow.c.deadline, flow.c.first_sequence, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
 Index("flow_open_by_update", flow.c.updated, flow.c.first_sequence, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+Index("flow_open_by_sequence", flow.c.last_sequence, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
 Index("flow_retrying", flow.c.first_sequence, sqlite_where=_RETRIES, postgresql_where=_RETRIES)
 
 unfolded = Table(

@@ -25,6 +25,7 @@ from handrail.visibility.serve.divergences import divergence_counts, divergence_
 from handrail.visibility.serve.flows import FLOWS, flow_rows
 from handrail.visibility.serve.head import Head, as_of
 from handrail.visibility.serve.listing import Found, Kind, page
+from handrail.visibility.serve.open_flows import open_flows
 from handrail.visibility.serve.selection import selected, tree_of
 from handrail.visibility.serve.snapshot import Question, Snapshots
 
@@ -103,6 +104,12 @@ class IndexService(IndexServiceServicer):
 
         counts, covered = await self._asked(request, context, count)
         return pb.CountFailuresResponse(counts=counts, as_of=covered)
+
+    async def ListOpenFlows(self, request: pb.ListOpenFlowsRequest, context: Context) -> pb.ListOpenFlowsResponse:
+        """Returns a page of open flows."""
+        return await self._snapshots.ask(
+            lambda connection, position: open_flows(connection, position, request), self._patience(request, context)
+        )
 
     async def GetArchivedFlow(self, request: pb.GetArchivedFlowRequest, context: Context) -> pb.GetArchivedFlowResponse:
         """Returns a flow that left the stream, and a page of its messages."""

@@ -732,6 +732,104 @@ class FailureCount(_message.Message):
 Global___FailureCount: _TypeAlias = FailureCount  # noqa: Y015
 
 @_typing.final
+class ListOpenFlowsRequest(_message.Message):
+    """ListOpenFlowsRequest asks for flows of all types."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    UP_TO_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """after leaves out flows whose last message has this sequence, or a smaller one."""
+    up_to: _builtins.int
+    """up_to leaves out flows whose last message has a larger sequence."""
+    page_size: _builtins.int
+    """page_size is how many flows a page has."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+        up_to: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "page_size", b"page_size", "up_to", b"up_to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOpenFlowsRequest: _TypeAlias = ListOpenFlowsRequest  # noqa: Y015
+
+@_typing.final
+class ListOpenFlowsResponse(_message.Message):
+    """ListOpenFlowsResponse is one page. The next one begins after the last sequence of its last flow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOWS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    STREAM_CREATED_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """more tells that other flows follow."""
+    stream_created: _builtins.str
+    """stream_created is when the stream was created that the index is of."""
+    @_builtins.property
+    def flows(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenFlow]:
+        """flows in the order of their last messages."""
+
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says what the page covers."""
+
+    def __init__(
+        self,
+        *,
+        flows: _abc.Iterable[Global___OpenFlow] | None = ...,
+        more: _builtins.bool = ...,
+        stream_created: _builtins.str = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "flows", b"flows", "more", b"more", "stream_created", b"stream_created"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOpenFlowsResponse: _TypeAlias = ListOpenFlowsResponse  # noqa: Y015
+
+@_typing.final
+class OpenFlow(_message.Message):
+    """OpenFlow is a flow that is not over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    flow_type: _builtins.str
+    """flow_type of the flow."""
+    flow_id: _builtins.str
+    """flow_id of the flow."""
+    last_sequence: _builtins.int
+    """last_sequence is the position of its last message."""
+    def __init__(
+        self,
+        *,
+        flow_type: _builtins.str = ...,
+        flow_id: _builtins.str = ...,
+        last_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_id", b"flow_id", "flow_type", b"flow_type", "last_sequence", b"last_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenFlow: _TypeAlias = OpenFlow  # noqa: Y015
+
+@_typing.final
 class GetArchivedFlowRequest(_message.Message):
     """GetArchivedFlowRequest asks for a flow that left the stream."""
 

@@ -66,6 +66,11 @@ class IndexServiceStub:
                 request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresRequest.SerializeToString,
                 response_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresResponse.FromString,
                 _registered_method=True)
+        self.ListOpenFlows = channel.unary_unary(
+                '/handrail.index.v1.IndexService/ListOpenFlows',
+                request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListOpenFlowsRequest.SerializeToString,
+                response_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListOpenFlowsResponse.FromString,
+                _registered_method=True)
         self.GetArchivedFlow = channel.unary_unary(
                 '/handrail.index.v1.IndexService/GetArchivedFlow',
                 request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.GetArchivedFlowRequest.SerializeToString,
@@ -120,6 +125,14 @@ class IndexServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOpenFlows(self, request, context):
+        """ListOpenFlows lists flows that are not over, and those that could not be folded, by their last message. A coordinator's sweep
+        looks at them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetArchivedFlow(self, request, context):
         """GetArchivedFlow returns a flow that left the stream: what was said of it then, and a page of its messages.
         """
@@ -159,6 +172,11 @@ def add_IndexServiceServicer_to_server(servicer, server):
                     servicer.CountFailures,
                     request_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresRequest.FromString,
                     response_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresResponse.SerializeToString,
+            ),
+            'ListOpenFlows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOpenFlows,
+                    request_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListOpenFlowsRequest.FromString,
+                    response_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListOpenFlowsResponse.SerializeToString,
             ),
             'GetArchivedFlow': grpc.unary_unary_rpc_method_handler(
                     servicer.GetArchivedFlow,
@@ -330,6 +348,33 @@ class IndexService:
             '/handrail.index.v1.IndexService/CountFailures',
             handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresRequest.SerializeToString,
             handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOpenFlows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.index.v1.IndexService/ListOpenFlows',
+            handrail_dot_index_dot_v1_dot_index__service__pb2.ListOpenFlowsRequest.SerializeToString,
+            handrail_dot_index_dot_v1_dot_index__service__pb2.ListOpenFlowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

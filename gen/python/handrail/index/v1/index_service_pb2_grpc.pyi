@@ -47,6 +47,10 @@ class IndexServiceStub:
     """CountFlows counts flows by type, version and status."""
     CountFailures: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.CountFailuresRequest, _index_service_pb2.CountFailuresResponse]
     """CountFailures counts failed attempts by what they have in common, the most frequent first."""
+    ListOpenFlows: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListOpenFlowsRequest, _index_service_pb2.ListOpenFlowsResponse]
+    """ListOpenFlows lists flows that are not over, and those that could not be folded, by their last message. A coordinator's sweep
+    looks at them.
+    """
     GetArchivedFlow: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.GetArchivedFlowRequest, _index_service_pb2.GetArchivedFlowResponse]
     """GetArchivedFlow returns a flow that left the stream: what was said of it then, and a page of its messages."""
 
@@ -69,6 +73,10 @@ class IndexServiceAsyncStub(IndexServiceStub):
     """CountFlows counts flows by type, version and status."""
     CountFailures: _aio.UnaryUnaryMultiCallable[_index_service_pb2.CountFailuresRequest, _index_service_pb2.CountFailuresResponse]  # type: ignore[assignment]
     """CountFailures counts failed attempts by what they have in common, the most frequent first."""
+    ListOpenFlows: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListOpenFlowsRequest, _index_service_pb2.ListOpenFlowsResponse]  # type: ignore[assignment]
+    """ListOpenFlows lists flows that are not over, and those that could not be folded, by their last message. A coordinator's sweep
+    looks at them.
+    """
     GetArchivedFlow: _aio.UnaryUnaryMultiCallable[_index_service_pb2.GetArchivedFlowRequest, _index_service_pb2.GetArchivedFlowResponse]  # type: ignore[assignment]
     """GetArchivedFlow returns a flow that left the stream: what was said of it then, and a page of its messages."""
 
@@ -124,6 +132,16 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.CountFailuresResponse, _abc.Awaitable[_index_service_pb2.CountFailuresResponse]]:
         """CountFailures counts failed attempts by what they have in common, the most frequent first."""
+
+    @_abc_1.abstractmethod
+    def ListOpenFlows(
+        self,
+        request: _index_service_pb2.ListOpenFlowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_index_service_pb2.ListOpenFlowsResponse, _abc.Awaitable[_index_service_pb2.ListOpenFlowsResponse]]:
+        """ListOpenFlows lists flows that are not over, and those that could not be folded, by their last message. A coordinator's sweep
+        looks at them.
+        """
 
     @_abc_1.abstractmethod
     def GetArchivedFlow(
