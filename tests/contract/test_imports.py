@@ -47,6 +47,10 @@ PURE = (
     *(f"console/handrail/console/flow/{name}.py" for name in CONSOLE_VIEWS),
     "console/handrail/console/web/moments.py",
     "console/handrail/console/flows/chips.py",
+    *(f"console/handrail/console/approvals/{name}.py" for name in ("voter", "inbox")),
+    *(f"console/handrail/console/overview/{name}.py" for name in ("needs", "tables")),
+    "console/handrail/console/quarantine/rows.py",
+    "console/handrail/console/agents/rows.py",
     "console/handrail/console/web/throttle.py",
 )
 BROKER_AND_NETWORK = {"nats", "socket", "grpc", "grpc_health", "grpc_reflection", "grpc_channelz", "opentelemetry"}

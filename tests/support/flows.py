@@ -17,6 +17,7 @@ from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, pack
 from handrail.mesh.wire.subjects import COORDINATOR, Address, Kind
 from handrail.v1.event_pb2 import Event
+from handrail.v1.failure_pb2 import StepFailed
 from handrail.v1.template_pb2 import (
     EFFECT_IRREVERSIBLE,
     EFFECT_NONE,
@@ -119,6 +120,17 @@ def enriched(
     """The outcome of the first step."""
     root = ids.start_id(flow_id)
     return _entry(flow_type, flow_id, kind, "enrichment", message or enrichment(), step="enrich", root=root)
+
+
+def failed(text: str, flow_id: str = FLOW_ID, *, flow_type: str = "refund") -> Entry:
+    """The first attempt of the first step failed for good."""
+    root = ids.start_id(flow_id)
+    message = StepFailed(error_class="Refused", text=text)
+    event_id = ids.attempt_id("failure", flow_id, "enrich", root, 0, 1)
+    address = Address(flow_type, flow_id, Kind.FAILURE, "enrichment", event_id, StepFailed.DESCRIPTOR.full_name)
+    said = event(address, message)
+    said.step, said.root, said.attempt = "enrich", root, 1
+    return Entry(address, said)
 
 
 def notified(flow_id: str = FLOW_ID, *, flow_type: str = "refund") -> Entry:

@@ -9,32 +9,28 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from handrail.console import errors, sign_in
+from handrail.console.agents import page as agents
+from handrail.console.approvals import page as approvals
 from handrail.console.coordinator import CallFailed, Coordinator
 from handrail.console.flow import live
 from handrail.console.flow import page as flow
 from handrail.console.flows import page as flows
 from handrail.console.options import Options
+from handrail.console.overview import page as overview
+from handrail.console.quarantine import page as quarantine
 from handrail.console.types import page as types
-from handrail.console.web.console import Console, SignInNeeded, signed_in
+from handrail.console.web.console import Console, SignInNeeded
 from handrail.console.web.guard import Guard
 
 _STATIC = Path(__file__).with_name("static")
 
 
-async def start(request: Request) -> Response:
-    """GET /."""
-    signed_in(request)
-    return RedirectResponse("/flows", 303)
-
-
 ROUTES = (
-    Route("/", start),
+    Route("/", overview.overview),
     Route("/sign-in", sign_in.sign_in_page, methods=["GET"]),
     Route("/sign-in", sign_in.sign_in, methods=["POST"]),
     Route("/sign-out", sign_in.sign_out, methods=["POST"]),
@@ -42,8 +38,11 @@ ROUTES = (
     Route("/find", flow.find),
     Route("/flows", flows.flows),
     Route("/flows/{flow_id}", flow.by_id),
+    Route("/approvals", approvals.approvals),
     Route("/templates", types.templates),
     Route("/templates/{name}", types.template),
+    Route("/quarantine", quarantine.quarantine),
+    Route("/agents", agents.agents_page),
     Route("/live/{flow_id}", live.live),
     Route("/flows/{flow_type}/{key:path}", flow.by_key),
     Mount("/static", StaticFiles(directory=_STATIC)),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
 from typing import TypeVar
 
 import grpc
 import grpc.aio
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_status import rpc_status
 
+from handrail.v1.act_service_pb2_grpc import ActServiceStub
+from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
+from handrail.v1.delegation_service_pb2_grpc import DelegationServiceStub
 from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
 from handrail.v1.identity_service_pb2_grpc import IdentityServiceStub
+from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
 
 Request = TypeVar("Request")
@@ -45,6 +51,11 @@ class Coordinator:
         self.flows = FlowServiceStub(self._channel)
         self.identity = IdentityServiceStub(self._channel)
         self.templates = TemplateServiceStub(self._channel)
+        self.approvals = ApprovalServiceStub(self._channel)
+        self.delegations = DelegationServiceStub(self._channel)
+        self.acts = ActServiceStub(self._channel)
+        self.quarantine = QuarantineServiceStub(self._channel)
+        self._health = HealthStub(self._channel)
 
     async def close(self) -> None:
         """Ends all calls and the connection."""
@@ -58,6 +69,13 @@ class Coordinator:
             return await method(request, timeout=self._timeout, metadata=_metadata(token))
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None
+
+    async def health(self, *, token: str) -> Mapping[str, bool]:
+        """Whether each service, and each part that is or was broken, serves, by its name."""
+        # The type stubs lag behind the messages.
+        listed = await self.call(self._health.List, health_pb2.HealthListRequest(), token=token)  # type: ignore[attr-defined]
+        serving = health_pb2.HealthCheckResponse.SERVING
+        return {name: each.status == serving for name, each in listed.statuses.items()}
 
     async def stream(
         self, method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, *, token: str

@@ -180,6 +180,7 @@ REQUESTS: Mapping[str, Make] = {
     "ListFlowEvents": lambda to: flow_pb.ListFlowEventsRequest(flow_id=to.flow_id),
     "WatchFlow": lambda to: flow_pb.WatchFlowRequest(flow_id=to.flow_id),
     "ListFlows": lambda to: flow_pb.ListFlowsRequest(scan=True),
+    "CountFlows": lambda to: flow_pb.CountFlowsRequest(),
     "ListDivergences": lambda to: flow_pb.ListDivergencesRequest(scan=True),
     "PlanCompensation": lambda to: flow_pb.PlanCompensationRequest(flow_id=to.flow_id),
     "CompensateFlow": lambda to: flow_pb.CompensateFlowRequest(flow_id=to.flow_id, **STALE),
@@ -234,6 +235,7 @@ def suffices(role: str, access: Access) -> bool:
 
 
 LET_IN = {
+    "NO_INDEX",
     "DELEGATION_REFUSED",
     "ETAG_MISMATCH",
     "ACT_CLOSED",

@@ -23,8 +23,12 @@ KEY = "CB-2041"
 FLOW_ID = flow_id_from_key("refund", KEY)
 PATH = f"/flows/refund/{KEY}"
 PAGES = [
+    "/",
     "/find",
     "/flows?scan=yes",
+    "/approvals?scan=yes",
+    "/quarantine",
+    "/agents",
     "/templates",
     "/templates/refund",
     "/account",
@@ -69,7 +73,7 @@ async def opened(api: Api, tmp_path: Path) -> AsyncIterator[Opened]:
 
 async def signed_in(page: Page) -> None:
     await page.get_by_role("button", name="vera").click()
-    await page.wait_for_url("**/flows")
+    await page.wait_for_url("**/")
     await expect(page.get_by_role("link", name="vera")).to_be_visible()
 
 
@@ -88,7 +92,7 @@ async def test_a_flow_is_opened_by_keyboard_alone(opened: Opened) -> None:
     async with opened() as page:
         await press_to(page, "vera")
         await page.keyboard.press("Enter")
-        await page.wait_for_url("**/flows")
+        await page.wait_for_url("**/")
         await press_to(page, "Open a flow")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", name="Open a flow")).to_be_visible()

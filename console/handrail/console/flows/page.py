@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from handrail.console.coordinator import CallFailed
 from handrail.console.flow import states
 from handrail.console.flows import chips
+from handrail.console.web.asking import listed
 from handrail.console.web.console import console_of, now, signed_in
 from handrail.console.web.pages import page
 from handrail.v1 import flow_service_pb2 as pb
@@ -25,9 +25,6 @@ _ORDERS = {
 }
 _LONGEST = 2_000
 
-_TOLD = {"BAD_FILTER": 400, "BAD_PAGE_TOKEN": 400, "NO_INDEX": 503, "INDEX_UNAVAILABLE": 503}
-"""What the page says above the empty list, by reason, with the status of its answer."""
-
 
 async def flows(request: Request) -> Response:
     """GET /flows?filter=FILTER&order=ORDER: from the index, or with `scan` from the stream."""
@@ -40,13 +37,8 @@ async def flows(request: Request) -> Response:
     asked = pb.ListFlowsRequest(filter=wanted, page_size=_ROWS, page_token=query.get("page", "")[:1_024], scan=is_scan)
     if not is_scan:
         asked.order_by = order
-    found, problem, status = pb.ListFlowsResponse(), "", 200
-    try:
-        found = await console.coordinator.call(console.coordinator.flows.ListFlows, asked, token=session.token)
-    except CallFailed as error:
-        if error.reason not in _TOLD:
-            raise
-        problem, status = error.text, _TOLD[error.reason]
+    call = console.coordinator.call(console.coordinator.flows.ListFlows, asked, token=session.token)
+    found, problem, status = await listed(call, pb.ListFlowsResponse())
     values: dict[str, object] = {
         "filter": wanted,
         "order": order,

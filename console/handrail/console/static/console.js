@@ -68,24 +68,40 @@ if (slider) {
   });
 }
 
-// News: the server says that the flow moved; what is live on the page is replaced, unless somebody is pointing at it.
+// News: what is live on the page is replaced, unless somebody is pointing at it; then the page says how much is new.
+// A flow's page hears from the server that its flow moved. Lists ask again and again, while they are seen.
+
+const POLL_MS = 5000;
 
 const stream = document.getElementById("live");
+const view = document.getElementById("view");
 const news = document.getElementById("news");
 let waiting = 0;
 let planned = null;
 let source = null;
+let served = rowsOf(view);
 
 function isInUse() {
-  const view = document.getElementById("view");
   return view.matches(":hover") || view.contains(document.activeElement);
+}
+
+function rowsOf(part) {
+  return new Map([...(part?.querySelectorAll("[data-row]") ?? [])].map((row) => [row.dataset.row, row.innerHTML]));
+}
+
+async function load() {
+  const answer = await fetch(location.href, { headers: { [LIVE_HEADER]: "1" }, redirect: "error" });
+  return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
 }
 
 async function refresh() {
   planned = null;
-  const answer = await fetch(location.href, { headers: { [LIVE_HEADER]: "1" }, redirect: "error" });
-  if (!answer.ok) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const page = await load();
+  if (page) show(page);
+}
+
+function show(page) {
+  served = rowsOf(page.getElementById("view"));
   for (const part of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(part.id);
     if (fresh && fresh.innerHTML !== part.innerHTML) part.replaceChildren(...fresh.childNodes);
@@ -102,10 +118,10 @@ async function refresh() {
   enhance();
 }
 
-function offer() {
+function offer(text) {
   const button = document.createElement("button");
   button.className = "copy";
-  button.textContent = `${waiting} new ↑`;
+  button.textContent = `${text} ↑`;
   button.addEventListener("click", () => { refresh().catch(stale); });
   news.replaceChildren(button);
 }
@@ -118,7 +134,7 @@ function follow() {
   source = new EventSource(stream.dataset.stream);
   source.addEventListener("moved", () => {
     waiting += 1;
-    if (isInUse()) offer();
+    if (isInUse()) offer(`${waiting} new`);
     else planned ??= setTimeout(() => refresh().catch(stale), 200);
   });
   source.addEventListener("ended", () => source.close());
@@ -127,5 +143,25 @@ function follow() {
   source.addEventListener("open", () => { if (!waiting) news.replaceChildren(); });
 }
 
+async function poll() {
+  const page = document.hidden ? null : await load();
+  if (!page) return;
+  if (!isInUse()) {
+    show(page);
+    return;
+  }
+  const rows = [...rowsOf(page.getElementById("view"))];
+  const added = rows.filter(([key]) => !served.has(key)).length;
+  const changed = rows.filter(([key, row]) => served.has(key) && served.get(key) !== row).length;
+  const found = [added && `${added} new`, changed && `${changed} changed`].filter(Boolean).join(", ");
+  if (found) offer(found);
+  else news.replaceChildren();
+}
+
 if (stream) follow();
+if (view && "poll" in view.dataset) {
+  // The next question waits for the answer to the one before.
+  const next = () => setTimeout(() => poll().catch(stale).finally(next), POLL_MS);
+  next();
+}
 enhance();

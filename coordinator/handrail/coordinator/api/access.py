@@ -97,6 +97,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         "ListFlowEvents": _READ_FLOW,
         "WatchFlow": _READ_FLOW,
         "ListFlows": _READ_LISTED,
+        "CountFlows": _READ_LISTED,
         "ListDivergences": _READ_LISTED,
         "PlanCompensation": _READ_FLOW,
         "CompensateFlow": _OPERATE_FLOW,

@@ -7,13 +7,24 @@ from functools import partial
 
 from handrail.coordinator.api import authorization
 from handrail.coordinator.api.deadlines import time_left
-from handrail.coordinator.api.listing import DEFAULT_PAGE, RUNNING, gathered, listed, page, query, require_plain, scope
+from handrail.coordinator.api.listing import (
+    DEFAULT_PAGE,
+    RUNNING,
+    filters,
+    gathered,
+    listed,
+    page,
+    query,
+    require_plain,
+    scope,
+)
 from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.read_mask import ReadMask
 from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.api.views import listed_flow, migration_plan
 from handrail.coordinator.lists.flows import Scanner, readable
 from handrail.coordinator.lists.index import LONGEST, Index
+from handrail.index.v1.index_service_pb2 import CountFlowsRequest as CountQuestion
 from handrail.index.v1.index_service_pb2 import FlowRow, Query
 from handrail.index.v1.index_service_pb2 import ListFlowsRequest as Question
 from handrail.mesh.flow import Flow
@@ -60,6 +71,20 @@ class FlowLists:
         )
         flows, cursor = page_of(found, lambda item: mask.of(listed_flow(item)))
         return pb.ListFlowsResponse(flows=flows, next_page_token=page_token(cursor, *listing))
+
+    async def counts(self, request: pb.CountFlowsRequest) -> pb.CountFlowsResponse:
+        """Returns the counts of flows by type and status."""
+        questions = self._index.questions
+        asked = CountQuestion(
+            scope=await scope(self._catalog, request.filter), filters=filters(request.filter), by_status_only=True
+        )
+        answer = await self._index.ask(questions.CountFlows, asked, time_left(LONGEST))
+        counts = [
+            pb.FlowCount(flow_type=each.flow_type, status=each.status, flows=each.flows)
+            for each in answer.counts
+            if authorization.lists(each.flow_type)
+        ]
+        return pb.CountFlowsResponse(counts=counts, as_of=answer.as_of)
 
     async def migration(self, request: pb.PlanMigrationRequest) -> pb.PlanMigrationResponse:
         """Returns one page of running flows, and whether each can move."""

@@ -1176,6 +1176,88 @@ class ListFlowsResponse(_message.Message):
 Global___ListFlowsResponse: _TypeAlias = ListFlowsResponse  # noqa: Y015
 
 @_typing.final
+class CountFlowsRequest(_message.Message):
+    """CountFlowsRequest selects flows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """filter that the flows must pass, in the language of AIP-160; empty: all flows."""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountFlowsRequest: _TypeAlias = CountFlowsRequest  # noqa: Y015
+
+@_typing.final
+class CountFlowsResponse(_message.Message):
+    """CountFlowsResponse has all counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowCount]:
+        """counts by flow type and status; none of a type and status that no flow has."""
+
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says what the answer covers."""
+
+    def __init__(
+        self,
+        *,
+        counts: _abc.Iterable[Global___FlowCount] | None = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountFlowsResponse: _TypeAlias = CountFlowsResponse  # noqa: Y015
+
+@_typing.final
+class FlowCount(_message.Message):
+    """FlowCount counts the flows of one type with one status."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    FLOWS_FIELD_NUMBER: _builtins.int
+    flow_type: _builtins.str
+    """flow_type of the flows."""
+    status: _decision_pb2.FlowStatus.ValueType
+    """status they have."""
+    flows: _builtins.int
+    """flows is how many there are."""
+    def __init__(
+        self,
+        *,
+        flow_type: _builtins.str = ...,
+        status: _decision_pb2.FlowStatus.ValueType = ...,
+        flows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_type", b"flow_type", "flows", b"flows", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlowCount: _TypeAlias = FlowCount  # noqa: Y015
+
+@_typing.final
 class ListDivergencesRequest(_message.Message):
     """ListDivergencesRequest pages through divergences."""
 

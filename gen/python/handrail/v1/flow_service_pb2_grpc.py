@@ -65,6 +65,11 @@ class FlowServiceStub:
                 request_serializer=handrail_dot_v1_dot_flow__service__pb2.ListFlowsRequest.SerializeToString,
                 response_deserializer=handrail_dot_v1_dot_flow__service__pb2.ListFlowsResponse.FromString,
                 _registered_method=True)
+        self.CountFlows = channel.unary_unary(
+                '/handrail.v1.FlowService/CountFlows',
+                request_serializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsRequest.SerializeToString,
+                response_deserializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsResponse.FromString,
+                _registered_method=True)
         self.ListDivergences = channel.unary_unary(
                 '/handrail.v1.FlowService/ListDivergences',
                 request_serializer=handrail_dot_v1_dot_flow__service__pb2.ListDivergencesRequest.SerializeToString,
@@ -152,6 +157,13 @@ class FlowServiceServicer:
 
     def ListFlows(self, request, context):
         """ListFlows lists flows, newest first unless `order_by` says otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountFlows(self, request, context):
+        """CountFlows counts flows by type and status. It needs visibility.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +259,11 @@ def add_FlowServiceServicer_to_server(servicer, server):
                     servicer.ListFlows,
                     request_deserializer=handrail_dot_v1_dot_flow__service__pb2.ListFlowsRequest.FromString,
                     response_serializer=handrail_dot_v1_dot_flow__service__pb2.ListFlowsResponse.SerializeToString,
+            ),
+            'CountFlows': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountFlows,
+                    request_deserializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsRequest.FromString,
+                    response_serializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsResponse.SerializeToString,
             ),
             'ListDivergences': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDivergences,
@@ -452,6 +469,33 @@ class FlowService:
             '/handrail.v1.FlowService/ListFlows',
             handrail_dot_v1_dot_flow__service__pb2.ListFlowsRequest.SerializeToString,
             handrail_dot_v1_dot_flow__service__pb2.ListFlowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountFlows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.v1.FlowService/CountFlows',
+            handrail_dot_v1_dot_flow__service__pb2.CountFlowsRequest.SerializeToString,
+            handrail_dot_v1_dot_flow__service__pb2.CountFlowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

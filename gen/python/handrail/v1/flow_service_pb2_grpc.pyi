@@ -52,6 +52,8 @@ class FlowServiceStub:
     """
     ListFlows: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowsRequest, _flow_service_pb2.ListFlowsResponse]
     """ListFlows lists flows, newest first unless `order_by` says otherwise."""
+    CountFlows: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.CountFlowsRequest, _flow_service_pb2.CountFlowsResponse]
+    """CountFlows counts flows by type and status. It needs visibility."""
     ListDivergences: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]
     """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
     PlanCompensation: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.PlanCompensationRequest, _flow_service_pb2.PlanCompensationResponse]
@@ -97,6 +99,8 @@ class FlowServiceAsyncStub(FlowServiceStub):
     """
     ListFlows: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListFlowsRequest, _flow_service_pb2.ListFlowsResponse]  # type: ignore[assignment]
     """ListFlows lists flows, newest first unless `order_by` says otherwise."""
+    CountFlows: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.CountFlowsRequest, _flow_service_pb2.CountFlowsResponse]  # type: ignore[assignment]
+    """CountFlows counts flows by type and status. It needs visibility."""
     ListDivergences: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]  # type: ignore[assignment]
     """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
     PlanCompensation: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.PlanCompensationRequest, _flow_service_pb2.PlanCompensationResponse]  # type: ignore[assignment]
@@ -175,6 +179,14 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.ListFlowsResponse, _abc.Awaitable[_flow_service_pb2.ListFlowsResponse]]:
         """ListFlows lists flows, newest first unless `order_by` says otherwise."""
+
+    @_abc_1.abstractmethod
+    def CountFlows(
+        self,
+        request: _flow_service_pb2.CountFlowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_flow_service_pb2.CountFlowsResponse, _abc.Awaitable[_flow_service_pb2.CountFlowsResponse]]:
+        """CountFlows counts flows by type and status. It needs visibility."""
 
     @_abc_1.abstractmethod
     def ListDivergences(

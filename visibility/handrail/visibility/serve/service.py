@@ -20,7 +20,7 @@ from handrail.v1.listing_pb2 import AsOf
 from handrail.visibility.index.database import Position
 from handrail.visibility.serve.approvals import approval_rows, approvals
 from handrail.visibility.serve.archived import ArchivedFlows
-from handrail.visibility.serve.counts import failure_counts, flow_counts
+from handrail.visibility.serve.counts import failure_counts, flow_counts, status_counts
 from handrail.visibility.serve.divergences import divergence_counts, divergence_rows, divergences
 from handrail.visibility.serve.flows import FLOWS, flow_rows
 from handrail.visibility.serve.head import Head, as_of
@@ -90,7 +90,8 @@ class IndexService(IndexServiceServicer):
 
         def count(connection: Connection, position: Position) -> list[pb.FlowCount]:
             now = datetime.now(UTC)
-            return flow_counts(connection, _chosen(request, now), now)
+            chosen = _chosen(request, now)
+            return status_counts(connection, chosen) if request.by_status_only else flow_counts(connection, chosen, now)
 
         counts, covered = await self._asked(request, context, count)
         return pb.CountFlowsResponse(counts=counts, as_of=covered)

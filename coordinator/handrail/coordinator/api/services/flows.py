@@ -147,6 +147,10 @@ class FlowService(FlowServiceServicer):
         """Returns one page of flows."""
         return await self._lists.flows(request)
 
+    async def CountFlows(self, request: pb.CountFlowsRequest, context: _Context) -> pb.CountFlowsResponse:
+        """Counts flows by type and status."""
+        return await self._lists.counts(request)
+
     async def ListDivergences(
         self, request: pb.ListDivergencesRequest, context: _Context
     ) -> pb.ListDivergencesResponse:

@@ -495,6 +495,9 @@ class CountFlowsRequest(_message.Message):
 
     SCOPE_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
+    BY_STATUS_ONLY_FIELD_NUMBER: _builtins.int
+    by_status_only: _builtins.bool
+    """by_status_only counts by type and status alone. It leaves the other fields of a count unset, and is much faster."""
     @_builtins.property
     def scope(self) -> Global___Scope:
         """scope of the caller."""
@@ -508,10 +511,11 @@ class CountFlowsRequest(_message.Message):
         *,
         scope: Global___Scope | None = ...,
         filters: _abc.Iterable[_builtins.str] | None = ...,
+        by_status_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_status_only", b"by_status_only", "filters", b"filters", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""The inbox of approvals: what waits for votes, and whose."""

@@ -1,0 +1,94 @@
+"""What needs a person, as one list, the oldest first. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from handrail.console.flow.states import State, short_type
+from handrail.v1.act_pb2 import PendingAct
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.flow_service_pb2 import Approval, Flow
+from handrail.v1.quarantine_service_pb2 import QuarantinedMessage
+
+STUCK = State("!", "Stuck", "bad")
+OVERDUE = State("◷", "Overdue", "wait")
+APPROVAL = State("◔", "Approval", "wait")
+ACT = State("◑", "Second person", "wait")
+QUARANTINE = State("✕", "Quarantine", "bad")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing that needs a person. `since` is when it began to wait, as far as lists tell; `due` when that ends."""
+
+    since: datetime
+    state: State
+    name: str
+    flow_type: str
+    address: str
+    why: str
+    due: datetime | None = None
+
+    @property
+    def is_id(self) -> bool:
+        """Whether the name is a flow's id, of which pages show a part."""
+        return len(self.name) == 32 and self.name in self.address
+
+
+def stuck(found: Iterable[Flow]) -> Iterator[Need]:
+    """Flows that wait for the answer to an escalation."""
+    for flow in found:
+        yield _of_flow(flow, STUCK, flow.status_reason or "a person must decide")
+
+
+def overdue(found: Iterable[Flow]) -> Iterator[Need]:
+    """Flows that are late."""
+    for flow in found:
+        yield _of_flow(flow, OVERDUE, flow.status_reason or "an answer or the flow is past its time")
+
+
+def approvals(found: Iterable[Approval]) -> Iterator[Need]:
+    """Proposals that wait for votes."""
+    for each in found:
+        due = _time(each.expire_time) if each.HasField("expire_time") else None
+        why = f"{short_type(each.type)} of step {each.step} waits for votes"
+        address = f"/approvals?view=all&approval={quote(each.approval_id)}"
+        yield Need(_time(each.request_time), APPROVAL, each.flow_id, each.flow_type, address, why, due)
+
+
+def acts(found: Iterable[PendingAct]) -> Iterator[Need]:
+    """Acts that another person has to confirm."""
+    for each in found:
+        address = f"/flows/{quote(each.flow_id)}" if each.flow_id else f"/templates/{quote(each.flow_type)}"
+        due = _time(each.expire_time) if each.HasField("expire_time") else None
+        why = f"{each.by} asked: {each.summary}"
+        yield Need(_time(each.request_time), ACT, each.flow_id or each.flow_type, each.flow_type, address, why, due)
+
+
+def quarantined(found: Iterable[QuarantinedMessage]) -> Iterator[Need]:
+    """Messages that broke their contract: one line for each quarantine, as old as its oldest message."""
+    oldest: dict[str, QuarantinedMessage] = {}
+    for each in found:
+        oldest.setdefault(each.agent, each)
+    for agent, each in oldest.items():
+        name = ErrorReason.Name(each.message.reason) if each.message.reason in ErrorReason.values() else "UNKNOWN"
+        why = f"{name.removeprefix('ERROR_REASON_')}: {each.message.detail}"
+        yield Need(_time(each.time), QUARANTINE, agent or "coordinator", "", "/quarantine", why)
+
+
+def oldest_first(*kinds: Iterable[Need]) -> list[Need]:
+    """All of them, the longest wait first."""
+    return sorted((each for kind in kinds for each in kind), key=lambda need: need.since)
+
+
+def _of_flow(flow: Flow, state: State, why: str) -> Need:
+    return Need(_time(flow.update_time), state, flow.flow_id, flow.flow_type, f"/flows/{quote(flow.flow_id)}", why)
+
+
+def _time(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(UTC)

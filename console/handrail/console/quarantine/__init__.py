@@ -1,0 +1,1 @@
+"""Messages that broke their contract, with their bytes."""

@@ -1,0 +1,89 @@
+"""What needs a person, the longest wait first; counts, agents and broken parts as rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from handrail.console.agents.rows import agents, divergences
+from handrail.console.overview import needs, tables
+from handrail.console.quarantine.rows import hex_lines
+from handrail.mesh.wire.envelope import timestamp
+from handrail.v1.act_pb2 import PendingAct
+from handrail.v1.decision_pb2 import FlowStatus
+from handrail.v1.failure_pb2 import Quarantined
+from handrail.v1.flow_service_pb2 import Approval, DivergenceCount, Flow, FlowCount
+from handrail.v1.quarantine_service_pb2 import QuarantinedMessage
+from handrail.v1.template_service_pb2 import AgentUsage
+
+NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
+
+def at(minutes: int) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def test_the_longest_wait_is_first_whatever_waits() -> None:
+    flow = Flow(flow_id="a" * 32, flow_type="refund", update_time=timestamp(at(3)))
+    asked = Approval(approval_id=f"refund.{'b' * 32}.c", flow_id="b" * 32, request_time=timestamp(at(1)))
+    act = PendingAct(flow_type="refund", by="olga", summary="activate refund v2", request_time=timestamp(at(2)))
+    found = needs.oldest_first(needs.stuck([flow]), needs.approvals([asked]), needs.acts([act]))
+    assert [each.state.word for each in found] == ["Approval", "Second person", "Stuck"]
+    assert found[0].address == f"/approvals?view=all&approval=refund.{'b' * 32}.c"
+    assert found[1].address == "/templates/refund"
+    assert [each.is_id for each in found] == [True, False, True]
+
+
+def test_each_quarantine_is_one_line_as_old_as_its_oldest_message() -> None:
+    kept = [
+        QuarantinedMessage(agent=agent, time=timestamp(at(minute)), message=Quarantined(detail="broken"))
+        for agent, minute in (("", 5), ("ledger", 1), ("ledger", 2))
+    ]
+    assert [(each.name, each.since) for each in needs.quarantined(kept)] == [("coordinator", at(5)), ("ledger", at(1))]
+
+
+def test_statuses_that_no_flow_has_are_left_out() -> None:
+    status = FlowStatus
+    found = tables.counts(
+        [
+            FlowCount(flow_type="refund", status=status.FLOW_STATUS_COMPLETED, flows=5),
+            FlowCount(flow_type="audit", status=status.FLOW_STATUS_ESCALATED, flows=1),
+        ]
+    )
+    assert [each.name for each in found.columns] == ["ESCALATED", "COMPLETED"]
+    assert [(row.flow_type, row.flows) for row in found.rows] == [("audit", [1, 0]), ("refund", [0, 5])]
+
+
+def test_an_agent_with_work_that_nobody_takes_is_first() -> None:
+    subjects = ["flow.refund.*.event.x", "flow.audit.*.event.y"]
+    found = agents(
+        [
+            AgentUsage(agent="idle", filter_subjects=subjects, waiting_pulls=1),
+            AgentUsage(agent="busy", filter_subjects=subjects, pending=9, ack_pending=2, waiting_pulls=1),
+            AgentUsage(agent="gone", filter_subjects=subjects, pending=1),
+            AgentUsage(agent="new"),
+        ]
+    )
+    assert [(row.name, row.state.word) for row in found] == [
+        ("gone", "Nobody listens"),
+        ("busy", "At work"),
+        ("idle", "Listens"),
+        ("new", "Not set up"),
+    ]
+    assert found[0].flow_types == ["audit", "refund"]
+
+
+def test_divergences_are_added_up_by_agent() -> None:
+    counts = [DivergenceCount(agent="a", count=2), DivergenceCount(agent="b", count=1), DivergenceCount(agent="a")]
+    assert divergences(counts) == {"a": 2, "b": 1}
+
+
+def test_only_broken_parts_are_named() -> None:
+    health = {"handrail.v1.FlowService": False, "handrail.part.broker": False, "handrail.part.stream.FLOW": True}
+    assert tables.broken(health) == ["broker"]
+
+
+def test_bytes_are_lines_of_hex_with_their_characters() -> None:
+    assert hex_lines(b"<b>\x00\x1b[31m" + b"x" * 9) == [
+        f"0000  {'3c 62 3e 00 1b 5b 33 31 6d 78 78 78 78 78 78 78':48} <b>..[31mxxxxxxx",
+        f"0010  {'78 78':48} xx",
+    ]

@@ -1,0 +1,209 @@
+"""The console's pages that need an index: the overview, approvals, quarantine and agents, for those who may see them."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from handrail.coordinator.decide import decide
+from handrail.mesh.bus import NatsBus
+from handrail.mesh.streams.quarantine_streams import ensure_quarantines
+from handrail.mesh.wire.subjects import Kind, quarantine_subject
+from handrail.v1.decision_pb2 import ApprovalRequested
+from handrail.v1.error_reason_pb2 import ErrorReason
+from handrail.v1.failure_pb2 import Quarantined
+from handrail.v1.flow_service_pb2 import CountFlowsRequest, CountFlowsResponse
+from tests.support import flows
+from tests.support.api import Api
+from tests.support.console import Browser, another_browser, browsing
+from tests.support.indexed import ask, indexed_api
+from tests.support.mesh import Mesh, publish
+from tests.support.waiting import eventually
+
+STUCK, ASKED, LATE, DONE = ("1" * 32, "2" * 32, "3" * 32, "4" * 32)
+AUDIT = "5" * 32
+HOSTILE = "</td><script>alert(1)</script><img src=x>\u202e\u200b"
+PAGES = ("/", "/approvals", "/approvals?view=all", "/quarantine", "/quarantine?message=enrichment/1", "/agents")
+
+
+@pytest.fixture
+async def api(mesh: Mesh, bus: NatsBus, engine: Engine, tmp_path: Path) -> AsyncIterator[Api]:
+    """A coordinator with an index of flows of which one is stuck, one waits for votes, one is late, and one is over; and
+    one of another type. A message is in quarantine. Texts are those of strangers.
+    """
+    late = timedelta(milliseconds=1)
+    await mesh.put(
+        flows.template(gated=True), flows.template("audit"), flows.template("slow", timeout=late, attempts=3)
+    )
+    await ensure_quarantines(bus, mesh.catalog.all())
+    await publish(bus, flows.start(LATE, flow_type="slow"))
+    await publish(bus, flows.start(DONE, flow_type="audit"), flows.start(AUDIT, flow_type="audit"))
+    await publish(bus, flows.enriched(DONE, flow_type="audit"), flows.notified(DONE, flow_type="audit"))
+    await give_up(mesh, STUCK)
+    await ask_people(mesh, ASKED)
+    record = Quarantined(
+        reason=ErrorReason.ERROR_REASON_CONTRACT_VIOLATION, detail=HOSTILE, subject=HOSTILE, body=HOSTILE.encode()
+    )
+    subject = quarantine_subject("refund", STUCK, "enrichment", "enrichment", "c" * 32)
+    await bus.publish(subject, record.SerializeToString())
+    async with indexed_api(bus, engine, tmp_path) as api:
+        yield api
+
+
+async def give_up(mesh: Mesh, flow_id: str) -> None:
+    """Has a step fail for good, so that its flow waits for a person."""
+    last = await publish(mesh.bus, flows.start(flow_id), flows.failed(HOSTILE, flow_id))
+    flow = await mesh.store.load("refund", flow_id, at_least=last)
+    while (entry := decide(flow, datetime.now(UTC))) is not None:
+        stored = await mesh.store.append(flow, entry)
+        flow = await mesh.store.load("refund", flow_id, at_least=stored.sequence)
+
+
+async def ask_people(mesh: Mesh, flow_id: str) -> None:
+    """Stores a flow that waits for approval."""
+    last = await publish(mesh.bus, flows.start(flow_id), flows.enriched(flow_id, kind=Kind.PROPOSAL))
+    flow = await mesh.store.load("refund", flow_id, at_least=last)
+    (asked,) = flow.proposals.values()
+    request = ApprovalRequested(proposal_id=asked.recorded.event_id, digest=asked.digest)
+    entry = flows.decision(request, flow_id=flow_id, about="x", based_on=flow.last_sequence)
+    await mesh.store.append(flow, entry)
+
+
+@pytest.fixture
+async def vera(api: Api) -> AsyncIterator[Browser]:
+    """A browser in which somebody is signed in who may see everything."""
+    async with browsing(api) as browser:
+        await browser.sign_in(api.token("vera", "viewer"))
+        yield browser
+
+
+def rows(page: str) -> list[str]:
+    """The names of the rows that a page follows."""
+    return re.findall(r'<tr data-row="([^"]*)"', page)
+
+
+async def test_the_overview_says_what_needs_a_person_the_longest_wait_first(vera: Browser) -> None:
+    async def page() -> str:
+        return await vera.page("/")
+
+    text = await eventually(page, lambda text: f"Overdue {LATE}" in text)
+    waiting = [each for each in rows(text) if each.split()[0] in ("Stuck", "Approval", "Overdue", "Quarantine")]
+    assert waiting == [f"Overdue {LATE}", f"Stuck {STUCK}", f"Approval {ASKED}", "Quarantine enrichment"]
+    assert 'href="/flows?filter=flow_type%20%3D%20refund%20status%20%3D%20ESCALATED">1</a>' in text
+    assert "lists are complete" in text
+    assert "the coordinator is healthy" in text
+
+
+async def test_from_the_overview_a_click_leads_to_a_stuck_flow_and_why_it_is_stuck(vera: Browser) -> None:
+    page = await vera.page("/")
+    assert f'href="/flows/{STUCK}"' in page
+    assert "A person must decide" in await vera.page(f"/flows/{STUCK}")
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_what_strangers_sent_is_text_on_every_page(vera: Browser, path: str) -> None:
+    page = await vera.page(path)
+    assert "<script>alert" not in page
+    assert "<img" not in page
+    assert not re.search("[\u202e\u200b]", page)
+    assert page.count("<script") == 1
+    assert len(page.encode()) < 100_000
+    for wrong in ("style=", "<style", "onclick", "javascript:"):
+        assert wrong not in page
+
+
+async def test_flows_are_counted_by_type_and_status(api: Api) -> None:
+    async def counted(*grants: str, **fields: str) -> dict[tuple[str, int], int]:
+        request = CountFlowsRequest(**fields)
+        answer = await ask(api, "FlowService/CountFlows", request, CountFlowsResponse, *grants)
+        assert answer.HasField("as_of")
+        return {(each.flow_type, each.status): each.flows for each in answer.counts}
+
+    everything = await counted()
+    assert sum(everything.values()) == 5
+    assert {name for name, _ in everything} == {"refund", "audit", "slow"}
+    assert await counted("reader@audit") == {key: flows for key, flows in everything.items() if key[0] == "audit"}
+    assert await counted(filter="stuck") == {key: flows for key, flows in everything.items() if key[1] == 3}
+    assert await counted("reader@other") == {}
+
+
+async def test_nobody_sees_what_the_token_does_not_show(vera: Browser, api: Api) -> None:
+    async with another_browser(vera) as audrey:
+        await audrey.sign_in(api.token("audrey", grants=["reader@audit"]))
+        for path in ("/", "/approvals?view=all", "/agents"):
+            page = await audrey.page(path)
+            for hidden in (STUCK, ASKED, LATE, "refund", "Quarantine enrichment"):
+                assert hidden not in page, path
+        assert (await audrey.get("/quarantine")).status_code == 403
+        gone = await audrey.get(await approval_path(vera))
+        assert gone.status_code == 404
+
+
+async def approval_path(browser: Browser) -> str:
+    """The address of the approval in the inbox."""
+    found = re.search(r'href="(/approvals\?[^"]*approval=[^"#]*)', await browser.page("/approvals?view=all"))
+    assert found is not None
+    return html.unescape(found[1])
+
+
+async def test_the_inbox_shows_who_has_to_vote_on_what(vera: Browser, api: Api) -> None:
+    page = await vera.page("/approvals")
+    assert "250.00 EUR" in page
+    assert "0/1" in page
+    assert "Waits for others." in page
+    async with another_browser(vera) as anna:
+        await anna.sign_in(api.token("anna", "finance"))
+        page = await anna.page("/approvals")
+        assert re.search(r'aria-current="page">Mine <span class="muted">1<', page)
+        assert re.search(r">Role finance <span class=\"muted\">1<", page)
+        assert "Waits for you." in page
+        command = re.search(r"handrail approval approve refund\.2{32}\.[0-9a-f]{32} --digest [0-9a-f]{64}", page)
+        assert command is not None
+
+
+async def test_an_approval_has_an_address_and_says_what_happens_otherwise(vera: Browser) -> None:
+    page = await vera.page(await approval_path(vera))
+    assert "if nobody answers, it counts as refused" in page
+    assert "chargebackId" in page
+    assert 'class="inbox has-choice"' in page
+    for wrong in ("/approvals?approval=x", f"/approvals?approval=refund.{ASKED}.{'0' * 32}"):
+        assert (await vera.get(wrong)).status_code == 404
+
+
+async def test_an_inbox_without_anything_for_a_person_says_so(vera: Browser, api: Api) -> None:
+    page = await vera.page("/approvals?view=mine")
+    assert "Nothing waits for you. 1 wait for others." in page
+    async with another_browser(vera) as audrey:
+        await audrey.sign_in(api.token("audrey", grants=["reader@audit"]))
+        assert "No approval waits." in await audrey.page("/approvals")
+
+
+async def test_a_wrong_filter_of_the_inbox_is_said(vera: Browser) -> None:
+    answer = await vera.get("/approvals?filter=stats+%3D+x")
+    assert answer.status_code == 400
+    assert "did you mean status?" in answer.text
+
+
+async def test_a_quarantined_message_is_shown_with_its_bytes(vera: Browser) -> None:
+    page = await vera.page("/quarantine")
+    assert rows(page) == ["enrichment/1"]
+    assert "CONTRACT_VIOLATION" in page
+    detail = await vera.page("/quarantine?message=enrichment/1")
+    assert "0000  3c 2f 74 64 3e 3c 73 63" in detail
+    assert f'href="/flows/{STUCK}"' in detail
+    assert "Nothing is in quarantine of notification." in await vera.page("/quarantine?agent=notification")
+    for wrong in ("x", "enrichment/0", "enrichment/99", "../1", "9" * 30):
+        assert (await vera.get(f"/quarantine?message={wrong}")).status_code == 404
+
+
+async def test_agents_are_listed_with_what_waits_for_them(vera: Browser) -> None:
+    page = await vera.page("/agents")
+    assert set(rows(page)) == {"enrichment", "notification"}
+    assert "Nobody listens" in page
+    assert 'href="/templates/refund"' in page
