@@ -117,7 +117,8 @@ async def _detail(console: Console, session: Session, person: Voter, approval_id
         found,
         flow,
         person.standing(found).value,
-        fields(MessageToDict(found.data_json)),
+        # A Struct has no order.
+        fields(dict(sorted(MessageToDict(found.data_json).items()))),
         otherwise.pop() if len(otherwise) == 1 else "",
     )
 

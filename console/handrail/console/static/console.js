@@ -165,3 +165,5 @@ if (view && "poll" in view.dataset) {
   next();
 }
 enhance();
+// On a telephone, the names of the pages scroll sideways.
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
