@@ -1,4 +1,4 @@
-"""The console's pages that need an index: the overview, approvals, quarantine and agents, for those who may see them."""
+"""The console's pages that need an index: overview, approvals, quarantine and agents, for those who may see them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ PAGES = ("/", "/approvals", "/approvals?view=all", "/quarantine", "/quarantine?m
 
 @pytest.fixture
 async def api(mesh: Mesh, bus: NatsBus, engine: Engine, tmp_path: Path) -> AsyncIterator[Api]:
-    """A coordinator with an index of flows of which one is stuck, one waits for votes, one is late, and one is over; and
-    one of another type. A message is in quarantine. Texts are those of strangers.
+    """A coordinator with an index of flows: one is stuck, one waits for votes, one is late, one is over, one runs. A
+    message is in quarantine. Texts are those of strangers.
     """
     late = timedelta(milliseconds=1)
     await mesh.put(
