@@ -12,7 +12,7 @@ from handrail.mesh.bus import Bus, RawMessage, TooManySubjects, fresh_read
 from handrail.mesh.bus.direct_get import READ_TIMEOUT
 from handrail.mesh.errors import AlreadyStored, BrokerUnavailable, HandrailError, WrongSequence
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import Versions, advance, fold, migration_of, pinned_version
+from handrail.mesh.fold import Versions, advance, fold, migration_of
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams import outcomes, purged
 from handrail.mesh.streams.catalog import Catalog
@@ -21,6 +21,7 @@ from handrail.mesh.streams.stream_walk import listed_subjects, oldest_first
 from handrail.mesh.streams.streams import FLOW
 from handrail.mesh.template import Template
 from handrail.mesh.waiting import FIRST_WAIT, Patience
+from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.mesh.wire.subjects import Kind, flow_filter, is_text
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -115,6 +116,11 @@ class FlowStore:
 
         Without such an event, the version that the oldest message of the flow claims.
         """
+        pinning = await self._pinning(flow_type, history)
+        return pinning or await self.catalog.template(flow_type, history[0].event.template_version)
+
+    async def _pinning(self, flow_type: str, history: Sequence[Recorded]) -> Template | None:
+        """The version in the first event of a flow; None without such an event."""
         for recorded in history:
             if recorded.kind is not Kind.EVENT or recorded.event.step:
                 continue
@@ -125,7 +131,7 @@ class FlowStore:
                 template = self.catalog.get(flow_type, version)
             if template is not None and why_not_first(template, recorded) is None:
                 return template
-        return await self.catalog.template(flow_type, pinned_version(history))
+        return None
 
     async def load(self, flow_type: str, flow_id: str, *, at_least: int = 0, up_to: int | None = None) -> Flow:
         """Reads and folds a flow. Raises FLOW_NOT_FOUND, TEMPLATE_NOT_FOUND, and FLOW_ARCHIVED if it was purged."""
@@ -156,15 +162,14 @@ class FlowStore:
 
         Reading on is safe: a replica answers with everything up to its own position, so messages missing from a read
         are newer than all it returned. The last known message is read again: without it, the flow is not what it was,
-        and is read whole. So is a flow that has not begun: what comes may pin it to another version. Raises
+        and is read whole. So is a flow that begins: its first event may pin it to another version. Raises
         FLOW_ARCHIVED if it was purged.
         """
         flow_type, flow_id, known = flow.flow_type, flow.flow_id, flow.last_sequence
         at_least = max(at_least, known)
-        if flow.first is None:
-            return await self.load(flow_type, flow_id, at_least=at_least)
         messages = await self._read_raw(flow_filter(flow_type, flow_id), known - 1, at_least, READ_TIMEOUT)
-        if all(message.sequence != known for message in messages):
+        is_unlike = all(message.sequence != known for message in messages)
+        if is_unlike or (flow.first is None and await self._begins(flow, by=messages[-1])):
             return await self.load(flow_type, flow_id, at_least=at_least)
         news = decoded([message for message in messages if message.sequence > known])
         versions = await self.versions_in(flow.flow_type, news)
@@ -217,6 +222,16 @@ class FlowStore:
             tokens = (message.subject.split(".", 4) for message in page.messages)
             found |= {(each[1], each[2]) for each in tokens if each[3] == Kind.DECISION}
         return frozenset(found)
+
+    async def _begins(self, flow: Flow, *, by: RawMessage) -> bool:
+        """Tells whether a flow that had not begun does so by this message of it, or may do so."""
+        possible = f"flow.{flow.flow_type}.{flow.flow_id}.{Kind.EVENT}.*.{ids.start_id(flow.flow_id)}.>"
+        try:
+            # With this message, the answer shows how far the replica is.
+            page = await fresh_read.read(self._bus, FLOW, [possible, by.subject], at_least=by.sequence)
+        except TooManySubjects:
+            return True
+        return await self._pinning(flow.flow_type, decoded(page.messages)) is not None
 
     async def _read_raw(
         self, subject_filter: str, after: int, at_least: int, timeout: timedelta

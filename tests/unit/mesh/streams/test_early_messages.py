@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from handrail.agents.recent_flows import RecentFlows
 from handrail.coordinator.decide import decide
+from handrail.mesh.bus import Page
 from handrail.mesh.errors import AlreadyStored, HandrailError
 from handrail.mesh.flow import Flow, ProposalState
 from handrail.mesh.fold import status
@@ -187,3 +189,28 @@ async def test_p7_an_early_message_of_another_version_keeps_no_flow_from_asking_
         await hand_out(replica, durables)
     await is_asked(replica.store, GATED)
     assert status(await replica.store.load(*KEY)) is FlowStatus.FLOW_STATUS_WAITING_APPROVAL
+
+
+async def test_what_comes_to_a_flow_that_does_not_begin_costs_no_read_of_the_whole_flow(catalog: Catalog) -> None:
+    bus = CountingBus(BEGINNING)
+    store = FlowStore(bus, catalog)
+    kept: Flow | None = None
+    for run in range(1, 60):
+        early = outcome(PLAIN, run=run)
+        last = await say(bus, Stray(early.address.subject, early.body))
+        bus.read = 0
+        kept = await store.load(*KEY) if kept is None else await store.catch_up(kept, at_least=last)
+        assert kept.last_sequence == last
+        assert bus.read <= 3
+    assert kept == await whole(store)
+
+
+class CountingBus(SteppedBus):
+    """Counts the messages that were read."""
+
+    read = 0
+
+    async def direct_get(self, *arguments: Any, **named: Any) -> Page:
+        page = await super().direct_get(*arguments, **named)
+        self.read += len(page.messages)
+        return page

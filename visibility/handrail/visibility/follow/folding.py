@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from handrail.mesh.bus import RawMessage
 from handrail.mesh.flow import Flow
-from handrail.mesh.fold import Versions, advance, fold, migration_of, pinned_version
+from handrail.mesh.fold import Versions, advance, fold, migration_of
 from handrail.mesh.fold.outcomes import why_not_first
 from handrail.mesh.streams.history import History, decoded, with_malformed
 from handrail.mesh.template import Template
@@ -72,7 +72,7 @@ class Folding:
                 template = self._templates(flow_type, recorded.event.template_version)
                 if template is None or why_not_first(template, recorded) is None:
                     return template
-        return self._templates(flow_type, pinned_version(history)) if history else None
+        return self._templates(flow_type, history[0].event.template_version) if history else None
 
     def _versions(self, flow_type: str, history: History) -> Versions | None:
         """The versions that a flow migrates to; None if one of them is not known."""
