@@ -95,7 +95,10 @@ class Buf:
             rules = ""
         if re.search(r"^protos\b[^=\n]*:(?!=)", rules, re.MULTILINE):
             return "fetch it with: make protos"
-        return f"put it beside yours, or name its module under deps in {CONFIG} and fetch it with: buf dep update"
+        return (
+            "put it beside yours (handrail contracts vendor does so with some), or name its module under deps in "
+            f"{CONFIG} and fetch it with: buf dep update"
+        )
 
     def _line(self, found: BufFinding) -> str:
         try:

@@ -12,6 +12,9 @@ from handrail.analysis.compat.diff import diff
 from handrail.cli.baseline import read_image
 from handrail.cli.buf import BufFinding
 
+RELEASED = Path("gen/released.binpb")
+"""The path of a project's released contracts."""
+
 _RELEASE = "release it in the commit that gives the reason (buf build --exclude-source-info -o {image})"
 
 
@@ -23,7 +26,7 @@ def release_findings(
     paths = {name: _path(name, protos) for name in now.files}
     for package in sorted(now.packages - released.packages):
         name = min(now.files_of({package}))
-        if not _is_in(paths[name], ignored):
+        if not is_in(paths[name], ignored):
             text = (
                 f"package {package} is not in {image}, so nothing keeps it from breaking: "
                 f"{_RELEASE.format(image=image)}"
@@ -31,7 +34,7 @@ def release_findings(
             yield BufFinding(paths[name], 0, 0, "PACKAGE_NOT_RELEASED", text)
     for change in diff(released, now):
         path = paths.get(change.file, change.file)
-        if change.level is Level.BREAKING_REQUEST and not _is_in(path, ignored):
+        if change.level is Level.BREAKING_REQUEST and not is_in(path, ignored):
             text = (
                 f"{change.name}: {change.text}: requests that were valid are refused. Instead: {change.remedy}. "
                 f"If it is intended, {_RELEASE.format(image=image)}"
@@ -44,5 +47,6 @@ def _path(name: str, protos: Collection[str]) -> str:
     return next((path for path in protos if path == name or path.endswith(f"/{name}")), name)
 
 
-def _is_in(path: str, folders: Collection[str]) -> bool:
+def is_in(path: str, folders: Collection[str]) -> bool:
+    """Tells whether a path is in one of the folders."""
     return any(Path(path).is_relative_to(folder) for folder in folders)

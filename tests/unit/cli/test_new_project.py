@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ def test_a_name_that_is_one_everywhere_is_taken(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize(
     "name",
     [
+        *("gen", "secrets"),
         *("", "Loans", "2nd", "_x", "my-shop", "my.shop", "a/b", "../up", "x" * 41, "lo ans", "grün", "loans\n"),
         *(
             "class",
@@ -45,12 +48,70 @@ def test_a_name_that_is_none_or_taken_is_refused_in_one_line(name: str) -> None:
 
 def test_every_file_is_written_and_no_placeholder_is_left(tmp_path: Path) -> None:
     written = write("loans", tmp_path / "loans")
-    assert len(written) == len(FILES)
+    assert len(written) == len(FILES) + 1
+    assert tmp_path / "loans" / "proto" / "buf" / "validate" / "validate.proto" in written
     for path in written:
         text = path.read_text()
-        assert not re.search(r"\$(name|\{)", text), path
+        assert not re.search(r"\$\{?(name|version)", text), path
         assert text.endswith("\n")
     assert (tmp_path / "loans" / "proto" / "loans" / "v1" / "loans.proto") in written
+
+
+@pytest.mark.parametrize("name", ["loans", "my_shop"])
+def test_its_contracts_are_green_from_the_first_minute(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(name, tmp_path / name)
+    monkeypatch.chdir(tmp_path / name)
+    check = handrail("contracts", "check")
+    assert (check.returncode, check.stderr) == (0, "")
+    assert "nothing is released yet" in check.stdout
+    assert "no findings" in check.stdout
+    impact = handrail("contracts", "impact")
+    assert (impact.returncode, impact.stderr) == (0, "")
+    assert "nobody is affected" in impact.stdout
+    assert "nothing is released yet" in impact.stdout
+
+
+def test_released_contracts_guard_a_new_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("loans", tmp_path / "loans")
+    monkeypatch.chdir(tmp_path / "loans")
+    Path("gen").mkdir()
+    build = ["buf", "build", "--exclude-source-info", "--output", "gen/released.binpb"]
+    assert subprocess.run([Path(sys.executable).with_name("buf"), *build[1:]], check=False).returncode == 0
+    assert handrail("contracts", "check").returncode == 0
+    assert handrail("contracts", "impact").returncode == 0
+    proto = Path("proto/loans/v1/loans.proto")
+    proto.write_text(proto.read_text().replace("int64 cents = 2", "int64 cents = 3"))
+    check = handrail("contracts", "check")
+    assert check.returncode == 1
+    assert "FIELD_NO_DELETE" in check.stdout
+    impact = handrail("contracts", "impact")
+    assert impact.returncode == 1
+    assert "agent buyer     waits for loans.v1.Assessed in step buy" in impact.stdout
+
+
+def test_protos_that_are_imported_come_beside_those_that_import_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("loans", tmp_path / "loans")
+    monkeypatch.chdir(tmp_path / "loans")
+    proto = Path("proto/loans/v1/loans.proto")
+    imports = ("google/type/money.proto", "google/protobuf/timestamp.proto", "handrail/v1/event.proto")
+    proto.write_text(proto.read_text() + "".join(f'import "{each}";\n' for each in imports))
+    missing = handrail("contracts", "check", "--only", "lint")
+    assert "fetch it with: make protos" in missing.stdout
+    done = handrail("contracts", "vendor", "proto")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "4 protos written to proto\n", "")
+    assert not Path("proto/google/protobuf").exists(), "buf has it"
+    assert "imported file" not in handrail("contracts", "check", "--only", "lint").stdout
+    assert handrail("contracts", "generate", "proto", "--out", "out").stdout.startswith("1 proto:"), "its own alone"
+    proto.write_text(proto.read_text() + 'import "some/where/else.proto";\n')
+    unknown = handrail("contracts", "vendor", "proto")
+    assert unknown.returncode == 2
+    assert unknown.stderr == (
+        "handrail: loans/v1/loans.proto imports some/where/else.proto: neither proto nor an installed package has it\n"
+    )
 
 
 def test_it_writes_over_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from handrail.cli.commands import contracts_check, contracts_generate, contracts_impact
+from handrail.cli.commands import contracts_check, contracts_generate, contracts_impact, contracts_vendor
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -13,3 +13,4 @@ def fill(parser: argparse.ArgumentParser) -> None:
     contracts_check.fill(verbs)
     contracts_impact.fill(verbs)
     contracts_generate.fill(verbs)
+    contracts_vendor.fill(verbs)

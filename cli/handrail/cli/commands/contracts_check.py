@@ -15,10 +15,7 @@ from handrail.cli.buf import CONFIG, FOUND, Buf, BufFinding
 from handrail.cli.consumers import unknown_names
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output
-from handrail.cli.released import release_findings
-
-RELEASED = Path("gen/released.binpb")
-"""The path of a project's released contracts."""
+from handrail.cli.released import RELEASED, is_in, release_findings
 
 PARTS = ("lint", "format", "breaking")
 
@@ -101,13 +98,15 @@ def _breaking(buf: Buf, released: Path | None) -> Iterator[BufFinding]:
 
 def _unformatted(buf: Buf) -> Iterator[BufFinding]:
     """Yields files that `buf format` would change, except those that lint ignores: they are third-party files."""
-    excluded = [argument for path in _ignored("lint") for argument in ("--exclude-path", path)]
-    done = buf.run("format", "--diff", "--exit-code", *excluded)
+    ignored = _ignored("lint")
+    done = buf.run("format", "--diff", "--exit-code")
     if done.returncode not in (0, FOUND):
         raise CommandError(f"buf format: {done.stderr.decode(errors='replace').strip()}", Exit.USAGE)
     for line in done.stdout.decode(errors="replace").splitlines():
         if line.startswith("+++ "):
             path = line.removeprefix("+++ ").split("\t")[0]
+            if is_in(path, ignored):
+                continue
             yield BufFinding(path, 0, 0, "FORMAT", "is not formatted: run buf format --write")
 
 

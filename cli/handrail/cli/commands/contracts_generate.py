@@ -8,16 +8,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
-
+from handrail.cli import installed_protos
 from handrail.cli.arguments import Parsers
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.generated_code import use_own_rules
-from handrail.mesh.contracts.descriptors import KNOWN, file_proto
 
 
 def fill(verbs: Parsers) -> None:
@@ -36,9 +33,7 @@ def fill(verbs: Parsers) -> None:
 
 def _generate(arguments: argparse.Namespace) -> Exit:
     protos: Path = arguments.protos
-    files = sorted(str(path.relative_to(protos)) for path in protos.rglob("*.proto"))
-    if not files:
-        raise CommandError(f"{protos} contains no .proto file", Exit.USAGE)
+    files = sorted(installed_protos.own(protos))
     if find_spec("grpc_tools") is None:
         raise CommandError("grpcio-tools is not installed: python -m pip install grpcio-tools", Exit.USAGE)
     with tempfile.TemporaryDirectory() as scratch:
@@ -52,9 +47,9 @@ def _generate(arguments: argparse.Namespace) -> Exit:
 def _compile(protos: Path, files: Sequence[str], out: Path) -> None:
     """Runs protoc; raises CommandError with what it says if it fails."""
     with tempfile.NamedTemporaryFile(suffix=".binpb") as known:
-        known.write(_known())
+        known.write(installed_protos.known())
         known.flush()
-        includes = (protos, *_google())
+        includes = (protos, *installed_protos.google_folders())
         command = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{folder}" for folder in includes)]
         outputs = [f"--python_out={out}", f"--pyi_out={out}"]
         done = subprocess.run(
@@ -65,16 +60,3 @@ def _compile(protos: Path, files: Sequence[str], out: Path) -> None:
         )
     if done.returncode:
         raise CommandError(done.stderr.strip() or f"protoc ended with {done.returncode}")
-
-
-def _known() -> bytes:
-    """Returns the files of every installation: the validator's rules, Handrail's own, Google's well-known types."""
-    return FileDescriptorSet(file=[file_proto(file) for file in KNOWN.values()]).SerializeToString()
-
-
-def _google() -> list[Path]:
-    """Returns the installed folders of google/type and google/rpc."""
-    money = [
-        file for file in metadata.files("googleapis-common-protos") or () if str(file) == "google/type/money.proto"
-    ]
-    return [Path(str(file.locate())).parents[2] for file in money]

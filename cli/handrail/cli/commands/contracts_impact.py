@@ -29,6 +29,7 @@ from handrail.cli.impact_json import as_json
 from handrail.cli.impact_report import Report, as_markdown, as_text
 from handrail.cli.listing import add_scan
 from handrail.cli.output import Output
+from handrail.cli.released import RELEASED
 from handrail.cli.session import Session, session
 from handrail.cli.templates import read_template
 from handrail.cli.usage import Usage, read_usage
@@ -37,6 +38,7 @@ from handrail.v1.template_pb2 import StoredTemplate
 
 LIVE = "LIVE"
 _MAX_FLOWS = 20_000
+_NOTHING_RELEASED = f"nothing is released yet ({RELEASED} does not exist): name a git ref or an image with --against"
 _FAIL_ON = {"tightened": Level.TIGHTENED, "breaking": Level.BREAKING_SOURCE, "never": None}
 _Found = tuple[Sequence[Impact], list[Known], list[str]]
 """The changes and whom they affect, the templates that were examined, and notes on what was not."""
@@ -53,9 +55,9 @@ def fill(verbs: Parsers) -> None:
     )
     impact.add_argument(
         "--against",
-        required=True,
         metavar="REF|IMAGE|LIVE",
-        help="compare with a git ref, an image, or the coordinator's stored contracts (LIVE)",
+        help="compare with a git ref, an image, or the coordinator's stored contracts (LIVE) "
+        f"[default: the released ones, {RELEASED}]",
     )
     impact.add_argument(
         "--contracts", metavar="IMAGE", help="the current contracts: an image, or a Python module with MESSAGES "
@@ -81,16 +83,25 @@ def fill(verbs: Parsers) -> None:
 
 def _impact(arguments: argparse.Namespace) -> Exit:
     form = form_of(arguments)
+    if arguments.against is None:
+        arguments.against = str(RELEASED)
+        if not RELEASED.is_file():
+            _print(Report(arguments.against, [], [], None, [_NOTHING_RELEASED]), form)
+            return Exit.OK
     with ExitStack() as stack:
         asked = stack.enter_context(session(_without_form(arguments))) if _asks(arguments) else None
         report = _report(arguments, asked)
+    _print(report, form)
+    fail_on = _FAIL_ON[arguments.fail_on]
+    return Exit.FAILED if fail_on is not None and report.worst >= fail_on else Exit.OK
+
+
+def _print(report: Report, form: str) -> None:
     if form == "json":
         Output(form).document(as_json(report))
     else:
         for line in as_markdown(report) if form == "markdown" else as_text(report):
             Output(form).text(line)
-    fail_on = _FAIL_ON[arguments.fail_on]
-    return Exit.FAILED if fail_on is not None and report.worst >= fail_on else Exit.OK
 
 
 def _report(arguments: argparse.Namespace, asked: Session | None) -> Report:

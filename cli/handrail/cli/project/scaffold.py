@@ -11,8 +11,10 @@ from pathlib import Path
 from string import Template
 
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.installed_protos import imported, write_protos
+from handrail.cli.version import VERSION
 
-_TAKEN = frozenset({"buf", "google", "handrail", "proto", "tests"})
+_TAKEN = frozenset({"buf", "gen", "google", "handrail", "proto", "secrets", "tests"})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 FILES = {
@@ -21,6 +23,10 @@ FILES = {
     "requirements.txt": "requirements.txt",
     "pyproject.toml": "pyproject.toml",
     ".gitignore": "gitignore",
+    "buf.yaml": "buf.yaml",
+    "Dockerfile": "Dockerfile",
+    ".dockerignore": "dockerignore",
+    "compose.yaml": "compose.yaml",
     "proto/$name/v1/$name.proto": "contracts.proto",
     "$name/$name.yaml": "template.yaml",
     "$name/__init__.py": "package.py.txt",
@@ -40,11 +46,9 @@ def check_name(name: str) -> None:
         )
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise CommandError(f'"{name}" is a Python keyword: choose another name', Exit.USAGE)
-    if (
-        name in {"buf", "google", "handrail", "proto", "tests"}
-        or name in sys.stdlib_module_names
-        or _is_installed(name)
-    ):
+    if name in _TAKEN:
+        raise CommandError(f'"{name}" is the name of a folder in each project: choose another name', Exit.USAGE)
+    if name in sys.stdlib_module_names or _is_installed(name):
         raise CommandError(f'"{name}" is the name of an existing Python package: choose another name', Exit.USAGE)
 
 
@@ -61,13 +65,14 @@ def write(name: str, folder: Path) -> list[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CommandError(f"{folder} exists already and is not an empty folder", Exit.USAGE)
     source = resources.files("handrail.cli.project") / "files"
+    words = {"name": name, "version": VERSION}
     written = []
     try:
         for target, made_from in FILES.items():
             path = folder / Template(target).substitute(name=name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(Template((source / made_from).read_text("utf-8")).substitute(name=name), "utf-8")
+            path.write_text(Template((source / made_from).read_text("utf-8")).substitute(words), "utf-8")
             written.append(path)
     except OSError as error:
         raise CommandError(f"{folder} can't be written: {error.strerror}", Exit.USAGE) from None
-    return written
+    return [*written, *write_protos(imported(folder / "proto"), folder / "proto")]
