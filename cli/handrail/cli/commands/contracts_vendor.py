@@ -8,6 +8,7 @@ from pathlib import Path
 from handrail.cli.arguments import Parsers
 from handrail.cli.exit_codes import Exit
 from handrail.cli.installed_protos import imported, write_protos
+from handrail.mesh.printable import clean
 
 
 def fill(verbs: Parsers) -> None:
@@ -27,5 +28,5 @@ def fill(verbs: Parsers) -> None:
 def _vendor(arguments: argparse.Namespace) -> Exit:
     files = imported(arguments.protos)
     write_protos(files, arguments.protos)
-    print(f"{'1 proto' if len(files) == 1 else f'{len(files)} protos'} written to {arguments.protos}")
+    print(clean(f"{'1 proto' if len(files) == 1 else f'{len(files)} protos'} written to {arguments.protos}"))
     return Exit.OK
