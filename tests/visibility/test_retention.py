@@ -81,8 +81,8 @@ async def test_what_changes_after_its_announcement_stays(
             assert [each.flow_id for each in announced] == [flow_id(1), flow_id(2)]
             await publish(bus, decision(FlowHalted(reason="a person asked"), flow_id=flow_id(1)))
             assert await departures.unchanged(announced) == announced[1:]
-            for each in announced:
-                await departures.purge(each)  # it takes what was judged, and nothing else
+            for each, look in zip(announced, await departures.look(announced), strict=True):
+                await departures.purge(each, look.judged)  # it takes what was judged, and nothing else
             assert await in_flow(bus) == {flow_id(1)}
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
 from importlib.metadata import version
+from typing import NamedTuple
 
 from handrail.mesh.bus import NatsBus, RawMessage
 from handrail.mesh.errors import HandrailError
@@ -15,7 +16,7 @@ from handrail.mesh.flow import Flow
 from handrail.mesh.streams import FLOW, purged
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.history import decoded
-from handrail.mesh.wire.subjects import flow_filter
+from handrail.mesh.wire.subjects import flow_filter, is_text
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.errors import ArchiveError, Damaged
 from handrail.visibility.archive.reader import Reader
@@ -23,6 +24,7 @@ from handrail.visibility.archive.verdict import Verdict
 from handrail.visibility.index.candidates import Candidate
 from handrail.visibility.index.rows import rows_of
 from handrail.visibility.retention.gate import Handled
+from handrail.visibility.retention.looks import Looks, Name, name_of
 from handrail.visibility.retention.policy import why_kept
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 RELEASE = version("handrail")
 
 _AT_ONCE = 8
-"""Flows that are read at the same time."""
+"""Flows that are judged at the same time."""
 
 _OF_ONE_FLOW = (
     ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
@@ -48,12 +50,20 @@ class Found(Enum):
     CHANGED = "other messages than those that were judged"
 
 
+class Look(NamedTuple):
+    """What FLOW has of a flow with a verdict: `judged` are the messages that the verdict names."""
+
+    found: Found
+    judged: Sequence[RawMessage]
+
+
 class Departures:
     """Decides which flows leave, and purges them."""
 
     def __init__(self, bus: NatsBus, store: FlowStore, reader: Reader) -> None:
         self._bus = bus
         self._store = store
+        self._looks = Looks(bus, store)
         self._reader = reader
 
     async def announce(
@@ -63,45 +73,65 @@ class Departures:
 
         Raises Damaged, and what reading and publishing raise.
         """
-        reading = asyncio.Semaphore(_AT_ONCE)
+        stored = await self._looks.messages(Name(flow_type, each.flow_id) for each in some)
+        judging = asyncio.Semaphore(_AT_ONCE)
 
-        async def judged(flow_id: str) -> Verdict | None:
+        async def judged(name: Name, messages: Sequence[RawMessage]) -> Verdict | None:
             try:
-                async with reading:
-                    return await self._judged(flow_type, flow_id, age=age, gate=gate)
+                async with judging:
+                    return await self._judged(name, messages, age=age, gate=gate)
             except HandrailError as error:
                 if isinstance(error, Damaged) or not (isinstance(error, ArchiveError) or error.reason in _OF_ONE_FLOW):
                     raise
-                log.warning("flow %s stays: %s", flow_id, error.text)
+                log.warning("flow %s stays: %s", name.flow_id, error.text)
                 return None
 
-        return [each for each in await asyncio.gather(*(judged(each.flow_id) for each in some)) if each is not None]
+        verdicts = await asyncio.gather(*(judged(name, messages) for name, messages in stored.items()))
+        return [each for each in verdicts if each is not None]
 
-    async def unchanged(self, verdicts: Iterable[Verdict]) -> list[Verdict]:
+    async def unchanged(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """Those on which nothing has come since, as the stream's leader says."""
-        return [
-            each for each in verdicts if await self._store.newest(each.flow_type, each.flow_id) == each.sequences[-1]
-        ]
+        stored = await self._looks.messages(map(name_of, verdicts))
+        return [each for each in verdicts if _last(stored[name_of(each)]) == each.sequences[-1]]
 
-    async def found(self, verdict: Verdict) -> Found:
-        """What the stream's leader has of a flow with a verdict. Raises Damaged, and what reading raises."""
-        last = await self._store.newest(verdict.flow_type, verdict.flow_id)
-        if not last:
-            return Found.NOTHING
-        messages = await self._store.messages(verdict.flow_type, verdict.flow_id, at_least=last)
+    async def look(self, verdicts: Sequence[Verdict]) -> list[Look]:
+        """What the stream's leader has of flows with verdicts. Raises Damaged, and what reading raises."""
+        stored = await self._looks.messages(map(name_of, verdicts))
+        return [await self._found(each, stored[name_of(each)]) for each in verdicts]
+
+    async def purge(self, verdict: Verdict, judged: Sequence[RawMessage]) -> None:
+        """Purges the messages of a flow that are left of those that were judged, and nothing else.
+
+        Each by its very subject, because the broker walks all messages between a flow's first and its last one if it
+        purges them at once. What begins the flow goes first: without it, what is left is no flow for any reader. After
+        it an outcome never outlives what caused it, so that nobody can publish that outcome again. Raises what
+        `Bus.request_json` raises.
+        """
+        if not all(is_text(each.subject) for each in judged):
+            await self.purge_at_once(verdict)
+            return
+        for each in sorted(judged, key=lambda each: (each.sequence != verdict.first, each.sequence)):
+            await self._purge(each.subject, each.sequence)
+
+    async def purge_at_once(self, verdict: Verdict) -> None:
+        """Purges a flow's messages up to the last one that the verdict names. Raises what `Bus.request_json` raises."""
+        await self._purge(flow_filter(verdict.flow_type, verdict.flow_id), verdict.sequences[-1])
+
+    async def _purge(self, subject_filter: str, last: int) -> None:
+        await self._bus.request_json(f"$JS.API.STREAM.PURGE.{FLOW}", {"filter": subject_filter, "seq": last + 1})
+
+    async def _found(self, verdict: Verdict, messages: Sequence[RawMessage]) -> Look:
+        if verdict.withdrawn:
+            return Look(Found.CHANGED, ())
         judged = [each for each in messages if each.sequence <= verdict.sequences[-1]]
         if not judged:
-            return Found.LATE
+            return Look(Found.LATE if messages else Found.NOTHING, ())
         # Without its first event it is no flow any more: a purge was cut off.
-        has_ended = messages[-1].sequence == verdict.sequences[-1] or judged[0].sequence > verdict.first
+        has_begun = any(each.sequence == verdict.first for each in judged)
+        has_ended = _last(messages) == verdict.sequences[-1] or not has_begun
         is_same = {each.sequence for each in judged} <= set(verdict.sequences)
-        return Found.JUDGED if has_ended and is_same and await self._is_archived(judged) else Found.CHANGED
-
-    async def purge(self, verdict: Verdict) -> None:
-        """Purges a flow's messages, and nothing that came after the verdict. Raises what `Bus.request_json` raises."""
-        wanted = flow_filter(verdict.flow_type, verdict.flow_id)
-        until = {"filter": wanted, "seq": verdict.sequences[-1] + 1}
-        await self._bus.request_json(f"$JS.API.STREAM.PURGE.{FLOW}", until)
+        as_judged = has_ended and is_same and await self._is_archived(judged)
+        return Look(Found.JUDGED if as_judged else Found.CHANGED, judged)
 
     async def _is_archived(self, messages: Sequence[RawMessage]) -> bool:
         try:
@@ -113,12 +143,12 @@ class Departures:
             return False
         return True
 
-    async def _judged(self, flow_type: str, flow_id: str, *, age: timedelta, gate: Handled) -> Verdict | None:
-        last = await self._store.newest(flow_type, flow_id)
-        messages = await self._store.messages(flow_type, flow_id, at_least=last)
-        if not messages or messages[-1].sequence != last:
+    async def _judged(
+        self, name: Name, messages: Sequence[RawMessage], *, age: timedelta, gate: Handled
+    ) -> Verdict | None:
+        if not messages:
             return None
-        flow = await self._store.fold(flow_type, flow_id, decoded(messages))
+        flow = await self._store.fold(*name, decoded(messages))
         if flow.first is None or why_kept(flow, age=age, now=gate.now, gate=gate.sequence):
             return None
         await asyncio.to_thread(self._compare, messages)
@@ -131,6 +161,10 @@ class Departures:
         for message, record in zip(messages, records, strict=True):
             if (message.subject, message.body) != (record.subject, record.body):
                 raise ArchiveError(f"the archive has another message at sequence {message.sequence} than FLOW")
+
+
+def _last(messages: Sequence[RawMessage]) -> int:
+    return messages[-1].sequence if messages else 0
 
 
 def verdict_on(flow: Flow, messages: Sequence[RawMessage]) -> Verdict:

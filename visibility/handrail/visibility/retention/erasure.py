@@ -77,7 +77,7 @@ class Erasure:
         await self._audit.record()
         erased = _erased(verdicts, sequences)
         newest = erased[_newest(erased)]
-        await self._departures.purge(newest)
+        await self._departures.purge_at_once(newest)
         yield f"{len(newest.sequences)} messages are purged from FLOW"
         for number, verdict in erased.items():  # before the archive: from now on nobody reads there what is missing
             await asyncio.to_thread(log.replace, number, verdict)

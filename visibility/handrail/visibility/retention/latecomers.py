@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 from handrail.mesh.bus import NatsBus, RawMessage
 from handrail.mesh.errors import HandrailError
@@ -15,11 +17,15 @@ from handrail.mesh.wire import ids
 from handrail.mesh.wire.subjects import COORDINATOR, Kind, flow_filter, parse
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.verdict import Verdict
+from handrail.visibility.retention.looks import Looks, name_of
 
 log = logging.getLogger(__name__)
 
 AFTER = timedelta(minutes=1)
 """How long after its purge a flow is looked at again: a publisher gives up within that time."""
+
+_TOGETHER = 100
+"""Flows that are looked at together."""
 
 
 class Latecomers:
@@ -27,13 +33,13 @@ class Latecomers:
 
     def __init__(self, bus: NatsBus, store: FlowStore) -> None:
         self._bus = bus
-        self._store = store
+        self._looks = Looks(bus, store)
         self._quarantine = Quarantine(bus, store.catalog, reporter=COORDINATOR)
         self._new: list[Verdict] = []
         self._left: deque[tuple[datetime, Verdict]] = deque()
 
     def expect(self, verdict: Verdict) -> None:
-        """Takes note of a flow that left. Its time counts from the next look."""
+        """Takes note of a flow that left, or is about to. Its time counts from the next look."""
         self._new.append(verdict)
 
     async def look(self, now: datetime, *, gate: int) -> None:
@@ -44,18 +50,15 @@ class Latecomers:
         """
         self._left.extend((now + AFTER, each) for each in self._new)
         self._new.clear()
-        while self._left and self._left[0][0] <= now:
-            verdict = self._left[0][1]
-            if await self._has_more(verdict, gate):
-                self.expect(verdict)
-            self._left.popleft()
+        while due := [verdict for begins, verdict in islice(self._left, _TOGETHER) if begins <= now]:
+            stored = await self._looks.messages(map(name_of, due))
+            for verdict in due:
+                if await self._has_more(verdict, stored[name_of(verdict)], gate):
+                    self.expect(verdict)
+                self._left.popleft()
 
-    async def _has_more(self, verdict: Verdict, gate: int) -> bool:
+    async def _has_more(self, verdict: Verdict, messages: Sequence[RawMessage], gate: int) -> bool:
         """Purges what came late and is safe; whether there is more."""
-        last = await self._store.newest(verdict.flow_type, verdict.flow_id)
-        if not last:
-            return False
-        messages = await self._store.messages(verdict.flow_type, verdict.flow_id, at_least=last)
         if any(map(_begins, messages)):
             return False  # a key that was forgotten began a flow anew
         safe = [each for each in messages if each.sequence <= gate]

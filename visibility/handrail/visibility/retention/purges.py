@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.archive.purge_mark import PurgeMark
 from handrail.visibility.archive.verdict import Verdict
 from handrail.visibility.archive.verdict_log import VerdictLog, numbered
-from handrail.visibility.retention.departure import Departures, Found
+from handrail.visibility.retention.departure import Departures, Found, Look
 from handrail.visibility.retention.latecomers import Latecomers
 from handrail.visibility.retention.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
-_REST = 4
-"""How long it rests after a purge, in times of what that took: the broker walks whole blocks for one flow."""
+_REST = 1
+"""How long it rests after some purges, in times of what these took."""
+
+_TOGETHER = 10
+"""Flows that are looked at together, and then purged one after the other: what comes in between is late."""
 
 _BATCH = 100
 """Flows that are purged before it is noted on the disk; after a crash, these are looked at again."""
@@ -57,11 +60,10 @@ class Purges:
         purged = 0
         while not is_stopping() and (some := await asyncio.to_thread(self._next)):
             try:
-                for number, verdict in some:
+                for start in range(0, len(some), _TOGETHER):
                     if is_stopping():
                         break
-                    purged += await self._settle(number, verdict)
-                    self._done = number
+                    purged += await self._settle(some[start : start + _TOGETHER])
             finally:
                 await asyncio.to_thread(self._mark.move, self._done)
         return purged
@@ -69,25 +71,32 @@ class Purges:
     def _next(self) -> list[tuple[int, Verdict]]:
         return list(islice(numbered(self._folder, after=self._done, withdrawn=True), _BATCH))
 
-    async def _settle(self, number: int, verdict: Verdict) -> bool:
-        """Purges a flow that is as it was judged, and withdraws the verdict on one that went on."""
-        if verdict.erased:
-            return False
-        found = Found.CHANGED if verdict.withdrawn else await self._departures.found(verdict)
-        if found is Found.CHANGED:
-            await self._withdraw(number, verdict)
-        elif found is Found.JUDGED:
-            await self._purge(verdict)
-        if found in (Found.JUDGED, Found.LATE) or (found is Found.NOTHING and number > self._verdicts.count - _BATCH):
-            self._latecomers.expect(verdict)
-        return found is Found.JUDGED
-
-    async def _purge(self, verdict: Verdict) -> None:
+    async def _settle(self, some: Sequence[tuple[int, Verdict]]) -> int:
+        """Purges flows that are as they were judged, and withdraws the verdicts on those that went on. Returns how many
+        were purged.
+        """
         clock = asyncio.get_running_loop().time
-        begun = clock()
-        await self._departures.purge(verdict)
-        took = clock() - begun
-        await asyncio.sleep(max(_REST * took, 1 / self._rate - took))
+        begun, purged = clock(), 0
+        looks = await self._departures.look([verdict for _, verdict in some])
+        for (number, verdict), look in zip(some, looks, strict=True):
+            if not verdict.erased:
+                purged += await self._settle_one(number, verdict, look)
+            self._done = number
+        if purged:
+            took = clock() - begun
+            await asyncio.sleep(max(_REST * took, purged / self._rate - took))
+        return purged
+
+    async def _settle_one(self, number: int, verdict: Verdict, look: Look) -> bool:
+        if look.found is Found.CHANGED:
+            await self._withdraw(number, verdict)
+            return False
+        if look.found is not Found.NOTHING or number > self._verdicts.count - _BATCH:
+            self._latecomers.expect(verdict)
+        if look.found is Found.JUDGED:
+            await self._departures.purge(verdict, look.judged)
+            return True
+        return False
 
     async def _withdraw(self, number: int, verdict: Verdict) -> None:
         if not verdict.withdrawn:
