@@ -1,4 +1,4 @@
-"""A purge takes a flow message by message: cut off anywhere, it leaves nothing that goes on, and is finished later."""
+"""A flow that is purged message by message, and cut off anywhere, does not go on, and is finished later."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from tests.support.early import outcome
 from tests.support.flows import FLOW_ID, decision, enriched, notified, start, template
 from tests.support.followed import following, until_covered
 from tests.support.mesh import Mesh, publish
+from tests.support.nats_server import NatsServer
 from tests.support.purging import left, quarantined
-from tests.support.retained import do_not_wait, handle_all, in_flow, purge_all, retention
+from tests.support.raw_client import raw_client
+from tests.support.retained import do_not_wait, flow_id, handle_all, in_flow, purge_all, retention
 from tests.support.waiting import until
 
 _EARLY = outcome(7, run=1)
@@ -40,8 +42,9 @@ def address(tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing waits for the clock."""
+    """Nothing waits for the clock, and no flow is so close together that it is purged at once."""
     do_not_wait(monkeypatch)
+    monkeypatch.setattr("handrail.visibility.retention.departure._NEAR", 0)
 
 
 @asynccontextmanager
@@ -113,3 +116,16 @@ async def test_p2_what_comes_to_a_flow_whose_purge_was_cut_off_is_late(
         assert [each.withdrawn for _, each in numbered(folder, withdrawn=True)] == [False]
         [kept] = (await quarantined(bus)).values()
         assert (kept.stream_sequence, kept.reason) == (late, ErrorReason.ERROR_REASON_FLOW_ARCHIVED)
+
+
+@pytest.mark.parametrize("token", [b"\xff\xfe", "\N{REPLACEMENT CHARACTER}".encode(), b'"\\'])
+async def test_no_subject_keeps_a_flow_or_takes_another_one(
+    mesh: Mesh, bus: NatsBus, nats_server: NatsServer, engine: Engine, folder: Folder, token: bytes
+) -> None:
+    running = await publish(bus, start(flow_id(1)))
+    async with raw_client(nats_server.url) as stranger:
+        await stranger.publish(b"flow.refund.%b.event.%b" % (FLOW_ID.encode(), token), b"text")
+    async with finished(mesh, bus, engine, folder) as locked:
+        await purge_all(retention(bus, engine, locked), flows=1)
+    page = await bus.read_forward(FLOW, "flow.>", from_sequence=1, limit=10)
+    assert [each.sequence for each in page.messages] == [running]

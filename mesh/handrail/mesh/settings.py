@@ -481,7 +481,7 @@ PURGE_RATE = Setting(
     "--purge-rate",
     "HANDRAIL_PURGE_RATE",
     "200",
-    "flows that are purged in a second at most; after each purge it rests four times as long as that took",
+    "flows that are purged in a second at most; after some it rests as long as these took",
     count,
     "NUMBER",
 )

@@ -34,6 +34,10 @@ RELEASE = version("handrail")
 _AT_ONCE = 8
 """Flows that are judged at the same time."""
 
+_NEAR = 500
+"""If no more messages of the stream lie between two of a flow, on average, the broker takes less to walk them than for
+as many requests (docs/scale.md)."""
+
 _OF_ONE_FLOW = (
     ErrorReason.ERROR_REASON_TEMPLATE_NOT_FOUND,
     ErrorReason.ERROR_REASON_FLOW_NOT_FOUND,
@@ -102,12 +106,13 @@ class Departures:
     async def purge(self, verdict: Verdict, judged: Sequence[RawMessage]) -> None:
         """Purges the messages of a flow that are left of those that were judged, and nothing else.
 
-        Each by its very subject, because the broker walks all messages between a flow's first and its last one if it
-        purges them at once. What begins the flow goes first: without it, what is left is no flow for any reader. After
-        it an outcome never outlives what caused it, so that nobody can publish that outcome again. Raises what
+        At once, the broker walks all messages between a flow's first and its last one. If these are many, each message
+        is purged by its very subject. What begins the flow goes first: without it, what is left is no flow for any
+        reader. After it, no outcome outlives what caused it, so nobody can publish that outcome again. Raises what
         `Bus.request_json` raises.
         """
-        if not all(is_text(each.subject) for each in judged):
+        walked = judged[-1].sequence - judged[0].sequence
+        if walked <= _NEAR * len(judged) or not all(is_text(each.subject) for each in judged):
             await self.purge_at_once(verdict)
             return
         for each in sorted(judged, key=lambda each: (each.sequence != verdict.first, each.sequence)):
