@@ -24,7 +24,7 @@ async def sequences(bus: NatsBus, store: FlowStore, flows: list[Name]) -> dict[N
     return {name: [each.sequence for each in messages] for name, messages in found.items()}
 
 
-@pytest.mark.parametrize(("flows", "messages"), [(1, 3), (250, 2), (30, 100), (3, 1030)])
+@pytest.mark.parametrize("flows, messages", [(1, 3), (250, 2), (30, 100), (3, 1030)])
 async def test_all_messages_of_all_flows_are_found(bus: NatsBus, store: FlowStore, flows: int, messages: int) -> None:
     names = [Name("refund", flow_id(number)) for number in range(flows)]
     expected = {name: await stored(bus, name, messages=messages) for name in names}
