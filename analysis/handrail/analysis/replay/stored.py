@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
+from handrail.mesh.instants import from_micros, micros
 from handrail.mesh.wire import envelope
 from handrail.mesh.wire.envelope import Recorded
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Stored(NamedTuple):
@@ -23,12 +22,12 @@ class Stored(NamedTuple):
     @property
     def time(self) -> datetime:
         """The time of the stream, in UTC."""
-        return _EPOCH + timedelta(microseconds=self.micros)
+        return from_micros(self.micros)
 
     @classmethod
     def of(cls, subject: str, body: bytes, *, sequence: int, time: datetime) -> Stored:
         """A message from its parts, with the time as a datetime."""
-        return cls(subject, body, sequence, (time - _EPOCH) // timedelta(microseconds=1))
+        return cls(subject, body, sequence, micros(time))
 
 
 Messages = Sequence[Stored]

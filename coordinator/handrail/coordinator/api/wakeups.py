@@ -25,6 +25,7 @@ import nats.errors
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.bus.protocol import Message, status
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.instants import in_nanoseconds
 from handrail.mesh.streams import FLOW
 from handrail.mesh.wire.subjects import flow_filter
 
@@ -193,4 +194,4 @@ async def _next(arrived: asyncio.Queue[Message]) -> Message | None:
 
 
 def _nanoseconds(duration: timedelta) -> int:
-    return duration // timedelta(microseconds=1) * 1000
+    return in_nanoseconds(duration)

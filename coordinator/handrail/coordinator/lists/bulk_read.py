@@ -24,6 +24,7 @@ from handrail.mesh.bus.api import CONSUMERS_OVERLAP
 from handrail.mesh.bus.delivery import place
 from handrail.mesh.bus.protocol import Message, parse_headers
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
+from handrail.mesh.instants import in_nanoseconds
 from handrail.mesh.waiting import Patience, pause
 
 PAGE = 1000
@@ -165,7 +166,7 @@ class Scan:
 
     async def _create(self, **waits: timedelta) -> dict[str, Any]:
         """Creates the consumer, or changes how long it waits."""
-        nanoseconds = {field: int(wait / timedelta(microseconds=1)) * 1000 for field, wait in waits.items()}
+        nanoseconds = {field: in_nanoseconds(wait) for field, wait in waits.items()}
         config = {**self._config, "name": self._consumer, **nanoseconds}
         return await self._bus.request_json(
             f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._consumer}", {"stream_name": self._stream, "config": config}

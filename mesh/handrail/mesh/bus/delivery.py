@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from handrail.mesh.bus.protocol import Message
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from handrail.mesh.instants import from_nanoseconds, in_nanoseconds
 
 
 class Place(NamedTuple):
@@ -27,11 +26,7 @@ class Place(NamedTuple):
     @property
     def stored_at(self) -> datetime:
         """When the stream stored the message, in UTC, truncated to microseconds."""
-        return _time(self.time)
-
-
-def _time(nanoseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+        return from_nanoseconds(self.time)
 
 
 def place(reply: str) -> Place | None:
@@ -101,7 +96,7 @@ class Delivery:
     @property
     def time(self) -> datetime:
         """When the stream stored it, in UTC, truncated to microseconds."""
-        return _time(self._nanoseconds)
+        return from_nanoseconds(self._nanoseconds)
 
     @property
     def pending(self) -> int:
@@ -122,7 +117,7 @@ class Delivery:
         if delay is None:
             self._settle(b"-NAK")
         else:
-            self._settle(b"-NAK " + json.dumps({"delay": int(delay / timedelta(microseconds=1)) * 1000}).encode())
+            self._settle(b"-NAK " + json.dumps({"delay": in_nanoseconds(delay)}).encode())
 
     def term(self, reason: str) -> None:
         """Given up: the broker does not deliver it again, and publishes an advisory with the reason."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from handrail.mesh.instants import in_nanoseconds
 from handrail.mesh.streams.streams import ABSENCE, AUDIT, FLOW, FORMER_VALUES, KEY, QUARANTINE, TIMER, WORKER, Config
 
 LEAST_KEY_AGE = timedelta(days=7)
@@ -100,7 +101,7 @@ def starting_values(stream: str) -> frozenset[str]:
 def broken(stream: str, wanted: Config, actual: Config) -> tuple[Difference, ...]:
     """The differences of a stream that break a promise."""
     free = starting_values(stream)
-    if stream == KEY and actual.get("max_age", 0) >= LEAST_KEY_AGE // timedelta(microseconds=1) * 1000:
+    if stream == KEY and actual.get("max_age", 0) >= in_nanoseconds(LEAST_KEY_AGE):
         free |= {"max_age"}
     return tuple(each for each in differences(wanted, actual) if each.field not in free)
 

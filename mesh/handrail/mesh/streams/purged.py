@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from handrail.mesh.bus import Bus
 from handrail.mesh.errors import AlreadyStored, HandrailError
+from handrail.mesh.instants import from_micros
 from handrail.mesh.streams.streams import KEY
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import key_subject, purged_filter, purged_subject
@@ -20,7 +21,6 @@ from handrail.v1.error_reason_pb2 import ErrorReason
 LEAST_AGE = timedelta(minutes=15)
 """No flow is purged sooner after its last message."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 1 << 47
 """Milliseconds since 1970; later times, from the year 6429 on, are nobody's."""
 
@@ -92,7 +92,7 @@ def _minted_at(flow_id: str) -> datetime | None:
     if (value >> 76) & 0xF != 0x7 or (value >> 62) & 0x3 != 0x2:
         return None
     milliseconds = value >> 80
-    return _EPOCH + timedelta(milliseconds=milliseconds) if milliseconds < _LATEST else None
+    return from_micros(milliseconds * 1000) if milliseconds < _LATEST else None
 
 
 async def _store(bus: Bus, subject: str, flow_id: str) -> None:

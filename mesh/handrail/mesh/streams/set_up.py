@@ -13,6 +13,7 @@ from typing import Any
 
 from handrail.mesh.bus import ApiError, Bus, BusSettings, NatsBus
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.instants import in_nanoseconds
 from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import Durable, change, read_durables
@@ -127,7 +128,7 @@ def _fields(name: str, actual: Config | None, wishes: Wishes) -> dict[str, Any]:
     if name in wishes.max_age:
         if name != KEY and "max_age" not in starting_values(name):
             raise _refused(f"stream {name} can't drop messages by their age: {AGELESS}", name)
-        fields["max_age"] = wishes.max_age[name] // timedelta(microseconds=1) * 1000
+        fields["max_age"] = in_nanoseconds(wishes.max_age[name])
     if actual is None:
         return fields
     differing = broken(name, stream_config(name), actual)

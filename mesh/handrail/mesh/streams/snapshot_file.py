@@ -7,15 +7,12 @@ messages in stream order, and an empty entry at the end. Anything else counts as
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from handrail.mesh.bus import RawMessage
+from handrail.mesh.instants import from_nanoseconds
 from handrail.mesh.streams.s2 import NotWhole, inflated
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 _MAGIC = b"NATSARC1"
 _CONSUMER = b"consumers/"
@@ -41,7 +38,7 @@ class SnapshotFile:
         consumers = set()
         for entry in self._entries():
             if entry.sequence:
-                time = _EPOCH + entry.nanoseconds // 1000 * _MICROSECOND
+                time = from_nanoseconds(entry.nanoseconds)
                 subject = entry.name.decode(errors="replace")
                 yield RawMessage(subject, entry.body, entry.sequence, time, entry.headers)
             elif entry.name.startswith(_CONSUMER):

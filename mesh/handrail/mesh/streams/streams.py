@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from handrail.mesh.instants import in_nanoseconds
 from handrail.mesh.wire.subjects import COORDINATOR, NAME, NO_AGENT
 
 FLOW = "FLOW"
@@ -208,7 +209,7 @@ def stream_configs() -> dict[str, Config]:
             "deny_delete": True,
             "allow_rollup_hdrs": True,
             "allow_msg_ttl": True,
-            "subject_delete_marker_ttl": int(timedelta(seconds=1) / timedelta(microseconds=1)) * 1000,
+            "subject_delete_marker_ttl": in_nanoseconds(timedelta(seconds=1)),
             # Leases are read from the leader.
             "allow_direct": False,
         },
@@ -217,7 +218,7 @@ def stream_configs() -> dict[str, Config]:
             "subjects": ["worker.>"],
             "storage": "memory",
             "max_msgs_per_subject": 1,
-            "max_age": int(timedelta(seconds=30) / timedelta(microseconds=1)) * 1000,
+            "max_age": in_nanoseconds(timedelta(seconds=30)),
             "max_bytes": WORKER_BYTES,
         },
     }

@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import accumulate, pairwise
 
+from handrail.mesh.instants import from_micros, micros
 from handrail.visibility.archive.errors import Damaged, Finding, Kind
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 TIMES = frozenset({"started", "updated", "ended", "deadline", "stuck_since"})
 """The fields of a summary that are times."""
@@ -108,8 +106,8 @@ def _verdict(fields: dict[str, dict[str, object]]) -> Verdict:
 
 
 def _plain(value: object) -> object:
-    return (value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else value
+    return micros(value) if isinstance(value, datetime) else value
 
 
 def _typed(name: str, value: object) -> object:
-    return _EPOCH + value * _MICROSECOND if name in TIMES and isinstance(value, int) else value
+    return from_micros(value) if name in TIMES and isinstance(value, int) else value

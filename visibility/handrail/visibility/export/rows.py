@@ -8,20 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.instants import from_nanoseconds
 from handrail.mesh.wire.envelope import Recorded, decode
 from handrail.mesh.wire.subjects import Address, parse
 from handrail.visibility.archive.frame import Record
 
 ContractsOf = Callable[[str, int], Contracts]
 """The contracts of a version of a flow type: those of Handrail's own messages, if no others are known."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Row(NamedTuple):
@@ -71,7 +69,7 @@ class Wanted:
 
 def row_of(record: Record, wanted: Wanted, contracts_of: ContractsOf) -> Row | None:
     """The row of a message; None if it is not wanted. Raises what `contracts_of` raises."""
-    time = _EPOCH + record.time_ns // 1000 * _MICROSECOND
+    time = from_nanoseconds(record.time_ns)
     address = _address(record.subject)
     if not wanted.has(time, address):
         return None

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Lock
 
 from handrail.mesh.bus import NatsBus, RawMessage
+from handrail.mesh.instants import from_nanoseconds, micros
 from handrail.mesh.streams.reading import is_stored
 from handrail.visibility.archive.errors import NoRecord
 from handrail.visibility.archive.folder import LockedFolder
@@ -20,8 +21,6 @@ from handrail.visibility.archive.writer import AGE, Sealed, Writer
 
 log = logging.getLogger(__name__)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _CREATED = re.compile(r"(.+?)(?:\.(\d{1,9}))?Z")
 """A time as the broker writes it, with up to nine digits of a second."""
 
@@ -73,7 +72,7 @@ class Archiver:
         covered, last = await asyncio.to_thread(self._newest)
         if last is None or covered > last_sequence:
             return covered <= last_sequence
-        time = _EPOCH + last.time_ns // 1000 * _MICROSECOND
+        time = from_nanoseconds(last.time_ns)
         return await is_stored(bus, last.sequence, time, last.body)
 
     async def take(self, messages: Sequence[RawMessage]) -> None:
@@ -128,7 +127,7 @@ def nanoseconds(created: str) -> int:
     if parts is None:
         raise ValueError(f"{created[:80]} is no time in UTC")
     seconds = datetime.fromisoformat(parts[1]).replace(tzinfo=UTC)
-    return int((seconds - _EPOCH).total_seconds()) * 1_000_000_000 + int((parts[2] or "0").ljust(9, "0"))
+    return micros(seconds) * 1000 + int((parts[2] or "0").ljust(9, "0"))
 
 
 def _sealed(folder: LockedFolder, sequence: int) -> Record | None:
@@ -141,7 +140,7 @@ def _sealed(folder: LockedFolder, sequence: int) -> Record | None:
 
 def _record(message: RawMessage) -> Record:
     """A message without its headers: a flow's messages need none, and whoever publishes may choose them freely."""
-    return Record(message.sequence, message.subject, (message.time - _EPOCH) // _MICROSECOND * 1000, b"", message.body)
+    return Record(message.sequence, message.subject, micros(message.time) * 1000, b"", message.body)
 
 
 def _tell(sealed: Sealed | None) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import (
     BigInteger,
@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 
+from handrail.mesh.instants import from_micros, micros
 from handrail.mesh.wire.ids import LONGEST_KEY
 
 SCHEMA = 5
@@ -33,9 +34,6 @@ NAME = 500
 
 SENTENCE = 4000
 """The most characters of a text for people."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -51,14 +49,11 @@ class Instant(TypeDecorator[datetime]):
     @staticmethod
     def stored(value: datetime | None) -> int | None:
         """The microseconds."""
-        if value is None:
-            return None
-        since = value - _EPOCH
-        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+        return None if value is None else micros(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """Returns the time, in UTC."""
-        return None if value is None else _EPOCH + value * _MICROSECOND
+        return None if value is None else from_micros(value)
 
 
 class Words(TypeDecorator[str]):

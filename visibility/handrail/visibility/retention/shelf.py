@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from sqlalchemy import Engine
 
 from handrail.mesh.bus import RawMessage
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.instants import from_nanoseconds
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.history import History, decoded
 from handrail.v1.error_reason_pb2 import ErrorReason
@@ -24,8 +24,6 @@ from handrail.visibility.retention.shelf_mark import ShelfMark
 
 _AT_ONCE = 500
 """Verdicts of one transaction."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Shelf:
@@ -100,5 +98,5 @@ class Shelf:
 
 def raw(record: Record) -> RawMessage:
     """An archived message as the stream gave it."""
-    time = _EPOCH + record.time_ns // 1000 * timedelta(microseconds=1)
+    time = from_nanoseconds(record.time_ns)
     return RawMessage(record.subject, record.body, record.sequence, time)

@@ -10,10 +10,11 @@ import hashlib
 import re
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from handrail.mesh.errors import HandrailError
+from handrail.mesh.instants import from_micros, micros
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.listing_pb2 import Total
 
@@ -21,8 +22,6 @@ Key = int | str | datetime | None
 """A value by which rows are ordered."""
 
 _DIGEST = 8
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _HEAD = re.compile(r"([0-9]{1,18})\.([0-9]{1,9})\.([01])")
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -46,7 +45,7 @@ class Listing:
 
     def tokens(self, now: datetime, total: Total) -> Callable[[tuple[Key, ...]], str]:
         """Returns a function that gives the token after a row with these keys."""
-        head = f"{_microseconds(now)}.{total.items}.{int(total.at_least)}"
+        head = f"{micros(now)}.{total.items}.{int(total.at_least)}"
 
         def token(keys: tuple[Key, ...]) -> str:
             text = ".".join((head, *map(_written, keys))).encode()
@@ -85,7 +84,7 @@ def _digest(data: bytes) -> bytes:
 def _written(key: Key) -> str:
     if key is None:
         return "-"
-    return str(_microseconds(key) if isinstance(key, datetime) else key)
+    return str(micros(key) if isinstance(key, datetime) else key)
 
 
 def _read(kind: type[Key], text: str) -> Key:
@@ -96,14 +95,10 @@ def _read(kind: type[Key], text: str) -> Key:
     return text if kind is str else int(text)
 
 
-def _microseconds(time: datetime) -> int:
-    return (time - _EPOCH) // _MICROSECOND
-
-
 def _time(text: str) -> datetime:
-    if _NUMBER.fullmatch(text) is None or int(text) > _microseconds(_LATEST):
+    if _NUMBER.fullmatch(text) is None or int(text) > micros(_LATEST):
         raise _not_issued()
-    return _EPOCH + int(text) * _MICROSECOND
+    return from_micros(int(text))
 
 
 def _not_issued() -> HandrailError:
