@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import TypeAlias
 
 from google.protobuf.message import Message
 
@@ -63,14 +64,24 @@ def _no_template(error: HandrailError) -> Finding:
     return found
 
 
+_IMAGE = "an image from `buf build -o IMAGE.binpb`, or a Python module with MESSAGES"
+
+
 def add_contracts(parser: argparse.ArgumentParser) -> None:
-    """Adds the --contracts flag."""
+    """Adds the --contracts flag; `contracts_of` reads it."""
     parser.add_argument(
-        "--contracts",
-        required=True,
-        metavar="IMAGE",
-        help="descriptors of the messages: an image from `buf build -o IMAGE.binpb`, or a Python module with MESSAGES",
+        "--contracts", default="", metavar="IMAGE", help=f"required: descriptors of the messages, {_IMAGE}"
     )
+
+
+def contracts_of(arguments: argparse.Namespace, path: Path) -> Contracts:
+    """Reads the contracts of the --contracts flag, which the template in a file needs. Raises what `read_contracts`
+    raises, and CommandError with Exit.USAGE if the flag is missing."""
+    if not arguments.contracts:
+        raise CommandError(
+            f"the messages of {path} are unknown: name their descriptors with --contracts IMAGE, {_IMAGE}", Exit.USAGE
+        )
+    return read_contracts(arguments.contracts)
 
 
 def read_contracts(source: str) -> Contracts:
@@ -130,14 +141,48 @@ def read_messages(module: ModuleType) -> tuple[type[Message], ...]:
 
 
 def print_findings(output: Output, findings: Iterable[tuple[Path, Finding]]) -> None:
-    """Prints findings for people, each with its remedy."""
-    for path, found in findings:
-        severity = word(Severity.Name(found.severity), "SEVERITY_").lower()
-        place = f":{found.line}:{found.column}" if found.line else ""
-        about = f" {found.path}" if found.path else ""
-        output.text(f"{path}{place}: {severity} {found.code}{about}: {found.text}")
-        if found.remedy:
-            output.text(f"    {found.remedy}")
+    """Prints findings for people, in the order of their lines, each with its remedy. What is found at several places of
+    a file is printed once, with all of them."""
+    for (path, severity, code, text, remedy), places in distinct(findings).items():
+        first, *others = sorted(places, key=lambda found: (found.line, found.column))
+        word_of = word(Severity.Name(severity), "SEVERITY_").lower()
+        at = f":{first.line}:{first.column}" if first.line else ""
+        about = f" {first.path}" if first.path else ""
+        output.text(f"{path}{at}: {word_of} {code}{about}: {text}")
+        if others:
+            output.text(f"    also {', '.join(map(_place, others))}")
+        if remedy:
+            output.text(f"    {remedy}")
+
+
+Key: TypeAlias = tuple[Path, Severity.ValueType, str, str, str]
+"""What makes findings the same: file, severity, code, text, remedy."""
+
+
+def distinct(findings: Iterable[tuple[Path, Finding]]) -> dict[Key, list[Finding]]:
+    """The findings that say the same of different places, together."""
+    found: dict[Key, list[Finding]] = {}
+    in_order = sorted(findings, key=lambda each: (str(each[0]), each[1].line, each[1].column))
+    for path, each in in_order:
+        found.setdefault((path, each.severity, each.code, each.text, each.remedy), []).append(each)
+    return found
+
+
+def _place(found: Finding) -> str:
+    return f"at {found.line}:{found.column} {found.path}".rstrip() if found.line else f"at {found.path}"
+
+
+def refuse(output: Output, path: Path, findings: Iterable[Finding]) -> None:
+    """Raises CommandError if there is an error among the findings; prints all of them for people before."""
+    listed = [(path, found) for found in findings]
+    errors = [each for each in listed if is_error(each[1])]
+    if not errors:
+        return
+    count = len(distinct(errors))
+    if output.is_json:
+        raise CommandError(f"{path} is refused: {errors[0][1].code} {errors[0][1].text}")
+    print_findings(output, listed)
+    raise CommandError(f"{path} is refused: {'1 error' if count == 1 else f'{count} errors'}")
 
 
 def is_error(finding: Finding) -> bool:

@@ -54,7 +54,8 @@ def test_templates_are_checked_without_a_server(image: Path, tmp_path: Path) -> 
 def test_a_flow_type_is_put_activated_and_rolled_back(dev: Dev, image: Path, tmp_path: Path) -> None:
     refused = dev.run("olga", "template", "put", written(tmp_path, deadline="0s"), "--contracts", image)
     assert refused.returncode == 1
-    assert "error HR" in refused.stdout
+    assert refused.stdout.count("error HR") == 1
+    assert refused.stderr == f"handrail: {tmp_path / 'loan.yaml'} is refused: 1 error\n"
     not_allowed = dev.run("vera", "template", "put", written(tmp_path), "--contracts", image)
     assert not_allowed.returncode == 5
 
@@ -93,6 +94,21 @@ def test_a_flow_type_is_put_activated_and_rolled_back(dev: Dev, image: Path, tmp
     newer = dev.run("olga", "template", "rollback", "loan", "--to", "2", "--reason", "x")
     assert newer.returncode == 2
     assert "handrail template activate loan@2" in newer.stderr
+
+
+def test_a_replay_without_contracts_names_the_flag_that_gives_them(dev: Dev, tmp_path: Path) -> None:
+    renamed = tmp_path / "renamed.yaml"
+    refund = (ROOT / "agents/demos/payments/refund.yaml").read_text()
+    renamed.write_text(refund.replace("payments.v1.CustomerNotified", "payments.v1.CustomerTold"))
+    refused = dev.run("olga", "template", "replay", renamed, "--since", "1h")
+    assert refused.returncode == 1
+    assert refused.stderr.endswith(
+        "(TEMPLATE_REFUSED); the messages are those stored with refund: name others with --contracts IMAGE\n"
+    )
+    with_them = dev.run("olga", "template", "replay", renamed, "--since", "1h", "--contracts", "demos.payments")
+    assert with_them.returncode == 1
+    assert with_them.stdout.count("payments.v1.CustomerTold") == 1
+    assert with_them.stderr == f"handrail: {renamed} is refused: 1 error\n"
 
 
 def test_a_diff_says_what_changes_for_flows(dev: Dev, image: Path, tmp_path: Path) -> None:

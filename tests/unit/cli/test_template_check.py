@@ -42,6 +42,30 @@ def test_findings_are_told_with_file_line_and_column(wrong: Path, capsys: pytest
     assert f"{wrong}:31:13: error HR002 steps[2].emits[0]: the contracts have no message" in out
 
 
+def test_what_is_found_at_several_places_is_told_once_with_all_of_them(
+    wrong: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong.write_text(wrong.read_text().replace("payments.v1.RefundPaid", "payments.v1.RefundPayed"))
+    wrong.write_text(wrong.read_text().replace("RefundPayedyed", "RefundPayed"))
+    assert check(wrong) == 1
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if "RefundPayed" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{wrong}:31:13: error HR002 steps[2].emits[0]: ")
+    assert "    also at " in out
+    assert " steps[3].after[0]" in out
+    assert out.endswith("1 checked: 1 errors, 0 warnings\n")
+
+
+@pytest.mark.parametrize("words", [("template", "put"), ("template", "check")])
+def test_without_contracts_the_flag_is_named(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, str(REFUND)]) == 2
+    assert capsys.readouterr().err == (
+        f"handrail: the messages of {REFUND} are unknown: name their descriptors with --contracts IMAGE, an image from "
+        "`buf build -o IMAGE.binpb`, or a Python module with MESSAGES\n"
+    )
+
+
 def test_warnings_fail_only_where_asked_to(warned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(warned) == 0
     assert check(warned, "--strict") == 1

@@ -49,7 +49,8 @@ def _lines(chart: Chart) -> Iterator[str]:
         yield f'  {ids[node.key]}{opening}"{text}"{closing}:::{node.kind}'
     for edge in chart.edges:
         arrow = "-.->" if edge.aside else "-->"
-        yield f"  {ids[edge.source]} {arrow} {ids[edge.target]}"
+        label = f'|"{escaped(edge.label)}"|' if edge.label else ""
+        yield f"  {ids[edge.source]} {arrow}{label} {ids[edge.target]}"
     for kind in dict.fromkeys(node.kind for node in chart.nodes):
         yield f"  classDef {kind} {_STYLES[kind]}"
 

@@ -17,6 +17,9 @@ from handrail.v1.decision_pb2 import RuleAction
 _LINE = 38
 _LINES = 3
 
+_UNDONE, _FAILED, _ASKED, _HELD = "effects undone", "failed", "a person is asked", "held, a person is asked"
+_FAILED_STEP = {pb.FAILURE_ACTION_COMPENSATE: _UNDONE, pb.FAILURE_ACTION_FAIL: _FAILED}
+
 
 class Kind(StrEnum):
     """What a node represents."""
@@ -45,11 +48,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An edge. `aside`: not on the path of a flow without problems."""
+    """An edge. `aside`: not on the path of a flow without problems; `label` says when it is taken, if not always."""
 
     source: str
     target: str
     aside: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class _Charting:
     def __init__(self, template: pb.FlowTemplate) -> None:
         self._template = template
         self._nodes: dict[str, Node] = {}
-        self._edges: dict[Edge, None] = {}
+        self._edges: dict[tuple[str, str], Edge] = {}
         triggers = [(*step.after, *(join.type for join in step.after_all)) for step in template.steps]
         self._waited = set(template.completes_with).union(*triggers, *(rule.on for rule in template.rules))
         self._types = self._waited.union(template.starts_with, *map(emits_of, template.steps))
@@ -87,7 +91,7 @@ class _Charting:
         for message_type in self._template.completes_with:
             self._link(self._fact(message_type), self._node("completed", Kind.COMPLETED, "completed"))
         title = f"{self._template.name}@{self._template.version}"
-        return Chart(title, tuple(self._nodes.values()), tuple(self._edges))
+        return Chart(title, tuple(self._nodes.values()), tuple(self._edges.values()))
 
     def _start(self) -> None:
         template = self._template
@@ -96,6 +100,8 @@ class _Charting:
         start = self._node("start", Kind.START, template.name, *_wrapped(starters), *limit)
         for message_type in template.starts_with:
             self._link(start, self._event(message_type))
+        if limit:
+            self._link(start, self._end(_ASKED), aside=True, label="not done in time")
 
     def _step(self, step: pb.Step) -> None:
         kinds = {pb.EFFECT_UNDOABLE: Kind.UNDOABLE, pb.EFFECT_IRREVERSIBLE: Kind.IRREVERSIBLE}
@@ -116,6 +122,11 @@ class _Charting:
         for message_type in step.emits or [STEP_COMPLETED]:
             if message_type != STEP_COMPLETED or message_type in self._waited:
                 self._link(node, self._event(message_type))
+        self._link(
+            node, self._end(_FAILED_STEP.get(step.on_failure, _ASKED)), aside=True, label="fails or takes too long"
+        )
+        if step.HasField("undo"):
+            self._link(node, self._end(_ASKED), aside=True, label="undo fails")
 
     def _join(self, step: pb.Step) -> str:
         several = [
@@ -131,7 +142,8 @@ class _Charting:
 
     def _gate(self, gate: pb.Gate) -> None:
         condition = " ".join(gate.when.split())
-        voters = f"{people(gate.approvers.quorum or 1)} of {enumerated(gate.approvers.roles, 'or')}"
+        roles = enumerated(gate.approvers.roles, "or") if gate.approvers.roles else "nobody"
+        voters = f"{people(gate.approvers.quorum or 1)} of {roles}"
         lines = [*_wrapped(f"if {self._short(condition)}" if condition else "always"), *_wrapped(voters)]
         if gate.HasField("expires_after"):
             lines.append(f"in {spoken(gate.expires_after.ToTimedelta())}")
@@ -139,12 +151,24 @@ class _Charting:
         before = [each for each in self._template.gates if each.on == gate.on]
         first = before.index(gate)
         self._link(f"gate {before[first - 1].name}" if first else self._event(gate.on), node)
-        if goes_on(gate):
-            if APPROVAL_REFUSED in self._waited:
-                self._link(node, self._event(APPROVAL_REFUSED), aside=True)
-        else:
+        self._refused(gate, node, "refused")
+        if gate.HasField("expires_after") and gate.on_expiry != pb.EXPIRY_ACTION_WAIT:
+            self._expired(gate, node)
+
+    def _refused(self, gate: pb.Gate, node: str, label: str) -> None:
+        if not goes_on(gate):
             undone = gate.on_reject == pb.REJECT_ACTION_COMPENSATE
-            self._link(node, self._end("effects undone" if undone else "failed"), aside=True)
+            self._link(node, self._end(_UNDONE if undone else _FAILED), aside=True, label=label)
+        elif APPROVAL_REFUSED in self._waited:
+            self._link(node, self._event(APPROVAL_REFUSED), aside=True, label=label)
+
+    def _expired(self, gate: pb.Gate, node: str) -> None:
+        """The way of a proposal that nobody answered; one that counts as approved goes on as if it was."""
+        label = "no answer"
+        if gate.on_expiry == pb.EXPIRY_ACTION_ESCALATE:
+            self._link(node, self._end(_ASKED), aside=True, label=label)
+        elif gate.on_expiry != pb.EXPIRY_ACTION_APPROVE:
+            self._refused(gate, node, label)
 
     def _rule(self, rule: pb.Rule) -> None:
         condition = " ".join(rule.when.split())
@@ -156,8 +180,8 @@ class _Charting:
         if rule.then == RuleAction.RULE_ACTION_COMPLETE:
             end = self._node("completed", Kind.COMPLETED, "completed")
         else:
-            ends = {RuleAction.RULE_ACTION_COMPENSATE: "effects undone", RuleAction.RULE_ACTION_FAIL: "failed"}
-            end = self._end(ends.get(rule.then, "held, a person is asked"))
+            ends = {RuleAction.RULE_ACTION_COMPENSATE: _UNDONE, RuleAction.RULE_ACTION_FAIL: _FAILED}
+            end = self._end(ends.get(rule.then, _HELD))
         self._link(node, end, aside=True)
 
     def _short(self, expression: str) -> str:
@@ -183,8 +207,14 @@ class _Charting:
         self._nodes.setdefault(key, Node(key, kind, lines, tip))
         return key
 
-    def _link(self, source: str, target: str, *, aside: bool = False) -> None:
-        self._edges.setdefault(Edge(source, target, aside))
+    def _link(self, source: str, target: str, *, aside: bool = False, label: str = "") -> None:
+        """Adds an edge. Two ways between the same nodes are one edge, with the labels of both."""
+        before = self._edges.get((source, target))
+        if before is not None:
+            aside = aside and before.aside
+            labels = [each for each in (before.label, label) if each]
+            label = " or ".join(dict.fromkeys(labels)) if aside else ""
+        self._edges[source, target] = Edge(source, target, aside, label)
 
 
 def _wrapped(text: str) -> list[str]:

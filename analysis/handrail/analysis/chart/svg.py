@@ -47,6 +47,7 @@ text { font: 12px Verdana, "DejaVu Sans", sans-serif; fill: var(--dim); text-anc
 .rule, .ended { fill: var(--bad); stroke: var(--bad-line); }
 .completed { fill: var(--good); stroke: var(--good-line); }
 .start { fill: var(--start); stroke: var(--start); }
+.label { font-size: 10px; fill: var(--aside); stroke: var(--page); stroke-width: 3; paint-order: stroke; }
 .on-start { fill: var(--start-ink); }
 """
 
@@ -78,6 +79,7 @@ def _lines(chart: Chart, style: str, looks: Mapping[str, str]) -> Iterator[str]:
             f'markerUnits="userSpaceOnUse"><path class="{name}" d="M0 0L8 4L0 8z"/></marker>'
         )
     yield f'<rect class="page" x="{-_MARGIN:g}" y="{-_MARGIN:g}" width="{width:.0f}" height="{height:.0f}"/>'
+    labels: list[str] = []
     for edge in chart.edges:
         way = drawn.ways.get((edge.source, edge.target))
         if way:
@@ -85,9 +87,19 @@ def _lines(chart: Chart, style: str, looks: Mapping[str, str]) -> Iterator[str]:
             if looks.get(edge.target) == "unreached":
                 look += " unreached"
             yield f'<path class="{look}" marker-end="url(#{head})" d="{_path(way)}"/>'
+            if edge.label:
+                labels.append(_label(edge.label, way))
     for node in chart.nodes:
         yield from _node(node, drawn.places[node.key], sizes[node.key], looks.get(node.key, ""))
+    yield from labels
     yield "</svg>"
+
+
+def _label(text: str, way: Sequence[Point]) -> str:
+    """The label of an edge where that first goes sideways: in the gap between two layers, where no node is."""
+    start, end = way[1], way[2]
+    x, y = (start.x + end.x) / 2, (start.y + end.y) / 2 + 4
+    return f'<text class="label" x="{x:.1f}" y="{y:.1f}">{_shown(text)}</text>'
 
 
 def _path(way: Sequence[Point]) -> str:

@@ -14,17 +14,17 @@ from handrail.cli.commands.template_check import fill_check
 from handrail.cli.commands.template_infer import fill_infer
 from handrail.cli.commands.template_migrate import fill_migrate
 from handrail.cli.commands.template_replay import fill_replay
-from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.exit_codes import Exit
 from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
 from handrail.cli.templates import (
     add_contracts,
+    contracts_of,
     findings_of,
-    is_error,
     needed,
     print_findings,
-    read_contracts,
     read_template,
+    refuse,
 )
 from handrail.cli.versions import Version, add_version, version_of
 from handrail.mesh.template.yaml_writer import to_text
@@ -70,14 +70,11 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _put(arguments: argparse.Namespace) -> Exit:
     template = read_template(arguments.file)
-    contracts = read_contracts(arguments.contracts)
+    contracts = contracts_of(arguments, arguments.file)
     # The server checks the same; here every finding is shown in full, with its location and remedy.
     findings = findings_of(arguments.file, contracts)
     with session(arguments) as asked:
-        if any(map(is_error, findings)):
-            if not asked.output.is_json:
-                print_findings(asked.output, [(arguments.file, found) for found in findings])
-            raise CommandError(f"{arguments.file} is refused: {findings[0].code} {findings[0].text}")
+        refuse(asked.output, arguments.file, findings)
         request = pb.PutTemplateRequest(template=template, descriptors=needed(template, contracts))
         put = asked.client.call(asked.client.templates.PutTemplate, request)
         activated = _activated_if_newer(asked, template, arguments) if arguments.activate else None

@@ -11,7 +11,7 @@ from handrail.cli.exit_codes import Exit
 from handrail.cli.output import Output
 from handrail.cli.sarif import sarif
 from handrail.cli.session import plain
-from handrail.cli.templates import add_contracts, findings_of, is_error, print_findings, read_contracts
+from handrail.cli.templates import add_contracts, contracts_of, distinct, findings_of, is_error, print_findings
 from handrail.mesh import settings as table
 from handrail.mesh.contracts import Contracts
 from handrail.v1.template_pb2 import Finding
@@ -32,10 +32,10 @@ def fill_check(verbs: Parsers) -> None:
 
 def _check(arguments: argparse.Namespace) -> Exit:
     form = arguments.output or settings_of(argparse.Namespace()).value(table.OUTPUT)
-    contracts = read_contracts(arguments.contracts)
+    contracts = contracts_of(arguments, arguments.files[0])
     findings = list(_findings(arguments.files, contracts))
-    errors = sum(is_error(found) for _, found in findings)
-    _print(form, arguments.files, findings, errors)
+    errors = [each for each in findings if is_error(each[1])]
+    _print(form, arguments.files, findings, len(distinct(errors)))
     return Exit.FAILED if errors or (arguments.strict and findings) else Exit.OK
 
 
@@ -53,4 +53,4 @@ def _print(form: str, files: list[Path], findings: _Found, errors: int) -> None:
         output.document({"findings": [{"file": str(path), **plain(found)} for path, found in findings]})
     else:
         print_findings(output, findings)
-        output.text(f"{len(files)} checked: {errors} errors, {len(findings) - errors} warnings")
+        output.text(f"{len(files)} checked: {errors} errors, {len(distinct(findings)) - errors} warnings")

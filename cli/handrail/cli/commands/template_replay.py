@@ -16,12 +16,13 @@ from handrail.cli.enum_words import word
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output
 from handrail.cli.session import Session, plain, session
-from handrail.cli.templates import findings_of, is_error, needed, print_findings, read_contracts, read_template
+from handrail.cli.templates import findings_of, needed, read_contracts, read_template, refuse
 from handrail.mesh.wire.envelope import timestamp
 from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.decision_pb2 import RuleAction
 
 _MOST = 10_000
+_REFUSED = "(TEMPLATE_REFUSED)"
 _BAR = 30
 _OUTCOMES = (
     ("needed approval", "needed_approval"),
@@ -85,19 +86,26 @@ def _replay(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
         if arguments.contracts:
             contracts = read_contracts(arguments.contracts)
-            findings = [found for found in findings_of(arguments.file, contracts) if is_error(found)]
-            if findings:
-                if not asked.output.is_json:
-                    print_findings(asked.output, [(arguments.file, found) for found in findings])
-                raise CommandError(f"{arguments.file} is refused: {findings[0].code} {findings[0].text}")
+            refuse(asked.output, arguments.file, findings_of(arguments.file, contracts))
             request.descriptors = needed(request.template, contracts)
-        differences, summary = _collected(asked, request)
+        try:
+            differences, summary = _collected(asked, request)
+        except CommandError as error:
+            raise error if arguments.contracts else _advised(error, request.template.name) from None
         if asked.output.is_json:
             listed: list[Message] = list(differences)
             asked.output.document({"summary": plain(summary), "differences": [plain(each) for each in listed]})
         else:
             _print(asked.output, request.template.name, summary, differences)
     return Exit.OK
+
+
+def _advised(error: CommandError, flow_type: str) -> CommandError:
+    """A refusal that may be about the stored contracts, with the flag that names others; any other error as it is."""
+    if _REFUSED not in error.text:
+        return error
+    text = f"{error.text}; the messages are those stored with {flow_type}: name others with --contracts IMAGE"
+    return CommandError(text, error.code)
 
 
 def _collected(asked: Session, request: pb.ReplayPolicyRequest) -> tuple[list[pb.ReplayDifference], pb.ReplaySummary]:

@@ -1,4 +1,5 @@
-"""Templates as YAML: the JSON form of proto3 with short enum names, and errors that name line and column.
+"""Templates as YAML: the JSON form of proto3 with short enum names, durations such as `2h`, and errors that name the
+line and column.
 
 People write and review templates, so everything that YAML could hide is refused: duplicate keys, anchors and aliases,
 tags, several documents, unknown fields.
@@ -18,6 +19,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from handrail.mesh.conditions.look_ups import nearest
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.printable import cut
+from handrail.mesh.template import durations
 from handrail.mesh.template.source_positions import Place, Places
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.template_pb2 import FlowTemplate
@@ -174,14 +176,12 @@ def _enum(enum: EnumDescriptor, text: str, node: Node, path: str) -> int:
 
 
 def _duration(text: str, node: Node, path: str) -> Duration:
-    duration = Duration()
     try:
-        duration.FromJsonString(text)
+        return durations.parse(text)
     except ValueError:
         raise _malformed(
-            node.start_mark, path, f'"{cut(text)}" is not a duration in seconds, like 30s or 0.5s'
+            node.start_mark, path, f'"{cut(text)}" is not a duration, like 30s, 0.5s, 2h, 1h30m or 7d'
         ) from None
-    return duration
 
 
 def _text(node: Node, path: str) -> str:

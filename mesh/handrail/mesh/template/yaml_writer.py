@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from handrail.mesh.printable import clean
+from handrail.mesh.template import durations
 
 _WIDTH = 120
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
@@ -97,7 +98,7 @@ def _single(field: FieldDescriptor, value: object, *, inside: bool) -> str:
     if field.enum_type is not None:
         return _enum(field.enum_type, cast("int", value))
     if isinstance(value, Duration):
-        return value.ToJsonString()
+        return durations.written(value)
     if isinstance(value, Message):
         return _flow(value)
     if isinstance(value, float):

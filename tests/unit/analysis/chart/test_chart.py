@@ -58,6 +58,19 @@ def test_the_refund_is_drawn_with_its_gate_and_both_its_ways() -> None:
         ("rule granted_no_more", "end held, a person is asked"),
         ("RefundPaid", "rule paid_no_more"),
         ("rule paid_no_more", "end held, a person is asked"),
+        ("start", "end a person is asked"),
+        *((f"step {name}", "end effects undone") for name in ("enrich", "grant", "pay", "notify")),
+        ("step pay", "end a person is asked"),
+    }
+    labels = {(edge.source, edge.target): edge.label for edge in chart.edges if edge.label}
+    assert labels == {
+        ("start", "end a person is asked"): "not done in time",
+        ("gate large_refund", "event handrail.v1.ApprovalRefused"): "refused or no answer",
+        **{
+            (f"step {name}", "end effects undone"): "fails or takes too long"
+            for name in ("enrich", "grant", "pay", "notify")
+        },
+        ("step pay", "end a person is asked"): "undo fails",
     }
     nodes = {node.key: node for node in chart.nodes}
     assert nodes["gate large_refund"] == Node(
@@ -70,7 +83,54 @@ def test_the_refund_is_drawn_with_its_gate_and_both_its_ways() -> None:
     assert (nodes["step pay"].kind, nodes["step notify"].kind) == (Kind.UNDOABLE, Kind.IRREVERSIBLE)
     aside = {edge.target for edge in chart.edges if edge.aside}
     rules = {"rule as_claimed", "rule granted_no_more", "rule paid_no_more"}
-    assert aside - rules == {"event handrail.v1.ApprovalRefused", "end held, a person is asked"}
+    assert aside - rules == {
+        *("event handrail.v1.ApprovalRefused", "end held, a person is asked"),
+        *("end effects undone", "end a person is asked"),
+    }
+
+
+@pytest.mark.parametrize(
+    "on_failure, end",
+    [
+        (pb.FAILURE_ACTION_UNSPECIFIED, "a person is asked"),
+        (pb.FAILURE_ACTION_ESCALATE, "a person is asked"),
+        (pb.FAILURE_ACTION_COMPENSATE, "effects undone"),
+        (pb.FAILURE_ACTION_FAIL, "failed"),
+    ],
+)
+def test_the_way_of_a_step_that_fails_or_times_out_is_drawn(on_failure: pb.FailureAction.ValueType, end: str) -> None:
+    template = pb.FlowTemplate(name="t", version=1, starts_with=["a.A"], completes_with=["a.B"])
+    template.steps.add(name="do", agent="x", after=["a.A"], emits=["a.B"], on_failure=on_failure)
+    assert Edge("step do", f"end {end}", aside=True, label="fails or takes too long") in chart_of(template).edges
+
+
+@pytest.mark.parametrize(
+    "on_expiry, ways",
+    [
+        (pb.EXPIRY_ACTION_UNSPECIFIED, {("end failed", "refused or no answer")}),
+        (pb.EXPIRY_ACTION_REJECT, {("end failed", "refused or no answer")}),
+        (pb.EXPIRY_ACTION_ESCALATE, {("end failed", "refused"), ("end a person is asked", "no answer")}),
+        (pb.EXPIRY_ACTION_APPROVE, {("end failed", "refused")}),
+        (pb.EXPIRY_ACTION_WAIT, {("end failed", "refused")}),
+    ],
+)
+def test_the_way_of_a_proposal_without_an_answer_is_drawn(
+    on_expiry: pb.ExpiryAction.ValueType, ways: set[tuple[str, str]]
+) -> None:
+    template = pb.FlowTemplate(name="t", version=1, starts_with=["a.A"], completes_with=["a.B"])
+    gate = template.gates.add(name="g", on="a.B", on_expiry=on_expiry, on_reject=pb.REJECT_ACTION_FAIL)
+    gate.expires_after.FromSeconds(60)
+    edges = chart_of(template).edges
+    assert {(edge.target, edge.label) for edge in edges if edge.source == "gate g" and edge.aside} == ways
+
+
+def test_the_way_of_a_flow_that_misses_its_deadline_is_drawn() -> None:
+    template = pb.FlowTemplate(name="t", version=1, starts_with=["a.A"], completes_with=["a.B"])
+    assert not [edge for edge in chart_of(template).edges if edge.aside]
+    template.deadline.FromSeconds(60)
+    chart = chart_of(template)
+    assert Edge("start", "end a person is asked", aside=True, label="not done in time") in chart.edges
+    assert ">not done in time</text>" in svg(chart)
 
 
 def test_joins_rules_and_several_gates_are_drawn() -> None:
@@ -111,11 +171,13 @@ def test_mermaid_of_a_small_template() -> None:
         '  n1(["A"]):::event',
         '  n2["do<br/>agent x<br/>5 s<br/>can\'t be undone"]:::irreversible',
         '  n3(["B"]):::event',
-        '  n4((("completed"))):::completed',
+        '  n4(("a person is asked")):::ended',
+        '  n5((("completed"))):::completed',
         "  n0 --> n1",
         "  n1 --> n2",
         "  n2 --> n3",
-        "  n3 --> n4",
+        '  n2 -.->|"fails or takes too long"| n4',
+        "  n3 --> n5",
     ]
 
 
@@ -146,7 +208,7 @@ def test_nothing_in_a_template_is_read_as_mermaid() -> None:
     assert lines
     for line in lines:
         assert re.fullmatch(
-            r'  n\d+[\[({]+"([\w .,:/+…\'-]|#\d+;|<br/>)*"[\])}]+:::\w+|  n\d+ -\.?-?> n\d+'
+            r'  n\d+[\[({]+"([\w .,:/+…\'-]|#\d+;|<br/>)*"[\])}]+:::\w+|  n\d+ -\.?-?>(\|"[a-z ]+"\|)? n\d+'
             r"|  classDef \w+ [\w:#, -]+",
             line,
         ), line
