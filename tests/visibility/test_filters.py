@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from sqlalchemy import URL, ColumnElement, Connection, Engine, select
+from sqlalchemy import URL, ColumnElement, Connection, Engine, delete, insert, select
 
 from handrail.mesh.errors import HandrailError
 from handrail.visibility.filter import check, parse, text_of, where
@@ -49,6 +49,18 @@ def test_the_database_finds_the_flows_for_which_a_condition_holds(stored: Connec
 @given(node=FILTERS)
 def test_the_database_finds_the_flows_for_which_a_filter_holds(stored: Connection, node: Node) -> None:
     assert found(stored, node) == meant(node)
+
+
+def test_a_long_number_is_not_taken_for_its_neighbour(stored: Connection) -> None:
+    numbers = (2**53, 2**53 + 1, -(2**53) - 1, 2**63)
+    stored.execute(delete(schema.attribute))
+    rows = [
+        {"first_sequence": first, "name": "amount", "text": str(number), "number": float(number)}
+        for first, number in enumerate(numbers, 1)
+    ]
+    stored.execute(insert(schema.attribute), rows)
+    for first, number in enumerate(numbers[1:], 2):
+        assert found(stored, parse(f"amount = {number}")) == [first]
 
 
 def test_conditions_tell_flows_apart() -> None:

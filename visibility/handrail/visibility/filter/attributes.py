@@ -33,6 +33,7 @@ def compared(name: str, comparator: Comparator, value: Value) -> Condition:
     """The condition that an attribute compares so with a value.
 
     A number without quotes is compared as a number, anything else as a text. `100` equals a text of these digits, too.
+    Whole numbers beyond 2^53 equal their digits alone, because numbers are stored as doubles.
     Raises BAD_FILTER for a wildcard that is not compared by `=` or `:`.
     """
     if comparator in (Comparator.EQUAL, Comparator.HAS):
@@ -88,7 +89,9 @@ def _part(value: Value) -> str:
 def _equal(name: str, comparator: Comparator, value: Value) -> Condition:
     text = _row(name, "text", text_test(comparator, value))
     number = _number(value) if comparator is Comparator.EQUAL else None
-    return text if number is None else Either((text, _row(name, "number", equal(number))))
+    if number is None or quantity.is_beyond_doubles(value.text):
+        return text
+    return Either((text, _row(name, "number", equal(number))))
 
 
 def _number(value: Value) -> float | None:

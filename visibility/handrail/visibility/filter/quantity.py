@@ -13,6 +13,7 @@ MAX_DURATION = timedelta(days=36500)
 """The longest duration: a hundred years."""
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_INTEGER = re.compile(r"-?[0-9]{1,30}")
 _WHOLE = re.compile(r"[0-9]{1,10}")
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])")
 _TIME = re.compile(
@@ -25,6 +26,11 @@ def number(text: str) -> float | None:
     """Reads `12`, `-0.5` or `2.9e9`; None if it is no number, or too large for one."""
     value = float(text) if _NUMBER.fullmatch(text) else math.inf
     return value if math.isfinite(value) else None
+
+
+def is_beyond_doubles(text: str) -> bool:
+    """Tells whether it is a whole number of which a double may be another one."""
+    return _INTEGER.fullmatch(text) is not None and not -(2**53) <= int(text) <= 2**53
 
 
 def whole(text: str) -> int | None:
