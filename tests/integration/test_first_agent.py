@@ -1,12 +1,8 @@
-"""The wheel in an empty environment and an empty folder: `handrail new`, and docs/first-agent.md to its end."""
+"""The wheel in an empty environment and an empty folder: `handrail new`, and the pages that begin with it."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,41 +10,11 @@ import pytest
 
 from tests.contract.source import ROOT
 from tests.support import wheel as wheels
+from tests.support.newcomer import Shell, blocks
 
-PAGE = (ROOT / "docs" / "first-agent.md").read_text()
+FIRST, WEBHOOK = blocks("first-agent.md"), blocks("webhook.md")
 
 pytestmark = pytest.mark.timeout(600)  # everything is installed anew
-
-
-def blocks() -> dict[str, str]:
-    """The page's fenced blocks by language; those of one language together."""
-    found: dict[str, str] = {}
-    for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
-        found[language] = found.get(language, "") + text
-    return found
-
-
-class Shell:
-    """A folder, an environment of its own, and what the page's commands leave there."""
-
-    def __init__(self, folder: Path, environment: Path) -> None:
-        self.folder = folder
-        # Nothing of this process's environment but what a shell needs: no path of this project.
-        self.env = {
-            "PATH": f"{environment / 'bin'}{os.pathsep}{os.defpath}",
-            "HOME": str(folder),
-            "VIRTUAL_ENV": str(environment),
-            "LANG": "C.UTF-8",
-        }
-
-    def run(self, script: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run commands; those that fail end the test."""
-        command = ["bash", "-eu", "-c", script]
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0 or not check, f"{script}\n{done.stdout}\n{done.stderr}"
-        return done
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +31,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A new project, generated and checked, as the page has it up to its tests."""
     shell = Shell(tmp_path_factory.mktemp("home"), installed)
-    assert blocks()["install"].splitlines() == [
+    assert FIRST["install"].splitlines() == [
         "python -m venv .venv",
         ". .venv/bin/activate",
         'python -m pip install "${HANDRAIL}[dev]"',
@@ -73,9 +39,9 @@ def project(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     ]
     where = shell.run("python -c 'import handrail.cli.main as m; print(m.__file__)'").stdout
     assert where.startswith(str(installed))
-    shell.run(blocks()["new"])
+    shell.run(FIRST["new"])
     shell.folder = shell.folder / "loans"
-    tested = shell.run(blocks()["test"]).stdout
+    tested = shell.run(FIRST["test"]).stdout
     assert "1 checked: 0 errors, 0 warnings" in tested
     assert re.search(r"^\d+ passed", tested, re.MULTILINE)
     return shell
@@ -84,37 +50,16 @@ def project(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
 @pytest.fixture(scope="module")
 def running(project: Shell) -> Iterator[Shell]:
     """The project with `handrail dev`, on free ports."""
-    command = blocks()["dev"].split()
-    ports = ["--port", "0", "--nats-port", "0", "--json", "--data", str(project.folder.parent / "data")]
-    with (project.folder.parent / "errors").open("w") as errors:
-        dev = subprocess.Popen(
-            [*command, *ports],
-            executable=str(Path(project.env["VIRTUAL_ENV"]) / "bin" / command[0]),
-            cwd=project.folder,
-            env=project.env,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-        assert dev.stdout is not None
-        try:
-            line = dev.stdout.readline()
-            assert line, (project.folder.parent / "errors").read_text()
-            ready = json.loads(line)
-            project.env |= {"ADDRESS": ready["address"], "TOKENS": str(Path(ready["token_files"]["olga"]).parent)}
-            yield project
-        finally:
-            dev.send_signal(signal.SIGTERM)
-            dev.communicate(timeout=60)
+    with project.installation(FIRST["dev"]):
+        yield project
 
 
 UNTIL_ASKED = "until handrail approval list | grep -q PENDING; do sleep 0.1; done"
 
 
 def test_a_new_project_runs_as_the_page_says(running: Shell) -> None:
-    page = blocks()
-    assert list(page) == ["install", "new", "test", "dev", "flow", "large", "approve", "change", "back"]
-    script = "\n".join([page["flow"], page["large"], UNTIL_ASKED, page["approve"], page["change"], page["back"]])
+    assert list(FIRST) == ["install", "new", "test", "dev", "flow", "large", "approve", "change", "back"]
+    script = "\n".join([FIRST["flow"], FIRST["large"], UNTIL_ASKED, FIRST["approve"], FIRST["change"], FIRST["back"]])
     said = running.run(script).stdout
     assert "Bought" in said
     assert said.count("COMPLETED") == 2, "the small one, and the large one once it was approved"
@@ -138,3 +83,36 @@ def test_another_name_does_as_well(installed: Path, tmp_path: Path) -> None:
     shell.run("handrail contracts generate proto --out .")
     shell.run(f"handrail template check --strict {name}/{name}.yaml --contracts {name}")
     assert re.search(r"^\d+ passed", shell.run("python -m pytest -q").stdout, re.MULTILINE)
+
+
+UNTIL_IT_WAITS = 'until handrail flow show "$FLOW" | grep "the outcome of step deliver"; do sleep 0.1; done'
+
+
+def test_a_webhook_answers_a_step_as_the_page_says(installed: Path, tmp_path: Path) -> None:
+    page = WEBHOOK
+    assert list(page) == [
+        *("message", "template", "tests", "webhook", "dev", "token", "serve", "flow", "call", "end"),
+    ]
+    shell = Shell(tmp_path, installed)
+    shell.run(FIRST["new"])
+    shell.folder = tmp_path / "loans"
+    tested = shell.run("\n".join(page[each] for each in ("message", "template", "tests", "webhook"))).stdout
+    assert "2 passed" in tested
+    assert "no findings" in tested
+    assert "1 checked: 0 errors, 0 warnings" in tested
+    with shell.installation(page["dev"]):
+        shell.run(page["token"])
+        shell.env |= {"HANDRAIL_ADDRESS": shell.env["ADDRESS"], "PORT": "0"}
+        with shell.running(page["serve"]) as line:
+            shell.env["PORT"] = line.split()[-1]
+            said = shell.run("\n".join([page["flow"], UNTIL_IT_WAITS, page["call"], page["end"]])).stdout
+        data = tmp_path / "data"
+        log = (data / "logs" / "coordinator.log").read_text()
+    assert "through the API" in said
+    assert re.findall(r"^\d{3}$", said, re.MULTILINE) == ["401", "200", "200", "409"]
+    assert "COMPLETED" in said
+    assert "loans.v1.Delivered" in said
+    assert not (data / "credentials" / "carrier").exists(), "the carrier is no user of the broker"
+    assert "durable agent-buyer" in log
+    assert "agent-carrier" not in log, "it has no durable, and nobody misses it"
+    assert "QUARANTINE_carrier" not in log

@@ -1,4 +1,4 @@
-"""What README.md shows runs: its agent, the test of it, the commands and the grpcurl lines, in one installation."""
+"""What README.md shows runs in a fresh clone: its agent, the test of it, `make dev`, the commands, the grpcurl lines."""
 
 import asyncio
 import inspect
@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests.contract.source import ROOT
+from tests.support import wheel as wheels
+from tests.support.dev import environment
 
 README = (ROOT / "README.md").read_text()
-BIN = Path(sys.executable).parent
 
 # The README's agent takes the place of the demo's own.
 HOUSE = """
@@ -26,6 +26,8 @@ from demos.payments import AGENTS as DEMO, MESSAGES, TEMPLATES
 
 AGENTS = {**DEMO, "enrichment": "my_agents:agent"}
 """
+
+pytestmark = pytest.mark.timeout(300)  # everything is installed anew
 
 STATUS = 'call vera FlowService/GetFlow "{\\"flow_id\\": \\"$FLOW\\"}"'
 
@@ -39,24 +41,20 @@ WAITS = {
 
 @dataclass(frozen=True)
 class Installation:
-    """Where a running `handrail dev` is."""
+    """Where a running `handrail dev` is, and the clone that it runs in."""
 
+    clone: Path
     address: str
     tokens: Path
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Ours, with what the README says to set."""
-        plain = {key: value for key, value in os.environ.items() if not key.startswith("HANDRAIL_")}
-        path = f"{BIN}{os.pathsep}{plain.get('PATH', '')}"
-        return {**plain, "PATH": path, "ADDRESS": self.address, "TOKENS": str(self.tokens)}
-
     def bash(self, script: str) -> str:
         """Run a script; its output. A command that fails ends it."""
+        given = environment(ADDRESS=self.address, TOKENS=str(self.tokens))
+        given["PATH"] = f"{self.clone / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
         ran = subprocess.run(
             ["bash", "-eu", "-c", script],
-            env=self.environment,
-            cwd=ROOT,
+            env=given,
+            cwd=self.clone,
             capture_output=True,
             text=True,
             timeout=90,
@@ -74,37 +72,40 @@ def block(language: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    folder = tmp_path_factory.mktemp("readme")
-    (folder / "my_agents.py").write_text(block("python"))
-    (folder / "house.py").write_text(HOUSE)
-    command = [
-        BIN / "handrail",
-        "dev",
-        "--agents",
-        "house",
-        "--port",
-        "0",
-        "--nats-port",
-        "0",
-        "--console-port",
-        "0",
-        "--json",
-    ]
-    with (folder / "errors").open("w") as errors:
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of what is committed, set up as `make setup` does it; uv is only faster than pip."""
+    folder = tmp_path_factory.mktemp("readme") / "handrail"
+    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+    python = wheels.environment(folder / ".venv") / "python"
+    wheels.uv("pip", "install", "--python", python, "--require-hashes", "--requirement", folder / "requirements.lock")
+    wheels.uv("pip", "install", "--python", python, "--no-deps", "--no-build-isolation", "--editable", folder)
+    (folder / ".venv" / "installed-from").write_text(f"{folder}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installation(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    assert "    make dev " in README
+    data = tmp_path_factory.mktemp("data")
+    (clone / "my_agents.py").write_text(block("python"))
+    (clone / "house.py").write_text(HOUSE)
+    free = f"house --port 0 --nats-port 0 --console-port 0 --json --data {data / 'dev'}"
+    with (data / "errors").open("w") as errors:
         dev = subprocess.Popen(
-            [*map(str, command), "--data", str(folder / "data")],
-            cwd=folder,
+            ["make", "--silent", "dev", f"AGENTS={free}"],
+            cwd=clone,
+            env=environment(),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
         )
         assert dev.stdout is not None
+        ready: dict[str, Any] = {}
         try:
             line = dev.stdout.readline()
-            assert line, (folder / "errors").read_text()
+            assert line, (data / "errors").read_text()
             ready = json.loads(line)
-            yield Installation(ready["address"], Path(ready["token_files"]["olga"]).parent)
+            yield Installation(clone, ready["address"], Path(ready["token_files"]["olga"]).parent)
         finally:
             dev.send_signal(signal.SIGTERM)
             dev.communicate(timeout=60)

@@ -109,7 +109,7 @@ class Bindings:
 def bind(agent: str, handlers: Sequence[Handler], template: Template) -> Bound:
     """Binds handlers to a template; `problems` of the result lists what does not fit, one line each."""
     binder = _Binder(agent, handlers, template)
-    own = [step for step in template.steps.values() if step.agent == agent]
+    own = [step for step in template.steps.values() if _runs(agent, step)]
     for step in own:
         binder.bind_step(step)
     types = {message_type for step in own for message_type in step.waits_for}
@@ -117,9 +117,14 @@ def bind(agent: str, handlers: Sequence[Handler], template: Template) -> Bound:
     return Bound(template, routes, binder.steps, binder.undos, binder.joins, tuple(binder.problems))
 
 
+def _runs(agent: str, step: StepSpec) -> bool:
+    """Tells whether a worker of the agent runs the step."""
+    return step.agent == agent and not step.external
+
+
 def _route(agent: str, template: Template, message_type: str) -> Route:
-    steps = tuple(step for step in template.triggered_by(message_type) if step.agent == agent)
-    joins = tuple(step for step in template.joins_on(message_type) if step.agent == agent)
+    steps = tuple(step for step in template.triggered_by(message_type) if _runs(agent, step))
+    joins = tuple(step for step in template.joins_on(message_type) if _runs(agent, step))
     irreversible = any(step.effect == EFFECT_IRREVERSIBLE for step in steps)
     fold_first = bool(joins) or irreversible or message_type == APPROVAL_REFUSED
     patience = min((step.timeout for step in (*steps, *joins)), default=timedelta.max)

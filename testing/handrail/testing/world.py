@@ -15,8 +15,9 @@ from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import BREAKGLASS, EVERY_TYPE, OPERATOR, Grant, of_roles
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.flow import Proposal
+from handrail.mesh.flow.work import Moment, Work
 from handrail.mesh.fold import NO_VERSIONS, Versions
-from handrail.mesh.streams import start_flow
+from handrail.mesh.streams import outcomes, start_flow
 from handrail.mesh.template import Template
 from handrail.mesh.wire.envelope import pack
 from handrail.mesh.wire.subjects import COORDINATOR
@@ -109,6 +110,27 @@ class World:
         sequence = await self.bus.publish(subject, body)
         await self.settle()
         return sequence
+
+    async def answer(self, flow: FlowView, step: str, message: Message) -> None:
+        """Answers the one pending run of an external step, as somebody does who speaks for its agent through the API.
+
+        Raises ValueError unless the step is external and one run of it is pending.
+        """
+        pending = [run for run in flow.owed if run.step.name == step and run.step.external]
+        if len(pending) != 1:
+            raise ValueError(f"flow {flow.flow_id} has {len(pending)} pending runs of an external step {step}, not one")
+        [run] = pending
+        work = Work(
+            template=flow.flow.template,
+            flow_id=flow.flow_id,
+            step=run.step,
+            root=run.root,
+            run=run.run,
+            attempt=run.attempt,
+            cause=run.trigger.event_id,
+        )
+        await outcomes.store(self.bus, work.outcome(pack(message), moment=Moment(self.now), total=1))
+        await self.settle()
 
     async def approve(self, flow: FlowView, *, voter: str, roles: Iterable[str], comment: str = "") -> None:
         """Votes yes on the flow's only waiting proposal. Raises like ApprovalService."""

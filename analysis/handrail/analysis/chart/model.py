@@ -108,7 +108,10 @@ class _Charting:
         kind = kinds.get(step.effect, Kind.STEP)
         attempts = step.retry.max_attempts or 1
         within = spoken(step.timeout.ToTimedelta())
-        lines = [f"agent {step.agent}", f"{within}, {attempts} attempts" if attempts > 1 else within]
+        lines = [
+            f"agent {step.agent}{', through the API' if step.external else ''}",
+            f"{within}, {attempts} attempts" if attempts > 1 else within,
+        ]
         if step.HasField("undo"):
             lines.append(f"can be undone in {spoken(step.undo.timeout.ToTimedelta())}")
         elif kind is Kind.IRREVERSIBLE:

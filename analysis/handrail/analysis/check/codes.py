@@ -116,6 +116,11 @@ CODES: Mapping[str, Code] = {
         _ERROR,
         "name a single field of an event of the flow, with one kind of value",
     ),
+    "HR039": Code(
+        "external step with what only a worker does",
+        _ERROR,
+        "let a worker run the step, or leave this out; a step of a worker can undo it instead",
+    ),
 }
 """All codes, with title, severity and remedy."""
 

@@ -124,13 +124,17 @@ def check_names(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
 
 
 def check_effects(proto: pb.FlowTemplate) -> Iterator[pb.Finding]:
-    """Effects without undo, and undos without effect."""
+    """Effects without undo, undos without effect, and what only a worker can do in a step that has none."""
     for index, step in enumerate(proto.steps):
         path = f"steps[{index}]"
         if step.effect == pb.EFFECT_UNDOABLE and not step.HasField("undo"):
             yield finding("HR015", path, f"the effect of step {step.name} is UNDOABLE, and nothing says how")
         if step.effect != pb.EFFECT_UNDOABLE and step.HasField("undo"):
             yield finding("HR016", f"{path}.undo", f"step {step.name} has an undo, and no effect that is UNDOABLE")
+        if step.external and step.HasField("undo"):
+            yield finding("HR039", f"{path}.undo", f"step {step.name} is external: no worker would be told to undo it")
+        if step.external and step.HasField("start_within"):
+            yield finding("HR039", f"{path}.start_within", f"step {step.name} is external: no worker begins it")
 
 
 def check_gates(proto: pb.FlowTemplate, contracts: Contracts) -> Iterator[pb.Finding]:

@@ -91,6 +91,9 @@ def _messages(most: int | None) -> str:
     return "one message" if most == 1 else f"up to {number(most)} messages"
 
 
+_RUN_BY = {True: "through the API, by no worker", False: "by a worker of its agent"}
+
+
 def _waits(step: StepSpec) -> str:
     return spoken(step.start_within) if step.start_within else "while its agent is at work"
 
@@ -115,6 +118,9 @@ class _Compared:
             )
         if old.timeout != new.timeout:
             yield self._change("timeout", f"{step} may take {spoken(new.timeout)} instead of {spoken(old.timeout)}.")
+        if old.external != new.external:
+            now, before = (_RUN_BY[each.external] for each in (new, old))
+            yield self._change("external", f"{step} is answered {now}; before, {before}.")
         if old.start_within != new.start_within:
             now, before = _waits(new), _waits(old)
             yield self._change("start_within", f"{step} may wait {now} until it is begun; before, {before}.")

@@ -349,6 +349,7 @@ class Step(_message.Message):
     UNDO_FIELD_NUMBER: _builtins.int
     START_WITHIN_FIELD_NUMBER: _builtins.int
     MAX_OUTPUTS_FIELD_NUMBER: _builtins.int
+    EXTERNAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is unique in the template."""
     agent: _builtins.str
@@ -360,6 +361,10 @@ class Step(_message.Message):
     max_outputs: _builtins.int
     """max_outputs is how many messages one run may answer with; absent: no limit. A larger answer breaks the contract, and no
     part of it counts.
+    """
+    external: _builtins.bool
+    """external steps have no worker: somebody with a token of the agent answers through the API, such as a webhook. Nothing is
+    delivered to the agent, and the timeout of an attempt begins when it is asked for.
     """
     @_builtins.property
     def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -406,10 +411,11 @@ class Step(_message.Message):
         undo: Global___Undo | None = ...,
         start_within: _duration_pb2.Duration | None = ...,
         max_outputs: _builtins.int = ...,
+        external: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry", "start_within", b"start_within", "timeout", b"timeout", "undo", b"undo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "after_all", b"after_all", "agent", b"agent", "effect", b"effect", "emits", b"emits", "max_outputs", b"max_outputs", "name", b"name", "on_failure", b"on_failure", "retry", b"retry", "start_within", b"start_within", "timeout", b"timeout", "undo", b"undo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "after_all", b"after_all", "agent", b"agent", "effect", b"effect", "emits", b"emits", "external", b"external", "max_outputs", b"max_outputs", "name", b"name", "on_failure", b"on_failure", "retry", b"retry", "start_within", b"start_within", "timeout", b"timeout", "undo", b"undo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

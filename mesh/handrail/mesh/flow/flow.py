@@ -225,9 +225,10 @@ class Flow:
 
     def never_begins(self, run: StepRun) -> bool:
         """Whether no worker begins this run in the current state: its effect is irreversible, and its trigger came
-        while the flow was halted. Workers read the flow before they begin such a step.
+        while the flow was halted. Workers read the flow before they begin such a step; whoever answers an external one
+        may not.
         """
-        irreversible = run.step.effect == EFFECT_IRREVERSIBLE
+        irreversible = run.step.effect == EFFECT_IRREVERSIBLE and not run.step.external
         return self.halt is not None and irreversible and run.trigger.sequence > self.halt.since
 
     def wants_undo(self, event_id: str, attempt: int) -> bool:

@@ -25,7 +25,8 @@ _OVER = Void("the deadline is over, or is not due")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A watched deadline: its identity, its clock, and `wait` if the attempt may be in a queue."""
+    """A watched deadline: its identity, its clock, and `wait` if the attempt may be in a queue, which none is that is
+    answered through the API."""
 
     kind: pb.DeadlineKind.ValueType
     clock: Clock
@@ -137,7 +138,7 @@ def _of_run(flow: Flow, run: StepRun) -> Watched:
         step=run.step.name,
         run=run.run,
         attempt=run.attempt,
-        wait=wait_of_run(flow, run),
+        wait=None if run.step.external else wait_of_run(flow, run),
     )
 
 

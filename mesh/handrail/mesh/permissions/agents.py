@@ -23,7 +23,8 @@ _FAILED, _NOT_STARTED, _PROGRESS, _DIVERGENCE = (
 
 
 def agent_users(templates: Iterable[FlowTemplate]) -> dict[str, User]:
-    """The agents by name, with the permissions that all stored versions of all templates need.
+    """The agents by name, with the permissions that all stored versions of all templates need. An agent that only the
+    API speaks for is none of them.
 
     Raises TEMPLATE_REFUSED if a name in a template can't be part of a subject.
     """
@@ -46,6 +47,8 @@ def _published_by_agents(template: FlowTemplate) -> dict[str, set[str]]:
 
     for step in template.steps:
         require_name(step.agent, "agent")
+        if step.external:
+            continue
         allow(step.agent, Kind.EVENT, STEP_COMPLETED)
         for message in emits_of(step):
             allow(step.agent, Kind.PROPOSAL if message in gated else Kind.EVENT, message)

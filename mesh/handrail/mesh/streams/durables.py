@@ -122,7 +122,8 @@ def agent_durable(agent: str) -> str:
 
 
 def agent_filters(templates: Iterable[Template]) -> dict[str, frozenset[str]]:
-    """Agent -> the subjects that its durable delivers, as a union over these versions."""
+    """Agent -> the subjects that its durable delivers, as a union over these versions. An agent whose steps are all
+    external has none: nothing is delivered to it."""
     templates = tuple(templates)
     gated: defaultdict[str, set[str]] = defaultdict(set)
     for template in templates:
@@ -130,6 +131,8 @@ def agent_filters(templates: Iterable[Template]) -> dict[str, frozenset[str]]:
     filters: defaultdict[str, set[str]] = defaultdict(set)
     for template in templates:
         for step in template.steps.values():
+            if step.external:
+                continue
             filters[step.agent].update(_step_filters(template.name, step, gated[template.name]))
     return {agent: frozenset(subjects) for agent, subjects in filters.items()}
 

@@ -14,10 +14,11 @@ _SUBJECTS = "quarantine.>"
 
 
 def agents_named(templates: Iterable[Template]) -> frozenset[str]:
-    """The agents that have steps in these versions or may begin their flows."""
+    """The agents that have steps in these versions or may begin their flows. Those that only the API speaks for are
+    left out: they are no users of the broker."""
     named: set[str] = set()
     for template in templates:
-        named.update(template.started_by, (step.agent for step in template.steps.values()))
+        named.update(template.started_by, (step.agent for step in template.steps.values() if not step.external))
     return frozenset(named)
 
 

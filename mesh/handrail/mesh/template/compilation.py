@@ -47,6 +47,7 @@ def step_spec(step: pb.Step, facts: frozenset[str], contracts: Contracts) -> Ste
         undo=_undo(step.undo) if step.HasField("undo") else None,
         max_outputs=step.max_outputs or None,
         start_within=bounded(step.start_within) if step.HasField("start_within") else None,
+        external=step.external,
     )
 
 

@@ -78,6 +78,8 @@ class StepSpec:
     max_outputs: int | None = None
     start_within: timedelta | None = None
     """How long an attempt may wait before it begins; None: while its agent is at work and the flow has time."""
+    external: bool = False
+    """Whether no worker runs it: its outcome comes through the API."""
 
     def allows(self, outputs: int) -> bool:
         """Whether one run may answer with this many messages."""

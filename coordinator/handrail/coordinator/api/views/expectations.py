@@ -117,7 +117,7 @@ def _of_agent(run: StepRun) -> Expectation:
     types = " or ".join(sorted(run.step.emits))
     attempt = f", attempt {run.attempt} of {run.budget}" if run.attempt > 1 else ""
     return Expectation(
-        what=f"the outcome of step {run.step.name}: {types}{attempt}",
+        what=f"the outcome of step {run.step.name}: {types}{attempt}{', through the API' if run.step.external else ''}",
         by_agent=run.step.agent,
         due_time=timestamp(run.deadline),
         step=run.step.name,
