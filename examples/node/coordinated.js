@@ -2,7 +2,7 @@
 // flow would not count, or that breaks its contract, before anything is stored.
 //
 // A delivery is only a hint that the flow may need something. GetFlow says what it needs.
-import { flows, handrail, status, templates, typesOf, verdict } from "./coordinator.js";
+import { flowOf, flows, handrail, status, templates, typesOf, verdict } from "./coordinator.js";
 import { connectAs, pull, shown, stored } from "./deliveries.js";
 import { effectKey, undoKey } from "./ids.js";
 import { AGENT, PAID, pay, REVERSED, STEP, takeBack } from "./ledger.js";
@@ -13,7 +13,8 @@ const connection = await connectAs(AGENT);
 
 async function handle(message) {
   const [, flow_type, flow_id, kind] = message.subject.split(".");
-  const { flow } = await flows.GetFlow({ flow_id });
+  const flow = await flowOf(flow_id);
+  if (flow === undefined) return;
   if (flow.last_sequence < message.seq) throw new Error("the flow was read as it stood before the delivery");
   const event = decode(message.data);
 

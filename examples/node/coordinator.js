@@ -31,6 +31,16 @@ function client(service, ...methods) {
 }
 
 export const flows = client("FlowService", "GetFlow", "PublishEvent");
+// A flow, or undefined if it left the stream for the archive: then there is nothing to do for it.
+export async function flowOf(flow_id) {
+  try {
+    return (await flows.GetFlow({ flow_id })).flow;
+  } catch (error) {
+    if (error.code !== status.FAILED_PRECONDITION) throw error; // GetFlow answers it with FLOW_ARCHIVED alone
+    return undefined;
+  }
+}
+
 export const templates = client("TemplateService", "GetTemplate");
 
 // What to do with the attempt of a delivery: "run" it, report that it was "not started", or "drop" it. A halted flow begins

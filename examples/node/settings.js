@@ -11,6 +11,8 @@ export const DESCRIPTORS = env.HANDRAIL_DESCRIPTORS ?? "../../gen/python/handrai
 export const BOOKS = env.BANK_FOLDER ?? "books";
 export const BANK_DELAY = Number(env.BANK_DELAY_MS ?? 0);
 export const READER = env.READER ?? "analytics";
+// A flow may be purged 15 minutes after its end: what is said of a message that is older than this must find it there.
+export const SAFE_AGE = Number(env.SAFE_AGE_MS ?? 5 * 60_000);
 export const AFTER = Number(env.AFTER ?? 0); // the last sequence that was handled
 export const CONTRACTS = env.CONTRACTS; // descriptors of the domain's messages: `buf build -o contracts.binpb`
 

@@ -4,10 +4,11 @@ import { fromBinary, fromJson, toJson } from "@bufbuild/protobuf";
 import { createValidator } from "@bufbuild/protovalidate";
 import { jetstreamManager } from "@nats-io/jetstream";
 
-import { flows, verdict } from "./coordinator.js";
+import { flowOf, status, verdict } from "./coordinator.js";
 import { connectAs, pull, stored } from "./deliveries.js";
 import { effectKey, failureId, outcomeId, undoFailureId, undoKey, undoneId } from "./ids.js";
 import { AGENT, PAID, pay, REVERSED, STEP, takeBack } from "./ledger.js";
+import { SAFE_AGE } from "./settings.js";
 import { any, decode, IRREVERSIBLE, Malformed, NO_EFFECT, ours, read, Store, Templates, typeOf } from "./wire.js";
 
 const GIVE_UP = 5; // deliveries of a message with an unknown flow or version
@@ -51,14 +52,17 @@ async function handle(message) {
   // 4. Most messages are enough by themselves.
   if (!needsLook(recorded, known, message, redelivered)) {
     const attempt = { root: event.eventId, run: 0, attempt: 1, causationId: event.eventId };
-    return perform({ ...addressed(event, known), ...attempt }, known, event);
+    return perform({ ...addressed(event, known), ...attempt }, known, event, message);
   }
   // 5. For the others, read the flow.
-  const { flow } = await flows.GetFlow({ flow_id: event.flowId }).catch((error) => {
-    if (error.code === 5) return {};
-    throw error;
-  });
-  if (flow === undefined) return postpone(message, "FLOW_NOT_FOUND", "there is no such flow");
+  let flow;
+  try {
+    flow = await flowOf(event.flowId);
+  } catch (error) {
+    if (error.code !== status.NOT_FOUND) throw error;
+    return postpone(message, "FLOW_NOT_FOUND", "there is no such flow");
+  }
+  if (flow === undefined) return; // it was purged
   if (flow.last_sequence < message.seq) throw new Error("the flow was read as it stood before the delivery");
   const now = await templates.of(flow.flow_type, flow.template_version);
   if (kind === "undo") {
@@ -66,7 +70,7 @@ async function handle(message) {
     if (effect?.status !== "EFFECT_STATUS_UNDOING") return;
     const { root, run, attempt } = event;
     const work = { ...addressed(event, now), root, run, attempt, causationId: root };
-    return perform(work, now, await whole(event, effect.sequence), { undo: true });
+    return perform(work, now, await whole(event, effect.sequence), message, { undo: true });
   }
   for (const run of flow.step_runs.filter((each) => each.agent === AGENT && each.step === STEP)) {
     const isMeant = kind === "retry" ? event.root === run.root : run.input_sequences.includes(message.seq);
@@ -75,8 +79,9 @@ async function handle(message) {
     const attempt = { root: run.root, run: wanted.run, attempt: wanted.attempt, causationId: event.causationId };
     const work = { ...addressed(event, now), ...attempt };
     const todo = verdict(flow, run, wanted, redelivered);
-    if (todo === "run") await perform(work, now, await whole(event, run.input_sequences[0]));
-    if (todo === "not started") await store.answer("failure", work, idOfFailure(work), ours("StepNotStarted", {}));
+    if (todo === "run") await perform(work, now, await whole(event, run.input_sequences[0]), message);
+    const notStarted = ours("StepNotStarted", {});
+    if (todo === "not started") await store.answer("failure", work, idOfFailure(work), notStarted, message);
   }
 }
 
@@ -84,6 +89,8 @@ async function handle(message) {
 async function whole(event, sequence) {
   return event.data.value.length ? event : decode(await stored(connection, sequence));
 }
+
+const toDate = (time) => Number(time?.seconds ?? 0n) * 1000;
 
 const addressed = ({ flowType, flowId }, { template }) => ({
   flowType, flowId, step: STEP, templateVersion: template.version,
@@ -98,16 +105,18 @@ function needsLook({ event, kind, type, agent }, { template }, message, redelive
   const speaks = event.step
     ? by?.agent === agent && by.emits.includes(type)
     : template.startsWith.includes(type) && ["coordinator", ...template.startedBy].includes(agent);
+  const mayBePurged = age > SAFE_AGE || event.late || message.time.getTime() - toDate(event.time) > SAFE_AGE;
   return (
     redelivered || looked.has(event.flowId) || !["event", "released"].includes(kind) || !speaks ||
     step.effect === IRREVERSIBLE || step.afterAll.length > 0 || age > Number(step.timeout.seconds) * 1000 ||
+    (step.effect !== NO_EFFECT && mayBePurged) ||
     (kind === "event" && templates.isGated(event.flowType, type)) ||
     (step.effect !== NO_EFFECT && templates.isRuled(event.flowType, type))
   );
 }
 
 // 6 to 9. Run with the key, check the answer against the stored contract, publish it. The ack follows.
-async function perform(work, { template, registry }, event, { undo = false } = {}) {
+async function perform(work, { template, registry }, event, trigger, { undo = false } = {}) {
   const inputType = registry.getMessage(typeOf(event.data));
   const input = toJson(inputType, fromBinary(inputType, event.data.value), { registry, useProtoFieldName: true });
   const key = undo ? undoKey(work.flowId, work.root) : effectKey(work.flowId, STEP, work.root, work.run);
@@ -115,25 +124,26 @@ async function perform(work, { template, registry }, event, { undo = false } = {
   try {
     answered = await (undo ? takeBack : pay)(input, key);
   } catch (error) {
-    return fail(work, undo, error.constructor.name, error.message, { retryable: true });
+    return fail(work, undo, trigger, error.constructor.name, error.message, { retryable: true });
   }
   const answerType = registry.getMessage(undo ? REVERSED : PAID);
   const answer = fromJson(answerType, answered, { registry, ignoreUnknownFields: true });
   const checked = createValidator({ registry }).validate(answerType, answer);
   if (checked.kind !== "valid") {
     // Check before publishing, because an answer's id exists once. The effect has happened, so a person must look.
-    return fail(work, undo, "CONTRACT_VIOLATION", String(checked.error), { retryable: false, outcomeUnknown: !undo });
+    const how = { retryable: false, outcomeUnknown: !undo };
+    return fail(work, undo, trigger, "CONTRACT_VIOLATION", String(checked.error), how);
   }
   const gated = template.gates.some((gate) => gate.on === answerType.typeName);
   const kind = undo ? "undone" : gated ? "proposal" : "event";
   const id = undo ? undoneId(work.flowId, work.root) : outcomeId(work.flowId, STEP, work.root, work.run, 0);
-  await store.answer(kind, work, id, any(answerType, answer));
+  await store.answer(kind, work, id, any(answerType, answer), trigger);
 }
 
-async function fail(work, undo, errorClass, text, how) {
+async function fail(work, undo, trigger, errorClass, text, how) {
   const undoOf = undo ? work.root : "";
   const failed = { errorClass: errorClass.slice(0, 256), text: text.slice(0, 4096), undoOf, ...how };
-  await store.answer("failure", work, idOfFailure(work, undo), ours("StepFailed", failed));
+  await store.answer("failure", work, idOfFailure(work, undo), ours("StepFailed", failed), trigger);
 }
 
 const idOfFailure = ({ flowId, root, run, attempt }, undo = false) =>

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { derived, divergenceId, outcomeId, undoneId } from "./ids.js";
-import { DESCRIPTORS } from "./settings.js";
+import { DESCRIPTORS, SAFE_AGE } from "./settings.js";
 
 export const registryOf = (descriptorSet) => createFileRegistry(fromBinary(FileDescriptorSetSchema, descriptorSet));
 
@@ -107,18 +107,21 @@ export class Store {
   }
 
   // Publishes one message of an attempt. The stream stores only the first message with this id, of any kind and type. If
-  // another answer is stored already, this reports a divergence.
-  async answer(kind, work, eventId, data) {
+  // another answer is stored already, this reports a divergence. `trigger` is the message that it answers: if that is old,
+  // its flow may have been purged, and nothing may be stored about it any more.
+  async answer(kind, work, eventId, data, trigger) {
+    const late = Date.now() - trigger.time.getTime() > SAFE_AGE;
     const event = create(schema("Event"), {
-      ...work, eventId, data, source: this.agent, outputTotal: 1, time: timestampNow(),
+      ...work, eventId, data, late, source: this.agent, outputTotal: 1, time: timestampNow(),
     });
     if (kind === "failure") event.outputTotal = 0;
+    if (late && !(await this.#isThere(trigger))) return this.#putAside(kind, event);
     const stored = await this.#first(kind, event);
     if (stored === undefined || equals(schema("Event"), stored, event)) return;
     if (sameAnswer(stored, event) || kind === "failure") return;
     const digest = sha256(data.value);
     await this.#publish("divergence", create(schema("Event"), {
-      ...work, eventId: divergenceId(work.flowId, eventId, digest), source: this.agent, time: timestampNow(),
+      ...work, late, eventId: divergenceId(work.flowId, eventId, digest), source: this.agent, time: timestampNow(),
       data: ours("Divergence", {
         kind: value(DIVERGENCES, "DIVERGENCE_KIND_DIFFERENT_ANSWER"), eventId,
         storedType: typeOf(stored.data), storedDigest: sha256(stored.data.value),
@@ -142,6 +145,20 @@ export class Store {
     }
   }
 
+  // Whether the stream still has this message. Its leader knows; a replica may lag.
+  async #isThere({ subject, seq }) {
+    const there = await this.manager.streams.getMessage("FLOW", { last_by_subj: subject });
+    return there?.seq === seq;
+  }
+
+  // What would have been said of an effect in a purged flow is for a person to read.
+  async #putAside(kind, event) {
+    if (typeOf(event.data) === "handrail.v1.StepNotStarted") return;
+    const aside = { subject: subjectOf(kind, event, this.agent), seq: 0, data: toBinary(schema("Event"), event) };
+    const text = `flow ${event.flowId} was purged; step ${event.step} may have had an effect since`;
+    await this.quarantine(aside, new Malformed("FLOW_ARCHIVED", text));
+  }
+
   async #first(kind, event) {
     const filter = `flow.${event.flowType}.${event.flowId}.*.${this.agent}.${event.eventId}.>`;
     for (;;) {
@@ -161,11 +178,12 @@ export class Store {
   }
 
   #publish(kind, event, expect) {
-    const { flowType, flowId, eventId, data } = event;
-    const subject = `flow.${flowType}.${flowId}.${kind}.${this.agent}.${eventId}.${typeOf(data)}`;
-    return this.js.publish(subject, toBinary(schema("Event"), event), { expect, retries: 3 });
+    return this.js.publish(subjectOf(kind, event, this.agent), toBinary(schema("Event"), event), { expect, retries: 3 });
   }
 }
+
+const subjectOf = (kind, { flowType, flowId, eventId, data }, agent) =>
+  `flow.${flowType}.${flowId}.${kind}.${agent}.${eventId}.${typeOf(data)}`;
 
 const sameAnswer = (stored, event) =>
   stored.data.typeUrl === event.data.typeUrl && Buffer.compare(stored.data.value, event.data.value) === 0 &&

@@ -17,12 +17,14 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from handrail.mesh.contracts import Contracts, pack
+from handrail.mesh.permissions import RETENTION
 from handrail.mesh.streams import FLOW
 from handrail.mesh.template import Template, load_yaml
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.subjects import Address, Kind
 from handrail.v1 import flow_service_pb2
+from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.event_pb2 import Event
 from handrail.validate import validate_pb2
 from payments.v1 import payments_pb2
@@ -32,7 +34,8 @@ from tests.support.house import House, building
 from tests.support.mesh import publish
 from tests.support.node import DESCRIPTORS, NodeAgent, installed, running
 from tests.support.people import People
-from tests.support.waiting import until
+from tests.support.purging import left, purge, quarantined
+from tests.support.waiting import eventually, until
 
 TEMPLATE = """
 name: refund
@@ -87,9 +90,14 @@ class Bench:
             "BANK_FOLDER": str(self._books),
         }
 
-    def agent(self, kind: str, *, bank_delay_ms: int = 0) -> AbstractContextManager[NodeAgent]:
-        """The ledger as a process."""
-        return running(self._node, kind, {**self._environment, "BANK_DELAY_MS": str(bank_delay_ms)})
+    def agent(
+        self, kind: str, *, bank_delay_ms: int = 0, safe_age_ms: int | None = None
+    ) -> AbstractContextManager[NodeAgent]:
+        """The ledger as a process. With `safe_age_ms`, messages are old that soon."""
+        given = {**self._environment, "BANK_DELAY_MS": str(bank_delay_ms)}
+        if safe_age_ms is not None:
+            given["SAFE_AGE_MS"] = str(safe_age_ms)
+        return running(self._node, kind, given)
 
     def booked(self) -> Counter[str]:
         """What the bank booked, by kind."""
@@ -276,6 +284,49 @@ async def test_a_message_that_does_not_count_is_not_taken_for_the_one_whose_id_i
     (paid,) = [each for each in flow.effects if each.event_id in pay.output_ids]
     stored = await bench.house.mesh.bus.request_json(f"$JS.API.STREAM.MSG.GET.{FLOW}", {"seq": paid.sequence})
     assert amount_of(stored["message"]["data"]) == 40
+
+
+async def test_p8_an_answer_that_comes_late_says_so_and_counts(bench: Bench) -> None:
+    flow_id = await bench.start(1)
+    await bench.grant(flow_id)
+    with bench.agent("standalone.js", safe_age_ms=0) as agent:
+        await agent.ready()
+        await bench.people.until_status(flow_id, "COMPLETED")
+        await bench.settled()
+    assert bench.booked() == {"refund": 1}
+    paid = [each.event for each in await bench.people.events(flow_id) if each.event.step == "pay"]
+    assert [each.late for each in paid] == [True]
+
+
+async def test_p3_nothing_is_said_in_a_flow_that_was_purged_while_the_agent_worked(bench: Bench) -> None:
+    """What the agent would have said of its effect is in quarantine; the flow stays purged."""
+    mesh = bench.house.mesh
+    flow_id = await bench.start(1)
+    await bench.grant(flow_id)
+    with bench.agent("standalone.js", bank_delay_ms=2_000, safe_age_ms=0) as agent:
+        await agent.ready()
+        await until(lambda: bench.booked()["refund"])
+        await purge(await bench.house.connect(RETENTION), mesh.store, flow_id)
+        kept = await eventually(lambda: quarantined(mesh.bus), bool)
+        await bench.settled()
+    (record,) = kept.values()
+    assert (record.reason, record.stream_sequence) == (ErrorReason.ERROR_REASON_FLOW_ARCHIVED, 0)
+    assert Event.FromString(record.body).late
+    assert "may have had an effect" in record.detail
+    assert await left(mesh.bus, flow_id) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_p3_a_message_of_a_purged_flow_is_acked_and_nothing_is_done(bench: Bench, kind: str) -> None:
+    mesh = bench.house.mesh
+    flow_id = await bench.start(1)
+    await purge(await bench.house.connect(RETENTION), mesh.store, flow_id)
+    await bench.say(flow_id, granted(SmallRefundGranted, 40), version=1)
+    with bench.agent(kind, safe_age_ms=0) as agent:
+        await agent.ready()
+        await bench.settled()
+    assert bench.booked() == {}
+    assert [each.type for each in await left(mesh.bus, flow_id)] == [SmallRefundGranted.DESCRIPTOR.full_name]
 
 
 def amount_of(body: str) -> int:

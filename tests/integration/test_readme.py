@@ -1,4 +1,4 @@
-"""What README.md shows runs in a fresh clone: its agent, the test of it, `make dev`, the commands, the grpcurl lines."""
+"""What README.md shows runs in a fresh clone: its agent, the test of it, `make dev`, commands, and grpcurl lines."""
 
 import asyncio
 import inspect
@@ -75,7 +75,7 @@ def block(language: str) -> str:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of what is committed, set up as `make setup` does it; uv is only faster than pip."""
     folder = tmp_path_factory.mktemp("readme") / "handrail"
-    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+    subprocess.run(["git", "-c", "advice.detachedHead=false", "clone", "--quiet", ROOT, folder], check=True)
     python = wheels.environment(folder / ".venv") / "python"
     wheels.uv("pip", "install", "--python", python, "--require-hashes", "--requirement", folder / "requirements.lock")
     wheels.uv("pip", "install", "--python", python, "--no-deps", "--no-build-isolation", "--editable", folder)
@@ -127,7 +127,7 @@ def test_the_agents_test_passes() -> None:
 
 def test_the_commands_run(installation: Installation) -> None:
     said = installation.bash(block("handrail"))
-    assert "refund  1" in said
+    assert "refund  cb-7  1" in said
     assert "name: refund" in said
     assert "The quarantine is empty." in said
 
