@@ -21,7 +21,7 @@ from handrail.mesh.streams.quarantine_streams import agents_named
 from handrail.mesh.template import Template, load_yaml
 from handrail.testing import World
 from handrail.v1.decision_pb2 import StepQueued, StepTimedOut
-from payments.v1.payments_pb2 import ChargebackEnriched, ChargebackReceived, SmallRefundGranted
+from payments.v1.payments_pb2 import RISK_LOW, ChargebackEnriched, ChargebackReceived, SmallRefundGranted
 
 CONTRACTS = Contracts.from_descriptor_set(descriptor_set_for([ChargebackReceived]))
 
@@ -52,8 +52,9 @@ refunds = Agent("refunds")
 
 @refunds.on(ChargebackEnriched)
 async def grant(event: ChargebackEnriched) -> SmallRefundGranted:
-    known = {"chargeback_id": event.chargeback_id, "account_id": event.account_id, "amount": event.amount}
-    return SmallRefundGranted(**known, email=event.email)
+    granted = SmallRefundGranted(chargeback_id=event.chargeback_id, account_id=event.account_id, email=event.email)
+    granted.amount.CopyFrom(event.amount)
+    return granted
 
 
 def template(*changes: tuple[str, str]) -> Template:
@@ -75,7 +76,7 @@ def received() -> ChargebackReceived:
 
 
 def enriched() -> ChargebackEnriched:
-    event = ChargebackEnriched(chargeback_id="c1", account_id="a1", risk=1, email="kim@example.com")
+    event = ChargebackEnriched(chargeback_id="c1", account_id="a1", risk=RISK_LOW, email="kim@example.com")
     event.amount.currency_code, event.amount.units = "EUR", 5
     return event
 
