@@ -147,6 +147,8 @@ PLANTED = [
     ),
     ("HR038", "search[0]", [("deadline: 3600s", "deadline: 3600s\nsearch: [order_number]")]),
     ("HR038", "search[0]", [("deadline: 3600s", "deadline: 3600s\nsearch: [by]")]),
+    ("HR039", "steps[1].undo", [("effect: UNDOABLE", "effect: UNDOABLE\n    external: true")]),
+    ("HR039", "steps[0].start_within", [("timeout: 5s", "timeout: 5s\n    external: true\n    start_within: 5s")]),
     ("HR034", "gates[0].when", [("event.price > 100", "event.weight > 1.5")]),
     ("HR034", "rules[0].when", [("flow.counts['shop.v1.Missed'] > 3", "flow.latest['shop.v1.Packed'].weight > 1.5")]),
 ]
