@@ -23,5 +23,5 @@ def _new(arguments: argparse.Namespace) -> Exit:
     name: str = arguments.name
     for path in write(name, Path(name)):
         print(path)
-    print(f"\nNext: cd {name}; python -m pip install -r requirements.txt; make test; make run")
+    print(f"\nNext: cd {name}; python -m pip install -r requirements.txt; make check; make test; make run")
     return Exit.OK
