@@ -4,6 +4,8 @@ For each size, refunds are recorded first, as their agents would, without any. T
 
   catch-up   `handrail visibility` catches up from zero, in processes of its own, on SQLite or on `--database`
   questions  the first page of each question, asked many times, of the index that has caught up
+  calls      the CPU of GetFlow, of a vote and of GetApproval; compared with the first size
+  sweep      what the sweep takes while so many further flows are open (`--open`), and what publishers notice
 
 and once, on an installation of its own:
 
@@ -21,16 +23,22 @@ import tempfile
 from pathlib import Path
 
 import uvloop
+from sqlalchemy import Engine
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.at_scale import catch_up, questions, steady, stores
+from bench.at_scale import calls, catch_up, questions, steady, stores, sweep
+from bench.at_scale.stores import OWN, Store, following
+from handrail.cli.dev.processes import free_port
+from handrail.mesh.bus import NatsBus
+from handrail.mesh.shared_secret import new_secret
 from handrail.visibility.index.database import open_engine
-from tests.support.accounts import configuration
+from tests.support.accounts import as_user, configuration
 from tests.support.nats_server import NatsServer, running_server
-from tests.support.recorded_refunds import refund_template
+from tests.support.recorded_refunds import record_asked, refund_template
 
-ON_A_STORE = ("catch-up", "questions")
+ON_A_STORE = ("catch-up", "questions", "calls", "sweep")
+BY_INDEX = {"catch-up", "questions", "sweep"}
 ALONE = ("steady",)
 _UNITS = {"k": 1_000, "M": 1_000_000}
 
@@ -42,13 +50,15 @@ def main() -> int:
     add("--events", default="10k,100k", help="sizes, such as 10k,100k,1M (default 10k,100k)")
     add("--parts", default=",".join((*ON_A_STORE, *ALONE)), help="some of the parts above (default all)")
     add("--database", default="", metavar="ADDRESS", help="an empty database, for one size (default: SQLite)")
-    add("--rounds", type=int, default=3, help="turns of `steady` (default 3)")
+    add("--open", default="50k", help="open flows of `sweep` (default 50k)")
+    add("--rounds", type=int, default=3, help="rounds of `calls`, turns of `sweep` and `steady` (default 3)")
     add("--seconds", type=float, default=10, help="length of such a turn (default 10)")
     options = parser.parse_args()
     parts = options.parts.split(",")
     if any(part in ON_A_STORE for part in parts):
+        costs = calls.Costs()
         for size in options.events.split(","):
-            _on_a_store(_number(size), parts, options.database)
+            _on_a_store(_number(size), parts, options, costs)
     if "steady" in parts:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             found, caught = steady.run(Path(folder), rounds=options.rounds, seconds=options.seconds)
@@ -57,16 +67,26 @@ def main() -> int:
     return 0
 
 
-def _on_a_store(events: int, parts: list[str], database: str) -> None:
+def _on_a_store(events: int, parts: list[str], options: argparse.Namespace, costs: calls.Costs) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         running_server(Path(folder) / "nats", accounts=configuration(refund_template().proto)) as server,
     ):
-        uvloop.run(_measure(server, Path(folder), events, parts, database))
+        uvloop.run(_measure(server, Path(folder), events, parts, options, costs))
 
 
-async def _measure(server: NatsServer, folder: Path, events: int, parts: list[str], database: str) -> None:
-    store = await stores.recorded(server, folder, events=events, database=database)
+async def _measure(
+    server: NatsServer, folder: Path, events: int, parts: list[str], options: argparse.Namespace, costs: calls.Costs
+) -> None:
+    store = await stores.recorded(server, folder, events=events, database=options.database)
+    if "calls" in parts:
+        await _measure_calls(server, folder, events, options.rounds, costs)
+    if "sweep" in parts:
+        async with await NatsBus.connect(as_user(server, "admin")) as bus:
+            await record_asked(bus, _number(options.open), seed=2)
+        store = await stores.as_it_is(server, store)
+    if not BY_INDEX & set(parts):
+        return
     engine = open_engine(store.database)
     caught = await catch_up.caught_up(store, engine)
     if "catch-up" in parts:
@@ -74,7 +94,31 @@ async def _measure(server: NatsServer, folder: Path, events: int, parts: list[st
     if "questions" in parts:
         questions.ask(engine)
         print(flush=True)
+    if "sweep" in parts:
+        await _measure_sweep(server, store, engine, options)
     engine.dispose()
+
+
+async def _measure_calls(server: NatsServer, folder: Path, events: int, rounds: int, costs: calls.Costs) -> None:
+    async with await NatsBus.connect(as_user(server, "admin")) as bus:
+        asked = await record_asked(bus, (rounds + 1) * calls.CALLS, seed=1)
+    await stores.handled(server)
+    found = await calls.measure(
+        server, folder, refunds=round(events / stores.EVENTS_OF_A_REFUND), asked=asked, rounds=rounds
+    )
+    print(f"{calls.HEAD}\n{costs.rows(events, found)}\n", flush=True)
+
+
+async def _measure_sweep(server: NatsServer, store: Store, engine: Engine, options: argparse.Namespace) -> None:
+    await stores.handled(server)
+    secret = store.folder / "secret"
+    secret.write_text(new_secret())
+    address = f"127.0.0.1:{free_port()}"
+    shared = {"HANDRAIL_VISIBILITY_SECRET_FILE": str(secret)}
+    with following(store, HANDRAIL_VISIBILITY_LISTEN=address, **shared) as processes:
+        index = sweep.Serving(processes[OWN][0], engine, {"HANDRAIL_VISIBILITY": address, **shared})
+        found = await sweep.measure(server, store.folder, index, rounds=options.rounds, seconds=options.seconds)
+    print(f"{sweep.HEAD}\n{sweep.rows(store.last_sequence, _number(options.open), found)}\n", flush=True)
 
 
 def _number(text: str) -> int:

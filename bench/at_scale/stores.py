@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.meter import Processes, cpu_seconds, own_cpu_seconds
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import DECIDE, TRACK
 from handrail.mesh.streams.set_up import Wishes, set_up
 from tests.support.accounts import as_user, seed_file
 from tests.support.mesh import Mesh
@@ -55,10 +56,26 @@ async def recorded(server: NatsServer, folder: Path, *, events: int, database: s
     return Store(server.pid, environment, last, database or f"sqlite:///{folder}/index.db", folder)
 
 
+async def as_it_is(server: NatsServer, store: Store) -> Store:
+    """The same store, after more was stored."""
+    async with await NatsBus.connect(as_user(server, "admin")) as bus:
+        last = int((await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["state"]["last_seq"])
+    return replace(store, last_sequence=last)
+
+
+async def handled(server: NatsServer) -> None:
+    """Has coordinators take everything that FLOW holds for handled: their durables begin at its end."""
+    async with await NatsBus.connect(as_user(server, "admin")) as bus:
+        last = int((await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["state"]["last_seq"])
+        for durable in (DECIDE, TRACK):
+            await bus.request_json(f"$JS.API.CONSUMER.RESET.{FLOW}.{durable}", {"seq": last + 1})
+
+
 @contextmanager
-def following(store: Store) -> Iterator[Processes]:
-    """Runs `handrail visibility` with an archive, and ends it."""
+def following(store: Store, **settings: str) -> Iterator[Processes]:
+    """Runs `handrail visibility` with an archive and these settings, and ends it."""
     environment = {
+        **settings,
         **{name: value for name, value in os.environ.items() if not name.startswith("HANDRAIL_NATS")},
         **store.environment,
         "HANDRAIL_DATABASE": store.database,

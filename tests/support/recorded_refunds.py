@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 from google.type.money_pb2 import Money
@@ -65,6 +65,29 @@ async def record(bus: NatsBus, number: int, *, seed: int, at_once: int = 0) -> i
         some = range(start, min(number, start + (at_once or number)))
         stored += await _store(bus, [_history(f"cb-{seed}-{nth}", draw) for nth in some])
     return stored
+
+
+class Asked(NamedTuple):
+    """A refund that waits for people: its id, and what a vote names."""
+
+    flow_id: str
+    approval_id: str
+    digest: str
+
+
+async def record_asked(bus: NatsBus, number: int, *, seed: int, at_once: int = 500) -> list[Asked]:
+    """Stores this many large refunds that wait for people: four messages each."""
+    asked: list[Asked] = []
+    for start in range(0, number, at_once):
+        some = [_asked(f"asked-{seed}-{nth}") for nth in range(start, min(number, start + at_once))]
+        await _store(bus, [history for history, _ in some])
+        asked += [each for _, each in some]
+    return asked
+
+
+def first_event(key: str) -> Entry:
+    """The message that begins a refund."""
+    return _entry(ids.flow_id_from_key("refund", key), Kind.EVENT, "detection", ChargebackReceived(**_common(key, 10)))
 
 
 @dataclass
@@ -126,11 +149,7 @@ async def _store_next(bus: NatsBus, flows: Sequence[_Flow]) -> int:
 def _history(key: str, draw: Random) -> list[Build]:
     flow_id = ids.flow_id_from_key("refund", key)
     units = int(10 ** draw.uniform(0, 3.7))
-    common: dict[str, Any] = {
-        "chargeback_id": key,
-        "account_id": "acct-1",
-        "amount": Money(currency_code="EUR", units=units),
-    }
+    common = _common(key, units)
     risk = draw.choices((RISK_LOW, RISK_MEDIUM, RISK_HIGH), (6, 3, 1))[0]
     first = _entry(flow_id, Kind.EVENT, "detection", ChargebackReceived(**common))
     known = _after(first, "enrich", "enrichment", ChargebackEnriched(**common, risk=risk, email=_EMAIL))
@@ -144,6 +163,21 @@ def _history(key: str, draw: Random) -> list[Build]:
     released = Entry(proposed.address._replace(kind=Kind.RELEASED), proposed.event)
     votes = [_vote(proposed, ApprovalGiven, voter) for voter in ("anna", "ben")]
     return [*asked, *votes, _plain(released), *_paid(proposed, common)]
+
+
+def _common(key: str, units: int) -> dict[str, Any]:
+    return {"chargeback_id": key, "account_id": "acct-1", "amount": Money(currency_code="EUR", units=units)}
+
+
+def _asked(key: str) -> tuple[list[Build], Asked]:
+    common = _common(key, 2000)
+    first = first_event(key)
+    first.event.data.CopyFrom(pack(ChargebackReceived(**common)))
+    known = _after(first, "enrich", "enrichment", ChargebackEnriched(**common, risk=RISK_LOW, email=_EMAIL))
+    proposed = _after(known, "grant", "refunds", LargeRefundGranted(**common, email=_EMAIL), kind=Kind.PROPOSAL)
+    event = proposed.event
+    asked = Asked(event.flow_id, f"refund.{event.flow_id}.{event.event_id}", _digest(proposed))
+    return [_plain(first), _plain(known), _plain(proposed), _request(proposed)], asked
 
 
 def _paid(granted: Entry, common: dict[str, Any]) -> list[Build]:
