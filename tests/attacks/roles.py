@@ -242,6 +242,7 @@ async def list_another_type(target: Installation) -> str:
             *scanned_or_not(people, token, scan=True),
             *scanned_or_not(people, token, scan=False),
             people.flows.ListFlows(flows.ListFlowsRequest(filter="NOT flow_type = x"), metadata=token),
+            people.flows.ListFailures(flows.ListFailuresRequest(), metadata=token),
             people.quarantine.ListQuarantined(quarantine.ListQuarantinedRequest(), metadata=token),
             template.ListTemplates(templates.ListTemplatesRequest(), metadata=token),
         ]

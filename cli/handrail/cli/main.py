@@ -22,6 +22,7 @@ _COMMANDS = {
     "console": "serve pages that show people what flows do",
     "archive": "verify an archive, show what it holds, export it as Parquet",
     "flow": "start flows, inspect them, intervene",
+    "failure": "list what fails, the most frequent first",
     "approval": "list and answer pending approvals",
     "delegation": "pass a role on to another person for a time",
     "act": "list and confirm what needs two persons",

@@ -182,6 +182,7 @@ REQUESTS: Mapping[str, Make] = {
     "ListFlows": lambda to: flow_pb.ListFlowsRequest(scan=True),
     "CountFlows": lambda to: flow_pb.CountFlowsRequest(),
     "ListDivergences": lambda to: flow_pb.ListDivergencesRequest(scan=True),
+    "ListFailures": lambda to: flow_pb.ListFailuresRequest(),
     "PlanCompensation": lambda to: flow_pb.PlanCompensationRequest(flow_id=to.flow_id),
     "CompensateFlow": lambda to: flow_pb.CompensateFlowRequest(flow_id=to.flow_id, **STALE),
     "CancelFlow": lambda to: flow_pb.CancelFlowRequest(flow_id=to.flow_id, **STALE),
@@ -242,6 +243,7 @@ LET_IN = {
     "DIGEST_MISMATCH",
     "TEMPLATE_REFUSED",
     "UNKNOWN_MESSAGE_TYPE",
+    "NO_INDEX",
 }
 """What a caller hears who was let in: the walk asks for nothing that would change something."""
 

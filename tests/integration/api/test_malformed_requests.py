@@ -82,6 +82,7 @@ async def test_a_time_that_is_none_is_an_invalid_argument(api: Api, seconds: int
     requests: dict[str, Message] = {
         "FlowService/GetFlow": flow_pb.GetFlowRequest(flow_id="a" * 32, as_of_time=moment),
         "FlowService/ListDivergences": flow_pb.ListDivergencesRequest(since=moment),
+        "FlowService/ListFailures": flow_pb.ListFailuresRequest(since=moment),
         "TemplateService/ReplayPolicy": template_pb.ReplayPolicyRequest(since=moment, until=moment),
     }
     for method, request in requests.items():

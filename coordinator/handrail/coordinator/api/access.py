@@ -99,6 +99,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         "ListFlows": _READ_LISTED,
         "CountFlows": _READ_LISTED,
         "ListDivergences": _READ_LISTED,
+        "ListFailures": _READ_LISTED,
         "PlanCompensation": _READ_FLOW,
         "CompensateFlow": _OPERATE_FLOW,
         "CancelFlow": _OPERATE_FLOW,

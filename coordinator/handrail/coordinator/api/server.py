@@ -21,6 +21,7 @@ from handrail.coordinator.api.budget_guard import CALLS, STREAMS, BudgetGuard
 from handrail.coordinator.api.budgets import Limit
 from handrail.coordinator.api.delegation_log import DelegationLog
 from handrail.coordinator.api.divergence_lists import DivergenceLists
+from handrail.coordinator.api.failure_lists import FailureLists
 from handrail.coordinator.api.flow_lists import FlowLists
 from handrail.coordinator.api.flow_lookup import Finder
 from handrail.coordinator.api.flow_reading import FlowReader
@@ -228,6 +229,7 @@ class Server:
             catalog=replica.catalog,
             lists=FlowLists(self._index, scanner, replica.catalog),
             divergences=DivergenceLists(self._index, DivergenceScanner(replica.bus, replica.store), replica.catalog),
+            failures=FailureLists(self._index, replica.catalog),
             watcher=Watcher(replica.bus, replica.store, self._drain),
             publishing=Publishing(replica.bus, replica.catalog, replica.store),
             operator_actions=replica.operator_actions,

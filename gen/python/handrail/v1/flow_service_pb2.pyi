@@ -1444,6 +1444,134 @@ class DivergenceCount(_message.Message):
 Global___DivergenceCount: _TypeAlias = DivergenceCount  # noqa: Y015
 
 @_typing.final
+class ListFailuresRequest(_message.Message):
+    """ListFailuresRequest asks which failures are frequent. There is one page: a count changes with each failure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    flow_type: _builtins.str
+    """flow_type of the flows; empty for all."""
+    filter: _builtins.str
+    """filter that the flows must pass, in the language of AIP-160; what `flow_type` says must hold, too."""
+    limit: _builtins.int
+    """limit is how many signatures are listed, at most 500; 0 for 50."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """since leaves out failures stored before this time; unset for all."""
+
+    def __init__(
+        self,
+        *,
+        flow_type: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        filter: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "flow_type", b"flow_type", "limit", b"limit", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFailuresRequest: _TypeAlias = ListFailuresRequest  # noqa: Y015
+
+@_typing.final
+class ListFailuresResponse(_message.Message):
+    """ListFailuresResponse has the most frequent failures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURES_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """more tells that there are other signatures."""
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailureSummary]:
+        """failures by signature, the most frequent first; of equally frequent ones, the newest first."""
+
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says what the answer covers."""
+
+    def __init__(
+        self,
+        *,
+        failures: _abc.Iterable[Global___FailureSummary] | None = ...,
+        more: _builtins.bool = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "failures", b"failures", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFailuresResponse: _TypeAlias = ListFailuresResponse  # noqa: Y015
+
+@_typing.final
+class FailureSummary(_message.Message):
+    """FailureSummary counts failures that differ only in what differs each time: numbers, ids, addresses, times, quoted words."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ERROR_CLASS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    signature: _builtins.str
+    """signature of the failures: equal ones have the same."""
+    flow_type: _builtins.str
+    """flow_type of their flows."""
+    step: _builtins.str
+    """step that failed."""
+    error_class: _builtins.str
+    """error_class as the agent reported it; `TimedOut` for an attempt that had no answer in time."""
+    text: _builtins.str
+    """text of the failures, without what differs each time."""
+    count: _builtins.int
+    """count of the failures."""
+    flow_id: _builtins.str
+    """flow_id of the flow with the newest one."""
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp:
+        """first_time is when the first one was stored that is counted."""
+
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp:
+        """last_time is when the newest one was stored."""
+
+    def __init__(
+        self,
+        *,
+        signature: _builtins.str = ...,
+        flow_type: _builtins.str = ...,
+        step: _builtins.str = ...,
+        error_class: _builtins.str = ...,
+        text: _builtins.str = ...,
+        count: _builtins.int = ...,
+        flow_id: _builtins.str = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "last_time", b"last_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "error_class", b"error_class", "first_time", b"first_time", "flow_id", b"flow_id", "flow_type", b"flow_type", "last_time", b"last_time", "signature", b"signature", "step", b"step", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailureSummary: _TypeAlias = FailureSummary  # noqa: Y015
+
+@_typing.final
 class PlanCompensationRequest(_message.Message):
     """PlanCompensationRequest asks what a compensation would do."""
 

@@ -75,6 +75,11 @@ class FlowServiceStub:
                 request_serializer=handrail_dot_v1_dot_flow__service__pb2.ListDivergencesRequest.SerializeToString,
                 response_deserializer=handrail_dot_v1_dot_flow__service__pb2.ListDivergencesResponse.FromString,
                 _registered_method=True)
+        self.ListFailures = channel.unary_unary(
+                '/handrail.v1.FlowService/ListFailures',
+                request_serializer=handrail_dot_v1_dot_flow__service__pb2.ListFailuresRequest.SerializeToString,
+                response_deserializer=handrail_dot_v1_dot_flow__service__pb2.ListFailuresResponse.FromString,
+                _registered_method=True)
         self.PlanCompensation = channel.unary_unary(
                 '/handrail.v1.FlowService/PlanCompensation',
                 request_serializer=handrail_dot_v1_dot_flow__service__pb2.PlanCompensationRequest.SerializeToString,
@@ -176,6 +181,13 @@ class FlowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFailures(self, request, context):
+        """ListFailures counts failed and silent attempts by what they have in common, the most frequent first. It needs visibility.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PlanCompensation(self, request, context):
         """PlanCompensation says what CompensateFlow would do, without doing it.
         """
@@ -269,6 +281,11 @@ def add_FlowServiceServicer_to_server(servicer, server):
                     servicer.ListDivergences,
                     request_deserializer=handrail_dot_v1_dot_flow__service__pb2.ListDivergencesRequest.FromString,
                     response_serializer=handrail_dot_v1_dot_flow__service__pb2.ListDivergencesResponse.SerializeToString,
+            ),
+            'ListFailures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFailures,
+                    request_deserializer=handrail_dot_v1_dot_flow__service__pb2.ListFailuresRequest.FromString,
+                    response_serializer=handrail_dot_v1_dot_flow__service__pb2.ListFailuresResponse.SerializeToString,
             ),
             'PlanCompensation': grpc.unary_unary_rpc_method_handler(
                     servicer.PlanCompensation,
@@ -523,6 +540,33 @@ class FlowService:
             '/handrail.v1.FlowService/ListDivergences',
             handrail_dot_v1_dot_flow__service__pb2.ListDivergencesRequest.SerializeToString,
             handrail_dot_v1_dot_flow__service__pb2.ListDivergencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFailures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.v1.FlowService/ListFailures',
+            handrail_dot_v1_dot_flow__service__pb2.ListFailuresRequest.SerializeToString,
+            handrail_dot_v1_dot_flow__service__pb2.ListFailuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,8 @@ class FlowServiceStub:
     """CountFlows counts flows by type and status. It needs visibility."""
     ListDivergences: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]
     """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
+    ListFailures: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListFailuresRequest, _flow_service_pb2.ListFailuresResponse]
+    """ListFailures counts failed and silent attempts by what they have in common, the most frequent first. It needs visibility."""
     PlanCompensation: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.PlanCompensationRequest, _flow_service_pb2.PlanCompensationResponse]
     """PlanCompensation says what CompensateFlow would do, without doing it."""
     CompensateFlow: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.CompensateFlowRequest, _flow_service_pb2.CompensateFlowResponse]
@@ -103,6 +105,8 @@ class FlowServiceAsyncStub(FlowServiceStub):
     """CountFlows counts flows by type and status. It needs visibility."""
     ListDivergences: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]  # type: ignore[assignment]
     """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
+    ListFailures: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListFailuresRequest, _flow_service_pb2.ListFailuresResponse]  # type: ignore[assignment]
+    """ListFailures counts failed and silent attempts by what they have in common, the most frequent first. It needs visibility."""
     PlanCompensation: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.PlanCompensationRequest, _flow_service_pb2.PlanCompensationResponse]  # type: ignore[assignment]
     """PlanCompensation says what CompensateFlow would do, without doing it."""
     CompensateFlow: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.CompensateFlowRequest, _flow_service_pb2.CompensateFlowResponse]  # type: ignore[assignment]
@@ -195,6 +199,14 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.ListDivergencesResponse, _abc.Awaitable[_flow_service_pb2.ListDivergencesResponse]]:
         """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListFailures(
+        self,
+        request: _flow_service_pb2.ListFailuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_flow_service_pb2.ListFailuresResponse, _abc.Awaitable[_flow_service_pb2.ListFailuresResponse]]:
+        """ListFailures counts failed and silent attempts by what they have in common, the most frequent first. It needs visibility."""
 
     @_abc_1.abstractmethod
     def PlanCompensation(

@@ -13,6 +13,7 @@ from grpc.aio import ServicerContext
 from handrail.analysis.diff.weakening import weakened
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.divergence_lists import DivergenceLists
+from handrail.coordinator.api.failure_lists import FailureLists
 from handrail.coordinator.api.flow_lists import FlowLists
 from handrail.coordinator.api.flow_lookup import Finder, Found, InArchive
 from handrail.coordinator.api.flow_reading import FlowReader
@@ -59,6 +60,7 @@ class FlowService(FlowServiceServicer):
         catalog: Catalog,
         lists: FlowLists,
         divergences: DivergenceLists,
+        failures: FailureLists,
         watcher: Watcher,
         publishing: Publishing,
         operator_actions: OperatorActions,
@@ -69,6 +71,7 @@ class FlowService(FlowServiceServicer):
         self._catalog = catalog
         self._lists = lists
         self._divergences = divergences
+        self._failures = failures
         self._watcher = watcher
         self._publishing = publishing
         self._operator_actions = operator_actions
@@ -156,6 +159,10 @@ class FlowService(FlowServiceServicer):
     ) -> pb.ListDivergencesResponse:
         """Returns one page of divergences, or their counts."""
         return await self._divergences.divergences(request)
+
+    async def ListFailures(self, request: pb.ListFailuresRequest, context: _Context) -> pb.ListFailuresResponse:
+        """Returns the most frequent failures."""
+        return await self._failures.failures(request)
 
     async def PlanCompensation(
         self, request: pb.PlanCompensationRequest, context: _Context
