@@ -243,7 +243,6 @@ LET_IN = {
     "DIGEST_MISMATCH",
     "TEMPLATE_REFUSED",
     "UNKNOWN_MESSAGE_TYPE",
-    "NO_INDEX",
 }
 """What a caller hears who was let in: the walk asks for nothing that would change something."""
 
