@@ -103,6 +103,7 @@ class Replica:
             catalog=self.host.catalog,
             lists=nothing,
             divergences=nothing,
+            failures=nothing,
             watcher=nothing,
             publishing=Publishing(bus, self.host.catalog, self.host.store),
             operator_actions=self.host.operator_actions,
