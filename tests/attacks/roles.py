@@ -18,6 +18,8 @@ from handrail.v1 import approval_service_pb2 as approvals
 from handrail.v1 import flow_service_pb2 as flows
 from handrail.v1 import quarantine_service_pb2 as quarantine
 from handrail.v1 import template_service_pb2 as templates
+from handrail.v1.act_service_pb2 import ListActsRequest
+from handrail.v1.act_service_pb2_grpc import ActServiceStub
 from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
 from handrail.v1.decision_pb2 import Choice
 from handrail.v1.delegation_service_pb2 import DelegateRequest
@@ -242,6 +244,7 @@ async def list_another_type(target: Installation) -> str:
             *scanned_or_not(people, token, scan=True),
             *scanned_or_not(people, token, scan=False),
             people.flows.ListFlows(flows.ListFlowsRequest(filter="NOT flow_type = x"), metadata=token),
+            ActServiceStub(people.api.channel).ListActs(ListActsRequest(include_closed=True), metadata=token),
             people.flows.ListFailures(flows.ListFailuresRequest(), metadata=token),
             people.quarantine.ListQuarantined(quarantine.ListQuarantinedRequest(), metadata=token),
             template.ListTemplates(templates.ListTemplatesRequest(), metadata=token),

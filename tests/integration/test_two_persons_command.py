@@ -47,6 +47,8 @@ def test_p6_a_flow_is_cancelled_by_two(dev: Dev) -> None:
     assert asked.returncode == PENDING, asked
     assert asked.stdout.startswith("pending: cancel the flow needs another person, by 20")
     act = act_in(asked.stdout)
+    assert act in dev.text("vera", "act", "list", "--type", "refund", "--scan")
+    dev.until_listed(flow)
     assert act in dev.text("vera", "act", "list", "--type", "refund")
     shown = dev.text("vera", "act", "show", act)
     assert "named    CANCEL" in shown

@@ -30,6 +30,7 @@ Rows = Mapping[str, list[tuple[object, ...]]]
 _FIELDS: Mapping[Table, str] = {
     schema.owed: "owed",
     schema.approval: "approvals",
+    schema.act: "acts",
     schema.escalation: "escalations",
     schema.attribute: "attributes",
     schema.divergence: "divergences",

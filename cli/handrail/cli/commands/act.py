@@ -8,6 +8,7 @@ from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings
 from handrail.cli.commands.template_activate import RELOAD
 from handrail.cli.enum_words import act_status, act_words, status_of
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.listing import add_scan, as_of_text, document
 from handrail.cli.output import Output, time
 from handrail.cli.pending import say_pending
 from handrail.cli.session import Session, plain, session
@@ -28,6 +29,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     listing.add_argument(
         "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N entries [default 50]"
     )
+    add_scan(listing)
     add_settings(listing, CALLER)
     listing.set_defaults(run=_list)
 
@@ -74,17 +76,19 @@ def _verb(verbs: Parsers, name: str, text: str) -> argparse.ArgumentParser:
 
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        request = pb.ListActsRequest(flow_type=arguments.type, include_closed=arguments.all)
+        request = pb.ListActsRequest(flow_type=arguments.type, include_closed=arguments.all, scan=arguments.scan)
         method = asked.client.acts.ListActs
-        found = list(asked.client.listed(method, request, items=lambda page: page.acts, limit=arguments.limit))
+        found = asked.client.indexed(method, request, items=lambda page: page.acts, limit=arguments.limit)
         if asked.output.is_json:
-            asked.output.document({"acts": [plain(act) for act in found]})
-        else:
-            asked.output.table(
-                ("ACT", "OF", "WHAT", "STATUS", "BY", "EXPIRES", "REASON"),
-                [_row(act) for act in found],
-                empty="Nothing waits for a second person.",
-            )
+            asked.output.document({"acts": [plain(act) for act in found.items], **document(found)})
+            return Exit.OK
+        asked.output.table(
+            ("ACT", "OF", "WHAT", "STATUS", "BY", "EXPIRES", "REASON"),
+            [_row(act) for act in found.items],
+            empty="Nothing waits for a second person.",
+        )
+        if found.as_of is not None:
+            asked.output.remark(as_of_text(found.as_of))
     return Exit.OK
 
 

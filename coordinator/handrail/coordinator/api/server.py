@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from handrail.coordinator.api import reflection
+from handrail.coordinator.api.act_lists import ActLists
 from handrail.coordinator.api.approval_lists import ApprovalLists
 from handrail.coordinator.api.audit import RefusalAudit
 from handrail.coordinator.api.authorization import caller_if_known
@@ -251,7 +252,7 @@ class Server:
             finder=finder,
             reader=reader,
             catalog=replica.catalog,
-            scanner=ActScanner(replica.bus, replica.store),
+            lists=ActLists(self._index, ActScanner(replica.bus, replica.store), scanner, replica.catalog),
             operator_actions=replica.operator_actions,
         )
         replays = Replays(replica.bus, replica.catalog, self._drain, self._workers)

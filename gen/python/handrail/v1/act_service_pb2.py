@@ -26,11 +26,12 @@ from handrail.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from handrail.v1 import act_pb2 as handrail_dot_v1_dot_act__pb2
 from handrail.v1 import flow_service_pb2 as handrail_dot_v1_dot_flow__service__pb2
+from handrail.v1 import listing_pb2 as handrail_dot_v1_dot_listing__pb2
 from handrail.v1 import template_pb2 as handrail_dot_v1_dot_template__pb2
 from handrail.v1 import template_service_pb2 as handrail_dot_v1_dot_template__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dhandrail/v1/act_service.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x15handrail/v1/act.proto\x1a\x1ehandrail/v1/flow_service.proto\x1a\x1ahandrail/v1/template.proto\x1a\"handrail/v1/template_service.proto\"\xc7\x01\n\x0fListActsRequest\x12>\n\tflow_type\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x08\x66lowType\x12%\n\x0einclude_closed\x18\x02 \x01(\x08R\rincludeClosed\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"g\n\x10ListActsResponse\x12+\n\x04\x61\x63ts\x18\x01 \x03(\x0b\x32\x17.handrail.v1.PendingActR\x04\x61\x63ts\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"e\n\rGetActRequest\x12T\n\x06\x61\x63t_id\x18\x01 \x01(\tB=\xbaH:r826^([a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.)?[0-9a-f]{32}$R\x05\x61\x63tId\";\n\x0eGetActResponse\x12)\n\x03\x61\x63t\x18\x01 \x01(\x0b\x32\x17.handrail.v1.PendingActR\x03\x61\x63t\"\xfc\x01\n\x11\x43onfirmActRequest\x12T\n\x06\x61\x63t_id\x18\x01 \x01(\tB=\xbaH:r826^([a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.)?[0-9a-f]{32}$R\x05\x61\x63tId\x12-\n\x06\x64igest\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06\x64igest\x12\x36\n\x12\x62reak_glass_reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x10\x62reakGlassReason\x12*\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\xe4\x01\n\x12\x43onfirmActResponse\x12)\n\x03\x61\x63t\x18\x01 \x01(\x0b\x32\x17.handrail.v1.PendingActR\x03\x61\x63t\x12%\n\x04\x66low\x18\x02 \x01(\x0b\x32\x11.handrail.v1.FlowR\x04\x66low\x12\x43\n\tactivated\x18\x03 \x01(\x0b\x32%.handrail.v1.ActivateTemplateResponseR\tactivated\x12\x37\n\x06policy\x18\x04 \x01(\x0b\x32\x1f.handrail.v1.InstallationPolicyR\x06policy\"\x12\n\x10GetPolicyRequest\"L\n\x11GetPolicyResponse\x12\x37\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.handrail.v1.InstallationPolicyR\x06policy\"\xff\x01\n\x10SetPolicyRequest\x12\x46\n\x0brequire_two\x18\x01 \x03(\x0e\x32\x10.handrail.v1.ActB\x13\xbaH\x10\x92\x01\r\x10\x10\x18\x01\"\x07\x82\x01\x04\x18\x06\x18\x07R\nrequireTwo\x12S\n\x0e\x63onfirm_within\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x8a\x8a\x0f\x32\x02\x08\x01R\rconfirmWithin\x12\"\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x06reason\x12*\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x86\x01\n\x11SetPolicyResponse\x12\x37\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.handrail.v1.InstallationPolicyR\x06policy\x12\x38\n\x0bpending_act\x18\x02 \x01(\x0b\x32\x17.handrail.v1.PendingActR\npendingAct\"\xba\x01\n\x12WithdrawActRequest\x12T\n\x06\x61\x63t_id\x18\x01 \x01(\tB=\xbaH:r826^([a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.)?[0-9a-f]{32}$R\x05\x61\x63tId\x12\"\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x06reason\x12*\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"@\n\x13WithdrawActResponse\x12)\n\x03\x61\x63t\x18\x01 \x01(\x0b\x32\x17.handrail.v1.PendingActR\x03\x61\x63t2\xef\x03\n\nActService\x12L\n\x08ListActs\x12\x1c.handrail.v1.ListActsRequest\x1a\x1d.handrail.v1.ListActsResponse\"\x03\x90\x02\x01\x12\x46\n\x06GetAct\x12\x1a.handrail.v1.GetActRequest\x1a\x1b.handrail.v1.GetActResponse\"\x03\x90\x02\x01\x12R\n\nConfirmAct\x12\x1e.handrail.v1.ConfirmActRequest\x1a\x1f.handrail.v1.ConfirmActResponse\"\x03\x90\x02\x02\x12U\n\x0bWithdrawAct\x12\x1f.handrail.v1.WithdrawActRequest\x1a .handrail.v1.WithdrawActResponse\"\x03\x90\x02\x02\x12O\n\tGetPolicy\x12\x1d.handrail.v1.GetPolicyRequest\x1a\x1e.handrail.v1.GetPolicyResponse\"\x03\x90\x02\x01\x12O\n\tSetPolicy\x12\x1d.handrail.v1.SetPolicyRequest\x1a\x1e.handrail.v1.SetPolicyResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dhandrail/v1/act_service.proto\x12\x0bhandrail.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x15handrail/v1/act.proto\x1a\x1ehandrail/v1/flow_service.proto\x1a\x19handrail/v1/listing.proto\x1a\x1ahandrail/v1/template.proto\x1a\"handrail/v1/template_service.proto\"\xdb\x01\n\x0fListActsRequest\x12>\n\tflow_type\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^([a-z][a-z0-9_-]{0,62})?$R\x08\x66lowType\x12%\n\x0einclude_closed\x18\x02 \x01(\x08R\rincludeClosed\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\x12\n\x04scan\x18\x05 \x01(\x08R\x04scan\"\xb9\x01\n\x10ListActsResponse\x12+\n\x04\x61\x63ts\x18\x01 \x03(\x0b\x32\x17.handrail.v1.PendingActR\x04\x61\x63ts\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12&\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x12.handrail.v1.TotalR\x05total\"e\n\rGetActRequest\x12T\n\x06\x61\x63t_id\x18\x01 \x01(\tB=\xbaH:r826^([a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.)?[0-9a-f]{32}$R\x05\x61\x63tId\";\n\x0eGetActResponse\x12)\n\x03\x61\x63t\x18\x01 \x01(\x0b\x32\x17.handrail.v1.PendingActR\x03\x61\x63t\"\xfc\x01\n\x11\x43onfirmActRequest\x12T\n\x06\x61\x63t_id\x18\x01 \x01(\tB=\xbaH:r826^([a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.)?[0-9a-f]{32}$R\x05\x61\x63tId\x12-\n\x06\x64igest\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06\x64igest\x12\x36\n\x12\x62reak_glass_reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x10\x62reakGlassReason\x12*\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\xe4\x01\n\x12\x43onfirmActResponse\x12)\n\x03\x61\x63t\x18\x01 \x01(\x0b\x32\x17.handrail.v1.PendingActR\x03\x61\x63t\x12%\n\x04\x66low\x18\x02 \x01(\x0b\x32\x11.handrail.v1.FlowR\x04\x66low\x12\x43\n\tactivated\x18\x03 \x01(\x0b\x32%.handrail.v1.ActivateTemplateResponseR\tactivated\x12\x37\n\x06policy\x18\x04 \x01(\x0b\x32\x1f.handrail.v1.InstallationPolicyR\x06policy\"\x12\n\x10GetPolicyRequest\"L\n\x11GetPolicyResponse\x12\x37\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.handrail.v1.InstallationPolicyR\x06policy\"\xff\x01\n\x10SetPolicyRequest\x12\x46\n\x0brequire_two\x18\x01 \x03(\x0e\x32\x10.handrail.v1.ActB\x13\xbaH\x10\x92\x01\r\x10\x10\x18\x01\"\x07\x82\x01\x04\x18\x06\x18\x07R\nrequireTwo\x12S\n\x0e\x63onfirm_within\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x8a\x8a\x0f\x32\x02\x08\x01R\rconfirmWithin\x12\"\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x06reason\x12*\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x86\x01\n\x11SetPolicyResponse\x12\x37\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.handrail.v1.InstallationPolicyR\x06policy\x12\x38\n\x0bpending_act\x18\x02 \x01(\x0b\x32\x17.handrail.v1.PendingActR\npendingAct\"\xba\x01\n\x12WithdrawActRequest\x12T\n\x06\x61\x63t_id\x18\x01 \x01(\tB=\xbaH:r826^([a-z][a-z0-9_-]{0,62}\\.[0-9a-f]{32}\\.)?[0-9a-f]{32}$R\x05\x61\x63tId\x12\"\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x06reason\x12*\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"@\n\x13WithdrawActResponse\x12)\n\x03\x61\x63t\x18\x01 \x01(\x0b\x32\x17.handrail.v1.PendingActR\x03\x61\x63t2\xef\x03\n\nActService\x12L\n\x08ListActs\x12\x1c.handrail.v1.ListActsRequest\x1a\x1d.handrail.v1.ListActsResponse\"\x03\x90\x02\x01\x12\x46\n\x06GetAct\x12\x1a.handrail.v1.GetActRequest\x1a\x1b.handrail.v1.GetActResponse\"\x03\x90\x02\x01\x12R\n\nConfirmAct\x12\x1e.handrail.v1.ConfirmActRequest\x1a\x1f.handrail.v1.ConfirmActResponse\"\x03\x90\x02\x02\x12U\n\x0bWithdrawAct\x12\x1f.handrail.v1.WithdrawActRequest\x1a .handrail.v1.WithdrawActResponse\"\x03\x90\x02\x02\x12O\n\tGetPolicy\x12\x1d.handrail.v1.GetPolicyRequest\x1a\x1e.handrail.v1.GetPolicyResponse\"\x03\x90\x02\x01\x12O\n\tSetPolicy\x12\x1d.handrail.v1.SetPolicyRequest\x1a\x1e.handrail.v1.SetPolicyResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -79,30 +80,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTSERVICE'].methods_by_name['GetPolicy']._serialized_options = b'\220\002\001'
   _globals['_ACTSERVICE'].methods_by_name['SetPolicy']._loaded_options = None
   _globals['_ACTSERVICE'].methods_by_name['SetPolicy']._serialized_options = b'\220\002\002'
-  _globals['_LISTACTSREQUEST']._serialized_start=227
-  _globals['_LISTACTSREQUEST']._serialized_end=426
-  _globals['_LISTACTSRESPONSE']._serialized_start=428
-  _globals['_LISTACTSRESPONSE']._serialized_end=531
-  _globals['_GETACTREQUEST']._serialized_start=533
-  _globals['_GETACTREQUEST']._serialized_end=634
-  _globals['_GETACTRESPONSE']._serialized_start=636
-  _globals['_GETACTRESPONSE']._serialized_end=695
-  _globals['_CONFIRMACTREQUEST']._serialized_start=698
-  _globals['_CONFIRMACTREQUEST']._serialized_end=950
-  _globals['_CONFIRMACTRESPONSE']._serialized_start=953
-  _globals['_CONFIRMACTRESPONSE']._serialized_end=1181
-  _globals['_GETPOLICYREQUEST']._serialized_start=1183
-  _globals['_GETPOLICYREQUEST']._serialized_end=1201
-  _globals['_GETPOLICYRESPONSE']._serialized_start=1203
-  _globals['_GETPOLICYRESPONSE']._serialized_end=1279
-  _globals['_SETPOLICYREQUEST']._serialized_start=1282
-  _globals['_SETPOLICYREQUEST']._serialized_end=1537
-  _globals['_SETPOLICYRESPONSE']._serialized_start=1540
-  _globals['_SETPOLICYRESPONSE']._serialized_end=1674
-  _globals['_WITHDRAWACTREQUEST']._serialized_start=1677
-  _globals['_WITHDRAWACTREQUEST']._serialized_end=1863
-  _globals['_WITHDRAWACTRESPONSE']._serialized_start=1865
-  _globals['_WITHDRAWACTRESPONSE']._serialized_end=1929
-  _globals['_ACTSERVICE']._serialized_start=1932
-  _globals['_ACTSERVICE']._serialized_end=2427
+  _globals['_LISTACTSREQUEST']._serialized_start=254
+  _globals['_LISTACTSREQUEST']._serialized_end=473
+  _globals['_LISTACTSRESPONSE']._serialized_start=476
+  _globals['_LISTACTSRESPONSE']._serialized_end=661
+  _globals['_GETACTREQUEST']._serialized_start=663
+  _globals['_GETACTREQUEST']._serialized_end=764
+  _globals['_GETACTRESPONSE']._serialized_start=766
+  _globals['_GETACTRESPONSE']._serialized_end=825
+  _globals['_CONFIRMACTREQUEST']._serialized_start=828
+  _globals['_CONFIRMACTREQUEST']._serialized_end=1080
+  _globals['_CONFIRMACTRESPONSE']._serialized_start=1083
+  _globals['_CONFIRMACTRESPONSE']._serialized_end=1311
+  _globals['_GETPOLICYREQUEST']._serialized_start=1313
+  _globals['_GETPOLICYREQUEST']._serialized_end=1331
+  _globals['_GETPOLICYRESPONSE']._serialized_start=1333
+  _globals['_GETPOLICYRESPONSE']._serialized_end=1409
+  _globals['_SETPOLICYREQUEST']._serialized_start=1412
+  _globals['_SETPOLICYREQUEST']._serialized_end=1667
+  _globals['_SETPOLICYRESPONSE']._serialized_start=1670
+  _globals['_SETPOLICYRESPONSE']._serialized_end=1804
+  _globals['_WITHDRAWACTREQUEST']._serialized_start=1807
+  _globals['_WITHDRAWACTREQUEST']._serialized_end=1993
+  _globals['_WITHDRAWACTRESPONSE']._serialized_start=1995
+  _globals['_WITHDRAWACTRESPONSE']._serialized_end=2059
+  _globals['_ACTSERVICE']._serialized_start=2062
+  _globals['_ACTSERVICE']._serialized_end=2557
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from handrail.v1 import act_pb2 as _act_pb2
 from handrail.v1 import flow_service_pb2 as _flow_service_pb2
+from handrail.v1 import listing_pb2 as _listing_pb2
 from handrail.v1 import template_pb2 as _template_pb2
 from handrail.v1 import template_service_pb2 as _template_service_pb2
 import builtins as _builtins
@@ -33,6 +34,7 @@ class ListActsRequest(_message.Message):
     INCLUDE_CLOSED_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SCAN_FIELD_NUMBER: _builtins.int
     flow_type: _builtins.str
     """flow_type to list; empty for all."""
     include_closed: _builtins.bool
@@ -41,6 +43,8 @@ class ListActsRequest(_message.Message):
     """page_size is at most 500; 0 for 50."""
     page_token: _builtins.str
     """page_token of the previous page of the same listing."""
+    scan: _builtins.bool
+    """scan reads the stream instead of the index: slow, but exact to the moment. A coordinator without visibility always does."""
     def __init__(
         self,
         *,
@@ -48,10 +52,11 @@ class ListActsRequest(_message.Message):
         include_closed: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        scan: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_type", b"flow_type", "include_closed", b"include_closed", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_type", b"flow_type", "include_closed", b"include_closed", "page_size", b"page_size", "page_token", b"page_token", "scan", b"scan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -65,21 +70,33 @@ class ListActsResponse(_message.Message):
 
     ACTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """next_page_token is empty on the last page."""
     @_builtins.property
     def acts(self) -> _containers.RepeatedCompositeFieldContainer[_act_pb2.PendingAct]:
         """acts, oldest first."""
 
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says what the answer covers of acts on flows; unset if the stream was scanned."""
+
+    @_builtins.property
+    def total(self) -> _listing_pb2.Total:
+        """total of the list; unset if the stream was scanned."""
+
     def __init__(
         self,
         *,
         acts: _abc.Iterable[_act_pb2.PendingAct] | None = ...,
         next_page_token: _builtins.str = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
+        total: _listing_pb2.Total | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "as_of", b"as_of", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,7 @@ from handrail.visibility.index.writer import Writer
 _OF_A_FLOW = (
     schema.owed,
     schema.approval,
+    schema.act,
     schema.escalation,
     schema.attribute,
     schema.failure,
@@ -27,6 +28,7 @@ _OF_A_FLOW = (
 
 _KEPT = {
     schema.approval: "approvals",
+    schema.act: "acts",
     schema.attribute: "attributes",
     schema.divergence: "divergences",
     schema.failure: "failures",

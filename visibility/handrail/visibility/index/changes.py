@@ -20,6 +20,7 @@ Values = tuple[Value, ...]
 REPLACED: Mapping[str, Table] = {
     "owed": schema.owed,
     "approvals": schema.approval,
+    "acts": schema.act,
     "escalations": schema.escalation,
     "attributes": schema.attribute,
 }

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from handrail.mesh.flow import Effect, EffectState, Flow, Proposal, ProposalState, RunState, StepRun
+from handrail.mesh.flow.acts import PendingAct
 from handrail.mesh.fold import FINAL, status, status_reason
 from handrail.mesh.wire.envelope import Recorded
 from handrail.mesh.wire.subjects import Kind
@@ -59,6 +60,7 @@ class FlowRows:
     has_beginning: bool = False
     owed: list[Row] = field(default_factory=list)
     approvals: list[Row] = field(default_factory=list)
+    acts: list[Row] = field(default_factory=list)
     escalations: list[Row] = field(default_factory=list)
     divergences: list[Row] = field(default_factory=list)
     attributes: list[Row] = field(default_factory=list)
@@ -88,6 +90,7 @@ def rows_of(flow: Flow, news: Iterable[Recorded]) -> FlowRows:
         flow=_flow_row(flow, first, now, retrying=_is_retrying(awaited, undoing)),
         owed=_owed_rows(first, awaited, undoing),
         approvals=[_approval_row(first, *each) for each in flow.proposals.items() if each[1].requested_at is not None],
+        acts=[_act_row(first, each) for each in flow.acts.values()],
         escalations=[
             {
                 "first_sequence": first,
@@ -191,6 +194,16 @@ def _approval_row(first: int, proposal_id: str, proposal: Proposal) -> Row:
         "type": proposal.recorded.type,
         "requested": proposal.requested_at,
         "expires": proposal.expires_at,
+    }
+
+
+def _act_row(first: int, act: PendingAct) -> Row:
+    return {
+        "first_sequence": first,
+        "act_id": act.act_id,
+        "status": act.state.name,
+        "requested": act.recorded.time,
+        "expires": act.expires,
     }
 
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from handrail.mesh.instants import from_micros, micros
 from handrail.mesh.wire.ids import LONGEST_KEY
 
-SCHEMA = 5
+SCHEMA = 6
 """Raise it with each change of the tables: an index of another schema is computed anew."""
 
 NAME = 500
@@ -204,6 +204,20 @@ approval = Table(
     sqlite_with_rowid=False,
 )
 """A proposal that asked people. `status` is the end of its enum's name, such as PENDING."""
+
+act = Table(
+    "act",
+    metadata,
+    Column("first_sequence", SEQUENCE, primary_key=True, autoincrement=False),
+    Column("act_id", Words(), primary_key=True),
+    Column("status", Words(), nullable=False),
+    Column("requested", Instant, nullable=False),
+    Column("expires", Instant, nullable=False),
+    Index("act_by_status", "status", "requested"),
+    Index("act_by_time", "requested", "first_sequence", "act_id"),
+    sqlite_with_rowid=False,
+)
+"""What one person asked for and another has to confirm. One that nobody confirmed in time stays PENDING."""
 
 escalation = Table(
     "escalation",

@@ -18,6 +18,7 @@ from handrail.mesh.wire.envelope import from_timestamp
 from handrail.v1.flow_service_pb2 import DivergenceCount
 from handrail.v1.listing_pb2 import AsOf
 from handrail.visibility.index.database import Position
+from handrail.visibility.serve.acts import act_rows, acts
 from handrail.visibility.serve.approvals import approval_rows, approvals
 from handrail.visibility.serve.archived import ArchivedFlows
 from handrail.visibility.serve.counts import failure_counts, flow_counts, status_counts
@@ -68,6 +69,13 @@ class IndexService(IndexServiceServicer):
         kind = approvals(include_closed=request.include_closed)
         found, ending = await self._page(request, context, kind, request.query)
         return pb.ListApprovalsResponse(rows=approval_rows(found), page=ending)
+
+    async def ListActs(self, request: pb.ListActsRequest, context: Context) -> pb.ListActsResponse:
+        """Returns a page of acts."""
+        now = datetime.now(UTC)
+        kind = acts(include_closed=request.include_closed, now=now)
+        found, ending = await self._page(request, context, kind, request.query)
+        return pb.ListActsResponse(rows=act_rows(found, now), page=ending)
 
     async def ListDivergences(self, request: pb.ListDivergencesRequest, context: Context) -> pb.ListDivergencesResponse:
         """Returns a page of divergences."""

@@ -9,18 +9,16 @@ from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
 from handrail.analysis.diff.weakening import weakened
-from handrail.coordinator.api import authorization
+from handrail.coordinator.api.act_lists import ActLists
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.flow_lookup import Finder, Found, no_act
 from handrail.coordinator.api.flow_reading import FlowReader
-from handrail.coordinator.api.paging import page_of, page_size, page_token, sequence_of
 from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.api.rpc_tracing import link_flow
 from handrail.coordinator.api.template_acts import TemplateActDesk
-from handrail.coordinator.api.views import act_view, flow_view, unreadable_act
+from handrail.coordinator.api.views import act_view, flow_view
 from handrail.coordinator.decide import two_persons
 from handrail.coordinator.decide.operator_requests import Judge
-from handrail.coordinator.lists.acts import ActScanner, Waiting
 from handrail.coordinator.reconcile.operator_actions import OperatorActions
 from handrail.coordinator.reconcile.repeated_calls import caller_request
 from handrail.mesh.flow import Flow
@@ -28,7 +26,7 @@ from handrail.mesh.flow.acts import PendingAct
 from handrail.mesh.fold import NO_VERSIONS, Versions
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.template.persons import ActState
-from handrail.mesh.wire.envelope import Unreadable, type_of
+from handrail.mesh.wire.envelope import type_of
 from handrail.v1 import act_pb2
 from handrail.v1 import act_service_pb2 as pb
 from handrail.v1.act_service_pb2_grpc import ActServiceServicer
@@ -48,7 +46,7 @@ class ActService(ActServiceServicer):
         finder: Finder,
         reader: FlowReader,
         catalog: Catalog,
-        scanner: ActScanner,
+        lists: ActLists,
         operator_actions: OperatorActions,
         desk: TemplateActDesk,
     ) -> None:
@@ -56,24 +54,20 @@ class ActService(ActServiceServicer):
         self._finder = finder
         self._reader = reader
         self._catalog = catalog
-        self._scanner = scanner
+        self._lists = lists
         self._operator_actions = operator_actions
 
     async def ListActs(self, request: pb.ListActsRequest, context: _Context) -> pb.ListActsResponse:
         """One page, oldest first; on the first page all that are on templates and on the policy, too."""
-        listing = ("acts", request.flow_type, request.include_closed)
         now = datetime.now(UTC)
         first = [] if request.page_token else await self._of_templates(request, now)
-        found = await self._scanner.acts(
-            flow_type=request.flow_type,
-            include_closed=request.include_closed,
-            now=now,
-            cursor=sequence_of(request.page_token, *listing),
-            size=page_size(request.page_size, _DEFAULT_PAGE),
-            covers=authorization.lists,
+        found = await self._lists.acts(request, now)
+        answer = pb.ListActsResponse(
+            acts=[*first, *found.acts], next_page_token=found.next_page_token, as_of=found.as_of, total=found.total
         )
-        acts, cursor = page_of(found, partial(_listed, now=now))
-        return pb.ListActsResponse(acts=[*first, *acts], next_page_token=page_token(cursor, *listing))
+        if found.total is not None:
+            answer.total.items += len(first)
+        return answer
 
     async def GetAct(self, request: pb.GetActRequest, context: _Context) -> pb.GetActResponse:
         """One act, with what it weakens; ACT_NOT_FOUND."""
@@ -156,7 +150,3 @@ class ActService(ActServiceServicer):
             for text in weakened(flow.template, target)
         ]
         return act_view(flow, act, now=now, warnings=warnings)
-
-
-def _listed(item: Waiting | Unreadable, *, now: datetime) -> act_pb2.PendingAct:
-    return unreadable_act(item) if isinstance(item, Unreadable) else act_view(item.flow, item.act, now=now)

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 from handrail.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from handrail.v1 import act_pb2 as handrail_dot_v1_dot_act__pb2
 from handrail.v1 import decision_pb2 as handrail_dot_v1_dot_decision__pb2
 from handrail.v1 import flow_service_pb2 as handrail_dot_v1_dot_flow__service__pb2
 from handrail.v1 import listing_pb2 as handrail_dot_v1_dot_listing__pb2
 from handrail.v1 import template_service_pb2 as handrail_dot_v1_dot_template__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%handrail/index/v1/index_service.proto\x12\x11handrail.index.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ahandrail/v1/decision.proto\x1a\x1ehandrail/v1/flow_service.proto\x1a\x19handrail/v1/listing.proto\x1a\"handrail/v1/template_service.proto\"e\n\x05Scope\x12\x1d\n\nevery_type\x18\x01 \x01(\x08R\teveryType\x12\x1d\n\nflow_types\x18\x02 \x03(\tR\tflowTypes\x12\x1e\n\nattributes\x18\x03 \x03(\tR\nattributes\"\xd0\x01\n\x05Query\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.ScopeB\x06\xbaH\x03\xc8\x01\x01R\x05scope\x12\"\n\x07\x66ilters\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x07\x66ilters\x12\x19\n\x08order_by\x18\x03 \x01(\tR\x07orderBy\x12\'\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x08pageSize\x12\'\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x80\x01\n\x04Page\x12&\n\x0fnext_page_token\x18\x01 \x01(\tR\rnextPageToken\x12(\n\x05total\x18\x02 \x01(\x0b\x32\x12.handrail.v1.TotalR\x05total\x12&\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\"J\n\x10ListFlowsRequest\x12\x36\n\x05query\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.QueryB\x06\xbaH\x03\xc8\x01\x01R\x05query\"p\n\x11ListFlowsResponse\x12.\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.handrail.index.v1.FlowRowR\x04rows\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x17.handrail.index.v1.PageR\x04page\"O\n\x07\x46lowRow\x12%\n\x04\x66low\x18\x01 \x01(\x0b\x32\x11.handrail.v1.FlowR\x04\x66low\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"u\n\x14ListApprovalsRequest\x12\x36\n\x05query\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.QueryB\x06\xbaH\x03\xc8\x01\x01R\x05query\x12%\n\x0einclude_closed\x18\x02 \x01(\x08R\rincludeClosed\"x\n\x15ListApprovalsResponse\x12\x32\n\x04rows\x18\x01 \x03(\x0b\x32\x1e.handrail.index.v1.ApprovalRowR\x04rows\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x17.handrail.index.v1.PageR\x04page\"\x84\x01\n\x0b\x41pprovalRow\x12\x31\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x15.handrail.v1.ApprovalR\x08\x61pproval\x12#\n\rlast_sequence\x18\x02 \x01(\x04R\x0clastSequence\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"]\n\x13\x44ivergenceCondition\x12\x14\n\x05\x61gent\x18\x01 \x01(\tR\x05\x61gent\x12\x30\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\"\x96\x01\n\x16ListDivergencesRequest\x12\x36\n\x05query\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.QueryB\x06\xbaH\x03\xc8\x01\x01R\x05query\x12\x44\n\tcondition\x18\x02 \x01(\x0b\x32&.handrail.index.v1.DivergenceConditionR\tcondition\"|\n\x17ListDivergencesResponse\x12\x34\n\x04rows\x18\x01 \x03(\x0b\x32 .handrail.index.v1.DivergenceRowR\x04rows\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x17.handrail.index.v1.PageR\x04page\"m\n\rDivergenceRow\x12=\n\ndivergence\x18\x01 \x01(\x0b\x32\x1d.handrail.v1.ListedDivergenceR\ndivergence\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\xbb\x01\n\x17\x43ountDivergencesRequest\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.ScopeB\x06\xbaH\x03\xc8\x01\x01R\x05scope\x12\"\n\x07\x66ilters\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x07\x66ilters\x12\x44\n\tcondition\x18\x03 \x01(\x0b\x32&.handrail.index.v1.DivergenceConditionR\tcondition\"x\n\x18\x43ountDivergencesResponse\x12\x34\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1c.handrail.v1.DivergenceCountR\x06\x63ounts\x12&\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\"\x95\x01\n\x11\x43ountFlowsRequest\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.ScopeB\x06\xbaH\x03\xc8\x01\x01R\x05scope\x12\"\n\x07\x66ilters\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x07\x66ilters\x12$\n\x0e\x62y_status_only\x18\x03 \x01(\x08R\x0c\x62yStatusOnly\"r\n\x12\x43ountFlowsResponse\x12\x34\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1c.handrail.index.v1.FlowCountR\x06\x63ounts\x12&\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\"\x8b\x03\n\tFlowCount\x12\x1b\n\tflow_type\x18\x01 \x01(\tR\x08\x66lowType\x12)\n\x10template_version\x18\x02 \x01(\rR\x0ftemplateVersion\x12/\n\x06status\x18\x03 \x01(\x0e\x32\x17.handrail.v1.FlowStatusR\x06status\x12:\n\tunbounded\x18\x04 \x01(\x0e\x32\x1c.handrail.v1.UnboundedReasonR\tunbounded\x12\x14\n\x05\x66lows\x18\x05 \x01(\rR\x05\x66lows\x12\x46\n\x11oldest_start_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0foldestStartTime\x12\x43\n\x0flatest_deadline\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0elatestDeadline\x12&\n\x0fnewest_flow_ids\x18\x08 \x03(\tR\rnewestFlowIds\"\xc4\x01\n\x14\x43ountFailuresRequest\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.ScopeB\x06\xbaH\x03\xc8\x01\x01R\x05scope\x12\"\n\x07\x66ilters\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x07\x66ilters\x12\x30\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x1e\n\x04most\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x04most\"x\n\x15\x43ountFailuresResponse\x12\x37\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1f.handrail.index.v1.FailureCountR\x06\x63ounts\x12&\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\"\xbb\x02\n\x0c\x46\x61ilureCount\x12\x1c\n\tsignature\x18\x01 \x01(\tR\tsignature\x12\x1b\n\tflow_type\x18\x02 \x01(\tR\x08\x66lowType\x12\x12\n\x04step\x18\x03 \x01(\tR\x04step\x12\x1f\n\x0b\x65rror_class\x18\x04 \x01(\tR\nerrorClass\x12\x1a\n\x08\x66\x61ilures\x18\x05 \x01(\rR\x08\x66\x61ilures\x12\x17\n\x07\x66low_id\x18\x06 \x01(\tR\x06\x66lowId\x12\x12\n\x04text\x18\x07 \x01(\tR\x04text\x12\x39\n\nfirst_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tfirstTime\x12\x37\n\tlast_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastTime\"j\n\x14ListOpenFlowsRequest\x12\x14\n\x05\x61\x66ter\x18\x01 \x01(\x04R\x05\x61\x66ter\x12\x13\n\x05up_to\x18\x02 \x01(\x04R\x04upTo\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x08pageSize\"\xad\x01\n\x15ListOpenFlowsResponse\x12\x31\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x1b.handrail.index.v1.OpenFlowR\x05\x66lows\x12\x12\n\x04more\x18\x02 \x01(\x08R\x04more\x12%\n\x0estream_created\x18\x03 \x01(\tR\rstreamCreated\x12&\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\"e\n\x08OpenFlow\x12\x1b\n\tflow_type\x18\x01 \x01(\tR\x08\x66lowType\x12\x17\n\x07\x66low_id\x18\x02 \x01(\tR\x06\x66lowId\x12#\n\rlast_sequence\x18\x03 \x01(\x04R\x0clastSequence\"\x82\x02\n\x16GetArchivedFlowRequest\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.ScopeB\x06\xbaH\x03\xc8\x01\x01R\x05scope\x12.\n\x07\x66low_id\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{32}$R\x06\x66lowId\x12%\n\tflow_type\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x08\x66lowType\x12%\n\x0e\x66irst_sequence\x18\x04 \x01(\x04R\rfirstSequence\x12\x32\n\x04page\x18\x05 \x01(\x0b\x32\x1e.handrail.index.v1.MessagePageR\x04page\"#\n\x0bMessagePage\x12\x14\n\x05\x61\x66ter\x18\x01 \x01(\x04R\x05\x61\x66ter\"\xa2\x01\n\x17GetArchivedFlowResponse\x12\x33\n\x04\x66low\x18\x01 \x01(\x0b\x32\x1f.handrail.index.v1.ArchivedFlowR\x04\x66low\x12>\n\x08messages\x18\x02 \x03(\x0b\x32\".handrail.index.v1.ArchivedMessageR\x08messages\x12\x12\n\x04more\x18\x03 \x01(\x08R\x04more\"\x86\x02\n\x0c\x41rchivedFlow\x12%\n\x04\x66low\x18\x01 \x01(\x0b\x32\x11.handrail.v1.FlowR\x04\x66low\x12%\n\x0e\x66irst_sequence\x18\x02 \x01(\x04R\rfirstSequence\x12=\n\x04void\x18\x03 \x03(\x0b\x32).handrail.index.v1.ArchivedFlow.VoidEntryR\x04void\x12\x18\n\x07release\x18\x04 \x01(\tR\x07release\x12\x16\n\x06\x65rased\x18\x05 \x01(\x08R\x06\x65rased\x1a\x37\n\tVoidEntry\x12\x10\n\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x8b\x01\n\x0f\x41rchivedMessage\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x18\n\x07subject\x18\x03 \x01(\tR\x07subject\x12\x12\n\x04\x62ody\x18\x04 \x01(\x0cR\x04\x62ody2\xd6\x06\n\x0cIndexService\x12[\n\tListFlows\x12#.handrail.index.v1.ListFlowsRequest\x1a$.handrail.index.v1.ListFlowsResponse\"\x03\x90\x02\x01\x12g\n\rListApprovals\x12\'.handrail.index.v1.ListApprovalsRequest\x1a(.handrail.index.v1.ListApprovalsResponse\"\x03\x90\x02\x01\x12m\n\x0fListDivergences\x12).handrail.index.v1.ListDivergencesRequest\x1a*.handrail.index.v1.ListDivergencesResponse\"\x03\x90\x02\x01\x12p\n\x10\x43ountDivergences\x12*.handrail.index.v1.CountDivergencesRequest\x1a+.handrail.index.v1.CountDivergencesResponse\"\x03\x90\x02\x01\x12^\n\nCountFlows\x12$.handrail.index.v1.CountFlowsRequest\x1a%.handrail.index.v1.CountFlowsResponse\"\x03\x90\x02\x01\x12g\n\rCountFailures\x12\'.handrail.index.v1.CountFailuresRequest\x1a(.handrail.index.v1.CountFailuresResponse\"\x03\x90\x02\x01\x12g\n\rListOpenFlows\x12\'.handrail.index.v1.ListOpenFlowsRequest\x1a(.handrail.index.v1.ListOpenFlowsResponse\"\x03\x90\x02\x01\x12m\n\x0fGetArchivedFlow\x12).handrail.index.v1.GetArchivedFlowRequest\x1a*.handrail.index.v1.GetArchivedFlowResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%handrail/index/v1/index_service.proto\x12\x11handrail.index.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15handrail/v1/act.proto\x1a\x1ahandrail/v1/decision.proto\x1a\x1ehandrail/v1/flow_service.proto\x1a\x19handrail/v1/listing.proto\x1a\"handrail/v1/template_service.proto\"e\n\x05Scope\x12\x1d\n\nevery_type\x18\x01 \x01(\x08R\teveryType\x12\x1d\n\nflow_types\x18\x02 \x03(\tR\tflowTypes\x12\x1e\n\nattributes\x18\x03 \x03(\tR\nattributes\"\xd0\x01\n\x05Query\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.ScopeB\x06\xbaH\x03\xc8\x01\x01R\x05scope\x12\"\n\x07\x66ilters\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x07\x66ilters\x12\x19\n\x08order_by\x18\x03 \x01(\tR\x07orderBy\x12\'\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x08pageSize\x12\'\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x80\x01\n\x04Page\x12&\n\x0fnext_page_token\x18\x01 \x01(\tR\rnextPageToken\x12(\n\x05total\x18\x02 \x01(\x0b\x32\x12.handrail.v1.TotalR\x05total\x12&\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\"J\n\x10ListFlowsRequest\x12\x36\n\x05query\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.QueryB\x06\xbaH\x03\xc8\x01\x01R\x05query\"p\n\x11ListFlowsResponse\x12.\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.handrail.index.v1.FlowRowR\x04rows\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x17.handrail.index.v1.PageR\x04page\"O\n\x07\x46lowRow\x12%\n\x04\x66low\x18\x01 \x01(\x0b\x32\x11.handrail.v1.FlowR\x04\x66low\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"u\n\x14ListApprovalsRequest\x12\x36\n\x05query\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.QueryB\x06\xbaH\x03\xc8\x01\x01R\x05query\x12%\n\x0einclude_closed\x18\x02 \x01(\x08R\rincludeClosed\"x\n\x15ListApprovalsResponse\x12\x32\n\x04rows\x18\x01 \x03(\x0b\x32\x1e.handrail.index.v1.ApprovalRowR\x04rows\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x17.handrail.index.v1.PageR\x04page\"\x84\x01\n\x0b\x41pprovalRow\x12\x31\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x15.handrail.v1.ApprovalR\x08\x61pproval\x12#\n\rlast_sequence\x18\x02 \x01(\x04R\x0clastSequence\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"p\n\x0fListActsRequest\x12\x36\n\x05query\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.QueryB\x06\xbaH\x03\xc8\x01\x01R\x05query\x12%\n\x0einclude_closed\x18\x02 \x01(\x08R\rincludeClosed\"n\n\x10ListActsResponse\x12-\n\x04rows\x18\x01 \x03(\x0b\x32\x19.handrail.index.v1.ActRowR\x04rows\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x17.handrail.index.v1.PageR\x04page\"\x8e\x01\n\x06\x41\x63tRow\x12)\n\x03\x61\x63t\x18\x01 \x01(\x0b\x32\x17.handrail.v1.PendingActR\x03\x61\x63t\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12#\n\rlast_sequence\x18\x03 \x01(\x04R\x0clastSequence\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\"]\n\x13\x44ivergenceCondition\x12\x14\n\x05\x61gent\x18\x01 \x01(\tR\x05\x61gent\x12\x30\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\"\x96\x01\n\x16ListDivergencesRequest\x12\x36\n\x05query\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.QueryB\x06\xbaH\x03\xc8\x01\x01R\x05query\x12\x44\n\tcondition\x18\x02 \x01(\x0b\x32&.handrail.index.v1.DivergenceConditionR\tcondition\"|\n\x17ListDivergencesResponse\x12\x34\n\x04rows\x18\x01 \x03(\x0b\x32 .handrail.index.v1.DivergenceRowR\x04rows\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x17.handrail.index.v1.PageR\x04page\"m\n\rDivergenceRow\x12=\n\ndivergence\x18\x01 \x01(\x0b\x32\x1d.handrail.v1.ListedDivergenceR\ndivergence\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\xbb\x01\n\x17\x43ountDivergencesRequest\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.ScopeB\x06\xbaH\x03\xc8\x01\x01R\x05scope\x12\"\n\x07\x66ilters\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x07\x66ilters\x12\x44\n\tcondition\x18\x03 \x01(\x0b\x32&.handrail.index.v1.DivergenceConditionR\tcondition\"x\n\x18\x43ountDivergencesResponse\x12\x34\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1c.handrail.v1.DivergenceCountR\x06\x63ounts\x12&\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\"\x95\x01\n\x11\x43ountFlowsRequest\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.ScopeB\x06\xbaH\x03\xc8\x01\x01R\x05scope\x12\"\n\x07\x66ilters\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x07\x66ilters\x12$\n\x0e\x62y_status_only\x18\x03 \x01(\x08R\x0c\x62yStatusOnly\"r\n\x12\x43ountFlowsResponse\x12\x34\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1c.handrail.index.v1.FlowCountR\x06\x63ounts\x12&\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\"\x8b\x03\n\tFlowCount\x12\x1b\n\tflow_type\x18\x01 \x01(\tR\x08\x66lowType\x12)\n\x10template_version\x18\x02 \x01(\rR\x0ftemplateVersion\x12/\n\x06status\x18\x03 \x01(\x0e\x32\x17.handrail.v1.FlowStatusR\x06status\x12:\n\tunbounded\x18\x04 \x01(\x0e\x32\x1c.handrail.v1.UnboundedReasonR\tunbounded\x12\x14\n\x05\x66lows\x18\x05 \x01(\rR\x05\x66lows\x12\x46\n\x11oldest_start_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0foldestStartTime\x12\x43\n\x0flatest_deadline\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0elatestDeadline\x12&\n\x0fnewest_flow_ids\x18\x08 \x03(\tR\rnewestFlowIds\"\xc4\x01\n\x14\x43ountFailuresRequest\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.ScopeB\x06\xbaH\x03\xc8\x01\x01R\x05scope\x12\"\n\x07\x66ilters\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x07\x66ilters\x12\x30\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x1e\n\x04most\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x04most\"x\n\x15\x43ountFailuresResponse\x12\x37\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x1f.handrail.index.v1.FailureCountR\x06\x63ounts\x12&\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\"\xbb\x02\n\x0c\x46\x61ilureCount\x12\x1c\n\tsignature\x18\x01 \x01(\tR\tsignature\x12\x1b\n\tflow_type\x18\x02 \x01(\tR\x08\x66lowType\x12\x12\n\x04step\x18\x03 \x01(\tR\x04step\x12\x1f\n\x0b\x65rror_class\x18\x04 \x01(\tR\nerrorClass\x12\x1a\n\x08\x66\x61ilures\x18\x05 \x01(\rR\x08\x66\x61ilures\x12\x17\n\x07\x66low_id\x18\x06 \x01(\tR\x06\x66lowId\x12\x12\n\x04text\x18\x07 \x01(\tR\x04text\x12\x39\n\nfirst_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tfirstTime\x12\x37\n\tlast_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastTime\"j\n\x14ListOpenFlowsRequest\x12\x14\n\x05\x61\x66ter\x18\x01 \x01(\x04R\x05\x61\x66ter\x12\x13\n\x05up_to\x18\x02 \x01(\x04R\x04upTo\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x08pageSize\"\xad\x01\n\x15ListOpenFlowsResponse\x12\x31\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x1b.handrail.index.v1.OpenFlowR\x05\x66lows\x12\x12\n\x04more\x18\x02 \x01(\x08R\x04more\x12%\n\x0estream_created\x18\x03 \x01(\tR\rstreamCreated\x12&\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x11.handrail.v1.AsOfR\x04\x61sOf\"e\n\x08OpenFlow\x12\x1b\n\tflow_type\x18\x01 \x01(\tR\x08\x66lowType\x12\x17\n\x07\x66low_id\x18\x02 \x01(\tR\x06\x66lowId\x12#\n\rlast_sequence\x18\x03 \x01(\x04R\x0clastSequence\"\x82\x02\n\x16GetArchivedFlowRequest\x12\x36\n\x05scope\x18\x01 \x01(\x0b\x32\x18.handrail.index.v1.ScopeB\x06\xbaH\x03\xc8\x01\x01R\x05scope\x12.\n\x07\x66low_id\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{32}$R\x06\x66lowId\x12%\n\tflow_type\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x08\x66lowType\x12%\n\x0e\x66irst_sequence\x18\x04 \x01(\x04R\rfirstSequence\x12\x32\n\x04page\x18\x05 \x01(\x0b\x32\x1e.handrail.index.v1.MessagePageR\x04page\"#\n\x0bMessagePage\x12\x14\n\x05\x61\x66ter\x18\x01 \x01(\x04R\x05\x61\x66ter\"\xa2\x01\n\x17GetArchivedFlowResponse\x12\x33\n\x04\x66low\x18\x01 \x01(\x0b\x32\x1f.handrail.index.v1.ArchivedFlowR\x04\x66low\x12>\n\x08messages\x18\x02 \x03(\x0b\x32\".handrail.index.v1.ArchivedMessageR\x08messages\x12\x12\n\x04more\x18\x03 \x01(\x08R\x04more\"\x86\x02\n\x0c\x41rchivedFlow\x12%\n\x04\x66low\x18\x01 \x01(\x0b\x32\x11.handrail.v1.FlowR\x04\x66low\x12%\n\x0e\x66irst_sequence\x18\x02 \x01(\x04R\rfirstSequence\x12=\n\x04void\x18\x03 \x03(\x0b\x32).handrail.index.v1.ArchivedFlow.VoidEntryR\x04void\x12\x18\n\x07release\x18\x04 \x01(\tR\x07release\x12\x16\n\x06\x65rased\x18\x05 \x01(\x08R\x06\x65rased\x1a\x37\n\tVoidEntry\x12\x10\n\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x8b\x01\n\x0f\x41rchivedMessage\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x18\n\x07subject\x18\x03 \x01(\tR\x07subject\x12\x12\n\x04\x62ody\x18\x04 \x01(\x0cR\x04\x62ody2\xb0\x07\n\x0cIndexService\x12[\n\tListFlows\x12#.handrail.index.v1.ListFlowsRequest\x1a$.handrail.index.v1.ListFlowsResponse\"\x03\x90\x02\x01\x12g\n\rListApprovals\x12\'.handrail.index.v1.ListApprovalsRequest\x1a(.handrail.index.v1.ListApprovalsResponse\"\x03\x90\x02\x01\x12X\n\x08ListActs\x12\".handrail.index.v1.ListActsRequest\x1a#.handrail.index.v1.ListActsResponse\"\x03\x90\x02\x01\x12m\n\x0fListDivergences\x12).handrail.index.v1.ListDivergencesRequest\x1a*.handrail.index.v1.ListDivergencesResponse\"\x03\x90\x02\x01\x12p\n\x10\x43ountDivergences\x12*.handrail.index.v1.CountDivergencesRequest\x1a+.handrail.index.v1.CountDivergencesResponse\"\x03\x90\x02\x01\x12^\n\nCountFlows\x12$.handrail.index.v1.CountFlowsRequest\x1a%.handrail.index.v1.CountFlowsResponse\"\x03\x90\x02\x01\x12g\n\rCountFailures\x12\'.handrail.index.v1.CountFailuresRequest\x1a(.handrail.index.v1.CountFailuresResponse\"\x03\x90\x02\x01\x12g\n\rListOpenFlows\x12\'.handrail.index.v1.ListOpenFlowsRequest\x1a(.handrail.index.v1.ListOpenFlowsResponse\"\x03\x90\x02\x01\x12m\n\x0fGetArchivedFlow\x12).handrail.index.v1.GetArchivedFlowRequest\x1a*.handrail.index.v1.GetArchivedFlowResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +50,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTFLOWSREQUEST'].fields_by_name['query']._serialized_options = b'\272H\003\310\001\001'
   _globals['_LISTAPPROVALSREQUEST'].fields_by_name['query']._loaded_options = None
   _globals['_LISTAPPROVALSREQUEST'].fields_by_name['query']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_LISTACTSREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_LISTACTSREQUEST'].fields_by_name['query']._serialized_options = b'\272H\003\310\001\001'
   _globals['_LISTDIVERGENCESREQUEST'].fields_by_name['query']._loaded_options = None
   _globals['_LISTDIVERGENCESREQUEST'].fields_by_name['query']._serialized_options = b'\272H\003\310\001\001'
   _globals['_COUNTDIVERGENCESREQUEST'].fields_by_name['scope']._loaded_options = None
@@ -79,6 +82,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INDEXSERVICE'].methods_by_name['ListFlows']._serialized_options = b'\220\002\001'
   _globals['_INDEXSERVICE'].methods_by_name['ListApprovals']._loaded_options = None
   _globals['_INDEXSERVICE'].methods_by_name['ListApprovals']._serialized_options = b'\220\002\001'
+  _globals['_INDEXSERVICE'].methods_by_name['ListActs']._loaded_options = None
+  _globals['_INDEXSERVICE'].methods_by_name['ListActs']._serialized_options = b'\220\002\001'
   _globals['_INDEXSERVICE'].methods_by_name['ListDivergences']._loaded_options = None
   _globals['_INDEXSERVICE'].methods_by_name['ListDivergences']._serialized_options = b'\220\002\001'
   _globals['_INDEXSERVICE'].methods_by_name['CountDivergences']._loaded_options = None
@@ -91,66 +96,72 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INDEXSERVICE'].methods_by_name['ListOpenFlows']._serialized_options = b'\220\002\001'
   _globals['_INDEXSERVICE'].methods_by_name['GetArchivedFlow']._loaded_options = None
   _globals['_INDEXSERVICE'].methods_by_name['GetArchivedFlow']._serialized_options = b'\220\002\001'
-  _globals['_SCOPE']._serialized_start=245
-  _globals['_SCOPE']._serialized_end=346
-  _globals['_QUERY']._serialized_start=349
-  _globals['_QUERY']._serialized_end=557
-  _globals['_PAGE']._serialized_start=560
-  _globals['_PAGE']._serialized_end=688
-  _globals['_LISTFLOWSREQUEST']._serialized_start=690
-  _globals['_LISTFLOWSREQUEST']._serialized_end=764
-  _globals['_LISTFLOWSRESPONSE']._serialized_start=766
-  _globals['_LISTFLOWSRESPONSE']._serialized_end=878
-  _globals['_FLOWROW']._serialized_start=880
-  _globals['_FLOWROW']._serialized_end=959
-  _globals['_LISTAPPROVALSREQUEST']._serialized_start=961
-  _globals['_LISTAPPROVALSREQUEST']._serialized_end=1078
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=1080
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=1200
-  _globals['_APPROVALROW']._serialized_start=1203
-  _globals['_APPROVALROW']._serialized_end=1335
-  _globals['_DIVERGENCECONDITION']._serialized_start=1337
-  _globals['_DIVERGENCECONDITION']._serialized_end=1430
-  _globals['_LISTDIVERGENCESREQUEST']._serialized_start=1433
-  _globals['_LISTDIVERGENCESREQUEST']._serialized_end=1583
-  _globals['_LISTDIVERGENCESRESPONSE']._serialized_start=1585
-  _globals['_LISTDIVERGENCESRESPONSE']._serialized_end=1709
-  _globals['_DIVERGENCEROW']._serialized_start=1711
-  _globals['_DIVERGENCEROW']._serialized_end=1820
-  _globals['_COUNTDIVERGENCESREQUEST']._serialized_start=1823
-  _globals['_COUNTDIVERGENCESREQUEST']._serialized_end=2010
-  _globals['_COUNTDIVERGENCESRESPONSE']._serialized_start=2012
-  _globals['_COUNTDIVERGENCESRESPONSE']._serialized_end=2132
-  _globals['_COUNTFLOWSREQUEST']._serialized_start=2135
-  _globals['_COUNTFLOWSREQUEST']._serialized_end=2284
-  _globals['_COUNTFLOWSRESPONSE']._serialized_start=2286
-  _globals['_COUNTFLOWSRESPONSE']._serialized_end=2400
-  _globals['_FLOWCOUNT']._serialized_start=2403
-  _globals['_FLOWCOUNT']._serialized_end=2798
-  _globals['_COUNTFAILURESREQUEST']._serialized_start=2801
-  _globals['_COUNTFAILURESREQUEST']._serialized_end=2997
-  _globals['_COUNTFAILURESRESPONSE']._serialized_start=2999
-  _globals['_COUNTFAILURESRESPONSE']._serialized_end=3119
-  _globals['_FAILURECOUNT']._serialized_start=3122
-  _globals['_FAILURECOUNT']._serialized_end=3437
-  _globals['_LISTOPENFLOWSREQUEST']._serialized_start=3439
-  _globals['_LISTOPENFLOWSREQUEST']._serialized_end=3545
-  _globals['_LISTOPENFLOWSRESPONSE']._serialized_start=3548
-  _globals['_LISTOPENFLOWSRESPONSE']._serialized_end=3721
-  _globals['_OPENFLOW']._serialized_start=3723
-  _globals['_OPENFLOW']._serialized_end=3824
-  _globals['_GETARCHIVEDFLOWREQUEST']._serialized_start=3827
-  _globals['_GETARCHIVEDFLOWREQUEST']._serialized_end=4085
-  _globals['_MESSAGEPAGE']._serialized_start=4087
-  _globals['_MESSAGEPAGE']._serialized_end=4122
-  _globals['_GETARCHIVEDFLOWRESPONSE']._serialized_start=4125
-  _globals['_GETARCHIVEDFLOWRESPONSE']._serialized_end=4287
-  _globals['_ARCHIVEDFLOW']._serialized_start=4290
-  _globals['_ARCHIVEDFLOW']._serialized_end=4552
-  _globals['_ARCHIVEDFLOW_VOIDENTRY']._serialized_start=4497
-  _globals['_ARCHIVEDFLOW_VOIDENTRY']._serialized_end=4552
-  _globals['_ARCHIVEDMESSAGE']._serialized_start=4555
-  _globals['_ARCHIVEDMESSAGE']._serialized_end=4694
-  _globals['_INDEXSERVICE']._serialized_start=4697
-  _globals['_INDEXSERVICE']._serialized_end=5551
+  _globals['_SCOPE']._serialized_start=268
+  _globals['_SCOPE']._serialized_end=369
+  _globals['_QUERY']._serialized_start=372
+  _globals['_QUERY']._serialized_end=580
+  _globals['_PAGE']._serialized_start=583
+  _globals['_PAGE']._serialized_end=711
+  _globals['_LISTFLOWSREQUEST']._serialized_start=713
+  _globals['_LISTFLOWSREQUEST']._serialized_end=787
+  _globals['_LISTFLOWSRESPONSE']._serialized_start=789
+  _globals['_LISTFLOWSRESPONSE']._serialized_end=901
+  _globals['_FLOWROW']._serialized_start=903
+  _globals['_FLOWROW']._serialized_end=982
+  _globals['_LISTAPPROVALSREQUEST']._serialized_start=984
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=1101
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=1103
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=1223
+  _globals['_APPROVALROW']._serialized_start=1226
+  _globals['_APPROVALROW']._serialized_end=1358
+  _globals['_LISTACTSREQUEST']._serialized_start=1360
+  _globals['_LISTACTSREQUEST']._serialized_end=1472
+  _globals['_LISTACTSRESPONSE']._serialized_start=1474
+  _globals['_LISTACTSRESPONSE']._serialized_end=1584
+  _globals['_ACTROW']._serialized_start=1587
+  _globals['_ACTROW']._serialized_end=1729
+  _globals['_DIVERGENCECONDITION']._serialized_start=1731
+  _globals['_DIVERGENCECONDITION']._serialized_end=1824
+  _globals['_LISTDIVERGENCESREQUEST']._serialized_start=1827
+  _globals['_LISTDIVERGENCESREQUEST']._serialized_end=1977
+  _globals['_LISTDIVERGENCESRESPONSE']._serialized_start=1979
+  _globals['_LISTDIVERGENCESRESPONSE']._serialized_end=2103
+  _globals['_DIVERGENCEROW']._serialized_start=2105
+  _globals['_DIVERGENCEROW']._serialized_end=2214
+  _globals['_COUNTDIVERGENCESREQUEST']._serialized_start=2217
+  _globals['_COUNTDIVERGENCESREQUEST']._serialized_end=2404
+  _globals['_COUNTDIVERGENCESRESPONSE']._serialized_start=2406
+  _globals['_COUNTDIVERGENCESRESPONSE']._serialized_end=2526
+  _globals['_COUNTFLOWSREQUEST']._serialized_start=2529
+  _globals['_COUNTFLOWSREQUEST']._serialized_end=2678
+  _globals['_COUNTFLOWSRESPONSE']._serialized_start=2680
+  _globals['_COUNTFLOWSRESPONSE']._serialized_end=2794
+  _globals['_FLOWCOUNT']._serialized_start=2797
+  _globals['_FLOWCOUNT']._serialized_end=3192
+  _globals['_COUNTFAILURESREQUEST']._serialized_start=3195
+  _globals['_COUNTFAILURESREQUEST']._serialized_end=3391
+  _globals['_COUNTFAILURESRESPONSE']._serialized_start=3393
+  _globals['_COUNTFAILURESRESPONSE']._serialized_end=3513
+  _globals['_FAILURECOUNT']._serialized_start=3516
+  _globals['_FAILURECOUNT']._serialized_end=3831
+  _globals['_LISTOPENFLOWSREQUEST']._serialized_start=3833
+  _globals['_LISTOPENFLOWSREQUEST']._serialized_end=3939
+  _globals['_LISTOPENFLOWSRESPONSE']._serialized_start=3942
+  _globals['_LISTOPENFLOWSRESPONSE']._serialized_end=4115
+  _globals['_OPENFLOW']._serialized_start=4117
+  _globals['_OPENFLOW']._serialized_end=4218
+  _globals['_GETARCHIVEDFLOWREQUEST']._serialized_start=4221
+  _globals['_GETARCHIVEDFLOWREQUEST']._serialized_end=4479
+  _globals['_MESSAGEPAGE']._serialized_start=4481
+  _globals['_MESSAGEPAGE']._serialized_end=4516
+  _globals['_GETARCHIVEDFLOWRESPONSE']._serialized_start=4519
+  _globals['_GETARCHIVEDFLOWRESPONSE']._serialized_end=4681
+  _globals['_ARCHIVEDFLOW']._serialized_start=4684
+  _globals['_ARCHIVEDFLOW']._serialized_end=4946
+  _globals['_ARCHIVEDFLOW_VOIDENTRY']._serialized_start=4891
+  _globals['_ARCHIVEDFLOW_VOIDENTRY']._serialized_end=4946
+  _globals['_ARCHIVEDMESSAGE']._serialized_start=4949
+  _globals['_ARCHIVEDMESSAGE']._serialized_end=5088
+  _globals['_INDEXSERVICE']._serialized_start=5091
+  _globals['_INDEXSERVICE']._serialized_end=6035
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from handrail.v1 import act_pb2 as _act_pb2
 from handrail.v1 import decision_pb2 as _decision_pb2
 from handrail.v1 import flow_service_pb2 as _flow_service_pb2
 from handrail.v1 import listing_pb2 as _listing_pb2
@@ -304,6 +305,100 @@ class ApprovalRow(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApprovalRow: _TypeAlias = ApprovalRow  # noqa: Y015
+
+@_typing.final
+class ListActsRequest(_message.Message):
+    """ListActsRequest asks for acts on flows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    INCLUDE_CLOSED_FIELD_NUMBER: _builtins.int
+    include_closed: _builtins.bool
+    """include_closed lists acts that wait for nobody, too."""
+    @_builtins.property
+    def query(self) -> Global___Query:
+        """query that selects their flows; in the order `requested`, unless it says `requested desc`."""
+
+    def __init__(
+        self,
+        *,
+        query: Global___Query | None = ...,
+        include_closed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_closed", b"include_closed", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListActsRequest: _TypeAlias = ListActsRequest  # noqa: Y015
+
+@_typing.final
+class ListActsResponse(_message.Message):
+    """ListActsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActRow]:
+        """rows of the page."""
+
+    @_builtins.property
+    def page(self) -> Global___Page:
+        """page it is."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___ActRow] | None = ...,
+        page: Global___Page | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page", b"page", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListActsResponse: _TypeAlias = ListActsResponse  # noqa: Y015
+
+@_typing.final
+class ActRow(_message.Message):
+    """ActRow is an act of a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACT_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    act_id: _builtins.str
+    """act_id of the act, without its flow."""
+    last_sequence: _builtins.int
+    """last_sequence of its flow."""
+    page_token: _builtins.str
+    """page_token continues the list after this row."""
+    @_builtins.property
+    def act(self) -> _act_pb2.PendingAct:
+        """act as far as the index has it: id, flow, status and times."""
+
+    def __init__(
+        self,
+        *,
+        act: _act_pb2.PendingAct | None = ...,
+        act_id: _builtins.str = ...,
+        last_sequence: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["act", b"act"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "act_id", b"act_id", "last_sequence", b"last_sequence", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActRow: _TypeAlias = ActRow  # noqa: Y015
 
 @_typing.final
 class DivergenceCondition(_message.Message):

@@ -46,6 +46,11 @@ class IndexServiceStub:
                 request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListApprovalsRequest.SerializeToString,
                 response_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListApprovalsResponse.FromString,
                 _registered_method=True)
+        self.ListActs = channel.unary_unary(
+                '/handrail.index.v1.IndexService/ListActs',
+                request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListActsRequest.SerializeToString,
+                response_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListActsResponse.FromString,
+                _registered_method=True)
         self.ListDivergences = channel.unary_unary(
                 '/handrail.index.v1.IndexService/ListDivergences',
                 request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListDivergencesRequest.SerializeToString,
@@ -92,6 +97,13 @@ class IndexServiceServicer:
 
     def ListApprovals(self, request, context):
         """ListApprovals lists proposals that asked people.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListActs(self, request, context):
+        """ListActs lists what one person asked for and another has to confirm.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,6 +164,11 @@ def add_IndexServiceServicer_to_server(servicer, server):
                     servicer.ListApprovals,
                     request_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListApprovalsRequest.FromString,
                     response_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'ListActs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListActs,
+                    request_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListActsRequest.FromString,
+                    response_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.ListActsResponse.SerializeToString,
             ),
             'ListDivergences': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDivergences,
@@ -240,6 +257,33 @@ class IndexService:
             '/handrail.index.v1.IndexService/ListApprovals',
             handrail_dot_index_dot_v1_dot_index__service__pb2.ListApprovalsRequest.SerializeToString,
             handrail_dot_index_dot_v1_dot_index__service__pb2.ListApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListActs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.index.v1.IndexService/ListActs',
+            handrail_dot_index_dot_v1_dot_index__service__pb2.ListActsRequest.SerializeToString,
+            handrail_dot_index_dot_v1_dot_index__service__pb2.ListActsResponse.FromString,
             options,
             channel_credentials,
             insecure,

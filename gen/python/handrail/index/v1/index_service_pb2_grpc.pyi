@@ -39,6 +39,8 @@ class IndexServiceStub:
     """ListFlows lists flows."""
     ListApprovals: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListApprovalsRequest, _index_service_pb2.ListApprovalsResponse]
     """ListApprovals lists proposals that asked people."""
+    ListActs: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListActsRequest, _index_service_pb2.ListActsResponse]
+    """ListActs lists what one person asked for and another has to confirm."""
     ListDivergences: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListDivergencesRequest, _index_service_pb2.ListDivergencesResponse]
     """ListDivergences lists what agents did that their flows' templates do not foresee."""
     CountDivergences: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.CountDivergencesRequest, _index_service_pb2.CountDivergencesResponse]
@@ -65,6 +67,8 @@ class IndexServiceAsyncStub(IndexServiceStub):
     """ListFlows lists flows."""
     ListApprovals: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListApprovalsRequest, _index_service_pb2.ListApprovalsResponse]  # type: ignore[assignment]
     """ListApprovals lists proposals that asked people."""
+    ListActs: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListActsRequest, _index_service_pb2.ListActsResponse]  # type: ignore[assignment]
+    """ListActs lists what one person asked for and another has to confirm."""
     ListDivergences: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListDivergencesRequest, _index_service_pb2.ListDivergencesResponse]  # type: ignore[assignment]
     """ListDivergences lists what agents did that their flows' templates do not foresee."""
     CountDivergences: _aio.UnaryUnaryMultiCallable[_index_service_pb2.CountDivergencesRequest, _index_service_pb2.CountDivergencesResponse]  # type: ignore[assignment]
@@ -100,6 +104,14 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.ListApprovalsResponse, _abc.Awaitable[_index_service_pb2.ListApprovalsResponse]]:
         """ListApprovals lists proposals that asked people."""
+
+    @_abc_1.abstractmethod
+    def ListActs(
+        self,
+        request: _index_service_pb2.ListActsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_index_service_pb2.ListActsResponse, _abc.Awaitable[_index_service_pb2.ListActsResponse]]:
+        """ListActs lists what one person asked for and another has to confirm."""
 
     @_abc_1.abstractmethod
     def ListDivergences(
