@@ -14,12 +14,16 @@ from handrail.mesh.bus import Bus
 from handrail.mesh.errors import AlreadyStored, HandrailError
 from handrail.mesh.instants import from_micros
 from handrail.mesh.streams.streams import KEY
+from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Recorded
-from handrail.mesh.wire.subjects import key_subject, purged_filter, purged_subject
+from handrail.mesh.wire.subjects import IDENTIFIER, key_subject, purged_filter, purged_subject
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 LEAST_AGE = timedelta(minutes=15)
 """No flow is purged sooner after its last message."""
+
+_SURELY_THERE = timedelta(minutes=5)
+"""For as long after its last message a flow is there, by a clock that is up to nine minutes behind the broker's."""
 
 _LATEST = 1 << 47
 """Milliseconds since 1970; later times, from the year 6429 on, are nobody's."""
@@ -45,8 +49,9 @@ async def record(bus: Bus, first: Recorded) -> None:
     minted = _minted_at(address.flow_id)
     if minted is not None and abs(minted - first.time) < _SKEW:
         return
-    if first.event.key_hash:  # stored when the flow began, unless KEY has forgotten it since
-        await _store(bus, key_subject(address.flow_type, first.event.key_hash), address.flow_id)
+    key_hash = _key_hash(first)
+    if key_hash:  # stored when the flow began, unless KEY has forgotten it since
+        await _store(bus, key_subject(address.flow_type, key_hash), address.flow_id)
     await _store(bus, purged_subject(address.flow_type, address.flow_id, first.sequence), address.flow_id)
 
 
@@ -73,6 +78,11 @@ async def may_be_purged(bus: Bus, flow_type: str, flow_id: str) -> bool:
     return await recorded(bus, flow_type, flow_id) is not None
 
 
+def may_have_left(last_time: datetime | None) -> bool:
+    """Tells whether a flow that was read up to a message of this time may be purged by now, or a part of it."""
+    return last_time is None or datetime.now(UTC) - last_time >= _SURELY_THERE
+
+
 def archived(flow_type: str, flow_id: str, why: str = "") -> HandrailError:
     """Returns the error for a flow that was purged: FLOW_ARCHIVED. `why` it is not shown, if it was asked for."""
     return HandrailError(
@@ -93,6 +103,18 @@ def _minted_at(flow_id: str) -> datetime | None:
         return None
     milliseconds = value >> 80
     return from_micros(milliseconds * 1000) if milliseconds < _LATEST else None
+
+
+def _key_hash(first: Recorded) -> str:
+    """The token of the flow's key in KEY; empty if its first event says none, or one that can't be its own.
+
+    Whoever begins a flow writes these fields: without the key itself, only the form of the token can be checked.
+    """
+    said, (flow_type, flow_id, *_) = first.event, first.address
+    if not said.key:
+        return said.key_hash if IDENTIFIER.fullmatch(said.key_hash) else ""
+    is_its_own = ids.flow_id_from_key(flow_type, said.key) == flow_id
+    return ids.key_hash(flow_type, said.key) if is_its_own else ""
 
 
 async def _store(bus: Bus, subject: str, flow_id: str) -> None:
