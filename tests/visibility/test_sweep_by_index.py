@@ -138,6 +138,25 @@ async def test_p7_if_the_index_dies_midway_the_rest_is_found_by_a_walk(
     assert await house.sweep().sweep() == 1
 
 
+@pytest.mark.parametrize("late, share", [(timedelta(), 0.2), (timedelta(hours=1), 0.05)])
+async def test_p7_open_flows_that_are_late_get_more_of_a_core(
+    mesh: Mesh, house: Indexed, monkeypatch: pytest.MonkeyPatch, late: timedelta, share: float
+) -> None:
+    await house.publish(flows.start(), flows.start(another("two")))
+    await house.caught_up()
+    monkeypatch.setattr(sweep, "LATE", late)
+    sweeping, shares = house.sweep(), set[float]()
+    reconcile = house.replica.reconciler.reconcile
+
+    async def watched(*flow: str, **options: Any) -> Flow:
+        shares.add(sweeping._pace.share)
+        return await reconcile(*flow, **options)
+
+    monkeypatch.setattr(house.replica.reconciler, "reconcile", watched)
+    assert await sweeping.sweep() == 2
+    assert shares == {share}
+
+
 @pytest.mark.parametrize(
     "lie",
     [

@@ -27,7 +27,7 @@ from handrail.coordinator.reconcile.open_flows import OpenFlows
 from handrail.coordinator.reconcile.overdue import Overdue
 from handrail.coordinator.reconcile.reconciler import Reconciler
 from handrail.coordinator.reconcile.sweep_marks import Mark, Streams, read_mark, read_streams, write_mark
-from handrail.coordinator.reconcile.sweep_walk import LAG, LATE, SHARE, SweepWalk
+from handrail.coordinator.reconcile.sweep_walk import LAG, LATE, SweepWalk
 from handrail.coordinator.reconcile.troubles import Troubles
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
@@ -131,14 +131,15 @@ class Sweep:
         """Attends to the open flows of the index; tells whether it had all that a walk would look at."""
         if not self._open_flows.is_there:
             return False
-        self._pace.share = SHARE
         after = max(self._mark.sequence, self._mark.seen)
         up_to = max(after, await self._walk.end())
+        await self._walk.set_pace(after=after, late=LATE)
         try:
             async for listed in self._open_flows.pages(stream_created=streams.flow_begun, after=after, up_to=up_to):
                 await self._look_again()
                 self._left |= await self._attend(listed.flows)
                 await self._note(replace(self._mark, seen=listed.up_to))
+                await self._walk.set_pace(after=listed.up_to, late=LATE)
         except Unavailable as error:
             log.info("the sweep walks over new messages: %s", error.why)
             return False

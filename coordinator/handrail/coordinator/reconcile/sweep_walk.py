@@ -59,6 +59,11 @@ class SweepWalk:
         """Returns the last sequence that a walk reaches now, or reached so long ago. Raises BROKER_UNAVAILABLE."""
         return await last_before(self._bus, datetime.now(UTC) - self._lag - ago)
 
+    async def set_pace(self, *, after: int, late: timedelta = LATE) -> None:
+        """Takes more of a core if what comes after this sequence is so `late`. Raises BROKER_UNAVAILABLE."""
+        is_late = after < await self.end(ago=late)
+        self.pace.share = _SHARE_IF_LATE if is_late else SHARE
+
     async def windows(self, *, after: int, late: timedelta = LATE) -> AsyncIterator[Window]:
         """Yields the messages after this sequence. The last window says how far they reach, and may be empty. It takes
         more of a core while it is `late`.
@@ -69,9 +74,8 @@ class SweepWalk:
         window: list[Stored] = []
         read = 0
         while (first := self._finished.first_other(after)) <= up_to:
-            is_late = first <= await self.end(ago=late)
-            self.pace.share = _SHARE_IF_LATE if is_late else SHARE
             after = first - 1
+            await self.set_pace(after=after, late=late)
             async with scan(self._bus, FLOW, "flow.>", after=after, page=_PAGE) as scanning:
                 async for page in scanning.pages():
                     self.pace.resume()
