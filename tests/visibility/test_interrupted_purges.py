@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -97,6 +99,29 @@ async def test_p2_a_flow_that_a_late_effect_opened_again_is_not_purged(
         assert found(engine) == await expected(bus, store)
         assert list(numbered(folder)) == []
         assert not PurgedSequences.of(folder, after=0).has_all(1, last)
+
+
+async def test_p2_a_flow_that_goes_on_while_others_are_purged_slowly_stays(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handrail.visibility.retention.purges._FRESH", 0.01)
+    await mesh.put(template())
+    last = await finish(bus, 1, 2)
+    purge = Departures.purge
+
+    async def slowly(*given: Any) -> None:
+        await purge(*given)
+        await asyncio.sleep(0.02)
+        [other] = await in_flow(bus)
+        await publish(bus, decision(FlowHalted(reason="a person"), flow_id=other))
+
+    async with followed(bus, engine, folder, last) as locked:
+        monkeypatch.setattr(Departures, "purge", slowly)
+        work = retention(bus, engine, locked)
+        await purge_all(work, flows=1)
+    assert await FlowStore(bus, mesh.catalog).newest("refund", flow_id(2)) == last + 1
+    assert len(await FlowStore(bus, mesh.catalog).messages("refund", flow_id(2))) == 4
+    assert [each.flow_id for _, each in numbered(folder)] == [flow_id(1)]
 
 
 async def test_p2_each_purge_without_an_answer_is_repeated(

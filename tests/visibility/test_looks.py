@@ -9,6 +9,8 @@ from handrail.mesh.streams import FLOW
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.visibility.retention.looks import Looks, Name
 from tests.support.lagging import BehindNatsBus
+from tests.support.nats_server import NatsServer
+from tests.support.raw_client import raw_client
 from tests.support.retained import flow_id
 
 
@@ -59,3 +61,14 @@ async def test_p2_a_look_waits_for_a_replica_that_lags(bus: NatsBus, store: Flow
     behind = BehindNatsBus(bus.connection)
     behind.lag(as_of=expected[names[0]][0], reads=reads)
     assert await sequences(behind, FlowStore(behind, store.catalog), names) == expected
+
+
+@pytest.mark.parametrize("subject", ["flow.x", "flow.a.b", "flow.\N{REPLACEMENT CHARACTER}.b"])
+async def test_flows_are_found_whatever_the_newest_message_of_the_stream_is(
+    bus: NatsBus, store: FlowStore, nats_server: NatsServer, subject: str
+) -> None:
+    names = [Name("refund", flow_id(number)) for number in (1, 2)]
+    expected = {name: await stored(bus, name, messages=2) for name in names}
+    async with raw_client(nats_server.url) as stranger:
+        await stranger.publish(subject.encode(), b"text")
+    assert await sequences(bus, store, names) == expected

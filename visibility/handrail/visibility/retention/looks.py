@@ -31,6 +31,12 @@ def name_of(verdict: Verdict) -> Name:
     return Name(verdict.flow_type, verdict.flow_id)
 
 
+def _name_in(subject: str) -> Name | None:
+    """The flow of a message; None if it is of none, as that of a stranger may be."""
+    tokens = subject.split(".", 3)
+    return Name(tokens[1], tokens[2]) if len(tokens) > 3 else None
+
+
 class _Mark(NamedTuple):
     """A read that covers this sequence is as new as the leader was. `filters` match a message there, if FLOW has it:
     a replica does not say how far it is if it finds nothing.
@@ -77,8 +83,8 @@ class Looks:
             return await self._read_halves(flows, mark)
         found: dict[Name, list[RawMessage]] = {each: [] for each in flows}
         for message in page.messages:
-            _, flow_type, flow_id, *_ = message.subject.split(".")
-            of_flow = found.get(Name(flow_type, flow_id))
+            name = _name_in(message.subject)
+            of_flow = found.get(name) if name is not None else None
             if of_flow is not None:  # None: it is the message at the mark
                 of_flow.append(message)
         return {**found}

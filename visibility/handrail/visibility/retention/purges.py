@@ -23,6 +23,9 @@ _REST = 1
 _TOGETHER = 10
 """Flows that are looked at together, and then purged one after the other: what comes in between is late."""
 
+_FRESH = 0.5
+"""Seconds after which a flow is looked at again before it is purged: the others took long, or the broker did."""
+
 _BATCH = 100
 """Flows that are purged before it is noted on the disk; after a crash, these are looked at again."""
 
@@ -80,7 +83,9 @@ class Purges:
         looks = await self._departures.look([verdict for _, verdict in some])
         for (number, verdict), look in zip(some, looks, strict=True):
             if not verdict.erased:
-                purged += await self._settle_one(number, verdict, look)
+                is_fresh = clock() - begun <= _FRESH
+                now = look if is_fresh else (await self._departures.look([verdict]))[0]
+                purged += await self._settle_one(number, verdict, now)
             self._done = number
         if purged:
             took = clock() - begun
