@@ -20,7 +20,7 @@ from tests.support import flows
 from tests.support.coordinator import coordinating
 from tests.support.late_messages import never_said, said_again
 from tests.support.mesh import Mesh, publish
-from tests.support.purging import left, old_flow_id, purge, quarantined, wipe
+from tests.support.purging import left, old_flow_id, purge, quarantined, wipe, wipe_one
 from tests.support.waiting import eventually
 
 ARCHIVED = ErrorReason.ERROR_REASON_FLOW_ARCHIVED
@@ -135,6 +135,20 @@ async def test_p3_a_flow_that_was_read_before_its_purge_is_not_gone_on_with(mesh
         await mesh.store.append(flow, decided)
     assert refused.value.reason == ARCHIVED
     late = await publish(mesh.bus, flows.enriched(flow_id))
+    with pytest.raises(HandrailError) as refused:
+        await mesh.store.catch_up(flow, at_least=late)
+    assert refused.value.reason == ARCHIVED
+
+
+async def test_p3_a_flow_that_was_read_before_its_purge_was_cut_off_is_not_gone_on_with(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purged, "_SURELY_THERE", timedelta())
+    flow_id = old_flow_id()
+    last = await complete(mesh, flow_id)
+    flow = await mesh.store.load("refund", flow_id, at_least=last)
+    await wipe_one(mesh.bus, flows.start(flow_id))
+    late = await publish(mesh.bus, flows.decision(flows.told(), flow_id=flow_id))
     with pytest.raises(HandrailError) as refused:
         await mesh.store.catch_up(flow, at_least=late)
     assert refused.value.reason == ARCHIVED

@@ -12,7 +12,7 @@ from handrail.mesh.streams.history import decoded
 from handrail.mesh.streams.quarantine_streams import quarantines
 from handrail.mesh.streams.streams import quarantine_stream
 from handrail.mesh.wire import ids
-from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.mesh.wire.subjects import Kind, flow_filter
 from handrail.v1.failure_pb2 import Quarantined
 
@@ -35,6 +35,11 @@ async def wipe(bus: Bus, flow_id: str, *, flow_type: str = "refund") -> None:
     """Removes the messages of a flow from FLOW."""
     wanted = flow_filter(flow_type, flow_id)
     await bus.request_json(f"$JS.API.STREAM.PURGE.{FLOW}", {"filter": wanted})
+
+
+async def wipe_one(bus: Bus, entry: Entry) -> None:
+    """Removes one message from FLOW, as a purge does that is cut off after it."""
+    await bus.request_json(f"$JS.API.STREAM.PURGE.{FLOW}", {"filter": entry.address.subject})
 
 
 async def left(bus: Bus, flow_id: str, *, flow_type: str = "refund") -> list[Recorded]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -18,7 +19,7 @@ from handrail.v1.decision_pb2 import Choice
 from tests.support import flows
 from tests.support.api import Api, bearer, refused
 from tests.support.mesh import Mesh, publish
-from tests.support.purging import left, old_flow_id, purge
+from tests.support.purging import left, old_flow_id, purge, wipe_one
 
 ROLES = ("operator", "finance", "starter")
 
@@ -110,3 +111,20 @@ async def test_p6_who_may_not_read_a_flow_type_does_not_learn_what_was_purged(ap
     request = pb.GetFlowRequest(flow_id=flows.FLOW_ID)
     call = api.call("FlowService/GetFlow", request, pb.GetFlowResponse, metadata=bearer(token))
     assert (await refused(call)).reason == "FLOW_NOT_FOUND"
+
+
+async def test_p3_a_call_about_a_flow_in_hand_whose_purge_was_cut_off_is_refused(
+    mesh: Mesh, api: Api, bus: NatsBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handrail.mesh.streams.purged._SURELY_THERE", timedelta())
+    await mesh.put(flows.template("plain"))
+    flow_id = old_flow_id()
+    entries = [each(flow_id, flow_type="plain") for each in (flows.start, flows.enriched, flows.notified)]
+    last = await publish(bus, *entries)
+    await api.replica.reconciler.flows.reaching(("plain", flow_id), last)
+    await wipe_one(bus, entries[0])
+    request = pb.CompensateFlowRequest(flow_id=flow_id, reason="late")
+    token = api.token("olga", *ROLES)
+    call = api.call("FlowService/CompensateFlow", request, pb.CompensateFlowResponse, metadata=bearer(token))
+    assert (await refused(call)).reason == "FLOW_ARCHIVED"
+    assert len(await left(bus, flow_id, flow_type="plain")) == 2

@@ -27,6 +27,7 @@ from handrail.mesh.flow import Flow, Void
 from handrail.mesh.flow.acts import PendingAct
 from handrail.mesh.fold import NO_VERSIONS, Versions
 from handrail.mesh.printable import clean
+from handrail.mesh.streams import purged
 from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.identity import canonical
@@ -100,7 +101,7 @@ class OperatorActions:
     async def _answer(self, key: FlowKey, wish: _Wish) -> Answered:
         flows = self._reconciler.flows
         hand = flows.get(key)
-        if hand is None or hand.may_lack_events:
+        if hand is None or hand.may_lack_events or purged.may_have_left(hand.flow.last_time):
             hand = await flows.newest(key)
         for _ in range(_TRIES):
             present = await self._reconciler.present(operator_requests.moment(hand.flow))

@@ -162,9 +162,12 @@ class FlowStore:
 
         Reading on is safe: a replica answers with everything up to its own position, so messages missing from a read
         are newer than all it returned. The last known message is read again: without it, the flow is not what it was,
-        and is read whole. So is a flow that begins: its first event may pin it to another version. Raises
-        FLOW_ARCHIVED if it was purged.
+        and is read whole. So is a flow that begins: its first event may pin it to another version. And so is a flow
+        that nothing came to for minutes: a purge that was cut off may have left its last messages. Raises FLOW_ARCHIVED
+        if it was purged.
         """
+        if purged.may_have_left(flow.last_time):
+            return await self.load(flow.flow_type, flow.flow_id, at_least=max(at_least, flow.last_sequence))
         flow_type, flow_id, known = flow.flow_type, flow.flow_id, flow.last_sequence
         at_least = max(at_least, known)
         messages = await self._read_raw(flow_filter(flow_type, flow_id), known - 1, at_least, READ_TIMEOUT)
