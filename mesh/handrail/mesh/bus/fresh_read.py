@@ -47,15 +47,13 @@ async def read(
 ) -> Page:
     """The last message of each matching subject, newer than `after`, from a replica that has sequence `at_least`.
 
-    Retries until one does, or until the stream's leader has no such message any more. Raises BrokerUnavailable after
-    `timeout`, and TooManySubjects like `Bus.direct_get`.
+    Retries until one does, or until the stream's leader has no such message any more. The broker ends an answer of more
+    than 64 MiB: then it reads on. Raises BrokerUnavailable after `timeout`, and TooManySubjects like `Bus.direct_get`.
     """
     patience = Patience(timeout)
     empty = 0
     while True:
-        page = await bus.direct_get(
-            stream, multi_last=filters, from_seq=after + 1 if after else 0, timeout=patience.left
-        )
+        page = await _whole(bus, stream, filters, after=after, patience=patience)
         if max(page.up_to_sequence, *(message.sequence for message in page.messages[-1:]), 0) >= at_least:
             return page
         # A replica does not say how far it is if it has nothing on these subjects.
@@ -67,6 +65,23 @@ async def read(
                 f"{filters[0]}: no replica of the stream has sequence {at_least} yet; the last one had "
                 f"{page.up_to_sequence}"
             )
+
+
+async def _whole(bus: Bus, stream: str, filters: Sequence[str], *, after: int, patience: Patience) -> Page:
+    """What one replica has, or several: each has everything up to its own position, so the last one says how far it is
+    complete.
+    """
+    messages: list[RawMessage] = []
+    while True:
+        page = await bus.direct_get(
+            stream, multi_last=filters, from_seq=after + 1 if after else 0, timeout=patience.left
+        )
+        if not page.pending and not messages:
+            return page
+        messages += page.messages
+        after = messages[-1].sequence
+        if not page.pending or not page.messages:
+            return Page(tuple(messages), up_to_sequence=max(page.up_to_sequence, after))
 
 
 async def _is_gone(bus: Bus, stream: str, filters: Sequence[str], after: int) -> bool:

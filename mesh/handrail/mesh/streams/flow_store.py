@@ -267,7 +267,7 @@ class FlowStore:
         """The messages on these very subjects, from a replica that has all of them."""
         looks = Patience(timeout, longest=FIRST_WAIT)
         while True:
-            page = await self._bus.direct_get(FLOW, multi_last=subjects)
+            page = await fresh_read.read(self._bus, FLOW, subjects, at_least=0, timeout=timeout)
             if len(page.messages) == len(subjects):
                 return page.messages
             if not await looks.wait():

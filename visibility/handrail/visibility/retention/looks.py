@@ -79,8 +79,6 @@ class Looks:
             page = await fresh_read.read(self._bus, FLOW, filters, at_least=mark.sequence)
         except TooManySubjects:
             return await self._read_halves(flows, mark)
-        if page.pending:  # the broker ends an answer that is too large
-            return await self._read_halves(flows, mark)
         found: dict[Name, list[RawMessage]] = {each: [] for each in flows}
         for message in page.messages:
             name = _name_in(message.subject)
