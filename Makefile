@@ -138,9 +138,10 @@ INPUT_compliance = $(if $(SITE),--site "$(SITE)") $(if $(POLICY),--policy "$(POL
 INPUT_research = $(if $(TREE),--tree "$(TREE)")
 INPUT_payments = $(if $(CHARGEBACKS),--chargebacks "$(CHARGEBACKS)")
 
-demo: $(STAMP) ## run a demo: DEMO=payments|compliance|research SEED=n KEEP=folder, and its own variables
+demo: $(STAMP) ## run a demo: DEMO=payments|compliance|research SEED=n KEEP=folder STAY=1, and its own variables
 	@test -n "$(filter $(DEMO),$(DEMOS))" || { echo "There is no demo $(DEMO). The demos are: $(DEMOS)" >&2; exit 1; }
-	@$(BIN)/python -m demos.$(DEMO) $(INPUT_$(DEMO)) $(if $(SEED),--seed "$(SEED)") $(if $(KEEP),--keep "$(KEEP)")
+	@$(BIN)/python -m demos.$(DEMO) $(INPUT_$(DEMO)) $(if $(SEED),--seed "$(SEED)") $(if $(KEEP),--keep "$(KEEP)") \
+		$(if $(STAY),--stay)
 
 dev: $(STAMP) ## start everything on this machine, with the agents of AGENTS
 	@$(BIN)/handrail dev --agents $(AGENTS)

@@ -46,7 +46,7 @@ PURE = (
     "visibility/handrail/visibility/filter",
     *(f"console/handrail/console/flow/{name}.py" for name in CONSOLE_VIEWS),
     "console/handrail/console/web/moments.py",
-    "console/handrail/console/flows/chips.py",
+    *(f"console/handrail/console/flows/{name}.py" for name in ("chips", "waits", "words")),
     *(f"console/handrail/console/approvals/{name}.py" for name in ("voter", "inbox")),
     *(f"console/handrail/console/overview/{name}.py" for name in ("needs", "tables")),
     "console/handrail/console/quarantine/rows.py",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import httpx
 import pytest
 
 from handrail.cli.dev.processes import Child, stop
@@ -96,7 +98,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def test_everything_starts_and_is_healthy(house: House) -> None:
-    assert len(house.running) == 11
+    assert len(house.running) == 12
     for name in house.running:
         if house.compose.health(name) is not None:
             house.wait_healthy(name)
@@ -129,6 +131,17 @@ def test_a_small_refund_is_paid_and_a_large_one_waits_for_two_people(house: Hous
     assert (house.compose.volume("ledger") / "ledger.sqlite").exists()
     told = (house.compose.volume("outbox") / "outbox.jsonl").read_text().splitlines()
     assert len(told) == 2
+
+
+def test_people_sign_in_at_the_console_with_their_tokens(house: House) -> None:
+    origin = f"https://127.0.0.1:{house.compose.ports['console', '7080']}"
+    authority = ssl.create_default_context(cafile=house.compose.volume("public") / "ca.pem")
+    with httpx.Client(base_url=origin, verify=authority, headers={"origin": origin}, timeout=20) as browser:
+        token = (house.compose.volume("vera-token") / "token").read_text().strip()
+        assert browser.post("/sign-in", data={"token": token}).headers["location"] == "/"
+        page = browser.get("/")
+        assert page.status_code == 200
+        assert "refund" in page.text
 
 
 def test_permissions_from_what_is_stored_are_those_of_the_first_start(house: House) -> None:

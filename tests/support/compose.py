@@ -59,12 +59,13 @@ class Compose:
             target = self._etc / Path(copy["target"]).relative_to("/etc")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / copy["source"], target)
-        ports = FreePorts(12)
+        ports = FreePorts(13)
         numbers = iter(ports.numbers)
         # Each (service, port) of the network has its own port here.
         self.ports = {(server, port): next(numbers) for server in SERVERS for port in ("4222", "6222", "8222")}
         self.ports |= {(name, "7070"): next(numbers) for name in ("coordinator1", "coordinator2")}
         self.ports["visibility", "7072"] = next(numbers)
+        self.ports["console", "7080"] = next(numbers)
         ports.release()
 
     def command(self, name: str) -> list[str]:

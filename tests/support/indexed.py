@@ -48,20 +48,20 @@ async def serving(
 
 @asynccontextmanager
 async def asking(bus: NatsBus, folder: Path, *, port: int, secret: Path, **settings: Any) -> AsyncIterator[Api]:
-    """Runs a coordinator that asks an index on this port. It decides nothing."""
+    """Runs a coordinator that asks an index on this port. It decides nothing, unless told to."""
     index = IndexSettings(address=f"127.0.0.1:{port}", secret=secret)
-    async with running_api(bus, folder, index=index, decides=False, **settings) as api:
+    async with running_api(bus, folder, index=index, **{"decides": False, **settings}) as api:
         yield api
 
 
 @asynccontextmanager
-async def indexed_api(bus: NatsBus, engine: Engine, folder: Path) -> AsyncIterator[Api]:
+async def indexed_api(bus: NatsBus, engine: Engine, folder: Path, **settings: Any) -> AsyncIterator[Api]:
     """Runs a coordinator with an index that covers what FLOW has at the start of the block, and follows on."""
     secret = secret_file(folder)
     async with (
         following(bus, engine),
         serving(bus, engine, secret) as port,
-        asking(bus, folder, port=port, secret=secret) as api,
+        asking(bus, folder, port=port, secret=secret, **settings) as api,
     ):
         await until_covered(bus, engine)
         yield api

@@ -29,7 +29,7 @@ from tests.support.waiting import eventually
 STUCK, ASKED, LATE, DONE = ("1" * 32, "2" * 32, "3" * 32, "4" * 32)
 AUDIT = "5" * 32
 HOSTILE = "</td><script>alert(1)</script><img src=x>\u202e\u200b"
-PAGES = ("/", "/approvals", "/approvals?view=all", "/quarantine", "/quarantine?message=enrichment/1", "/agents")
+PAGES = ("/", "/flows", "/approvals?view=all", "/quarantine", "/quarantine?message=enrichment/1", "/agents")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def test_the_overview_says_what_needs_a_person_the_longest_wait_first(vera
     waiting = [each for each in rows(text) if each.split()[0] in ("Stuck", "Approval", "Overdue", "Quarantine")]
     assert waiting == [f"Overdue {LATE}", f"Stuck {STUCK}", f"Approval {ASKED}", "Quarantine enrichment"]
     assert 'href="/flows?filter=flow_type%20%3D%20refund%20status%20%3D%20ESCALATED">1</a>' in text
-    assert "lists are complete" in text
+    assert "lists: complete" in text
     assert "the coordinator is healthy" in text
 
 
@@ -104,6 +104,25 @@ async def test_from_the_overview_a_click_leads_to_a_stuck_flow_and_why_it_is_stu
     page = await vera.page("/")
     assert f'href="/flows/{STUCK}"' in page
     assert "A person must decide" in await vera.page(f"/flows/{STUCK}")
+
+
+async def test_the_list_says_what_each_flow_waits_for(vera: Browser) -> None:
+    page = await vera.page("/flows?filter=flow_type+!%3D+audit")
+    for flow_id, wait in ((STUCK, "operator: enrich"), (ASKED, "votes: enrich"), (LATE, "enrichment: enrich")):
+        row = page[page.index(f'<tr data-row="{flow_id}"') :].partition("</tr>")[0]
+        assert wait in row
+
+
+async def test_filters_are_completed_by_the_words_of_the_templates_that_a_person_may_see(
+    vera: Browser, api: Api
+) -> None:
+    words = (await vera.get("/completion")).json()
+    assert words["flow_type"]["values"] == ["audit", "refund", "slow"]
+    assert words["agent"]["values"] == ["enrichment", "notification"]
+    async with another_browser(vera) as audrey:
+        assert (await audrey.get("/completion")).status_code == 401
+        await audrey.sign_in(api.token("audrey", grants=["reader@audit"]))
+        assert (await audrey.get("/completion")).json()["flow_type"]["values"] == ["audit"]
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from handrail.mesh.bus import NatsBus
 from handrail.v1.decision_pb2 import FlowStatus
-from handrail.v1.flow_service_pb2 import Flow, ListFlowsRequest, ListFlowsResponse
+from handrail.v1.flow_service_pb2 import Flow, GetFlowRequest, GetFlowResponse, ListFlowsRequest, ListFlowsResponse
 from tests.support import flows
 from tests.support.api import Api, refused
 from tests.support.followed import until_covered
@@ -39,6 +39,14 @@ async def api(mesh: Mesh, bus: NatsBus, engine: Engine, tmp_path: Path) -> Async
 
 
 async def listed(api: Api, *grants: str, size: int = 7, **fields: object) -> list[Flow]:
+    """The flows of a list, without what they wait for, which a scan does not have."""
+    found = await expecting(api, *grants, size=size, **fields)
+    for each in found:
+        each.ClearField("expectations")
+    return found
+
+
+async def expecting(api: Api, *grants: str, size: int = 7, **fields: object) -> list[Flow]:
     request = ListFlowsRequest(page_size=size, **fields)  # type: ignore[arg-type]
     return await pages(api, METHOD, request, ListFlowsResponse, "flows", *grants)
 
@@ -57,6 +65,20 @@ async def test_lists_equal_those_of_a_scan(api: Api) -> None:
         for flow_type in ("", "refund"):
             scanned = await listed(api, scan=True, status=status, flow_type=flow_type)
             assert await listed(api, status=status, flow_type=flow_type) == scanned
+
+
+async def test_a_list_says_what_each_flow_waits_for_as_the_flow_itself_does(api: Api) -> None:
+    found = await expecting(api)
+    for each in found:
+        request = GetFlowRequest(flow_id=each.flow_id)
+        flow = (await ask(api, "FlowService/GetFlow", request, GetFlowResponse)).flow
+        # A retry is the coordinator's to begin: lists tell whose step it is.
+        owners = {run.step: run.agent for run in flow.step_runs}
+        waits = {(wait.step, owners.get(wait.step, "") if wait.by_agent else "") for wait in flow.expectations}
+        waits.discard(("", ""))
+        assert {(wait.step, wait.by_agent) for wait in each.expectations} == waits, flow
+        assert all(wait.what for wait in each.expectations)
+    assert {bool(each.expectations) for each in found} == {True, False}
 
 
 async def test_filters_and_orders_select_and_sort(api: Api) -> None:

@@ -8,7 +8,7 @@ from demos.compliance import settings
 from demos.compliance.checks.licences import Policy
 from demos.compliance.files import NAMES
 from demos.compliance.runner import Run
-from demos.stage.command import add_keep, perform
+from demos.stage.command import add_options, perform
 from demos.stage.story import Story
 from handrail.cli.dev.processes import StartError
 
@@ -26,14 +26,17 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=1, metavar="N", help="draws copies, tampering and answers; default: 1"
     )
-    add_keep(parser)
+    add_options(parser)
     arguments = parser.parse_args()
 
-    def run(folder: Path, story: Story) -> bool:
+    def perform_in(folder: Path, story: Story) -> bool:
         try:
             Policy.load(arguments.policy)
         except ValueError as error:
             raise StartError(str(error)) from None
-        return Run(arguments.site, arguments.policy, seed=arguments.seed, folder=folder, story=story).run()
+        run = Run(
+            arguments.site, arguments.policy, seed=arguments.seed, folder=folder, story=story, stays=arguments.stay
+        )
+        return run.run()
 
-    return perform(run, name="compliance", keep=arguments.keep, leaves=NAMES)
+    return perform(perform_in, name="compliance", keep=arguments.keep, leaves=NAMES)

@@ -38,13 +38,15 @@ INVENTORY, AUDITOR = "inventory", "auditor"
 class Run:
     """One run over the distributions that are installed in `site`. Its files are in `folder`."""
 
-    def __init__(self, site: Path, policy: Path, *, seed: int, folder: Path, story: Story) -> None:
+    def __init__(self, site: Path, policy: Path, *, seed: int, folder: Path, story: Story, stays: bool = False) -> None:
+        """With `stays`, the installation stays up at the end."""
         self._here = Environment(settings.HERE, site)
         self._policy = policy
         self._seed = seed
         self._files = Files(folder)
         self._copies = Environment(COPIES, self._files.copies)
         self._story = story
+        self._stays = stays
 
     def run(self) -> bool:
         """Runs the demo and tells the story; returns whether everything ended as expected.
@@ -65,15 +67,25 @@ class Run:
         self._announce(expected, plan)
         self._files.write_plan(plan, seed=self._seed)
         environment = self._files.environment([self._here, self._copies], policy=self._policy)
-        with Stage("demos.compliance", folder=self._files.folder, environment=environment, story=self._story) as stage:
+        with Stage(
+            "demos.compliance",
+            folder=self._files.folder,
+            environment=environment,
+            story=self._story,
+            stays=self._stays,
+        ) as stage:
             stage.start_agents(last=INVENTORY, later={AUDITOR})
             viewer = stage.client(VIEWER)
             board = Board(viewer, FLOW_TYPE, expected)
             late = self._play(stage, board, plan, copies)
             histories = {key: History.read(viewer, board.flow_ids[key]) for key in board.statuses}
-        register = Register(self._files.register)
-        evidence = Evidence(board.statuses, histories, register.approvals(), register.withdrawn())
-        return self._conclude(expected, plan, evidence, late)
+            register = Register(self._files.register)
+            evidence = Evidence(board.statuses, histories, register.approvals(), register.withdrawn())
+            is_done = self._conclude(expected, plan, evidence, late)
+            # One that a person decided about, if there is one.
+            shown = next(iter([*plan.answers, *plan.tampering, *expected]))
+            stage.stay(shown, board.flow_ids[shown])
+        return is_done
 
     def _check(self, environment: Environment) -> dict[str, Expected]:
         return expect(environment, Policy.load(self._policy), Names.load(settings.names_path()))

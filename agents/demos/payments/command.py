@@ -6,7 +6,7 @@ from pathlib import Path
 from demos.payments.chargebacks import read_chargebacks
 from demos.payments.files import NAMES
 from demos.payments.runner import Run
-from demos.stage.command import add_keep, perform
+from demos.stage.command import add_options, perform
 from demos.stage.story import Story
 
 SHIPPED = Path(__file__).with_name("chargebacks.jsonl")
@@ -19,11 +19,12 @@ def main() -> int:
         "--chargebacks", type=Path, default=SHIPPED, metavar="FILE", help="JSON lines; default: shipped"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="draws votes and faults; default: 1")
-    add_keep(parser)
+    add_options(parser)
     arguments = parser.parse_args()
 
-    def run(folder: Path, story: Story) -> bool:
+    def perform_in(folder: Path, story: Story) -> bool:
         found = read_chargebacks(arguments.chargebacks)
-        return Run(arguments.chargebacks, found, seed=arguments.seed, folder=folder, story=story).run()
+        run = Run(arguments.chargebacks, found, seed=arguments.seed, folder=folder, story=story, stays=arguments.stay)
+        return run.run()
 
-    return perform(run, name="payments", keep=arguments.keep, leaves=NAMES)
+    return perform(perform_in, name="payments", keep=arguments.keep, leaves=NAMES)

@@ -39,8 +39,16 @@ class Run:
     """One run over the chargebacks in `path`. Its files are in `folder`."""
 
     def __init__(
-        self, path: Path, found: Iterable[Chargeback | Skipped], *, seed: int, folder: Path, story: Story
+        self,
+        path: Path,
+        found: Iterable[Chargeback | Skipped],
+        *,
+        seed: int,
+        folder: Path,
+        story: Story,
+        stays: bool = False,
     ) -> None:
+        """With `stays`, the installation stays up at the end."""
         found = list(found)
         self._path = path
         self._chargebacks = {each.id: each for each in found if isinstance(each, Chargeback)}
@@ -49,6 +57,7 @@ class Run:
         self._files = Files(folder)
         self._plan = Plan.draw(list(self._chargebacks.values()), seed)
         self._story = story
+        self._stays = stays
 
     def run(self) -> bool:
         """Runs the demo and tells the story; returns whether everything ended as planned.
@@ -65,11 +74,26 @@ class Run:
         self._announce()
         self._files.write_plan(self._plan, seed=self._seed)
         environment = self._files.environment(self._plan, chargebacks=self._path, per_second=self._per_second)
-        with Stage("demos.payments", folder=self._files.folder, environment=environment, story=self._story) as stage:
+        with Stage(
+            "demos.payments",
+            folder=self._files.folder,
+            environment=environment,
+            story=self._story,
+            stays=self._stays,
+        ) as stage:
             stage.start_agents(last=DETECTION)
             board = Board(stage.client(VIEWER), FLOW_TYPE, self._chargebacks)
             late = self._play(stage, board)
-        return self._conclude(board, [f"chargeback {each}" for each in late])
+            is_done = self._conclude(board, [f"chargeback {each}" for each in late])
+            shown = self._worth_a_look
+            stage.stay(shown, board.flow_ids[shown])
+        return is_done
+
+    @property
+    def _worth_a_look(self) -> str:
+        """A chargeback on which people voted and whose customer can't be reached; else one on which they voted."""
+        ids = sorted(self._chargebacks)
+        return min(ids, key=lambda id_: (id_ not in self._plan.votes, id_ not in self._plan.undeliverable, id_))
 
     def _announce(self) -> None:
         plan, tell = self._plan, self._story.tell

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from demos.research.runner import OUTPUT, Run
-from demos.stage.command import add_keep, perform
+from demos.stage.command import add_options, perform
 from demos.stage.story import Story
 from handrail.cli.dev.processes import StartError
 
@@ -16,12 +16,13 @@ def main() -> int:
         "--tree", type=Path, default=Path.cwd(), metavar="DIR", help="folder of source folders; default: this one"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="draws the answers; default: 1")
-    add_keep(parser)
+    add_options(parser)
     arguments = parser.parse_args()
 
-    def run(folder: Path, story: Story) -> bool:
+    def perform_in(folder: Path, story: Story) -> bool:
         if not arguments.tree.is_dir():
             raise StartError(f"{arguments.tree} is not a folder")
-        return Run(arguments.tree, seed=arguments.seed, folder=folder, story=story).run()
+        run = Run(arguments.tree, seed=arguments.seed, folder=folder, story=story, stays=arguments.stay)
+        return run.run()
 
-    return perform(run, name="research", keep=arguments.keep, leaves=(OUTPUT,))
+    return perform(perform_in, name="research", keep=arguments.keep, leaves=(OUTPUT,))

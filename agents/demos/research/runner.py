@@ -43,7 +43,8 @@ def folders_of(tree: Path) -> dict[str, Path]:
 class Run:
     """One run over the folders of a tree. Its files are in `folder`."""
 
-    def __init__(self, tree: Path, *, seed: int, folder: Path, story: Story) -> None:
+    def __init__(self, tree: Path, *, seed: int, folder: Path, story: Story, stays: bool = False) -> None:
+        """With `stays`, the installation stays up at the end."""
         self._folders = folders_of(tree)
         self._tree = tree
         self._seed = seed
@@ -51,6 +52,7 @@ class Run:
         self._output = folder / OUTPUT
         self._plan = Plan.draw(list(self._folders), seed)
         self._story = story
+        self._stays = stays
 
     def run(self) -> bool:
         """Runs the demo and tells the story; returns whether everything ended as planned.
@@ -65,13 +67,19 @@ class Run:
         expected = {name: expect(path, python_files(path)[:MAX_FILES]) for name, path in self._folders.items()}
         self._announce(expected)
         environment = {settings.OUTPUT: str(self._output.absolute())}
-        with Stage("demos.research", folder=self._folder, environment=environment, story=self._story) as stage:
+        with Stage(
+            "demos.research", folder=self._folder, environment=environment, story=self._story, stays=self._stays
+        ) as stage:
             stage.start_agents(last="discovery")
             board = Board(stage.client(VIEWER), FLOW_TYPE, self._folders)
             self._start(stage.client(OPERATOR))
             late = self._play(stage, board)
             written = dict(self._written(stage.client(VIEWER), board))
-        return self._conclude(expected, Evidence(board.statuses, written, Reports(self._output)), late)
+            is_done = self._conclude(expected, Evidence(board.statuses, written, Reports(self._output)), late)
+            # The one whose plan a person refuses.
+            shown = min(self._folders, key=lambda name: self._plan.votes[name].approve)
+            stage.stay(shown, board.flow_ids[shown])
+        return is_done
 
     def _announce(self, expected: Mapping[str, Expected]) -> None:
         tell = self._story.tell

@@ -20,9 +20,10 @@ OK, FAILED, INTERRUPTED = 0, 1, 130
 BROKERS_DATA = "nats"
 
 
-def add_keep(parser: ArgumentParser) -> None:
-    """Adds the option --keep to a command."""
+def add_options(parser: ArgumentParser) -> None:
+    """Adds the options that every demo has to a command."""
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all files there; default: keep nothing")
+    parser.add_argument("--stay", action="store_true", help="stay up at the end, with a console to look at the flows")
 
 
 def perform(run: Callable[[Path, Story], bool], *, name: str, keep: Path | None, leaves: Sequence[str]) -> int:

@@ -26,10 +26,16 @@ class Stage:
         CommandError: if the coordinator can't be reached, or refuses a call.
     """
 
-    def __init__(self, package: str, *, folder: Path, environment: Mapping[str, str], story: Story) -> None:
-        options = DevOptions(folder=folder, package=load_package(package), environment=environment)
+    def __init__(
+        self, package: str, *, folder: Path, environment: Mapping[str, str], story: Story, stays: bool = False
+    ) -> None:
+        """With `stays`, the installation has a console, and `stay` keeps it up."""
+        options = DevOptions(
+            folder=folder, package=load_package(package), environment=environment, console_port=0 if stays else None
+        )
         self.stack = DevStack(options)
         self._story = story
+        self._stays = stays
         self._open = ExitStack()
 
     def __enter__(self) -> "Stage":
@@ -80,3 +86,17 @@ class Stage:
                 self._story.tell(f"{error}; trying again")
             time.sleep(LOOK_EVERY)
         return [f"{key}, flow {board.flow_ids[key]}: {board.owed(key)}" for key in board.open]
+
+    def stay(self, name: str, flow_id: str) -> None:
+        """Tells where to see a flow. If the installation stays, it is kept running until Ctrl-C or SIGTERM."""
+        if not self._stays:
+            self._story.tell(f"the flow of {name} is worth a look: make demo STAY=1 stays up and shows it in a browser")
+            return
+        self._story.tell(f"the flow of {name} is worth a look: http://{self.stack.console_address}/flows/{flow_id}")
+        self._story.tell("sign in by a click; Ctrl-C ends the demo")
+        try:
+            while True:
+                self.stack.poll()
+                time.sleep(LOOK_EVERY)
+        except KeyboardInterrupt:
+            self._story.tell("ending")

@@ -18,6 +18,7 @@ from handrail.console.approvals import page as approvals
 from handrail.console.coordinator import CallFailed, Coordinator
 from handrail.console.flow import live
 from handrail.console.flow import page as flow
+from handrail.console.flows import completion
 from handrail.console.flows import page as flows
 from handrail.console.options import Options
 from handrail.console.overview import page as overview
@@ -41,6 +42,7 @@ ROUTES = (
     Route("/approvals", approvals.approvals),
     Route("/templates", types.templates),
     Route("/templates/{name}", types.template),
+    Route("/completion", completion.completion),
     Route("/quarantine", quarantine.quarantine),
     Route("/agents", agents.agents_page),
     Route("/live/{flow_id}", live.live),

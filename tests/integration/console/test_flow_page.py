@@ -93,11 +93,18 @@ async def test_a_key_may_be_any_word(vera: Browser, bus: NatsBus) -> None:
         assert f"<h1>{key}</h1>" in await vera.page(f"/flows/refund/{key}")
 
 
-@pytest.mark.parametrize("wanted", ["", "refund", "refund/", "../x", "<script>", "x" * 5_000])
+@pytest.mark.parametrize("wanted", ["", "refund/", "../x", "</script>", "x" * 5_000])
 async def test_what_can_not_be_found_is_said(vera: Browser, wanted: str) -> None:
     page = (await vera.client.get("/find", params={"q": wanted})).text
     assert "Open a flow" in page
     assert "<script>" not in page
+
+
+async def test_a_key_alone_leads_to_the_flows_that_have_it(vera: Browser) -> None:
+    for wanted, quoted in (("CB-2041", "CB-2041"), ('a "b" <c>*\\', 'a \\"b\\" <c>\\*\\\\')):
+        found = await vera.client.get("/find", params={"q": wanted})
+        assert found.status_code == 303
+        assert httpx.URL(found.headers["location"]).params["filter"] == f'key = "{quoted}"'
 
 
 async def test_the_flow_is_shown_as_it_was(asked: Browser) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.wire.ids import flow_id_from_key
 from handrail.mesh.wire.subjects import Kind
 from tests.support import flows
 from tests.support.api import Api
-from tests.support.chromium import running_chromium
-from tests.support.console import console_process
 from tests.support.mesh import publish
+from tests.support.windows import Opened, press_to, signed_in, windows
 
 KEY = "CB-2041"
 FLOW_ID = flow_id_from_key("refund", KEY)
@@ -36,8 +33,6 @@ PAGES = [
     *(f"{PATH}?tab={tab}" for tab in ("timeline", "events", "graph", "causes", "undo")),
 ]
 
-Opened = Callable[..., Any]
-
 
 @pytest.fixture
 async def api(api: Api, bus: NatsBus) -> Api:
@@ -49,32 +44,9 @@ async def api(api: Api, bus: NatsBus) -> Api:
 
 @pytest.fixture
 async def opened(api: Api, tmp_path: Path) -> AsyncIterator[Opened]:
-    """Opens the sign-in page in a browser window. The test fails if a page breaks the policy or a script fails."""
-    folder = tmp_path / "identities"
-    folder.mkdir()
-    (folder / "vera").write_text(api.token("vera", "viewer"))
-    with console_process(api.address, "--identities", str(folder)) as origin:
-        async with running_chromium() as chromium:
-
-            @asynccontextmanager
-            async def window(**options: Any) -> AsyncIterator[Page]:
-                context = await chromium.new_context(base_url=origin, **options)
-                page = await context.new_page()
-                complaints: list[str] = []
-                page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-                page.on("pageerror", lambda error: complaints.append(str(error)))
-                await page.goto("/sign-in")
-                yield page
-                assert [each for each in complaints if "status of" not in each] == []
-                await context.close()
-
-            yield window
-
-
-async def signed_in(page: Page) -> None:
-    await page.get_by_role("button", name="vera").click()
-    await page.wait_for_url("**/")
-    await expect(page.get_by_role("link", name="vera")).to_be_visible()
+    """Opens windows in which Vera may sign in."""
+    async with windows(api.address, tmp_path, {"vera": api.token("vera", "viewer")}) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -106,15 +78,6 @@ async def test_a_flow_is_opened_by_keyboard_alone(opened: Opened) -> None:
         assert outline == "2px"
         await page.keyboard.press("Enter")
         await expect(page.locator("figure.graph svg")).to_be_visible()
-
-
-async def press_to(page: Page, text: str) -> None:
-    """Presses Tab until something with this text has the focus."""
-    for _ in range(40):
-        await page.keyboard.press("Tab")
-        if (await page.evaluate("document.activeElement.textContent")).strip() == text:
-            return
-    raise AssertionError(f"Tab does not lead to {text}")
 
 
 async def test_an_open_page_follows_its_flow(opened: Opened, bus: NatsBus) -> None:

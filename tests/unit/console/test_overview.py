@@ -11,7 +11,7 @@ from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.act_pb2 import PendingAct
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.failure_pb2 import Quarantined
-from handrail.v1.flow_service_pb2 import Approval, DivergenceCount, Flow, FlowCount
+from handrail.v1.flow_service_pb2 import DivergenceCount, Expectation, Flow, FlowCount
 from handrail.v1.quarantine_service_pb2 import QuarantinedMessage
 from handrail.v1.template_service_pb2 import AgentUsage
 
@@ -24,11 +24,14 @@ def at(minutes: int) -> datetime:
 
 def test_the_longest_wait_is_first_whatever_waits() -> None:
     flow = Flow(flow_id="a" * 32, flow_type="refund", update_time=timestamp(at(3)))
-    asked = Approval(approval_id=f"refund.{'b' * 32}.c", flow_id="b" * 32, request_time=timestamp(at(1)))
+    votes = Expectation(what="approval of payments.v1.Granted", step="grant", subject_id=f"refund.{'b' * 32}.c")
+    work = Expectation(what="the outcome of step pay", by_agent="ledger", step="pay")
+    asked = Flow(flow_id="b" * 32, update_time=timestamp(at(1)), expectations=[votes, work], key="CB-1")
     act = PendingAct(flow_type="refund", by="olga", summary="activate refund v2", request_time=timestamp(at(2)))
-    found = needs.oldest_first(needs.stuck([flow]), needs.approvals([asked]), needs.acts([act]))
+    found = needs.oldest_first(needs.stuck([flow]), needs.waiting([asked]), needs.acts([act]))
     assert [each.state.word for each in found] == ["Approval", "Second person", "Stuck"]
     assert found[0].address == f"/approvals?view=all&approval=refund.{'b' * 32}.c"
+    assert (found[0].key, found[0].why) == ("CB-1", "Granted of step grant waits for votes")
     assert found[1].address == "/templates/refund"
     assert [each.is_id for each in found] == [True, False, True]
 
@@ -45,11 +48,11 @@ def test_statuses_that_no_flow_has_are_left_out() -> None:
     status = FlowStatus
     found = tables.counts(
         [
-            FlowCount(flow_type="refund", status=status.FLOW_STATUS_COMPLETED, flows=5),
+            FlowCount(flow_type="refund", status=status.FLOW_STATUS_FAILED, flows=5),
             FlowCount(flow_type="audit", status=status.FLOW_STATUS_ESCALATED, flows=1),
         ]
     )
-    assert [each.name for each in found.columns] == ["ESCALATED", "COMPLETED"]
+    assert [each.name for each in found.columns] == ["ESCALATED", "FAILED"]
     assert [(row.flow_type, row.flows) for row in found.rows] == [("audit", [1, 0]), ("refund", [0, 5])]
 
 

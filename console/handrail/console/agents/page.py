@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, timedelta
+from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,7 +35,5 @@ async def agents_page(request: Request) -> Response:
         "rows": agents(found.agents),
         "divergences": divergences(diverged.answer.counts) if diverged.answer else None,
         "problem": problem,
-        "covered": found.as_of.time.ToDatetime(UTC) if found.as_of.HasField("time") else None,
-        "behind": found.as_of.messages_behind if found.as_of.HasField("messages_behind") else None,
     }
     return page(request, "agents.html", values, status=status)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,19 +19,22 @@ from handrail.console.approvals.inbox import View
 from handrail.console.approvals.voter import Voter, voter
 from handrail.console.flow import states
 from handrail.console.flow.proposals import fields
-from handrail.console.web.asking import listed
+from handrail.console.web.asking import listed, part
 from handrail.console.web.console import Console, console_of, now, signed_in
 from handrail.console.web.pages import page
 from handrail.console.web.sessions import Session
 from handrail.v1.approval_service_pb2 import ListApprovalsRequest, ListApprovalsResponse
 from handrail.v1.delegation_service_pb2 import ListDelegationsRequest
-from handrail.v1.flow_service_pb2 import Approval, Flow, GetFlowRequest
+from handrail.v1.flow_service_pb2 import Approval, Flow, GetFlowRequest, ListFlowsRequest
 from handrail.v1.identity_service_pb2 import WhoAmIRequest
 
 _MOST = 100
 """So many are read, those that wait the longest: the views are parts of these."""
 
 _DELEGATIONS = 500
+_WAITING, _FLOWS = "waiting", 500
+"""The flows whose keys are shown: those that the index finds first."""
+
 _LONGEST = 2_000
 _APPROVAL_ID = re.compile(r"[a-z][a-z0-9_-]{0,62}\.([0-9a-f]{32})\.[0-9a-f]{32}")
 
@@ -58,8 +62,10 @@ async def approvals(request: Request) -> Response:
     wanted = query.get("filter", "").strip()[:_LONGEST]
     asked = ListApprovalsRequest(page_size=_MOST, filter=wanted, scan=bool(query.get("scan")) and not wanted)
     call = console.coordinator.call(console.coordinator.approvals.ListApprovals, asked, token=session.token)
-    person, (found, problem, status) = await asyncio.gather(
-        _voter(console, session), listed(call, ListApprovalsResponse())
+    keyed = ListFlowsRequest(filter=_WAITING, page_size=_FLOWS, read_mask=FieldMask(paths=["flow_id", "key"]))
+    known = console.coordinator.call(console.coordinator.flows.ListFlows, keyed, token=session.token)
+    person, (found, problem, status), waiting = await asyncio.gather(
+        _voter(console, session), listed(call, ListApprovalsResponse()), part(known)
     )
     views = inbox.views(inbox.rows(found.approvals, person, now()), person)
     shown = _view(views, query.get("view", ""))
@@ -73,6 +79,7 @@ async def approvals(request: Request) -> Response:
         "views": [(each, _address(view=each.key, **common)) for each in views],
         "view": shown,
         "rows": [(row, _address(view=shown.key, approval=row.approval.approval_id, **common)) for row in shown.rows],
+        "keys": {each.flow_id: each.key for each in waiting.answer.flows} if waiting.answer else {},
         "everything": _address(view=inbox.ALL, **common),
         "back": _address(view=shown.key, **common),
         "chosen": chosen,

@@ -28,6 +28,7 @@ _FLOW_ID = re.compile(r"[0-9a-f]{32}")
 _FLOW_TYPE = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _ROWS = 50
 _LONGEST_KEY = 1_024
+_LONGEST_WORD = 500
 
 
 async def by_id(request: Request) -> Response:
@@ -44,7 +45,7 @@ async def by_key(request: Request) -> Response:
 
 
 async def find(request: Request) -> Response:
-    """GET /find: leads to a flow by what a person typed: an id, or a type and a key."""
+    """GET /find: leads to a flow by what a person typed: an id, or a type and a key; a key alone leads to a list."""
     signed_in(request)
     wanted = request.query_params.get("q", "").strip()
     if _FLOW_ID.fullmatch(wanted.lower().replace("-", "")):
@@ -52,7 +53,15 @@ async def find(request: Request) -> Response:
     flow_type, _, key = wanted.partition("/")
     if _FLOW_TYPE.fullmatch(flow_type.strip()) and key.strip():
         return RedirectResponse(f"/flows/{flow_type.strip()}/{quote(key.strip(), safe='')}", 303)
+    if wanted and "/" not in wanted and len(wanted) <= _LONGEST_WORD:
+        return RedirectResponse(f"/flows?{urlencode({'filter': f'key = {_quoted(wanted)}'})}", 303)
     return page(request, "find.html", {"wanted": wanted})
+
+
+def _quoted(text: str) -> str:
+    """A text as a value of a filter."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("*", "\\*")
+    return f'"{escaped}"'
 
 
 async def _page(request: Request, flow_id: str, *, title: str) -> Response:
@@ -66,7 +75,7 @@ async def _page(request: Request, flow_id: str, *, title: str) -> Response:
     path = quote(request.url.path)
     content = await _content(console, session, tab, reading, request)
     values: dict[str, object] = {
-        "title": title,
+        "title": title or flow.key,
         "tab": tab,
         "tabs": _tabs(path, reading),
         "reading": reading,

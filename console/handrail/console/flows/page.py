@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from handrail.console.flow import states
 from handrail.console.flows import chips
+from handrail.console.flows.waits import wait_of
 from handrail.console.web.asking import listed
 from handrail.console.web.console import console_of, now, signed_in
 from handrail.console.web.pages import page
@@ -39,13 +40,14 @@ async def flows(request: Request) -> Response:
         asked.order_by = order
     call = console.coordinator.call(console.coordinator.flows.ListFlows, asked, token=session.token)
     found, problem, status = await listed(call, pb.ListFlowsResponse())
+    present = now()
     values: dict[str, object] = {
         "filter": wanted,
         "order": order,
         "orders": _ORDERS,
         "is_scan": is_scan,
         "problem": problem,
-        "rows": [_row(each) for each in found.flows],
+        "rows": [_row(each, present) for each in found.flows],
         "active": [(each.label, _address(each.filter, order)) for each in chips.active(wanted)],
         "offered": [(each.label, _address(each.filter, order)) for each in chips.offered(wanted)],
         "next": _address(wanted, order, page=found.next_page_token, scan=is_scan) if found.next_page_token else "",
@@ -53,14 +55,15 @@ async def flows(request: Request) -> Response:
         "total": _total(found),
         "covered": found.as_of.time.ToDatetime(UTC) if found.as_of.HasField("time") else None,
         "behind": found.as_of.messages_behind if found.as_of.HasField("messages_behind") else None,
-        "now": now(),
+        "now": present,
     }
     return page(request, "flows.html", values, status=status)
 
 
-def _row(flow: pb.Flow) -> Mapping[str, object]:
+def _row(flow: pb.Flow, present: datetime) -> Mapping[str, object]:
     return {
         "flow": flow,
+        "wait": wait_of(flow, present),
         "state": states.of_flow(flow.status),
         "started": flow.start_time.ToDatetime(UTC),
         "updated": flow.update_time.ToDatetime(UTC),

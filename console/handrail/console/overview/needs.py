@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from handrail.console.flow.states import State, short_type
+from handrail.console.flow.states import State
 from handrail.v1.act_pb2 import PendingAct
 from handrail.v1.error_reason_pb2 import ErrorReason
-from handrail.v1.flow_service_pb2 import Approval, Flow
+from handrail.v1.flow_service_pb2 import Flow
 from handrail.v1.quarantine_service_pb2 import QuarantinedMessage
 
 STUCK = State("!", "Stuck", "bad")
@@ -33,10 +33,11 @@ class Need:
     address: str
     why: str
     due: datetime | None = None
+    key: str = ""
 
     @property
     def is_id(self) -> bool:
-        """Whether the name is a flow's id, of which pages show a part."""
+        """Whether the name is a flow's id, of which pages show a part, or its key."""
         return len(self.name) == 32 and self.name in self.address
 
 
@@ -52,13 +53,16 @@ def overdue(found: Iterable[Flow]) -> Iterator[Need]:
         yield _of_flow(flow, OVERDUE, flow.status_reason or "an answer or the flow is past its time")
 
 
-def approvals(found: Iterable[Approval]) -> Iterator[Need]:
-    """Proposals that wait for votes."""
-    for each in found:
-        due = _time(each.expire_time) if each.HasField("expire_time") else None
-        why = f"{short_type(each.type)} of step {each.step} waits for votes"
-        address = f"/approvals?view=all&approval={quote(each.approval_id)}"
-        yield Need(_time(each.request_time), APPROVAL, each.flow_id, each.flow_type, address, why, due)
+def waiting(found: Iterable[Flow]) -> Iterator[Need]:
+    """Flows whose proposals wait for votes: each proposal by itself."""
+    for flow in found:
+        for each in flow.expectations:
+            if not each.by_agent and not each.by_roles:
+                due = _time(each.due_time) if each.HasField("due_time") else None
+                address = f"/approvals?view=all&approval={quote(each.subject_id)}"
+                why = f"{each.what.rpartition('.')[2]} of step {each.step} waits for votes"
+                since = _time(flow.update_time)
+                yield Need(since, APPROVAL, flow.flow_id, flow.flow_type, address, why, due, flow.key)
 
 
 def acts(found: Iterable[PendingAct]) -> Iterator[Need]:
@@ -87,7 +91,8 @@ def oldest_first(*kinds: Iterable[Need]) -> list[Need]:
 
 
 def _of_flow(flow: Flow, state: State, why: str) -> Need:
-    return Need(_time(flow.update_time), state, flow.flow_id, flow.flow_type, f"/flows/{quote(flow.flow_id)}", why)
+    address = f"/flows/{quote(flow.flow_id)}"
+    return Need(_time(flow.update_time), state, flow.flow_id, flow.flow_type, address, why, key=flow.key)
 
 
 def _time(stamp: Timestamp) -> datetime:

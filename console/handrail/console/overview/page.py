@@ -47,7 +47,7 @@ def _needs(reading: Reading) -> list[needs.Need]:
     return needs.oldest_first(
         needs.stuck(reading.stuck.answer.flows if reading.stuck.answer else ()),
         needs.overdue(reading.overdue.answer.flows if reading.overdue.answer else ()),
-        needs.approvals(reading.approvals.answer.approvals if reading.approvals.answer else ()),
+        needs.waiting(reading.waiting.answer.flows if reading.waiting.answer else ()),
         needs.acts(reading.acts.answer.acts if reading.acts.answer else ()),
         needs.quarantined(reading.quarantined.answer.messages if reading.quarantined.answer else ()),
     )
@@ -58,8 +58,8 @@ def _tiles(reading: Reading) -> list[tuple[State, str, str]]:
     rows: list[tuple[State, str, str]] = []
     if reading.stuck.answer:
         rows.append((needs.STUCK, _total(reading.stuck.answer.total), f"/flows?{urlencode({'filter': STUCK})}"))
-    if reading.approvals.answer:
-        rows.append((needs.APPROVAL, _total(reading.approvals.answer.total), "/approvals?view=all"))
+    if reading.waiting.answer:
+        rows.append((needs.APPROVAL, _total(reading.waiting.answer.total), "/approvals?view=all"))
     if reading.overdue.answer:
         rows.append((needs.OVERDUE, _total(reading.overdue.answer.total), f"/flows?{urlencode({'filter': OVERDUE})}"))
     if reading.quarantined.answer:
@@ -81,7 +81,7 @@ def _problems(reading: Reading) -> list[str]:
     problems = (
         reading.stuck.problem,
         reading.overdue.problem,
-        reading.approvals.problem,
+        reading.waiting.problem,
         reading.acts.problem,
         reading.quarantined.problem,
         reading.counts.problem,

@@ -16,11 +16,8 @@ STATUSES = (
     FlowStatus.FLOW_STATUS_COMPENSATING,
     FlowStatus.FLOW_STATUS_RUNNING,
     FlowStatus.FLOW_STATUS_FAILED,
-    FlowStatus.FLOW_STATUS_COMPENSATED,
-    FlowStatus.FLOW_STATUS_CANCELLED,
-    FlowStatus.FLOW_STATUS_COMPLETED,
 )
-"""The columns: what needs somebody first."""
+"""The columns, what needs somebody first: flows that are open, and those that failed."""
 
 _PART = "handrail.part."
 
@@ -43,7 +40,7 @@ class TypeRow:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Flows by type and status; statuses that no flow has are left out."""
+    """Open and failed flows by type and status; statuses that no flow has are left out."""
 
     columns: Sequence[Column]
     rows: Sequence[TypeRow]

@@ -71,8 +71,6 @@ if (slider) {
 // News: what is live on the page is replaced, unless somebody is pointing at it; then the page says how much is new.
 // A flow's page hears from the server that its flow moved. Lists ask again and again, while they are seen.
 
-const POLL_MS = 5000;
-
 const stream = document.getElementById("live");
 const view = document.getElementById("view");
 const news = document.getElementById("news");
@@ -158,10 +156,99 @@ async function poll() {
   else news.replaceChildren();
 }
 
+// Filters: names of fields and their values are offered while somebody types.
+
+const MOST_OFFERED = 10;
+
+function complete(input) {
+  const list = document.createElement("ul");
+  list.id = "offered";
+  list.className = "offered";
+  list.role = "listbox";
+  list.ariaLabel = "Completions";
+  list.hidden = true;
+  input.after(list);
+  input.role = "combobox";
+  input.setAttribute("aria-controls", list.id);
+  input.ariaAutoComplete = "list";
+  input.ariaExpanded = "false";
+  let words = null;
+  let offers = [];
+  let chosen = -1;
+
+  function close() {
+    list.hidden = true;
+    input.ariaExpanded = "false";
+    input.removeAttribute("aria-activedescendant");
+    offers = [];
+    chosen = -1;
+  }
+
+  function pick(offer) {
+    const after = input.value.slice(input.selectionStart);
+    input.value = input.value.slice(0, offer.start) + offer.text + after;
+    input.setSelectionRange(offer.start + offer.text.length, offer.start + offer.text.length);
+    suggest();
+  }
+
+  function choose(next) {
+    chosen = next;
+    [...list.children].forEach((item, number) => { item.ariaSelected = String(number === chosen); });
+    if (chosen < 0) input.removeAttribute("aria-activedescendant");
+    else input.setAttribute("aria-activedescendant", list.children[chosen].id);
+  }
+
+  function found() {
+    const typed = input.value.slice(0, input.selectionStart);
+    const value = typed.match(/(?:^|[\s(-])([a-z][\w.]*)\s*(?:<=|>=|!=|=|<|>|:)\s*([^\s"()]*)$/);
+    if (value) {
+      const known = words[value[1]]?.values ?? [];
+      return known.map((each) => [each, `${each} `, value[2]]);
+    }
+    const field = typed.match(/(?:^|[\s(-])([a-z_][\w.]*)$/);
+    return field ? Object.keys(words).map((each) => [each, each + (words[each].then || " "), field[1]]) : [];
+  }
+
+  async function suggest() {
+    words ??= await (await fetch(input.dataset.complete, { redirect: "error" })).json();
+    close();
+    for (const [label, text, typed] of found()) {
+      const begins = label.toLowerCase().startsWith(typed.toLowerCase());
+      if (!begins || text.trim() === typed || offers.length === MOST_OFFERED) continue;
+      offers.push({ label, text, start: input.selectionStart - typed.length });
+    }
+    list.replaceChildren(...offers.map((offer, number) => {
+      const item = document.createElement("li");
+      item.id = `offered-${number}`;
+      item.role = "option";
+      item.ariaSelected = "false";
+      item.textContent = offer.label;
+      item.addEventListener("pointerdown", (event) => { event.preventDefault(); pick(offer); });
+      return item;
+    }));
+    list.hidden = offers.length === 0;
+    input.ariaExpanded = String(!list.hidden);
+  }
+
+  input.addEventListener("input", () => { suggest().catch(close); });
+  input.addEventListener("blur", close);
+  input.addEventListener("keydown", (event) => {
+    if (list.hidden) return;
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) choose(((chosen + 1 + step + offers.length + 1) % (offers.length + 1)) - 1);
+    else if (event.key === "Enter" && chosen >= 0) pick(offers[chosen]);
+    else if (event.key === "Escape") close();
+    else return;
+    event.preventDefault();
+  });
+}
+
+for (const input of document.querySelectorAll("[data-complete]")) complete(input);
+
 if (stream) follow();
 if (view && "poll" in view.dataset) {
   // The next question waits for the answer to the one before.
-  const next = () => setTimeout(() => poll().catch(stale).finally(next), POLL_MS);
+  const next = () => setTimeout(() => poll().catch(stale).finally(next), view.dataset.poll * 1000);
   next();
 }
 enhance();

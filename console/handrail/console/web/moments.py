@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from handrail.mesh.printable import shortened
+
+_LONGEST_NAME = 40
+
 
 def exactly(time: datetime) -> str:
     """A time in full: `2026-11-28 10:02:13 UTC`."""
@@ -45,6 +49,11 @@ def lasting(span: timedelta) -> str:
 def distance(time: datetime, now: datetime) -> str:
     """How far a time is from now: `in 3 h 9 min`, `52 min ago`."""
     return f"in {lasting(time - now)}" if time >= now else f"{lasting(now - time)} ago"
+
+
+def short_name(key: str) -> str:
+    """A business key, cut if it is long."""
+    return shortened(key, _LONGEST_NAME)
 
 
 def short_id(identifier: str) -> str:

@@ -37,6 +37,7 @@ def _environment() -> Environment:
         moment=moments.moment,
         exactly=moments.exactly,
         short_id=moments.short_id,
+        short_name=moments.short_name,
         lasting=moments.lasting,
         clock=moments.clock,
     )

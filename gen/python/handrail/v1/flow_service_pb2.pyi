@@ -1149,7 +1149,9 @@ class ListFlowsResponse(_message.Message):
     """next_page_token is empty on the last page."""
     @_builtins.property
     def flows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Flow]:
-        """flows without step runs, newest first unless `order_by` said otherwise."""
+        """flows without step runs, newest first unless `order_by` said otherwise. From the index, each has what it waits for in
+        `expectations`, as far as the index has it: no roles of voters, and not what happens otherwise.
+        """
 
     @_builtins.property
     def as_of(self) -> _listing_pb2.AsOf:

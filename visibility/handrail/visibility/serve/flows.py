@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row
 from handrail.index.v1.index_service_pb2 import FlowRow
 from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.decision_pb2 import FlowStatus
-from handrail.v1.flow_service_pb2 import Flow
+from handrail.v1.flow_service_pb2 import Expectation, Flow
 from handrail.v1.listing_pb2 import Total
 from handrail.visibility.filter import Condition, Order, Place, parse_order
 from handrail.visibility.search.page import Finder, Page
@@ -73,11 +73,15 @@ FLOWS = Kind(("flows",), _read, lambda text: FlowOrder(parse_order(text)))
 """All flows."""
 
 
-def flow_rows(found: Found) -> list[FlowRow]:
-    """Returns the flows of a page."""
-    return [
-        FlowRow(flow=_flow(row, archived=row.verdict is not None), page_token=found.token(row)) for row in found.rows
-    ]
+def flow_rows(found: Found, waits: Mapping[int, Sequence[Expectation]]) -> list[FlowRow]:
+    """Returns the flows of a page, with what each waits for by its first sequence."""
+    return [FlowRow(flow=_listed(row, waits), page_token=found.token(row)) for row in found.rows]
+
+
+def _listed(row: Row[tuple[object, ...]], waits: Mapping[int, Sequence[Expectation]]) -> Flow:
+    flow = _flow(row, archived=row.verdict is not None)
+    flow.expectations.extend(waits.get(row.first_sequence, ()))
+    return flow
 
 
 def summary(fields: Mapping[str, object], *, archived: bool) -> Flow:

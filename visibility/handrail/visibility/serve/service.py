@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
@@ -15,7 +15,7 @@ from handrail.index.v1.index_service_pb2_grpc import IndexServiceServicer
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import ContractViolation
 from handrail.mesh.wire.envelope import from_timestamp
-from handrail.v1.flow_service_pb2 import DivergenceCount
+from handrail.v1.flow_service_pb2 import DivergenceCount, Expectation
 from handrail.v1.listing_pb2 import AsOf
 from handrail.visibility.index.database import Position
 from handrail.visibility.serve.acts import act_rows, acts
@@ -23,6 +23,7 @@ from handrail.visibility.serve.approvals import approval_rows, approvals
 from handrail.visibility.serve.archived import ArchivedFlows
 from handrail.visibility.serve.counts import failure_counts, flow_counts, status_counts
 from handrail.visibility.serve.divergences import divergence_counts, divergence_rows, divergences
+from handrail.visibility.serve.expected import expected
 from handrail.visibility.serve.flows import FLOWS, flow_rows
 from handrail.visibility.serve.head import Head, as_of
 from handrail.visibility.serve.listing import Found, Kind, page
@@ -61,8 +62,13 @@ class IndexService(IndexServiceServicer):
 
     async def ListFlows(self, request: pb.ListFlowsRequest, context: Context) -> pb.ListFlowsResponse:
         """Returns a page of flows."""
-        found, ending = await self._page(request, context, FLOWS, request.query)
-        return pb.ListFlowsResponse(rows=flow_rows(found), page=ending)
+
+        def read(connection: Connection, position: Position) -> tuple[Found, Mapping[int, Sequence[Expectation]]]:
+            found = page(connection, position, FLOWS, request.query)
+            return found, expected(connection, found.rows)
+
+        (found, waits), covered = await self._asked(request, context, read)
+        return pb.ListFlowsResponse(rows=flow_rows(found, waits), page=_ending(found, covered))
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: Context) -> pb.ListApprovalsResponse:
         """Returns a page of approvals."""
@@ -99,7 +105,9 @@ class IndexService(IndexServiceServicer):
         def count(connection: Connection, position: Position) -> list[pb.FlowCount]:
             now = datetime.now(UTC)
             chosen = _chosen(request, now)
-            return status_counts(connection, chosen) if request.by_status_only else flow_counts(connection, chosen, now)
+            if request.by_status_only:
+                return status_counts(connection, chosen, flow_types=request.scope.flow_types)
+            return flow_counts(connection, chosen, now)
 
         counts, covered = await self._asked(request, context, count)
         return pb.CountFlowsResponse(counts=counts, as_of=covered)
@@ -131,7 +139,7 @@ class IndexService(IndexServiceServicer):
         found, covered = await self._asked(
             request, context, lambda connection, position: page(connection, position, kind, query)
         )
-        return found, pb.Page(next_page_token=found.next_token, total=found.total, as_of=covered)
+        return found, _ending(found, covered)
 
     async def _asked(self, request: Message, context: Context, question: Question[Answer]) -> tuple[Answer, AsOf]:
         """Returns the answer, and what it covers. Raises CONTRACT_VIOLATION and what `Snapshots` raises."""
@@ -152,6 +160,10 @@ class IndexService(IndexServiceServicer):
         # None if the caller set no deadline; the type stub omits that.
         left: float | None = context.time_remaining()
         return _PATIENCE if left is None else timedelta(seconds=left) * _MARGIN
+
+
+def _ending(found: Found, covered: AsOf) -> pb.Page:
+    return pb.Page(next_page_token=found.next_token, total=found.total, as_of=covered)
 
 
 def _chosen(request: _Asking, now: datetime) -> ColumnElement[bool]:

@@ -592,7 +592,9 @@ class CountFlowsRequest(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     BY_STATUS_ONLY_FIELD_NUMBER: _builtins.int
     by_status_only: _builtins.bool
-    """by_status_only counts by type and status alone. It leaves the other fields of a count unset, and is much faster."""
+    """by_status_only counts by type and status alone, and only flows of the types that the scope names. It leaves the other fields
+    of a count unset, and is much faster.
+    """
     @_builtins.property
     def scope(self) -> Global___Scope:
         """scope of the caller."""
