@@ -84,22 +84,22 @@ def _lines(chart: Chart, style: str, looks: Mapping[str, str]) -> Iterator[str]:
         way = drawn.ways.get((edge.source, edge.target))
         if way:
             look, head = ("edge aside", "aside-head") if edge.aside else ("edge", "head")
-            if looks.get(edge.target) == "unreached":
-                look += " unreached"
+            faded = " unreached" if looks.get(edge.target) == "unreached" else ""
+            look += faded
             yield f'<path class="{look}" marker-end="url(#{head})" d="{_path(way)}"/>'
             if edge.label:
-                labels.append(_label(edge.label, way))
+                labels.append(_label(edge.label, way, f"label{faded}"))
     for node in chart.nodes:
         yield from _node(node, drawn.places[node.key], sizes[node.key], looks.get(node.key, ""))
     yield from labels
     yield "</svg>"
 
 
-def _label(text: str, way: Sequence[Point]) -> str:
+def _label(text: str, way: Sequence[Point], look: str) -> str:
     """The label of an edge where that first goes sideways: in the gap between two layers, where no node is."""
     start, end = way[1], way[2]
     x, y = (start.x + end.x) / 2, (start.y + end.y) / 2 + 4
-    return f'<text class="label" x="{x:.1f}" y="{y:.1f}">{_shown(text)}</text>'
+    return f'<text class="{look}" x="{x:.1f}" y="{y:.1f}">{_shown(text)}</text>'
 
 
 def _path(way: Sequence[Point]) -> str:

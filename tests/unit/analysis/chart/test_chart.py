@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from handrail.analysis.chart.layout import GAP, Layout, Size, layout
 from handrail.analysis.chart.mermaid import escaped, mermaid
 from handrail.analysis.chart.model import Chart, Edge, Kind, Node, chart_of
-from handrail.analysis.chart.svg import svg
+from handrail.analysis.chart.svg import drawing, svg
 from handrail.cli.templates import read_template
 from handrail.v1 import template_pb2 as pb
 from tests.support.random_templates import Spec, specs
@@ -131,6 +131,7 @@ def test_the_way_of_a_flow_that_misses_its_deadline_is_drawn() -> None:
     chart = chart_of(template)
     assert Edge("start", "end a person is asked", aside=True, label="not done in time") in chart.edges
     assert ">not done in time</text>" in svg(chart)
+    assert 'class="label unreached"' in drawing(chart, {"end a person is asked": "unreached"})
 
 
 def test_joins_rules_and_several_gates_are_drawn() -> None:
