@@ -14,6 +14,7 @@ CLEANS = {"clean", "clean_lines", "json_text", "to_text", "reference"}
 
 OURS = {
     "cli/handrail/cli/output.py": "the place that cleans",
+    "cli/handrail/cli/commands/completion.py": "a script of argcomplete's",
     "cli/handrail/cli/commands/console.py": "the address of the caller's",
     "cli/handrail/cli/commands/contracts_generate.py": "a count, and a path of the caller's",
     "cli/handrail/cli/commands/coordinator.py": "the address of the caller's",

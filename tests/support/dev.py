@@ -13,6 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any
 from unittest import mock
@@ -24,12 +25,14 @@ ROOT = Path(__file__).parents[2]
 HANDRAIL = (sys.executable, "-m", "handrail.cli.main")
 
 _COMMAND_SECONDS = 60
+_NOBODY = TemporaryDirectory(prefix="handrail-user-")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of this process without Handrail's settings."""
+    """The environment of this process without Handrail's settings, and without what its user has set or seen."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("HANDRAIL_")}
-    return {**plain, **more}
+    nobody = {"XDG_STATE_HOME": _NOBODY.name, "XDG_CONFIG_HOME": _NOBODY.name}
+    return {**plain, **nobody, **more}
 
 
 def handrail(

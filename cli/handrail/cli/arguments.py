@@ -110,6 +110,12 @@ def add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting[obj
             group.add_argument(setting.flag, dest=setting.key, metavar=setting.metavar, help=_help(setting))
 
 
+def add_flow_type(parser: argparse.ArgumentParser, text: str, *, default: str = "") -> None:
+    """Adds the flag that names a flow type, and `--type`, its name in earlier releases."""
+    parser.add_argument("--flow-type", default=default, metavar="TYPE", help=text)
+    parser.add_argument("--type", dest="flow_type", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
 def add_request_id(parser: argparse.ArgumentParser) -> None:
     """Adds the flag that repeats a request under the same id."""
     parser.add_argument(

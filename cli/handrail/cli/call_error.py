@@ -23,12 +23,13 @@ def of_call(error: grpc.Call, *, address: str) -> CommandError:
     reason, fields = _details(error)
     text = error.details() or ""
     if reason:
-        return CommandError(f"{text}{fields} ({reason})", code)
+        return CommandError(f"{text}{fields} ({reason})", code, reason=reason)
     if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return CommandError(f"no coordinator answers at {address}: {_last_line(text)}", code)
+        return CommandError(f"no coordinator answers at {address}: {_last_line(text)}", code, reason="UNAVAILABLE")
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return CommandError(f"{address} did not answer in time; raise --timeout to wait longer", code)
-    return CommandError(f"{text} ({error.code().name})", code)
+        text = f"{address} did not answer in time; raise --timeout to wait longer"
+        return CommandError(text, code, reason="DEADLINE_EXCEEDED")
+    return CommandError(f"{text} ({error.code().name})", code, reason=error.code().name)
 
 
 def _details(call: grpc.Call) -> tuple[str, str]:

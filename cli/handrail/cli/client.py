@@ -232,5 +232,5 @@ class Client:
         explained = of_call(cast("grpc.Call", error), address=self.address)
         if explained.code is Exit.FORBIDDEN and not self._metadata:
             text = f"no token: name a file with {_TOKEN_FILE}, or log in with `handrail login` (UNAUTHENTICATED)"
-            return CommandError(text, Exit.FORBIDDEN)
+            return CommandError(text, Exit.FORBIDDEN, reason="UNAUTHENTICATED")
         return explained

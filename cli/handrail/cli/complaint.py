@@ -35,4 +35,5 @@ def complaint(error: Exception, *, command: str) -> CommandError | None:
 def _of_ours(error: HandrailError) -> CommandError:
     if isinstance(error, TemplateRefused):
         return CommandError("\n".join([f"template {error.metadata['template']} is refused", *map(str, error.findings)]))
-    return CommandError(f"{error.text} ({error.reason_name})", _REASONS.get(error.reason, Exit.FAILED))
+    code = _REASONS.get(error.reason, Exit.FAILED)
+    return CommandError(f"{error.text} ({error.reason_name})", code, reason=error.reason_name)

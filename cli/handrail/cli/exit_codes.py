@@ -25,9 +25,10 @@ class Exit(IntEnum):
 
 
 class CommandError(Exception):
-    """Ends the command with one line on stderr and an exit code."""
+    """Ends the command with one line on stderr and an exit code. `reason` is the name of an ErrorReason, or empty."""
 
-    def __init__(self, text: str, code: Exit = Exit.FAILED) -> None:
+    def __init__(self, text: str, code: Exit = Exit.FAILED, *, reason: str = "") -> None:
         super().__init__(text)
         self.text = text
         self.code = code
+        self.reason = reason

@@ -17,6 +17,7 @@ _OF_MODULES = {"pyarrow": "export"}
 _MODULES = frozenset(
     {
         *("grpc", "grpc_channelz", "grpc_health", "grpc_reflection", "grpc_status"),
+        "argcomplete",
         *("bcrypt", "cryptography", "jwt"),
         *("psycopg", "pyarrow", "sqlalchemy", "zstandard"),
         *("jinja2", "starlette", "uvicorn"),

@@ -8,10 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import pairwise
 
+from handrail.cli.completion import ASKED, complete
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.parser import Parser
 from handrail.cli.version import VERSION
-from handrail.mesh.printable import clean_lines
+from handrail.mesh.printable import clean_lines, json_text
 
 _COMMANDS = {
     "new": "create a project to start from",
@@ -37,6 +40,7 @@ _COMMANDS = {
     "login": "log in at an identity provider",
     "logout": "forget a login",
     "whoami": "show who the coordinator takes you for",
+    "completion": "print the script with which a shell completes command lines",
     "token": "create a bearer token, for development and small installations",
 }
 """Each has a module in `commands`, imported only when called, because the others take time to load."""
@@ -46,8 +50,11 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit code; wrong arguments end the process with Exit.USAGE."""
+    """Runs a command line and returns its exit code; --help and --version end the process."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if ASKED in os.environ:
+        complete(parser)
+    as_json = _wants_json(words)
     try:
         parsed = _parsed(words)
         run: Callable[[argparse.Namespace], Exit] = parsed.run
@@ -62,12 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _NO_ROOM:
             raise
         _drop_output()
-        return _complain(CommandError(f"can't write: {error.strerror}; free some space, or write the output elsewhere"))
+        text = f"can't write: {error.strerror}; free some space, or write the output elsewhere"
+        return _complain(CommandError(text), as_json=as_json)
     except Exception as error:
         complaint = _complaint(error, words)
         if complaint is None:
             raise
-        return _complain(complaint)
+        return _complain(complaint, as_json=as_json)
 
 
 def _complaint(error: Exception, words: Sequence[str]) -> CommandError | None:
@@ -76,19 +84,18 @@ def _complaint(error: Exception, words: Sequence[str]) -> CommandError | None:
     return complaint(error, command="".join(words[:1]))
 
 
-def parser(filled: Sequence[str] = tuple(_COMMANDS)) -> argparse.ArgumentParser:
+def parser(filled: Sequence[str] = tuple(_COMMANDS)) -> Parser:
     """Returns the parser of the command line, with the arguments of the `filled` commands."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="handrail",
         description="Agents walk on their own. The handrail is there when they stumble.",
         epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 3 no answer, 4 not found, 5 no permission, "
         "6 waits for a second person.",
-        allow_abbrev=False,
     )
     whole.add_argument("--version", action="version", version=f"handrail {VERSION}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for name, text in _COMMANDS.items():
-        command = commands.add_parser(name, help=text, allow_abbrev=False)
+        command = commands.add_parser(name, help=text)
         if name in filled:
             import_module(f"handrail.cli.commands.{name.replace('-', '_')}").fill(command)
     return whole
@@ -96,7 +103,11 @@ def parser(filled: Sequence[str] = tuple(_COMMANDS)) -> argparse.ArgumentParser:
 
 def _parsed(words: list[str]) -> argparse.Namespace:
     try:
-        return parser(words[:1]).parse_args(words)
+        parsed, rest = parser(words[:1]).parse_known_args(words)
+        if rest:
+            innermost: Parser = parsed.parser
+            innermost.refuse(rest)
+        return parsed
     except SystemExit:
         sys.stdout.flush()  # the requested help
         raise
@@ -113,8 +124,19 @@ def _flushed(code: Exit) -> Exit:
     return code
 
 
-def _complain(error: CommandError) -> int:
-    print(f"handrail: {clean_lines(error.text)}", file=sys.stderr)
+def _wants_json(words: Sequence[str]) -> bool:
+    """Tells whether errors are for programs. The words may be wrong: then nothing has parsed them."""
+    forms = [after for word, after in pairwise(words) if word == "--output"]
+    forms += [word.removeprefix("--output=") for word in words if word.startswith("--output=")]
+    return (forms[-1] if forms else os.environ.get("HANDRAIL_OUTPUT")) == "json"
+
+
+def _complain(error: CommandError, *, as_json: bool) -> int:
+    if as_json:
+        told = {"code": int(error.code), "reason": error.reason, "message": error.text}
+        print(json_text({"error": {name: value for name, value in told.items() if value}}), file=sys.stderr)
+    else:
+        print(f"handrail: {clean_lines(error.text)}", file=sys.stderr)
     return error.code
 
 

@@ -15,6 +15,7 @@ from handrail.cli.arguments import settings_of
 from handrail.cli.client import Client
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Json, Output
+from handrail.cli.recent_flows import RecentFlows
 from handrail.mesh import settings as table
 from handrail.mesh.contracts import Contracts, pack
 from handrail.mesh.setting import Settings
@@ -29,6 +30,7 @@ class Session:
         self.settings = settings
         self.client = client
         self.output = output
+        self.recent = RecentFlows(client.address)
         self._stored: dict[tuple[str, int], StoredTemplate] = {}
         self._contracts: dict[tuple[str, int], Contracts] = {}
 

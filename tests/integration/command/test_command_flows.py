@@ -21,7 +21,7 @@ def approval_of(dev: Dev, flow: str) -> str:
     """The approval that a flow waits for, as soon as it does."""
 
     def found() -> list[Any]:
-        listed = dev.json("vera", "approval", "list", "--type", "refund")["approvals"]
+        listed = dev.json("vera", "approval", "list", "--flow-type", "refund")["approvals"]
         return [each["approvalId"] for each in listed if each["flowId"] == flow]
 
     wait_for(found, "an approval")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings, days, positive
+from handrail.cli.arguments import CALLER, Parsers, add_flow_type, add_request_id, add_settings, days, positive
 from handrail.cli.commands.template_activate import RELOAD
 from handrail.cli.enum_words import act_status, act_words, status_of
 from handrail.cli.exit_codes import CommandError, Exit
@@ -23,8 +23,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    listing = verbs.add_parser("list", help="list what waits for a second person, oldest first", allow_abbrev=False)
-    listing.add_argument("--type", default="", metavar="TYPE", help="only flows of this type")
+    listing = verbs.add_parser("list", help="list what waits for a second person, oldest first")
+    add_flow_type(listing, "only flows of this type")
     listing.add_argument("--all", action="store_true", help="include what no longer waits")
     listing.add_argument(
         "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N entries [default 50]"
@@ -56,7 +56,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     add_request_id(withdraw)
     withdraw.set_defaults(run=_withdraw)
 
-    policy = verbs.add_parser("policy", help="show or change what nobody does to templates alone", allow_abbrev=False)
+    policy = verbs.add_parser("policy", help="show or change what nobody does to templates alone")
     policy.add_argument(
         "--require", choices=("activate", "nothing"), help="activate: another person has to confirm each activation"
     )
@@ -68,7 +68,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def _verb(verbs: Parsers, name: str, text: str) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", allow_abbrev=False)
+    parser = verbs.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
     parser.add_argument("act_id", metavar="ACT", help="act id")
     add_settings(parser, CALLER)
     return parser
@@ -76,7 +76,9 @@ def _verb(verbs: Parsers, name: str, text: str) -> argparse.ArgumentParser:
 
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        request = pb.ListActsRequest(flow_type=arguments.type, include_closed=arguments.all, scan=arguments.scan)
+        request = pb.ListActsRequest(
+            flow_type=arguments.flow_type, include_closed=arguments.all, scan=arguments.scan
+        )
         method = asked.client.acts.ListActs
         found = asked.client.indexed(method, request, items=lambda page: page.acts, limit=arguments.limit)
         if asked.output.is_json:

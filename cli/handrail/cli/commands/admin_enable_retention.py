@@ -18,7 +18,7 @@ from handrail.mesh.streams.enable_retention import enable_retention
 
 def fill(verbs: Parsers) -> None:
     """Adds the command to the parser of `handrail admin`."""
-    parser = verbs.add_parser("enable-retention", help="let FLOW be purged", allow_abbrev=False)
+    parser = verbs.add_parser("enable-retention", help="let FLOW be purged")
     parser.description = (
         "Let a FLOW that an earlier release created be purged: write it to a snapshot, delete it, and restore it with "
         "another configuration. Stop agents, coordinators, visibility and readers first. If it is interrupted, run it "

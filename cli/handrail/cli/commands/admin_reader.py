@@ -17,7 +17,7 @@ from handrail.mesh.streams.readers import ensure_reader
 
 def fill(verbs: Parsers) -> None:
     """Adds the command to the parser of `handrail admin`."""
-    parser = verbs.add_parser("reader", help="create the durable of a reader", allow_abbrev=False)
+    parser = verbs.add_parser("reader", help="create the durable of a reader")
     parser.description = (
         "Create the durable consumer through which a reader gets the messages of its flow types from any sequence on, "
         "or give it other flow types. Run it after `handrail nats-permissions --reader`, which creates its user, and "

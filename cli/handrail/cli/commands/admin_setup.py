@@ -18,7 +18,7 @@ from handrail.mesh.streams.set_up import Wishes, set_up_broker
 
 def fill(verbs: Parsers) -> None:
     """Adds the command to the parser of `handrail admin`."""
-    parser = verbs.add_parser("setup", help="create and change the streams and durables", allow_abbrev=False)
+    parser = verbs.add_parser("setup", help="create and change the streams and durables")
     parser.description = (
         "Create missing streams and durables, upgrade those of an older release, and print each change. What somebody "
         "changed and Handrail needs otherwise is refused until --reset names it. Run it before the first start, and "

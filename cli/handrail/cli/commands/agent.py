@@ -26,7 +26,6 @@ def fill(parser: argparse.ArgumentParser) -> None:
             "Run the workers of one or more agents until SIGTERM or Ctrl-C. Several agents share a process and its "
             "event loop; each connects as its own user. With several --workers, a process that dies is restarted."
         ),
-        allow_abbrev=False,
     )
     run.add_argument("paths", metavar="MODULE:AGENT", nargs="+", help="such as demos.payments.ledger:agent")
     add_settings(run, AGENT)

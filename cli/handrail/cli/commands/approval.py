@@ -9,14 +9,18 @@ from contextlib import redirect_stdout
 
 from google.protobuf.json_format import MessageToDict
 
-from handrail.cli.arguments import CALLER, add_request_id, add_settings
+from handrail.cli.arguments import CALLER, add_flow_type, add_request_id, add_settings
 from handrail.cli.commands.flow_show import votes
 from handrail.cli.enum_words import approval_status
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.flow_names import add_approval, approval_id_of
 from handrail.cli.listing import add_list_arguments, document, fill_request, remark
 from handrail.cli.output import Output, time
 from handrail.cli.pending import say_pending
+from handrail.cli.recent_flows import RecentFlow
 from handrail.cli.session import Session, plain, session
+from handrail.cli.terminal import Id
+from handrail.cli.watching import add_watch
 from handrail.mesh.printable import json_text
 from handrail.v1 import approval_service_pb2 as pb
 from handrail.v1.flow_service_pb2 import Approval
@@ -26,15 +30,15 @@ def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    listing = verbs.add_parser("list", help="list pending approvals, oldest first", allow_abbrev=False)
-    listing.add_argument("--type", default="", metavar="TYPE", help="only flows of this type")
+    listing = verbs.add_parser("list", help="list pending approvals, oldest first")
+    add_flow_type(listing, "only flows of this type")
     listing.add_argument("--all", action="store_true", help="include closed approvals")
     add_list_arguments(listing, orders="requested")
     add_settings(listing, CALLER)
-    listing.set_defaults(run=_list)
+    add_watch(listing, _list)
 
-    show = verbs.add_parser("show", help="show a proposal, its gates and votes", allow_abbrev=False)
-    show.add_argument("approval_id", metavar="APPROVAL", help="approval id")
+    show = verbs.add_parser("show", help="show a proposal, its gates and votes")
+    add_approval(show)
     add_settings(show, CALLER)
     show.set_defaults(run=_show)
 
@@ -42,8 +46,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
         ("approve", "vote yes", "show the proposal and ask; needs a terminal", _approve),
         ("reject", "vote no; one no rejects", "its current one", _reject),
     ):
-        vote = verbs.add_parser(name, help=text, allow_abbrev=False)
-        vote.add_argument("approval_id", metavar="APPROVAL", help="approval id")
+        vote = verbs.add_parser(name, help=text)
+        add_approval(vote)
         vote.add_argument(
             "--digest",
             default="",
@@ -59,9 +63,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
         help="let other roles vote at a gate",
         description="Let other roles vote on a proposal at one gate. The quorum, votes that counted and who is barred "
         "stay. Whoever reassigns an approval may not vote on it.",
-        allow_abbrev=False,
     )
-    reassign.add_argument("approval_id", metavar="APPROVAL", help="approval id")
+    add_approval(reassign)
     reassign.add_argument(
         "--role", action="append", required=True, metavar="ROLE", dest="roles", help="a role that may vote; repeatable"
     )
@@ -77,10 +80,11 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        request = pb.ListApprovalsRequest(flow_type=arguments.type, include_closed=arguments.all)
+        request = pb.ListApprovalsRequest(flow_type=arguments.flow_type, include_closed=arguments.all)
         fill_request(request, arguments)
         method = asked.client.approvals.ListApprovals
         found = asked.client.indexed(method, request, items=lambda page: page.approvals, limit=arguments.limit)
+        asked.recent.add(RecentFlow(each.flow_id, each.flow_type) for each in found.items)
         if asked.output.is_json:
             asked.output.document({"approvals": [_document(each) for each in found.items], **document(found)})
         else:
@@ -96,7 +100,7 @@ def _list(arguments: argparse.Namespace) -> Exit:
 def _row(approval: Approval) -> tuple[object, ...]:
     quorum = max((gate.quorum for gate in approval.gates), default=0)
     return (
-        approval.approval_id,
+        Id(approval.approval_id),
         approval.flow_type,
         approval.type,
         approval_status(approval),
@@ -108,14 +112,15 @@ def _row(approval: Approval) -> tuple[object, ...]:
 
 def _show(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        _print(asked.output, _get(asked, arguments.approval_id))
+        _print(asked.output, _get(asked, approval_id_of(asked, arguments)))
     return Exit.OK
 
 
 def _approve(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
+        approval_id = approval_id_of(asked, arguments)
         request = pb.ApproveProposalRequest(
-            approval_id=arguments.approval_id, digest=_seen_digest(asked, arguments), comment=arguments.comment
+            approval_id=approval_id, digest=_seen_digest(asked, arguments, approval_id), comment=arguments.comment
         )
         _voted(asked.output, asked.client.call(asked.client.approvals.ApproveProposal, request).approval)
     return Exit.OK
@@ -123,8 +128,9 @@ def _approve(arguments: argparse.Namespace) -> Exit:
 
 def _reject(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
+        approval_id = approval_id_of(asked, arguments)
         request = pb.RejectProposalRequest(
-            approval_id=arguments.approval_id, digest=_digest(asked, arguments), comment=arguments.comment
+            approval_id=approval_id, digest=_digest(asked, arguments, approval_id), comment=arguments.comment
         )
         _voted(asked.output, asked.client.call(asked.client.approvals.RejectProposal, request).approval)
     return Exit.OK
@@ -132,9 +138,10 @@ def _reject(arguments: argparse.Namespace) -> Exit:
 
 def _reassign(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
+        approval_id = approval_id_of(asked, arguments)
         request = pb.ReassignApprovalRequest(
-            approval_id=arguments.approval_id,
-            digest=_digest(asked, arguments),
+            approval_id=approval_id,
+            digest=_digest(asked, arguments, approval_id),
             gate=arguments.gate,
             roles=list(dict.fromkeys(arguments.roles)),
             reason=arguments.reason,
@@ -154,15 +161,15 @@ def _get(asked: Session, approval_id: str) -> Approval:
     return asked.client.call(asked.client.approvals.GetApproval, request).approval
 
 
-def _digest(asked: Session, arguments: argparse.Namespace) -> str:
-    return str(arguments.digest or _get(asked, arguments.approval_id).digest)
+def _digest(asked: Session, arguments: argparse.Namespace, approval_id: str) -> str:
+    return str(arguments.digest or _get(asked, approval_id).digest)
 
 
-def _seen_digest(asked: Session, arguments: argparse.Namespace) -> str:
+def _seen_digest(asked: Session, arguments: argparse.Namespace, approval_id: str) -> str:
     """Returns the digest of a proposal that the caller has seen: named with --digest, or shown here and confirmed."""
     if arguments.digest:
         return str(arguments.digest)
-    approval = _get(asked, arguments.approval_id)
+    approval = _get(asked, approval_id)
     if not sys.stdin.isatty():
         raise CommandError(
             f"a yes needs the digest of what you saw: look at it with handrail approval show {approval.approval_id}, "

@@ -36,7 +36,7 @@ class _Source(NamedTuple):
 
 def add_export(commands: Parsers) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser("export", help="write the messages as Parquet files", allow_abbrev=False)
+    parser = commands.add_parser("export", help="write the messages as Parquet files")
     parser.description = (
         "Write the messages of an archive as Parquet, one file for each segment. Run it again for the segments that "
         "came since: files that are there stay. A damaged segment is named, and not exported."

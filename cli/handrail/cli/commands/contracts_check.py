@@ -25,9 +25,7 @@ Finding = tuple[str, BufFinding]
 
 def fill(verbs: Parsers) -> None:
     """Adds the verb."""
-    check = verbs.add_parser(
-        "check", help="lint the protos, check their format, and find breaking changes", allow_abbrev=False
-    )
+    check = verbs.add_parser("check", help="lint the protos, check their format, and find breaking changes")
     check.add_argument("--against", type=Path, metavar="IMAGE", help=f"the released contracts [default {RELEASED}]")
     check.add_argument(
         "--only", choices=PARTS, action="append", help="run only this part of the check, may be repeated [default all]"

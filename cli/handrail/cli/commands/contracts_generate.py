@@ -24,7 +24,6 @@ def fill(verbs: Parsers) -> None:
         help="generate Python code for protos, with type stubs",
         description="Generate Python code for protos, with type stubs. They may import buf/validate, google/protobuf, "
         "google/type, google/rpc and handrail/v1: these come from installed packages, nothing is downloaded.",
-        allow_abbrev=False,
     )
     generate.add_argument("protos", type=Path, metavar="FOLDER", help="root folder of the protos' imports")
     generate.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write to")

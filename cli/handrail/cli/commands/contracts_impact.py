@@ -51,7 +51,6 @@ def fill(verbs: Parsers) -> None:
     impact = verbs.add_parser(
         "impact",
         help="show whom a change to the contracts affects, and until when flows depend on it",
-        allow_abbrev=False,
     )
     impact.add_argument(
         "--against",

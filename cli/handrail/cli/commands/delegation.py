@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime, timedelta
 
-from handrail.cli.arguments import CALLER, add_request_id, add_settings, days, moment, positive
+from handrail.cli.arguments import CALLER, add_flow_type, add_request_id, add_settings, days, moment, positive
 from handrail.cli.enum_words import delegation_status
 from handrail.cli.exit_codes import Exit
 from handrail.cli.output import Output, time
@@ -24,11 +24,10 @@ def fill(parser: argparse.ArgumentParser) -> None:
         help="pass on a role that you hold",
         description="Pass on a role that your own token holds, at most for 90 days. You and the delegate count as one "
         "person in a vote. A delegated role can't be passed on.",
-        allow_abbrev=False,
     )
     add.add_argument("delegate", metavar="PERSON", help="who may use the role: the subject of their token")
     add.add_argument("--role", required=True, metavar="ROLE", help="the role, as gates name it")
-    add.add_argument("--type", default="*", metavar="TYPE", help="only for flows of this type [default: all]")
+    add_flow_type(add, "only for flows of this type [default: all]", default="*")
     add.add_argument("--for", type=days, default="7d", metavar="DURATION", dest="lasts", help="how long [default 7d]")
     add.add_argument("--from", type=moment, metavar="TIME", dest="start", help="when it begins [default: now]")
     add.add_argument("--reason", default="", help="why, for people; it is recorded")
@@ -36,14 +35,14 @@ def fill(parser: argparse.ArgumentParser) -> None:
     add_settings(add, CALLER)
     add.set_defaults(run=_add)
 
-    end = verbs.add_parser("end", help="end a delegation before its time", allow_abbrev=False)
+    end = verbs.add_parser("end", help="end a delegation before its time")
     end.add_argument("delegation_id", metavar="DELEGATION", help="id as listed")
     end.add_argument("--reason", default="", help="why, for people; it is recorded")
     add_request_id(end)
     add_settings(end, CALLER)
     end.set_defaults(run=_end)
 
-    listing = verbs.add_parser("list", help="list your delegations; as operator, all", allow_abbrev=False)
+    listing = verbs.add_parser("list", help="list your delegations; as operator, all")
     listing.add_argument("--all", action="store_true", help="include those that are over")
     listing.add_argument(
         "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N entries [default 50]"
@@ -56,7 +55,7 @@ def _add(arguments: argparse.Namespace) -> Exit:
     lasts: timedelta = arguments.lasts
     start: datetime = arguments.start or datetime.now(UTC)
     request = pb.DelegateRequest(
-        delegate=arguments.delegate, role=arguments.role, flow_type=arguments.type, reason=arguments.reason
+        delegate=arguments.delegate, role=arguments.role, flow_type=arguments.flow_type, reason=arguments.reason
     )
     if arguments.start is not None:
         request.start_time.FromDatetime(start)

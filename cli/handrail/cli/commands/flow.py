@@ -6,13 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings
+from handrail.cli.arguments import CALLER, Parsers, add_flow_type, add_request_id, add_settings
 from handrail.cli.commands import flow_act, flow_divergences, flow_show, flow_watch
 from handrail.cli.enum_words import status_of, word
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.listing import add_list_arguments, document, fill_request, remark
 from handrail.cli.output import time
+from handrail.cli.recent_flows import RecentFlow
 from handrail.cli.session import plain, session
+from handrail.cli.terminal import Id
+from handrail.cli.watching import add_watch
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.decision_pb2 import FlowStatus
 
@@ -31,7 +34,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_start(verbs: Parsers) -> None:
-    parser = verbs.add_parser("start", help="start a flow", allow_abbrev=False)
+    parser = verbs.add_parser("start", help="start a flow")
     parser.add_argument("flow_type", metavar="TYPE", help="flow type, the name of its template")
     parser.add_argument(
         "--data", required=True, metavar="JSON", help="first event as JSON; @FILE reads a file, - stdin"
@@ -53,6 +56,7 @@ def _start(arguments: argparse.Namespace) -> Exit:
             key=arguments.key,
         )
         started = asked.client.call(asked.client.flows.StartFlow, request)
+        asked.recent.add([RecentFlow(started.flow_id, arguments.flow_type)])
         if asked.output.is_json:
             asked.output.document(plain(started))
         else:
@@ -78,21 +82,22 @@ def _text(argument: str) -> str:
 
 
 def _add_list(verbs: Parsers) -> None:
-    parser = verbs.add_parser("list", help="list flows", allow_abbrev=False)
-    parser.add_argument("--type", default="", metavar="TYPE", help="only flows of this type")
+    parser = verbs.add_parser("list", help="list flows")
+    add_flow_type(parser, "only flows of this type")
     parser.add_argument("--status", default="", type=str.upper, choices=_STATUSES, help="only flows with this status")
     add_list_arguments(parser, orders="started, updated, deadline or first_sequence")
     add_settings(parser, CALLER)
-    parser.set_defaults(run=_list)
+    add_watch(parser, _list)
 
 
 def _list(arguments: argparse.Namespace) -> Exit:
     status = FlowStatus.Value(f"FLOW_STATUS_{arguments.status or 'UNSPECIFIED'}")
     with session(arguments) as asked:
-        request = pb.ListFlowsRequest(flow_type=arguments.type, status=status)
+        request = pb.ListFlowsRequest(flow_type=arguments.flow_type, status=status)
         fill_request(request, arguments)
         method = asked.client.flows.ListFlows
         found = asked.client.indexed(method, request, items=lambda page: page.flows, limit=arguments.limit)
+        asked.recent.add(RecentFlow(each.flow_id, each.flow_type) for each in found.items)
         if asked.output.is_json:
             asked.output.document({"flows": [plain(flow) for flow in found.items], **document(found)})
         else:
@@ -100,7 +105,7 @@ def _list(arguments: argparse.Namespace) -> Exit:
                 ("FLOW", "TYPE", "KEY", "VERSION", "STATUS", "STARTED", "REASON"),
                 [
                     (
-                        *(f.flow_id, f.flow_type, f.key, f.template_version),
+                        *(Id(f.flow_id), f.flow_type, f.key, f.template_version),
                         *(status_of(f), time(f.start_time), f.status_reason),
                     )
                     for f in found.items

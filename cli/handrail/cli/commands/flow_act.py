@@ -7,6 +7,7 @@ import argparse
 from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings
 from handrail.cli.enum_words import choice_of, choices, effect_status, spelled, status_of
 from handrail.cli.exit_codes import Exit
+from handrail.cli.flow_names import add_flow, flow_id_of
 from handrail.cli.pending import say_pending
 from handrail.cli.session import Session, plain, session
 from handrail.v1 import flow_service_pb2 as pb
@@ -31,7 +32,7 @@ def _add_plan(verbs: Parsers) -> None:
 
 def _plan(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        request = pb.PlanCompensationRequest(flow_id=arguments.flow_id, to_step=arguments.to_step)
+        request = pb.PlanCompensationRequest(flow_id=flow_id_of(asked, arguments), to_step=arguments.to_step)
         plan = asked.client.call(asked.client.flows.PlanCompensation, request)
         if asked.output.is_json:
             asked.output.document(plain(plan))
@@ -66,14 +67,14 @@ def _add_compensate(verbs: Parsers) -> None:
 
 
 def _compensate(arguments: argparse.Namespace) -> Exit:
-    request = pb.CompensateFlowRequest(
-        flow_id=arguments.flow_id,
-        reason=arguments.reason,
-        to_step=arguments.to_step,
-        run_again=arguments.run_again,
-        etag=arguments.etag,
-    )
     with session(arguments) as asked:
+        request = pb.CompensateFlowRequest(
+            flow_id=flow_id_of(asked, arguments),
+            reason=arguments.reason,
+            to_step=arguments.to_step,
+            run_again=arguments.run_again,
+            etag=arguments.etag,
+        )
         return _decided(asked, asked.client.call(asked.client.flows.CompensateFlow, request))
 
 
@@ -84,13 +85,13 @@ def _add_cancel(verbs: Parsers) -> None:
 
 
 def _cancel(arguments: argparse.Namespace) -> Exit:
-    request = pb.CancelFlowRequest(
-        flow_id=arguments.flow_id,
-        reason=arguments.reason,
-        keep_effects=arguments.keep_effects,
-        etag=arguments.etag,
-    )
     with session(arguments) as asked:
+        request = pb.CancelFlowRequest(
+            flow_id=flow_id_of(asked, arguments),
+            reason=arguments.reason,
+            keep_effects=arguments.keep_effects,
+            etag=arguments.etag,
+        )
         return _decided(asked, asked.client.call(asked.client.flows.CancelFlow, request))
 
 
@@ -103,15 +104,15 @@ def _add_retry(verbs: Parsers) -> None:
 
 
 def _retry(arguments: argparse.Namespace) -> Exit:
-    request = pb.RetryStepRequest(
-        flow_id=arguments.flow_id,
-        step=arguments.step,
-        root=arguments.root,
-        reason=arguments.reason,
-        run_again=arguments.run_again,
-        etag=arguments.etag,
-    )
     with session(arguments) as asked:
+        request = pb.RetryStepRequest(
+            flow_id=flow_id_of(asked, arguments),
+            step=arguments.step,
+            root=arguments.root,
+            reason=arguments.reason,
+            run_again=arguments.run_again,
+            etag=arguments.etag,
+        )
         return _decided(asked, asked.client.call(asked.client.flows.RetryStep, request))
 
 
@@ -126,15 +127,15 @@ def _add_resolve(verbs: Parsers) -> None:
 
 
 def _resolve(arguments: argparse.Namespace) -> Exit:
-    request = pb.ResolveEscalationRequest(
-        flow_id=arguments.flow_id,
-        escalation_id=arguments.escalation,
-        choice=choice_of(arguments.choice),
-        reason=arguments.reason,
-        run_again=arguments.run_again,
-        etag=arguments.etag,
-    )
     with session(arguments) as asked:
+        request = pb.ResolveEscalationRequest(
+            flow_id=flow_id_of(asked, arguments),
+            escalation_id=arguments.escalation,
+            choice=choice_of(arguments.choice),
+            reason=arguments.reason,
+            run_again=arguments.run_again,
+            etag=arguments.etag,
+        )
         return _decided(asked, asked.client.call(asked.client.flows.ResolveEscalation, request))
 
 
@@ -149,8 +150,8 @@ def _add_run_again(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_verb(verbs: Parsers, name: str, text: str, *, decides: bool = False) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    parser.add_argument("flow_id", metavar="FLOW", help="flow id")
+    parser = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
+    add_flow(parser)
     if decides:
         parser.add_argument("--reason", required=True, help="the reason, for people; it is recorded")
         parser.add_argument("--etag", default="", help="act only if the flow has not changed since this etag was read")

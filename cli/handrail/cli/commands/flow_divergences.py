@@ -12,6 +12,7 @@ from handrail.cli.exit_codes import Exit
 from handrail.cli.listing import add_list_arguments, as_of_document, as_of_text, document, fill_request, remark
 from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
+from handrail.cli.terminal import Id
 from handrail.v1 import flow_service_pb2 as pb
 
 _KEYS: dict[str, Callable[[pb.DivergenceCount], str]] = {
@@ -24,7 +25,7 @@ _KEYS: dict[str, Callable[[pb.DivergenceCount], str]] = {
 def add(verbs: Parsers) -> None:
     """Adds the parser."""
     parser = verbs.add_parser(
-        "divergences", help="list what agents did that the templates do not foresee, newest first", allow_abbrev=False
+        "divergences", help="list what agents did that the templates do not foresee, newest first"
     )
     parser.add_argument("--flow-type", default="", metavar="TYPE", help="only in flows of this type")
     parser.add_argument("--agent", default="", help="only by this agent")
@@ -65,7 +66,7 @@ def _list(asked: Session, arguments: argparse.Namespace) -> None:
 def _row(each: pb.ListedDivergence) -> tuple[object, ...]:
     seen = each.divergence
     version = f"{each.flow_type}@{seen.template_version}"
-    return seen.agent, divergence(seen.kind), version, each.flow_id, seen.sequence, seen.type, seen.text
+    return seen.agent, divergence(seen.kind), version, Id(each.flow_id), seen.sequence, seen.type, seen.text
 
 
 def _count(asked: Session, arguments: argparse.Namespace) -> None:
@@ -86,7 +87,7 @@ def _count(asked: Session, arguments: argparse.Namespace) -> None:
                 *key,
                 count.count,
                 time(count.example.divergence.time),
-                count.example.flow_id,
+                Id(count.example.flow_id),
                 count.example.divergence.text,
             )
             for key, count in counts

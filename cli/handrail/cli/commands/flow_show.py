@@ -22,8 +22,11 @@ from handrail.cli.enum_words import (
     status_of,
 )
 from handrail.cli.exit_codes import Exit
+from handrail.cli.flow_names import add_flow, flow_id_of
 from handrail.cli.output import Output, time
 from handrail.cli.session import Session, session
+from handrail.cli.terminal import Id
+from handrail.cli.watching import add_watch
 from handrail.mesh.printable import json_text
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.event_pb2 import RecordedEvent
@@ -31,26 +34,26 @@ from handrail.v1.event_pb2 import RecordedEvent
 
 def add(verbs: Parsers) -> None:
     """Adds the parsers."""
-    show = verbs.add_parser("show", help="show a flow, what it waits for, and from whom", allow_abbrev=False)
-    show.add_argument("flow_id", metavar="FLOW", help="flow id")
+    show = verbs.add_parser("show", help="show a flow, what it waits for, and from whom")
+    add_flow(show)
     when = show.add_mutually_exclusive_group()
     when.add_argument("--as-of-sequence", type=positive, default=0, metavar="N", help="the flow at this sequence")
     when.add_argument(
         "--as-of-time", type=moment, default=None, metavar="TIME", help="the flow at this time: 2026-11-22T21:00:00Z"
     )
     add_settings(show, CALLER)
-    show.set_defaults(run=_show)
-    events = verbs.add_parser("events", help="list the events of a flow, in order", allow_abbrev=False)
-    events.add_argument("flow_id", metavar="FLOW", help="flow id")
+    add_watch(show, _show)
+    events = verbs.add_parser("events", help="list the events of a flow, in order")
+    add_flow(events)
     add_settings(events, CALLER)
     events.set_defaults(run=_events)
 
 
 def _show(arguments: argparse.Namespace) -> Exit:
-    request = pb.GetFlowRequest(flow_id=arguments.flow_id, as_of_sequence=arguments.as_of_sequence)
-    if arguments.as_of_time is not None:
-        request.as_of_time.CopyFrom(_stamp(arguments.as_of_time))
     with session(arguments) as asked:
+        request = pb.GetFlowRequest(flow_id=flow_id_of(asked, arguments), as_of_sequence=arguments.as_of_sequence)
+        if arguments.as_of_time is not None:
+            request.as_of_time.CopyFrom(_stamp(arguments.as_of_time))
         flow = asked.client.call(asked.client.flows.GetFlow, request).flow
         if asked.output.is_json:
             asked.output.document(asked.to_json(flow, flow.flow_type, flow.template_version))
@@ -101,7 +104,7 @@ def print_flow(output: Output, flow: pb.Flow) -> None:
     _section(
         output,
         ("APPROVAL", "OF", "STATUS", "VOTES"),
-        [(a.approval_id, a.type, approval_status(a), votes(a)) for a in flow.approvals],
+        [(Id(a.approval_id), a.type, approval_status(a), votes(a)) for a in flow.approvals],
     )
     _section(
         output,
@@ -151,7 +154,7 @@ def _section(output: Output, headers: Sequence[str], rows: Iterable[Sequence[obj
 
 def _events(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        request = pb.ListFlowEventsRequest(flow_id=arguments.flow_id)
+        request = pb.ListFlowEventsRequest(flow_id=flow_id_of(asked, arguments))
         is_archived = False
 
         def events(page: pb.ListFlowEventsResponse) -> Sequence[RecordedEvent]:

@@ -9,6 +9,7 @@ from handrail.cli.arguments import CALLER, Parsers, add_settings
 from handrail.cli.commands.flow_show import opened
 from handrail.cli.enum_words import is_final, kind, status
 from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.flow_names import add_flow, flow_id_of
 from handrail.cli.output import time
 from handrail.cli.session import Session, plain, session
 from handrail.mesh import settings as table
@@ -25,9 +26,8 @@ def add(verbs: Parsers) -> None:
         help="print each event of a flow when it is stored",
         description="Print each event of a flow when it is stored, until the flow ends. After a lost connection it "
         "continues where it stopped; --timeout limits how long the coordinator may be unavailable.",
-        allow_abbrev=False,
     )
-    parser.add_argument("flow_id", metavar="FLOW", help="flow id")
+    add_flow(parser)
     parser.add_argument("--after", type=int, default=0, metavar="SEQUENCE", help="only events after this sequence")
     parser.add_argument("--follow", action="store_true", help="continue after the end of the flow: it may be reopened")
     add_settings(parser, CALLER)
@@ -60,7 +60,7 @@ class _Watch:
 
     def __init__(self, asked: Session, arguments: argparse.Namespace) -> None:
         self._asked = asked
-        self._flow_id: str = arguments.flow_id
+        self._flow_id = flow_id_of(asked, arguments)
         self._follow: bool = arguments.follow
         self.sequence: int = arguments.after
 

@@ -28,22 +28,20 @@ def fill(parser: argparse.ArgumentParser) -> None:
     parser.description = "Exit with 0 if the part works, 1 if it does not, 3 if it does not answer."
     parts = parser.add_subparsers(metavar="PART", required=True)
 
-    broker = parts.add_parser("broker", help="a nats-server: JetStream is available", allow_abbrev=False)
+    broker = parts.add_parser("broker", help="a nats-server: JetStream is available")
     broker.add_argument("url", metavar="URL", help="its monitoring address, such as http://127.0.0.1:8222")
     add_settings(broker, [table.TIMEOUT])
     broker.set_defaults(run=_broker)
 
-    coordinator = parts.add_parser("coordinator", help="a coordinator: it is serving", allow_abbrev=False)
+    coordinator = parts.add_parser("coordinator", help="a coordinator: it is serving")
     add_settings(coordinator, [*TRANSPORT, table.TIMEOUT])
     coordinator.set_defaults(run=_coordinator)
 
-    visibility = parts.add_parser("visibility", help="visibility: its index answers", allow_abbrev=False)
+    visibility = parts.add_parser("visibility", help="visibility: its index answers")
     add_settings(visibility, [table.VISIBILITY, table.VISIBILITY_CA, table.VISIBILITY_SECRET_FILE, table.TIMEOUT])
     visibility.set_defaults(run=_visibility)
 
-    agent = parts.add_parser(
-        "agent", help="an agent: at least one worker asks for work, and no handler is stuck", allow_abbrev=False
-    )
+    agent = parts.add_parser("agent", help="an agent: at least one worker asks for work, and no handler is stuck")
     agent.add_argument("name", metavar="NAME", help="the agent's name")
     add_settings(agent, [*table.BROKER, table.TIMEOUT])
     agent.set_defaults(run=_agent)

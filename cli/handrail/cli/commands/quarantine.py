@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from handrail.cli.arguments import CALLER, add_settings, positive
+from handrail.cli.arguments import CALLER, add_flow_type, add_settings, positive
 from handrail.cli.enum_words import word
 from handrail.cli.exit_codes import Exit
 from handrail.cli.output import time
 from handrail.cli.session import plain, session
+from handrail.cli.terminal import Id
 from handrail.v1 import quarantine_service_pb2 as pb
 from handrail.v1.error_reason_pb2 import ErrorReason
 
@@ -20,8 +21,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    listing = verbs.add_parser("list", help="list quarantined messages, by agent", allow_abbrev=False)
-    listing.add_argument("--type", default="", metavar="TYPE", help="only flows of this type")
+    listing = verbs.add_parser("list", help="list quarantined messages, by agent")
+    add_flow_type(listing, "only flows of this type")
     listing.add_argument("--agent", default="", metavar="AGENT", help="only the quarantine of this agent")
     listing.add_argument(
         "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N messages [default 50]"
@@ -29,7 +30,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     add_settings(listing, CALLER)
     listing.set_defaults(run=_list)
 
-    show = verbs.add_parser("show", help="show a message with its bytes", allow_abbrev=False)
+    show = verbs.add_parser("show", help="show a message with its bytes")
     show.add_argument("message", type=_named, metavar="ID", help="id as listed, such as ledger/17")
     add_settings(show, CALLER)
     show.set_defaults(run=_show)
@@ -37,7 +38,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        request = pb.ListQuarantinedRequest(flow_type=arguments.type, agent=arguments.agent)
+        request = pb.ListQuarantinedRequest(flow_type=arguments.flow_type, agent=arguments.agent)
         method = asked.client.quarantine.ListQuarantined
         found = list(asked.client.listed(method, request, items=lambda page: page.messages, limit=arguments.limit))
         if asked.output.is_json:
@@ -45,7 +46,10 @@ def _list(arguments: argparse.Namespace) -> Exit:
         else:
             asked.output.table(
                 ("ID", "TIME", "FLOW", "REPORTER", "REASON", "DETAIL"),
-                [(_id(m), time(m.time), m.flow_id, m.message.reporter, _reason(m), m.message.detail) for m in found],
+                [
+                    (_id(m), time(m.time), Id(m.flow_id), m.message.reporter, _reason(m), m.message.detail)
+                    for m in found
+                ],
                 empty="The quarantine is empty.",
             )
     return Exit.OK

@@ -41,7 +41,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     fill_migrate(verbs)
     fill_replay(verbs)
 
-    put = verbs.add_parser("put", help="check and store a version", allow_abbrev=False)
+    put = verbs.add_parser("put", help="check and store a version")
     put.add_argument("file", type=Path, metavar="FILE", help="template in YAML")
     put.add_argument(
         "--activate", action="store_true", help="activate it for new flows, unless a newer version is active"
@@ -54,12 +54,12 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
     template_activate.add(verbs)
 
-    listing = verbs.add_parser("list", help="list stored versions", allow_abbrev=False)
+    listing = verbs.add_parser("list", help="list stored versions")
     listing.add_argument("name", nargs="?", default="", metavar="NAME", help="flow type [default: all]")
     add_settings(listing, CALLER)
     listing.set_defaults(run=_list)
 
-    show = verbs.add_parser("show", help="show a version as YAML", allow_abbrev=False)
+    show = verbs.add_parser("show", help="show a version as YAML")
     add_version(show, or_active=True)
     add_settings(show, CALLER)
     show.set_defaults(run=_show)

@@ -29,7 +29,7 @@ def add(verbs: Parsers) -> None:
 
 
 def _add_activate(verbs: Parsers) -> None:
-    parser = verbs.add_parser("activate", help="start new flows with this version", allow_abbrev=False)
+    parser = verbs.add_parser("activate", help="start new flows with this version")
     add_version(parser)
     parser.add_argument("--reason", default="", help="the reason, for people; it is recorded")
     add_force(parser)
@@ -92,7 +92,6 @@ def _add_rollback(verbs: Parsers) -> None:
         "rollback",
         help=text,
         description=f"{text.capitalize()}, or with an older one named by --to. Running flows keep their version.",
-        allow_abbrev=False,
     )
     parser.add_argument("name", metavar="NAME", help="flow type")
     parser.add_argument("--reason", required=True, help="the reason, for people; it is recorded")
@@ -163,7 +162,7 @@ def _require_older(name: str, target: int, active: int) -> None:
 
 def _add_log(verbs: Parsers) -> None:
     text = "show which version was activated when, by whom and why"
-    parser = verbs.add_parser("log", help=text, description=f"{text.capitalize()}, newest first.", allow_abbrev=False)
+    parser = verbs.add_parser("log", help=text, description=f"{text.capitalize()}, newest first.")
     parser.add_argument("name", metavar="NAME", help="flow type")
     parser.add_argument(
         "--limit", type=positive, default=_SHOWN, metavar="N", help=f"maximum number of entries [default {_SHOWN}]"

@@ -22,7 +22,7 @@ _Found = list[tuple[Path, Finding]]
 
 def fill_check(verbs: Parsers) -> None:
     """Adds the verb."""
-    check = verbs.add_parser("check", help="check templates without a server", allow_abbrev=False)
+    check = verbs.add_parser("check", help="check templates without a server")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="template in YAML")
     add_contracts(check)
     check.add_argument("--strict", action="store_true", help="fail on warnings too")

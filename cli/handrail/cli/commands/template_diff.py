@@ -17,7 +17,7 @@ from handrail.mesh.template import Template
 def add(verbs: Parsers) -> None:
     """Adds the parser."""
     text = "show what changes for flows between two versions"
-    parser = verbs.add_parser("diff", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    parser = verbs.add_parser("diff", help=text, description=f"{text.capitalize()}.")
     add_sources(parser, "old", "new")
     parser.add_argument("--exit-code", action="store_true", help="exit with 1 if anything changes")
     add_settings(parser, CALLER)

@@ -22,7 +22,7 @@ _FORMATS = {"mermaid": mermaid, "svg": svg}
 def add(verbs: Parsers) -> None:
     """Adds the parser."""
     text = "draw a template, as a Mermaid flowchart or as SVG"
-    parser = verbs.add_parser("graph", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    parser = verbs.add_parser("graph", help=text, description=f"{text.capitalize()}.")
     parser.add_argument("source", type=source, metavar=METAVAR, help="a stored version, or a template in YAML")
     parser.add_argument("--format", choices=_FORMATS, default="mermaid", help="output format [default mermaid]")
     add_settings(parser, [each for each in CALLER if each is not table.OUTPUT])

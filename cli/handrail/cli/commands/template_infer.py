@@ -26,7 +26,7 @@ _AT_ONCE = 8
 
 def fill_infer(verbs: Parsers) -> None:
     """Adds the verb."""
-    parser = verbs.add_parser("infer", help="propose a template from recorded traffic, as YAML", allow_abbrev=False)
+    parser = verbs.add_parser("infer", help="propose a template from recorded traffic, as YAML")
     parser.add_argument("flow_type", metavar="TYPE", help="flow type")
     parser.add_argument(
         "--since", type=since, metavar="WHEN", help="only flows started since: 24h, or 2026-11-22T21:00:00Z"

@@ -45,9 +45,7 @@ class _Account:
 
 def fill_migrate(verbs: Parsers) -> None:
     """Adds the verb."""
-    migrate = verbs.add_parser(
-        "migrate", help="move running flows to another version, or show which can move", allow_abbrev=False
-    )
+    migrate = verbs.add_parser("migrate", help="move running flows to another version, or show which can move")
     migrate.add_argument("name", metavar="NAME", help="flow type")
     migrate.add_argument("--to", type=positive, required=True, metavar="VERSION", help="stored version to move to")
     migrate.add_argument(

@@ -40,7 +40,6 @@ def fill_replay(verbs: Parsers) -> None:
         help="try a changed template's gates and rules on recorded flows",
         description="Evaluate the gates and rules of a template on recorded flows, and compare with what the "
         "versions of those flows do. Nothing is stored, and nothing is changed.",
-        allow_abbrev=False,
     )
     replay.add_argument("file", type=Path, metavar="FILE", help="template in YAML; not necessarily stored")
     replay.add_argument(

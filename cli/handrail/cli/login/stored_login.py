@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.login.device_flow import Tokens, tokens_of
 from handrail.cli.login.provider import Provider, ProviderError
 from handrail.cli.private_files import write_private
+from handrail.cli.user_folders import file_name, state_folder
 from handrail.mesh.https import FetchError
 from handrail.mesh.printable import clean
 
@@ -62,10 +62,8 @@ class StoredLogin:
 
 
 def path_of(address: str, environment: Mapping[str, str] = os.environ) -> Path:
-    """Returns the file of an address, in the state folder that the XDG Base Directory Specification names."""
-    state = environment.get("XDG_STATE_HOME", "")
-    folder = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
-    return folder / "handrail" / "logins" / f"{re.sub(r'[^A-Za-z0-9.-]', '_', address)}.json"
+    """Returns the file of an address, in the state folder."""
+    return state_folder(environment) / "logins" / f"{file_name(address)}.json"
 
 
 def save(address: str, login: StoredLogin) -> None:

@@ -1,0 +1,29 @@
+"""Where commands keep what they remember for their user, as the XDG Base Directory Specification names the folders."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Returns the folder for logins and what was printed lately; it may not exist yet."""
+    return _folder(environment, "XDG_STATE_HOME", ".local/state")
+
+
+def config_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Returns the folder for what the user has set; it may not exist yet."""
+    return _folder(environment, "XDG_CONFIG_HOME", ".config")
+
+
+def file_name(address: str) -> str:
+    """Returns a name for a file that belongs to a coordinator's address."""
+    return re.sub(r"[^A-Za-z0-9.-]", "_", address)
+
+
+def _folder(environment: Mapping[str, str], variable: str, default: str) -> Path:
+    named = environment.get(variable, "")
+    folder = Path(named) if named.startswith("/") else Path.home() / default  # a relative one is invalid
+    return folder / "handrail"
