@@ -19,7 +19,6 @@ def fill(verbs: Parsers) -> None:
         description="Put the third-party protos that protos import beside them, for buf and editors. They may import "
         "buf/validate, google/type, google/rpc and handrail/v1: these come from installed packages, nothing is "
         "downloaded. buf has google/protobuf itself.",
-        allow_abbrev=False,
     )
     vendor.add_argument("protos", type=Path, metavar="FOLDER", help="root folder of the protos' imports")
     vendor.set_defaults(run=_vendor)
