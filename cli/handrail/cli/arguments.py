@@ -16,7 +16,7 @@ Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """The place where a command adds its parser."""
 
 TRANSPORT = (table.ADDRESS, table.TLS, table.CA, table.CLIENT_CERT, table.CLIENT_KEY)
-CALLER = (*TRANSPORT, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT, table.OUTPUT)
+CALLER = (table.CONTEXT, *TRANSPORT, table.TOKEN, table.TOKEN_FILE, table.TIMEOUT, table.OUTPUT)
 LOGIN = (
     table.OIDC_ISSUER,
     table.OIDC_CLIENT_ID,
@@ -184,8 +184,15 @@ def since(text: str) -> datetime:
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Returns the settings of a command line, over this process's environment."""
-    return Settings.of_process(vars(arguments))
+    """Returns the settings of a command line, over this process's environment and, if the command calls a coordinator,
+    over the user's context.
+    """
+    settings = Settings.of_process(vars(arguments))
+    if table.CONTEXT.key not in settings.flags:
+        return settings
+    from handrail.cli.contexts import with_context
+
+    return with_context(settings)
 
 
 def reference() -> str:
@@ -193,7 +200,8 @@ def reference() -> str:
     lines = [
         "# Settings",
         "",
-        "A flag overrides its environment variable, and the variable overrides the default. An empty variable is not",
+        "A flag overrides its environment variable, and the variable overrides the default. For commands that call a",
+        "coordinator, the [context](command.md#contexts) stands between variable and default. An empty variable is not",
         "set. Write durations as `500ms`, `15s`, `2m`, `1.5h`. Secrets have no flag, because flags are visible in the",
         "list of processes.",
         "",

@@ -40,6 +40,7 @@ _COMMANDS = {
     "login": "log in at an identity provider",
     "logout": "forget a login",
     "whoami": "show who the coordinator takes you for",
+    "context": "keep coordinators under names, and call one of them by default",
     "completion": "print the script with which a shell completes command lines",
     "token": "create a bearer token, for development and small installations",
 }

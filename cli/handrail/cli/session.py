@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from google.protobuf.any_pb2 import Any
@@ -15,12 +16,15 @@ from handrail.cli.arguments import settings_of
 from handrail.cli.client import Client
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Json, Output
+from handrail.cli.parser import similar
 from handrail.cli.recent_flows import RecentFlows
 from handrail.mesh import settings as table
 from handrail.mesh.contracts import Contracts, pack
 from handrail.mesh.setting import Settings
 from handrail.v1.template_pb2 import StoredTemplate
 from handrail.v1.template_service_pb2 import GetTemplateRequest
+
+_NO_FIELD = re.compile(r'has no field named "(\w+)" .*Available Fields\(except extensions\): "(.*)"')
 
 
 class Session:
@@ -53,18 +57,15 @@ class Session:
         """Converts a message to JSON; domain messages are opened with this flow type's contracts, if it is given."""
         return self.contracts(flow_type, version).to_json(message) if flow_type else plain(message)
 
-    def payload(self, flow_type: str, type_name: str, text: str) -> Any:
-        """Parses a JSON text into a message with the active version's contracts; raises CommandError if it does not
-        fit.
+    def payload(self, contracts: Contracts, type_name: str, text: str, *, one_of: Sequence[str]) -> Any:
+        """Parses a JSON text into a message of this type; without a name, of the only one that is allowed.
 
-        Without a type name, it is the only message that starts flows of this type.
+        Raises CommandError if the text does not fit, or if a name is needed.
         """
-        starts_with = self.template(flow_type).template.starts_with
         if not type_name:
-            if len(starts_with) != 1:
-                raise CommandError(f"--type is required: {flow_type} starts with {', '.join(starts_with)}", Exit.USAGE)
-            type_name = starts_with[0]
-        contracts = self.contracts(flow_type)
+            if len(one_of) != 1:
+                raise CommandError(f"--type is required: it is one of {', '.join(one_of) or 'none'}", Exit.USAGE)
+            type_name = one_of[0]
         message = contracts.message_class(type_name)()
         try:
             fields = json.loads(text)
@@ -72,10 +73,15 @@ class Session:
                 raise ParseError("it is not a JSON object")
             ParseDict(fields, message, descriptor_pool=contracts.pool)
         except (ParseError, ValueError, RecursionError) as error:
-            raise CommandError(
-                f"the data can't be read as {type_name} in JSON: {' '.join(str(error).split())}"
-            ) from None
+            why = " ".join(str(error).split())
+            raise CommandError(f"the data can't be read as {type_name} in JSON: {why}{_meant(why)}") from None
         return pack(message)
+
+
+def _meant(why: str) -> str:
+    """A hint at the field that was probably meant, by what the parser says of one that there is not."""
+    unknown = _NO_FIELD.search(why)
+    return similar(unknown[1], re.findall(r"'(\w+)'", unknown[2])) if unknown else ""
 
 
 @contextmanager

@@ -76,6 +76,14 @@ NATS_CA = Setting(
 NATS_CERT = Setting("--nats-cert", "HANDRAIL_NATS_CERT", "", "client certificate for the broker", file, "FILE")
 NATS_KEY = Setting("--nats-key", "HANDRAIL_NATS_KEY", "", "key of the client certificate", file, "FILE")
 
+CONTEXT = Setting(
+    "--context",
+    "HANDRAIL_CONTEXT",
+    "",
+    "name under which `handrail context set` keeps address, TLS and token file [default: the one in use]",
+    str,
+    "NAME",
+)
 ADDRESS = Setting(
     "--address",
     "HANDRAIL_ADDRESS",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
 from handrail.cli.arguments import CALLER, Parsers, add_flow_type, add_request_id, add_settings
-from handrail.cli.commands import flow_act, flow_divergences, flow_show, flow_watch
+from handrail.cli.commands import flow_act, flow_divergences, flow_publish, flow_show, flow_watch
+from handrail.cli.data import HELP, data_text
 from handrail.cli.enum_words import status_of, word
-from handrail.cli.exit_codes import CommandError, Exit
+from handrail.cli.exit_codes import Exit
 from handrail.cli.listing import add_list_arguments, document, fill_request, remark
 from handrail.cli.output import time
 from handrail.cli.recent_flows import RecentFlow
@@ -30,15 +29,14 @@ def fill(parser: argparse.ArgumentParser) -> None:
     flow_show.add(verbs)
     flow_watch.add(verbs)
     flow_act.add(verbs)
+    flow_publish.add(verbs)
     flow_divergences.add(verbs)
 
 
 def _add_start(verbs: Parsers) -> None:
     parser = verbs.add_parser("start", help="start a flow")
     parser.add_argument("flow_type", metavar="TYPE", help="flow type, the name of its template")
-    parser.add_argument(
-        "--data", required=True, metavar="JSON", help="first event as JSON; @FILE reads a file, - stdin"
-    )
+    parser.add_argument("--data", required=True, metavar="JSON", help=f"first event {HELP}")
     parser.add_argument(
         "--type", default="", metavar="NAME", help="full name of the first event, if the flow type has several"
     )
@@ -50,9 +48,11 @@ def _add_start(verbs: Parsers) -> None:
 
 def _start(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
+        starts_with = asked.template(arguments.flow_type).template.starts_with
+        contracts = asked.contracts(arguments.flow_type)
         request = pb.StartFlowRequest(
             flow_type=arguments.flow_type,
-            data=asked.payload(arguments.flow_type, arguments.type, _text(arguments.data)),
+            data=asked.payload(contracts, arguments.type, data_text(arguments.data), one_of=starts_with),
             key=arguments.key,
         )
         started = asked.client.call(asked.client.flows.StartFlow, request)
@@ -65,20 +65,6 @@ def _start(arguments: argparse.Namespace) -> Exit:
             data = ", with other data, which stand" if started.different_data else ""
             asked.output.remark(f"handrail: flow {started.flow_id} was started before{data}")
     return Exit.OK
-
-
-def _text(argument: str) -> str:
-    """Returns the argument itself, or the text of the file that it names."""
-    try:
-        if argument == "-":
-            return sys.stdin.read()
-        return Path(argument[1:]).read_text("utf-8") if argument.startswith("@") else argument
-    except OSError as error:
-        raise CommandError(f"--data: {error.filename} can't be read: {error.strerror}", Exit.USAGE) from None
-    except UnicodeDecodeError as error:
-        raise CommandError(
-            f"--data: {argument.removeprefix('@')} is not UTF-8 text: {error.reason}", Exit.USAGE
-        ) from None
 
 
 def _add_list(verbs: Parsers) -> None:

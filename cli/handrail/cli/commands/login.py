@@ -19,7 +19,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         "Log in at an identity provider: the command shows a link and a code, and waits until you have confirmed the "
         "code there. Later commands for the same --address use the login when no other token is given."
     )
-    add_settings(parser, [table.ADDRESS, *LOGIN])
+    add_settings(parser, [table.CONTEXT, table.ADDRESS, *LOGIN])
     parser.set_defaults(run=_run)
 
 

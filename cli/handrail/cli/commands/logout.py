@@ -18,7 +18,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         "Forget the login for a coordinator, and have the identity provider revoke it. The coordinator accepts a "
         "token that was copied before then until it expires, unless it is revoked there, too (docs/identity.md)."
     )
-    add_settings(parser, [table.ADDRESS])
+    add_settings(parser, [table.CONTEXT, table.ADDRESS])
     parser.set_defaults(run=_run)
 
 
