@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
 from handrail.cli.credentials import UserFolder
-from handrail.cli.dev.package import load_package, merged
+from handrail.cli.dev.package import Package, load_package, merged
 from handrail.cli.dev.people import APPROVERS, OPERATOR, VIEWER
 from handrail.cli.dev.processes import StartError
 from handrail.cli.dev.stack import DevOptions, DevStack
+from handrail.cli.dev.steps import Steps
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import Output
+from handrail.cli.parser import similar
+from handrail.mesh.bus import BusSettings
 from handrail.mesh.permissions import ADMIN
 from handrail.mesh.telemetry import logs
 
@@ -67,6 +71,14 @@ def fill(parser: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help="port of the console [default 7080]; 0 takes a free one",
     )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="AGENT",
+        help="do not start this agent of the packages: you run it yourself; repeatable",
+    )
+    parser.add_argument("--quiet", action="store_true", help="do not print a line for each step of a flow")
     parser.add_argument("--json", action="store_true", help="print one line of JSON when ready, for programs")
     parser.set_defaults(run=_run)
 
@@ -78,7 +90,9 @@ def _port(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> Exit:
-    logs.configure()
+    # Of other people's code, only what needs a look.
+    logs.configure(logging.WARNING)
+    logging.getLogger("handrail.cli.dev").setLevel(logging.INFO)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())
@@ -91,16 +105,37 @@ def _run(arguments: argparse.Namespace) -> Exit:
                 nats_port=arguments.nats_port,
                 port=arguments.port,
                 console_port=arguments.console_port if find_spec("uvicorn") is not None else None,
+                without=_without(package, arguments.without),
             )
             with DevStack(options) as stack:
                 stack.start()
                 stack.start_agents()
                 _announce(stack, as_json=arguments.json)
-                while not stopping.wait(_POLL_SECONDS):
-                    stack.poll()
+                with _steps(stack) if not (arguments.json or arguments.quiet) else nullcontext():
+                    while not stopping.wait(_POLL_SECONDS):
+                        stack.poll()
     except StartError as error:
         raise CommandError(str(error)) from None
     return Exit.OK
+
+
+def _without(package: Package, names: Sequence[str]) -> frozenset[str]:
+    for name in names:
+        if name not in package.agents:
+            raise StartError(f'there is no agent "{name}"{similar(name, package.agents)}')
+    return frozenset(names)
+
+
+@contextmanager
+def _steps(stack: DevStack) -> Iterator[None]:
+    """Prints what happens in flows while the block runs."""
+    settings = BusSettings(servers=(stack.nats_url,), name=ADMIN)
+    steps = Steps(stack.broker.credentials.user(ADMIN).login(settings), Output("table").text)
+    steps.start()
+    try:
+        yield
+    finally:
+        steps.stop()
 
 
 @contextmanager
@@ -146,6 +181,10 @@ def _lines(stack: DevStack) -> Iterator[str]:
         yield "visibility   is not installed (handrail[visibility]): lists need --scan"
     if stack.agents:
         yield f"agents       {', '.join(stack.agents)}"
+    for name in sorted(stack.options.without):
+        login = _login(stack.broker.credentials.user(name))
+        yield f"without      {name}; to run it yourself:"
+        yield f"  HANDRAIL_NATS={stack.nats_url} {login} handrail agent run {stack.package.agents[name]}"
     yield ""
     yield "Tokens:"
     for person in people.tokens:
@@ -155,7 +194,7 @@ def _lines(stack: DevStack) -> Iterator[str]:
     if shutil.which("handrail") is None:
         yield f"  export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     yield f"  export HANDRAIL_ADDRESS={stack.address} HANDRAIL_TOKEN_FILE={people.token_file(OPERATOR)}"
-    for template in stack.options.package.templates:
+    for template in stack.package.templates:
         yield f"  handrail flow start {template.name} --data {_example(stack, template.name)}"
     yield "  handrail flow list"
     yield "  handrail flow watch FLOW"
@@ -176,6 +215,10 @@ def _secret(user: UserFolder) -> str:
     return f"nkey in {user.nkey}" if user.nkey.exists() else f"password in {user.password}"
 
 
+def _login(user: UserFolder) -> str:
+    return " ".join(f"{name}={shlex.quote(value)}" for name, value in user.environment().items())
+
+
 def _example(stack: DevStack, flow_type: str) -> str:
-    example = stack.options.package.examples.get(flow_type)
+    example = stack.package.examples.get(flow_type)
     return "'{…}'" if example is None else shlex.quote(json.dumps(MessageToDict(example), ensure_ascii=False))

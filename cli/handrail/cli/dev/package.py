@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
@@ -20,13 +21,17 @@ from handrail.v1.template_pb2 import FlowTemplate
 class Package:
     """What a module declares: `AGENTS` (name -> module:agent), `TEMPLATES` (YAML files), `MESSAGES` (their classes).
 
-    The optional `EXAMPLES` (flow type -> a first message) give people a command to try.
+    The optional `EXAMPLES` (flow type -> a first message) give people a command to try. `names` are the modules';
+    `code` and `files` are where they come from: folders or files of Python, and YAML.
     """
 
     agents: Mapping[str, str]
     templates: tuple[FlowTemplate, ...]
     descriptors: bytes
     examples: Mapping[str, Message]
+    names: tuple[str, ...] = ()
+    code: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
 
     @property
     def roles(self) -> frozenset[str]:
@@ -50,7 +55,14 @@ def load_package(name: str) -> Package:
     agents = getattr(module, "AGENTS", None)
     if not isinstance(agents, dict):
         raise StartError(f"{name} declares no AGENTS, a dict from an agent's name to module:agent")
-    return Package(dict(agents), templates, descriptor_set_for(messages), dict(getattr(module, "EXAMPLES", {})))
+    examples = dict(getattr(module, "EXAMPLES", {}))
+    return Package(dict(agents), templates, descriptor_set_for(messages), examples, (name,), _code_of(module), paths)
+
+
+def _code_of(module: ModuleType) -> tuple[Path, ...]:
+    """The folder of a package, or the file of a module."""
+    places = getattr(module, "__path__", None) or [module.__file__]
+    return tuple(Path(each).absolute() for each in places if each)
 
 
 def merged(packages: Iterable[Package]) -> Package:
@@ -59,6 +71,9 @@ def merged(packages: Iterable[Package]) -> Package:
     templates: list[FlowTemplate] = []
     contracts: list[bytes] = []
     examples: dict[str, Message] = {}
+    names: list[str] = []
+    code: list[Path] = []
+    files: list[Path] = []
     for package in packages:
         twice = agents.keys() & package.agents.keys()
         if twice:
@@ -67,7 +82,10 @@ def merged(packages: Iterable[Package]) -> Package:
         templates += package.templates
         contracts.append(package.descriptors)
         examples |= package.examples
-    return Package(agents, tuple(templates), _union(contracts), examples)
+        names += package.names
+        code += package.code
+        files += package.files
+    return Package(agents, tuple(templates), _union(contracts), examples, tuple(names), tuple(code), tuple(files))
 
 
 def _union(contracts: Iterable[bytes]) -> bytes:

@@ -10,8 +10,11 @@ from handrail.v1 import template_service_pb2 as pb
 from handrail.v1.template_pb2 import FlowTemplate
 
 
-def activate_templates(client: Client, package: Package) -> None:
-    """Stores the package's templates and activates them, unless a newer version is active."""
+def activate_templates(client: Client, package: Package) -> list[FlowTemplate]:
+    """Stores the package's templates and activates them, unless a newer version is active; returns those that were
+    activated.
+    """
+    activated = []
     active = {each.name: each.version for each in _listed(client) if each.active}
     for template in sorted(package.templates, key=lambda each: each.version):
         put = pb.PutTemplateRequest(template=template, descriptors=package.descriptors)
@@ -21,6 +24,8 @@ def activate_templates(client: Client, package: Package) -> None:
                 name=template.name, version=template.version, reason="handrail dev began with it"
             )
             client.call(client.templates.ActivateTemplate, activate)
+            activated.append(template)
+    return activated
 
 
 class Stored:

@@ -16,6 +16,7 @@ from typing import IO
 
 from handrail.cli.client import Client
 from handrail.cli.dev.broker import Broker
+from handrail.cli.dev.changes import Changes
 from handrail.cli.dev.package import Package
 from handrail.cli.dev.parts import Parts
 from handrail.cli.dev.people import OPERATOR, VIEWER, People
@@ -42,7 +43,8 @@ class DevOptions:
     `folder` holds all data and is created if missing; data of an earlier run is reused. Port 0 takes a free one.
     `environment` is added to that of the agents. `settings` (variables such as HANDRAIL_LEASE_TTL) are the
     coordinator's. With `sync_always` the broker acknowledges only what is on disk. Without `visibility`, lists are
-    scans; by default it is there if its packages are. Without `console_port` there is no console.
+    scans; by default it is there if its packages are. Without `console_port` there is no console. The agents in
+    `without` are not started: somebody else runs them.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class DevOptions:
     nats_port: int = 0
     port: int = 0
     console_port: int | None = None
+    without: frozenset[str] = frozenset()
     environment: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     sync_always: bool = True
@@ -65,6 +68,8 @@ class DevStack:
 
     def __init__(self, options: DevOptions) -> None:
         self.options = options
+        self.package = options.package
+        self._changes = Changes(self)
         self.folder = options.folder.absolute()
         self._people: People | None = None
         self.address = ""
@@ -96,7 +101,7 @@ class DevStack:
             self._start_parts()
             self._start_console()
             with self.client(OPERATOR) as client:
-                activate_templates(client, self.options.package)
+                activate_templates(client, self.package)
             self.refresh_permissions()
         except BaseException:
             self.stop()
@@ -139,27 +144,34 @@ class DevStack:
         return Client(Transport(self.address), token=self.people.tokens[person], timeout=_CALL_TIMEOUT)
 
     def start_agents(self) -> None:
-        """Starts every agent of the package."""
-        for name in self.options.package.agents:
-            self.start_agent(name)
+        """Starts every agent of the package, but for those that somebody else runs."""
+        for name in self.package.agents:
+            if name not in self.options.without:
+                self.start_agent(name)
 
     def start_agent(self, name: str) -> Child:
         """Starts or restarts an agent of the package."""
-        child = self.agents.get(name) or self._parts().agent(
-            name, self.options.package.agents[name], self.options.environment
-        )
+        child = self.agents.get(name) or self._parts().agent(name, self.package.agents[name], self.options.environment)
         self.agents[name] = child
         self._ended_at.pop(child.name, None)
         if not child.is_running:
             child.start()
         return child
 
+    def restart_agents(self) -> None:
+        """Ends all agents, and starts those that the package has now, also those that could not start before."""
+        stop(list(self.agents.values()), grace=_GRACE)
+        gone = self.agents.keys() - self.package.agents.keys()
+        self.agents = {name: child for name, child in self.agents.items() if name not in gone}
+        self.start_agents()
+
     def kill_agent(self, name: str) -> None:
         """Sends SIGKILL to an agent; `poll` or `start_agent` restarts it."""
         self.agents[name].kill()
 
     def poll(self) -> None:
-        """Restarts what died, and gives the broker the permissions that newly stored templates need."""
+        """Restarts what died or has changed, and gives the broker the permissions that newly stored templates need."""
+        self._changes.take()
         for child in self.children:
             self._restart(child)
         # Without a broker the coordinator keeps its caller waiting, and a waiting caller restarts nothing.
@@ -177,7 +189,7 @@ class DevStack:
         """Applies the permissions of every stored template to the broker; returns whether they changed."""
         with self.client(VIEWER) as client:
             stored = self._stored.read(client)
-        changed = self.broker.allow([*self.options.package.templates, *stored])
+        changed = self.broker.allow([*self.package.templates, *stored])
         if changed:
             log.info("the broker's permissions were regenerated and reloaded")
         return changed
@@ -202,14 +214,14 @@ class DevStack:
             raise StartError(f"{self.folder} is in use by another `handrail dev`") from None
         except OSError as error:
             raise StartError(f"{self.folder} can't be used: {error.strerror}") from None
-        self._people = People(self.folder, self.options.package.roles)
+        self._people = People(self.folder, self.package.roles)
 
     def _start_broker(self) -> None:
         port = self.options.nats_port
         if port:
             require_free(port, "--nats-port")
         self._broker = Broker(self.folder, port=port or free_port(), sync_always=self.options.sync_always)
-        self._broker.allow(self.options.package.templates)
+        self._broker.allow(self.package.templates)
         self._broker.start()
         self._broker.set_up()
 
@@ -257,12 +269,18 @@ class DevStack:
         now = time.monotonic()
         if child.name not in self._ended_at:
             self._ended_at[child.name] = now
-            again = "; restarting it" if child.exit_code != Exit.USAGE else f": {child.last_words()}"
-            log.warning("%s %s%s", child.name, _how_it_ended(child), again)
+            if child.exit_code == Exit.USAGE:
+                log.error("%s can't start, until a file of it changes: %s (log: %s)", *_why_not(child))
+            else:
+                log.warning("%s %s; restarting it", child.name, _how_it_ended(child))
         # A process with a usage error would fail again.
         elif child.exit_code != Exit.USAGE and now - self._ended_at[child.name] >= _RESTART_AFTER:
             del self._ended_at[child.name]
             child.start()
+
+
+def _why_not(child: Child) -> tuple[str, str, Path]:
+    return child.name, child.last_words(lines=1).removeprefix("handrail: "), child.log
 
 
 def _how_it_ended(child: Child) -> str:
