@@ -61,7 +61,7 @@ def load_package(name: str) -> Package:
 
 def _code_of(module: ModuleType) -> tuple[Path, ...]:
     """The folder of a package, or the file of a module."""
-    places = getattr(module, "__path__", None) or [module.__file__]
+    places = getattr(module, "__path__", None) or [getattr(module, "__file__", None)]
     return tuple(Path(each).absolute() for each in places if each)
 
 

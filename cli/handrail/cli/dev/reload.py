@@ -15,6 +15,7 @@ from pathlib import Path
 
 from handrail.cli.dev.package import Package, load_package, merged
 from handrail.cli.dev.processes import StartError
+from handrail.mesh.printable import clean
 
 _SECONDS = 60.0
 
@@ -38,7 +39,7 @@ def _main(file: str, names: Sequence[str]) -> int:
     try:
         package = merged(load_package(name) for name in names)
     except StartError as error:
-        print(error, file=sys.stderr)
+        print(clean(str(error)), file=sys.stderr)
         return 1
     Path(file).write_bytes(pickle.dumps(replace(package, examples={})))
     return 0
