@@ -1,35 +1,39 @@
-"""Calls to the coordinator: one channel, typed stubs, the caller's token, and errors as one line of text."""
+"""Calls to the coordinator: one channel, typed stubs, the caller's token, and errors as one line of text.
+
+What a call needs is loaded when it is made: loading everything would take longer than most calls.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from types import TracebackType
-from typing import Generic, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, cast
 
 import grpc
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import Message
-from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from handrail.cli.call_error import of_call
 from handrail.cli.exit_codes import CommandError, Exit
-from handrail.cli.login.stored_login import token_for
 from handrail.cli.transport import Transport
 from handrail.mesh import settings as table
 from handrail.mesh.setting import Settings, secret
-from handrail.v1.act_service_pb2_grpc import ActServiceStub
-from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
-from handrail.v1.delegation_service_pb2_grpc import DelegationServiceStub
-from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
-from handrail.v1.identity_service_pb2_grpc import IdentityServiceStub
 from handrail.v1.listing_pb2 import AsOf, Total
-from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
-from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+    from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
+
+    from handrail.v1.act_service_pb2_grpc import ActServiceStub
+    from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
+    from handrail.v1.delegation_service_pb2_grpc import DelegationServiceStub
+    from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
+    from handrail.v1.identity_service_pb2_grpc import IdentityServiceStub
+    from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+    from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -110,13 +114,55 @@ class Client:
                 ("grpc.keepalive_time_ms", 30_000),
             )
         )
-        self.flows = FlowServiceStub(self._channel)
-        self.acts = ActServiceStub(self._channel)
-        self.approvals = ApprovalServiceStub(self._channel)
-        self.delegations = DelegationServiceStub(self._channel)
-        self.templates = TemplateServiceStub(self._channel)
-        self.quarantine = QuarantineServiceStub(self._channel)
-        self.identity = IdentityServiceStub(self._channel)
+
+    @cached_property
+    def acts(self) -> ActServiceStub:
+        """Calls of the ActService."""
+        from handrail.v1.act_service_pb2_grpc import ActServiceStub
+
+        return ActServiceStub(self._channel)
+
+    @cached_property
+    def approvals(self) -> ApprovalServiceStub:
+        """Calls of the ApprovalService."""
+        from handrail.v1.approval_service_pb2_grpc import ApprovalServiceStub
+
+        return ApprovalServiceStub(self._channel)
+
+    @cached_property
+    def delegations(self) -> DelegationServiceStub:
+        """Calls of the DelegationService."""
+        from handrail.v1.delegation_service_pb2_grpc import DelegationServiceStub
+
+        return DelegationServiceStub(self._channel)
+
+    @cached_property
+    def flows(self) -> FlowServiceStub:
+        """Calls of the FlowService."""
+        from handrail.v1.flow_service_pb2_grpc import FlowServiceStub
+
+        return FlowServiceStub(self._channel)
+
+    @cached_property
+    def identity(self) -> IdentityServiceStub:
+        """Calls of the IdentityService."""
+        from handrail.v1.identity_service_pb2_grpc import IdentityServiceStub
+
+        return IdentityServiceStub(self._channel)
+
+    @cached_property
+    def quarantine(self) -> QuarantineServiceStub:
+        """Calls of the QuarantineService."""
+        from handrail.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+
+        return QuarantineServiceStub(self._channel)
+
+    @cached_property
+    def templates(self) -> TemplateServiceStub:
+        """Calls of the TemplateService."""
+        from handrail.v1.template_service_pb2_grpc import TemplateServiceStub
+
+        return TemplateServiceStub(self._channel)
 
     @classmethod
     def of(cls, settings: Settings) -> Client:
@@ -127,6 +173,8 @@ class Client:
         if token_file is not None and (not token or settings.flags.get(table.TOKEN_FILE.key)):
             token = secret(token_file)
         elif not token:
+            from handrail.cli.login.stored_login import token_for
+
             token = token_for(settings.value(table.ADDRESS))
         if not token.isascii() or not (token or "-").isprintable():
             raise CommandError("the token is not a bearer token: it has invalid characters", Exit.USAGE)
@@ -200,6 +248,9 @@ class Client:
 
     def reflected(self, prefix: str) -> list[FileDescriptorProto]:
         """Returns the files of the services with this name prefix, and their imports; none if reflection is off."""
+        from google.protobuf.descriptor_pb2 import FileDescriptorProto
+        from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+
         listed = self._reflect([ServerReflectionRequest(list_services="")])
         names = [each.name for answer in listed for each in answer.list_services_response.service]
         wanted = [ServerReflectionRequest(file_containing_symbol=name) for name in names if name.startswith(prefix)]
@@ -207,6 +258,8 @@ class Client:
         return [FileDescriptorProto.FromString(each) for files in found for each in files]
 
     def _reflect(self, questions: list[ServerReflectionRequest]) -> list[ServerReflectionResponse]:
+        from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
+
         method: grpc.StreamStreamMultiCallable[ServerReflectionRequest, ServerReflectionResponse]
         method = self._channel.stream_stream(
             "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
@@ -224,11 +277,15 @@ class Client:
         """Sets a request's id and returns it; empty if its type has none."""
         if not isinstance(request, Message) or _REQUEST_ID not in request.DESCRIPTOR.fields_by_name:
             return ""
+        import uuid
+
         request_id = self.request_id or str(uuid.uuid4())
         setattr(request, _REQUEST_ID, request_id)
         return request_id
 
     def _explained(self, error: grpc.RpcError) -> CommandError:
+        from handrail.cli.call_error import of_call
+
         explained = of_call(cast("grpc.Call", error), address=self.address)
         if explained.code is Exit.FORBIDDEN and not self._metadata:
             text = f"no token: name a file with {_TOKEN_FILE}, or log in with `handrail login` (UNAUTHENTICATED)"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.act_pb2 import Act, ActStatus, PendingAct
 from handrail.v1.decision_pb2 import Choice, EscalationCause, FlowStatus, HaltMode
-from handrail.v1.delegation_service_pb2 import DelegationStatus, ListedDelegation
 from handrail.v1.event_pb2 import Kind
 from handrail.v1.failure_pb2 import DivergenceKind
+
+if TYPE_CHECKING:
+    from handrail.v1.delegation_service_pb2 import ListedDelegation
 
 
 def word(name: str, prefix: str) -> str:
@@ -48,6 +52,8 @@ def approval_status(approval: pb.Approval) -> str:
 
 def delegation_status(listed: ListedDelegation) -> str:
     """Returns ACTIVE, EXPIRED, …"""
+    from handrail.v1.delegation_service_pb2 import DelegationStatus
+
     return word(DelegationStatus.Name(listed.status), "DELEGATION_STATUS_")
 
 

@@ -14,7 +14,6 @@ from handrail.cli.enum_words import approval_status, status_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import columns
 from handrail.mesh.printable import clean
-from handrail.mesh.wire.ids import flow_id_from_key
 from handrail.v1 import flow_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -51,11 +50,11 @@ def _add_flow_type(parser: argparse.ArgumentParser, text: str) -> None:
 def exact_flow_id(text: str, flow_type: str = "") -> str | None:
     """Returns the id of a flow that is named by its id or by type and key; None for anything else. Asks nobody."""
     if flow_type:
-        return flow_id_from_key(_checked(flow_type), text)
+        return _id_of_key(flow_type, text)
     if _ID.fullmatch(text):
         return text
     named, slash, key = text.partition("/")
-    return flow_id_from_key(_checked(named), key) if slash and key else None
+    return _id_of_key(named, key) if slash and key else None
 
 
 def flow_id_of(asked: Session, arguments: argparse.Namespace) -> str:
@@ -129,9 +128,11 @@ def _ambiguous(text: str, what: str, rows: Sequence[Sequence[str]]) -> CommandEr
     return CommandError(f"{text} names several {what}; say more of one of them:\n{listed}", Exit.USAGE)
 
 
-def _checked(flow_type: str) -> str:
+def _id_of_key(flow_type: str, key: str) -> str:
+    from handrail.mesh.wire.ids import flow_id_from_key  # brings OpenSSL
+
     if not _TYPE.fullmatch(flow_type):
         raise CommandError(
             f'"{flow_type}" is no flow type: TYPE/KEY and --flow-type take a template\'s name', Exit.USAGE
         )
-    return flow_type
+    return flow_id_from_key(flow_type, key)

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from handrail.cli.exit_codes import CommandError, Exit
+
+
+def _width() -> int:
+    try:
+        return int(os.environ["COLUMNS"]) - 2
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns - 2
+    except (OSError, ValueError):
+        return 78
+
+
+_WIDTH = max(40, _width())
+"""How wide a page of help is, in characters: two less than the terminal, as in argparse."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,7 +33,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any) -> None:  # argparse's own
-        super().__init__(**{**options, "allow_abbrev": False})
+        super().__init__(**{**options, "allow_abbrev": False, "formatter_class": _formatter})
         self.set_defaults(parser=self)
 
     def error(self, message: str) -> NoReturn:
@@ -38,6 +55,11 @@ class Parser(argparse.ArgumentParser):
             if hint:
                 error.message = f'there is no "{value}"{hint}'
             raise
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """Formats help. Without a width, argparse asks the terminal anew for each argument that is added."""
+    return argparse.HelpFormatter(prog, width=_WIDTH)
 
 
 def similar(word: str, known: Iterable[str]) -> str:

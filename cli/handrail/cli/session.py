@@ -1,4 +1,7 @@
-"""The session of a command that asks a coordinator: client, output, and the contracts of the flows it shows."""
+"""The session of a command that asks a coordinator: client, output, and the contracts of the flows it shows.
+
+Contracts are loaded when data are opened: tables need none.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
-from google.protobuf.any_pb2 import Any
-from google.protobuf.json_format import ParseDict, ParseError
-from google.protobuf.message import Message
+from typing import TYPE_CHECKING
 
 from handrail.cli.arguments import settings_of
 from handrail.cli.client import Client
@@ -19,10 +19,14 @@ from handrail.cli.output import Json, Output
 from handrail.cli.parser import similar
 from handrail.cli.recent_flows import RecentFlows
 from handrail.mesh import settings as table
-from handrail.mesh.contracts import Contracts, pack
 from handrail.mesh.setting import Settings
-from handrail.v1.template_pb2 import StoredTemplate
-from handrail.v1.template_service_pb2 import GetTemplateRequest
+
+if TYPE_CHECKING:
+    from google.protobuf.any_pb2 import Any
+    from google.protobuf.message import Message
+
+    from handrail.mesh.contracts import Contracts
+    from handrail.v1.template_pb2 import StoredTemplate
 
 _NO_FIELD = re.compile(r'has no field named "(\w+)" .*Available Fields\(except extensions\): "(.*)"')
 
@@ -40,6 +44,8 @@ class Session:
 
     def template(self, flow_type: str, version: int = 0) -> StoredTemplate:
         """Returns a stored version, or the active one; raises CommandError if it does not exist."""
+        from handrail.v1.template_service_pb2 import GetTemplateRequest
+
         key = (flow_type, version)
         if key not in self._stored:
             request = GetTemplateRequest(name=flow_type, version=version)
@@ -48,6 +54,8 @@ class Session:
 
     def contracts(self, flow_type: str, version: int = 0) -> Contracts:
         """Returns the contracts stored with a version."""
+        from handrail.mesh.contracts import Contracts
+
         key = (flow_type, version)
         if key not in self._contracts:
             self._contracts[key] = Contracts.from_descriptor_set(self.template(flow_type, version).descriptors)
@@ -62,6 +70,10 @@ class Session:
 
         Raises CommandError if the text does not fit, or if a name is needed.
         """
+        from google.protobuf.json_format import ParseDict, ParseError
+
+        from handrail.mesh.contracts import pack
+
         if not type_name:
             if len(one_of) != 1:
                 raise CommandError(f"--type is required: it is one of {', '.join(one_of) or 'none'}", Exit.USAGE)
@@ -96,4 +108,6 @@ def session(arguments: argparse.Namespace) -> Iterator[Session]:
 
 def plain(message: Message) -> dict[str, Json]:
     """Converts a message without domain messages to JSON."""
+    from handrail.mesh.contracts import Contracts
+
     return Contracts.from_descriptor_set(b"").to_json(message)

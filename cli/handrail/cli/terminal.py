@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -55,6 +54,8 @@ def is_terminal() -> bool:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns the lines of a table. Its cells are printable already."""
+    import shutil  # brings archives, which a table needs on a terminal alone
+
     now = datetime.now(UTC)
     cells = [[relative(cell.time, now) if isinstance(cell, Moment) else cell for cell in row] for row in rows]
     whole, width = [list(headers), *cells], shutil.get_terminal_size().columns

@@ -9,8 +9,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
-from handrail.mesh.https import why_unsafe
-
 T = TypeVar("T")
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -116,6 +114,8 @@ def pairs(*names: str) -> Callable[[str], dict[str, str]]:
 
 def key_set(text: str) -> str:
     """Parses a file or an address that `https.ask` may ask; an empty text is neither."""
+    from handrail.mesh.https import why_unsafe  # brings TLS, which few processes need
+
     why = why_unsafe(text) if "://" in text else ""
     if why:
         raise ValueError(f'"{text}" can\'t be asked for keys: {why}')
@@ -124,6 +124,8 @@ def key_set(text: str) -> str:
 
 def provider(text: str) -> str:
     """Parses the address of an identity provider; an empty text means no provider."""
+    from handrail.mesh.https import why_unsafe
+
     why = why_unsafe(text) if text else ""
     if why:
         raise ValueError(f'"{text}" can\'t be asked: {why}')

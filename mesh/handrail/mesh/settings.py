@@ -1,14 +1,15 @@
-"""Every setting in one table. The help of the `handrail` command and `docs/settings.md` are generated from it."""
+"""Every setting in one table. The help of the `handrail` command and `docs/settings.md` are generated from it.
+
+What connects to the broker is loaded when it is asked for: most commands don't.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from handrail.mesh import permissions
-from handrail.mesh.bus.bus_settings import BusSettings
-from handrail.mesh.permissions import inbox_prefix
 from handrail.mesh.setting import Setting, Settings, secret
 from handrail.mesh.setting_parsers import (
     age,
@@ -31,6 +32,9 @@ from handrail.mesh.setting_parsers import (
     switch,
     trace_link,
 )
+
+if TYPE_CHECKING:
+    from handrail.mesh.bus.bus_settings import BusSettings
 
 NATS = Setting(
     "--nats",
@@ -546,6 +550,9 @@ BROKER: tuple[Setting[object], ...] = (
 
 def bus_settings(settings: Settings, name: str) -> BusSettings:
     """How `name` (an agent, `coordinator`, …) connects to the broker. Raises SettingError for unreadable passwords."""
+    from handrail.mesh.bus.bus_settings import BusSettings
+    from handrail.mesh.permissions import inbox_prefix
+
     password = settings.value(NATS_PASSWORD)
     password_file = _file_of(settings.value(NATS_PASSWORD_FILE), name)
     if not password and password_file is not None:
@@ -567,12 +574,14 @@ def bus_settings(settings: Settings, name: str) -> BusSettings:
 
 def retention_bus_settings(settings: Settings, seed: Path) -> BusSettings:
     """How a process connects as the user `retention`, beside its own user. `seed` is the file with that user's nkey."""
+    from handrail.mesh.permissions import RETENTION, inbox_prefix
+
     return replace(
-        bus_settings(settings, permissions.RETENTION),
+        bus_settings(settings, RETENTION),
         nkey_seed_file=seed,
         user="",
         password="",
-        inbox_prefix=inbox_prefix(permissions.RETENTION),
+        inbox_prefix=inbox_prefix(RETENTION),
     )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-
-from google.protobuf.any_pb2 import Any
+from typing import TYPE_CHECKING
 
 from handrail.cli.arguments import CALLER, Parsers, add_request_id, add_settings
 from handrail.cli.data import HELP, data_text
@@ -14,9 +13,11 @@ from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.flow_names import add_flow, flow_id_of
 from handrail.cli.parser import similar
 from handrail.cli.session import Session, plain, session
-from handrail.mesh.contracts import pack
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.failure_pb2 import StepCompleted, StepFailed
+
+if TYPE_CHECKING:
+    from google.protobuf.any_pb2 import Any
 
 _ERROR_CLASS = "Outside"
 """The kind of a failure that was reported from outside, by which failures are grouped."""
@@ -93,6 +94,8 @@ def _listed(runs: Sequence[pb.StepRun]) -> str:
 
 
 def _answer(asked: Session, flow: pb.Flow, arguments: argparse.Namespace) -> Any:
+    from handrail.mesh.contracts import pack
+
     if arguments.data is not None:
         template = asked.template(flow.flow_type, flow.template_version).template
         emits = next((list(each.emits) for each in template.steps if each.name == arguments.step), [])

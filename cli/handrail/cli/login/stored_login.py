@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from handrail.cli.exit_codes import CommandError, Exit
-from handrail.cli.login.device_flow import Tokens, tokens_of
-from handrail.cli.login.provider import Provider, ProviderError
 from handrail.cli.private_files import write_private
 from handrail.cli.user_folders import file_name, state_folder
-from handrail.mesh.https import FetchError
 from handrail.mesh.printable import clean
+
+if TYPE_CHECKING:
+    from handrail.cli.login.device_flow import Tokens
+    from handrail.cli.login.provider import Provider
 
 _EARLY = timedelta(seconds=30)
 """A token that expires so soon is refreshed: a command takes some time, too."""
@@ -43,6 +45,8 @@ class StoredLogin:
     @property
     def provider(self) -> Provider:
         """The provider that gave the tokens; it is not asked for a device code."""
+        from handrail.cli.login.provider import Provider
+
         return Provider(
             self.issuer, "", self.token_endpoint, self.revocation_endpoint, Path(self.ca) if self.ca else None
         )
@@ -124,6 +128,10 @@ def token_for(address: str) -> str:
 
 
 def _refresh(address: str, login: StoredLogin) -> Tokens:
+    from handrail.cli.login.device_flow import tokens_of
+    from handrail.cli.login.provider import ProviderError
+    from handrail.mesh.https import FetchError
+
     if not login.refresh_token:
         raise CommandError(f"the login for {address} has expired; log in again: handrail login", Exit.FORBIDDEN)
     form = {"grant_type": "refresh_token", "refresh_token": login.refresh_token, "client_id": login.client_id}
