@@ -76,9 +76,7 @@ def _verb(verbs: Parsers, name: str, text: str) -> argparse.ArgumentParser:
 
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        request = pb.ListActsRequest(
-            flow_type=arguments.flow_type, include_closed=arguments.all, scan=arguments.scan
-        )
+        request = pb.ListActsRequest(flow_type=arguments.flow_type, include_closed=arguments.all, scan=arguments.scan)
         method = asked.client.acts.ListActs
         found = asked.client.indexed(method, request, items=lambda page: page.acts, limit=arguments.limit)
         if asked.output.is_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 
-from handrail.cli.arguments import CALLER, add_settings, positive, since
+from handrail.cli.arguments import CALLER, add_flow_type, add_settings, positive, since
 from handrail.cli.exit_codes import Exit
 from handrail.cli.listing import DEFAULT_LIMIT, as_of_document, as_of_text
 from handrail.cli.output import time
@@ -19,8 +19,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to its parser."""
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     text = "list failed and silent attempts by step, error class and text, the most frequent first; needs visibility"
-    listing = verbs.add_parser("list", help=text, description=f"{text[:1].upper()}{text[1:]}.", allow_abbrev=False)
-    listing.add_argument("--type", default="", metavar="TYPE", help="only of flows of this type")
+    listing = verbs.add_parser("list", help=text, description=f"{text[:1].upper()}{text[1:]}.")
+    add_flow_type(listing, "only of flows of this type")
     listing.add_argument("--since", type=since, metavar="WHEN", help="omit older ones: 24h, or 2026-11-22T21:00:00Z")
     listing.add_argument(
         "--filter", default="", metavar="FILTER", help="only of flows that pass it, as in 'status = ESCALATED'"
@@ -38,7 +38,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
 
 def _list(arguments: argparse.Namespace) -> Exit:
     request = pb.ListFailuresRequest(
-        flow_type=arguments.type, filter=arguments.filter, limit=min(arguments.limit, _MOST)
+        flow_type=arguments.flow_type, filter=arguments.filter, limit=min(arguments.limit, _MOST)
     )
     moment: datetime | None = arguments.since
     if moment is not None:
