@@ -100,6 +100,15 @@ async def test_the_overview_says_what_needs_a_person_the_longest_wait_first(vera
     assert "the coordinator is healthy" in text
 
 
+async def test_the_overview_counts_what_failed_lately(vera: Browser, api: Api) -> None:
+    page = await vera.page("/")
+    assert [each for each in rows(page) if each.startswith("failure ")]
+    assert "Refused" in page
+    async with another_browser(vera) as audrey:
+        await audrey.sign_in(api.token("audrey", grants=["reader@audit"]))
+        assert "Refused" not in await audrey.page("/")
+
+
 async def test_from_the_overview_a_click_leads_to_a_stuck_flow_and_why_it_is_stuck(vera: Browser) -> None:
     page = await vera.page("/")
     assert f'href="/flows/{STUCK}"' in page

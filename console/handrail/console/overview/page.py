@@ -32,6 +32,7 @@ async def overview(request: Request) -> Response:
         "tiles": _tiles(reading),
         "problems": _problems(reading),
         "counts": tables.counts(counted.counts) if counted else None,
+        "failures": reading.failures.answer.failures if reading.failures.answer else (),
         "agents": agents(usage.agents)[:_AGENTS] if usage else None,
         "has_more_agents": usage is not None and len(usage.agents) > _AGENTS,
         "broken": tables.broken(reading.health.answer or {}),
@@ -85,6 +86,7 @@ def _problems(reading: Reading) -> list[str]:
         reading.acts.problem,
         reading.quarantined.problem,
         reading.counts.problem,
+        reading.failures.problem,
         reading.usage.problem,
         reading.health.problem,
     )

@@ -6,11 +6,12 @@ from asyncio import create_task, gather
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from handrail.console.agents.page import NO_FLOW
+from handrail.console.agents.page import LATELY, NO_FLOW
 from handrail.console.overview.tables import STATUSES
 from handrail.console.web.asking import Part, part
-from handrail.console.web.console import Console
+from handrail.console.web.console import Console, now
 from handrail.console.web.sessions import Session
+from handrail.mesh.wire.envelope import timestamp
 from handrail.v1 import act_service_pb2 as acts
 from handrail.v1 import flow_service_pb2 as flows
 from handrail.v1 import quarantine_service_pb2 as quarantine
@@ -29,6 +30,10 @@ SHOWN = 10
 """Of each kind, so many of the oldest are read: the oldest of all are among them."""
 
 
+FAILURES = 6
+"""So many of the most frequent failures are shown."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """The parts of the overview."""
@@ -39,6 +44,7 @@ class Reading:
     acts: Part[acts.ListActsResponse]
     quarantined: Part[quarantine.ListQuarantinedResponse]
     counts: Part[flows.CountFlowsResponse]
+    failures: Part[flows.ListFailuresResponse]
     usage: Part[templates.GetTemplateUsageResponse]
     health: Part[Mapping[str, bool]]
 
@@ -47,6 +53,7 @@ async def read(console: Console, session: Session) -> Reading:
     """Reads the overview of this person. Raises CallFailed if the token is refused."""
     to, token = console.coordinator, session.token
     held = quarantine.ListQuarantinedRequest(page_size=SHOWN)
+    failed = flows.ListFailuresRequest(since=timestamp(now() - LATELY), limit=FAILURES)
     used = templates.GetTemplateUsageRequest(filter=NO_FLOW)
     calls = (
         create_task(part(to.call(to.flows.ListFlows, _oldest(STUCK), token=token))),
@@ -55,11 +62,12 @@ async def read(console: Console, session: Session) -> Reading:
         create_task(part(to.call(to.acts.ListActs, acts.ListActsRequest(page_size=SHOWN), token=token))),
         create_task(part(to.call(to.quarantine.ListQuarantined, held, token=token))),
         create_task(part(to.call(to.flows.CountFlows, flows.CountFlowsRequest(filter=COUNTED), token=token))),
+        create_task(part(to.call(to.flows.ListFailures, failed, token=token))),
         create_task(part(to.call(to.templates.GetTemplateUsage, used, token=token))),
         create_task(part(to.health(token=token))),
     )
     await gather(*calls)
-    stuck, overdue, waiting, wanted, broken, counts, usage, health = calls
+    stuck, overdue, waiting, wanted, broken, counts, failures, usage, health = calls
     return Reading(
         stuck=stuck.result(),
         overdue=overdue.result(),
@@ -67,6 +75,7 @@ async def read(console: Console, session: Session) -> Reading:
         acts=wanted.result(),
         quarantined=broken.result(),
         counts=counts.result(),
+        failures=failures.result(),
         usage=usage.result(),
         health=health.result(),
     )
