@@ -19,6 +19,7 @@ from handrail.v1.decision_pb2 import FlowHalted
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.folder import Folder, LockedFolder
 from handrail.visibility.archive.verdict_log import numbered
+from handrail.visibility.retention.retention import Retention
 from tests.support.archived import mark
 from tests.support.early import outcome
 from tests.support.flows import FLOW_ID, decision, enriched, notified, start, template
@@ -62,8 +63,8 @@ async def finished(mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder) -> 
 
 async def cut_off(
     bus: NatsBus, engine: Engine, locked: LockedFolder, monkeypatch: pytest.MonkeyPatch, *, after: int
-) -> None:
-    """Purges so many messages, and crashes."""
+) -> Retention:
+    """Purges so many messages, and gets no answer then. Returns who may go on, unless it crashed."""
     purges = 0
     ask = NatsBus.request_json
 
@@ -77,10 +78,12 @@ async def cut_off(
                 raise BrokerUnavailable("no answer")
         return await ask(self, api_subject, payload, timeout=timeout)
 
+    work = retention(bus, engine, locked)
     with monkeypatch.context() as crashing:
         crashing.setattr(NatsBus, "request_json", dies)
         with pytest.raises(BrokerUnavailable):
-            await purge_all(retention(bus, engine, locked), flows=1)
+            await purge_all(work, flows=1)
+    return work
 
 
 @pytest.mark.parametrize("after", range(len(_MESSAGES)))
@@ -116,6 +119,15 @@ async def test_p2_what_comes_to_a_flow_whose_purge_was_cut_off_is_late(
         assert [each.withdrawn for _, each in numbered(folder, withdrawn=True)] == [False]
         [kept] = (await quarantined(bus)).values()
         assert (kept.stream_sequence, kept.reason) == (late, ErrorReason.ERROR_REASON_FLOW_ARCHIVED)
+
+
+async def test_what_a_purge_left_is_not_taken_for_late(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with finished(mesh, bus, engine, folder) as locked:
+        await purge_all(await cut_off(bus, engine, locked, monkeypatch, after=1), flows=1)
+    assert await in_flow(bus) == set()
+    assert await quarantined(bus) == {}
 
 
 @pytest.mark.parametrize("token", [b"\xff\xfe", "\N{REPLACEMENT CHARACTER}".encode(), b'"\\'])

@@ -61,6 +61,8 @@ class Latecomers:
         """Purges what came late and is safe; whether there is more."""
         if any(map(_begins, messages)):
             return False  # a key that was forgotten began a flow anew
+        if messages and messages[0].sequence <= verdict.sequences[-1]:
+            return True  # its purge was cut off, and is not done again yet
         safe = [each for each in messages if each.sequence <= gate]
         for message in safe:
             await self._quarantine.put(
