@@ -12,6 +12,11 @@ and once, on an installation of its own:
   steady     how far the index is behind while W1 runs at full rate, and what W1 loses by it; then it catches up from
              zero with these flows
 
+and, for each size, with brokers of their own and retention after five seconds:
+
+  rolling    what the broker has in memory while so many events pass through, and 10,000 refunds are open
+  purges     what it takes to purge so many events
+
 Shared machines are noisy: the CPU of an event is disturbed less than rates.
 """
 
@@ -27,7 +32,7 @@ from sqlalchemy import Engine
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.at_scale import calls, catch_up, questions, steady, stores, sweep
+from bench.at_scale import calls, catch_up, purges, questions, rolling, steady, stores, sweep
 from bench.at_scale.stores import OWN, Store, following
 from handrail.cli.dev.processes import free_port
 from handrail.mesh.bus import NatsBus
@@ -40,6 +45,10 @@ from tests.support.recorded_refunds import record_asked, refund_template
 ON_A_STORE = ("catch-up", "questions", "calls", "sweep")
 BY_INDEX = {"catch-up", "questions", "sweep"}
 ALONE = ("steady",)
+PASSING = ("rolling", "purges")
+_OPEN = (500, 10_000)
+"""How many refunds are open at once before they are purged."""
+
 _UNITS = {"k": 1_000, "M": 1_000_000}
 
 
@@ -48,7 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--events", default="10k,100k", help="sizes, such as 10k,100k,1M (default 10k,100k)")
-    add("--parts", default=",".join((*ON_A_STORE, *ALONE)), help="some of the parts above (default all)")
+    add("--parts", default=",".join((*ON_A_STORE, *ALONE, *PASSING)), help="some of the parts above (default all)")
     add("--database", default="", metavar="ADDRESS", help="an empty database, for one size (default: SQLite)")
     add("--open", default="50k", help="open flows of `sweep` (default 50k)")
     add("--rounds", type=int, default=3, help="rounds of `calls`, turns of `sweep` and `steady` (default 3)")
@@ -64,7 +73,20 @@ def main() -> int:
             found, caught = steady.run(Path(folder), rounds=options.rounds, seconds=options.seconds)
         print(f"W1 at full rate\n\n{steady.HEAD}\n{found.rows()}\n")
         print(f"catching up with W1's flows\n\n{catch_up.HEAD}\n{caught.row()}\n", flush=True)
+    for size in options.events.split(","):
+        uvloop.run(_passing(_number(size), parts))
     return 0
+
+
+async def _passing(events: int, parts: list[str]) -> None:
+    if "rolling" in parts:
+        print(f"refunds that pass through\n\n{rolling.HEAD}", flush=True)
+        for keyed in (False, True):
+            print((await rolling.measure(events=events, keyed=keyed)).row(), flush=True)
+    if "purges" in parts:
+        print(f"purging refunds\n\n{purges.HEAD}", flush=True)
+        for open_at_once in _OPEN:
+            print((await purges.measure(events=events, open_at_once=open_at_once)).row(), flush=True)
 
 
 def _on_a_store(events: int, parts: list[str], options: argparse.Namespace, costs: calls.Costs) -> None:

@@ -63,7 +63,7 @@ async def record(bus: NatsBus, number: int, *, seed: int, at_once: int = 0) -> i
     stored = 0
     for start in range(0, number, at_once or number):
         some = range(start, min(number, start + (at_once or number)))
-        stored += await _store(bus, [_history(f"cb-{seed}-{nth}", draw) for nth in some])
+        stored += await _store(bus, [history(f"cb-{seed}-{nth}", draw) for nth in some])
     return stored
 
 
@@ -146,8 +146,9 @@ async def _store_next(bus: NatsBus, flows: Sequence[_Flow]) -> int:
     return number
 
 
-def _history(key: str, draw: Random) -> list[Build]:
-    flow_id = ids.flow_id_from_key("refund", key)
+def history(key: str, draw: Random, *, flow_id: str = "") -> list[Build]:
+    """The messages of one refund, in order. Its id follows from the key, unless it has one."""
+    flow_id = flow_id or ids.flow_id_from_key("refund", key)
     units = int(10 ** draw.uniform(0, 3.7))
     common = _common(key, units)
     risk = draw.choices((RISK_LOW, RISK_MEDIUM, RISK_HIGH), (6, 3, 1))[0]

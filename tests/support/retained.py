@@ -22,7 +22,7 @@ from tests.support.flows import enriched, notified, start
 from tests.support.mesh import publish
 from tests.support.waiting import eventually
 
-AT_ONCE = Policy(timedelta())
+AT_ONCE = Policy(timedelta(), least=timedelta())
 
 
 def shelf(bus: NatsBus, engine: Engine, folder: LockedFolder) -> Shelf:
@@ -65,7 +65,7 @@ async def _unsettled(bus: NatsBus, durable: str) -> int:
 
 def do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits for the clock: flows may leave at once, and are sealed at once."""
-    for name in ("retention.policy.LEAST", "retention.waiting_room.WAIT", "retention.latecomers.AFTER"):
+    for name in ("retention.waiting_room.WAIT", "retention.latecomers.AFTER"):
         monkeypatch.setattr(f"handrail.visibility.{name}", timedelta())
     monkeypatch.setattr("handrail.visibility.follow.follower._LOOK_AGAIN", timedelta(milliseconds=100))
 

@@ -16,16 +16,17 @@ LEAST = LEAST_AGE
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long finished flows stay if their template does not say it; None: for ever."""
+    """How long finished flows stay if their template does not say it; None: for ever. All stay for `least`."""
 
     default: timedelta | None
+    least: timedelta = LEAST
 
     def age(self, template: Template) -> timedelta | None:
         """How long finished flows of a version of a template stay after their last message; None: for ever."""
         if template.keep_forever:
             return None
         age = self.default if template.retention is None else template.retention
-        return None if age is None else max(age, LEAST)
+        return None if age is None else max(age, self.least)
 
 
 def why_kept(flow: Flow, *, age: timedelta, now: datetime, gate: int) -> str:
