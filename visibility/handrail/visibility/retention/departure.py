@@ -34,7 +34,7 @@ RELEASE = version("handrail")
 _AT_ONCE = 8
 """Flows that are judged at the same time."""
 
-_NEAR = 500
+_NEAR = 1000
 """If no more messages of the stream lie between two of a flow, on average, the broker takes less to walk them than for
 as many requests (docs/scale.md)."""
 
