@@ -12,7 +12,7 @@ from handrail.console.web import throttle
 from tests.support.api import Api
 from tests.support.console import Browser, another_browser, browsing, console_process
 
-PAGES = ["/", "/account"]
+PAGES = ["/", "/account", "/flows", "/approvals", "/quarantine", "/agents", "/templates"]
 
 
 @pytest.mark.parametrize("path", PAGES)
