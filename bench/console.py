@@ -41,7 +41,7 @@ PAGES = {
     "flows": "/flows",
     "flows, stuck": "/flows?filter=stuck",
     "flows of a type and status": "/flows?filter=flow_type+%3D+order+status+%3D+CANCELLED",
-    "flows, oldest change first": "/flows?order=updated+desc",
+    "flows, changed last": "/flows?order=updated+desc",
     "agents": "/agents",
 }
 
