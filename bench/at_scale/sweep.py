@@ -39,7 +39,7 @@ _INTERVAL = "10s"
 _RAMP = 15.0
 """Seconds of publishing before a turn is measured: a coordinator that has just started is busy with itself."""
 
-_OLD_ENOUGH = 180.0
+_OLD_ENOUGH = 400.0
 """Seconds after which the sweep looks at a flow for certain."""
 
 

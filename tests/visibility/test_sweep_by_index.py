@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, delete, update
 
 from handrail.coordinator.lists.index import Index, IndexSettings
-from handrail.coordinator.reconcile import open_flows, sweep
+from handrail.coordinator.reconcile import open_flows, sweep, sweep_walk
 from handrail.coordinator.reconcile.sweep_marks import Mark, read_mark, write_mark
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.flow import Flow
@@ -155,6 +155,28 @@ async def test_p7_open_flows_that_are_late_get_more_of_a_core(
     monkeypatch.setattr(house.replica.reconciler, "reconcile", watched)
     assert await sweeping.sweep() == 2
     assert shares == {share}
+
+
+async def test_a_walk_ends_once_the_index_answers_again(
+    mesh: Mesh, house: Indexed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_walk, "_PAGE", 1)
+    monkeypatch.setattr(sweep_walk, "_WINDOW", 1)
+    names = [another(f"{nth}") for nth in range(6)]
+    last = await house.publish(*map(flows.start, names))
+    await house.caught_up()
+    reconcile = house.replica.reconciler.reconcile
+    house.change(update(schema.position).values(sequence=0))
+
+    async def and_it_catches_up(*flow: str, **options: Any) -> Flow:
+        house.change(update(schema.position).values(sequence=last))
+        return await reconcile(*flow, **options)
+
+    monkeypatch.setattr(house.replica.reconciler, "reconcile", and_it_catches_up)
+    assert await house.sweep().sweep() == 6
+    assert await house.armed() == set(names)
+    mark = await house.mark()
+    assert mark.sequence < mark.seen == last
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,10 @@ class Sweep:
         self._mark = _of(streams) if why else replace(_of(streams), sequence=mark.sequence, seen=mark.seen)
         self._looks_again_at = 0.0
         await self._look_again()
-        if why or not await self._look_at_open_flows(streams):
-            await self._walk_on(after=max(self._mark.sequence, self._mark.seen), late=LATE)
+        if why:
+            await self._walk_on(after=0, late=LATE)
+        elif not await self._look_at_open_flows(streams):
+            await self._walk_on(after=max(self._mark.sequence, self._mark.seen), late=LATE, instead_of=streams)
         if self._mark.sequence < self._mark.seen and await self._is_walk_due():
             await self._walk_on(after=self._mark.sequence, late=WALKS_EVERY + LATE, beside=streams)
         return self._attendant.attended - before
@@ -149,8 +151,12 @@ class Sweep:
         """Tells whether messages that were not walked over are an hour old."""
         return self._mark.sequence < await self._walk.end(ago=WALKS_EVERY)
 
-    async def _walk_on(self, *, after: int, late: timedelta, beside: Streams | None = None) -> None:
-        """Walks from `after` on to the end. With `beside`, it goes on with the index meanwhile, and ends with it."""
+    async def _walk_on(
+        self, *, after: int, late: timedelta, beside: Streams | None = None, instead_of: Streams | None = None
+    ) -> None:
+        """Walks from `after` on to the end. A walk `beside` the index ends once the index does not answer any more, and
+        one `instead_of` the index once it answers again.
+        """
         is_next = after <= self._mark.sequence
         async for window in self._walk.windows(after=after, late=late):
             await self._look_at(window.messages)
@@ -158,6 +164,8 @@ class Sweep:
             await self._note(replace(self._mark, sequence=window.up_to if is_next else self._mark.sequence, seen=seen))
             self._everything = False
             if beside is not None and not await self._look_at_open_flows(beside):
+                return
+            if instead_of is not None and await self._look_at_open_flows(instead_of):
                 return
 
     async def _note(self, mark: Mark) -> None:
