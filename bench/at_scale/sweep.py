@@ -1,6 +1,6 @@
 """What the sweep takes while 50,000 flows are open that lost their timers, and whether others notice.
 
-Turns with and without it alternate, each with a coordinator of its own; a client stores first events at a fixed rate.
+Turns with and without it alternate, each with a coordinator of its own; a client stores whole refunds at a fixed rate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from handrail.mesh.bus import NatsBus
 from handrail.visibility.index import schema
 from tests.support.accounts import as_user
 from tests.support.nats_server import NatsServer
-from tests.support.recorded_refunds import first_event
+from tests.support.recorded_refunds import small_refund
 from tests.support.waiting import eventually
 
 HEAD = (
@@ -30,8 +30,8 @@ HEAD = (
     "| publish p50 ms | p99 ms |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
-_RATE = 50
-"""First events that are stored a second."""
+_RATE = 10
+"""Refunds that are stored a second, of five messages each."""
 
 _INTERVAL = "10s"
 """A sweep begins so soon. It takes longer than that, and looks at overdue timers each time meanwhile."""
@@ -128,14 +128,14 @@ def _between(engine: Engine, after: int, up_to: int) -> int:
 
 
 async def _publishing(bus: NatsBus, name: str, seconds: float) -> list[float]:
-    """Stores first events at a fixed rate; returns how long each took."""
+    """Stores refunds at a fixed rate; returns how long each message took."""
     took: list[float] = []
 
     async def publish(nth: int) -> None:
-        entry = first_event(f"paced-{name}-{nth}")
-        began = time.perf_counter()
-        await bus.publish(entry.address.subject, entry.body)
-        took.append((time.perf_counter() - began) * 1000)
+        for entry in small_refund(f"paced-{name}-{nth}"):
+            began = time.perf_counter()
+            await bus.publish(entry.address.subject, entry.body)
+            took.append((time.perf_counter() - began) * 1000)
 
     started = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:

@@ -85,9 +85,13 @@ async def record_asked(bus: NatsBus, number: int, *, seed: int, at_once: int = 5
     return asked
 
 
-def first_event(key: str) -> Entry:
-    """The message that begins a refund."""
-    return _entry(ids.flow_id_from_key("refund", key), Kind.EVENT, "detection", ChargebackReceived(**_common(key, 10)))
+def small_refund(key: str) -> list[Entry]:
+    """All messages of a refund that nobody has to approve."""
+    common = _common(key, 10)
+    first = _entry(ids.flow_id_from_key("refund", key), Kind.EVENT, "detection", ChargebackReceived(**common))
+    known = _after(first, "enrich", "enrichment", ChargebackEnriched(**common, risk=RISK_LOW, email=_EMAIL))
+    granted = _after(known, "grant", "refunds", SmallRefundGranted(**common, email=_EMAIL))
+    return [first, known, granted, *(build(0) for build in _paid(granted, common))]
 
 
 @dataclass
@@ -172,8 +176,7 @@ def _common(key: str, units: int) -> dict[str, Any]:
 
 def _asked(key: str) -> tuple[list[Build], Asked]:
     common = _common(key, 2000)
-    first = first_event(key)
-    first.event.data.CopyFrom(pack(ChargebackReceived(**common)))
+    first = _entry(ids.flow_id_from_key("refund", key), Kind.EVENT, "detection", ChargebackReceived(**common))
     known = _after(first, "enrich", "enrichment", ChargebackEnriched(**common, risk=RISK_LOW, email=_EMAIL))
     proposed = _after(known, "grant", "refunds", LargeRefundGranted(**common, email=_EMAIL), kind=Kind.PROPOSAL)
     event = proposed.event
