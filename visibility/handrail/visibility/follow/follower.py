@@ -23,7 +23,7 @@ from handrail.mesh.streams.flow_store import FlowStore
 from handrail.mesh.streams.readers import EVERYTHING
 from handrail.mesh.streams.reading import IsAbsent, is_stored, nothing_is_known, read_pages
 from handrail.mesh.streams.streams import created
-from handrail.mesh.waiting import pause
+from handrail.mesh.waiting import cancelled, pause
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.errors import CannotWrite, Damaged, OtherStream
 from handrail.visibility.archive.folder import LockedFolder
@@ -120,9 +120,7 @@ class Follower:
                     if task.done():
                         await task
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.gather(*map(cancelled, tasks))
 
     async def _purged(self, after: int, archiver: Archiver | None) -> IsAbsent:
         """What the archive knows to be purged, if any of that comes up."""

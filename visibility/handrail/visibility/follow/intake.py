@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 
 from handrail.mesh.bus import RawMessage
+from handrail.mesh.waiting import cancelled
 from handrail.visibility.follow.load import Load
 
 _BATCH_BYTES = 8 << 20
@@ -76,5 +77,4 @@ async def collecting(pages: AsyncGenerator[Sequence[RawMessage], None], load: Lo
     try:
         yield intake
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancelled(task)

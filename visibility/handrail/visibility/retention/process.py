@@ -16,7 +16,7 @@ from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.errors import BrokerUnavailable, HandrailError
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.flow_store import FlowStore
-from handrail.mesh.waiting import pause
+from handrail.mesh.waiting import cancelled, pause
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.visibility.archive.errors import Damaged
 from handrail.visibility.archive.folder import LockedFolder
@@ -74,9 +74,7 @@ async def together(*work: Coroutine[object, object, None]) -> None:
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*map(cancelled, tasks))
 
 
 async def _keep(shelf: Shelf, mark: ShelfMark, stopping: asyncio.Event) -> None:
