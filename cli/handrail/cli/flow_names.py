@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from handrail.cli.enum_words import approval_status, status_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.output import columns
-from handrail.mesh.printable import clean
+from handrail.mesh.printable import clean, shortened
 from handrail.v1 import flow_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def _flow_id(asked: Session, text: str, flow_type: str = "", *, of_type: str = "
         return exact
     if not _DIGITS.fullmatch(text):
         raise CommandError(
-            f'"{text}" names no flow: take its id, {LEAST_DIGITS} or more of its first digits, or TYPE/KEY', Exit.USAGE
+            f'"{_shown(text)}" names no flow: take its id, {LEAST_DIGITS} or more of its first digits, or TYPE/KEY',
+            Exit.USAGE,
         )
     found = _beginning_with(asked, text, of_type)
     if not found:
@@ -125,7 +126,7 @@ def _beginning_with(asked: Session, digits: str, flow_type: str) -> Sequence[pb.
 def _ambiguous(text: str, what: str, rows: Sequence[Sequence[str]]) -> CommandError:
     cells = [[clean(cell) for cell in row] for row in rows[:_MOST_LISTED]]
     listed = "\n".join(f"  {line}" for line in columns(cells))
-    return CommandError(f"{text} names several {what}; say more of one of them:\n{listed}", Exit.USAGE)
+    return CommandError(f"{_shown(text)} names several {what}; say more of one of them:\n{listed}", Exit.USAGE)
 
 
 def _id_of_key(flow_type: str, key: str) -> str:
@@ -133,6 +134,10 @@ def _id_of_key(flow_type: str, key: str) -> str:
 
     if not _TYPE.fullmatch(flow_type):
         raise CommandError(
-            f'"{flow_type}" is no flow type: TYPE/KEY and --flow-type take a template\'s name', Exit.USAGE
+            f'"{_shown(flow_type)}" is no flow type: TYPE/KEY and --flow-type take a template\'s name', Exit.USAGE
         )
     return flow_id_from_key(flow_type, key)
+
+
+def _shown(typed: str) -> str:
+    return clean(shortened(typed, 200))
