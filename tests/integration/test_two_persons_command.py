@@ -83,3 +83,15 @@ def test_p6_a_version_is_activated_by_two_and_what_it_weakens_is_read_first(dev:
     taken_back = dev.run("olga", "act", "policy", "--require", "nothing", "--reason", "no audit")
     assert taken_back.returncode == PENDING
     assert "two persons: ACTIVATE" in dev.text("vera", "act", "policy")
+
+
+def test_a_list_of_acts_says_that_there_are_more_and_goes_on(dev: Dev) -> None:
+    whole = dev.json("vera", "act", "list", "--all")
+    acts = [each["actId"] for each in whole["acts"]]
+    assert whole["total"]["items"] == len(acts) > 1, "the tests before asked for them"
+    cut = dev.run("vera", "act", "list", "--all", "--limit", "1")
+    assert f"1 of {len(acts)}" in cut.stderr
+    token = cut.stderr.split("there are more: --page-token ")[1].split()[0]
+    rest = dev.json("vera", "act", "list", "--all", "--page-token", token)
+    assert [each["actId"] for each in rest["acts"]] == acts[1:]
+    assert (rest["total"]["items"], acts[0] in cut.stdout) == (len(acts), True)

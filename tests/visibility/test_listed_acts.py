@@ -16,6 +16,8 @@ from handrail.v1.act_pb2 import Act, ActStatus, PendingAct
 from handrail.v1.act_service_pb2 import (
     ListActsRequest,
     ListActsResponse,
+    SetPolicyRequest,
+    SetPolicyResponse,
     WithdrawActRequest,
     WithdrawActResponse,
 )
@@ -27,6 +29,7 @@ from tests.support.followed import until_covered
 from tests.support.indexed import ask, indexed_api, pages
 from tests.support.mesh import Mesh, publish
 
+DAY = timedelta(days=1)
 METHOD = "ActService/ListActs"
 REFUNDS, AUDITS = 5, 2
 
@@ -84,6 +87,43 @@ def without_time(acts: list[PendingAct]) -> list[tuple[str, int, str]]:
 async def test_acts_of_other_flow_types_are_left_out(api: Api) -> None:
     assert {each.flow_type for each in await listed(api, "reader@audit", include_closed=True)} == {"audit"}
     assert await listed(api, "reader@audit", flow_type="refund") == []
+
+
+@pytest.fixture
+async def changes(api: Api) -> list[str]:
+    """The ids of acts on the policy, which nobody changes alone once it exists."""
+    asked = [await change(api, days) for days in range(1, 5)]
+    assert not asked[0].HasField("pending_act"), "there was none to change"
+    return [each.pending_act.act_id for each in asked[1:]]
+
+
+async def change(api: Api, days: int) -> SetPolicyResponse:
+    """Has activations be confirmed within so many days, or asks for it."""
+    request = SetPolicyRequest(require_two=[Act.ACT_ACTIVATE], reason="as agreed")
+    request.confirm_within.FromTimedelta(days * DAY)
+    admin = bearer(api.token("olga", grants=["template_admin@*"]))
+    answer: SetPolicyResponse = await api.call("ActService/SetPolicy", request, SetPolicyResponse, metadata=admin)
+    return answer
+
+
+@pytest.mark.parametrize("scan", [False, True], ids=["index", "scan"])
+async def test_acts_on_templates_come_first_and_push_no_other_one_out(api: Api, changes: list[str], scan: bool) -> None:
+    everything = len(changes) + REFUNDS + AUDITS - 1
+    whole = await ask(api, METHOD, ListActsRequest(page_size=50, scan=scan), ListActsResponse)
+    expected = [each.act_id for each in whole.acts]
+    assert (expected[: len(changes)], len(expected)) == (changes, everything)
+    for size in (1, 2, 3, 4, everything):
+        request = ListActsRequest(page_size=size, scan=scan)
+        found = await pages(api, METHOD, request, ListActsResponse, "acts")
+        assert [each.act_id for each in found] == expected, f"on pages of {size}"
+
+
+async def test_every_page_counts_acts_on_templates(api: Api, changes: list[str]) -> None:
+    request = ListActsRequest(page_size=2)
+    for _ in range(4):
+        page = await ask(api, METHOD, request, ListActsResponse)
+        assert page.total.items == len(changes) + REFUNDS + AUDITS - 1
+        request.page_token = page.next_page_token
 
 
 async def test_what_is_decided_meanwhile_is_left_out(api: Api, engine: Engine) -> None:

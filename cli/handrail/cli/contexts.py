@@ -84,13 +84,19 @@ def with_context(settings: Settings) -> Settings:
     """Returns settings in which the chosen context stands behind flags and environment.
 
     If these name another address, nothing of the context in use counts: its token and its keys are for its own
-    coordinator. Raises CommandError if the context does not exist, or if a command names a context and another address.
+    coordinator. Nor is it missed then: a file that can't be used stops only commands that need it. Raises CommandError
+    if the context does not exist, or if a command names a context and another address.
     """
-    name, contexts = settings.value(table.CONTEXT), Contexts.read()
-    if not (name or contexts.current):
-        return settings
-    context = contexts.named(name or contexts.current)
+    name = settings.value(table.CONTEXT)
     address = settings.flags.get(table.ADDRESS.key) or settings.environment.get(table.ADDRESS.env)
+    try:
+        context = _chosen(name)
+    except CommandError:
+        if name or not address:
+            raise
+        return settings
+    if context is None:
+        return settings
     if address and address != context[table.ADDRESS.key]:
         if not name:
             return settings
@@ -108,6 +114,13 @@ def value_of(setting: Setting[object], text: str) -> str:
     """Returns a value as a context keeps it, with the path of a file from the root; raises SettingError."""
     Settings({setting.key: text}, {}).value(setting)
     return text if setting in (table.ADDRESS, table.TLS) else os.path.abspath(os.path.expanduser(text))
+
+
+def _chosen(name: str) -> Values | None:
+    """Returns the context of this name, or without a name the one in use; None if none is. Raises CommandError."""
+    contexts = Contexts.read()
+    chosen = name or contexts.current
+    return contexts.named(chosen) if chosen else None
 
 
 def _values(stored: dict[str, str]) -> dict[str, str]:

@@ -108,19 +108,20 @@ def _flow_id(asked: Session, text: str, flow_type: str = "", *, of_type: str = "
 
 
 def _beginning_with(asked: Session, digits: str, flow_type: str) -> Sequence[pb.Flow]:
-    """The flows that the index has; if it has none yet, or can't be asked, those that commands printed lately."""
+    """The flows that the index has, and those that commands printed lately: it may not have these yet."""
     request = pb.ListFlowsRequest(filter=f'flow_id = "{digits}*"', flow_type=flow_type, page_size=_MOST_LISTED)
+    found: dict[str, pb.Flow] = {}
+    method = asked.client.flows.ListFlows
     try:
-        found = list(asked.client.call(asked.client.flows.ListFlows, request).flows)
+        for flow in asked.client.listed(method, request, items=lambda page: page.flows, limit=_MOST_LISTED):
+            found[flow.flow_id] = flow
     except CommandError as error:
         if error.reason not in _NO_INDEX:
             raise
-        found = []
-    return found or [
-        pb.Flow(flow_id=each.flow_id, flow_type=each.flow_type)
-        for each in asked.recent.read()
-        if each.flow_id.startswith(digits) and flow_type in ("", each.flow_type)
-    ]
+    for each in asked.recent.read():
+        if each.flow_id.startswith(digits) and flow_type in ("", each.flow_type):
+            found.setdefault(each.flow_id, pb.Flow(flow_id=each.flow_id, flow_type=each.flow_type))
+    return [*found.values()]
 
 
 def _ambiguous(text: str, what: str, rows: Sequence[Sequence[str]]) -> CommandError:

@@ -30,6 +30,11 @@ def add_list_arguments(parser: argparse.ArgumentParser, *, orders: str) -> None:
     parser.add_argument(
         "--order-by", default="", metavar="ORDER", help=f"{orders}; 'ORDER desc' is the other way round"
     )
+    add_page_arguments(parser)
+
+
+def add_page_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say where a list begins, and how long it is."""
     parser.add_argument(
         "--limit",
         type=positive,

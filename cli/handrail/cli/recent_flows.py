@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
+from handrail.cli.exit_codes import CommandError
 from handrail.cli.private_files import write_private
 from handrail.cli.user_folders import file_name, state_folder
 
@@ -30,10 +32,14 @@ class RecentFlows:
     """
 
     def __init__(self, address: str) -> None:
-        self._path = state_folder() / "recent-flows" / file_name(address)
+        self._path: Path | None = None
+        with suppress(CommandError):
+            self._path = state_folder() / "recent-flows" / file_name(address)
 
     def read(self) -> list[RecentFlow]:
         """Returns what was printed."""
+        if self._path is None:
+            return []
         with suppress(OSError, UnicodeDecodeError):
             found = map(_LINE.fullmatch, self._path.read_text("utf-8").splitlines())
             return [RecentFlow(*line.groups()) for line in found if line is not None]
@@ -41,6 +47,8 @@ class RecentFlows:
 
     def add(self, flows: Iterable[RecentFlow]) -> None:
         """Remembers flows that are being printed."""
+        if self._path is None:
+            return
         known = self.read()
         merged = list(dict.fromkeys([*flows, *known]))[:_MOST]
         if merged != known:

@@ -7,14 +7,18 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from handrail.cli.exit_codes import CommandError, Exit
+
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Returns the folder for logins and what was printed lately; it may not exist yet."""
+    """Returns the folder for logins and what was printed lately; it may not exist yet. Raises CommandError if
+    nothing names it.
+    """
     return _folder(environment, "XDG_STATE_HOME", ".local/state")
 
 
 def config_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Returns the folder for what the user has set; it may not exist yet."""
+    """Returns the folder for what the user has set; it may not exist yet. Raises CommandError if nothing names it."""
     return _folder(environment, "XDG_CONFIG_HOME", ".config")
 
 
@@ -25,5 +29,9 @@ def file_name(address: str) -> str:
 
 def _folder(environment: Mapping[str, str], variable: str, default: str) -> Path:
     named = environment.get(variable, "")
-    folder = Path(named) if named.startswith("/") else Path.home() / default  # a relative one is invalid
-    return folder / "handrail"
+    if named.startswith("/"):  # a relative one is invalid
+        return Path(named) / "handrail"
+    try:
+        return Path.home() / default / "handrail"
+    except RuntimeError:
+        raise CommandError(f"this user has no home folder: set HOME or {variable}", Exit.USAGE) from None

@@ -240,8 +240,9 @@ async def test_p6_with_the_policy_another_person_confirms_an_activation(office: 
     assert pending.summary == "activate version 2 of order"
     assert any("takes votes of operator instead of sales_lead" in text for text in pending.warnings)
     assert (await office.act(pending.act_id)).warnings == pending.warnings
-    listed = await office.call("lou", "ActService/ListActs", acts.ListActsRequest(), acts.ListActsResponse)
-    assert [act.act_id for act in listed.acts] == [pending.act_id]
+    page = acts.ListActsRequest(page_size=1)
+    listed = await office.call("lou", "ActService/ListActs", page, acts.ListActsResponse)
+    assert ([act.act_id for act in listed.acts], listed.next_page_token) == ([pending.act_id], "")
     for who, reason in (("OLA", "SAME_PERSON"), ("ola's agent", "SAME_PERSON"), ("lou", "MISSING_ROLE")):
         refusal = await office.refused(who, "ActService/ConfirmAct", confirm(pending), acts.ConfirmActResponse)
         assert refusal.reason == reason

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from handrail.cli.contexts import Contexts, with_context
 from handrail.cli.exit_codes import CommandError
+from handrail.cli.recent_flows import RecentFlow, RecentFlows
 from handrail.mesh import settings as table
 from handrail.mesh.setting import Settings
 from tests.support.dev import handrail
@@ -67,6 +69,42 @@ def test_a_file_that_holds_no_contexts_is_told(folder: Path, content: str) -> No
     (folder / "contexts.json").write_text(content)
     with pytest.raises(CommandError, match="holds no contexts: correct it, or delete it"):
         chosen({}, {})
+
+
+@pytest.mark.parametrize("content", ["{", '{"current": "gone", "contexts": {}}'])
+@pytest.mark.parametrize("by", ["flag", "variable"])
+def test_a_command_that_names_an_address_needs_no_contexts(folder: Path, content: str, by: str) -> None:
+    (folder / "contexts.json").write_text(content)
+    flags, environment = ({"address": "a:1"}, {}) if by == "flag" else ({}, {"HANDRAIL_ADDRESS": "a:1"})
+    assert chosen({**flags}, environment) == ("a:1", "")
+    with pytest.raises(CommandError):
+        chosen({**flags, "context": "prod"}, environment)
+    with pytest.raises(CommandError):
+        chosen({}, {})
+
+
+@pytest.mark.parametrize("home", [None, "/dev/null"])
+def test_a_user_without_a_home_folder_names_an_address(home: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    homeless(monkeypatch, home)
+    assert chosen({"address": "a:1"}, {"HANDRAIL_TOKEN_FILE": "/token"}) == ("a:1", "/token")
+    with pytest.raises(CommandError, match="set HOME or XDG_CONFIG_HOME" if home is None else "can't be read"):
+        chosen({}, {})
+    flows = RecentFlows("a:1")
+    flows.add([RecentFlow("0" * 32, "refund")])
+    assert flows.read() == [], "they only save typing"
+
+
+def homeless(monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
+    """Leaves the process this home folder, and no user to look it up for."""
+
+    def unknown(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
 
 
 def test_contexts_are_kept_changed_and_deleted(tmp_path: Path) -> None:

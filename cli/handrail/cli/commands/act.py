@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from handrail.cli.arguments import CALLER, Parsers, add_flow_type, add_request_id, add_settings, days, positive
+from handrail.cli.arguments import CALLER, Parsers, add_flow_type, add_request_id, add_settings, days
 from handrail.cli.commands.template_activate import RELOAD
 from handrail.cli.enum_words import act_status, act_words, status_of
 from handrail.cli.exit_codes import CommandError, Exit
-from handrail.cli.listing import add_scan, as_of_text, document
+from handrail.cli.listing import add_page_arguments, add_scan, document, remark
 from handrail.cli.output import Output, time
 from handrail.cli.pending import say_pending
 from handrail.cli.session import Session, plain, session
 from handrail.v1 import act_service_pb2 as pb
 from handrail.v1.act_pb2 import Act, PendingAct
 from handrail.v1.template_pb2 import InstallationPolicy
-
-_DEFAULT_LIMIT = 50
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +24,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     listing = verbs.add_parser("list", help="list what waits for a second person, oldest first")
     add_flow_type(listing, "only flows of this type")
     listing.add_argument("--all", action="store_true", help="include what no longer waits")
-    listing.add_argument(
-        "--limit", type=positive, default=_DEFAULT_LIMIT, metavar="N", help="at most N entries [default 50]"
-    )
+    add_page_arguments(listing)
     add_scan(listing)
     add_settings(listing, CALLER)
     listing.set_defaults(run=_list)
@@ -76,7 +72,12 @@ def _verb(verbs: Parsers, name: str, text: str) -> argparse.ArgumentParser:
 
 def _list(arguments: argparse.Namespace) -> Exit:
     with session(arguments) as asked:
-        request = pb.ListActsRequest(flow_type=arguments.flow_type, include_closed=arguments.all, scan=arguments.scan)
+        request = pb.ListActsRequest(
+            flow_type=arguments.flow_type,
+            include_closed=arguments.all,
+            page_token=arguments.page_token,
+            scan=arguments.scan,
+        )
         method = asked.client.acts.ListActs
         found = asked.client.indexed(method, request, items=lambda page: page.acts, limit=arguments.limit)
         if asked.output.is_json:
@@ -87,8 +88,7 @@ def _list(arguments: argparse.Namespace) -> Exit:
             [_row(act) for act in found.items],
             empty="Nothing waits for a second person.",
         )
-        if found.as_of is not None:
-            asked.output.remark(as_of_text(found.as_of))
+        remark(asked.output, found)
     return Exit.OK
 
 

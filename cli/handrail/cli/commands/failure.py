@@ -57,8 +57,14 @@ def _list(arguments: argparse.Namespace) -> Exit:
         )
         asked.output.remark(as_of_text(answer.as_of))
         if answer.more:
-            asked.output.remark("there are more: raise --limit, or narrow the list with --since or --filter")
+            asked.output.remark(more(arguments.limit))
     return Exit.OK
+
+
+def more(limit: int) -> str:
+    """Says how to see the failures that a list of this limit left out."""
+    raised = "raise --limit, or " if limit < _MOST else ""
+    return f"there are more: {raised}narrow the list with --since or --filter"
 
 
 def _row(each: pb.FailureSummary) -> tuple[object, ...]:

@@ -37,7 +37,7 @@ def add(verbs: Parsers) -> None:
     answer.add_argument("--data", metavar="JSON", help=f"the answer {HELP}")
     answer.add_argument("--done", action="store_true", help="the step is done, and has nothing to say")
     answer.add_argument("--failed", metavar="TEXT", help="the step failed: what happened, for people")
-    parser.add_argument("--type", default="", metavar="NAME", help="full name of the answer, if the step has several")
+    parser.add_argument("--type", default="", metavar="NAME", help="with --data: its type, if the step has several")
     parser.add_argument("--no-retry", action="store_true", help="with --failed: another attempt can't help")
     parser.add_argument("--outcome-unknown", action="store_true", help="with --failed: the effect may have happened")
     parser.add_argument("--root", default="", help="root of the step's run, if it has several")
@@ -47,6 +47,7 @@ def add(verbs: Parsers) -> None:
 
 
 def _publish(arguments: argparse.Namespace) -> Exit:
+    _require_meaning(arguments)
     with session(arguments) as asked:
         request = pb.GetFlowRequest(flow_id=flow_id_of(asked, arguments))
         flow = asked.client.call(asked.client.flows.GetFlow, request).flow
@@ -72,6 +73,14 @@ def _publish(arguments: argparse.Namespace) -> Exit:
         name = data.type_url.rpartition("/")[2]
         asked.output.text(f"{name} {stored} as {kind(published.kind)}, at sequence {published.sequence}")
     return Exit.OK
+
+
+def _require_meaning(arguments: argparse.Namespace) -> None:
+    """Raises CommandError for flags that say nothing about this kind of answer."""
+    if arguments.failed is None and (arguments.no_retry or arguments.outcome_unknown):
+        raise CommandError("--no-retry and --outcome-unknown say more of a failure: they need --failed", Exit.USAGE)
+    if arguments.data is None and arguments.type:
+        raise CommandError("--type names the answer in --data: it needs --data", Exit.USAGE)
 
 
 def _run(flow: pb.Flow, step: str, root: str) -> pb.StepRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -13,6 +14,8 @@ from handrail.coordinator.api.act_lists import ActLists
 from handrail.coordinator.api.authorization import current_caller
 from handrail.coordinator.api.flow_lookup import Finder, Found, no_act
 from handrail.coordinator.api.flow_reading import FlowReader
+from handrail.coordinator.api.listing import DEFAULT_PAGE
+from handrail.coordinator.api.paging import cursor_of, fitting, page_size, page_token
 from handrail.coordinator.api.qualified_id import qualified
 from handrail.coordinator.api.rpc_tracing import link_flow
 from handrail.coordinator.api.template_acts import TemplateActDesk
@@ -33,7 +36,9 @@ from handrail.v1.act_service_pb2_grpc import ActServiceServicer
 from handrail.v1.decision_pb2 import FlowMigrated
 
 _Context = ServicerContext[object, object]
-_DEFAULT_PAGE = 50
+_ON_TEMPLATES = "."
+"""Begins the token of a page that begins with acts on templates: no other token has this character."""
+
 _MIGRATED = FlowMigrated.DESCRIPTOR.full_name
 
 
@@ -58,15 +63,21 @@ class ActService(ActServiceServicer):
         self._operator_actions = operator_actions
 
     async def ListActs(self, request: pb.ListActsRequest, context: _Context) -> pb.ListActsResponse:
-        """One page, oldest first; on the first page all that are on templates and on the policy, too."""
-        now = datetime.now(UTC)
-        first = [] if request.page_token else await self._of_templates(request, now)
-        found = await self._lists.acts(request, now)
+        """One page: first the acts on templates and on the policy, then those on flows, each the oldest first."""
+        now, size = datetime.now(UTC), page_size(request.page_size, DEFAULT_PAGE)
+        every = await self._of_templates(request, now)
+        rest = self._not_shown(request, every)
+        first = fitting(rest, size)
+        found = await self._lists.acts(_on_flows(request, size - len(first)), now)
+        more = found.acts or found.next_page_token
+        if len(first) < len(rest) or (len(first) == size and more):
+            token = page_token(first[-1].act_id, *_listing(request))
+            found = found._replace(acts=[], next_page_token=f"{_ON_TEMPLATES}{token}")
         answer = pb.ListActsResponse(
             acts=[*first, *found.acts], next_page_token=found.next_page_token, as_of=found.as_of, total=found.total
         )
         if found.total is not None:
-            answer.total.items += len(first)
+            answer.total.items += len(every)
         return answer
 
     async def GetAct(self, request: pb.GetActRequest, context: _Context) -> pb.GetActResponse:
@@ -119,6 +130,18 @@ class ActService(ActServiceServicer):
         await self._catalog.refresh_from_leader()
         return list(self._desk.listed(request.flow_type, include_closed=request.include_closed, now=now))
 
+    def _not_shown(
+        self, request: pb.ListActsRequest, every: Sequence[act_pb2.PendingAct]
+    ) -> Sequence[act_pb2.PendingAct]:
+        """Returns those of these acts on templates that come after the page token. Raises BAD_PAGE_TOKEN."""
+        if not request.page_token:
+            return every
+        if not request.page_token.startswith(_ON_TEMPLATES):
+            return []
+        places = {act_id: place for place, act_id in enumerate(self._catalog.decisions.acts)}
+        last = cursor_of(request.page_token.removeprefix(_ON_TEMPLATES), *_listing(request))
+        return [act for act in every if places[act.act_id] > places.get(last, -1)]
+
     async def _recorded(self, found: Found, request: Message, judge: Judge, versions: Versions) -> Flow:
         caller = current_caller()
         flow = await self._operator_actions.record(
@@ -150,3 +173,20 @@ class ActService(ActServiceServicer):
             for text in weakened(flow.template, target)
         ]
         return act_view(flow, act, now=now, warnings=warnings)
+
+
+def _listing(request: pb.ListActsRequest) -> tuple[object, ...]:
+    """What the token of a page of acts on templates is bound to."""
+    return "acts on templates", request.flow_type, request.include_closed
+
+
+def _on_flows(request: pb.ListActsRequest, room: int) -> pb.ListActsRequest:
+    """Returns the request for acts on flows where a page has room for so many: without any, it finds out if there are
+    some.
+    """
+    asked = pb.ListActsRequest()
+    asked.CopyFrom(request)
+    asked.page_size = max(room, 1)
+    if request.page_token.startswith(_ON_TEMPLATES):
+        asked.page_token = ""
+    return asked
