@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from handrail.console.approvals import page as inbox_page
 from handrail.coordinator.decide import decide
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams.quarantine_streams import ensure_quarantines
@@ -24,6 +25,7 @@ from tests.support.api import Api
 from tests.support.console import Browser, another_browser, browsing
 from tests.support.indexed import ask, indexed_api
 from tests.support.mesh import Mesh, publish
+from tests.support.purging import wipe
 from tests.support.waiting import eventually
 
 STUCK, ASKED, LATE, DONE = ("1" * 32, "2" * 32, "3" * 32, "4" * 32)
@@ -39,7 +41,10 @@ async def api(mesh: Mesh, bus: NatsBus, engine: Engine, tmp_path: Path) -> Async
     """
     late = timedelta(milliseconds=1)
     await mesh.put(
-        flows.template(gated=True), flows.template("audit"), flows.template("slow", timeout=late, attempts=3)
+        flows.template(gated=True),
+        flows.template("claim", gated=True),
+        flows.template("audit"),
+        flows.template("slow", timeout=late, attempts=3),
     )
     await ensure_quarantines(bus, mesh.catalog.all())
     await publish(bus, flows.start(LATE, flow_type="slow"))
@@ -65,13 +70,14 @@ async def give_up(mesh: Mesh, flow_id: str) -> None:
         flow = await mesh.store.load("refund", flow_id, at_least=stored.sequence)
 
 
-async def ask_people(mesh: Mesh, flow_id: str) -> None:
+async def ask_people(mesh: Mesh, flow_id: str, flow_type: str = "refund") -> None:
     """Stores a flow that waits for approval."""
-    last = await publish(mesh.bus, flows.start(flow_id), flows.enriched(flow_id, kind=Kind.PROPOSAL))
-    flow = await mesh.store.load("refund", flow_id, at_least=last)
+    begun = flows.start(flow_id, flow_type=flow_type)
+    last = await publish(mesh.bus, begun, flows.enriched(flow_id, flow_type=flow_type, kind=Kind.PROPOSAL))
+    flow = await mesh.store.load(flow_type, flow_id, at_least=last)
     (asked,) = flow.proposals.values()
     request = ApprovalRequested(proposal_id=asked.recorded.event_id, digest=asked.digest)
-    entry = flows.decision(request, flow_id=flow_id, about="x", based_on=flow.last_sequence)
+    entry = flows.decision(request, flow_id=flow_id, flow_type=flow_type, about="x", based_on=flow.last_sequence)
     await mesh.store.append(flow, entry)
 
 
@@ -100,6 +106,20 @@ async def test_the_overview_says_what_needs_a_person_the_longest_wait_first(vera
     assert "the coordinator is healthy" in text
 
 
+async def test_an_agent_with_many_messages_in_quarantine_hides_no_other(vera: Browser, bus: NatsBus) -> None:
+    record = Quarantined(reason=ErrorReason.ERROR_REASON_CONTRACT_VIOLATION, subject="x").SerializeToString()
+    for number in range(10):
+        await bus.publish(quarantine_subject("refund", STUCK, "enrichment", "enrichment", f"{number:032x}"), record)
+    await bus.publish(quarantine_subject("refund", STUCK, "notification", "notification", "d" * 32), record)
+    found = rows(await vera.page("/"))
+    assert {"Quarantine enrichment", "Quarantine notification"} <= set(found)
+
+
+async def test_the_overview_counts_acts_that_wait_for_a_second_person(vera: Browser) -> None:
+    page = await vera.page("/")
+    assert re.search(r'<span class="count">0</span> <span class="muted"><span aria-hidden="true">◑</span> Second', page)
+
+
 async def test_the_overview_counts_what_failed_lately(vera: Browser, api: Api) -> None:
     page = await vera.page("/")
     assert [each for each in rows(page) if each.startswith("failure ")]
@@ -126,7 +146,7 @@ async def test_filters_are_completed_by_the_words_of_the_templates_that_a_person
     vera: Browser, api: Api
 ) -> None:
     words = (await vera.get("/completion")).json()
-    assert words["flow_type"]["values"] == ["audit", "refund", "slow"]
+    assert words["flow_type"]["values"] == ["audit", "claim", "refund", "slow"]
     assert words["agent"]["values"] == ["enrichment", "notification"]
     async with another_browser(vera) as audrey:
         assert (await audrey.get("/completion")).status_code == 401
@@ -210,6 +230,35 @@ async def test_an_inbox_without_anything_for_a_person_says_so(vera: Browser, api
     async with another_browser(vera) as audrey:
         await audrey.sign_in(api.token("audrey", grants=["reader@audit"]))
         assert "No approval waits." in await audrey.page("/approvals")
+
+
+async def test_what_waits_for_a_person_is_found_behind_what_waits_longer_for_others(
+    vera: Browser, api: Api, mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_page, "_PAGE", 1)
+    for number in range(2):
+        await ask_people(mesh, f"{number + 6}" * 32, "claim")
+    async with another_browser(vera) as sally:
+        await sally.sign_in(api.token("sally", grants=["reader@*", "approver.finance@claim"]))
+
+        async def page() -> str:
+            return await sally.page("/approvals")
+
+        text = await eventually(page, lambda text: "Nothing waits" not in text and "Waits for you." in text)
+        assert rows(text)[0].startswith("claim.")
+        monkeypatch.setattr(inbox_page, "_MOST", 1)
+        text = await sally.page("/approvals?view=mine")
+        assert "Nothing waits for you. 1 wait for others." in text
+        assert "Of 3 approvals, the 1 that wait the longest are read here." in text
+
+
+async def test_the_inbox_is_shown_if_its_first_flow_can_not_be_read(vera: Browser, bus: NatsBus) -> None:
+    path = await approval_path(vera)
+    await wipe(bus, ASKED)
+    page = await vera.page("/approvals?view=all")
+    assert rows(page)
+    assert 'class="inbox-detail"><p class="notice bad"' in page
+    assert (await vera.get(path)).status_code == 404
 
 
 async def test_a_wrong_filter_of_the_inbox_is_said(vera: Browser) -> None:

@@ -176,6 +176,26 @@ async def test_news_of_a_list_come_by_themselves_and_never_move_the_row_that_som
         await expect(rows).to_have_count(5)
 
 
+@pytest.mark.parametrize("path", ["/flows", f"/flows/refund/{ASKED}"])
+async def test_a_page_says_that_its_session_is_over(opened: Opened, path: str) -> None:
+    async with opened() as page:
+        await signed_in(page)
+        await page.goto(path)
+        other = await page.context.new_page()
+        await other.goto("/account")
+        await other.get_by_role("button", name="Sign out", exact=True).click()
+        await expect(page.locator("#news")).to_have_text("Your session is over. Reload the page to sign in.")
+
+
+async def test_a_list_that_can_not_be_read_again_says_why(opened: Opened, api: Api) -> None:
+    async with opened() as page:
+        await signed_in(page)
+        await page.goto("/flows")
+        await api.server.drain()
+        await expect(page.locator("#news")).to_contain_text("What you see may be old.", timeout=30_000)
+        assert "No connection to the console" not in await page.locator("#news").inner_text()
+
+
 async def test_an_approval_is_a_page_of_its_own_on_a_telephone(opened: Opened) -> None:
     async with opened(viewport={"width": 360, "height": 780}) as page:
         await signed_in(page, "anna")

@@ -36,6 +36,11 @@ def test_the_longest_wait_is_first_whatever_waits() -> None:
     assert [each.is_id for each in found] == [True, False, True]
 
 
+def test_an_act_on_the_policy_has_a_name_and_leads_somewhere() -> None:
+    (found,) = needs.acts([PendingAct(by="olga", summary="set the policy", request_time=timestamp(at(1)))])
+    assert (found.name, found.address) == ("policy", "/templates")
+
+
 def test_each_quarantine_is_one_line_as_old_as_its_oldest_message() -> None:
     kept = [
         QuarantinedMessage(agent=agent, time=timestamp(at(minute)), message=Quarantined(detail="broken"))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from handrail.console.flow.sentence import counted, enumerated, sentences, spoken
+from handrail.console.flow.sentence import counted, enumerated, sentences, spoken, untold
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.act_pb2 import ActStatus
 from handrail.v1.decision_pb2 import Choice, FlowStatus
@@ -90,6 +90,13 @@ def test_only_approvals_that_wait_are_told() -> None:
     found = waiting()
     found.approvals.add(step="old", type="a.Old", status=pb.APPROVAL_STATUS_APPROVED)
     assert "Old" not in said(found)
+
+
+def test_matters_are_told_once() -> None:
+    found = flow("ESCALATED")
+    for number in range(4):
+        found.escalations.add(reason=f"reason {number}")
+    assert [each.reason for each in untold(found)] == ["reason 3"]
 
 
 def owed(found: pb.Flow, agent: str, *, due: datetime | None = DUE, what: str = "the outcome of step pay") -> pb.Flow:

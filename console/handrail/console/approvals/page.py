@@ -28,12 +28,17 @@ from handrail.v1.delegation_service_pb2 import ListDelegationsRequest
 from handrail.v1.flow_service_pb2 import Approval, Flow, GetFlowRequest, ListFlowsRequest
 from handrail.v1.identity_service_pb2 import WhoAmIRequest
 
-_MOST = 100
-"""So many are read, those that wait the longest: the views are parts of these."""
+_PAGE, _MOST = 100, 1_000
+"""So many are read at a time and at most, those that wait the longest: the views are parts of these."""
+
+_SHOWN = 100
+"""So many rows of a view are shown."""
 
 _DELEGATIONS = 500
 _WAITING, _FLOWS = "waiting", 500
 """The flows whose keys are shown: those that the index finds first."""
+
+_GONE = "The first approval of this list can't be shown: its flow has none with this id, or you may not see it."
 
 _LONGEST = 2_000
 _APPROVAL_ID = re.compile(r"[a-z][a-z0-9_-]{0,62}\.([0-9a-f]{32})\.[0-9a-f]{32}")
@@ -60,17 +65,22 @@ async def approvals(request: Request) -> Response:
     session, console = signed_in(request), console_of(request)
     query = request.query_params
     wanted = query.get("filter", "").strip()[:_LONGEST]
-    asked = ListApprovalsRequest(page_size=_MOST, filter=wanted, scan=bool(query.get("scan")) and not wanted)
+    asked = ListApprovalsRequest(page_size=_PAGE, filter=wanted, scan=bool(query.get("scan")) and not wanted)
     call = console.coordinator.call(console.coordinator.approvals.ListApprovals, asked, token=session.token)
     keyed = ListFlowsRequest(filter=_WAITING, page_size=_FLOWS, read_mask=FieldMask(paths=["flow_id", "key"]))
     known = console.coordinator.call(console.coordinator.flows.ListFlows, keyed, token=session.token)
     person, (found, problem, status), waiting = await asyncio.gather(
         _voter(console, session), listed(call, ListApprovalsResponse()), part(known)
     )
-    views = inbox.views(inbox.rows(found.approvals, person, now()), person)
-    shown = _view(views, query.get("view", ""))
-    chosen = query.get("approval", "")
+    key, chosen = query.get("view", ""), query.get("approval", "")
+    await _read_on(console, session, person, asked, found, key or inbox.MINE)
+    views = _views(found, person)
+    shown = _view(views, key)
     first = shown.rows[0].approval.approval_id if shown.rows else ""
+    if chosen:
+        detail, problem_of_detail = await _detail(console, session, person, chosen), ""
+    else:
+        detail, problem_of_detail = await _unasked(console, session, person, first)
     common = {"filter": wanted, "scan": "yes" if asked.scan else ""}
     values: dict[str, object] = {
         "filter": wanted,
@@ -78,13 +88,14 @@ async def approvals(request: Request) -> Response:
         "is_scan": asked.scan,
         "views": [(each, _address(view=each.key, **common)) for each in views],
         "view": shown,
-        "rows": [(row, _address(view=shown.key, approval=row.approval.approval_id, **common)) for row in shown.rows],
+        "rows": [(row, _address(view=shown.key, approval=row.approval.approval_id, **common)) for row in shown.rows[:_SHOWN]],
         "keys": {each.flow_id: each.key for each in waiting.answer.flows} if waiting.answer else {},
         "everything": _address(view=inbox.ALL, **common),
         "back": _address(view=shown.key, **common),
         "chosen": chosen,
-        "detail": await _detail(console, session, person, chosen or first),
-        "most": _MOST if found.next_page_token else 0,
+        "detail": detail,
+        "problem_of_detail": problem_of_detail,
+        "most": len(found.approvals) if found.next_page_token else 0,
         "total": found.total,
         "short_type": states.short_type,
         "now": now(),
@@ -101,16 +112,53 @@ async def _voter(console: Console, session: Session) -> Voter:
     return voter(who, passed_on.delegations)
 
 
+async def _read_on(
+    console: Console,
+    session: Session,
+    person: Voter,
+    asked: ListApprovalsRequest,
+    found: ListApprovalsResponse,
+    key: str,
+) -> None:
+    """Adds further pages to what was found, until this view has a row, since many may wait longer for others."""
+    request, method = ListApprovalsRequest(), console.coordinator.approvals.ListApprovals
+    request.CopyFrom(asked)
+    while found.next_page_token and len(found.approvals) < _MOST and person.roles and not asked.scan:
+        if _view(_views(found, person), key).rows:
+            return
+        request.page_token = found.next_page_token
+        following = (await part(console.coordinator.call(method, request, token=session.token))).answer
+        if following is None:
+            return  # The page says how many were read.
+        found.approvals.extend(following.approvals)
+        found.next_page_token = following.next_page_token
+
+
+def _views(found: ListApprovalsResponse, person: Voter) -> list[View]:
+    return inbox.views(inbox.rows(found.approvals, person, now()), person)
+
+
 def _view(views: Sequence[View], key: str) -> View:
     """The view of this key. Without one, what waits for the person; if that is nothing, all."""
     named = next((each for each in views if each.key == key), None)
     return named or (views[0] if views[0].rows else views[-1])
 
 
-async def _detail(console: Console, session: Session, person: Voter, approval_id: str) -> Detail | None:
-    """The approval as it is now, in its flow. Raises HTTPException 404 and CallFailed."""
+async def _unasked(
+    console: Console, session: Session, person: Voter, approval_id: str
+) -> tuple[Detail | None, str]:
+    """The approval that is shown as long as nobody chose one; without one, why. Raises CallFailed for a bad token."""
     if not approval_id:
-        return None
+        return None, ""
+    try:
+        found = await part(_detail(console, session, person, approval_id))
+    except HTTPException:
+        return None, _GONE
+    return found.answer, "" if found.answer else found.problem or _GONE
+
+
+async def _detail(console: Console, session: Session, person: Voter, approval_id: str) -> Detail:
+    """The approval as it is now, in its flow. Raises HTTPException 404 and CallFailed."""
     named = _APPROVAL_ID.fullmatch(approval_id)
     if named is None:
         raise HTTPException(404)

@@ -14,7 +14,7 @@ from handrail.console.coordinator import CallFailed
 from handrail.console.flow import events, graph, states
 from handrail.console.flow.proposals import Proposal, fields
 from handrail.console.flow.reading import MOST_EVENTS, Reading, read
-from handrail.console.flow.sentence import sentences
+from handrail.console.flow.sentence import sentences, untold
 from handrail.console.flow.timeline import timeline
 from handrail.console.web.console import Console, console_of, signed_in
 from handrail.console.web.pages import page
@@ -90,6 +90,7 @@ async def _page(request: Request, flow_id: str, *, title: str) -> Response:
         "live": "" if reading.is_past or flow.status in states.FINAL else f"/live/{flow_id}",
         "trace": console.options.trace_link.replace("{trace}", flow_id),
         "short_type": states.short_type,
+        "untold": untold(flow),
         "choices": _choices(flow),
         "path_only": path,
     }

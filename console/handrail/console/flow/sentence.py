@@ -46,6 +46,12 @@ def sentences(flow: pb.Flow, now: datetime) -> list[Line]:
     return [*(lines or [("Nothing is expected.",)]), *_acts(flow, now)]
 
 
+def untold(flow: pb.Flow) -> Sequence[pb.Escalation]:
+    """The matters for a person that the sentences leave out."""
+    is_told = flow.status == FlowStatus.FLOW_STATUS_ESCALATED
+    return flow.escalations[_MOST:] if is_told else flow.escalations
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """`one person`, `two people`, `12 people`."""
     word = _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"

@@ -68,10 +68,17 @@ def waiting(found: Iterable[Flow]) -> Iterator[Need]:
 def acts(found: Iterable[PendingAct]) -> Iterator[Need]:
     """Acts that another person has to confirm."""
     for each in found:
-        address = f"/flows/{quote(each.flow_id)}" if each.flow_id else f"/templates/{quote(each.flow_type)}"
+        name, address = _of_act(each)
         due = _time(each.expire_time) if each.HasField("expire_time") else None
         why = f"{each.by} asked: {each.summary}"
-        yield Need(_time(each.request_time), ACT, each.flow_id or each.flow_type, each.flow_type, address, why, due)
+        yield Need(_time(each.request_time), ACT, name, each.flow_type, address, why, due)
+
+
+def _of_act(act: PendingAct) -> tuple[str, str]:
+    """What an act is about, and its address: a flow, a template, or the policy, which holds for all flows."""
+    if act.flow_id:
+        return act.flow_id, f"/flows/{quote(act.flow_id)}"
+    return (act.flow_type, f"/templates/{quote(act.flow_type)}") if act.flow_type else ("policy", "/templates")
 
 
 def quarantined(found: Iterable[QuarantinedMessage]) -> Iterator[Need]:

@@ -55,12 +55,15 @@ def _needs(reading: Reading) -> list[needs.Need]:
 
 
 def _tiles(reading: Reading) -> list[tuple[State, str, str]]:
-    """How many of each kind there are, as a state, a number and an address; kinds without an answer are left out."""
+    """How many of each kind there are, as a state, a number and an address, if it has one; kinds without an answer are left out."""
     rows: list[tuple[State, str, str]] = []
     if reading.stuck.answer:
         rows.append((needs.STUCK, _total(reading.stuck.answer.total), f"/flows?{urlencode({'filter': STUCK})}"))
     if reading.waiting.answer:
         rows.append((needs.APPROVAL, _total(reading.waiting.answer.total), "/approvals?view=all"))
+    if reading.acts.answer:
+        asked = reading.acts.answer
+        rows.append((needs.ACT, _listed(len(asked.acts), asked.next_page_token), ""))
     if reading.overdue.answer:
         rows.append((needs.OVERDUE, _total(reading.overdue.answer.total), f"/flows?{urlencode({'filter': OVERDUE})}"))
     if reading.quarantined.answer:

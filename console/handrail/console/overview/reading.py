@@ -68,6 +68,7 @@ async def read(console: Console, session: Session) -> Reading:
     )
     await gather(*calls)
     stuck, overdue, waiting, wanted, broken, counts, failures, usage, health = calls
+    await _add_quarantines(console, session, broken.result().answer, usage.result().answer)
     return Reading(
         stuck=stuck.result(),
         overdue=overdue.result(),
@@ -79,6 +80,26 @@ async def read(console: Console, session: Session) -> Reading:
         usage=usage.result(),
         health=health.result(),
     )
+
+
+async def _add_quarantines(
+    console: Console,
+    session: Session,
+    found: quarantine.ListQuarantinedResponse | None,
+    usage: templates.GetTemplateUsageResponse | None,
+) -> None:
+    """Adds the oldest message of each agent that the list, which is sorted by agent, did not come to."""
+    if found is None or usage is None or not found.next_page_token:
+        return
+    to, seen = console.coordinator, {each.agent for each in found.messages}
+    wanted = [
+        quarantine.ListQuarantinedRequest(agent=each.agent, page_size=1)
+        for each in usage.agents
+        if each.agent not in seen
+    ]
+    method = to.quarantine.ListQuarantined
+    for more in await gather(*(part(to.call(method, each, token=session.token)) for each in wanted)):
+        found.messages.extend(more.answer.messages if more.answer else ())
 
 
 def _oldest(wanted: str) -> flows.ListFlowsRequest:

@@ -87,15 +87,20 @@ function rowsOf(part) {
   return new Map([...(part?.querySelectorAll("[data-row]") ?? [])].map((row) => [row.dataset.row, row.innerHTML]));
 }
 
+class Stale extends Error {}
+
 async function load() {
-  const answer = await fetch(location.href, { headers: { [LIVE_HEADER]: "1" }, redirect: "error" });
-  return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+  const answer = await fetch(location.href, { headers: { [LIVE_HEADER]: "1" }, redirect: "manual" });
+  if (answer.type === "opaqueredirect") throw new Stale("Your session is over. Reload the page to sign in.");
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (page.getElementById("view")) return page;
+  const why = page.querySelector("h1")?.textContent ?? "The console failed";
+  throw new Stale(`${why}. What you see may be old.`);
 }
 
 async function refresh() {
   planned = null;
-  const page = await load();
-  if (page) show(page);
+  show(await load());
 }
 
 function show(page) {
@@ -124,8 +129,9 @@ function offer(text) {
   news.replaceChildren(button);
 }
 
-function stale() {
-  news.textContent = "No connection to the console. What you see may be old.";
+function stale(problem) {
+  const known = problem instanceof Stale;
+  news.textContent = known ? problem.message : "No connection to the console. What you see may be old.";
 }
 
 function follow() {
@@ -135,15 +141,16 @@ function follow() {
     if (isInUse()) offer(`${waiting} new`);
     else planned ??= setTimeout(() => refresh().catch(stale), 200);
   });
-  source.addEventListener("ended", () => source.close());
+  // It ends with the flow, and with the session: loading tells.
+  source.addEventListener("ended", () => { source.close(); load().catch(stale); });
   source.addEventListener("again", () => { source.close(); setTimeout(follow, 1000); });
   source.addEventListener("error", stale);
   source.addEventListener("open", () => { if (!waiting) news.replaceChildren(); });
 }
 
 async function poll() {
-  const page = document.hidden ? null : await load();
-  if (!page) return;
+  if (document.hidden) return;
+  const page = await load();
   if (!isInUse()) {
     show(page);
     return;
@@ -172,6 +179,7 @@ function complete(input) {
   input.setAttribute("aria-controls", list.id);
   input.ariaAutoComplete = "list";
   input.ariaExpanded = "false";
+  let asked = null;
   let words = null;
   let offers = [];
   let chosen = -1;
@@ -209,8 +217,20 @@ function complete(input) {
     return field ? Object.keys(words).map((each) => [each, each + (words[each].then || " "), field[1]]) : [];
   }
 
+  async function ask() {
+    const answer = await fetch(input.dataset.complete, { redirect: "error" });
+    if (!answer.ok) throw new Error("no completions");
+    return answer.json();
+  }
+
   async function suggest() {
-    words ??= await (await fetch(input.dataset.complete, { redirect: "error" })).json();
+    asked ??= ask();
+    try {
+      words = await asked;
+    } catch (error) {
+      asked = null;
+      throw error;
+    }
     close();
     for (const [label, text, typed] of found()) {
       const begins = label.toLowerCase().startsWith(typed.toLowerCase());
