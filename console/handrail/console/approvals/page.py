@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 from urllib.parse import urlencode
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -27,6 +28,9 @@ from handrail.v1.approval_service_pb2 import ListApprovalsRequest, ListApprovals
 from handrail.v1.delegation_service_pb2 import ListDelegationsRequest
 from handrail.v1.flow_service_pb2 import Approval, Flow, GetFlowRequest, ListFlowsRequest
 from handrail.v1.identity_service_pb2 import WhoAmIRequest
+
+Ask: TypeAlias = Callable[[ListApprovalsRequest], Awaitable[ListApprovalsResponse]]
+"""Asks for a page of approvals."""
 
 _PAGE, _MOST = 100, 1_000
 """So many are read at a time and at most, those that wait the longest: the views are parts of these."""
@@ -66,21 +70,29 @@ async def approvals(request: Request) -> Response:
     query = request.query_params
     wanted = query.get("filter", "").strip()[:_LONGEST]
     asked = ListApprovalsRequest(page_size=_PAGE, filter=wanted, scan=bool(query.get("scan")) and not wanted)
-    call = console.coordinator.call(console.coordinator.approvals.ListApprovals, asked, token=session.token)
+    method = console.coordinator.approvals.ListApprovals
+
+    def ask(page: ListApprovalsRequest) -> Awaitable[ListApprovalsResponse]:
+        return console.coordinator.call(method, page, token=session.token)
+
     keyed = ListFlowsRequest(filter=_WAITING, page_size=_FLOWS, read_mask=FieldMask(paths=["flow_id", "key"]))
     known = console.coordinator.call(console.coordinator.flows.ListFlows, keyed, token=session.token)
     person, (found, problem, status), waiting = await asyncio.gather(
-        _voter(console, session), listed(call, ListApprovalsResponse()), part(known)
+        _voter(console, session), listed(ask(asked), ListApprovalsResponse()), part(known)
     )
     key, chosen = query.get("view", ""), query.get("approval", "")
-    await _read_on(console, session, person, asked, found, key or inbox.MINE)
+    # Nothing can wait for a person without roles, and every page of a scan reads the whole stream.
+    if person.roles and not asked.scan:
+        wanted_view = key or inbox.MINE
+        await _read_on(ask, asked, found, is_enough=lambda: bool(_view(_views(found, person), wanted_view).rows))
     views = _views(found, person)
     shown = _view(views, key)
     first = shown.rows[0].approval.approval_id if shown.rows else ""
-    if chosen:
-        detail, problem_of_detail = await _detail(console, session, person, chosen), ""
-    else:
-        detail, problem_of_detail = await _unasked(console, session, person, first)
+    detail, problem_of_detail = (
+        (await _detail(console, session, person, chosen), "")
+        if chosen
+        else await _unasked(console, session, person, first)
+    )
     common = {"filter": wanted, "scan": "yes" if asked.scan else ""}
     values: dict[str, object] = {
         "filter": wanted,
@@ -88,7 +100,9 @@ async def approvals(request: Request) -> Response:
         "is_scan": asked.scan,
         "views": [(each, _address(view=each.key, **common)) for each in views],
         "view": shown,
-        "rows": [(row, _address(view=shown.key, approval=row.approval.approval_id, **common)) for row in shown.rows[:_SHOWN]],
+        "rows": [
+            (row, _address(view=shown.key, approval=row.approval.approval_id, **common)) for row in shown.rows[:_SHOWN]
+        ],
         "keys": {each.flow_id: each.key for each in waiting.answer.flows} if waiting.answer else {},
         "everything": _address(view=inbox.ALL, **common),
         "back": _address(view=shown.key, **common),
@@ -113,23 +127,16 @@ async def _voter(console: Console, session: Session) -> Voter:
 
 
 async def _read_on(
-    console: Console,
-    session: Session,
-    person: Voter,
-    asked: ListApprovalsRequest,
-    found: ListApprovalsResponse,
-    key: str,
+    ask: Ask, asked: ListApprovalsRequest, found: ListApprovalsResponse, *, is_enough: Callable[[], bool]
 ) -> None:
-    """Adds further pages to what was found, until this view has a row, since many may wait longer for others."""
-    request, method = ListApprovalsRequest(), console.coordinator.approvals.ListApprovals
+    """Adds further pages to what was found, until that is enough or the most. A page without an answer ends it."""
+    request = ListApprovalsRequest()
     request.CopyFrom(asked)
-    while found.next_page_token and len(found.approvals) < _MOST and person.roles and not asked.scan:
-        if _view(_views(found, person), key).rows:
-            return
+    while found.next_page_token and len(found.approvals) < _MOST and not is_enough():
         request.page_token = found.next_page_token
-        following = (await part(console.coordinator.call(method, request, token=session.token))).answer
+        following = (await part(ask(request))).answer
         if following is None:
-            return  # The page says how many were read.
+            return
         found.approvals.extend(following.approvals)
         found.next_page_token = following.next_page_token
 
@@ -144,9 +151,7 @@ def _view(views: Sequence[View], key: str) -> View:
     return named or (views[0] if views[0].rows else views[-1])
 
 
-async def _unasked(
-    console: Console, session: Session, person: Voter, approval_id: str
-) -> tuple[Detail | None, str]:
+async def _unasked(console: Console, session: Session, person: Voter, approval_id: str) -> tuple[Detail | None, str]:
     """The approval that is shown as long as nobody chose one; without one, why. Raises CallFailed for a bad token."""
     if not approval_id:
         return None, ""

@@ -46,7 +46,7 @@ def sentences(flow: pb.Flow, now: datetime) -> list[Line]:
     return [*(lines or [("Nothing is expected.",)]), *_acts(flow, now)]
 
 
-def untold(flow: pb.Flow) -> Sequence[pb.Escalation]:
+def untold(flow: pb.Flow) -> Sequence[pb.OpenEscalation]:
     """The matters for a person that the sentences leave out."""
     is_told = flow.status == FlowStatus.FLOW_STATUS_ESCALATED
     return flow.escalations[_MOST:] if is_told else flow.escalations

@@ -55,7 +55,7 @@ def _needs(reading: Reading) -> list[needs.Need]:
 
 
 def _tiles(reading: Reading) -> list[tuple[State, str, str]]:
-    """How many of each kind there are, as a state, a number and an address, if it has one; kinds without an answer are left out."""
+    """How many of each kind there are: a state, a number, an address or none. Kinds without an answer are left out."""
     rows: list[tuple[State, str, str]] = []
     if reading.stuck.answer:
         rows.append((needs.STUCK, _total(reading.stuck.answer.total), f"/flows?{urlencode({'filter': STUCK})}"))
