@@ -185,6 +185,7 @@ async def test_a_page_says_that_its_session_is_over(opened: Opened, path: str) -
         await other.goto("/account")
         await other.get_by_role("button", name="Sign out", exact=True).click()
         await expect(page.locator("#news")).to_have_text("Your session is over. Reload the page to sign in.")
+        assert page.url.endswith(path), "what was seen stays"
 
 
 async def test_a_list_that_can_not_be_read_again_says_why(opened: Opened, api: Api) -> None:
