@@ -87,6 +87,7 @@ class Scan:
         while True:
             if self._broken or not self._consumer:
                 await self._begin()
+            before = self._delivered
             if not self._complete:
                 self._ask()
                 self._arrived.clear()
@@ -97,6 +98,8 @@ class Scan:
                 yield page
             elif self._complete:
                 return
+            elif self._delivered > before and not self._broken:
+                heard_at = loop.time()  # a new consumer repeats what came before
             elif loop.time() - heard_at > _PATIENCE.total_seconds():
                 raise BrokerUnavailable(
                     f"stream {self._stream} delivered nothing after sequence {self._last} for "
@@ -203,7 +206,7 @@ class Scan:
             self._buffer.append(Stored(message.subject, message.data, self._last, handed_out.time // 1000))
         # Across accounts, the broker takes an empty message for the end of all answers, and loses the next ones.
         self._broken = not message.data and not message.block and not self._complete
-        if len(self._buffer) >= self._page or self._complete or self._drained or self._broken:
+        if self._asked <= self._page or self._complete or self._drained or self._broken:
             self._arrived.set()
 
     def _on_status(self, message: Message) -> None:
