@@ -26,6 +26,8 @@ def complaint(error: Exception, *, command: str) -> CommandError | None:
         return CommandError(str(error), Exit.USAGE)
     if isinstance(error, HandrailError):
         return _of_ours(error)
+    if isinstance(error, UnicodeEncodeError):  # what is no UTF-8 in an argument can't be sent, nor printed
+        return CommandError("an argument is not UTF-8 text", Exit.USAGE)
     if isinstance(error, ModuleNotFoundError):
         text = advice(error, command)
         return None if text is None else CommandError(text, Exit.USAGE)

@@ -75,6 +75,8 @@ def approval_id_of(asked: Session, arguments: argparse.Namespace) -> str:
             return text
     flow_id = _flow_id(asked, flow_part, arguments.flow_type, of_type=flow_type)
     flow = asked.client.call(asked.client.flows.GetFlow, pb.GetFlowRequest(flow_id=flow_id)).flow
+    if flow_type not in ("", flow.flow_type):
+        raise CommandError(f"flow {flow_id} is of type {flow.flow_type}, not {flow_type}", Exit.NOT_FOUND)
     return _chosen(text, flow, own_part)
 
 

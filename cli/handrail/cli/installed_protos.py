@@ -73,6 +73,8 @@ def write_protos(files: Mapping[str, str], folder: Path) -> list[Path]:
     try:
         for name, text in files.items():
             path = folder / name
+            if path.is_symlink() or not path.parent.resolve().is_relative_to(folder.resolve()):
+                raise CommandError(f"{path} is a link, or leads out of {folder}: remove the link", Exit.USAGE)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
             written.append(path)

@@ -84,18 +84,20 @@ def _require_meaning(arguments: argparse.Namespace) -> None:
 
 
 def _run(flow: pb.Flow, step: str, root: str) -> pb.StepRun:
-    """Returns the run that owes the answer; if none does, the only one that there is, which may have this answer."""
+    """Returns the only run of the step, or the one with the root, whether it owes an answer or has this one already.
+
+    Of several it does not choose: the same answer, told again, would become that of another run.
+    """
     of_step = [each for each in flow.step_runs if each.step == step]
     if not of_step:
         known = {each.step for each in flow.step_runs}
         raise CommandError(f'flow {flow.flow_id} waits for no step "{step}"{similar(step, known)}', Exit.NOT_FOUND)
     found = [each for each in of_step if each.root.startswith(root)]
-    owed = [each for each in found if each.status == pb.StepRunStatus.STEP_RUN_STATUS_OWED]
-    if len(owed) == 1 or len(found) == 1:
-        return (owed or found)[0]
+    if len(found) == 1:
+        return found[0]
     if not found:
         raise CommandError(f"step {step} has no run with the root {root}:\n{_listed(of_step)}", Exit.NOT_FOUND)
-    raise CommandError(f"step {step} has several runs: name one with --root\n{_listed(owed or of_step)}", Exit.USAGE)
+    raise CommandError(f"step {step} has several runs: name one with --root\n{_listed(found)}", Exit.USAGE)
 
 
 def _listed(runs: Sequence[pb.StepRun]) -> str:

@@ -102,4 +102,6 @@ def _id(found: pb.QuarantinedMessage) -> str:
 
 
 def _reason(found: pb.QuarantinedMessage) -> str:
-    return word(ErrorReason.Name(found.message.reason), "ERROR_REASON_")
+    # The record is an agent's own: it may hold any number.
+    reason = found.message.reason
+    return word(ErrorReason.Name(reason), "ERROR_REASON_") if reason in ErrorReason.values() else "UNKNOWN"

@@ -39,7 +39,8 @@ AT_ONCE = 32
 """The most questions in progress; more are refused at once."""
 
 EACH = 2
-"""The most of them that one caller asks; others of that caller wait. It is less than visibility works on at once."""
+"""The most of them that one caller asks; others of that caller wait. That is less than visibility works on at once, but
+several coordinators together may ask more for one caller."""
 
 LONGEST = timedelta(seconds=4)
 """How long a question may take."""

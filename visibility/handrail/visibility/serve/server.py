@@ -74,10 +74,12 @@ class IndexServer:
         self._snapshots = Snapshots(engine, mark)
         # Whoever reads much of the archive keeps nobody from lists.
         self._readings = Snapshots(engine, mark, at_once=_READINGS)
+        # Nobody who lists keeps the sweep from its flows.
+        self._sweeps = Snapshots(engine, mark, at_once=1)
         # No `maximum_concurrent_rpcs`: it counts the calls of strangers, too. `Guard` counts the others.
         guard = Guard(SharedSecret(settings.secret))
         self._server = grpc.aio.server(interceptors=[guard], options=_options(settings))
-        service = IndexService(self._snapshots, Head(bus), self._readings, ArchivedFlows(archive))
+        service = IndexService(self._snapshots, Head(bus), self._readings, self._sweeps, ArchivedFlows(archive))
         add_IndexServiceServicer_to_server(service, self._server)
 
     async def start(self) -> int:
@@ -100,6 +102,7 @@ class IndexServer:
         await self._server.stop(_GRACE.total_seconds())
         await asyncio.to_thread(self._snapshots.close)
         await asyncio.to_thread(self._readings.close)
+        await asyncio.to_thread(self._sweeps.close)
 
 
 def _options(settings: ServeSettings) -> Sequence[tuple[str, int]]:

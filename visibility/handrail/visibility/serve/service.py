@@ -53,10 +53,13 @@ class _Asking(Protocol):
 class IndexService(IndexServiceServicer):
     """Answers are read in threads; how far FLOW is ahead is asked before."""
 
-    def __init__(self, snapshots: Snapshots, head: Head, readings: Snapshots, archived: ArchivedFlows) -> None:
+    def __init__(
+        self, snapshots: Snapshots, head: Head, readings: Snapshots, sweeps: Snapshots, archived: ArchivedFlows
+    ) -> None:
         self._snapshots = snapshots
         self._head = head
         self._readings = readings
+        self._sweeps = sweeps
         self._archived = archived
         self._contracts = Contracts.from_descriptor_set(b"")
 
@@ -124,7 +127,7 @@ class IndexService(IndexServiceServicer):
 
     async def ListOpenFlows(self, request: pb.ListOpenFlowsRequest, context: Context) -> pb.ListOpenFlowsResponse:
         """Returns a page of open flows."""
-        return await self._snapshots.ask(
+        return await self._sweeps.ask(
             lambda connection, position: open_flows(connection, position, request), self._patience(request, context)
         )
 
