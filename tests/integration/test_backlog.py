@@ -22,7 +22,10 @@ from tests.support.coordinator import running
 from tests.support.mesh import COORDINATORS, Mesh, name_of_status, publish_at_once
 from tests.support.waiting import eventually, until
 
-NUMBER = 2000
+NUMBER = 3000
+
+WAIT = timedelta(seconds=2.5)
+"""The broker's wait for an ack: shorter than the backlog takes, longer than a busy machine leaves a process waiting."""
 
 
 @pytest.fixture
@@ -34,12 +37,12 @@ async def mesh(mesh: Mesh) -> Mesh:
 
 @asynccontextmanager
 async def impatiently(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replica]:
-    """A replica whose deliveries come again after a second without an ack."""
-    monkeypatch.setattr(settle, "ACK_WAIT", timedelta(seconds=1))
+    """A replica whose deliveries come again after `WAIT` without an ack."""
+    monkeypatch.setattr(settle, "ACK_WAIT", WAIT)
     replica = Replica(mesh.bus, holder="test", sweep_interval=timedelta(hours=1))
     await replica.prepare(replicas=1)
     for durable in COORDINATORS:
-        await mesh.set_ack_wait(durable, timedelta(seconds=1))
+        await mesh.set_ack_wait(durable, WAIT)
     async with running(replica):
         yield replica
 

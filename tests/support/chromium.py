@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
+
+from tests.support.waiting import PATIENCE
 
 EXECUTABLE = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 """Debian's package is `chromium`; the variable CHROMIUM names another executable."""
@@ -19,6 +21,7 @@ async def running_chromium() -> AsyncIterator[Browser]:
     """Runs a browser while the block runs."""
     if not EXECUTABLE:
         pytest.skip("there is no chromium: install it, or name one with CHROMIUM")
+    expect.set_options(timeout=PATIENCE * 1000)
     async with async_playwright() as playwright:
         # Chromium's sandbox needs what containers don't have; the pages are ours.
         browser = await playwright.chromium.launch(executable_path=EXECUTABLE, args=["--no-sandbox"])

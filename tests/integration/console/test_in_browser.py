@@ -88,7 +88,7 @@ async def test_an_open_page_follows_its_flow(opened: Opened, bus: NatsBus) -> No
         await page.goto("/flows/refund/CB-2")
         await expect(page.locator(".why")).to_contain_text("enrichment owes the outcome of step enrich")
         await publish(bus, flows.enriched(other, kind=Kind.PROPOSAL))
-        await expect(page.locator(".why")).to_contain_text("must approve 250.00 EUR", timeout=20_000)
+        await expect(page.locator(".why")).to_contain_text("must approve 250.00 EUR")
         assert "Waiting for approval" in await page.locator("#head").inner_text()
 
 
@@ -100,7 +100,7 @@ async def test_news_do_not_move_what_somebody_points_at(opened: Opened, bus: Nat
         await page.goto("/flows/refund/CB-2?tab=events")
         await page.locator("#view").hover()
         await publish(bus, flows.enriched(other, kind=Kind.PROPOSAL))
-        await expect(page.locator("#news")).to_contain_text("new ↑", timeout=20_000)
+        await expect(page.locator("#news")).to_contain_text("new ↑")
         assert await page.locator("tbody tr").count() == 1
         await page.locator("#news button").click()
         await expect(page.locator("tbody tr")).not_to_have_count(1)

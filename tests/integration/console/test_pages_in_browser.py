@@ -94,8 +94,8 @@ async def until_listed(page: Page) -> None:
     """Reloads the overview until it has what the flows wait for."""
     stuck = page.locator('tr[data-row^="Stuck"]')
     waiting = page.locator('tr[data-row^="Approval"]')
-    await expect(stuck).to_have_count(1, timeout=30_000)
-    await expect(waiting).to_have_count(1, timeout=30_000)
+    await expect(stuck).to_have_count(1)
+    await expect(waiting).to_have_count(1)
 
 
 async def test_three_clicks_lead_from_the_overview_to_a_stuck_flow_and_its_cause(opened: Opened) -> None:
@@ -165,12 +165,12 @@ async def test_news_of_a_list_come_by_themselves_and_never_move_the_row_that_som
         rows = page.locator("tbody tr")
         await expect(rows).to_have_count(2)
         await publish(bus, begun("CB-3"))
-        await expect(rows).to_have_count(3, timeout=30_000)
+        await expect(rows).to_have_count(3)
         last = rows.last
         await last.hover()
         before = await last.bounding_box()
         await publish(bus, begun("CB-4"), begun("CB-5"))
-        await expect(page.locator("#news")).to_contain_text("2 new ↑", timeout=30_000)
+        await expect(page.locator("#news")).to_contain_text("2 new ↑")
         assert await last.bounding_box() == before
         await page.locator("#news button").click()
         await expect(rows).to_have_count(5)
@@ -193,7 +193,7 @@ async def test_a_list_that_can_not_be_read_again_says_why(opened: Opened, api: A
         await signed_in(page)
         await page.goto("/flows")
         await api.server.drain()
-        await expect(page.locator("#news")).to_contain_text("What you see may be old.", timeout=30_000)
+        await expect(page.locator("#news")).to_contain_text("What you see may be old.")
         assert "No connection to the console" not in await page.locator("#news").inner_text()
 
 
