@@ -34,12 +34,12 @@ COPY agents/demos/payments/chargebacks.jsonl /etc/handrail/chargebacks.jsonl
 # A new volume gets the owner of the folder on which it is first mounted. Brokers run as the same user: `setup` mounts
 # their data before they do.
 RUN useradd --system --uid 10001 --no-create-home handrail && \
-    mkdir -p /etc/handrail/brokers /data /public /run/handrail /run/tls /keys /tokens /credentials /certificates && \
-    for user in coordinator setup visibility detection enrichment refunds ledger notification; do mkdir "/credentials/$user"; done && \
+    mkdir -p /etc/handrail/brokers /data /public /run/handrail /run/retention /run/tls /keys /tokens /credentials /certificates && \
+    for user in coordinator setup visibility retention detection enrichment refunds ledger notification; do mkdir "/credentials/$user"; done && \
     for person in olga anna ben vera; do mkdir "/tokens/$person"; done && \
     for server in authority nats1 nats2 nats3 coordinator1 coordinator2 visibility console; do mkdir "/certificates/$server"; done && \
     for server in nats1 nats2 nats3; do mkdir -p "/brokers/$server"; done && \
-    chown -R handrail:handrail /etc/handrail/brokers /data /public /run/handrail /run/tls /keys /tokens /credentials \
+    chown -R handrail:handrail /etc/handrail/brokers /data /public /run/handrail /run/retention /run/tls /keys /tokens /credentials \
         /certificates /brokers
 ENV PATH=/opt/handrail/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER handrail

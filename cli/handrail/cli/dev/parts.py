@@ -9,7 +9,7 @@ from pathlib import Path
 
 from handrail.cli.dev.broker import Broker
 from handrail.cli.dev.processes import Child
-from handrail.mesh.permissions import VISIBILITY
+from handrail.mesh.permissions import RETENTION, VISIBILITY
 from handrail.mesh.wire.subjects import COORDINATOR
 
 CONSOLE = "console"
@@ -41,10 +41,12 @@ class Parts:
         return self._part(COORDINATOR, ["coordinator", "--listen", address], {**environment, **settings})
 
     def visibility(self, address: str) -> Child:
-        """Visibility with database and archive in the folder, which serves the index on this address."""
+        """Visibility with database and archive in the folder, which serves the index on this address, and purges
+        finished flows once they are old enough: it has the archive."""
         environment = {
             "HANDRAIL_DATABASE": f"sqlite:///{self._folder / 'visibility.db'}",
             "HANDRAIL_ARCHIVE": str(self._folder / "archive"),
+            "HANDRAIL_RETENTION_NKEY_FILE": str(self._broker.credentials.user(RETENTION).nkey),
             **self._secret(VISIBILITY),
         }
         return self._part(VISIBILITY, ["visibility", "--visibility-listen", address], environment)
