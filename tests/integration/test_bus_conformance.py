@@ -152,6 +152,15 @@ async def test_of_a_worker_the_newest_word_is_kept(bus: Bus) -> None:
     assert await bus.by_sequence(WORKER, 1) is None
 
 
+async def test_the_first_message_that_matches_is_found_from_a_sequence_on(bus: Bus) -> None:
+    await store(bus, "flow.refund.f.a", "flow.claim.f.a", "flow.refund.g.a")
+    for begin, wanted in ((1, "flow.refund.f.a"), (2, "flow.refund.g.a")):
+        first = await bus.first_on_leader(FLOW, "flow.refund.*.a", from_sequence=begin)
+        assert first is not None
+        assert first.subject == wanted
+    assert await bus.first_on_leader(FLOW, "flow.refund.*.a", from_sequence=4) is None
+
+
 async def test_p3_an_expectation_holds_over_all_that_its_filter_matches(bus: Bus) -> None:
     everything = "flow.refund.f.>"
     first = await bus.publish("flow.refund.f.a", b"", expected_sequence=0, expected_filter=everything)

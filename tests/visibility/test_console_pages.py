@@ -15,11 +15,13 @@ from handrail.console.approvals import page as inbox_page
 from handrail.coordinator.decide import decide
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams.quarantine_streams import ensure_quarantines
+from handrail.mesh.streams.workers import announce
 from handrail.mesh.wire.subjects import Kind, quarantine_subject
 from handrail.v1.decision_pb2 import ApprovalRequested
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import Quarantined
 from handrail.v1.flow_service_pb2 import CountFlowsRequest, CountFlowsResponse
+from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
 from tests.support import flows
 from tests.support.api import Api
 from tests.support.console import Browser, another_browser, browsing
@@ -284,3 +286,21 @@ async def test_agents_are_listed_with_what_waits_for_them(vera: Browser) -> None
     assert set(rows(page)) == {"enrichment", "notification"}
     assert "Nobody listens" in page
     assert 'href="/templates/refund"' in page
+    assert '<caption class="sr">Agents; those with work that nobody takes first</caption>' in page
+
+
+async def test_what_workers_say_is_shown_as_text_and_as_their_word(vera: Browser, bus: NatsBus) -> None:
+    state = WorkerState(
+        versions=[WorkerVersion(flow_type="refund", version=1, problem=HOSTILE)], stuck=[f"handler {HOSTILE}"]
+    )
+    await announce(bus, "notification", "a" * 32, state)
+
+    async def page() -> str:
+        return await vera.page("/agents")
+
+    text = await eventually(page, lambda text: "Said by workers" in text)
+    assert "None fits" in text
+    assert "1 handler does not end" in text
+    assert "<script>alert" not in text
+    assert "\u202e" not in text
+    assert "Nobody checks what they say." in text

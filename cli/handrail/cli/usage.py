@@ -107,7 +107,16 @@ def agent_line(usage: AgentUsage) -> str:
     if not usage.filter_subjects:
         return f"durable {usage.durable} does not exist yet"
     live = "live" if usage.waiting_pulls else "no worker asks for work"
-    return f"{live}; {usage.pending:,} messages pending, {usage.ack_pending:,} unsettled (durable {usage.durable})"
+    said = f"{live}; {usage.pending:,} messages pending, {usage.ack_pending:,} unsettled"
+    if usage.HasField("oldest_unsettled_time"):
+        said += f", the oldest since {_time(from_timestamp(usage.oldest_unsettled_time))}"
+    said += f" (durable {usage.durable})"
+    for each in usage.workers.fits:
+        if each.unfit and not each.fitting:
+            said += f"; its workers say that none of them fits {each.flow_type}@{each.version}"
+    if usage.workers.stuck_handlers:
+        said += f"; handlers that do not end, say its workers: {usage.workers.stuck_handlers:,}"
+    return said
 
 
 def _given(page: VersionUsage, field: Literal["oldest_start_time", "latest_deadline"]) -> list[datetime]:

@@ -55,7 +55,7 @@ class MortalBus:
         self._publish, self._publish_nowait = bus.publish, bus.publish_nowait
         self.direct_get, self.read_forward = bus.direct_get, bus.read_forward
         self.last, self.last_on_leader, self.by_sequence = bus.last, bus.last_on_leader, bus.by_sequence
-        self.request_json = bus.request_json
+        self.first_on_leader, self.request_json = bus.first_on_leader, bus.request_json
         self.crash: CrashPoint | None = None
         self.dead = False
 

@@ -123,6 +123,12 @@ class MemoryBus(Bus):
         matching = self.matching(stream, subject_filter)
         return matching[-1] if matching else None
 
+    async def first_on_leader(
+        self, stream: str, subject_filter: str, *, from_sequence: int, timeout: timedelta = API_TIMEOUT
+    ) -> RawMessage | None:
+        """Returns the first matching message from a sequence on."""
+        return next((m for m in self.matching(stream, subject_filter) if m.sequence >= from_sequence), None)
+
     async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """The message at this sequence."""
         return next((m for m in self.messages[stream] if m.sequence == sequence), None)

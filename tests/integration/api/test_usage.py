@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from handrail.mesh.streams import FLOW
+from handrail.mesh.bus.delivery import Delivery
+from handrail.mesh.streams import FLOW, workers
 from handrail.mesh.streams.durables import agent_durable
 from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import from_timestamp, pack
 from handrail.v1 import flow_service_pb2, template_service_pb2
 from handrail.v1.template_pb2 import ExpiryAction, RejectAction
 from handrail.v1.template_service_pb2 import UnboundedReason
+from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
 from tests.support import flows
 from tests.support.api import Api, bearer, refused
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 
 def usage(api: Api, **request: Any) -> Any:
@@ -123,3 +125,43 @@ async def test_the_agents_durables_show_their_backlog_and_who_waits_for_work(api
 
     await eventually(waiting)
     await pull.stop()
+
+
+async def test_an_agent_shows_since_when_its_oldest_message_waits_until_it_is_settled(api: Api) -> None:
+    await put(api, 1)
+    assert not (await usage(api)).agents[0].HasField("oldest_unsettled_time")
+    flow_id = await start(api, "one")
+    await start(api, "two")
+    first = await api.replica.store.load("refund", flow_id)
+
+    async def oldest() -> datetime | None:
+        agent = (await usage(api)).agents[0]
+        return from_timestamp(agent.oldest_unsettled_time) if agent.HasField("oldest_unsettled_time") else None
+
+    assert await eventually(oldest) == first.start_time
+    held: list[Delivery] = []
+    pull = await api.replica.bus.pull(FLOW, agent_durable("enrichment"), in_flight=5, on_delivery=held.append)
+    await until(lambda: len(held) == 2)
+    assert await oldest() == first.start_time, "it is in hand, which is not settled"
+    held[0].ack()
+    await eventually(oldest, lambda time: time == held[1].time)
+    held[1].ack()
+    await eventually(oldest, lambda time: time is None)
+    await pull.stop()
+
+
+async def test_an_agent_shows_what_its_live_workers_say(api: Api) -> None:
+    await put(api, 1)
+    said = [WorkerVersion(flow_type="refund", version=1, problem="no handler")]
+    bus = api.replica.bus
+    await workers.announce(bus, "enrichment", "a" * 32, WorkerState(versions=said, stuck=["async handler enrich"]))
+
+    async def live() -> int:
+        return int((await usage(api)).agents[0].workers.live)
+
+    await eventually(live)
+    enrichment, notification = (await usage(api)).agents
+    (fit,) = enrichment.workers.fits
+    assert (fit.version, fit.fitting, fit.unfit, fit.problem) == (1, 0, 1, "no handler")
+    assert list(enrichment.workers.stuck) == ["async handler enrich"]
+    assert (notification.workers.live, len(notification.workers.fits)) == (0, 1)

@@ -9,10 +9,17 @@ from google.protobuf.duration_pb2 import Duration
 from handrail.analysis.compat.change import Change, Level
 from handrail.analysis.compat.impact import Hit, Impact, Known, Part, Reading
 from handrail.cli.impact_report import Report, as_markdown, as_text
-from handrail.cli.usage import Running, Usage
+from handrail.cli.usage import Running, Usage, agent_line
 from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.template_pb2 import FlowTemplate
-from handrail.v1.template_service_pb2 import UnboundedFlow, UnboundedReason, VersionUsage
+from handrail.v1.template_service_pb2 import (
+    AgentUsage,
+    AgentWorkers,
+    UnboundedFlow,
+    UnboundedReason,
+    VersionFit,
+    VersionUsage,
+)
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -97,3 +104,19 @@ def test_with_a_coordinator_they_are_counted() -> None:
     lines = list(as_text(report(usage)))
     assert lines[0].endswith("affected: 1 agent, 1 template version, 7 running flows")
     assert any(line.strip().startswith("refund@1: 7 flows run") for line in lines)
+
+
+def test_an_agent_is_said_to_be_late_and_unfit_but_not_in_the_words_of_its_workers() -> None:
+    fits = [VersionFit(flow_type="refund", version=3, unfit=2, problem="[x](http://evil)"), VersionFit(fitting=1)]
+    usage = AgentUsage(
+        durable="agent-ledger",
+        filter_subjects=["flow.refund.>"],
+        pending=1_200,
+        oldest_unsettled_time=timestamp(NOON),
+        workers=AgentWorkers(live=2, fits=fits, stuck_handlers=1, stuck=["http://evil"]),
+    )
+    assert agent_line(usage) == (
+        "no worker asks for work; 1,200 messages pending, 0 unsettled, the oldest since 2026-03-01 12:00:00Z "
+        "(durable agent-ledger); its workers say that none of them fits refund@3; "
+        "handlers that do not end, say its workers: 1"
+    )

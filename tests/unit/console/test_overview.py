@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from handrail.console.agents.rows import agents, divergences
+from handrail.console.agents.rows import agents, divergences, words
 from handrail.console.overview import needs, tables
 from handrail.console.quarantine.rows import hex_lines
 from handrail.mesh.wire.envelope import timestamp
@@ -13,7 +13,7 @@ from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.failure_pb2 import Quarantined
 from handrail.v1.flow_service_pb2 import DivergenceCount, Expectation, Flow, FlowCount
 from handrail.v1.quarantine_service_pb2 import QuarantinedMessage
-from handrail.v1.template_service_pb2 import AgentUsage
+from handrail.v1.template_service_pb2 import AgentUsage, AgentWorkers, VersionFit
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -78,6 +78,21 @@ def test_an_agent_with_work_that_nobody_takes_is_first() -> None:
         ("new", "Not set up"),
     ]
     assert found[0].flow_types == ["audit", "refund"]
+
+
+def test_what_workers_report_is_a_line_for_each_thing_that_somebody_should_look_at() -> None:
+    fits = [
+        VersionFit(flow_type="audit", version=1, fitting=2),
+        VersionFit(flow_type="refund", version=1, unfit=1, problem="no handler"),
+        VersionFit(flow_type="refund", version=2, fitting=1, unfit=2, problem="another type"),
+    ]
+    workers = AgentWorkers(live=3, fits=fits, stuck_handlers=2, stuck=["handler a", "handler b"])
+    found = words([AgentUsage(agent="ledger", workers=workers), AgentUsage(agent="fine", workers=AgentWorkers(live=1))])
+    assert [(each.agent, each.state.word, each.what, each.text) for each in found] == [
+        ("ledger", "Stuck", "2 handlers do not end", "handler a; handler b"),
+        ("ledger", "None fits", "refund v1: 0 of 1 worker fit", "no handler"),
+        ("ledger", "Some fit", "refund v2: 1 of 3 workers fit", "another type"),
+    ]
 
 
 def test_divergences_are_added_up_by_agent() -> None:

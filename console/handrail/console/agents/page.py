@@ -8,7 +8,7 @@ from datetime import timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from handrail.console.agents.rows import agents, divergences
+from handrail.console.agents.rows import agents, divergences, words
 from handrail.console.web.asking import listed, part
 from handrail.console.web.console import console_of, now, signed_in
 from handrail.console.web.pages import page
@@ -33,6 +33,8 @@ async def agents_page(request: Request) -> Response:
     (found, problem, status), diverged = await asyncio.gather(listed(usage, GetTemplateUsageResponse()), part(counted))
     values: dict[str, object] = {
         "rows": agents(found.agents),
+        "words": words(found.agents),
+        "now": now(),
         "divergences": divergences(diverged.answer.counts) if diverged.answer else None,
         "problem": problem,
     }

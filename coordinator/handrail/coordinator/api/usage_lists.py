@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from handrail.coordinator.api import authorization
+from handrail.coordinator.api.agent_reports import AgentReports
+from handrail.coordinator.api.agent_view import agent_usage
 from handrail.coordinator.api.deadlines import time_left
 from handrail.coordinator.api.listing import RUNNING, filters, require_plain, scope
 from handrail.coordinator.api.paging import MAX_PAGE_SIZE, page_size, page_token, sequence_of
@@ -30,6 +32,7 @@ class UsageLists:
         self._scanner = scanner
         self._catalog = catalog
         self._bus = bus
+        self._reports = AgentReports(bus)
 
     async def usage(self, request: pb.GetTemplateUsageRequest) -> pb.GetTemplateUsageResponse:
         """Returns all counts; of a scan, those of one page of flows. The first page also lists the agents."""
@@ -71,20 +74,23 @@ class UsageLists:
         return frozenset((name, self._catalog.active_version(name)) for name in self._catalog.names())
 
     async def _agents(self, templates: Sequence[Template]) -> list[pb.AgentUsage]:
-        return [_agent_usage(each) for each in await read_durables(self._bus, templates) if each.agent]
+        durables: dict[str, list[Durable]] = {}
+        for each in await read_durables(self._bus, templates):
+            if each.agent:
+                durables.setdefault(each.agent, []).append(each)
+        reports = await self._reports.of(durables)
+        stored = self._catalog.all()
+        return [
+            agent_usage(
+                found,
+                reports[agent].oldest if any(each.pending or each.ack_pending for each in found) else None,
+                reports[agent].workers,
+                stored,
+                authorization.lists,
+            )
+            for agent, found in durables.items()
+        ]
 
     def _listed(self, name: str) -> Sequence[Template]:
         """Returns the known versions that the caller may read: of this flow type, or all if the name is empty."""
         return [each for each in self._catalog.all() if name in ("", each.name) and authorization.lists(each.name)]
-
-
-def _agent_usage(durable: Durable) -> pb.AgentUsage:
-    return pb.AgentUsage(
-        agent=durable.agent,
-        durable=durable.name,
-        # An agent may work for several flow types, and this caller may read only some of them.
-        filter_subjects=sorted(each for each in durable.delivered if authorization.lists(each.split(".")[1])),
-        pending=durable.pending,
-        ack_pending=durable.ack_pending,
-        waiting_pulls=durable.waiting_pulls,
-    )

@@ -755,6 +755,8 @@ class AgentUsage(_message.Message):
     PENDING_FIELD_NUMBER: _builtins.int
     ACK_PENDING_FIELD_NUMBER: _builtins.int
     WAITING_PULLS_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    OLDEST_UNSETTLED_TIME_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """agent as templates name it."""
     durable: _builtins.str
@@ -769,6 +771,16 @@ class AgentUsage(_message.Message):
     def filter_subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """filter_subjects that the durable delivers; empty if the broker has no such durable yet."""
 
+    @_builtins.property
+    def workers(self) -> Global___AgentWorkers:
+        """workers is what its live workers say of themselves; unset if there are too many to read."""
+
+    @_builtins.property
+    def oldest_unsettled_time(self) -> _timestamp_pb2.Timestamp:
+        """oldest_unsettled_time is when the oldest message was stored that is not delivered, or not acknowledged; unset if there is
+        none, or if it can't be told at a bounded cost. It is looked up every five seconds, or less often if that takes long.
+        """
+
     def __init__(
         self,
         *,
@@ -778,14 +790,92 @@ class AgentUsage(_message.Message):
         pending: _builtins.int = ...,
         ack_pending: _builtins.int = ...,
         waiting_pulls: _builtins.int = ...,
+        workers: Global___AgentWorkers | None = ...,
+        oldest_unsettled_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_unsettled_time", b"oldest_unsettled_time", "workers", b"workers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_pending", b"ack_pending", "agent", b"agent", "durable", b"durable", "filter_subjects", b"filter_subjects", "pending", b"pending", "waiting_pulls", b"waiting_pulls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_pending", b"ack_pending", "agent", b"agent", "durable", b"durable", "filter_subjects", b"filter_subjects", "oldest_unsettled_time", b"oldest_unsettled_time", "pending", b"pending", "waiting_pulls", b"waiting_pulls", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AgentUsage: _TypeAlias = AgentUsage  # noqa: Y015
+
+@_typing.final
+class AgentWorkers(_message.Message):
+    """AgentWorkers is what the live workers of an agent said of themselves in the last half a minute. Nobody verifies it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIVE_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
+    STUCK_HANDLERS_FIELD_NUMBER: _builtins.int
+    STUCK_FIELD_NUMBER: _builtins.int
+    live: _builtins.int
+    """live is how many workers there are."""
+    stuck_handlers: _builtins.int
+    """stuck_handlers is how many handlers still run although their attempts are over."""
+    @_builtins.property
+    def fits(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionFit]:
+        """fits are the stored versions in which the agent has steps, by name and version."""
+
+    @_builtins.property
+    def stuck(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """stuck describes some of them, for people; empty for a caller who may not see all flow types of the agent."""
+
+    def __init__(
+        self,
+        *,
+        live: _builtins.int = ...,
+        fits: _abc.Iterable[Global___VersionFit] | None = ...,
+        stuck_handlers: _builtins.int = ...,
+        stuck: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fits", b"fits", "live", b"live", "stuck", b"stuck", "stuck_handlers", b"stuck_handlers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentWorkers: _TypeAlias = AgentWorkers  # noqa: Y015
+
+@_typing.final
+class VersionFit(_message.Message):
+    """VersionFit says how many live workers have handlers that fit a version. Others have not looked at it yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    FITTING_FIELD_NUMBER: _builtins.int
+    UNFIT_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    flow_type: _builtins.str
+    """flow_type is the template's name."""
+    version: _builtins.int
+    """version of the template."""
+    fitting: _builtins.int
+    """fitting is how many fit."""
+    unfit: _builtins.int
+    """unfit is how many don't."""
+    problem: _builtins.str
+    """problem is what does not fit, as one of them reports it; empty if none does."""
+    def __init__(
+        self,
+        *,
+        flow_type: _builtins.str = ...,
+        version: _builtins.int = ...,
+        fitting: _builtins.int = ...,
+        unfit: _builtins.int = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fitting", b"fitting", "flow_type", b"flow_type", "problem", b"problem", "unfit", b"unfit", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionFit: _TypeAlias = VersionFit  # noqa: Y015
 
 @_typing.final
 class ReplayPolicyRequest(_message.Message):

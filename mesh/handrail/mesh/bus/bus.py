@@ -79,6 +79,11 @@ class Bus(Protocol):
     ) -> RawMessage | None:
         """Like `last`, but asks the stream's leader: never stale, and more expensive."""
 
+    async def first_on_leader(
+        self, stream: str, subject_filter: str, *, from_sequence: int, timeout: timedelta = API_TIMEOUT
+    ) -> RawMessage | None:
+        """Returns the first matching message from a sequence on, or None. Asks the stream's leader."""
+
     async def by_sequence(self, stream: str, sequence: int, *, timeout: timedelta = READ_TIMEOUT) -> RawMessage | None:
         """Returns the message at this sequence, or None."""
 

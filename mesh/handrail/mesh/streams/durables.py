@@ -82,8 +82,8 @@ _STARTING: Config = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durable:
     """A durable that must exist and deliver `subjects`, and what the broker says of it; `config` is None if it is
-    missing. `pending` messages are not delivered yet, `ack_pending` ones are delivered but not settled; `waiting_pulls`
-    counts the open requests of live workers.
+    missing. `pending` messages are not delivered yet, `ack_pending` ones are delivered but not settled; all that it
+    delivers up to the sequence `settled_up_to` is settled; `waiting_pulls` counts the open requests of live workers.
     """
 
     stream: str
@@ -92,6 +92,7 @@ class Durable:
     config: Config | None = None
     pending: int = 0
     ack_pending: int = 0
+    settled_up_to: int = 0
     waiting_pulls: int = 0
     is_paused: bool = False
 
@@ -224,6 +225,7 @@ async def _read(bus: Bus, stream: str, name: str, subjects: frozenset[str]) -> D
         config=info["config"],
         pending=int(info.get("num_pending", 0)),
         ack_pending=int(info.get("num_ack_pending", 0)),
+        settled_up_to=int((info.get("ack_floor") or {}).get("stream_seq", 0)),
         waiting_pulls=int(info.get("num_waiting", 0)),
         is_paused=bool(info.get("paused")),
     )

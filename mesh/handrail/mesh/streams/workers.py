@@ -6,8 +6,8 @@ for activations; the state of a flow never depends on it.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +15,7 @@ from enum import Enum, auto
 
 from google.protobuf.message import DecodeError
 
-from handrail.mesh.bus import Bus
+from handrail.mesh.bus import Bus, TooManySubjects
 from handrail.mesh.streams.streams import WORKER
 from handrail.mesh.template import Template
 from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
@@ -24,6 +24,9 @@ BEAT = timedelta(seconds=10)
 """The interval between two announcements of a worker. One expires after three intervals."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
+
+_MOST_BYTES = 4 << 20
+"""So much is read of what the workers of one agent say. A hostile one may say anything, as often as it likes."""
 
 
 class Fit(Enum):
@@ -38,10 +41,11 @@ class Fit(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The live workers of one agent, by their ids."""
+    """The live workers of one agent, by their ids. If there are `too_many` to read, none is known."""
 
     agent: str
     states: dict[str, WorkerState]
+    too_many: bool = False
 
     def fit(self, flow_type: str, version: int) -> Fit:
         """Whether any worker fits a version."""
@@ -78,22 +82,35 @@ async def announce(bus: Bus, agent: str, worker: str, state: WorkerState) -> Non
 async def live_workers(bus: Bus, agents: Iterable[str]) -> dict[str, Workers]:
     """Agent -> its live workers, for each of these agents. Ignores unreadable announcements: they may be forged.
 
-    Raises the errors of `Bus.direct_get`.
+    Each agent is asked about by itself: what one of them floods the stream with hides no worker of another.
+    Raises the errors of `Bus.direct_get`, but for TooManySubjects.
     """
     wanted = sorted(set(agents))
-    if not wanted:
-        return {}
-    found: defaultdict[str, dict[str, WorkerState]] = defaultdict(dict)
-    page = await bus.direct_get(WORKER, multi_last=[f"worker.{agent}.*" for agent in wanted])
+    found = await asyncio.gather(*(_workers_of(bus, agent) for agent in wanted))
+    return dict(zip(wanted, found, strict=True))
+
+
+async def _workers_of(bus: Bus, agent: str) -> Workers:
+    try:
+        page = await bus.direct_get(WORKER, multi_last=[f"worker.{agent}.*"])
+    except TooManySubjects:
+        return Workers(agent, {}, too_many=True)
+    states: dict[str, WorkerState] = {}
+    room = _MOST_BYTES
     for message in page.messages:
-        _, agent, worker = message.subject.split(".", 2)
-        try:
-            state = WorkerState.FromString(message.body)
-        except DecodeError:
-            continue
-        if _ID.fullmatch(worker):
-            found[agent][worker] = state
-    return {agent: Workers(agent, found[agent]) for agent in wanted}
+        worker, room = message.subject.rpartition(".")[2], room - len(message.body)
+        if room < 0:
+            return Workers(agent, {}, too_many=True)
+        if _ID.fullmatch(worker) and (state := _read(message.body)) is not None:
+            states[worker] = state
+    return Workers(agent, states)
+
+
+def _read(body: bytes) -> WorkerState | None:
+    try:
+        return WorkerState.FromString(body)
+    except DecodeError:
+        return None
 
 
 def agents_of(template: Template) -> frozenset[str]:

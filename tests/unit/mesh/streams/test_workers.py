@@ -56,6 +56,17 @@ async def test_a_flow_says_that_no_live_worker_of_the_agent_it_waits_for_fits() 
         assert await waits_for_nobody(world.bus, flow.flow) == frozenset()
 
 
+@pytest.mark.parametrize("body, times", [(b"", 1025), (state((1, "x" * 900_000)).SerializeToString(), 5)])
+async def test_an_agent_that_floods_the_announcements_hides_no_worker_of_another(body: bytes, times: int) -> None:
+    async with World(templates=[template()]) as world:
+        await workers.announce(world.bus, "ledger", "a" * 32, state((1, "")))
+        for number in range(times):
+            await world.bus.publish(f"worker.enrichment.{number:032x}", body)
+        live = await live_workers(world.bus, ["enrichment", "ledger"])
+    assert live["ledger"].fit("refund", 1) is Fit.FITS
+    assert (live["enrichment"].states, live["enrichment"].too_many) == ({}, True)
+
+
 async def test_what_is_no_word_of_a_worker_is_left_out() -> None:
     async with World(templates=[template()]) as world:
         await world.bus.publish(f"worker.ledger.{'a' * 32}", b"\xff\xff")
