@@ -6,21 +6,17 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from handrail.cli.login.stored_login import path_of
-from handrail.coordinator.api.tokens.rules import ClaimNames, Rules
-from handrail.coordinator.api.tokens.settings import TokenSettings
 from handrail.mesh.bus import NatsBus
 from handrail.v1.identity_service_pb2 import WhoAmIRequest, WhoAmIResponse
-from tests.support.api import Api, bearer, refused, running_api
-from tests.support.provider import IdentityProvider, installed_provider, running_provider, sign_in
+from tests.support.api import Api, bearer, refused
+from tests.support.provider import installed_provider, sign_in
+from tests.support.provider_house import house
 from tests.support.waiting import eventually
 
 # What npm has to fetch may take its time: that is no fault of ours.
@@ -32,23 +28,6 @@ HANDRAIL = Path(sys.executable).with_name("handrail")
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return installed_provider(tmp_path_factory.mktemp("provider"))
-
-
-@asynccontextmanager
-async def house(
-    bus: NatsBus, installation: Path, folder: Path, algorithm: str = "ES256", **environment: str
-) -> AsyncIterator[tuple[Api, IdentityProvider]]:
-    """A coordinator that knows a provider by its address alone."""
-    with running_provider(installation, folder, algorithm, **environment) as provider:
-        await provider.ready()
-        names = ClaimNames(subject="preferred_username", roles="realm_access.roles")
-        tokens = TokenSettings(
-            rules=Rules(issuer=provider.issuer, names=names, required=("iat",)),
-            key_set=provider.key_set,
-            cooldown=timedelta(milliseconds=100),
-        )
-        async with running_api(bus, folder, tokens=tokens) as api:
-            yield api, provider
 
 
 async def who(api: Api, token: str) -> WhoAmIResponse:

@@ -17,7 +17,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from html.parser import HTMLParser
+from http.client import HTTPMessage
 from pathlib import Path
+from typing import IO
 
 import jwt
 
@@ -119,8 +121,25 @@ def write_keys(path: Path, private: Private, kid: str) -> None:
 
 def sign_in(link: str, person: str, *, deny: bool = False) -> str:
     """Does what a person does who opens this link in a browser: confirm, sign in, consent. Returns the last heading."""
+    return " ".join(re.findall(r"<h1>(.*?)</h1>", _walk(_browser(), link, person, deny=deny)))
+
+
+def come_back(link: str, person: str, *, deny: bool = False) -> str:
+    """Does the same with a link to which a program sent the browser. Returns the address where it is sent back to."""
+    try:
+        page = _walk(_browser(_UntilBack()), link, person, deny=deny)
+    except _CameBack as back:
+        return back.url
+    raise AssertionError(f"the provider sent nobody back: {page}")
+
+
+def _browser(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
     jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
-    browser = urllib.request.build_opener(jar, urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(jar, urllib.request.ProxyHandler({}), *handlers)
+
+
+def _walk(browser: urllib.request.OpenerDirector, link: str, person: str, *, deny: bool) -> str:
+    """Opens the link and sends the provider's forms; returns the last page."""
     with browser.open(link, timeout=10) as answer:
         url, page = answer.url, answer.read().decode()
     for _ in range(8):
@@ -128,6 +147,9 @@ def sign_in(link: str, person: str, *, deny: bool = False) -> str:
         form.feed(page)
         if form.action is None:
             break
+        if deny and form.abort is not None:
+            with browser.open(urllib.parse.urljoin(url, form.abort), timeout=10) as answer:
+                return str(answer.read().decode())
         fields = {**form.fields}
         if "login" in fields:
             fields |= {"login": person, "password": "any"}
@@ -136,19 +158,40 @@ def sign_in(link: str, person: str, *, deny: bool = False) -> str:
         data = urllib.parse.urlencode(fields).encode()
         with browser.open(urllib.parse.urljoin(url, form.action), data, timeout=10) as answer:
             url, page = answer.url, answer.read().decode()
-    return " ".join(re.findall(r"<h1>(.*?)</h1>", page))
+    return str(page)
+
+
+class _CameBack(Exception):
+    """The provider sends the browser back to the program."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
+class _UntilBack(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        """Follows redirects, but not the one back."""
+        if urllib.parse.urlsplit(newurl).path == "/sign-in/callback":
+            raise _CameBack(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Form(HTMLParser):
-    """The first form of a page."""
+    """The first form of a page, and the link by which a person aborts."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.abort: str | None = None
         self.action: str | None = None
         self.fields: dict[str, str] = {}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given: Mapping[str, str | None] = dict(attrs)
+        if tag == "a" and (given.get("href") or "").endswith("/abort"):
+            self.abort = given.get("href")
         if tag == "form" and self.action is None:
             self.action = given.get("action")
         if tag == "input" and given.get("name"):

@@ -20,7 +20,7 @@ _MODULES = frozenset(
         "argcomplete",
         *("bcrypt", "cryptography", "jwt"),
         *("psycopg", "pyarrow", "sqlalchemy", "zstandard"),
-        *("jinja2", "starlette", "uvicorn"),
+        *("authlib", "jinja2", "joserfc", "starlette", "uvicorn"),
     }
 )
 """The modules that come with an extra only."""

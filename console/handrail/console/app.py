@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from handrail.console import errors, sign_in
+from handrail.console import errors, openid_sign_in, sign_in
 from handrail.console.agents import page as agents
 from handrail.console.approvals import page as approvals
 from handrail.console.coordinator import CallFailed, Coordinator
@@ -20,9 +20,11 @@ from handrail.console.flow import live
 from handrail.console.flow import page as flow
 from handrail.console.flows import completion
 from handrail.console.flows import page as flows
+from handrail.console.openid.provider import Provider
 from handrail.console.options import Options
 from handrail.console.overview import page as overview
 from handrail.console.quarantine import page as quarantine
+from handrail.console.renewing import Renewing
 from handrail.console.types import page as types
 from handrail.console.web.console import Console, SignInNeeded
 from handrail.console.web.guard import Guard
@@ -34,6 +36,8 @@ ROUTES = (
     Route("/", overview.overview),
     Route("/sign-in", sign_in.sign_in_page, methods=["GET"]),
     Route("/sign-in", sign_in.sign_in, methods=["POST"]),
+    Route(openid_sign_in.BEGIN, openid_sign_in.begin),
+    Route(openid_sign_in.CALLBACK, openid_sign_in.callback),
     Route("/sign-out", sign_in.sign_out, methods=["POST"]),
     Route("/account", sign_in.account),
     Route("/find", flow.find),
@@ -57,7 +61,8 @@ def create_app(options: Options) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         coordinator = Coordinator(options.coordinator, options.credentials, timeout=options.timeout)
-        app.state.console = Console(options, coordinator)
+        provider = Provider(options.openid) if options.openid is not None else None
+        app.state.console = Console(options, coordinator, provider)
         try:
             yield
         finally:
@@ -65,7 +70,7 @@ def create_app(options: Options) -> Starlette:
 
     return Starlette(
         routes=ROUTES,
-        middleware=[Middleware(Guard, hosts=options.allowed_hosts)],
+        middleware=[Middleware(Guard, hosts=options.allowed_hosts), Middleware(Renewing)],
         exception_handlers={
             SignInNeeded: errors.sign_in_needed,
             CallFailed: errors.call_failed,

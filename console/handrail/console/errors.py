@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from handrail.console.coordinator import CallFailed
-from handrail.console.web.console import SignInNeeded, console_of, cookie_name, sign_in_path
+from handrail.console.web.console import SignInNeeded, console_of, session_key, sign_in_path
 from handrail.console.web.pages import page
 from handrail.mesh.printable import clean
 
@@ -40,6 +40,7 @@ _PROBLEMS = {
 }
 _OTHER = Problem(502, "The coordinator failed", "Reload the page. If it happens again, report the id below.")
 _BUG = Problem(500, "The console failed", "Reload the page. If it happens again, report the id below.")
+_NO_TOKEN = Problem(503, "Your token has ended and can't be renewed now", "Reload the page in a moment.")
 _NO_PAGE = Problem(404, "There is no such page", "Check the address, or begin at the start.")
 _REFUSED = Problem(400, "This was refused", "Go back, reload the page, and try again.")
 
@@ -54,12 +55,18 @@ async def call_failed(request: Request, error: Exception) -> Response:
     """Shows what the coordinator refused. A token that it no longer takes ends the session."""
     assert isinstance(error, CallFailed)
     if error.code is _Code.UNAUTHENTICATED:
-        console_of(request).sessions.end(request.cookies.get(cookie_name(request), ""))
+        console_of(request).sessions.end(session_key(request))
         return RedirectResponse(sign_in_path(request.url.path if request.method == "GET" else "/"), 303)
     problem = _PROBLEMS.get(error.code, _OTHER)
     if problem.status >= 500:
         log.warning("request %s: %s: %s", request.state.request_id, error.code.name, clean(error.text))
     return _shown(request, problem, why=error.text, reason=error.reason or error.code.name)
+
+
+def token_ended(request: Request, why: str) -> Response:
+    """Says why a session can't go on now; it is not over."""
+    log.warning("request %s: %s", request.state.request_id, why)
+    return _shown(request, _NO_TOKEN, why=why, reason="")
 
 
 async def refused(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 
+from handrail.console.openid.client import Client
 from handrail.mesh.setting_parsers import is_loopback
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -24,7 +25,8 @@ class Options:
 
     `listen` and `coordinator` are `HOST:PORT`. Without `credentials`, the coordinator is asked in plain text. `hosts`
     are names, without port, by which browsers may address the console, besides those of this machine. `identities` is
-    a folder with one token for each file: whoever opens the console may act as any of them. `trace_link` is the
+    a folder with one token for each file: whoever opens the console may act as any of them. `openid` has people sign in
+    at an identity provider; unless `pasted`, no pasted token is taken. `trace_link` is the
     address of a trace in which `{trace}` stands for its id; empty for none.
     """
 
@@ -33,6 +35,8 @@ class Options:
     credentials: grpc.ChannelCredentials | None = None
     hosts: frozenset[str] = frozenset()
     identities: Path | None = None
+    openid: Client | None = None
+    pasted: bool = True
     trace_link: str = ""
     certificate: Path | None = None
     key: Path | None = None
@@ -51,6 +55,8 @@ class Options:
             raise OptionError(f"to listen on {self.listen}, name the hosts by which browsers may address the console")
         if self.identities is not None and (self.hosts or not is_loopback(self.listen)):
             raise OptionError("one-click identities are for a console on 127.0.0.1 that has no other host name")
+        if not self.pasted and self.openid is None and self.identities is None:
+            raise OptionError("nobody could sign in: allow pasted tokens, or name an identity provider")
 
     @property
     def allowed_hosts(self) -> frozenset[str]:

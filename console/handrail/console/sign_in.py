@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from handrail.console.coordinator import CallFailed
+from handrail.console.openid.authorization import sign_out_link
+from handrail.console.renewing import renewal_of
 from handrail.console.web import forms, identities
 from handrail.console.web.console import (
     console_of,
@@ -15,15 +18,19 @@ from handrail.console.web.console import (
     is_local,
     local_path,
     now,
+    session_key,
     session_of,
-    sign_in_path,
     signed_in,
 )
 from handrail.console.web.pages import page
 from handrail.console.web.sessions import TooManySessions
 from handrail.v1.identity_service_pb2 import WhoAmIRequest
 
+WAIT = "Too many attempts failed. Wait a minute, then try again."
+"""What the page says to whoever has to wait."""
+
 _LONGEST_TOKEN = 16_384
+_SIGNED_OUT = "/sign-in?out=yes"
 
 
 async def sign_in_page(request: Request) -> Response:
@@ -31,36 +38,49 @@ async def sign_in_page(request: Request) -> Response:
     back = local_path(request.query_params.get("back", "/"))
     if session_of(request) is not None:
         return RedirectResponse(back, 303)
-    return _form(request, back)
+    return form(request, back, problem=console_of(request).sessions.why_ended(session_key(request)))
 
 
 async def sign_in(request: Request) -> Response:
     """POST /sign-in: a pasted token, or the name of a one-click identity."""
-    console = console_of(request)
+    options = console_of(request).options
     fields = await forms.read(request)
     back = local_path(fields.get("back", "/"))
-    address = request.client.host if request.client else ""
-    if console.throttle.refuses(address, now()):
-        return _form(request, back, status=429, problem="Too many attempts failed. Wait a minute, then try again.")
-    token = fields.get("token", "").strip() or identities.token(console.options.identities, fields.get("identity", ""))
+    if has_to_wait(request):
+        return form(request, back, status=429, problem=WAIT)
+    pasted = fields.get("token", "").strip()
+    if pasted and not options.pasted:
+        return form(request, back, status=403, problem="This console takes no pasted tokens.")
+    token = pasted or identities.token(options.identities, fields.get("identity", ""))
     problem = _why_no_token(token)
     if problem:
-        return _form(request, back, status=400, problem=problem)
+        return form(request, back, status=400, problem=problem)
+    return await begin_session(request, token, back)
+
+
+async def begin_session(request: Request, token: str, back: str, *, refresh_token: str = "") -> Response:
+    """Begins the session of whoever the coordinator takes this token for, and leads back; or says why not."""
+    console = console_of(request)
     try:
         who = await console.coordinator.call(console.coordinator.identity.WhoAmI, WhoAmIRequest(), token=token)
     except CallFailed as error:
-        console.throttle.failed(address, now())
+        has_failed(request)
         status = 503 if error.code.name in ("UNAVAILABLE", "DEADLINE_EXCEEDED") else 403
         why = "The coordinator does not answer." if status == 503 else "The coordinator refuses this token."
-        return _form(request, back, status=status, problem=f"{why} {error.text}")
+        return form(request, back, status=status, problem=f"{why} {error.text}")
     # A session that this browser had, or was given by somebody else, does not go on as this person's.
-    console.sessions.end(request.cookies.get(cookie_name(request), ""))
+    console.sessions.end(session_key(request))
+    expires = who.expire_time.ToDatetime(UTC)
     try:
         key, session = console.sessions.begin(
-            subject=who.subject, token=token, token_expires=who.expire_time.ToDatetime(UTC), now=now()
+            subject=who.subject,
+            token=token,
+            token_expires=expires,
+            now=now(),
+            renewal=renewal_of(refresh_token, expires),
         )
     except TooManySessions:
-        return _form(request, back, status=503, problem="Too many people are signed in. Try again later.")
+        return form(request, back, status=503, problem="Too many people are signed in. Try again later.")
     response = RedirectResponse(back, 303)
     response.set_cookie(
         cookie_name(request),
@@ -83,8 +103,8 @@ async def sign_out(request: Request) -> Response:
     if fields.get("everywhere"):
         console.sessions.end_all(session.subject)
     else:
-        console.sessions.end(request.cookies[cookie_name(request)])
-    response = RedirectResponse(sign_in_path("/"), 303)
+        console.sessions.end(session_key(request))
+    response = RedirectResponse(_SIGNED_OUT, 303)
     response.delete_cookie(cookie_name(request), path="/", httponly=True, samesite="lax", secure=not is_local(request))
     return response
 
@@ -103,9 +123,35 @@ async def account(request: Request) -> Response:
     return page(request, "account.html", values)
 
 
-def _form(request: Request, back: str, *, status: int = 200, problem: str = "") -> Response:
-    names = identities.names(console_of(request).options.identities)
-    return page(request, "sign_in.html", {"back": back, "problem": problem, "identities": names}, status=status)
+def form(request: Request, back: str, *, status: int = 200, problem: str = "") -> Response:
+    """The sign-in page."""
+    console = console_of(request)
+    known = console.provider.known if console.provider is not None else None
+    values: dict[str, object] = {
+        "back": back,
+        "problem": problem,
+        "identities": identities.names(console.options.identities),
+        "pasted": console.options.pasted,
+        "provider": console.provider.client.name if console.provider is not None else "",
+        "begin": f"/sign-in/begin?back={quote(back, safe='')}",
+        "is_out": "out" in request.query_params,
+        "sign_out": sign_out_link(console.provider.client, known) if console.provider and known else "",
+    }
+    return page(request, "sign_in.html", values, status=status)
+
+
+def has_to_wait(request: Request) -> bool:
+    """Whether this browser's address failed too often to be heard now."""
+    return console_of(request).throttle.refuses(_address(request), now())
+
+
+def has_failed(request: Request) -> None:
+    """Counts a failure of this browser's address."""
+    console_of(request).throttle.failed(_address(request), now())
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _why_no_token(token: str) -> str:

@@ -73,6 +73,7 @@ def ask(
     url: str,
     *,
     form: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
     ca: Path | None = None,
     within: timedelta = WITHIN,
     largest: int = LARGEST,
@@ -86,7 +87,7 @@ def ask(
     if why:
         raise FetchError(f"{url!a} is not asked: {why}")
     data = None if form is None else urlencode(form).encode()
-    request = urllib.request.Request(url, data=data, headers={"Accept": "application/json"})
+    request = urllib.request.Request(url, data=data, headers={"Accept": "application/json", **(headers or {})})
     until = time.monotonic() + within.total_seconds()
     try:
         with _opener(url, ca).open(request, timeout=within.total_seconds()) as response:

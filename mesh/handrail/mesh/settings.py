@@ -205,6 +205,37 @@ OIDC_RESOURCE = Setting(
     str,
     "URI",
 )
+CONSOLE_CLIENT_ID = Setting(
+    "--console-client-id",
+    "HANDRAIL_CONSOLE_CLIENT_ID",
+    "handrail-console",
+    "the id under which the identity provider knows the console",
+    str,
+)
+CONSOLE_CLIENT_SECRET_FILE = Setting(
+    "--console-client-secret-file",
+    "HANDRAIL_CONSOLE_CLIENT_SECRET_FILE",
+    "",
+    "file with the console's secret at the provider, read when it starts; without one it is a public client",
+    file,
+    "FILE",
+)
+OIDC_NAME = Setting(
+    "--oidc-name",
+    "HANDRAIL_OIDC_NAME",
+    "",
+    "what people call the provider, as in `Sign in with NAME`; by default its host name",
+    str,
+    "NAME",
+)
+PASTED_TOKENS = Setting(
+    "--pasted-tokens",
+    "HANDRAIL_PASTED_TOKENS",
+    "on",
+    "whether people may sign in with a token that they paste",
+    switch,
+    "on|off",
+)
 
 LISTEN = Setting(
     "--listen",

@@ -13,6 +13,10 @@ const [port, keys] = process.argv.slice(2);
 const issuer = `http://127.0.0.1:${port}`;
 const device = 'urn:ietf:params:oauth:grant-type:device_code';
 
+// A client on this machine may be at any port.
+const web = { application_type: 'native', redirect_uris: ['http://127.0.0.1/sign-in/callback'] };
+const code = ['authorization_code', 'refresh_token'];
+
 const ROLES = { olga: ['operator', 'starter'], anna: ['finance'] };
 
 function provider() {
@@ -34,6 +38,8 @@ function provider() {
         redirect_uris: [],
         response_types: [],
       },
+      { ...web, client_id: 'handrail-console', client_secret: 'the console: alone', grant_types: code },
+      { ...web, client_id: 'public-console', token_endpoint_auth_method: 'none', grant_types: code },
       {
         client_id: 'ledger',
         client_secret: 'a secret of the ledger alone',

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from handrail.cli.arguments import CONSOLE, add_settings, settings_of
 from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.transport import Transport
 from handrail.mesh import event_loop
 from handrail.mesh import settings as table
+from handrail.mesh.setting import Settings, secret
 from handrail.mesh.telemetry import logs
+
+if TYPE_CHECKING:
+    from handrail.console.openid.client import Client
 
 
 def fill(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +42,8 @@ def _run(arguments: argparse.Namespace) -> Exit:
             credentials=transport.credentials,
             hosts=frozenset(each.lower() for each in settings.value(table.ALLOWED_HOST)),
             identities=settings.value(table.IDENTITIES),
+            openid=_client(settings),
+            pasted=settings.value(table.PASTED_TOKENS),
             trace_link=settings.value(table.TRACE_LINK),
             certificate=certificate,
             key=settings.value(table.TLS_KEY),
@@ -50,3 +57,28 @@ def _run(arguments: argparse.Namespace) -> Exit:
     except OSError as error:
         raise CommandError(f"the console can't listen on {options.listen}: {error.strerror}") from None
     return Exit.OK
+
+
+def _client(settings: Settings) -> Client | None:
+    """The console as a client of the identity provider; None without one."""
+    from handrail.console.openid.client import Client, ClientError
+
+    issuer, path = settings.value(table.OIDC_ISSUER), settings.value(table.CONSOLE_CLIENT_SECRET_FILE)
+    if not issuer:
+        return None
+    given = secret(path) if path is not None else ""
+    if path is not None and not given:
+        raise CommandError(f"{path} is empty: it has to hold the console's secret at {issuer}", Exit.USAGE)
+    try:
+        return Client(
+            issuer=issuer,
+            client_id=settings.value(table.CONSOLE_CLIENT_ID),
+            secret=given,
+            scope=settings.value(table.OIDC_SCOPE),
+            resource=settings.value(table.OIDC_RESOURCE),
+            ca=settings.value(table.OIDC_CA),
+            title=settings.value(table.OIDC_NAME),
+            timeout=settings.value(table.TIMEOUT),
+        )
+    except ClientError as error:
+        raise CommandError(str(error), Exit.USAGE) from None

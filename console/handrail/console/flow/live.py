@@ -52,8 +52,10 @@ async def _lines(console: Console, session: Session, wanted: WatchFlowRequest) -
                 yield f"event: moved\ndata: {message.sequence}\n\n" if message.HasField("event") else _ALIVE
         yield "event: ended\ndata:\n\n"
     except CallFailed as error:
-        # Draining: the page asks again. Anything else: it shows what is known when it is loaded again.
-        yield "event: again\ndata:\n\n" if error.code.name == "UNAVAILABLE" else "event: ended\ndata:\n\n"
+        # Draining, or a token that is renewed: the page asks again. Anything else: loading it again tells.
+        renewed = error.reason == "TOKEN_EXPIRED" and session.renewal is not None and not session.ended.is_set()
+        again = renewed or error.code.name == "UNAVAILABLE"
+        yield "event: again\ndata:\n\n" if again else "event: ended\ndata:\n\n"
     finally:
         session.streams -= 1
         ended.cancel()

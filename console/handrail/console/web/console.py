@@ -9,6 +9,8 @@ from urllib.parse import quote
 from starlette.requests import Request
 
 from handrail.console.coordinator import Coordinator
+from handrail.console.openid.begun import Seal
+from handrail.console.openid.provider import Provider
 from handrail.console.options import LOOPBACK_HOSTS, Options
 from handrail.console.web.guard import without_port
 from handrail.console.web.sessions import Session, Sessions
@@ -28,10 +30,12 @@ class SignInNeeded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The parts of one console."""
+    """The parts of one console. Without a `provider`, nobody signs in by OpenID Connect."""
 
     options: Options
     coordinator: Coordinator
+    provider: Provider | None = None
+    seal: Seal = field(default_factory=Seal)
     sessions: Sessions = field(default_factory=Sessions)
     throttle: Throttle = field(default_factory=Throttle)
 
@@ -57,9 +61,14 @@ def cookie_name(request: Request) -> str:
     return "handrail_session" if is_local(request) else "__Host-handrail_session"
 
 
+def session_key(request: Request) -> str:
+    """The id of a session that the browser gives; it may be over. Empty if it gives none."""
+    return request.cookies.get(cookie_name(request), "")
+
+
 def session_of(request: Request, *, by_person: bool = True) -> Session | None:
     """The session of the browser; None if nobody is signed in. Only what a person asks for keeps it alive."""
-    key = request.cookies.get(cookie_name(request), "")
+    key = session_key(request)
     counts = by_person and ASKED_BY_PAGE not in request.headers
     return console_of(request).sessions.find(key, now(), counts_as_use=counts) if key else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -19,6 +20,7 @@ LONGEST = timedelta(hours=12)
 _MOST = 1_000
 _MOST_OF_ONE_PERSON = 20
 _MOST_TYPES = 32
+_MOST_TOLD = 1_000
 
 
 class TooManySessions(Exception):
@@ -34,14 +36,30 @@ class FlowType:
 
 
 @dataclass(slots=True, eq=False)
+class Renewal:
+    """How the token of a session is renewed, which ends at `token_expires`: at the first request after `due`.
+
+    `problem` says why it was not renewed when it was tried last. `task` is the renewal that runs.
+    """
+
+    refresh_token: str = field(repr=False)
+    token_expires: datetime
+    due: datetime
+    problem: str = ""
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True, eq=False)
 class Session:
-    """One person's session in one browser. `ended` is set when it is over."""
+    """One person's session in one browser. `ended` is set when it is over. Only with a `renewal` it may outlive its
+    first token."""
 
     subject: str
     token: str = field(repr=False)
     started: datetime
     used: datetime
     expires: datetime
+    renewal: Renewal | None = None
     form_token: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(24))
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0
@@ -59,8 +77,11 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._told: OrderedDict[str, str] = OrderedDict()
 
-    def begin(self, *, subject: str, token: str, token_expires: datetime, now: datetime) -> tuple[str, Session]:
+    def begin(
+        self, *, subject: str, token: str, token_expires: datetime, now: datetime, renewal: Renewal | None = None
+    ) -> tuple[str, Session]:
         """Begins a session under a new id. A person's oldest gives way to one too many.
 
         Raises TooManySessions if the console is full.
@@ -71,7 +92,8 @@ class Sessions:
             self.end(key)
         if len(self._sessions) >= _MOST:
             raise TooManySessions
-        session = Session(subject, token, now, now, min(now + LONGEST, token_expires))
+        expires = now + LONGEST if renewal is not None else min(now + LONGEST, token_expires)
+        session = Session(subject, token, now, now, expires, renewal)
         key = secrets.token_urlsafe(32)
         self._sessions[key] = session
         return key, session
@@ -88,11 +110,20 @@ class Sessions:
             session.used = now
         return session
 
-    def end(self, key: str) -> None:
-        """Ends a session and its streams; an unknown id is none."""
+    def end(self, key: str, *, why: str = "") -> None:
+        """Ends a session and its streams; an unknown id is none. Its browser is told `why` when it signs in again."""
         session = self._sessions.pop(key, None)
-        if session is not None:
-            session.ended.set()
+        if session is None:
+            return
+        session.ended.set()
+        if why:
+            self._told[key] = why
+            if len(self._told) > _MOST_TOLD:
+                self._told.popitem(last=False)
+
+    def why_ended(self, key: str) -> str:
+        """Why the session with this id ended; empty if that needs no words."""
+        return self._told.get(key, "")
 
     def end_all(self, subject: str) -> int:
         """Ends all sessions of a person, in whatever browser. Returns how many."""
