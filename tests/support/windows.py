@@ -17,13 +17,13 @@ Opened = Callable[..., AbstractAsyncContextManager[Page]]
 
 
 @asynccontextmanager
-async def windows(address: str, folder: Path, tokens: Mapping[str, str]) -> AsyncIterator[Opened]:
+async def windows(address: str, folder: Path, tokens: Mapping[str, str], *arguments: str) -> AsyncIterator[Opened]:
     """A console of the coordinator at this address, in which each of these people signs in by a click."""
     identities = folder / "identities"
     identities.mkdir()
     for person, token in tokens.items():
         (identities / person).write_text(token)
-    with console_process(address, "--identities", str(identities)) as origin:
+    with console_process(address, "--identities", str(identities), *arguments) as origin:
         async with running_chromium() as chromium:
 
             @asynccontextmanager
@@ -31,8 +31,14 @@ async def windows(address: str, folder: Path, tokens: Mapping[str, str]) -> Asyn
                 context = await chromium.new_context(base_url=origin, **options)
                 page = await context.new_page()
                 complaints: list[str] = []
-                page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-                page.on("pageerror", lambda error: complaints.append(str(error)))
+
+                def complain(text: str) -> None:
+                    # What others serve is theirs.
+                    if page.url.startswith(origin):
+                        complaints.append(text)
+
+                page.on("console", lambda message: complain(message.text) if message.type == "error" else None)
+                page.on("pageerror", lambda error: complain(str(error)))
                 await page.goto("/sign-in")
                 yield page
                 assert [each for each in complaints if "status of" not in each] == []

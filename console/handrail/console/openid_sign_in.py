@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -11,6 +13,8 @@ from handrail.console.openid.begun import LONGEST, Begun, NotBegun
 from handrail.console.openid.provider import Provider, ProviderError, ProviderRefused
 from handrail.console.sign_in import WAIT, begin_session, form, has_failed, has_to_wait
 from handrail.console.web.console import console_of, is_local, local_path, now, session_of
+
+log = logging.getLogger(__name__)
 
 BEGIN = "/sign-in/begin"
 CALLBACK = "/sign-in/callback"
@@ -25,7 +29,7 @@ async def begin(request: Request) -> Response:
     try:
         metadata = await provider.metadata()
     except ProviderError as error:
-        return form(request, back, status=503, problem=str(error))
+        return _failed(request, back, error, status=503)
     begun = Begun(redirect_uri=_origin(request) + CALLBACK, back=back)
     response = RedirectResponse(authorization.link(provider.client, metadata, begun), 303)
     response.set_cookie(
@@ -67,8 +71,13 @@ async def _ended(request: Request, provider: Provider, begun: Begun) -> Response
         has_failed(request)
         return form(request, begun.back, status=403, problem=str(error))
     except ProviderError as error:
-        return form(request, begun.back, status=502, problem=str(error))
+        return _failed(request, begun.back, error, status=502)
     return await begin_session(request, found.access_token, begun.back, refresh_token=found.refresh_token)
+
+
+def _failed(request: Request, back: str, error: ProviderError, *, status: int) -> Response:
+    log.warning("request %s: %s", request.state.request_id, error)
+    return form(request, back, status=status, problem=str(error))
 
 
 def _provider(request: Request) -> Provider:

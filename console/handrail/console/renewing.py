@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -16,6 +17,8 @@ from handrail.console.openid.provider import Provider, ProviderError, ProviderRe
 from handrail.console.web.console import Console, console_of, now, session_key
 from handrail.console.web.sessions import Renewal, Session
 from handrail.v1.identity_service_pb2 import WhoAmIRequest
+
+log = logging.getLogger(__name__)
 
 _EARLY = timedelta(seconds=30)
 """A token that ends so soon is renewed: a page takes some time, too."""
@@ -83,11 +86,16 @@ async def _renew(
     except ProviderRefused as error:
         console.sessions.end(key, why=f"Your session is over. {error} Sign in again.")
     except ProviderError as error:
-        renewal.due, renewal.problem = now + _PAUSE, str(error)
+        _put_off(renewal, now, str(error))
     except CallFailed as error:
         if error.code is grpc.StatusCode.UNAUTHENTICATED:
             console.sessions.end(key, why=f"The coordinator refuses your renewed token: {error.text} Sign in again.")
         else:
-            renewal.due, renewal.problem = now + _PAUSE, "The coordinator does not answer."
+            _put_off(renewal, now, "The coordinator does not answer.")
     finally:
         renewal.task = None
+
+
+def _put_off(renewal: Renewal, now: datetime, why: str) -> None:
+    log.warning("a token is not renewed, and will be tried again: %s", why)
+    renewal.due, renewal.problem = now + _PAUSE, why

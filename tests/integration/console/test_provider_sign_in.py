@@ -117,6 +117,8 @@ async def test_the_answer_that_a_stranger_got_signs_nobody_in(vera: Visitor, mal
     link = await vera.begin()
     answer = await vera.browser.get(planted)
     assert (answer.status_code, "the answer to another sign-in" in answer.text) == (400, True)
+    answer = await vera.browser.get("/sign-in/callback?state=guessed&error=e&error_description=call+0900")
+    assert (answer.status_code, "0900" in answer.text) == (400, False)
     assert await is_out(vera)
     # What Vera began goes on: a stranger's link does not end it.
     assert (await vera.browser.get(await vera.come_back(link, "anna"))).status_code == 303
