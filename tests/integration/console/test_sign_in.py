@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from handrail.console.web import throttle
 from tests.support.api import Api
 from tests.support.console import Browser, another_browser, browsing, console_process
+from tests.support.dev import HANDRAIL, environment
 
 PAGES = ["/", "/account", "/flows", "/approvals", "/quarantine", "/agents", "/templates"]
 
@@ -180,6 +182,24 @@ async def test_a_coordinator_that_is_away_is_told_from_a_wrong_token(api: Api) -
         answer = await browser.sign_in(api.token("vera", "viewer"))
     assert answer.status_code == 503
     assert "The coordinator does not answer." in answer.text
+
+
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        (["--oidc-issuer", "http://id.example.com"], "it must begin with https://"),
+        (["--oidc-issuer", "https://id.example.com", "--console-client-secret-file", "empty"], "empty is empty"),
+        (["--oidc-issuer", "https://id.example.com", "--console-client-secret-file", "none"], "none can't be read"),
+        (["--oidc-issuer", "https://id.example.com", "--oidc-scope", "profile"], "the scopes lack openid"),
+        (["--pasted-tokens", "off"], "nobody could sign in"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_its_settings(words: list[str], complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    command = [*HANDRAIL, "console", "--console-listen", "127.0.0.1:0", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_command_serves_and_ends_when_told() -> None:

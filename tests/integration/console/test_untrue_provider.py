@@ -60,6 +60,7 @@ WRONG_CLAIMS: dict[str, tuple[dict[str, Any], str]] = {
     "of another sign-in": ({"nonce": "another"}, "not for this sign-in"),
     "of no sign-in": ({"nonce": None}, "not for this sign-in"),
     "for another client": ({"aud": "another"}, "not for this sign-in"),
+    "for another client, by this one": ({"aud": "another", "azp": "handrail-console"}, "not for this sign-in"),
     "for many, by another": ({"aud": ["handrail-console", "another"], "azp": "another"}, "not for this sign-in"),
     "of another issuer": ({"iss": "https://id.example.com"}, "not for this sign-in"),
     "of another access token": ({"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}, "not for this sign-in"),
