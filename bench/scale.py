@@ -62,6 +62,8 @@ def main() -> int:
     add("--open", default="50k", help="open flows of `sweep` (default 50k)")
     add("--rounds", type=int, default=3, help="rounds of `calls`, turns of `sweep` and `steady` (default 3)")
     add("--seconds", type=float, default=10, help="length of such a turn (default 10)")
+    add("--rate", type=float, default=200, help="events that pass through in a second, of `rolling` (default 200)")
+    add("--keys", default="unkeyed,keyed", help="how the refunds of `rolling` begin (default unkeyed,keyed)")
     options = parser.parse_args()
     parts = options.parts.split(",")
     if any(part in ON_A_STORE for part in parts):
@@ -74,15 +76,20 @@ def main() -> int:
         print(f"W1 at full rate\n\n{steady.HEAD}\n{found.rows()}\n")
         print(f"catching up with W1's flows\n\n{catch_up.HEAD}\n{caught.row()}\n", flush=True)
     for size in options.events.split(","):
-        uvloop.run(_passing(_number(size), parts))
+        uvloop.run(_passing(_number(size), parts, options))
     return 0
 
 
-async def _passing(events: int, parts: list[str]) -> None:
+async def _passing(events: int, parts: list[str], options: argparse.Namespace) -> None:
     if "rolling" in parts:
-        print(f"refunds that pass through\n\n{rolling.HEAD}", flush=True)
-        for keyed in (False, True):
-            print((await rolling.measure(events=events, keyed=keyed)).row(), flush=True)
+        print(f"refunds that pass through\n\n{rolling.SERIES}", flush=True)
+        found = [
+            await rolling.measure(
+                events=events, keyed=keyed == "keyed", rate=options.rate, tell=lambda row: print(row, flush=True)
+            )
+            for keyed in options.keys.split(",")
+        ]
+        print("\n".join(("", rolling.HEAD, *(each.row() for each in found), "")), flush=True)
     if "purges" in parts:
         print(f"purging refunds\n\n{purges.HEAD}", flush=True)
         for open_at_once in _OPEN:

@@ -1,17 +1,18 @@
-"""A broker with its users, its FLOW in an archive and an index, its flows handled, and retention, in this process."""
+"""A broker with its users, its FLOW in an archive and an index, its flows handled, and retention."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from handrail.mesh.bus import NatsBus
+from handrail.mesh.bus import BusSettings, NatsBus
 from handrail.mesh.permissions import VISIBILITY
 from handrail.mesh.streams import FLOW, ensure_streams
 from handrail.mesh.streams.catalog import Catalog
@@ -35,7 +36,9 @@ from tests.support.waiting import until
 AGE = timedelta(seconds=5)
 """How long flows stay after their last message, and messages until they are sealed."""
 
-_PAGE = 4096
+Login = Callable[[str], BusSettings]
+"""How a user of the broker connects."""
+
 _SECONDS = 3600.0
 
 
@@ -49,36 +52,58 @@ class Kept:
     archive: Folder
     retention: Retention
 
-    def memory_mb(self) -> float:
-        """What the broker has in memory, as the kernel counts it."""
-        resident = Path(f"/proc/{self.server.pid}/statm").read_text().split()[1]
-        return int(resident) * _PAGE / 1e6
-
     async def until_kept(self) -> None:
         """Waits until index and archive have all that FLOW has."""
         last = int((await self.admin.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["state"]["last_seq"])
         await until(lambda: min(covered(self.engine), mark(self.archive)) >= last, within=_SECONDS)
 
-    async def messages(self, stream: str) -> int:
-        """How many messages a stream has."""
-        return int((await self.admin.request_json(f"$JS.API.STREAM.INFO.{stream}"))["state"]["messages"])
-
 
 @asynccontextmanager
 async def kept(folder: Path, *, rate: int) -> AsyncIterator[Kept]:
-    """Runs all of it while the block runs. At most `rate` flows are purged in a second."""
+    """Runs all of it in this process while the block runs. At most `rate` flows are purged in a second."""
     async with AsyncExitStack() as stack:
-        accounts = configuration(refund_template().proto)
-        server = stack.enter_context(running_server(folder / "nats", accounts=accounts))
+        server = stack.enter_context(broker(folder))
+        admin = await stack.enter_async_context(await set_up(server))
+        login = partial(as_user, server)
+        engine, archive, retention = await stack.enter_async_context(keeping(login, folder, rate=rate))
+        yield Kept(server, admin, engine, archive, retention)
+
+
+@contextmanager
+def broker(folder: Path, *, extra: str = "") -> Iterator[NatsServer]:
+    """Runs a broker with its users while the block runs. `extra` is more of its configuration."""
+    accounts = configuration(refund_template().proto)
+    with running_server(folder / "nats", accounts=accounts, extra=extra) as server:
+        yield server
+
+
+async def set_up(server: NatsServer) -> NatsBus:
+    """Creates the streams, stores the template, and returns a connection of the user `admin`: close it after use."""
+    admin = await NatsBus.connect(as_user(server, "admin"))
+    await ensure_streams(admin)
+    await Mesh(admin, Catalog(admin)).put(refund_template())
+    await ensure_reading(admin, VISIBILITY, [EVERYTHING])
+    return admin
+
+
+async def messages(admin: NatsBus, stream: str) -> int:
+    """How many messages a stream has."""
+    return int((await admin.request_json(f"$JS.API.STREAM.INFO.{stream}"))["state"]["messages"])
+
+
+@asynccontextmanager
+async def keeping(login: Login, folder: Path, *, rate: int) -> AsyncIterator[tuple[Engine, LockedFolder, Retention]]:
+    """Archives and indexes FLOW, and handles its flows, while the block runs. Gives retention, for the block to run."""
+    async with AsyncExitStack() as stack:
 
         async def user(name: str) -> NatsBus:
-            return await stack.enter_async_context(await NatsBus.connect(as_user(server, name)))
+            return await stack.enter_async_context(await NatsBus.connect(login(name)))
 
-        admin, coordinator = await user("admin"), await user("coordinator")
-        visibility, retention = await user("visibility"), await user("retention")
-        await ensure_streams(admin)
-        await Mesh(admin, Catalog(admin)).put(refund_template())
-        await ensure_reading(admin, VISIBILITY, [EVERYTHING])
+        coordinator, visibility, retention = (
+            await user("coordinator"),
+            await user("visibility"),
+            await user("retention"),
+        )
         for durable in (DECIDE, TRACK):
             pull = await coordinator.pull(FLOW, durable, in_flight=256, on_delivery=lambda delivery: delivery.ack())
             stack.push_async_callback(pull.stop)
@@ -89,9 +114,8 @@ async def kept(folder: Path, *, rate: int) -> AsyncIterator[Kept]:
         follower = asyncio.create_task(Follower(visibility, engine, archive, age=AGE).run(stopping))
         shelf = Shelf(archive, engine, FlowStore(visibility, Catalog(visibility)))
         settings = Settings(Policy(AGE, least=AGE), rate=rate)
-        work = Retention(retention, archive, engine, shelf, settings, holder="bench")
         try:
-            yield Kept(server, admin, engine, archive, work)
+            yield engine, archive, Retention(retention, archive, engine, shelf, settings, holder="bench")
         finally:
             stopping.set()
             await follower

@@ -45,6 +45,9 @@ class Passing:
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
         self._failed: HandrailError | None = None
         self.begun = 0
+        self.stored = 0
+        self.unfinished = 0
+        """How many messages the refunds have that have not ended."""
 
     async def begin(self) -> None:
         """Begins the refunds that are open at once, as fast as it goes."""
@@ -104,8 +107,11 @@ class Passing:
                 subject = key_subject(entry.event.flow_type, refund.key_hash)
                 await self._bus.publish(subject, entry.event.flow_id.encode())
         refund.sequence = asyncio.get_running_loop().create_future()
+        self.stored += 1
+        self.unfinished += 1
         if nth == len(refund.messages) - 1:
             del self._open[number]
+            self.unfinished -= len(refund.messages)
         await self._in_flight.acquire()
         self._bus.publish_nowait(entry.address.subject, entry.body, lambda outcome: self._stored(refund, outcome))
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.at_scale.kept import AGE, Kept, kept
+from bench.at_scale.kept import AGE, Kept, kept, messages
 from bench.at_scale.passing import Passing
 from bench.meter import own_cpu_seconds
 from handrail.mesh.streams import FLOW
@@ -75,7 +75,7 @@ async def _measure(installation: Kept, open_at_once: int, flows: int) -> Purged:
     judged = await _spent(installation, waits=2 * AGE.total_seconds())
     _, purged = await _round(installation), await _spent(installation, waits=WAIT.total_seconds())
     _, looked = await _round(installation), await _spent(installation, waits=AFTER.total_seconds())
-    left = await installation.messages(FLOW)
+    left = await messages(installation.admin, FLOW)
     assert left == 1, f"{left} messages are left in FLOW, not that of the flow that stays"
     return Purged(open_at_once, flows, judged, purged, looked)
 

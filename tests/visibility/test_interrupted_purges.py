@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import Engine, select
 
-from handrail.mesh.bus import NatsBus
+from handrail.mesh.bus import NatsBus, RawMessage
 from handrail.mesh.errors import BrokerUnavailable
 from handrail.mesh.fold import is_final
 from handrail.mesh.streams import FLOW, ensure_streams
@@ -26,11 +26,12 @@ from handrail.v1.decision_pb2 import FlowClosed, FlowHalted, FlowStatus, HaltMod
 from handrail.v1.failure_pb2 import StepFailed
 from handrail.v1.template_pb2 import EFFECT_UNDOABLE
 from handrail.visibility.archive.folder import Folder, LockedFolder
+from handrail.visibility.archive.verdict import Verdict
 from handrail.visibility.archive.verdict_log import numbered
 from handrail.visibility.follow.purged_sequences import PurgedSequences
 from handrail.visibility.index import schema
 from handrail.visibility.retention.audit import Audit
-from handrail.visibility.retention.departure import Departures
+from handrail.visibility.retention.departure import Departures, Look
 from handrail.visibility.retention.retention import Retention
 from tests.support.archived import mark
 from tests.support.flows import decision, enriched, event, start, template
@@ -101,27 +102,56 @@ async def test_p2_a_flow_that_a_late_effect_opened_again_is_not_purged(
         assert not PurgedSequences.of(folder, after=0).has_all(1, last)
 
 
-async def test_p2_a_flow_that_goes_on_while_others_are_purged_slowly_stays(
+async def test_p2_a_flow_that_goes_on_while_the_broker_is_slow_stays(
     mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("handrail.visibility.retention.purges._FRESH", 0.01)
     await mesh.put(template())
     last = await finish(bus, 1, 2)
-    purge = Departures.purge
+    look, looks = Departures.look, count()
 
-    async def slowly(*given: Any) -> None:
-        await purge(*given)
-        await asyncio.sleep(0.02)
-        [other] = await in_flow(bus)
-        await publish(bus, decision(FlowHalted(reason="a person"), flow_id=other))
+    async def slowly(departures: Departures, verdicts: Sequence[Verdict]) -> list[Look]:
+        seen = await look(departures, verdicts)
+        if not next(looks):
+            await publish(bus, decision(FlowHalted(reason="a person"), flow_id=flow_id(2)))
+            await asyncio.sleep(0.02)
+        return seen
 
     async with followed(bus, engine, folder, last) as locked:
-        monkeypatch.setattr(Departures, "purge", slowly)
+        monkeypatch.setattr(Departures, "look", slowly)
         work = retention(bus, engine, locked)
         await purge_all(work, flows=1)
     assert await FlowStore(bus, mesh.catalog).newest("refund", flow_id(2)) == last + 1
     assert len(await FlowStore(bus, mesh.catalog).messages("refund", flow_id(2))) == 4
     assert [each.flow_id for _, each in numbered(folder)] == [flow_id(1)]
+
+
+async def test_p2_one_purge_without_an_answer_keeps_no_other_flow(
+    mesh: Mesh, bus: NatsBus, engine: Engine, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mesh.put(template())
+    last = await finish(bus, 1, 2, 3)
+    purge = Departures.purge
+
+    async def fails_for_one(departures: Departures, verdict: Verdict, judged: Sequence[RawMessage]) -> None:
+        if verdict.flow_id == flow_id(1):
+            raise BrokerUnavailable("no answer")
+        await purge(departures, verdict, judged)
+
+    async with followed(bus, engine, folder, last) as locked:
+        work = retention(bus, engine, locked)
+        with monkeypatch.context() as broken:
+            broken.setattr(Departures, "purge", fails_for_one)
+            with pytest.raises(BrokerUnavailable):
+                await purge_all(work, flows=3)
+        assert await in_flow(bus) == {flow_id(1)}
+        late = await publish(bus, enriched(flow_id(2)))
+        await until(lambda: mark(folder) >= late)
+        await handle_all(bus)
+        await purge_all(work, flows=1)
+        for _ in range(3):
+            await work.round()
+    assert await in_flow(bus) == set(), "what came late to a flow whose purge was answered is not purged"
 
 
 async def test_p2_each_purge_without_an_answer_is_repeated(

@@ -21,10 +21,11 @@ _REST = 1
 """How long it rests after some purges, in times of what these took."""
 
 _TOGETHER = 10
-"""Flows that are looked at together, and then purged one after the other: what comes in between is late."""
+"""Flows that are looked at together, and then purged at the same time: what comes in between is late. One after the
+other, they would wait for each other's answers, which take longer than what the broker does."""
 
 _FRESH = 0.5
-"""Seconds after which a flow is looked at again before it is purged: the others took long, or the broker did."""
+"""Seconds after which flows are looked at again before they are purged: the broker took long to answer."""
 
 _BATCH = 100
 """Flows that are purged before it is noted on the disk; after a crash, these are looked at again."""
@@ -79,29 +80,33 @@ class Purges:
         were purged.
         """
         clock = asyncio.get_running_loop().time
-        begun, purged = clock(), 0
-        looks = await self._departures.look([verdict for _, verdict in some])
-        for (number, verdict), look in zip(some, looks, strict=True):
-            if not verdict.erased:
-                is_fresh = clock() - begun <= _FRESH
-                now = look if is_fresh else (await self._departures.look([verdict]))[0]
-                purged += await self._settle_one(number, verdict, now)
-            self._done = number
+        begun = clock()
+        there = [(number, verdict) for number, verdict in some if not verdict.erased]
+        looks = await self._departures.look([verdict for _, verdict in there])
+        if clock() - begun > _FRESH:
+            looks = await self._departures.look([verdict for _, verdict in there])
+        looked = [(number, verdict, look) for (number, verdict), look in zip(there, looks, strict=True)]
+        for number, verdict, look in looked:
+            is_new = number > self._verdicts.count - _BATCH
+            if look.found in (Found.JUDGED, Found.LATE) or (look.found is Found.NOTHING and is_new):
+                self._latecomers.expect(verdict)
+        purged = await self._purge([(verdict, look) for _, verdict, look in looked if look.found is Found.JUDGED])
+        for number, verdict, look in looked:
+            if look.found is Found.CHANGED:
+                await self._withdraw(number, verdict)
+        self._done = some[-1][0]
         if purged:
             took = clock() - begun
             await asyncio.sleep(max(_REST * took, purged / self._rate - took))
         return purged
 
-    async def _settle_one(self, number: int, verdict: Verdict, look: Look) -> bool:
-        if look.found is Found.CHANGED:
-            await self._withdraw(number, verdict)
-            return False
-        if look.found is not Found.NOTHING or number > self._verdicts.count - _BATCH:
-            self._latecomers.expect(verdict)
-        if look.found is Found.JUDGED:
-            await self._departures.purge(verdict, look.judged)
-            return True
-        return False
+    async def _purge(self, some: Sequence[tuple[Verdict, Look]]) -> int:
+        """Purges all of these; returns how many they are. Raises if one got no answer, after all others had theirs."""
+        leaving = [self._departures.purge(verdict, look.judged) for verdict, look in some]
+        for answer in await asyncio.gather(*leaving, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+        return len(some)
 
     async def _withdraw(self, number: int, verdict: Verdict) -> None:
         if not verdict.withdrawn:

@@ -93,7 +93,7 @@ class Retention:
             await pause(stopping, _EVERY)
 
     async def round(self, is_stopping: Callable[[], bool] = lambda: False) -> int:
-        """Announces what may leave, and purges what was announced a minute ago. Returns how many flows were purged."""
+        """Purges what was announced a minute ago, and announces what may leave. Returns how many flows were purged."""
         state = await handled(self._bus)
         if not state.purgeable:
             self._say("FLOW can't be purged, so finished flows stay: `handrail admin enable-retention` changes it")
@@ -114,8 +114,10 @@ class Retention:
         self._waiting.start(now=state.now)
         await self._latecomers.look(state.now, gate=gate.sequence)
         purged = await purges.go_on(is_stopping)
+        purged += await self._purge(verdicts, purges, gate, is_stopping)
         await self._announce(gate)
-        return purged + await self._purge(verdicts, purges, gate, is_stopping)
+        self._waiting.start(now=(await handled(self._bus)).now)
+        return purged
 
     def _opened(self) -> tuple[VerdictLog, Purges]:
         """The verdicts, and how far their flows are purged."""
