@@ -15,8 +15,10 @@ from sqlalchemy import Connection, Engine, Table, insert
 
 from handrail.mesh.wire import ids
 from handrail.visibility.filter import Scope
-from handrail.visibility.index import schema
+from handrail.visibility.index import hours, schema
+from handrail.visibility.index.changes import values_of
 from handrail.visibility.index.database import begin_anew
+from handrail.visibility.index.statements import Statements
 
 PER_FLOW = 5
 """Sequences between two flows' first messages."""
@@ -45,7 +47,9 @@ def fill(engine: Engine, flows: int) -> None:
     numbers = iter(range(flows))
     while part := list(islice(numbers, _PART)):
         with engine.begin() as connection:
-            _store(connection, [_flow(number, flows, begun + number * _EVERY) for number in part])
+            made = [_flow(number, flows, begun + number * _EVERY) for number in part]
+            _store(connection, made)
+            _count(connection, [row for each in made for row in each[schema.flow]])
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("VACUUM ANALYZE")
@@ -56,6 +60,12 @@ def _store(connection: Connection, flows: Sequence[Rows]) -> None:
         rows = [row for each in flows for row in each[table]]
         if rows:
             connection.execute(insert(table), rows)
+
+
+def _count(connection: Connection, flows: Sequence[Mapping[str, object]]) -> None:
+    """Counts flows by hour, as the index does."""
+    counts = hours.difference([], hours.counted(values_of(schema.flow, ({"verdict": None, **each} for each in flows))))
+    Statements(connection.dialect).increase(connection, schema.flow_hour, counts)
 
 
 def _flow(number: int, flows: int, started: datetime) -> Rows:

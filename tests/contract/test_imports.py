@@ -48,7 +48,7 @@ PURE = (
     "console/handrail/console/web/moments.py",
     *(f"console/handrail/console/flows/{name}.py" for name in ("chips", "waits", "words")),
     *(f"console/handrail/console/approvals/{name}.py" for name in ("voter", "inbox")),
-    *(f"console/handrail/console/overview/{name}.py" for name in ("needs", "tables")),
+    *(f"console/handrail/console/overview/{name}.py" for name in ("needs", "sparkline", "tables")),
     "console/handrail/console/quarantine/rows.py",
     "console/handrail/console/agents/rows.py",
     "console/handrail/console/web/throttle.py",

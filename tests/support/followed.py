@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, Table, select
+from sqlalchemy import Connection, Engine, Table, select
 
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
@@ -68,9 +69,29 @@ def covered(engine: Engine) -> int:
     return 0
 
 
+def require_hours_of_rows(connection: Connection) -> None:
+    """Raises AssertionError unless the counts by hour are what the rows of the flows say."""
+    flow, wanted = schema.flow.c, Counter[tuple[str, datetime, str]]()
+    for row in connection.execute(select(flow.flow_type, flow.status, flow.started, flow.ended)):
+        wanted[row.flow_type, _hour(row.started), "began"] += 1
+        if row.status == "FAILED":
+            wanted[row.flow_type, _hour(row.ended), "failed"] += 1
+    counted = Counter[tuple[str, datetime, str]]()
+    for row in connection.execute(select(schema.flow_hour)):
+        counted[row.flow_type, row.hour, "began"] = row.began
+        counted[row.flow_type, row.hour, "failed"] = row.failed
+    assert +counted == wanted
+    assert min(counted.values(), default=0) >= 0
+
+
+def _hour(time: datetime) -> datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
+
+
 def found(engine: Engine) -> Rows:
-    """All rows of an index."""
+    """All rows of an index, whose counts by hour are what these say."""
     with engine.connect() as connection:
+        require_hours_of_rows(connection)
         return {
             table.name: sorted(tuple(row) for row in connection.execute(select(table)))
             for table in (schema.flow, schema.unfolded, *_FIELDS)

@@ -131,6 +131,14 @@ async def test_the_overview_counts_what_failed_lately(vera: Browser, api: Api) -
         assert "Refused" not in await audrey.page("/")
 
 
+async def test_the_overview_shows_how_many_flows_began_by_hour(vera: Browser, api: Api) -> None:
+    page = await vera.page("/")
+    assert re.search(r'<svg class="spark"[^>]* role="img" aria-label="2 began in 24 hours, most of them', page)
+    async with another_browser(vera) as audrey:
+        await audrey.sign_in(api.token("audrey", grants=["reader@audit"]))
+        assert (await audrey.page("/")).count('<svg class="spark"') == 1
+
+
 async def test_from_the_overview_a_click_leads_to_a_stuck_flow_and_why_it_is_stuck(vera: Browser) -> None:
     page = await vera.page("/")
     assert f'href="/flows/{STUCK}"' in page

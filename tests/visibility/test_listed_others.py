@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +167,26 @@ async def test_an_order_of_another_list_is_refused(api: Api) -> None:
         refusal = await refused(ask(api, method, request, answer))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FILTER")
         assert "this list is ordered by" in refusal.status.message
+
+
+async def test_flows_are_counted_by_hour_and_only_those_that_the_caller_may_see(api: Api) -> None:
+    async def began(*grants: str, **fields: Any) -> dict[str, int]:
+        request = flow_pb.CountFlowsByHourRequest(**fields)
+        answer = await ask(api, "FlowService/CountFlowsByHour", request, flow_pb.CountFlowsByHourResponse, *grants)
+        found = Counter[str]()
+        for each in answer.counts:
+            assert each.hour.seconds % 3600 == 0
+            found[each.flow_type] += each.began
+        return found
+
+    refunds = await pages(
+        api, "FlowService/ListFlows", flow_pb.ListFlowsRequest(page_size=100), flow_pb.ListFlowsResponse, "flows"
+    )
+    lately = datetime.now(UTC) - timedelta(hours=23)
+    started = Counter(each.flow_type for each in refunds if each.start_time.ToDatetime(UTC) > lately)
+    assert await began() == started
+    assert await began(hours=48) == started
+    assert set(await began("reader@audit")) == {"audit"}
+    assert await began("reader@claim") == {}
+    refusal = await refused(began(hours=49))
+    assert refusal.reason == "CONTRACT_VIOLATION"

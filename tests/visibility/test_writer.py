@@ -1,5 +1,7 @@
 """Whatever strangers send can be stored: a text that a database refuses must not stop the index."""
 
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from handrail.visibility.index.database import begin_anew, open_engine, prepare
 from handrail.visibility.index.rows import FlowRows, Row, rows_of, unfolded_rows
 from handrail.visibility.index.writer import Writer
 from tests.support.flows import received, template
+from tests.support.followed import require_hours_of_rows
 from tests.support.simulation import BEGINNING, Simulation
 
 HOSTILE = [
@@ -48,6 +51,14 @@ def rows(row: Row, **parts: list[Row]) -> FlowRows:
 
 def new_writer(engine: Engine) -> Writer:
     return Writer(engine, prepare(engine, "now"))
+
+
+def by_hour(engine: Engine) -> dict[tuple[str, datetime], tuple[int, int]]:
+    """How many flows began and failed, by type and hour; all of it is what their rows say."""
+    with engine.connect() as connection:
+        require_hours_of_rows(connection)
+        found = connection.execute(select(schema.flow_hour))
+        return {(each.flow_type, each.hour): (each.began, each.failed) for each in found if each.began or each.failed}
 
 
 def stored(engine: Engine) -> list[tuple[object, ...]]:
@@ -87,6 +98,29 @@ def test_a_flow_is_replaced_and_its_parts_with_it(engine: Engine) -> None:
     assert [row[4] for row in stored(engine)] == ["COMPLETED", "RUNNING"]
     with engine.connect() as connection:
         assert connection.execute(select(schema.owed)).all() == []
+
+
+def test_flows_are_counted_by_hour_as_their_rows_say(engine: Engine) -> None:
+    writer = new_writer(engine)
+    later = BEGINNING + timedelta(hours=3)
+    writer.write([rows(flow(1)), rows(flow(2)), rows(flow(3, started=later))], sequence=1, time=BEGINNING)
+    assert by_hour(engine) == {("refund", BEGINNING): (2, 0), ("refund", later): (1, 0)}
+    failed = {"status": "FAILED", "ended": later + timedelta(minutes=59)}
+    for _ in range(2):  # the same again changes nothing
+        writer.write([rows(flow(1, **failed)), rows(flow(2, **failed))], sequence=2, time=BEGINNING)
+        assert by_hour(engine) == {("refund", BEGINNING): (2, 0), ("refund", later): (1, 2)}
+    writer.write([rows(flow(1, status="RUNNING"))], sequence=3, time=BEGINNING)
+    assert by_hour(engine) == {("refund", BEGINNING): (2, 0), ("refund", later): (1, 1)}
+    why = unfolded_rows("refund", f"{2:032x}", sequence=4, time=BEGINNING, why="its template is gone")
+    writer.write([replace(why, has_beginning=True)], sequence=4, time=BEGINNING)
+    assert by_hour(engine) == {("refund", BEGINNING): (1, 0), ("refund", later): (1, 0)}
+
+
+def test_more_flows_than_a_statement_takes_are_counted(engine: Engine) -> None:
+    writer = new_writer(engine)
+    for _ in range(2):
+        writer.write([rows(flow(number)) for number in range(1, 1200)], sequence=1, time=BEGINNING)
+    assert by_hour(engine) == {("refund", BEGINNING): (1199, 0)}
 
 
 def test_known_flows_are_told_by_type_and_id(engine: Engine) -> None:

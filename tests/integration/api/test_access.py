@@ -181,6 +181,7 @@ REQUESTS: Mapping[str, Make] = {
     "WatchFlow": lambda to: flow_pb.WatchFlowRequest(flow_id=to.flow_id),
     "ListFlows": lambda to: flow_pb.ListFlowsRequest(scan=True),
     "CountFlows": lambda to: flow_pb.CountFlowsRequest(),
+    "CountFlowsByHour": lambda to: flow_pb.CountFlowsByHourRequest(),
     "ListDivergences": lambda to: flow_pb.ListDivergencesRequest(scan=True),
     "ListFailures": lambda to: flow_pb.ListFailuresRequest(),
     "PlanCompensation": lambda to: flow_pb.PlanCompensationRequest(flow_id=to.flow_id),

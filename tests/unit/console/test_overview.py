@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 from handrail.console.agents.rows import agents, divergences, words
 from handrail.console.overview import needs, tables
+from handrail.console.overview.sparkline import sparklines
 from handrail.console.quarantine.rows import hex_lines
 from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.act_pb2 import PendingAct
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.failure_pb2 import Quarantined
-from handrail.v1.flow_service_pb2 import DivergenceCount, Expectation, Flow, FlowCount
+from handrail.v1.flow_service_pb2 import DivergenceCount, Expectation, Flow, FlowCount, FlowHour
 from handrail.v1.quarantine_service_pb2 import QuarantinedMessage
 from handrail.v1.template_service_pb2 import AgentUsage, AgentWorkers, VersionFit
 
@@ -55,7 +56,8 @@ def test_statuses_that_no_flow_has_are_left_out() -> None:
         [
             FlowCount(flow_type="refund", status=status.FLOW_STATUS_FAILED, flows=5),
             FlowCount(flow_type="audit", status=status.FLOW_STATUS_ESCALATED, flows=1),
-        ]
+        ],
+        {},
     )
     assert [each.name for each in found.columns] == ["ESCALATED", "FAILED"]
     assert [(row.flow_type, row.flows) for row in found.rows] == [("audit", [1, 0]), ("refund", [0, 5])]
@@ -98,6 +100,34 @@ def test_what_workers_report_is_a_line_for_each_thing_that_somebody_should_look_
 def test_divergences_are_added_up_by_agent() -> None:
     counts = [DivergenceCount(agent="a", count=2), DivergenceCount(agent="b", count=1), DivergenceCount(agent="a")]
     assert divergences(counts) == {"a": 2, "b": 1}
+
+
+def test_a_sparkline_says_in_words_what_its_bars_show() -> None:
+    hours = [
+        FlowHour(flow_type="refund", hour=timestamp(NOON - timedelta(hours=back)), began=began, failed=failed)
+        for back, began, failed in ((0, 2, 1), (3, 1_200, 0), (23, 1, 0), (24, 7, 7), (-1, 9, 9))
+    ]
+    found = sparklines(hours, at(59))
+    line = found["refund"]
+    assert (line.began, line.failed) == (1_203, 1), "what is older, or of a clock ahead of ours, is left out"
+    assert line.text == (
+        "1,203 began in 24 hours, most of them, 1,200, in the hour from 09:00 UTC; "
+        "1 failed, the last in the hour from 12:00 UTC"
+    )
+    assert line.began_bars == "M0 20v-1h3v1zM80 20v-20h3v20zM92 20v-1h3v1z"
+    assert line.failed_bars == "M92 20v-1h3v1z"
+    table = tables.counts([FlowCount(flow_type="audit", status=FlowStatus.FLOW_STATUS_FAILED, flows=5)], found)
+    assert [(row.flow_type, row.flows, row.lately) for row in table.rows] == [
+        ("audit", [5], None),
+        ("refund", [0], line),
+    ]
+    assert table.tells_lately
+
+
+def test_a_type_of_which_flows_only_failed_lately_has_a_sparkline_too() -> None:
+    line = sparklines([FlowHour(flow_type="refund", hour=timestamp(NOON), failed=3)], at(0))["refund"]
+    assert (line.began_bars, line.failed_bars) == ("", "M92 20v-20h3v20z")
+    assert line.text == "0 began in 24 hours; 3 failed, the last in the hour from 12:00 UTC"
 
 
 def test_only_broken_parts_are_named() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -12,6 +12,7 @@ from handrail.console.agents.rows import agents
 from handrail.console.flow.states import State
 from handrail.console.overview import needs, tables
 from handrail.console.overview.reading import OVERDUE, STUCK, Reading, read
+from handrail.console.overview.sparkline import sparklines
 from handrail.console.web.console import console_of, now, signed_in
 from handrail.console.web.pages import page
 from handrail.v1.listing_pb2 import AsOf, Total
@@ -23,7 +24,7 @@ _AGENTS = 12
 async def overview(request: Request) -> Response:
     """GET /."""
     session, console = signed_in(request), console_of(request)
-    reading = await read(console, session)
+    reading, moment = await read(console, session), now()
     waiting = _needs(reading)
     counted = reading.counts.answer
     usage = reading.usage.answer
@@ -31,7 +32,7 @@ async def overview(request: Request) -> Response:
         "needs": waiting[:_NEEDS],
         "tiles": _tiles(reading),
         "problems": _problems(reading),
-        "counts": tables.counts(counted.counts) if counted else None,
+        "counts": _counts(reading, moment),
         "failures": reading.failures.answer.failures if reading.failures.answer else (),
         "agents": agents(usage.agents)[:_AGENTS] if usage else None,
         "has_more_agents": usage is not None and len(usage.agents) > _AGENTS,
@@ -39,9 +40,16 @@ async def overview(request: Request) -> Response:
         "answers": reading.health.answer is not None,
         "covered": counted.as_of.time.ToDatetime(UTC) if counted and counted.as_of.HasField("time") else None,
         "behind": _behind(counted.as_of) if counted else None,
-        "now": now(),
+        "now": moment,
     }
     return page(request, "overview.html", values)
+
+
+def _counts(reading: Reading, moment: datetime) -> tables.Counts | None:
+    if reading.counts.answer is None:
+        return None
+    lately = sparklines(reading.hours.answer.counts, moment) if reading.hours.answer else {}
+    return tables.counts(reading.counts.answer.counts, lately)
 
 
 def _needs(reading: Reading) -> list[needs.Need]:
@@ -89,6 +97,7 @@ def _problems(reading: Reading) -> list[str]:
         reading.acts.problem,
         reading.quarantined.problem,
         reading.counts.problem,
+        reading.hours.problem,
         reading.failures.problem,
         reading.usage.problem,
         reading.health.problem,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from handrail.console.agents.page import LATELY, NO_FLOW
+from handrail.console.overview.sparkline import HOURS
 from handrail.console.overview.tables import STATUSES
 from handrail.console.web.asking import Part, part
 from handrail.console.web.console import Console, now
@@ -44,6 +45,7 @@ class Reading:
     acts: Part[acts.ListActsResponse]
     quarantined: Part[quarantine.ListQuarantinedResponse]
     counts: Part[flows.CountFlowsResponse]
+    hours: Part[flows.CountFlowsByHourResponse]
     failures: Part[flows.ListFailuresResponse]
     usage: Part[templates.GetTemplateUsageResponse]
     health: Part[Mapping[str, bool]]
@@ -54,6 +56,7 @@ async def read(console: Console, session: Session) -> Reading:
     to, token = console.coordinator, session.token
     held = quarantine.ListQuarantinedRequest(page_size=SHOWN)
     failed = flows.ListFailuresRequest(since=timestamp(now() - LATELY), limit=FAILURES)
+    lately = flows.CountFlowsByHourRequest(hours=HOURS)
     used = templates.GetTemplateUsageRequest(filter=NO_FLOW)
     calls = (
         create_task(part(to.call(to.flows.ListFlows, _oldest(STUCK), token=token))),
@@ -62,12 +65,13 @@ async def read(console: Console, session: Session) -> Reading:
         create_task(part(to.call(to.acts.ListActs, acts.ListActsRequest(page_size=SHOWN), token=token))),
         create_task(part(to.call(to.quarantine.ListQuarantined, held, token=token))),
         create_task(part(to.call(to.flows.CountFlows, flows.CountFlowsRequest(filter=COUNTED), token=token))),
+        create_task(part(to.call(to.flows.CountFlowsByHour, lately, token=token))),
         create_task(part(to.call(to.flows.ListFailures, failed, token=token))),
         create_task(part(to.call(to.templates.GetTemplateUsage, used, token=token))),
         create_task(part(to.health(token=token))),
     )
     await gather(*calls)
-    stuck, overdue, waiting, wanted, broken, counts, failures, usage, health = calls
+    stuck, overdue, waiting, wanted, broken, counts, hours, failures, usage, health = calls
     await _add_quarantines(console, session, broken.result().answer, usage.result().answer)
     return Reading(
         stuck=stuck.result(),
@@ -76,6 +80,7 @@ async def read(console: Console, session: Session) -> Reading:
         acts=wanted.result(),
         quarantined=broken.result(),
         counts=counts.result(),
+        hours=hours.result(),
         failures=failures.result(),
         usage=usage.result(),
         health=health.result(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from handrail.console.flow import states
 from handrail.console.flow.states import State
+from handrail.console.overview.sparkline import Sparkline
 from handrail.v1.decision_pb2 import FlowStatus
 from handrail.v1.flow_service_pb2 import FlowCount
 
@@ -36,6 +37,7 @@ class TypeRow:
 
     flow_type: str
     flows: Sequence[int]
+    lately: Sparkline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,21 @@ class Counts:
     columns: Sequence[Column]
     rows: Sequence[TypeRow]
 
+    @property
+    def tells_lately(self) -> bool:
+        """Whether any flow began or failed lately."""
+        return any(row.lately for row in self.rows)
 
-def counts(found: Iterable[FlowCount]) -> Counts:
-    """The table of flows by type and status."""
-    by_type: dict[str, dict[int, int]] = {}
+
+def counts(found: Iterable[FlowCount], lately: Mapping[str, Sparkline]) -> Counts:
+    """The table of flows by type and status, with what began `lately`, by type."""
+    by_type: dict[str, dict[int, int]] = {name: {} for name in lately}
     for each in found:
         by_type.setdefault(each.flow_type, {})[each.status] = each.flows
     used = [status for status in STATUSES if any(status in row for row in by_type.values())]
     return Counts(
         [Column(states.of_flow(each), FlowStatus.Name(each).removeprefix("FLOW_STATUS_")) for each in used],
-        [TypeRow(name, [row.get(each, 0) for each in used]) for name, row in sorted(by_type.items())],
+        [TypeRow(name, [row.get(each, 0) for each in used], lately.get(name)) for name, row in sorted(by_type.items())],
     )
 
 

@@ -98,6 +98,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, Access]] = {
         "WatchFlow": _READ_FLOW,
         "ListFlows": _READ_LISTED,
         "CountFlows": _READ_LISTED,
+        "CountFlowsByHour": _READ_LISTED,
         "ListDivergences": _READ_LISTED,
         "ListFailures": _READ_LISTED,
         "PlanCompensation": _READ_FLOW,

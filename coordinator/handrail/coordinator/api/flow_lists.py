@@ -24,6 +24,7 @@ from handrail.coordinator.api.template_lookup import TemplateFinder
 from handrail.coordinator.api.views import listed_flow, migration_plan
 from handrail.coordinator.lists.flows import Scanner, readable
 from handrail.coordinator.lists.index import LONGEST, Index
+from handrail.index.v1.index_service_pb2 import CountFlowsByHourRequest as HourQuestion
 from handrail.index.v1.index_service_pb2 import CountFlowsRequest as CountQuestion
 from handrail.index.v1.index_service_pb2 import FlowRow, Query
 from handrail.index.v1.index_service_pb2 import ListFlowsRequest as Question
@@ -32,6 +33,8 @@ from handrail.mesh.fold import is_final
 from handrail.mesh.streams.catalog import Catalog
 from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.decision_pb2 import FlowStatus
+
+_HOURS = 24
 
 
 class FlowLists:
@@ -85,6 +88,14 @@ class FlowLists:
             if authorization.lists(each.flow_type)
         ]
         return pb.CountFlowsResponse(counts=counts, as_of=answer.as_of)
+
+    async def hours(self, request: pb.CountFlowsByHourRequest) -> pb.CountFlowsByHourResponse:
+        """Returns the counts of flows by type and hour."""
+        questions = self._index.questions
+        asked = HourQuestion(scope=await scope(self._catalog, ""), hours=request.hours or _HOURS)
+        answer = await self._index.ask(questions.CountFlowsByHour, asked, time_left(LONGEST))
+        counts = [each for each in answer.counts if authorization.lists(each.flow_type)]
+        return pb.CountFlowsByHourResponse(counts=counts, as_of=answer.as_of)
 
     async def migration(self, request: pb.PlanMigrationRequest) -> pb.PlanMigrationResponse:
         """Returns one page of running flows, and whether each can move."""

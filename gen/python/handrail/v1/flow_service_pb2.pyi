@@ -1260,6 +1260,94 @@ class FlowCount(_message.Message):
 Global___FlowCount: _TypeAlias = FlowCount  # noqa: Y015
 
 @_typing.final
+class CountFlowsByHourRequest(_message.Message):
+    """CountFlowsByHourRequest says how far back is counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOURS_FIELD_NUMBER: _builtins.int
+    hours: _builtins.int
+    """hours that are counted, the present one included, at most 48; 0 for 24."""
+    def __init__(
+        self,
+        *,
+        hours: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hours", b"hours"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountFlowsByHourRequest: _TypeAlias = CountFlowsByHourRequest  # noqa: Y015
+
+@_typing.final
+class CountFlowsByHourResponse(_message.Message):
+    """CountFlowsByHourResponse has all counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowHour]:
+        """counts by flow type and hour; none of a type and an hour in which no flow began or failed."""
+
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says what the answer covers."""
+
+    def __init__(
+        self,
+        *,
+        counts: _abc.Iterable[Global___FlowHour] | None = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountFlowsByHourResponse: _TypeAlias = CountFlowsByHourResponse  # noqa: Y015
+
+@_typing.final
+class FlowHour(_message.Message):
+    """FlowHour counts the flows of one type that began or failed within an hour."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_TYPE_FIELD_NUMBER: _builtins.int
+    HOUR_FIELD_NUMBER: _builtins.int
+    BEGAN_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    flow_type: _builtins.str
+    """flow_type of the flows."""
+    began: _builtins.int
+    """began is how many flows began."""
+    failed: _builtins.int
+    """failed is how many ended with the status FAILED, whenever they began."""
+    @_builtins.property
+    def hour(self) -> _timestamp_pb2.Timestamp:
+        """hour is when the hour begins; hours are those of UTC."""
+
+    def __init__(
+        self,
+        *,
+        flow_type: _builtins.str = ...,
+        hour: _timestamp_pb2.Timestamp | None = ...,
+        began: _builtins.int = ...,
+        failed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hour", b"hour"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began", b"began", "failed", b"failed", "flow_type", b"flow_type", "hour", b"hour"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlowHour: _TypeAlias = FlowHour  # noqa: Y015
+
+@_typing.final
 class ListDivergencesRequest(_message.Message):
     """ListDivergencesRequest pages through divergences."""
 

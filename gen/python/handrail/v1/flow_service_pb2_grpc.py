@@ -70,6 +70,11 @@ class FlowServiceStub:
                 request_serializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsRequest.SerializeToString,
                 response_deserializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsResponse.FromString,
                 _registered_method=True)
+        self.CountFlowsByHour = channel.unary_unary(
+                '/handrail.v1.FlowService/CountFlowsByHour',
+                request_serializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsByHourRequest.SerializeToString,
+                response_deserializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsByHourResponse.FromString,
+                _registered_method=True)
         self.ListDivergences = channel.unary_unary(
                 '/handrail.v1.FlowService/ListDivergences',
                 request_serializer=handrail_dot_v1_dot_flow__service__pb2.ListDivergencesRequest.SerializeToString,
@@ -169,6 +174,13 @@ class FlowServiceServicer:
 
     def CountFlows(self, request, context):
         """CountFlows counts flows by type and status. It needs visibility.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountFlowsByHour(self, request, context):
+        """CountFlowsByHour counts flows that began or failed, by type and hour. It needs visibility.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,6 +288,11 @@ def add_FlowServiceServicer_to_server(servicer, server):
                     servicer.CountFlows,
                     request_deserializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsRequest.FromString,
                     response_serializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsResponse.SerializeToString,
+            ),
+            'CountFlowsByHour': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountFlowsByHour,
+                    request_deserializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsByHourRequest.FromString,
+                    response_serializer=handrail_dot_v1_dot_flow__service__pb2.CountFlowsByHourResponse.SerializeToString,
             ),
             'ListDivergences': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDivergences,
@@ -513,6 +530,33 @@ class FlowService:
             '/handrail.v1.FlowService/CountFlows',
             handrail_dot_v1_dot_flow__service__pb2.CountFlowsRequest.SerializeToString,
             handrail_dot_v1_dot_flow__service__pb2.CountFlowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountFlowsByHour(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.v1.FlowService/CountFlowsByHour',
+            handrail_dot_v1_dot_flow__service__pb2.CountFlowsByHourRequest.SerializeToString,
+            handrail_dot_v1_dot_flow__service__pb2.CountFlowsByHourResponse.FromString,
             options,
             channel_credentials,
             insecure,

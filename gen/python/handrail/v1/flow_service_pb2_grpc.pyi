@@ -54,6 +54,8 @@ class FlowServiceStub:
     """ListFlows lists flows, newest first unless `order_by` says otherwise."""
     CountFlows: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.CountFlowsRequest, _flow_service_pb2.CountFlowsResponse]
     """CountFlows counts flows by type and status. It needs visibility."""
+    CountFlowsByHour: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.CountFlowsByHourRequest, _flow_service_pb2.CountFlowsByHourResponse]
+    """CountFlowsByHour counts flows that began or failed, by type and hour. It needs visibility."""
     ListDivergences: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]
     """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
     ListFailures: _grpc.UnaryUnaryMultiCallable[_flow_service_pb2.ListFailuresRequest, _flow_service_pb2.ListFailuresResponse]
@@ -103,6 +105,8 @@ class FlowServiceAsyncStub(FlowServiceStub):
     """ListFlows lists flows, newest first unless `order_by` says otherwise."""
     CountFlows: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.CountFlowsRequest, _flow_service_pb2.CountFlowsResponse]  # type: ignore[assignment]
     """CountFlows counts flows by type and status. It needs visibility."""
+    CountFlowsByHour: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.CountFlowsByHourRequest, _flow_service_pb2.CountFlowsByHourResponse]  # type: ignore[assignment]
+    """CountFlowsByHour counts flows that began or failed, by type and hour. It needs visibility."""
     ListDivergences: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListDivergencesRequest, _flow_service_pb2.ListDivergencesResponse]  # type: ignore[assignment]
     """ListDivergences lists or counts what agents did that their flows' templates do not foresee, newest first."""
     ListFailures: _aio.UnaryUnaryMultiCallable[_flow_service_pb2.ListFailuresRequest, _flow_service_pb2.ListFailuresResponse]  # type: ignore[assignment]
@@ -191,6 +195,14 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_flow_service_pb2.CountFlowsResponse, _abc.Awaitable[_flow_service_pb2.CountFlowsResponse]]:
         """CountFlows counts flows by type and status. It needs visibility."""
+
+    @_abc_1.abstractmethod
+    def CountFlowsByHour(
+        self,
+        request: _flow_service_pb2.CountFlowsByHourRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_flow_service_pb2.CountFlowsByHourResponse, _abc.Awaitable[_flow_service_pb2.CountFlowsByHourResponse]]:
+        """CountFlowsByHour counts flows that began or failed, by type and hour. It needs visibility."""
 
     @_abc_1.abstractmethod
     def ListDivergences(

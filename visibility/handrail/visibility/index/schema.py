@@ -26,7 +26,7 @@ from sqlalchemy import (
 from handrail.mesh.instants import from_micros, micros
 from handrail.mesh.wire.ids import LONGEST_KEY
 
-SCHEMA = 6
+SCHEMA = 7
 """Raise it with each change of the tables: an index of another schema is computed anew."""
 
 NAME = 500
@@ -143,6 +143,19 @@ Index("flow_open_by_deadline", flow.c.deadline, flow.c.first_sequence, sqlite_wh
 Index("flow_open_by_update", flow.c.updated, flow.c.first_sequence, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
 Index("flow_open_by_sequence", flow.c.last_sequence, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
 Index("flow_retrying", flow.c.first_sequence, sqlite_where=_RETRIES, postgresql_where=_RETRIES)
+
+flow_hour = Table(
+    "flow_hour",
+    metadata,
+    Column("flow_type", Words(), primary_key=True),
+    Column("hour", Instant, primary_key=True),
+    Column("began", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How many flows of a type began within an hour, and how many ended FAILED within it. `hour` is when it begins. It says
+what the rows of `flow` say, and changes with them.
+"""
 
 unfolded = Table(
     "unfolded",

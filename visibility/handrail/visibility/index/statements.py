@@ -30,6 +30,13 @@ class Statements:
         update = ", ".join(f"{name} = excluded.{name}" for name in changed)
         self._insert(connection, table, rows, f"({', '.join(keys)}) DO UPDATE SET {update}")
 
+    def increase(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+        """Inserts rows, or adds their numbers to those with the same key."""
+        keys = [column.name for column in table.primary_key]
+        numbers = [column.name for column in table.c if column.name not in keys]
+        update = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in numbers)
+        self._insert(connection, table, rows, f"({', '.join(keys)}) DO UPDATE SET {update}")
+
     def delete(self, connection: Connection, table: Table, firsts: Sequence[int]) -> None:
         """Deletes the rows of flows."""
         if not firsts:

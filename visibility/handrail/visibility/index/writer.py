@@ -11,10 +11,11 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, Table, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from handrail.visibility.index import schema
+from handrail.visibility.index import hours, schema
 from handrail.visibility.index.changes import ADDED, REPLACED, Changes, Values, changes_of
 from handrail.visibility.index.database import Position
 from handrail.visibility.index.errors import index_error, refuse
+from handrail.visibility.index.hours import Counted
 from handrail.visibility.index.rows import FlowRows
 from handrail.visibility.index.statements import Statements
 
@@ -141,12 +142,20 @@ class Writer:
             )
             found = connection.execute(query).all()
             firsts = [row.first_sequence for row in found if (row.flow_type, row.flow_id) in gone]
+            self._count(connection, hours.read(connection, firsts), [])
             for table in (*REPLACED.values(), *ADDED.values(), schema.flow):
                 self._statements.delete(connection, table, firsts)
 
     def _put_flows(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """Inserts or replaces flows; the verdict of one that is there stays."""
+        """Inserts or replaces flows, and counts them; the verdict of one that is there stays."""
+        for some in _parts(rows):
+            before = hours.read(connection, [int(str(row[0])) for row in some])
+            self._count(connection, before, hours.counted(some))
         self._statements.replace(connection, schema.flow, rows, but=schema.flow.c.verdict.name)
+
+    def _count(self, connection: Connection, before: Sequence[Counted], after: Sequence[Counted]) -> None:
+        """Changes the counts of flows by hour."""
+        self._statements.increase(connection, schema.flow_hour, hours.difference(before, after))
 
     def _add(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
         """Inserts rows; those that are there stay as they are."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Connection, case, exists, func, select
 
 from handrail.index.v1.index_service_pb2 import FailureCount, FlowCount
 from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.decision_pb2 import FlowStatus
+from handrail.v1.flow_service_pb2 import FlowHour
 from handrail.v1.template_service_pb2 import UnboundedReason
 from handrail.visibility.index import schema
+from handrail.visibility.index.hours import HOUR
 
 _EXAMPLES = 20
 
@@ -80,6 +82,17 @@ def status_counts(
     return [
         FlowCount(flow_type=each.flow_type, status=FlowStatus.Value(f"FLOW_STATUS_{each.status}"), flows=each.flows)
         for each in connection.execute(chosen.group_by(*group).order_by(*group))
+    ]
+
+
+def hour_counts(connection: Connection, flow_types: Sequence[str], hours: int, now: datetime) -> list[FlowHour]:
+    """Counts flows of these types that began or failed, by type and hour, up to the present hour."""
+    at = schema.flow_hour.c
+    since = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - (hours - 1) * HOUR
+    counted = select(schema.flow_hour).where(at.flow_type.in_(flow_types), at.hour >= since, at.began + at.failed > 0)
+    return [
+        FlowHour(flow_type=each.flow_type, hour=timestamp(each.hour), began=each.began, failed=each.failed)
+        for each in connection.execute(counted.order_by(at.flow_type, at.hour))
     ]
 
 

@@ -15,13 +15,13 @@ from handrail.index.v1.index_service_pb2_grpc import IndexServiceServicer
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.errors import ContractViolation
 from handrail.mesh.wire.envelope import from_timestamp
-from handrail.v1.flow_service_pb2 import DivergenceCount, Expectation
+from handrail.v1.flow_service_pb2 import DivergenceCount, Expectation, FlowHour
 from handrail.v1.listing_pb2 import AsOf
 from handrail.visibility.index.database import Position
 from handrail.visibility.serve.acts import act_rows, acts
 from handrail.visibility.serve.approvals import approval_rows, approvals
 from handrail.visibility.serve.archived import ArchivedFlows
-from handrail.visibility.serve.counts import failure_counts, flow_counts, status_counts
+from handrail.visibility.serve.counts import failure_counts, flow_counts, hour_counts, status_counts
 from handrail.visibility.serve.divergences import divergence_counts, divergence_rows, divergences
 from handrail.visibility.serve.expected import expected
 from handrail.visibility.serve.flows import FLOWS, flow_rows
@@ -114,6 +114,17 @@ class IndexService(IndexServiceServicer):
 
         counts, covered = await self._asked(request, context, count)
         return pb.CountFlowsResponse(counts=counts, as_of=covered)
+
+    async def CountFlowsByHour(
+        self, request: pb.CountFlowsByHourRequest, context: Context
+    ) -> pb.CountFlowsByHourResponse:
+        """Returns all counts of flows by hour."""
+
+        def count(connection: Connection, position: Position) -> list[FlowHour]:
+            return hour_counts(connection, request.scope.flow_types, request.hours, datetime.now(UTC))
+
+        counts, covered = await self._asked(request, context, count)
+        return pb.CountFlowsByHourResponse(counts=counts, as_of=covered)
 
     async def CountFailures(self, request: pb.CountFailuresRequest, context: Context) -> pb.CountFailuresResponse:
         """Returns the most frequent failures."""

@@ -154,6 +154,12 @@ class FlowService(FlowServiceServicer):
         """Counts flows by type and status."""
         return await self._lists.counts(request)
 
+    async def CountFlowsByHour(
+        self, request: pb.CountFlowsByHourRequest, context: _Context
+    ) -> pb.CountFlowsByHourResponse:
+        """Counts flows that began or failed, by type and hour."""
+        return await self._lists.hours(request)
+
     async def ListDivergences(
         self, request: pb.ListDivergencesRequest, context: _Context
     ) -> pb.ListDivergencesResponse:

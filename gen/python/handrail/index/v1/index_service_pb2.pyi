@@ -705,6 +705,64 @@ class FlowCount(_message.Message):
 Global___FlowCount: _TypeAlias = FlowCount  # noqa: Y015
 
 @_typing.final
+class CountFlowsByHourRequest(_message.Message):
+    """CountFlowsByHourRequest asks for counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    hours: _builtins.int
+    """hours that are counted, up to the present one, which counts as a whole."""
+    @_builtins.property
+    def scope(self) -> Global___Scope:
+        """scope of the caller: flows of the types that it names are counted."""
+
+    def __init__(
+        self,
+        *,
+        scope: Global___Scope | None = ...,
+        hours: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hours", b"hours", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountFlowsByHourRequest: _TypeAlias = CountFlowsByHourRequest  # noqa: Y015
+
+@_typing.final
+class CountFlowsByHourResponse(_message.Message):
+    """CountFlowsByHourResponse has all counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[_flow_service_pb2.FlowHour]:
+        """counts by flow type and hour; none where no flow began or failed."""
+
+    @_builtins.property
+    def as_of(self) -> _listing_pb2.AsOf:
+        """as_of says what the answer covers."""
+
+    def __init__(
+        self,
+        *,
+        counts: _abc.Iterable[_flow_service_pb2.FlowHour] | None = ...,
+        as_of: _listing_pb2.AsOf | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountFlowsByHourResponse: _TypeAlias = CountFlowsByHourResponse  # noqa: Y015
+
+@_typing.final
 class CountFailuresRequest(_message.Message):
     """CountFailuresRequest asks for counts."""
 

@@ -66,6 +66,11 @@ class IndexServiceStub:
                 request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsRequest.SerializeToString,
                 response_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsResponse.FromString,
                 _registered_method=True)
+        self.CountFlowsByHour = channel.unary_unary(
+                '/handrail.index.v1.IndexService/CountFlowsByHour',
+                request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsByHourRequest.SerializeToString,
+                response_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsByHourResponse.FromString,
+                _registered_method=True)
         self.CountFailures = channel.unary_unary(
                 '/handrail.index.v1.IndexService/CountFailures',
                 request_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFailuresRequest.SerializeToString,
@@ -130,6 +135,13 @@ class IndexServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountFlowsByHour(self, request, context):
+        """CountFlowsByHour counts flows that began or failed, by type and hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CountFailures(self, request, context):
         """CountFailures counts failed attempts by what they have in common, the most frequent first.
         """
@@ -184,6 +196,11 @@ def add_IndexServiceServicer_to_server(servicer, server):
                     servicer.CountFlows,
                     request_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsRequest.FromString,
                     response_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsResponse.SerializeToString,
+            ),
+            'CountFlowsByHour': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountFlowsByHour,
+                    request_deserializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsByHourRequest.FromString,
+                    response_serializer=handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsByHourResponse.SerializeToString,
             ),
             'CountFailures': grpc.unary_unary_rpc_method_handler(
                     servicer.CountFailures,
@@ -365,6 +382,33 @@ class IndexService:
             '/handrail.index.v1.IndexService/CountFlows',
             handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsRequest.SerializeToString,
             handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountFlowsByHour(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/handrail.index.v1.IndexService/CountFlowsByHour',
+            handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsByHourRequest.SerializeToString,
+            handrail_dot_index_dot_v1_dot_index__service__pb2.CountFlowsByHourResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,8 @@ class IndexServiceStub:
     """CountDivergences counts them."""
     CountFlows: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.CountFlowsRequest, _index_service_pb2.CountFlowsResponse]
     """CountFlows counts flows by type, version and status."""
+    CountFlowsByHour: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.CountFlowsByHourRequest, _index_service_pb2.CountFlowsByHourResponse]
+    """CountFlowsByHour counts flows that began or failed, by type and hour."""
     CountFailures: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.CountFailuresRequest, _index_service_pb2.CountFailuresResponse]
     """CountFailures counts failed attempts by what they have in common, the most frequent first."""
     ListOpenFlows: _grpc.UnaryUnaryMultiCallable[_index_service_pb2.ListOpenFlowsRequest, _index_service_pb2.ListOpenFlowsResponse]
@@ -75,6 +77,8 @@ class IndexServiceAsyncStub(IndexServiceStub):
     """CountDivergences counts them."""
     CountFlows: _aio.UnaryUnaryMultiCallable[_index_service_pb2.CountFlowsRequest, _index_service_pb2.CountFlowsResponse]  # type: ignore[assignment]
     """CountFlows counts flows by type, version and status."""
+    CountFlowsByHour: _aio.UnaryUnaryMultiCallable[_index_service_pb2.CountFlowsByHourRequest, _index_service_pb2.CountFlowsByHourResponse]  # type: ignore[assignment]
+    """CountFlowsByHour counts flows that began or failed, by type and hour."""
     CountFailures: _aio.UnaryUnaryMultiCallable[_index_service_pb2.CountFailuresRequest, _index_service_pb2.CountFailuresResponse]  # type: ignore[assignment]
     """CountFailures counts failed attempts by what they have in common, the most frequent first."""
     ListOpenFlows: _aio.UnaryUnaryMultiCallable[_index_service_pb2.ListOpenFlowsRequest, _index_service_pb2.ListOpenFlowsResponse]  # type: ignore[assignment]
@@ -136,6 +140,14 @@ class IndexServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_index_service_pb2.CountFlowsResponse, _abc.Awaitable[_index_service_pb2.CountFlowsResponse]]:
         """CountFlows counts flows by type, version and status."""
+
+    @_abc_1.abstractmethod
+    def CountFlowsByHour(
+        self,
+        request: _index_service_pb2.CountFlowsByHourRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_index_service_pb2.CountFlowsByHourResponse, _abc.Awaitable[_index_service_pb2.CountFlowsByHourResponse]]:
+        """CountFlowsByHour counts flows that began or failed, by type and hour."""
 
     @_abc_1.abstractmethod
     def CountFailures(
