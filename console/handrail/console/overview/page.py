@@ -35,7 +35,6 @@ async def overview(request: Request) -> Response:
         "counts": _counts(reading, moment),
         "failures": reading.failures.answer.failures if reading.failures.answer else (),
         "agents": agents(usage.agents)[:_AGENTS] if usage else None,
-        "has_more_agents": usage is not None and len(usage.agents) > _AGENTS,
         "broken": tables.broken(reading.health.answer or {}),
         "answers": reading.health.answer is not None,
         "covered": counted.as_of.time.ToDatetime(UTC) if counted and counted.as_of.HasField("time") else None,
