@@ -27,6 +27,7 @@ from handrail.index.v1.index_service_pb2 import (
     Query,
     Scope,
 )
+from handrail.index.v1.index_service_pb2 import CountFlowsByHourResponse as CountedHours
 from handrail.index.v1.index_service_pb2 import ListApprovalsResponse as ListedApprovals
 from handrail.index.v1.index_service_pb2 import ListDivergencesResponse as ListedDivergences
 from handrail.index.v1.index_service_pb2 import ListFlowsRequest as Question
@@ -39,7 +40,10 @@ from handrail.mesh.wire.envelope import timestamp
 from handrail.v1.approval_service_pb2 import ListApprovalsRequest, ListApprovalsResponse
 from handrail.v1.flow_service_pb2 import (
     Approval,
+    CountFlowsByHourRequest,
+    CountFlowsByHourResponse,
     Flow,
+    FlowHour,
     GetFlowRequest,
     GetFlowResponse,
     ListDivergencesRequest,
@@ -431,6 +435,9 @@ class Liar(IndexServiceServicer):
         rows = [DivergenceRow(divergence=ListedDivergence(flow_type=each)) for each in ("refund", "payroll")]
         return ListedDivergences(rows=rows, page=Page())
 
+    async def CountFlowsByHour(self, request: object, context: object) -> CountedHours:
+        return CountedHours(counts=[FlowHour(flow_type=each, began=1) for each in ("refund", "payroll")])
+
 
 async def test_an_index_that_says_more_than_it_is_asked_shows_nobody_more(
     mesh: Mesh, bus: NatsBus, tmp_path: Path
@@ -456,6 +463,10 @@ async def test_an_index_that_says_more_than_it_is_asked_shows_nobody_more(
             api, "FlowService/ListDivergences", ListDivergencesRequest(), ListDivergencesResponse, "reader@refund"
         )
         assert [each.flow_type for each in diverged.divergences] == ["refund"]
+        hours = await ask(
+            api, "FlowService/CountFlowsByHour", CountFlowsByHourRequest(), CountFlowsByHourResponse, "reader@refund"
+        )
+        assert [each.flow_type for each in hours.counts] == ["refund"]
     await liar.stop(None)
 
 
