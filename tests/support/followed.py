@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, Table, select
@@ -21,7 +21,7 @@ from handrail.visibility.archive.folder import LockedFolder
 from handrail.visibility.follow.follower import Follower
 from handrail.visibility.follow.load import Load
 from handrail.visibility.index import schema
-from handrail.visibility.index.database import read_position
+from handrail.visibility.index.database import SQLITE, read_position
 from handrail.visibility.index.rows import FlowRows, rows_of, unfolded_rows
 from tests.support.waiting import until
 
@@ -69,6 +69,17 @@ def covered(engine: Engine) -> int:
     return 0
 
 
+@contextmanager
+def one_state(engine: Engine) -> Iterator[Connection]:
+    """A connection that sees one state of the index, whatever is written meanwhile."""
+    with engine.connect() as connection:
+        if engine.dialect.name == SQLITE:
+            connection.exec_driver_sql("BEGIN")
+        else:
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
+
+
 def require_hours_of_rows(connection: Connection) -> None:
     """Raises AssertionError unless the counts by hour are what the rows of the flows say."""
     flow, wanted = schema.flow.c, Counter[tuple[str, datetime, str]]()
@@ -90,7 +101,7 @@ def _hour(time: datetime) -> datetime:
 
 def found(engine: Engine) -> Rows:
     """All rows of an index, whose counts by hour are what these say."""
-    with engine.connect() as connection:
+    with one_state(engine) as connection:
         require_hours_of_rows(connection)
         return {
             table.name: sorted(tuple(row) for row in connection.execute(select(table)))

@@ -15,7 +15,7 @@ from handrail.visibility.index.database import begin_anew, open_engine, prepare
 from handrail.visibility.index.rows import FlowRows, Row, rows_of, unfolded_rows
 from handrail.visibility.index.writer import Writer
 from tests.support.flows import received, template
-from tests.support.followed import require_hours_of_rows
+from tests.support.followed import one_state, require_hours_of_rows
 from tests.support.simulation import BEGINNING, Simulation
 
 HOSTILE = [
@@ -55,7 +55,7 @@ def new_writer(engine: Engine) -> Writer:
 
 def by_hour(engine: Engine) -> dict[tuple[str, datetime], tuple[int, int]]:
     """How many flows began and failed, by type and hour; all of it is what their rows say."""
-    with engine.connect() as connection:
+    with one_state(engine) as connection:
         require_hours_of_rows(connection)
         found = connection.execute(select(schema.flow_hour))
         return {(each.flow_type, each.hour): (each.began, each.failed) for each in found if each.began or each.failed}
