@@ -104,11 +104,10 @@ class ScriptedProvider:
         if path == KEYS:
             return key_set(jwk(self.key, "first"))
         if path == DISCOVERY:
-            endpoints = {"authorization": "/auth", "token": TOKEN}
+            endpoints = {"authorization": "/auth", "token": TOKEN, "revocation": "/revoke"}
             known = {f"{name}_endpoint": self.issuer + each for name, each in endpoints.items()}
-            return json.dumps(
-                {"issuer": self.issuer, "jwks_uri": self.issuer + KEYS, **known, **self.metadata}
-            ).encode()
+            told = {"issuer": self.issuer, "jwks_uri": self.issuer + KEYS, **known, **self.metadata}
+            return json.dumps(told).encode()
         given = {"access_token": self.access_token, "token_type": "Bearer", "refresh_token": self.refresh_token}
         id_token = self.signed(**self.claims) if self.id_token is None else self.id_token
         return json.dumps({**given, "id_token": id_token}).encode()

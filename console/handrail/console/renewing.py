@@ -1,9 +1,10 @@
-"""Renews the token of a session before it ends, while its person or an open page asks for something."""
+"""Renews the token of a session while its person or an open page asks for something; revokes it when they sign out."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -94,6 +95,20 @@ async def _renew(
             _put_off(renewal, now, "The coordinator does not answer.")
     finally:
         renewal.task = None
+
+
+async def revoke(console: Console, ended: Iterable[Session]) -> None:
+    """Has the provider end what it gave for these sessions. If it can't be asked, the log says so."""
+    await asyncio.gather(*(_revoke(console.provider, each.renewal) for each in ended))
+
+
+async def _revoke(provider: Provider | None, renewal: Renewal | None) -> None:
+    if provider is None or renewal is None:
+        return
+    try:
+        await provider.revoke(renewal.refresh_token)
+    except ProviderError as error:
+        log.warning("the provider did not revoke the token of a session that was signed out: %s", error)
 
 
 def _put_off(renewal: Renewal, now: datetime, why: str) -> None:

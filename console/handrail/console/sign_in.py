@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from handrail.console.coordinator import CallFailed
 from handrail.console.openid.authorization import sign_out_link
-from handrail.console.renewing import renewal_of
+from handrail.console.renewing import renewal_of, revoke
 from handrail.console.web import forms, identities
 from handrail.console.web.console import (
     console_of,
@@ -100,10 +100,12 @@ async def sign_out(request: Request) -> Response:
     fields = await forms.read(request)
     forms.require_own(fields, session)
     console = console_of(request)
+    ended = [session]
     if fields.get("everywhere"):
-        console.sessions.end_all(session.subject)
+        ended = console.sessions.end_all(session.subject)
     else:
         console.sessions.end(session_key(request))
+    await revoke(console, ended)
     response = RedirectResponse(_SIGNED_OUT, 303)
     response.delete_cookie(cookie_name(request), path="/", httponly=True, samesite="lax", secure=not is_local(request))
     return response

@@ -8,6 +8,8 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import pytest
 
+from handrail.console.openid.provider import ProviderRefused
+from handrail.console.openid.tokens import refresh
 from handrail.console.web import throttle
 from handrail.mesh.bus import NatsBus
 from tests.support.api import Api
@@ -201,11 +203,15 @@ async def test_signing_out_ends_the_session_and_offers_to_sign_out_at_the_provid
     vera: Visitor, parts: tuple[Api, IdentityProvider]
 ) -> None:
     await vera.sign_in("olga")
+    _, renewal = vera.session()
     out = await vera.browser.post("/sign-out", form_token=await vera.browser.form_token())
     page = await vera.browser.page(out.headers["location"])
     assert "You are signed out of this console." in page
     assert f'href="{parts[1].issuer}/session/end?client_id=handrail-console"' in page
     assert await is_out(vera)
+    assert vera.browser.console.provider is not None
+    with pytest.raises(ProviderRefused):
+        await refresh(vera.browser.console.provider, renewal.refresh_token)
 
 
 async def test_a_console_without_pasted_tokens_takes_none(parts: tuple[Api, IdentityProvider]) -> None:

@@ -159,6 +159,18 @@ async def test_a_session_ends_when_the_coordinator_refuses_the_new_token(
     assert "The coordinator refuses your renewed token" in await told(vera)
 
 
+@pytest.mark.parametrize("answer", [Answer(b"", 200), Answer(b"", 503)], ids=["revokes", "is down"])
+async def test_who_signs_out_everywhere_is_out_whatever_the_provider_says(
+    vera: Browser, provider: ScriptedProvider, answer: Answer
+) -> None:
+    provider.answers["/revoke"] = answer
+    async with another_browser(vera) as second:
+        await provider.sign_in(second)
+        out = await vera.post("/sign-out", form_token=await vera.form_token(), everywhere="yes")
+        assert (out.status_code, provider.asked.count("/revoke")) == (303, 2)
+        assert (await second.get("/account")).status_code == 303
+
+
 async def test_a_session_without_a_refresh_token_ends_with_its_token(api: Api, provider: ScriptedProvider) -> None:
     provider.access_token, provider.refresh_token = api.token("vera", lifetime=timedelta(minutes=5)), ""
     async with browsing(api, openid=provider.client()) as browser:

@@ -77,7 +77,7 @@ def test_a_console_that_is_full_takes_nobody_until_sessions_end(monkeypatch: pyt
 def test_ending_all_sessions_of_a_person_leaves_the_others() -> None:
     sessions = Sessions()
     first, second, other = begin(sessions), begin(sessions), begin(sessions, "olga")
-    assert sessions.end_all("vera") == 2
+    assert sessions.end_all("vera") == [first[1], second[1]]
     assert first[1].ended.is_set()
     assert second[1].ended.is_set()
     assert sessions.find(other[0], NOW)

@@ -30,11 +30,12 @@ class ProviderRefused(ProviderError):
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What the provider says of itself. `end_session` is empty if people can't sign out there."""
+    """What the provider says of itself. `revocation` and `end_session` are empty if it has none."""
 
     authorization: str
     token: str
     keys: str
+    revocation: str
     end_session: str
     names_itself: bool
     """Whether its answers to browsers carry `iss` (RFC 9207)."""
@@ -88,6 +89,17 @@ class Provider:
             raise self.refused(found.get("error"), found.get("error_description"))
         return self._object(answer)
 
+    async def revoke(self, refresh_token: str) -> None:
+        """Has the provider end what it gave with this token (RFC 7009), if it offers that."""
+        metadata = await self.metadata()
+        if not metadata.revocation:
+            return
+        headers, fields = self._authentication(metadata)
+        form = {"token": refresh_token, "token_type_hint": "refresh_token", **fields}
+        answer = await self._ask(metadata.revocation, form, headers)
+        if answer.status != 200:
+            raise self._failed(f"{answer.url} answers with HTTP {answer.status}")
+
     def refused(self, error: object, description: object) -> ProviderRefused:
         """The refusal that the provider tells in these words, which may be anything."""
         words = next((each for each in (description, error) if isinstance(each, str) and each), "no reason given")
@@ -110,10 +122,14 @@ class Provider:
             authorization=self._endpoint(found, "authorization_endpoint"),
             token=self._endpoint(found, "token_endpoint"),
             keys=self._endpoint(found, "jwks_uri"),
-            end_session=self._endpoint(found, "end_session_endpoint") if found.get("end_session_endpoint") else "",
+            revocation=self._optional(found, "revocation_endpoint"),
+            end_session=self._optional(found, "end_session_endpoint"),
             names_itself=found.get("authorization_response_iss_parameter_supported") is True,
             takes_basic=not isinstance(methods, list) or "client_secret_basic" in methods,
         )
+
+    def _optional(self, found: Mapping[str, object], name: str) -> str:
+        return self._endpoint(found, name) if found.get(name) else ""
 
     def _endpoint(self, found: Mapping[str, object], name: str) -> str:
         url = found.get(name, "")

@@ -125,12 +125,12 @@ class Sessions:
         """Why the session with this id ended; empty if that needs no words."""
         return self._told.get(key, "")
 
-    def end_all(self, subject: str) -> int:
-        """Ends all sessions of a person, in whatever browser. Returns how many."""
-        keys = [key for key, each in self._sessions.items() if each.subject == subject]
-        for key in keys:
+    def end_all(self, subject: str) -> list[Session]:
+        """Ends all sessions of a person, in whatever browser. Returns them."""
+        ended = [(key, each) for key, each in self._sessions.items() if each.subject == subject]
+        for key, _ in ended:
             self.end(key)
-        return len(keys)
+        return [each for _, each in ended]
 
     def count(self, subject: str) -> int:
         """Returns how many sessions a person has."""
