@@ -17,7 +17,7 @@ def is_unhurried(hand: FlowInHand | None, batch: FlowBatch, timeouts: Iterable[t
     """Tells whether the first timer that the flow needs after these messages is far away.
 
     `timeouts` are those of the steps that flows of its type may have: a message that the flow in hand lacks may begin
-    any of them. A flow that was halted waits for nothing but its undos, and closes soon.
+    any of them. A flow that needs no timer is being decided on, or waits for a person.
     """
     is_covered = hand is not None and all(hand.covers(each.sequence) for each in batch.deliveries)
     if not is_covered and min(timeouts, default=timedelta()) <= _FAR:
@@ -25,4 +25,4 @@ def is_unhurried(hand: FlowInHand | None, batch: FlowBatch, timeouts: Iterable[t
     if hand is None:
         return True
     first = min(timers(hand.flow).values(), default=None)
-    return hand.flow.halt is None and first is not None and first - batch.last_time > _FAR
+    return first is None or first - batch.last_time > _FAR
