@@ -12,6 +12,11 @@ CROWDED = 1000
 CALM = 100
 """Undelivered messages: nobody has to wait any more."""
 
+_TIMES = 4
+"""An agent that sent so many times as much as another keeps that one waiting. If all send alike, there is too much of
+everything, and nobody gains by being delivered twice.
+"""
+
 
 class Crowd:
     """What was delivered since the last look, by agent, and how much was left."""
@@ -37,7 +42,8 @@ class Crowd:
         return self.pending <= CALM
 
     def look(self) -> str:
-        """Returns the agent that sent most of what was delivered since the last look; empty if not many are left.
+        """Returns the agent that sent the most of what was delivered since the last look, and far more than another;
+        empty if not many are left, or all sent alike.
 
         It is never the coordinator, whose messages others wait for.
         """
@@ -45,4 +51,6 @@ class Crowd:
         del delivered[COORDINATOR]
         if self.pending <= CROWDED or not delivered:
             return ""
-        return delivered.most_common(1)[0][0]
+        ranked = delivered.most_common()
+        (agent, most), (_, least) = ranked[0], ranked[-1]
+        return agent if len(ranked) == 1 or most >= _TIMES * least else ""

@@ -150,6 +150,7 @@ class Lag:
             hand.seen |= batch.sequences
         is_over = self._reconciler.is_over(key, since=batch.first_sequence)
         if is_over:
+            hand.armed = {}  # so that the echo of its last message, which comes later, costs no read
             self._finished.add(hand.seen_whole)
         return is_over
 

@@ -14,7 +14,16 @@ def crowd(*agents: str, pending: int = CROWDED + 1) -> Crowd:
 
 
 def test_who_sent_most_of_a_backlog_crowds() -> None:
-    assert crowd("ledger", "refunds", "ledger").look() == "ledger"
+    assert crowd("ledger", "refunds", "ledger", "ledger", "ledger").look() == "ledger"
+
+
+def test_nobody_crowds_where_all_send_alike() -> None:
+    assert crowd(*3 * ["ledger"], "refunds").look() == ""
+    assert crowd(*40 * ["ledger"], *40 * ["refunds"], *11 * ["notification"]).look() == ""
+
+
+def test_who_send_alike_crowd_together_if_another_sends_far_less() -> None:
+    assert crowd(*40 * ["ledger"], *39 * ["refunds"], *10 * ["notification"]).look() == "ledger"
 
 
 def test_nobody_crowds_without_a_backlog() -> None:

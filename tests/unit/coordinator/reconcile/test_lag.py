@@ -1,0 +1,58 @@
+"""The lag costs a flow neither a read nor a timer while it is being decided on, or once it is over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from handrail.coordinator.decide import operator_requests
+from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.reconcile.flow_batch import FlowBatch
+from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
+from handrail.coordinator.reconcile.hurry import is_unhurried
+from handrail.mesh.bus import RawMessage
+from handrail.mesh.fold import fold
+from handrail.mesh.streams import FLOW, TIMER
+from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.durables import DECIDE, TRACK
+from handrail.mesh.wire.envelope import Recorded
+from handrail.testing.memory import MemoryDelivery
+from handrail.v1.decision_pb2 import FlowHalted, HaltMode
+from tests.support import flows
+from tests.support.simulation import BEGINNING
+from tests.support.stepped import SteppedBus, SteppedReplica
+
+
+async def test_the_echo_of_a_closed_flows_last_decision_costs_neither_a_read_nor_a_timer() -> None:
+    bus = SteppedBus(BEGINNING)
+    replica = SteppedReplica(bus, Catalog(bus))
+    await replica.store.catalog.put(flows.stored(flows.template()))
+    start = flows.start()
+    await bus.publish(start.address.subject, start.body)
+    settled: list[timedelta | None] = []
+
+    def handed_out(message: RawMessage) -> MemoryDelivery:
+        return MemoryDelivery(message, 1, settled.append)
+
+    replica.lag.take(TRACK, handed_out(bus.messages[FLOW][0]))
+    await replica.operator_actions.record("refund", flows.FLOW_ID, operator_requests.cancelling, caller=Caller("olga"))
+    await replica.lag.flush(everything=False)
+    assert settled == [None], "the flow is over"
+    reads = bus.reads
+    replica.lag.take(DECIDE, handed_out(bus.messages[FLOW][1]))
+    await replica.lag.flush(everything=False)
+    assert settled == [None, None]
+    assert bus.reads == reads
+    assert not bus.messages[TIMER]
+
+
+def test_a_halted_flow_that_needs_no_timer_waits_for_its_next_decision() -> None:
+    cancelled = flows.decision(FlowHalted(mode=HaltMode.HALT_MODE_CANCEL, by="olga"), based_on=1)
+    history = [
+        Recorded(entry.address, entry.event, sequence, BEGINNING)
+        for sequence, entry in enumerate((flows.start(), cancelled), start=1)
+    ]
+    hand = FlowInHand(fold(flows.template(), history), replicated=False)
+    assert hand.flow.halt is not None
+    batch = FlowBatch(TRACK, since=0.0, epoch=0)
+    batch.add(MemoryDelivery(RawMessage("", b"", 2, BEGINNING), 1, lambda _: None), epoch=0)
+    assert is_unhurried(hand, batch, [timedelta(seconds=1)])
