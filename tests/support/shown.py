@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc.aio
 from google.protobuf.message import Message
 
+from handrail.analysis.evidence import Export, Writer, verify, versions_of
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.template import Template
 from handrail.mesh.wire import ids
@@ -19,6 +22,7 @@ from handrail.v1 import flow_service_pb2 as pb
 from handrail.v1.act_pb2 import Act
 from handrail.v1.event_pb2 import RecordedEvent
 from handrail.v1.template_pb2 import FailureAction
+from handrail.v1.template_service_pb2 import GetTemplateRequest, GetTemplateResponse
 from tests.support import flows, forged
 from tests.support.api import EOF, Api, bearer
 from tests.support.mesh import Mesh, publish
@@ -60,6 +64,19 @@ async def events_of(api: Api, flow_id: str) -> list[RecordedEvent]:
         if not page.next_page_token:
             return found
         request.page_token = page.next_page_token
+
+
+async def evidence_of(api: Api, flow_id: str) -> list[Any]:
+    """The messages of the evidence of a flow, which is checked."""
+    flow = await flow_of(api, flow_id)
+    asked = [GetTemplateRequest(name=flow.flow_type, version=each) for each in versions_of(flow)]
+    stored = [(await call(api, "TemplateService/GetTemplate", each, GetTemplateResponse)).stored for each in asked]
+    writer = Writer(flow, stored, Export("olga", datetime.now(UTC), "here"))
+    lines = [*writer.begin(), *writer.messages(await events_of(api, flow_id)), *writer.end()]
+    assert writer.is_whole
+    assert verify(lines).messages == flow.message_count
+    found: list[Any] = json.loads(b"".join(lines))["messages"]
+    return found
 
 
 async def watched(api: Api, flow_id: str, *, after: int = 0) -> list[pb.WatchFlowResponse]:

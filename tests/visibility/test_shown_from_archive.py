@@ -20,7 +20,7 @@ from tests.support.followed import following, until_covered
 from tests.support.indexed import secret_file, serving
 from tests.support.mesh import Mesh
 from tests.support.retained import do_not_wait, in_flow, purge_all, retention
-from tests.support.shown import flow_of, many_kinds, record_refunds, shown, store_templates
+from tests.support.shown import evidence_of, flow_of, many_kinds, record_refunds, shown, store_templates
 from tests.support.waiting import until
 
 
@@ -66,6 +66,7 @@ async def test_p4_every_answer_is_the_same_before_and_after_the_purge(
             await until(lambda: ended(engine) == len(names))
             await mesh.until_settled("track", "decide")
             before = [await shown(api, each) for each in names]
+            evidence = [await evidence_of(api, each) for each in names]
             assert {each.flow.status for each in before} == FINAL
             assert any(each.void_reason for each in before[-4].events)
             assert any(each.flow.acts for each in before)
@@ -76,6 +77,7 @@ async def test_p4_every_answer_is_the_same_before_and_after_the_purge(
             await purge_all(retention(bus, engine, locked), flows=len(names))
             assert await in_flow(bus) == set()
             assert [await shown(api, each) for each in names] == before
+            assert [await evidence_of(api, each) for each in names] == evidence
         # And after a restart of both.
         async with coordinator(bus, engine, folder, tmp_path) as api:
             assert await flow_of(api, names[0]) == before[0].flow

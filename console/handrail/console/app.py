@@ -16,7 +16,7 @@ from handrail.console import errors, openid_sign_in, sign_in
 from handrail.console.agents import page as agents
 from handrail.console.approvals import page as approvals
 from handrail.console.coordinator import CallFailed, Coordinator
-from handrail.console.flow import live
+from handrail.console.flow import evidence, live
 from handrail.console.flow import page as flow
 from handrail.console.flows import completion
 from handrail.console.flows import page as flows
@@ -50,6 +50,7 @@ ROUTES = (
     Route("/quarantine", quarantine.quarantine),
     Route("/agents", agents.agents_page),
     Route("/live/{flow_id}", live.live),
+    Route("/evidence/{flow_id}", evidence.evidence),
     Route("/flows/{flow_type}/{key:path}", flow.by_key),
     Mount("/static", StaticFiles(directory=_STATIC)),
 )

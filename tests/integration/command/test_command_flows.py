@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import uuid
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -328,3 +329,24 @@ def test_health_tells_what_does_its_work(dev: Dev) -> None:
     assert handrail("health", "coordinator", "--address", "127.0.0.1:1").returncode == 3
     assert handrail("health", "broker", "http://127.0.0.1:1").returncode == 3
     assert handrail("health", "broker", "no address").returncode == 3
+
+
+def test_evidence_of_a_flow_is_checked_and_a_changed_byte_is_noticed(dev: Dev, tmp_path: Path) -> None:
+    flow = dev.text("olga", "flow", "start", "refund", "--data", chargeback(20), "--key", "evidence").strip()
+    wait_for(lambda: dev.status(flow) == "COMPLETED", "the end of the flow")
+    file = tmp_path / "evidence.json"
+    exported = dev.run("vera", "flow", "evidence", flow, "-o", str(file), "--output", "json")
+    assert exported.returncode == 0, exported.stderr
+    facts = json.loads(exported.stdout)
+    assert (facts["flow"], facts["status"], facts["exported by"]) == (flow, "COMPLETED", "vera")
+    assert facts["sha256"] == sha256(file.read_bytes()).hexdigest()
+    assert file.stat().st_mode & 0o077 == 0
+    again = dev.run("vera", "flow", "evidence", flow, "-o", str(file))
+    assert (again.returncode, "exists: evidence is not written over a file" in again.stderr) == (1, True)
+    assert handrail("flow", "verify", file, env=environment()).returncode == 0, "it asks nobody"
+    file.write_bytes(file.read_bytes().replace(b"detection", b"detectioN", 1))
+    changed = handrail("flow", "verify", file, env=environment())
+    assert (changed.returncode, "is not what was exported" in changed.stderr) == (1, True)
+    missing = dev.run("vera", "flow", "evidence", "0" * 32, "-o", str(tmp_path / "none.json"))
+    assert missing.returncode == 4
+    assert not (tmp_path / "none.json").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from handrail.cli.arguments import CALLER, Parsers, add_flow_type, add_request_id, add_settings
-from handrail.cli.commands import flow_act, flow_divergences, flow_publish, flow_show, flow_watch
+from handrail.cli.commands import flow_act, flow_divergences, flow_evidence, flow_publish, flow_show, flow_watch
 from handrail.cli.data import HELP, data_text
 from handrail.cli.enum_words import status_of, word
 from handrail.cli.exit_codes import Exit
@@ -31,6 +31,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
     flow_act.add(verbs)
     flow_publish.add(verbs)
     flow_divergences.add(verbs)
+    flow_evidence.add(verbs)
 
 
 def _add_start(verbs: Parsers) -> None:
