@@ -123,11 +123,12 @@ async def test_a_session_ends_with_a_sentence_when_the_provider_refuses(
         assert "Your session is over" not in await other.page("/sign-in")
 
 
-async def test_a_provider_that_does_not_answer_does_not_end_a_session(
-    vera: Browser, provider: ScriptedProvider
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_provider_that_can_not_answer_does_not_end_a_session(
+    vera: Browser, provider: ScriptedProvider, status: int
 ) -> None:
     session, renewal = due(vera)
-    provider.answers[TOKEN] = Answer(b"", 503)
+    provider.answers[TOKEN] = Answer(b'{"error": "temporarily_unavailable"}', status)
     await vera.page("/account")
     asked = len(provider.asked)
     await vera.page("/account")

@@ -81,7 +81,9 @@ async def test_an_id_token_with_wrong_claims_lets_nobody_in(
     assert await is_out(browser)
 
 
-@pytest.mark.parametrize("case", ["no signature", "another key", "a key that all know", "no token", "three words"])
+@pytest.mark.parametrize(
+    "case", ["no signature", "another key", "a key that all know", "no token", "three words", "a deep one"]
+)
 async def test_an_id_token_that_the_provider_did_not_sign_lets_nobody_in(
     browser: Browser, provider: ScriptedProvider, case: str
 ) -> None:
@@ -95,6 +97,7 @@ async def test_an_id_token_that_the_provider_did_not_sign_lets_nobody_in(
         "a key that all know": lambda: forge(claims, "HS256", pem(provider.key)),
         "no token": lambda: "",
         "three words": lambda: "e30.e30.e30",
+        "a deep one": lambda: f"{encoded(b'[' * 10_000)}.e30.e30",
     }
     provider.id_token = forged[case]()
     answer = await provider.sign_in(browser, begun=begun)

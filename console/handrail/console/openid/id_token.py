@@ -39,7 +39,7 @@ def check(client: Client, tokens: Tokens, key_set: Mapping[str, object], *, nonc
         claims.validate(int(now.timestamp()), int(LEEWAY.total_seconds()))
     except (InvalidClaimError, MissingClaimError, ExpiredTokenError) as error:
         raise ProviderError(_why(client, error)) from None
-    except (JoseError, ValueError, TypeError):
+    except (JoseError, ValueError, TypeError, RecursionError):
         raise ProviderError(f"{client.name} gives no ID token that is signed with its keys.") from None
 
 

@@ -18,6 +18,7 @@ _DISCOVERY = "/.well-known/openid-configuration"
 _KEPT = timedelta(minutes=5)
 _MOST_QUESTIONS = 16
 _LONGEST_TEXT = 200
+_BUSY = 429
 
 
 class ProviderError(Exception):
@@ -85,7 +86,7 @@ class Provider:
             found = answer.json()
         except FetchError as error:
             raise self._failed(str(error)) from None
-        if found.get("error") and answer.status < 500:
+        if found.get("error") and answer.status < 500 and answer.status != _BUSY:
             raise self.refused(found.get("error"), found.get("error_description"))
         return self._object(answer)
 
