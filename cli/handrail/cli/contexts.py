@@ -64,11 +64,12 @@ class Contexts:
             raise CommandError(f"{path} can't be written: {error.strerror}") from None
 
     def named(self, name: str) -> Values:
-        """Returns the values of a context; raises CommandError if there is none of this name."""
+        """Returns the values of a context; raises CommandError if the name is unknown."""
         if name not in self.by_name:
             from handrail.cli.parser import similar
 
-            known = similar(name, self.by_name) or f"; there is {', '.join(sorted(self.by_name)) or 'none'}"
+            add = "; add one with handrail context set"
+            known = similar(name, self.by_name) or (f"; there is {', '.join(sorted(self.by_name))}" if self.by_name else add)
             raise CommandError(f'there is no context "{name}"{known}', Exit.NOT_FOUND)
         return self.by_name[name]
 

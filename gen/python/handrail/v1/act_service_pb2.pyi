@@ -76,7 +76,7 @@ class ListActsResponse(_message.Message):
     """next_page_token is empty on the last page."""
     @_builtins.property
     def acts(self) -> _containers.RepeatedCompositeFieldContainer[_act_pb2.PendingAct]:
-        """acts, oldest first."""
+        """acts on templates, then those on flows, each oldest first."""
 
     @_builtins.property
     def as_of(self) -> _listing_pb2.AsOf:

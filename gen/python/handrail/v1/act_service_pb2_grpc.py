@@ -74,7 +74,7 @@ class ActServiceServicer:
     """
 
     def ListActs(self, request, context):
-        """ListActs lists the acts that wait for another person, oldest first.
+        """ListActs lists the acts that wait for another person: those on templates, then those on flows, each oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

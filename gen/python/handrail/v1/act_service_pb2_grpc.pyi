@@ -36,7 +36,7 @@ class ActServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ActServiceAsyncStub: ...
     ListActs: _grpc.UnaryUnaryMultiCallable[_act_service_pb2.ListActsRequest, _act_service_pb2.ListActsResponse]
-    """ListActs lists the acts that wait for another person, oldest first."""
+    """ListActs lists the acts that wait for another person: those on templates, then those on flows, each oldest first."""
     GetAct: _grpc.UnaryUnaryMultiCallable[_act_service_pb2.GetActRequest, _act_service_pb2.GetActResponse]
     """GetAct returns one, with the digest a confirmation has to name."""
     ConfirmAct: _grpc.UnaryUnaryMultiCallable[_act_service_pb2.ConfirmActRequest, _act_service_pb2.ConfirmActResponse]
@@ -60,7 +60,7 @@ class ActServiceAsyncStub(ActServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListActs: _aio.UnaryUnaryMultiCallable[_act_service_pb2.ListActsRequest, _act_service_pb2.ListActsResponse]  # type: ignore[assignment]
-    """ListActs lists the acts that wait for another person, oldest first."""
+    """ListActs lists the acts that wait for another person: those on templates, then those on flows, each oldest first."""
     GetAct: _aio.UnaryUnaryMultiCallable[_act_service_pb2.GetActRequest, _act_service_pb2.GetActResponse]  # type: ignore[assignment]
     """GetAct returns one, with the digest a confirmation has to name."""
     ConfirmAct: _aio.UnaryUnaryMultiCallable[_act_service_pb2.ConfirmActRequest, _act_service_pb2.ConfirmActResponse]  # type: ignore[assignment]
@@ -87,7 +87,7 @@ class ActServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _act_service_pb2.ListActsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_act_service_pb2.ListActsResponse, _abc.Awaitable[_act_service_pb2.ListActsResponse]]:
-        """ListActs lists the acts that wait for another person, oldest first."""
+        """ListActs lists the acts that wait for another person: those on templates, then those on flows, each oldest first."""
 
     @_abc_1.abstractmethod
     def GetAct(
