@@ -68,8 +68,9 @@ class Contexts:
         if name not in self.by_name:
             from handrail.cli.parser import similar
 
-            add = "; add one with handrail context set"
-            known = similar(name, self.by_name) or (f"; there is {', '.join(sorted(self.by_name))}" if self.by_name else add)
+            others = ", ".join(sorted(self.by_name))
+            other = f"; there is {others}" if others else "; add one with handrail context set"
+            known = similar(name, self.by_name) or other
             raise CommandError(f'there is no context "{name}"{known}', Exit.NOT_FOUND)
         return self.by_name[name]
 
