@@ -8,16 +8,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 from sqlalchemy import Engine
 
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.streams.quarantine_streams import ensure_quarantines
+from handrail.mesh.streams.workers import announce
 from handrail.mesh.wire.envelope import Entry
 from handrail.mesh.wire.ids import flow_id_from_key
 from handrail.mesh.wire.subjects import Kind, quarantine_subject
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.failure_pb2 import Quarantined
+from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
 from handrail.visibility.index.database import open_engine
 from tests.support import flows
 from tests.support.api import Api
@@ -26,6 +28,7 @@ from tests.support.indexed import indexed_api
 from tests.support.mesh import Mesh, publish
 from tests.support.windows import Opened, press_to, signed_in, windows
 
+LONG = "onboarding-of-suppliers-abroad"
 STUCK, ASKED = "CB-<b>1", "CB-2041"
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\u200b"
 PAGES = (
@@ -37,6 +40,7 @@ PAGES = (
     "/quarantine",
     "/quarantine?message=enrichment/1",
     "/agents",
+    f"/templates/{LONG}",
     "/templates",
     "/templates/refund",
     "/find",
@@ -62,7 +66,7 @@ async def api(bus: NatsBus, tmp_path: Path) -> AsyncIterator[Api]:
     engine: Engine = open_engine(f"sqlite:///{tmp_path}/index.db")
     async with indexed_api(bus, engine, tmp_path, decides=True) as api:
         mesh = Mesh(bus, api.replica.catalog)
-        await mesh.put(flows.template(gated=True))
+        await mesh.put(flows.template(gated=True), flows.template(LONG))
         await ensure_quarantines(bus, api.replica.catalog.all())
         stuck, asked = (flow_id_from_key("refund", each) for each in (STUCK, ASKED))
         await publish(bus, begun(STUCK), flows.failed(HOSTILE, stuck))
@@ -72,6 +76,8 @@ async def api(bus: NatsBus, tmp_path: Path) -> AsyncIterator[Api]:
         )
         subject = quarantine_subject("refund", asked, "enrichment", "enrichment", "c" * 32)
         await bus.publish(subject, record.SerializeToString())
+        said = [WorkerVersion(flow_type=each, version=1, problem=HOSTILE) for each in ("refund", LONG)]
+        await announce(bus, "enrichment", "a" * 32, WorkerState(versions=said, stuck=[HOSTILE]))
         yield api
     engine.dispose()
 
@@ -153,6 +159,35 @@ async def test_the_keyboard_alone_completes_a_filter_and_opens_what_it_finds(ope
         assert await page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "2px"
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", name=STUCK)).to_be_visible()
+
+
+async def test_the_filter_asks_for_its_words_once_and_again_after_a_failure(opened: Opened) -> None:
+    asked: list[str] = []
+
+    async def fail_once(route: Route) -> None:
+        asked.append(route.request.url)
+        await (route.fulfill(status=503) if len(asked) == 1 else route.continue_())
+
+    async with opened() as page:
+        await signed_in(page)
+        await page.goto("/flows")
+        await page.route("**/completion", fail_once)
+        field, offered = page.get_by_role("combobox", name="Filter"), page.get_by_role("listbox", name="Completions")
+        async with page.expect_response("**/completion"):
+            await field.press_sequentially("s")
+        await expect(offered).to_be_hidden()
+        async with page.expect_response("**/completion"):
+            await field.press_sequentially("t")
+        await expect(offered).to_contain_text("status")
+        await expect(field).to_have_attribute("aria-expanded", "true")
+        await field.press_sequentially("atu")
+        await expect(offered.get_by_role("option")).to_have_text(["status"])
+        await field.press("ArrowDown")
+        option = await field.get_attribute("aria-activedescendant")
+        await expect(page.locator(f"#{option}")).to_have_attribute("aria-selected", "true")
+        await field.press("Escape")
+        await expect(field).to_have_attribute("aria-expanded", "false")
+        assert len(asked) == 2
 
 
 async def test_news_of_a_list_come_by_themselves_and_never_move_the_row_that_somebody_points_at(

@@ -92,8 +92,8 @@ def test_what_workers_report_is_a_line_for_each_thing_that_somebody_should_look_
     found = words([AgentUsage(agent="ledger", workers=workers), AgentUsage(agent="fine", workers=AgentWorkers(live=1))])
     assert [(each.agent, each.state.word, each.what, each.text) for each in found] == [
         ("ledger", "Stuck", "2 handlers do not end", "handler a; handler b"),
-        ("ledger", "None fits", "refund v1: 0 of 1 worker fit", "no handler"),
-        ("ledger", "Some fit", "refund v2: 1 of 3 workers fit", "another type"),
+        ("ledger", "None fits", "refund v1: 0 of 1 fit", "no handler"),
+        ("ledger", "Some fit", "refund v2: 1 of 3 fit", "another type"),
     ]
 
 
@@ -115,7 +115,7 @@ def test_a_sparkline_says_in_words_what_its_bars_show() -> None:
         "1 failed, the last in the hour from 12:00 UTC"
     )
     assert line.began_bars == "M0 20v-1h3v1zM80 20v-20h3v20zM92 20v-1h3v1z"
-    assert line.failed_bars == "M92 20v-1h3v1z"
+    assert line.failed_bars == "M92 20v-3h3v3z", "high enough to be seen"
     table = tables.counts([FlowCount(flow_type="audit", status=FlowStatus.FLOW_STATUS_FAILED, flows=5)], found)
     assert [(row.flow_type, row.flows, row.lately) for row in table.rows] == [
         ("audit", [5], None),

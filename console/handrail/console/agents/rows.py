@@ -92,7 +92,7 @@ def _fit(each: VersionFit) -> State:
 
 
 def _count(each: VersionFit) -> str:
-    return f"{each.fitting:,} of {each.fitting + each.unfit:,} {'worker' if each.unfit == 1 else 'workers'} fit"
+    return f"{each.fitting:,} of {each.fitting + each.unfit:,} fit"
 
 
 def _state(usage: AgentUsage) -> State:

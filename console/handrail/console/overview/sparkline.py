@@ -49,14 +49,14 @@ def _sparkline(began: Sequence[int], failed: Sequence[int], first: datetime) -> 
     if any(failed):
         last = max(place for place, number in enumerate(failed) if number)
         text += f"; {sum(failed):,} failed, the last in the hour from {_clock(first, last)}"
-    return Sparkline(sum(began), sum(failed), _bars(began, most), _bars(failed, most), text)
+    return Sparkline(sum(began), sum(failed), _bars(began, most, 1), _bars(failed, most, 3), text)
 
 
-def _bars(numbers: Sequence[int], most: int) -> str:
-    """A path with a bar for each number that is not zero, at least one pixel high."""
+def _bars(numbers: Sequence[int], most: int, least: int) -> str:
+    """A path with a bar for each number that is not zero, at least so many pixels high."""
     bars = []
     for place, number in enumerate(numbers):
-        height = max(1, round(HEIGHT * number / most)) if number else 0
+        height = max(least, round(HEIGHT * number / most)) if number else 0
         if height:
             bars.append(f"M{place * 4} {HEIGHT}v-{height}h{_BAR}v{height}z")
     return "".join(bars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from pathlib import Path
@@ -23,6 +24,12 @@ def _shown(value: object) -> object:
     return value if isinstance(value, Markup) else clean(str(value))
 
 
+def _breakable(name: str) -> Markup:
+    """The name of a message, as `ChargebackReceived`, which may go on in another line where a word of it begins."""
+    words = re.findall(r"[A-Z]+[^A-Z]*|[^A-Z]+", clean(name))
+    return Markup("<wbr>").join(words)
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -40,6 +47,7 @@ def _environment() -> Environment:
         short_name=moments.short_name,
         lasting=moments.lasting,
         clock=moments.clock,
+        breakable=_breakable,
     )
     environment.globals["utc"] = UTC
     return environment
