@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
@@ -14,9 +16,11 @@ from handrail.mesh.fold import fold
 from handrail.mesh.streams import FLOW, TIMER
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, TRACK
-from handrail.mesh.wire.envelope import Recorded
+from handrail.mesh.template import Template
+from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.testing.memory import MemoryDelivery
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
+from handrail.v1.template_pb2 import EFFECT_NONE, EFFECT_UNDOABLE
 from tests.support import flows
 from tests.support.simulation import BEGINNING
 from tests.support.stepped import SteppedBus, SteppedReplica
@@ -55,4 +59,40 @@ def test_a_halted_flow_that_needs_no_timer_waits_for_its_next_decision() -> None
     assert hand.flow.halt is not None
     batch = FlowBatch(TRACK, since=0.0, epoch=0)
     batch.add(MemoryDelivery(RawMessage("", b"", 2, BEGINNING), 1, lambda _: None), epoch=0)
+    assert not is_unhurried(hand, batch, [timedelta(seconds=1)]), "something may be left to decide"
+    hand.decided_up_to = 2
     assert is_unhurried(hand, batch, [timedelta(seconds=1)])
+
+
+def undoable() -> Template:
+    """A first step that can be undone; all its timeouts are far away."""
+    proto = flows.template(timeout=timedelta(seconds=600)).proto
+    for step in proto.steps:
+        step.timeout.FromTimedelta(timedelta(seconds=600))
+    proto.steps[0].effect, proto.steps[1].effect = EFFECT_UNDOABLE, EFFECT_NONE
+    proto.steps[0].undo.timeout.FromTimedelta(timedelta(seconds=600))
+    return Template.compile(proto, flows.template().contracts)
+
+
+async def test_an_outcome_that_comes_after_its_flow_was_halted_is_undone_without_the_long_lag(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bus, now = SteppedBus(BEGINNING), 0.0
+    replica = SteppedReplica(bus, Catalog(bus))
+    monkeypatch.setattr(replica.lag, "_clock", lambda: now)
+    await replica.store.catalog.put(flows.stored(undoable()))
+
+    async def track(entry: Entry) -> None:
+        await bus.publish(entry.address.subject, entry.body)
+        replica.lag.take(TRACK, MemoryDelivery(bus.messages[FLOW][-1], 1, lambda _: None))
+
+    await track(flows.start())
+    await replica.operator_actions.record(
+        "refund", flows.FLOW_ID, operator_requests.compensation, caller=Caller("olga")
+    )
+    await replica.lag.flush()
+    await track(flows.enriched())
+    now = 0.3
+    await replica.lag.flush(everything=False)
+    await replica.lag._late.finish()
+    assert bus.matching(FLOW, "flow.*.*.undo.>")
