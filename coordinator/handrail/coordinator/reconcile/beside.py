@@ -102,7 +102,7 @@ class WithBeside:
 
     async def _let_pass(self, agent: str, stopping: asyncio.Event) -> None:
         """Consumes beside the durable until hardly anything waits for it. An agent that crowds it too is left out."""
-        crowd, over = Crowd(), asyncio.Event()
+        crowd, over = Crowd(self._crowd.known), asyncio.Event()
         consumer = self._make(self._name, _counting(crowd))
         try:
             await self._unless_blocked(self._leave_out(agent))
@@ -132,7 +132,7 @@ class WithBeside:
         if self._crowd.is_silent and (durable := await self._info(self._durable)) is not None:
             self._crowd.pending = int(durable["num_pending"])  # other replicas may have taken the rest
         self._crowd.look()
-        if agent := crowd.look():
+        if agent := crowd.look(self._left_out):
             await self._leave_out(agent)
         elif consumer.problem:
             await self._ensure()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 
 from handrail.mesh.wire.subjects import COORDINATOR
 
@@ -14,14 +15,21 @@ CALM = 100
 
 _TIMES = 4
 """An agent that sent so many times as much as another keeps that one waiting. If all send alike, there is too much of
-everything, and nobody gains by being delivered twice.
+everything, and nobody gains by being delivered twice. Whoever sent before, and now nothing, may wait behind the others.
 """
+
+_KNOWN_AT_MOST = 10_000
+"""Agents to remember: no more than that have a credential."""
 
 
 class Crowd:
-    """What was delivered since the last look, by agent, and how much was left."""
+    """What was delivered since the last look, by agent, and how much was left.
 
-    def __init__(self) -> None:
+    `known` are the agents of which something was delivered before; the crowd adds to them.
+    """
+
+    def __init__(self, known: set[str] | None = None) -> None:
+        self.known = set() if known is None else known
         self.pending = 0
         """The number of undelivered messages, at the last delivery."""
         self._delivered: Counter[str] = Counter()
@@ -41,16 +49,20 @@ class Crowd:
         """Whether nearly nothing is left."""
         return self.pending <= CALM
 
-    def look(self) -> str:
+    def look(self, left_out: Set[str] = frozenset()) -> str:
         """Returns the agent that sent the most of what was delivered since the last look, and far more than another;
-        empty if not many are left, or all sent alike.
+        empty if not many are left, or all sent alike. Of those `left_out` nothing is delivered.
 
         It is never the coordinator, whose messages others wait for.
         """
         delivered, self._delivered = self._delivered, Counter()
         del delivered[COORDINATOR]
+        if len(self.known) < _KNOWN_AT_MOST:
+            self.known |= delivered.keys()
         if self.pending <= CROWDED or not delivered:
             return ""
         ranked = delivered.most_common()
         (agent, most), (_, least) = ranked[0], ranked[-1]
+        if self.known - left_out - delivered.keys():
+            least = 0
         return agent if len(ranked) == 1 or most >= _TIMES * least else ""

@@ -51,3 +51,19 @@ def test_it_is_not_silent_after_a_delivery() -> None:
 def test_it_is_calm_when_hardly_anything_is_left() -> None:
     assert not crowd("ledger", pending=CALM + 1).is_calm
     assert crowd("ledger", pending=CALM).is_calm
+
+
+def test_who_send_alike_crowd_together_if_another_sent_before_and_now_nothing() -> None:
+    seen = crowd("notification", "coordinator", pending=CALM)
+    assert seen.look() == ""
+    for agent in (*40 * ["ledger"], *40 * ["refunds"]):
+        seen.add(agent, CROWDED + 1)
+    assert seen.look() == "ledger"
+    assert seen.known == {"ledger", "refunds", "notification"}
+
+
+def test_nothing_is_expected_of_who_is_left_out() -> None:
+    beside = Crowd({"hostile", "notification"})
+    for agent in (*40 * ["ledger"], *40 * ["refunds"], *40 * ["notification"]):
+        beside.add(agent, CROWDED + 1)
+    assert beside.look({"hostile"}) == ""
