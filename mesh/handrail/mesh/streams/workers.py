@@ -28,6 +28,12 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _MOST_BYTES = 4 << 20
 """So much is read of what the workers of one agent say. A hostile one may say anything, as often as it likes."""
 
+_LONGEST = 256 << 10
+"""The most bytes of one announcement. One of 1 MiB can have 500,000 versions, which take half a second to parse."""
+
+_MOST_SAID = 20_000
+"""So many versions and stuck handlers are read of all workers of one agent."""
+
 
 class Fit(Enum):
     """Whether the live workers of an agent can run its steps of a version."""
@@ -96,13 +102,15 @@ async def _workers_of(bus: Bus, agent: str) -> Workers:
     except TooManySubjects:
         return Workers(agent, {}, too_many=True)
     states: dict[str, WorkerState] = {}
-    room = _MOST_BYTES
+    room, said = _MOST_BYTES, 0
     for message in page.messages:
         worker, room = message.subject.rpartition(".")[2], room - len(message.body)
-        if room < 0:
+        if room < 0 or len(message.body) > _LONGEST:
             return Workers(agent, {}, too_many=True)
         if _ID.fullmatch(worker) and (state := _read(message.body)) is not None:
-            states[worker] = state
+            states[worker], said = state, said + len(state.versions) + len(state.stuck)
+        if said > _MOST_SAID:
+            return Workers(agent, {}, too_many=True)
     return Workers(agent, states)
 
 

@@ -56,7 +56,17 @@ async def test_a_flow_says_that_no_live_worker_of_the_agent_it_waits_for_fits() 
         assert await waits_for_nobody(world.bus, flow.flow) == frozenset()
 
 
-@pytest.mark.parametrize("body, times", [(b"", 1025), (state((1, "x" * 900_000)).SerializeToString(), 5)])
+@pytest.mark.parametrize(
+    "body, times",
+    [
+        (b"", 1025),
+        (state((1, "x" * 100_000)).SerializeToString(), 42),
+        (state((1, "x" * 900_000)).SerializeToString(), 1),
+        (WorkerState(versions=[WorkerVersion()] * 10_000).SerializeToString(), 3),
+        (WorkerState(stuck=[""] * 10_000).SerializeToString(), 3),
+    ],
+    ids=["many", "much", "one that is long", "versions without end", "words without end"],
+)
 async def test_an_agent_that_floods_the_announcements_hides_no_worker_of_another(body: bytes, times: int) -> None:
     async with World(templates=[template()]) as world:
         await workers.announce(world.bus, "ledger", "a" * 32, state((1, "")))
