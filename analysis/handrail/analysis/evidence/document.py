@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Any
 
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.contracts.payload_json import Json
@@ -21,6 +22,9 @@ FORMAT = "handrail-evidence/1"
 
 PLAIN = Contracts.from_descriptor_set(b"")
 """Opens Handrail's own messages."""
+
+_OTHER_KIND = KindName.ValueType(-1)
+"""One that this version does not know."""
 
 UNREADABLE = "it can't be read as an event: the API tells where it is and why it does not count, not what it says"
 NO_TEMPLATE = "version {version} of the template can't be read: payloads of its messages are shown as bytes"
@@ -89,8 +93,7 @@ class Writer:
 
     def end(self) -> Iterator[bytes]:
         """The lines after the messages."""
-        versions = versions_of(self._flow)
-        self._withheld += [NO_TEMPLATE.format(version=each) for each in versions if each not in self._contracts]
+        self._withheld += without_template(self._flow, self._contracts)
         manifest: dict[str, Json] = {
             **self._parts,
             "messages": {
@@ -125,6 +128,11 @@ def versions_of(flow: Flow) -> list[int]:
     return sorted(moved | {flow.template_version})
 
 
+def without_template(flow: Flow, known: Container[int]) -> list[str]:
+    """What to say of the versions of the flow's template that are not known."""
+    return [NO_TEMPLATE.format(version=each) for each in versions_of(flow) if each not in known]
+
+
 def message_record(recorded: RecordedEvent, flow: Flow, contracts: Contracts) -> dict[str, Json]:
     """A message: where and when it was stored, what it says, and its bytes. `contracts` open its payload."""
     record: dict[str, Json] = {
@@ -139,6 +147,19 @@ def message_record(recorded: RecordedEvent, flow: Flow, contracts: Contracts) ->
     if not recorded.HasField("event"):
         return record
     return record | event_record(recorded, flow, contracts)
+
+
+def recorded_of(record: Mapping[str, Any]) -> RecordedEvent:
+    """The message of such a record, without what it says. Raises ValueError, KeyError or TypeError if it is none."""
+    recorded = RecordedEvent(
+        sequence=int(record["sequence"]),
+        kind=KindName.Value(f"KIND_{record['kind']}") if record["kind"] else _OTHER_KIND,
+        agent=record["agent"],
+        type=record["type"],
+        void_reason=record.get("void", ""),
+    )
+    recorded.time.FromDatetime(datetime.fromisoformat(record["time"]))
+    return recorded
 
 
 def event_record(recorded: RecordedEvent, flow: Flow, contracts: Contracts) -> dict[str, Json]:

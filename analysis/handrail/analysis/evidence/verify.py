@@ -14,20 +14,41 @@ from typing import Any, BinaryIO
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 
-from handrail.analysis.evidence.document import FORMAT, PLAIN
+from handrail.analysis.evidence.document import (
+    FORMAT,
+    PLAIN,
+    UNREADABLE,
+    json_line,
+    message_record,
+    recorded_of,
+    template_record,
+    without_template,
+)
 from handrail.mesh.contracts import Contracts
+from handrail.mesh.contracts.payload_json import Json
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.printable import cut
 from handrail.mesh.template import Template
 from handrail.mesh.wire import ids
+from handrail.mesh.wire.envelope import check_agreement
+from handrail.mesh.wire.subjects import parse
 from handrail.v1.event_pb2 import Event
-from handrail.v1.template_pb2 import FlowTemplate
+from handrail.v1.flow_service_pb2 import Flow
+from handrail.v1.template_pb2 import FlowTemplate, StoredTemplate
 
 LONGEST_LINE = 64 << 20
 """The most bytes of a line. A message of 1 MiB takes some 10."""
 
 _LAST = re.compile(rb'"sha256": "([0-9a-f]{64})"\}\n')
 _NO_PARTS = ("export", "flow", "templates")
+_OTHERWISE = "no export writes it so"
+_UNTRUE = {
+    "envelopeSha256": "the digest is not that of the envelope",
+    "payloadSha256": "the digest is not that of the payload",
+    "envelope": "the envelope is not what its bytes say",
+    "payload": "the payload is not what its bytes say",
+    "subject": "the subject is not that of the message",
+}
 
 
 class EvidenceError(Exception):
@@ -73,6 +94,7 @@ class _Checking:
         self._parts: dict[str, object] = {}
         self._contracts: dict[int, Contracts] = {}
         self._digests: dict[str, tuple[str, list[str]]] = {}
+        self._withheld: list[str] = []
 
     def run(self) -> Verified:
         """Checks all lines in their order."""
@@ -87,12 +109,19 @@ class _Checking:
             time=export["time"],
         )
         self._require(export["flowId"] == found.flow_id, "the export is of another flow")
+        texts = (found.flow_id, found.flow_type, found.status, found.by, found.time)
+        self._require(all(isinstance(each, str) for each in texts), _OTHERWISE)
         for each in templates:
-            self._take_template(each)
+            self._take_template(each, found.flow_type)
         self._take_approvals(flow)
         found.messages = self._messages(found, int(export["lastSequence"]))
         self._require(found.messages == flow.get("messageCount", 0), "messages of the flow are missing")
         found.withheld = self._part("withheld", is_counted=False)
+        moved = Flow(template_version=found.version)
+        for each in flow.get("migrations", []):
+            moved.migrations.add(from_version=each.get("fromVersion", 0), to_version=each.get("toVersion", 0))
+        self._withheld += without_template(moved, self._contracts)
+        self._require(found.withheld == self._withheld, "it says of other things that they are withheld")
         self._require(self._part("manifest", is_counted=False) == self._parts, "the manifest is of other content")
         stated, counted = _LAST.fullmatch(line := self._line()), self._whole.hexdigest()
         self._require(stated is not None and stated[1].decode() == counted, "the file was changed after it was written")
@@ -111,7 +140,8 @@ class _Checking:
             record = json.loads(text)
             sequence = int(record["sequence"])
             self._require(last < sequence <= wanted, "the messages are not in the order of the stream")
-            self._take_message(record, found, version)
+            written = self._take_message(record, found, version)
+            self._require(text == json_line(written).encode() + b"\n", _OTHERWISE)
             digest.update(text)
             count, first, last = count + 1, first or sequence, sequence
         self._require(last == wanted, "the last message of the flow is missing")
@@ -124,33 +154,38 @@ class _Checking:
         }
         return count
 
-    def _take_message(self, record: Mapping[str, Any], found: Verified, version: int) -> None:
+    def _take_message(self, record: Mapping[str, Any], found: Verified, version: int) -> dict[str, Json]:
+        """Checks a message; returns it as an export writes it."""
+        recorded, flow = recorded_of(record), Flow(flow_type=found.flow_type, flow_id=found.flow_id)
         if "envelopeBytes" not in record:
-            return
+            self._withheld.append(f"message {recorded.sequence}: {UNREADABLE}")
+            return message_record(recorded, flow, PLAIN)
         head = b64decode(record["envelopeBytes"], validate=True)
         payload = b64decode(record["payloadBytes"], validate=True)
-        self._require(record["envelopeSha256"] == sha256(head).hexdigest(), "the digest is not that of the envelope")
-        self._require(record["payloadSha256"] == sha256(payload).hexdigest(), "the digest is not that of the payload")
         envelope = Event.FromString(head)
-        self._require(record["envelope"] == PLAIN.to_json(envelope), "the envelope is not what its bytes say")
-        tokens = record["subject"].split(".", 6)
-        named = ["flow", found.flow_type, found.flow_id, record["kind"].lower(), record["agent"], envelope.event_id]
-        self._require(tokens == [*named, record["type"]], "the subject is not that of the message")
         contracts = self._contracts.get(envelope.template_version) or self._contracts.get(version, PLAIN)
         data = any_pb2.Any(type_url=record["payloadTypeUrl"], value=payload)
-        self._require(record["payload"] == contracts.to_json(data), "the payload is not what its bytes say")
+        recorded.event.CopyFrom(envelope)
+        recorded.event.data.CopyFrom(data)
+        written = message_record(recorded, flow, contracts)
+        for key, why in _UNTRUE.items():
+            self._require(record[key] == written[key], why)
+        check_agreement(parse(str(written["subject"])), recorded.event)
         self._take_proposal(record, envelope, data)
+        return written
 
-    def _take_template(self, record: Mapping[str, Any]) -> None:
+    def _take_template(self, record: Mapping[str, Any], flow_type: str) -> None:
         """Checks that a version has the digest under which it was stored."""
         proto = FlowTemplate.FromString(b64decode(record["templateBytes"], validate=True))
         contracts = Contracts.from_descriptor_set(b64decode(record["descriptors"], validate=True))
         self._require(record["template"] == PLAIN.to_json(proto), "the template is not what its bytes say")
-        self._require(
-            (proto.name, proto.version) == (record["name"], record["version"]), "the template has another name"
-        )
+        is_other = proto.name != flow_type or proto.version in self._contracts
+        self._require(not is_other, "the template is of another flow type, or there twice")
         compiled = Template.compile(proto, contracts)
         self._require(compiled.digest == record["digest"], "the digest is not that of the template")
+        stored = StoredTemplate(template=proto, digest=record["digest"], put_by=record["putBy"])
+        stored.descriptors = b64decode(record["descriptors"])
+        self._require(record == template_record(stored), _OTHERWISE)
         self._contracts[proto.version] = contracts
 
     def _take_approvals(self, flow: Mapping[str, Any]) -> None:
@@ -158,6 +193,7 @@ class _Checking:
         for each in flow.get("approvals", []):
             event_id = str(each["approvalId"]).rpartition(".")[2]
             gates = [str(gate["gate"]) for gate in each.get("gates", [])]
+            self._require(event_id not in self._digests, "an approval is there twice")
             self._digests[event_id] = (str(each["digest"]), gates)
 
     def _take_proposal(self, record: Mapping[str, Any], envelope: Event, data: any_pb2.Any) -> None:
@@ -182,7 +218,9 @@ class _Checking:
         content = text[len(start) : -len(end)]
         if is_counted:
             self._parts[name] = {"sha256": sha256(content.encode()).hexdigest()}
-        return json.loads(content)
+        value = json.loads(content)
+        self._require(json_line(value) == content, _OTHERWISE)
+        return value
 
     def _next(self) -> bytes:
         """The next line but the last one."""

@@ -147,9 +147,60 @@ def test_what_was_changed_with_its_digests_is_refused_where_it_contradicts_itsel
         (lambda d: d["flow"].update(flowId="0" * 32), "the export is of another flow"),
         (lambda d: d.update(export=[]), "not what an export writes there"),
         (lambda d: d.update(format="handrail-evidence/2"), "the file is not handrail-evidence/1"),
+        (lambda d: d["templates"].append(d["templates"][0]), "there twice"),
+        (lambda d: d["flow"]["approvals"].append(d["flow"]["approvals"][0]), "an approval is there twice"),
     ):
         with pytest.raises(EvidenceError, match=why):
             checked(changed(change))
+
+
+def without_bytes(message: dict[str, Any]) -> None:
+    message["payload"]["chargebackId"] = "cb-2"
+    del message["envelopeBytes"]
+
+
+def without_content(message: dict[str, Any]) -> None:
+    for key in message.keys() - {"sequence", "time", "kind", "agent", "type"}:
+        del message[key]
+
+
+def of_another_type(message: dict[str, Any]) -> None:
+    message["payloadTypeUrl"] = message["payload"]["@type"] = "type.googleapis.com/payments.v1.RefundIssued"
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (lambda d: without_bytes(d["messages"][0]), "no export writes it so"),
+        (lambda d: without_content(d["messages"][0]), "other things that they are withheld"),
+        (lambda d: of_another_type(d["messages"][0]), "is not what its bytes say|the body says data type"),
+        (lambda d: d["messages"][0].update(note="approved by the board"), "no export writes it so"),
+        (lambda d: d["messages"][0].update(time="2026-11-28"), "no export writes it so"),
+        (lambda d: d["messages"][0].update(sequence="+" + d["messages"][0]["sequence"]), "no export writes it so"),
+        (lambda d: d["withheld"].append("nothing of importance"), "other things that they are withheld"),
+        (lambda d: d.update(withheld=[7]), "other things that they are withheld"),
+        (lambda d: d["templates"][0].update(putBy={}), "not what an export writes there"),
+        (lambda d: d["templates"][0].update(note="as the board decided"), "no export writes it so"),
+        (lambda d: d["flow"].update(status=7), "no export writes it so"),
+        (lambda d: d["export"].update(by=["vera"]), "no export writes it so"),
+    ],
+)
+def test_what_no_export_writes_is_refused_whatever_its_digests_say(
+    change: Callable[[dict[str, Any]], object], why: str
+) -> None:
+    with pytest.raises(EvidenceError, match=why):
+        checked(changed(change))
+
+
+def test_what_is_there_twice_under_one_name_is_refused() -> None:
+    # Readers differ in which of the two they show.
+    lines = written().splitlines(keepends=True)
+    flow = lines[2].removeprefix(b'"flow": ').removesuffix(b",\n")
+    twice = flow.removesuffix(b"}") + b', "status": "FLOW_STATUS_COMPLETED"}'
+    content = b"".join(lines[:-1]).replace(flow, twice)
+    content = content.replace(*(sha256(each).hexdigest().encode() for each in (flow, twice)))
+    with pytest.raises(EvidenceError, match="no export writes it so"):
+        checked(content + b'"sha256": "' + sha256(content).hexdigest().encode() + b'"}\n')
 
 
 def test_what_came_after_the_flow_was_read_is_left_out_and_what_is_missing_is_noticed() -> None:
