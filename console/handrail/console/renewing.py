@@ -27,6 +27,9 @@ _EARLY = timedelta(seconds=30)
 _PAUSE = timedelta(seconds=10)
 """So long a provider that gave no answer is left alone."""
 
+_MOST_REVOKED = 4
+"""So many tokens are revoked at a time: a person has more sessions than questions are asked of a provider at a time."""
+
 _WITHOUT_TOKEN = ("/static/", "/sign-")
 """Paths that ask the coordinator nothing as the person of the session."""
 
@@ -75,6 +78,10 @@ async def _renew(
     try:
         found = await tokens.refresh(provider, renewal.refresh_token)
         renewal.refresh_token = found.refresh_token or renewal.refresh_token
+        if session.ended.is_set():
+            # Signed out meanwhile: what was revoked then was the token before this one.
+            await _revoke(provider, renewal)
+            return
         who = await console.coordinator.call(
             console.coordinator.identity.WhoAmI, WhoAmIRequest(), token=found.access_token
         )
@@ -99,7 +106,13 @@ async def _renew(
 
 async def revoke(console: Console, ended: Iterable[Session]) -> None:
     """Has the provider end what it gave for these sessions. If it can't be asked, the log says so."""
-    await asyncio.gather(*(_revoke(console.provider, each.renewal) for each in ended))
+    few = asyncio.Semaphore(_MOST_REVOKED)
+
+    async def one(session: Session) -> None:
+        async with few:
+            await _revoke(console.provider, session.renewal)
+
+    await asyncio.gather(*map(one, ended))
 
 
 async def _revoke(provider: Provider | None, renewal: Renewal | None) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -170,6 +171,41 @@ async def test_who_signs_out_everywhere_is_out_whatever_the_provider_says(
         out = await vera.post("/sign-out", form_token=await vera.form_token(), everywhere="yes")
         assert (out.status_code, provider.asked.count("/revoke")) == (303, 2)
         assert (await second.get("/account")).status_code == 303
+
+
+async def test_every_session_that_is_signed_out_has_its_token_revoked(
+    vera: Browser, provider: ScriptedProvider
+) -> None:
+    async with AsyncExitStack() as browsers:
+        for _ in range(19):
+            await provider.sign_in(await browsers.enter_async_context(another_browser(vera)))
+        await vera.post("/sign-out", form_token=await vera.form_token(), everywhere="yes")
+    assert provider.asked.count("/revoke") == 20
+
+
+async def test_who_signs_out_while_a_token_is_renewed_leaves_no_token_behind(
+    vera: Browser, provider: ScriptedProvider
+) -> None:
+    form_token = await vera.form_token()
+    session, renewal = due(vera)
+    asked, go, right = threading.Event(), threading.Event(), provider.server.page.wait
+
+    def held() -> None:
+        if provider.asked[-1] == TOKEN:
+            asked.set()
+            assert go.wait(60)
+        right()
+
+    provider.server.page.wait = held
+    provider.refresh_token = "second"
+    request = asyncio.create_task(vera.get("/account"))
+    assert await asyncio.to_thread(asked.wait, 60)
+    assert (await vera.post("/sign-out", form_token=form_token)).status_code == 303
+    provider.server.asked.append(TOKEN)
+    go.set()
+    assert (await request).status_code == 303
+    assert session.ended.is_set()
+    assert (renewal.refresh_token, provider.asked.count("/revoke")) == ("second", 2)
 
 
 async def test_a_session_without_a_refresh_token_ends_with_its_token(api: Api, provider: ScriptedProvider) -> None:

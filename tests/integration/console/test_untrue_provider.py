@@ -226,6 +226,14 @@ async def test_a_token_that_the_coordinator_refuses_begins_nothing(
     assert await is_out(browser)
 
 
+@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint", "jwks_uri", "end_session_endpoint"])
+async def test_a_provider_by_tls_leads_to_nothing_without_it(tmp_path: Path, name: str) -> None:
+    with scripted_provider(tmp_path) as provider:
+        provider.metadata = {name: "http://127.0.0.1:7070/"}
+        with pytest.raises(ProviderError, match=f"its {name} can't be used: it must begin with https://"):
+            await Provider(provider.client()).metadata()
+
+
 async def test_a_provider_with_an_authority_of_its_own_is_asked_by_tls(tmp_path: Path) -> None:
     with scripted_provider(tmp_path) as provider:
         assert (await Provider(provider.client()).metadata()).token == f"{provider.issuer}/token"

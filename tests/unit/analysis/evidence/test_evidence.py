@@ -198,7 +198,8 @@ def test_what_is_there_twice_under_one_name_is_refused() -> None:
     flow = lines[2].removeprefix(b'"flow": ').removesuffix(b",\n")
     twice = flow.removesuffix(b"}") + b', "status": "FLOW_STATUS_COMPLETED"}'
     content = b"".join(lines[:-1]).replace(flow, twice)
-    content = content.replace(*(sha256(each).hexdigest().encode() for each in (flow, twice)))
+    before, after = (sha256(each).hexdigest().encode() for each in (flow, twice))
+    content = content.replace(before, after)
     with pytest.raises(EvidenceError, match="no export writes it so"):
         checked(content + b'"sha256": "' + sha256(content).hexdigest().encode() + b'"}\n')
 
