@@ -190,6 +190,7 @@ async def test_a_coordinator_that_is_away_is_told_from_a_wrong_token(api: Api) -
         (["--oidc-issuer", "http://id.example.com"], "it must begin with https://"),
         (["--oidc-issuer", "https://id.example.com", "--console-client-secret-file", "empty"], "empty is empty"),
         (["--oidc-issuer", "https://id.example.com", "--console-client-secret-file", "none"], "none can't be read"),
+        (["--console-client-secret-file", "empty"], "name it by --oidc-issuer"),
         (["--oidc-issuer", "https://id.example.com", "--oidc-scope", "profile"], "the scopes lack openid"),
         (["--pasted-tokens", "off"], "nobody could sign in"),
     ],

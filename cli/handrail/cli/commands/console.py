@@ -65,6 +65,8 @@ def _client(settings: Settings) -> Client | None:
 
     issuer, path = settings.value(table.OIDC_ISSUER), settings.value(table.CONSOLE_CLIENT_SECRET_FILE)
     if not issuer:
+        if path is not None:
+            raise CommandError(f"{path} has a secret for no identity provider: name it by --oidc-issuer", Exit.USAGE)
         return None
     given = secret(path) if path is not None else ""
     if path is not None and not given:
