@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 
 from handrail.mesh.bus import Delivery
@@ -14,22 +15,25 @@ class FlowBatch:
     came in this epoch of what is known to be finished.
     """
 
-    __slots__ = ("_known", "_recorded", "_seen", "deliveries", "durable", "epoch", "since", "unhurried_at")
+    __slots__ = ("_known", "_recorded", "_seen", "deliveries", "durable", "epoch", "since", "taken", "unhurried_at")
 
     def __init__(self, durable: str, *, since: float, epoch: int) -> None:
         self.durable = durable
         self.since = since
         self.epoch = epoch
         self.deliveries: list[Delivery] = []
+        self.taken: Counter[str] = Counter()
+        """How many deliveries of each durable were added, those included that could not be decoded."""
         self.unhurried_at = -1
         """The position of the flow in hand (0: it is in nobody's) whose first timer was found to be far away."""
         self._recorded: dict[int, Recorded] = {}
         self._seen = 0
         self._known = 0
 
-    def add(self, delivery: Delivery, *, epoch: int) -> None:
-        """Adds a delivery, which came in this epoch; the same message may come several times."""
+    def add(self, delivery: Delivery, *, durable: str, epoch: int) -> None:
+        """Adds a delivery of this durable, which came in this epoch; the same message may come several times."""
         self.deliveries.append(delivery)
+        self.taken[durable] += 1
         self.epoch = min(self.epoch, epoch)
         self.unhurried_at = -1
 
@@ -37,6 +41,7 @@ class FlowBatch:
         """Adds what another batch has, and makes all messages news again."""
         if newer is not None:
             self.deliveries.extend(newer.deliveries)
+            self.taken.update(newer.taken)
             self.epoch = min(self.epoch, newer.epoch)
         self._known = 0
 

@@ -7,6 +7,7 @@ crash meanwhile loses nothing: what is not acknowledged is delivered again.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterator
 from datetime import timedelta
 
@@ -40,7 +41,9 @@ _SILENT = timedelta(seconds=5)
 """How long a broker may fail to say which finished flows have decisions; then each is read for itself."""
 
 _WAITING_AT_MOST = 4096
-"""The most deliveries that make room for others before they are acknowledged."""
+"""The most deliveries of one durable that make room for others before they are settled. Each durable has its own: many
+events keep no decision waiting.
+"""
 
 
 class Lag:
@@ -61,7 +64,7 @@ class Lag:
         self._finished = finished
         self._clock = asyncio.get_running_loop().time
         self._batches: dict[FlowKey, FlowBatch] = {}
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
         self._late = AtOnce()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -80,9 +83,9 @@ class Lag:
         batch = self._batches.get(key)
         if batch is None:
             batch = self._batches[key] = FlowBatch(durable, since=self._clock(), epoch=came_in)
-        batch.add(delivery, epoch=came_in)
-        self._waiting += 1
-        if self._waiting <= _WAITING_AT_MOST:
+        batch.add(delivery, durable=durable, epoch=came_in)
+        self._waiting[durable] += 1
+        if self._waiting[durable] <= _WAITING_AT_MOST:
             delivery.make_room()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -114,7 +117,7 @@ class Lag:
         if self._is_over(key, batch):
             self._acknowledge(self._batches.pop(key))
         elif not await self._is_readable(key, batch):
-            del self._batches[key]
+            self._let_go(self._batches.pop(key))
         elif self._seems_finished(key, batch):
             finished[key] = self._batches.pop(key)
         elif everything or self._is_late(key, batch):
@@ -180,13 +183,16 @@ class Lag:
     def _acknowledge(self, batch: FlowBatch) -> None:
         for delivery in batch.deliveries:
             delivery.ack()
-        self._waiting -= len(batch.deliveries)
+        self._let_go(batch)
+
+    def _let_go(self, batch: FlowBatch) -> None:
+        """Counts what is settled as waiting no more."""
+        self._waiting.subtract(batch.taken)
 
     async def _is_readable(self, key: FlowKey, batch: FlowBatch) -> bool:
         """Hands back or quarantines what can't be decoded; tells whether anything is left."""
         if self._reconciler.flows.get(key) is None:
             for delivery, error in batch.decode():
-                self._waiting -= 1
                 await self._guard.run(batch.durable, [delivery], raise_again(error))
         return bool(batch.deliveries)
 
@@ -234,9 +240,9 @@ class Lag:
         return finished.keys() - decided
 
     async def _with_slot(self, key: FlowKey, batch: FlowBatch) -> None:
-        self._waiting -= len(batch.deliveries)
         async with self._slots:
             await self._guard.run(batch.durable, batch.deliveries, self._set_timers(key, batch))
+        self._let_go(batch)
 
     async def _set_timers(self, key: FlowKey, batch: FlowBatch) -> None:
         flow = await self._reconciler.reconcile(

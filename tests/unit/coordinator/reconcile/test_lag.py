@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
+from handrail.coordinator.reconcile import lag
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
 from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
 from handrail.coordinator.reconcile.hurry import is_unhurried
@@ -17,6 +19,7 @@ from handrail.mesh.streams import FLOW, TIMER
 from handrail.mesh.streams.catalog import Catalog
 from handrail.mesh.streams.durables import DECIDE, TRACK
 from handrail.mesh.template import Template
+from handrail.mesh.wire import ids
 from handrail.mesh.wire.envelope import Entry, Recorded
 from handrail.testing.memory import MemoryDelivery
 from handrail.v1.decision_pb2 import FlowHalted, HaltMode
@@ -58,7 +61,7 @@ def test_a_halted_flow_that_needs_no_timer_waits_for_its_next_decision() -> None
     hand = FlowInHand(fold(flows.template(), history), replicated=False)
     assert hand.flow.halt is not None
     batch = FlowBatch(TRACK, since=0.0, epoch=0)
-    batch.add(MemoryDelivery(RawMessage("", b"", 2, BEGINNING), 1, lambda _: None), epoch=0)
+    batch.add(MemoryDelivery(RawMessage("", b"", 2, BEGINNING), 1, lambda _: None), durable=TRACK, epoch=0)
     assert not is_unhurried(hand, batch, [timedelta(seconds=1)]), "something may be left to decide"
     hand.decided_up_to = 2
     assert is_unhurried(hand, batch, [timedelta(seconds=1)])
@@ -96,3 +99,41 @@ async def test_an_outcome_that_comes_after_its_flow_was_halted_is_undone_without
     await replica.lag.flush(everything=False)
     await replica.lag._late.finish()
     assert bus.matching(FLOW, "flow.*.*.undo.>")
+
+
+async def test_p7_no_more_is_taken_than_can_be_settled_and_events_keep_no_decision_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lag, "_WAITING_AT_MOST", 4)
+    bus, now = SteppedBus(BEGINNING), 0.0
+    replica = SteppedReplica(bus, Catalog(bus))
+    slots = asyncio.Semaphore(0)
+    monkeypatch.setattr(replica.lag, "_slots", slots)
+    monkeypatch.setattr(replica.lag, "_clock", lambda: now)
+    await replica.store.catalog.put(flows.stored(flows.template()))
+    room: list[str] = []
+    settled: list[timedelta | None] = []
+
+    async def take(durable: str, *numbers: int) -> None:
+        class Counted(MemoryDelivery):
+            def make_room(self) -> None:
+                room.append(durable)
+
+        for number in numbers:
+            start = flows.start(ids.flow_id_from_key("refund", str(number)))
+            await bus.publish(start.address.subject, start.body)
+            replica.lag.take(durable, Counted(bus.messages[FLOW][-1], 1, settled.append))
+
+    await take(TRACK, *range(4))
+    now = 0.3
+    await replica.lag.flush(everything=False)
+    await take(TRACK, *range(4, 8))
+    assert room == 4 * [TRACK], "their timers are being set: nothing is settled yet"
+    await take(DECIDE, *range(8, 13))
+    assert room == 4 * [TRACK] + 4 * [DECIDE]
+    for _ in range(13):
+        slots.release()
+    await replica.lag.flush()
+    assert settled == 13 * [None]
+    await take(TRACK, 13)
+    assert room[8:] == [TRACK]
