@@ -102,6 +102,9 @@ def nonsense(method: MethodDescriptor) -> tuple[Message, set[str]]:
         elif field.type == FieldDescriptor.TYPE_INT32:
             setattr(request, field.name, -1)
             broken.add(field.name)
+        elif most := field.GetOptions().Extensions[validate_pb2.field].uint32.lte:
+            setattr(request, field.name, most + 1)
+            broken.add(field.name)
         elif field.name == "quarantine_id" or field.GetOptions().Extensions[validate_pb2.field].required:
             broken.add(field.name)
     return request, broken
