@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -71,6 +72,44 @@ async def test_nobody_downloads_what_the_token_does_not_show(asked: Browser, api
         refused = await audrey.get(PATH)
         assert refused.status_code == 404
         assert "payments.v1" not in refused.text
+
+
+async def test_one_person_downloads_one_file_at_a_time_and_keeps_no_place_from_others(
+    asked: Browser, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, put = threading.Event(), threading.Event(), evidence._put
+
+    def held(*arguments: Any) -> None:
+        begun.set()
+        assert go.wait(60)
+        put(*arguments)
+
+    monkeypatch.setattr(evidence, "_put", held)
+    first = asyncio.create_task(asked.get(PATH))
+    assert await asyncio.to_thread(begun.wait, 60)
+    busy = await asked.get(PATH)
+    assert (busy.status_code, "You download evidence just now" in busy.text) == (503, True)
+    async with another_browser(asked) as anna:
+        await anna.sign_in(api.token("anna", "viewer"))
+        second = asyncio.create_task(anna.get(PATH))
+        go.set()
+        assert [(await each).status_code for each in (first, second)] == [200, 200]
+    assert (await asked.get(PATH)).status_code == 200
+
+
+async def test_a_download_goes_on_with_the_token_that_its_session_has_then(
+    asked: Browser, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [session] = asked.console.sessions._sessions.values()
+    put = evidence._put
+
+    def renewed(*arguments: Any) -> None:
+        # Were the first token asked with again, the answer would be all there is.
+        session.token = "e30.e30.e30"
+        put(*arguments)
+
+    monkeypatch.setattr(evidence, "_put", renewed)
+    assert (await asked.get(PATH)).status_code == 303
 
 
 async def test_as_many_files_as_may_be_written_at_a_time_and_no_more(

@@ -27,11 +27,15 @@ LARGEST = 512 << 20
 _AT_ONCE = asyncio.Semaphore(4)
 """So many files are written and sent at the same time."""
 
+_PEOPLE: set[str] = set()
+"""For whom: one person, who may take a file as slowly as the patience lasts, keeps no place from others."""
+
 _PATIENCE = timedelta(minutes=10)
 """How long a browser may take for a file."""
 
 _PAGE = 500
 _CHUNK = 1 << 16
+_ONE = "You download evidence just now. Wait until your browser has it."
 _BUSY = "Others download evidence just now. Try again in a moment."
 _TOO_LARGE = "The evidence of this flow is too large for the console. Use handrail flow evidence."
 _LAGGING = "The newest messages of this flow can't be read yet. Try again in a moment."
@@ -41,27 +45,31 @@ async def evidence(request: Request) -> Response:
     """GET /evidence/{flow_id}."""
     session, console = signed_in(request), console_of(request)
     flow_id = request.path_params["flow_id"]
+    if session.subject in _PEOPLE:
+        raise HTTPException(503, _ONE)
     if _AT_ONCE.locked():
         raise HTTPException(503, _BUSY)
     await _AT_ONCE.acquire()
+    _PEOPLE.add(session.subject)
     file = tempfile.TemporaryFile(prefix="evidence-")  # noqa: SIM115  # the response closes it
     try:
         await _write(file, console, session, flow_id)
     except BaseException:
-        _close(file)
+        _close(file, session.subject)
         raise
-    return _Download(file, f"{flow_id}.evidence.json")
+    return _Download(file, f"{flow_id}.evidence.json", session.subject)
 
 
 class _Download(Response):
-    """Sends a file, and closes it."""
+    """Sends a file to a person, and closes it."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, subject: str) -> None:
         size = file.tell()
         file.seek(0)
         headers = {"content-disposition": f'attachment; filename="{name}"', "content-length": str(size)}
         super().__init__(headers=headers, media_type="application/json")
         self._file = file
+        self._subject = subject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the file piece by piece, as fast as it is taken."""
@@ -72,17 +80,18 @@ class _Download(Response):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
         finally:
-            _close(self._file)
+            _close(self._file, self._subject)
 
 
-def _close(file: BinaryIO) -> None:
+def _close(file: BinaryIO, subject: str) -> None:
     file.close()
+    _PEOPLE.discard(subject)
     _AT_ONCE.release()
 
 
 async def _write(file: BinaryIO, console: Console, session: Session, flow_id: str) -> None:
-    to, token = console.coordinator, session.token
-    flow = (await to.call(to.flows.GetFlow, pb.GetFlowRequest(flow_id=flow_id), token=token)).flow
+    to = console.coordinator
+    flow = (await to.call(to.flows.GetFlow, pb.GetFlowRequest(flow_id=flow_id), token=session.token)).flow
     templates = await _templates(console, session, flow)
     export = Export(session.subject, now(), console.options.coordinator)
     # Rendering a page takes a while; others' pages go on meanwhile.
@@ -90,7 +99,8 @@ async def _write(file: BinaryIO, console: Console, session: Session, flow_id: st
     await asyncio.to_thread(_put, file, writer.begin())
     asked = pb.ListFlowEventsRequest(flow_id=flow_id, page_size=_PAGE)
     while True:
-        page = await to.call(to.flows.ListFlowEvents, asked, token=token)
+        # A long flow takes a while: the token of the session may have been renewed.
+        page = await to.call(to.flows.ListFlowEvents, asked, token=session.token)
         await asyncio.to_thread(_put, file, writer.messages(page.events))
         asked.page_token = page.next_page_token
         if not asked.page_token:
