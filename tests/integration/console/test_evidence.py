@@ -13,6 +13,7 @@ import pytest
 from handrail.analysis.evidence import lines_of, verify
 from handrail.console.flow import evidence
 from handrail.mesh.bus import NatsBus
+from handrail.mesh.streams.quarantine_streams import ensure_quarantines
 from handrail.mesh.wire.subjects import Kind
 from tests.support import flows
 from tests.support.api import Api
@@ -27,6 +28,7 @@ PATH = f"/evidence/{flows.FLOW_ID}"
 async def asked(vera: Browser, api: Api, bus: NatsBus) -> Browser:
     """A browser of one who may see a flow whose proposal waits for people. Somebody sent what can't be read."""
     await api.replica.catalog.put(flows.stored(flows.template(gated=True)))
+    await ensure_quarantines(bus, api.replica.catalog.all())
     await publish(bus, flows.start(), flows.enriched(kind=Kind.PROPOSAL))
     await bus.publish(f"flow.refund.{flows.FLOW_ID}.event.enrichment.{'e' * 32}.x.Odd", b"\xff<script>")
 
