@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +131,20 @@ async def test_as_many_files_as_may_be_written_at_a_time_and_no_more(
     large = await asked.get(PATH)
     assert (large.status_code, "handrail flow evidence" in large.text) == (413, True)
     assert not one.locked()
+
+
+async def test_a_console_that_can_not_write_its_file_says_so_and_keeps_no_place_taken(
+    asked: Browser, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = asyncio.Semaphore(1)
+    monkeypatch.setattr(evidence, "_AT_ONCE", one)
+    with monkeypatch.context() as broken:
+        broken.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        failed = await asked.get(PATH)
+    assert (failed.status_code, "No such file or directory" in failed.text) == (503, True)
+    with monkeypatch.context() as broken:
+        broken.setattr(tempfile, "TemporaryFile", lambda **_: io.BufferedWriter(io.FileIO("/dev/full", "w")))
+        full = await asked.get(PATH)
+    assert (full.status_code, "No space left on device" in full.text) == (503, True)
+    assert not one.locked()
+    assert await document(asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import BinaryIO
 
@@ -49,9 +50,12 @@ async def evidence(request: Request) -> Response:
         raise HTTPException(503, _ONE)
     if _AT_ONCE.locked():
         raise HTTPException(503, _BUSY)
+    try:
+        file = tempfile.TemporaryFile(prefix="evidence-")  # noqa: SIM115  # the response closes it
+    except OSError as error:
+        raise _no_room(error) from None
     await _AT_ONCE.acquire()
     _PEOPLE.add(session.subject)
-    file = tempfile.TemporaryFile(prefix="evidence-")  # noqa: SIM115  # the response closes it
     try:
         await _write(file, console, session, flow_id)
     except BaseException:
@@ -84,9 +88,11 @@ class _Download(Response):
 
 
 def _close(file: BinaryIO, subject: str) -> None:
-    file.close()
     _PEOPLE.discard(subject)
     _AT_ONCE.release()
+    # On a full disk, closing tries to write once more what is given up here.
+    with suppress(OSError):
+        file.close()
 
 
 async def _write(file: BinaryIO, console: Console, session: Session, flow_id: str) -> None:
@@ -111,9 +117,17 @@ async def _write(file: BinaryIO, console: Console, session: Session, flow_id: st
 
 
 def _put(file: BinaryIO, lines: Iterable[bytes]) -> None:
-    file.writelines(lines)
+    try:
+        file.writelines(lines)
+        file.flush()
+    except OSError as error:
+        raise _no_room(error) from None
     if file.tell() > LARGEST:
         raise HTTPException(413, _TOO_LARGE)
+
+
+def _no_room(error: OSError) -> HTTPException:
+    return HTTPException(503, f"The console can't write its file: {error.strerror}. Use handrail flow evidence.")
 
 
 async def _templates(console: Console, session: Session, flow: pb.Flow) -> list[StoredTemplate]:
