@@ -15,7 +15,7 @@ from bench.installation import Installation
 from bench.meter import Processes
 from bench.tasks import Tasks
 from handrail.mesh import streams
-from handrail.mesh.bus import Delivery
+from handrail.mesh.bus import Delivery, Pull
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.permissions import ADMIN
 from handrail.mesh.streams.durables import DECIDE, TRACK
@@ -33,7 +33,9 @@ _ENDS = (
     "flow.timed.*.decision.*.*.handrail.v1.Escalated",
     "flow.joined.*.event.*.*.payments.v1.CustomerNotified",
 )
-"""What ends a flow, and what asks for a vote."""
+"""What ends a flow, and what asks for a vote. Each has a durable of its own: one with several filters would cost the
+broker, at each passage between files, a look at every stored subject (docs/performance.md).
+"""
 
 _IN_FLIGHT = 4000
 _SETTLED_WITHIN = timedelta(seconds=60)
@@ -63,17 +65,7 @@ class Flows:
     async def open(self) -> None:
         """Connects, and watches for the ends of flows through a consumer of its own."""
         self._bus, self._watching = [await self._installation.connect(user) for user in (COORDINATOR, ADMIN)]
-        config = {
-            "durable_name": "bench",
-            "filter_subjects": list(_ENDS),
-            "ack_policy": "explicit",
-            "deliver_policy": "new",
-            "max_ack_pending": -1,
-        }
-        await self._watching.request_json(
-            f"$JS.API.CONSUMER.CREATE.{streams.FLOW}.bench", {"stream_name": streams.FLOW, "config": config}
-        )
-        self._pull = await self._watching.pull(streams.FLOW, "bench", in_flight=_IN_FLIGHT, on_delivery=self._delivered)
+        self._pulls = [await self._deliver(f"bench-{number}", subject) for number, subject in enumerate(_ENDS)]
         self._calls = Calls(self._installation)
 
     def begin(self, work: str, on_end: OnEnd) -> None:
@@ -109,10 +101,23 @@ class Flows:
 
     async def close(self) -> None:
         """Disconnects."""
-        await self._pull.stop()
+        for pull in self._pulls:
+            await pull.stop()
         await self._calls.close()
         await self._bus.close()
         await self._watching.close()
+
+    async def _deliver(self, durable: str, subject: str) -> Pull:
+        config = {
+            "durable_name": durable,
+            "filter_subject": subject,
+            "ack_policy": "explicit",
+            "deliver_policy": "new",
+            "max_ack_pending": -1,
+        }
+        created = {"stream_name": streams.FLOW, "config": config}
+        await self._watching.request_json(f"$JS.API.CONSUMER.CREATE.{streams.FLOW}.{durable}", created)
+        return await self._watching.pull(streams.FLOW, durable, in_flight=_IN_FLIGHT, on_delivery=self._delivered)
 
     async def _unsettled(self, durable: str) -> int:
         info = await self._watching.request_json(f"$JS.API.CONSUMER.INFO.{streams.FLOW}.{durable}")
