@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from handrail.cli.exit_codes import CommandError, Exit
 from handrail.cli.login.device_flow import Code, Request, Tokens, begin, wait
 from handrail.cli.login.provider import Provider, discover
 from handrail.cli.login.stored_login import StoredLogin, forget, load, path_of, save, token_for
+from handrail.mesh.https import FetchError
 from tests.support.web_server import WebServer, web_server
 
 REQUEST = Request("handrail-cli", "openid", "")
@@ -130,6 +132,37 @@ def test_a_provider_that_names_another_issuer_is_not_believed(server: WebServer)
     answer(server, {"issuer": "https://elsewhere.example.com", "token_endpoint": server.url})
     with pytest.raises(CommandError, match=r"says that its issuer is https://elsewhere.example.com"):
         discover(issuer, None)
+
+
+ENDPOINTS = ("device_authorization_endpoint", "token_endpoint", "revocation_endpoint")
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_a_provider_by_tls_leads_to_nothing_without_it(tmp_path: Path, name: str) -> None:
+    with web_server(tmp_path / "tls") as server:
+        issuer = server.url.removesuffix("/keys")
+        named = {"issuer": issuer, **dict.fromkeys(ENDPOINTS, server.url)}
+        answer(server, named)
+        assert discover(issuer, server.ca).token == server.url
+        answer(server, {**named, name: "http://127.0.0.1:7070/"})
+        with pytest.raises(CommandError, match=f"{name} can't be used: it must begin with https://"):
+            discover(issuer, server.ca)
+
+
+@pytest.mark.parametrize("name", ["verification_uri", "verification_uri_complete"])
+def test_a_provider_by_tls_sends_nobody_to_a_page_without_it(tmp_path: Path, name: str) -> None:
+    with web_server(tmp_path / "tls") as server:
+        answer(server, {**CODE, name: "http://127.0.0.1:7070/"})
+        secure = replace(provider(server), ca=server.ca)
+        with pytest.raises(CommandError, match=f"{name} is not safe to open: it must begin with https://"):
+            begin(secure, REQUEST)
+
+
+def test_a_stored_login_of_a_provider_by_tls_asks_nothing_without_it(server: WebServer) -> None:
+    stored = Provider("https://id.example.com", "", server.url, server.url)
+    with pytest.raises(FetchError, match="is not asked: it must begin with https://"):
+        stored.post(server.url, {"refresh_token": "r"})
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("endpoint", ["http://example.com/token", "file:///etc/passwd", 7])

@@ -65,9 +65,7 @@ def web_server(folder: Path | None = None) -> Iterator[WebServer]:
     server = _Quiet(("127.0.0.1", 0), Handler)
     ca = None
     if folder is not None:
-        ca, chain = _certificates(folder)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(chain)
+        ca, context = certified_context(folder)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     scheme = "http" if folder is None else "https"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -85,6 +83,14 @@ class _Quiet(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that refuses the certificate, or goes away, is what some tests are about."""
+
+
+def certified_context(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """The file of a new authority, and the TLS of a server on loopback that it certified."""
+    ca, chain = _certificates(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    return ca, context
 
 
 def _certificates(folder: Path) -> tuple[Path, Path]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import ssl
-import time
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from http.client import HTTPException, HTTPResponse
@@ -19,13 +20,23 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlencode, urlsplit
 
+from handrail.mesh.https_connection import PlainHandler, SecureHandler, TimeLimit
+
 WITHIN = timedelta(seconds=5)
-"""How long an answer may take."""
+"""How long an answer may take, from the look for the server's name to the last byte."""
 
 LARGEST = 1 << 18
 """The largest answer that is read, in bytes: a key set of 64 RSA keys takes about 50,000."""
 
+MOST_AT_ONCE = 64
+"""So many questions may be open in a process, with those that nobody waits for any more."""
+
+THREAD = "handrail-https"
+"""The name of the threads that ask."""
+
 _CHUNK = 1 << 14
+
+_unanswered = threading.BoundedSemaphore(MOST_AT_ONCE)
 
 
 class FetchError(Exception):
@@ -51,8 +62,12 @@ class Answer:
         return found
 
 
-def why_unsafe(url: str) -> str:
-    """Says why an address may not be asked; empty if it may: https, or http to a loopback address."""
+def why_unsafe(url: str, *, named_by: str = "") -> str:
+    """Says why an address may not be asked; empty if it may: https, or http to a loopback address.
+
+    `named_by` is the address of a server that says to ask this one. If that is asked by https, so must this be: what
+    listens on this machine is not the server.
+    """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -64,9 +79,10 @@ def why_unsafe(url: str) -> str:
         return "it names no host"
     if parts.username is not None or parts.password is not None:
         return "it holds a user or password"
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
-        return ""
-    return "it must begin with https://"
+    if parts.scheme == "http" and _is_loopback(host):
+        is_downgrade = urlsplit(named_by).scheme == "https"
+        return "it must begin with https://, as the provider's own address does" if is_downgrade else ""
+    return "" if parts.scheme == "https" else "it must begin with https://"
 
 
 def ask(
@@ -80,33 +96,64 @@ def ask(
 ) -> Answer:
     """Asks with GET, or with POST if there is a form. Any status is an answer, a redirect among them.
 
-    `ca` is a file of certificate authorities to trust instead of the system's. Raises FetchError. Blocks: call it in
-    a thread.
+    `ca` is a file of certificate authorities to trust instead of the system's. Raises FetchError, at the latest after
+    `within`. Blocks: call it in a thread.
     """
     why = why_unsafe(url)
     if why:
         raise FetchError(f"{url!a} is not asked: {why}")
     data = None if form is None else urlencode(form).encode()
     request = urllib.request.Request(url, data=data, headers={"Accept": "application/json", **(headers or {})})
-    until = time.monotonic() + within.total_seconds()
+    if not _unanswered.acquire(blocking=False):
+        raise FetchError(f"{url} is not asked: {MOST_AT_ONCE} questions are unanswered")
+    limit, answer = TimeLimit(within), Future[Answer]()
+    # Nothing ends a thread that looks for a name: so another one than the caller's does it, and a limit ends the rest.
+    threading.Thread(target=_answer, args=(request, ca, limit, largest, answer), name=THREAD, daemon=True).start()
     try:
-        with _opener(url, ca).open(request, timeout=within.total_seconds()) as response:
-            return Answer(url, response.status, _read(url, response, until, largest))
+        return answer.result(within.total_seconds())
+    except TimeoutError:
+        limit.end()
+        raise FetchError(_too_long(url)) from None
+
+
+def _answer(
+    request: urllib.request.Request, ca: Path | None, limit: TimeLimit, largest: int, answer: Future[Answer]
+) -> None:
+    try:
+        answer.set_result(_asked(request, ca, limit, largest))
+    except BaseException as error:
+        answer.set_exception(error)
+    finally:
+        _unanswered.release()
+
+
+def _asked(request: urllib.request.Request, ca: Path | None, limit: TimeLimit, largest: int) -> Answer:
+    url = request.full_url
+    try:
+        with _opener(url, ca, limit).open(request, timeout=limit.left()) as response:
+            return Answer(url, response.status, _read(url, response, limit, largest))
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(url, error.code, _read(url, error, until, largest))
+            return Answer(url, error.code, _read(url, error, limit, largest))
     except urllib.error.URLError as error:
-        raise FetchError(f"{url} does not answer: {error.reason}") from None
+        is_late = isinstance(error.reason, TimeoutError)
+        raise FetchError(_too_long(url) if is_late else f"{url} does not answer: {error.reason}") from None
+    except TimeoutError:
+        raise FetchError(_too_long(url)) from None
     except (OSError, HTTPException, ValueError) as error:
         raise FetchError(f"{url} does not answer: {error}") from None
 
 
-def _opener(url: str, ca: Path | None) -> urllib.request.OpenerDirector:
-    if url.startswith("http://"):
+def _too_long(url: str) -> str:
+    return f"{url} takes too long to answer"
+
+
+def _opener(url: str, ca: Path | None, limit: TimeLimit) -> urllib.request.OpenerDirector:
+    if urlsplit(url).scheme == "http":
         # A proxy is another machine.
-        return urllib.request.build_opener(_NoRedirects(), urllib.request.ProxyHandler({}))
+        return urllib.request.build_opener(_NoRedirects(), urllib.request.ProxyHandler({}), PlainHandler(limit))
     trusted = ssl.create_default_context(cafile=None if ca is None else str(ca))
-    return urllib.request.build_opener(_NoRedirects(), urllib.request.HTTPSHandler(context=trusted))
+    return urllib.request.build_opener(_NoRedirects(), SecureHandler(limit, trusted))
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -114,8 +161,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """A redirect is an answer like others: what was to be asked is an address in the settings."""
 
 
-def _read(url: str, response: HTTPResponse | IO[bytes], until: float, largest: int) -> bytes:
-    """Reads the body in pieces: a server that sends a byte now and then would never hit a socket's timeout."""
+def _read(url: str, response: HTTPResponse | IO[bytes], limit: TimeLimit, largest: int) -> bytes:
     body = b""
     while True:
         piece = response.read1(_CHUNK) if isinstance(response, HTTPResponse) else response.read(_CHUNK)
@@ -124,8 +170,7 @@ def _read(url: str, response: HTTPResponse | IO[bytes], until: float, largest: i
             return body
         if len(body) > largest:
             raise FetchError(f"{url} answers with more than {largest} bytes")
-        if time.monotonic() > until:
-            raise FetchError(f"{url} takes too long to answer")
+        limit.left()
 
 
 def _is_loopback(host: str) -> bool:

@@ -61,13 +61,14 @@ class Tokens:
 
 def begin(provider: Provider, request: Request) -> Code:
     """Asks for a code; raises CommandError."""
+    complete = "verification_uri_complete"
     try:
         found = provider.post(provider.device, request.form())
         return Code(
             device_code=_text(found, "device_code"),
             user_code=_text(found, "user_code"),
-            link=_link(found, "verification_uri"),
-            direct_link=_link(found, "verification_uri_complete") if found.get("verification_uri_complete") else "",
+            link=_link(provider, found, "verification_uri"),
+            direct_link=_link(provider, found, complete) if found.get(complete) else "",
             expires_in=min(_seconds(found, "expires_in", _LONGEST), _LONGEST),
             interval=_seconds(found, "interval", _INTERVAL),
         )
@@ -124,9 +125,9 @@ def _text(found: Mapping[str, object], name: str) -> str:
     return value
 
 
-def _link(found: Mapping[str, object], name: str) -> str:
+def _link(provider: Provider, found: Mapping[str, object], name: str) -> str:
     link = _text(found, name)
-    why = why_unsafe(link)
+    why = why_unsafe(link, named_by=provider.issuer)
     if why:
         raise FetchError(f"the identity provider's {name} is not safe to open: {why}")
     return link

@@ -33,6 +33,10 @@ class Provider:
 
     def post(self, endpoint: str, form: Mapping[str, str]) -> dict[str, object]:
         """Posts a form; raises ProviderError for an error of OAuth 2.0, FetchError for no answer."""
+        why = why_unsafe(endpoint, named_by=self.issuer)
+        if why:
+            # A login that was stored by an earlier version may have such an endpoint.
+            raise FetchError(f"{endpoint!a} is not asked: {why}")
         return accepted(ask(endpoint, form=form, ca=self.ca))
 
 
@@ -48,11 +52,11 @@ def discover(issuer: str, ca: Path | None) -> Provider:
     if found.get("issuer") != issuer:
         # Otherwise one provider could speak for another: OpenID Connect Discovery 1.0, section 4.3.
         raise CommandError(f"{issuer} says that its issuer is {clean(str(found.get('issuer')))[:200]}; give that one")
-    device = _endpoint(found, "device_authorization_endpoint")
-    token = _endpoint(found, "token_endpoint")
+    device = _endpoint(found, "device_authorization_endpoint", issuer)
+    token = _endpoint(found, "token_endpoint", issuer)
     if not device or not token:
         raise CommandError(f"{issuer} offers no device flow: enable it there, or use a token file")
-    return Provider(issuer, device, token, _endpoint(found, "revocation_endpoint"), ca)
+    return Provider(issuer, device, token, _endpoint(found, "revocation_endpoint", issuer), ca)
 
 
 def accepted(answer: Answer) -> dict[str, object]:
@@ -69,8 +73,9 @@ def accepted(answer: Answer) -> dict[str, object]:
     return found
 
 
-def _endpoint(found: Mapping[str, object], name: str) -> str:
+def _endpoint(found: Mapping[str, object], name: str, issuer: str) -> str:
+    """An endpoint; empty if the provider has none. Raises CommandError if it is not safe to ask."""
     url = found.get(name, "")
-    if not isinstance(url, str) or (url and why_unsafe(url)):
-        raise CommandError(f"the identity provider's {name} can't be used: {why_unsafe(str(url))}")
+    if not isinstance(url, str) or (url and why_unsafe(url, named_by=issuer)):
+        raise CommandError(f"the identity provider's {name} can't be used: {why_unsafe(str(url), named_by=issuer)}")
     return url

@@ -134,9 +134,7 @@ class Provider:
 
     def _endpoint(self, found: Mapping[str, object], name: str) -> str:
         url = found.get(name, "")
-        why = why_unsafe(url) if isinstance(url, str) else "it is not a text"
-        if not why and not str(url).startswith("https:") and self.client.issuer.startswith("https:"):
-            why = "it must begin with https://, as the provider's own address does"
+        why = why_unsafe(url, named_by=self.client.issuer) if isinstance(url, str) else "it is not a text"
         if why:
             raise self._failed(f"its {name} can't be used: {why}")
         return str(url)

@@ -10,12 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from handrail.coordinator.api.tokens.keys import Key, read_key_set
-from handrail.mesh.https import WITHIN, FetchError, ask
+from handrail.mesh.https import FetchError, ask
 
 log = logging.getLogger(__name__)
-
-_PATIENCE = 2 * WITHIN.total_seconds()
-"""How long a fetch may take, in seconds: `ask` bounds each of its parts, not their sum."""
 
 _CALLERS_PATIENCE = 2.0
 """How long a call waits for a fetch, in seconds: strangers must not be able to have many calls wait for long."""
@@ -95,13 +92,10 @@ class KeyAddress:
     async def _fetch(self) -> None:
         began = self._clock()
         try:
-            async with asyncio.timeout(_PATIENCE):
-                answer = await asyncio.to_thread(ask, self._url, ca=self._ca)
+            answer = await asyncio.to_thread(ask, self._url, ca=self._ca)
             if answer.status != 200:
                 raise FetchError(f"{self._url} answers with HTTP {answer.status}")
             keys = read_key_set(answer.body, self._algorithms)
-        except TimeoutError:
-            self._failed(f"{self._url} takes too long to answer")
         except FetchError as error:
             self._failed(str(error))
         except ValueError as error:
