@@ -62,20 +62,20 @@ def asking() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == https.THREAD]
 
 
-async def is_given_up(question: Callable[[], object]) -> None:
-    """Requires that the question fails in time, and leaves no thread behind."""
+async def gives_up(question: Callable[[], object]) -> bool:
+    """Requires that the question fails in time. Whether it leaves no thread behind."""
     began = time.monotonic()
     with pytest.raises(FetchError, match="takes too long to answer"):
         question()
     assert time.monotonic() - began < PATIENCE
-    await until(lambda: not asking())
+    return await until(lambda: not asking())
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("case", DRIPS)
 async def test_a_server_that_drips_holds_nobody(case: str) -> None:
     with dripping(*DRIPS[case]) as port:
-        await is_given_up(lambda: ask(f"http://127.0.0.1:{port}/", within=WITHIN))
+        assert await gives_up(lambda: ask(f"http://127.0.0.1:{port}/", within=WITHIN))
 
 
 @pytest.mark.timeout(120)
@@ -83,20 +83,20 @@ async def test_a_server_that_drips_holds_nobody(case: str) -> None:
 async def test_a_server_that_drips_by_tls_holds_nobody(case: str, tmp_path: Path) -> None:
     ca, context = certified_context(tmp_path)
     with dripping(*DRIPS[case], context) as port:
-        await is_given_up(lambda: ask(f"https://127.0.0.1:{port}/", ca=ca, form={"a": "b"}, within=WITHIN))
+        assert await gives_up(lambda: ask(f"https://127.0.0.1:{port}/", ca=ca, form={"a": "b"}, within=WITHIN))
 
 
 @pytest.mark.timeout(120)
 async def test_a_server_that_drips_a_handshake_holds_nobody() -> None:
     with dripping(b"\x16\x03\x03\x40\x00", b"\x02") as port:
-        await is_given_up(lambda: ask(f"https://127.0.0.1:{port}/", within=WITHIN))
+        assert await gives_up(lambda: ask(f"https://127.0.0.1:{port}/", within=WITHIN))
 
 
 @pytest.mark.timeout(120)
 async def test_a_proxy_that_drips_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     with dripping(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x") as port:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
-        await is_given_up(lambda: ask("https://id.example.com/", within=WITHIN))
+        assert await gives_up(lambda: ask("https://id.example.com/", within=WITHIN))
 
 
 @pytest.mark.timeout(120)
@@ -110,7 +110,7 @@ async def test_addresses_that_do_not_answer_share_the_time(monkeypatch: pytest.M
             each.connect_ex(place)
         many = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place)] * 1_000
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)
-        await is_given_up(lambda: ask("https://id.example.com/", within=WITHIN))
+        assert await gives_up(lambda: ask("https://id.example.com/", within=WITHIN))
         for each in knocking:
             each.close()
 
