@@ -111,7 +111,7 @@ class Engine:
         except Postponed as postponed:
             delay = redelivery.delay_after(postponed, delivery.delivered)
             level = logging.INFO if isinstance(postponed, Busy) else logging.WARNING
-            _logger.log(level, "%s; handed back for %g s", postponed, delay.total_seconds())
+            _logger.log(level, "%s; handed back for %g s", postponed, round(delay.total_seconds(), 2))
             delivery.nak(delay)
         except Exception as error:
             if isinstance(error, HandrailError) and error.reason == ErrorReason.ERROR_REASON_FLOW_ARCHIVED:
