@@ -6,8 +6,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -15,7 +16,7 @@ from handrail.agents import Agent
 from handrail.coordinator.decide.caller import Caller
 from handrail.coordinator.decide.grants import of_roles
 from handrail.coordinator.decide.votes import vote
-from handrail.coordinator.reconcile.presence import Presence
+from handrail.coordinator.reconcile.presence import Presence, Present
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import BusSettings, NatsBus, RawMessage
 from handrail.mesh.errors import BrokerUnavailable
@@ -46,16 +47,16 @@ version: 1
 starts_with: [payments.v1.ChargebackReceived]
 started_by: [detection]
 completes_with: [payments.v1.CustomerNotified]
-deadline: 4s
+deadline: 12s
 steps:
   - {name: enrich, agent: enrichment, after: [payments.v1.ChargebackReceived],
-     emits: [payments.v1.ChargebackEnriched], effect: UNDOABLE, timeout: 2s, on_failure: COMPENSATE,
-     undo: {timeout: 1s}}
+     emits: [payments.v1.ChargebackEnriched], effect: UNDOABLE, timeout: 10s, on_failure: COMPENSATE,
+     undo: {timeout: 10s}}
   - {name: notify, agent: notification, after: [payments.v1.ChargebackEnriched],
-     emits: [payments.v1.CustomerNotified], effect: IRREVERSIBLE, timeout: 2s, on_failure: COMPENSATE}
+     emits: [payments.v1.CustomerNotified], effect: IRREVERSIBLE, timeout: 10s, on_failure: COMPENSATE}
 gates:
   - {name: look, on: payments.v1.ChargebackEnriched, when: event.risk == 3, approvers: {roles: [finance]},
-     expires_after: 3s, on_reject: FAIL}
+     expires_after: 11s, on_reject: FAIL}
 """
 
 
@@ -83,26 +84,45 @@ async def test_the_first_sign_ever_follows_no_absence(bus: NatsBus) -> None:
     assert (await Presence(bus, absent_after=SOON).present()).absences == ()
 
 
+class Beats:
+    """Coordinators that sign one after the other, and the silences between their signs by the broker's clock."""
+
+    def __init__(self, bus: NatsBus) -> None:
+        self._bus = bus
+        self._times: list[datetime] = []
+
+    async def sign(self, presence: Presence) -> Present:
+        """Has a coordinator sign, of which nothing was heard for a while."""
+        present = await presence.present()
+        self._times.append((await beat(self._bus)).time)
+        return present
+
+    @property
+    def silences(self) -> tuple[Absence, ...]:
+        """Those that count as absences. A busy machine adds some to those that the test makes."""
+        between = [Absence(start, end) for start, end in pairwise(self._times)]
+        return tuple(each for each in between if each.end - each.start > SOON)
+
+
 async def test_a_silence_is_on_record_once_with_the_brokers_times_and_everybody_knows(bus: NatsBus) -> None:
-    await Presence(bus, absent_after=SOON).present()
+    beats = Beats(bus)
+    await beats.sign(Presence(bus, absent_after=SOON))
     before = await beat(bus)
     await silence()
-    others = [Presence(bus, absent_after=SOON) for _ in range(3)]
-    known = [(await other.present()).absences for other in others]
-    assert len(set(known)) == 1
-    (absence,) = known[0]
-    assert absence.start == before.time
-    assert absence.end - absence.start > SOON
-    assert await recorded(bus) == (1, absence)
+    for number in range(3):
+        known = (await beats.sign(Presence(bus, absent_after=SOON))).absences
+        assert known == beats.silences
+        assert known[0].start == before.time
+        assert await recorded(bus) == (len(known), known[-1]), f"the coordinator {number} records none twice"
 
 
 async def test_who_was_paused_beside_another_was_not_missed(bus: NatsBus) -> None:
-    paused = Presence(bus, absent_after=SOON)
-    await paused.present()
+    beats, paused = Beats(bus), Presence(bus, absent_after=SOON)
+    await beats.sign(paused)
     for _ in range(6):
         await silence(SOON / 3)
-        await Presence(bus, absent_after=SOON).present()
-    assert (await paused.present()).absences == ()
+        await beats.sign(Presence(bus, absent_after=SOON))
+    assert (await beats.sign(paused)).absences == beats.silences
 
 
 async def test_an_absence_that_nobody_lived_to_record_is_recorded_by_the_next(bus: NatsBus) -> None:
@@ -115,8 +135,8 @@ async def test_an_absence_that_nobody_lived_to_record_is_recorded_by_the_next(bu
     await silence()
     with pytest.raises(BrokerUnavailable):
         await Dies(bus, absent_after=SOON).present()
-    (absence,) = (await Presence(bus, absent_after=SOON).present()).absences
-    assert absence.start == start
+    absences = (await Presence(bus, absent_after=SOON).present()).absences
+    assert absences[0].start == start
 
 
 async def test_nobody_is_there_where_timers_are_not_handled(bus: NatsBus, catalog: Catalog) -> None:
@@ -175,7 +195,7 @@ async def test_p7_an_outage_of_everything_undoes_nothing_and_lets_no_approval_ex
         await publish(mesh.bus, flows.start(asked), flows.start(waiting), proposed)
         await mesh.until(asked, is_asked)
     nats_server.kill()
-    await silence(timedelta(seconds=5))
+    await silence(timedelta(seconds=13))
     nats_server.start()
     async with killed(nats_server) as replica, workers(nats_server.settings, agents()):
         proposal = next(iter((await mesh.flow(asked)).proposals.values()))
