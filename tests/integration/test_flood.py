@@ -32,6 +32,9 @@ from tests.support.waiting import eventually
 NUMBER = 6000
 """Flows of the flood: more than `track` takes at once, and many seconds of work."""
 
+IN_HAND = 200
+"""More than a replica has of `decide` at once."""
+
 REFUSED = """authorization { users: [{ user: u, password: p, permissions: { publish: { deny: [
     "$JS.API.CONSUMER.INFO.FLOW.decide-beside", "$JS.API.CONSUMER.INFO.FLOW.track-beside"
 ] } } }] }"""
@@ -118,13 +121,12 @@ async def test_p7_the_coordinator_serves_while_the_broker_has_no_consumer_beside
         await mesh.put(flows.template(gated=True))
         await publish_at_once(bus, flood())
         async with coordinating(bus, is_killed=True) as replica:
-            await eventually(lambda: asyncio.sleep(0, replica.notices()))
+            await eventually(lambda: asyncio.sleep(0, "others wait in decide too" in caplog.text))
             left = await mesh.unsettled("decide")
-            await eventually(lambda: mesh.unsettled("decide"), lambda now: now < left - 1000)
+            await eventually(lambda: mesh.unsettled("decide"), lambda now: now < max(1, left - IN_HAND))
             assert list(replica.troubles) == []
     for durable in ("decide", "track"):
         assert caplog.text.count(f"others wait in {durable} too") <= 1
-    assert "others wait in decide too" in caplog.text
 
 
 @pytest.mark.timeout(240)
@@ -151,16 +153,20 @@ async def test_p7_an_agent_that_sends_too_much_is_told_and_leaves_the_coordinato
     await publish_at_once(mesh.bus, flood())
     async with running_api(mesh.bus, tmp_path) as api:
         health = Health(mesh.bus, api.server, api.replica.diagnosis(), notices=api.replica.notices)
-        await eventually(lambda: asyncio.sleep(0, api.replica.notices()))
-        await health.look(thorough=True)
+        await eventually(lambda: asyncio.sleep(0, "share.enrichment" in api.replica.notices()))
         list_them = api.channel.unary_unary(
             "/grpc.health.v1.Health/List",
             request_serializer=ListRequest.SerializeToString,
             response_deserializer=ListResponse.FromString,
         )
-        answer = await list_them(ListRequest())
-        down = {name for name, each in answer.statuses.items() if each.status == NOT_SERVING}
-        assert down == {f"handrail.part.{part}" for part in api.replica.notices()}
-        assert down <= {"handrail.part.share.enrichment", "handrail.part.share.detection"}
+
+        async def down() -> set[str]:
+            await health.look(thorough=True)
+            answer = await list_them(ListRequest())
+            return {name for name, each in answer.statuses.items() if each.status == NOT_SERVING}
+
+        found = await eventually(down)
+        assert "handrail.part.share.enrichment" in found
+        assert found <= {"handrail.part.share.enrichment", "handrail.part.share.detection"}
         assert await asyncio.to_thread(main, ["health", "coordinator", "--address", api.address]) == 0
         assert "share.enrichment" in capsys.readouterr().err
