@@ -24,7 +24,7 @@ LOOP = "sweep"
 _AT_ONCE = 4
 """Flows that are reconciled at the same time: their reads overlap. Then the sweep rests."""
 
-_ELSEWHERE = timedelta(microseconds=300)
+_ELSEWHERE = timedelta(microseconds=450)
 """What a flow takes in the connection, and in the tasks that set its timers."""
 
 Found = tuple[str, str, int]
