@@ -18,12 +18,17 @@ _TIMES = 4
 everything, and nobody gains by being delivered twice. Whoever sent before, and now nothing, may wait behind the others.
 """
 
+SAMPLE = 512
+"""Deliveries that tell who sends the most. A worker answers up to some hundred messages one after the other, and among
+few messages an agent may miss by chance.
+"""
+
 _KNOWN_AT_MOST = 10_000
 """Agents to remember: no more than that have a credential."""
 
 
 class Crowd:
-    """What was delivered since the last look, by agent, and how much was left.
+    """What was delivered since it was last judged, by agent, and how much was left.
 
     `known` are the agents of which something was delivered before; the crowd adds to them.
     """
@@ -32,17 +37,15 @@ class Crowd:
         self.known = set() if known is None else known
         self.pending = 0
         """The number of undelivered messages, at the last delivery."""
+        self.is_silent = True
+        """Whether nothing was delivered since the last look."""
         self._delivered: Counter[str] = Counter()
 
     def add(self, agent: str, pending: int) -> None:
         """Counts a delivery, after which so many messages were left."""
         self._delivered[agent] += 1
         self.pending = pending
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether nothing was delivered since the last look."""
-        return not self._delivered
+        self.is_silent = False
 
     @property
     def is_calm(self) -> bool:
@@ -50,11 +53,15 @@ class Crowd:
         return self.pending <= CALM
 
     def look(self, left_out: Set[str] = frozenset()) -> str:
-        """Returns the agent that sent the most of what was delivered since the last look, and far more than another;
-        empty if not many are left, or all sent alike. Of those `left_out` nothing is delivered.
+        """Returns the agent that sent the most of what was delivered since it was last judged, and far more than
+        another; empty if not many are left, too few were delivered yet, or all sent alike. Of those `left_out` nothing
+        is delivered.
 
         It is never the coordinator, whose messages others wait for.
         """
+        self.is_silent = True
+        if self.pending > CROWDED and self._delivered.total() < SAMPLE:
+            return ""
         delivered, self._delivered = self._delivered, Counter()
         del delivered[COORDINATOR]
         if len(self.known) < _KNOWN_AT_MOST:

@@ -7,10 +7,10 @@ crash meanwhile loses nothing: what is not acknowledged is delivered again.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Iterator
 from datetime import timedelta
 
+from handrail.coordinator.reconcile.backlog import Backlog
 from handrail.coordinator.reconcile.consuming import AtOnce, flow_of
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
@@ -29,21 +29,11 @@ from handrail.mesh.wire.subjects import Kind
 LAG = timedelta(milliseconds=250)
 """How long deliveries wait at least. The broker fires timers every 250 ms at best, so the delay loses nothing."""
 
-LONG_LAG = timedelta(seconds=3)
-"""How long they wait if the first timer is far away: under load, most flows are over by then. A flow that is not costs
-two reads and its timers, three times as much as one that is; so others take longer, and outlive the lag as well.
-"""
-
 _AT_ONCE = 32
 """The most flows whose timers are set at the same time."""
 
 _SILENT = timedelta(seconds=5)
 """How long a broker may fail to say which finished flows have decisions; then each is read for itself."""
-
-_WAITING_AT_MOST = 4096
-"""The most deliveries of one durable that make room for others before they are settled. Each durable has its own: many
-events keep no decision waiting.
-"""
 
 
 class Lag:
@@ -64,7 +54,7 @@ class Lag:
         self._finished = finished
         self._clock = asyncio.get_running_loop().time
         self._batches: dict[FlowKey, FlowBatch] = {}
-        self._waiting: Counter[str] = Counter()
+        self._backlog = Backlog()
         self._late = AtOnce()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -84,9 +74,7 @@ class Lag:
         if batch is None:
             batch = self._batches[key] = FlowBatch(durable, since=self._clock(), epoch=came_in)
         batch.add(delivery, durable=durable, epoch=came_in)
-        self._waiting[durable] += 1
-        if self._waiting[durable] <= _WAITING_AT_MOST:
-            delivery.make_room()
+        self._backlog.take(durable, delivery)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Settles what has waited long enough, until `stopping` is set. Call `flush` when nothing is added any more."""
@@ -108,6 +96,7 @@ class Lag:
                 self._troubles.failed(batch.durable, key[1], error)
                 self._late.begin(self._with_slot(key, batch))
         await self._acknowledge_finished(finished, pace, everything=everything)
+        self._backlog.look()
         if everything:
             await self._late.finish()
 
@@ -117,7 +106,7 @@ class Lag:
         if self._is_over(key, batch):
             self._acknowledge(self._batches.pop(key))
         elif not await self._is_readable(key, batch):
-            self._let_go(self._batches.pop(key))
+            self._backlog.let_go(self._batches.pop(key))
         elif self._seems_finished(key, batch):
             finished[key] = self._batches.pop(key)
         elif everything or self._is_late(key, batch):
@@ -162,7 +151,8 @@ class Lag:
         waited = timedelta(seconds=self._clock() - batch.since)
         if waited < LAG * 0.9:
             return False
-        return waited >= LONG_LAG or not self._is_unhurried(key, batch)
+        is_over = not self._is_unhurried(key, batch) or self._backlog.is_long_over(batch, waited)
+        return is_over or self._backlog.must_go(batch)
 
     def _is_unhurried(self, key: FlowKey, batch: FlowBatch) -> bool:
         """Tells whether the first timer is far away; looks again only once the batch or the flow in hand is another."""
@@ -183,11 +173,7 @@ class Lag:
     def _acknowledge(self, batch: FlowBatch) -> None:
         for delivery in batch.deliveries:
             delivery.ack()
-        self._let_go(batch)
-
-    def _let_go(self, batch: FlowBatch) -> None:
-        """Counts what is settled as waiting no more."""
-        self._waiting.subtract(batch.taken)
+        self._backlog.let_go(batch)
 
     async def _is_readable(self, key: FlowKey, batch: FlowBatch) -> bool:
         """Hands back or quarantines what can't be decoded; tells whether anything is left."""
@@ -242,7 +228,7 @@ class Lag:
     async def _with_slot(self, key: FlowKey, batch: FlowBatch) -> None:
         async with self._slots:
             await self._guard.run(batch.durable, batch.deliveries, self._set_timers(key, batch))
-        self._let_go(batch)
+        self._backlog.let_go(batch)
 
     async def _set_timers(self, key: FlowKey, batch: FlowBatch) -> None:
         flow = await self._reconciler.reconcile(

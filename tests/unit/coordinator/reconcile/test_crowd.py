@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from handrail.coordinator.reconcile.crowd import CALM, CROWDED, Crowd
+from handrail.coordinator.reconcile.crowd import CALM, CROWDED, SAMPLE, Crowd
 
 
-def crowd(*agents: str, pending: int = CROWDED + 1) -> Crowd:
-    """A crowd to which a message of each of these agents was delivered."""
+def crowd(*agents: str, pending: int = CROWDED + 1, times: int = SAMPLE) -> Crowd:
+    """A crowd to which so many messages of each of these agents were delivered."""
     made = Crowd()
-    for agent in agents:
+    for agent in times * agents:
         made.add(agent, pending)
     return made
 
@@ -40,12 +40,30 @@ def test_a_look_counts_what_came_since_the_last_one() -> None:
     seen.look()
     assert seen.is_silent
     assert seen.look() == ""
-    seen.add("refunds", CROWDED + 1)
+    for _ in range(SAMPLE):
+        seen.add("refunds", CROWDED + 1)
     assert seen.look() == "refunds"
 
 
+def test_a_few_deliveries_do_not_tell_who_crowds() -> None:
+    seen = Crowd({"ledger", "refunds", "notification"})
+    for _ in range(SAMPLE - 1):
+        seen.add("ledger", CROWDED + 1)
+        assert seen.look() == ""
+    seen.add("ledger", CROWDED + 1)
+    assert seen.look() == "ledger", "none of another came meanwhile"
+
+
+def test_what_came_without_a_backlog_does_not_count_later() -> None:
+    seen = crowd("ledger", pending=CROWDED)
+    assert seen.look() == ""
+    for agent in (SAMPLE // 2) * ["ledger", "refunds"]:
+        seen.add(agent, CROWDED + 1)
+    assert seen.look() == ""
+
+
 def test_it_is_not_silent_after_a_delivery() -> None:
-    assert not crowd("ledger").is_silent
+    assert not crowd("ledger", times=1).is_silent
 
 
 def test_it_is_calm_when_hardly_anything_is_left() -> None:
@@ -56,7 +74,7 @@ def test_it_is_calm_when_hardly_anything_is_left() -> None:
 def test_who_send_alike_crowd_together_if_another_sent_before_and_now_nothing() -> None:
     seen = crowd("notification", "coordinator", pending=CALM)
     assert seen.look() == ""
-    for agent in (*40 * ["ledger"], *40 * ["refunds"]):
+    for agent in SAMPLE * ["ledger", "refunds"]:
         seen.add(agent, CROWDED + 1)
     assert seen.look() == "ledger"
     assert seen.known == {"ledger", "refunds", "notification"}
@@ -64,6 +82,6 @@ def test_who_send_alike_crowd_together_if_another_sent_before_and_now_nothing() 
 
 def test_nothing_is_expected_of_who_is_left_out() -> None:
     beside = Crowd({"hostile", "notification"})
-    for agent in (*40 * ["ledger"], *40 * ["refunds"], *40 * ["notification"]):
+    for agent in SAMPLE * ["ledger", "refunds", "notification"]:
         beside.add(agent, CROWDED + 1)
     assert beside.look({"hostile"}) == ""

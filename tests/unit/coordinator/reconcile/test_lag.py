@@ -9,7 +9,7 @@ import pytest
 
 from handrail.coordinator.decide import operator_requests
 from handrail.coordinator.decide.caller import Caller
-from handrail.coordinator.reconcile import lag
+from handrail.coordinator.reconcile import backlog
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
 from handrail.coordinator.reconcile.flow_in_hand import FlowInHand
 from handrail.coordinator.reconcile.hurry import is_unhurried
@@ -104,7 +104,7 @@ async def test_an_outcome_that_comes_after_its_flow_was_halted_is_undone_without
 async def test_p7_no_more_is_taken_than_can_be_settled_and_events_keep_no_decision_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lag, "_WAITING_AT_MOST", 4)
+    monkeypatch.setattr(backlog, "_WAITING_AT_MOST", 4)
     bus, now = SteppedBus(BEGINNING), 0.0
     replica = SteppedReplica(bus, Catalog(bus))
     slots = asyncio.Semaphore(0)
