@@ -47,7 +47,9 @@ async def test_p4_what_a_replica_has_not_got_yet_is_waited_for(tmp_path: Path) -
             await eventually(lambda: cut_off(wires, reader), bool)
             entry = flows.enriched()
             sequence = await writer.publish(entry.address.subject, entry.body)
-            assert {len(page.messages) for page in await believing(reader)} == {1}, "it answers with what it has"
+            assert {len(page.messages) for page in await eventually(lambda: believing(reader))} == {1}, (
+                "it answers with what it has"
+            )
             knowing = (store.read("refund", flows.FLOW_ID, at_least=sequence, timeout=SOON) for _ in range(READS))
             assert await answered(knowing) == [], "a reader that knows of more accepts no such answer"
 
