@@ -205,7 +205,8 @@ async def test_p3_of_racing_attempts_with_different_answers_one_is_stored_and_th
 async def test_p8_deliveries_still_in_hand_are_told_to_the_broker_so_that_none_comes_twice(
     mesh: Mesh, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handrail.agents.worker.ACK_WAIT", timedelta(seconds=1))
+    wait = timedelta(seconds=5)  # a busy machine stalls for seconds
+    monkeypatch.setattr("handrail.agents.worker.ACK_WAIT", wait)
     chain, calls = Chain(), 0
     ledger = Agent("ledger")
 
@@ -213,7 +214,7 @@ async def test_p8_deliveries_still_in_hand_are_told_to_the_broker_so_that_none_c
     async def pay(event: ChargebackEnriched) -> RefundPaid:
         nonlocal calls
         calls += 1
-        await asyncio.sleep(3)  # three times the broker's wait
+        await asyncio.sleep(2.2 * wait.total_seconds())
         return paid()
 
     @ledger.undoes(RefundPaid)
@@ -221,7 +222,7 @@ async def test_p8_deliveries_still_in_hand_are_told_to_the_broker_so_that_none_c
         raise AssertionError("nothing is undone here")
 
     await mesh.put(template())
-    await mesh.set_ack_wait("ledger", timedelta(seconds=1))
+    await mesh.set_ack_wait("ledger", wait)
     async with workers(nats_server.settings, [chain.enrichment, ledger, chain.notification]):
         await mesh.until_status(await begin(mesh), "COMPLETED")
         info = await mesh.bus.request_json("$JS.API.CONSUMER.INFO.FLOW.agent-ledger")

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -19,27 +19,38 @@ from handrail.mesh.errors import HandrailError
 from handrail.v1.error_reason_pb2 import ErrorReason
 from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse
 from tests.support.api import EOF, refused
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 FLOW_ID = "ab" * 16
 Handler = Callable[[Any, Any], Any]
-Serve = Callable[[Handler], Awaitable[grpc.aio.Channel]]
+SOON = timedelta(milliseconds=300)
+
+
+class Serve(Protocol):
+    """Serves one handler, unary or streaming, behind the guards; gives a channel.
+
+    A call without a deadline gets `default`.
+    """
+
+    async def __call__(self, handler: Handler, *, default: timedelta = timedelta(seconds=PATIENCE)) -> grpc.aio.Channel:
+        """Serves it."""
 
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Serves one handler, unary or streaming, behind the guards; gives a channel."""
-    arounds: list[Around] = [
-        Tracing(),
-        ErrorGuard(),
-        Receiving(),
-        DeadlineGuard(default=timedelta(milliseconds=300), floor=timedelta(milliseconds=50), longer={}),
-        ContractGuard(),
-    ]
-    server = grpc.aio.server(interceptors=[Interceptors(arounds)])
+    servers: list[grpc.aio.Server] = []
     channels: list[grpc.aio.Channel] = []
 
-    async def started(handler: Handler) -> grpc.aio.Channel:
+    async def started(handler: Handler, *, default: timedelta = timedelta(seconds=PATIENCE)) -> grpc.aio.Channel:
+        arounds: list[Around] = [
+            Tracing(),
+            ErrorGuard(),
+            Receiving(),
+            DeadlineGuard(default=default, floor=timedelta(milliseconds=50), longer={}),
+            ContractGuard(),
+        ]
+        server = grpc.aio.server(interceptors=[Interceptors(arounds)])
+        servers.append(server)
         codec = {"request_deserializer": GetFlowRequest.FromString, "response_serializer": _serialize}
         handlers = {
             "One": grpc.unary_unary_rpc_method_handler(handler, **codec),
@@ -49,12 +60,13 @@ async def serve() -> AsyncIterator[Serve]:
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         channels.append(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
-        return channels[0]
+        return channels[-1]
 
     yield started
     for channel in channels:
         await channel.close(None)
-    await server.stop(0)
+    for server in servers:
+        await server.stop(0)
 
 
 def _serialize(response: Any) -> bytes:
@@ -110,10 +122,10 @@ async def test_an_error_in_the_middle_of_a_stream_reaches_the_caller_behind_what
 
 async def test_a_call_without_a_deadline_gets_the_default_one(serve: Serve) -> None:
     async def handler(request: Any, context: Any) -> Any:
-        assert time_left(timedelta(hours=1)) < timedelta(milliseconds=300)
+        assert time_left(timedelta(hours=1)) < SOON
         await asyncio.Event().wait()
 
-    refusal = await refused(one(await serve(handler)))
+    refusal = await refused(one(await serve(handler, default=SOON)))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
 
 
@@ -150,9 +162,9 @@ async def test_a_stream_outlives_the_default_deadline(serve: Serve) -> None:
         await passed.wait()
         yield GetFlowResponse()
 
-    call = many(await serve(handler))
+    call = many(await serve(handler, default=SOON))
     await call.read()
-    await asyncio.sleep(0.4)  # the default deadline is 0.3 s
+    await asyncio.sleep(SOON.total_seconds() + 0.1)
     passed.set()
     assert await call.read() == GetFlowResponse()
     assert await call.read() is EOF
