@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 
 from handrail.coordinator.reconcile import settle
 from handrail.coordinator.reconcile.replica import Replica
+from handrail.coordinator.reconcile.timer_schedule import TimerSchedule
 from handrail.mesh.flow import Flow
 from handrail.mesh.fold import fold
 from handrail.mesh.streams import flow_store
@@ -24,8 +26,8 @@ from tests.support.waiting import eventually, until
 
 NUMBER = 3000
 
-WAIT = timedelta(seconds=2.5)
-"""The broker's wait for an ack: shorter than the backlog takes, longer than a busy machine leaves a process waiting."""
+WAIT = timedelta(seconds=6)
+"""The broker's wait for an ack: longer than a busy machine leaves a process waiting. The backlog is held for longer."""
 
 
 @pytest.fixture
@@ -47,6 +49,22 @@ async def impatiently(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield replica
 
 
+@asynccontextmanager
+async def held(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Lets no timer be set, without which nothing is acknowledged, until more than `WAIT` after the block."""
+    change, over = TimerSchedule.change, asyncio.Event()
+
+    async def after(*arguments: Any, **options: Any) -> None:
+        await over.wait()
+        await change(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TimerSchedule, "change", after)
+        yield
+        await asyncio.sleep(1.3 * WAIT.total_seconds())  # the broker's wait has to pass
+        over.set()
+
+
 async def until_handed_out_once(mesh: Mesh, durable: str) -> None:
     """Waits until a durable's messages are acknowledged, all of them on their first delivery."""
 
@@ -64,6 +82,8 @@ async def test_p7_a_backlog_longer_than_the_brokers_wait_is_handed_out_once(
     await publish_at_once(mesh.bus, map(flows.start, everyone))
     async with impatiently(mesh, monkeypatch) as replica:
         # First all events, then, while they are at it, all time-outs.
+        async with held(monkeypatch):
+            await eventually(lambda: mesh.durable("track"), lambda info: info["num_ack_pending"] == NUMBER)
         await until_handed_out_once(mesh, "track")
         await mesh.until_messages(3 * NUMBER)
         await until_handed_out_once(mesh, "due")

@@ -37,7 +37,7 @@ steps:
   - {name: grant, agent: refunds, after: [shop.v1.Asked], emits: [shop.v1.Granted]}
   - {name: pay, agent: ledger, after: [shop.v1.Granted], emits: [shop.v1.Paid]}
 """
-SECONDS = 5
+SECONDS = 30
 """Within this time of the command, whoever is suspended is cut off."""
 
 

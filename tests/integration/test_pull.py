@@ -142,7 +142,7 @@ async def test_term_ends_a_delivery_and_tells_why(bus: NatsBus) -> None:
 
 
 async def test_in_progress_keeps_a_delivery_from_coming_again(bus: NatsBus) -> None:
-    await make_durable(bus, ack_wait=500_000_000)
+    await make_durable(bus, ack_wait=3_000_000_000)  # a busy machine stalls for seconds
     await publish(bus, 2)
     seen: list[Delivery] = []
     pull = await bus.pull(FLOW, "agent-a", in_flight=10, on_delivery=seen.append)

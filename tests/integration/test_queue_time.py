@@ -20,8 +20,8 @@ from tests.support.nats_server import NatsServer
 from tests.support.waiting import eventually
 
 FLOWS = 40
-WORK = 0.1
-"""Seconds that one takes: 40 are 4 s of work, where each may take 1.5."""
+WORK = 0.2
+"""Seconds that one takes: 40 are 8 s of work, where each may take 5."""
 
 TEMPLATE = """
 name: refund
@@ -32,7 +32,7 @@ completes_with: [payments.v1.ChargebackEnriched]
 deadline: 600s
 steps:
   - {name: enrich, agent: enrichment, after: [payments.v1.ChargebackReceived],
-     emits: [payments.v1.ChargebackEnriched], effect: IRREVERSIBLE, timeout: 1.5s, on_failure: FAIL}
+     emits: [payments.v1.ChargebackEnriched], effect: IRREVERSIBLE, timeout: 5s, on_failure: FAIL}
 """
 
 
@@ -111,7 +111,7 @@ async def test_p7_what_was_begun_and_is_silent_times_out_in_its_time(mesh: Mesh,
         flow = await mesh.until_status(ids()[0], "FAILED")
     run = next(iter(flow.runs.values()))
     assert run.ended is not None
-    assert 1.5 <= (run.ended - run.since).total_seconds() < 10
+    assert 5 <= (run.ended - run.since).total_seconds() < 60
 
 
 async def test_p7_nothing_waits_for_an_agent_of_which_no_worker_lives(mesh: Mesh) -> None:

@@ -27,7 +27,7 @@ from handrail.v1.flow_service_pb2 import GetFlowRequest, GetFlowResponse
 from tests.conftest import Connect
 from tests.support.api import Api, bearer, refused, running_api
 from tests.support.nats_server import NatsServer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 NO_FLOW = "ab" * 16
 """The requested flow, which does not exist."""
@@ -120,7 +120,7 @@ async def test_a_broker_that_goes_away_is_told_to_callers_and_in_health(
     async with running(nats_server.settings(), keys) as channel:
         await until_pulling(await connect(nats_server.settings("admin")))
         nats_server.kill()
-        refusal = await refused(get_flow(channel, token, timeout=1))
+        refusal = await refused(get_flow(channel, token, timeout=PATIENCE))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "BROKER_UNAVAILABLE")
         await until_health(channel, NOT_SERVING)
         nats_server.start()
