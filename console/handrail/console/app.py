@@ -16,11 +16,13 @@ from handrail.console import errors, openid_sign_in, sign_in
 from handrail.console.agents import page as agents
 from handrail.console.approvals import page as approvals
 from handrail.console.coordinator import CallFailed, Coordinator
+from handrail.console.ending import ending
 from handrail.console.flow import evidence, live
 from handrail.console.flow import page as flow
 from handrail.console.flows import completion
 from handrail.console.flows import page as flows
 from handrail.console.openid.provider import Provider
+from handrail.console.openid.revocations import Revocations
 from handrail.console.options import Options
 from handrail.console.overview import page as overview
 from handrail.console.quarantine import page as quarantine
@@ -28,6 +30,7 @@ from handrail.console.renewing import Renewing
 from handrail.console.types import page as types
 from handrail.console.web.console import Console, SignInNeeded
 from handrail.console.web.guard import Guard
+from handrail.console.web.sessions import Sessions
 
 _STATIC = Path(__file__).with_name("static")
 
@@ -63,9 +66,11 @@ def create_app(options: Options) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         coordinator = Coordinator(options.coordinator, options.credentials, timeout=options.timeout)
         provider = Provider(options.openid) if options.openid is not None else None
-        app.state.console = Console(options, coordinator, provider)
+        revocations = Revocations(provider)
+        app.state.console = Console(options, coordinator, provider, revocations, Sessions(revocations.add))
         try:
-            yield
+            async with ending(app.state.console):
+                yield
         finally:
             await coordinator.close()
 

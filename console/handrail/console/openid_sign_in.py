@@ -47,6 +47,9 @@ async def begin(request: Request) -> Response:
 async def callback(request: Request) -> Response:
     """GET /sign-in/callback: the person comes back with a code, or with the provider's refusal."""
     provider, console = _provider(request), console_of(request)
+    if request.headers.get("sec-fetch-dest", "document") != "document":
+        # An image on a stranger's page must not count as a failure of whoever sees it.
+        raise HTTPException(400, "People come back from the identity provider to a page of its own.")
     if has_to_wait(request):
         return form(request, "/", status=429, problem=WAIT)
     try:
@@ -55,6 +58,7 @@ async def callback(request: Request) -> Response:
     except NotBegun as error:
         if session_of(request) is not None:
             return RedirectResponse("/", 303)
+        has_failed(request)
         return form(request, "/", status=400, problem=f"{error} Begin again.")
     response = await _ended(request, provider, begun)
     response.delete_cookie(_cookie_name(request), path="/", httponly=True, samesite="lax", secure=not is_local(request))
@@ -62,6 +66,7 @@ async def callback(request: Request) -> Response:
 
 
 async def _ended(request: Request, provider: Provider, begun: Begun) -> Response:
+    found: tokens.Tokens | None = None
     try:
         metadata = await provider.metadata()
         code = authorization.code_of(provider, metadata, request.query_params)
@@ -71,6 +76,10 @@ async def _ended(request: Request, provider: Provider, begun: Begun) -> Response
         has_failed(request)
         return form(request, begun.back, status=403, problem=str(error))
     except ProviderError as error:
+        if isinstance(error, authorization.AnswerError):
+            has_failed(request)
+        if found is not None:
+            console_of(request).revocations.add(found.refresh_token)
         return _failed(request, begun.back, error, status=502)
     return await begin_session(request, found.access_token, begun.back, refresh_token=found.refresh_token)
 

@@ -1,10 +1,9 @@
-"""Renews the token of a session while its person or an open page asks for something; revokes it when they sign out."""
+"""Renews the token of a session while its person or an open page asks for something."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -26,9 +25,6 @@ _EARLY = timedelta(seconds=30)
 
 _PAUSE = timedelta(seconds=10)
 """So long a provider that gave no answer is left alone."""
-
-_MOST_REVOKED = 4
-"""So many tokens are revoked at a time: a person has more sessions than questions are asked of a provider at a time."""
 
 _WITHOUT_TOKEN = ("/static/", "/sign-")
 """Paths that ask the coordinator nothing as the person of the session."""
@@ -79,8 +75,8 @@ async def _renew(
         found = await tokens.refresh(provider, renewal.refresh_token)
         renewal.refresh_token = found.refresh_token or renewal.refresh_token
         if session.ended.is_set():
-            # Signed out meanwhile: what was revoked then was the token before this one.
-            await _revoke(provider, renewal)
+            # It ended meanwhile: what was revoked then was the token before this one.
+            console.revocations.add(renewal.refresh_token)
             return
         who = await console.coordinator.call(
             console.coordinator.identity.WhoAmI, WhoAmIRequest(), token=found.access_token
@@ -102,26 +98,6 @@ async def _renew(
             _put_off(renewal, now, "The coordinator does not answer.")
     finally:
         renewal.task = None
-
-
-async def revoke(console: Console, ended: Iterable[Session]) -> None:
-    """Has the provider end what it gave for these sessions. If it can't be asked, the log says so."""
-    few = asyncio.Semaphore(_MOST_REVOKED)
-
-    async def one(session: Session) -> None:
-        async with few:
-            await _revoke(console.provider, session.renewal)
-
-    await asyncio.gather(*map(one, ended))
-
-
-async def _revoke(provider: Provider | None, renewal: Renewal | None) -> None:
-    if provider is None or renewal is None:
-        return
-    try:
-        await provider.revoke(renewal.refresh_token)
-    except ProviderError as error:
-        log.warning("the provider did not revoke the token of a session that was signed out: %s", error)
 
 
 def _put_off(renewal: Renewal, now: datetime, why: str) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from handrail.console.coordinator import CallFailed
 from handrail.console.openid.authorization import sign_out_link
-from handrail.console.renewing import renewal_of, revoke
+from handrail.console.renewing import renewal_of
 from handrail.console.web import forms, identities
 from handrail.console.web.console import (
     console_of,
@@ -64,6 +64,7 @@ async def begin_session(request: Request, token: str, back: str, *, refresh_toke
     try:
         who = await console.coordinator.call(console.coordinator.identity.WhoAmI, WhoAmIRequest(), token=token)
     except CallFailed as error:
+        console.revocations.add(refresh_token)
         has_failed(request)
         status = 503 if error.code.name in ("UNAVAILABLE", "DEADLINE_EXCEEDED") else 403
         why = "The coordinator does not answer." if status == 503 else "The coordinator refuses this token."
@@ -80,6 +81,7 @@ async def begin_session(request: Request, token: str, back: str, *, refresh_toke
             renewal=renewal_of(refresh_token, expires),
         )
     except TooManySessions:
+        console.revocations.add(refresh_token)
         return form(request, back, status=503, problem="Too many people are signed in. Try again later.")
     response = RedirectResponse(back, 303)
     response.set_cookie(
@@ -100,12 +102,10 @@ async def sign_out(request: Request) -> Response:
     fields = await forms.read(request)
     forms.require_own(fields, session)
     console = console_of(request)
-    ended = [session]
     if fields.get("everywhere"):
-        ended = console.sessions.end_all(session.subject)
+        console.sessions.end_all(session.subject)
     else:
         console.sessions.end(session_key(request))
-    await revoke(console, ended)
     response = RedirectResponse(_SIGNED_OUT, 303)
     response.delete_cookie(cookie_name(request), path="/", httponly=True, samesite="lax", secure=not is_local(request))
     return response

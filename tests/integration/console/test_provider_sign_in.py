@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
@@ -16,6 +17,7 @@ from tests.support.api import Api
 from tests.support.console import another_browser, browsing
 from tests.support.provider import IdentityProvider, installed_provider
 from tests.support.provider_house import CLIENTS, Visitor, house, visiting
+from tests.support.waiting import PATIENCE
 
 # What npm has to fetch may take its time: that is no fault of ours.
 pytestmark = pytest.mark.timeout(600)
@@ -210,6 +212,7 @@ async def test_signing_out_ends_the_session_and_offers_to_sign_out_at_the_provid
     assert f'href="{parts[1].issuer}/session/end?client_id=handrail-console"' in page
     assert await is_out(vera)
     assert vera.browser.console.provider is not None
+    await vera.browser.console.revocations.finish(timedelta(seconds=PATIENCE))
     with pytest.raises(ProviderRefused):
         await refresh(vera.browser.console.provider, renewal.refresh_token)
 

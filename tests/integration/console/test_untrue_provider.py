@@ -17,6 +17,7 @@ import jwt
 import pytest
 
 from handrail.console.openid.provider import Provider, ProviderError
+from handrail.console.web import throttle
 from handrail.mesh.https import LARGEST
 from tests.support.api import Api
 from tests.support.console import Browser, browsing
@@ -215,6 +216,50 @@ async def test_the_answer_of_another_provider_is_not_taken_to_this_one(
     answer = await provider.sign_in(browser, code="a code", iss=iss)
     assert (answer.status_code, "is not from 127.0.0.1" in answer.text) == (502, True)
     assert TOKEN not in provider.asked
+
+
+CALLBACK = "/sign-in/callback"
+BAD_ANSWERS = {
+    "of no sign-in": {},
+    "with another state": {"state": "guessed", "code": "a code"},
+    "of another issuer": {"iss": "https://id.example.com", "code": "a code"},
+    "without a code": {"session_state": "1"},
+    "with a code that is none": {"code": "x" * 5_000},
+}
+
+
+@pytest.mark.parametrize("case", BAD_ANSWERS)
+async def test_whoever_brings_bad_answers_again_and_again_has_to_wait(
+    browser: Browser, provider: ScriptedProvider, case: str
+) -> None:
+    bad = BAD_ANSWERS[case]
+    for _ in range(throttle.MOST_FAILURES):
+        if case == "of no sign-in" or "state" in bad:
+            answer = await browser.client.get(CALLBACK, params=bad)
+        else:
+            answer = await provider.sign_in(browser, **bad)
+        assert answer.status_code in (400, 502), answer.text
+    assert (await provider.sign_in(browser)).status_code == 429
+    assert await is_out(browser)
+    assert TOKEN not in provider.asked
+
+
+async def test_a_provider_that_fails_makes_nobody_wait(browser: Browser, provider: ScriptedProvider) -> None:
+    provider.answers[TOKEN] = Answer(b"oops", 500)
+    for _ in range(throttle.MOST_FAILURES):
+        assert (await provider.sign_in(browser)).status_code == 502
+    del provider.answers[TOKEN]
+    assert (await provider.sign_in(browser)).status_code == 303
+
+
+async def test_images_on_a_strangers_page_make_nobody_wait(browser: Browser, provider: ScriptedProvider) -> None:
+    for _ in range(throttle.MOST_FAILURES):
+        answer = await browser.get(f"{CALLBACK}?state=guessed", **{"sec-fetch-dest": "image"})
+        assert answer.status_code == 400
+    begun = await provider.begin(browser)
+    framed = await browser.get(f"{CALLBACK}?{urlsplit(begun).query}&code=c", **{"sec-fetch-dest": "iframe"})
+    assert (framed.status_code, TOKEN in provider.asked) == (400, False)
+    assert (await provider.sign_in(browser)).status_code == 303
 
 
 async def test_a_token_that_the_coordinator_refuses_begins_nothing(

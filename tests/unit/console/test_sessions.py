@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from handrail.console.web import sessions as module
-from handrail.console.web.sessions import IDLE, LONGEST, Session, Sessions, TooManySessions
+from handrail.console.web.sessions import IDLE, LONGEST, Renewal, Session, Sessions, TooManySessions
 
 NOW = datetime(2026, 11, 28, 10, tzinfo=UTC)
 
@@ -77,10 +77,33 @@ def test_a_console_that_is_full_takes_nobody_until_sessions_end(monkeypatch: pyt
 def test_ending_all_sessions_of_a_person_leaves_the_others() -> None:
     sessions = Sessions()
     first, second, other = begin(sessions), begin(sessions), begin(sessions, "olga")
-    assert sessions.end_all("vera") == [first[1], second[1]]
+    sessions.end_all("vera")
     assert first[1].ended.is_set()
     assert second[1].ended.is_set()
     assert sessions.find(other[0], NOW)
+
+
+def test_the_refresh_token_of_every_session_that_ends_is_given_to_be_revoked() -> None:
+    revoked: list[str] = []
+    sessions = Sessions(revoked.append)
+
+    def begin_renewed(name: str, *, now: datetime = NOW) -> str:
+        renewal = Renewal(f"of {name}", now + LONGEST, now + LONGEST)
+        key, _ = sessions.begin(subject=name, token="t", token_expires=now, now=now, renewal=renewal)
+        return key
+
+    ended, idle, _, late = (begin_renewed(name) for name in ("ended", "idle", "everywhere", "late"))
+    begin(sessions, "without renewal")
+    sessions.end(ended)
+    sessions.end(ended)
+    sessions.end_all("everywhere")
+    assert revoked == ["of ended", "of everywhere"]
+    sessions.find(late, NOW + IDLE / 2)
+    sessions.end_expired(NOW + IDLE)
+    assert revoked == ["of ended", "of everywhere", "of idle"]
+    assert sessions.find(idle, NOW) is None
+    sessions.end_all()
+    assert revoked[3:] == ["of late"]
 
 
 def test_a_session_does_not_print_its_token() -> None:

@@ -4,7 +4,7 @@
    they come back is in a `Begun`, which their browser keeps as a sealed cookie (`Seal`).
 2. `authorization.code_of` takes the code from the answer, if it is the answer to what this browser asked.
 3. `tokens.exchange` gets the tokens for the code, `id_token.check` whether they belong to this sign-in.
-4. `tokens.refresh` gets the next token of a session.
+4. `tokens.refresh` gets the next token of a session; `Revocations` ends what the provider gave when it is over.
 
 Nothing here knows pages or sessions. The coordinator judges the access token, as it does every other.
 """

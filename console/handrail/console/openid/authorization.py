@@ -15,6 +15,10 @@ from handrail.console.openid.provider import Metadata, Provider, ProviderError
 _LONGEST_CODE = 4_096
 
 
+class AnswerError(ProviderError):
+    """What the browser brings is no answer of the provider."""
+
+
 def link(client: Client, metadata: Metadata, begun: Begun) -> str:
     """The address at which the person signs in."""
     address: str = prepare_grant_uri(
@@ -45,15 +49,15 @@ def sign_out_link(client: Client, metadata: Metadata) -> str:
 def code_of(provider: Provider, metadata: Metadata, answer: Mapping[str, str]) -> str:
     """The code in the answer that the browser brings, of which `state` was looked at before.
 
-    Raises ProviderRefused if the provider gave an error, ProviderError if the answer is another's or makes no sense.
+    Raises ProviderRefused if the provider gave an error, AnswerError if the answer is another's or makes no sense.
     """
     name, issuer = provider.client.name, answer.get("iss", "")
     if issuer != provider.client.issuer and (issuer or metadata.names_itself):
         # Another provider's code would go to this one, or this one's to another (RFC 9207).
-        raise ProviderError(f"This answer is not from {name}: it names another issuer, or none.")
+        raise AnswerError(f"This answer is not from {name}: it names another issuer, or none.")
     if answer.get("error"):
         raise provider.refused(answer["error"], answer.get("error_description"))
     code = answer.get("code", "")
     if not code or len(code) > _LONGEST_CODE:
-        raise ProviderError(f"{name} gives no usable answer: there is no code in it.")
+        raise AnswerError(f"{name} gives no usable answer: there is no code in it.")
     return code

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from handrail.console.coordinator import Coordinator
 from handrail.console.openid.begun import Seal
 from handrail.console.openid.provider import Provider
+from handrail.console.openid.revocations import Revocations
 from handrail.console.options import LOOPBACK_HOSTS, Options
 from handrail.console.web.guard import without_port
 from handrail.console.web.sessions import Session, Sessions
@@ -30,13 +31,17 @@ class SignInNeeded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The parts of one console. Without a `provider`, nobody signs in by OpenID Connect."""
+    """The parts of one console. Without a `provider`, nobody signs in by OpenID Connect.
+
+    `revocations` gets the refresh tokens of `sessions` that ended.
+    """
 
     options: Options
     coordinator: Coordinator
-    provider: Provider | None = None
+    provider: Provider | None
+    revocations: Revocations
+    sessions: Sessions
     seal: Seal = field(default_factory=Seal)
-    sessions: Sessions = field(default_factory=Sessions)
     throttle: Throttle = field(default_factory=Throttle)
 
 

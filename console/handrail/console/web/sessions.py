@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -73,9 +74,13 @@ class Session:
 
 
 class Sessions:
-    """All sessions, by the random id that only the browser's cookie has."""
+    """All sessions, by the random id that only the browser's cookie has.
 
-    def __init__(self) -> None:
+    However one ends, `revoke` is given its refresh token.
+    """
+
+    def __init__(self, revoke: Callable[[str], None] = lambda _: None) -> None:
+        self._revoke = revoke
         self._sessions: dict[str, Session] = {}
         self._told: OrderedDict[str, str] = OrderedDict()
 
@@ -86,7 +91,7 @@ class Sessions:
 
         Raises TooManySessions if the console is full.
         """
-        self._drop_expired(now)
+        self.end_expired(now)
         own = [key for key, each in self._sessions.items() if each.subject == subject]
         for key in own[: max(0, len(own) + 1 - _MOST_OF_ONE_PERSON)]:
             self.end(key)
@@ -116,6 +121,8 @@ class Sessions:
         if session is None:
             return
         session.ended.set()
+        if session.renewal is not None:
+            self._revoke(session.renewal.refresh_token)
         if why:
             self._told[key] = why
             if len(self._told) > _MOST_TOLD:
@@ -125,20 +132,19 @@ class Sessions:
         """Why the session with this id ended; empty if that needs no words."""
         return self._told.get(key, "")
 
-    def end_all(self, subject: str) -> list[Session]:
-        """Ends all sessions of a person, in whatever browser. Returns them."""
-        ended = [(key, each) for key, each in self._sessions.items() if each.subject == subject]
-        for key, _ in ended:
+    def end_all(self, subject: str | None = None) -> None:
+        """Ends all sessions of a person, in whatever browser; of all people unless one is named."""
+        for key in [key for key, each in self._sessions.items() if subject is None or each.subject == subject]:
             self.end(key)
-        return [each for _, each in ended]
+
+    def end_expired(self, now: datetime) -> None:
+        """Ends the sessions that are over by now."""
+        for key in [key for key, each in self._sessions.items() if _is_over(each, now)]:
+            self.end(key)
 
     def count(self, subject: str) -> int:
         """Returns how many sessions a person has."""
         return sum(each.subject == subject for each in self._sessions.values())
-
-    def _drop_expired(self, now: datetime) -> None:
-        for key in [key for key, each in self._sessions.items() if _is_over(each, now)]:
-            self.end(key)
 
 
 def _is_over(session: Session, now: datetime) -> bool:
