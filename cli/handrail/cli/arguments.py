@@ -72,6 +72,7 @@ VISIBILITY = (
 CONSOLE = (
     table.CONSOLE_LISTEN,
     table.ALLOWED_HOST,
+    table.TRUSTED_PROXY,
     table.TLS_CERT,
     table.TLS_KEY,
     *TRANSPORT,

@@ -27,7 +27,7 @@ async def run_console(options: Options, *, on_ready: Callable[[int], None]) -> N
         log_config=None,
         access_log=False,
         server_header=False,
-        # Nobody in between may say who the client is.
+        # Who the client is, only a trusted proxy may say, and it is said in web/client_address.py.
         proxy_headers=False,
         ws="none",
         lifespan="on",

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 
 from handrail.console.openid.client import Client
-from handrail.mesh.setting_parsers import is_loopback
+from handrail.mesh.setting_parsers import Network, is_loopback
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 """The names under which a browser on this machine finds the console."""
@@ -24,7 +24,8 @@ class Options:
     """The options of one console.
 
     `listen` and `coordinator` are `HOST:PORT`. Without `credentials`, the coordinator is asked in plain text. `hosts`
-    are names, without port, by which browsers may address the console, besides those of this machine. `identities` is
+    are names, without port, by which browsers may address the console, besides those of this machine. Of
+    `trusted_proxies` it is believed for whom they ask. `identities` is
     a folder with one token for each file: whoever opens the console may act as any of them. `openid` has people sign in
     at an identity provider; unless `pasted`, no pasted token is taken. `trace_link` is the
     address of a trace in which `{trace}` stands for its id; empty for none.
@@ -34,6 +35,7 @@ class Options:
     coordinator: str
     credentials: grpc.ChannelCredentials | None = None
     hosts: frozenset[str] = frozenset()
+    trusted_proxies: tuple[Network, ...] = ()
     identities: Path | None = None
     openid: Client | None = None
     pasted: bool = True

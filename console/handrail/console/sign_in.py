@@ -12,6 +12,7 @@ from handrail.console.coordinator import CallFailed
 from handrail.console.openid.authorization import sign_out_link
 from handrail.console.renewing import renewal_of
 from handrail.console.web import forms, identities
+from handrail.console.web.client_address import client_address
 from handrail.console.web.console import (
     console_of,
     cookie_name,
@@ -143,17 +144,18 @@ def form(request: Request, back: str, *, status: int = 200, problem: str = "") -
 
 
 def has_to_wait(request: Request) -> bool:
-    """Whether this browser's address failed too often to be heard now."""
+    """Whether this client's address failed too often to be heard now."""
     return console_of(request).throttle.refuses(_address(request), now())
 
 
 def has_failed(request: Request) -> None:
-    """Counts a failure of this browser's address."""
+    """Counts a failure of this client's address."""
     console_of(request).throttle.failed(_address(request), now())
 
 
 def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
+    peer = request.client.host if request.client else ""
+    return client_address(peer, request.headers, console_of(request).options.trusted_proxies)
 
 
 def _why_no_token(token: str) -> str:

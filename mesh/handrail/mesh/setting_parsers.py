@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+
+Network = IPv4Network | IPv6Network
+"""A range of addresses; one address is a network, too."""
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SIZE = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB|GiB|TiB)")
@@ -83,6 +86,18 @@ def switch(text: str) -> bool:
 def listed(text: str) -> tuple[str, ...]:
     """Parses values separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Parses addresses and networks such as 10.0.0.0/8, separated by commas."""
+    return tuple(_network(each) for each in listed(text))
+
+
+def _network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ValueError(f'"{text}" is not an address or network such as 10.0.0.7 or 10.0.0.0/8: {error}') from None
 
 
 def some_of(*words: str) -> Callable[[str], tuple[str, ...]]:

@@ -21,6 +21,7 @@ from handrail.mesh.setting_parsers import (
     host_and_port,
     key_set,
     listed,
+    networks,
     number,
     one_of,
     optional,
@@ -147,6 +148,15 @@ ALLOWED_HOST = Setting(
     "host names by which browsers may address the console, besides those of this machine, separated by commas",
     listed,
     "NAME[,NAME]",
+)
+TRUSTED_PROXY = Setting(
+    "--trusted-proxy",
+    "HANDRAIL_TRUSTED_PROXY",
+    "",
+    "addresses or networks of proxies before the console, separated by commas: only their Forwarded or X-Forwarded-For "
+    "says whose request it is",
+    networks,
+    "ADDRESS[,ADDRESS]",
 )
 IDENTITIES = Setting(
     "--identities",

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from handrail.console.web import throttle
+from handrail.mesh.setting_parsers import networks
 from tests.support.api import Api
-from tests.support.console import Browser, another_browser, browsing, console_process
+from tests.support.console import ORIGIN, Browser, another_browser, browsing, console_process
 from tests.support.dev import HANDRAIL, environment
 
 PAGES = ["/", "/account", "/flows", "/approvals", "/quarantine", "/agents", "/templates"]
@@ -207,3 +208,28 @@ def test_the_command_serves_and_ends_when_told() -> None:
     with console_process("127.0.0.1:9") as origin:
         assert origin.startswith("http://127.0.0.1:")
         assert httpx.get(f"{origin}/sign-in").status_code == 200
+
+
+async def test_behind_a_trusted_proxy_only_whoever_fails_has_to_wait(api: Api) -> None:
+    async with browsing(api, trusted_proxies=networks("127.0.0.1")) as browser:
+
+        async def sign_in(address: str, token: str) -> int:
+            headers = {"origin": ORIGIN, "x-forwarded-for": f"198.51.100.1, {address}"}
+            answer = await browser.client.post("/sign-in", data={"token": token}, headers=headers)
+            return answer.status_code
+
+        for _ in range(throttle.MOST_FAILURES):
+            assert await sign_in("203.0.113.7", "e30.e30.e30") == 403
+        assert await sign_in("203.0.113.7", api.token("vera", "viewer")) == 429
+        assert await sign_in("203.0.113.8", api.token("vera", "viewer")) == 303
+
+
+async def test_without_a_trusted_proxy_nobody_says_whose_request_it_is(api: Api) -> None:
+    async with browsing(api, trusted_proxies=networks("10.0.0.1")) as browser:
+        statuses = []
+        for number in range(throttle.MOST_FAILURES + 1):
+            named = {name: f"for=203.0.113.{number}"[cut:] for name, cut in (("forwarded", 0), ("x-forwarded-for", 4))}
+            headers = {"origin": ORIGIN, **named}
+            answer = await browser.client.post("/sign-in", data={"token": "e30.e30.e30"}, headers=headers)
+            statuses.append(answer.status_code)
+        assert statuses == [403] * throttle.MOST_FAILURES + [429]

@@ -41,6 +41,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
             coordinator=transport.address,
             credentials=transport.credentials,
             hosts=frozenset(each.lower() for each in settings.value(table.ALLOWED_HOST)),
+            trusted_proxies=settings.value(table.TRUSTED_PROXY),
             identities=settings.value(table.IDENTITIES),
             openid=_client(settings),
             pasted=settings.value(table.PASTED_TOKENS),
