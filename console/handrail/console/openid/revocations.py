@@ -55,7 +55,7 @@ class Revocations:
                 await self._revoke(provider, self._waiting.popleft())
         finally:
             # Not when the loop comes round to it: what is added until then would wait for nobody.
-            self._tasks.discard(asyncio.current_task())  # type: ignore[arg-type]  # there is one
+            self._tasks.discard(asyncio.current_task())
 
     async def _revoke(self, provider: Provider, refresh_token: str) -> None:
         try:
