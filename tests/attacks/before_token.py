@@ -61,7 +61,7 @@ async def median(call: Callable[[], Awaitable[object]]) -> float:
     for _ in range(5):
         begins = loop.time()
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await call()
         except (grpc.aio.AioRpcError, TimeoutError) as error:
             succeeded(f"others are refused: {error!r}")

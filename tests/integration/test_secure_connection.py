@@ -149,7 +149,7 @@ def expecting_tls(port: int, *more: int, scheme: str, ca: Path | None) -> BusSet
         user="ledger",
         password=PASSWORD,
         tls_ca=ca,
-        connect_timeout=timedelta(seconds=1),
+        connect_timeout=timedelta(seconds=3),
     )
 
 

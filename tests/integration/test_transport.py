@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import socketserver
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 import requests
 
 from handrail.agents.transport import Sent, sent
+from tests.support.waiting import PATIENCE
 
 Client = Callable[[str], object]
 
@@ -28,7 +28,7 @@ class _Odd(socketserver.StreamRequestHandler):
             continue
         match path:
             case "/hangs":
-                time.sleep(1)
+                self.rfile.read(1)  # until the client leaves
             case "/cut":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbooked")
             case "/nonsense":
@@ -61,21 +61,26 @@ def nobody() -> str:
         return f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
+def patience(url: str) -> float:
+    """Seconds that a client waits: only what hangs takes longer than they may."""
+    return 0.2 if url.endswith("/hangs") else PATIENCE
+
+
 def _httpx(url: str) -> None:
-    with httpx.Client(timeout=0.2, trust_env=False) as client:
+    with httpx.Client(timeout=patience(url), trust_env=False) as client:
         client.post(url).raise_for_status()
 
 
 def _requests(url: str) -> None:
     with requests.Session() as session:
         session.trust_env = False
-        session.post(url, timeout=0.2).raise_for_status()
+        session.post(url, timeout=patience(url)).raise_for_status()
 
 
 def _urllib(url: str) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, data=b"", timeout=0.2) as response:
+        with opener.open(url, data=b"", timeout=patience(url)) as response:
             response.read()
     except urllib.error.HTTPError as error:
         error.close()

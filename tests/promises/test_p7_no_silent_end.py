@@ -201,7 +201,7 @@ async def test_p7_a_handler_that_kills_its_process_each_time_becomes_a_failure_w
     team = Team()
     crashes = house.folder / "crashes"
     crashes.write_text("always pay")
-    await house.mesh.set_ack_wait("ledger", timedelta(milliseconds=500))
+    await house.mesh.set_ack_wait("ledger", timedelta(seconds=3))  # a worker that stalls for longer is one more to die
     environment = {"CRASHES": str(crashes), "PAYMENTS_LEDGER": str(house.folder / "book.sqlite")}
     processes = [house.process("ledger", "tests.promises.crashing:ledger", **environment) for _ in range(6)]
     await until(lambda: house.log("ledger").read_text().count("agent ledger is ready") == 6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from tests.support.mesh import Mesh, publish
 from tests.support.purging import old_flow_id
 from tests.support.retained import do_not_wait, finish, flow_id, handle_all, in_flow, purge_all, retention
 from tests.support.shown import call, events_of, flow_of, opened_watch, watched
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 RANDOM = old_flow_id()
 FLOW = flow_id(1)
@@ -80,7 +79,8 @@ async def refusal_of(api: Api, flow_id: str, *grants: str) -> Refusal:
     """How GetFlow is refused."""
     token = api.token("vera", grants=grants or ["reader@*"])
     request = pb.GetFlowRequest(flow_id=flow_id)
-    return await refused(api.call("FlowService/GetFlow", request, pb.GetFlowResponse, metadata=bearer(token)))
+    call = api.call("FlowService/GetFlow", request, pb.GetFlowResponse, metadata=bearer(token), timeout=PATIENCE)
+    return await refused(call)
 
 
 async def test_an_archived_flow_says_so(api: Api) -> None:
@@ -214,8 +214,6 @@ async def test_a_visibility_that_does_not_answer_holds_up_few_calls_and_none_for
     monkeypatch.setattr("handrail.coordinator.lists.archive.AT_ONCE", 2)
     with silent_server() as port:
         async with asking(bus, tmp_path, port=port, secret=secret_file(tmp_path)) as api:
-            begun = time.monotonic()
             refusals = await asyncio.gather(*(refusal_of(api, FLOW) for _ in range(5)))
-            assert time.monotonic() - begun < 5
             assert {each.reason for each in refusals} == {"FLOW_ARCHIVED"}
             assert sum("2 archived flows are being read" in each.status.message for each in refusals) == 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -66,7 +65,7 @@ from tests.support.api import Api, Refusal, bearer, refused, running_api
 from tests.support.indexed import ask, asking, secret_file, serving, silent_server
 from tests.support.mesh import Mesh, publish
 from tests.support.raw_http2 import RawConnection
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE, eventually, until
 
 METHOD = "FlowService/ListFlows"
 LIST_FLOWS = "/handrail.index.v1.IndexService/ListFlows"
@@ -76,7 +75,8 @@ EVERYTHING = Question(query=Query(scope=Scope(every_type=True), page_size=10))
 
 async def refusal_of(api: Api, who: str = "vera", **fields: Any) -> Refusal:
     metadata = bearer(api.token(who, "viewer"))
-    return await refused(api.call(METHOD, ListFlowsRequest(**fields), ListFlowsResponse, metadata=metadata))
+    request = ListFlowsRequest(**fields)
+    return await refused(api.call(METHOD, request, ListFlowsResponse, metadata=metadata, timeout=PATIENCE))
 
 
 async def asked(port: int, *metadata: tuple[str, str | bytes]) -> Answer:
@@ -164,8 +164,13 @@ async def test_more_calls_of_coordinators_than_may_be_in_progress_are_refused(
     bearer = ("authorization", f"Bearer {secret.read_text()}")
     async with serving(bus, tables, secret) as port:
         async with RawConnection(f"127.0.0.1:{port}") as slow:
-            await slow.begin(LIST_FLOWS, more=dict([bearer]))
-            assert await eventually(lambda: is_exhausted(port, bearer))
+
+            async def exhausted() -> bool:
+                # One of the slow calls is admitted sooner or later: the first may meet the call that asks.
+                await slow.begin(LIST_FLOWS, more=dict([bearer]))
+                return await is_exhausted(port, bearer)
+
+            assert await eventually(exhausted)
         assert not await eventually(lambda: is_exhausted(port, bearer), lambda exhausted: not exhausted)
 
 
@@ -343,10 +348,8 @@ async def test_failures_are_counted_by_signature_within_the_scope(bus: NatsBus, 
 async def test_a_question_that_takes_too_long_is_cut_off(tables: Engine) -> None:
     snapshots = Snapshots(tables)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-    began = time.monotonic()
     with pytest.raises(HandrailError, match="too slow for this filter"):
         await snapshots.ask(lambda connection, _: connection.execute(text(endless)).all(), timedelta(seconds=0.3))
-    assert time.monotonic() - began < 10
     assert await snapshots.ask(lambda connection, position: position.sequence, timedelta(seconds=5)) == 0
     snapshots.close()
 
@@ -363,7 +366,7 @@ async def test_a_search_in_long_texts_is_cut_off_in_time(bus: NatsBus, tables: E
         questions = [index.ask(method, searched, patience) for _ in range(QUESTIONS)]
         assert any(await asyncio.gather(*questions, return_exceptions=True))
         # All threads were busy with it, and are free again.
-        assert (await index.ask(method, EVERYTHING, timedelta(seconds=2))).rows
+        assert (await index.ask(method, EVERYTHING, timedelta(seconds=30))).rows
         await index.close()
 
 
@@ -380,7 +383,8 @@ async def test_slow_questions_of_one_caller_keep_no_other_waiting(bus: NatsBus, 
         questions = [asyncio.create_task(index.ask(method, slow)) for _ in range(4 * QUESTIONS)]
         await asyncio.sleep(0)  # all of them wait for their turn, or for their answer
         caller = "vera"
-        assert (await index.ask(method, EVERYTHING, timedelta(seconds=2))).rows
+        assert (await index.ask(method, EVERYTHING, timedelta(seconds=30))).rows
+        assert not all(each.done() for each in questions)
         reasons = {
             each.reason_name
             for each in await asyncio.gather(*questions, return_exceptions=True)
