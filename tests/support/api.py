@@ -23,6 +23,7 @@ from handrail.coordinator.api.server import Server, ServerSettings
 from handrail.coordinator.reconcile.replica import Replica
 from handrail.mesh.bus import NatsBus
 from tests.support.coordinator import running
+from tests.support.waiting import PATIENCE
 
 GRPCURL = Path(sys.executable).with_name("grpcurl")
 
@@ -143,7 +144,9 @@ async def running_api(
     keys = ensure_keys(folder / "keys")
     replica = Replica(bus, holder=holder, lease_ttl=timedelta(seconds=2))
     await replica.prepare(replicas=replicas)
-    server = Server(replica, ServerSettings(address="127.0.0.1:0", public_keys=(keys.public, *more_keys), **settings))
+    # No call that a test makes without a deadline ends because the machine is busy.
+    wanted = {"default_deadline": timedelta(seconds=PATIENCE), **settings}
+    server = Server(replica, ServerSettings(address="127.0.0.1:0", public_keys=(keys.public, *more_keys), **wanted))
     port = await server.start()
     await server.set_serving(True)
     async with running(replica) if decides else nullcontext():

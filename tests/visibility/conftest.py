@@ -1,6 +1,7 @@
 """Each test that takes a database runs on SQLite and on PostgreSQL."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,15 @@ from sqlalchemy import Engine
 from handrail.visibility.archive.folder import Folder
 from handrail.visibility.index.database import open_engine, prepare
 from tests.support.postgresql import PostgresServer, running_postgres
+from tests.support.waiting import PATIENCE
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coordinators wait for visibility as long as a call may take, however busy the machine is."""
+    lists = (f"api.{each}_lists" for each in ("act", "approval", "divergence", "failure", "flow", "usage"))
+    for module in (*lists, "api.flow_lookup", "lists.archive"):
+        monkeypatch.setattr(f"handrail.coordinator.{module}.LONGEST", timedelta(seconds=PATIENCE))
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,8 @@ from tests.support.recorded_refunds import record, refund_template
 from tests.support.retained import do_not_wait, finish, flow_id, handle_all, in_flow, purge_all, retention, shelf
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from tests.support.console import Browser, browsing
 from tests.support.indexed import indexed_api
 from tests.support.mesh import Mesh, publish
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 REFUNDS = 60
 FLOW = re.compile(r'href="/flows/([0-9a-f]{32})"')
 

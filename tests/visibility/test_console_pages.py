@@ -30,6 +30,8 @@ from tests.support.mesh import Mesh, publish
 from tests.support.purging import wipe
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 STUCK, ASKED, LATE, DONE = ("1" * 32, "2" * 32, "3" * 32, "4" * 32)
 AUDIT = "5" * 32
 HOSTILE = "</td><script>alert(1)</script><img src=x>\u202e\u200b"

@@ -29,6 +29,8 @@ from tests.support.followed import until_covered
 from tests.support.indexed import ask, indexed_api, pages
 from tests.support.mesh import Mesh, publish
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 DAY = timedelta(days=1)
 METHOD = "ActService/ListActs"
 REFUNDS, AUDITS = 5, 2

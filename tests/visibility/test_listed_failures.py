@@ -23,6 +23,8 @@ from tests.support.forged import failed
 from tests.support.indexed import ask, indexed_api
 from tests.support.mesh import Mesh, publish
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 METHOD = "FlowService/ListFailures"
 REFUNDS = 4
 

@@ -29,6 +29,8 @@ from tests.support.indexed import ask, indexed_api, pages
 from tests.support.mesh import Mesh, publish
 from tests.support.recorded_refunds import record, refund_template
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 FLOWS = 60
 AUDITS = 5
 LOANS = 6

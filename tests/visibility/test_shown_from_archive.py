@@ -23,6 +23,8 @@ from tests.support.retained import do_not_wait, in_flow, purge_all, retention
 from tests.support.shown import evidence_of, flow_of, many_kinds, record_refunds, shown, store_templates
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
