@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -79,7 +79,7 @@ class ScriptedProvider:
         return answer.headers["location"]
 
     def signed(self, **claims: Any) -> str:
-        """An ID token with these changes, signed with the key."""
+        """An ID token with these changes, signed with the key. A timedelta says when, from now."""
         now = int(datetime.now(UTC).timestamp())
         right = {
             "iss": self.issuer,
@@ -90,7 +90,10 @@ class ScriptedProvider:
             "nonce": self.nonce,
             **claims,
         }
-        known = {name: value for name, value in right.items() if value is not None}
+        times = {
+            name: now + int(value.total_seconds()) for name, value in right.items() if isinstance(value, timedelta)
+        }
+        known = {name: value for name, value in {**right, **times}.items() if value is not None}
         return jwt.encode(known, self.key, algorithm_of(self.key), headers={"kid": "first"})
 
     def answer(self) -> None:

@@ -87,7 +87,7 @@ BAD_CLAIMS: dict[str, dict[str, Any]] = {
     "no expiry": {"exp": None},
     "no issuer": {"iss": None},
     "no audience": {"aud": None},
-    "not valid yet": {"nbf": NOW + timedelta(hours=1)},
+    "not valid yet": {"nbf": NOW + timedelta(days=1)},
     "an empty subject": {"sub": ""},
     "a subject of 257 characters": {"sub": "x" * 257},
     "a subject with a line break": {"sub": "olga\npaul"},
