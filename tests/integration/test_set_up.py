@@ -12,7 +12,7 @@ import pytest
 from handrail.cli.main import main
 from handrail.mesh.bus import NatsBus
 from handrail.mesh.errors import HandrailError
-from handrail.mesh.streams import FLOW, KEY, QUARANTINE, TIMER, ensure_streams, streams
+from handrail.mesh.streams import FLOW, KEY, QUARANTINE, TIMER, WORKER, ensure_streams, streams
 from handrail.mesh.streams.durables import ensure_durables
 from handrail.mesh.streams.set_up import Wishes, set_up
 from tests.conftest import Connect
@@ -148,6 +148,20 @@ async def test_p3_a_key_holds_no_more_than_an_id(bus: NatsBus) -> None:
         await bus.publish("key.refund.larger", bytes(257))
     await bus.publish("key.refund.small", bytes(32))
     await update(bus, KEY, max_msg_size=1000)
+    assert await told(bus) == []
+
+
+async def test_an_announcement_of_a_worker_is_no_larger_than_readers_take(bus: NatsBus) -> None:
+    await told(bus)
+    await update(bus, WORKER, max_msg_size=-1)
+    await bus.publish("worker.ledger.large", bytes(500_000))
+    await ensure_streams(bus)
+    assert await told(bus) == ["stream WORKER: max_msg_size was -1, is 262144"]
+    with pytest.raises(HandrailError) as refused:
+        await bus.publish("worker.ledger.larger", bytes(262_145))
+    assert refused.value.reason_name == "TOO_LARGE"
+    await bus.publish("worker.ledger.usual", bytes(200_000))
+    await update(bus, WORKER, max_msg_size=1 << 20)
     assert await told(bus) == []
 
 

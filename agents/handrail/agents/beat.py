@@ -13,14 +13,18 @@ from handrail.mesh.bus import Bus
 from handrail.mesh.errors import HandrailError
 from handrail.mesh.streams import workers
 from handrail.mesh.streams.catalog import Catalog
+from handrail.mesh.streams.streams import WORKER_MESSAGE_BYTES
 from handrail.mesh.waiting import pause
 from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
 
 _logger = logging.getLogger(__name__)
 
-_TEXT = 1024
+_TEXTS = (1024, 128, 16)
 _STUCK = 100
-"""The limits of a report: characters of a text, and stuck handlers."""
+"""The limits of a report: characters of a text, fewer if the report gets too large otherwise, and stuck handlers."""
+
+_MOST_BYTES = WORKER_MESSAGE_BYTES // 2
+"""The size of a report that has room for what the broker adds."""
 
 
 class Beat:
@@ -54,12 +58,18 @@ class Beat:
             await pause(self._wake, workers.BEAT)
 
     def _state(self) -> WorkerState:
+        states = (self._state_in(characters) for characters in _TEXTS)
+        return next((each for each in states if each.ByteSize() <= _MOST_BYTES), self._state_in(_TEXTS[-1]))
+
+    def _state_in(self, characters: int) -> WorkerState:
+        """The report, with texts of no more characters than these."""
         agent = self._bindings.agent
-        state = WorkerState(stuck=[text[:_TEXT] for text in self._overseer.stuck[:_STUCK]], in_hand=self._desk.in_hand)
+        stuck = [text[:characters] for text in self._overseer.stuck[:_STUCK]]
+        state = WorkerState(stuck=stuck, in_hand=self._desk.in_hand)
         for template in self._catalog.all():
             if any(step.agent == agent for step in template.steps.values()):
                 problem = next(iter(self._bindings.of(template).problems), "")
                 state.versions.append(
-                    WorkerVersion(flow_type=template.name, version=template.version, problem=problem[:_TEXT])
+                    WorkerVersion(flow_type=template.name, version=template.version, problem=problem[:characters])
                 )
         return state

@@ -24,6 +24,7 @@ from handrail.analysis.evidence.document import (
     template_record,
     without_template,
 )
+from handrail.mesh.conditions.largest import LARGEST_MESSAGE
 from handrail.mesh.contracts import Contracts
 from handrail.mesh.contracts.payload_json import Json
 from handrail.mesh.errors import HandrailError
@@ -38,6 +39,16 @@ from handrail.v1.template_pb2 import FlowTemplate, StoredTemplate
 
 LONGEST_LINE = 64 << 20
 """The most bytes of a line. A message of 1 MiB takes some 10."""
+
+MOST_VALUES = 2 * LARGEST_MESSAGE + (1 << 16)
+"""The most values of a line: each takes at least one byte of a message, and a list or object one more. Python takes up
+to 200 bytes for each, so they are counted before the line is read as JSON."""
+
+_MOST_BASE64 = LARGEST_MESSAGE * 4 // 3 + 8
+"""The most characters of a message's bytes."""
+
+_MARKS = (b",", b"[", b"{")
+"""What stands before each value. In a text it counts, too: there it takes a byte of the message."""
 
 _LAST = re.compile(rb'"sha256": "([0-9a-f]{64})"\}\n')
 _NO_PARTS = ("export", "flow", "templates")
@@ -160,6 +171,8 @@ class _Checking:
         if "envelopeBytes" not in record:
             self._withheld.append(f"message {recorded.sequence}: {UNREADABLE}")
             return message_record(recorded, flow, PLAIN)
+        size = len(record["envelopeBytes"]) + len(record["payloadBytes"])
+        self._require(size <= _MOST_BASE64, f"the message has more than {LARGEST_MESSAGE} bytes, which no stream takes")
         head = b64decode(record["envelopeBytes"], validate=True)
         payload = b64decode(record["payloadBytes"], validate=True)
         envelope = Event.FromString(head)
@@ -232,8 +245,10 @@ class _Checking:
     def _line(self) -> bytes:
         self.number += 1
         line = next(self._lines, b"")
-        is_whole = line.endswith(b"\n") and len(line) <= LONGEST_LINE
-        self._require(is_whole, "the file ends early, or its lines are too long")
+        self._require(len(line) <= LONGEST_LINE, f"it is longer than {LONGEST_LINE} bytes, and no export writes that")
+        self._require(line.endswith(b"\n"), "the file ends early")
+        values = sum(map(line.count, _MARKS))
+        self._require(values <= MOST_VALUES, f"it has more than {MOST_VALUES} values, and no export writes that")
         return line
 
     @staticmethod

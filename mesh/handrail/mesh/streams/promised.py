@@ -89,11 +89,13 @@ def starting_values(stream: str) -> frozenset[str]:
     A full stream refuses messages, and the publisher is told. TIMER and ABSENCE would drop their oldest instead: timers
     would not fire, and time without a coordinator would count. No flow depends on what QUARANTINE, AUDIT and WORKER
     keep, so they may keep it for as long as the operator likes. Whether FLOW may be purged is decided at its creation:
-    the broker does not take back a refusal. The size of a message in KEY keeps it from filling fast.
+    the broker does not take back a refusal. The size of a message in KEY and WORKER keeps them from filling fast.
     """
     if stream in (TIMER, ABSENCE):
         return frozenset()
-    if stream in (AUDIT, WORKER) or stream.startswith(QUARANTINE):
+    if stream == WORKER:
+        return _LIMITS | {"max_age", "max_msg_size"}
+    if stream == AUDIT or stream.startswith(QUARANTINE):
         return _LIMITS | {"max_age"}
     return _LIMITS | {FLOW: {"deny_purge"}, KEY: {"max_msg_size"}}.get(stream, set())
 

@@ -38,7 +38,16 @@ from handrail.mesh.streams.provisioning import (
 )
 from handrail.mesh.streams.quarantine_streams import agents_named
 from handrail.mesh.streams.readers import EVERYTHING, ensure_reading
-from handrail.mesh.streams.streams import FLOW, KEY, TEMPLATE, Config, quarantine_stream, stream_config, stream_configs
+from handrail.mesh.streams.streams import (
+    FLOW,
+    KEY,
+    TEMPLATE,
+    WORKER,
+    Config,
+    quarantine_stream,
+    stream_config,
+    stream_configs,
+)
 from handrail.v1.error_reason_pb2 import ErrorReason
 
 UNLIMITED = -1
@@ -136,7 +145,7 @@ def _fields(name: str, actual: Config | None, wishes: Wishes) -> dict[str, Any]:
     if unasked and not is_ours(actual):
         raise foreign(name, unasked)
     _refuse_unasked("stream", name, unasked, wishes)
-    if differing or (name == KEY and is_ours(actual)):
+    if differing or (name in (KEY, WORKER) and is_ours(actual)):
         limits = starting_values(name)
         unbounded = [each for each in differences(stream_config(name), actual) if each.field in limits]
         differing = (*differing, *(each for each in unbounded if is_former(name, each)))

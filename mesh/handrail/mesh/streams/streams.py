@@ -64,6 +64,9 @@ WORKER_BYTES = 64 << 20
 """The size of WORKER until an operator changes it: the stream is in memory, and every agent may publish to it. At the
 limit the oldest announcements are dropped; they are hints."""
 
+WORKER_MESSAGE_BYTES = 256 << 10
+"""The size of a message in WORKER until an operator changes it: no reader takes a larger one. Workers announce less."""
+
 QUARANTINE_BYTES = 64 << 20
 """The size of one quarantine until an operator changes it. It holds 64 messages of the largest size that a broker
 accepts by default, or some 100,000 of the usual size, which is more than people look through."""
@@ -128,6 +131,7 @@ FORMER_VALUES: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         "max_bytes": (-1,),
     },
     KEY: {"max_msg_size": (-1,)},
+    WORKER: {"max_msg_size": (-1,)},
 }
 """Stream -> field -> the values that earlier releases gave to it: a set-up replaces them without being told to."""
 
@@ -220,5 +224,6 @@ def stream_configs() -> dict[str, Config]:
             "max_msgs_per_subject": 1,
             "max_age": in_nanoseconds(timedelta(seconds=30)),
             "max_bytes": WORKER_BYTES,
+            "max_msg_size": WORKER_MESSAGE_BYTES,
         },
     }

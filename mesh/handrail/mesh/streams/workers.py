@@ -16,7 +16,7 @@ from enum import Enum, auto
 from google.protobuf.message import DecodeError
 
 from handrail.mesh.bus import Bus, TooManySubjects
-from handrail.mesh.streams.streams import WORKER
+from handrail.mesh.streams.streams import WORKER, WORKER_MESSAGE_BYTES
 from handrail.mesh.template import Template
 from handrail.v1.worker_pb2 import WorkerState, WorkerVersion
 
@@ -27,9 +27,6 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 _MOST_BYTES = 4 << 20
 """So much is read of what the workers of one agent say. A hostile one may say anything, as often as it likes."""
-
-_LONGEST = 256 << 10
-"""The most bytes of one announcement. One of 1 MiB can have 500,000 versions, which take half a second to parse."""
 
 _MOST_SAID = 20_000
 """So many versions and stuck handlers are read of all workers of one agent."""
@@ -105,7 +102,7 @@ async def _workers_of(bus: Bus, agent: str) -> Workers:
     room, said = _MOST_BYTES, 0
     for message in page.messages:
         worker, room = message.subject.rpartition(".")[2], room - len(message.body)
-        if room < 0 or len(message.body) > _LONGEST:
+        if room < 0 or len(message.body) > WORKER_MESSAGE_BYTES:
             return Workers(agent, {}, too_many=True)
         if _ID.fullmatch(worker) and (state := _read(message.body)) is not None:
             states[worker], said = state, said + len(state.versions) + len(state.stuck)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from handrail.analysis.evidence import EvidenceError, Export, Writer, lines_of, verify, versions_of
+from handrail.analysis.evidence.verify import LONGEST_LINE, MOST_VALUES
 from handrail.coordinator.api.views import event_view, flow_view
 from handrail.mesh.wire.subjects import Kind
 from handrail.v1.event_pb2 import RecordedEvent
@@ -190,6 +192,39 @@ def test_what_no_export_writes_is_refused_whatever_its_digests_say(
 ) -> None:
     with pytest.raises(EvidenceError, match=why):
         checked(changed(change))
+
+
+LARGE = {
+    "a long line": (b'"' + b"x" * LONGEST_LINE + b'"', "it is longer than 67108864 bytes"),
+    "many lists": (b"[" + b"[]," * MOST_VALUES + b"[]]", "values, and no export writes that"),
+    "many objects": (b"[" + b"{}," * MOST_VALUES + b"{}]", "values, and no export writes that"),
+    "many numbers": (b"[" + b"0," * MOST_VALUES + b"0]", "values, and no export writes that"),
+    "lists in lists": (b"[" * MOST_VALUES + b"]" * MOST_VALUES, "values, and no export writes that"),
+}
+
+
+@pytest.mark.parametrize("line", [3, 4, 7, 14])
+@pytest.mark.parametrize("case", LARGE)
+def test_a_line_that_no_export_writes_is_refused_before_it_takes_memory(case: str, line: int) -> None:
+    content, why = LARGE[case]
+    lines = written().splitlines(keepends=True)
+    assert len(lines) >= line
+    lines[line - 1] = lines[line - 1].rstrip(b"\n") + content + b"\n"
+    file = io.BytesIO(b"".join(lines))
+    del lines
+    tracemalloc.start()
+    try:
+        with pytest.raises(EvidenceError, match=f"^line {line}: .*{why}"):
+            verify(lines_of(file))
+        assert tracemalloc.get_traced_memory()[1] < LONGEST_LINE + (32 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("part", ["envelopeBytes", "payloadBytes"])
+def test_a_message_of_more_bytes_than_a_stream_takes_is_refused(part: str) -> None:
+    with pytest.raises(EvidenceError, match=r"line 7: the message has more than 1048576 bytes"):
+        checked(changed(lambda d: d["messages"][1].update({part: "CgAKAAoA" * 180_000})))
 
 
 def test_what_is_there_twice_under_one_name_is_refused() -> None:
