@@ -23,7 +23,7 @@ from handrail.visibility.follow.load import Load
 from handrail.visibility.index import schema
 from handrail.visibility.index.database import SQLITE, read_position
 from handrail.visibility.index.rows import FlowRows, rows_of, unfolded_rows
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 Rows = Mapping[str, list[tuple[object, ...]]]
 """Maps the name of a table to its rows, sorted."""
@@ -56,9 +56,9 @@ async def following(
 
 
 async def until_covered(bus: NatsBus, engine: Engine) -> None:
-    """Waits until the index covers what FLOW holds now."""
+    """Waits until the index covers what FLOW holds now. Processes that begin on a busy machine take their time."""
     last = int((await bus.request_json(f"$JS.API.STREAM.INFO.{FLOW}"))["state"]["last_seq"])
-    await until(lambda: covered(engine) >= last)
+    await until(lambda: covered(engine) >= last, within=3 * PATIENCE)
 
 
 def covered(engine: Engine) -> int:

@@ -9,7 +9,7 @@ from handrail.mesh.errors import HandrailError
 
 T = TypeVar("T")
 
-PATIENCE = float(os.environ.get("TEST_PATIENCE", "60"))
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "30"))
 """Seconds to wait for a condition unless a test says otherwise."""
 
 
