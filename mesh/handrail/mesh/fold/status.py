@@ -35,11 +35,10 @@ def status(flow: Flow) -> FlowStatus.ValueType:
     return FlowStatus.FLOW_STATUS_RUNNING
 
 
-def status_reason(flow: Flow) -> str:
-    """Explains the status; empty while the flow runs well or completed as intended."""
+def status_reason(flow: Flow, now: FlowStatus.ValueType) -> str:
+    """Explains its status `now`; empty while the flow runs well or completed as intended."""
     if flow.closed:
         return flow.closed_reason
-    now = status(flow)
     if flow.first is None or now == FlowStatus.FLOW_STATUS_COMPLETED:
         return ""
     if flow.escalations and now == FlowStatus.FLOW_STATUS_ESCALATED:

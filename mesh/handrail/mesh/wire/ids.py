@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 
 LONGEST_KEY = 1024
@@ -65,6 +66,7 @@ def outcome_id(flow_id: str, step: str, root: str, run: int, index: int) -> str:
     return _identifier("outcome", flow_id, step, root, str(run), str(index))
 
 
+@lru_cache(maxsize=4096)  # whoever reads a flow asks for it several times
 def start_id(flow_id: str) -> str:
     """The id of a flow's first event."""
     return outcome_id(flow_id, "", "", 0, 0)

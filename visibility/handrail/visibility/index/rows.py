@@ -33,7 +33,8 @@ _APPROVAL_STATUS = {
     ProposalState.EXPIRED: "EXPIRED",
     ProposalState.WITHDRAWN: "WITHDRAWN",
 }
-_AWAITED = frozenset({RunState.OWED, RunState.BACKOFF})
+_AWAITED = (RunState.OWED, RunState.BACKOFF)
+_STATUS = {number: name.removeprefix("FLOW_STATUS_") for name, number in FlowStatus.items()}
 
 
 class _Owed(NamedTuple):
@@ -45,9 +46,9 @@ class _Owed(NamedTuple):
     due: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take twice as long to make
 class FlowRows:
-    """All rows of one flow: those of a folded one, or why it is `unfolded`.
+    """All rows of one flow: those of a folded one, or why it is `unfolded`. Nobody changes them.
 
     `failures` may be those of some of its messages only: they are added to what is there. `has_beginning` tells of
     an unfolded one that FLOW has its beginning: what the index has of it no longer holds, unlike that of a purged flow.
@@ -135,8 +136,8 @@ def _flow_row(flow: Flow, first: int, now: FlowStatus.ValueType, *, retrying: bo
         "flow_id": flow.flow_id,
         "key": flow.key,
         "version": flow.template.version,
-        "status": _name(FlowStatus.Name(now), "FLOW_STATUS_"),
-        "reason": status_reason(flow),
+        "status": _STATUS[now],
+        "reason": status_reason(flow, now),
         "halt_mode": 0 if flow.halt is None else flow.halt.mode,
         "requester": flow.requester,
         "started": flow.start_time,
@@ -227,13 +228,12 @@ def _failure_rows(flow: Flow, first: int, news: Iterable[Recorded]) -> Iterator[
 
 def _failure(flow: Flow, recorded: Recorded) -> tuple[str, str, str, str] | None:
     """Step, agent, error class and text of a failure; None if the message is none."""
-    data = recorded.event.data
     try:
-        if recorded.kind is Kind.FAILURE and data.Is(StepFailed.DESCRIPTOR):
-            failed = StepFailed.FromString(data.value)
+        if recorded.kind is Kind.FAILURE and recorded.event.data.Is(StepFailed.DESCRIPTOR):
+            failed = StepFailed.FromString(recorded.event.data.value)
             return recorded.event.step, recorded.agent, failed.error_class, failed.text
-        if recorded.kind is Kind.DECISION and data.Is(StepTimedOut.DESCRIPTOR):
-            timed_out = StepTimedOut.FromString(data.value)
+        if recorded.kind is Kind.DECISION and recorded.event.data.Is(StepTimedOut.DESCRIPTOR):
+            timed_out = StepTimedOut.FromString(recorded.event.data.value)
             what = "the undo had no answer in time" if timed_out.undo_of else "no answer in time"
             return timed_out.step, _agent_of(flow, timed_out.step), TIMED_OUT, what
     except DecodeError:

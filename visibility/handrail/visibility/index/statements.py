@@ -4,7 +4,7 @@ each column.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, Dialect, Table
 
@@ -23,10 +23,10 @@ class Statements:
         """Inserts rows; those that are there stay as they are."""
         self._insert(connection, table, rows, "DO NOTHING")
 
-    def replace(self, connection: Connection, table: Table, rows: Sequence[Values], *, but: str) -> None:
-        """Inserts rows, or replaces those with the same key; their column `but` stays as it is."""
+    def replace(self, connection: Connection, table: Table, rows: Sequence[Values], *, but: Collection[str]) -> None:
+        """Inserts rows, or replaces those with the same key; their columns `but` stay as they are."""
         keys = [column.name for column in table.primary_key]
-        changed = [column.name for column in table.c if column.name not in (*keys, but)]
+        changed = [column.name for column in table.c if column.name not in (*keys, *but)]
         update = ", ".join(f"{name} = excluded.{name}" for name in changed)
         self._insert(connection, table, rows, f"({', '.join(keys)}) DO UPDATE SET {update}")
 

@@ -32,6 +32,11 @@ _WHY_OTHERS = "further flows can't be folded: there are too many of them to list
 _PER_STATEMENT = 500
 """Names in one condition. SQLite takes at most 32,766 parameters, PostgreSQL 65,535."""
 
+_KEPT = [column.name for column in (schema.flow.c.flow_type, schema.flow.c.flow_id, schema.flow.c.verdict)]
+"""Columns of a flow that stay as they are: `first_sequence` decides its type and its id, so that their indexes need not
+be written again; for its verdict, see `ArchivedWriter`.
+"""
+
 Item = TypeVar("Item")
 Key = tuple[str, str]
 
@@ -151,7 +156,7 @@ class Writer:
         for some in _parts(rows):
             before = hours.read(connection, [int(str(row[0])) for row in some])
             self._count(connection, before, hours.counted(some))
-        self._statements.replace(connection, schema.flow, rows, but=schema.flow.c.verdict.name)
+        self._statements.replace(connection, schema.flow, rows, but=_KEPT)
 
     def _count(self, connection: Connection, before: Sequence[Counted], after: Sequence[Counted]) -> None:
         """Changes the counts of flows by hour."""

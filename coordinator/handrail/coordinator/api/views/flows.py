@@ -51,13 +51,14 @@ def migration_plan(flow: Flow, target: Template) -> pb.MigrationPlan:
 
 def flow_summary(flow: Flow) -> pb.Flow:
     """Shows a flow in a list: its status and the reason, without its parts."""
+    now = status(flow)
     view = pb.Flow(
         flow_id=flow.flow_id,
         flow_type=flow.flow_type,
         key=flow.key,
         template_version=flow.template.version,
-        status=status(flow),
-        status_reason=status_reason(flow),
+        status=now,
+        status_reason=status_reason(flow, now),
         requester=flow.requester,
         last_sequence=flow.last_sequence,
         etag=flow.etag,
