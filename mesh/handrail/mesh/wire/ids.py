@@ -66,9 +66,13 @@ def outcome_id(flow_id: str, step: str, root: str, run: int, index: int) -> str:
     return _identifier("outcome", flow_id, step, root, str(run), str(index))
 
 
-@lru_cache(maxsize=4096)  # whoever reads a flow asks for it several times
 def start_id(flow_id: str) -> str:
     """The id of a flow's first event."""
+    return _start_id(flow_id)
+
+
+@lru_cache(maxsize=4096)  # whoever reads a flow asks for it several times
+def _start_id(flow_id: str) -> str:
     return outcome_id(flow_id, "", "", 0, 0)
 
 
