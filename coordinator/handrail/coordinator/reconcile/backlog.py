@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
 from handrail.mesh.bus import Delivery
@@ -30,14 +30,16 @@ class Backlog:
 
     def __init__(self) -> None:
         self._waiting: Counter[str] = Counter()
-        self._newest: dict[str, datetime] = {}
+        self._newest: dict[str, Delivery] = {}
         self._undelivered: dict[str, int] = {}
         self._surplus: dict[str, int] = {}
 
     def take(self, durable: str, delivery: Delivery) -> None:
         """Counts a delivery as waiting, and makes room for another unless too many wait."""
         self._waiting[durable] += 1
-        self._newest[durable] = max(delivery.time, self._newest.get(durable, delivery.time))
+        newest = self._newest.get(durable)
+        if newest is None or delivery.sequence > newest.sequence:
+            self._newest[durable] = delivery
         self._undelivered[durable] = delivery.pending
         if self._waiting[durable] <= _WAITING_AT_MOST:
             delivery.make_room()
@@ -69,4 +71,4 @@ class Backlog:
         """
         if waited < LONG_LAG or waited >= LONGEST_LAG or not self._undelivered[batch.durable]:
             return waited >= LONG_LAG
-        return self._newest[batch.durable] - batch.last_time >= LONG_LAG
+        return self._newest[batch.durable].time - batch.last_time >= LONG_LAG

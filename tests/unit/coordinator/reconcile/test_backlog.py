@@ -20,7 +20,8 @@ class Stored(MemoryDelivery):
     """A delivery of a message that was stored so long after the beginning, while so many are not delivered."""
 
     def __init__(self, after: timedelta, undelivered: int) -> None:
-        super().__init__(RawMessage("", b"", 1, BEGINNING + after), 1, lambda _: None)
+        sequence = 1 + int(after / MOMENT)
+        super().__init__(RawMessage("", b"", sequence, BEGINNING + after), 1, lambda _: None)
         self._undelivered = undelivered
 
     @property
