@@ -19,8 +19,8 @@ everything, and nobody gains by being delivered twice. Whoever sent before, and 
 """
 
 SAMPLE = 512
-"""Deliveries that tell who sends the most. A worker answers up to some hundred messages one after the other, and among
-few messages an agent may miss by chance.
+"""Deliveries of agents' messages that tell who sends the most. A worker answers up to some hundred messages one after
+the other, and among few messages an agent may miss by chance.
 """
 
 _KNOWN_AT_MOST = 10_000
@@ -60,10 +60,10 @@ class Crowd:
         It is never the coordinator, whose messages others wait for.
         """
         self.is_silent = True
+        del self._delivered[COORDINATOR]
         if self.pending > CROWDED and self._delivered.total() < SAMPLE:
             return ""
         delivered, self._delivered = self._delivered, Counter()
-        del delivered[COORDINATOR]
         if len(self.known) < _KNOWN_AT_MOST:
             self.known |= delivered.keys()
         if self.pending <= CROWDED or not delivered:

@@ -61,6 +61,11 @@ class FlowBatch:
         return {delivery.sequence for delivery in self.deliveries}
 
     @property
+    def first_time(self) -> datetime:
+        """When the oldest message was stored."""
+        return min(delivery.time for delivery in self.deliveries)
+
+    @property
     def last_time(self) -> datetime:
         """When the newest message was stored."""
         return max(delivery.time for delivery in self.deliveries)

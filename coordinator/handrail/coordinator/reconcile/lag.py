@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Collection, Iterator
 from datetime import timedelta
 
-from handrail.coordinator.reconcile.backlog import Backlog
+from handrail.coordinator.reconcile.backlog import LONGEST_LAG, Backlog
 from handrail.coordinator.reconcile.consuming import AtOnce, flow_of
 from handrail.coordinator.reconcile.finished import Finished
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
@@ -32,8 +32,10 @@ LAG = timedelta(milliseconds=250)
 _AT_ONCE = 32
 """The most flows whose timers are set at the same time."""
 
-_SILENT = timedelta(seconds=5)
-"""How long a broker may fail to say which finished flows have decisions; then each is read for itself."""
+_SILENT = LONGEST_LAG + timedelta(seconds=5)
+"""For flows that have waited for so long, the broker may fail no more to say which finished ones have decisions: then
+each is read for itself.
+"""
 
 
 class Lag:
@@ -151,8 +153,7 @@ class Lag:
         waited = timedelta(seconds=self._clock() - batch.since)
         if waited < LAG * 0.9:
             return False
-        is_over = not self._is_unhurried(key, batch) or self._backlog.is_long_over(batch, waited)
-        return is_over or self._backlog.must_go(batch)
+        return not self._is_unhurried(key, batch) or self._backlog.is_long_over(batch, waited)
 
     def _is_unhurried(self, key: FlowKey, batch: FlowBatch) -> bool:
         """Tells whether the first timer is far away; looks again only once the batch or the flow in hand is another."""

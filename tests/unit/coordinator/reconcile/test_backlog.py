@@ -1,4 +1,4 @@
-"""A coordinator that is behind waits for the rest of a flow, and always has room for more."""
+"""A coordinator that is behind waits for the rest of a flow, for ten seconds at most, while it has room for more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from handrail.coordinator.reconcile.backlog import _NEARLY_FULL, LONG_LAG, LONGEST_LAG, Backlog
+from handrail.coordinator.reconcile import backlog as backlogs
+from handrail.coordinator.reconcile.backlog import LONG_LAG, LONGEST_LAG, Backlog
 from handrail.coordinator.reconcile.flow_batch import FlowBatch
 from handrail.mesh.bus import RawMessage
 from handrail.mesh.streams.durables import DECIDE, TRACK
@@ -20,8 +21,7 @@ class Stored(MemoryDelivery):
     """A delivery of a message that was stored so long after the beginning, while so many are not delivered."""
 
     def __init__(self, after: timedelta, undelivered: int) -> None:
-        sequence = 1 + int(after / MOMENT)
-        super().__init__(RawMessage("", b"", sequence, BEGINNING + after), 1, lambda _: None)
+        super().__init__(RawMessage("", b"", 1, BEGINNING + after), 1, lambda _: None)
         self._undelivered = undelivered
 
     @property
@@ -68,22 +68,30 @@ def test_what_is_left_in_one_durable_keeps_no_flow_of_another_waiting() -> None:
     assert backlog.is_long_over(decided, LONG_LAG)
 
 
-def test_p7_flows_that_go_on_leave_room_for_more_oldest_first() -> None:
+def test_messages_that_follow_each_other_keep_no_flow_waiting() -> None:
     backlog = Backlog()
-    open_flows = [taken(backlog, Stored(timedelta(), undelivered=9)) for _ in range(_NEARLY_FULL)]
-    assert not backlog.must_go(open_flows[0]), "the finished ones go first"
-    backlog.look()
-    gone = [backlog.must_go(each) for each in open_flows]
-    assert gone == (_NEARLY_FULL // 2) * [True] + (_NEARLY_FULL - _NEARLY_FULL // 2) * [False]
-    for each in open_flows[: _NEARLY_FULL // 2]:
-        backlog.let_go(each)
-    backlog.look()
-    assert not any(map(backlog.must_go, open_flows))
+    flow = taken(backlog, *(Stored(second * LONG_LAG / 3, undelivered=9) for second in range(4)))
+    assert backlog.is_long_over(flow, LONG_LAG)
 
 
-@pytest.mark.parametrize("number", [1, _NEARLY_FULL - 1])
-def test_nothing_must_go_while_there_is_room(number: int) -> None:
+@pytest.mark.parametrize("durable", [TRACK, DECIDE])
+def test_p7_no_flow_waits_longer_where_others_wait_for_room(monkeypatch: pytest.MonkeyPatch, durable: str) -> None:
+    monkeypatch.setattr(backlogs, "_WAITING_AT_MOST", 4)
     backlog = Backlog()
-    flow = taken(backlog, *(Stored(timedelta(), undelivered=9) for _ in range(number)))
+    flows = [taken(backlog, Stored(timedelta(), undelivered=9), durable=durable) for _ in range(5)]
+    assert not backlog.is_long_over(flows[0], LONG_LAG), "the finished ones go first"
     backlog.look()
-    assert not backlog.must_go(flow)
+    assert not backlog.is_long_over(flows[0], LONG_LAG - MOMENT)
+    assert backlog.is_long_over(flows[0], LONG_LAG)
+    backlog.let_go(flows[0])
+    backlog.look()
+    assert not backlog.is_long_over(flows[1], LONG_LAG)
+
+
+def test_a_stream_that_begins_anew_keeps_no_flow_waiting() -> None:
+    backlog = Backlog()
+    taken(backlog, Stored(timedelta(hours=1), undelivered=9))
+    flow = taken(backlog, Stored(timedelta(), undelivered=9))
+    assert not backlog.is_long_over(flow, LONG_LAG)
+    taken(backlog, Stored(LONG_LAG, undelivered=9))
+    assert backlog.is_long_over(flow, LONG_LAG)

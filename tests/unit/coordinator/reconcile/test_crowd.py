@@ -54,6 +54,10 @@ def test_a_few_deliveries_do_not_tell_who_crowds() -> None:
     assert seen.look() == "ledger", "none of another came meanwhile"
 
 
+def test_messages_of_the_coordinator_tell_nothing_about_who_crowds() -> None:
+    assert crowd(*SAMPLE * ["coordinator"], "ledger", times=1).look() == ""
+
+
 def test_what_came_without_a_backlog_does_not_count_later() -> None:
     seen = crowd("ledger", pending=CROWDED)
     assert seen.look() == ""
