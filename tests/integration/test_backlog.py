@@ -52,11 +52,12 @@ async def impatiently(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 @asynccontextmanager
 async def held(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Lets no timer be set, without which nothing is acknowledged, until more than `WAIT` after the block."""
-    change, over = TimerSchedule.change, asyncio.Event()
+    change, over, turn = TimerSchedule.change, asyncio.Event(), asyncio.Semaphore(16)
 
     async def after(*arguments: Any, **options: Any) -> None:
         await over.wait()
-        await change(*arguments, **options)
+        async with turn:  # all of them at once would be a burst that no backlog makes
+            await change(*arguments, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(TimerSchedule, "change", after)
