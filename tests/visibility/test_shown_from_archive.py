@@ -49,6 +49,7 @@ def ended(engine: Engine) -> int:
         return len(connection.execute(select(schema.flow).where(schema.flow.c.ended.is_not(None))).all())
 
 
+@pytest.mark.timeout(300)
 async def test_p4_every_answer_is_the_same_before_and_after_the_purge(
     mesh: Mesh,
     bus: NatsBus,
