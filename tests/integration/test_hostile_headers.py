@@ -41,7 +41,12 @@ async def bus(server: NatsServer) -> AsyncIterator[NatsBus]:
     """The coordinator's bus, with the streams and the agent's durable there."""
     async with await connect(server, "coordinator") as bus:
         await ensure_streams(bus)
-        config = {"durable_name": agent_durable("refunds"), "ack_policy": "explicit", "filter_subject": "flow.>"}
+        config = {
+            "durable_name": agent_durable("refunds"),
+            "ack_policy": "explicit",
+            "ack_wait": 2_000_000_000,
+            "filter_subject": "flow.>",
+        }
         await bus.request_json(
             f"$JS.API.CONSUMER.CREATE.{FLOW}.{agent_durable('refunds')}", {"stream_name": FLOW, "config": config}
         )
@@ -99,16 +104,19 @@ async def on_the_leader(bus: NatsBus) -> list[Place]:
 
 
 async def by_pull(bus: NatsBus) -> list[Place]:
-    found: list[Delivery] = []
+    """What is in transit behind an empty message comes again after the ack wait, as does what is not acknowledged."""
+    last = await bus.last(FLOW, LAST)
+    assert last is not None
+    found: dict[int, bytes] = {}
 
     def on_delivery(delivery: Delivery) -> None:
-        found.append(delivery)
+        found[delivery.sequence] = delivery.body
         delivery.ack()
 
     pull = await bus.pull(FLOW, agent_durable("refunds"), in_flight=4, on_delivery=on_delivery)
-    await until(lambda: found and found[-1].subject == LAST)
+    await until(lambda: len(found) == last.sequence)
     await pull.stop()
-    return [(delivery.sequence, delivery.body) for delivery in found]
+    return sorted(found.items())
 
 
 async def by_scan(bus: NatsBus) -> list[Place]:
